@@ -1,0 +1,132 @@
+# `make` lists the words. Python 3.11 or newer is asked for by name:  make run PYTHON=/usr/local/bin/python3.13
+# What stands in ARGS is passed on:  make test ARGS='-x tests/test_zen.py'   make test ARGS=--cov   make bench ARGS=--help
+
+PYTHON ?= python3
+ARGS ?=
+
+ifeq ($(filter oneshell,$(.FEATURES)),)
+$(error GNU make 3.82 or newer is needed; where make is older, try gmake)
+endif
+
+# Each recipe is one script, which ends at the first command that fails.
+.ONESHELL:
+.SHELLFLAGS := -eu -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: run stop test check bench engines clean help
+
+INSTALLED := .venv/installed
+CONTROL := .venv/bin/supervisorctl -c supervisord.conf
+
+# An environment works only in the folder it was made in: the stamp holds that folder's path.
+ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
+.PHONY: $(INSTALLED)
+endif
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@refuse() { echo "make: $$*" >&2; exit 1; }
+	command -v "$(PYTHON)" >/dev/null || refuse "there is no $(PYTHON); name a Python with make PYTHON=/path/to/python3"
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+	    refuse "$$("$(PYTHON)" --version 2>&1) is too old, 3.11 is needed; name another with make PYTHON=/path/to/python3"
+	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null ||
+	    refuse "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv"
+	test "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" || rm -rf .venv
+	echo "Installing into .venv"
+	test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[all,test]'
+	echo "$(CURDIR)" >$@
+
+run: $(INSTALLED)  ## start supervisord with all daemons in the background; say where they listen and what to type next
+	@mkdir -p run logs
+	if pid=$$($(CONTROL) pid 2>/dev/null); then
+	    echo "supervisord already runs (pid $$pid); reading supervisord.conf again"
+	    $(CONTROL) update
+	    failed=$$($(CONTROL) status | awk '$$2 == "FATAL" { print $$1 }')
+	    test -z "$$failed" || $(CONTROL) start $$failed || true
+	else
+	    .venv/bin/supervisord -c "$$PWD/supervisord.conf"
+	fi
+	# A daemon counts as RUNNING after one second; one that cannot start is FATAL after three tries, in about four.
+	deadline=$$(($$(date +%s) + 15))
+	while $(CONTROL) status | grep -E '^[^ ]+ +(STARTING|BACKOFF) ' >/dev/null && [ $$(date +%s) -lt $$deadline ]; do
+	    sleep 0.2
+	done
+	$(CONTROL) pid >/dev/null || { echo "make run: supervisord has ended: see logs/supervisord.log" >&2; exit 1; }
+	status=$$($(CONTROL) status) || true
+	echo "$$status"
+	down=$$(echo "$$status" | awk '$$2 ~ /^(FATAL|BACKOFF|STARTING)$$/ { print $$1 }')
+	if [ -n "$$down" ]; then
+	    echo
+	    for name in $$down; do
+	        log=logs/$${name%%:*}.log
+	        last=$$(tail -n 1 "$$log" 2>/dev/null) || true
+	        echo "$$log: $${last:-(empty)}" >&2
+	    done
+	    echo "Not all daemons run. Put it right, see what 'daemons check' says, then: make run" >&2
+	    exit 1
+	fi
+	echo
+	.venv/bin/daemons list
+	printf '%s\n' '' 'What to type next:' \
+	    '    . .venv/bin/activate            # once in each terminal, for the commands below' \
+	    '    supervisorctl status            # likewise start, stop and restart, with a name' \
+	    '    daemons ask launcelot           # a conversation' \
+	    '    tail -F logs/launcelot.log      # one line for each conversation' \
+	    '    make stop'
+
+stop:  ## let every daemon finish, stop supervisord, and wait until all have ended
+	@if [ -S run/supervisor.sock ] && [ ! -x .venv/bin/supervisorctl ]; then
+	    echo "make stop: run/supervisor.sock is there, but .venv, needed to use it, is not: make run, then make stop" >&2
+	    exit 1
+	fi
+	pid=$$($(CONTROL) pid 2>/dev/null) || { echo "supervisord was not running"; exit 0; }
+	$(CONTROL) stop all || true  # all at once; a shutdown alone would stop one after the other
+	$(CONTROL) shutdown >/dev/null || true
+	# supervisord removes its pid file when it has seen the last daemon end.
+	deadline=$$(($$(date +%s) + 30))
+	while [ -e run/supervisord.pid ] && kill -0 $$pid 2>/dev/null; do
+	    [ $$(date +%s) -lt $$deadline ] || { echo "make stop: supervisord (pid $$pid) still runs after 30 s" >&2; exit 1; }
+	    sleep 0.1
+	done
+	echo "supervisord and all its daemons have ended"
+
+test: $(INSTALLED)  ## run the tests; ARGS goes to pytest
+	@.venv/bin/python -m pytest $(ARGS)
+
+check: $(INSTALLED)  ## ruff, mypy, and every ini file
+	@.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy --strict
+	.venv/bin/daemons check
+
+bench: $(INSTALLED)  ## measure against others; ARGS goes to the benchmarks
+	@.venv/bin/python -m benchmarks $(ARGS)
+
+# The clients that the tests use as a person would, and a C compiler for the server that the benchmarks compare with.
+ENGINES := netcat-openbsd tmux lsof procps iproute2 gcc libc6-dev
+
+engines:  ## install the Debian packages that the tests and benchmarks use (as root)
+	@missing=
+	for package in $(ENGINES); do
+	    [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || missing="$$missing $$package"
+	done
+	[ -n "$$missing" ] || { echo "all there: $(ENGINES)"; exit 0; }
+	[ "$$(id -u)" = 0 ] || { echo "make engines: needs root, to install$$missing" >&2; exit 1; }
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq
+	apt-get install -qq --no-install-recommends $$missing
+
+clean:  ## remove what was built or written: .venv, caches, logs/, run/; refused while a daemon runs
+	@for file in run/*.pid; do
+	    if [ -e "$$file" ] && kill -0 "$$(cat "$$file")" 2>/dev/null; then
+	        echo "make clean: $$file names process $$(cat "$$file"), which runs: stop it first (make stop)" >&2
+	        exit 1
+	    fi
+	done
+	rm -rf .venv benchmarks/.venv *.egg-info build dist htmlcov coverage.xml .coverage .coverage.*
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	find logs run -mindepth 1 ! -name .gitignore -delete 2>/dev/null || true
+
+help:  ## this list
+	@awk -F ':.*## +' '/^[a-z]+:.*## / { printf "    make %-8s %s\n", $$1, $$2 }' Makefile

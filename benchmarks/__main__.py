@@ -1,0 +1,92 @@
+"""Measures the suite and what stands beside it: `python -m benchmarks`. Explained in README.md."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import resource
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.machine import choose_cores, describe
+from benchmarks.report import record, whole, write_json
+from benchmarks.rounds import Laboratory
+from benchmarks.rows import cells, idlers
+from benchmarks.tools import HERE, compile_program
+
+# Chosen so that the whole table takes less than six minutes and the quick one less than one.
+ROUNDS, SECONDS = 3, 1.4
+QUICK_ROUNDS, QUICK_SECONDS = 1, 1.0
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"not a regular expression: {error}") from error
+    return text
+
+
+def _rounds(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError("from 1 to 100")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0.2 <= value <= 60:
+        raise argparse.ArgumentTypeError("from 0.2 to 60")
+    return value
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--quick", action="store_true", help="only what is promised, under a minute")
+    parser.add_argument("--only", type=_pattern, metavar="PATTERN", help='regular expression in "CONTESTANT LOAD"')
+    parser.add_argument("--rounds", type=_rounds, help=f"rounds ({ROUNDS}; quick: {QUICK_ROUNDS})")
+    parser.add_argument("--seconds", type=_seconds, help=f"of a window ({SECONDS}; quick: {QUICK_SECONDS})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="for every sample (results/DATE.json)")
+    parser.add_argument("--record", action="store_true", help="put the figures into benchmarks/README.md")
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """0 when it measured, 130 when it was interrupted. A promise missed is a finding, not a failure."""
+    options = _options().parse_args(arguments)
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
+    grid, idle = cells(options.only, options.quick), idlers(options.only, options.quick)
+    if not grid and not idle:
+        raise SystemExit(f"benchmarks: nothing matches {options.only!r}")
+    how = shlex.join(["python", "-m", "benchmarks", *arguments])
+    machine = describe()
+    cores = choose_cores()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # 5,000 connections on either side
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is running is ended as upon Ctrl-C
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
+        programs = Path(scratch)
+        load, reference = (compile_program(name, programs) for name in ("load", "reference"))
+        try:
+            results = Laboratory(load, reference, cores, programs).run(grid, idle, rounds, seconds)
+        except KeyboardInterrupt:
+            print("\nbenchmarks: interrupted; nothing is left running", file=sys.stderr)
+            return 130
+    text = whole(results, machine, how)
+    print(f"\n{text}")
+    write_json(results, machine, how, options.json or HERE / "results" / time.strftime("%Y%m%d-%H%M%S.json"))
+    if options.record:
+        record(text, HERE / "README.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

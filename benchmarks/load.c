@@ -1,0 +1,430 @@
+/* The load: asks Sir Launcelot's three questions from one thread and checks every byte of the answers.
+ *
+ *   load MODE HOST PORT [-c connections] [-k in flight] [-d seconds] [-w seconds of warm-up]
+ *
+ *   persistent     every connection asks one question, waits for its answer, asks the next
+ *   pipelined      the same with -k questions in flight on every connection
+ *   conversations  connect, three questions one after another, close, and again; -c at a time
+ *   idle           one question on every connection, then silence until standard input ends
+ *
+ * Prints one JSON object on standard output. "measuring" and "measured" on standard error mark the window, so
+ * that whoever watches the server's CPU can look at the same moments. Latencies are in microseconds, of a question
+ * or, in conversations, of everything from connect to the last answer.
+ *
+ * Only loopback is ever a target, and every run is bounded: in time, in questions and in errors.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NAME_Q "What is your name?"
+#define QUEST_Q "What is your quest?"
+#define COLOR_Q "What is your favorite color?"
+#define NAME_A "My name is Sir Launcelot of Camelot."
+#define QUEST_A "To seek the Holy Grail."
+#define COLOR_A "Blue."
+#define QUESTIONS NAME_Q QUEST_Q COLOR_Q
+#define ANSWERS NAME_A QUEST_A COLOR_A
+
+enum {
+    KINDS = 3,                        /* questions in a conversation */
+    QUESTION_CYCLE = sizeof QUESTIONS - 1,
+    ANSWER_CYCLE = sizeof ANSWERS - 1,
+    MAX_CONNECTIONS = 20000,
+    MAX_IN_FLIGHT = 256,              /* so that all questions in flight fit any socket buffer: no partial sends */
+    MAX_SECONDS = 60,
+    MAX_REQUESTS = 200 * 1000 * 1000,
+    MAX_ERRORS = 10000,               /* a server that refuses everything is told apart soon enough */
+    MAX_IDLE_SECONDS = 120,
+    CHUNK = 16384,                    /* bytes asked from one recv */
+    BATCH = 1024,                     /* events asked from one epoll_wait */
+    TICK_MS = 10,                     /* how often the clock is looked at when nothing comes */
+    GATHER_MS = 2000,                 /* every connection may get its first answer before the warm-up begins */
+    DRAIN_MS = 500,                   /* what is in flight at the end may still be answered */
+    CONNECTING_AT_ONCE = 128,         /* in idle mode: stay well inside anybody's backlog */
+    /* A port in TIME_WAIT is taken for a second at least, and one address has 28,000: at 50,000 conversations a
+       second one source address runs dry at once. 127.0.0.2 and the 63 after it never do. */
+    SOURCES = 64,
+    FINE = 64,                        /* histogram steps within a power of two: 1.6 % */
+};
+
+enum mode { PERSISTENT, PIPELINED, CONVERSATIONS, IDLE };
+static const char *const MODES[] = {"persistent", "pipelined", "conversations", "idle"};
+
+struct slot {
+    int fd;                           /* -1 while it rests after an error, and once it is done */
+    bool connecting, served, waiting; /* served: an answer came within the window */
+    unsigned asked, answered;         /* questions on this connection */
+    unsigned at;                      /* where in the cycle of answers the next byte belongs */
+    uint64_t opened;                  /* ns */
+    uint64_t *asked_at;               /* ns; a ring with a place for each question in flight */
+};
+
+static struct {
+    uint64_t requests, conversations, slowest, counts[64 * FINE];
+} tally;
+
+static enum mode mode;
+static unsigned connections = 64, in_flight = 1;
+static double seconds = 2, warm_up = 0.3;
+static struct sockaddr_storage target;
+static socklen_t target_length;
+static int poller;
+static bool draining;
+static uint64_t errors, wrong;
+static unsigned live, answering; /* connections open; connections served */
+static struct slot *slots;
+static char question_text[QUESTION_CYCLE * (MAX_IN_FLIGHT / KINDS + 3)], answer_text[CHUNK + ANSWER_CYCLE];
+static unsigned question_start[KINDS * (MAX_IN_FLIGHT / KINDS + 3)], answers_before[ANSWER_CYCLE + 1];
+
+static _Noreturn void fail(const char *what) {
+    fprintf(stderr, "load: %s\n", what);
+    exit(2);
+}
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static double cpu_seconds(void) {
+    struct rusage use;
+    getrusage(RUSAGE_SELF, &use);
+    return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
+           (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
+}
+
+static void record(uint64_t ns) {
+    if (ns > tally.slowest)
+        tally.slowest = ns;
+    unsigned place = (unsigned)ns;
+    if (ns >= FINE) {
+        unsigned power = 63u - (unsigned)__builtin_clzll(ns) - 6; /* 2^6 is FINE */
+        place = (power + 1) * FINE + (unsigned)((ns >> power) & (FINE - 1));
+    }
+    tally.counts[place]++;
+}
+
+static double percentile_us(double share) {
+    uint64_t total = 0, seen = 0;
+    for (unsigned i = 0; i < 64 * FINE; i++)
+        total += tally.counts[i];
+    for (unsigned i = 0; i < 64 * FINE && total; i++) {
+        seen += tally.counts[i];
+        if ((double)seen >= share * (double)total)
+            return (i < FINE ? i : (double)((uint64_t)(FINE + i % FINE) << (i / FINE - 1))) / 1e3;
+    }
+    return 0;
+}
+
+/* All questions and answers are cycles of three, so any run of them is one piece of a repeated text. */
+static void write_texts(void) {
+    static const char *const questions[] = {NAME_Q, QUEST_Q, COLOR_Q};
+    unsigned at = 0;
+    for (unsigned i = 0; i < sizeof question_start / sizeof *question_start; i++) {
+        question_start[i] = at;
+        memcpy(question_text + at, questions[i % KINDS], strlen(questions[i % KINDS]));
+        at += (unsigned)strlen(questions[i % KINDS]);
+    }
+    for (unsigned i = 0; i < sizeof answer_text; i++)
+        answer_text[i] = ANSWERS[i % ANSWER_CYCLE];
+    for (unsigned i = 0; i <= ANSWER_CYCLE; i++)
+        answers_before[i] = (i >= sizeof NAME_A - 1) + (i >= sizeof NAME_A QUEST_A - 1) + (i >= ANSWER_CYCLE);
+}
+
+static bool ask(struct slot *slot, unsigned count, uint64_t now) {
+    unsigned first = slot->asked % KINDS, start = question_start[first];
+    size_t length = question_start[first + count] - start;
+    if (send(slot->fd, question_text + start, length, MSG_NOSIGNAL) != (ssize_t)length)
+        return false;
+    for (unsigned i = 0; i < count; i++)
+        slot->asked_at[slot->asked++ % in_flight] = now;
+    return true;
+}
+
+static void shut(struct slot *slot) {
+    close(slot->fd); /* leaves the poller by itself */
+    slot->fd = -1;
+    live--;
+}
+
+static void give_up(struct slot *slot) {
+    errors++;
+    shut(slot);
+}
+
+/* Connects without waiting. On loopback the handshake is over before connect returns, so the first question is sent
+   at once; where the server's backlog was full it goes when the kernel says so. */
+static void begin(struct slot *slot, uint64_t now) {
+    static unsigned turn;
+    int on = 1;
+    slot->fd = socket(target.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (slot->fd < 0) {
+        errors++;
+        return;
+    }
+    live++;
+    slot->asked = slot->answered = slot->at = 0;
+    slot->opened = now;
+    if (target.ss_family == AF_INET) {
+        struct sockaddr_in source = {.sin_family = AF_INET};
+        source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + turn++ % SOURCES);
+        /* The port is chosen at connect, by the whole four-tuple, not at bind for the address alone. */
+        setsockopt(slot->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+        if (bind(slot->fd, (struct sockaddr *)&source, sizeof source) < 0) {
+            give_up(slot);
+            return;
+        }
+    }
+    if (mode == PIPELINED) /* elsewhere nothing is unacknowledged when a question is sent */
+        setsockopt(slot->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (mode != CONVERSATIONS) /* the cheapest: the generator should have time left; a short talk does not repay it */
+        setsockopt(slot->fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+    if (connect(slot->fd, (struct sockaddr *)&target, target_length) < 0 && errno != EINPROGRESS) {
+        give_up(slot);
+        return;
+    }
+    slot->connecting = !ask(slot, in_flight, now);
+    if (slot->connecting && errno != EAGAIN) {
+        give_up(slot);
+        return;
+    }
+    struct epoll_event event = {.events = slot->connecting ? EPOLLOUT : EPOLLIN, .data.ptr = slot};
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, slot->fd, &event) < 0)
+        give_up(slot);
+}
+
+static void connected(struct slot *slot, uint64_t now) {
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = slot};
+    slot->connecting = false;
+    if (!ask(slot, in_flight, now) || epoll_ctl(poller, EPOLL_CTL_MOD, slot->fd, &event) < 0)
+        give_up(slot);
+}
+
+static void hear(struct slot *slot, uint64_t now) {
+    static char heard[CHUNK];
+    ssize_t length = recv(slot->fd, heard, sizeof heard, 0);
+    if (length < 0 && errno == EAGAIN)
+        return;
+    if (length <= 0) { /* nobody here may hang up but us */
+        give_up(slot);
+        return;
+    }
+    unsigned end = slot->at + (unsigned)length;
+    unsigned count = end / ANSWER_CYCLE * KINDS + answers_before[end % ANSWER_CYCLE] - answers_before[slot->at];
+    if (memcmp(heard, answer_text + slot->at, (size_t)length) != 0 || slot->answered + count > slot->asked) {
+        wrong++;
+        give_up(slot);
+        return;
+    }
+    slot->at = end % ANSWER_CYCLE;
+    if (!count)
+        return;
+    if (!slot->served) {
+        slot->served = true;
+        answering++;
+    }
+    tally.requests += count;
+    if (mode != CONVERSATIONS)
+        for (unsigned i = 0; i < count; i++)
+            record(now - slot->asked_at[(slot->answered + i) % in_flight]);
+    slot->answered += count;
+    if (mode == IDLE)
+        return;
+    if (mode == CONVERSATIONS && slot->answered == KINDS) {
+        tally.conversations++;
+        record(now - slot->opened);
+        shut(slot);
+        if (!draining)
+            begin(slot, now);
+    } else if (draining) {
+        if (slot->answered == slot->asked)
+            shut(slot);
+    } else if (!ask(slot, count, now)) {
+        give_up(slot);
+    }
+}
+
+/* Serves what is ready, for TICK_MS at most if nothing is; answers the time. */
+static uint64_t turn(void) {
+    static struct epoll_event events[BATCH];
+    int ready = epoll_wait(poller, events, BATCH, TICK_MS);
+    uint64_t now = now_ns();
+    for (int i = 0; i < ready; i++) {
+        struct slot *slot = events[i].data.ptr;
+        now = now_ns();
+        if (slot->connecting)
+            connected(slot, now);
+        else
+            hear(slot, now);
+    }
+    return now;
+}
+
+/* Opens again what an error closed, once a tick, so that a refusing server is not hammered. */
+static void reopen(uint64_t now) {
+    static uint64_t next;
+    if (now < next || draining)
+        return;
+    next = now + TICK_MS * 1000000u;
+    for (unsigned i = 0; i < connections && live < connections; i++)
+        if (slots[i].fd < 0)
+            begin(&slots[i], now);
+}
+
+/* Runs until the moment comes, or so many connections are served, or a bound is reached. */
+static uint64_t run_until(uint64_t moment, unsigned enough) {
+    uint64_t now = now_ns();
+    while (now < moment && answering < enough && errors < MAX_ERRORS && tally.requests < MAX_REQUESTS) {
+        now = turn();
+        if (live < connections)
+            reopen(now);
+    }
+    return now;
+}
+
+static void measure(void) {
+    uint64_t start = now_ns();
+    for (unsigned i = 0; i < connections; i++)
+        begin(&slots[i], start);
+    uint64_t gathered = run_until(start + GATHER_MS * 1000000ull, connections);
+    char all_answered_ms[32] = "null";
+    if (answering == connections)
+        snprintf(all_answered_ms, sizeof all_answered_ms, "%.1f", (double)(gathered - start) / 1e6);
+    start = run_until(gathered + (uint64_t)(warm_up * 1e9), UINT_MAX);
+    memset(&tally, 0, sizeof tally);
+    answering = 0;
+    for (unsigned i = 0; i < connections; i++)
+        slots[i].served = false;
+    fputs("measuring\n", stderr);
+    double cpu = cpu_seconds();
+    uint64_t end = run_until(start + (uint64_t)(seconds * 1e9), UINT_MAX);
+    cpu = cpu_seconds() - cpu;
+    fputs("measured\n", stderr);
+
+    double wall = (double)(end - start) / 1e9;
+    unsigned starved = connections - answering;
+    uint64_t requests = tally.requests, conversations = tally.conversations;
+    double middle = percentile_us(.5), high = percentile_us(.99), slowest = (double)tally.slowest / 1e3;
+
+    draining = true; /* what was asked is still heard and checked, so that a server sees orderly ends */
+    for (end += DRAIN_MS * 1000000ull; live && now_ns() < end;)
+        turn();
+    printf("{\"mode\": \"%s\", \"connections\": %u, \"in_flight\": %u, \"seconds\": %.3f, \"requests\": %llu, "
+           "\"requests_per_second\": %.1f, \"conversations\": %llu, \"conversations_per_second\": %.1f, "
+           "\"errors\": %llu, \"wrong\": %llu, \"starved\": %u, \"unfinished\": %u, \"all_answered_ms\": %s, "
+           "\"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, \"cpu\": %.3f}\n",
+           MODES[mode], connections, in_flight, wall, (unsigned long long)requests, (double)requests / wall,
+           (unsigned long long)conversations, (double)conversations / wall, (unsigned long long)errors,
+           (unsigned long long)wrong, starved, live, all_answered_ms, middle, high, slowest, cpu / wall);
+}
+
+static void hold(void) {
+    uint64_t now = now_ns(), limit = now + MAX_IDLE_SECONDS * 1000000000ull;
+    for (unsigned next = 0; answering < connections && errors < MAX_ERRORS && now < limit; now = turn()) {
+        while (next < connections && live < answering + CONNECTING_AT_ONCE)
+            begin(&slots[next++], now);
+        if (next == connections && live < connections)
+            reopen(now);
+    }
+    printf("{\"mode\": \"idle\", \"open\": %u, \"errors\": %llu, \"wrong\": %llu}\n", answering,
+           (unsigned long long)errors, (unsigned long long)wrong);
+    fflush(stdout);
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    char ignored[64];
+    while (now < limit && poll(&input, 1, (int)((limit - now) / 1000000u)) > 0 &&
+           read(STDIN_FILENO, ignored, sizeof ignored) > 0)
+        now = now_ns();
+    unsigned lost = 0;
+    for (unsigned i = 0; i < connections; i++) /* nothing may come and nobody may have hung up meanwhile */
+        lost += slots[i].fd < 0 || recv(slots[i].fd, ignored, sizeof ignored, MSG_PEEK) >= 0 || errno != EAGAIN;
+    printf("{\"mode\": \"idle\", \"lost\": %u}\n", lost);
+}
+
+static double number(const char *text, double least, double most) {
+    char *rest;
+    double value = strtod(text, &rest);
+    if (*rest || !(value >= least && value <= most))
+        fail("a number is out of bounds");
+    return value;
+}
+
+static void aim(const char *host, const char *port) {
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&target;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&target;
+    in_port_t number_of_port = htons((uint16_t)number(port, 1, 65535));
+    if (inet_pton(AF_INET, host, &v4->sin_addr) == 1 && ntohl(v4->sin_addr.s_addr) >> 24 == 127) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = number_of_port;
+        target_length = sizeof *v4;
+    } else if (inet_pton(AF_INET6, host, &v6->sin6_addr) == 1 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr)) {
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = number_of_port;
+        target_length = sizeof *v6;
+    } else {
+        fail("the host must be loopback, in digits: 127.x.x.x or ::1");
+    }
+}
+
+int main(int count, char **words) {
+    const char *usage = "load persistent|pipelined|conversations|idle HOST PORT [-c n] [-k n] [-d s] [-w s]";
+    for (int option; (option = getopt(count, words, "c:k:d:w:")) != -1;) {
+        if (option == 'c')
+            connections = (unsigned)number(optarg, 1, MAX_CONNECTIONS);
+        else if (option == 'k')
+            in_flight = (unsigned)number(optarg, 1, MAX_IN_FLIGHT);
+        else if (option == 'd')
+            seconds = number(optarg, .05, MAX_SECONDS);
+        else if (option == 'w')
+            warm_up = number(optarg, 0, MAX_SECONDS);
+        else
+            fail(usage);
+    }
+    if (count - optind != 3)
+        fail(usage);
+    while (strcmp(words[optind], MODES[mode]) != 0)
+        if (++mode > IDLE)
+            fail(usage);
+    if (mode != PIPELINED)
+        in_flight = 1;
+    aim(words[optind + 1], words[optind + 2]);
+
+    struct rlimit descriptors;
+    getrlimit(RLIMIT_NOFILE, &descriptors);
+    descriptors.rlim_cur = descriptors.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &descriptors);
+    if (descriptors.rlim_cur < connections + 16)
+        fail("too many connections for the descriptor limit");
+    alarm(mode == IDLE ? MAX_IDLE_SECONDS + 10 : (unsigned)(warm_up + seconds) + 12); /* the last resort */
+
+    poller = epoll_create1(EPOLL_CLOEXEC);
+    slots = calloc(connections, sizeof *slots);
+    uint64_t *rings = calloc((size_t)connections * in_flight, sizeof *rings);
+    if (poller < 0 || !slots || !rings)
+        fail("no memory or no epoll");
+    for (unsigned i = 0; i < connections; i++) {
+        slots[i].fd = -1;
+        slots[i].asked_at = rings + (size_t)i * in_flight;
+    }
+    write_texts();
+    if (mode == IDLE)
+        hold();
+    else
+        measure();
+    return 0;
+}

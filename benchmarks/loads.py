@@ -1,0 +1,75 @@
+"""What is asked of every contestant: so many connections, so many questions in flight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Load:
+    """One way to visit Sir Launcelot."""
+
+    name: str
+    what: str
+    mode: str
+    """persistent, pipelined or conversations: see load.c."""
+    connections: int
+    in_flight: int = 1
+    """Questions, on each connection."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The generator's arguments."""
+        return (self.mode, "-c", str(self.connections), "-k", str(self.in_flight))
+
+    @property
+    def unit(self) -> str:
+        """What is counted per second."""
+        return "conversations" if self.mode == "conversations" else "requests"
+
+
+LOADS = {
+    load.name: load
+    for load in (
+        Load("persistent", "64 persistent connections", "persistent", 64),
+        Load("thousand", "1,000 persistent connections", "persistent", 1000),
+        Load("conversations", "conversations of three questions, 64 at a time", "conversations", 64),
+        Load("pipelined", "16 questions in flight on each of 64 connections", "pipelined", 64, 16),
+        # An engine that serves one visitor after another is asked by one.
+        Load("single", "one persistent connection", "persistent", 1),
+    )
+}
+
+IDLE_CONNECTIONS = 5000
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the generator reports of one window, with its own names; load.c says what each is."""
+
+    mode: str
+    connections: int
+    in_flight: int
+    seconds: float
+    requests: int
+    requests_per_second: float
+    conversations: int
+    conversations_per_second: float
+    errors: int
+    wrong: int
+    starved: int
+    """Connections that got not one answer in the window."""
+    unfinished: int
+    """Connections whose last question was not answered half a second after the window."""
+    all_answered_ms: float | None
+    """Until each connection had its first answer; None if some had none after two seconds."""
+    p50_us: float
+    p99_us: float
+    max_us: float
+    cpu: float
+    """The generator's own, as a share of one core."""
+
+    @property
+    def rate(self) -> float:
+        """Conversations a second where whole conversations are the load, requests a second elsewhere."""
+        return self.conversations_per_second if self.mode == "conversations" else self.requests_per_second

@@ -1,0 +1,187 @@
+"""Says what was measured: as tables, for a terminal and for README.md alike, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.loads import IDLE_CONNECTIONS, LOADS, Heard
+from benchmarks.rounds import Results
+from benchmarks.rows import MEMORY_BAR, ROWS
+from benchmarks.verdicts import judge, judge_memory, kept, mostly_generator_bound, paired_ratios
+
+BAR_WIDTH = 20  # characters, for the C reference
+LONGEST_BAR = 30
+BEGIN = "<!-- figures: written by `python -m benchmarks --record` -->"
+END = "<!-- end of figures -->"
+
+Table = list[list[str]]
+
+
+def _aligned(table: Table) -> str:
+    """A table in Markdown, aligned so that it reads as well in a terminal."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    rule = ["-" * width for width in widths]
+    lines = (
+        [cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [table[0], rule, *table[1:]]
+    )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def promises(results: Results) -> str:
+    """The table of what is promised, for the rows of which anything was measured."""
+    table = [["promise", "ratio", "lowest to highest", "per CPU", "at least", "verdict"]]
+    chosen = set(results.samples) | {(load, name) for load, _ in results.samples for name in results.left_out}
+    for row in ROWS:
+        if (row.load, row.ours) not in chosen:
+            continue
+        found = judge(results, row)
+        spread = "" if found.ratio is None else f"{_ratio(found.lowest)} to {_ratio(found.highest)}"
+        what = f"{CONTESTANTS[row.ours].what}; {LOADS[row.load].what}; against {CONTESTANTS[row.against].what}"
+        bound = found.word == "generator-bound"  # no comparison, and not shown as one
+        table.append(
+            [
+                what,
+                "" if bound else _ratio(found.ratio),
+                "" if bound else spread,
+                _ratio(found.capacity_ratio),
+                f"{row.bar:.2f}",
+                found.word + (f": {found.reason}" if found.reason else ""),
+            ]
+        )
+    if "loop" in results.idle:
+        kib = f"{results.idle['loop']:.2f} KiB"
+        what = f"Launcelot, engine = loop; memory for each of {IDLE_CONNECTIONS:,} idle connections"
+        table.append([what, kib, "", "", f"≤ {MEMORY_BAR:.0f} KiB", judge_memory(results)])
+    return _aligned(table) if len(table) > 1 else "No promise was measured."
+
+
+def _bar(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    length = min(round(ratio * BAR_WIDTH), LONGEST_BAR)
+    return "█" * length if length else "▏"
+
+
+def everybody(results: Results, load: str) -> str:
+    """The table of all contestants under one load, with medians."""
+    names = [name for cell, name in results.samples if cell == load]
+    unit = LOADS[load].unit
+    columns = [
+        "of C",
+        "p50 µs",
+        "p99 µs",
+        "max µs",
+        "CPU",
+        "CPU of load",
+        "all answered ms",
+        "starved",
+        "drawn",
+    ]
+    table = [["", f"{unit} / s", *columns]]
+    for name in names:
+        samples = kept(results.samples[load, name])
+        if not samples:
+            table.append([CONTESTANTS[name].what, "failed", *[""] * 9])
+            continue
+        heard = [one.heard for one in samples]
+        ratios = [rate for rate, _ in paired_ratios(results, load, name, "c")]
+        ratio = median(ratios) if ratios else None
+        table.append(
+            [
+                CONTESTANTS[name].what,
+                f"{median(one.rate for one in heard):,.0f}{' ᵍ' if mostly_generator_bound(samples) else ''}",
+                _ratio(ratio),
+                *(f"{median(each):,.0f}" for each in _latencies(heard)),
+                f"{median(one.server_cpu for one in samples):.0%}",
+                f"{median(one.cpu for one in heard):.0%}",
+                _first_answers(heard),
+                f"{median(one.starved for one in heard):.0f}",
+                _bar(ratio),
+            ]
+        )
+    return _aligned(table)
+
+
+def _latencies(heard: Sequence[Heard]) -> list[list[float]]:
+    return [[one.p50_us for one in heard], [one.p99_us for one in heard], [one.max_us for one in heard]]
+
+
+def _first_answers(heard: Sequence[Heard]) -> str:
+    known = [one.all_answered_ms for one in heard if one.all_answered_ms is not None]
+    return f"{median(known):,.0f}" if len(known) == len(heard) else "> 2,000"
+
+
+def remarks(results: Results) -> list[str]:
+    """What a reader must know to judge the tables."""
+    found = [f"{CONTESTANTS[name].what} is left out: {reason}" for name, reason in results.left_out.items()]
+    found += results.notes
+    everything = [one for samples in results.samples.values() for one in kept(samples)]
+    if disturbed := sum(one.disturbed for one in everything):
+        found.append(f"{disturbed} of {len(everything)} samples were taken while others used our cores.")
+    if any(mostly_generator_bound(kept(samples)) for samples in results.samples.values()):
+        found.append("ᵍ the generator was the bottleneck: the server can do more, and is not compared.")
+    return found
+
+
+def whole(results: Results, machine: dict[str, str], how: str) -> str:
+    """Everything, in Markdown."""
+    parts = [
+        "; ".join(f"{key}: {value}" for key, value in machine.items()) + ".",
+        f"Measured with `{how}`.",
+        promises(results),
+    ]
+    for load in LOADS:
+        if any(cell == load for cell, _ in results.samples):
+            what = LOADS[load].what
+            parts.append(f"**{what[0].upper()}{what[1:]}**\n\n{everybody(results, load)}")
+    if results.idle:
+        idle = [["", "KiB"], *([CONTESTANTS[name].what, f"{kib:.2f}"] for name, kib in results.idle.items())]
+        parts.append(f"**Memory for each of {IDLE_CONNECTIONS:,} idle connections**\n\n{_aligned(idle)}")
+    if said := remarks(results):
+        parts.append("\n".join(f"* {line}" for line in said))
+    return "\n\n".join(parts)
+
+
+def write_json(results: Results, machine: dict[str, str], how: str, file: Path) -> None:
+    """Every sample of every round, and the verdicts."""
+    samples = [
+        {
+            "load": load,
+            "contestant": name,
+            "rounds": [
+                one and asdict(one) | {"generator_bound": one.generator_bound, "disturbed": one.disturbed}
+                for one in rounds
+            ],
+        }
+        for (load, name), rounds in results.samples.items()
+    ]
+    verdicts = [asdict(judge(results, row)) for row in ROWS]
+    content = {
+        "machine": machine,
+        "command": how,
+        "promises": verdicts,
+        "samples": samples,
+        "idle_kib": results.idle,
+        "left_out": results.left_out,
+        "notes": results.notes,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def record(text: str, readme: Path) -> None:
+    """Puts the figures into their place in README.md."""
+    before, begin, rest = readme.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"benchmarks: {readme.name} has lost its place for the figures")
+    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")

@@ -1,0 +1,79 @@
+"""What the samples say: medians, ratios within a round, and whether a promise is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.generator import Sample
+from benchmarks.rounds import Results
+from benchmarks.rows import MEMORY_BAR, Row
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A promise and what became of it."""
+
+    row: Row
+    ratio: float | None
+    """Ours to theirs, rate to rate; the median over the rounds of the ratio within a round."""
+    lowest: float | None
+    highest: float | None
+    capacity_ratio: float | None
+    """The same, per second of the server's CPU."""
+    word: str
+    """met, missed, faulty, generator-bound or not measured."""
+    reason: str = ""
+
+
+def kept(samples: Sequence[Sample | None]) -> list[Sample]:
+    """Those that were measured."""
+    return [one for one in samples if one is not None]
+
+
+def paired_ratios(results: Results, load: str, ours: str, against: str) -> list[tuple[float, float]]:
+    """Of each round in which both were measured: the ratio of the rates, and of the capacities."""
+    pairs = zip(results.samples.get((load, ours), []), results.samples.get((load, against), []), strict=False)
+    return [
+        (mine.rate / theirs.rate, mine.capacity / theirs.capacity if theirs.capacity else 0.0)
+        for mine, theirs in pairs
+        if mine and theirs and theirs.rate
+    ]
+
+
+def mostly_generator_bound(samples: Sequence[Sample]) -> bool:
+    """True where the generator was the bottleneck in half of the rounds or more."""
+    return 2 * sum(one.generator_bound for one in samples) >= len(samples) > 0
+
+
+def judge(results: Results, row: Row) -> Verdict:
+    """One promise."""
+    mine = kept(results.samples.get((row.load, row.ours), []))
+    theirs = kept(results.samples.get((row.load, row.against), []))
+    ratios = paired_ratios(results, row.load, row.ours, row.against)
+    if not ratios:
+        return Verdict(row, None, None, None, None, "not measured")
+    rates, capacities = [rate for rate, _ in ratios], [capacity for _, capacity in ratios]
+    ratio = median(rates)
+
+    def verdict(word: str, reason: str = "") -> Verdict:
+        return Verdict(row, ratio, min(rates), max(rates), median(capacities), word, reason)
+
+    for counted in ("wrong", "errors", *(["starved"] if row.nobody_starves else [])):
+        if found := sum(getattr(one.heard, counted) for one in mine):
+            return verdict("faulty", f"{found} {counted}")
+    if row.nobody_starves and any(one.heard.all_answered_ms is None for one in mine):
+        return verdict("faulty", "connections without any answer after two seconds")
+    for name, samples in ((row.against, theirs), (row.ours, mine)):
+        if mostly_generator_bound(samples):
+            busy = median(one.server_cpu for one in samples)
+            return verdict("generator-bound", f"the generator was full, {name} used {busy:.0%} of its core")
+    return verdict("met" if ratio >= row.bar else "missed")
+
+
+def judge_memory(results: Results) -> str:
+    """The promise about idle connections."""
+    if "loop" not in results.idle:
+        return "not measured"
+    return "met" if results.idle["loop"] <= MEMORY_BAR else "missed"

@@ -1,0 +1,8 @@
+"""``python -m daemons`` is the command ``daemons``."""
+
+import sys
+
+from daemons.operating.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

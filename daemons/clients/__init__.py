@@ -1,0 +1,1 @@
+"""The other end of each protocol; the only code that dials."""

@@ -1,0 +1,95 @@
+"""``daemons ask NAME``: say something to a daemon, and print what it replies.
+
+A service says how its replies end (`Service.answers`); then each is printed on a line of its own, as
+soon as it has come.  Where it does not say, and with a raw handler, everything is said, our half of the
+connection is closed, and what comes until the other half closes is printed: as ``nc -N`` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+
+from daemons.clients.dial import NetworkError, dial
+from daemons.framings import Framing, FramingError
+from daemons.operating import lifecycle, loading
+from daemons.operating.ini import ConfigurationError
+from daemons.operating.settings import Settings
+from daemons.operating.values import PORT
+from daemons.serving.address import Address
+from daemons.serving.service import Service
+
+#: Octets per recv(2).
+RECEIVE = 16 * 1024
+
+
+def ask(settings: Settings, options: argparse.Namespace) -> int:
+    """Hold the conversation that the command line asks for; returns the exit code."""
+    kind = loading.spoken_class(settings)
+    framing = kind.answers if issubclass(kind, Service) else None
+    words = [word.encode() for word in options.words] or (list(kind.questions) if issubclass(kind, Service) else [])
+    address = _address(settings, options)
+    try:
+        if framing is None:
+            _print(b"".join(tell(address, words, options.timeout)))
+        else:
+            for answer in converse(address, words, framing, options.timeout):
+                _print(answer)
+    except NetworkError as error:
+        print(f"{settings.name}: {error}", file=sys.stderr)
+        return lifecycle.BUG
+    return lifecycle.ENDED
+
+
+def converse(address: Address, questions: Sequence[bytes], framing: Framing, timeout: float) -> Iterator[bytes]:
+    """Ask one question after the other on one connection; yields each answer.  Raises `NetworkError`,
+    also where the peer closes before it has answered."""
+    with dial(address, timeout) as peer:
+        decoder = framing.decoder()
+        answers: list[bytes] = []
+        try:
+            for question in questions:
+                peer.sendall(question)
+                while not answers:
+                    data = peer.recv(RECEIVE)
+                    if not data:
+                        raise EOFError(f"closed before it had answered {question!r}")
+                    answers += decoder.decode(data)
+                    if decoder.error is not None:
+                        raise decoder.error
+                yield answers.pop(0)
+        except (OSError, EOFError, FramingError) as error:
+            raise NetworkError(address, error) from error
+
+
+def tell(address: Address, words: Sequence[bytes], timeout: float) -> Iterator[bytes]:
+    """Say all `words`, close our half, and yield what comes until the peer closes.  Raises `NetworkError`."""
+    with dial(address, timeout) as peer:
+        try:
+            peer.sendall(b"".join(words))
+            peer.shutdown(socket.SHUT_WR)
+            while data := peer.recv(RECEIVE):
+                yield data
+        except OSError as error:
+            raise NetworkError(address, error) from error
+
+
+def _address(settings: Settings, options: argparse.Namespace) -> Address:
+    """Where to dial: the first listener of the ini, with HOST and -p in place of its own."""
+    host = None if options.host in (None, "-") else options.host
+    try:
+        port = None if options.port is None else PORT.parse(options.port)
+    except ValueError as error:
+        raise ConfigurationError([f"-p {options.port}: {error}"]) from error
+    if host is not None or port is not None:
+        inet = [address for address in settings.addresses if address.scheme != "unix"]
+        return (inet or [Address("tcp", host="127.0.0.1")])[0].at(host, port)
+    return settings.addresses[0]
+
+
+def _print(reply: bytes) -> None:
+    """A reply on a line of its own, whatever its octets."""
+    sys.stdout.buffer.write(reply if reply.endswith(b"\n") else reply + b"\n")
+    sys.stdout.buffer.flush()

@@ -1,0 +1,1 @@
+"""What surrounds the servers: settings from ini files, shared logging, lifecycle, the command line."""

@@ -1,0 +1,116 @@
+"""The command ``daemons``: run, stop, ask, check, list, show."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from daemons.operating import ini, lifecycle
+from daemons.operating.ini import ConfigurationError, Override
+from daemons.operating.settings import Settings
+
+#: Options that mean a key of [daemon].
+KEYS = ("host", "port", "engine", "processes")
+
+
+class _Set(argparse.Action):
+    """Collects ``--port N`` and ``--set SECTION.KEY=VALUE`` in the order in which they were given."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        overrides = [*namespace.overrides]
+        if self.dest == "set":
+            try:
+                overrides.append(ini.parse_override(values))
+            except ValueError as error:
+                parser.error(str(error))
+        else:
+            overrides.append(Override(option or "", "daemon", self.dest, values))
+        namespace.overrides = overrides
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="daemons",
+        description="Classic network daemons: run one, ask one, check and show their settings.",
+        epilog="Exit codes: 0 ended as asked, 1 a failure, 2 a wrong command line, "
+        "100 a wrong configuration, 111 the system refused.",
+    )
+    conf = argparse.ArgumentParser(add_help=False)
+    conf.add_argument(
+        "--conf", type=Path, metavar="DIR", help="the folder of the ini files; else $DAEMONS_CONF, else ./conf"
+    )
+    conf.add_argument("--run", type=Path, metavar="DIR", help="the folder of pidfiles and Unix sockets; else run/")
+    named = argparse.ArgumentParser(add_help=False, parents=[conf])
+    named.add_argument("name", metavar="NAME", help="the daemon: the NAME of conf/NAME.ini")
+    changed = argparse.ArgumentParser(add_help=False)
+    for key in KEYS:
+        changed.add_argument(f"--{key}", action=_Set, metavar=key.upper(), help=f"the {key} of [daemon]")
+    changed.add_argument(
+        "--set", action=_Set, metavar="SECTION.KEY=VALUE", help="any key of any section; the last one wins"
+    )
+    changed.set_defaults(overrides=[])
+
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(word: str, help_text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        return commands.add_parser(word, help=help_text, description=help_text, parents=list(parents))
+
+    run = add("run", "serve until told to stop (this is what supervisord starts)", named, changed)
+    run.add_argument("--detach", action="store_true", help="in the background, without supervisord")
+    add("stop", "stop a daemon that was started with --detach, and wait for its end", named)
+    ask = add("ask", "hold a conversation with a daemon, and print what it says", named)
+    ask.add_argument("host", nargs="?", metavar="HOST", help="where it is; else, or with -, the address in its ini")
+    ask.add_argument("-p", dest="port", metavar="PORT", help="its port; else the one in its ini")
+    ask.add_argument("-t", dest="timeout", metavar="SECONDS", type=float, default=10.0, help="to wait; else 10")
+    ask.add_argument("words", nargs="*", metavar="WORDS", help="what to say; else the questions it is known for")
+    add("check", "check every ini and supervisord.conf; say what is wrong, all at once", conf)
+    add("list", "every daemon: what it is, where it listens, its engine", conf)
+    add("show", "the settings of a daemon as they come out, and where each was set", named, changed)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command line; returns the exit code."""
+    options = parser().parse_args(arguments)
+    conf = options.conf or Path(os.environ.get("DAEMONS_CONF") or "conf")
+    if options.command in ("check", "list"):
+        # Imported where they are needed: `daemons run` is what starts, and it starts without them.
+        from daemons.operating import inspection
+
+        return inspection.check(conf, options.run) if options.command == "check" else inspection.show_all(conf)
+    try:
+        settings = ini.read(conf, options.name, getattr(options, "overrides", ()), options.run)
+    except ConfigurationError as error:
+        for complaint in error.complaints:
+            print(f"{options.name}: {complaint}", file=sys.stderr)
+        return lifecycle.WRONG_CONFIGURATION
+    return _one(settings, options)
+
+
+def _one(settings: Settings, options: argparse.Namespace) -> int:
+    match options.command:
+        case "run" if not options.detach:
+            return lifecycle.run(settings)
+        case "run":
+            from daemons.operating import detach
+
+            return detach.run(settings)
+        case "stop":
+            from daemons.operating import detach
+
+            return detach.stop(settings)
+        case "show":
+            from daemons.operating import inspection
+
+            return inspection.show(settings)
+        case _:
+            from daemons.clients import ask
+
+            return lifecycle.reported(settings.name, lambda: ask.ask(settings, options))

@@ -1,0 +1,267 @@
+"""Ini files → `Settings`, or all complaints at once.
+
+Each complaint names the file, the section, the key, what was expected, and the nearest valid key.
+Values come from ``defaults.ini``, then ``NAME.ini``, then the command line; the last one wins.
+"""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from daemons.operating.settings import SECTIONS, DaemonSettings, Settings
+from daemons.operating.values import hint, kind_of
+from daemons.serving.address import Address, parse_addresses
+
+T = TypeVar("T")
+
+#: conf/NAME.ini for every daemon; these two belong to all.
+SHARED = ("defaults", "logging")
+
+#: sockaddr_un has room for 108 octets, the last of them a NUL: unix(7).
+UNIX_PATH_LIMIT = 107
+
+_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+class ConfigurationError(Exception):
+    """What is wrong with the configuration, one complaint a line."""
+
+    def __init__(self, complaints: Iterable[str]) -> None:
+        self.complaints = list(complaints)
+        super().__init__("\n".join(self.complaints))
+
+
+@dataclass(frozen=True)
+class Override:
+    """One option of the command line: ``--set limits.idle_timeout=2s``."""
+
+    origin: str
+    section: str
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
+class _Layer:
+    origin: str
+    values: Mapping[str, Mapping[str, str]]
+
+
+def parse_override(text: str) -> Override:
+    """``SECTION.KEY=VALUE``.  Raises `ValueError`."""
+    match = re.fullmatch(r"(\w+)\.(\w+)=(.*)", text, re.DOTALL)
+    if match is None:
+        raise ValueError(f"--set {text}: not a setting; write SECTION.KEY=VALUE, for example limits.idle_timeout=2s")
+    return Override("--set", *(part.strip() for part in match.groups()))
+
+
+def names(conf: Path) -> list[str]:
+    """The daemons that have an ini in the folder `conf`."""
+    return sorted(path.stem for path in conf.glob("*.ini") if path.stem not in SHARED)
+
+
+def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | None = None) -> Settings:
+    """The settings of the daemon `name`.  Raises `ConfigurationError` with every complaint there is."""
+    if not conf.is_dir():
+        raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
+    path = conf / f"{name}.ini"
+    if name in SHARED or not path.is_file():
+        raise ConfigurationError([f"{_shown(path)}: no such file{hint(name, names(conf))}"])
+    return _Reader(conf.resolve(), name, list(overrides), run).read()
+
+
+def parse_section(
+    declaration: type[T], name: str, layers: Iterable[tuple[str, Mapping[str, str]]], complaints: list[str]
+) -> tuple[T, dict[tuple[str, str], str]]:
+    """One section from its layers (origin, key → text), the last one winning: the filled-in
+    `declaration`, and which origin each key came from."""
+    fields = {field.name: field for field in dataclasses.fields(declaration)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    origins: dict[tuple[str, str], str] = {}
+    for origin, section in layers:
+        for key, text in section.items():
+            where = f"{origin} [{name}] {key}"
+            if key not in fields:
+                complaints.append(f"{where}: no such setting{hint(key, fields)}")
+                continue
+            try:
+                values[key] = kind_of(fields[key]).parse(text)
+                origins[name, key] = origin
+            except ValueError as error:
+                complaints.append(f"{where} = {text}: {error}")
+    return declaration(**values), origins
+
+
+class _Reader:
+    """Reads one daemon's layers and collects what is wrong with them."""
+
+    def __init__(self, conf: Path, name: str, overrides: list[Override], run: Path | None) -> None:
+        self.conf = conf
+        self.name = name
+        self.base = conf.parent
+        self.run = self.base / "run" if run is None else run.absolute()
+        self.complaints: list[str] = []
+        self.layers = [
+            *self._file(conf / "defaults.ini"),
+            *self._file(conf / f"{name}.ini"),
+            *(_Layer(each.origin, {each.section: {each.key: each.value}}) for each in overrides),
+        ]
+
+    def read(self) -> Settings:
+        sections: dict[str, Any] = {}
+        origins: dict[tuple[str, str], str] = {}
+        for name, declaration in SECTIONS.items():
+            sections[name], found = parse_section(declaration, name, self._section(name), self.complaints)
+            origins |= found
+        daemon = sections["daemon"] = self._spoken(sections["daemon"])
+        own_section = (daemon.service or daemon.handler).rpartition(":")[2].lower()
+        self._check_sections(own_section)
+        addresses = self._addresses()
+        self._check_public(daemon, addresses)
+        if self.complaints:
+            raise ConfigurationError(dict.fromkeys(self.complaints))
+        own: dict[str, str] = {}
+        for origin, values in self._section(own_section):
+            own |= values
+            origins |= {(own_section, key): origin for key in values}
+        logging_ini = self.conf / "logging.ini"
+        return Settings(
+            name=self.name,
+            base=self.base,
+            run=self.run,
+            logging_ini=logging_ini if logging_ini.is_file() else None,
+            addresses=addresses,
+            own_section=own_section,
+            own=own,
+            origins=origins,
+            **sections,
+        )
+
+    def _file(self, path: Path) -> list[_Layer]:
+        parser = configparser.ConfigParser(interpolation=None, default_section="", delimiters=("=",))
+        shown = _shown(path)
+        try:
+            parser.read_string(path.read_text("utf-8"), shown)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            self.complaints.append(f"{shown}: {(error.strerror or str(error)).lower()}")
+            return []
+        except UnicodeDecodeError as error:
+            self.complaints.append(f"{shown}: not UTF-8 at octet {error.start}")
+            return []
+        except configparser.DuplicateOptionError as error:
+            self.complaints.append(
+                f"{shown} [{error.section}] {error.option}: stands here twice, again in line {error.lineno}"
+            )
+            return []
+        except configparser.DuplicateSectionError as error:
+            self.complaints.append(f"{shown} [{error.section}]: stands here twice, again in line {error.lineno}")
+            return []
+        except configparser.MissingSectionHeaderError as error:
+            self.complaints.append(f"{shown} line {error.lineno}: before any section; write [daemon] above it")
+            return []
+        except configparser.ParsingError as error:
+            self.complaints.extend(
+                f"{shown} line {number}: neither [section] nor key = value" for number, _ in error.errors
+            )
+            return []
+        return [_Layer(shown, {name: dict(parser[name]) for name in parser.sections()})]
+
+    def _section(self, name: str) -> list[tuple[str, Mapping[str, str]]]:
+        return [(layer.origin, layer.values[name]) for layer in self.layers if name in layer.values]
+
+    def _spoken(self, daemon: DaemonSettings) -> DaemonSettings:
+        """`daemon` with a service or a handler, of which the later layer wins."""
+        which = ""
+        for origin, section in self._section("daemon"):
+            said = [key for key in ("service", "handler") if key in section]
+            if len(said) == 2:
+                self.complaints.append(f"{origin} [daemon] handler: there is a service too; write only one of the two")
+            which = said[0] if said else which
+        text = getattr(daemon, which) if which else ""
+        if not text:
+            self.complaints.append(f"{self._shown} [daemon] service: missing; write service = NAME or module:Class")
+        elif not (_CLASS.fullmatch(text) or (which == "service" and text.isidentifier())):
+            expected = (
+                "module:Class" if which == "handler" else "NAME, for the Service in daemons.NAME, or module:Class"
+            )
+            self.complaints.append(f"{self._origin(which)} [daemon] {which} = {text}: write {expected}")
+        if which == "handler":
+            return dataclasses.replace(daemon, service="")
+        return dataclasses.replace(daemon, handler="")
+
+    def _check_sections(self, own_section: str) -> None:
+        known = [*SECTIONS, own_section]
+        for layer in self.layers:
+            for section in layer.values:
+                if section not in known:
+                    self.complaints.append(f"{layer.origin} [{section}]: no such section{hint(section, known)}")
+
+    def _addresses(self) -> tuple[Address, ...]:
+        """Where to listen.  A later layer's port or host replaces that of every inet listener of an
+        earlier one; a later listen replaces them all."""
+        addresses: tuple[Address, ...] = (Address("tcp", host=DaemonSettings.host),)
+        complete = False
+        before = len(self.complaints)
+        for origin, section in self._section("daemon"):
+            if "listen" in section and {"port", "host"} & set(section):
+                self.complaints.append(
+                    f"{origin} [daemon] listen: there is a port or host too; write only one of the two"
+                )
+            try:
+                if "listen" in section:
+                    addresses = parse_addresses(section["listen"])
+                    complete = bool(addresses)
+                one, _ = parse_section(DaemonSettings, "daemon", [(origin, section)], [])
+            except ValueError:
+                return ()  # complained of already
+            host = one.host if "host" in section else None
+            addresses = tuple(address.at(host=host, port=one.port) for address in addresses)
+            complete = complete or one.port is not None
+        if not complete and len(self.complaints) == before:
+            self.complaints.append(f"{self._shown} [daemon] port: missing; write port = N, or listen = ADDRESS")
+        return tuple(self._placed(address) for address in addresses)
+
+    def _placed(self, address: Address) -> Address:
+        """A Unix address with its path made absolute: ``run/x.sock`` lies in the run folder, wherever
+        --run has put that."""
+        if address.scheme != "unix":
+            return address
+        path = Path(address.path)
+        path = self.run / path.relative_to("run") if path.parts[:1] == ("run",) else self.base / path
+        if len(str(path).encode()) > UNIX_PATH_LIMIT:
+            self.complaints.append(
+                f"{self._origin('listen')} [daemon] listen: {path} is longer than {UNIX_PATH_LIMIT} octets, "
+                "which is all a Unix socket's name may have"
+            )
+        return Address("unix", path=str(path))
+
+    def _check_public(self, daemon: DaemonSettings, addresses: tuple[Address, ...]) -> None:
+        for address in addresses:
+            if not daemon.public and not address.loopback:
+                key = "listen" if daemon.listen else "host"
+                self.complaints.append(
+                    f"{self._origin(key)} [daemon] {key}: {address} can be reached from other machines; "
+                    "if that is meant, write public = yes"
+                )
+
+    @property
+    def _shown(self) -> str:
+        return _shown(self.conf / f"{self.name}.ini")
+
+    def _origin(self, key: str) -> str:
+        """The layer that set `key` of [daemon]."""
+        origins = [origin for origin, section in self._section("daemon") if key in section]
+        return origins[-1] if origins else self._shown
+
+
+def _shown(path: Path) -> str:
+    """``conf/launcelot.ini``: the file and its folder are enough to know which is meant."""
+    return f"{path.parent.name}/{path.name}"

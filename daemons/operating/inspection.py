@@ -1,0 +1,144 @@
+"""``daemons check``, ``daemons list``, ``daemons show``: what the ini files come to, without serving."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from daemons.operating import ini, lifecycle, loading, supervision
+from daemons.operating.ini import ConfigurationError
+from daemons.operating.settings import SECTIONS, Settings
+from daemons.operating.values import kind_of
+from daemons.serving.service import Service
+
+
+def check(conf: Path, run: Path | None = None) -> int:
+    """Look at every ini, at each daemon alone and at all together, and at supervisord.conf.  Prints OK,
+    or every complaint; returns the exit code."""
+    names = ini.names(conf)
+    complaints: list[str] = []
+    if not names:
+        complaints.append(f"{conf}: no daemon's ini is in this folder; name another with --conf DIR")
+    daemons: list[Settings] = []
+    for name in names:
+        try:
+            settings = ini.read(conf, name, run=run)
+            daemons.append(settings)
+            complaints += _complaints_of_service(settings)
+        except ConfigurationError as error:
+            complaints += error.complaints
+    complaints += _complaints_of_logging(daemons)
+    complaints += _collisions(daemons)
+    supervised = conf.resolve().parent / "supervisord.conf"
+    if supervised.is_file():
+        complaints += supervision.complaints(supervised, names, daemons)
+    for complaint in dict.fromkeys(complaints):
+        print(complaint, file=sys.stderr)
+    if complaints:
+        return lifecycle.WRONG_CONFIGURATION
+    print(f"OK: {', '.join(names)}" + (f"; {supervised.name}" if supervised.is_file() else ""))
+    return lifecycle.ENDED
+
+
+def show_all(conf: Path) -> int:
+    """One line for each daemon; what is wrong with an ini stands in the place of its line."""
+    rows: list[tuple[str, str, str, str]] = []
+    wrong: list[str] = []
+    for name in ini.names(conf):
+        try:
+            settings = ini.read(conf, name)
+            text = _summary(loading.spoken_class(settings))
+        except ConfigurationError as error:
+            wrong += error.complaints
+            continue
+        except Exception as error:
+            wrong.append(f"conf/{name}.ini: its module cannot be imported: {type(error).__name__}: {error}")
+            continue
+        engine = settings.daemon.engine
+        if settings.processes > 1:
+            engine += f" x {settings.processes}"
+        rows.append((name, _listens(settings), engine, text))
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip())
+    for complaint in wrong:
+        print(complaint, file=sys.stderr)
+    if not rows and not wrong:
+        print(f"{conf}: no daemon's ini is in this folder; name another with --conf DIR", file=sys.stderr)
+    return lifecycle.WRONG_CONFIGURATION if wrong or not rows else lifecycle.ENDED
+
+
+def show(settings: Settings) -> int:
+    """Every setting of one daemon as it comes out, and the file or option that set it."""
+    try:
+        kind = loading.spoken_class(settings)
+        sections: dict[str, Any] = {name: getattr(settings, name) for name in SECTIONS}
+        if issubclass(kind, Service) and kind.Options is not None:
+            sections[settings.own_section] = loading.make_service(settings, kind).options
+    except ConfigurationError as error:
+        for complaint in error.complaints:
+            print(f"{settings.name}: {complaint}", file=sys.stderr)
+        return lifecycle.WRONG_CONFIGURATION
+    print(f"{settings.name}: {_summary(kind)}\nlistens at {_listens(settings)}")
+    for section, values in sections.items():
+        print(f"\n[{section}]")
+        for name, text, origin in _rows(settings, section, values):
+            print(f"{name:<21} {text:<24} {origin}".rstrip())
+    return lifecycle.ENDED
+
+
+def _rows(settings: Settings, section: str, values: Any) -> Iterable[tuple[str, str, str]]:
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        origin = settings.origins.get((section, field.name), "built in")
+        if origin == "built in" and value in ("", (), None) and kind_of(field).show(value) == "":
+            continue  # not said, and nothing that could be shown for it
+        yield field.name, kind_of(field).show(value), origin
+
+
+def _listens(settings: Settings) -> str:
+    """Its addresses, those of Unix sockets from the project's folder where they lie in it."""
+    return " ".join(str(address).replace(f"unix:{settings.base}/", "unix:") for address in settings.addresses)
+
+
+def _summary(kind: type) -> str:
+    """The first line of its module's docstring, or else of its own."""
+    text = inspect.getdoc(sys.modules[kind.__module__]) or inspect.getdoc(kind) or ""
+    return text.partition("\n")[0]
+
+
+def _complaints_of_service(settings: Settings) -> list[str]:
+    try:
+        loading.request_handler(settings)
+    except ConfigurationError as error:
+        return error.complaints
+    except Exception as error:
+        said = settings.daemon.service or settings.daemon.handler
+        return [f"conf/{settings.name}.ini [daemon] {said}: cannot be imported: {type(error).__name__}: {error}"]
+    return []
+
+
+def _complaints_of_logging(daemons: list[Settings]) -> list[str]:
+    if not daemons:
+        return []
+    try:
+        lifecycle.configure_logging(daemons[0])
+    except ConfigurationError as error:
+        return error.complaints
+    return []
+
+
+def _collisions(daemons: list[Settings]) -> list[str]:
+    """Daemons that want the same address."""
+    return [
+        f"conf/{other.name}.ini [daemon] {theirs}: conf/{one.name}.ini has {ours} already"
+        for one, other in combinations(daemons, 2)
+        for ours in one.addresses
+        for theirs in other.addresses
+        if ours.meets(theirs)
+    ]

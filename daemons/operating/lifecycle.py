@@ -1,0 +1,205 @@
+"""From settings to a served port, and to an exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import resource
+import socket
+import socketserver
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from daemons.operating import loading, logs
+from daemons.operating.ini import ConfigurationError
+from daemons.operating.settings import Settings
+from daemons.serving.address import Address
+from daemons.serving.daemon import Daemon
+from daemons.serving.engines import server_class
+from daemons.serving.engines.prefork import Prefork
+from daemons.serving.guards.limits import Limits
+from daemons.serving.listen import ListenError, listen, name_of
+from daemons.serving.server import StreamServer
+
+log = logging.getLogger(__name__)
+
+#: Exit codes; 100 and 111 as in daemontools and s6: "you asked wrongly", "the system refused".
+ENDED, BUG, USAGE, WRONG_CONFIGURATION, SYSTEM_REFUSED = 0, 1, 2, 100, 111
+
+#: Descriptors kept back from connections: standard streams, listeners, selectors, wakers, a service's files.
+RESERVED_DESCRIPTORS = 64
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A daemon that has its ports and is about to serve."""
+
+    settings: Settings
+    limits: Limits
+    #: Where each listener came to be, port 0 resolved.
+    listeners: list[tuple[Address, socket.socket]]
+    #: The files of Unix sockets, with their inodes: by now the path may be somebody else's.
+    files: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ready_line(self) -> str:
+        """``launcelot ready tcp://127.0.0.1:1060 engine=threads processes=1 pid=4242``"""
+        addresses = " ".join(str(address) for address, _ in self.listeners)
+        settings = self.settings
+        return (
+            f"{settings.name} ready {addresses} engine={settings.daemon.engine} "
+            f"processes={settings.processes} pid={os.getpid()}"
+        )
+
+    def close_listeners(self) -> None:
+        """In a process that is not to serve."""
+        for _, listener in self.listeners:
+            listener.close()
+
+    def close(self) -> None:
+        """Close the listeners; remove the files of Unix sockets."""
+        self.close_listeners()
+        for path, inode in self.files.items():
+            with suppress(OSError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+
+
+def run(settings: Settings) -> int:
+    """Serve in the foreground until told to stop.  Returns the exit code; what went wrong is on standard error."""
+    return reported(
+        settings.name, lambda: serve(prepare(settings), lambda line: print(line, file=sys.stderr, flush=True))
+    )
+
+
+def reported(name: str, action: Callable[[], int]) -> int:
+    """The exit code of `action`; what it raises is told on standard error and becomes one too."""
+    try:
+        return action()
+    except ConfigurationError as error:
+        for complaint in error.complaints:
+            print(f"{name}: {complaint}", file=sys.stderr, flush=True)
+        return WRONG_CONFIGURATION
+    except ListenError as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        return SYSTEM_REFUSED
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{name}: a bug: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return BUG
+
+
+def prepare(settings: Settings) -> Bound:
+    """All that can fail before the daemon detaches or forks: logging, the service, the ports."""
+    os.chdir(settings.base)
+    configure_logging(settings)
+    if settings.processes == 1:
+        loading.request_handler(settings)
+    else:
+        # The parent of several workers never imports a service: so they can be replaced by newer ones.
+        try_in_child(lambda: loading.request_handler(settings))
+    limits = dataclasses.replace(settings.limits, max_connections=_affordable(settings))
+    bound = Bound(settings, limits, [])
+    try:
+        for address in settings.addresses:
+            for listener in listen(address, settings.daemon.backlog):
+                bound.listeners.append((name_of(listener, address.scheme), listener))
+            if address.scheme == "unix":
+                bound.files[address.path] = os.stat(address.path).st_ino
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def serve(bound: Bound, announce: Callable[[str], None]) -> int:
+    """Serve, in as many processes as the settings say, until told to stop; returns the exit code."""
+    settings = bound.settings
+    try:
+        # supervisord sets this for what it starts: then leave with it, when it is killed.
+        parent = os.getppid() if "SUPERVISOR_ENABLED" in os.environ else None
+        if settings.processes == 1:
+            return _work(bound, lambda: announce(bound.ready_line), parent)
+        ready_line = bound.ready_line
+        prefork = Prefork(
+            lambda ready, master: reported(settings.name, lambda: _work(bound, ready, master)),
+            settings.processes,
+            bound.limits.drain_timeout,
+            parent,
+        )
+        return prefork.run(lambda: announce(ready_line))
+    finally:
+        bound.close()
+
+
+def configure_logging(settings: Settings) -> None:
+    """Set up the shared logging; raises `ConfigurationError`."""
+    try:
+        logs.configure(settings.logging_ini)
+    except Exception as error:  # fileConfig evaluates the file, so it can raise anything
+        raise ConfigurationError([f"conf/logging.ini: {type(error).__name__}: {error}"]) from error
+
+
+def try_in_child(action: Callable[[], object]) -> None:
+    """Do `action` in a child process, for its errors alone; its complaints are raised here."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = BUG
+        try:
+            os.close(read)
+            action()
+            code = ENDED
+        except ConfigurationError as error:
+            os.write(write, str(error).encode())
+            code = WRONG_CONFIGURATION
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as pipe:
+        text = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code == WRONG_CONFIGURATION:
+        raise ConfigurationError(text.splitlines())
+    if code != ENDED:
+        raise RuntimeError("the service could not be imported")
+
+
+def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
+    """One serving process, from the import of the service to the last reply."""
+    settings = bound.settings
+    handler = loading.request_handler(settings)
+    servers = [_server(bound, listener, handler) for _, listener in bound.listeners]
+    daemon = Daemon(servers, parent=parent)
+    daemon.hear_signals()
+    ready()
+    daemon.serve_forever()
+    return ENDED
+
+
+def _server(bound: Bound, listener: socket.socket, handler: type[socketserver.BaseRequestHandler]) -> StreamServer:
+    server = server_class(bound.settings.daemon.engine).adopt(listener, handler)
+    server.limits = bound.limits
+    server.access_log = logging.getLogger(f"daemons.{bound.settings.name}.access")
+    return server
+
+
+def _affordable(settings: Settings) -> int:
+    """max_connections of one process: its share, and no more than it has descriptors for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    most = settings.limits.max_connections or server_class(settings.daemon.engine).capacity
+    share = -(-most // settings.processes)
+    room = share if soft == resource.RLIM_INFINITY else soft - RESERVED_DESCRIPTORS
+    if share > room:
+        log.warning("max_connections = %d, not %d: the limit of descriptors is %d", max(1, room), share, soft)
+    return max(1, min(share, room))

@@ -1,0 +1,101 @@
+"""From ``service =`` or ``handler =`` in an ini to the class it names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import socketserver
+import sys
+from types import ModuleType
+from typing import Any
+
+from daemons.operating.ini import ConfigurationError, parse_section
+from daemons.operating.settings import Settings
+from daemons.operating.values import hint
+from daemons.serving.pump import Pump
+from daemons.serving.service import Service
+
+
+def request_handler(settings: Settings) -> type[socketserver.BaseRequestHandler]:
+    """What a server runs for each connection: the pump of the service, or the raw handler.
+
+    Raises `ConfigurationError` for what the ini got wrong; an exception of the module's own, while it is
+    imported, comes through as it is."""
+    kind: type[socketserver.BaseRequestHandler | Service] = spoken_class(settings)
+    if not issubclass(kind, Service):
+        return kind
+    return Pump.carrying(make_service(settings, kind))
+
+
+def make_service(settings: Settings, kind: type[Service]) -> Service:
+    """The service with the options of its own section."""
+    complaints: list[str] = []
+    options: Any = None
+    layers = [(settings.origins[settings.own_section, key], {key: text}) for key, text in settings.own.items()]
+    if kind.Options is not None:
+        options, _ = parse_section(kind.Options, settings.own_section, layers, complaints)
+    else:
+        complaints += [
+            f"{origin} [{settings.own_section}] {key}: {kind.__name__} has no options"
+            for origin, values in layers
+            for key in values
+        ]
+    if complaints:
+        raise ConfigurationError(complaints)
+    try:
+        return kind(options)
+    except TypeError as error:
+        raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
+
+
+def spoken_class(settings: Settings) -> Any:
+    """The class that ``service =`` or ``handler =`` names."""
+    if str(settings.base) not in sys.path:
+        sys.path.insert(0, str(settings.base))
+    if settings.daemon.handler:
+        module, _, name = settings.daemon.handler.partition(":")
+        return _class_in(_module(settings, module), name, socketserver.BaseRequestHandler, settings)
+    module, _, name = settings.daemon.service.partition(":")
+    if name:
+        return _class_in(_module(settings, module), name, Service, settings)
+    found = _module(settings, f"daemons.{module}")
+    services = [
+        kind
+        for kind in vars(found).values()
+        if inspect.isclass(kind) and issubclass(kind, Service) and kind.__module__ == found.__name__
+    ]
+    if len(services) != 1:
+        names = ", ".join(kind.__name__ for kind in services) or "none"
+        raise ConfigurationError(
+            [f"{_where(settings)}: one Service is expected in daemons.{module}, found {names}; write module:Class"]
+        )
+    return services[0]
+
+
+def _module(settings: Settings, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(missing + "."):
+            where = f"in {settings.base} or the environment" if not name.startswith("daemons.") else "in the suite"
+            reason = f"there is no module {missing} {where}; one of your own is written module:Class"
+        else:
+            reason = f"{name} needs {missing}, which is not installed"
+        raise ConfigurationError([f"{_where(settings)}: {reason}"]) from error
+
+
+def _class_in(module: ModuleType, name: str, base: type, settings: Settings) -> Any:
+    kind = getattr(module, name, None)
+    if kind is None:
+        classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
+        raise ConfigurationError([f"{_where(settings)}: {module.__name__} has no {name}{hint(name, classes)}"])
+    if not (inspect.isclass(kind) and issubclass(kind, base)):
+        raise ConfigurationError([f"{_where(settings)}: {name} is not a subclass of {base.__module__}.{base.__name__}"])
+    return kind
+
+
+def _where(settings: Settings) -> str:
+    key = "handler" if settings.daemon.handler else "service"
+    origin = settings.origins.get(("daemon", key), f"conf/{settings.name}.ini")
+    return f"{origin} [daemon] {key} = {getattr(settings.daemon, key)}"

@@ -1,0 +1,103 @@
+"""The logging that all daemons share: one event, one line, one write.
+
+``conf/logging.ini`` names the two classes below.  Under supervisord the lines go to standard output,
+which is a pipe; supervisord is the only writer of the file and rotates it.  Detached, the pipe leads to
+`daemons.operating.detach.write_log` instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import os
+import re
+import select
+import stat
+from pathlib import Path
+
+#: pipe(7): a write of up to PIPE_BUF octets, 4,096 on Linux, is atomic: the lines of several processes
+#: are never mixed, and supervisord never reads half of one.
+LINE_LIMIT = 4096
+
+#: Control characters, those of C1 too, the separators that some viewers take for a line's end, and lone surrogates.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+_CUT = " [...] "
+
+
+def escape(text: str) -> str:
+    r"""`text` with everything that could forge a line or drive a terminal written as ``\n``, ``\x1b``."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+class LineFormatter(logging.Formatter):
+    """Formats an event as one line; a traceback has its line ends escaped.
+
+    A line over `LINE_LIMIT` octets loses its middle: the head says what and who, the tail of a traceback
+    says why."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = escape(super().format(record))
+        size = len(line.encode("utf-8", "replace"))
+        while size >= LINE_LIMIT:
+            # Counted in characters, of which each is an octet or more.
+            keep = max(64, len(line) - (size - LINE_LIMIT) - len(_CUT) - 8)
+            line = line[: keep // 4] + _CUT + line[-(keep - keep // 4) :]
+            size = len(line.encode("utf-8", "replace"))
+        return line
+
+
+class Output(logging.Handler):
+    """Writes each event with one write(2) to standard output, and never waits for its reader.
+
+    A reader that has stopped reading, or a full disk, must not stop the daemon: the event is dropped
+    and counted, and the next that gets through is preceded by a line that tells how many were.
+    """
+
+    def __init__(self, descriptor: int = 1) -> None:
+        super().__init__()
+        self.descriptor = descriptor
+        self.dropped = 0
+        self._poll: select.poll | None = None
+        # A file is always ready; a pipe, socket or terminal may not be.  The descriptor is inherited, so
+        # it is not made non-blocking: that would change it for its other users too.
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            self._poll = select.poll()
+            self._poll.register(descriptor, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as error:
+            # A bug in the call's arguments is a line too, not a traceback on another stream.
+            line = f"ERROR {__name__} a message could not be formatted: {escape(repr(error))}"
+        if self.dropped and self._write(f"WARNING {__name__} dropped lines: {self.dropped}"):
+            self.dropped = 0
+        if not self._write(line):
+            self.dropped += 1
+
+    def _write(self, line: str) -> bool:
+        try:
+            if self._poll is not None and not self._poll.poll(0):
+                return False
+            os.write(self.descriptor, line.encode("utf-8", "replace") + b"\n")
+        except (OSError, RuntimeError):  # RuntimeError: another thread polls, "concurrent poll() invocation"
+            return False
+        return True
+
+
+def configure(path: Path | None) -> None:
+    """Set up logging from the ini file at `path`, or, where that is None, the same as shipped.
+
+    Raises what `logging.config.fileConfig` raises, of many kinds, if the file is wrong."""
+    if path is not None:
+        # Loggers that modules made when they were imported must not go silent.
+        logging.config.fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
+        return
+    output = Output()
+    output.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"))
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+    root.addHandler(output)
+    root.setLevel(logging.INFO)

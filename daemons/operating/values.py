@@ -1,0 +1,149 @@
+"""How a setting is written: text ↔ value, and how one is declared.
+
+A `Kind` converts both ways.  A setting is declared once, as a field of a frozen dataclass:
+
+    port: int = setting(COUNT, 1060, "the port to listen on")
+
+The ini reader, ``daemons check``, ``daemons show`` and the table in the documentation are all made
+from that declaration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """One way of writing a value.  `parse` raises `ValueError` saying what was expected."""
+
+    parse: Callable[[str], T]
+    show: Callable[[T], str]
+    #: For the documentation: the unit or the form.
+    form: str
+
+
+def setting(kind: Kind[T], default: T, text: str) -> Any:
+    """Declare one setting: how it is written, its default, and what it does in one sentence."""
+    return dataclasses.field(default=default, metadata={"kind": kind, "text": text})
+
+
+def kind_of(field: dataclasses.Field[Any]) -> Kind[Any]:
+    """The `Kind` that a field was declared with."""
+    kind = field.metadata["kind"]
+    assert isinstance(kind, Kind)
+    return kind
+
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    if match is None or float(match[1]) == 0:
+        raise ValueError("not a duration; write 10s, 5m or 1h")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _show_duration(seconds: float) -> str:
+    for unit in ("d", "h", "m", "s"):
+        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
+    return f"{seconds * 1000:.12g}ms" if seconds < 1 else f"{seconds:.12g}s"
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+)(B|KiB|MiB|GiB)", text)
+    if match is None or int(match[1]) == 0:
+        raise ValueError("not a size; write 512B, 64KiB or 10MiB")
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def _show_size(size: int) -> str:
+    unit = next(unit for unit in reversed(_BYTES) if size % _BYTES[unit] == 0)
+    return f"{size // _BYTES[unit]}{unit}"
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+        raise ValueError("not a count; write a whole number above 0")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)/(s|m|h)", text)
+    if match is None or float(match[1]) == 0:
+        raise ValueError("not a rate; write 50/s or 100/m")
+    return float(match[1]) / _SECONDS[match[2]]
+
+
+def _yes_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError("neither yes nor no")
+    return text == "yes"
+
+
+def _port(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,5}", text):
+        if int(text) <= 65535:
+            return int(text)
+    elif text:
+        try:
+            return socket.getservbyname(text)
+        except OSError:
+            pass
+    raise ValueError("not a port; write a number from 0 to 65535 or a name from /etc/services")
+
+
+def word(*choices: str) -> Kind[str]:
+    """One word out of `choices`."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"write {either(choices)}" + hint(text, choices))
+        return text
+
+    return Kind(parse, str, " | ".join(choices))
+
+
+def or_word(name: str, kind: Kind[T]) -> Kind[T | None]:
+    """`kind`, or the word `name`, which means None."""
+
+    def parse(text: str) -> T | None:
+        if text == name:
+            return None
+        try:
+            return kind.parse(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, or {name}") from None
+
+    return Kind(parse, lambda value: name if value is None else kind.show(value), f"{kind.form} | {name}")
+
+
+def either(choices: tuple[str, ...]) -> str:
+    """``one, threads or forks``."""
+    return ", ".join(choices[:-1]) + " or " + choices[-1] if len(choices) > 1 else choices[0]
+
+
+def hint(wrong: str, known: Any) -> str:
+    """``; did you mean engine?``, or nothing where nothing is near."""
+    near = difflib.get_close_matches(wrong, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+TEXT: Kind[str] = Kind(str, str, "text")
+COUNT: Kind[int] = Kind(_count, str, "count")
+DURATION: Kind[float] = Kind(_duration, _show_duration, "duration")
+SIZE: Kind[int] = Kind(_size, _show_size, "size")
+RATE: Kind[float] = Kind(_rate, lambda rate: f"{rate:.12g}/s", "rate")
+YES_NO: Kind[bool] = Kind(_yes_no, lambda yes: "yes" if yes else "no", "yes | no")
+PORT: Kind[int] = Kind(_port, str, "port")

@@ -1,0 +1,75 @@
+"""Where a daemon listens, as it is written: ``tcp://127.0.0.1:1060``, ``unix:run/echo.sock``."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, replace
+
+from daemons.operating.values import PORT
+
+#: Schemes that carry a host and a port.
+INET = ("tcp",)
+
+
+@dataclass(frozen=True)
+class Address:
+    """One listening address.  Inet addresses have `host` and `port`, Unix ones `path`."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.scheme == "unix":
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it.  Decided without asking DNS."""
+        if self.scheme == "unix" or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def wildcard(self) -> bool:
+        """Whether it stands for every address of this machine."""
+        return self.scheme != "unix" and self.host in ("", "0.0.0.0", "::")
+
+    def at(self, host: str | None = None, port: int | None = None) -> Address:
+        """The same with another host or port; a Unix address stays as it is."""
+        if self.scheme == "unix":
+            return self
+        return replace(self, host=self.host if host is None else host, port=self.port if port is None else port)
+
+    def meets(self, other: Address) -> bool:
+        """Whether both cannot be bound at once."""
+        if self.scheme != other.scheme:
+            return False
+        if self.scheme == "unix":
+            return self.path == other.path
+        same_host = self.host == other.host or self.wildcard or other.wildcard
+        return same_host and self.port == other.port != 0
+
+
+def parse_address(text: str) -> Address:
+    """One address from its text.  Raises `ValueError` saying what was expected."""
+    if match := re.fullmatch(r"unix:(?!//)(.+)", text):
+        # sockaddr_un has room for 108 bytes, unix(7); the check of the full path comes at the bind.
+        return Address("unix", path=match[1])
+    if match := re.fullmatch(r"(\w+)://(\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:/\s]*):([\w-]+)/?", text):
+        scheme, host, port = match.groups()
+        if scheme in INET:
+            return Address(scheme, host=host.strip("[]"), port=PORT.parse(port))
+    raise ValueError(f"{text} is not an address; write tcp://127.0.0.1:1060, tcp://[::1]:1060 or unix:run/name.sock")
+
+
+def parse_addresses(text: str) -> tuple[Address, ...]:
+    """Addresses separated by blanks or new lines."""
+    return tuple(parse_address(word) for word in text.split())

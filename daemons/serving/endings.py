@@ -1,0 +1,39 @@
+"""Why a conversation ended: one table, one word each.
+
+A line added here is at once a word in the access log, a counter, and a row of the documentation
+(``docs/operating.md``).  After Varnish's ``include/tbl/sess_close.h``.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum
+
+
+class Ending(Enum):
+    """The word that closes an access line; `level` is the level of that line, `text` explains it."""
+
+    level: int
+    text: str
+
+    def __new__(cls, word: str, level: int, text: str) -> Ending:
+        ending = object.__new__(cls)
+        ending._value_ = word
+        ending.level = level
+        ending.text = text
+        return ending
+
+    DONE = "done", logging.INFO, "the peer closed between two messages"
+    FINISHED = "finished", logging.INFO, "the service or handler had said its last word"
+    CUT = "cut", logging.INFO, "the peer left in the middle of a message, which was not executed"
+    RESET = "reset", logging.INFO, "the peer reset the connection"
+    IDLE = "idle", logging.INFO, "no message began within idle_timeout"
+    SLOW = "slow", logging.WARNING, "a message was not complete within message_timeout"
+    STUCK = "stuck", logging.WARNING, "the peer did not take a reply within write_timeout"
+    OVERLONG = "overlong", logging.WARNING, "a raw handler took longer than conversation_timeout"
+    OVERSIZE = "oversize", logging.WARNING, "a message was longer than the framing allows"
+    MALFORMED = "malformed", logging.WARNING, "the bytes broke the rules of the framing"
+    REFUSED = "refused", logging.WARNING, "the peer already had max_per_peer connections"
+    DRAINED = "drained", logging.INFO, "idle when the daemon was stopping, so closed"
+    STOPPED = "stopped", logging.WARNING, "still busy at drain_timeout when the daemon was stopping, so cut off"
+    FAILED = "failed", logging.ERROR, "a bug in the service or handler; a line before this one has the traceback"

@@ -1,0 +1,124 @@
+"""``engine = forks``: a process for each conversation, as `socketserver.ForkingMixIn` has it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socketserver
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from daemons.serving import signals
+from daemons.serving.connection import Connection
+from daemons.serving.daemon import Daemon
+
+if TYPE_CHECKING:
+    from daemons.serving.server import StreamServer as _Server
+else:
+    _Server = object
+
+log = logging.getLogger(__name__)
+
+
+class Forks(socketserver.ForkingMixIn, _Server):
+    """Nothing is shared, all cores are used, and a crash takes one visitor with it.
+
+    What is mended of the stock mixin: it reaps with ``waitpid(-1)``, which steals the children of
+    everybody else in the process, and blocks the accept loop in it once there are `max_children`.  Here
+    each child holds the write end of a pipe for as long as it lives; when the loop reads the end of
+    file, it reaps that child, by its own pid, and nothing ever waits.
+    """
+
+    #: A process costs about a millisecond to fork and some megabytes while it lives.
+    capacity = 200
+    #: The daemon bounds the children by not accepting; this must not bound them a second time.
+    max_children = 2**31
+    block_on_close = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: The connection that each child serves, by the child's pid.
+        self.children: dict[int, Connection] = {}
+        self._tether = -1
+        super().__init__(*args, **kwargs)
+
+    @property
+    def active(self) -> int:
+        return len(self.connections) + len(self.children)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        connection = self.connections[request]
+        alive, self._tether = os.pipe()
+        try:
+            self._alive = alive
+            known = set(self.children)
+            with signals.held_back():
+                super().process_request(request, client_address)
+        except BaseException:
+            os.close(alive)
+            raise
+        finally:
+            os.close(self._tether)
+        # Only the parent comes here; the stock mixin ends the child with os._exit.
+        (pid,) = (self.active_children or set()) - known
+        self.children[pid] = connection
+        # close_request has counted the peer out of this process, but its child is still here.
+        self._tally.enter(connection.host)
+        assert self.daemon is not None
+        self.daemon.watch(alive, lambda: self._reap(pid, alive))
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve the conversation.  Only the child comes here: it has the daemon's memory, but must not
+        touch its selector, its waker or its listeners, which are the parent's too."""
+        os.close(self._alive)
+        assert self.daemon is not None
+        self.daemon.abandon()
+        self.children.clear()
+        self.active_children = None
+        # As in every engine that blocks, a thread serves and the main thread keeps watch.
+        watch = Daemon([self], parent=os.getppid())
+        watch.hear_signals()
+        serving = threading.Thread(target=self._serve, args=(request, client_address), name="conversation", daemon=True)
+        serving.start()
+        watch.see_out()
+
+    def _serve(self, request: Any, client_address: Any) -> None:
+        try:
+            super().finish_request(request, client_address)
+        except Exception:
+            self.handle_error(request, client_address)
+        finally:
+            self.shutdown_request(request)
+
+    def collect_children(self, *, blocking: bool = False) -> None:
+        """Nothing to do: each child is reaped when its pipe closes."""
+
+    def service_actions(self) -> None:
+        """Nothing to do, so that the loop need not wake up for it."""
+
+    def drain(self) -> None:
+        super().drain()
+        self._signal_children(signal.SIGTERM)
+
+    def cut(self) -> None:
+        super().cut()
+        self._signal_children(signal.SIGKILL)
+
+    def _signal_children(self, number: signal.Signals) -> None:
+        for pid in self.children:
+            # It has not been reaped, so the pid is still its own.
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _reap(self, pid: int, alive: int) -> None:
+        assert self.daemon is not None
+        self.daemon.forget(alive)
+        os.close(alive)
+        connection = self.children.pop(pid)
+        if self.active_children is not None:
+            self.active_children.discard(pid)
+        _, status = os.waitpid(pid, 0)
+        if os.WIFSIGNALED(status):
+            log.error("%s: child %d died of signal %d", connection.peer, pid, os.WTERMSIG(status))
+        self.leave(connection)

@@ -1,0 +1,97 @@
+"""How many may come, and how long they may take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from daemons.operating.values import COUNT, DURATION, RATE, or_word, setting
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The section [limits]: every phase has a total deadline, every resource a bound.  In seconds."""
+
+    max_connections: int | None = setting(
+        or_word("auto", COUNT),
+        None,
+        "connections served at once, over all listeners and processes; the next ones wait unaccepted in the "
+        "kernel's queue. auto: 1000, under forks 200; always kept below the descriptor limit",
+    )
+    max_per_peer: int | None = setting(
+        or_word("auto", COUNT),
+        None,
+        "connections of one address at once; more are closed. "
+        "auto: half of max_connections, and no limit for loopback and Unix peers",
+    )
+    max_rate: float | None = setting(
+        or_word("off", RATE), None, "new connections taken per second, minute or hour; the next ones wait unaccepted"
+    )
+    handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
+    message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")
+    idle_timeout: float = setting(
+        DURATION, 300.0, "time between two messages; under a raw handler, time for one operation"
+    )
+    write_timeout: float = setting(DURATION, 30.0, "total time for the peer to take one reply")
+    conversation_timeout: float = setting(DURATION, 3600.0, "total time for a raw handler, whose messages nobody sees")
+    drain_timeout: float = setting(
+        DURATION, 10.0, "time to finish what is in progress after SIGTERM; keep it below supervisord's stopwaitsecs"
+    )
+
+    @property
+    def shortest(self) -> float:
+        """The shortest of the deadlines that connections are held to."""
+        return min(
+            self.handshake_timeout,
+            self.message_timeout,
+            self.idle_timeout,
+            self.write_timeout,
+            self.conversation_timeout,
+        )
+
+
+class Rate:
+    """A token bucket: `rate` events a second, of which one second's worth may come at once."""
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._depth = max(1.0, rate)
+        self._tokens = self._depth
+        self._clock = clock
+        self._stamp = clock()
+
+    def take(self) -> None:
+        """Count one event.  It may be taken on credit; then `wait` says how long to pause."""
+        self._fill()
+        self._tokens -= 1
+
+    def wait(self) -> float:
+        """Seconds until the next event may come, 0.0 if now."""
+        self._fill()
+        return max(0.0, (1 - self._tokens) / self._rate) if self._tokens < 1 else 0.0
+
+    def _fill(self) -> None:
+        now = self._clock()
+        self._tokens = min(self._depth, self._tokens + (now - self._stamp) * self._rate)
+        self._stamp = now
+
+
+class Tally:
+    """How many connections each peer has.  Not locked: only the accepting thread enters and leaves
+    are single dict operations on a key of their own."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Hashable, int] = {}
+
+    def enter(self, peer: Hashable) -> int:
+        """Count one more; returns how many the peer has now."""
+        count = self._counts[peer] = self._counts.get(peer, 0) + 1
+        return count
+
+    def leave(self, peer: Hashable) -> None:
+        count = self._counts.get(peer, 0) - 1
+        if count > 0:
+            self._counts[peer] = count
+        else:
+            self._counts.pop(peer, None)

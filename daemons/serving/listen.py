@@ -1,0 +1,129 @@
+"""Address → bound, listening sockets."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+from daemons.serving.address import Address
+
+#: The mode of a Unix socket: its user and group may connect.
+UNIX_MODE = 0o660
+
+
+class ListenError(Exception):
+    """The system refused an address.  The text names the address and the reason."""
+
+
+def listen(address: Address, backlog: int) -> list[socket.socket]:
+    """Bind `address` and listen with room for `backlog` connections not yet accepted, listen(2).
+
+    A host name may stand for several addresses (``localhost``: 127.0.0.1 and ::1); each gets a socket.
+    The sockets do not block.  Raises `ListenError`; then none is left open.
+    """
+    if address.scheme == "unix":
+        return [_listen_unix(Path(address.path), backlog)]
+    try:
+        found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ListenError(f"{address}: {getattr(error, 'strerror', None) or error}") from error
+    listeners: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, where in dict.fromkeys(found):
+            try:
+                listener = socket.socket(family, kind, protocol)
+            except OSError as error:
+                # The resolver knows IPv6 and the kernel does not: the other addresses will do.
+                if error.errno == errno.EAFNOSUPPORT and len(found) > 1:
+                    continue
+                raise
+            listeners.append(listener)
+            prepare(listener)
+            try:
+                listener.bind(where)
+            except OSError as error:
+                # ::1 is in /etc/hosts, but no interface has it.
+                if error.errno == errno.EADDRNOTAVAIL and family == socket.AF_INET6 and len(found) > 1:
+                    listeners.pop().close()
+                    continue
+                raise
+            listener.listen(backlog)
+        if not listeners:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise ListenError(explain(address, error)) from error
+    return listeners
+
+
+def prepare(listener: socket.socket) -> None:
+    """The options every stream listener has; accepted connections inherit TCP_NODELAY on Linux."""
+    listener.setblocking(False)
+    if listener.family in (socket.AF_INET, socket.AF_INET6):
+        # A restart finds the port free although old connections are in TIME_WAIT.  TCP only: for UDP
+        # it would let another process take the port over.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if listener.family == socket.AF_INET6:
+        # So that 0.0.0.0 and :: can be bound side by side, and a peer is never ::ffff:192.0.2.1.
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+
+def _listen_unix(path: Path, backlog: int) -> socket.socket:
+    address = Address("unix", path=str(path))
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        prepare(listener)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path)
+        mask = os.umask(0o777 & ~UNIX_MODE)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(mask)
+        listener.listen(backlog)
+    except OSError as error:
+        listener.close()
+        raise ListenError(explain(address, error)) from error
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket file of a daemon that was killed: one at which nobody answers."""
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise OSError(errno.EEXIST, "a file that is not a socket is in the way")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        else:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def explain(address: Address, error: OSError) -> str:
+    """Why `address` could not be had, and what to look at next."""
+    reason = (error.strerror or str(error)).lower()
+    if error.errno == errno.EADDRINUSE and address.port:
+        reason += f"; `ss -ltnp sport = :{address.port}` shows who has it"
+    elif error.errno == errno.EACCES and 0 < address.port < 1024:
+        reason += "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        reason += "; no interface of this machine has it"
+    return f"{address}: {reason}"
+
+
+def name_of(listener: socket.socket, scheme: str) -> Address:
+    """Where a bound socket listens; port 0 has become a real one."""
+    where = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return Address("unix", path=os.path.abspath(where))
+    return Address(scheme, host=where[0], port=where[1])

@@ -1,0 +1,146 @@
+"""The pump: the one request handler that carries bytes between a socket and a conversation, under
+the engines that block."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, Conversation, Memory
+from daemons.serving.endings import Ending
+from daemons.serving.service import Service
+
+if TYPE_CHECKING:
+    from daemons.serving.connection import Connection
+    from daemons.serving.server import StreamServer
+
+#: Octets per recv(2).  Larger reads are not faster for messages, and cost memory per connection.
+RECEIVE = 16 * 1024
+
+#: Seconds to wait for the peer to close after our last words.  Closing while it still sends would reset
+#: the connection, and the kernel would throw those words away (RFC 9112, section 9.6).
+LINGER = 2.0
+
+#: Endings of our own making, after which the peer may still be sending.
+OURS = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.FAILED))
+
+#: Seconds between two looks for the rest of a message that was cut in two by `Connection.mute`.
+NAP = 0.02
+
+
+class Pump(socketserver.BaseRequestHandler):
+    """Carries one conversation.  Made for a service by `carrying`; a server's RequestHandlerClass."""
+
+    service: ClassVar[Service]
+    memory: ClassVar[Memory | None]
+    #: So the server knows that this handler keeps the deadlines of messages itself.
+    carries_messages = True
+
+    request: socket.socket
+    server: StreamServer
+
+    @staticmethod
+    def carrying(service: Service) -> type[Pump]:
+        """The pump of one service."""
+        name = f"{type(service).__name__}Pump"
+        return type(name, (Pump,), {"service": service, "memory": Memory() if service.pure else None})
+
+    def setup(self) -> None:
+        self.connection: Connection = self.server.connections[self.request]
+        self.conversation = Conversation(self.service, self.memory)
+
+    def handle(self) -> None:
+        conversation, connection = self.conversation, self.connection
+        try:
+            self._send(conversation.open())
+            while conversation.state != OVER:
+                data = self._receive()
+                reply = conversation.receive(data)
+                connection.received += len(data)
+                self._send(reply)
+        except OSError:
+            # The peer has gone, or the daemon's thread has cut it and left the word for that.
+            connection.ending = connection.ending or Ending.RESET
+
+    def finish(self) -> None:
+        conversation, connection = self.conversation, self.connection
+        conversation.close()
+        connection.messages = conversation.messages
+        if connection.ending is None:
+            connection.ending = conversation.ending
+            if connection.ending is Ending.DONE and connection.muted:
+                connection.ending = Ending.DRAINED
+        if conversation.failure is not None:
+            self.server.log_failure(connection, conversation.failure)
+        if connection.ending in OURS:
+            self._linger()
+
+    def _receive(self) -> bytes:
+        """What comes next; ``b""`` at the end of the input.  A deadline belongs to a phase, not to a
+        recv: it is set when the phase begins."""
+        connection, conversation = self.connection, self.conversation
+        if conversation.state == IDLE:
+            if connection.overdue is not Ending.IDLE or connection.messages != conversation.messages:
+                connection.expect(Ending.IDLE, self.server.limits.idle_timeout)
+            # In this order: `StreamServer.drain` sets `draining`, then looks who is waiting.
+            connection.waiting = True
+            if self.server.draining and not connection.muted:
+                connection.mute()
+        elif connection.overdue is not Ending.SLOW or connection.messages != conversation.messages:
+            connection.expect(Ending.SLOW, self.server.limits.message_timeout)
+        connection.messages = conversation.messages
+        data = self.request.recv(RECEIVE)
+        connection.waiting = False
+        if not data and connection.muted and conversation.state == PARTIAL:
+            data = self._receive_muted()
+        return data
+
+    def _receive_muted(self) -> bytes:
+        """More of a message whose first part arrived just as we were muted.  Linux goes on to deliver
+        what comes after SHUT_RD, but no longer waits for it: so look again and again."""
+        while self.connection.ending is None:
+            if data := self.request.recv(RECEIVE):
+                return data
+            if self._peer_has_closed():
+                break
+            time.sleep(NAP)
+        return b""
+
+    def _peer_has_closed(self) -> bool:
+        if self.request.family == socket.AF_UNIX or not hasattr(socket, "TCP_INFO"):
+            return True
+        established = 1  # the first octet of tcp_info is the state, tcp(7) and include/net/tcp_states.h
+        return self.request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != established
+
+    def _send(self, reply: bytes) -> None:
+        """Send `reply`, and what else waits to be said, within write_timeout each."""
+        while True:
+            if reply:
+                self.connection.sent += len(reply)
+                sent = self._send_at_once(reply)
+                if sent < len(reply):
+                    self.connection.expect(Ending.STUCK, self.server.limits.write_timeout)
+                    self.request.sendall(memoryview(reply)[sent:])
+            if self.conversation.state != PENDING:
+                return
+            reply = self.conversation.proceed()
+
+    def _send_at_once(self, reply: bytes) -> int:
+        """As much as the socket's buffer takes without waiting; that needs no deadline."""
+        try:
+            return self.request.send(reply, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    def _linger(self) -> None:
+        """Close our half, then read and forget until the peer closes its own."""
+        self.connection.overdue = self.connection.ending or Ending.DONE
+        self.connection.deadline = time.monotonic() + LINGER
+        try:
+            self.request.shutdown(socket.SHUT_WR)
+            while self.request.recv(4 * RECEIVE):
+                pass
+        except OSError:
+            pass

@@ -1,0 +1,315 @@
+"""StreamServer: `socketserver.TCPServer`, hardened.
+
+The verbs are socketserver's own and keep their meaning: get_request, verify_request,
+process_request (the place of the engines), finish_request, shutdown_request.  What is mended:
+
+* no exception from any of them ends the loop; in the stock class one from `verify_request` does,
+  and the process lives on with a deaf port;
+* full means *not listening*: the listener leaves the selector, and the kernel's queue waits;
+* out of descriptors means a rest of 100 ms, where the stock class spins;
+* every phase of a conversation has a total deadline;
+* errors are logged, one line each, where the stock class prints a traceback between dashes.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import socket
+import socketserver
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from daemons.serving.connection import Connection, describe
+from daemons.serving.daemon import Daemon
+from daemons.serving.endings import Ending
+from daemons.serving.guards.limits import Limits, Rate, Tally
+from daemons.serving.listen import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+#: accept(2): "EMFILE The per-process limit on the number of open file descriptors has been reached",
+#: ENFILE the same for the system, ENOBUFS and ENOMEM "Not enough free memory".  The connection stays
+#: in the queue, so the listener stays readable: without a rest the loop would spin.
+CAPACITY = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+#: accept(2): "Linux accept() passes already-pending network errors on the new socket as an error code
+#: from accept().  […] Application should […] treat them like EAGAIN by retrying."
+TRANSIENT = frozenset(
+    (
+        errno.EAGAIN,
+        errno.EINTR,
+        errno.ECONNABORTED,
+        errno.ENETDOWN,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.EHOSTDOWN,
+        errno.ENONET,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ENETUNREACH,
+        errno.EPERM,
+    )
+)
+
+#: Seconds.  Long enough to cost nothing, short enough that nobody notices (the same as trio's).
+REST = 0.1
+
+
+class StreamServer(socketserver.TCPServer):
+    """A stream server on one listener, with the stock constructor, and usable bare, as a stock server is.
+
+    ``server_address`` is ``(host, port)`` for IPv4 or IPv6, or the path of a Unix socket.  Mix an engine
+    in front of it: ``class MyServer(Threads, StreamServer)``.  Without one, conversations are served in
+    the accept loop as in the stock class, and each socket operation has `Limits.idle_timeout`.
+    """
+
+    allow_reuse_address = True
+    #: The stock 5 makes 64 clients that come at once wait for SYN retransmissions: nine seconds.
+    request_queue_size = 1024
+    limits = Limits()
+    #: How many connections this engine serves at once where `Limits.max_connections` is auto.
+    capacity = 1000
+
+    def __init__(
+        self, server_address: Any, RequestHandlerClass: Callable[..., Any], bind_and_activate: bool = True
+    ) -> None:
+        if isinstance(server_address, (str, bytes)):
+            self.address_family = socket.AF_UNIX
+        elif ":" in server_address[0]:
+            self.address_family = socket.AF_INET6
+        #: Every connection that was accepted and not yet closed, by its socket.
+        self.connections: dict[Any, Connection] = {}
+        #: The daemon that serves it, which may have other servers too; None before it is served.
+        self.daemon: Daemon | None = None
+        #: The logger of access lines; None writes none.
+        self.access_log: logging.Logger | None = None
+        self.draining = False
+        #: Not polled before this time (monotonic).
+        self.rests_until = 0.0
+        self._lock = threading.Lock()
+        self._tally = Tally()
+        self._rate: Rate | None = None
+        super().__init__(server_address, RequestHandlerClass, bind_and_activate)
+
+    @classmethod
+    def adopt(cls, listener: socket.socket, handler: Callable[..., Any]) -> StreamServer:
+        """A server on a socket that already listens."""
+        server = cls(listener.getsockname(), handler, bind_and_activate=False)
+        server.socket.close()
+        server.socket = listener
+        server.server_address = listener.getsockname()
+        return server
+
+    # --- what the daemon's loop asks ---------------------------------------------------------------
+
+    @property
+    def active(self) -> int:
+        """Conversations under way."""
+        return len(self.connections)
+
+    @property
+    def max_connections(self) -> int:
+        return self.limits.max_connections or self.capacity
+
+    def accept(self) -> bool:
+        """Take one connection from the queue and see it on its way, from get_request to process_request.
+        Returns whether there was one; raises nothing."""
+        try:
+            request, client_address = self.get_request()
+        except Exception as error:
+            self._rest_after(error)
+            return False
+        try:
+            if self.verify_request(request, client_address):
+                self.process_request(request, client_address)
+            else:
+                self.shutdown_request(request)
+        except Exception:
+            self._handle_error_safely(request, client_address)
+            self.shutdown_request(request)
+        except BaseException:
+            self.shutdown_request(request)
+            raise
+        return True
+
+    def wait(self) -> float:
+        """Seconds until the listener should be polled again: 0.0 now, or a rest for lack of
+        descriptors, or for the sake of `Limits.max_rate`."""
+        rest = max(0.0, self.rests_until - time.monotonic()) if self.rests_until else 0.0
+        if self.limits.max_rate:
+            if self._rate is None:
+                self._rate = Rate(self.limits.max_rate)
+            rest = max(rest, self._rate.wait())
+        return rest
+
+    def stop_listening(self) -> None:
+        """Close the listener.  Conversations under way go on."""
+        self.socket.close()
+
+    # --- socketserver's verbs, in their order ------------------------------------------------------
+
+    def server_bind(self) -> None:
+        prepare(self.socket)
+        super().server_bind()
+
+    def _handle_request_noblock(self) -> None:
+        self.accept()
+
+    def get_request(self) -> tuple[Any, Any]:
+        request, client_address = super().get_request()
+        if self._rate is not None:
+            self._rate.take()
+        connection = Connection(request, client_address, self.limits.handshake_timeout)
+        self.connections[request] = connection
+        with self._lock:
+            count = self._tally.enter(connection.host)
+        if count > self._most_per_peer(connection.host):
+            connection.ending = Ending.REFUSED
+        return request, client_address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether this peer may come in.  Extend it; the guards are asked first."""
+        return self.connections[request].ending is None
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Run the handler.  A raw one knows nothing of deadlines, so that it gets a timeout for each
+        operation on its socket, and one for the whole conversation."""
+        connection = self.connections[request]
+        handler: Any = self.RequestHandlerClass
+        if not getattr(handler, "carries_messages", False):
+            request.settimeout(self.limits.idle_timeout)
+            connection.messages = None
+            connection.expect(Ending.OVERLONG, self.limits.conversation_timeout)
+        try:
+            super().finish_request(request, client_address)
+        except TimeoutError:
+            connection.ending = connection.ending or Ending.IDLE
+        except OSError as error:
+            # A peer that has gone is no error of ours; and once we cut it, neither is what follows.
+            if connection.ending is None and not isinstance(error, ConnectionError):
+                raise
+            connection.ending = connection.ending or Ending.RESET
+        connection.ending = connection.ending or Ending.FINISHED
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log the exception being handled, with its traceback and the peer, as one line."""
+        connection = self.connections.get(request)
+        if connection is not None:
+            connection.ending = connection.ending or Ending.FAILED
+        peer = connection.peer if connection is not None else describe(request, client_address)[0]
+        log.error("%s: the conversation failed", peer, exc_info=sys.exception())
+
+    def log_failure(self, connection: Connection, failure: BaseException) -> None:
+        """Log what a service raised, with its traceback, as one line; the peer is never told."""
+        log.error("%s: the service failed", connection.peer, exc_info=failure)
+
+    def shutdown_request(self, request: Any) -> None:
+        """The end of every conversation: one access line, then the socket is closed."""
+        connection = self.connections.get(request)
+        if connection is not None:
+            try:
+                self.log_access(connection)
+            except Exception:
+                log.exception("%s: the access line could not be written", connection.peer)
+        super().shutdown_request(request)
+
+    def close_request(self, request: Any) -> None:
+        """Close the socket and forget the connection.  Under the lock, so that the daemon's thread never
+        shuts down a descriptor that has meanwhile become somebody else's."""
+        with self._lock:
+            connection = self.connections.pop(request, None)
+            super().close_request(request)
+        if connection is not None:
+            self.leave(connection)
+
+    # --- beneath them ------------------------------------------------------------------------------
+
+    def leave(self, connection: Connection) -> None:
+        """A conversation has ended: somebody may be waiting for its place."""
+        with self._lock:
+            self._tally.leave(connection.host)
+        if self.daemon is not None:
+            self.daemon.left()
+
+    def sweep(self, now: float) -> None:
+        """Cut every connection whose deadline has passed."""
+        with self._lock:
+            for connection in self.connections.values():
+                if connection.deadline <= now:
+                    connection.cut(connection.overdue)
+
+    def drain(self) -> None:
+        """The daemon is stopping: mute whoever is between two messages.  Each of the others sees
+        `draining` when it gets there."""
+        self.draining = True
+        with self._lock:
+            for connection in self.connections.values():
+                if connection.waiting and not connection.muted:
+                    connection.mute()
+
+    def cut(self) -> None:
+        """The time to drain is over: end every conversation now."""
+        with self._lock:
+            for connection in self.connections.values():
+                connection.cut(Ending.STOPPED)
+
+    def log_access(self, connection: Connection) -> None:
+        """Write the one line of a conversation that has ended."""
+        if self.access_log is None:
+            return
+        ending = connection.ending or Ending.DONE
+        self.access_log.log(
+            ending.level,
+            "%s %s messages=%s received=%d sent=%d seconds=%.3f",
+            connection.peer,
+            ending.value,
+            "-" if connection.messages is None else connection.messages,
+            connection.received,
+            connection.sent,
+            time.monotonic() - connection.opened,
+        )
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Serve until `shutdown`.  Unlike the stock loop it does not wake up to look whether it should
+        stop; `poll_interval` is only the time between two calls of an overridden `service_actions`."""
+        self.daemon = Daemon([self], poll_interval=poll_interval)
+        self.daemon.serve_forever()
+
+    def shutdown(self) -> None:
+        """Stop `serve_forever` and wait until it has stopped; in the thread that serves, do not wait."""
+        if self.daemon is not None:
+            self.daemon.shutdown()
+
+    def server_close(self) -> None:
+        """Close the listener, and forget the conversations still under way."""
+        self.cut()
+        super().server_close()
+
+    def _most_per_peer(self, host: str) -> int:
+        most = self.limits.max_per_peer
+        if most is None:
+            local = host == "unix" or ipaddress.ip_address(host.partition("%")[0]).is_loopback
+            most = self.max_connections if local else max(1, self.max_connections // 2)
+        return most
+
+    def _rest_after(self, error: Exception) -> None:
+        if isinstance(error, OSError) and error.errno in TRANSIENT:
+            return
+        self.rests_until = time.monotonic() + REST
+        if isinstance(error, OSError) and error.errno in CAPACITY:
+            log.error("accept: %s; resting %d ms", error.strerror, REST * 1000)
+        else:
+            log.error("accept failed; resting %d ms", REST * 1000, exc_info=error)
+
+    def _handle_error_safely(self, request: Any, client_address: Any) -> None:
+        try:
+            self.handle_error(request, client_address)
+        except Exception:
+            log.exception("handle_error failed")

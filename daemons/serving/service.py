@@ -1,0 +1,63 @@
+"""What a daemon says: the class that authors write."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, ClassVar
+
+from daemons.framings import Framing
+from daemons.serving.endings import Ending
+
+#: What `Service.talk` makes: it yields replies (None says nothing), is sent messages, and may
+#: return its last words.
+Talk = Generator[bytes | None, bytes, bytes | None]
+
+
+class Service:
+    """What a daemon says.  Subclass it, name a `framing`, and write `respond` or `talk`.
+
+    One object serves every visitor of a process, from many threads at once under some engines:
+    *`self` belongs to everyone; the locals of `talk` belong to this visitor.*
+
+    Raises `TypeError` when made from a class that lacks what a daemon needs.
+    """
+
+    #: How messages stand on the wire.
+    framing: ClassVar[Framing]
+    #: Whether the reply depends on the message alone.  If so it may be remembered.
+    pure: ClassVar[bool] = False
+    #: A frozen dataclass of `daemons.setting` fields: the service's own section in its ini.
+    Options: ClassVar[type[Any] | None] = None
+
+    #: For the client ``daemons ask``: what it asks when it is given no words of its own …
+    questions: ClassVar[Sequence[bytes]] = ()
+    #: … and how it finds the end of a reply; None: the reply lasts until the connection closes.
+    answers: ClassVar[Framing | None] = None
+
+    def __init__(self, options: Any = None) -> None:
+        kind = type(self)
+        if not isinstance(getattr(kind, "framing", None), Framing):
+            raise TypeError(f"{kind.__name__}: no framing; write for example framing = Until(b'?', limit=4096)")
+        if kind.respond is Service.respond and kind.talk is Service.talk:
+            raise TypeError(f"{kind.__name__}: neither respond() nor talk() is defined; one is expected")
+        self.options = options
+
+    def respond(self, message: bytes, /) -> bytes:
+        """The reply to one message.  An exception ends this conversation, is logged with its
+        traceback, and its text never reaches the peer."""
+        raise NotImplementedError
+
+    def talk(self) -> Talk:
+        """The whole conversation with one visitor, for replies that depend on what came before.
+
+        The first ``yield`` greets (None says nothing); then ``message = yield reply``, for ever or
+        until ``return last_words``.  As it stands, it calls `respond` for each message.
+        """
+        reply: bytes | None = None
+        while True:
+            reply = self.respond((yield reply))
+
+    def apology(self, ending: Ending, /) -> bytes:
+        """What to say, already framed, to a peer whose message could not be read or answered, before
+        closing.  `ending` is OVERSIZE, MALFORMED or FAILED.  By default nothing."""
+        return b""

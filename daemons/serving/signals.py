@@ -1,0 +1,41 @@
+"""Signals: the handlers do nothing, the number goes to a `Waker`, and the loop acts."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from daemons.serving.waker import Waker
+
+#: The signals that a daemon acts upon.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def hear(waker: Waker, *more: signal.Signals) -> None:
+    """Have Python write the number of each of `SIGNALS`, and `more`, to `waker`, in C.  In the main thread."""
+    for number in (*SIGNALS, *more):
+        signal.signal(number, _ignore)
+    signal.set_wakeup_fd(waker.writer.fileno(), warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def deafen() -> None:
+    """Undo `hear`, before its waker is closed."""
+    signal.set_wakeup_fd(-1)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Around a fork: a signal that reaches the child before it hears for itself would go to the waker it
+    shares with its parent.  Here it waits; in the child until `hear`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """A handler must exist for Python to write the number; there is nothing for it to do."""
