@@ -88,6 +88,11 @@ stop:  ## let every daemon finish, stop supervisord, and wait until all have end
 	    [ $$(date +%s) -lt $$deadline ] || { echo "make stop: supervisord (pid $$pid) still runs after 30 s" >&2; exit 1; }
 	    sleep 0.1
 	done
+	# It ends itself a moment later. Where nobody buries orphans it stays, as a zombie, which runs no more.
+	deadline=$$(($$(date +%s) + 3))
+	while kill -0 $$pid 2>/dev/null && ! grep -qs ') Z' /proc/$$pid/stat && [ $$(date +%s) -lt $$deadline ]; do
+	    sleep 0.05
+	done
 	echo "supervisord and all its daemons have ended"
 
 test: $(INSTALLED)  ## run the tests; ARGS goes to pytest

@@ -8,6 +8,7 @@ connection is closed, and what comes until the other half closes is printed: as 
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ def ask(settings: Settings, options: argparse.Namespace) -> int:
     """Hold the conversation that the command line asks for; returns the exit code."""
     kind = loading.spoken_class(settings)
     framing = kind.answers if issubclass(kind, Service) else None
-    words = [word.encode() for word in options.words] or (list(kind.questions) if issubclass(kind, Service) else [])
+    words = [os.fsencode(word) for word in options.words] or (list(kind.questions) if issubclass(kind, Service) else [])
     address = _address(settings, options)
     try:
         if framing is None:
@@ -39,6 +40,9 @@ def ask(settings: Settings, options: argparse.Namespace) -> int:
                 _print(answer)
     except NetworkError as error:
         print(f"{settings.name}: {error}", file=sys.stderr)
+        return lifecycle.BUG
+    except BrokenPipeError:  # nobody reads what we print any more: `daemons ask launcelot | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return lifecycle.BUG
     return lifecycle.ENDED
 

@@ -12,6 +12,7 @@ from typing import Any
 from daemons.operating import ini, lifecycle
 from daemons.operating.ini import ConfigurationError, Override
 from daemons.operating.settings import Settings
+from daemons.operating.values import LONGEST
 
 #: Options that mean a key of [daemon].
 KEYS = ("host", "port", "engine", "processes")
@@ -68,17 +69,44 @@ def parser() -> argparse.ArgumentParser:
     ask = add("ask", "hold a conversation with a daemon, and print what it says", named)
     ask.add_argument("host", nargs="?", metavar="HOST", help="where it is; else, or with -, the address in its ini")
     ask.add_argument("-p", dest="port", metavar="PORT", help="its port; else the one in its ini")
-    ask.add_argument("-t", dest="timeout", metavar="SECONDS", type=float, default=10.0, help="to wait; else 10")
-    ask.add_argument("words", nargs="*", metavar="WORDS", help="what to say; else the questions it is known for")
+    ask.add_argument("-t", dest="timeout", metavar="SECONDS", type=_seconds, default=10.0, help="to wait; else 10")
+    ask.add_argument(
+        "words", nargs="*", default=[], metavar="WORDS", help="what to say; else the questions it is known for"
+    )
     add("check", "check every ini and supervisord.conf; say what is wrong, all at once", conf)
     add("list", "every daemon: what it is, where it listens, its engine", conf)
     add("show", "the settings of a daemon as they come out, and where each was set", named, changed)
     return top
 
 
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, parsed.  argparse gives HOST and WORDS what stands before the first option alone
+    (bpo-15112): for ``ask`` what comes after one is added here."""
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    end = rest.index("--") if "--" in rest else len(rest)
+    if rest and (options.command != "ask" or any(word.startswith("-") and word != "-" for word in rest[:end])):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest := [*rest[:end], *rest[end + 1 :]]:
+        options.words = [*([] if options.host is None else [options.host]), *options.words, *rest]
+        options.host = options.words.pop(0)
+    return options
+
+
+def _seconds(text: str) -> float:
+    """A number of seconds that a socket can wait."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST:
+        raise argparse.ArgumentTypeError(f"not a number of seconds above 0: {text!r}")
+    return seconds
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command line; returns the exit code."""
-    options = parser().parse_args(arguments)
+    options = _parsed(arguments)
     conf = options.conf or Path(os.environ.get("DAEMONS_CONF") or "conf")
     if options.command in ("check", "list"):
         # Imported where they are needed: `daemons run` is what starts, and it starts without them.

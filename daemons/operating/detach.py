@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -51,13 +52,19 @@ class Pidfile:
     def lock(self) -> None:
         """Take the lock, or raise `AlreadyRunning`; children inherit it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise AlreadyRunning(f"already running as pid {self.read()}, see {self.path}") from None
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
+                    self._descriptor = descriptor
+                    return
+            # A daemon that was just ending has removed the file between our open and our lock.
             os.close(descriptor)
-            raise AlreadyRunning(f"already running as pid {self.read()}, see {self.path}") from None
-        self._descriptor = descriptor
 
     def read(self) -> int | None:
         """The pid in the file, None if there is none."""
@@ -114,7 +121,8 @@ def run(settings: Settings) -> int:
         os._exit(lifecycle.reported(settings.name, lambda: _detach(settings, tell)))
     os.close(tell)
     with os.fdopen(hear, encoding="utf-8") as pipe:
-        ready_line = pipe.read()
+        # Not to the end of the file: the workers, forked before the line is written, hold the pipe too.
+        ready_line = pipe.readline()
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if not ready_line:
         if code == lifecycle.ENDED:
@@ -137,7 +145,8 @@ def stop(settings: Settings) -> int:
             file=sys.stderr,
         )
         return lifecycle.BUG
-    os.kill(pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # killed, and its workers, which hold the lock too, are leaving
+        os.kill(pid, signal.SIGTERM)
     until = time.monotonic() + settings.limits.drain_timeout + STOP_GRACE
     while pidfile.held():
         if time.monotonic() > until:
@@ -151,12 +160,16 @@ def stop(settings: Settings) -> int:
 def _detach(settings: Settings, tell: int) -> int:
     pidfile = pidfile_of(settings)
     try:
+        log_of(settings).parent.mkdir(parents=True, exist_ok=True)
         pidfile.lock()
-    except AlreadyRunning as error:
+    except (AlreadyRunning, OSError) as error:
         print(f"{settings.name}: {error}", file=sys.stderr, flush=True)
         return lifecycle.SYSTEM_REFUSED
-    bound = lifecycle.prepare(settings)
-    log_of(settings).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        bound = lifecycle.prepare(settings)
+    except BaseException:
+        pidfile.__exit__(None, None, None)
+        raise
     read, write = os.pipe()
     with os.fdopen(write, "wb", buffering=0) as output:
         context = DaemonContext(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import configparser
 import dataclasses
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,8 +64,8 @@ def parse_override(text: str) -> Override:
 
 
 def names(conf: Path) -> list[str]:
-    """The daemons that have an ini in the folder `conf`."""
-    return sorted(path.stem for path in conf.glob("*.ini") if path.stem not in SHARED)
+    """The daemons that have an ini in the folder `conf`.  Hidden files are an editor's: ``.#launcelot.ini``."""
+    return sorted(path.stem for path in conf.glob("*.ini") if path.stem not in SHARED and path.name[0] != ".")
 
 
 def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | None = None) -> Settings:
@@ -72,7 +74,7 @@ def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | 
         raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
     path = conf / f"{name}.ini"
     if name in SHARED or not path.is_file():
-        raise ConfigurationError([f"{_shown(path)}: no such file{hint(name, names(conf))}"])
+        raise ConfigurationError([f"{_shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
     return _Reader(conf.resolve(), name, list(overrides), run).read()
 
 
@@ -107,6 +109,7 @@ class _Reader:
         self.base = conf.parent
         self.run = self.base / "run" if run is None else run.absolute()
         self.complaints: list[str] = []
+        self.unread = False
         self.layers = [
             *self._file(conf / "defaults.ini"),
             *self._file(conf / f"{name}.ini"),
@@ -124,6 +127,7 @@ class _Reader:
         self._check_sections(own_section)
         addresses = self._addresses()
         self._check_public(daemon, addresses)
+        self._check_unlike(addresses)
         if self.complaints:
             raise ConfigurationError(dict.fromkeys(self.complaints))
         own: dict[str, str] = {}
@@ -147,32 +151,36 @@ class _Reader:
         parser = configparser.ConfigParser(interpolation=None, default_section="", delimiters=("=",))
         shown = _shown(path)
         try:
-            parser.read_string(path.read_text("utf-8"), shown)
+            # Some editors begin a file with a byte order mark, which utf-8-sig takes away.
+            text = path.read_text("utf-8-sig")
+            if "\0" in text:
+                return self._unread(f"{shown}: a NUL at octet {len(text.partition(chr(0))[0].encode())}; not a text")
+            parser.read_string(text, shown)
         except FileNotFoundError:
             return []
         except OSError as error:
-            self.complaints.append(f"{shown}: {(error.strerror or str(error)).lower()}")
-            return []
+            return self._unread(f"{shown}: {(error.strerror or str(error)).lower()}")
         except UnicodeDecodeError as error:
-            self.complaints.append(f"{shown}: not UTF-8 at octet {error.start}")
-            return []
+            return self._unread(f"{shown}: not UTF-8 at octet {error.start}")
         except configparser.DuplicateOptionError as error:
-            self.complaints.append(
+            return self._unread(
                 f"{shown} [{error.section}] {error.option}: stands here twice, again in line {error.lineno}"
             )
-            return []
         except configparser.DuplicateSectionError as error:
-            self.complaints.append(f"{shown} [{error.section}]: stands here twice, again in line {error.lineno}")
-            return []
+            return self._unread(f"{shown} [{error.section}]: stands here twice, again in line {error.lineno}")
         except configparser.MissingSectionHeaderError as error:
-            self.complaints.append(f"{shown} line {error.lineno}: before any section; write [daemon] above it")
-            return []
+            return self._unread(f"{shown} line {error.lineno}: before any section; write [daemon] above it")
         except configparser.ParsingError as error:
-            self.complaints.extend(
-                f"{shown} line {number}: neither [section] nor key = value" for number, _ in error.errors
+            return self._unread(
+                *(f"{shown} line {number}: neither [section] nor key = value" for number, _ in error.errors)
             )
-            return []
         return [_Layer(shown, {name: dict(parser[name]) for name in parser.sections()})]
+
+    def _unread(self, *complaints: str) -> list[_Layer]:
+        """A file that cannot be read: what it may say is not complained of as missing."""
+        self.unread = True
+        self.complaints += complaints
+        return []
 
     def _section(self, name: str) -> list[tuple[str, Mapping[str, str]]]:
         return [(layer.origin, layer.values[name]) for layer in self.layers if name in layer.values]
@@ -187,7 +195,8 @@ class _Reader:
             which = said[0] if said else which
         text = getattr(daemon, which) if which else ""
         if not text:
-            self.complaints.append(f"{self._shown} [daemon] service: missing; write service = NAME or module:Class")
+            if which or not self.unread:
+                self.complaints.append(f"{self._shown} [daemon] service: missing; write service = NAME or module:Class")
         elif not (_CLASS.fullmatch(text) or (which == "service" and text.isidentifier())):
             expected = (
                 "module:Class" if which == "handler" else "NAME, for the Service in daemons.NAME, or module:Class"
@@ -208,8 +217,7 @@ class _Reader:
         """Where to listen.  A later layer's port or host replaces that of every inet listener of an
         earlier one; a later listen replaces them all."""
         addresses: tuple[Address, ...] = (Address("tcp", host=DaemonSettings.host),)
-        complete = False
-        before = len(self.complaints)
+        complete = self.unread
         for origin, section in self._section("daemon"):
             if "listen" in section and {"port", "host"} & set(section):
                 self.complaints.append(
@@ -222,10 +230,10 @@ class _Reader:
                 one, _ = parse_section(DaemonSettings, "daemon", [(origin, section)], [])
             except ValueError:
                 return ()  # complained of already
-            host = one.host if "host" in section else None
+            host = one.host.strip("[]") if "host" in section else None
             addresses = tuple(address.at(host=host, port=one.port) for address in addresses)
-            complete = complete or one.port is not None
-        if not complete and len(self.complaints) == before:
+            complete = complete or "port" in section
+        if not complete:
             self.complaints.append(f"{self._shown} [daemon] port: missing; write port = N, or listen = ADDRESS")
         return tuple(self._placed(address) for address in addresses)
 
@@ -236,7 +244,7 @@ class _Reader:
             return address
         path = Path(address.path)
         path = self.run / path.relative_to("run") if path.parts[:1] == ("run",) else self.base / path
-        if len(str(path).encode()) > UNIX_PATH_LIMIT:
+        if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
             self.complaints.append(
                 f"{self._origin('listen')} [daemon] listen: {path} is longer than {UNIX_PATH_LIMIT} octets, "
                 "which is all a Unix socket's name may have"
@@ -244,12 +252,22 @@ class _Reader:
         return Address("unix", path=str(path))
 
     def _check_public(self, daemon: DaemonSettings, addresses: tuple[Address, ...]) -> None:
+        said = [
+            (origin, key) for origin, values in self._section("daemon") for key in ("listen", "host") if key in values
+        ]
         for address in addresses:
             if not daemon.public and not address.loopback:
-                key = "listen" if daemon.listen else "host"
+                origin, key = said[-1]
                 self.complaints.append(
-                    f"{self._origin(key)} [daemon] {key}: {address} can be reached from other machines; "
+                    f"{origin} [daemon] {key}: {address} can be reached from other machines; "
                     "if that is meant, write public = yes"
+                )
+
+    def _check_unlike(self, addresses: tuple[Address, ...]) -> None:
+        for one, other in combinations(addresses, 2):
+            if one.meets(other):
+                self.complaints.append(
+                    f"{self._origin('listen')} [daemon] listen: {one} and {other} cannot both be had"
                 )
 
     @property

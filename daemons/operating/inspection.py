@@ -14,7 +14,6 @@ from daemons.operating import ini, lifecycle, loading, supervision
 from daemons.operating.ini import ConfigurationError
 from daemons.operating.settings import SECTIONS, Settings
 from daemons.operating.values import kind_of
-from daemons.serving.service import Service
 
 
 def check(conf: Path, run: Path | None = None) -> int:
@@ -78,8 +77,8 @@ def show(settings: Settings) -> int:
     try:
         kind = loading.spoken_class(settings)
         sections: dict[str, Any] = {name: getattr(settings, name) for name in SECTIONS}
-        if issubclass(kind, Service) and kind.Options is not None:
-            sections[settings.own_section] = loading.make_service(settings, kind).options
+        if (options := loading.options_of(settings, kind)) is not None:
+            sections[settings.own_section] = options
     except ConfigurationError as error:
         for complaint in error.complaints:
             print(f"{settings.name}: {complaint}", file=sys.stderr)

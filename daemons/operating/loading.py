@@ -23,16 +23,26 @@ def request_handler(settings: Settings) -> type[socketserver.BaseRequestHandler]
     imported, comes through as it is."""
     kind: type[socketserver.BaseRequestHandler | Service] = spoken_class(settings)
     if not issubclass(kind, Service):
+        options_of(settings, kind)
         return kind
     return Pump.carrying(make_service(settings, kind))
 
 
 def make_service(settings: Settings, kind: type[Service]) -> Service:
     """The service with the options of its own section."""
+    options = options_of(settings, kind)
+    try:
+        return kind(options)
+    except TypeError as error:
+        raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
+
+
+def options_of(settings: Settings, kind: type) -> Any:
+    """The service's own section, None where it declares none: then there must be nothing in it."""
     complaints: list[str] = []
     options: Any = None
     layers = [(settings.origins[settings.own_section, key], {key: text}) for key, text in settings.own.items()]
-    if kind.Options is not None:
+    if issubclass(kind, Service) and kind.Options is not None:
         options, _ = parse_section(kind.Options, settings.own_section, layers, complaints)
     else:
         complaints += [
@@ -42,10 +52,7 @@ def make_service(settings: Settings, kind: type[Service]) -> Service:
         ]
     if complaints:
         raise ConfigurationError(complaints)
-    try:
-        return kind(options)
-    except TypeError as error:
-        raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
+    return options
 
 
 def spoken_class(settings: Settings) -> Any:

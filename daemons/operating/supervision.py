@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import contextlib
 import io
 import re
 from pathlib import Path
@@ -35,10 +34,10 @@ def complaints(path: Path, names: list[str], daemons: list[Settings]) -> list[st
         return [f"{path.name}: {' '.join(str(error).split())}"]
     found = [complaint for section in parser.sections() for complaint in _unknown_keys(path, parser, section)]
     options = ServerOptions()
-    said = io.StringIO()
+    # Its own attributes, set when its module was imported: redirecting sys.stderr would not reach them.
+    options.stdout = options.stderr = said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            options.realize(["-c", str(path)])
+        options.realize(["-c", str(path)])
     except SystemExit:
         reason = re.sub(r"^Error: ", "", said.getvalue().strip().partition("\n")[0])
         return [*found, f"{path.name}: {reason}"]

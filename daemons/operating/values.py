@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import socket
 from collections.abc import Callable
@@ -47,22 +48,34 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
+#: poll(2) takes its timeout as an int of milliseconds: no wait can be longer than 24.8 days.
+LONGEST = 24 * 86400.0
+
+
 def _duration(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)", text)
     if match is None or float(match[1]) == 0:
         raise ValueError("not a duration; write 10s, 5m or 1h")
-    return float(match[1]) * _SECONDS[match[2]]
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > LONGEST:
+        raise ValueError("longer than 24d, the longest that can be waited for")
+    return seconds
 
 
 def _show_duration(seconds: float) -> str:
     for unit in ("d", "h", "m", "s"):
         if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
             return f"{seconds / _SECONDS[unit]:.0f}{unit}"
-    return f"{seconds * 1000:.12g}ms" if seconds < 1 else f"{seconds:.12g}s"
+    return f"{_plain(seconds * 1000, 6)}ms" if seconds < 1 else f"{_plain(seconds, 6)}s"
+
+
+def _plain(number: float, decimals: int) -> str:
+    """`number` as it can be read back: no exponent, no zeros at the end."""
+    return f"{number:.{decimals}f}".rstrip("0").rstrip(".")
 
 
 def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+)(B|KiB|MiB|GiB)", text)
+    match = re.fullmatch(r"([0-9]{1,9})(B|KiB|MiB|GiB)", text)
     if match is None or int(match[1]) == 0:
         raise ValueError("not a size; write 512B, 64KiB or 10MiB")
     return int(match[1]) * _BYTES[match[2]]
@@ -80,10 +93,18 @@ def _count(text: str) -> int:
 
 
 def _rate(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)/(s|m|h)", text)
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,2})?)/(s|m|h)", text)
     if match is None or float(match[1]) == 0:
         raise ValueError("not a rate; write 50/s or 100/m")
     return float(match[1]) / _SECONDS[match[2]]
+
+
+def _show_rate(rate: float) -> str:
+    """In the unit it was written in, or a shorter one: what is left over tells that it was not."""
+    for unit in ("s", "m"):
+        if math.isclose(rate * _SECONDS[unit], round(rate * _SECONDS[unit], 2)):
+            return f"{_plain(rate * _SECONDS[unit], 2)}/{unit}"
+    return f"{_plain(rate * _SECONDS['h'], 2)}/h"
 
 
 def _yes_no(text: str) -> bool:
@@ -144,6 +165,6 @@ TEXT: Kind[str] = Kind(str, str, "text")
 COUNT: Kind[int] = Kind(_count, str, "count")
 DURATION: Kind[float] = Kind(_duration, _show_duration, "duration")
 SIZE: Kind[int] = Kind(_size, _show_size, "size")
-RATE: Kind[float] = Kind(_rate, lambda rate: f"{rate:.12g}/s", "rate")
+RATE: Kind[float] = Kind(_rate, _show_rate, "rate")
 YES_NO: Kind[bool] = Kind(_yes_no, lambda yes: "yes" if yes else "no", "yes | no")
 PORT: Kind[int] = Kind(_port, str, "port")

@@ -11,6 +11,12 @@ from daemons.operating.values import PORT
 #: Schemes that carry a host and a port.
 INET = ("tcp",)
 
+#: The host that stands for every address of one family.
+WILDCARDS = ("0.0.0.0", "::")
+
+#: Names that stand for several hosts.
+ALIASES = {"": WILDCARDS, "localhost": ("127.0.0.1", "::1")}
+
 
 @dataclass(frozen=True)
 class Address:
@@ -40,7 +46,7 @@ class Address:
     @property
     def wildcard(self) -> bool:
         """Whether it stands for every address of this machine."""
-        return self.scheme != "unix" and self.host in ("", "0.0.0.0", "::")
+        return self.scheme != "unix" and self.host in ("", *WILDCARDS)
 
     def at(self, host: str | None = None, port: int | None = None) -> Address:
         """The same with another host or port; a Unix address stays as it is."""
@@ -54,8 +60,16 @@ class Address:
             return False
         if self.scheme == "unix":
             return self.path == other.path
-        same_host = self.host == other.host or self.wildcard or other.wildcard
-        return same_host and self.port == other.port != 0
+        if self.port != other.port or self.port == 0:
+            return False
+        if self.host == other.host:
+            return True
+        # An IPv6 listener takes no IPv4 (IPV6_V6ONLY), so that each family has a wildcard of its own.
+        return any(
+            one == two or ((one in WILDCARDS or two in WILDCARDS) and (":" in one) == (":" in two))
+            for one in ALIASES.get(self.host, (self.host,))
+            for two in ALIASES.get(other.host, (other.host,))
+        )
 
 
 def parse_address(text: str) -> Address:

@@ -14,7 +14,7 @@ from daemons.serving.endings import Ending
 class Connection:
     """One accepted socket with its deadline.
 
-    The thread that serves it sets `deadline`, `overdue` and `waiting`; the daemon's own thread reads
+    The thread that serves it sets `deadline`, `overdue`, `timed` and `waiting`; the daemon's own thread reads
     them and may `cut` or `mute` the socket, which ends the other's recv or send at once.  That costs a
     busy connection nothing, where a socket timeout would cost it a poll(2) before every recv(2).
     """
@@ -31,6 +31,7 @@ class Connection:
         "received",
         "sent",
         "socket",
+        "timed",
         "waiting",
     )
 
@@ -42,6 +43,8 @@ class Connection:
         #: When (monotonic) it will be cut, and the word for that.
         self.deadline = self.opened + timeout
         self.overdue = Ending.SLOW
+        #: Whether it is the peer that is waited for.  What a service takes is not the peer's fault.
+        self.timed = True
         #: Set by whoever ends it first.
         self.ending: Ending | None = None
         #: Between two messages, so that it may be muted.

@@ -97,7 +97,7 @@ class Conversation:
             return self._say(next(self._talk))
         except StopIteration as stop:
             return self._last_words(stop)
-        except (Exception, SystemExit) as failure:
+        except BaseException as failure:
             return self._fail(failure)
 
     def receive(self, data: bytes) -> bytes:
@@ -109,11 +109,14 @@ class Conversation:
         if memory is not None and (remembered := memory.recall(data)) is not None:
             self.messages += remembered[1]
             return remembered[0]
-        if data:
-            messages = self._decoder.decode(data)
-        else:
-            messages = self._decoder.finish()
-            self._input_ended = True
+        try:
+            if data:
+                messages = self._decoder.decode(data)
+            else:
+                messages = self._decoder.finish()
+                self._input_ended = True
+        except BaseException as failure:
+            return self._fail(failure)
         self._waiting.extend(messages)
         reply = self.proceed()
         if memory is not None and messages and self.state == IDLE:
@@ -141,7 +144,7 @@ class Conversation:
         if self._talk is not None:
             try:
                 self._talk.close()
-            except (Exception, SystemExit) as failure:
+            except BaseException as failure:
                 self._fail(failure)
 
     def _answer(self, message: bytes) -> bytes:
@@ -153,7 +156,7 @@ class Conversation:
         except StopIteration as stop:
             # From a talk, its last words; from respond(), a next() that nobody caught.
             return self._fail(stop) if self._talk is None else self._last_words(stop)
-        except (Exception, SystemExit) as failure:
+        except BaseException as failure:
             return self._fail(failure)
 
     def _say(self, reply: object) -> bytes:
@@ -166,7 +169,7 @@ class Conversation:
     def _last_words(self, stop: StopIteration) -> bytes:
         try:
             words = self._say(stop.value)
-        except (Exception, SystemExit) as failure:
+        except BaseException as failure:
             return self._fail(failure)
         self._end(Ending.FINISHED)
         return words
@@ -184,6 +187,10 @@ class Conversation:
         return b""
 
     def _fail(self, failure: BaseException) -> bytes:
+        """Code that somebody else wrote has raised: anything, a SystemExit or CancelledError too, but for
+        the KeyboardInterrupt of the person at the terminal, which is not meant for this visitor."""
+        if isinstance(failure, KeyboardInterrupt):
+            raise failure
         self.failure = failure
         self._end(Ending.FAILED)
         return self._apologize()
@@ -194,7 +201,9 @@ class Conversation:
             apology = self._service.apology(self.ending)
             if not isinstance(apology, bytes):
                 raise TypeError(f"apology() returned {type(apology).__name__}; bytes are expected")
-        except (Exception, SystemExit) as failure:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
             self.failure = self.failure or failure
             self.ending = Ending.FAILED
             return b""

@@ -6,7 +6,6 @@ conversation.  (A bare server without an engine serves in this thread, as stock 
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import selectors
@@ -18,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from daemons.serving import signals
+from daemons.serving.journal import Journal
 from daemons.serving.waker import Waker
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 #: What a selector can watch: a descriptor, or what has one.
 Source = int | HasFileno
@@ -237,10 +237,11 @@ class Daemon:
         queue_until = now + (until - now) * QUEUE_SHARE
         for server in self.servers:
             self._unpoll(server)
-            while (left := queue_until - time.monotonic()) > 0:
+            # Told to stop a second time, `_until` is now.
+            while (left := min(queue_until, self._until or 0.0) - time.monotonic()) > 0:
                 rest = server.wait()
                 if rest or self._full():
-                    self._wait(min(rest or left, left))
+                    self._wait(min(rest or left, left, self._patience()))
                 elif not server.accept() and not server.wait():
                     break
             server.stop_listening()

@@ -49,6 +49,7 @@ class Pump(socketserver.BaseRequestHandler):
 
     def setup(self) -> None:
         self.connection: Connection = self.server.connections[self.request]
+        self.connection.timed = False
         self.conversation = Conversation(self.service, self.memory)
 
     def handle(self) -> None:
@@ -60,6 +61,8 @@ class Pump(socketserver.BaseRequestHandler):
                 reply = conversation.receive(data)
                 connection.received += len(data)
                 self._send(reply)
+        except TimeoutError:
+            connection.ending = connection.ending or connection.overdue
         except OSError:
             # The peer has gone, or the daemon's thread has cut it and left the word for that.
             connection.ending = connection.ending or Ending.RESET
@@ -91,10 +94,12 @@ class Pump(socketserver.BaseRequestHandler):
         elif connection.overdue is not Ending.SLOW or connection.messages != conversation.messages:
             connection.expect(Ending.SLOW, self.server.limits.message_timeout)
         connection.messages = conversation.messages
+        connection.timed = True
         data = self.request.recv(RECEIVE)
         connection.waiting = False
         if not data and connection.muted and conversation.state == PARTIAL:
             data = self._receive_muted()
+        connection.timed = False
         return data
 
     def _receive_muted(self) -> bytes:
@@ -122,7 +127,9 @@ class Pump(socketserver.BaseRequestHandler):
                 sent = self._send_at_once(reply)
                 if sent < len(reply):
                     self.connection.expect(Ending.STUCK, self.server.limits.write_timeout)
+                    self.connection.timed = True
                     self.request.sendall(memoryview(reply)[sent:])
+                    self.connection.timed = False
             if self.conversation.state != PENDING:
                 return
             reply = self.conversation.proceed()
@@ -131,13 +138,14 @@ class Pump(socketserver.BaseRequestHandler):
         """As much as the socket's buffer takes without waiting; that needs no deadline."""
         try:
             return self.request.send(reply, socket.MSG_DONTWAIT)
-        except BlockingIOError:
+        except (BlockingIOError, TimeoutError):
             return 0
 
     def _linger(self) -> None:
         """Close our half, then read and forget until the peer closes its own."""
         self.connection.overdue = self.connection.ending or Ending.DONE
         self.connection.deadline = time.monotonic() + LINGER
+        self.connection.timed = True
         try:
             self.request.shutdown(socket.SHUT_WR)
             while self.request.recv(4 * RECEIVE):

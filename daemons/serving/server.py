@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import selectors
 import socket
 import socketserver
 import sys
@@ -27,12 +28,13 @@ from daemons.serving.connection import Connection, describe
 from daemons.serving.daemon import Daemon
 from daemons.serving.endings import Ending
 from daemons.serving.guards.limits import Limits, Rate, Tally
+from daemons.serving.journal import Journal
 from daemons.serving.listen import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 #: accept(2): "EMFILE The per-process limit on the number of open file descriptors has been reached",
 #: ENFILE the same for the system, ENOBUFS and ENOMEM "Not enough free memory".  The connection stays
@@ -91,6 +93,8 @@ class StreamServer(socketserver.TCPServer):
         #: The logger of access lines; None writes none.
         self.access_log: logging.Logger | None = None
         self.draining = False
+        #: `shutdown` was called while nobody served.
+        self._stop_at_once = False
         #: Not polled before this time (monotonic).
         self.rests_until = 0.0
         self._lock = threading.Lock()
@@ -127,13 +131,15 @@ class StreamServer(socketserver.TCPServer):
             self._rest_after(error)
             return False
         try:
+            connection = self._enter(request, client_address)
             if self.verify_request(request, client_address):
                 self.process_request(request, client_address)
             else:
+                connection.ending = connection.ending or Ending.REFUSED
                 self.shutdown_request(request)
         except Exception:
             self._handle_error_safely(request, client_address)
-            self.shutdown_request(request)
+            self._shutdown_safely(request)
         except BaseException:
             self.shutdown_request(request)
             raise
@@ -162,8 +168,9 @@ class StreamServer(socketserver.TCPServer):
     def _handle_request_noblock(self) -> None:
         self.accept()
 
-    def get_request(self) -> tuple[Any, Any]:
-        request, client_address = super().get_request()
+    def _enter(self, request: Any, client_address: Any) -> Connection:
+        """Count somebody in.  Not a part of get_request: what a subclass makes of that may fail after the
+        accept, or return another socket than the one accepted."""
         if self._rate is not None:
             self._rate.take()
         connection = Connection(request, client_address, self.limits.handshake_timeout)
@@ -172,7 +179,7 @@ class StreamServer(socketserver.TCPServer):
             count = self._tally.enter(connection.host)
         if count > self._most_per_peer(connection.host):
             connection.ending = Ending.REFUSED
-        return request, client_address
+        return connection
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether this peer may come in.  Extend it; the guards are asked first."""
@@ -183,8 +190,12 @@ class StreamServer(socketserver.TCPServer):
         operation on its socket, and one for the whole conversation."""
         connection = self.connections[request]
         handler: Any = self.RequestHandlerClass
-        if not getattr(handler, "carries_messages", False):
+        carries_messages = getattr(handler, "carries_messages", False)
+        # Without an engine, it is the accept loop that is about to serve, so that nobody keeps the deadlines.
+        unwatched = self.daemon is None or type(self).process_request is socketserver.BaseServer.process_request
+        if unwatched or not carries_messages:
             request.settimeout(self.limits.idle_timeout)
+        if not carries_messages:
             connection.messages = None
             connection.expect(Ending.OVERLONG, self.limits.conversation_timeout)
         try:
@@ -196,6 +207,9 @@ class StreamServer(socketserver.TCPServer):
             if connection.ending is None and not isinstance(error, ConnectionError):
                 raise
             connection.ending = connection.ending or Ending.RESET
+        except SystemExit:
+            # A handler's sys.exit() is no Exception, but a bug like any other: it must not end the daemon.
+            self.handle_error(request, client_address)
         connection.ending = connection.ending or Ending.FINISHED
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -225,9 +239,11 @@ class StreamServer(socketserver.TCPServer):
         shuts down a descriptor that has meanwhile become somebody else's."""
         with self._lock:
             connection = self.connections.pop(request, None)
+            if connection is not None:
+                # Together with the place it held: else the next one may be counted before this one is not.
+                self._tally.leave(connection.host)
             super().close_request(request)
-        if connection is not None:
-            self.leave(connection)
+        self._tell_daemon()
 
     # --- beneath them ------------------------------------------------------------------------------
 
@@ -235,14 +251,18 @@ class StreamServer(socketserver.TCPServer):
         """A conversation has ended: somebody may be waiting for its place."""
         with self._lock:
             self._tally.leave(connection.host)
-        if self.daemon is not None:
-            self.daemon.left()
+        self._tell_daemon()
+
+    def _tell_daemon(self) -> None:
+        daemon = self.daemon
+        if daemon is not None:
+            daemon.left()
 
     def sweep(self, now: float) -> None:
         """Cut every connection whose deadline has passed."""
         with self._lock:
             for connection in self.connections.values():
-                if connection.deadline <= now:
+                if connection.deadline <= now and connection.timed:
                     connection.cut(connection.overdue)
 
     def drain(self) -> None:
@@ -279,13 +299,36 @@ class StreamServer(socketserver.TCPServer):
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until `shutdown`.  Unlike the stock loop it does not wake up to look whether it should
         stop; `poll_interval` is only the time between two calls of an overridden `service_actions`."""
-        self.daemon = Daemon([self], poll_interval=poll_interval)
-        self.daemon.serve_forever()
+        daemon = Daemon([self], poll_interval=poll_interval)
+        with self._lock:
+            stop_at_once, self._stop_at_once = self._stop_at_once, False
+        if stop_at_once:
+            daemon.shutdown()
+        try:
+            daemon.serve_forever()
+        finally:
+            with self._lock:
+                if self.daemon is daemon:
+                    self.daemon = None
 
     def shutdown(self) -> None:
-        """Stop `serve_forever` and wait until it has stopped; in the thread that serves, do not wait."""
-        if self.daemon is not None:
-            self.daemon.shutdown()
+        """Stop `serve_forever` and wait until it has stopped; in the thread that serves, do not wait.
+        Called before it, it is remembered, as in the stock class."""
+        with self._lock:
+            daemon = self.daemon
+            self._stop_at_once = daemon is None
+        if daemon is not None:
+            daemon.shutdown()
+
+    def handle_request(self) -> None:
+        """Wait for one visitor, for at most `timeout` seconds, and serve them.  The stock method takes a
+        listener that does not block, as ours, for one whose time is up."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self, selectors.EVENT_READ)
+            if selector.select(self.timeout):
+                self.accept()
+            else:
+                self.handle_timeout()
 
     def server_close(self) -> None:
         """Close the listener, and forget the conversations still under way."""
@@ -313,3 +356,10 @@ class StreamServer(socketserver.TCPServer):
             self.handle_error(request, client_address)
         except Exception:
             log.exception("handle_error failed")
+
+    def _shutdown_safely(self, request: Any) -> None:
+        try:
+            self.shutdown_request(request)
+        except Exception:
+            log.exception("shutdown_request failed")
+            StreamServer.close_request(self, request)

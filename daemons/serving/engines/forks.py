@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import logging
+import math
 import os
 import signal
 import socketserver
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from daemons.serving import signals
 from daemons.serving.connection import Connection
-from daemons.serving.daemon import Daemon
+from daemons.serving.daemon import PARTING, Daemon
+from daemons.serving.journal import Journal
 
 if TYPE_CHECKING:
     from daemons.serving.server import StreamServer as _Server
 else:
     _Server = object
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 
 class Forks(socketserver.ForkingMixIn, _Server):
@@ -40,7 +42,10 @@ class Forks(socketserver.ForkingMixIn, _Server):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: The connection that each child serves, by the child's pid.
         self.children: dict[int, Connection] = {}
+        #: The read end of each child's pipe, by the child's pid.
+        self._pipes: dict[int, int] = {}
         self._tether = -1
+        self._cut_since = math.inf
         super().__init__(*args, **kwargs)
 
     @property
@@ -65,15 +70,17 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self.children[pid] = connection
         # close_request has counted the peer out of this process, but its child is still here.
         self._tally.enter(connection.host)
-        assert self.daemon is not None
-        self.daemon.watch(alive, lambda: self._reap(pid, alive))
+        self._pipes[pid] = alive
+        if self.daemon is not None:
+            self.daemon.watch(alive, lambda: self._reap(pid))
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Serve the conversation.  Only the child comes here: it has the daemon's memory, but must not
         touch its selector, its waker or its listeners, which are the parent's too."""
         os.close(self._alive)
-        assert self.daemon is not None
-        self.daemon.abandon()
+        if self.daemon is not None:
+            self.daemon.abandon()
+        self.stop_listening()
         self.children.clear()
         self.active_children = None
         # As in every engine that blocks, a thread serves and the main thread keeps watch.
@@ -102,8 +109,13 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self._signal_children(signal.SIGTERM)
 
     def cut(self) -> None:
+        """To a child that drains, a second SIGTERM: it cuts its conversation, writes the access line, and
+        ends.  One that does not, and is still here when this is called again after a while, is killed."""
         super().cut()
-        self._signal_children(signal.SIGKILL)
+        now = time.monotonic()
+        self._cut_since = min(self._cut_since, now)
+        told = self.draining and now - self._cut_since < PARTING / 2
+        self._signal_children(signal.SIGTERM if told else signal.SIGKILL)
 
     def _signal_children(self, number: signal.Signals) -> None:
         for pid in self.children:
@@ -111,14 +123,30 @@ class Forks(socketserver.ForkingMixIn, _Server):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _reap(self, pid: int, alive: int) -> None:
+    def server_close(self) -> None:
+        """Close the listener; end the conversations still under way, and bury their children."""
+        super().server_close()
+        self._signal_children(signal.SIGKILL)
+        for pid in list(self.children):
+            self._bury(pid)
+
+    def _reap(self, pid: int) -> None:
         assert self.daemon is not None
-        self.daemon.forget(alive)
-        os.close(alive)
+        self.daemon.forget(self._pipes[pid])
+        peer = self.children[pid].peer
+        if (killer := self._bury(pid)) is not None:
+            log.error("%s: child %d died of signal %d", peer, pid, killer)
+
+    def _bury(self, pid: int) -> int | None:
+        """Let go of a child that has ended or is about to; returns the signal that it died of."""
+        os.close(self._pipes.pop(pid))
         connection = self.children.pop(pid)
         if self.active_children is not None:
             self.active_children.discard(pid)
-        _, status = os.waitpid(pid, 0)
-        if os.WIFSIGNALED(status):
-            log.error("%s: child %d died of signal %d", connection.peer, pid, os.WTERMSIG(status))
+        try:
+            _, status = os.waitpid(pid, 0)
+        except ChildProcessError:
+            # The process was started with SIGCHLD ignored: then the kernel buries the dead.
+            status = 0
         self.leave(connection)
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None

@@ -6,7 +6,6 @@ it accepts nobody and runs no service.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import selectors
@@ -18,9 +17,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from daemons.serving import signals
+from daemons.serving.journal import Journal
 from daemons.serving.waker import Waker
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 #: Seconds that a worker must have lived to be replaced at once.  One that dies sooner is likely to die
 #: again: its successor comes when this time is over.

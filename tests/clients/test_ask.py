@@ -1,0 +1,198 @@
+"""``daemons ask`` and our own daemons."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemons.operating.command import main
+from tests.operating.folder import Folder
+from tests.operating.live import BIN, Live, daemons, environment, free_port
+
+ANSWERS = "My name is Sir Launcelot of Camelot.\nTo seek the Holy Grail.\nBlue.\n"
+UNKNOWN = "I don't know that.\n"
+
+
+@pytest.fixture(scope="module")
+def launcelot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Folder, str]]:
+    """A project whose launcelot runs, and its port."""
+    folder = Folder(tmp_path_factory.mktemp("project"))
+    port = free_port()
+    folder.write("launcelot", f"[daemon]\nservice = launcelot\nlisten = tcp://127.0.0.1:{port} unix:run/l.sock\n")
+    with Live(folder.path, "launcelot"):
+        yield folder, str(port)
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        ((), ANSWERS),
+        (("127.0.0.1",), ANSWERS),
+        (("localhost",), ANSWERS),
+        (("-",), ANSWERS),
+        (("-p", "{port}"), ANSWERS),
+        (("127.0.0.1", "-p", "{port}"), ANSWERS),
+        (("-p", "{port}", "127.0.0.1"), ANSWERS),
+        (("-", "What is your quest?"), "To seek the Holy Grail.\n"),
+        (("127.0.0.1", "What is your quest?", "What?"), f"To seek the Holy Grail.\n{UNKNOWN}"),
+        (("-p", "{port}", "-", "What is your quest?"), "To seek the Holy Grail.\n"),
+        (("-", "-p", "{port}", "What is your quest?"), "To seek the Holy Grail.\n"),
+        (("-", "What?", "-p", "{port}", "What is your quest?"), f"{UNKNOWN}To seek the Holy Grail.\n"),
+        (("-", "--", "--help?"), UNKNOWN),
+        (("-p", "{port}", "-", "--", "-h?"), UNKNOWN),
+        (("-t", "5"), ANSWERS),
+    ],
+    ids=" ".join,
+)
+def test_the_answers_are_printed_one_to_a_line(
+    launcelot: tuple[Folder, str], capfd: pytest.CaptureFixture[str], words: tuple[str, ...], printed: str
+) -> None:
+    folder, port = launcelot
+    said = [word.format(port=port) for word in words]
+    assert main(["ask", "launcelot", "--conf", str(folder.conf), *said]) == 0
+    assert capfd.readouterr() == (printed, "")
+
+
+def test_as_a_person_types_it(launcelot: tuple[Folder, str]) -> None:
+    asked = daemons(launcelot[0].path, "ask", "launcelot")
+    assert (asked.returncode, asked.stdout, asked.stderr) == (0, ANSWERS, "")
+
+
+def test_a_unix_socket_is_asked_where_it_is_the_first_or_the_only_listener(
+    folder: Folder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder.write("zen", "[daemon]\nservice = zen\nlisten = unix:run/z.sock\n")
+    with Live(folder.path, "zen"):
+        assert main(["ask", "zen", "--conf", str(folder.conf)]) == 0
+        assert capfd.readouterr().out == "Ugly.\nImplicit.\nComplex.\n"
+    assert main(["ask", "zen", "--conf", str(folder.conf)]) == 1
+    assert capfd.readouterr().err == f"zen: unix:{folder.path}/run/z.sock: no such file or directory\n"
+
+
+def test_a_service_that_does_not_say_how_its_answers_end_is_asked_until_it_closes(
+    folder: Folder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder.module(
+        "shout",
+        """
+        import socketserver
+        import daemons
+
+        class Shout(daemons.Service):
+            framing = daemons.Until(b"!", limit=64)
+
+            def respond(self, message):
+                return message.upper()
+
+        class Raw(socketserver.StreamRequestHandler):
+            def handle(self):
+                self.wfile.write(self.rfile.read()[::-1])
+        """,
+    )
+    folder.write("shout", "[daemon]\nservice = shout:Shout\nport = 0\n")
+    folder.write("raw", "[daemon]\nhandler = shout:Raw\nport = 0\n")
+    for name, printed in (("shout", "HO!HA!\n"), ("raw", "!ah!oh\n")):
+        with Live(folder.path, name) as daemon:
+            arguments = ["ask", name, "--conf", str(folder.conf), "-p", str(daemon.port), "-", "ho!", "ha!"]
+            assert main(arguments) == 0
+            assert capfd.readouterr() == (printed, "")
+
+
+def test_a_reader_that_leaves_early_is_no_bug(launcelot: tuple[Folder, str]) -> None:
+    ask = subprocess.Popen(
+        [str(BIN / "daemons"), "ask", "launcelot", "--conf", str(launcelot[0].conf), "-", *["What?"] * 500],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with ask:
+        assert ask.stdout is not None
+        assert ask.stderr is not None
+        assert ask.stdout.readline() == UNKNOWN
+        ask.stdout.close()
+        assert ask.stderr.read() == ""
+        assert ask.wait(20) == 1
+
+
+def test_octets_that_are_no_text_are_said_as_they_are(launcelot: tuple[Folder, str]) -> None:
+    asked = subprocess.run(
+        [str(BIN / "daemons"), "ask", "launcelot", "--conf", str(launcelot[0].conf), "-", b"\xff\xfe?"],
+        env=environment(LC_ALL="C.UTF-8"),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (asked.returncode, asked.stdout, asked.stderr) == (0, UNKNOWN, "")
+
+
+HELP = """\
+usage: daemons ask [-h] [--conf DIR] [--run DIR] [-p PORT] [-t SECONDS]
+                   NAME [HOST] [WORDS ...]
+
+hold a conversation with a daemon, and print what it says
+
+"""
+
+
+def test_the_help_says_what_it_does_and_what_is_assumed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        main(["ask", "-h"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(HELP)
+    assert "  -p PORT     its port; else the one in its ini\n" in text
+    assert "  HOST        where it is; else, or with -, the address in its ini\n" in text
+    assert "  -t SECONDS  to wait; else 10\n" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "daemons ask: error: the following arguments are required: NAME"),
+        (("launcelot", "--loud"), "daemons: error: unrecognized arguments: --loud"),
+        (("launcelot", "-", "-p", "1", "--loud"), "daemons: error: unrecognized arguments: --loud"),
+        (("launcelot", "-t", "0"), "daemons ask: error: argument -t: not a number of seconds above 0: '0'"),
+        (("launcelot", "-t", "-1"), "daemons ask: error: argument -t: not a number of seconds above 0: '-1'"),
+        (("launcelot", "-t", "nan"), "daemons ask: error: argument -t: not a number of seconds above 0: 'nan'"),
+        (("launcelot", "-t", "1e99"), "daemons ask: error: argument -t: not a number of seconds above 0: '1e99'"),
+    ],
+)
+def test_a_wrong_command_line_is_2(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["ask", *words])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
+def test_other_commands_take_no_words_after_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "launcelot", "--port", "0", "word"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("daemons: error: unrecognized arguments: word\n")
+
+
+def test_a_wildcard_is_asked_at_the_loopback(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    folder.write("launcelot", f"[daemon]\nservice = launcelot\nhost = 0.0.0.0\nport = {port}\npublic = yes\n")
+    with Live(folder.path, "launcelot"):
+        assert main(["ask", "launcelot", "--conf", str(folder.conf)]) == 0
+        assert capfd.readouterr().out == ANSWERS
+
+
+def test_the_address_is_that_of_the_ini_at_the_time_of_asking(
+    folder: Folder, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        closed = unused.getsockname()[1]
+    folder.write("launcelot", f"[daemon]\nservice = launcelot\nport = {closed}\n")
+    assert main(["ask", "launcelot", "--conf", str(tmp_path / "conf")]) == 1
+    assert capfd.readouterr() == ("", f"launcelot: tcp://127.0.0.1:{closed}: connection refused\n")

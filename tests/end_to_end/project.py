@@ -1,0 +1,201 @@
+"""A private copy of the project's top level, in which make and supervisorctl are typed as in the real one.
+
+Its ``.venv`` holds nothing but links to the commands of the environment that runs the tests, and the stamp
+by which the Makefile knows an environment that is whole: nothing is installed anew.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+import xmlrpc.client
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from tests.operating.live import BIN, READY, end_all, environment, free_port, talk, type_in, until, working_in
+
+TOP = Path(__file__).resolve().parents[2]
+
+#: Files and folders of the top level that an operator works with.
+COPIED = ("conf", "Makefile", "pyproject.toml", "setup.cfg", "supervisord.conf")
+
+#: The line of one conversation in a log.
+ACCESS = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ daemons\.(?P<name>\w+)\.access\[(?P<pid>\d+)\] "
+    r"(?P<peer>\S+) (?P<ending>\w+) messages=(?P<messages>\d+|-) received=\d+ sent=\d+ seconds=\d+\.\d{3}"
+)
+
+
+class Project:
+    """The copy.  Whatever runs in it is ended, by its pid, by `end`."""
+
+    def __init__(self) -> None:
+        # Short, for a Unix socket's name has room for 108 octets.
+        self.path = Path(tempfile.mkdtemp(prefix="camelot-", dir="/tmp")).resolve()
+        for name in COPIED:
+            if (TOP / name).is_dir():
+                shutil.copytree(TOP / name, self.path / name)
+            else:
+                shutil.copy2(TOP / name, self.path / name)
+        for name in ("run", "logs"):
+            (self.path / name).mkdir()
+        bin_ = self.path / ".venv" / "bin"
+        bin_.mkdir(parents=True)
+        for command in ("daemons", "supervisord", "supervisorctl", "python"):
+            (bin_ / command).symlink_to(BIN / command)
+        (self.path / ".venv" / "installed").write_text(f"{self.path}\n")
+        #: Environment variables beyond those of a terminal.
+        self.variables: dict[str, str] = {}
+        self.ports: dict[str, int] = {}
+        for ini in sorted((self.path / "conf").glob("*.ini")):
+            if ini.stem not in ("defaults", "logging"):
+                self._move(ini)
+        #: What every ini said to begin with.
+        self.inis = {ini: ini.read_text("utf-8") for ini in (self.path / "conf").glob("*.ini")}
+
+    def _move(self, ini: Path) -> None:
+        """To a port that is free."""
+        port = self.ports[ini.stem] = free_port()
+        text = ini.read_text("utf-8")
+        ini.write_text(re.sub(r"^(port = |listen = .*:)\d+", rf"\g<1>{port}", text, flags=re.MULTILINE), "utf-8")
+
+    def keep(self, *names: str) -> None:
+        """Only these daemons."""
+        path = self.path / "supervisord.conf"
+        for name in [*self.ports]:
+            if name not in names:
+                (self.path / "conf" / f"{name}.ini").unlink()
+                del self.ports[name]
+                text = re.sub(rf"(?ms)^\[program:{name}\]\n.*?(?=^\[|\Z)", "", path.read_text("utf-8"))
+                path.write_text(text, "utf-8")
+
+    @property
+    def port(self) -> int:
+        """Launcelot's."""
+        return self.ports["launcelot"]
+
+    # --- what a person does ------------------------------------------------------------------------
+
+    def type_in(self, *command: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Type a command in the project's folder, its environment activated."""
+        return type_in(self.path, *command, env=self.environment, seconds=seconds)
+
+    def supervisorctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.type_in("supervisorctl", *words)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        before = environment()
+        return {**before, "PATH": f"{self.path}/.venv/bin:{before['PATH']}", **self.variables}
+
+    def run(self) -> subprocess.CompletedProcess[str]:
+        """``make run``, which must succeed."""
+        ended = self.type_in("make", "run")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        self.until_ready()
+        return ended
+
+    def until_ready(self, *names: str) -> None:
+        """RUNNING means that it has lived for a second, which on a busy machine may be too short to listen."""
+        for name in names or self.ports:
+            pid = str(self.pid(name))
+            until(lambda: any(found["pid"] == pid for found in READY.finditer(self.log(name))), f"{name}'s ready line")  # noqa: B023
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """``$EDITOR conf/NAME.ini``."""
+        ini = self.path / "conf" / f"{name}.ini"
+        text = ini.read_text("utf-8")
+        assert old in text
+        ini.write_text(text.replace(old, new), "utf-8")
+
+    def edit_supervision(self, changes: Mapping[str, str], program: str = "launcelot") -> None:
+        """Set keys of one program in supervisord.conf."""
+        path = self.path / "supervisord.conf"
+        head, mark, rest = path.read_text("utf-8").partition(f"[program:{program}]\n")
+        body, *others = re.split(r"(?m)^(?=\[)", rest, maxsplit=1)
+        for key, value in changes.items():
+            body, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", body)
+            if not count:
+                body = f"{key} = {value}\n{body}"
+        path.write_text(head + mark + body + "".join(others), "utf-8")
+
+    # --- what a person sees ------------------------------------------------------------------------
+
+    def log(self, name: str = "launcelot") -> str:
+        """``logs/NAME.log``."""
+        path = self.path / "logs" / f"{name}.log"
+        return path.read_text("utf-8") if path.exists() else ""
+
+    def access(self, name: str = "launcelot") -> list[re.Match[str]]:
+        """The lines of conversations in ``logs/NAME.log``."""
+        return [found for line in self.log(name).splitlines() if (found := ACCESS.fullmatch(line))]
+
+    @contextmanager
+    def _supervisor(self) -> Any:
+        transport = SupervisorTransport(None, None, f"unix://{self.path}/run/supervisor.sock")
+        try:
+            yield xmlrpc.client.ServerProxy("http://127.0.0.1", transport).supervisor
+        finally:
+            transport.close()
+
+    def info(self, name: str = "launcelot") -> dict[str, Any]:
+        """What supervisord knows of a program."""
+        with self._supervisor() as supervisor:
+            found = supervisor.getProcessInfo(name)
+        assert isinstance(found, dict)
+        return found
+
+    def state(self, name: str = "launcelot") -> str:
+        return str(self.info(name)["statename"])
+
+    def pid(self, name: str = "launcelot") -> int:
+        return int(self.info(name)["pid"])
+
+    @property
+    def supervisord(self) -> int:
+        return int((self.path / "run" / "supervisord.pid").read_text())
+
+    @property
+    def processes(self) -> list[int]:
+        return working_in(self.path)
+
+    def answers(self, port: int | None = None) -> bool:
+        """Whether launcelot does."""
+        try:
+            return talk(port or self.port) == b"To seek the Holy Grail."
+        except OSError:
+            return False
+
+    # --- before and after --------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Every ini as it was, and every daemon running from it."""
+        for ini in (self.path / "conf").iterdir():
+            if ini not in self.inis:
+                ini.unlink()
+        changed = [ini.stem for ini, text in self.inis.items() if ini.read_text("utf-8") != text]
+        for ini, text in self.inis.items():
+            ini.write_text(text, "utf-8")
+        with self._supervisor() as supervisor:
+            for name in self.ports:
+                if name in changed and self.state(name) == "RUNNING":
+                    supervisor.stopProcess(name)
+                if self.state(name) not in ("RUNNING", "STARTING", "BACKOFF"):
+                    supervisor.startProcess(name)
+        for name in self.ports:
+            until(lambda name=name: self.state(name) == "RUNNING", f"{name} running")  # type: ignore[misc]
+        self.until_ready()
+
+    def end(self) -> None:
+        """Stop it as a person would, then whatever is left by its pid, and remove it."""
+        try:
+            self.type_in("make", "stop")
+        finally:
+            end_all(self.path)
+            shutil.rmtree(self.path)

@@ -1,0 +1,159 @@
+"""What cannot start is FATAL after a few seconds, and the last line of its log says why; the others run."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.end_to_end.project import Project
+from tests.operating.live import GRAIL, free_port, refused, talk, until
+
+#: A command that starts the daemon when launcelot is ready.
+AFTER_LAUNCELOT = (
+    "bash -c 'until grep -q \" ready \" logs/launcelot.log; do sleep 0.1; done; exec .venv/bin/daemons run twin'"
+)
+
+ANGRY = "raise RuntimeError('on purpose')\n"
+
+#: name → its ini, with {taken} for a port that somebody has and {twin} for launcelot's; None: there is none.
+INIS: dict[str, str | None] = {
+    "angry": "[daemon]\nservice = angry:Angry\nport = 0\n",
+    "engine": "[daemon]\nservice = zen\nport = 0\nengine = treads\n",
+    "missing": None,
+    "mistyped": "[daemon]\nservice = zen\nprot = 0\n",
+    "taken": "[daemon]\nservice = zen\nport = {taken}\n",
+    "twin": "[daemon]\nservice = zen\nport = {twin}\n",
+}
+
+#: name → the exit code and the last line of its log.
+REASONS = {
+    "angry": (1, "angry: a bug: RuntimeError: on purpose"),
+    "engine": (
+        100,
+        "engine: conf/engine.ini [daemon] engine = treads: write one, threads or forks; did you mean threads?",
+    ),
+    "missing": (100, "missing: conf/missing.ini: no such file"),
+    "mistyped": (100, "mistyped: conf/mistyped.ini [daemon] port: missing; write port = N, or listen = ADDRESS"),
+    "taken": (
+        111,
+        "taken: tcp://127.0.0.1:{taken}: address already in use; `ss -ltnp sport = :{taken}` shows who has it",
+    ),
+    "twin": (111, "twin: tcp://127.0.0.1:{twin}: address already in use; `ss -ltnp sport = :{twin}` shows who has it"),
+}
+
+
+@dataclass
+class Broken:
+    """A project of two good daemons and six that cannot start, and what `make run` said of them."""
+
+    project: Project
+    taken: int
+    ran: subprocess.CompletedProcess[str]
+    seconds: float
+
+    def filled(self, text: str) -> str:
+        return text.format(taken=self.taken, twin=self.project.port)
+
+
+@pytest.fixture(scope="module")
+def broken() -> Iterator[Broken]:
+    project = Project()
+    with socket.create_server(("127.0.0.1", free_port())) as somebody:
+        taken = somebody.getsockname()[1]
+        try:
+            (project.path / "angry.py").write_text(ANGRY)
+            supervision = project.path / "supervisord.conf"
+            program = re.search(r"\[program:zen\]\n[^[]*", supervision.read_text("utf-8"))
+            assert program
+            with supervision.open("a") as file:
+                for name, ini in INIS.items():
+                    # As the file itself says how: copied, with the name changed. Whoever ends within startsecs
+                    # has not started, however busy the machine is.
+                    text = program[0].replace(":zen]", f":{name}]\nstartsecs = 9")
+                    if name == "twin":  # comes second to its port
+                        text = re.sub(r"(?m)^command = .*", f"command = {AFTER_LAUNCELOT}", text)
+                    file.write(text + "\n")
+                    if ini is not None:
+                        text = ini.format(taken=taken, twin=project.port)
+                        (project.path / "conf" / f"{name}.ini").write_text(text)
+            begun = time.monotonic()
+            ran = project.type_in("make", "run")
+            yield Broken(project, taken, ran, time.monotonic() - begun)
+        finally:
+            project.end()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", INIS)
+def test_it_is_fatal_and_its_log_says_why(broken: Broken, name: str) -> None:
+    project = broken.project
+    code, reason = REASONS[name]
+    until(lambda: project.state(name) == "FATAL", f"{name} FATAL")
+    lines = project.log(name).splitlines()
+    assert lines[-1] == broken.filled(reason)
+    # Tried three times, and not for ever.
+    assert lines.count(lines[-1]) == 3
+    supervisord = (project.path / "logs" / "supervisord.log").read_text()
+    assert supervisord.count(f"exited: {name} (exit status {code}; not expected)") == 3
+    assert f"gave up: {name} entered FATAL state" in supervisord
+    # Its configuration is told in a line for each mistake; only a bug has a traceback.
+    assert ("Traceback" in project.log(name)) == (name == "angry")
+
+
+@pytest.mark.timeout(60)
+def test_make_run_names_what_does_not_run_and_why(broken: Broken) -> None:
+    assert broken.ran.returncode == 2
+    assert broken.seconds < 20
+    for name, (_, reason) in REASONS.items():
+        assert re.search(rf"^{name} +FATAL ", broken.ran.stdout, re.MULTILINE)
+        assert f"logs/{name}.log: {broken.filled(reason)}\n" in broken.ran.stderr
+    assert re.search(r"^launcelot +RUNNING ", broken.ran.stdout, re.MULTILINE)
+    assert "what 'daemons check' says" in broken.ran.stderr
+
+
+@pytest.mark.timeout(60)
+def test_the_others_run_all_the_same(broken: Broken) -> None:
+    assert talk(broken.project.port) == GRAIL
+    status = broken.project.supervisorctl("status")
+    assert status.returncode == 3
+    assert re.search(r"^zen +RUNNING ", status.stdout, re.MULTILINE)
+
+
+@pytest.mark.timeout(60)
+def test_check_tells_all_of_it_at_once_and_the_nearest_names(broken: Broken) -> None:
+    checked = broken.project.type_in("daemons", "check")
+    assert (checked.returncode, checked.stdout) == (100, "")
+    # That a port is taken by somebody who is no daemon of ours, only the log can tell.
+    assert checked.stderr.splitlines() == [
+        "conf/angry.ini [daemon] angry:Angry: cannot be imported: RuntimeError: on purpose",
+        "conf/engine.ini [daemon] engine = treads: write one, threads or forks; did you mean threads?",
+        "conf/mistyped.ini [daemon] prot: no such setting; did you mean port?",
+        "conf/mistyped.ini [daemon] port: missing; write port = N, or listen = ADDRESS",
+        broken.filled(
+            "conf/twin.ini [daemon] tcp://127.0.0.1:{twin}: conf/launcelot.ini has tcp://127.0.0.1:{twin} already"
+        ),
+        "supervisord.conf [program:missing] command: there is no conf/missing.ini",
+    ]
+
+
+@pytest.mark.timeout(60)
+def test_put_right_it_starts(suite: Project) -> None:
+    """By `make run`, which starts what is FATAL."""
+    suite.edit("launcelot", "service = launcelot", "service = lancelot")
+    restarted = suite.supervisorctl("restart", "launcelot")
+    assert "launcelot: ERROR (spawn error)" in restarted.stdout
+    until(lambda: suite.state() == "FATAL", "launcelot FATAL", 30.0)
+    assert suite.log().endswith(
+        "launcelot: conf/launcelot.ini [daemon] service = lancelot: "
+        "there is no module daemons.lancelot in the suite; one of your own is written module:Class\n"
+    )
+    assert refused(suite.port)
+    suite.edit("launcelot", "service = lancelot", "service = launcelot")
+    suite.run()
+    assert suite.state() == "RUNNING"

@@ -1,0 +1,104 @@
+"""What a test may leave behind: nothing.  A `Snapshot` before it and a look after it tell what it left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Seconds that what is on its way out has to get there: a thread that has just closed its connection is
+#: still a thread, a child that was just killed still a child.
+SETTLING = 5.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What this process has that a test could add to, or change."""
+
+    threads: frozenset[threading.Thread]
+    descriptors: dict[int, str]
+    children: dict[int, str]
+    handlers: dict[int, Any]
+    wakeup: int
+    blocked: frozenset[int]
+
+    @staticmethod
+    def take() -> Snapshot:
+        """As it is now.  In the main thread."""
+        wakeup = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(wakeup)
+        return Snapshot(
+            threads=frozenset(threading.enumerate()),
+            descriptors=_descriptors(),
+            children=_children(),
+            # SIGALRM is pytest-timeout's, which puts it back as soon as a test has failed.
+            handlers={number: signal.getsignal(number) for number in signal.valid_signals() - {signal.SIGALRM}},
+            wakeup=wakeup,
+            blocked=frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        )
+
+    def leaks(self, settling: float = SETTLING) -> list[str]:
+        """One line for each thing that is there now and was not when this was taken, and that does not go
+        away within `settling` seconds."""
+        until = time.monotonic() + settling
+        while (found := self._compare(Snapshot.take())) and time.monotonic() < until:
+            time.sleep(0.01)
+        return found
+
+    def _compare(self, now: Snapshot) -> list[str]:
+        found = [f"a thread: {thread.name}" for thread in now.threads - self.threads]
+        found += [
+            f"a descriptor: {number} -> {target}"
+            for number, target in now.descriptors.items()
+            if self.descriptors.get(number) != target
+        ]
+        found += [f"a child process: {pid} {name}" for pid, name in now.children.items() if pid not in self.children]
+        found += [
+            f"a handler of {signal.Signals(number).name}: {handler}"
+            for number, handler in now.handlers.items()
+            if handler != self.handlers[number]
+        ]
+        if now.wakeup != self.wakeup:
+            found.append(f"a wakeup descriptor for signals: {now.wakeup}")
+        if now.blocked != self.blocked:
+            found.append(f"blocked signals: {sorted(now.blocked)}")
+        return found
+
+
+def clear(before: Snapshot) -> None:
+    """Kill the children that were left, so that they do not outlive the tests, and put the signals back."""
+    for pid in _children().keys() - before.children.keys():
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    for number, handler in before.handlers.items():
+        if signal.getsignal(number) != handler:
+            signal.signal(number, handler)
+    signal.set_wakeup_fd(before.wakeup)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before.blocked)
+
+
+def _descriptors() -> dict[int, str]:
+    found: dict[int, str] = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        # The one that lists the folder has gone by now.
+        with suppress(FileNotFoundError):
+            found[int(entry.name)] = os.readlink(entry)
+    return found
+
+
+def _children() -> dict[int, str]:
+    """Every child, the dead ones that nobody has waited for too, by its pid; and its name."""
+    found: dict[int, str] = {}
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for pid in (task / "children").read_text().split():
+                found[int(pid)] = "(gone)"
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    found[int(pid)] = Path(f"/proc/{pid}/comm").read_text().strip()
+    return found

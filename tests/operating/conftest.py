@@ -1,0 +1,35 @@
+"""A project's folder for each test, and a process left as it was found."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.operating.folder import Folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """A project with nothing in it."""
+    return Folder(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _as_found() -> Iterator[None]:
+    """What a command changes in its own process, here undone: modules, paths, loggers, the working folder."""
+    where, path, modules = Path.cwd(), sys.path[:], set(sys.modules)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    os.chdir(where)
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if getattr(sys.modules[name], "__file__", None) is None or not name.startswith(("daemons", "tests")):
+            del sys.modules[name]
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -1,0 +1,235 @@
+"""The command ``daemons`` as a person types it, and the one way in which these tests wait."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+#: The folder of the environment's commands.
+BIN = Path(sysconfig.get_path("scripts"))
+
+#: The ready line of the contract (issue 2), bare, on a line of its own.
+READY = re.compile(
+    r"^(?P<name>[\w-]+) ready (?P<addresses>(?:tcp://\S+:\d+|unix:/\S+)(?: (?:tcp://\S+:\d+|unix:/\S+))*) "
+    r"engine=(?P<engine>\w+) processes=(?P<processes>\d+) pid=(?P<pid>\d+)$",
+    re.MULTILINE,
+)
+
+QUEST = b"What is your quest?"
+GRAIL = b"To seek the Holy Grail."
+
+
+def until(condition: Callable[[], T], what: str, seconds: float = 15.0) -> T:
+    """What `condition` returns as soon as that is true; the test fails where it is not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:g} s: {what}")
+        time.sleep(0.01)
+    return found
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of a terminal: without what make, supervisord or this project's own variables put into ours."""
+    ours = ("DAEMONS_", "SUPERVISOR_", "MAKE", "MFLAGS", "ARGS")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    return {**kept, "PATH": f"{BIN}:{os.environ['PATH']}", "COLUMNS": "80", **more}
+
+
+def type_in(
+    folder: Path, *command: str, env: Mapping[str, str] | None = None, seconds: float = 30.0
+) -> subprocess.CompletedProcess[str]:
+    """Type one command in `folder`, and see it end."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment() if env is None else env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def daemons(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """``daemons ARGUMENTS``, typed in `folder`."""
+    return type_in(folder, str(BIN / "daemons"), *arguments, env=env)
+
+
+class Live:
+    """``daemons run ARGUMENTS`` in the foreground, from its ready line to its end."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        command: tuple[str, ...] = (),
+        ready: bool = True,
+        stdout: int | None = None,
+    ) -> None:
+        # Files, not pipes: nobody needs to read them for the daemon to go on.
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [*(command or (str(BIN / "daemons"),)), "run", *arguments],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=self._out if stdout is None else stdout,
+            stderr=self._err,
+        )
+        try:
+            if ready:
+                until(lambda: READY.search(self.err) or self.process.poll() is not None, "the ready line")
+                assert READY.search(self.err), self.err
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, whatever has happened."""
+        if self.process.poll() is None:
+            self.stop()
+        self._out.close()
+        self._err.close()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send it `number`; returns its exit code."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    @property
+    def out(self) -> str:
+        """All that is on its standard output."""
+        return _content(self._out.fileno())
+
+    @property
+    def err(self) -> str:
+        """All that is on its standard error."""
+        return _content(self._err.fileno())
+
+    @property
+    def ready(self) -> re.Match[str]:
+        """Its ready line."""
+        found = READY.search(self.err)
+        assert found, self.err
+        return found
+
+    @property
+    def addresses(self) -> list[str]:
+        return self.ready["addresses"].split()
+
+    @property
+    def port(self) -> int:
+        """The port of its first address."""
+        return int(self.addresses[0].rpartition(":")[2])
+
+
+def _content(descriptor: int) -> str:
+    # With the offset given, for the daemon writes at the one that it shares with us.
+    return os.pread(descriptor, 1 << 24, 0).decode("utf-8", "replace")
+
+
+def talk(port: int | str, words: bytes = QUEST, host: str = "127.0.0.1") -> bytes:
+    """Say `words`, close our half, and return all that comes: what ``nc -N`` does."""
+    if isinstance(port, str):
+        peer = socket.socket(socket.AF_UNIX)
+    else:
+        peer = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    with peer:
+        peer.settimeout(10.0)
+        peer.connect(port if isinstance(port, str) else (host, port))
+        peer.sendall(words)
+        peer.shutdown(socket.SHUT_WR)
+        reply = b""
+        while data := peer.recv(65536):
+            reply += data
+    return reply
+
+
+def refused(port: int) -> bool:
+    """Whether nobody listens on `port` any more."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs: a zombie, which somebody else has yet to bury, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def children(pid: int) -> list[int]:
+    """The processes that `pid` has started and that still run."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return sorted(int(child) for task in tasks for child in (task / "children").read_text().split())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def working_in(folder: Path) -> list[int]:
+    """The processes that run and have `folder`, or one below it, as their working folder."""
+    found: list[int] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended, or is somebody else's
+            if Path(os.readlink(entry / "cwd")).is_relative_to(folder) and alive(int(entry.name)):
+                found.append(int(entry.name))
+    return found
+
+
+def end_all(folder: Path) -> None:
+    """Kill, each by its pid, the processes that a test left in its own `folder`."""
+    while left := working_in(folder):
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        until(lambda pids=left: not any(map(alive, pids)), "the end of killed processes")  # type: ignore[misc]
+
+
+def free_port() -> int:
+    """A port that nobody has, and that the kernel gives to no client meanwhile: below ip_local_port_range."""
+    for number in os.urandom(200):
+        port = 20000 + int.from_bytes(os.urandom(2), "big") % 12000 + number % 2
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")

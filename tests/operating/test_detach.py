@@ -1,0 +1,187 @@
+"""``daemons run NAME --detach`` and ``daemons stop NAME``: life without supervisord."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.operating.folder import GOOD, Folder
+from tests.operating.live import GRAIL, READY, alive, children, daemons, end_all, refused, talk, until
+
+
+class Detached:
+    """A project whose daemon is started detached."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.path = folder.path
+        self.pidfile = folder.path / "run" / "launcelot.pid"
+        self.log = folder.path / "logs" / "launcelot.detached.log"
+
+    def start(self, *options: str) -> int:
+        """Start it; returns the port."""
+        ended = daemons(self.path, "run", "launcelot", "--detach", *options)
+        assert ended.returncode == 0, ended.stderr
+        found = READY.fullmatch(ended.stderr.rstrip("\n"))
+        assert found, ended.stderr
+        assert int(found["pid"]) == self.pid
+        assert ended.stdout == f"launcelot is detached: its pid in {self.pidfile}, its log {self.log}\n"
+        return int(found["addresses"].rpartition(":")[2])
+
+    @property
+    def pid(self) -> int:
+        return int(self.pidfile.read_text("ascii"))
+
+    @property
+    def text(self) -> str:
+        """What is in its log, which its writer opens when it gets to it."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    @property
+    def processes(self) -> list[int]:
+        """The daemon, its workers and its log writer."""
+        return [self.pid, *children(self.pid)]
+
+
+@pytest.fixture
+def launcelot(folder: Folder) -> Iterator[Detached]:
+    folder.write("launcelot", GOOD.replace("1060", "0") + "[log]\nsize = 4KiB\nbackups = 100\n")
+    yield Detached(folder)
+    end_all(folder.path)
+
+
+def test_it_has_no_terminal_no_parent_of_ours_and_its_own_session(launcelot: Detached) -> None:
+    port = launcelot.start()
+    assert talk(port) == GRAIL
+    pid = launcelot.pid
+    status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    parent, _, session, terminal = (int(field) for field in status[1:5])
+    assert parent not in (os.getpid(), os.getppid())
+    assert session not in (os.getsid(0), pid)  # not its leader either: it can never get a terminal
+    assert terminal == 0
+    assert os.readlink(f"/proc/{pid}/cwd") == str(launcelot.path)
+    # Nothing is open but what it needs: null, its log's pipe, its listener, its lock.
+    targets = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    assert {target for target in targets if target.startswith("/")} == {"/dev/null", str(launcelot.pidfile)}
+
+
+def test_stop_waits_for_the_end_and_leaves_nothing(launcelot: Detached) -> None:
+    port = launcelot.start()
+    processes = launcelot.processes
+    assert len(processes) == 2
+    stopped = daemons(launcelot.path, "stop", "launcelot")
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (0, "launcelot: stopped\n", "")
+    assert refused(port)
+    assert not launcelot.pidfile.exists()
+    until(lambda: not any(alive(pid) for pid in processes), "the end of the daemon and its log writer")
+    assert [path.name for path in (launcelot.path / "run").iterdir()] == []
+
+
+def test_stop_lets_a_conversation_finish(launcelot: Detached) -> None:
+    port = launcelot.start()
+    with socket.create_connection(("127.0.0.1", port), 10.0) as peer:
+        peer.sendall(b"What is your name?What is")
+        assert peer.recv(100)
+        os.kill(launcelot.pid, signal.SIGTERM)
+        until(lambda: "stopping; conversations under way: 1" in launcelot.text, "the drain")
+        peer.sendall(b" your quest?")
+        assert peer.recv(100) == GRAIL
+    until(lambda: not launcelot.pidfile.exists(), "the end")
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_sigterm_removes_the_pidfile(launcelot: Detached, processes: str) -> None:
+    launcelot.start("--processes", processes)
+    all_of_it = launcelot.processes
+    os.kill(launcelot.pid, signal.SIGTERM)
+    until(lambda: not launcelot.pidfile.exists(), "the pidfile's end")
+    until(lambda: not any(alive(pid) for pid in all_of_it), "the end of all its processes")
+
+
+@pytest.mark.parametrize("engine", ["threads", "forks"])
+def test_several_processes_and_forks_share_one_log_writer(launcelot: Detached, engine: str) -> None:
+    port = launcelot.start("--processes", "2", "--engine", engine)
+    assert len(children(launcelot.pid)) == 3  # two workers and the log writer
+    for _ in range(10):
+        assert talk(port) == GRAIL
+    until(lambda: launcelot.text.count(" done messages=1 ") == 10, "ten access lines")
+    holders = [
+        pid
+        for pid in launcelot.processes
+        if any(os.readlink(entry) == str(launcelot.log) for entry in Path(f"/proc/{pid}/fd").iterdir())
+    ]
+    assert len(holders) == 1
+    assert holders != [launcelot.pid]
+
+
+def test_a_second_start_is_refused_clearly_and_the_first_goes_on(launcelot: Detached) -> None:
+    port = launcelot.start()
+    again = daemons(launcelot.path, "run", "launcelot", "--detach")
+    assert (again.returncode, again.stdout) == (111, "")
+    assert again.stderr == f"launcelot: already running as pid {launcelot.pid}, see {launcelot.pidfile}\n"
+    assert talk(port) == GRAIL
+
+
+def test_two_run_folders_hold_two_instances(launcelot: Detached) -> None:
+    port = launcelot.start()
+    ended = daemons(launcelot.path, "run", "launcelot", "--detach", "--run", "run2")
+    found = READY.search(ended.stderr)
+    assert found, ended.stderr
+    try:
+        assert talk(port) == talk(int(found["addresses"].rpartition(":")[2])) == GRAIL
+    finally:
+        stopped = daemons(launcelot.path, "stop", "launcelot", "--run", "run2")
+    assert stopped.returncode == 0, stopped.stderr
+    assert talk(port) == GRAIL
+
+
+def test_the_log_is_rotated_by_its_one_writer_and_no_line_is_lost(launcelot: Detached) -> None:
+    port = launcelot.start("--processes", "2", "--set", "log.size=1KiB")
+    for _ in range(100):
+        assert talk(port) == GRAIL
+    logs = launcelot.log.parent
+
+    def lines() -> list[str]:
+        return [line for path in logs.iterdir() for line in path.read_text().splitlines()]
+
+    access = re.compile(r"[-\d]+ [:,\d]+ INFO daemons\.launcelot\.access\[\d+\] 127\.0\.0\.1:\d+ done messages=1 .*")
+    until(lambda: len([line for line in lines() if access.fullmatch(line)]) == 100, "a hundred access lines")
+    assert daemons(launcelot.path, "stop", "launcelot").returncode == 0
+    files = sorted(logs.iterdir())
+    assert len(files) > 5
+    assert {path.name for path in files} == {"launcelot.detached.log"} | {
+        f"launcelot.detached.log.{number}" for number in range(1, len(files))
+    }
+    assert all(path.stat().st_size <= 1024 for path in files)
+    rest = [line for line in lines() if not access.fullmatch(line)]
+    assert all(READY.fullmatch(line) or "daemons.serving." in line for line in rest), rest
+    assert sum(bool(READY.fullmatch(line)) for line in rest) == 1
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_pidfile_of_a_killed_daemon_is_stale_and_ignored(launcelot: Detached, processes: str) -> None:
+    launcelot.start("--processes", processes)
+    killed, rest = launcelot.pid, children(launcelot.pid)
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: not any(alive(pid) for pid in (killed, *rest)), "the end of all its processes")
+    assert launcelot.pidfile.exists()
+    stop = daemons(launcelot.path, "stop", "launcelot")
+    assert stop.returncode == 1
+    assert stop.stderr == (
+        f"launcelot: not running detached ({launcelot.pidfile} is not held by anybody); "
+        "under supervisord: supervisorctl stop launcelot\n"
+    )
+    assert talk(launcelot.start()) == GRAIL
+    assert launcelot.pid != killed
+
+
+def test_stop_of_what_does_not_run_says_so(launcelot: Detached) -> None:
+    stop = daemons(launcelot.path, "stop", "launcelot")
+    assert (stop.returncode, stop.stdout) == (1, "")
+    assert "not running detached" in stop.stderr
+    assert not launcelot.pidfile.exists()

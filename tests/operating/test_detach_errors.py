@@ -1,0 +1,102 @@
+"""What goes wrong with a detached start is told on the terminal, with the exit code of a foreground one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.operating.folder import GOOD, Folder
+from tests.operating.live import daemons, end_all, until, working_in
+
+
+@pytest.fixture
+def suite(folder: Folder) -> Iterator[Folder]:
+    folder.write("launcelot", GOOD.replace("1060", "0"))
+    yield folder
+    end_all(folder.path)
+
+
+def nothing_is_left(folder: Folder) -> None:
+    """No process that works in the folder, and nothing in run/."""
+    until(lambda: not working_in(folder.path), "the end of every process")
+    run = folder.path / "run"
+    assert not run.exists() or list(run.iterdir()) == []
+
+
+def test_a_port_that_is_taken(suite: Folder) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = daemons(suite.path, "run", "launcelot", "--detach", "--port", str(port))
+    assert (ended.returncode, ended.stdout) == (111, "")
+    assert ended.stderr.startswith(f"launcelot: tcp://127.0.0.1:{port}: address already in use")
+    assert ended.stderr.count("\n") == 1
+    nothing_is_left(suite)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_wrong_configuration(suite: Folder, processes: str) -> None:
+    ended = daemons(
+        suite.path, "run", "launcelot", "--detach", "--processes", processes, "--set", "daemon.service=nosuch"
+    )
+    assert (ended.returncode, ended.stdout) == (100, "")
+    assert ended.stderr.startswith("launcelot: --set [daemon] service = nosuch: there is no module daemons.nosuch")
+    nothing_is_left(suite)
+
+
+def test_a_bug_in_the_module(suite: Folder) -> None:
+    suite.module("angry", "raise RuntimeError('on purpose')")
+    suite.write("angry", "[daemon]\nservice = angry:Angry\nport = 0\n")
+    ended = daemons(suite.path, "run", "angry", "--detach")
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("angry: a bug: RuntimeError: on purpose\n")
+    nothing_is_left(suite)
+
+
+@pytest.mark.parametrize("options", [("--run", "conf/launcelot.ini"), ("--run", "/proc/nowhere")])
+def test_a_run_folder_that_cannot_be(suite: Folder, options: tuple[str, ...]) -> None:
+    ended = daemons(suite.path, "run", "launcelot", "--detach", *options)
+    assert (ended.returncode, ended.stdout) == (111, "")
+    assert ended.stderr.startswith("launcelot: ")
+    assert ended.stderr.count("\n") == 1
+    nothing_is_left(suite)
+
+
+def test_a_logs_folder_that_cannot_be(suite: Folder) -> None:
+    (suite.path / "logs").touch()
+    ended = daemons(suite.path, "run", "launcelot", "--detach")
+    assert ended.returncode == 111
+    assert ended.stderr.count("\n") == 1
+    nothing_is_left(suite)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_what_fails_after_it_has_left_the_terminal_is_in_the_log(suite: Folder, processes: str) -> None:
+    """The service can be made once, to be tried before the daemon leaves, and not a second time."""
+    suite.module(
+        "late",
+        """
+        import os
+        import daemons
+
+        class Late(daemons.Service):
+            framing = daemons.Until(b"?", limit=64)
+
+            def __init__(self, options=None):
+                super().__init__(options)
+                if os.path.exists("once"):
+                    raise RuntimeError("the second time it is made")
+                open("once", "w").close()
+
+            def respond(self, message):
+                return b"."
+        """,
+    )
+    suite.write("late", "[daemon]\nservice = late:Late\nport = 0\n")
+    ended = daemons(suite.path, "run", "late", "--detach", "--processes", processes)
+    log = suite.path / "logs" / "late.detached.log"
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"late: did not start; {log} says why\n"
+    nothing_is_left(suite)
+    assert "late: a bug: RuntimeError: the second time it is made" in log.read_text()

@@ -1,0 +1,102 @@
+"""Fixtures that run daemons, and see at the end that they ended well."""
+
+from __future__ import annotations
+
+import dataclasses
+import socketserver
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from daemons import Service
+from daemons.operating.values import kind_of
+from daemons.serving.guards.limits import Limits
+from daemons.serving.pump import Pump
+from tests.serving.running import Process, Running, Within
+
+ENGINES = ("one", "threads", "forks")
+
+#: Forks is left out of the first: a child would inherit the sockets of peers that are in the same process,
+#: and none of them would ever see an end of the stream.
+WAYS = ("one in this process", "threads in this process", *ENGINES)
+
+Kind = type[Service] | type[socketserver.BaseRequestHandler]
+
+
+class Run(Protocol):
+    """Starts a daemon: of this service or handler, with these limits as an ini has them."""
+
+    def __call__(self, kind: Kind, /, **limits: str) -> Running: ...
+
+
+@pytest.fixture
+def within() -> Iterator[Callable[..., Within]]:
+    """Starts servers in this process."""
+    with ExitStack() as stack:
+
+        def start(*arguments: Any, **keywords: Any) -> Within:
+            started = Within(*arguments, **keywords)
+            stack.callback(started.close)
+            return started
+
+        yield start
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Starts ``daemons run`` as processes; each is waited for until it is ready."""
+    with ExitStack() as stack:
+
+        def start(*arguments: Any, **keywords: Any) -> Process:
+            started = Process(tmp_path, *arguments, **keywords)
+            stack.callback(started.close)
+            return started.ready()
+
+        yield start
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """Each engine, as a process and, where it can be, in this one."""
+    return str(request.param)
+
+
+@pytest.fixture
+def run(way: str, within: Callable[..., Within], process: Callable[..., Process]) -> Run:
+    """Starts a daemon under each engine in turn."""
+
+    def start(kind: Kind, /, **limits: str) -> Running:
+        engine, *here = way.split(" ", 1)
+        if here:
+            handler = Pump.carrying(kind()) if issubclass(kind, Service) else kind
+            return within(engine, handler, parsed(limits))
+        key = "service" if issubclass(kind, Service) else "handler"
+        settings = [f"limits.{name}={text}" for name, text in limits.items()]
+        return process(f"{kind.__module__}:{kind.__name__}", engine, *settings, key=key)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Process]]:
+    """Launcelot and zen as processes, under every engine: for as long as there are tests."""
+    started = {
+        (name, engine): Process(tmp_path_factory.mktemp(f"{name}-{engine}"), name, engine)
+        for name in ("launcelot", "zen")
+        for engine in ENGINES
+    }
+    with ExitStack() as stack:
+        for each in started.values():
+            stack.callback(each.close)
+        for each in started.values():
+            each.ready()
+        yield started
+
+
+def parsed(limits: dict[str, str]) -> Limits:
+    """Limits as an ini has them."""
+    fields = {field.name: field for field in dataclasses.fields(Limits)}
+    return Limits(**{name: kind_of(fields[name]).parse(text) for name, text in limits.items()})

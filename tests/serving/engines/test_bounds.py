@@ -1,0 +1,190 @@
+"""How many are served at once, under every engine: who is too many waits, or is told to go."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from daemons.serving.guards.limits import Limits
+from daemons.serving.pump import Pump
+from daemons.serving.server import StreamServer
+from tests.serving.conftest import Run
+from tests.serving.peers import ask, connect, converse, eventually, hear, hear_all, is_gone, name_of, queued, reset
+from tests.serving.running import Process, Within, access_of
+from tests.serving.services import Echo, Patient
+
+several = pytest.mark.parametrize("way", ["threads in this process", "threads", "forks"], indirect=True)
+
+
+@several
+def test_when_all_places_are_taken_the_next_one_waits_unaccepted(run: Run) -> None:
+    running = run(Echo, max_connections="2")
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(connect(running.address)) for _ in range(2))
+        ask(first, b"a\n", b"a\n")
+        ask(second, b"b\n", b"b\n")
+        running.log_line("full: 2 connections; the next ones wait in the kernel's queue")
+        third = stack.enter_context(connect(running.address))
+        third.sendall(b"c\n")
+        ask(first, b"d\n", b"d\n")
+        assert queued(running.address) == 1
+        second.shutdown(socket.SHUT_WR)
+        hear(third, b"c\n")
+        assert queued(running.address) == 0
+
+
+@pytest.mark.parametrize("way", ["one in this process", "one"], indirect=True)
+def test_one_serves_one_whatever_the_limit_says(run: Run) -> None:
+    running = run(Echo, max_connections="9")
+    with connect(running.address) as first, connect(running.address) as second, connect(running.address) as third:
+        for peer in (third, second):
+            peer.sendall(b"waiting\n")
+        ask(first, b"a\n", b"a\n")
+        assert queued(running.address) == 2
+        ask(first, b"b\n", b"b\n")
+        first.close()
+        hear(second, b"waiting\n")
+        assert queued(running.address) == 1
+        second.close()
+        hear(third, b"waiting\n")
+
+
+@several
+def test_a_peer_with_too_many_connections_is_refused_until_one_of_them_ends(run: Run) -> None:
+    running = run(Echo, max_per_peer="2")
+    with connect(running.address) as first, connect(running.address) as second:
+        ask(first, b"a\n", b"a\n")
+        ask(second, b"a\n", b"a\n")
+        with connect(running.address) as third:
+            assert hear_all(third) == b""
+            assert access_of(running, name_of(third)) == ("refused", "0")
+        ask(first, b"b\n", b"b\n")
+        with socket.socket() as other:
+            # Another address of this machine is another peer.
+            other.bind(("127.0.0.2", 0))
+            other.connect(running.address)
+            ask(other, b"c\n", b"c\n")
+        name = name_of(first)
+        first.close()
+        access_of(running, name)
+        while is_refused(running.address):  # under forks, until the child's end is noticed
+            pass
+
+
+def is_refused(address: tuple[str, int]) -> bool:
+    with connect(address) as peer:
+        peer.sendall(b"a\n")
+        peer.shutdown(socket.SHUT_WR)
+        return is_gone(peer)
+
+
+def test_peers_on_this_machine_are_exempt_unless_max_per_peer_is_set(within: Callable[..., Within]) -> None:
+    running = within("threads", Pump.carrying(Echo()), Limits(max_connections=4))
+    with ExitStack() as stack:
+        peers = [stack.enter_context(connect(running.address)) for _ in range(4)]
+        for peer in peers:
+            ask(peer, b"a\n", b"a\n")
+
+
+@pytest.mark.parametrize(
+    ("host", "most"),
+    [("127.0.0.1", 9), ("127.8.8.8", 9), ("::1", 9), ("unix", 9), ("192.0.2.1", 4), ("fe80::1%eth0", 4)],
+)
+def test_by_default_others_have_half_of_the_places(host: str, most: int) -> None:
+    with StreamServer(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
+        server.limits = Limits(max_connections=9)
+        assert server._most_per_peer(host) == most
+        server.limits = Limits(max_connections=1)
+        assert server._most_per_peer(host) == 1
+        server.limits = Limits(max_connections=9, max_per_peer=3)
+        assert server._most_per_peer(host) == 3
+
+
+@pytest.mark.parametrize("engine", ["one", "threads", "forks"])
+def test_beyond_the_rate_the_next_one_waits_unaccepted(engine: str, process: Callable[..., Process]) -> None:
+    running = process("tests.serving.services:Echo", engine, "limits.max_rate=1/h", "limits.drain_timeout=400ms")
+    heard, name = converse(running.address, b"a\n")
+    assert heard == b"a\n"
+    access_of(running, name)
+    with connect(running.address) as second:
+        second.sendall(b"b\n")
+        assert queued(running.address) == 1
+        running.signal()
+        assert is_gone(second)
+    assert running.wait() == 0
+    assert running.all_said()[0].count(" messages=") == 1
+
+
+def test_a_rate_that_allows_them_keeps_nobody_waiting(run: Run) -> None:
+    running = run(Echo, max_rate="100/s")
+    for _ in range(20):
+        assert converse(running.address, b"a\n")[0] == b"a\n"
+
+
+# --- the service's time is not the peer's ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [[b"a\n"], [b"a", b"\n"]], ids=["whole", "in two pieces"])
+def test_a_deadline_that_passes_while_the_service_thinks_cuts_nobody(
+    pieces: list[bytes], within: Callable[..., Within]
+) -> None:
+    asked, thought = threading.Event(), threading.Event()
+
+    class Thinking(Echo):
+        def respond(self, line: bytes) -> bytes:
+            asked.set()
+            thought.wait()
+            return line
+
+    running = within("threads", Pump.carrying(Thinking()), Limits(idle_timeout=0.2, message_timeout=0.2))
+    with connect(running.address) as peer, ExitStack() as stack:
+        stack.callback(thought.set)
+        for piece in pieces:
+            peer.sendall(piece)
+        asked.wait()
+        # Who comes later is cut, so that by then the first one's time is over too.
+        with connect(running.address) as idle, connect(running.address) as slow:
+            slow.sendall(b"b")
+            assert is_gone(idle)
+            assert is_gone(slow)
+        thought.set()
+        hear(peer, b"a\n")
+
+
+def test_a_long_message_takes_as_long_as_it_takes_within_its_time(run: Run) -> None:
+    size = 8 * 1024 * 1024
+    heard, _ = converse(run(Patient).address, b"a" * (size - 1) + b"\n")
+    assert heard == b"%d\n" % size
+
+
+# --- coming and going ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["one", "threads", "forks"])
+def test_five_hundred_who_reset_or_leave_at_once_leave_no_descriptor_and_no_traceback(
+    engine: str, process: Callable[..., Process]
+) -> None:
+    running = process("tests.serving.services:Echo", engine)
+
+    def descriptors() -> int:
+        return len(os.listdir(f"/proc/{running.pid}/fd"))
+
+    before = descriptors()
+    for number in range(500):
+        peer = connect(running.address)
+        if number % 3 == 0:
+            peer.sendall(b"a\nhalf")
+        if number % 2:
+            reset(peer)
+        else:
+            peer.close()
+    lines = running.log_lines(" messages=", count=500)
+    assert len(lines) == 500
+    assert converse(running.address, b"a\n")[0] == b"a\n"
+    eventually(lambda: descriptors() == before)
+    assert not [line for line in lines if "failed" in line or "Traceback" in line]

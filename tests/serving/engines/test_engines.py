@@ -1,0 +1,217 @@
+"""What holds under every engine, over real sockets."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from daemons import Service
+from daemons.serving.endings import Ending
+from daemons.serving.pump import Pump
+from tests.serving.conftest import Run
+from tests.serving.peers import ask, connect, converse, hear, hear_all, is_gone, name_of, reset
+from tests.serving.running import Process, Running, Within, access_of
+from tests.serving.services import LARGE, Echo, Failing, Loud, Patient, Polite
+from tests.transcripts.transcripts import Transcript, cut_at_random, octet_by_octet, read_all, service_of
+
+every_transcript = pytest.mark.parametrize("transcript", read_all(), ids=str)
+
+
+# --- transcripts -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def launch(way: str, within: Callable[..., Within], suite: dict[tuple[str, str], Process]) -> Callable[[str], Running]:
+    """The daemon of that name, running."""
+
+    def find(name: str) -> Running:
+        engine, *here = way.split(" ", 1)
+        running: Running = within(engine, Pump.carrying(service_of(name))) if here else suite[name, engine]
+        return running
+
+    return find
+
+
+@every_transcript
+def test_transcript(transcript: Transcript, launch: Callable[[str], Running]) -> None:
+    running = launch(transcript.daemon)
+    heard, name = converse(running.address, transcript.sent)
+    assert heard == transcript.heard
+    assert transcript.ending is not None
+    assert access_of(running, name)[0] == transcript.ending.value
+
+
+@every_transcript
+@pytest.mark.parametrize("cut", [octet_by_octet, cut_at_random])
+def test_transcript_in_pieces(
+    transcript: Transcript, cut: Callable[[bytes], list[bytes]], launch: Callable[[str], Running]
+) -> None:
+    running = launch(transcript.daemon)
+    with connect(running.address) as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in cut(transcript.sent):
+            peer.sendall(piece)
+        peer.shutdown(socket.SHUT_WR)
+        assert hear_all(peer) == transcript.heard
+
+
+def test_a_thousand_conversations_in_one_breath(launch: Callable[[str], Running]) -> None:
+    running = launch("launcelot")
+    first = read_all()[0]
+    long = first.after(999, first)
+    heard, name = converse(running.address, long.sent)
+    assert heard == long.heard
+    assert access_of(running, name) == ("done", "3000")
+
+
+# --- talking ---------------------------------------------------------------------------------------
+
+
+def test_questions_and_answers_in_turn(run: Run) -> None:
+    running = run(Polite)
+    with connect(running.address) as peer:
+        hear(peer, b"hello\n")
+        ask(peer, b"a\n", b"1\n")
+        ask(peer, b"b\nc\n", b"2\n3\n")
+        ask(peer, b"bye\n", b"goodbye\n")
+        assert hear_all(peer) == b""
+        name = name_of(peer)
+    assert access_of(running, name) == ("finished", "4")
+
+
+def test_a_failure_is_apologized_for_and_logged_as_one_line_and_ends_nothing_else(run: Run) -> None:
+    running = run(Failing)
+    heard, name = converse(running.address, b"a\nfail\nb\n")
+    assert heard == b"a\nsorry: failed\n"
+    assert access_of(running, name) == ("failed", "2")
+    assert "a secret" in running.log_line(f"{name}: the service failed")
+    assert converse(running.address, b"a\n")[0] == b"a\n"
+
+
+def test_a_peer_that_reads_slowly_gets_a_large_reply_whole(run: Run) -> None:
+    heard, _ = converse(run(Loud).address, b"a\n")
+    assert len(heard) == LARGE
+
+
+def test_an_apology_reaches_a_peer_that_is_still_sending_a_hundred_times_of_a_hundred(run: Run) -> None:
+    running = run(Failing)
+    for _ in range(100):
+        with connect(running.address) as peer:
+            peer.sendall(b"a" * 256 * 1024)  # 256 KiB where 64 octets are allowed
+            peer.sendall(b"\n" * 1024)
+            peer.shutdown(socket.SHUT_WR)
+            assert hear_all(peer) == b"sorry: oversize\n"
+
+
+# --- deadlines -------------------------------------------------------------------------------------
+
+
+def test_who_says_nothing_is_idle(run: Run) -> None:
+    running = run(Echo, idle_timeout="200ms")
+    with connect(running.address) as peer:
+        assert hear_all(peer) == b""
+        assert access_of(running, name_of(peer)) == ("idle", "0")
+
+
+def test_who_says_nothing_more_is_idle(run: Run) -> None:
+    running = run(Echo, idle_timeout="200ms")
+    with connect(running.address) as peer:
+        ask(peer, b"a\n", b"a\n")
+        assert hear_all(peer) == b""
+        assert access_of(running, name_of(peer)) == ("idle", "1")
+
+
+def test_half_a_message_is_slow(run: Run) -> None:
+    running = run(Echo, message_timeout="200ms")
+    with connect(running.address) as peer:
+        ask(peer, b"a\nb", b"a\n")
+        assert hear_all(peer) == b""
+        assert access_of(running, name_of(peer)) == ("slow", "1")
+
+
+@pytest.mark.parametrize(
+    ("limit", "octet", "ending"), [("message_timeout", b"a", Ending.SLOW), ("idle_timeout", b"\r", Ending.IDLE)]
+)
+def test_the_time_is_a_total_an_octet_now_and_then_does_not_prolong_it(
+    limit: str, octet: bytes, ending: Ending, run: Run
+) -> None:
+    running = run(Patient, **{limit: "200ms"})
+    with connect(running.address) as peer:
+        peer.settimeout(0.02)
+        while True:
+            try:
+                peer.sendall(octet)
+                assert peer.recv(1) == b""
+                break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert access_of(running, name_of(peer)) == (ending.value, "0")
+
+
+def test_who_does_not_take_a_reply_is_stuck(run: Run) -> None:
+    running = run(Loud, write_timeout="200ms")
+    with connect(running.address) as peer:
+        peer.sendall(b"a\n")
+        assert access_of(running, name_of(peer)) == ("stuck", "1")
+        assert is_gone(peer) is False
+
+
+def test_who_takes_a_reply_octet_by_octet_is_stuck_all_the_same(run: Run) -> None:
+    running = run(Loud, write_timeout="200ms")
+    with connect(running.address) as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.sendall(b"a\n")
+        cut = threading.Event()
+
+        def sip() -> None:
+            while not cut.wait(0.01):
+                assert peer.recv(16)
+
+        sipping = threading.Thread(target=sip)
+        sipping.start()
+        assert access_of(running, name_of(peer)) == ("stuck", "1")
+        cut.set()
+        sipping.join()
+
+
+# --- coming and going ------------------------------------------------------------------------------
+
+
+def test_who_resets_the_connection_is_logged_as_such_and_nothing_else_is(run: Run) -> None:
+    running = run(Echo)
+    peer = connect(running.address)
+    ask(peer, b"a\n", b"a\n")
+    name = name_of(peer)
+    reset(peer)
+    assert access_of(running, name) == ("reset", "1")
+
+
+def test_who_leaves_in_the_middle_of_a_reply_is_no_error(run: Run) -> None:
+    running = run(Loud)
+    with connect(running.address) as peer:
+        peer.sendall(b"a\n")
+        assert peer.recv(1) == b"x"
+        name = name_of(peer)
+    assert access_of(running, name) == ("reset", "1")
+
+
+@pytest.mark.parametrize("kind", [Echo, Polite])
+def test_many_at_once_get_their_own_answers(run: Run, kind: type[Service], way: str) -> None:
+    address = run(kind).address
+    heard: dict[int, bytes] = {}
+
+    def visit(number: int) -> None:
+        heard[number] = converse(address, b"%d\n" % number * 10)[0]
+
+    visitors = [threading.Thread(target=visit, args=(number,)) for number in range(16)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
+    expected = b"hello\n" + b"".join(b"%d\n" % count for count in range(1, 11))
+    assert heard == {number: b"%d\n" % number * 10 if kind is Echo else expected for number in range(16)}

@@ -1,0 +1,97 @@
+"""A process for each conversation: none is left over, none is missed, and one that dies dies alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from tests.serving.peers import ask, children_of, connect, converse, ended, eventually, hear, is_gone, name_of
+from tests.serving.running import Process, access_of
+
+Launch = Callable[..., Process]
+
+
+def test_each_conversation_has_a_process_of_its_own_and_no_zombie_is_left(process: Launch) -> None:
+    running = process("tests.serving.services:Process", "forks")
+    with ExitStack() as stack:
+        peers = [stack.enter_context(connect(running.address)) for _ in range(5)]
+        found = set()
+        for peer in peers:
+            peer.sendall(b"who?\n")
+            found.add(int(peer.makefile().readline()))
+        assert found == set(children_of(running.pid))
+        assert len(found) == 5
+    eventually(lambda: children_of(running.pid) == [])
+
+
+def test_a_child_that_is_killed_loses_only_its_own_visitor(process: Launch) -> None:
+    running = process("tests.serving.services:Process", "forks")
+    with connect(running.address) as unlucky, connect(running.address) as other:
+        for peer in (unlucky, other):
+            peer.sendall(b"who?\n")
+        pid, mine = (int(peer.makefile().readline()) for peer in (unlucky, other))
+        os.kill(pid, signal.SIGKILL)
+        assert is_gone(unlucky)
+        assert f"{name_of(unlucky)}: child {pid} died of signal 9" in running.log_line("died")
+        ask(other, b"who?\n", b"%d\n" % mine)
+        assert children_of(running.pid) == [mine]
+    assert converse(running.address, b"who?\n")[0] not in (b"", b"%d\n" % pid)
+
+
+def test_a_child_that_is_killed_gives_its_place_back(process: Launch) -> None:
+    running = process("tests.serving.services:Process", "forks", "limits.max_connections=1", "limits.max_per_peer=1")
+    for _ in range(3):
+        with connect(running.address) as peer:
+            peer.sendall(b"who?\n")
+            os.kill(int(peer.makefile().readline()), signal.SIGKILL)
+            assert is_gone(peer)
+
+
+def test_a_child_that_is_told_to_end_drains_as_its_parent_does(process: Launch) -> None:
+    running = process("tests.serving.services:Echo", "forks")
+    with connect(running.address) as peer:
+        ask(peer, b"a\nha", b"a\n")
+        (child,) = children_of(running.pid)
+        os.kill(child, signal.SIGTERM)
+        running.log_line("stopping", f"[{child}]")
+        ask(peer, b"lf\n", b"half\n")
+        assert is_gone(peer)
+        assert access_of(running, name_of(peer)) == ("drained", "2")
+    assert converse(running.address, b"a\n")[0] == b"a\n"
+
+
+def test_children_do_not_outlive_a_parent_that_is_killed(process: Launch) -> None:
+    running = process("tests.serving.services:Echo", "forks")
+    with connect(running.address) as idle, connect(running.address) as busy:
+        ask(idle, b"a\n", b"a\n")
+        ask(busy, b"a\nha", b"a\n")
+        children = children_of(running.pid)
+        assert len(children) == 2
+        running.signal(signal.SIGKILL)
+        ended(children)
+        assert is_gone(idle)
+        assert is_gone(busy)
+    assert running.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_started_with_sigchld_ignored_it_serves_all_the_same(processes: int, process: Launch) -> None:
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    running = process(
+        "tests.serving.services:Echo",
+        "forks",
+        processes=processes,
+        launch=lambda command: [sys.executable, "-c", ignoring, *command],
+    )
+    for _ in range(5):
+        assert converse(running.address, b"a\n")[0] == b"a\n"
+    with connect(running.address) as peer:
+        peer.sendall(b"a\n")
+        hear(peer, b"a\n")

@@ -1,0 +1,127 @@
+"""Several workers on one port: they are replaced, they never outlive their master, nothing else is disturbed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from tests.serving.peers import ask, children_of, connect, converse, ended, eventually, is_gone
+from tests.serving.running import Process, Within  # noqa: F401
+
+Launch = Callable[..., Process]
+PROCESS = "tests.serving.services:Process"
+
+each_engine = pytest.mark.parametrize("engine", ["one", "threads", "forks"])
+
+
+def worker_of(peer: socket.socket) -> int:
+    """The process that serves this peer."""
+    peer.sendall(b"who?\n")
+    return int(peer.makefile().readline())
+
+
+@each_engine
+def test_there_are_as_many_workers_as_were_asked_for_and_all_answer(engine: str, process: Launch) -> None:
+    running = process("tests.serving.services:Echo", engine, processes=3)
+    assert len(children_of(running.pid)) == 3
+    for _ in range(12):
+        assert converse(running.address, b"a\n")[0] == b"a\n"
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(process: Launch) -> None:
+    running = process(PROCESS, "threads", processes=3)
+    workers = set(children_of(running.pid))
+    with ExitStack() as stack:
+        served: dict[int, list[socket.socket]] = {}
+        while len(served) < 2:
+            peer = stack.enter_context(connect(running.address))
+            served.setdefault(worker_of(peer), []).append(peer)
+        (killed, unlucky), *others = served.items()
+        os.kill(killed, signal.SIGKILL)
+        for peer in unlucky:
+            assert is_gone(peer)
+        for pid, peers in others:
+            for peer in peers:
+                ask(peer, b"who?\n", b"%d\n" % pid)
+        for _ in range(20):
+            assert int(converse(running.address, b"who?\n")[0]) != killed
+        assert f"worker {killed} died of signal 9; starting a replacement" in running.log_line("worker")
+        eventually(lambda: len(children_of(running.pid)) == 3)
+        (new,) = set(children_of(running.pid)) - workers
+        eventually(lambda: int(converse(running.address, b"who?\n")[0]) == new)
+
+
+@each_engine
+def test_workers_do_not_outlive_a_master_that_is_killed_and_the_port_is_free(engine: str, process: Launch) -> None:
+    running = process("tests.serving.services:Echo", engine, processes=3)
+    workers = children_of(running.pid)
+    with connect(running.address) as idle, connect(running.address) as busy:
+        ask(idle, b"a\n", b"a\n")
+        ask(busy, b"a\nha", b"a\n")
+        running.signal(signal.SIGKILL)
+        ended(workers)
+        assert is_gone(idle)
+        assert is_gone(busy)
+    assert running.wait() == -signal.SIGKILL
+    with socket.create_server(running.address):
+        pass
+
+
+@each_engine
+def test_told_to_stop_all_of_them_drain(engine: str, process: Launch) -> None:
+    running = process("tests.serving.services:Echo", engine, processes=3)
+    with ExitStack() as stack:
+        # As many as there are workers: more would wait for a place under `one`.
+        peers = [stack.enter_context(connect(running.address)) for _ in range(3)]
+        for peer in peers:
+            ask(peer, b"a\nha", b"a\n")
+        running.signal()
+        for peer in peers:
+            ask(peer, b"lf\n", b"half\n")
+            assert is_gone(peer)
+    assert running.wait() == 0
+    assert running.all_said()[0].count(" drained messages=2 ") == 3
+
+
+@each_engine
+def test_told_a_second_time_all_of_them_end_at_once(engine: str, process: Launch) -> None:
+    running = process("tests.serving.services:Lost", engine, "limits.drain_timeout=1h", processes=2)
+    with connect(running.address) as peer:
+        peer.sendall(b"a\n")
+        running.signal()
+        running.log_line("stopping; conversations under way: 1")
+        running.signal()
+        assert is_gone(peer)
+    assert running.wait() == 0
+
+
+def test_a_worker_that_is_stopped_does_not_keep_the_others_from_ending(process: Launch) -> None:
+    running = process("tests.serving.services:Echo", "threads", "limits.drain_timeout=100ms", processes=2)
+    stopped = children_of(running.pid)[0]
+    os.kill(stopped, signal.SIGSTOP)
+    running.signal()
+    assert running.wait() == 0
+    assert "1 workers did not end in time and are killed" in running.all_said()[0]
+
+
+@each_engine
+def test_a_worker_that_cannot_start_ends_them_all_with_its_exit_code(engine: str, process: Launch) -> None:
+    with pytest.raises(AssertionError, match="ready"):
+        process("tests.serving.services:Broken", engine, processes=3)
+
+
+def test_a_connection_in_the_queue_of_a_worker_that_is_killed_is_served_by_another(process: Launch) -> None:
+    running = process("tests.serving.services:Echo", "one", processes=2)
+    with ExitStack() as stack:
+        peers = [stack.enter_context(connect(running.address)) for _ in range(2)]
+        for peer in peers:
+            ask(peer, b"a\n", b"a\n")
+        waiting = stack.enter_context(connect(running.address))
+        waiting.sendall(b"b\n")
+        os.kill(children_of(running.pid)[0], signal.SIGKILL)
+        ask(waiting, b"", b"b\n")

@@ -1,0 +1,243 @@
+"""Daemons that run, in this process or as one of their own.
+
+Nothing here sleeps: whoever waits, waits for a line of a log, or the end of a process, and fails where it
+has not come by the `DEADLINE`."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import select
+import signal
+import socketserver
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from daemons.serving.engines import server_class
+from daemons.serving.guards.limits import Limits
+from daemons.serving.server import StreamServer
+from tests.serving.peers import DEADLINE, eventually
+
+ROOT = Path(__file__).parents[2]
+
+READY = re.compile(r"(\S+) ready (.+) engine=(\w+) processes=(\d+) pid=(\d+)")
+
+#: An access line, after what the formatter puts before it.
+ACCESS = re.compile(r"(\S+) (\w+) messages=(\d+|-) received=(\d+) sent=(\d+) seconds=\d+\.\d+$")
+
+
+class Running(Protocol):
+    """A daemon that runs, wherever."""
+
+    address: Any
+
+    def log_line(self, *texts: str) -> str:
+        """The first line of its log that has these texts in it, waited for."""
+
+    def close(self) -> None:
+        """End it, and see that it ended well."""
+
+
+def access_of(running: Running, peer: str) -> tuple[str, str]:
+    """The ending of a peer's conversation, as its access line has it, and the number of messages."""
+    match = ACCESS.search(running.log_line(f"{peer} ", " messages="))
+    assert match, "not an access line"
+    return match[2], match[3]
+
+
+class Within:
+    """A server in this process, served in a thread."""
+
+    def __init__(
+        self,
+        engine: str | type[StreamServer],
+        handler: type[socketserver.BaseRequestHandler],
+        limits: Limits | None = None,
+        address: Any = ("127.0.0.1", 0),
+    ) -> None:
+        kind = server_class(engine) if isinstance(engine, str) else engine
+        self._lines = _Lines()
+        self._log = logging.getLogger("daemons")
+        self._level = self._log.level
+        self._log.setLevel(logging.INFO)
+        self._log.addHandler(self._lines)
+        self.server = kind(address, handler)
+        self.server.limits = limits or Limits()
+        self.server.access_log = logging.getLogger("daemons.within.access")
+        self.address = self.server.server_address
+        self._thread = threading.Thread(target=self.server.serve_forever)
+        self._thread.start()
+
+    def log_line(self, *texts: str) -> str:
+        return self._lines.wait_for(texts)
+
+    @property
+    def lines(self) -> list[str]:
+        """Its log so far."""
+        return list(self._lines.lines)
+
+    def expect_nobody(self) -> None:
+        """Wait until the last visitor has left; none may be left over in its books."""
+        eventually(lambda: self.server.active == 0)
+        assert self.server._tally._counts == {}
+
+    def close(self) -> None:
+        alive = self._thread.is_alive()
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+        self._log.removeHandler(self._lines)
+        self._log.setLevel(self._level)
+        assert alive, "the loop had ended"
+
+
+class _Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._news:
+            self.lines.append(self.format(record))
+            self._news.notify_all()
+
+    def wait_for(self, texts: Iterable[str]) -> str:
+        with self._news:
+            assert self._news.wait_for(lambda: _first(self.lines, texts), DEADLINE), self.lines
+            return _first(self.lines, texts) or ""
+
+
+class Process:
+    """``daemons run`` of a service (or a handler) in a process of its own, under -X dev."""
+
+    def __init__(
+        self,
+        folder: Path,
+        service: str,
+        engine: str,
+        *settings: str,
+        key: str = "service",
+        processes: int = 1,
+        launch: Callable[[list[str]], list[str]] = lambda command: command,
+    ) -> None:
+        conf = folder / "conf"
+        conf.mkdir()
+        conf.joinpath("knight.ini").write_text(f"[daemon]\n{key} = {service}\nport = 0\n")
+        command = [sys.executable, "-X", "dev", "-m", "daemons", "run", "knight", "--conf", str(conf)]
+        command += ["--engine", engine, "--processes", str(processes)]
+        command += [word for setting in settings for word in ("--set", setting)]
+        self.process = subprocess.Popen(
+            launch(command),
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        # Room for a long log, which nobody reads until the end.
+        fcntl.fcntl(self.process.stdout, 1031, 1024 * 1024)  # F_SETPIPE_SZ, fcntl(2)
+        self._out, self._err = _Pipe(self.process.stdout), _Pipe(self.process.stderr)
+        self.address: Any = None
+
+    def ready(self) -> Process:
+        """Itself, once it is."""
+        match = READY.fullmatch(self._err.wait_for([" ready "]))
+        assert match, "not a ready line"
+        assert int(match[5]) == self.process.pid
+        host, _, port = match[2].removeprefix("tcp://").rpartition(":")
+        self.address = (host, int(port))
+        return self
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def log_line(self, *texts: str) -> str:
+        return self._out.wait_for(texts)
+
+    def log_lines(self, *texts: str, count: int) -> list[str]:
+        """As many lines with these texts in them, waited for."""
+        return self._out.wait_for_many(texts, count)
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit code."""
+        return self.process.wait(DEADLINE)
+
+    def all_said(self) -> tuple[str, str]:
+        """After its end, or in it: all that is in its log, and on standard error but for the ready line."""
+        self._out.read_on()
+        self._err.read_on()
+        return "\n".join(self._out.lines), "\n".join(line for line in self._err.lines if not READY.fullmatch(line))
+
+    def close(self) -> None:
+        """See it end as asked, and that nothing but the ready line was on standard error: no traceback,
+        and no warning, of which -X dev has many."""
+        try:
+            if self.process.poll() is None:
+                self.signal()
+                assert self.wait() == 0
+            assert self.all_said()[1] == ""
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """However it is: no process and no pipe is left."""
+        self.process.kill()
+        self.process.wait()
+        self._out.close()
+        self._err.close()
+
+
+class _Pipe:
+    """The lines that come out of a pipe."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._rest = b""
+        self.lines: list[str] = []
+
+    def wait_for(self, texts: Iterable[str]) -> str:
+        return self.wait_for_many(texts, 1)[0]
+
+    def wait_for_many(self, texts: Iterable[str], count: int) -> list[str]:
+        texts = list(texts)
+        while len(found := [line for line in self.lines if _has(line, texts)]) < count:
+            assert select.select([self._pipe], [], [], DEADLINE)[0], f"{texts} not in {self.lines}"
+            assert self._read(), f"{texts} not in {self.lines}"
+        return found
+
+    def read_on(self) -> None:
+        while self._read():
+            pass
+
+    def close(self) -> None:
+        self._pipe.close()
+
+    def _read(self) -> bool:
+        if self._pipe.closed or not (data := os.read(self._pipe.fileno(), 65536)):
+            return False
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self.lines += [line.decode() for line in lines]
+        return True
+
+
+def _has(line: str, texts: Iterable[str]) -> bool:
+    return all(text in line for text in texts)
+
+
+def _first(lines: Iterable[str], texts: Iterable[str]) -> str | None:
+    return next((line for line in lines if _has(line, texts)), None)

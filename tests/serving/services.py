@@ -1,0 +1,154 @@
+"""Services and handlers that misbehave in one way each: for the tests at the seam, and, as
+``service = tests.serving.services:NAME``, for daemons that run as processes."""
+
+from __future__ import annotations
+
+import os
+import socketserver
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from daemons import Ending, Service, Talk, Until
+from daemons.framings import Framing
+from daemons.serving.conversation import Conversation
+
+LINE = Until(b"\n", limit=64)
+
+#: More than the socket buffers of both ends can hold: tcp(7), tcp_wmem and tcp_rmem.
+LARGE = 32 * 1024 * 1024
+
+
+class Echo(Service):
+    """Says each line back."""
+
+    framing = LINE
+
+    def respond(self, line: bytes) -> bytes:
+        return line
+
+
+class Loud(Service):
+    """Says more than a peer that does not read can take."""
+
+    framing = LINE
+
+    def respond(self, line: bytes) -> bytes:
+        return b"x" * LARGE
+
+
+class Patient(Service):
+    """Reads messages that are as long as anybody likes."""
+
+    framing = Until(b"\n", limit=1024**3, skip=b"\r")
+
+    def respond(self, line: bytes) -> bytes:
+        return b"%d\n" % len(line)
+
+
+class Lost(Service):
+    """Never answers."""
+
+    framing = LINE
+
+    def respond(self, line: bytes) -> bytes:
+        threading.Event().wait()
+        raise AssertionError
+
+
+class Failing(Service):
+    """Has a bug, which one word brings to light."""
+
+    framing = LINE
+
+    def respond(self, line: bytes) -> bytes:
+        if line == b"fail\n":
+            raise RuntimeError("a secret\nof the service")
+        return line
+
+    def apology(self, ending: Ending) -> bytes:
+        return f"sorry: {ending.value}\n".encode()
+
+
+class Polite(Service):
+    """A talk: greets, counts what this visitor has said, and has last words."""
+
+    framing = LINE
+
+    def talk(self) -> Talk:
+        said = 0
+        line = yield b"hello\n"
+        while line != b"bye\n":
+            said += 1
+            line = yield b"%d\n" % said
+        return b"goodbye\n"
+
+
+class Process(Service):
+    """Says which process it is."""
+
+    framing = LINE
+
+    def respond(self, line: bytes) -> bytes:
+        return b"%d\n" % os.getpid()
+
+
+class Broken(Service):
+    """Cannot be made, except where the settings are tried before the daemon serves: the first time."""
+
+    framing = LINE
+
+    def __init__(self, options: object = None) -> None:
+        super().__init__(options)
+        try:
+            os.mkdir("tried")
+        except FileExistsError:
+            raise TypeError("it is broken") from None
+
+    def respond(self, line: bytes) -> bytes:
+        return line
+
+
+class Raw(socketserver.StreamRequestHandler):
+    """A stock handler: upper case, line by line.  ``fail`` is a bug, ``exit`` is sys.exit()."""
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            if line == b"fail\n":
+                raise RuntimeError("a secret of the handler")
+            if line == b"exit\n":
+                raise SystemExit(3)
+            self.wfile.write(line.upper())
+
+
+class Endless(socketserver.BaseRequestHandler):
+    """A stock handler that never comes to an end of its own."""
+
+    def handle(self) -> None:
+        while data := self.request.recv(1024):
+            self.request.sendall(data)
+
+
+# --- at the seam ------------------------------------------------------------------------------------
+
+
+def conversation(
+    respond: Callable[[bytes], Any] | None = None,
+    talk: Callable[[], Any] | None = None,
+    apology: Callable[[Ending], Any] = lambda ending: b"sorry\n",
+    framing: Framing = LINE,
+) -> Conversation:
+    """One with a service made of these functions."""
+    methods: dict[str, Any] = {"framing": framing, "apology": lambda self, ending: apology(ending)}
+    if respond is not None:
+        methods["respond"] = lambda self, message: respond(message)
+    if talk is not None:
+        methods["talk"] = lambda self: talk()
+    return Conversation(type("Made", (Service,), methods)())
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def function(*arguments: object) -> Any:
+        raise error
+
+    return function

@@ -1,0 +1,199 @@
+"""The contract, fuzzed: for any bytes, and any service, `receive` returns bytes and maybe comes to an
+ending; it never raises.  And a memory never changes an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemons import Ending, Service, Talk, Until
+from daemons.serving.conversation import (
+    BATCH,
+    IDLE,
+    OVER,
+    PARTIAL,
+    PENDING,
+    REMEMBERED_COUNT,
+    REMEMBERED_INPUT,
+    REMEMBERED_REPLY,
+    Conversation,
+    Memory,
+)
+from daemons.serving.pump import Pump
+from tests.serving.services import Echo, conversation
+from tests.transcripts.transcripts import replay
+
+#: What a service does with one message: it returns this, or raises it.
+DEEDS = st.one_of(
+    st.binary(max_size=8),
+    st.just(b"x" * BATCH),
+    st.sampled_from([None, "text", 3]),
+    st.sampled_from([ValueError("bug"), SystemExit(1), StopIteration(b"stop"), GeneratorExit(), OSError()]),
+)
+PIECES = st.lists(st.binary(max_size=20) | st.text("ab\n", max_size=200).map(str.encode), max_size=8)
+
+
+def do(deed: Any) -> Any:
+    if isinstance(deed, BaseException):
+        raise deed
+    return deed
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> Conversation:
+    """One with a service that answers, or fails, in any way."""
+    deeds, apology = draw(st.lists(DEEDS, max_size=6)), draw(DEEDS)
+    plan = iter(deeds)
+
+    def respond(message: bytes) -> Any:
+        return do(next(plan, b"more"))
+
+    def talk() -> Talk:
+        try:
+            for deed in deeds[:-1]:
+                yield do(deed)
+            return do(deeds[-1]) if deeds else None
+        finally:
+            if draw_close:
+                do(deeds[0])
+
+    draw_close = bool(deeds) and draw(st.booleans())
+    talking = draw(st.booleans())
+    return conversation(
+        respond=None if talking else respond,
+        talk=talk if talking else None,
+        apology=lambda ending: do(apology),
+        framing=Until(b"\n", limit=16),
+    )
+
+
+@given(conversations(), PIECES, st.data())
+def test_for_any_bytes_and_any_service_it_returns_bytes_and_never_raises(
+    talk: Conversation, pieces: list[bytes], data: st.DataObject
+) -> None:
+    heard = [talk.open()]
+    for piece in [*pieces, b"", b"more\n"]:
+        before = talk.state
+        heard.append(talk.receive(piece))
+        if before == OVER:
+            assert heard[-1] == b""
+        while talk.state == PENDING and data.draw(st.booleans()):
+            heard.append(talk.proceed())
+        assert talk.state in (IDLE, PARTIAL, PENDING, OVER)
+        assert (talk.ending is None) is (talk.state != OVER)
+        assert (talk.failure is None) or talk.ending is Ending.FAILED
+    while talk.state == PENDING:
+        heard.append(talk.proceed())
+    assert talk.state == OVER
+    talk.close()
+    assert all(type(reply) is bytes for reply in heard)
+    assert max(map(len, heard)) < BATCH + 2 * BATCH  # a batch, a reply, an apology
+
+
+@given(PIECES)
+def test_the_reply_to_one_message_never_depends_on_how_the_others_are_cut(pieces: list[bytes]) -> None:
+    data = b"".join(pieces)
+    assert replay(Echo(), pieces) == replay(Echo(), [data])
+
+
+# --- memory ----------------------------------------------------------------------------------------
+
+
+class Pure(Service):
+    framing = Until(b"\n", limit=16, skip=b"\r")
+    pure = True
+
+    def respond(self, message: bytes) -> bytes:
+        return b"<" + message + b">"
+
+    def apology(self, ending: Ending) -> bytes:
+        return str(ending.value).encode()
+
+
+@given(st.lists(PIECES, max_size=6))
+def test_a_memory_never_changes_an_answer_or_an_ending_or_a_count(visitors: list[list[bytes]]) -> None:
+    memory = Memory()
+    for pieces in visitors:
+        with_memory, without = Conversation(Pure(), memory), Conversation(Pure())
+        for piece in [*pieces, *pieces, b""]:
+            assert with_memory.receive(piece) == without.receive(piece)
+            assert with_memory.state == without.state
+            assert with_memory.ending == without.ending
+            assert with_memory.messages == without.messages
+
+
+def test_the_second_time_the_service_is_not_asked() -> None:
+    asked: list[bytes] = []
+
+    class Counting(Pure):
+        def respond(self, message: bytes) -> bytes:
+            asked.append(message)
+            return message
+
+    memory = Memory()
+    for _ in range(3):
+        assert Conversation(Counting(), memory).receive(b"a\nb\n") == b"a\nb\n"
+    assert asked == [b"a\n", b"b\n"]
+
+
+@pytest.mark.parametrize("pieces", [[b"a\nb"], [b"a", b"\n"], [b"a" * 17], [b"\r"]], ids=repr)
+def test_only_whole_messages_that_came_in_one_piece_are_remembered(pieces: list[bytes]) -> None:
+    memory = Memory()
+    talk = Conversation(Pure(), memory)
+    for piece in pieces:
+        talk.receive(piece)
+        assert memory.recall(piece) is None
+
+
+def test_a_failure_is_not_remembered() -> None:
+    class Moody(Pure):
+        good = False
+
+        def respond(self, message: bytes) -> bytes:
+            if not self.good:
+                raise RuntimeError("not in the mood")
+            return b"good\n"
+
+    memory, service = Memory(), Moody()
+    assert Conversation(service, memory).receive(b"a\n") == b"failed"
+    service.good = True
+    assert Conversation(service, memory).receive(b"a\n") == b"good\n"
+
+
+def test_what_a_memory_holds_is_bounded() -> None:
+    memory = Memory()
+    most = 0
+    for number in range(3 * REMEMBERED_COUNT):
+        memory.keep(b"%d" % number, b"", 1)
+        held = sum(memory.recall(b"%d" % earlier) is not None for earlier in range(max(0, number - 3), number + 1))
+        most = max(most, held, len(memory._replies))
+        assert held > 0
+    assert most == REMEMBERED_COUNT
+
+
+@pytest.mark.parametrize(
+    ("data", "reply", "kept"),
+    [
+        (b"a" * REMEMBERED_INPUT, b"b" * REMEMBERED_REPLY, True),
+        (b"a" * (REMEMBERED_INPUT + 1), b"b", False),
+        (b"a", b"b" * (REMEMBERED_REPLY + 1), False),
+    ],
+    ids=["the most", "input too long", "reply too long"],
+)
+def test_only_what_is_short_is_remembered(data: bytes, reply: bytes, kept: bool) -> None:
+    memory = Memory()
+    memory.keep(data, reply, 1)
+    assert memory.recall(data) == ((reply, 1) if kept else None)
+
+
+@pytest.mark.parametrize(("service", "remembers"), [(Pure, True), (Echo, False)])
+def test_only_a_pure_service_has_a_memory_and_its_visitors_share_it(
+    service: Callable[[], Service], remembers: bool
+) -> None:
+    pump = Pump.carrying(service())
+    assert (pump.memory is not None) is remembers
+    assert Pump.carrying(service()).memory is not pump.memory or not remembers

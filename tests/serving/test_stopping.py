@@ -1,0 +1,168 @@
+"""SIGTERM: everybody who was there gets an answer, nobody waits, and then the daemon is gone."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from tests.serving.peers import ask, children_of, connect, hear, hear_all, is_gone, name_of, queued
+from tests.serving.running import Process, access_of
+
+each_engine = pytest.mark.parametrize("engine", ["one", "threads", "forks"])
+crowds = pytest.mark.parametrize("engine", ["threads", "forks"])
+Launch = Callable[..., Process]
+
+ECHO = "tests.serving.services:Echo"
+LOST = "tests.serving.services:Lost"
+
+
+@crowds
+def test_in_progress_queued_or_idle_everybody_is_seen_to(engine: str, process: Launch) -> None:
+    running = process(ECHO, engine, "limits.max_connections=40")
+    with ExitStack() as stack:
+
+        def visitor() -> socket.socket:
+            return stack.enter_context(connect(running.address))
+
+        idle, busy = [visitor() for _ in range(20)], [visitor() for _ in range(20)]
+        for peer in idle:
+            ask(peer, b"a\n", b"a\n")
+        for peer in busy:
+            peer.sendall(b"ha")
+        running.log_line("full: 40 connections")
+        waiting = [visitor() for _ in range(20)]
+        for peer in waiting:
+            peer.sendall(b"b\n")
+        assert queued(running.address) == 20
+        running.signal()
+        for peer in idle:
+            assert hear_all(peer) == b""
+        for peer in waiting:
+            hear(peer, b"b\n")
+        for peer in busy:
+            ask(peer, b"lf\n", b"half\n")
+        for peer in (*busy, *waiting):
+            assert hear_all(peer) == b""
+    assert running.wait() == 0
+    log, errors = running.all_said()
+    assert errors == ""
+    assert re.findall(r" (\w+) messages=1 ", log) == ["drained"] * 60
+
+
+@each_engine
+def test_an_answer_under_way_arrives_whole(engine: str, process: Launch) -> None:
+    running = process("tests.serving.services:Loud", engine)
+    with connect(running.address) as peer:
+        peer.sendall(b"a\n")
+        hear(peer, b"x")
+        running.signal()
+        running.log_line("stopping")
+        assert len(hear_all(peer)) == 32 * 1024 * 1024 - 1
+    assert running.wait() == 0
+
+
+@each_engine
+def test_whole_messages_that_the_kernel_holds_are_answered_before_the_end(engine: str, process: Launch) -> None:
+    running = process(ECHO, engine)
+    with connect(running.address) as peer:
+        ask(peer, b"a\n", b"a\n")
+        running.process.send_signal(signal.SIGSTOP)
+        peer.sendall(b"b\nc\n")
+        running.signal()
+        running.process.send_signal(signal.SIGCONT)
+        hear(peer, b"b\nc\n")
+        assert hear_all(peer) == b""
+    assert running.wait() == 0
+
+
+@each_engine
+def test_who_is_in_mid_message_has_the_time_to_drain_and_no_more(engine: str, process: Launch) -> None:
+    running = process(ECHO, engine, "limits.drain_timeout=200ms")
+    with connect(running.address) as peer:
+        ask(peer, b"a\nha", b"a\n")
+        running.signal()
+        assert is_gone(peer)
+        assert access_of(running, name_of(peer)) == ("stopped", "1")
+    assert running.wait() == 0
+
+
+@each_engine
+def test_told_a_second_time_it_ends_at_once(engine: str, process: Launch) -> None:
+    running = process(ECHO, engine, "limits.drain_timeout=1h")
+    with connect(running.address) as peer:
+        ask(peer, b"a\nha", b"a\n")
+        running.signal()
+        running.log_line("stopping")
+        running.signal()
+        assert is_gone(peer)
+        assert access_of(running, name_of(peer)) == ("stopped", "1")
+    assert running.wait() == 0
+
+
+@each_engine
+def test_told_a_second_time_while_others_wait_for_a_place_it_ends_at_once(engine: str, process: Launch) -> None:
+    running = process(ECHO, engine, "limits.drain_timeout=1h", "limits.max_connections=1")
+    with connect(running.address) as peer, connect(running.address) as waiting:
+        ask(peer, b"a\nha", b"a\n")
+        assert queued(running.address) == 1
+        running.signal()
+        running.log_line("stopping")
+        running.signal()
+        assert is_gone(peer)
+        assert is_gone(waiting)
+    assert running.wait() == 0
+
+
+@each_engine
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+def test_a_service_that_never_answers_does_not_keep_it_from_leaving(engine: str, again: bool, process: Launch) -> None:
+    running = process(LOST, engine, f"limits.drain_timeout={'1h' if again else '200ms'}")
+    with connect(running.address) as peer:
+        peer.sendall(b"a\n")
+        running.signal()
+        running.log_line("stopping; conversations under way: 1")
+        if again:
+            running.signal()
+        assert is_gone(peer)
+    assert running.wait() == 0
+
+
+@each_engine
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_with_nobody_there_it_ends(engine: str, number: signal.Signals, process: Launch) -> None:
+    running = process(ECHO, engine)
+    running.signal(number)
+    assert running.wait() == 0
+
+
+@each_engine
+def test_a_signal_that_is_not_for_it_changes_nothing(engine: str, process: Launch) -> None:
+    running = process(ECHO, engine)
+    with connect(running.address) as peer:
+        ask(peer, b"a\n", b"a\n")
+        running.signal(signal.SIGHUP)
+        ask(peer, b"b\n", b"b\n")
+        for child in children_of(running.pid):
+            assert engine == "forks"
+            assert child != running.pid
+    with connect(running.address) as peer:
+        ask(peer, b"a\n", b"a\n")
+
+
+@crowds
+def test_who_comes_after_the_signal_is_not_let_in(engine: str, process: Launch) -> None:
+    running = process(ECHO, engine)
+    with connect(running.address) as busy:
+        ask(busy, b"a\nha", b"a\n")
+        running.signal()
+        running.log_line("stopping")
+        with pytest.raises(ConnectionRefusedError):
+            while True:  # until the listener is closed, a moment after the line
+                connect(running.address).close()
+        ask(busy, b"lf\n", b"half\n")
+    assert running.wait() == 0

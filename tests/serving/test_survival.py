@@ -1,0 +1,251 @@
+"""The accept loop cannot be ended by any exception: from a hook, a guard, a handler, a service, the logger."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from daemons.serving.daemon import Daemon
+from daemons.serving.engines import Threads
+from daemons.serving.pump import Pump
+from daemons.serving.server import CAPACITY, TRANSIENT, StreamServer
+from tests.serving.peers import ask, connect, converse, eventually, is_gone
+from tests.serving.running import ROOT, Within
+from tests.serving.services import Echo, Failing, Raw
+
+ECHO = Pump.carrying(Echo())
+
+
+class Server(Threads, StreamServer):
+    """Threads, and something goes wrong, twice: what deals with the first time may come to the same place."""
+
+    error: BaseException = RuntimeError("a hook's bug")
+    failures = 2
+
+    def fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise self.error
+
+
+class Verify(Server):
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        self.fail()
+        return super().verify_request(request, client_address)
+
+
+class Process(Server):
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.fail()
+        super().process_request(request, client_address)
+
+
+class Finish(Server):
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        self.fail()
+        super().finish_request(request, client_address)
+
+
+class Shutdown(Server):
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.fail()
+
+
+class ShutdownOfRefused(Server):
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return not self.failures
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.fail()
+
+
+class Close(Server):
+    def close_request(self, request: Any) -> None:
+        super().close_request(request)
+        self.fail()
+
+
+class Errors(Server):
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.fail()
+        super().process_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        raise RuntimeError("a bug in what deals with bugs")
+
+
+class Access(Server):
+    def log_access(self, connection: Any) -> None:
+        self.fail()
+        super().log_access(connection)
+
+
+class Actions(Server):
+    def service_actions(self) -> None:
+        self.fail()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("kind", [Verify, Process, Finish, Shutdown, ShutdownOfRefused, Close, Errors, Access, Actions])
+def test_a_hook_that_raises_costs_its_visitor_and_nobody_else(
+    kind: type[Server], within: Callable[..., Within]
+) -> None:
+    running = within(kind, ECHO)
+    for _ in range(3):
+        converse(running.address, b"a\n")
+    eventually(lambda: getattr(running.server, "failures", 0) == 0)
+    assert converse(running.address, b"a\n")[0] == b"a\n"
+    running.expect_nobody()
+
+
+class Get(Server):
+    failures = 1
+
+    def get_request(self) -> tuple[Any, Any]:
+        self.fail()
+        return super().get_request()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(OSError(number, os.strerror(number)) for number in sorted(CAPACITY | TRANSIENT | {errno.EINVAL})),
+        RuntimeError("a bug"),
+        TimeoutError(),
+    ],
+    ids=repr,
+)
+def test_whatever_get_request_raises_the_visitor_in_the_queue_is_served(
+    error: Exception, within: Callable[..., Within]
+) -> None:
+    running = within(type("Got", (Get,), {"error": error}), ECHO)
+    assert converse(running.address, b"a\n")[0] == b"a\n"
+    if isinstance(error, OSError) and error.errno in CAPACITY:
+        assert running.log_line("accept: ") == f"accept: {error.strerror}; resting 100 ms"
+    elif isinstance(error, OSError) and error.errno in TRANSIENT:
+        assert [line for line in running.lines if "accept" in line] == []
+    else:
+        assert type(error).__name__ in running.log_line("accept failed; resting 100 ms")
+
+
+class Wrapping(Server):
+    """Gives back another socket than the one accepted, as a server with TLS does: at first in vain."""
+
+    failures = 1
+
+    def get_request(self) -> tuple[Any, Any]:
+        request, client_address = super().get_request()
+        try:
+            self.fail()
+        except BaseException:
+            request.close()
+            raise
+        return socket.socket(fileno=request.detach()), client_address
+
+
+def test_a_get_request_that_gives_up_on_a_visitor_leaves_no_place_taken(within: Callable[..., Within]) -> None:
+    running = within(Wrapping, ECHO)
+    with connect(running.address) as peer:
+        assert is_gone(peer)
+    assert converse(running.address, b"a\n")[0] == b"a\n"
+    running.expect_nobody()
+
+
+def test_a_handler_that_raises_costs_its_visitor_and_nobody_else(within: Callable[..., Within]) -> None:
+    running = within("threads", Raw)
+    with connect(running.address) as other:
+        ask(other, b"a\n", b"A\n")
+        assert converse(running.address, b"fail\n")[0] == b""
+        assert "a secret of the handler" in running.log_line(": the conversation failed")
+        assert converse(running.address, b"exit\n")[0] == b""
+        ask(other, b"b\n", b"B\n")
+
+
+# --- the logger ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken_logger() -> Iterator[None]:
+    """Every call of a logger of the suite raises, as with a bug in somebody's filter."""
+
+    class Broken(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            raise RuntimeError("the logger is broken")
+
+    log, broken = logging.getLogger("daemons"), Broken()
+    log.addHandler(broken)
+    yield
+    log.removeHandler(broken)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.usefixtures("broken_logger")
+@pytest.mark.parametrize("kind", [Server, Verify, Process, Finish, Get, Access, Actions, Errors])
+def test_a_logger_that_raises_ends_nothing(kind: type[Server], within: Callable[..., Within]) -> None:
+    running = within(kind, Pump.carrying(Failing()))
+    for words in (b"a\n", b"a\n", b"fail\n"):
+        converse(running.address, words)
+    assert converse(running.address, b"a\n")[0] == b"a\n"
+    running.expect_nobody()
+
+
+@pytest.mark.usefixtures("broken_logger")
+def test_a_logger_that_raises_keeps_nobody_from_stopping() -> None:
+    with Server(("127.0.0.1", 0), ECHO) as server:
+        daemon = Daemon([server])
+        daemon.stop()
+        daemon.serve_forever()
+
+
+# --- out of descriptors ----------------------------------------------------------------------------
+
+SCRIPT = """
+import logging, resource, sys
+from daemons.serving.engines import Threads
+from daemons.serving.pump import Pump
+from daemons.serving.server import StreamServer
+from tests.serving.services import Echo
+
+class Server(Threads, StreamServer): pass
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+with Server(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+    print(server.server_address[1], flush=True)
+    server.serve_forever()
+"""
+
+
+def test_out_of_descriptors_it_rests_and_then_serves_those_who_waited() -> None:
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 100
+    script = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert script.stdout is not None
+    peers: list[socket.socket] = []
+    try:
+        address = ("127.0.0.1", int(script.stdout.readline()))
+        peers += [connect(address) for _ in range(40)]
+        for peer in peers[:15]:
+            ask(peer, b"a\n", b"a\n")
+        assert b"Too many open files; resting 100 ms" in script.stdout.readline()
+        for peer in peers[:20]:
+            peer.close()
+        for peer in peers[20:]:
+            ask(peer, b"a\n", b"a\n")
+    finally:
+        for peer in peers:
+            peer.close()
+        script.kill()
+        out, err = script.communicate()
+    assert err == b""
+    assert {line for line in out.splitlines() if b"resting" not in line} == set()

@@ -1,0 +1,224 @@
+"""What the pages say is so: generated parts are up to date, links lead somewhere, options and daemons exist.
+
+``python -m tests.test_docs`` writes the generated parts anew: the whole of ``docs/settings.md``, and what
+stands between the markers in ``docs/operating.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemons.operating import ini, loading
+from daemons.operating.command import parser
+from daemons.operating.settings import SECTIONS
+from daemons.operating.values import kind_of
+from daemons.serving.endings import Ending
+
+PROJECT = Path(__file__).resolve().parents[1]
+SETTINGS = PROJECT / "docs" / "settings.md"
+OPERATING = PROJECT / "docs" / "operating.md"
+PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("benchmarks/*.md")])
+
+#: What stands between the markers of a generated part.
+ENDINGS = re.compile(r"(<!-- endings: .*? -->\n)(.*)(<!-- end of endings -->)", re.DOTALL)
+
+
+def _shown(page: Path) -> str:
+    return page.relative_to(PROJECT).as_posix()
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=_shown)
+
+
+# --- what is generated -----------------------------------------------------------------------------
+
+
+def settings_page() -> str:
+    """``docs/settings.md``, from the declarations."""
+    parts = [
+        "<!-- Written by `python -m tests.test_docs` from the declarations in the code: do not edit. -->\n\n"
+        "# Settings\n\n"
+        "Every setting that a daemon has, by section. `conf/NAME.ini` says what differs for one daemon,\n"
+        "`conf/defaults.ini` what differs for all; `daemons show NAME` tells what came out, and from where.\n"
+    ]
+    for name, declaration in SECTIONS.items():
+        text = " ".join((inspect.getdoc(declaration) or "").split()).partition(". ")[0].partition(": ")[2]
+        rows = [_row(field) for field in dataclasses.fields(declaration)]
+        parts.append(
+            f"## [{name}]\n\n{text[:1].upper()}{text[1:].rstrip('.')}.\n\n"
+            + _table(("setting", "is written", "default", "meaning"), rows)
+        )
+    parts.append(
+        "## [NAME]\n\nThe section named after the service holds its own options, where it has any: see\n"
+        "[Options of its own](writing-a-daemon.md#options-of-its-own).\n"
+    )
+    parts.append(
+        "## How values are written\n\n"
+        + _table(
+            ("kind", "examples"),
+            [
+                ("count", "`1`, `200`: a whole number above 0"),
+                ("duration", "`500ms`, `10s`, `5m`, `1h`, `2d`"),
+                ("size", "`512B`, `64KiB`, `10MiB`, `1GiB`"),
+                ("rate", "`50/s`, `100/m`, `5/h`"),
+                ("port", "a number from 0 to 65535, 0 for any free one; or a name from `/etc/services`"),
+            ],
+        )
+        + "\nA key stands alone on its line with its value; a comment has a line of its own and begins with `#`.\n"
+    )
+    return "\n".join(parts)
+
+
+def endings_table() -> str:
+    """The table of endings."""
+    rows = [(f"`{ending.value}`", _level(ending), ending.text) for ending in Ending]
+    return _table(("ending", "level", "meaning"), rows)
+
+
+def _row(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    kind = kind_of(field)
+    default = kind.show(field.default)
+    return f"`{field.name}`", kind.form, f"`{default}`" if default else "", field.metadata["text"]
+
+
+def _level(ending: Ending) -> str:
+    return {20: "INFO", 30: "WARNING", 40: "ERROR"}[ending.level]
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def generate() -> None:
+    """Write the generated parts anew."""
+    SETTINGS.write_text(settings_page(), "utf-8")
+    text = OPERATING.read_text("utf-8")
+    OPERATING.write_text(ENDINGS.sub(lambda match: match[1] + endings_table() + match[3], text), "utf-8")
+
+
+def test_the_settings_page_is_up_to_date() -> None:
+    assert SETTINGS.read_text("utf-8") == settings_page(), "run: python -m tests.test_docs"
+
+
+def test_the_table_of_endings_is_up_to_date() -> None:
+    match = ENDINGS.search(OPERATING.read_text("utf-8"))
+    assert match is not None
+    assert match[2] == endings_table(), "run: python -m tests.test_docs"
+
+
+# --- what is written by hand -----------------------------------------------------------------------
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments that the headings of a page can be reached by."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"\w+:", target):
+            continue
+        path, _, fragment = target.partition("#")
+        other = page.parent / path if path else page
+        if not other.exists() or (fragment and fragment not in anchors(other)):
+            broken.append(target)
+    assert broken == []
+
+
+def code(page: Path) -> Iterator[str]:
+    """Each command line and each piece of code in the running text."""
+    for block in re.findall(r"^```console\n(.*?)^```$", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL):
+        yield from re.findall(r"^\$ (.+)$", block, flags=re.MULTILINE)
+    yield from re.findall(r"`([^`]+)`", prose(page))
+
+
+def commands() -> dict[str, set[str]]:
+    """From each command of ``daemons`` to its options."""
+    (choices,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return {word: set(sub._option_string_actions) for word, sub in choices.items()}
+
+
+def wrong_options(line: str) -> list[str]:
+    """What the command lines of ``daemons`` in a piece of code have that the command has not."""
+    known = commands()
+    if re.fullmatch(r"--[a-z-]+", line):
+        return [] if any(line in options for options in known.values()) else [line]
+    wrong = []
+    for each in re.split(r"[|;&]|<\(", line):
+        try:
+            words = shlex.split(each)
+        except ValueError:
+            continue
+        if words[:1] != ["daemons"] or len(words) < 2 or words[1] in ("-h", "--help"):
+            continue
+        command = words[1]
+        if command not in known:
+            wrong.append(command)
+            continue
+        options = [word.partition("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)]
+        wrong += [f"{command} {option}" for option in options if option not in known[command]]
+    return wrong
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "benchmarks"], ids=_shown)
+def test_documented_options_exist(page: Path) -> None:
+    assert [wrong for line in code(page) for wrong in wrong_options(line)] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("daemons run zen --detach", []),
+        ("daemons run zen --daemonize", ["run --daemonize"]),
+        ("sleep 1; daemons reload zen", ["reload"]),
+        ("daemons ask zen -p 1070 -q", ["ask -q"]),
+        ("--processes", []),
+        ("--workers", ["--workers"]),
+    ],
+)
+def test_an_option_that_does_not_exist_is_found(line: str, wrong: list[str]) -> None:
+    assert wrong_options(line) == wrong
+
+
+def test_the_readme_lists_the_daemons_that_are_configured() -> None:
+    listed = re.findall(r"^\| \[(\w+)\]\((\S+)\) \| (\S+) \| (.+) \|$", prose(PROJECT / "README.md"), re.MULTILINE)
+    configured = []
+    for name in ini.names(PROJECT / "conf"):
+        settings = ini.read(PROJECT / "conf", name)
+        module = sys.modules[loading.spoken_class(settings).__module__]
+        ports = ", ".join(str(address.port) for address in settings.addresses)
+        summary = (inspect.getdoc(module) or "").partition("\n")[0]
+        configured.append((name, f"daemons/{name}.py", ports, summary))
+    assert listed == configured
+
+
+def test_the_tests_that_the_pages_name_exist() -> None:
+    missing = []
+    for path, function in re.findall(r"`(tests/\S+\.py)::(\w+)`", "".join(map(prose, PAGES))):
+        file = PROJECT / path
+        if not file.is_file() or not re.search(rf"def {function}\(", file.read_text("utf-8")):
+            missing.append(f"{path}::{function}")
+    assert missing == []
+
+
+if __name__ == "__main__":
+    generate()

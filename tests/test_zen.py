@@ -1,0 +1,42 @@
+"""What the Zen of Python says.  Its conversations are in ``transcripts/zen.txt``."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+
+from daemons.serving.endings import Ending
+from daemons.zen import ANSWERS, UNKNOWN, Zen
+
+
+def test_the_words_of_the_book() -> None:
+    assert ANSWERS == {
+        b"Beautiful is better than?": b"Ugly.",
+        b"Explicit is better than?": b"Implicit.",
+        b"Simple is better than?": b"Complex.",
+    }
+    assert UNKNOWN == b"Error: unknown aphorism."
+
+
+def test_the_words_are_those_of_import_this() -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        import this
+    zen = codecs.decode(this.s, "rot13")
+    for question, answer in ANSWERS.items():
+        assert f"{question.decode().rstrip('?')} {answer.decode().lower()}" in zen
+
+
+def test_every_answer_ends_where_its_client_looks_for_the_end() -> None:
+    assert Zen.answers is not None
+    service = Zen()
+    for answer in (*ANSWERS.values(), UNKNOWN, *map(service.apology, Ending)):
+        decoder = Zen.answers.decoder()
+        assert list(decoder.decode(answer)) == [answer]
+        assert not decoder.pending
+
+
+def test_its_client_asks_what_it_knows_in_the_order_of_the_book() -> None:
+    assert tuple(ANSWERS) == Zen.questions
+    for question in Zen.questions:
+        assert list(Zen.framing.decoder().decode(question)) == [question]

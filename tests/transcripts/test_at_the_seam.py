@@ -1,0 +1,87 @@
+"""Every transcript comes out the same, however its octets are cut: at the seam, without a socket."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from daemons.serving.conversation import Memory
+from daemons.serving.endings import Ending
+from tests.transcripts.transcripts import Transcript, cut_at_random, octet_by_octet, read, read_all, replay, service_of
+
+TRANSCRIPTS = read_all()
+
+every_transcript = pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=str)
+
+
+@pytest.fixture(params=[False, True], ids=["no memory", "memory"])
+def memory(request: pytest.FixtureRequest) -> Memory | None:
+    return Memory() if request.param else None
+
+
+@every_transcript
+def test_whole(transcript: Transcript, memory: Memory | None) -> None:
+    service = service_of(transcript.daemon)
+    for _ in range(2):  # the second time it may be remembered
+        assert replay(service, [transcript.sent], memory) == (transcript.heard, transcript.ending)
+
+
+@every_transcript
+def test_octet_by_octet(transcript: Transcript, memory: Memory | None) -> None:
+    service = service_of(transcript.daemon)
+    for _ in range(2):
+        assert replay(service, octet_by_octet(transcript.sent), memory) == (transcript.heard, transcript.ending)
+
+
+@every_transcript
+def test_cut_anywhere(transcript: Transcript, memory: Memory | None) -> None:
+    service = service_of(transcript.daemon)
+    for _ in range(25):
+        assert replay(service, cut_at_random(transcript.sent), memory) == (transcript.heard, transcript.ending)
+
+
+@every_transcript
+def test_after_a_thousand_conversations_in_one_breath(transcript: Transcript, memory: Memory | None) -> None:
+    service = service_of(transcript.daemon)
+    long = transcript.after(1000, first_of(transcript.daemon))
+    assert replay(service, [long.sent], memory) == (long.heard, long.ending)
+    assert replay(service, cut_at_random(long.sent), memory) == (long.heard, long.ending)
+
+
+@pytest.mark.parametrize("transcript", [each for each in TRANSCRIPTS if each.ending is Ending.DONE], ids=str)
+def test_a_thousand_times_in_one_breath(transcript: Transcript) -> None:
+    long = transcript.after(1000, transcript)
+    assert replay(service_of(transcript.daemon), [long.sent]) == (long.heard, long.ending)
+
+
+@pytest.mark.parametrize("daemon", sorted({each.daemon for each in TRANSCRIPTS}))
+def test_a_thousand_conversations_in_one_breath_take_under_eight_mebibytes(daemon: str) -> None:
+    service, long = service_of(daemon), first_of(daemon).after(1000, first_of(daemon))
+    tracemalloc.start()
+    try:
+        replay(service, [long.sent])
+        assert tracemalloc.get_traced_memory()[1] < 8 * 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["hello", "> before a title", "[x]\n< no end\n= nonsense", "[x]\n= done\n> after the end", "[x]\n>nine a"],
+)
+def test_what_is_not_a_transcript_is_refused(wrong: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.txt"
+    path.write_text(wrong)
+    with pytest.raises(ValueError, match=r"^wrong.txt:\d+: "):
+        read(path)
+
+
+def test_none_is_without_an_ending() -> None:
+    assert [str(each) for each in TRANSCRIPTS if each.ending is None] == []
+
+
+def first_of(daemon: str) -> Transcript:
+    """The first transcript of a daemon, which is its usual conversation."""
+    return next(each for each in TRANSCRIPTS if each.daemon == daemon)

@@ -1,0 +1,116 @@
+r"""Transcripts: conversations written down once, and replayed at the seam and over real sockets.
+
+``launcelot.txt`` holds those of the service in ``daemons.launcelot``, each under its title:
+
+    [two questions]
+    > What is your name?            what the peer sends, as in a bytes literal: \n, \x00
+    < My name is Sir Launcelot.     what it must hear
+    >4095 a                         the text, so many times
+    = done                          the ending; before it, the peer closes its half
+
+What is sent before something is heard need not wait for it: the order of lines is the order of octets
+each way, and says nothing about when.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from daemons.serving.conversation import OVER, PENDING, Conversation, Memory
+from daemons.serving.endings import Ending
+from daemons.serving.service import Service
+
+_ENDINGS = {ending.value: ending for ending in Ending}
+
+_LINE = re.compile(r"([<>])(\d*) (.*)|= (\w+)|\[(.+)\]")
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """One conversation, or what one came to."""
+
+    daemon: str
+    title: str
+    sent: bytes = b""
+    heard: bytes = b""
+    ending: Ending | None = None
+
+    def __str__(self) -> str:
+        return f"{self.daemon}: {self.title}"
+
+    def after(self, times: int, before: Transcript) -> Transcript:
+        """This one, when `before`, so many times over, came first and without a pause."""
+        return replace(self, sent=before.sent * times + self.sent, heard=before.heard * times + self.heard)
+
+
+def read_all() -> list[Transcript]:
+    """The transcripts of all daemons."""
+    return [transcript for path in sorted(Path(__file__).parent.glob("*.txt")) for transcript in read(path)]
+
+
+def read(path: Path) -> list[Transcript]:
+    """The transcripts of one daemon.  Raises `ValueError` for what is not one."""
+    found: list[Transcript] = []
+    for number, line in enumerate(path.read_text("ascii").splitlines(), 1):
+        if not line or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None or (not found and not match[5]) or (match[4] and match[4] not in _ENDINGS):
+            raise ValueError(f"{path.name}:{number}: not a line of a transcript: {line}")
+        arrow, times, text, word, title = match.groups()
+        if title:
+            found.append(Transcript(path.stem, title))
+            continue
+        so_far = found[-1]
+        if so_far.ending is not None:
+            raise ValueError(f"{path.name}:{number}: after the ending: {line}")
+        octets = text.encode().decode("unicode_escape").encode("latin-1") * int(times or 1) if arrow else b""
+        found[-1] = replace(
+            so_far,
+            sent=so_far.sent + (octets if arrow == ">" else b""),
+            heard=so_far.heard + (octets if arrow == "<" else b""),
+            ending=_ENDINGS[word] if word else None,
+        )
+    return found
+
+
+def service_of(daemon: str) -> Service:
+    """The one service in ``daemons.NAME``."""
+    module = importlib.import_module(f"daemons.{daemon}")
+    (kind,) = [
+        kind
+        for kind in vars(module).values()
+        if inspect.isclass(kind) and issubclass(kind, Service) and kind.__module__ == module.__name__
+    ]
+    return kind()
+
+
+def replay(service: Service, chunks: Iterable[bytes], memory: Memory | None = None) -> tuple[bytes, Ending | None]:
+    """What `service` says, and the ending it comes to, when input comes in these pieces, and then ends."""
+    conversation = Conversation(service, memory)
+    heard = [conversation.open()]
+    for chunk in (*filter(None, chunks), b""):
+        heard.append(conversation.receive(chunk))
+        while conversation.state == PENDING:
+            heard.append(conversation.proceed())
+    assert conversation.state == OVER
+    conversation.close()
+    assert conversation.failure is None
+    return b"".join(heard), conversation.ending
+
+
+def octet_by_octet(data: bytes) -> list[bytes]:
+    """`data` in pieces of one."""
+    return [data[at : at + 1] for at in range(len(data))]
+
+
+def cut_at_random(data: bytes) -> list[bytes]:
+    """`data` in a few pieces; where it is cut depends on the seed of the run, which pytest-randomly prints."""
+    cuts = sorted(random.choices(range(len(data) + 1), k=random.randint(1, 12)))
+    return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
