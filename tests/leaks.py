@@ -16,6 +16,11 @@ from typing import Any
 SETTLING = 5.0
 
 
+#: What belongs to no single test: children, by pid, and descriptors that the session keeps and will close.
+KEPT_CHILDREN: set[int] = set()
+KEPT_DESCRIPTORS: set[int] = set()
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What this process has that a test could add to, or change."""
@@ -55,9 +60,13 @@ class Snapshot:
         found += [
             f"a descriptor: {number} -> {target}"
             for number, target in now.descriptors.items()
-            if self.descriptors.get(number) != target
+            if self.descriptors.get(number) != target and number not in KEPT_DESCRIPTORS
         ]
-        found += [f"a child process: {pid} {name}" for pid, name in now.children.items() if pid not in self.children]
+        found += [
+            f"a child process: {pid} {name}"
+            for pid, name in now.children.items()
+            if pid not in self.children and pid not in KEPT_CHILDREN
+        ]
         found += [
             f"a handler of {signal.Signals(number).name}: {handler}"
             for number, handler in now.handlers.items()
@@ -72,7 +81,7 @@ class Snapshot:
 
 def clear(before: Snapshot) -> None:
     """Kill the children that were left, so that they do not outlive the tests, and put the signals back."""
-    for pid in _children().keys() - before.children.keys():
+    for pid in _children().keys() - before.children.keys() - KEPT_CHILDREN:
         with suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)

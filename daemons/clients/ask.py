@@ -41,9 +41,6 @@ def ask(settings: Settings, options: argparse.Namespace) -> int:
     except NetworkError as error:
         print(f"{settings.name}: {error}", file=sys.stderr)
         return lifecycle.BUG
-    except BrokenPipeError:  # nobody reads what we print any more: `daemons ask launcelot | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return lifecycle.BUG
     return lifecycle.ENDED
 
 

@@ -106,7 +106,27 @@ def _seconds(text: str) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command line; returns the exit code."""
-    options = _parsed(arguments)
+    _open_standard_streams()
+    try:
+        code = _carry_out(_parsed(arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `daemons list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return lifecycle.BUG
+
+
+def _open_standard_streams() -> None:
+    """Who starts us may have closed some of them; then a listener or a pidfile would become standard output."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
+
+
+def _carry_out(options: argparse.Namespace) -> int:
     conf = options.conf or Path(os.environ.get("DAEMONS_CONF") or "conf")
     if options.command in ("check", "list"):
         # Imported where they are needed: `daemons run` is what starts, and it starts without them.

@@ -72,7 +72,7 @@ def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | 
     """The settings of the daemon `name`.  Raises `ConfigurationError` with every complaint there is."""
     if not conf.is_dir():
         raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
-    path = conf / f"{name}.ini"
+    path = conf.resolve() / f"{name}.ini"
     if name in SHARED or not path.is_file():
         raise ConfigurationError([f"{_shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
     return _Reader(conf.resolve(), name, list(overrides), run).read()

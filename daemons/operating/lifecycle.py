@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import resource
+import signal
 import socket
 import socketserver
 import sys
@@ -32,6 +33,10 @@ ENDED, BUG, USAGE, WRONG_CONFIGURATION, SYSTEM_REFUSED = 0, 1, 2, 100, 111
 
 #: Descriptors kept back from connections: standard streams, listeners, selectors, wakers, a service's files.
 RESERVED_DESCRIPTORS = 64
+
+
+class ChildError(Exception):
+    """What was tried in a child process has failed there, with a bug; the text is its name and reason."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,11 @@ def reported(name: str, action: Callable[[], int]) -> int:
     except ListenError as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         return SYSTEM_REFUSED
+    except BrokenPipeError:  # nobody reads what we print any more
+        raise
+    except ChildError as error:  # it has printed the traceback
+        print(f"{name}: a bug: {error}", file=sys.stderr, flush=True)
+        return BUG
     except Exception as error:
         traceback.print_exc()
         print(f"{name}: a bug: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -95,6 +105,8 @@ def reported(name: str, action: Callable[[], int]) -> int:
 
 def prepare(settings: Settings) -> Bound:
     """All that can fail before the daemon detaches or forks: logging, the service, the ports."""
+    # Whoever started us may ignore it, which outlives exec(2): then the kernel would bury our children.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.chdir(settings.base)
     configure_logging(settings)
     if settings.processes == 1:
@@ -157,8 +169,9 @@ def try_in_child(action: Callable[[], object]) -> None:
         except ConfigurationError as error:
             os.write(write, str(error).encode())
             code = WRONG_CONFIGURATION
-        except BaseException:
+        except BaseException as error:
             traceback.print_exc()
+            os.write(write, f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
         finally:
             os._exit(code)
     os.close(write)
@@ -168,7 +181,7 @@ def try_in_child(action: Callable[[], object]) -> None:
     if code == WRONG_CONFIGURATION:
         raise ConfigurationError(text.splitlines())
     if code != ENDED:
-        raise RuntimeError("the service could not be imported")
+        raise ChildError(text or f"the service could not be tried: exit code {code}")
 
 
 def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:

@@ -56,7 +56,7 @@ def _duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)", text)
     if match is None or float(match[1]) == 0:
         raise ValueError("not a duration; write 10s, 5m or 1h")
-    seconds = float(match[1]) * _SECONDS[match[2]]
+    seconds = round(float(match[1]) * _SECONDS[match[2]], 9)  # 1.1h is 3960 s, not 3960.0000000000005
     if seconds > LONGEST:
         raise ValueError("longer than 24d, the longest that can be waited for")
     return seconds

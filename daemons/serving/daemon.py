@@ -190,7 +190,8 @@ class Daemon:
 
     def _accept(self, server: StreamServer) -> None:
         for _ in range(ACCEPT_BATCH):
-            if not server.accept() or self._full() or server.wait():
+            # Full at once, if another listener was ready in the same turn of the loop.
+            if self._full() or server.wait() or not server.accept():
                 break
 
     def _patience(self) -> float:

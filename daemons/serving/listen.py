@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from daemons.serving.address import Address
@@ -79,17 +82,31 @@ def _listen_unix(path: Path, backlog: int) -> socket.socket:
     try:
         prepare(listener)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
-        mask = os.umask(0o777 & ~UNIX_MODE)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(mask)
-        listener.listen(backlog)
+        with _locked(path.parent):
+            _remove_stale(path)
+            mask = os.umask(0o777 & ~UNIX_MODE)
+            try:
+                listener.bind(str(path))
+            finally:
+                os.umask(mask)
+            listener.listen(backlog)
     except OSError as error:
         listener.close()
         raise ListenError(explain(address, error)) from error
     return listener
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One at a time: of two that start at once, the second would take the first, which is bound and does not
+    listen yet, for one that was killed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _remove_stale(path: Path) -> None:

@@ -130,6 +130,7 @@ def test_the_answers_that_came_before_are_printed_all_the_same(
     def visit(visitor: socket.socket) -> None:
         until_delimiter(visitor, b"?")
         visitor.sendall(b"First.Sec")
+        until_delimiter(visitor, b"?")
 
     with Foreign(visit) as server:
         assert ask(project, server, "-", "a?", "b?") == 1

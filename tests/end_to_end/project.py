@@ -6,13 +6,15 @@ by which the Makefile knows an environment that is whole: nothing is installed a
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import xmlrpc.client
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,12 @@ class Project:
         """The lines of conversations in ``logs/NAME.log``."""
         return [found for line in self.log(name).splitlines() if (found := ACCESS.fullmatch(line))]
 
+    def settle(self) -> None:
+        """Return when launcelot's log has the line of every conversation there was, the last of them our own."""
+        mark = len(self.access()) + 100
+        talk(self.port, b"?" * mark)
+        until(lambda: any(found["messages"] == str(mark) for found in self.access()), "the log's last line")
+
     @contextmanager
     def _supervisor(self) -> Any:
         transport = SupervisorTransport(None, None, f"unix://{self.path}/run/supervisor.sock")
@@ -193,9 +201,8 @@ class Project:
         self.until_ready()
 
     def end(self) -> None:
-        """Stop it as a person would, then whatever is left by its pid, and remove it."""
-        try:
-            self.type_in("make", "stop")
-        finally:
-            end_all(self.path)
-            shutil.rmtree(self.path)
+        """End whatever runs in it, and remove it.  supervisord first: it would start what ends."""
+        with suppress(OSError, ValueError):
+            os.kill(self.supervisord, signal.SIGKILL)
+        end_all(self.path)
+        shutil.rmtree(self.path)

@@ -50,6 +50,7 @@ def test_netcat_is_answered(suite: Project, said: bytes, answer: bytes) -> None:
 def test_one_question_in_eighteen_packets_gets_one_answer(suite: Project) -> None:
     question = b"What is your name?"
     assert len(question) == 18
+    suite.settle()
     before = len(suite.access())
     with socket.create_connection(("127.0.0.1", suite.port), 10.0) as peer:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -65,6 +66,7 @@ def test_one_question_in_eighteen_packets_gets_one_answer(suite: Project) -> Non
 
 
 def test_one_who_leaves_in_mid_question_leaves_one_line_and_nothing_else(suite: Project) -> None:
+    suite.settle()
     lines = len(suite.log().splitlines())
     assert talk(suite.port, b"What is your na") == b""
     until(lambda: len(suite.log().splitlines()) > lines, "the line")

@@ -87,6 +87,7 @@ def test_daemons_ask_prints_the_three_answers(suite: Project) -> None:
 
 
 def test_the_log_has_one_line_for_each_conversation(suite: Project) -> None:
+    suite.settle()
     before, lines = len(suite.access()), len(suite.log().splitlines())
     assert suite.type_in("daemons", "ask", "launcelot").returncode == 0
     for words in (b"What is your quest?", b"What is", b""):
@@ -100,6 +101,7 @@ def test_the_log_has_one_line_for_each_conversation(suite: Project) -> None:
         ("done", "0"),
     ]
     assert len(suite.log().splitlines()) == lines + 4
+    assert suite.supervisorctl("tail", "launcelot").stdout.splitlines()[-1] == suite.log().splitlines()[-1]
     assert {found["pid"] for found in new} == {str(suite.pid())}
 
 

@@ -213,12 +213,16 @@ def working_in(folder: Path) -> list[int]:
 
 
 def end_all(folder: Path) -> None:
-    """Kill, each by its pid, the processes that a test left in its own `folder`."""
+    """End, each by its pid, the processes that a test left in its own `folder`: asked first, then killed."""
+    number = signal.SIGTERM
     while left := working_in(folder):
         for pid in left:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        until(lambda pids=left: not any(map(alive, pids)), "the end of killed processes")  # type: ignore[misc]
+                os.kill(pid, number)
+        deadline = time.monotonic() + 3
+        while any(map(alive, left)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        number = signal.SIGKILL
 
 
 def free_port() -> int:

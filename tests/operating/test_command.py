@@ -47,12 +47,14 @@ def test_cut_at_the_drain_limit_is_0_too(suite: Folder, engine: str) -> None:
         assert " stopped messages=1 received=25 " in daemon.out
 
 
-def test_a_bug_is_1_with_its_traceback_and_a_line_that_says_so(suite: Folder) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_bug_is_1_with_its_traceback_and_a_line_that_says_so(suite: Folder, processes: str) -> None:
     suite.module("angry", "raise RuntimeError('on purpose')")
     suite.write("angry", "[daemon]\nservice = angry:Angry\nport = 0\n")
-    ended = daemons(suite.path, "run", "angry")
+    ended = daemons(suite.path, "run", "angry", "--processes", processes)
     assert ended.returncode == 1
     assert ended.stderr.startswith("Traceback")
+    assert ended.stderr.count("Traceback") == 1
     assert ended.stderr.endswith("angry: a bug: RuntimeError: on purpose\n")
 
 
@@ -217,6 +219,13 @@ def test_without_defaults_and_logging_ini_all_is_built_in(suite: Folder) -> None
         assert talk(daemon.port) == GRAIL
         until(lambda: " done messages=1 received=19 sent=23 " in daemon.out, "the access line")
         assert " INFO daemons.launcelot.access[" in daemon.out
+
+
+def test_there_are_never_more_connections_than_descriptors(suite: Folder) -> None:
+    with Live(suite.path, "launcelot", command=("bash", "-c", 'ulimit -n 100; exec daemons "$@"', "-")) as daemon:
+        assert "WARNING daemons.operating.lifecycle" in daemon.out
+        assert "max_connections = 36, not 1000: the limit of descriptors is 100\n" in daemon.out
+        assert talk(daemon.port) == GRAIL
 
 
 # --- words -------------------------------------------------------------------------------------------

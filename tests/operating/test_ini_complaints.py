@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daemons.operating import ini
+from daemons.operating.ini import ConfigurationError
 from tests.operating.folder import GOOD, Folder
 
 DAEMON = "[daemon]\nservice = launcelot\nport = 1060\n"
@@ -159,6 +162,12 @@ def test_a_missing_ini_is_told_with_the_nearest_one_there_is(folder: Folder) -> 
     assert folder.complaints(name="defaults") == ["conf/defaults.ini: no such file"]
     (folder.conf / "dir.ini").mkdir()
     assert folder.complaints(name="dir") == ["conf/dir.ini: no such file"]
+
+
+def test_the_folder_is_named_even_where_it_is_this_one(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.conf)
+    with pytest.raises(ConfigurationError, match=r"^conf/x\.ini: no such file$"):
+        ini.read(Path(), "x")
 
 
 def test_a_missing_conf_folder_is_told_how_to_name_one(folder: Folder) -> None:

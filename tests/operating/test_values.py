@@ -26,6 +26,7 @@ GOOD: list[tuple[Kind[Any], str, object, str]] = [
     (DURATION, "60s", 60.0, "1m"),
     (DURATION, "90s", 90.0, "90s"),
     (DURATION, "1h", 3600.0, "1h"),
+    (DURATION, "1.1h", 3960.0, "66m"),
     (DURATION, "24d", 2073600.0, "24d"),
     (DURATION, "0.001ms", 1e-6, "0.001ms"),
     (SIZE, "512B", 512, "512B"),

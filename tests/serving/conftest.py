@@ -23,6 +23,9 @@ ENGINES = ("one", "threads", "forks")
 #: and none of them would ever see an end of the stream.
 WAYS = ("one in this process", "threads in this process", *ENGINES)
 
+#: For what takes its time: each engine, but only once.
+once = pytest.mark.parametrize("way", ["one in this process", "threads in this process", "forks"], indirect=True)
+
 Kind = type[Service] | type[socketserver.BaseRequestHandler]
 
 
@@ -58,6 +61,25 @@ def process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Process]]:
+    """As `process`, but started once for all the tests that want the same, and ended after the last of all."""
+    started: dict[tuple[object, ...], Process] = {}
+    with ExitStack() as stack:
+
+        def start(service: str, engine: str, *settings: str, key: str = "service") -> Process:
+            wanted = (service, engine, settings)
+            if wanted not in started:
+                new = started[wanted] = Process(tmp_path_factory.mktemp("kept"), service, engine, *settings, key=key)
+                new.keep()
+                stack.callback(new.close)
+                new.ready()
+            started[wanted].forget()
+            return started[wanted]
+
+        yield start
+
+
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
     """Each engine, as a process and, where it can be, in this one."""
@@ -65,7 +87,7 @@ def way(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def run(way: str, within: Callable[..., Within], process: Callable[..., Process]) -> Run:
+def run(way: str, within: Callable[..., Within], kept: Callable[..., Process]) -> Run:
     """Starts a daemon under each engine in turn."""
 
     def start(kind: Kind, /, **limits: str) -> Running:
@@ -75,25 +97,9 @@ def run(way: str, within: Callable[..., Within], process: Callable[..., Process]
             return within(engine, handler, parsed(limits))
         key = "service" if issubclass(kind, Service) else "handler"
         settings = [f"limits.{name}={text}" for name, text in limits.items()]
-        return process(f"{kind.__module__}:{kind.__name__}", engine, *settings, key=key)
+        return kept(f"{kind.__module__}:{kind.__name__}", engine, *settings, key=key)
 
     return start
-
-
-@pytest.fixture(scope="session")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Process]]:
-    """Launcelot and zen as processes, under every engine: for as long as there are tests."""
-    started = {
-        (name, engine): Process(tmp_path_factory.mktemp(f"{name}-{engine}"), name, engine)
-        for name in ("launcelot", "zen")
-        for engine in ENGINES
-    }
-    with ExitStack() as stack:
-        for each in started.values():
-            stack.callback(each.close)
-        for each in started.values():
-            each.ready()
-        yield started
 
 
 def parsed(limits: dict[str, str]) -> Limits:

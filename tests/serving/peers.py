@@ -25,7 +25,11 @@ def connect(address: Any) -> socket.socket:
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     peer = socket.socket(family)
     peer.settimeout(DEADLINE)
-    peer.connect(address)
+    try:
+        peer.connect(address)
+    except BaseException:
+        peer.close()
+        raise
     return peer
 
 

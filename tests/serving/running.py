@@ -22,6 +22,7 @@ from typing import IO, Any, Protocol
 from daemons.serving.engines import server_class
 from daemons.serving.guards.limits import Limits
 from daemons.serving.server import StreamServer
+from tests.leaks import KEPT_CHILDREN, KEPT_DESCRIPTORS
 from tests.serving.peers import DEADLINE, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +164,15 @@ class Process:
     def pid(self) -> int:
         return self.process.pid
 
+    def keep(self) -> None:
+        """From now on it belongs to the session, not to the test in which it was started."""
+        KEPT_CHILDREN.add(self.pid)
+        KEPT_DESCRIPTORS.update((self._out.fileno(), self._err.fileno()))
+
+    def forget(self) -> None:
+        """The log so far was another test's."""
+        self._out.forget()
+
     def log_line(self, *texts: str) -> str:
         return self._out.wait_for(texts)
 
@@ -198,6 +208,8 @@ class Process:
         """However it is: no process and no pipe is left."""
         self.process.kill()
         self.process.wait()
+        KEPT_CHILDREN.discard(self.pid)
+        KEPT_DESCRIPTORS.difference_update((self._out.fileno(), self._err.fileno()))
         self._out.close()
         self._err.close()
 
@@ -209,6 +221,12 @@ class _Pipe:
         self._pipe = pipe
         self._rest = b""
         self.lines: list[str] = []
+        self.fileno = pipe.fileno
+
+    def forget(self) -> None:
+        while select.select([self._pipe], [], [], 0)[0] and self._read():
+            pass
+        self.lines.clear()
 
     def wait_for(self, texts: Iterable[str]) -> str:
         return self.wait_for_many(texts, 1)[0]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socketserver
 import threading
@@ -47,11 +48,12 @@ class Patient(Service):
 
 
 class Lost(Service):
-    """Never answers."""
+    """Never answers; its log tells that it was asked."""
 
     framing = LINE
 
     def respond(self, line: bytes) -> bytes:
+        logging.getLogger(__name__).info("asked")
         threading.Event().wait()
         raise AssertionError
 
@@ -127,6 +129,14 @@ class Endless(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         while data := self.request.recv(1024):
             self.request.sendall(data)
+
+
+class Deaf(socketserver.BaseRequestHandler):
+    """A stock handler that does not look at its socket; the log tells that it has begun."""
+
+    def handle(self) -> None:
+        logging.getLogger(__name__).info("deaf")
+        threading.Event().wait()
 
 
 # --- at the seam ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from daemons import Service
 from daemons.serving.endings import Ending
 from daemons.serving.pump import Pump
-from tests.serving.conftest import Run
+from tests.serving.conftest import Run, once
 from tests.serving.peers import ask, connect, converse, hear, hear_all, is_gone, name_of, reset
 from tests.serving.running import Process, Running, Within, access_of
 from tests.serving.services import LARGE, Echo, Failing, Loud, Patient, Polite
@@ -24,12 +24,12 @@ every_transcript = pytest.mark.parametrize("transcript", read_all(), ids=str)
 
 
 @pytest.fixture
-def launch(way: str, within: Callable[..., Within], suite: dict[tuple[str, str], Process]) -> Callable[[str], Running]:
+def launch(way: str, within: Callable[..., Within], kept: Callable[..., Process]) -> Callable[[str], Running]:
     """The daemon of that name, running."""
 
     def find(name: str) -> Running:
         engine, *here = way.split(" ", 1)
-        running: Running = within(engine, Pump.carrying(service_of(name))) if here else suite[name, engine]
+        running: Running = within(engine, Pump.carrying(service_of(name))) if here else kept(name, engine)
         return running
 
     return find
@@ -96,6 +96,7 @@ def test_a_peer_that_reads_slowly_gets_a_large_reply_whole(run: Run) -> None:
     assert len(heard) == LARGE
 
 
+@once
 def test_an_apology_reaches_a_peer_that_is_still_sending_a_hundred_times_of_a_hundred(run: Run) -> None:
     running = run(Failing)
     for _ in range(100):
@@ -109,36 +110,36 @@ def test_an_apology_reaches_a_peer_that_is_still_sending_a_hundred_times_of_a_hu
 # --- deadlines -------------------------------------------------------------------------------------
 
 
+@once
 def test_who_says_nothing_is_idle(run: Run) -> None:
-    running = run(Echo, idle_timeout="200ms")
+    running = run(Echo, idle_timeout="200ms", message_timeout="200ms")
     with connect(running.address) as peer:
         assert hear_all(peer) == b""
         assert access_of(running, name_of(peer)) == ("idle", "0")
 
 
+@once
 def test_who_says_nothing_more_is_idle(run: Run) -> None:
-    running = run(Echo, idle_timeout="200ms")
+    running = run(Echo, idle_timeout="200ms", message_timeout="200ms")
     with connect(running.address) as peer:
         ask(peer, b"a\n", b"a\n")
         assert hear_all(peer) == b""
         assert access_of(running, name_of(peer)) == ("idle", "1")
 
 
+@once
 def test_half_a_message_is_slow(run: Run) -> None:
-    running = run(Echo, message_timeout="200ms")
+    running = run(Echo, idle_timeout="200ms", message_timeout="200ms")
     with connect(running.address) as peer:
         ask(peer, b"a\nb", b"a\n")
         assert hear_all(peer) == b""
         assert access_of(running, name_of(peer)) == ("slow", "1")
 
 
-@pytest.mark.parametrize(
-    ("limit", "octet", "ending"), [("message_timeout", b"a", Ending.SLOW), ("idle_timeout", b"\r", Ending.IDLE)]
-)
-def test_the_time_is_a_total_an_octet_now_and_then_does_not_prolong_it(
-    limit: str, octet: bytes, ending: Ending, run: Run
-) -> None:
-    running = run(Patient, **{limit: "200ms"})
+@once
+@pytest.mark.parametrize(("octet", "ending"), [(b"a", Ending.SLOW), (b"\r", Ending.IDLE)])
+def test_the_time_is_a_total_an_octet_now_and_then_does_not_prolong_it(octet: bytes, ending: Ending, run: Run) -> None:
+    running = run(Patient, idle_timeout="200ms", message_timeout="200ms")
     with connect(running.address) as peer:
         peer.settimeout(0.02)
         while True:
@@ -153,6 +154,7 @@ def test_the_time_is_a_total_an_octet_now_and_then_does_not_prolong_it(
         assert access_of(running, name_of(peer)) == (ending.value, "0")
 
 
+@once
 def test_who_does_not_take_a_reply_is_stuck(run: Run) -> None:
     running = run(Loud, write_timeout="200ms")
     with connect(running.address) as peer:
@@ -161,6 +163,7 @@ def test_who_does_not_take_a_reply_is_stuck(run: Run) -> None:
         assert is_gone(peer) is False
 
 
+@once
 def test_who_takes_a_reply_octet_by_octet_is_stuck_all_the_same(run: Run) -> None:
     running = run(Loud, write_timeout="200ms")
     with connect(running.address) as peer:

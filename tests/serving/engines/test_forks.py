@@ -79,16 +79,16 @@ def test_children_do_not_outlive_a_parent_that_is_killed(process: Launch) -> Non
     assert running.wait() == -signal.SIGKILL
 
 
+IGNORING = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_started_with_sigchld_ignored_it_serves_all_the_same(processes: int, process: Launch) -> None:
-    ignoring = (
-        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
-    )
     running = process(
         "tests.serving.services:Echo",
         "forks",
         processes=processes,
-        launch=lambda command: [sys.executable, "-c", ignoring, *command],
+        launch=lambda command: [sys.executable, "-c", IGNORING, *command],
     )
     for _ in range(5):
         assert converse(running.address, b"a\n")[0] == b"a\n"

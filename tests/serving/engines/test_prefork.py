@@ -7,16 +7,18 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.serving.peers import ask, children_of, connect, converse, ended, eventually, is_gone
-from tests.serving.running import Process, Within  # noqa: F401
+from tests.serving.running import Process
 
 Launch = Callable[..., Process]
 PROCESS = "tests.serving.services:Process"
 
 each_engine = pytest.mark.parametrize("engine", ["one", "threads", "forks"])
+one_or_more_levels = pytest.mark.parametrize("engine", ["threads", "forks"])
 
 
 def worker_of(peer: socket.socket) -> int:
@@ -56,7 +58,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(process: Launc
         eventually(lambda: int(converse(running.address, b"who?\n")[0]) == new)
 
 
-@each_engine
+@one_or_more_levels
 def test_workers_do_not_outlive_a_master_that_is_killed_and_the_port_is_free(engine: str, process: Launch) -> None:
     running = process("tests.serving.services:Echo", engine, processes=3)
     workers = children_of(running.pid)
@@ -88,11 +90,12 @@ def test_told_to_stop_all_of_them_drain(engine: str, process: Launch) -> None:
     assert running.all_said()[0].count(" drained messages=2 ") == 3
 
 
-@each_engine
+@one_or_more_levels
 def test_told_a_second_time_all_of_them_end_at_once(engine: str, process: Launch) -> None:
     running = process("tests.serving.services:Lost", engine, "limits.drain_timeout=1h", processes=2)
     with connect(running.address) as peer:
         peer.sendall(b"a\n")
+        running.log_line("asked")
         running.signal()
         running.log_line("stopping; conversations under way: 1")
         running.signal()
@@ -109,10 +112,16 @@ def test_a_worker_that_is_stopped_does_not_keep_the_others_from_ending(process: 
     assert "1 workers did not end in time and are killed" in running.all_said()[0]
 
 
-@each_engine
-def test_a_worker_that_cannot_start_ends_them_all_with_its_exit_code(engine: str, process: Launch) -> None:
-    with pytest.raises(AssertionError, match="ready"):
-        process("tests.serving.services:Broken", engine, processes=3)
+def test_a_worker_that_cannot_start_ends_them_all_with_its_exit_code(tmp_path: Path) -> None:
+    running = Process(tmp_path, "tests.serving.services:Broken", "threads", processes=3)
+    try:
+        assert running.wait() == 100
+        _, errors = running.all_said()
+        assert set(errors.splitlines()) == {
+            "knight: conf/knight.ini [daemon] service = tests.serving.services:Broken: it is broken"
+        }
+    finally:
+        running.kill()
 
 
 def test_a_connection_in_the_queue_of_a_worker_that_is_killed_is_served_by_another(process: Launch) -> None:

@@ -1,0 +1,100 @@
+"""What is known of one accepted socket, and the words for how it ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+
+import pytest
+
+from daemons.serving.connection import Connection, describe
+from daemons.serving.endings import Ending
+
+
+@pytest.mark.parametrize(
+    ("address", "peer", "host"),
+    [
+        (("127.0.0.1", 53412), "127.0.0.1:53412", "127.0.0.1"),
+        (("::1", 53412, 0, 0), "[::1]:53412", "::1"),
+        (("fe80::1%eth0", 1, 0, 2), "[fe80::1%eth0]:1", "fe80::1%eth0"),
+    ],
+)
+def test_a_peer_is_its_address_and_its_host_is_shared(address: tuple[object, ...], peer: str, host: str) -> None:
+    with socket.socket() as sock:
+        assert describe(sock, address) == (peer, host)
+
+
+@pytest.mark.parametrize("address", ["", b"", None], ids=repr)
+def test_a_unix_peer_is_the_process_at_the_other_end(address: object) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert describe(ours, address) == (f"unix:pid={os.getpid()},uid={os.getuid()}", "unix")
+
+
+def test_a_unix_peer_that_the_kernel_does_not_know_is_a_unix_peer() -> None:
+    with socket.socket() as sock:
+        sock.close()
+        assert describe(sock, "") == ("unix", "unix")
+
+
+@pytest.fixture
+def pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair()
+
+
+def test_the_first_ending_is_the_one_that_counts(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    with ours, theirs:
+        connection = Connection(ours, "", 10.0)
+        connection.cut(Ending.IDLE)
+        connection.cut(Ending.STOPPED)
+        assert connection.ending is Ending.IDLE
+        assert theirs.recv(1) == b""
+
+
+def test_cutting_or_muting_what_is_already_closed_is_no_error(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    theirs.close()
+    connection = Connection(ours, "", 10.0)
+    ours.close()
+    connection.mute()
+    connection.cut(Ending.SLOW)
+    assert (connection.muted, connection.ending) == (True, Ending.SLOW)
+
+
+def test_muted_what_had_come_is_still_read_and_then_comes_the_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as peer:
+        ours, address = listener.accept()
+        with ours:
+            peer.sendall(b"before")
+            assert ours.recv(6, socket.MSG_PEEK) == b"before"
+            Connection(ours, address, 10.0).mute()
+            assert (ours.recv(100), ours.recv(100)) == (b"before", b"")
+
+
+def test_a_phase_has_a_deadline_and_a_word_for_missing_it(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    with ours, theirs:
+        connection = Connection(ours, "", 10.0)
+        before = connection.deadline
+        connection.expect(Ending.STUCK, 1000.0)
+        assert connection.overdue is Ending.STUCK
+        assert connection.deadline > before + 900
+
+
+# --- endings ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_each_ending_is_one_word_a_level_and_a_sentence(ending: Ending) -> None:
+    assert re.fullmatch("[a-z]+", ending.value)
+    assert ending.name == ending.value.upper()
+    assert ending.level in (logging.INFO, logging.WARNING, logging.ERROR)
+    assert re.fullmatch(r"[^\s.].*[^.\s]", ending.text)
+
+
+def test_no_two_endings_have_the_same_word_and_only_a_bug_is_an_error() -> None:
+    assert len({ending.value for ending in Ending}) == len(Ending)
+    assert [ending for ending in Ending if ending.level == logging.ERROR] == [Ending.FAILED]

@@ -1,0 +1,118 @@
+"""The pump: what is on the access line, the long goodbye, and a stop that comes in mid-message."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from daemons.serving import pump
+from daemons.serving.pump import Pump
+from tests.serving.conftest import Run
+from tests.serving.peers import ask, children_of, connect, converse, eventually, hear, hear_all, is_gone, name_of
+from tests.serving.running import ACCESS, Process, Within, access_of
+from tests.serving.services import Echo, Failing, Polite
+
+each_engine = pytest.mark.parametrize("engine", ["one", "threads", "forks"])
+
+
+def test_the_access_line_counts_messages_and_octets_each_way(run: Run) -> None:
+    running = run(Polite)
+    heard, name = converse(running.address, b"a\nb\nc\n")
+    match = ACCESS.search(running.log_line(f"{name} "))
+    assert match
+    assert match.groups() == (name, "done", "3", "6", str(len(heard)))
+
+
+def test_one_conversation_is_one_access_line(run: Run) -> None:
+    running = run(Echo)
+    names = [converse(running.address, b"a\n" * number)[1] for number in range(5)]
+    for number, name in enumerate(names):
+        assert access_of(running, name) == ("done", str(number))
+
+
+# --- the long goodbye ------------------------------------------------------------------------------
+
+
+def test_who_stays_after_the_apology_is_left_in_the_end(
+    within: Callable[..., Within], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump, "LINGER", 0.1)
+    running = within("threads", Pump.carrying(Failing()))
+    with connect(running.address) as peer:
+        ask(peer, b"fail\n", b"sorry: failed\n")
+        assert access_of(running, name_of(peer)) == ("failed", "1")
+
+
+def test_who_goes_on_sending_after_the_apology_is_left_in_the_end(
+    within: Callable[..., Within], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump, "LINGER", 0.1)
+    running = within("threads", Pump.carrying(Failing()))
+    with connect(running.address) as peer:
+        eventually(lambda: not can_send(peer))
+        assert access_of(running, name_of(peer)) == ("oversize", "0")
+
+
+def can_send(peer: socket.socket) -> bool:
+    try:
+        peer.sendall(b"a" * 65536)
+    except ConnectionError:
+        return False
+    return True
+
+
+def test_after_the_last_words_what_still_comes_is_not_executed(run: Run) -> None:
+    running = run(Polite)
+    with connect(running.address) as peer:
+        hear(peer, b"hello\n")
+        peer.sendall(b"bye\na\nb\n")
+        assert hear_all(peer) == b"goodbye\n"
+        peer.sendall(b"c\n" * 1000)
+        name = name_of(peer)
+    assert access_of(running, name) == ("finished", "1")
+
+
+# --- told to stop in mid-message -------------------------------------------------------------------
+
+
+def stop_while_half_a_message_arrives(running: Process, peer: socket.socket) -> None:
+    """SIGTERM and the first half of a message, both at once, as far as the daemon can tell."""
+    everybody = [running.pid, *children_of(running.pid)]
+    for pid in everybody:
+        os.kill(pid, signal.SIGSTOP)
+    peer.sendall(b"ha")
+    running.signal()
+    for pid in everybody:
+        os.kill(pid, signal.SIGCONT)
+    running.log_line("stopping")
+
+
+@each_engine
+def test_a_message_that_began_as_the_signal_came_is_finished(engine: str, process: Callable[..., Process]) -> None:
+    running = process("tests.serving.services:Echo", engine)
+    with connect(running.address) as peer:
+        ask(peer, b"a\n", b"a\n")
+        stop_while_half_a_message_arrives(running, peer)
+        ask(peer, b"lf\n", b"half\n")
+        assert is_gone(peer)
+        assert access_of(running, name_of(peer)) == ("drained", "2")
+    assert running.wait() == 0
+
+
+@each_engine
+def test_a_message_that_began_as_the_signal_came_and_is_cut_short_is_not_executed(
+    engine: str, process: Callable[..., Process]
+) -> None:
+    running = process("tests.serving.services:Echo", engine)
+    with connect(running.address) as peer:
+        ask(peer, b"a\n", b"a\n")
+        stop_while_half_a_message_arrives(running, peer)
+        name = name_of(peer)
+        peer.shutdown(socket.SHUT_WR)
+        assert is_gone(peer)
+    assert access_of(running, name) == ("cut", "1")
+    assert running.wait() == 0

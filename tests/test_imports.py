@@ -1,0 +1,106 @@
+"""The seam: what lies right of it knows messages and never sockets.  Import by import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+MODULES = sorted(PROJECT.glob("daemons/**/*.py"))
+
+#: All that the sans-IO part may import of the standard library.  `logging` is for the numbers of levels.
+ALLOWED = {
+    "daemons.framings": {"__future__", "abc", "collections.abc"},
+    "daemons.serving.endings": {"__future__", "enum", "logging"},
+    "daemons.serving.service": {"__future__", "collections.abc", "typing"},
+    "daemons.serving.conversation": {"__future__", "collections", "collections.abc"},
+}
+
+#: What the sans-IO part may import of the suite: itself.
+SANS_IO = tuple(ALLOWED)
+
+#: Nobody may: the log is standard output's, and a network byte is never unpickled.
+NEVER = {"syslog", "pickle", "marshal", "shelve"}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module that is imported anywhere in the file, in functions and for type checkers too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports have no names to look for"
+            yield node.module or ""
+
+
+def rule_for(name: str) -> set[str] | None:
+    return next((allowed for part, allowed in ALLOWED.items() if name == part or name.startswith(part + ".")), None)
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if rule_for(name_of(path)) is not None], ids=name_of)
+def test_right_of_the_seam_nothing_but_messages_is_known(path: Path) -> None:
+    allowed = rule_for(name_of(path)) or set()
+    for name in imports_of(path):
+        assert name in allowed or name.startswith(SANS_IO), f"{name_of(path)} imports {name}"
+
+
+def test_every_part_of_the_rule_exists() -> None:
+    names = {name_of(path) for path in MODULES}
+    assert set(ALLOWED) <= names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nobody_imports_what_nobody_may(path: Path) -> None:
+    assert not {name.partition(".")[0] for name in imports_of(path)} & NEVER
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path).count(".") == 1], ids=name_of)
+def test_a_daemon_is_made_of_what_the_package_exports(path: Path) -> None:
+    if path.name in ("__init__.py", "__main__.py"):
+        return
+    named = set(imports_of(path)) - {"__future__"}
+    assert not {name for name in named if name.startswith("daemons.")}
+    assert "daemons" in named
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_clients_dial(path: Path) -> None:
+    if "clients" in path.parts:
+        return
+    calls = {
+        node.func.attr
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    assert "create_connection" not in calls
+
+
+#: Imports each module as if it were the first; the standard library stays, which makes it quick.
+FIRST = """
+import importlib, sys, threading
+for name in sys.argv[1:]:
+    for known in [known for known in sys.modules if known.partition(".")[0] == "daemons"]:
+        del sys.modules[known]
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        print(f"{name}: {error!r}")
+assert threading.active_count() == 1
+"""
+
+
+def test_every_module_can_be_imported_first_and_starts_nothing_and_says_nothing() -> None:
+    names = [name_of(path) for path in MODULES if path.name != "__main__.py"]
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", FIRST, *names], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
