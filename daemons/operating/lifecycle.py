@@ -76,9 +76,13 @@ class Bound:
 
 def run(settings: Settings) -> int:
     """Serve in the foreground until told to stop.  Returns the exit code; what went wrong is on standard error."""
-    return reported(
-        settings.name, lambda: serve(prepare(settings), lambda line: print(line, file=sys.stderr, flush=True))
-    )
+    return reported(settings.name, lambda: serve(prepare(settings), say))
+
+
+def say(line: str) -> None:
+    """One line on standard error, with its end in the same write(2): several processes speak at once."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def reported(name: str, action: Callable[[], int]) -> int:
@@ -87,19 +91,19 @@ def reported(name: str, action: Callable[[], int]) -> int:
         return action()
     except ConfigurationError as error:
         for complaint in error.complaints:
-            print(f"{name}: {complaint}", file=sys.stderr, flush=True)
+            say(f"{name}: {complaint}")
         return WRONG_CONFIGURATION
     except ListenError as error:
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        say(f"{name}: {error}")
         return SYSTEM_REFUSED
     except BrokenPipeError:  # nobody reads what we print any more
         raise
     except ChildError as error:  # it has printed the traceback
-        print(f"{name}: a bug: {error}", file=sys.stderr, flush=True)
+        say(f"{name}: a bug: {error}")
         return BUG
     except Exception as error:
         traceback.print_exc()
-        print(f"{name}: a bug: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        say(f"{name}: a bug: {type(error).__name__}: {error}")
         return BUG
 
 

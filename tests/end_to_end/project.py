@@ -187,12 +187,12 @@ class Project:
         for ini in (self.path / "conf").iterdir():
             if ini not in self.inis:
                 ini.unlink()
-        changed = [ini.stem for ini, text in self.inis.items() if ini.read_text("utf-8") != text]
+        changed = {ini.stem for ini, text in self.inis.items() if ini.read_text("utf-8") != text}
         for ini, text in self.inis.items():
             ini.write_text(text, "utf-8")
         with self._supervisor() as supervisor:
             for name in self.ports:
-                if name in changed and self.state(name) == "RUNNING":
+                if {name, "defaults", "logging"} & changed and self.state(name) == "RUNNING":
                     supervisor.stopProcess(name)
                 if self.state(name) not in ("RUNNING", "STARTING", "BACKOFF"):
                     supervisor.startProcess(name)

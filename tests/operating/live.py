@@ -202,6 +202,15 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def open_files(pid: int) -> set[str]:
+    """What the descriptors of a process lead to: paths, and ``pipe:[…]`` or ``socket:[…]``."""
+    found: set[str] = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(entry))
+    return found
+
+
 def working_in(folder: Path) -> list[int]:
     """The processes that run and have `folder`, or one below it, as their working folder."""
     found: list[int] = []

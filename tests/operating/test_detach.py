@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.operating.folder import GOOD, Folder
-from tests.operating.live import GRAIL, READY, alive, children, daemons, end_all, refused, talk, until
+from tests.operating.live import GRAIL, READY, alive, children, daemons, end_all, open_files, refused, talk, until
 
 
 class Detached:
@@ -66,8 +66,7 @@ def test_it_has_no_terminal_no_parent_of_ours_and_its_own_session(launcelot: Det
     assert terminal == 0
     assert os.readlink(f"/proc/{pid}/cwd") == str(launcelot.path)
     # Nothing is open but what it needs: null, its log's pipe, its listener, its lock.
-    targets = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    assert {target for target in targets if target.startswith("/")} == {"/dev/null", str(launcelot.pidfile)}
+    assert {target for target in open_files(pid) if target.startswith("/")} == {"/dev/null", str(launcelot.pidfile)}
 
 
 def test_stop_waits_for_the_end_and_leaves_nothing(launcelot: Detached) -> None:
@@ -110,11 +109,7 @@ def test_several_processes_and_forks_share_one_log_writer(launcelot: Detached, e
     for _ in range(10):
         assert talk(port) == GRAIL
     until(lambda: launcelot.text.count(" done messages=1 ") == 10, "ten access lines")
-    holders = [
-        pid
-        for pid in launcelot.processes
-        if any(os.readlink(entry) == str(launcelot.log) for entry in Path(f"/proc/{pid}/fd").iterdir())
-    ]
+    holders = [pid for pid in launcelot.processes if str(launcelot.log) in open_files(pid)]
     assert len(holders) == 1
     assert holders != [launcelot.pid]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,18 @@ import pytest
 from daemons.serving import pump
 from daemons.serving.pump import Pump
 from tests.serving.conftest import Run
-from tests.serving.peers import ask, children_of, connect, converse, eventually, hear, hear_all, is_gone, name_of
+from tests.serving.peers import (
+    DEADLINE,
+    ask,
+    children_of,
+    connect,
+    converse,
+    eventually,
+    hear,
+    hear_all,
+    is_gone,
+    name_of,
+)
 from tests.serving.running import ACCESS, Process, Within, access_of
 from tests.serving.services import Echo, Failing, Polite
 
@@ -116,3 +128,37 @@ def test_a_message_that_began_as_the_signal_came_and_is_cut_short_is_not_execute
         assert is_gone(peer)
     assert access_of(running, name) == ("cut", "1")
     assert running.wait() == 0
+
+
+class Thinking(Echo):
+    """Answers when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+
+    def respond(self, line: bytes) -> bytes:
+        self.asked.set()
+        assert self.may_answer.wait(DEADLINE)
+        return line
+
+
+@pytest.mark.parametrize("finishes", [True, False], ids=["finished", "cut short"])
+def test_half_a_message_that_came_while_the_service_was_thinking_may_still_be_finished(
+    finishes: bool, within: Callable[..., Within]
+) -> None:
+    service = Thinking()
+    running = within("threads", Pump.carrying(service))
+    with connect(running.address) as peer:
+        peer.sendall(b"a\nha" if finishes else b"a\n")
+        assert service.asked.wait(DEADLINE)
+        peer.sendall(b"" if finishes else b"ha")
+        running.server.drain()
+        service.may_answer.set()
+        hear(peer, b"a\n")
+        if finishes:
+            ask(peer, b"lf\n", b"half\n")
+        name = name_of(peer)
+        peer.shutdown(socket.SHUT_WR)
+        assert is_gone(peer)
+    assert access_of(running, name) == (("drained", "2") if finishes else ("cut", "1"))

@@ -18,7 +18,7 @@ from daemons.serving.engines import One, Threads, server_class
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from daemons.serving.server import StreamServer
-from tests.serving.peers import DEADLINE, ask, connect, converse, eventually, hear_all, is_gone
+from tests.serving.peers import DEADLINE, ask, connect, converse, eventually, hear_all, is_gone, name_of
 from tests.serving.running import ROOT, Within, access_of
 from tests.serving.services import Echo, Failing
 
@@ -172,6 +172,7 @@ def test_without_an_engine_who_says_nothing_is_idle_and_the_next_is_served(withi
     running = within(StreamServer, ECHO, Limits(idle_timeout=0.1))
     with connect(running.address) as silent:
         assert is_gone(silent)
+        assert access_of(running, name_of(silent)) == ("idle", "0")
         assert converse(running.address, b"a\n")[0] == b"a\n"
 
 
@@ -241,7 +242,7 @@ def test_closing_ends_the_conversations_under_way(kind: type) -> None:
 
 
 FORKING = """
-import sys, threading
+import signal, sys, threading
 from daemons.serving.engines import Forks
 from daemons.serving.pump import Pump
 from daemons.serving.server import StreamServer
@@ -263,8 +264,10 @@ print(before.leaks(0))
     [
         "threading.Thread(target=lambda: (sys.stdin.readline(), server.shutdown())).start(); server.serve_forever()",
         "server.handle_request(); sys.stdin.readline()",
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN); before = Snapshot.take(); "
+        "server.handle_request(); sys.stdin.readline()",
     ],
-    ids=["serve_forever", "handle_request"],
+    ids=["serve_forever", "handle_request", "SIGCHLD ignored"],
 )
 def test_a_forking_server_that_is_closed_leaves_no_child_and_no_descriptor(serving: str) -> None:
     command = [sys.executable, "-X", "dev", "-c", FORKING.format(serving=serving)]
