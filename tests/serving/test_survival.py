@@ -17,7 +17,7 @@ import pytest
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import Threads
 from daemons.serving.pump import Pump
-from daemons.serving.server import CAPACITY, TRANSIENT, StreamServer
+from daemons.serving.server import CAPACITY, REST, TRANSIENT, StreamServer
 from tests.serving.peers import ask, connect, converse, eventually, is_gone
 from tests.serving.running import ROOT, Within
 from tests.serving.services import Echo, Failing, Raw
@@ -137,6 +137,14 @@ def test_whatever_get_request_raises_the_visitor_in_the_queue_is_served(
         assert [line for line in running.lines if "accept" in line] == []
     else:
         assert type(error).__name__ in running.log_line("accept failed; resting 100 ms")
+
+
+@pytest.mark.parametrize("number", sorted(CAPACITY | TRANSIENT | {errno.EINVAL}), ids=errno.errorcode.get)
+def test_it_rests_after_an_error_unless_that_was_the_visitor_s_own(number: int) -> None:
+    with Get(("127.0.0.1", 0), ECHO) as server:
+        server.error = OSError(number, os.strerror(number))
+        assert server.accept() is False
+        assert (0 < server.wait() <= REST) is (number not in TRANSIENT)
 
 
 class Wrapping(Server):
