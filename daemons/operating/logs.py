@@ -14,6 +14,7 @@ import re
 import select
 import stat
 from pathlib import Path
+from typing import ClassVar
 
 #: pipe(7): a write of up to PIPE_BUF octets, 4,096 on Linux, is atomic: the lines of several processes
 #: are never mixed, and supervisord never reads half of one.
@@ -54,6 +55,9 @@ class Output(logging.Handler):
     and counted, and the next that gets through is preceded by a line that tells how many were.
     """
 
+    #: By all outputs of this process, since it began.
+    dropped_ever: ClassVar[int] = 0
+
     def __init__(self, descriptor: int = 1) -> None:
         super().__init__()
         self.descriptor = descriptor
@@ -71,10 +75,20 @@ class Output(logging.Handler):
         except Exception as error:
             # A bug in the call's arguments is a line too, not a traceback on another stream.
             line = f"ERROR {__name__} a message could not be formatted: {escape(repr(error))}"
-        if self.dropped and self._write(f"WARNING {__name__} dropped lines: {self.dropped}"):
-            self.dropped = 0
-        if not self._write(line):
-            self.dropped += 1
+        self.write(line)
+
+    def write(self, text: str, lines: int = 1) -> None:
+        """Write `text`, of as many `lines` (under `LINE_LIMIT` octets in all), or count them as dropped."""
+        # Also called from outside `handle`, by many threads at once, and a poll object is for one at a time.
+        self.acquire()
+        try:
+            if self.dropped and self._write(f"WARNING {__name__} dropped lines: {self.dropped}"):
+                self.dropped = 0
+            if not self._write(text):
+                self.dropped += lines
+                Output.dropped_ever += lines
+        finally:
+            self.release()
 
     def _write(self, line: str) -> bool:
         try:

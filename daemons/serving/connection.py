@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from daemons.serving.endings import Ending
+from daemons.serving.endings import Ending, Refusal
 
 
 class Connection:
@@ -20,33 +20,42 @@ class Connection:
     """
 
     __slots__ = (
+        "address",
+        "counted",
         "deadline",
         "ending",
-        "host",
         "messages",
         "muted",
         "opened",
         "overdue",
-        "peer",
+        "proxied",
+        "reason",
         "received",
         "sent",
         "socket",
         "timed",
+        "told",
         "waiting",
     )
 
     def __init__(self, sock: socket.socket, address: Any, timeout: float) -> None:
         self.socket = sock
-        #: The peer as the log shows it, and the part of that which one peer's connections share.
-        self.peer, self.host = describe(sock, address)
+        #: As accept gave it; or, of a peer behind a proxy, as the proxy says.
+        self.address = address
+        #: Whether it comes from a proxy that has yet to say for whom.
+        self.proxied = False
         self.opened = time.monotonic()
         #: When (monotonic) it will be cut, and the word for that.
         self.deadline = self.opened + timeout
-        self.overdue = Ending.SLOW
+        self.overdue = Ending.HANDSHAKE
         #: Whether it is the peer that is waited for.  What a service takes is not the peer's fault.
         self.timed = True
+        #: Whether it counts towards its peer's max_per_peer.
+        self.counted = False
         #: Set by whoever ends it first.
         self.ending: Ending | None = None
+        #: For the access line, where the ending alone does not say it all: one word, or nothing.
+        self.reason = ""
         #: Between two messages, so that it may be muted.
         self.waiting = False
         #: Its reading side was shut because the daemon is stopping.
@@ -55,11 +64,54 @@ class Connection:
         self.messages: int | None = 0
         self.received = 0
         self.sent = 0
+        #: What of these three the metrics have counted already; None: nothing.
+        self.told: tuple[int, int, int] | None = None
+
+    @property
+    def host(self) -> str:
+        """What all connections of one peer share: its IP address, or ``unix``."""
+        return self.address[0] if type(self.address) is tuple else "unix"
+
+    @property
+    def peer(self) -> str:
+        """The peer as the log shows it: ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``.
+
+        An accepted Unix socket has no address of its own (accept gives ``''``), but the kernel knows who
+        is at the other end, unix(7) SO_PEERCRED."""
+        if type(self.address) is tuple:
+            host, port = self.address[:2]
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if hasattr(socket, "SO_PEERCRED"):
+            with suppress(OSError):
+                size = struct.calcsize("3i")
+                credentials = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+                pid, uid, _ = struct.unpack("3i", credentials)
+                return f"unix:pid={pid},uid={uid}"
+        return "unix"
+
+    def so_far(self) -> tuple[int, int, int]:
+        """Messages answered, octets received and sent, of a conversation under way."""
+        return self.messages or 0, self.received, self.sent
 
     def expect(self, overdue: Ending, timeout: float) -> None:
         """A new phase: unless another follows within `timeout` seconds, the ending is `overdue`."""
         self.overdue = overdue
         self.deadline = time.monotonic() + timeout
+
+    def expect_handshake(self, timeout: float) -> None:
+        """What comes before the first message has `timeout` seconds in all, from the accept on, whatever
+        else was expected meanwhile."""
+        self.overdue = Ending.HANDSHAKE
+        self.deadline = self.opened + timeout
+
+    def refuse(self, refusal: Refusal) -> None:
+        """A guard's verdict."""
+        self.ending = self.ending or Ending.REFUSED
+        self.reason = refusal.value
+
+    def explain(self, reason: str) -> None:
+        """The first reason is the one that counts."""
+        self.reason = self.reason or reason
 
     def cut(self, ending: Ending) -> None:
         """End it now, whatever it is doing.  The first ending is the one that counts."""
@@ -72,20 +124,3 @@ class Connection:
         self.muted = True
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RD)
-
-
-def describe(sock: socket.socket, address: Any) -> tuple[str, str]:
-    """A peer as ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``, and its host part.
-
-    An accepted Unix socket has no address of its own (accept gives ``''``), but the kernel knows who
-    is at the other end, unix(7) SO_PEERCRED.
-    """
-    if isinstance(address, tuple):
-        host, port = address[:2]
-        return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), host
-    if hasattr(socket, "SO_PEERCRED"):
-        with suppress(OSError):
-            size = struct.calcsize("3i")
-            pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-            return f"unix:pid={pid},uid={uid}", "unix"
-    return "unix", "unix"

@@ -10,18 +10,19 @@ An engine carries bytes to and fro and looks at `Conversation.state` once per tu
     PARTIAL   part of a message is held
     PENDING   complete messages still wait for their replies: write what was returned, then `proceed`
     OVER      write what was returned, then close; `ending` says why
+    SHAKING   what comes before the first message is not complete: a TLS handshake (`daemons.serving.tls`)
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from daemons.framings import FramingError, Incomplete, Oversize
+from daemons.framings import Decoder, Framing, FramingError, Incomplete, Oversize
 from daemons.serving.endings import Ending
 from daemons.serving.service import Service, Talk
 
-IDLE, PARTIAL, PENDING, OVER = range(4)
+IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
 
 #: Replies are handed over in batches of about this many bytes, so that a peer that asks much and
 #: reads nothing is bounded by one batch and one reply, not by all it asked for.
@@ -35,49 +36,46 @@ REMEMBERED_COUNT = 1024
 
 
 class Memory:
-    """The replies of a pure service by the bytes that asked for them, shared by all conversations.
+    """What all conversations of one service share: how bytes are framed, and what a pure service replied.
 
-    When it is full it is emptied: a peer that asks nothing twice costs others speed, never memory.
+    Both depend on the bytes alone, as long as nothing is held from before.  When it is full it is
+    emptied: a peer that says nothing twice costs others speed, never memory.
     """
 
-    __slots__ = ("_replies", "recall")
+    __slots__ = ("_known", "encode", "recall", "respond", "service")
 
-    def __init__(self) -> None:
-        self._replies: dict[bytes, tuple[bytes, int]] = {}
-        #: From input to (reply, how many messages the input held), or None.
-        self.recall: Callable[[bytes], tuple[bytes, int] | None] = self._replies.get
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        #: How a message is answered where no talk is under way.
+        self.respond = service.respond
+        #: How a reply is framed; None: it is sent as it is.
+        encode = service.framing.encode
+        self.encode = None if type(service.framing).encode is Framing.encode else encode
+        self._known: dict[bytes, tuple[Sequence[bytes], bytes | None]] = {}
+        #: From input to (the messages in it, the reply of a pure service to all of them), or None.
+        self.recall: Callable[[bytes], tuple[Sequence[bytes], bytes | None] | None] = self._known.get
 
-    def keep(self, data: bytes, reply: bytes, messages: int) -> None:
-        if len(data) <= REMEMBERED_INPUT and len(reply) <= REMEMBERED_REPLY:
-            if len(self._replies) >= REMEMBERED_COUNT:
-                self._replies.clear()
-            self._replies[data] = reply, messages
+    def keep(self, data: bytes, messages: Sequence[bytes], reply: bytes) -> None:
+        """Remember what `data` was: it came when nothing was held, and nothing of it is held now."""
+        if len(data) <= REMEMBERED_INPUT:
+            if len(self._known) >= REMEMBERED_COUNT:
+                self._known.clear()
+            pure = self.service.pure and len(reply) <= REMEMBERED_REPLY
+            self._known[data] = tuple(messages), reply if pure else None
 
 
 class Conversation:
-    """One visitor's talk with `service`; `memory` is shared by all visitors of a pure service."""
+    """One visitor's talk with `service`; `memory` is what it shares with the service's other visitors."""
 
-    __slots__ = (
-        "_decoder",
-        "_encode",
-        "_input_ended",
-        "_memory",
-        "_service",
-        "_talk",
-        "_waiting",
-        "ending",
-        "failure",
-        "messages",
-        "state",
-    )
+    # A daemon may have ten thousand of these, most of them idle: what an idle one does not need is made
+    # when it is first needed.
+    __slots__ = ("_decoder", "_input_ended", "_memory", "_talk", "_waiting", "ending", "failure", "messages", "state")
 
     def __init__(self, service: Service, memory: Memory | None = None) -> None:
-        self._service = service
-        self._memory = memory
-        self._decoder = service.framing.decoder()
-        self._encode = service.framing.encode
+        self._memory = memory or Memory(service)
+        self._decoder: Decoder | None = None
         self._talk: Talk | None = None
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[bytes] | None = None
         self._input_ended = False
         #: IDLE, PARTIAL, PENDING or OVER.
         self.state = IDLE
@@ -90,10 +88,11 @@ class Conversation:
 
     def open(self) -> bytes:
         """The greeting, to be sent before anything is received; often nothing."""
-        if type(self._service).talk is Service.talk:
+        service = self._memory.service
+        if type(service).talk is Service.talk:
             return b""
         try:
-            self._talk = self._service.talk()
+            self._talk = service.talk()
             return self._say(next(self._talk))
         except StopIteration as stop:
             return self._last_words(stop)
@@ -103,32 +102,42 @@ class Conversation:
     def receive(self, data: bytes) -> bytes:
         """Take what came, any bytes cut anywhere; ``b""`` is the end of the input.  Returns the bytes
         to send, and sets `state` and `ending`."""
+        if self.state == IDLE:
+            known = self._memory.recall(data)
+            if known is not None:
+                messages, reply = known
+                if reply is not None and self._talk is None:
+                    self.messages += len(messages)
+                    return reply
+                if len(messages) == 1:
+                    # The state stays as it is, unless this ends the conversation.
+                    return self._answer(messages[0])
+                return self._answer_all(messages)
+            if not data and self._decoder is None:
+                self._end(Ending.DONE)  # what holds nothing has nothing to finish
+                return b""
+            try:
+                messages = self._decode(data)
+            except BaseException as failure:
+                return self._fail(failure)
+            reply = self._answer_all(messages)
+            if messages and self.state == IDLE:
+                self._memory.keep(data, messages, reply)
+            return reply
         if self.state == OVER:
             return b""
-        memory = self._memory if self.state == IDLE else None
-        if memory is not None and (remembered := memory.recall(data)) is not None:
-            self.messages += remembered[1]
-            return remembered[0]
         try:
-            if data:
-                messages = self._decoder.decode(data)
-            else:
-                messages = self._decoder.finish()
-                self._input_ended = True
+            messages = self._decode(data)
         except BaseException as failure:
             return self._fail(failure)
-        self._waiting.extend(messages)
-        reply = self.proceed()
-        if memory is not None and messages and self.state == IDLE:
-            memory.keep(data, reply, len(messages))
-        return reply
+        return self._answer_all(messages)
 
     def proceed(self) -> bytes:
         """Answer the messages that wait, up to a batch; returns the bytes to send."""
         waiting = self._waiting
         replies: list[bytes] = []
         size = 0
-        while waiting and size < BATCH and self.state != OVER:
+        while waiting and size < BATCH:
             reply = self._answer(waiting.popleft())
             replies.append(reply)
             size += len(reply)
@@ -147,11 +156,32 @@ class Conversation:
             except BaseException as failure:
                 self._fail(failure)
 
+    def _decode(self, data: bytes) -> Sequence[bytes]:
+        decoder = self._decoder
+        if decoder is None:
+            decoder = self._decoder = self._memory.service.framing.decoder()
+        if data:
+            return decoder.decode(data)
+        self._input_ended = True
+        return decoder.finish()
+
+    def _answer_all(self, messages: Sequence[bytes]) -> bytes:
+        if self._waiting is None:
+            if len(messages) == 0:
+                return self._settle()
+            self._waiting = deque(messages)
+        else:
+            self._waiting.extend(messages)
+        return self.proceed()
+
     def _answer(self, message: bytes) -> bytes:
+        self.messages += 1
         try:
-            self.messages += 1
             if self._talk is None:
-                return self._say(self._service.respond(message))
+                reply = self._memory.respond(message)
+                if type(reply) is bytes and self._memory.encode is None:
+                    return reply
+                return self._say(reply)
             return self._say(self._talk.send(message))
         except StopIteration as stop:
             # From a talk, its last words; from respond(), a next() that nobody caught.
@@ -161,10 +191,12 @@ class Conversation:
 
     def _say(self, reply: object) -> bytes:
         if isinstance(reply, bytes):
-            return self._encode(reply)
+            encode = self._memory.encode
+            return reply if encode is None else encode(reply)
         if reply is None and self._talk is not None:
             return b""
-        raise TypeError(f"{type(self._service).__name__} replied with {type(reply).__name__}; bytes are expected")
+        name = type(self._memory.service).__name__
+        raise TypeError(f"{name} replied with {type(reply).__name__}; bytes are expected")
 
     def _last_words(self, stop: StopIteration) -> bytes:
         try:
@@ -176,14 +208,15 @@ class Conversation:
 
     def _settle(self) -> bytes:
         """Nothing waits for a reply any more: what is this conversation's state?"""
-        error = self._decoder.error
+        decoder = self._decoder
+        error = None if decoder is None else decoder.error
         if error is not None:
             self._end(_ending_of(error))
             return b"" if self.ending is Ending.CUT else self._apologize()
         if self._input_ended:
             self._end(Ending.DONE)
         else:
-            self.state = PARTIAL if self._decoder.pending else IDLE
+            self.state = PARTIAL if decoder is not None and decoder.pending else IDLE
         return b""
 
     def _fail(self, failure: BaseException) -> bytes:
@@ -198,7 +231,7 @@ class Conversation:
     def _apologize(self) -> bytes:
         assert self.ending is not None
         try:
-            apology = self._service.apology(self.ending)
+            apology = self._memory.service.apology(self.ending)
             if not isinstance(apology, bytes):
                 raise TypeError(f"apology() returned {type(apology).__name__}; bytes are expected")
         except KeyboardInterrupt:
@@ -212,7 +245,8 @@ class Conversation:
     def _end(self, ending: Ending) -> None:
         self.state = OVER
         self.ending = ending
-        self._waiting.clear()
+        if self._waiting is not None:
+            self._waiting.clear()  # `proceed` may be looking at it
 
 
 def _ending_of(error: FramingError) -> Ending:

@@ -1,39 +1,39 @@
-"""A daemon: one or more servers behind one selector, and its life from the first accept to the last reply.
+"""A daemon: one or more servers behind one poller, and its life from the first accept to the last reply.
 
-One thread, the daemon's own, accepts, keeps the deadlines and hears the signals; it never waits for a
-conversation.  (A bare server without an engine serves in this thread, as stock ones do.)
+One thread at a time leads: it accepts, keeps the deadlines and hears the signals, and it never waits for
+a conversation.  (A bare server without an engine serves in this thread, as stock ones do.)
+
+Life is a line of states, and `turn` is one step along it:
+
+    SERVING    accept, until told to stop
+    QUEUE      accept who was in the kernel's queue at that moment: a closed listener would reset them
+    FINISHING  accept nobody; see every conversation out
+    OVER       nobody is left, or the time to drain has passed
 """
 
 from __future__ import annotations
 
 import math
 import os
-import selectors
 import signal
 import socketserver
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 from daemons.serving import signals
 from daemons.serving.journal import Journal
+from daemons.serving.poller import Source
 from daemons.serving.waker import Waker
 
 if TYPE_CHECKING:
     from daemons.serving.server import StreamServer
 
-
-class HasFileno(Protocol):
-    """What has a descriptor."""
-
-    def fileno(self) -> int: ...
-
-
 log = Journal(__name__)
 
-#: What a selector can watch: a descriptor, or what has one.
-Source = int | HasFileno
+SERVING, QUEUE, FINISHING, OVER = range(4)
 
 #: Seconds between two looks at the deadlines, at most.  A deadline is kept to within this or a quarter
 #: of itself, whichever is less.
@@ -49,6 +49,9 @@ ORPHAN_DRAIN = 1.0
 #: its own code does not keep the daemon from leaving.
 PARTING = 0.5
 
+#: Seconds to rest after a turn that failed: the next may fail too.
+BUG_REST = 0.1
+
 #: Connections taken from one listener before the loop looks at anything else.
 ACCEPT_BATCH = 64
 
@@ -57,7 +60,7 @@ FULL_NEWS = 10.0
 
 
 class Daemon:
-    """Serves `servers` until told to stop.
+    """Serves `servers`, all of one engine, until told to stop.
 
     parent
         The process to leave with: when it is no longer this one's parent, the daemon drains and ends.
@@ -70,19 +73,37 @@ class Daemon:
     ) -> None:
         self.servers = list(servers)
         self.parent = parent
-        #: Called in the daemon's thread with the number of a signal that is not its own to handle.
+        #: Called by the leading thread with the number of a signal that is not the daemon's own to handle.
         self.on_signal: Callable[[int], None] = lambda number: None
+        self.state = SERVING
+        #: Seconds without a conversation after which to leave; None: stay.
+        self.idle_exit: float | None = None
+        self._idle_until = math.inf
+        #: Called by the leading thread at each tick, with the time; where there are any, ticks never cease.
+        self.on_tick: list[Callable[[float], None]] = []
+        #: Called once, when the poller is closed: at the end, and in a forked child that lets go of it.
+        self.on_close: list[Callable[[], None]] = []
         self._poll_interval = poll_interval
         self._waker = Waker()
-        self._selector = selectors.DefaultSelector()
+        self.poller = self.servers[0].make_poller()
         self._polled: set[StreamServer] = set()
-        #: Until when (monotonic) to drain; None: not stopping.
-        self._until: float | None = None
-        self._stop_now = False
+        #: Until when (monotonic) to drain, and to take who was in the queue.
+        self._until = math.inf
+        self._queue_until = math.inf
         #: Whether the end of a conversation must wake this loop: it is full, or draining.
         self._wants_news = False
         self._full_told = -math.inf
         self._hears_signals = False
+        self._next_tick = 0.0
+        self._access_log = self.servers[0].access_log
+        self._queued = set(self.servers)
+        self._was_cut = False
+        #: Who has something to do in `service_actions`, which in the stock classes is nothing.
+        self._active_services = [
+            server
+            for server in self.servers
+            if type(server).service_actions is not socketserver.BaseServer.service_actions
+        ]
         self._thread: int | None = None
         self._ended = threading.Event()
         self.watch(self._waker, self._hear)
@@ -95,10 +116,14 @@ class Daemon:
         """Stop accepting and end `serve_forever` without draining, as `BaseServer.shutdown` does; from
         any thread.  Waits for the end, except in the daemon's own thread, where the stock class waits
         for ever."""
-        self._stop_now = True
+        self.state = OVER
         self._waker.wake()
         if self._thread is not None and self._thread != threading.get_ident():
             self._ended.wait()
+
+    def wake(self) -> None:
+        """Have the leading thread look around; from any thread."""
+        self._waker.wake()
 
     def left(self) -> None:
         """A conversation has ended; from any thread."""
@@ -106,12 +131,12 @@ class Daemon:
             self._waker.wake()
 
     def watch(self, source: Source, action: Callable[[], None]) -> None:
-        """Call `action` in the daemon's thread whenever `source` can be read."""
-        self._selector.register(source, selectors.EVENT_READ, action)
+        """Call `action` in the leading thread whenever `source` can be read."""
+        self.poller.watch(source, partial(_guarded, action))
 
     def forget(self, source: Source) -> None:
         """Stop watching `source`; before it is closed."""
-        self._selector.unregister(source)
+        self.poller.forget(source)
 
     def hear_signals(self) -> None:
         """Let SIGTERM and SIGINT stop this daemon, and pass SIGHUP to `on_signal`.  In the main thread."""
@@ -130,99 +155,149 @@ class Daemon:
         """Accept and serve until stopped; after `stop`, drain first."""
         self._thread = threading.get_ident()
         try:
-            while not self._stop_now and self._until is None:
-                self._turn()
-            if self._until is not None:
-                self._take_queue(self._until)
-                self._finish()
+            self.servers[0].lead(self)
         finally:
             self._close()
 
     def see_out(self) -> None:
         """Accept nobody; return when no conversation is left.  Deadlines, signals and the parent are
         heeded as ever."""
-        self._thread = threading.get_ident()
-        try:
-            self._finish()
-        finally:
-            self._close()
+        self.state = FINISHING
+        self._wants_news = True
+        self.serve_forever()
 
     def stop(self, drain: float | None = None) -> None:
         """Begin to drain, for at most `drain` seconds (by default `Limits.drain_timeout`); told a second
-        time, end everything now.  In the daemon's own thread."""
+        time, end everything now.  In the leading thread."""
         now = time.monotonic()
-        if self._until is None:
+        if self._until == math.inf:
             timeout = self.servers[0].limits.drain_timeout if drain is None else drain
             self._until = now + timeout
-            log.info("stopping; conversations under way: %d, and %g s to finish them", self._active(), timeout)
+            self._queue_until = now + timeout * QUEUE_SHARE
+            log.info("stopping; conversations under way: %d, and %g s to finish them", self.active, timeout)
+            self.state = max(self.state, QUEUE)
+            self._wants_news = True
             for server in self.servers:
                 server.drain()
         else:
-            self._until = min(self._until, now)
+            self._until = self._queue_until = min(self._until, now)
 
-    def _turn(self) -> None:
-        """Wait for something to happen, and deal with it."""
+    def turn_safely(self) -> None:
+        """A turn; a bug in it must not leave a process that lives with a port that is deaf."""
+        try:
+            self.turn()
+        except Exception:
+            log.exception("a turn of the loop failed; the next is in %d ms", BUG_REST * 1000)
+            time.sleep(BUG_REST)
+
+    def turn(self) -> None:
+        """One step: see what state we are in, wait for something to happen, and deal with it."""
+        if self.idle_exit is not None and self.state == SERVING:
+            self._leave_if_idle(self.idle_exit)
         patience = self._patience()
-        for server in self.servers:
-            patience = min(patience, self._admit(server))
-        self._wait(patience)
-        for server in self.servers:
+        if self.state == SERVING:
+            for server in self.servers:
+                patience = min(patience, self._admit(server))
+        elif self.state == QUEUE:
+            for server in list(self._queued):
+                patience = min(patience, self._take_queue(server))
+            if not self._queued or time.monotonic() >= self._queue_until:
+                self._close_listeners()
+        if self.state == FINISHING and self._finished():
+            self.state = OVER
+            return
+        if not self.poller.wait(patience):
+            return  # another thread leads now
+        now = time.monotonic()
+        if self._access_log is not None and now >= self._access_log.due:
+            self._access_log.flush()
+        if now >= self._next_tick:
+            self._next_tick = now + self._tick()
+            for server in self.servers:
+                server.sweep(now)
+            if self.parent is not None and os.getppid() != self.parent:
+                log.warning("the parent process %d has gone; leaving too", self.parent)
+                self.parent = None
+                self.stop(ORPHAN_DRAIN)
+            for action in self.on_tick:
+                _guarded(action, now)
+        for server in self._active_services:
             _guarded(server.service_actions)
 
-    def _wait(self, patience: float) -> None:
-        """Sleep at most `patience` seconds, do what is due, and keep the deadlines."""
-        for key, _ in self._selector.select(None if patience == math.inf else patience):
-            key.data()
-        now = time.monotonic()
-        for server in self.servers:
-            server.sweep(now)
-        if self.parent is not None and os.getppid() != self.parent:
-            log.warning("the parent process %d has gone; leaving too", self.parent)
-            self.parent = None
-            self.stop(ORPHAN_DRAIN)
+    @property
+    def active(self) -> int:
+        """Conversations under way."""
+        return sum(server.active for server in self.servers)
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody more can be accepted now."""
+        return self.active >= self.servers[0].max_connections
+
+    def _tick(self) -> float:
+        """Seconds between two looks at the deadlines."""
+        return min(TICK, *(server.limits.shortest / 4 for server in self.servers))
+
+    def _patience(self) -> float:
+        """Seconds that may pass before something must be looked at; infinite if nothing must."""
+        patience = math.inf
+        if self.active or self.parent is not None or self.on_tick:
+            patience = self._tick()
+        if self._active_services:
+            patience = min(patience, self._poll_interval)
+        if self._access_log is not None and self._access_log.due < math.inf:
+            patience = min(patience, max(0.0, self._access_log.due - time.monotonic()))
+        if self.state == SERVING and self._idle_until < math.inf:
+            patience = min(patience, max(0.0, self._idle_until - time.monotonic()))
+        elif self.state == QUEUE:
+            patience = min(patience, max(0.0, self._queue_until - time.monotonic()))
+        elif self.state == FINISHING and self._until < math.inf:
+            left = max(0.0, self._until - time.monotonic())
+            patience = min(patience, PARTING / 4 if self._was_cut else left)
+        return patience
 
     def _hear(self) -> None:
         for number in self._waker.heard():
             if number in (signal.SIGTERM, signal.SIGINT):
                 self.stop()
             else:
-                _guarded(self.on_signal, number)
+                self.on_signal(number)
 
     def _accept(self, server: StreamServer) -> None:
-        for _ in range(ACCEPT_BATCH):
-            # Full at once, if another listener was ready in the same turn of the loop.
-            if self._full() or server.wait() or not server.accept():
+        self._idle_until = math.inf
+        room = server.max_connections - self.active
+        for _ in range(min(room, ACCEPT_BATCH)):
+            if not server.accept() or server.wait():
                 break
 
-    def _patience(self) -> float:
-        """Seconds that may pass before something must be looked at; infinite if nothing must."""
-        patience = math.inf
-        if self._active():
-            patience = min(TICK, *(server.limits.shortest / 4 for server in self.servers))
-        if self.parent is not None:
-            patience = min(patience, TICK)
-        for server in self.servers:
-            if type(server).service_actions is not socketserver.BaseServer.service_actions:
-                patience = min(patience, self._poll_interval)
-        return patience
+    def _leave_if_idle(self, seconds: float) -> None:
+        """Whoever handed the listener over (inetd, systemd) keeps it, and starts another for the next visitor."""
+        now = time.monotonic()
+        if self.active:
+            self._idle_until = math.inf
+        elif self._idle_until == math.inf:
+            self._idle_until = now + seconds
+        elif now >= self._idle_until:
+            log.info("no conversation for %g s; leaving", seconds)
+            self.stop()
 
     def _admit(self, server: StreamServer) -> float:
-        """Have `server` in the selector if and only if it can take a connection now.  Returns in how
-        many seconds to look again."""
+        """Have `server` polled if and only if it can take a connection now.  Returns in how many seconds
+        to look again."""
         # In this order: a conversation that ends between the two lines has seen that it is awaited.
-        self._wants_news = self._full()
-        full = self._full()
+        self._wants_news = self.full
+        full = self.full
         rest = server.wait()
         if not full and not rest:
             if server not in self._polled:
                 server.rests_until = 0.0
-                self.watch(server, lambda: self._accept(server))
+                self.watch(server, partial(self._accept, server))
                 self._polled.add(server)
             return math.inf
         self._unpoll(server)
         if full and server.max_connections > 1 and time.monotonic() - self._full_told > FULL_NEWS:
             self._full_told = time.monotonic()
-            log.warning("full: %d connections; the next ones wait in the kernel's queue", self._active())
+            log.warning("full: %d connections; the next ones wait in the kernel's queue", self.active)
         return rest or math.inf
 
     def _unpoll(self, server: StreamServer) -> None:
@@ -230,48 +305,49 @@ class Daemon:
             self.forget(server)
             self._polled.discard(server)
 
-    def _take_queue(self, until: float) -> None:
-        """Accept who was in the queue when the stop came (a closed listener would reset them), then
-        close the listeners."""
-        self._wants_news = True
-        now = time.monotonic()
-        queue_until = now + (until - now) * QUEUE_SHARE
+    def _take_queue(self, server: StreamServer) -> float:
+        """Accept who is in the queue, as far as there is room.  Returns in how many seconds to go on; an
+        end of the queue takes the server out of `_queued`."""
+        self._unpoll(server)
+        while not self.full:
+            if rest := server.wait():
+                return rest
+            if not server.accept() and not server.wait():
+                self._queued.discard(server)
+                break
+        return math.inf
+
+    def _close_listeners(self) -> None:
         for server in self.servers:
             self._unpoll(server)
-            # Told to stop a second time, `_until` is now.
-            while (left := min(queue_until, self._until or 0.0) - time.monotonic()) > 0:
-                rest = server.wait()
-                if rest or self._full():
-                    self._wait(min(rest or left, left, self._patience()))
-                elif not server.accept() and not server.wait():
-                    break
             server.stop_listening()
+        self.state = FINISHING
 
-    def _finish(self) -> None:
-        """Keep watch until no conversation is left; at the end of the time to drain, cut them."""
-        self._wants_news = True
-        while self._active():
-            now = time.monotonic()
-            left = math.inf if self._until is None else self._until - now
-            if left <= 0:
-                for server in self.servers:
-                    server.cut()
-                if left < -PARTING:
-                    log.error("%d conversations did not end when they were cut", self._active())
-                    return
-                left += PARTING
-            self._wait(min(self._patience(), max(0.0, left)))
-
-    def _active(self) -> int:
-        return sum(server.active for server in self.servers)
-
-    def _full(self) -> bool:
-        return self._active() >= self.servers[0].max_connections
+    def _finished(self) -> bool:
+        """Whether every conversation has ended, or has had its time."""
+        if not self.active:
+            return True
+        now = time.monotonic()
+        if now < self._until:
+            return False
+        if not self._was_cut:
+            self._was_cut = True
+            self._until = now
+        for server in self.servers:
+            server.cut()
+        if now < self._until + PARTING:
+            return False
+        log.error("%d conversations did not end when they were cut", self.active)
+        return True
 
     def _close(self) -> None:
         if self._hears_signals:
             signals.deafen()
-        self._selector.close()
+        if self._access_log is not None:
+            self._access_log.flush()
+        for action in self.on_close:
+            _guarded(action)
+        self.poller.close()
         self._waker.close()
         self._ended.set()
 

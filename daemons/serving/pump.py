@@ -8,13 +8,15 @@ import socketserver
 import time
 from typing import TYPE_CHECKING, ClassVar
 
-from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, Conversation, Memory
+from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, Memory
 from daemons.serving.endings import Ending
 from daemons.serving.service import Service
 
 if TYPE_CHECKING:
     from daemons.serving.connection import Connection
     from daemons.serving.server import StreamServer
+
+DONTWAIT = socket.MSG_DONTWAIT
 
 #: Octets per recv(2).  Larger reads are not faster for messages, and cost memory per connection.
 RECEIVE = 16 * 1024
@@ -24,7 +26,7 @@ RECEIVE = 16 * 1024
 LINGER = 2.0
 
 #: Endings of our own making, after which the peer may still be sending.
-OURS = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.FAILED))
+OURS = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.HANDSHAKE, Ending.FAILED))
 
 #: Seconds between two looks for the rest of a message that was cut in two by `Connection.mute`.
 NAP = 0.02
@@ -34,7 +36,7 @@ class Pump(socketserver.BaseRequestHandler):
     """Carries one conversation.  Made for a service by `carrying`; a server's RequestHandlerClass."""
 
     service: ClassVar[Service]
-    memory: ClassVar[Memory | None]
+    memory: ClassVar[Memory]
     #: So the server knows that this handler keeps the deadlines of messages itself.
     carries_messages = True
 
@@ -45,27 +47,62 @@ class Pump(socketserver.BaseRequestHandler):
     def carrying(service: Service) -> type[Pump]:
         """The pump of one service."""
         name = f"{type(service).__name__}Pump"
-        return type(name, (Pump,), {"service": service, "memory": Memory() if service.pure else None})
+        return type(name, (Pump,), {"service": service, "memory": Memory(service)})
 
     def setup(self) -> None:
         self.connection: Connection = self.server.connections[self.request]
         self.connection.timed = False
-        self.conversation = Conversation(self.service, self.memory)
+        self.conversation = self.server.conversation(self.connection)
 
     def handle(self) -> None:
         conversation, connection = self.conversation, self.connection
         try:
             self._send(conversation.open())
             while conversation.state != OVER:
+                if conversation.state == IDLE:
+                    self._exchange()
+                    continue
                 data = self._receive()
-                reply = conversation.receive(data)
                 connection.received += len(data)
-                self._send(reply)
+                self._send(conversation.receive(data))
         except TimeoutError:
             connection.ending = connection.ending or connection.overdue
         except OSError:
             # The peer has gone, or the daemon's thread has cut it and left the word for that.
             connection.ending = connection.ending or Ending.RESET
+
+    def _exchange(self) -> None:
+        """Messages that come whole, and replies that the socket takes at once: the hot path, in one piece.
+        Returns when something else comes."""
+        conversation, connection, server = self.conversation, self.connection, self.server
+        recv, send, receive = self.request.recv, self.request.send, conversation.receive
+        connection.expect(Ending.IDLE, server.limits.idle_timeout)
+        while conversation.state == IDLE:
+            # In this order: `StreamServer.drain` sets `draining`, then looks who is waiting.
+            connection.waiting = True
+            if server.draining and not connection.muted:
+                connection.mute()
+            connection.timed = True
+            data = recv(RECEIVE)
+            connection.timed = connection.waiting = False
+            messages = conversation.messages
+            reply = receive(data)
+            connection.received += len(data)
+            if reply:
+                try:
+                    # What the socket's buffer takes without waiting needs no deadline.
+                    sent = send(reply, DONTWAIT)
+                except (BlockingIOError, TimeoutError):
+                    sent = 0
+                connection.sent += sent
+                if sent != len(reply):
+                    self._send(reply[sent:])
+            if conversation.messages != messages:
+                connection.messages = conversation.messages
+                connection.deadline = time.monotonic() + server.limits.idle_timeout
+                connection.overdue = Ending.IDLE
+        if conversation.state == PENDING:
+            self._send(b"")
 
     def finish(self) -> None:
         conversation, connection = self.conversation, self.connection
@@ -81,22 +118,18 @@ class Pump(socketserver.BaseRequestHandler):
             self._linger()
 
     def _receive(self) -> bytes:
-        """What comes next; ``b""`` at the end of the input.  A deadline belongs to a phase, not to a
-        recv: it is set when the phase begins."""
+        """More of a message, or of what comes before the first; ``b""`` at the end of the input.  The
+        deadline belongs to the message, not to a recv: it is set when the message begins."""
         connection, conversation = self.connection, self.conversation
-        if conversation.state == IDLE:
-            if connection.overdue is not Ending.IDLE or connection.messages != conversation.messages:
-                connection.expect(Ending.IDLE, self.server.limits.idle_timeout)
-            # In this order: `StreamServer.drain` sets `draining`, then looks who is waiting.
-            connection.waiting = True
-            if self.server.draining and not connection.muted:
-                connection.mute()
-        elif connection.overdue is not Ending.SLOW or connection.messages != conversation.messages:
+        if conversation.state == PARTIAL and (
+            connection.overdue is not Ending.SLOW or connection.messages != conversation.messages
+        ):
             connection.expect(Ending.SLOW, self.server.limits.message_timeout)
+        elif conversation.state == SHAKING and connection.overdue is not Ending.HANDSHAKE:
+            connection.expect_handshake(self.server.limits.handshake_timeout)
         connection.messages = conversation.messages
         connection.timed = True
         data = self.request.recv(RECEIVE)
-        connection.waiting = False
         if not data and connection.muted and conversation.state == PARTIAL:
             data = self._receive_muted()
         connection.timed = False
@@ -123,23 +156,14 @@ class Pump(socketserver.BaseRequestHandler):
         """Send `reply`, and what else waits to be said, within write_timeout each."""
         while True:
             if reply:
+                self.connection.expect(Ending.STUCK, self.server.limits.write_timeout)
+                self.connection.timed = True
+                self.request.sendall(reply)
+                self.connection.timed = False
                 self.connection.sent += len(reply)
-                sent = self._send_at_once(reply)
-                if sent < len(reply):
-                    self.connection.expect(Ending.STUCK, self.server.limits.write_timeout)
-                    self.connection.timed = True
-                    self.request.sendall(memoryview(reply)[sent:])
-                    self.connection.timed = False
             if self.conversation.state != PENDING:
                 return
             reply = self.conversation.proceed()
-
-    def _send_at_once(self, reply: bytes) -> int:
-        """As much as the socket's buffer takes without waiting; that needs no deadline."""
-        try:
-            return self.request.send(reply, socket.MSG_DONTWAIT)
-        except (BlockingIOError, TimeoutError):
-            return 0
 
     def _linger(self) -> None:
         """Close our half, then read and forget until the peer closes its own."""

@@ -26,6 +26,11 @@ class Service:
     framing: ClassVar[Framing]
     #: Whether the reply depends on the message alone.  If so it may be remembered.
     pure: ClassVar[bool] = False
+    #: Whether `respond` waits for something else (a disk, a database, another server).  Such a service cannot
+    #: run under `loop`, and gets threads at once under `pool`.
+    blocks: ClassVar[bool] = False
+    #: Whether visitors share what `self` holds, so that they cannot be served in processes of their own.
+    shares: ClassVar[bool] = False
     #: A frozen dataclass of `daemons.setting` fields: the service's own section in its ini.
     Options: ClassVar[type[Any] | None] = None
 

@@ -17,14 +17,19 @@ from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from tests.serving.running import Process, Running, Within
 
-ENGINES = ("one", "threads", "forks")
+ENGINES = ("one", "threads", "forks", "pool", "loop")
 
 #: Forks is left out of the first: a child would inherit the sockets of peers that are in the same process,
 #: and none of them would ever see an end of the stream.
-WAYS = ("one in this process", "threads in this process", *ENGINES)
+WAYS = ("one in this process", "threads in this process", "pool in this process", "loop in this process", *ENGINES)
 
 #: For what takes its time: each engine, but only once.
-once = pytest.mark.parametrize("way", ["one in this process", "threads in this process", "forks"], indirect=True)
+ONCE = ("one in this process", "threads in this process", "forks", "pool in this process", "loop")
+once = pytest.mark.parametrize("way", ONCE, indirect=True)
+
+#: The same for raw handlers, which cannot run under loop.
+raw = pytest.mark.parametrize("way", [way for way in WAYS if not way.startswith("loop")], indirect=True)
+raw_once = pytest.mark.parametrize("way", ONCE[:-1], indirect=True)
 
 Kind = type[Service] | type[socketserver.BaseRequestHandler]
 

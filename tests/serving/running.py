@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from daemons.operating.access_log import AccessLog
 from daemons.serving.engines import server_class
 from daemons.serving.guards.limits import Limits
 from daemons.serving.server import StreamServer
@@ -30,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 READY = re.compile(r"(\S+) ready (.+) engine=(\w+) processes=(\d+) pid=(\d+)")
 
 #: An access line, after what the formatter puts before it.
-ACCESS = re.compile(r"(\S+) (\w+) messages=(\d+|-) received=(\d+) sent=(\d+) seconds=\d+\.\d+$")
+ACCESS = re.compile(r"(\S+) (\w+) messages=(\d+|-) received=(\d+|-) sent=(\d+|-) seconds=\d+\.\d+(?: reason=\S+)?$")
 
 
 class Running(Protocol):
@@ -70,7 +71,7 @@ class Within:
         self._log.addHandler(self._lines)
         self.server = kind(address, handler)
         self.server.limits = limits or Limits()
-        self.server.access_log = logging.getLogger("daemons.within.access")
+        self.server.access_log = AccessLog("within")
         self.address = self.server.server_address
         self._thread = threading.Thread(target=self.server.serve_forever)
         self._thread.start()

@@ -3,7 +3,7 @@ ending; it never raises.  And a memory never changes an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -23,7 +23,6 @@ from daemons.serving.conversation import (
     Conversation,
     Memory,
 )
-from daemons.serving.pump import Pump
 from tests.serving.services import Echo, conversation
 from tests.transcripts.transcripts import replay
 
@@ -114,11 +113,28 @@ class Pure(Service):
         return str(ending.value).encode()
 
 
-@given(st.lists(PIECES, max_size=6))
-def test_a_memory_never_changes_an_answer_or_an_ending_or_a_count(visitors: list[list[bytes]]) -> None:
-    memory = Memory()
+class Echoing(Pure):
+    pure = False
+
+
+class Forgetful(Memory):
+    """Keeps nothing."""
+
+    __slots__ = ()
+
+    def keep(self, data: bytes, messages: Sequence[bytes], reply: bytes) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", [Pure, Echoing])
+@given(visitors=st.lists(PIECES, max_size=6))
+def test_a_memory_never_changes_an_answer_or_an_ending_or_a_count(
+    kind: type[Service], visitors: list[list[bytes]]
+) -> None:
+    memory = Memory(kind())
     for pieces in visitors:
-        with_memory, without = Conversation(Pure(), memory), Conversation(Pure())
+        service = kind()
+        with_memory, without = Conversation(service, memory), Conversation(service, Forgetful(service))
         for piece in [*pieces, *pieces, b""]:
             assert with_memory.receive(piece) == without.receive(piece)
             assert with_memory.state == without.state
@@ -126,7 +142,8 @@ def test_a_memory_never_changes_an_answer_or_an_ending_or_a_count(visitors: list
             assert with_memory.messages == without.messages
 
 
-def test_the_second_time_the_service_is_not_asked() -> None:
+@pytest.mark.parametrize("pure", [True, False])
+def test_only_a_pure_service_is_not_asked_the_second_time(pure: bool) -> None:
     asked: list[bytes] = []
 
     class Counting(Pure):
@@ -134,16 +151,19 @@ def test_the_second_time_the_service_is_not_asked() -> None:
             asked.append(message)
             return message
 
-    memory = Memory()
+    Counting.pure = pure
+    service = Counting()
+    memory = Memory(service)
     for _ in range(3):
-        assert Conversation(Counting(), memory).receive(b"a\nb\n") == b"a\nb\n"
-    assert asked == [b"a\n", b"b\n"]
+        assert Conversation(service, memory).receive(b"a\nb\n") == b"a\nb\n"
+    assert asked == [b"a\n", b"b\n"] * (1 if pure else 3)
 
 
 @pytest.mark.parametrize("pieces", [[b"a\nb"], [b"a", b"\n"], [b"a" * 17], [b"\r"]], ids=repr)
 def test_only_whole_messages_that_came_in_one_piece_are_remembered(pieces: list[bytes]) -> None:
-    memory = Memory()
-    talk = Conversation(Pure(), memory)
+    service = Pure()
+    memory = Memory(service)
+    talk = Conversation(service, memory)
     for piece in pieces:
         talk.receive(piece)
         assert memory.recall(piece) is None
@@ -158,19 +178,20 @@ def test_a_failure_is_not_remembered() -> None:
                 raise RuntimeError("not in the mood")
             return b"good\n"
 
-    memory, service = Memory(), Moody()
+    service = Moody()
+    memory = Memory(service)
     assert Conversation(service, memory).receive(b"a\n") == b"failed"
     service.good = True
     assert Conversation(service, memory).receive(b"a\n") == b"good\n"
 
 
 def test_what_a_memory_holds_is_bounded() -> None:
-    memory = Memory()
+    memory = Memory(Pure())
     most = 0
     for number in range(3 * REMEMBERED_COUNT):
-        memory.keep(b"%d" % number, b"", 1)
+        memory.keep(b"%d" % number, [b""], b"")
         held = sum(memory.recall(b"%d" % earlier) is not None for earlier in range(max(0, number - 3), number + 1))
-        most = max(most, held, len(memory._replies))
+        most = max(most, held, len(memory._known))
         assert held > 0
     assert most == REMEMBERED_COUNT
 
@@ -178,22 +199,19 @@ def test_what_a_memory_holds_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("data", "reply", "kept"),
     [
-        (b"a" * REMEMBERED_INPUT, b"b" * REMEMBERED_REPLY, True),
-        (b"a" * (REMEMBERED_INPUT + 1), b"b", False),
-        (b"a", b"b" * (REMEMBERED_REPLY + 1), False),
+        (b"a" * REMEMBERED_INPUT, b"b" * REMEMBERED_REPLY, ((b"a",), b"b" * REMEMBERED_REPLY)),
+        (b"a" * (REMEMBERED_INPUT + 1), b"b", None),
+        (b"a", b"b" * (REMEMBERED_REPLY + 1), ((b"a",), None)),
     ],
     ids=["the most", "input too long", "reply too long"],
 )
-def test_only_what_is_short_is_remembered(data: bytes, reply: bytes, kept: bool) -> None:
-    memory = Memory()
-    memory.keep(data, reply, 1)
-    assert memory.recall(data) == ((reply, 1) if kept else None)
+def test_only_what_is_short_is_remembered(data: bytes, reply: bytes, kept: object) -> None:
+    memory = Memory(Pure())
+    memory.keep(data, [b"a"], reply)
+    assert memory.recall(data) == kept
 
 
-@pytest.mark.parametrize(("service", "remembers"), [(Pure, True), (Echo, False)])
-def test_only_a_pure_service_has_a_memory_and_its_visitors_share_it(
-    service: Callable[[], Service], remembers: bool
-) -> None:
-    pump = Pump.carrying(service())
-    assert (pump.memory is not None) is remembers
-    assert Pump.carrying(service()).memory is not pump.memory or not remembers
+def test_the_replies_of_a_service_that_is_not_pure_are_not_remembered() -> None:
+    memory = Memory(Echo())
+    memory.keep(b"a\n", [b"a\n"], b"a\n")
+    assert memory.recall(b"a\n") == ((b"a\n",), None)

@@ -12,7 +12,7 @@ import pytest
 
 from daemons.serving import pump
 from daemons.serving.pump import Pump
-from tests.serving.conftest import Run
+from tests.serving.conftest import ENGINES, Run
 from tests.serving.peers import (
     DEADLINE,
     ask,
@@ -28,7 +28,7 @@ from tests.serving.peers import (
 from tests.serving.running import ACCESS, Process, Within, access_of
 from tests.serving.services import Echo, Failing, Polite
 
-each_engine = pytest.mark.parametrize("engine", ["one", "threads", "forks"])
+each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 def test_the_access_line_counts_messages_and_octets_each_way(run: Run) -> None:

@@ -10,11 +10,12 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.serving.conftest import ENGINES
 from tests.serving.peers import ask, children_of, connect, eventually, hear, hear_all, is_gone, name_of, queued
 from tests.serving.running import Process, access_of
 
-each_engine = pytest.mark.parametrize("engine", ["one", "threads", "forks"])
-crowds = pytest.mark.parametrize("engine", ["threads", "forks"])
+each_engine = pytest.mark.parametrize("engine", ENGINES)
+crowds = pytest.mark.parametrize("engine", ["threads", "forks", "pool", "loop"])
 Launch = Callable[..., Process]
 
 ECHO = "tests.serving.services:Echo"

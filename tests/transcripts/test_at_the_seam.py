@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,34 +17,44 @@ TRANSCRIPTS = read_all()
 every_transcript = pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=str)
 
 
-@pytest.fixture(params=[False, True], ids=["no memory", "memory"])
-def memory(request: pytest.FixtureRequest) -> Memory | None:
-    return Memory() if request.param else None
+class Forgetful(Memory):
+    """Keeps nothing."""
+
+    __slots__ = ()
+
+    def keep(self, data: bytes, messages: Sequence[bytes], reply: bytes) -> None:
+        pass
+
+
+@pytest.fixture(params=[Forgetful, Memory], ids=["no memory", "memory"])
+def memory(request: pytest.FixtureRequest, transcript: Transcript) -> Memory:
+    made: Memory = request.param(service_of(transcript.daemon))
+    return made
 
 
 @every_transcript
-def test_whole(transcript: Transcript, memory: Memory | None) -> None:
+def test_whole(transcript: Transcript, memory: Memory) -> None:
     service = service_of(transcript.daemon)
     for _ in range(2):  # the second time it may be remembered
         assert replay(service, [transcript.sent], memory) == (transcript.heard, transcript.ending)
 
 
 @every_transcript
-def test_octet_by_octet(transcript: Transcript, memory: Memory | None) -> None:
+def test_octet_by_octet(transcript: Transcript, memory: Memory) -> None:
     service = service_of(transcript.daemon)
     for _ in range(2):
         assert replay(service, octet_by_octet(transcript.sent), memory) == (transcript.heard, transcript.ending)
 
 
 @every_transcript
-def test_cut_anywhere(transcript: Transcript, memory: Memory | None) -> None:
+def test_cut_anywhere(transcript: Transcript, memory: Memory) -> None:
     service = service_of(transcript.daemon)
     for _ in range(25):
         assert replay(service, cut_at_random(transcript.sent), memory) == (transcript.heard, transcript.ending)
 
 
 @every_transcript
-def test_after_a_thousand_conversations_in_one_breath(transcript: Transcript, memory: Memory | None) -> None:
+def test_after_a_thousand_conversations_in_one_breath(transcript: Transcript, memory: Memory) -> None:
     service = service_of(transcript.daemon)
     long = transcript.after(1000, first_of(transcript.daemon))
     assert replay(service, [long.sent], memory) == (long.heard, long.ending)

@@ -68,8 +68,11 @@ class Forks(socketserver.ForkingMixIn, _Server):
         # Only the parent comes here; the stock mixin ends the child with os._exit.
         (pid,) = (self.active_children or set()) - known
         self.children[pid] = connection
+        if self.metrics is not None:
+            self.metrics.hand()
         # close_request has counted the peer out of this process, but its child is still here.
-        self._tally.enter(connection.host)
+        if connection.counted:
+            self._tally.enter(connection.host)
         self._pipes[pid] = alive
         if self.daemon is not None:
             self.daemon.watch(alive, lambda: self._reap(pid))
@@ -86,6 +89,12 @@ class Forks(socketserver.ForkingMixIn, _Server):
         # As in every engine that blocks, a thread serves and the main thread keeps watch.
         watch = Daemon([self], parent=os.getppid())
         watch.hear_signals()
+        # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self.metrics is not None:
+            child = self.metrics.scoreboard.claim("child")
+            child.take()
+            child.attach(watch)
         serving = threading.Thread(target=self._serve, args=(request, client_address), name="conversation", daemon=True)
         serving.start()
         watch.see_out()
@@ -101,8 +110,8 @@ class Forks(socketserver.ForkingMixIn, _Server):
     def collect_children(self, *, blocking: bool = False) -> None:
         """Nothing to do: each child is reaped when its pipe closes."""
 
-    def service_actions(self) -> None:
-        """Nothing to do, so that the loop need not wake up for it."""
+    #: Nothing to do, so that the loop need not wake up for it.
+    service_actions = socketserver.BaseServer.service_actions
 
     def drain(self) -> None:
         super().drain()

@@ -18,6 +18,7 @@ from functools import partial
 
 from daemons.serving import signals
 from daemons.serving.journal import Journal
+from daemons.serving.poller import Source
 from daemons.serving.waker import Waker
 
 log = Journal(__name__)
@@ -40,6 +41,8 @@ class Worker:
     pid: int
     news: int
     started: float
+    #: The pid of the worker that ends when this one accepts; 0: of none.
+    replaces: int = 0
     ready: bool = False
 
 
@@ -73,6 +76,17 @@ class Prefork:
         self._announced = False
         self._until: float | None = None
         self._code = 0
+        #: As in `Daemon`, but called about once a second, and in each worker that lets go of what is ours.
+        self.on_tick: list[Callable[[float], None]] = []
+        self.on_close: list[Callable[[], None]] = []
+        self._next_tick = 0.0
+        #: Called when a worker has died and will be replaced.
+        self.on_restart: Callable[[], None] = lambda: None
+        #: Asked at SIGHUP whether the workers are to be replaced, one by one, by new ones.
+        self.may_renew: Callable[[], bool] = lambda: False
+        #: Workers that are to be replaced, and those that were told to end because they have been.
+        self._outdated: list[int] = []
+        self._retiring: set[int] = set()
 
     def run(self, announce: Callable[[], None]) -> int:
         """Start the workers, call `announce` once, when all of them accept, and supervise them until
@@ -86,9 +100,15 @@ class Prefork:
         finally:
             self._signal_all(signal.SIGKILL)
             signals.deafen()
+            for action in self.on_close:
+                action()
             self._selector.close()
             self._waker.close()
         return self._code
+
+    def watch(self, source: Source, action: Callable[[], None]) -> None:
+        """Call `action` whenever `source` can be read; it must not raise."""
+        self._selector.register(source, selectors.EVENT_READ, action)
 
     def _turn(self, announce: Callable[[], None]) -> None:
         now = time.monotonic()
@@ -105,10 +125,14 @@ class Prefork:
             self._parent = None
             self._stop()
         patience = min([*self._due, math.inf if self._until is None else self._until]) - now
-        if self._parent is not None:
+        if self._parent is not None or self.on_tick:
             patience = min(patience, TICK)
         for key, _ in self._selector.select(None if patience == math.inf else max(0.0, patience)):
             key.data()
+        if (now := time.monotonic()) >= self._next_tick:
+            self._next_tick = now + TICK
+            for action in self.on_tick:
+                action(now)
         if not self._announced and len(self._workers) == self._processes and self._all_ready():
             self._announced = True
             announce()
@@ -116,7 +140,7 @@ class Prefork:
     def _all_ready(self) -> bool:
         return all(worker.ready for worker in self._workers.values())
 
-    def _start(self) -> None:
+    def _start(self, replaces: int = 0) -> None:
         news, report = os.pipe()
         # A signal that came between the fork and the worker's own handlers would be taken for ours.
         with signals.held_back():
@@ -125,7 +149,7 @@ class Prefork:
             if pid == 0:
                 self._become_worker(report, parent)
         os.close(report)
-        worker = self._workers[pid] = Worker(pid, news, time.monotonic())
+        worker = self._workers[pid] = Worker(pid, news, time.monotonic(), replaces)
         self._selector.register(news, selectors.EVENT_READ, partial(self._listen_to, worker))
 
     def _become_worker(self, report: int, parent: int) -> None:
@@ -134,6 +158,8 @@ class Prefork:
         try:
             signals.deafen()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for action in self.on_close:
+                action()
             self._selector.close()
             self._waker.close()
             code = self._work(partial(_report, report), parent)
@@ -144,8 +170,20 @@ class Prefork:
 
     def _listen_to(self, worker: Worker) -> None:
         """It accepts; or it has died before it did, which SIGCHLD tells too."""
+        if worker.news < 0:
+            return  # and has told, in the same turn of the loop
         worker.ready = bool(os.read(worker.news, 1))
         self._hang_up(worker)
+        if worker.ready and worker.replaces in self._workers:
+            self._retiring.add(worker.replaces)
+            os.kill(worker.replaces, signal.SIGTERM)
+            self._renew()
+
+    def _renew(self) -> None:
+        """Start a successor for the next outdated worker, which ends when the successor accepts."""
+        self._outdated = [pid for pid in self._outdated if pid in self._workers]
+        if self._outdated:
+            self._start(replaces=self._outdated.pop(0))
 
     def _hang_up(self, worker: Worker) -> None:
         if worker.news >= 0:
@@ -165,6 +203,13 @@ class Prefork:
         del self._workers[worker.pid]
         if self._until is not None:
             return
+        if worker.pid in self._retiring:
+            self._retiring.discard(worker.pid)
+            return
+        if worker.replaces in self._workers and not worker.ready:
+            log.error("worker %d could not start (%d); the old ones stay", worker.pid, code)
+            self._outdated.clear()
+            return
         if not self._announced and code > 0:
             # It could not even start, so nor could another.
             self._code = code
@@ -172,6 +217,7 @@ class Prefork:
             return
         died = f"died of signal {-code}" if code < 0 else f"ended with {code}"
         log.error("worker %d %s; starting a replacement", worker.pid, died)
+        self.on_restart()
         now = time.monotonic()
         self._due.append(now if now - worker.started > SHORT_LIFE else worker.started + SHORT_LIFE)
 
@@ -180,8 +226,9 @@ class Prefork:
         # First: of a SIGTERM to all of us and the SIGCHLD it leads to, the kernel may deliver the second first.
         if numbers & {signal.SIGTERM, signal.SIGINT}:
             self._stop()
-        if signal.SIGHUP in numbers:
-            self._signal_all(signal.SIGHUP)
+        if signal.SIGHUP in numbers and self._until is None and self.may_renew():
+            self._outdated = [pid for pid in self._workers if pid not in self._retiring]
+            self._renew()
         if signal.SIGCHLD in numbers:
             self._reap()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -13,12 +14,12 @@ import pytest
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from daemons.serving.server import StreamServer
-from tests.serving.conftest import Run
+from tests.serving.conftest import ENGINES, Run
 from tests.serving.peers import ask, connect, converse, eventually, hear, hear_all, is_gone, name_of, queued, reset
 from tests.serving.running import Process, Within, access_of
 from tests.serving.services import Echo, Patient
 
-several = pytest.mark.parametrize("way", ["threads in this process", "threads", "forks"], indirect=True)
+several = pytest.mark.parametrize("way", ["threads in this process", "forks", "pool", "loop"], indirect=True)
 
 
 @several
@@ -107,7 +108,7 @@ def test_by_default_others_have_half_of_the_places(host: str, most: int) -> None
         assert server._most_per_peer(host) == 3
 
 
-@pytest.mark.parametrize("engine", ["one", "threads", "forks"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_beyond_the_rate_the_next_one_waits_unaccepted(engine: str, process: Callable[..., Process]) -> None:
     running = process("tests.serving.services:Echo", engine, "limits.max_rate=1/h", "limits.drain_timeout=400ms")
     heard, name = converse(running.address, b"a\n")
@@ -164,10 +165,22 @@ def test_a_long_message_takes_as_long_as_it_takes_within_its_time(run: Run) -> N
     assert heard == b"%d\n" % size
 
 
+@several
+def test_who_asks_again_and_again_is_never_idle(run: Run) -> None:
+    running = run(Echo, idle_timeout="200ms", message_timeout="200ms")
+    with connect(running.address) as busy:
+        for _ in range(2):
+            with connect(running.address) as silent:
+                while not select.select([silent], [], [], 0.02)[0]:
+                    ask(busy, b"a\n", b"a\n")
+                assert is_gone(silent)
+        ask(busy, b"b\n", b"b\n")
+
+
 # --- coming and going ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["one", "threads", "forks"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_five_hundred_who_reset_or_leave_at_once_leave_no_descriptor_and_no_traceback(
     engine: str, process: Callable[..., Process]
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from daemons.serving.engines.prefork import Prefork
 from tests.serving.peers import ask, children_of, connect, converse, ended, eventually, is_gone
 from tests.serving.running import Process
 
@@ -115,13 +116,28 @@ def test_a_worker_that_is_stopped_does_not_keep_the_others_from_ending(process: 
 def test_a_worker_that_cannot_start_ends_them_all_with_its_exit_code(tmp_path: Path) -> None:
     running = Process(tmp_path, "tests.serving.services:Broken", "threads", processes=3)
     try:
-        assert running.wait() == 100
-        _, errors = running.all_said()
+        code = running.wait()
+        log, errors = running.all_said()
+        assert code == 100, (log, errors)
         assert set(errors.splitlines()) == {
             "knight: conf/knight.ini [daemon] service = tests.serving.services:Broken: it is broken"
         }
     finally:
         running.kill()
+
+
+def test_a_worker_whose_pipe_and_whose_signal_tell_of_its_death_at_once_is_buried_once() -> None:
+    prefork = Prefork(lambda ready, parent: 7, 1, 1.0)
+    try:
+        prefork._start()
+        (worker,) = prefork._workers.values()
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        prefork._reap()
+        prefork._listen_to(worker)
+        assert (prefork._workers, prefork._code) == ({}, 7)
+    finally:
+        prefork._selector.close()
+        prefork._waker.close()
 
 
 def test_a_connection_in_the_queue_of_a_worker_that_is_killed_is_served_by_another(process: Launch) -> None:

@@ -1,0 +1,301 @@
+"""``engine = pool``: a fixed number of threads, and nobody who is idle or slow to send holds one.
+
+As under `loop`, one thread leads: it waits for all connections at once.  What differs is who answers.
+
+*At first the leader answers, on the spot*: handing each message to another thread would cost more than
+most answers do.  A watchman (the main thread) looks in every few milliseconds.  Finds it the leader still
+at the same message, it takes the lead away: the stalled thread finishes that one message as an ordinary
+worker, and for a while *every message is handed to a worker*, by a leader who answers nothing himself.
+When no answer has been slow for a second, a worker is made leader again.
+
+So a service that computes gets the speed of the loop, and one that waits (for a disk, a database, another
+server) gets its threads; a service that knows it waits says ``blocks = True`` and gets them at once.
+
+Only the leader touches epoll and closes a conversation's socket: a descriptor closed by another thread
+could be somebody else's by the time the leader uses its number.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from daemons.serving.conversation import PENDING
+from daemons.serving.daemon import OVER, Daemon
+from daemons.serving.endings import Ending
+from daemons.serving.engines.loop import DONTWAIT, Flow, Loop, LoopPoller
+from daemons.serving.poller import BATCH, Poller
+from daemons.serving.pump import RECEIVE
+
+log = logging.getLogger(__name__)
+
+#: Seconds over one message after which the lead is taken away: far more than an answer takes that only
+#: computes, far less than a visitor notices.
+STALL = 0.004
+
+#: Seconds without a slow answer after which answers are given on the spot again.
+HANDING_OVER = 1.0
+
+#: Looks at an idle leader before the watchman sleeps until there is something to look at.
+QUIET_LOOKS = 25
+
+#: Seconds that a thread has to end when the daemon does; one that is lost in a service is left behind.
+PARTING = 0.1
+
+
+class PoolPoller(LoopPoller):
+    """A poller whose lead can pass from thread to thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        #: Whether each message goes to a worker, or is answered on the spot.
+        self.handing_over = False
+        #: Flows whose answer is ready, from the workers to the leader.
+        self.ready: deque[tuple[Flow, bytes, bool]] = deque()
+        #: Wakes the leader.
+        self.wake: Callable[[], None] = lambda: None
+        #: Wakes the watchman, who sleeps while the leader has nothing to do.
+        self.news = threading.Event()
+        self.watchman_sleeps = False
+        #: Held by the thread that leads and answers on the spot; another's, or None, once it was taken away.
+        self.lease: object = None
+        #: When (monotonic) an answer was last found to be slow.
+        self.last_slow = -math.inf
+
+    def wait(self, patience: float) -> bool:
+        while self.ready:
+            flow, reply, answered = self.ready.popleft()
+            self._epoll.register(flow.descriptor, select.EPOLLIN)
+            self.flows[flow.descriptor] = flow
+            self.deliver(flow, reply, answered)
+        return self._wait_handing_over(patience) if self.handing_over else super().wait(patience)
+
+    def _wait_handing_over(self, patience: float) -> bool:
+        events = self._events(patience)
+        for descriptor, _ in events:
+            flow = self.flows.get(descriptor)
+            if flow is None:
+                if (action := self._actions.get(descriptor)) is not None:
+                    action()
+                continue
+            try:
+                data = flow.socket.recv(RECEIVE, DONTWAIT)
+            except BlockingIOError:
+                continue
+            except OSError:
+                self._end(flow, Ending.RESET)
+                continue
+            flow.received += len(data)
+            self.hand_to_worker(flow, partial(flow.conversation.receive, data))
+        if self.draining and len(events) < BATCH:
+            self._dismiss({descriptor for descriptor, _ in events})
+        return True
+
+    def _events(self, patience: float) -> list[tuple[int, int]]:
+        events = super()._events(patience)
+        # After the wait, not before it: from here on there may be something to watch.
+        if self.watchman_sleeps:
+            self.watchman_sleeps = False
+            self.news.set()
+        return events
+
+    def take(self, flow: Flow) -> None:
+        """Begin with a new conversation.  A greeting is the service's own code, so a worker has it made."""
+        self._epoll.register(flow.descriptor, select.EPOLLIN)
+        self.flows[flow.descriptor] = flow
+        if flow.server.talks:
+            self.hand_to_worker(flow, flow.conversation.open)
+        else:
+            self.deliver(flow, flow.conversation.open(), True)
+
+    def _go_on(self, flow: Flow, answered: bool) -> None:
+        if flow.conversation.state == PENDING:
+            self.hand_to_worker(flow, flow.conversation.proceed)
+        else:
+            super()._go_on(flow, answered)
+
+    def hand_to_worker(self, flow: Flow, action: Callable[[], bytes]) -> None:
+        """Have a worker do `action`; until it is done, nobody else touches the flow."""
+        self.suspend(flow)
+        self.jobs.put(partial(self._do, flow, action))
+
+    def suspend(self, flow: Flow) -> None:
+        """Take a flow out of epoll: its peer has no deadline while it waits for us."""
+        if self.flows.pop(flow.descriptor, None) is None:
+            self._actions.pop(flow.descriptor, None)
+        self._epoll.unregister(flow.descriptor)
+        flow.deadline = math.inf
+
+    def _do(self, flow: Flow, action: Callable[[], bytes]) -> None:
+        """In a worker."""
+        messages = flow.conversation.messages
+        begun = time.monotonic()
+        reply = action()
+        if time.monotonic() - begun > STALL:
+            self.last_slow = time.monotonic()
+        self.hand_back(flow, reply, flow.conversation.messages != messages)
+
+    def hand_back(self, flow: Flow, reply: bytes, answered: bool) -> None:
+        self.ready.append((flow, reply, answered))
+        self.wake()
+
+
+class Pool(Loop):
+    """A fixed number of `threads`.  A raw handler, which waits on its socket itself, holds one of them."""
+
+    #: Enough for a service that waits on something else most of the time, and few enough to share the
+    #: interpreter lock.
+    threads = 16
+    raw_handlers = True
+
+    def make_poller(self) -> Poller:
+        return PoolPoller()
+
+    # A raw handler wants a socket with all its methods, and its connection is closed by the worker that
+    # ran it: both are as in every other engine.
+
+    def get_request(self) -> tuple[Any, Any]:
+        return super().get_request() if self._carries_messages else super(Loop, self).get_request()
+
+    def close_request(self, request: Any) -> None:
+        if self._carries_messages:
+            super().close_request(request)
+        else:
+            super(Loop, self).close_request(request)
+
+    @property
+    def _carries_messages(self) -> bool:
+        return getattr(self.RequestHandlerClass, "carries_messages", False)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._carries_messages:
+            super().process_request(request, client_address)
+        else:
+            self._pool.jobs.put(partial(self._handle, request, client_address))
+
+    def _handle(self, request: Any, client_address: Any) -> None:
+        """A raw handler, in a worker."""
+        try:
+            self.finish_request(request, client_address)
+        except Exception:
+            self._handle_error_safely(request, client_address)
+        finally:
+            self.shutdown_request(request)
+
+    # --- the threads -------------------------------------------------------------------------------
+
+    def lead(self, daemon: Daemon) -> None:
+        """Start the workers, make one of them leader, and be the watchman until the daemon ends."""
+        poller = self._pool
+        poller.wake = daemon.wake
+        idle: set[int] = set()
+        workers = [
+            threading.Thread(target=_work, args=(poller.jobs, idle), name=f"worker-{number}", daemon=True)
+            for number in range(self.threads)
+        ]
+        for worker in workers:
+            worker.start()
+        blocks = self.service is not None and self.service.blocks
+        poller.handing_over = blocks
+        watchman = Watchman(poller)
+        if not blocks:
+            poller.jobs.put(partial(_lead_on_the_spot, daemon, poller))
+        while daemon.state != OVER:
+            if not poller.handing_over:
+                watchman.look()
+                continue
+            daemon.turn_safely()
+            if not blocks and idle and time.monotonic() - poller.last_slow > HANDING_OVER:
+                poller.handing_over = False
+                poller.jobs.put(partial(_lead_on_the_spot, daemon, poller))
+        for _ in workers:
+            poller.jobs.put(None)
+        until = time.monotonic() + PARTING
+        for worker in workers:
+            worker.join(max(0.0, until - time.monotonic()))
+
+    @property
+    def _pool(self) -> PoolPoller:
+        poller = self._poller
+        assert isinstance(poller, PoolPoller)
+        return poller
+
+
+class Watchman:
+    """Looks whether the leader, who answers on the spot, is still at the same message."""
+
+    def __init__(self, poller: PoolPoller) -> None:
+        self._poller = poller
+        self._quiet = 0
+
+    def look(self) -> None:
+        """Look twice, `STALL` apart; or sleep, where there has been nothing to see for a while."""
+        before = self._mark()
+        if before is None and self._quiet > QUIET_LOOKS:
+            self._sleep()
+            return
+        time.sleep(STALL)
+        if before is None:
+            self._quiet += 1
+        elif before == self._mark():
+            self._take_over()
+        else:
+            self._quiet = 0
+
+    def _mark(self) -> tuple[Flow, int] | None:
+        """What is being answered: the octets received from a peer go up with each message."""
+        hand = self._poller.hand[-1:]
+        return (hand[0], hand[0].received) if hand else None
+
+    def _sleep(self) -> None:
+        poller = self._poller
+        self._quiet = 0
+        poller.news.clear()
+        poller.watchman_sleeps = True
+        if not poller.hand:
+            poller.news.wait()
+
+    def _take_over(self) -> None:
+        poller = self._poller
+        try:
+            flow = poller.hand.pop()
+        except IndexError:
+            return  # it has its reply after all
+        # From here on this thread leads; the other learns of it when it looks for the flow in its hand.
+        poller.lease = None
+        poller.last_slow = time.monotonic()
+        poller.handing_over = True
+        poller.suspend(flow)
+
+
+def _lead_on_the_spot(daemon: Daemon, poller: PoolPoller) -> None:
+    """In a worker: lead, and answer, until the lead is taken away."""
+    lease = poller.lease = object()
+    while daemon.state != OVER and poller.lease is lease:
+        daemon.turn_safely()
+    # The watchman may be asleep, and is the one to end it all.
+    poller.news.set()
+
+
+def _work(jobs: SimpleQueue[Callable[[], None] | None], idle: set[int]) -> None:
+    """A worker's life: one job after another.  `idle` are those who wait for one."""
+    me = threading.get_ident()
+    while True:
+        idle.add(me)
+        job = jobs.get()
+        idle.discard(me)
+        if job is None:
+            return
+        try:
+            job()
+        except Exception:
+            log.exception("a worker failed")
