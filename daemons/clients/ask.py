@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from daemons.clients.dial import NetworkError, dial
 from daemons.framings import Framing, FramingError
@@ -28,15 +29,20 @@ RECEIVE = 16 * 1024
 
 def ask(settings: Settings, options: argparse.Namespace) -> int:
     """Hold the conversation that the command line asks for; returns the exit code."""
+    if options.host and " " in options.host:
+        hint = f"to say it: daemons ask {settings.name} - {options.host!r}"
+        print(f"{settings.name}: {options.host!r} is no host; {hint}", file=sys.stderr)
+        return lifecycle.USAGE
     kind = loading.spoken_class(settings)
     framing = kind.answers if issubclass(kind, Service) else None
     words = [os.fsencode(word) for word in options.words] or (list(kind.questions) if issubclass(kind, Service) else [])
     address = _address(settings, options)
+    cafile = _trusted(settings, options) if address.scheme == "tls" else None
     try:
         if framing is None:
-            _print(b"".join(tell(address, words, options.timeout)))
+            _print(b"".join(tell(address, words, options.timeout, cafile)))
         else:
-            for answer in converse(address, words, framing, options.timeout):
+            for answer in converse(address, words, framing, options.timeout, cafile):
                 _print(answer)
     except NetworkError as error:
         print(f"{settings.name}: {error}", file=sys.stderr)
@@ -44,10 +50,12 @@ def ask(settings: Settings, options: argparse.Namespace) -> int:
     return lifecycle.ENDED
 
 
-def converse(address: Address, questions: Sequence[bytes], framing: Framing, timeout: float) -> Iterator[bytes]:
+def converse(
+    address: Address, questions: Sequence[bytes], framing: Framing, timeout: float, cafile: Path | None = None
+) -> Iterator[bytes]:
     """Ask one question after the other on one connection; yields each answer.  Raises `NetworkError`,
     also where the peer closes before it has answered."""
-    with dial(address, timeout) as peer:
+    with dial(address, timeout, cafile) as peer:
         decoder = framing.decoder()
         answers: list[bytes] = []
         try:
@@ -65,9 +73,9 @@ def converse(address: Address, questions: Sequence[bytes], framing: Framing, tim
             raise NetworkError(address, error) from error
 
 
-def tell(address: Address, words: Sequence[bytes], timeout: float) -> Iterator[bytes]:
+def tell(address: Address, words: Sequence[bytes], timeout: float, cafile: Path | None = None) -> Iterator[bytes]:
     """Say all `words`, close our half, and yield what comes until the peer closes.  Raises `NetworkError`."""
-    with dial(address, timeout) as peer:
+    with dial(address, timeout, cafile) as peer:
         try:
             peer.sendall(b"".join(words))
             peer.shutdown(socket.SHUT_WR)
@@ -85,9 +93,21 @@ def _address(settings: Settings, options: argparse.Namespace) -> Address:
     except ValueError as error:
         raise ConfigurationError([f"-p {options.port}: {error}"]) from error
     if host is not None or port is not None:
-        inet = [address for address in settings.addresses if address.scheme != "unix"]
+        inet = [address for address in settings.addresses if address.scheme != "unix" and not address.inherited]
         return (inet or [Address("tcp", host="127.0.0.1")])[0].at(host, port)
-    return settings.addresses[0]
+    own = [address for address in settings.addresses if not address.inherited]
+    if not own:
+        where = f"conf/{settings.name}.ini [daemon] listen = {settings.addresses[0]}"
+        raise ConfigurationError([f"{where}: somebody else decides where that is; name it: HOST -p PORT"])
+    return own[0]
+
+
+def _trusted(settings: Settings, options: argparse.Namespace) -> Path | None:
+    """The CA to trust: the one that is named, else the one that `daemons cert` made, else the system's."""
+    if options.cafile is not None:
+        return Path(options.cafile)
+    made = settings.run / "tls" / "ca.pem"
+    return made if made.is_file() else None
 
 
 def _print(reply: bytes) -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from daemons.serving.address import Address
+
+if TYPE_CHECKING:
+    from daemons.clients.secure import Secure
 
 
 class NetworkError(Exception):
@@ -14,11 +19,12 @@ class NetworkError(Exception):
     def __init__(self, address: Address, error: Exception) -> None:
         # TimeoutError('timed out') has no strerror, and gaierror's number is no errno (T31).
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        super().__init__(f"{address}: {reason.lower()}")
+        super().__init__(f"{address}: {reason[:1].lower()}{reason[1:]}")
 
 
-def dial(address: Address, timeout: float) -> socket.socket:
-    """A connected socket, whose operations time out after `timeout` seconds.
+def dial(address: Address, timeout: float, cafile: Path | None = None) -> socket.socket | Secure:
+    """A connected socket, whose operations time out after `timeout` seconds.  One of tls:// has shaken hands
+    with a peer whose certificate is signed by a CA in `cafile`, or else by one that this system trusts.
 
     A host name may stand for several addresses; each is tried in turn.  A wildcard is dialled at the
     loopback.  Raises `NetworkError`."""
@@ -33,6 +39,17 @@ def dial(address: Address, timeout: float) -> socket.socket:
                 raise
             return peer
         host = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
-        return socket.create_connection((host, address.port), timeout)
+        connected = socket.create_connection((host, address.port), timeout)
+        return _secured(connected, host, cafile) if address.scheme == "tls" else connected
     except (OSError, UnicodeError) as error:
         raise NetworkError(address, error) from error
+
+
+def _secured(connected: socket.socket, host: str, cafile: Path | None) -> Secure:
+    from daemons.clients.secure import Secure  # ssl is dear, and most do without it
+
+    try:
+        return Secure(connected, host, cafile)
+    except BaseException:
+        connected.close()
+        raise

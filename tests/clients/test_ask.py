@@ -133,6 +133,7 @@ def test_octets_that_are_no_text_are_said_as_they_are(launcelot: tuple[Folder, s
 
 HELP = """\
 usage: daemons ask [-h] [--conf DIR] [--run DIR] [-p PORT] [-t SECONDS]
+                   [--cafile FILE]
                    NAME [HOST] [WORDS ...]
 
 hold a conversation with a daemon, and print what it says
@@ -149,9 +150,9 @@ def test_the_help_says_what_it_does_and_what_is_assumed(
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith(HELP)
-    assert "  -p PORT     its port; else the one in its ini\n" in text
-    assert "  HOST        where it is; else, or with -, the address in its ini\n" in text
-    assert "  -t SECONDS  to wait; else 10\n" in text
+    assert "  -p PORT        its port; else the one in its ini\n" in text
+    assert "  HOST           where it is; else, or with -, the address in its ini\n" in text
+    assert "  -t SECONDS     to wait; else 10\n" in text
 
 
 @pytest.mark.parametrize(

@@ -110,8 +110,8 @@ def _flood(visitor: socket.socket) -> None:
 @pytest.mark.parametrize(
     ("visit", "reason"),
     [
-        (_close_at_once, "closed before it had answered b'what is your name?'"),
-        (_close_in_the_middle, "closed before it had answered b'what is your name?'"),
+        (_close_at_once, "closed before it had answered b'What is your name?'"),
+        (_close_in_the_middle, "closed before it had answered b'What is your name?'"),
         (_reset, "connection reset by peer"),
         (_flood, "no b'.' within 4096 bytes"),
     ],

@@ -1,0 +1,119 @@
+"""The client's end of TLS."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+from types import TracebackType
+
+#: Octets per recv(2), and per record.
+SIZE = 16 * 1024
+
+#: X509_V_ERR_…: openssl-verification-options(1), include/openssl/x509_vfy.h.
+_EXPIRED, _SELF_SIGNED, _SELF_SIGNED_CA, _NO_ISSUER, _NO_ISSUER_OF_LEAF = 10, 18, 19, 20, 21
+
+
+class Secure:
+    """A connected socket, encrypted, with the few methods of a socket that a client needs.
+
+    Unlike `ssl.SSLSocket` it can close its own half, and go on to hear what the peer has to say.  Raises
+    `OSError`, whose text says why, where the peer is not who it should be, and where the connection ends
+    without the peer's word for it (close_notify): then somebody else may have ended it."""
+
+    def __init__(self, connected: socket.socket, host: str, cafile: Path | None) -> None:
+        self._socket = connected
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        try:
+            context = ssl.create_default_context(cafile=None if cafile is None else str(cafile))
+        except ssl.SSLError as error:
+            raise OSError(f"{cafile}: there is no certificate in it; PEM is expected") from error
+        except OSError as error:
+            raise OSError(f"{cafile}: {error.strerror}") from error
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        try:
+            while not self._shaken():
+                self._fill()
+        except ssl.SSLCertVerificationError as error:
+            self._flush()  # tell the peer
+            raise OSError(f"the certificate does not verify: {_why(error, cafile)}") from error
+        except ssl.SSLError as error:
+            raise OSError(f"the handshake failed: {_reason(error)}") from error
+
+    def sendall(self, data: bytes) -> None:
+        for start in range(0, len(data), SIZE):
+            self._tls.write(data[start : start + SIZE])
+        self._flush()
+
+    def recv(self, size: int) -> bytes:
+        """What comes next; ``b""`` when the peer has said goodbye."""
+        while True:
+            try:
+                data = self._tls.read(size)
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._fill()
+            except ssl.SSLZeroReturnError:
+                return b""
+            except ssl.SSLError as error:
+                raise ConnectionResetError(f"the peer broke off: {_reason(error)}") from error
+            else:
+                return data
+
+    def shutdown(self, how: int) -> None:
+        """Close our half (`socket.SHUT_WR`): say goodbye, and leave the other half open."""
+        try:
+            self._tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        self._flush()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> Secure:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _shaken(self) -> bool:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return False
+        self._flush()
+        return True
+
+    def _flush(self) -> None:
+        if data := self._outgoing.read():
+            self._socket.sendall(data)
+
+    def _fill(self) -> None:
+        data = self._socket.recv(SIZE)
+        if not data:
+            raise ConnectionAbortedError("the connection ended in the middle of the conversation")
+        self._incoming.write(data)
+
+
+def _why(error: ssl.SSLCertVerificationError, cafile: Path | None) -> str:
+    message = error.verify_message.rstrip(".")
+    match error.verify_code:
+        case code if code == _EXPIRED:
+            return "it has expired"
+        case code if code == _SELF_SIGNED:
+            return "it is self-signed, not signed by a CA; to trust it all the same, name it with --cafile"
+        case code if code in (_SELF_SIGNED_CA, _NO_ISSUER, _NO_ISSUER_OF_LEAF):
+            trusted = "known to this system" if cafile is None else f"in {cafile}"
+            return f"no CA {trusted} has signed it; name the right one with --cafile"
+        case _ if "mismatch" in message:
+            return f"wrong name: {message}"
+        case _:
+            return message
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or str(error)).lower().replace("_", " ")

@@ -1,0 +1,258 @@
+"""TLS, without I/O: a conversation whose bytes are encrypted, around one whose bytes are not.
+
+The contract is that of `daemons.serving.conversation`, so that no engine knows the difference: *for any
+bytes it returns bytes and maybe comes to an ending; it never raises.*  Until the handshake is complete the
+state is SHAKING; from then on it is that of the conversation inside.
+
+This file knows no sockets either: `ssl.MemoryBIO` takes and gives bytes.  It is the one file on this side
+of the seam that imports `ssl`, which itself imports `socket`; the test of the seam lists it as the exception.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+
+from daemons.serving.conversation import BATCH, IDLE, OVER, PARTIAL, PENDING, SHAKING, Conversation
+from daemons.serving.endings import Ending
+
+#: The most that one record carries, and the octets before it: type, version, length (RFC 8446, section 5.1).
+RECORD = 16 * 1024
+HEADER = 5
+
+#: For TLS 1.2; every suite of TLS 1.3 is an AEAD with an ephemeral key anyway.
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+def server_context(minimum: str = "1.2") -> ssl.SSLContext:
+    """What a server of ours agrees to; it has yet to load its certificate.  `minimum` is ``1.2`` or ``1.3``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = MINIMUM[minimum]
+    context.set_ciphers(CIPHERS)
+    # A renegotiation costs the client nothing and us a handshake; and it made TLS 1.2 insecure once.
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    return context
+
+
+class TLS:
+    """What a server needs to be a TLS server.  `context` may be replaced at any time, by one with a newer
+    certificate: conversations under way keep the one they began with."""
+
+    __slots__ = ("context",)
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+
+    def secure(self, conversation: Conversation, explain: Callable[[str], None] = lambda reason: None) -> Conversation:
+        """The same conversation, encrypted.  `explain` is called with one word when TLS itself fails."""
+        return Secured(conversation, self.context, explain)
+
+
+def reason_of(error: OSError) -> str:
+    """What went wrong, in one word: OpenSSL's own, ``unsupported-protocol`` or ``http-request``."""
+    reason = getattr(error, "reason", None) or ""
+    return reason.lower().replace("_", "-")
+
+
+class Secured(Conversation):
+    """`inner`, encrypted.  What it holds of either direction is bounded: of the input by what one `receive`
+    was given and one record; of the output, beyond the reply of `inner`, by one batch."""
+
+    __slots__ = (
+        "_context",
+        "_eof",
+        "_explain",
+        "_goodbye",
+        "_head",
+        "_incoming",
+        "_inner",
+        "_outgoing",
+        "_rest",
+        "_tls",
+        "_told",
+        "_unsent",
+    )
+
+    # Everything is `inner`'s: what the class above would set up for a conversation of its own stays unset.
+    def __init__(self, inner: Conversation, context: ssl.SSLContext, explain: Callable[[str], None]) -> None:
+        self._inner = inner
+        self._context = context
+        self._explain = explain
+        # These cost some 20 KiB, so they wait for a peer that says something.
+        self._tls: ssl.SSLObject | None = None
+        self._incoming: ssl.MemoryBIO
+        self._outgoing: ssl.MemoryBIO
+        #: The part of a record's header that has come, or else how much of a record is yet to come.
+        self._head = b""
+        self._rest = 0
+        #: What `inner` has said and is not yet encrypted.
+        self._unsent: bytes | memoryview = b""
+        #: The input has ended; and whether the peer said so (close_notify), or the network did.
+        self._goodbye = False
+        self._eof = False
+        #: Whether `inner` has been told.
+        self._told = False
+        self.state = SHAKING
+        self.ending = None
+        self.failure = None
+        self.messages = 0
+
+    def open(self) -> bytes:
+        """Nothing: in TLS the client speaks first.  The greeting follows the handshake."""
+        return b""
+
+    def receive(self, data: bytes) -> bytes:
+        if self.state == OVER or self._eof:
+            return b""
+        if data:
+            if self._tls is None:
+                self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+                self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+            self._incoming.write(data)
+            self._measure(data)
+        else:
+            self._eof = True
+        if self._tls is None:
+            # Somebody who looked whether the port is open.
+            self._end(Ending.HANDSHAKE)
+            return b""
+        return self._turn(self._tls)
+
+    def proceed(self) -> bytes:
+        if self.state != PENDING or self._tls is None:
+            return b""
+        return self._turn(self._tls)
+
+    def close(self) -> None:
+        self._inner.close()
+        if self._inner.failure is not None:
+            self.failure = self._inner.failure
+            self.ending = Ending.FAILED
+
+    def _turn(self, tls: ssl.SSLObject) -> bytes:
+        """Go on with what there is, up to a batch; returns the bytes to send."""
+        before, answered = self.state, self.messages
+        try:
+            if self.state != SHAKING or self._shake(tls):
+                if data := self._decrypt(tls):
+                    self._queue(self._inner.receive(data))
+                self._answer_encrypted(tls)
+                self._look(tls, before, answered)
+        except OSError as error:  # an ssl.SSLError is one
+            self._break_off(error)
+        return self._outgoing.read()
+
+    def _shake(self, tls: ssl.SSLObject) -> bool:
+        """Go on with the handshake; returns whether it is complete."""
+        if self._eof:
+            self._end(Ending.HANDSHAKE)
+            return False
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        self._queue(self._inner.open())
+        return True
+
+    def _decrypt(self, tls: ssl.SSLObject) -> bytes:
+        """All that can be read, at once: each write of a peer is a record of its own, and a pipeline many."""
+        pieces: list[bytes] = []
+        while self._incoming.pending and not self._goodbye:
+            try:
+                data = tls.read(RECORD)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                data = b""
+            if data:
+                pieces.append(data)
+            else:
+                self._goodbye = True
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _answer_encrypted(self, tls: ssl.SSLObject) -> None:
+        """Encrypt what `inner` says, until it has no more to say for now or a batch is full."""
+        inner, outgoing = self._inner, self._outgoing
+        while outgoing.pending < BATCH:
+            if self._unsent:
+                sent = tls.write(self._unsent[:RECORD])
+                self._unsent = memoryview(self._unsent)[sent:] if sent < len(self._unsent) else b""
+            elif inner.state == PENDING:
+                self._unsent = inner.proceed()
+            elif inner.state == OVER or self._told or not self._input_over:
+                break
+            elif self._goodbye or (inner.state == IDLE and not self._in_record):
+                self._told = True
+                self._unsent = inner.receive(b"")
+            else:
+                # Anybody between us can end a TCP connection.  Without the peer's word for it, a message
+                # that lasts until the end of the input has not come whole.
+                self._end(Ending.CUT)
+                break
+
+    def _look(self, tls: ssl.SSLObject, before: int, answered: int) -> None:
+        """What is the state now?"""
+        inner = self._inner
+        self.messages = inner.messages
+        if self.state == OVER:
+            return
+        if self._unsent or inner.state == PENDING or (self._input_over and not self._told):
+            self.state = PENDING
+        elif inner.state == OVER or self._told:
+            self.failure = inner.failure
+            self._end(inner.ending or Ending.DONE)
+            self._say_goodbye(tls)
+        elif inner.state != IDLE or self._in_record:
+            self.state = PARTIAL
+        else:
+            # An engine sets a new deadline when a message has been answered.  Here something else has come
+            # to its end, the handshake or a record with no message in it: so it is asked to look again.
+            quiet = before in (SHAKING, PARTIAL) and self.messages == answered
+            self.state = PENDING if quiet else IDLE
+
+    def _queue(self, reply: bytes) -> None:
+        self._unsent = b"".join((self._unsent, reply)) if self._unsent else reply
+
+    def _say_goodbye(self, tls: ssl.SSLObject) -> None:
+        try:
+            tls.unwrap()
+        except OSError:
+            pass  # it wants to read the peer's goodbye, for which nobody waits
+
+    def _break_off(self, error: OSError) -> None:
+        """The peer has broken the rules of TLS, or says that we have.  The alert is in the outgoing bytes."""
+        self.messages = self._inner.messages
+        reason = reason_of(error)
+        self._explain(reason)
+        if self.state == SHAKING:
+            self._end(Ending.HANDSHAKE)
+        elif "alert" in reason.split("-"):
+            self._end(Ending.RESET)
+        else:
+            self._end(Ending.MALFORMED)
+
+    def _end(self, ending: Ending) -> None:
+        self.state = OVER
+        self.ending = ending
+        self._unsent = b""
+
+    @property
+    def _input_over(self) -> bool:
+        return self._goodbye or self._eof
+
+    @property
+    def _in_record(self) -> bool:
+        return bool(self._rest or self._head)
+
+    def _measure(self, data: bytes) -> None:
+        """Keep track of where records end.  OpenSSL holds the first part of one without saying so, and a
+        peer that has sent half a record is not idle."""
+        if self._head:
+            data = self._head + data
+        end = self._rest
+        while end + HEADER <= len(data):
+            end += HEADER + int.from_bytes(data[end + 3 : end + HEADER], "big")
+        self._head = data[end:]
+        self._rest = max(0, end - len(data))

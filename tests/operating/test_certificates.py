@@ -1,0 +1,121 @@
+"""The section [tls]: what is wrong with it is said before a port is bound, in one line that names the key."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from pathlib import Path
+
+import pytest
+
+from daemons.operating import certificates
+from daemons.operating.command import main
+from daemons.operating.ini import ConfigurationError
+from daemons.serving.address import parse_address
+from tests.certificates import folder as made
+from tests.operating.folder import Folder
+from tests.operating.live import daemons
+
+LISTEN = "[daemon]\nservice = launcelot\nlisten = tls://127.0.0.1:0\n"
+
+
+def complaints(folder: Folder, **keys: str) -> list[str]:
+    """Of a tls:// listener with these keys in [tls], of which a relative path is one of the made files."""
+    lines = [f"{key} = {made() / text if '.' in text and text[0] > '9' else text}" for key, text in keys.items()]
+    folder.write("x", LISTEN + "[tls]\n" + "\n".join(lines))
+    try:
+        certificates.context(folder.read())
+    except ConfigurationError as error:
+        return [each.replace(f"{made()}/", "") for each in error.complaints]
+    return []
+
+
+def test_what_is_right(folder: Folder) -> None:
+    assert complaints(folder, certificate="server.pem", key="server.key") == []
+    assert complaints(folder, certificate="selfsigned.pem") == []
+    assert complaints(folder, certificate="server.pem", key="server.key", client_ca="ca.pem", minimum="1.3") == []
+    context = certificates.context(folder.read())
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_3
+    assert certificates.holder(folder.read()) is not None
+    assert certificates.holder(folder.read(name="y")) is None
+
+
+@pytest.fixture(autouse=True)
+def _another(folder: Folder) -> None:
+    folder.write("y", "[daemon]\nservice = zen\nlisten = tcp://127.0.0.1:0\n")
+    folder.write("defaults", f"[tls]\ncertificate = {made()}/server.pem\n")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"certificate": "nowhere.pem"}, "certificate = nowhere.pem: no such file; `daemons cert` makes one to try it"),
+        ({"certificate": "server.pem"}, "certificate = server.pem: there is no private key in it; PEM is expected"),
+        ({"certificate": "server.key"}, "certificate = server.key: there is no certificate in it; PEM is expected"),
+        ({"certificate": "server.pem", "key": "ca.key"}, "key = ca.key: the key is not that of the certificate"),
+        ({"certificate": "server.pem", "key": "nowhere.key"}, "key = nowhere.key: no such file"),
+        ({"certificate": "server.pem", "key": "other/."}, "key = other: is a directory"),
+        ({"certificate": "server.pem", "key": "ca.pem"}, "key = ca.pem: there is no private key in it"),
+        ({"certificate": "server.pem", "key": "encrypted.key"}, "key = encrypted.key: the key has a passphrase"),
+        ({"certificate": "expired.pem"}, "certificate = expired.pem: no client would accept it: certificate has exp"),
+        ({"certificate": "future.pem"}, "certificate = future.pem: no client would accept it: certificate is not yet"),
+        ({"certificate": "client.pem"}, "certificate = client.pem: no client would accept it: unsuitable certificate"),
+        (
+            {"certificate": "server.pem", "key": "server.key", "client_ca": "server.key"},
+            "client_ca = server.key: there is no certificate in it",
+        ),
+        (
+            {"certificate": "server.pem", "key": "server.key", "client_ca": "nowhere.pem"},
+            "client_ca = nowhere.pem: no such file",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_files(folder: Folder, keys: dict[str, str], said: str) -> None:
+    (found,) = complaints(folder, **keys)
+    assert found.startswith(f"conf/x.ini [tls] {said}")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything: run the tests as another user")
+def test_a_key_that_cannot_be_read(folder: Folder, tmp_path: Path) -> None:
+    key = tmp_path / "server.key"
+    key.write_bytes((made() / "server.key").read_bytes())
+    key.chmod(stat.S_IWUSR)
+    (found,) = complaints(folder, certificate="server.pem", key=str(key))
+    assert found.endswith("permission denied")
+
+
+def test_a_listener_without_a_certificate_and_a_section_without_a_listener(folder: Folder) -> None:
+    folder.write("defaults", "")
+    folder.write("x", LISTEN)
+    (found,) = folder.complaints()
+    assert found.startswith("conf/x.ini [daemon] listen: tls://127.0.0.1:0 needs a certificate; write [tls]")
+    folder.write("x", "[daemon]\nservice = launcelot\nport = 0\n[tls]\nminimum = 1.3\n")
+    assert folder.complaints() == ["conf/x.ini [tls]: no listener uses it; write listen = tls://HOST:PORT"]
+    # In defaults.ini it is for those who listen so.
+    folder.write("defaults", "[tls]\nminimum = 1.3\n")
+    folder.write("x", "[daemon]\nservice = launcelot\nport = 0\n")
+    assert folder.complaints() == []
+
+
+def test_minimum(folder: Folder) -> None:
+    folder.write("x", LISTEN)
+    assert folder.complaints("tls.minimum=1.1") == ["--set [tls] minimum = 1.1: write 1.2 or 1.3; did you mean 1.3?"]
+
+
+def test_check_and_run_say_it_and_end_with_100(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.write("x", f"{LISTEN}[tls]\ncertificate = {made()}/expired.pem\n")
+    assert main(["check", "--conf", str(folder.conf)]) == 100
+    said = f"conf/x.ini [tls] certificate = {made()}/expired.pem: no client would accept it: certificate has expired\n"
+    assert capsys.readouterr().err == said
+    for processes in ("1", "2"):
+        ended = daemons(folder.path, "run", "x", "--processes", processes)
+        assert (ended.returncode, ended.stderr) == (100, f"x: {said}")
+
+
+def test_two_daemons_cannot_have_one_port_whether_in_clear_or_not(folder: Folder) -> None:
+    assert parse_address("tls://127.0.0.1:1").meets(parse_address("tcp://127.0.0.1:1"))
+    assert parse_address("tcp://0.0.0.0:1").meets(parse_address("tls://127.0.0.1:1"))
+    assert not parse_address("tls://127.0.0.1:1").meets(parse_address("tcp://127.0.0.1:2"))
+    assert str(parse_address("tls://[::1]:443").at(port=8443)) == "tls://[::1]:8443"

@@ -1,0 +1,77 @@
+"""A stock handler over TLS: it gets a socket that is encrypted, once the handshake is complete."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from daemons.serving.engines import ENGINES
+from tests.serving.tls_live import connect, ended, no_goodbye, plain, read, serve
+
+RAW = "handler = tests.serving.services:Raw"
+
+raw_engines = pytest.mark.parametrize("engine", [name for name, kind in ENGINES.items() if name != "loop"])
+
+
+@raw_engines
+def test_a_raw_handler(tmp_path: Path, engine: str) -> None:
+    with serve(tmp_path, RAW, "--engine", engine) as daemon:
+        with connect(daemon) as peer:
+            peer.sendall(b"lancelot\n")
+            assert read(peer, 9) == b"LANCELOT\n"
+            peer.unwrap()
+        assert ended(daemon, "finished")
+        with plain(daemon) as stranger:
+            stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert stranger.recv(100) == b""
+        assert ended(daemon, "handshake").endswith(" reason=http-request")
+        assert daemon.stop() == 0
+        assert "Traceback" not in daemon.out + daemon.err
+
+
+@raw_engines
+def test_a_raw_handler_is_not_kept_waiting_for_a_handshake(tmp_path: Path, engine: str) -> None:
+    with (
+        serve(tmp_path, RAW, "--engine", engine, "--set", "limits.handshake_timeout=300ms") as daemon,
+        plain(daemon) as mute,
+    ):
+        assert mute.recv(1) == b""
+        ended(daemon, "handshake")
+        with connect(daemon) as peer:
+            peer.sendall(b"lancelot\n")
+            assert read(peer, 9) == b"LANCELOT\n"
+
+
+@raw_engines
+def test_a_raw_handler_has_its_deadlines(tmp_path: Path, engine: str) -> None:
+    for limit, word in (("conversation_timeout", "overlong"), ("idle_timeout", "idle")):
+        path = tmp_path / word
+        path.mkdir()
+        with serve(path, RAW, "--engine", engine, "--set", f"limits.{limit}=300ms") as daemon:
+            with connect(daemon) as peer:
+                assert no_goodbye(peer)
+            assert " messages=- " in ended(daemon, word)
+
+
+@raw_engines
+def test_garbage_for_a_raw_handler_is_no_bug_of_its_own(tmp_path: Path, engine: str) -> None:
+    with serve(tmp_path, RAW, "--engine", engine) as daemon:
+        with connect(daemon) as peer:
+            with socket.socket(fileno=os.dup(peer.fileno())) as beneath:
+                beneath.sendall(b"\x17\x03\x03\x00\x1f" + b"no record of ours, only as long")
+            assert no_goodbye(peer)
+        ended(daemon, "reset")
+        assert "Traceback" not in daemon.out + daemon.err
+
+
+@raw_engines
+def test_a_bug_of_a_raw_handler(tmp_path: Path, engine: str) -> None:
+    with serve(tmp_path, RAW, "--engine", engine) as daemon:
+        with connect(daemon) as peer:
+            peer.sendall(b"fail\n")
+            assert no_goodbye(peer)
+        ended(daemon, "failed")
+        assert "a secret of the handler" in daemon.out
