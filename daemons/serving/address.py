@@ -6,10 +6,16 @@ import ipaddress
 import re
 from dataclasses import dataclass, replace
 
-from daemons.operating.values import PORT
+from daemons.operating.values import parse_port
 
 #: Schemes that carry a host and a port.
-INET = ("tcp",)
+INET = ("tcp", "tls")
+
+#: Schemes whose ports are those of another.
+CARRIERS = {"tls": "tcp"}
+
+#: Schemes of sockets that somebody else has bound (`daemons.serving.inherited`).
+INHERITED = ("fd", "systemd")
 
 #: The host that stands for every address of one family.
 WILDCARDS = ("0.0.0.0", "::")
@@ -20,7 +26,8 @@ ALIASES = {"": WILDCARDS, "localhost": ("127.0.0.1", "::1")}
 
 @dataclass(frozen=True)
 class Address:
-    """One listening address.  Inet addresses have `host` and `port`, Unix ones `path`."""
+    """One listening address.  Inet addresses have `host` and `port`, Unix ones `path`; of an inherited one,
+    `path` is the number of its descriptor or the name that systemd knows it by."""
 
     scheme: str
     host: str = ""
@@ -30,13 +37,20 @@ class Address:
     def __str__(self) -> str:
         if self.scheme == "unix":
             return f"unix:{self.path}"
+        if self.inherited:
+            return f"{self.scheme}:{'//' if self.scheme == 'fd' else ''}{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
     @property
+    def inherited(self) -> bool:
+        """Whether somebody else binds it, so that it is theirs to say where."""
+        return self.scheme in INHERITED
+
+    @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it.  Decided without asking DNS."""
-        if self.scheme == "unix" or self.host == "localhost":
+        """Whether only this machine can reach it, or somebody else has seen to that.  Decided without asking DNS."""
+        if self.scheme == "unix" or self.inherited or self.host == "localhost":
             return True
         try:
             return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
@@ -49,14 +63,14 @@ class Address:
         return self.scheme != "unix" and self.host in ("", *WILDCARDS)
 
     def at(self, host: str | None = None, port: int | None = None) -> Address:
-        """The same with another host or port; a Unix address stays as it is."""
-        if self.scheme == "unix":
+        """The same with another host or port; a Unix or inherited address stays as it is."""
+        if self.scheme == "unix" or self.inherited:
             return self
         return replace(self, host=self.host if host is None else host, port=self.port if port is None else port)
 
     def meets(self, other: Address) -> bool:
         """Whether both cannot be bound at once."""
-        if self.scheme != other.scheme:
+        if CARRIERS.get(self.scheme, self.scheme) != CARRIERS.get(other.scheme, other.scheme):
             return False
         if self.scheme == "unix":
             return self.path == other.path
@@ -77,11 +91,16 @@ def parse_address(text: str) -> Address:
     if match := re.fullmatch(r"unix:(?!//)(.+)", text):
         # sockaddr_un has room for 108 bytes, unix(7); the check of the full path comes at the bind.
         return Address("unix", path=match[1])
+    if match := re.fullmatch(r"(fd)://([0-9]{1,4})|(systemd):(?!//)([^\s:]*)", text):
+        return Address(match[1] or match[3], path=match[2] or match[4] or "")
     if match := re.fullmatch(r"(\w+)://(\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:/\s]*):([\w-]+)/?", text):
         scheme, host, port = match.groups()
         if scheme in INET:
-            return Address(scheme, host=host.strip("[]"), port=PORT.parse(port))
-    raise ValueError(f"{text} is not an address; write tcp://127.0.0.1:1060, tcp://[::1]:1060 or unix:run/name.sock")
+            return Address(scheme, host=host.strip("[]"), port=parse_port(port, "udp" if scheme == "udp" else "tcp"))
+    raise ValueError(
+        f"{text} is not an address; write tcp://127.0.0.1:1060, tcp://[::1]:1060, tls://127.0.0.1:1060, "
+        "unix:run/name.sock, fd://0 or systemd:"
+    )
 
 
 def parse_addresses(text: str) -> tuple[Address, ...]:

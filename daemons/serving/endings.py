@@ -15,11 +15,14 @@ class Ending(Enum):
 
     level: int
     text: str
+    #: Where it stands in the table: 0 is the first.
+    place: int
 
     def __new__(cls, word: str, level: int, text: str) -> Ending:
         ending = object.__new__(cls)
         ending._value_ = word
         ending.level = level
+        ending.place = len(cls.__members__)
         ending.text = text
         return ending
 
@@ -27,13 +30,30 @@ class Ending(Enum):
     FINISHED = "finished", logging.INFO, "the service or handler had said its last word"
     CUT = "cut", logging.INFO, "the peer left in the middle of a message, which was not executed"
     RESET = "reset", logging.INFO, "the peer reset the connection"
+    HANDSHAKE = "handshake", logging.WARNING, "what comes before the first message failed, or took handshake_timeout"
     IDLE = "idle", logging.INFO, "no message began within idle_timeout"
     SLOW = "slow", logging.WARNING, "a message was not complete within message_timeout"
     STUCK = "stuck", logging.WARNING, "the peer did not take a reply within write_timeout"
     OVERLONG = "overlong", logging.WARNING, "a raw handler took longer than conversation_timeout"
     OVERSIZE = "oversize", logging.WARNING, "a message was longer than the framing allows"
     MALFORMED = "malformed", logging.WARNING, "the bytes broke the rules of the framing"
-    REFUSED = "refused", logging.WARNING, "the peer already had max_per_peer connections"
+    REFUSED = "refused", logging.WARNING, "a guard did not let the peer in; a reason from `Refusal` follows"
     DRAINED = "drained", logging.INFO, "idle when the daemon was stopping, so closed"
     STOPPED = "stopped", logging.WARNING, "still busy at drain_timeout when the daemon was stopping, so cut off"
     FAILED = "failed", logging.ERROR, "a bug in the service or handler; a line before this one has the traceback"
+
+
+class Refusal(Enum):
+    """Why a peer is refused: the word that follows ``refused`` as ``reason=``; `text` explains it."""
+
+    text: str
+
+    def __new__(cls, word: str, text: str) -> Refusal:
+        refusal = object.__new__(cls)
+        refusal._value_ = word
+        refusal.text = text
+        return refusal
+
+    DENIED = "denied", "[access] deny names its network, and allow no smaller one"
+    UNLISTED = "unlisted", "[access] allow names networks, none of which it is in"
+    CROWDED = "crowded", "it already had max_per_peer connections"

@@ -10,32 +10,55 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from daemons.serving.address import Address
+from daemons.serving import inherited
+from daemons.serving.address import INHERITED, Address
 
 #: The mode of a Unix socket: its user and group may connect.
 UNIX_MODE = 0o660
+
+#: Times that a port, free in one family and taken in the other, is asked for anew.
+PORT_TRIES = 8
 
 
 class ListenError(Exception):
     """The system refused an address.  The text names the address and the reason."""
 
 
-def listen(address: Address, backlog: int) -> list[socket.socket]:
+def listen(address: Address, backlog: int, mode: int = UNIX_MODE) -> list[socket.socket]:
     """Bind `address` and listen with room for `backlog` connections not yet accepted, listen(2).
 
-    A host name may stand for several addresses (``localhost``: 127.0.0.1 and ::1); each gets a socket.
-    The sockets do not block.  Raises `ListenError`; then none is left open.
+    A host name may stand for several addresses (``localhost``: 127.0.0.1 and ::1), and no host at all stands
+    for every address of both families; each gets a socket, all the same port, also where that is 0.
+    `mode` is that of a Unix socket's file.  The sockets do not block.  Raises `ListenError`; then none is left
+    open.
     """
     if address.scheme == "unix":
-        return [_listen_unix(Path(address.path), backlog)]
+        return [_listen_unix(Path(address.path), backlog, mode)]
+    if address.inherited:
+        try:
+            return inherited.take(address)
+        except inherited.InheritanceError as error:
+            raise ListenError(f"{address}: {error}") from error
     try:
         found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise ListenError(f"{address}: {getattr(error, 'strerror', None) or error}") from error
+    for tries in range(PORT_TRIES, 0, -1):
+        try:
+            return _listen_all(list(dict.fromkeys(found)), backlog)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or address.port or tries == 1:
+                raise ListenError(explain(address, error)) from error
+    raise AssertionError
+
+
+def _listen_all(found: list[Any], backlog: int) -> list[socket.socket]:
+    """A listener for each of what getaddrinfo found, as far as this machine has it.  Raises `OSError`."""
     listeners: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, where in dict.fromkeys(found):
+        for family, kind, protocol, _, where in found:
             try:
                 listener = socket.socket(family, kind, protocol)
             except OSError as error:
@@ -45,6 +68,8 @@ def listen(address: Address, backlog: int) -> list[socket.socket]:
                 raise
             listeners.append(listener)
             prepare(listener)
+            if where[1] == 0 and len(listeners) > 1:
+                where = (where[0], listeners[0].getsockname()[1], *where[2:])
             try:
                 listener.bind(where)
             except OSError as error:
@@ -56,10 +81,10 @@ def listen(address: Address, backlog: int) -> list[socket.socket]:
             listener.listen(backlog)
         if not listeners:
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-    except OSError as error:
+    except BaseException:
         for listener in listeners:
             listener.close()
-        raise ListenError(explain(address, error)) from error
+        raise
     return listeners
 
 
@@ -76,7 +101,7 @@ def prepare(listener: socket.socket) -> None:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 
-def _listen_unix(path: Path, backlog: int) -> socket.socket:
+def _listen_unix(path: Path, backlog: int, mode: int) -> socket.socket:
     address = Address("unix", path=str(path))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -84,7 +109,7 @@ def _listen_unix(path: Path, backlog: int) -> socket.socket:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):
             _remove_stale(path)
-            mask = os.umask(0o777 & ~UNIX_MODE)
+            mask = os.umask(0o777 & ~mode)
             try:
                 listener.bind(str(path))
             finally:
@@ -138,8 +163,26 @@ def explain(address: Address, error: OSError) -> str:
     return f"{address}: {reason}"
 
 
+def clients_too(address: Address) -> str:
+    """What is to be said of a port that the kernel also gives to outgoing connections; ``""`` if it does not.
+    One that happens to have it when the daemon starts keeps it from starting."""
+    try:
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii")
+        least, most = (int(number) for number in text.split())
+    except (OSError, ValueError):
+        return ""
+    if address.scheme == "unix" or address.inherited or not least <= address.port <= most:
+        return ""
+    return (
+        f"{address}: the kernel gives ports from {least} to {most} to outgoing connections, one of which may have "
+        "this when the daemon starts; a port below is safer"
+    )
+
+
 def name_of(listener: socket.socket, scheme: str) -> Address:
     """Where a bound socket listens; port 0 has become a real one."""
+    if scheme in INHERITED:
+        return inherited.name_of(listener)
     where = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return Address("unix", path=os.path.abspath(where))

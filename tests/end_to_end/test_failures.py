@@ -36,7 +36,8 @@ REASONS = {
     "angry": (1, "angry: a bug: RuntimeError: on purpose"),
     "engine": (
         100,
-        "engine: conf/engine.ini [daemon] engine = treads: write one, threads or forks; did you mean threads?",
+        "engine: conf/engine.ini [daemon] engine = treads: "
+        "write one, threads, forks, pool or loop; did you mean threads?",
     ),
     "missing": (100, "missing: conf/missing.ini: no such file"),
     "mistyped": (100, "mistyped: conf/mistyped.ini [daemon] port: missing; write port = N, or listen = ADDRESS"),
@@ -75,7 +76,7 @@ def broken() -> Iterator[Broken]:
                 for name, ini in INIS.items():
                     # As the file itself says how: copied, with the name changed. Whoever ends within startsecs
                     # has not started, however busy the machine is.
-                    text = program[0].replace(":zen]", f":{name}]\nstartsecs = 9")
+                    text = program[0].replace(":zen]", f":{name}]").replace("startsecs = 2", "startsecs = 9")
                     if name == "twin":  # comes second to its port
                         text = re.sub(r"(?m)^command = .*", f"command = {AFTER_LAUNCELOT}", text)
                     file.write(text + "\n")
@@ -132,7 +133,7 @@ def test_check_tells_all_of_it_at_once_and_the_nearest_names(broken: Broken) -> 
     # That a port is taken by somebody who is no daemon of ours, only the log can tell.
     assert checked.stderr.splitlines() == [
         "conf/angry.ini [daemon] angry:Angry: cannot be imported: RuntimeError: on purpose",
-        "conf/engine.ini [daemon] engine = treads: write one, threads or forks; did you mean threads?",
+        "conf/engine.ini [daemon] engine = treads: write one, threads, forks, pool or loop; did you mean threads?",
         "conf/mistyped.ini [daemon] prot: no such setting; did you mean port?",
         "conf/mistyped.ini [daemon] port: missing; write port = N, or listen = ADDRESS",
         broken.filled(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from daemons.operating.values import COUNT, DURATION, RATE, or_word, setting
 
@@ -17,7 +19,7 @@ class Limits:
         or_word("auto", COUNT),
         None,
         "connections served at once, over all listeners and processes; the next ones wait unaccepted in the "
-        "kernel's queue. auto: 1000, under forks 200; always kept below the descriptor limit",
+        "kernel's queue. auto: 1000, under forks 200, under pool and loop 10000; always below the descriptor limit",
     )
     max_per_peer: int | None = setting(
         or_word("auto", COUNT),
@@ -51,6 +53,16 @@ class Limits:
         )
 
 
+@lru_cache(maxsize=1024)
+def is_local(host: str) -> bool:
+    """Whether a peer is of this machine: a Unix peer, or one of the loopback, IPv4 in IPv6 included."""
+    if host == "unix":
+        return True
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
 class Rate:
     """A token bucket: `rate` events a second, of which one second's worth may come at once."""
 
@@ -78,8 +90,7 @@ class Rate:
 
 
 class Tally:
-    """How many connections each peer has.  Not locked: only the accepting thread enters and leaves
-    are single dict operations on a key of their own."""
+    """How many connections each peer has.  Its user locks it."""
 
     def __init__(self) -> None:
         self._counts: dict[Hashable, int] = {}

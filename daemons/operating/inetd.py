@@ -1,0 +1,122 @@
+"""``daemons run NAME --inetd wait`` or ``nowait``: life under inetd(8), or whatever else starts a daemon for
+its visitors, systemd and socat among them.
+
+    zen stream tcp wait    zen /srv/camelot/.venv/bin/daemons daemons run zen --conf /srv/camelot/conf --inetd wait
+    zen stream tcp nowait  zen /srv/camelot/.venv/bin/daemons daemons run zen --conf /srv/camelot/conf --inetd nowait
+
+With ``wait``, descriptor 0 is the listening socket: the daemon serves as ever, until nobody has been there for
+``idle_exit``.  With ``nowait`` it is one connection: the daemon serves that, and ends with it.
+
+inetd makes 1 and 2 the same socket, where a word of the log would be a word to the visitor.  So before
+anything is said they are turned into ``logs/NAME.inetd.log``; nobody rotates it but logrotate(8).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import socket
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+from daemons.operating import ini, lifecycle, loading
+from daemons.operating.access_log import AccessLog
+from daemons.operating.ini import Override
+from daemons.operating.settings import Settings
+from daemons.serving.daemon import Daemon
+from daemons.serving.engines import Threads
+from daemons.serving.inherited import InheritanceError, listens, take_stream
+from daemons.serving.listen import ListenError
+from daemons.serving.server import StreamServer
+
+#: Seconds without a conversation, unless the ini says otherwise.
+IDLE_EXIT = 8.0
+
+
+class _Server(Threads, StreamServer):
+    """Serves one connection, and has no listener."""
+
+    visitor: tuple[Any, Any]
+
+    def get_request(self) -> tuple[Any, Any]:
+        return self.visitor
+
+
+def run(conf: Path, options: argparse.Namespace) -> int:
+    """Serve what is on descriptor 0; returns the exit code."""
+    _spare_the_visitor(conf.resolve().parent / "logs" / f"{options.name}.inetd.log")
+    overrides = [*options.overrides]
+    if options.inetd == "wait":
+        overrides.append(Override("--inetd", "daemon", "listen", "fd://0"))
+
+    def serve() -> int:
+        settings = ini.read(conf, options.name, overrides, options.run)
+        return _serve_listener(settings) if options.inetd == "wait" else _serve_connection(settings)
+
+    return lifecycle.reported(options.name, serve)
+
+
+def _serve_listener(settings: Settings) -> int:
+    if ("daemon", "idle_exit") not in settings.origins:
+        settings = dataclasses.replace(settings, daemon=dataclasses.replace(settings.daemon, idle_exit=IDLE_EXIT))
+    return lifecycle.run(settings)
+
+
+def _serve_connection(settings: Settings) -> int:
+    try:
+        connection = take_stream(0)
+    except InheritanceError as error:
+        raise ListenError(str(error)) from error
+    if listens(connection):
+        connection.close()
+        raise ListenError("descriptor 0 is a listening socket; it is served with --inetd wait")
+    # The visitor's own, whatever inetd has set.
+    connection.setblocking(True)
+    if connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    os.chdir(settings.base)
+    lifecycle.configure_logging(settings)
+    settings.drop.become()
+    server = _Server(("", 0), loading.request_handler(settings), bind_and_activate=False)
+    server.stop_listening()
+    server.limits = settings.limits
+    server.access = settings.access
+    server.access_log = AccessLog(settings.name)
+    try:
+        server.visitor = connection, connection.getpeername()
+    except OSError:
+        connection.close()
+        return lifecycle.ENDED  # gone before it began
+    daemon = Daemon([server])
+    daemon.hear_signals()
+    server.accept()
+    daemon.see_out()
+    return lifecycle.ENDED
+
+
+def _spare_the_visitor(path: Path) -> None:
+    """Turn those of 1 and 2 that are the same socket as 0 into the file at `path`."""
+    visited = os.fstat(0)
+    if not stat.S_ISSOCK(visited.st_mode):
+        return
+    ours = [
+        stream.fileno() for stream in (sys.__stdout__, sys.__stderr__) if stream and _same(stream.fileno(), visited)
+    ]
+    if not ours:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:
+        file = os.open(os.devnull, os.O_WRONLY)  # silence is better than to say it to the visitor
+    for descriptor in ours:
+        os.dup2(file, descriptor)
+    os.close(file)
+
+
+def _same(descriptor: int, visited: os.stat_result) -> bool:
+    found = os.fstat(descriptor)
+    return (found.st_dev, found.st_ino) == (visited.st_dev, visited.st_ino)

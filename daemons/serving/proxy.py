@@ -1,0 +1,104 @@
+"""Behind a proxy: a conversation that begins when a PROXY header has said with whom.
+
+Around the conversation, or around the TLS in which it is held: the proxy speaks first, in clear, then the peer.
+The conversation knows no sockets and no log; what the header says goes to the server, which has both
+(`StreamServer.introduce`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from socket import socket
+from typing import TypeAlias
+
+from daemons.framings.base import FramingError
+from daemons.framings.proxy import Header, HeaderDecoder
+from daemons.serving.conversation import OVER, PENDING, SHAKING, Conversation
+from daemons.serving.endings import Ending
+
+#: What is done with a header, or with the reason why there is none; the ending to come to, None: go on.
+Introduce: TypeAlias = Callable[[Header | FramingError], Ending | None]
+
+
+class ProxiedConversation(Conversation):
+    """`conversation`, from the octet behind the PROXY header on.  Until then not a word is said, and the
+    conversation, which may greet, is not opened."""
+
+    __slots__ = ("_conversation", "_header", "_introduce", "_rest")
+
+    def __init__(self, conversation: Conversation, introduce: Introduce) -> None:
+        self._conversation = conversation
+        self._introduce = introduce
+        #: None once it is read.
+        self._header: HeaderDecoder | None = HeaderDecoder()
+        self._rest = b""
+        self.state = SHAKING
+        self.ending = None
+        self.failure = None
+        self.messages = 0
+
+    def open(self) -> bytes:
+        return b""
+
+    def receive(self, data: bytes) -> bytes:
+        header = self._header
+        if header is None:
+            return self._said(self._conversation.receive(data))
+        if self.state == OVER:
+            return b""
+        if data:
+            header.decode(data)
+        else:
+            header.finish()
+        said = header.header or header.error
+        if said is None:
+            return b""
+        ending = self._introduce(said)
+        if ending is not None:
+            self.state = OVER
+            self.ending = ending
+            return b""
+        self._header = None
+        self._rest = header.rest
+        reply = self._said(self._conversation.open())
+        # Even where nothing waits: this is how an engine learns that a phase, with its deadline, is over.
+        if self.state != OVER:
+            self.state = PENDING
+        return reply
+
+    def proceed(self) -> bytes:
+        rest, self._rest = self._rest, b""
+        if rest:
+            return self._said(self._conversation.receive(rest))
+        return self._said(self._conversation.proceed() if self._conversation.state == PENDING else b"")
+
+    def close(self) -> None:
+        self._conversation.close()
+        self.failure = self._conversation.failure
+
+    def _said(self, reply: bytes) -> bytes:
+        conversation = self._conversation
+        self.state = conversation.state
+        self.messages = conversation.messages
+        if self.state == OVER:
+            self.ending = conversation.ending
+            self.failure = conversation.failure
+        return reply
+
+
+def read_header(request: socket, seconds: float) -> Header | FramingError:
+    """Read the PROXY header off a socket and not one octet more: for a raw handler, which reads what follows
+    itself.  Raises `TimeoutError` where it is not complete within `seconds`, `OSError` where the peer has gone."""
+    until = time.monotonic() + seconds
+    decoder = HeaderDecoder()
+    while wanted := decoder.wanted:
+        request.settimeout(max(0.001, until - time.monotonic()))
+        data = request.recv(wanted)
+        if data:
+            decoder.decode(data)
+        else:
+            decoder.finish()
+    said = decoder.header or decoder.error
+    assert said is not None
+    return said
