@@ -1,0 +1,109 @@
+"""The metrics of one run of a daemon: the scoreboard that its processes share, and, where the ini says
+``[metrics] listen``, the endpoint from which Prometheus takes what it tells."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from daemons.operating.ini import ConfigurationError
+from daemons.operating.scoreboard import Scoreboard
+from daemons.operating.slot import Slot
+from daemons.operating.stats import path_of
+from daemons.serving.listen import listen, name_of
+
+if TYPE_CHECKING:
+    from daemons.operating.exposition import Leader
+    from daemons.operating.settings import Settings
+    from daemons.serving.daemon import Daemon
+    from daemons.serving.engines.prefork import Prefork
+
+log = logging.getLogger(__name__)
+
+#: Connections to the endpoint that the kernel holds.
+BACKLOG = 32
+
+
+class Metrics:
+    """In the order of its methods: bound before the daemon detaches, begun where it serves."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.listeners: list[socket.socket] = []
+        self._scoreboard: Scoreboard | None = None
+        self._slot: Slot | None = None
+
+    def bind(self) -> dict[str, int]:
+        """Bind the endpoint.  Returns the files of its Unix sockets, with their inodes.  Raises
+        `ConfigurationError`, `ListenError`."""
+        addresses = self._settings.metrics.listen
+        if not addresses:
+            return {}
+        from daemons.operating import exposition  # most do without it
+
+        if complaints := exposition.complaints(self._settings):
+            raise ConfigurationError(complaints)
+        files = {}
+        for address in addresses:
+            for listener in listen(address, BACKLOG):
+                self.listeners.append(listener)
+            if address.scheme == "unix":
+                files[address.path] = os.stat(address.path).st_ino
+                if not self._settings.drop.done:
+                    os.chown(address.path, self._settings.drop.uid, self._settings.drop.gid)
+        return files
+
+    def begin(self) -> None:
+        """Lay out the scoreboard; in the process that was started, before it forks."""
+        settings = self._settings
+        self._scoreboard = Scoreboard.create(
+            path_of(settings), {"name": settings.name, "engine": settings.daemon.engine}
+        )
+
+    def supervise(self, prefork: Prefork) -> None:
+        """Count for the process that supervises workers."""
+        slot = self._claim("supervisor")
+        prefork.on_tick.append(slot.beat)
+        prefork.on_restart = slot.restart
+        self._serve(prefork)
+
+    def work(self, daemon: Daemon, *, alone: bool) -> None:
+        """Count for a process that serves; `alone`: there is no other."""
+        self._claim("worker").attach(daemon)
+        if alone:
+            self._serve(daemon)
+
+    def end(self) -> None:
+        """The daemon has ended as it was asked to."""
+        if self._slot is not None:
+            self._slot.stop()
+
+    def close_listeners(self) -> None:
+        """In a process that is not to serve."""
+        for listener in self.listeners:
+            listener.close()
+
+    def close(self) -> None:
+        """Let go of everything; the file stays, to tell of a daemon that has ended."""
+        self.close_listeners()
+        if self._slot is not None:
+            self._slot.close()
+        if self._scoreboard is not None:
+            self._scoreboard.close()
+
+    def _claim(self, role: str) -> Slot:
+        assert self._scoreboard is not None
+        self._slot = self._scoreboard.claim(role)
+        return self._slot
+
+    def _serve(self, leader: Leader) -> None:
+        if self.listeners:
+            from daemons.operating.exposition import Endpoint
+
+            assert self._scoreboard is not None
+            Endpoint(self._scoreboard, self.listeners).join(leader)
+            for listener in self.listeners:
+                scheme = "unix" if listener.family == socket.AF_UNIX else "tcp"
+                log.info("metrics for Prometheus at %s, path /metrics", name_of(listener, scheme))

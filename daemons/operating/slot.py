@@ -1,0 +1,182 @@
+"""What one process of a daemon counts: its slot of the `daemons.operating.scoreboard`.
+
+All words but the heartbeat, and what says whose the slot is, only ever grow: a process takes over the slot
+of one that has died, totals and all, so nothing is lost with it and nothing has to be moved.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from daemons.operating import logs
+from daemons.serving.endings import Ending, Refusal
+
+if TYPE_CHECKING:
+    from daemons.operating.scoreboard import Scoreboard
+    from daemons.serving.connection import Connection
+    from daemons.serving.daemon import Daemon
+
+PAGE = mmap.ALLOCATIONGRANULARITY
+
+#: The first words of a slot.  Those in `REALS` are doubles, all others counts.
+WORDS = (
+    *("pid", "role", "started", "stopped", "heartbeat"),
+    *("accepted", "handed", "taken", "lost"),
+    *("messages", "received", "sent", "seconds", "dropped", "restarts"),
+)
+REALS = frozenset(("started", "stopped", "heartbeat", "seconds"))
+PID, ROLE, STARTED, STOPPED, HEARTBEAT = range(5)
+ACCEPTED, HANDED, TAKEN, LOST = range(5, 9)
+MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, len(WORDS))
+
+#: An attribute of an enumeration's class is slow to get, until Python 3.12.
+DONE, REFUSED = Ending.DONE, Ending.REFUSED
+
+ENDINGS = tuple(ending.value for ending in Ending)
+REFUSALS = tuple(refusal.value for refusal in Refusal)
+
+#: Seconds that a conversation took, up to each of these; the last class has no bound.  From 61 µs to 68 minutes.
+BOUNDS = tuple(4.0**power for power in range(-7, 7))
+CLASSES = len(BOUNDS) + 1
+
+#: After the words: the refusals, then for each ending one count for each class of duration.
+_FIRST_REFUSAL = len(WORDS)
+_FIRST_ENDING = _FIRST_REFUSAL + len(REFUSALS)
+SIZE = _FIRST_ENDING + len(ENDINGS) * CLASSES
+assert SIZE * 8 <= PAGE
+
+_REFUSAL_AT = {word: _FIRST_REFUSAL + place for place, word in enumerate(REFUSALS)}
+
+#: What a process of a daemon is for: it supervises workers, it serves, or it serves one visitor.
+ROLES = ("supervisor", "worker", "child")
+
+#: Seconds between two looks at conversations that last.
+NEWS = 1.0
+
+#: In `Connection.told`: nothing more will be; and what stands for None.
+_ALL_TOLD = (-1, -1, -1)
+_NOTHING = (0, 0, 0)
+
+
+class Slot:
+    """What one process counts.  Made by `Scoreboard.claim`."""
+
+    def __init__(self, scoreboard: Scoreboard, memory: mmap.mmap, role: str) -> None:
+        self.scoreboard = scoreboard
+        self._memory = memory
+        self._words = words = memoryview(memory).cast("Q")
+        self._reals = memoryview(memory).cast("d")
+        self._lock = threading.Lock()
+        self._next_news = 0.0
+        # Whoever had this slot before left these behind.
+        words[LOST] += max(0, outstanding(words))
+        self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
+        self._reals[STOPPED] = 0.0
+        self._reals[STARTED] = time.time()
+        self._reals[HEARTBEAT] = time.monotonic()
+        words[ROLE] = ROLES.index(role)
+        words[PID] = os.getpid()
+
+    def accept(self) -> None:
+        """A connection was accepted.  In the leading thread."""
+        self._words[ACCEPTED] += 1
+
+    def hand(self) -> None:
+        """A connection that was accepted now belongs to another process.  In the leading thread."""
+        self._words[HANDED] += 1
+
+    def take(self) -> None:
+        """A connection that another process accepted now belongs to this one."""
+        self._words[TAKEN] += 1
+
+    def restart(self) -> None:
+        """A worker is replaced because it has died."""
+        self._words[RESTARTS] += 1
+
+    def end(self, connection: Connection) -> None:
+        """Count a conversation that has ended, with what was not yet told of it; from any thread."""
+        seconds = time.monotonic() - connection.opened
+        ending = connection.ending or DONE
+        words = self._words
+        place = _FIRST_ENDING + ending.place * CLASSES + bisect_left(BOUNDS, seconds)
+        # In half the time of `with`.
+        self._lock.acquire()
+        try:
+            told = connection.told
+            if told is None:
+                words[MESSAGES] += connection.messages or 0
+                words[RECEIVED] += connection.received
+                words[SENT] += connection.sent
+            elif told is _ALL_TOLD:
+                return
+            else:
+                words[MESSAGES] += max(0, (connection.messages or 0) - told[0])
+                words[RECEIVED] += connection.received - told[1]
+                words[SENT] += connection.sent - told[2]
+            connection.told = _ALL_TOLD
+            words[place] += 1
+            self._reals[SECONDS] += seconds
+            if ending is REFUSED and connection.reason in _REFUSAL_AT:
+                words[_REFUSAL_AT[connection.reason]] += 1
+        finally:
+            self._lock.release()
+
+    def attach(self, daemon: Daemon) -> None:
+        """Have this slot tell of `daemon`."""
+        for server in daemon.servers:
+            server.metrics = self
+
+        def tick(now: float) -> None:
+            self.beat(now)
+            if now >= self._next_news:
+                self._next_news = now + NEWS
+                for server in daemon.servers:
+                    server.count()
+
+        daemon.on_tick.append(tick)
+
+    def tell_of(self, connections: Iterable[Connection]) -> None:
+        """Count what conversations under way have come to since they were last told of: one may last for
+        days.  What is told here, `end` leaves out."""
+        messages = received = sent = 0
+        with self._lock:
+            for connection in connections:
+                told = connection.told or _NOTHING
+                if told is not _ALL_TOLD:
+                    so_far = connection.so_far()
+                    if so_far != told:
+                        messages += so_far[0] - told[0]
+                        received += so_far[1] - told[1]
+                        sent += so_far[2] - told[2]
+                        connection.told = so_far
+            self._words[MESSAGES] += messages
+            self._words[RECEIVED] += received
+            self._words[SENT] += sent
+
+    def beat(self, now: float) -> None:
+        """The leading thread has made its turn."""
+        self._reals[HEARTBEAT] = now
+        self._words[DROPPED] = self._dropped_before + logs.Output.dropped_ever
+
+    def stop(self) -> None:
+        """This process has ended as it should."""
+        self.beat(time.monotonic())
+        self._reals[STOPPED] = time.time()
+
+    def close(self) -> None:
+        """Let go of the memory, and with it of every lock that this process has on the scoreboard."""
+        self._words.release()
+        self._reals.release()
+        self._memory.close()
+
+
+def outstanding(words: Any) -> int:
+    """Conversations of one slot that have begun and not ended: under way, if its process lives."""
+    begun = words[ACCEPTED] + words[TAKEN] - words[HANDED]
+    return int(begun - words[LOST] - sum(words[_FIRST_ENDING:SIZE]))

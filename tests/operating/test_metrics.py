@@ -1,0 +1,351 @@
+"""The scoreboard: its layout, who may write what, and that nothing is counted twice or lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemons.operating import stats
+from daemons.operating.scoreboard import HEAD, Scoreboard
+from daemons.operating.slot import BOUNDS, PAGE, SIZE, Slot
+from daemons.operating.stats import Figures, UnreadableError
+from daemons.serving.connection import Connection
+from daemons.serving.endings import Ending, Refusal
+
+ABOUT = {"name": "x", "engine": "loop"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "x.metrics"
+
+
+@pytest.fixture
+def scoreboard(path: Path) -> Iterator[Scoreboard]:
+    made = Scoreboard.create(path, ABOUT)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def slot(scoreboard: Scoreboard) -> Iterator[Slot]:
+    claimed = scoreboard.claim("worker")
+    yield claimed
+    claimed.close()
+
+
+def conversation(
+    ending: Ending | None = None, messages: int | None = 0, received: int = 0, sent: int = 0
+) -> Connection:
+    made = Connection(None, ("127.0.0.1", 1), 10.0)  # type: ignore[arg-type]
+    made.ending, made.messages, made.received, made.sent = ending, messages, received, sent
+    return made
+
+
+def in_child(action: Callable[[], None], number: signal.Signals | None = None) -> None:
+    """Do `action` in a process of its own, which then ends, or dies of `number`."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+            if number is not None:
+                os.kill(os.getpid(), number)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def sums(found: Figures) -> tuple[int, int, int]:
+    return found.messages, found.received, found.sent
+
+
+# --- one process -------------------------------------------------------------------------------------
+
+
+def test_a_slot_fits_its_page_with_room_to_spare() -> None:
+    assert SIZE * 8 <= 4096 <= PAGE
+
+
+@pytest.mark.parametrize("ending", list(Ending))
+def test_every_ending_is_counted_once_by_its_word(scoreboard: Scoreboard, slot: Slot, ending: Ending) -> None:
+    slot.accept()
+    ended = conversation(ending, 3, 60, 70)
+    slot.end(ended)
+    slot.end(ended)
+    found = stats.figures(scoreboard)
+    assert {word: number for word, number in found.endings.items() if number} == {ending.value: 1}
+    assert (found.accepted, found.active, found.ended, sums(found)) == (1, 0, 1, (3, 60, 70))
+    assert found.durations[-1] == (float("inf"), 1)
+
+
+def test_a_refusal_is_counted_by_its_reason(scoreboard: Scoreboard, slot: Slot) -> None:
+    for reason in (*(refusal.value for refusal in Refusal), "", "of another guard"):
+        refused = conversation(Ending.REFUSED)
+        refused.reason = reason
+        slot.end(refused)
+    found = stats.figures(scoreboard)
+    assert found.refused == {refusal.value: 1 for refusal in Refusal}
+    assert found.endings["refused"] == len(Refusal) + 2
+
+
+def test_durations_are_classed_by_upper_bounds(
+    scoreboard: Scoreboard, slot: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seconds in (0.0, *BOUNDS, 1e9):
+        ended = conversation(Ending.DONE)
+        ended.opened = 0.0
+        monkeypatch.setattr("time.monotonic", lambda seconds=seconds: seconds)
+        slot.end(ended)
+    found = stats.figures(scoreboard)
+    assert [number for _, number in found.durations] == [*range(2, len(BOUNDS) + 2), len(BOUNDS) + 2]
+    assert found.seconds == pytest.approx(sum(BOUNDS) + 1e9)
+
+
+def test_a_raw_handler_has_no_messages(scoreboard: Scoreboard, slot: Slot) -> None:
+    lasting = conversation(None, None)
+    slot.tell_of([lasting])
+    slot.end(lasting)
+    assert sums(stats.figures(scoreboard)) == (0, 0, 0)
+
+
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.just("tell"), st.tuples(st.integers(0, 2), st.integers(0, 99), st.integers(0, 9)), st.integers(0, 2)
+        ),
+        max_size=40,
+    )
+)
+def test_sums_never_go_back_and_nothing_is_counted_twice(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[object]
+) -> None:
+    """Conversations say something, are told of, and end, in any order."""
+    scoreboard = Scoreboard.create(tmp_path_factory.mktemp("run") / "x.metrics", ABOUT)
+    slot = scoreboard.claim("worker")
+    under_way = [conversation() for _ in range(3)]
+    total = [0, 0]
+    before = (0, 0, 0)
+    try:
+        for step in steps:
+            if step == "tell":
+                slot.tell_of(under_way)
+            elif isinstance(step, tuple):
+                which, octets, messages = step
+                one = under_way[which]
+                if one.ending is None:
+                    one.received += octets
+                    one.sent += octets
+                    one.messages = (one.messages or 0) + messages
+                    total = [total[0] + messages, total[1] + octets]
+            elif isinstance(step, int):
+                under_way[step].ending = Ending.DONE
+                slot.end(under_way[step])
+            now = sums(stats.figures(scoreboard))
+            assert all(new >= old for new, old in zip(now, before, strict=True))
+            before = now
+        slot.tell_of(under_way)
+        assert sums(stats.figures(scoreboard)) == (total[0], total[1], total[1])
+    finally:
+        slot.close()
+        scoreboard.close()
+
+
+# --- several processes -------------------------------------------------------------------------------
+
+
+def test_two_processes_write_words_of_their_own(scoreboard: Scoreboard, slot: Slot) -> None:
+    def count() -> None:
+        own = scoreboard.claim("worker")
+        for _ in range(1000):
+            own.accept()
+            own.end(conversation(Ending.DONE, 1, 2, 3))
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            count()
+        finally:
+            os._exit(0)
+    for _ in range(1000):
+        slot.accept()
+        slot.end(conversation(Ending.CUT, 1, 2, 3))
+    os.waitpid(pid, 0)
+    found = stats.figures(scoreboard)
+    assert (found.accepted, found.active, sums(found)) == (2000, 0, (2000, 4000, 6000))
+    assert (found.endings["done"], found.endings["cut"]) == (1000, 1000)
+
+
+def test_what_a_killed_process_counted_stays_and_its_slot_is_taken_over(
+    scoreboard: Scoreboard, slot: Slot, path: Path
+) -> None:
+    def count() -> None:
+        own = scoreboard.claim("worker")
+        for _ in range(3):
+            own.accept()
+        own.end(conversation(Ending.DONE, 5, 6, 7))
+
+    for times in (1, 2, 3):
+        in_child(count, signal.SIGKILL)
+        found = stats.figures(scoreboard)
+        assert (found.accepted, found.active, found.lost, found.ended) == (3 * times, 0, 2 * times, times)
+        assert sums(found) == (5 * times, 6 * times, 7 * times)
+        assert [process.pid for process in found.processes] == [os.getpid()]
+    assert path.stat().st_size == 3 * PAGE
+
+
+def test_a_conversation_handed_to_a_child_is_one(scoreboard: Scoreboard, slot: Slot) -> None:
+    slot.accept()
+    slot.hand()
+    assert stats.figures(scoreboard).active == 0
+
+    def serve() -> None:
+        own = scoreboard.claim("child")
+        own.take()
+        assert stats.figures(scoreboard).active == 1
+        own.end(conversation(Ending.DONE, 1, 1, 1))
+
+    in_child(serve)
+    found = stats.figures(scoreboard)
+    assert (found.accepted, found.active, found.lost, found.ended) == (1, 0, 0, 1)
+
+
+def test_reading_takes_no_slot_away(scoreboard: Scoreboard, slot: Slot, path: Path) -> None:
+    """The kernel takes a process's locks away when it closes any descriptor of the file."""
+    for _ in range(3):
+        in_child(lambda: scoreboard.claim("worker").accept())
+        stats.figures(scoreboard)
+    read, write = os.pipe()
+
+    def tell() -> None:
+        os.write(write, stats.read(path).state.encode())
+
+    in_child(tell)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        assert pipe.read() == "running"
+
+
+def test_a_second_daemon_of_the_name_leaves_the_file_alone(
+    scoreboard: Scoreboard, slot: Slot, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def second() -> None:
+        with caplog.at_level(logging.WARNING):
+            other = Scoreboard.create(path, ABOUT)
+        assert "another daemon of this name is running" in caplog.text
+        own = other.claim("worker")
+        own.accept()
+        os._exit(17 if stats.figures(other).accepted == 1 else 1)
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            second()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 17
+    assert stats.figures(scoreboard).accepted == 0
+
+
+def test_where_no_file_can_be_it_counts_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "run").write_text("a file where the folder should be")
+    scoreboard = Scoreboard.create(tmp_path / "run" / "x.metrics", ABOUT)
+    assert "so `daemons stats` cannot tell of this daemon" in caplog.text
+    slot = scoreboard.claim("worker")
+    slot.accept()
+    assert stats.figures(scoreboard).active == 1
+    slot.close()
+    scoreboard.close()
+
+
+# --- reading -----------------------------------------------------------------------------------------
+
+
+def test_the_end_of_a_process_is_told_by_how_it_ended(path: Path) -> None:
+    def stopped() -> None:
+        Scoreboard.create(path, ABOUT).claim("worker").stop()
+
+    in_child(stopped)
+    assert stats.read(path).state == "stopped"
+    in_child(lambda: Scoreboard.create(path, ABOUT).claim("worker").accept(), signal.SIGKILL)
+    found = stats.read(path)
+    assert (found.state, found.silent, found.lost, found.processes) == ("dead", None, 1, [])
+
+
+def test_a_process_that_makes_no_turn_hangs(scoreboard: Scoreboard, slot: Slot) -> None:
+    slot.beat(time.monotonic() - 60.0)
+    found = stats.figures(scoreboard)
+    assert found.state == "hanging"
+    assert 60.0 <= (found.silent or 0.0) < 70.0
+    assert "hanging" in stats.as_text(found)
+
+
+def _broken(page: bytes, size: int = 2 * PAGE) -> bytes:
+    return page.ljust(size, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "not a daemon's scoreboard"),
+        (b"#!/bin/sh\necho this is somebody else's file, and long enough\n", "not a daemon's scoreboard"),
+        (_broken(HEAD.pack(b"camelot\0", 99, 0, 0)), "of format 99, where this is made for 1; another release"),
+        (_broken(HEAD.pack(b"camelot\0", 1, 50, 7)), "damaged: its checksum is wrong"),
+        (_broken(HEAD.pack(b"camelot\0", 1, 1 << 60, 7)), "damaged: its checksum is wrong"),
+        (_broken(HEAD.pack(b"camelot\0", 1, 0, 0)), "not what a daemon writes (JSONDecodeError)"),
+        (_broken(HEAD.pack(b"camelot\0", 1, 2, 0xA3B83BDD) + b"{}"), "damaged: its checksum is wrong"),
+    ],
+)
+def test_a_foreign_file_is_an_error_that_says_so(tmp_path: Path, content: bytes, complaint: str) -> None:
+    path = tmp_path / "x.metrics"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableError) as error:
+        stats.read(path)
+    assert str(error.value).startswith(f"{path}: {complaint}")
+
+
+@pytest.mark.parametrize("size", [PAGE // 2, PAGE, PAGE + 8, 2 * PAGE - 1])
+def test_a_file_that_was_cut_is_an_error(path: Path, size: int) -> None:
+    in_child(lambda: Scoreboard.create(path, ABOUT).claim("worker").stop())
+    os.truncate(path, size)
+    with pytest.raises(UnreadableError, match="damaged: "):
+        stats.read(path)
+
+
+@given(st.data())
+def test_any_octet_that_is_wrong_gives_figures_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    scoreboard = Scoreboard.create(folder / "x.metrics", ABOUT)
+    scoreboard.claim("worker").close()
+    scoreboard.close()
+    content = bytearray((folder / "x.metrics").read_bytes())
+    place = data.draw(st.one_of(st.integers(0, 800), st.integers(PAGE, PAGE + SIZE * 8 - 1)))
+    content[place] ^= data.draw(st.integers(1, 255))
+    (folder / "x.metrics").write_bytes(content)
+    try:
+        found = stats.read(folder / "x.metrics")
+    except UnreadableError:
+        return
+    stats.as_text(found)
+    json.dumps(stats.as_dict(found), allow_nan=place >= PAGE)
+
+
+def test_no_file_says_that_it_has_not_run(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match="no such file; the daemon has not run yet"):
+        stats.read(tmp_path / "x.metrics")
+
+
+def test_the_json_keys_are_those_of_the_documentation(scoreboard: Scoreboard, slot: Slot) -> None:
+    values = stats.as_dict(stats.figures(scoreboard))
+    page = Path("docs/metrics.md").read_text("utf-8")
+    assert [key for key in (*values, *values["processes"][0]) if f"`{key}`" not in page] == []
