@@ -1,4 +1,4 @@
-"""The command ``daemons``: run, stop, ask, check, list, show."""
+"""The command ``daemons``: run, stop, ask, cert, check, list, show."""
 
 from __future__ import annotations
 
@@ -64,17 +64,44 @@ def parser() -> argparse.ArgumentParser:
         return commands.add_parser(word, help=help_text, description=help_text, parents=list(parents))
 
     run = add("run", "serve until told to stop (this is what supervisord starts)", named, changed)
-    run.add_argument("--detach", action="store_true", help="in the background, without supervisord")
+    ways = run.add_mutually_exclusive_group()
+    ways.add_argument("--detach", action="store_true", help="in the background, without supervisord")
+    ways.add_argument(
+        "--inetd",
+        choices=("wait", "nowait"),
+        help="started by inetd: descriptor 0 is the listening socket (wait), or one connection (nowait); "
+        "the log goes to logs/NAME.inetd.log",
+    )
     add("stop", "stop a daemon that was started with --detach, and wait for its end", named)
     ask = add("ask", "hold a conversation with a daemon, and print what it says", named)
     ask.add_argument("host", nargs="?", metavar="HOST", help="where it is; else, or with -, the address in its ini")
     ask.add_argument("-p", dest="port", metavar="PORT", help="its port; else the one in its ini")
     ask.add_argument("-t", dest="timeout", metavar="SECONDS", type=_seconds, default=10.0, help="to wait; else 10")
     ask.add_argument(
+        "--cafile",
+        metavar="FILE",
+        help="for tls://: the CA that must have signed its certificate; else run/tls/ca.pem where that is, else "
+        "those that this system trusts",
+    )
+    ask.add_argument(
         "words", nargs="*", default=[], metavar="WORDS", help="what to say; else the questions it is known for"
     )
+    cert = add("cert", "make a CA and a server certificate signed by it, for trying TLS", conf)
+    cert.add_argument(
+        "--host",
+        dest="hosts",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name or address that clients dial, besides localhost, 127.0.0.1 and ::1; may be given several times",
+    )
+    cert.add_argument("--out", type=Path, metavar="DIR", help="where to; else run/tls")
+    cert.add_argument("--days", type=int, default=90, metavar="N", help="for how long it is valid; else 90")
+    cert.add_argument("--force", action="store_true", help="overwrite what is there")
     add("check", "check every ini and supervisord.conf; say what is wrong, all at once", conf)
     add("list", "every daemon: what it is, where it listens, its engine", conf)
+    stats = add("stats", "what a daemon has done and is doing, read without asking it", named)
+    stats.add_argument("--json", action="store_true", help="for programs; docs/metrics.md tells the keys")
     add("show", "the settings of a daemon as they come out, and where each was set", named, changed)
     return top
 
@@ -128,6 +155,14 @@ def _open_standard_streams() -> None:
 
 def _carry_out(options: argparse.Namespace) -> int:
     conf = options.conf or Path(os.environ.get("DAEMONS_CONF") or "conf")
+    if options.command == "cert":
+        from daemons.operating import authority
+
+        return authority.run(options, conf)
+    if getattr(options, "inetd", None):
+        from daemons.operating import inetd
+
+        return inetd.run(conf, options)
     if options.command in ("check", "list"):
         # Imported where they are needed: `daemons run` is what starts, and it starts without them.
         from daemons.operating import inspection
@@ -154,6 +189,10 @@ def _one(settings: Settings, options: argparse.Namespace) -> int:
             from daemons.operating import detach
 
             return detach.stop(settings)
+        case "stats":
+            from daemons.operating import stats
+
+            return stats.show(settings, options.json)
         case "show":
             from daemons.operating import inspection
 

@@ -92,7 +92,9 @@ class Pidfile:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.path.unlink(missing_ok=True)
+        # After [drop] it may be beyond us; then the file stays, unlocked, hence stale.
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
         self.release()
 
     def release(self) -> None:
@@ -178,7 +180,7 @@ def _detach(settings: Settings, tell: int) -> int:
             pidfile=pidfile,
             detach_process=True,
             # It closes every other descriptor.
-            files_preserve=[tell, read, output, pidfile, *(listener for _, listener in bound.listeners)],
+            files_preserve=[tell, read, output, pidfile, *bound.sockets],
             stdout=output,
             stderr=output,
         )

@@ -10,13 +10,14 @@ import configparser
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from daemons.operating.settings import SECTIONS, DaemonSettings, Settings
+from daemons.operating.settings import SECTIONS, DaemonSettings, MetricsSettings, Settings, TLSSettings
 from daemons.operating.values import hint, kind_of
 from daemons.serving.address import Address, parse_addresses
 
@@ -75,7 +76,9 @@ def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | 
     path = conf.resolve() / f"{name}.ini"
     if name in SHARED or not path.is_file():
         raise ConfigurationError([f"{_shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
-    return _Reader(conf.resolve(), name, list(overrides), run).read()
+    # Made absolute now: to be read again when the working folder is another.
+    conf, overrides, run = conf.resolve(), list(overrides), run and run.absolute()
+    return _Reader(conf, name, overrides, run, partial(read, conf, name, overrides, run)).read()
 
 
 def parse_section(
@@ -103,7 +106,10 @@ def parse_section(
 class _Reader:
     """Reads one daemon's layers and collects what is wrong with them."""
 
-    def __init__(self, conf: Path, name: str, overrides: list[Override], run: Path | None) -> None:
+    def __init__(
+        self, conf: Path, name: str, overrides: list[Override], run: Path | None, again: Callable[[], Settings]
+    ) -> None:
+        self.again = again
         self.conf = conf
         self.name = name
         self.base = conf.parent
@@ -127,6 +133,8 @@ class _Reader:
         self._check_sections(own_section)
         addresses = self._addresses()
         self._check_public(daemon, addresses)
+        sections["metrics"] = self._placed_metrics(sections["metrics"], daemon)
+        self._check_tls(sections["tls"], addresses)
         self._check_unlike(addresses)
         if self.complaints:
             raise ConfigurationError(dict.fromkeys(self.complaints))
@@ -144,6 +152,7 @@ class _Reader:
             own_section=own_section,
             own=own,
             origins=origins,
+            again=self.again,
             **sections,
         )
 
@@ -262,6 +271,28 @@ class _Reader:
                     f"{origin} [daemon] {key}: {address} can be reached from other machines; "
                     "if that is meant, write public = yes"
                 )
+
+    def _check_tls(self, tls: TLSSettings, addresses: tuple[Address, ...]) -> None:
+        secure = [address for address in addresses if address.scheme == "tls"]
+        if secure and not tls.certificate:
+            self.complaints.append(
+                f"{self._origin('listen')} [daemon] listen: {secure[0]} needs a certificate; write [tls] "
+                "certificate = FILE; `daemons cert` makes one to try it with"
+            )
+        # What stands in defaults.ini is for those of the daemons that use it.
+        mine = [origin for origin, _ in self._section("tls") if origin != _shown(self.conf / "defaults.ini")]
+        if mine and addresses and not secure:
+            self.complaints.append(f"{mine[-1]} [tls]: no listener uses it; write listen = tls://HOST:PORT")
+
+    def _placed_metrics(self, metrics: MetricsSettings, daemon: DaemonSettings) -> MetricsSettings:
+        origin = [origin for origin, section in self._section("metrics") if "listen" in section][-1:]
+        for address in metrics.listen:
+            if not daemon.public and not address.loopback:
+                self.complaints.append(
+                    f"{origin[0]} [metrics] listen: {address} can be reached from other machines; "
+                    "if that is meant, write public = yes under [daemon]"
+                )
+        return dataclasses.replace(metrics, listen=tuple(self._placed(address) for address in metrics.listen))
 
     def _check_unlike(self, addresses: tuple[Address, ...]) -> None:
         for one, other in combinations(addresses, 2):

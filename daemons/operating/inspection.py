@@ -10,10 +10,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from daemons.operating import ini, lifecycle, loading, supervision
+from daemons.operating import exposition, ini, lifecycle, loading, supervision
 from daemons.operating.ini import ConfigurationError
 from daemons.operating.settings import SECTIONS, Settings
 from daemons.operating.values import kind_of
+from daemons.serving.listen import clients_too
 
 
 def check(conf: Path, run: Path | None = None) -> int:
@@ -29,6 +30,8 @@ def check(conf: Path, run: Path | None = None) -> int:
             settings = ini.read(conf, name, run=run)
             daemons.append(settings)
             complaints += _complaints_of_service(settings)
+            complaints += exposition.complaints(settings)
+            complaints += _complaints_of_certificates(settings)
         except ConfigurationError as error:
             complaints += error.complaints
     complaints += _complaints_of_logging(daemons)
@@ -38,6 +41,9 @@ def check(conf: Path, run: Path | None = None) -> int:
         complaints += supervision.complaints(supervised, names, daemons)
     for complaint in dict.fromkeys(complaints):
         print(complaint, file=sys.stderr)
+    for settings in daemons:
+        for note in filter(None, map(clients_too, settings.addresses)):
+            print(f"note: conf/{settings.name}.ini [daemon] {note}")
     if complaints:
         return lifecycle.WRONG_CONFIGURATION
     print(f"OK: {', '.join(names)}" + (f"; {supervised.name}" if supervised.is_file() else ""))
@@ -122,6 +128,18 @@ def _complaints_of_service(settings: Settings) -> list[str]:
     return []
 
 
+def _complaints_of_certificates(settings: Settings) -> list[str]:
+    if not settings.over_tls:
+        return []
+    from daemons.operating import certificates  # ssl is dear, and most do without it
+
+    try:
+        certificates.context(settings)
+    except ConfigurationError as error:
+        return error.complaints
+    return []
+
+
 def _complaints_of_logging(daemons: list[Settings]) -> list[str]:
     if not daemons:
         return []
@@ -135,9 +153,10 @@ def _complaints_of_logging(daemons: list[Settings]) -> list[str]:
 def _collisions(daemons: list[Settings]) -> list[str]:
     """Daemons that want the same address."""
     return [
-        f"conf/{other.name}.ini [daemon] {theirs}: conf/{one.name}.ini has {ours} already"
+        f"conf/{other.name}.ini [{section}] {theirs}: conf/{one.name}.ini has {ours} already"
         for one, other in combinations(daemons, 2)
-        for ours in one.addresses
-        for theirs in other.addresses
+        for ours in (*one.addresses, *one.metrics.listen)
+        for section, addresses in (("daemon", other.addresses), ("metrics", other.metrics.listen))
+        for theirs in addresses
         if ours.meets(theirs)
     ]

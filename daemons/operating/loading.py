@@ -12,6 +12,7 @@ from typing import Any
 from daemons.operating.ini import ConfigurationError, parse_section
 from daemons.operating.settings import Settings
 from daemons.operating.values import hint
+from daemons.serving.engines import server_class
 from daemons.serving.pump import Pump
 from daemons.serving.service import Service
 
@@ -22,9 +23,23 @@ def request_handler(settings: Settings) -> type[socketserver.BaseRequestHandler]
     Raises `ConfigurationError` for what the ini got wrong; an exception of the module's own, while it is
     imported, comes through as it is."""
     kind: type[socketserver.BaseRequestHandler | Service] = spoken_class(settings)
+    engine = settings.daemon.engine
+    if settings.daemon.idle_exit is not None and settings.processes > 1:
+        origin = settings.origins.get(("daemon", "idle_exit"), "--inetd wait")
+        reason = "several processes cannot tell together that nobody is there; write processes = 1"
+        raise ConfigurationError([f"{origin} [daemon] idle_exit: {reason}"])
     if not issubclass(kind, Service):
+        if not server_class(engine).raw_handlers:
+            reason = f"engine = {engine} cannot run a raw handler, which waits on its socket; write engine = threads"
+            raise ConfigurationError([f"{_where(settings)}: {reason}"])
         options_of(settings, kind)
         return kind
+    if kind.blocks and engine == "loop":
+        reason = "engine = loop cannot run a service that says it blocks; write engine = pool"
+        raise ConfigurationError([f"{_where(settings)}: {reason}"])
+    if kind.shares and (engine == "forks" or settings.processes > 1):
+        reason = "a service whose visitors share memory needs one process; write engine = threads and processes = 1"
+        raise ConfigurationError([f"{_where(settings)}: {reason}"])
     return Pump.carrying(make_service(settings, kind))
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemons.operating.values import COUNT, PORT, SIZE, TEXT, YES_NO, Kind, or_word, setting, word
+from daemons.operating.drop import Drop
+from daemons.operating.values import COUNT, DURATION, OCTAL, PORT, SIZE, TEXT, YES_NO, Kind, or_word, setting, word
 from daemons.serving.address import Address, parse_addresses
 from daemons.serving.engines import ENGINES
+from daemons.serving.guards.access import Access
 from daemons.serving.guards.limits import Limits
 
 _LISTEN: Kind[tuple[Address, ...]] = Kind(
@@ -28,12 +30,45 @@ class DaemonSettings:
     host: str = setting(TEXT, "127.0.0.1", "the address or name to listen at; 0.0.0.0 or :: for all of one kind")
     port: int | None = setting(_PORT, None, "the port to listen on, or its name in /etc/services")
     listen: tuple[Address, ...] = setting(
-        _LISTEN, (), "instead of host and port: tcp://127.0.0.1:1060, tcp://[::1]:1060, unix:run/name.sock"
+        _LISTEN,
+        (),
+        "instead of host and port: tcp://127.0.0.1:1060, tcp://[::1]:1060, unix:run/name.sock; or what others "
+        "have bound: fd://0, systemd: or systemd:NAME",
     )
     public: bool = setting(YES_NO, False, "whether it may listen where other machines can reach it")
     engine: str = setting(word(*ENGINES), "threads", "who runs a conversation, and when")
     processes: int | None = setting(or_word("auto", COUNT), 1, "how many processes serve; auto: one for each core")
+    threads: int = setting(COUNT, 16, "threads of engine = pool")
+    socket_mode: int = setting(
+        OCTAL, 0o660, "the mode of a Unix socket's file: who can write to it may connect; [drop] says whose it is"
+    )
+    idle_exit: float | None = setting(
+        or_word("off", DURATION),
+        None,
+        "leave after this time without a conversation, where inetd or systemd starts the daemon for the next one; "
+        "8s with --inetd wait, unless it is set",
+    )
     backlog: int = setting(COUNT, 1024, "connections that the kernel holds while the daemon is busy, listen(2)")
+
+
+def _plain_addresses(text: str) -> tuple[Address, ...]:
+    addresses = parse_addresses(text)
+    for address in addresses:
+        if address.scheme not in ("tcp", "unix"):
+            raise ValueError(f"{address} is not for metrics; write tcp://127.0.0.1:9101 or unix:run/name.metrics.sock")
+    return addresses
+
+
+@dataclass(frozen=True)
+class MetricsSettings:
+    """The section [metrics].  `daemons stats NAME` needs none of it."""
+
+    listen: tuple[Address, ...] = setting(
+        Kind(_plain_addresses, _LISTEN.show, _LISTEN.form),
+        (),
+        "where Prometheus finds /metrics, over HTTP: tcp://127.0.0.1:9101 or unix:run/name.metrics.sock; by default "
+        "nowhere",
+    )
 
 
 @dataclass(frozen=True)
@@ -44,8 +79,26 @@ class LogSettings:
     backups: int = setting(COUNT, 5, "how many rotated files are kept")
 
 
+@dataclass(frozen=True)
+class TLSSettings:
+    """The section [tls]: what tls:// listeners prove who they are with.  Paths start from the project's folder."""
+
+    certificate: str = setting(TEXT, "", "the file of the certificate, with those that lead to its CA; PEM")
+    key: str = setting(TEXT, "", "the file of its private key, PEM; by default the certificate's file")
+    client_ca: str = setting(TEXT, "", "if set, clients must show a certificate signed by one in this file")
+    minimum: str = setting(word("1.2", "1.3"), "1.2", "the oldest TLS version that is spoken")
+
+
 #: The sections that every daemon has.  One more is named after its service.
-SECTIONS: dict[str, type[Any]] = {"daemon": DaemonSettings, "limits": Limits, "log": LogSettings}
+SECTIONS: dict[str, type[Any]] = {
+    "daemon": DaemonSettings,
+    "limits": Limits,
+    "access": Access,
+    "tls": TLSSettings,
+    "metrics": MetricsSettings,
+    "drop": Drop,
+    "log": LogSettings,
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +114,10 @@ class Settings:
     logging_ini: Path | None
     daemon: DaemonSettings
     limits: Limits
+    access: Access
+    tls: TLSSettings
+    metrics: MetricsSettings
+    drop: Drop
     log: LogSettings
     #: Where it listens; paths of Unix sockets are absolute.
     addresses: tuple[Address, ...]
@@ -69,6 +126,18 @@ class Settings:
     own: Mapping[str, str]
     #: From (section, key) to the file or option that set it; a key not in here has its built-in value.
     origins: Mapping[tuple[str, str], str]
+    #: Reads the same files and the same command line again; raises `ConfigurationError`.
+    again: Callable[[], Settings]
+
+    @property
+    def over_tls(self) -> bool:
+        """Whether one of its listeners speaks TLS."""
+        return any(address.scheme == "tls" for address in self.addresses)
+
+    def placed(self, path: str) -> Path:
+        """Where a path of the ini is: from the project's folder, and ``run/…`` wherever --run has put that."""
+        parts = Path(path).parts
+        return self.run.joinpath(*parts[1:]) if parts[:1] == ("run",) else self.base / path
 
     @property
     def processes(self) -> int:

@@ -113,16 +113,24 @@ def _yes_no(text: str) -> bool:
     return text == "yes"
 
 
-def _port(text: str) -> int:
+def parse_port(text: str, protocol: str = "tcp") -> int:
+    """A port from its number, or its name in /etc/services.  Raises `ValueError`."""
     if re.fullmatch(r"[0-9]{1,5}", text):
         if int(text) <= 65535:
             return int(text)
     elif text:
         try:
-            return socket.getservbyname(text)
+            # The two protocols may have different services of one name; and some names only one of them.
+            return socket.getservbyname(text, protocol)
         except OSError:
             pass
     raise ValueError("not a port; write a number from 0 to 65535 or a name from /etc/services")
+
+
+def _octal(text: str) -> int:
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise ValueError("not a mode; write three octal digits, as 0660 or 0600")
+    return int(text, 8)
 
 
 def word(*choices: str) -> Kind[str]:
@@ -167,4 +175,5 @@ DURATION: Kind[float] = Kind(_duration, _show_duration, "duration")
 SIZE: Kind[int] = Kind(_size, _show_size, "size")
 RATE: Kind[float] = Kind(_rate, _show_rate, "rate")
 YES_NO: Kind[bool] = Kind(_yes_no, lambda yes: "yes" if yes else "no", "yes | no")
-PORT: Kind[int] = Kind(_port, str, "port")
+OCTAL: Kind[int] = Kind(_octal, lambda mode: f"{mode:04o}", "mode")
+PORT: Kind[int] = Kind(parse_port, str, "port")

@@ -14,25 +14,35 @@ process_request (the place of the engines), finish_request, shutdown_request.  W
 from __future__ import annotations
 
 import errno
-import ipaddress
-import logging
 import selectors
 import socket
 import socketserver
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from daemons.serving.connection import Connection, describe
-from daemons.serving.daemon import Daemon
-from daemons.serving.endings import Ending
-from daemons.serving.guards.limits import Limits, Rate, Tally
+from daemons.framings import FramingError
+from daemons.framings.proxy import Header
+from daemons.operating.access_log import AccessLog
+from daemons.serving.connection import Connection
+from daemons.serving.conversation import Conversation
+from daemons.serving.daemon import OVER, Daemon
+from daemons.serving.endings import Ending, Refusal
+from daemons.serving.guards.access import Access
+from daemons.serving.guards.limits import Limits, Rate, Tally, is_local
 from daemons.serving.journal import Journal
 from daemons.serving.listen import prepare
+from daemons.serving.poller import Poller
+from daemons.serving.proxy import ProxiedConversation, read_header
+from daemons.serving.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from daemons.operating.slot import Slot
+    from daemons.serving.tls import TLS
 
 log = Journal(__name__)
 
@@ -60,6 +70,9 @@ TRANSIENT = frozenset(
     )
 )
 
+#: Endings after which there is nobody to say goodbye to.
+GONE = frozenset((Ending.DONE, Ending.CUT, Ending.RESET))
+
 #: Seconds.  Long enough to cost nothing, short enough that nobody notices (the same as trio's).
 REST = 0.1
 
@@ -76,8 +89,15 @@ class StreamServer(socketserver.TCPServer):
     #: The stock 5 makes 64 clients that come at once wait for SYN retransmissions: nine seconds.
     request_queue_size = 1024
     limits = Limits()
+    #: Who may come.  To change the rules, give it another.
+    access = Access()
+    #: What makes it a TLS server; None: it speaks in clear.
+    tls: TLS | None = None
     #: How many connections this engine serves at once where `Limits.max_connections` is auto.
     capacity = 1000
+    #: Whether this engine can run a handler that waits on its socket itself.
+    raw_handlers = True
+    connection_class = Connection
 
     def __init__(
         self, server_address: Any, RequestHandlerClass: Callable[..., Any], bind_and_activate: bool = True
@@ -90,8 +110,10 @@ class StreamServer(socketserver.TCPServer):
         self.connections: dict[Any, Connection] = {}
         #: The daemon that serves it, which may have other servers too; None before it is served.
         self.daemon: Daemon | None = None
-        #: The logger of access lines; None writes none.
-        self.access_log: logging.Logger | None = None
+        #: Where its access lines go; None writes none.
+        self.access_log: AccessLog | None = None
+        #: Where its conversations are counted; None counts nothing.
+        self.metrics: Slot | None = None
         self.draining = False
         #: `shutdown` was called while nobody served.
         self._stop_at_once = False
@@ -148,12 +170,44 @@ class StreamServer(socketserver.TCPServer):
     def wait(self) -> float:
         """Seconds until the listener should be polled again: 0.0 now, or a rest for lack of
         descriptors, or for the sake of `Limits.max_rate`."""
-        rest = max(0.0, self.rests_until - time.monotonic()) if self.rests_until else 0.0
+        if not self.rests_until and not self.limits.max_rate:
+            return 0.0
+        rest = max(0.0, self.rests_until - time.monotonic())
         if self.limits.max_rate:
             if self._rate is None:
                 self._rate = Rate(self.limits.max_rate)
             rest = max(rest, self._rate.wait())
         return rest
+
+    def conversation(self, connection: Connection) -> Conversation:
+        """A conversation for a new visitor, of the service that the pump carries."""
+        pump: Any = self.RequestHandlerClass
+        conversation = Conversation(pump.service, pump.memory)
+        if self.tls is not None:
+            conversation = self.tls.secure(conversation, connection.explain)
+        # Outermost, also around TLS: the proxy speaks first.
+        if connection.proxied:
+            conversation = ProxiedConversation(conversation, partial(self.introduce, connection))
+        return conversation
+
+    @property
+    def service(self) -> Service | None:
+        """The service that is served; None for a raw handler."""
+        return getattr(self.RequestHandlerClass, "service", None)
+
+    @property
+    def talks(self) -> bool:
+        """Whether the service has a `Service.talk` of its own, which may greet."""
+        return self.service is not None and type(self.service).talk is not Service.talk
+
+    def make_poller(self) -> Poller:
+        """What the daemon waits with; an engine that serves by readiness has its own."""
+        return Poller()
+
+    def lead(self, daemon: Daemon) -> None:
+        """Take `daemon` through its life, from the first turn to the last."""
+        while daemon.state != OVER:
+            daemon.turn_safely()
 
     def stop_listening(self) -> None:
         """Close the listener.  Conversations under way go on."""
@@ -168,18 +222,53 @@ class StreamServer(socketserver.TCPServer):
     def _handle_request_noblock(self) -> None:
         self.accept()
 
+    def get_request(self) -> tuple[Any, Any]:
+        request, client_address = self.socket.accept()
+        return request, client_address
+
     def _enter(self, request: Any, client_address: Any) -> Connection:
-        """Count somebody in.  Not a part of get_request: what a subclass makes of that may fail after the
-        accept, or return another socket than the one accepted."""
+        """Count somebody in, and ask the guards; their verdict is the connection's ending.  Not a part of
+        get_request: what a subclass makes of that may fail after the accept, or return another socket than
+        the one accepted."""
         if self._rate is not None:
             self._rate.take()
-        connection = Connection(request, client_address, self.limits.handshake_timeout)
-        self.connections[request] = connection
-        with self._lock:
-            count = self._tally.enter(connection.host)
-        if count > self._most_per_peer(connection.host):
-            connection.ending = Ending.REFUSED
+        connection = self.connections[request] = self.connection_class(
+            request, client_address, self.limits.handshake_timeout
+        )
+        if self.metrics is not None:
+            self.metrics.accept()
+        if self.access.proxies and self.access.is_proxy(connection.host):
+            connection.proxied = True
+        else:
+            self.judge(connection)
         return connection
+
+    def judge(self, connection: Connection) -> None:
+        """Ask the guards about a peer, in their order."""
+        host = connection.host
+        refusal = self.access.refusal(host)
+        limits = self.limits
+        if refusal is None and (limits.max_per_peer is not None or not is_local(host)):
+            with self._lock:
+                count = self._tally.enter(host)
+            connection.counted = True
+            if count > self._most_per_peer(host):
+                refusal = Refusal.CROWDED
+        if refusal is not None:
+            connection.refuse(refusal)
+
+    def introduce(self, connection: Connection, header: Header | FramingError) -> Ending | None:
+        """A proxy has said for whom it comes, or nothing that could be read: from now on the connection is
+        that peer's, and the guards are asked about it.  Returns the ending that this means, None: go on."""
+        connection.proxied = False
+        if isinstance(header, FramingError):
+            log.debug("%s: no PROXY header: %s", connection.peer, header)
+            connection.ending = connection.ending or Ending.HANDSHAKE
+            connection.reason = f"proxy-{type(header).__name__.lower()}"
+        else:
+            connection.address = header.source or connection.address
+            self.judge(connection)
+        return connection.ending
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether this peer may come in.  Extend it; the guards are asked first."""
@@ -191,6 +280,9 @@ class StreamServer(socketserver.TCPServer):
         connection = self.connections[request]
         handler: Any = self.RequestHandlerClass
         carries_messages = getattr(handler, "carries_messages", False)
+        if not carries_messages and connection.proxied and not self._introduced(connection):
+            return
+        client_address = connection.address
         # Without an engine, it is the accept loop that is about to serve, so that nobody keeps the deadlines.
         unwatched = self.daemon is None or type(self).process_request is socketserver.BaseServer.process_request
         if unwatched or not carries_messages:
@@ -199,7 +291,13 @@ class StreamServer(socketserver.TCPServer):
             connection.messages = None
             connection.expect(Ending.OVERLONG, self.limits.conversation_timeout)
         try:
-            super().finish_request(request, client_address)
+            if self.tls is None or connection.messages is not None:
+                super().finish_request(request, client_address)
+            else:
+                from daemons.serving.tls_socket import over_tls  # ssl is dear, and most do without it
+
+                with over_tls(self.tls, request, connection, self.limits) as lent:
+                    super().finish_request(lent, client_address)
         except TimeoutError:
             connection.ending = connection.ending or Ending.IDLE
         except OSError as error:
@@ -217,7 +315,7 @@ class StreamServer(socketserver.TCPServer):
         connection = self.connections.get(request)
         if connection is not None:
             connection.ending = connection.ending or Ending.FAILED
-        peer = connection.peer if connection is not None else describe(request, client_address)[0]
+        peer = client_address if connection is None else connection.peer
         log.error("%s: the conversation failed", peer, exc_info=sys.exception())
 
     def log_failure(self, connection: Connection, failure: BaseException) -> None:
@@ -232,14 +330,17 @@ class StreamServer(socketserver.TCPServer):
                 self.log_access(connection)
             except Exception:
                 log.exception("%s: the access line could not be written", connection.peer)
-        super().shutdown_request(request)
+        if connection is not None and connection.ending in GONE:
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
 
     def close_request(self, request: Any) -> None:
         """Close the socket and forget the connection.  Under the lock, so that the daemon's thread never
         shuts down a descriptor that has meanwhile become somebody else's."""
         with self._lock:
             connection = self.connections.pop(request, None)
-            if connection is not None:
+            if connection is not None and connection.counted:
                 # Together with the place it held: else the next one may be counted before this one is not.
                 self._tally.leave(connection.host)
             super().close_request(request)
@@ -247,16 +348,45 @@ class StreamServer(socketserver.TCPServer):
 
     # --- beneath them ------------------------------------------------------------------------------
 
+    def log_access(self, connection: Connection) -> None:
+        """Count a conversation that has ended, and write its one line."""
+        if self.metrics is not None:
+            self.metrics.end(connection)
+        if self.access_log is not None:
+            self.access_log.tell(connection)
+
+    def _most_per_peer(self, host: str) -> int:
+        if self.limits.max_per_peer is not None:
+            return self.limits.max_per_peer
+        return self.max_connections if is_local(host) else max(1, self.max_connections // 2)
+
     def leave(self, connection: Connection) -> None:
         """A conversation has ended: somebody may be waiting for its place."""
-        with self._lock:
-            self._tally.leave(connection.host)
+        if connection.counted:
+            with self._lock:
+                self._tally.leave(connection.host)
         self._tell_daemon()
 
     def _tell_daemon(self) -> None:
         daemon = self.daemon
         if daemon is not None:
             daemon.left()
+
+    def _introduced(self, connection: Connection) -> bool:
+        """For a raw handler: read the PROXY header.  Returns whether the guards let that peer in."""
+        try:
+            header = read_header(connection.socket, self.limits.handshake_timeout)
+        except OSError as error:
+            late = isinstance(error, TimeoutError)
+            connection.ending = connection.ending or (Ending.HANDSHAKE if late else Ending.RESET)
+            return False
+        return self.introduce(connection, header) is None
+
+    def count(self) -> None:
+        """Have the metrics know of conversations under way."""
+        if self.metrics is not None:
+            with self._lock:
+                self.metrics.tell_of(self.connections.values())
 
     def sweep(self, now: float) -> None:
         """Cut every connection whose deadline has passed."""
@@ -279,22 +409,6 @@ class StreamServer(socketserver.TCPServer):
         with self._lock:
             for connection in self.connections.values():
                 connection.cut(Ending.STOPPED)
-
-    def log_access(self, connection: Connection) -> None:
-        """Write the one line of a conversation that has ended."""
-        if self.access_log is None:
-            return
-        ending = connection.ending or Ending.DONE
-        self.access_log.log(
-            ending.level,
-            "%s %s messages=%s received=%d sent=%d seconds=%.3f",
-            connection.peer,
-            ending.value,
-            "-" if connection.messages is None else connection.messages,
-            connection.received,
-            connection.sent,
-            time.monotonic() - connection.opened,
-        )
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until `shutdown`.  Unlike the stock loop it does not wake up to look whether it should
@@ -334,13 +448,6 @@ class StreamServer(socketserver.TCPServer):
         """Close the listener, and forget the conversations still under way."""
         self.cut()
         super().server_close()
-
-    def _most_per_peer(self, host: str) -> int:
-        most = self.limits.max_per_peer
-        if most is None:
-            local = host == "unix" or ipaddress.ip_address(host.partition("%")[0]).is_loopback
-            most = self.max_connections if local else max(1, self.max_connections // 2)
-        return most
 
     def _rest_after(self, error: Exception) -> None:
         if isinstance(error, OSError) and error.errno in TRANSIENT:

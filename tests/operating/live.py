@@ -25,7 +25,8 @@ BIN = Path(sysconfig.get_path("scripts"))
 
 #: The ready line of the contract (issue 2), bare, on a line of its own.
 READY = re.compile(
-    r"^(?P<name>[\w-]+) ready (?P<addresses>(?:tcp://\S+:\d+|unix:/\S+)(?: (?:tcp://\S+:\d+|unix:/\S+))*) "
+    r"^(?P<name>[\w-]+) ready "
+    r"(?P<addresses>(?:t(?:cp|ls)://\S+:\d+|unix:/\S+)(?: (?:t(?:cp|ls)://\S+:\d+|unix:/\S+))*) "
     r"engine=(?P<engine>\w+) processes=(?P<processes>\d+) pid=(?P<pid>\d+)$",
     re.MULTILINE,
 )

@@ -86,7 +86,7 @@ def test_a_wrong_command_line_is_2(suite: Folder, words: tuple[str, ...], said: 
         (("lancelot",), "lancelot: conf/lancelot.ini: no such file; did you mean launcelot?"),
         (
             ("launcelot", "--engine", "thread"),
-            "launcelot: --engine [daemon] engine = thread: write one, threads or forks",
+            "launcelot: --engine [daemon] engine = thread: write one, threads, forks, pool or loop",
         ),
         (
             ("launcelot", "--host", "0.0.0.0"),

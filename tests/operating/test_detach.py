@@ -65,8 +65,10 @@ def test_it_has_no_terminal_no_parent_of_ours_and_its_own_session(launcelot: Det
     assert session not in (os.getsid(0), pid)  # not its leader either: it can never get a terminal
     assert terminal == 0
     assert os.readlink(f"/proc/{pid}/cwd") == str(launcelot.path)
-    # Nothing is open but what it needs: null, its log's pipe, its listener, its lock.
-    assert {target for target in open_files(pid) if target.startswith("/")} == {"/dev/null", str(launcelot.pidfile)}
+    # Nothing is open but what it needs: null, its log's pipe, its listener, its lock, its counts.
+    counts = str(launcelot.pidfile.with_suffix(".metrics"))
+    open_now = {target for target in open_files(pid) if target.startswith("/")}
+    assert open_now == {"/dev/null", str(launcelot.pidfile), counts}
 
 
 def test_stop_waits_for_the_end_and_leaves_nothing(launcelot: Detached) -> None:
@@ -78,7 +80,8 @@ def test_stop_waits_for_the_end_and_leaves_nothing(launcelot: Detached) -> None:
     assert refused(port)
     assert not launcelot.pidfile.exists()
     until(lambda: not any(alive(pid) for pid in processes), "the end of the daemon and its log writer")
-    assert [path.name for path in (launcelot.path / "run").iterdir()] == []
+    # But its counts, which can still be read.
+    assert [path.name for path in (launcelot.path / "run").iterdir()] == ["launcelot.metrics"]
 
 
 def test_stop_lets_a_conversation_finish(launcelot: Detached) -> None:

@@ -35,7 +35,7 @@ WRONG: list[tuple[str, list[str]]] = [
         "[daemon]\nservice = launcelot\nport = 70000\nengine = thread\nprocesses = 0\npublic = maybe\nbacklog = many\n",
         [
             "[daemon] port = 70000: not a port; write a number from 0 to 65535 or a name from /etc/services",
-            "[daemon] engine = thread: write one, threads or forks; did you mean threads?",
+            "[daemon] engine = thread: write one, threads, forks, pool or loop; did you mean threads?",
             "[daemon] processes = 0: not a count; write a whole number above 0, or auto",
             "[daemon] public = maybe: neither yes nor no",
             "[daemon] backlog = many: not a count; write a whole number above 0",
@@ -70,7 +70,7 @@ WRONG: list[tuple[str, list[str]]] = [
         "[daemon]\nservice = zen\nlisten = http://localhost:80\n",
         [
             "[daemon] listen = http://localhost:80: http://localhost:80 is not an address; "
-            "write tcp://127.0.0.1:1060, tcp://[::1]:1060 or unix:run/name.sock"
+            "write tcp://127.0.0.1:1060, tcp://[::1]:1060, tls://127.0.0.1:1060, unix:run/name.sock, fd://0 or systemd:"
         ],
     ),
     (
@@ -127,11 +127,11 @@ def test_a_broken_file_is_told_once_and_nothing_is_made_up_about_it(folder: Fold
     assert folder.complaints()[0] == f"conf/x.ini{said}"
     assert all("line" in each or len(folder.complaints()) == 1 for each in folder.complaints())
     # And so for the file that all share; the daemon's own is still looked at.
-    folder.write("x", GOOD + "engine = pool\n")
+    folder.write("x", GOOD + "engine = fast\n")
     (folder.conf / "defaults.ini").write_bytes(text)
     complaints = folder.complaints()
     assert complaints[0] == f"conf/defaults.ini{said}"
-    assert complaints[-1].startswith("conf/x.ini [daemon] engine = pool: write one, threads or forks")
+    assert complaints[-1].startswith("conf/x.ini [daemon] engine = fast: write one, threads, forks, pool or loop")
 
 
 def test_all_files_and_options_are_complained_of_at_once(folder: Folder) -> None:

@@ -165,6 +165,9 @@ listen                unix:run/c.sock          conf/counter.ini
 public                no                       built in
 engine                forks                    --engine
 processes             auto                     --processes
+threads               16                       built in
+socket_mode           0660                     built in
+idle_exit             off                      built in
 backlog               1024                     built in
 
 [limits]
@@ -177,6 +180,15 @@ idle_timeout          90s                      conf/defaults.ini
 write_timeout         30s                      built in
 conversation_timeout  1h                       built in
 drain_timeout         10s                      built in
+
+[access]
+
+[tls]
+minimum               1.2                      built in
+
+[metrics]
+
+[drop]
 
 [log]
 size                  64KiB                    conf/defaults.ini

@@ -86,7 +86,7 @@ def test_a_module_of_ones_own_is_found_beside_the_conf_folder(spoken: Folder) ->
     handler = load(spoken, "service = greeter:Plain")
     assert type(service_of(handler)).__name__ == "Plain"
     assert issubclass(handler, Pump)
-    assert handler.memory is None
+    assert handler.memory.service is handler.service
 
 
 def test_a_packages_module_is_found_too(folder: Folder) -> None:

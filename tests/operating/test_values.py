@@ -105,7 +105,7 @@ BAD: list[tuple[Kind[Any], list[str], str]] = [
         ["", "65536", "-1", "1060 # the book's", "99999999", "no-such-service", "10.0", "\u0661"],
         "not a port; write a number from 0 to 65535 or a name from /etc/services",
     ),
-    (ENGINE, ["", "Threads", "pool"], "write one, threads or forks"),
+    (ENGINE, ["", "Threads", "fast"], "write one, threads or forks"),
     (ENGINE, ["thread"], "write one, threads or forks; did you mean threads?"),
     (MOST, ["", "0", "Auto"], "not a count; write a whole number above 0, or auto"),
 ]
@@ -121,7 +121,7 @@ def test_a_wrong_value_is_told_what_was_expected(kind: Kind[Any], text: str, sai
 
 
 def test_a_port_may_be_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getservbyname", {"launcelot": 1060}.__getitem__)
+    monkeypatch.setattr(socket, "getservbyname", lambda name, *protocol: {"launcelot": 1060}[name])
     assert PORT.parse("launcelot") == 1060
 
 

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from daemons.serving.connection import Connection, describe
+from daemons.serving.connection import Connection
 from daemons.serving.endings import Ending
 
 
@@ -23,20 +23,23 @@ from daemons.serving.endings import Ending
 )
 def test_a_peer_is_its_address_and_its_host_is_shared(address: tuple[object, ...], peer: str, host: str) -> None:
     with socket.socket() as sock:
-        assert describe(sock, address) == (peer, host)
+        connection = Connection(sock, address, 10.0)
+        assert (connection.peer, connection.host) == (peer, host)
 
 
 @pytest.mark.parametrize("address", ["", b"", None], ids=repr)
 def test_a_unix_peer_is_the_process_at_the_other_end(address: object) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert describe(ours, address) == (f"unix:pid={os.getpid()},uid={os.getuid()}", "unix")
+        connection = Connection(ours, address, 10.0)
+        assert connection.peer == f"unix:pid={os.getpid()},uid={os.getuid()}"
+        assert connection.host == "unix"
 
 
 def test_a_unix_peer_that_the_kernel_does_not_know_is_a_unix_peer() -> None:
     with socket.socket() as sock:
         sock.close()
-        assert describe(sock, "") == ("unix", "unix")
+        assert Connection(sock, "", 10.0).peer == "unix"
 
 
 @pytest.fixture

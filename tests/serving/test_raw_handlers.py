@@ -9,12 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from daemons.serving.guards.limits import Limits
-from tests.serving.conftest import Run, once
+from tests.serving.conftest import Run, raw, raw_once
 from tests.serving.peers import ask, connect, converse, hear_all, is_gone, name_of, reset
 from tests.serving.running import Process, Within, access_of
 from tests.serving.services import Deaf, Endless, Raw
 
 
+@raw
 def test_a_stream_handler_is_served(run: Run) -> None:
     running = run(Raw)
     heard, name = converse(running.address, b"a\nb\n")
@@ -22,6 +23,7 @@ def test_a_stream_handler_is_served(run: Run) -> None:
     assert access_of(running, name) == ("finished", "-")
 
 
+@raw
 def test_a_plain_handler_is_served(run: Run) -> None:
     running = run(Endless)
     heard, name = converse(running.address, b"any octets\0")
@@ -29,6 +31,7 @@ def test_a_plain_handler_is_served(run: Run) -> None:
     assert access_of(running, name) == ("finished", "-")
 
 
+@raw
 @pytest.mark.parametrize(("word", "why"), [(b"fail\n", "a secret of the handler"), (b"exit\n", "SystemExit: 3")])
 def test_a_handler_that_raises_ends_its_conversation_and_nothing_else(word: bytes, why: str, run: Run) -> None:
     running = run(Raw)
@@ -39,7 +42,7 @@ def test_a_handler_that_raises_ends_its_conversation_and_nothing_else(word: byte
     assert converse(running.address, b"a\n")[0] == b"A\n"
 
 
-@once
+@raw_once
 @pytest.mark.parametrize("kind", [Raw, Endless])
 def test_who_says_nothing_is_idle(kind: type[socketserver.BaseRequestHandler], run: Run) -> None:
     running = run(kind, idle_timeout="200ms")
@@ -49,7 +52,7 @@ def test_who_says_nothing_is_idle(kind: type[socketserver.BaseRequestHandler], r
         assert access_of(running, name_of(peer)) == ("idle", "-")
 
 
-@once
+@raw_once
 def test_one_that_never_ends_is_overlong(run: Run) -> None:
     running = run(Endless, conversation_timeout="200ms")
     with connect(running.address) as peer:
@@ -66,7 +69,7 @@ def test_one_that_never_ends_is_overlong(run: Run) -> None:
         assert access_of(running, name_of(peer)) == ("overlong", "-")
 
 
-@once
+@raw_once
 def test_one_whose_peer_does_not_read_is_cut(run: Run) -> None:
     running = run(Endless, idle_timeout="200ms")
     with connect(running.address) as peer:
@@ -79,6 +82,7 @@ def test_one_whose_peer_does_not_read_is_cut(run: Run) -> None:
         assert access_of(running, name_of(peer)) == ("idle", "-")
 
 
+@raw
 def test_a_peer_that_resets_the_connection_is_no_error_of_the_handler(run: Run) -> None:
     running = run(Raw)
     peer = connect(running.address)

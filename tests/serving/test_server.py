@@ -255,7 +255,7 @@ before = Snapshot.take()
 with MyServer(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
     print(server.server_address[1], flush=True)
     {serving}
-print(before.leaks(0))
+print(before.leaks())
 """
 
 
