@@ -23,7 +23,7 @@ T = TypeVar("T")
 #: The folder of the environment's commands.
 BIN = Path(sysconfig.get_path("scripts"))
 
-#: The ready line of the contract (issue 2), bare, on a line of its own.
+#: The ready line, bare, on a line of its own.
 READY = re.compile(
     r"^(?P<name>[\w-]+) ready "
     r"(?P<addresses>(?:t(?:cp|ls)://\S+:\d+|unix:/\S+)(?: (?:t(?:cp|ls)://\S+:\d+|unix:/\S+))*) "
