@@ -73,17 +73,20 @@ class Failing(Service):
 
 
 class Polite(Service):
-    """A talk: greets, counts what this visitor has said, and has last words."""
+    """A talk: greets, counts what this visitor has said, has last words, and puts things away."""
 
     framing = LINE
 
     def talk(self) -> Talk:
         said = 0
-        line = yield b"hello\n"
-        while line != b"bye\n":
-            said += 1
-            line = yield b"%d\n" % said
-        return b"goodbye\n"
+        try:
+            line = yield b"hello\n"
+            while line != b"bye\n":
+                said += 1
+                line = yield b"%d\n" % said
+            return b"goodbye\n"
+        finally:
+            logging.getLogger("daemons.polite").info("put away after %d", said)
 
 
 class Process(Service):

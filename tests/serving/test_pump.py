@@ -24,6 +24,7 @@ from tests.serving.peers import (
     hear_all,
     is_gone,
     name_of,
+    reset,
 )
 from tests.serving.running import ACCESS, Process, Within, access_of
 from tests.serving.services import Echo, Failing, Polite
@@ -34,9 +35,21 @@ each_engine = pytest.mark.parametrize("engine", ENGINES)
 def test_the_access_line_counts_messages_and_octets_each_way(run: Run) -> None:
     running = run(Polite)
     heard, name = converse(running.address, b"a\nb\nc\n")
-    match = ACCESS.search(running.log_line(f"{name} "))
+    match = ACCESS.search(running.log_line(f"{name} ", " messages="))
     assert match
     assert match.groups() == (name, "done", "3", "6", str(len(heard)))
+
+
+@pytest.mark.parametrize("goodbye", [reset, socket.socket.close], ids=["reset", "closed"])
+def test_when_a_visitor_has_left_the_talk_puts_its_things_away(
+    goodbye: Callable[[socket.socket], None], run: Run
+) -> None:
+    running = run(Polite)
+    peer = connect(running.address)
+    hear(peer, b"hello\n")
+    ask(peer, b"a\nb\n", b"1\n2\n")
+    goodbye(peer)
+    running.log_line("put away after 2")
 
 
 def test_one_conversation_is_one_access_line(run: Run) -> None:
@@ -150,9 +163,9 @@ def test_half_a_message_that_came_while_the_service_was_thinking_may_still_be_fi
     service = Thinking()
     running = within("threads", Pump.carrying(service))
     with connect(running.address) as peer:
-        peer.sendall(b"a\nha" if finishes else b"a\n")
+        peer.sendall(b"a\n")
         assert service.asked.wait(DEADLINE)
-        peer.sendall(b"" if finishes else b"ha")
+        peer.sendall(b"ha")
         running.server.drain()
         service.may_answer.set()
         hear(peer, b"a\n")

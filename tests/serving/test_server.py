@@ -74,7 +74,7 @@ def test_it_can_be_served_again_after_a_shutdown(kind: type[StreamServer]) -> No
 def test_a_shutdown_before_it_is_served_is_not_lost() -> None:
     with MyServer(("127.0.0.1", 0), ECHO) as server:
         server.shutdown()
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         thread.join(DEADLINE)
         assert not thread.is_alive()
