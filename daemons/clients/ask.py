@@ -2,7 +2,8 @@
 
 A service says how its replies end (`Service.answers`); then each is printed on a line of its own, as
 soon as it has come.  Where it does not say, and with a raw handler, everything is said, our half of the
-connection is closed, and what comes until the other half closes is printed: as ``nc -N`` does.
+connection is closed, and what comes until the other half closes is printed: as ``nc -N`` does.  Over UDP each
+question is a datagram.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from daemons.clients.datagram import inquire
 from daemons.clients.dial import NetworkError, dial
 from daemons.framings import Framing, FramingError
 from daemons.operating import lifecycle, loading
@@ -39,7 +41,10 @@ def ask(settings: Settings, options: argparse.Namespace) -> int:
     address = _address(settings, options)
     cafile = _trusted(settings, options) if address.scheme == "tls" else None
     try:
-        if framing is None:
+        if address.scheme == "udp":
+            for question in words if framing is not None else [b"".join(words)]:
+                _print(inquire(address, question, options.timeout))
+        elif framing is None:
             _print(b"".join(tell(address, words, options.timeout, cafile)))
         else:
             for answer in converse(address, words, framing, options.timeout, cafile):

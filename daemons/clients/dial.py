@@ -38,11 +38,32 @@ def dial(address: Address, timeout: float, cafile: Path | None = None) -> socket
                 peer.close()
                 raise
             return peer
-        host = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+        host = _host(address)
         connected = socket.create_connection((host, address.port), timeout)
         return _secured(connected, host, cafile) if address.scheme == "tls" else connected
     except (OSError, UnicodeError) as error:
         raise NetworkError(address, error) from error
+
+
+def reachable(address: Address, kind: socket.SocketKind) -> socket.socket:
+    """A socket of this kind, connected to the first of the addresses that the host stands for to which there is
+    a way.  Raises `OSError`."""
+    problem: OSError | None = None
+    for family, _, protocol, _, where in socket.getaddrinfo(_host(address), address.port, type=kind):
+        peer = socket.socket(family, kind, protocol)
+        try:
+            peer.connect(where)
+        except OSError as error:
+            peer.close()
+            problem = error
+        else:
+            return peer
+    raise problem or OSError(f"{address.host} has no address")
+
+
+def _host(address: Address) -> str:
+    """Whom to dial; a wildcard at the loopback."""
+    return {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
 
 
 def _secured(connected: socket.socket, host: str, cafile: Path | None) -> Secure:

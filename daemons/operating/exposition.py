@@ -20,7 +20,7 @@ from daemons.operating.scoreboard import Scoreboard
 from daemons.operating.stats import Figures, figures
 from daemons.serving.daemon import Daemon
 from daemons.serving.endings import Ending
-from daemons.serving.engines import server_class
+from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
 from daemons.serving.poller import Source
 from daemons.serving.pump import Pump
@@ -55,7 +55,7 @@ class Endpoint(Daemon):
 
     def __init__(self, scoreboard: Scoreboard, listeners: Sequence[socket.socket]) -> None:
         handler = Pump.carrying(Exposition(scoreboard))
-        servers = [server_class("loop").adopt(listener, handler) for listener in listeners]
+        servers = [stream_server("loop").adopt(listener, handler) for listener in listeners]
         for server in servers:
             server.limits = LIMITS
         super().__init__(servers)

@@ -28,9 +28,9 @@ from daemons.operating.ini import Override
 from daemons.operating.settings import Settings
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import Threads
-from daemons.serving.inherited import InheritanceError, listens, take_stream
+from daemons.serving.inherited import InheritanceError, listens, take_socket
 from daemons.serving.listen import ListenError
-from daemons.serving.server import StreamServer
+from daemons.serving.stream import StreamServer
 
 #: Seconds without a conversation, unless the ini says otherwise.
 IDLE_EXIT = 8.0
@@ -67,12 +67,13 @@ def _serve_listener(settings: Settings) -> int:
 
 def _serve_connection(settings: Settings) -> int:
     try:
-        connection = take_stream(0)
+        connection = take_socket(0)
     except InheritanceError as error:
         raise ListenError(str(error)) from error
-    if listens(connection):
+    if listens(connection) or connection.type == socket.SOCK_DGRAM:
+        kind = "a listening" if connection.type == socket.SOCK_STREAM else "a datagram"
         connection.close()
-        raise ListenError("descriptor 0 is a listening socket; it is served with --inetd wait")
+        raise ListenError(f"descriptor 0 is {kind} socket; it is served with --inetd wait")
     # The visitor's own, whatever inetd has set.
     connection.setblocking(True)
     if connection.family != socket.AF_UNIX:

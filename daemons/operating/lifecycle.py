@@ -23,11 +23,13 @@ from daemons.operating.metrics import Metrics
 from daemons.operating.settings import Settings
 from daemons.serving.address import Address
 from daemons.serving.daemon import Daemon
-from daemons.serving.engines import Loop, Pool, server_class
+from daemons.serving.engines import adopt, stream_server
+from daemons.serving.engines.pool import ByThreads
 from daemons.serving.engines.prefork import Prefork
 from daemons.serving.guards.limits import Limits
 from daemons.serving.listen import ListenError, clients_too, listen, name_of
-from daemons.serving.server import StreamServer
+from daemons.serving.server import Server
+from daemons.serving.stream import StreamServer
 
 if TYPE_CHECKING:
     from daemons.serving.tls import TLS
@@ -224,10 +226,11 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
     """One serving process, from the import of the service to the last reply."""
     settings = bound.settings
     handler = loading.request_handler(settings)
-    # A raw handler ends its conversation in a thread of its own, so that no one thread could write them together.
-    together = issubclass(server_class(settings.daemon.engine), Loop) and not settings.daemon.handler
+    servers = [_server(bound, address, listener, handler) for address, listener in bound.listeners]
+    together = all(server.ends_in_one_thread for server in servers)
     access_log = AccessLog(settings.name, together=together)
-    servers = [_server(bound, address, listener, handler, access_log) for address, listener in bound.listeners]
+    for server in servers:
+        server.access_log = access_log
     daemon = Daemon(servers, parent=parent)
     if settings.processes == 1:
         daemon.idle_exit = settings.daemon.idle_exit
@@ -248,16 +251,15 @@ def _server(
     address: Address,
     listener: socket.socket,
     handler: type[socketserver.BaseRequestHandler],
-    access_log: AccessLog,
-) -> StreamServer:
-    server = server_class(bound.settings.daemon.engine).adopt(listener, handler)
+) -> Server:
+    server = adopt(bound.settings.daemon.engine, listener, handler)
     server.limits = bound.limits
     server.access = bound.settings.access
     if address.scheme == "tls":
+        assert isinstance(server, StreamServer)
         server.tls = bound.tls
-    if isinstance(server, Pool):
+    if isinstance(server, ByThreads):
         server.threads = bound.settings.daemon.threads
-    server.access_log = access_log
     return server
 
 
@@ -270,7 +272,7 @@ def _tls(settings: Settings) -> TLS | None:
     return certificates.holder(settings)
 
 
-def _take_up(taken: list[Bound], servers: list[StreamServer], access_log: AccessLog) -> None:
+def _take_up(taken: list[Bound], servers: list[Server], access_log: AccessLog) -> None:
     """SIGHUP, with one process: take up in place what can be."""
     old = taken[-1].settings
     new = reload.reread(old)
@@ -342,7 +344,7 @@ def _affordable(settings: Settings) -> int:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
-    most = settings.limits.max_connections or server_class(settings.daemon.engine).capacity
+    most = settings.limits.max_connections or stream_server(settings.daemon.engine).capacity
     share = -(-most // settings.processes)
     room = share if soft == resource.RLIM_INFINITY else soft - RESERVED_DESCRIPTORS
     if share > room:

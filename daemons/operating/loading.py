@@ -12,9 +12,12 @@ from typing import Any
 from daemons.operating.ini import ConfigurationError, parse_section
 from daemons.operating.settings import Settings
 from daemons.operating.values import hint
-from daemons.serving.engines import server_class
+from daemons.serving.engines import stream_server
 from daemons.serving.pump import Pump
 from daemons.serving.service import Service
+
+#: By whether a listener is for datagrams: the handlers that it is not for.
+_OUT_OF_PLACE = {False: socketserver.DatagramRequestHandler, True: socketserver.StreamRequestHandler}
 
 
 def request_handler(settings: Settings) -> type[socketserver.BaseRequestHandler]:
@@ -29,9 +32,10 @@ def request_handler(settings: Settings) -> type[socketserver.BaseRequestHandler]
         reason = "several processes cannot tell together that nobody is there; write processes = 1"
         raise ConfigurationError([f"{origin} [daemon] idle_exit: {reason}"])
     if not issubclass(kind, Service):
-        if not server_class(engine).raw_handlers:
+        if not stream_server(engine).raw_handlers:
             reason = f"engine = {engine} cannot run a raw handler, which waits on its socket; write engine = threads"
             raise ConfigurationError([f"{_where(settings)}: {reason}"])
+        _check_transports(settings, kind)
         options_of(settings, kind)
         return kind
     if kind.blocks and engine == "loop":
@@ -41,6 +45,16 @@ def request_handler(settings: Settings) -> type[socketserver.BaseRequestHandler]
         reason = "a service whose visitors share memory needs one process; write engine = threads and processes = 1"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
     return Pump.carrying(make_service(settings, kind))
+
+
+def _check_transports(settings: Settings, kind: type[socketserver.BaseRequestHandler]) -> None:
+    """A handler of the standard library's two subclasses is for one kind of socket only."""
+    for address in settings.addresses:
+        over_udp = address.scheme == "udp"
+        if address.inherited or not issubclass(kind, _OUT_OF_PLACE[over_udp]):
+            continue
+        what = "a handler of streams" if over_udp else "a handler of datagrams"
+        raise ConfigurationError([f"{_where(settings)}: {kind.__name__} is {what}, and {address} is not for it"])
 
 
 def make_service(settings: Settings, kind: type[Service]) -> Service:

@@ -107,6 +107,12 @@ def _show_rate(rate: float) -> str:
     return f"{_plain(rate * _SECONDS['h'], 2)}/h"
 
 
+def _factor(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(?:\.[0-9]{1,3})?", text):
+        raise ValueError("not a factor; write 1, 1.5 or 10")
+    return float(text)
+
+
 def _yes_no(text: str) -> bool:
     if text not in ("yes", "no"):
         raise ValueError("neither yes nor no")
@@ -174,6 +180,7 @@ COUNT: Kind[int] = Kind(_count, str, "count")
 DURATION: Kind[float] = Kind(_duration, _show_duration, "duration")
 SIZE: Kind[int] = Kind(_size, _show_size, "size")
 RATE: Kind[float] = Kind(_rate, _show_rate, "rate")
+FACTOR: Kind[float] = Kind(_factor, lambda factor: _plain(factor, 3), "factor")
 YES_NO: Kind[bool] = Kind(_yes_no, lambda yes: "yes" if yes else "no", "yes | no")
 OCTAL: Kind[int] = Kind(_octal, lambda mode: f"{mode:04o}", "mode")
 PORT: Kind[int] = Kind(parse_port, str, "port")

@@ -1,4 +1,4 @@
-"""Where a daemon listens, as it is written: ``tcp://127.0.0.1:1060``, ``unix:run/echo.sock``."""
+"""Where a daemon listens, as it is written: ``tcp://127.0.0.1:1060``, ``udp://[::1]:7``, ``unix:run/echo.sock``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from daemons.operating.values import parse_port
 
 #: Schemes that carry a host and a port.
-INET = ("tcp", "tls")
+INET = ("tcp", "tls", "udp")
 
 #: Schemes whose ports are those of another.
 CARRIERS = {"tls": "tcp"}
@@ -99,7 +99,7 @@ def parse_address(text: str) -> Address:
             return Address(scheme, host=host.strip("[]"), port=parse_port(port, "udp" if scheme == "udp" else "tcp"))
     raise ValueError(
         f"{text} is not an address; write tcp://127.0.0.1:1060, tcp://[::1]:1060, tls://127.0.0.1:1060, "
-        "unix:run/name.sock, fd://0 or systemd:"
+        "udp://127.0.0.1:1060, unix:run/name.sock, fd://0 or systemd:"
     )
 
 

@@ -29,7 +29,7 @@ from daemons.serving.poller import Source
 from daemons.serving.waker import Waker
 
 if TYPE_CHECKING:
-    from daemons.serving.server import StreamServer
+    from daemons.serving.server import Server
 
 log = Journal(__name__)
 
@@ -68,9 +68,7 @@ class Daemon:
         Seconds between two calls of a `service_actions` that a server overrides.
     """
 
-    def __init__(
-        self, servers: Sequence[StreamServer], *, parent: int | None = None, poll_interval: float = 0.5
-    ) -> None:
+    def __init__(self, servers: Sequence[Server], *, parent: int | None = None, poll_interval: float = 0.5) -> None:
         self.servers = list(servers)
         self.parent = parent
         #: Called by the leading thread with the number of a signal that is not the daemon's own to handle.
@@ -86,7 +84,7 @@ class Daemon:
         self._poll_interval = poll_interval
         self._waker = Waker()
         self.poller = self.servers[0].make_poller()
-        self._polled: set[StreamServer] = set()
+        self._polled: set[Server] = set()
         #: Until when (monotonic) to drain, and to take who was in the queue.
         self._until = math.inf
         self._queue_until = math.inf
@@ -263,7 +261,7 @@ class Daemon:
             else:
                 self.on_signal(number)
 
-    def _accept(self, server: StreamServer) -> None:
+    def _accept(self, server: Server) -> None:
         self._idle_until = math.inf
         room = server.max_connections - self.active
         for _ in range(min(room, ACCEPT_BATCH)):
@@ -281,7 +279,7 @@ class Daemon:
             log.info("no conversation for %g s; leaving", seconds)
             self.stop()
 
-    def _admit(self, server: StreamServer) -> float:
+    def _admit(self, server: Server) -> float:
         """Have `server` polled if and only if it can take a connection now.  Returns in how many seconds
         to look again."""
         # In this order: a conversation that ends between the two lines has seen that it is awaited.
@@ -290,7 +288,7 @@ class Daemon:
         rest = server.wait()
         if not full and not rest:
             if server not in self._polled:
-                server.rests_until = 0.0
+                server.rest.end()
                 self.watch(server, partial(self._accept, server))
                 self._polled.add(server)
             return math.inf
@@ -300,12 +298,12 @@ class Daemon:
             log.warning("full: %d connections; the next ones wait in the kernel's queue", self.active)
         return rest or math.inf
 
-    def _unpoll(self, server: StreamServer) -> None:
+    def _unpoll(self, server: Server) -> None:
         if server in self._polled:
             self.forget(server)
             self._polled.discard(server)
 
-    def _take_queue(self, server: StreamServer) -> float:
+    def _take_queue(self, server: Server) -> float:
         """Accept who is in the queue, as far as there is room.  Returns in how many seconds to go on; an
         end of the queue takes the server out of `_queued`."""
         self._unpoll(server)

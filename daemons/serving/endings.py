@@ -38,6 +38,7 @@ class Ending(Enum):
     OVERSIZE = "oversize", logging.WARNING, "a message was longer than the framing allows"
     MALFORMED = "malformed", logging.WARNING, "the bytes broke the rules of the framing"
     REFUSED = "refused", logging.WARNING, "a guard did not let the peer in; a reason from `Refusal` follows"
+    AMPLIFIED = "amplified", logging.WARNING, "over UDP, an answer longer than amplification allows: it was not sent"
     DRAINED = "drained", logging.INFO, "idle when the daemon was stopping, so closed"
     STOPPED = "stopped", logging.WARNING, "still busy at drain_timeout when the daemon was stopping, so cut off"
     FAILED = "failed", logging.ERROR, "a bug in the service or handler; a line before this one has the traceback"

@@ -39,8 +39,9 @@ def take(address: Address) -> list[socket.socket]:
     return listeners
 
 
-def take_stream(descriptor: int) -> socket.socket:
-    """The stream socket that `descriptor` is, connected or listening.  Raises `InheritanceError`."""
+def take_socket(descriptor: int) -> socket.socket:
+    """The socket that `descriptor` is: for streams, connected or listening, or for datagrams.  Raises
+    `InheritanceError`."""
     try:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             raise InheritanceError(f"descriptor {descriptor} is not a socket; was this started by hand?")
@@ -52,8 +53,10 @@ def take_stream(descriptor: int) -> socket.socket:
     try:
         if taken.family not in _FAMILIES:
             raise InheritanceError(f"descriptor {descriptor} is a socket of the family {taken.family!r}")
-        if taken.type != socket.SOCK_STREAM:
-            raise InheritanceError(f"descriptor {descriptor} is {_kind(taken)}; a stream socket is expected")
+        if taken.type != socket.SOCK_STREAM and (taken.type != socket.SOCK_DGRAM or taken.family == socket.AF_UNIX):
+            raise InheritanceError(
+                f"descriptor {descriptor} is {_kind(taken)}; one for TCP, UDP or Unix streams is expected"
+            )
     except BaseException:
         taken.close()
         raise
@@ -70,15 +73,15 @@ def name_of(listener: socket.socket) -> Address:
     """Where an inherited socket listens, whoever has bound it."""
     where = listener.getsockname()
     if isinstance(where, tuple):
-        return Address("tcp", host=where[0], port=where[1])
+        return Address("udp" if listener.type == socket.SOCK_DGRAM else "tcp", host=where[0], port=where[1])
     if isinstance(where, bytes):  # unix(7): in the abstract namespace, which `ss` and systemd write as @name
         return Address("unix", path="@" + where[1:].decode("utf-8", "backslashreplace"))
     return Address("unix", path=where)
 
 
 def _listener(descriptor: int) -> socket.socket:
-    listener = take_stream(descriptor)
-    if not listens(listener):
+    listener = take_socket(descriptor)
+    if listener.type == socket.SOCK_STREAM and not listens(listener):
         try:
             listener.getpeername()
             what = "is a connection; it is served with --inetd nowait"
@@ -91,7 +94,7 @@ def _listener(descriptor: int) -> socket.socket:
     # finds the queue empty again must not be stuck in accept(2), deaf to its signals.  Those who share a
     # listener in earnest are copies of this daemon, who want the same; those who handed it over never accept.
     listener.setblocking(False)
-    if listener.family != socket.AF_UNIX:
+    if listener.type == socket.SOCK_STREAM and listener.family != socket.AF_UNIX:
         # The connections inherit it.  IPV6_V6ONLY and SO_REUSEADDR were settled at the bind.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
@@ -129,4 +132,4 @@ def _let_go(descriptor: int) -> None:
 
 
 def _kind(taken: socket.socket) -> str:
-    return "a datagram socket" if taken.type == socket.SOCK_DGRAM else f"of the type {taken.type!r}"
+    return "a Unix datagram socket" if taken.type == socket.SOCK_DGRAM else f"of the type {taken.type!r}"

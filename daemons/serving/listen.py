@@ -27,7 +27,8 @@ class ListenError(Exception):
 
 
 def listen(address: Address, backlog: int, mode: int = UNIX_MODE) -> list[socket.socket]:
-    """Bind `address` and listen with room for `backlog` connections not yet accepted, listen(2).
+    """Bind `address` and, unless it is for datagrams, listen with room for `backlog` connections not yet
+    accepted, listen(2).
 
     A host name may stand for several addresses (``localhost``: 127.0.0.1 and ::1), and no host at all stands
     for every address of both families; each gets a socket, all the same port, also where that is 0.
@@ -42,7 +43,8 @@ def listen(address: Address, backlog: int, mode: int = UNIX_MODE) -> list[socket
         except inherited.InheritanceError as error:
             raise ListenError(f"{address}: {error}") from error
     try:
-        found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        kind = socket.SOCK_DGRAM if address.scheme == "udp" else socket.SOCK_STREAM
+        found = socket.getaddrinfo(address.host or None, address.port, type=kind, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise ListenError(f"{address}: {getattr(error, 'strerror', None) or error}") from error
     for tries in range(PORT_TRIES, 0, -1):
@@ -78,7 +80,8 @@ def _listen_all(found: list[Any], backlog: int) -> list[socket.socket]:
                     listeners.pop().close()
                     continue
                 raise
-            listener.listen(backlog)
+            if kind == socket.SOCK_STREAM:
+                listener.listen(backlog)
         if not listeners:
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     except BaseException:
@@ -89,9 +92,9 @@ def _listen_all(found: list[Any], backlog: int) -> list[socket.socket]:
 
 
 def prepare(listener: socket.socket) -> None:
-    """The options every stream listener has; accepted connections inherit TCP_NODELAY on Linux."""
+    """The options every listener has; accepted connections inherit TCP_NODELAY on Linux."""
     listener.setblocking(False)
-    if listener.family in (socket.AF_INET, socket.AF_INET6):
+    if listener.type == socket.SOCK_STREAM and listener.family in (socket.AF_INET, socket.AF_INET6):
         # A restart finds the port free although old connections are in TIME_WAIT.  TCP only: for UDP
         # it would let another process take the port over.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -155,7 +158,7 @@ def explain(address: Address, error: OSError) -> str:
     """Why `address` could not be had, and what to look at next."""
     reason = (error.strerror or str(error)).lower()
     if error.errno == errno.EADDRINUSE and address.port:
-        reason += f"; `ss -ltnp sport = :{address.port}` shows who has it"
+        reason += f"; `ss -l{'u' if address.scheme == 'udp' else 't'}np sport = :{address.port}` shows who has it"
     elif error.errno == errno.EACCES and 0 < address.port < 1024:
         reason += "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
     elif error.errno == errno.EADDRNOTAVAIL:

@@ -14,7 +14,7 @@ from daemons.serving.service import Service
 
 if TYPE_CHECKING:
     from daemons.serving.connection import Connection
-    from daemons.serving.server import StreamServer
+    from daemons.serving.stream import StreamServer
 
 DONTWAIT = socket.MSG_DONTWAIT
 

@@ -1,103 +1,72 @@
-"""StreamServer: `socketserver.TCPServer`, hardened.
+"""What every server of ours has in common: `socketserver.BaseServer`, hardened.
 
 The verbs are socketserver's own and keep their meaning: get_request, verify_request,
 process_request (the place of the engines), finish_request, shutdown_request.  What is mended:
 
-* no exception from any of them ends the loop; in the stock class one from `verify_request` does,
+* no exception from any of them ends the loop; in the stock classes one from `verify_request` does,
   and the process lives on with a deaf port;
-* full means *not listening*: the listener leaves the selector, and the kernel's queue waits;
-* out of descriptors means a rest of 100 ms, where the stock class spins;
+* full means *not listening*: the socket leaves the selector, and the kernel's queue waits;
+* out of descriptors means a rest of 100 ms, where the stock classes spin;
 * every phase of a conversation has a total deadline;
-* errors are logged, one line each, where the stock class prints a traceback between dashes.
+* errors are logged, one line each, where the stock classes print a traceback between dashes.
+
+`daemons.serving.stream` and `daemons.serving.datagram` have the two kinds.
 """
 
 from __future__ import annotations
 
-import errno
 import selectors
 import socket
 import socketserver
 import sys
 import threading
-import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from daemons.framings import FramingError
-from daemons.framings.proxy import Header
 from daemons.operating.access_log import AccessLog
 from daemons.serving.connection import Connection
 from daemons.serving.conversation import Conversation
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.endings import Ending, Refusal
 from daemons.serving.guards.access import Access
-from daemons.serving.guards.limits import Limits, Rate, Tally, is_local
+from daemons.serving.guards.limits import Limits, Tally, is_local
 from daemons.serving.journal import Journal
 from daemons.serving.listen import prepare
 from daemons.serving.poller import Poller
-from daemons.serving.proxy import ProxiedConversation, read_header
+from daemons.serving.rest import Rest
 from daemons.serving.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
     from daemons.operating.slot import Slot
-    from daemons.serving.tls import TLS
+
+    _Base = socketserver.TCPServer
+else:
+    _Base = socketserver.BaseServer
 
 log = Journal(__name__)
 
-#: accept(2): "EMFILE The per-process limit on the number of open file descriptors has been reached",
-#: ENFILE the same for the system, ENOBUFS and ENOMEM "Not enough free memory".  The connection stays
-#: in the queue, so the listener stays readable: without a rest the loop would spin.
-CAPACITY = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
-#: accept(2): "Linux accept() passes already-pending network errors on the new socket as an error code
-#: from accept().  […] Application should […] treat them like EAGAIN by retrying."
-TRANSIENT = frozenset(
-    (
-        errno.EAGAIN,
-        errno.EINTR,
-        errno.ECONNABORTED,
-        errno.ENETDOWN,
-        errno.EPROTO,
-        errno.ENOPROTOOPT,
-        errno.EHOSTDOWN,
-        errno.ENONET,
-        errno.EHOSTUNREACH,
-        errno.EOPNOTSUPP,
-        errno.ENETUNREACH,
-        errno.EPERM,
-    )
-)
+class Server(_Base):
+    """A server on one bound socket, with the stock constructor.  Mix it in front of a stock server, and an
+    engine in front of it.  Without an engine, conversations are served in the accept loop, as in the stock
+    classes.
 
-#: Endings after which there is nobody to say goodbye to.
-GONE = frozenset((Ending.DONE, Ending.CUT, Ending.RESET))
-
-#: Seconds.  Long enough to cost nothing, short enough that nobody notices (the same as trio's).
-REST = 0.1
-
-
-class StreamServer(socketserver.TCPServer):
-    """A stream server on one listener, with the stock constructor, and usable bare, as a stock server is.
-
-    ``server_address`` is ``(host, port)`` for IPv4 or IPv6, or the path of a Unix socket.  Mix an engine
-    in front of it: ``class MyServer(Threads, StreamServer)``.  Without one, conversations are served in
-    the accept loop as in the stock class, and each socket operation has `Limits.idle_timeout`.
+    ``server_address`` is ``(host, port)`` for IPv4 or IPv6, or the path of a Unix socket.
     """
 
-    allow_reuse_address = True
-    #: The stock 5 makes 64 clients that come at once wait for SYN retransmissions: nine seconds.
-    request_queue_size = 1024
     limits = Limits()
     #: Who may come.  To change the rules, give it another.
     access = Access()
-    #: What makes it a TLS server; None: it speaks in clear.
-    tls: TLS | None = None
     #: How many connections this engine serves at once where `Limits.max_connections` is auto.
     capacity = 1000
     #: Whether this engine can run a handler that waits on its socket itself.
     raw_handlers = True
-    connection_class = Connection
+    #: Whether it is always the leading thread in which a conversation ends.
+    ends_in_one_thread = False
+    #: Called with what get_request returned, and the seconds for a handshake.
+    connection_class: Callable[..., Connection] = Connection
 
     def __init__(
         self, server_address: Any, RequestHandlerClass: Callable[..., Any], bind_and_activate: bool = True
@@ -117,16 +86,15 @@ class StreamServer(socketserver.TCPServer):
         self.draining = False
         #: `shutdown` was called while nobody served.
         self._stop_at_once = False
-        #: Not polled before this time (monotonic).
-        self.rests_until = 0.0
+        #: When it must not be polled.
+        self.rest = Rest()
         self._lock = threading.Lock()
         self._tally = Tally()
-        self._rate: Rate | None = None
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
 
     @classmethod
-    def adopt(cls, listener: socket.socket, handler: Callable[..., Any]) -> StreamServer:
-        """A server on a socket that already listens."""
+    def adopt(cls, listener: socket.socket, handler: Callable[..., Any]) -> Self:
+        """A server on a socket that is bound already, and listens where it is for streams."""
         server = cls(listener.getsockname(), handler, bind_and_activate=False)
         server.socket.close()
         server.socket = listener
@@ -150,7 +118,7 @@ class StreamServer(socketserver.TCPServer):
         try:
             request, client_address = self.get_request()
         except Exception as error:
-            self._rest_after(error)
+            self.rest.after(error)
             return False
         try:
             connection = self._enter(request, client_address)
@@ -170,25 +138,12 @@ class StreamServer(socketserver.TCPServer):
     def wait(self) -> float:
         """Seconds until the listener should be polled again: 0.0 now, or a rest for lack of
         descriptors, or for the sake of `Limits.max_rate`."""
-        if not self.rests_until and not self.limits.max_rate:
-            return 0.0
-        rest = max(0.0, self.rests_until - time.monotonic())
-        if self.limits.max_rate:
-            if self._rate is None:
-                self._rate = Rate(self.limits.max_rate)
-            rest = max(rest, self._rate.wait())
-        return rest
+        return self.rest.wait(self.limits.max_rate)
 
     def conversation(self, connection: Connection) -> Conversation:
         """A conversation for a new visitor, of the service that the pump carries."""
         pump: Any = self.RequestHandlerClass
-        conversation = Conversation(pump.service, pump.memory)
-        if self.tls is not None:
-            conversation = self.tls.secure(conversation, connection.explain)
-        # Outermost, also around TLS: the proxy speaks first.
-        if connection.proxied:
-            conversation = ProxiedConversation(conversation, partial(self.introduce, connection))
-        return conversation
+        return Conversation(pump.service, pump.memory)
 
     @property
     def service(self) -> Service | None:
@@ -210,8 +165,8 @@ class StreamServer(socketserver.TCPServer):
             daemon.turn_safely()
 
     def stop_listening(self) -> None:
-        """Close the listener.  Conversations under way go on."""
-        self.socket.close()
+        """Let nobody in any more; conversations under way go on."""
+        raise NotImplementedError
 
     # --- socketserver's verbs, in their order ------------------------------------------------------
 
@@ -222,25 +177,17 @@ class StreamServer(socketserver.TCPServer):
     def _handle_request_noblock(self) -> None:
         self.accept()
 
-    def get_request(self) -> tuple[Any, Any]:
-        request, client_address = self.socket.accept()
-        return request, client_address
-
     def _enter(self, request: Any, client_address: Any) -> Connection:
         """Count somebody in, and ask the guards; their verdict is the connection's ending.  Not a part of
         get_request: what a subclass makes of that may fail after the accept, or return another socket than
         the one accepted."""
-        if self._rate is not None:
-            self._rate.take()
+        self.rest.count()
         connection = self.connections[request] = self.connection_class(
             request, client_address, self.limits.handshake_timeout
         )
         if self.metrics is not None:
             self.metrics.accept()
-        if self.access.proxies and self.access.is_proxy(connection.host):
-            connection.proxied = True
-        else:
-            self.judge(connection)
+        self.judge(connection)
         return connection
 
     def judge(self, connection: Connection) -> None:
@@ -257,47 +204,15 @@ class StreamServer(socketserver.TCPServer):
         if refusal is not None:
             connection.refuse(refusal)
 
-    def introduce(self, connection: Connection, header: Header | FramingError) -> Ending | None:
-        """A proxy has said for whom it comes, or nothing that could be read: from now on the connection is
-        that peer's, and the guards are asked about it.  Returns the ending that this means, None: go on."""
-        connection.proxied = False
-        if isinstance(header, FramingError):
-            log.debug("%s: no PROXY header: %s", connection.peer, header)
-            connection.ending = connection.ending or Ending.HANDSHAKE
-            connection.reason = f"proxy-{type(header).__name__.lower()}"
-        else:
-            connection.address = header.source or connection.address
-            self.judge(connection)
-        return connection.ending
-
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether this peer may come in.  Extend it; the guards are asked first."""
         return self.connections[request].ending is None
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Run the handler.  A raw one knows nothing of deadlines, so that it gets a timeout for each
-        operation on its socket, and one for the whole conversation."""
+        """Run the handler, and see what its end means."""
         connection = self.connections[request]
-        handler: Any = self.RequestHandlerClass
-        carries_messages = getattr(handler, "carries_messages", False)
-        if not carries_messages and connection.proxied and not self._introduced(connection):
-            return
-        client_address = connection.address
-        # Without an engine, it is the accept loop that is about to serve, so that nobody keeps the deadlines.
-        unwatched = self.daemon is None or type(self).process_request is socketserver.BaseServer.process_request
-        if unwatched or not carries_messages:
-            request.settimeout(self.limits.idle_timeout)
-        if not carries_messages:
-            connection.messages = None
-            connection.expect(Ending.OVERLONG, self.limits.conversation_timeout)
         try:
-            if self.tls is None or connection.messages is not None:
-                super().finish_request(request, client_address)
-            else:
-                from daemons.serving.tls_socket import over_tls  # ssl is dear, and most do without it
-
-                with over_tls(self.tls, request, connection, self.limits) as lent:
-                    super().finish_request(lent, client_address)
+            self.run_handler(connection)
         except TimeoutError:
             connection.ending = connection.ending or Ending.IDLE
         except OSError as error:
@@ -309,6 +224,10 @@ class StreamServer(socketserver.TCPServer):
             # A handler's sys.exit() is no Exception, but a bug like any other: it must not end the daemon.
             self.handle_error(request, client_address)
         connection.ending = connection.ending or Ending.FINISHED
+
+    def run_handler(self, connection: Connection) -> None:
+        """Have the conversation of `connection` run, to its end."""
+        raise NotImplementedError
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log the exception being handled, with its traceback and the peer, as one line."""
@@ -323,20 +242,14 @@ class StreamServer(socketserver.TCPServer):
         log.error("%s: the service failed", connection.peer, exc_info=failure)
 
     def shutdown_request(self, request: Any) -> None:
-        """The end of every conversation: one access line, then the socket is closed."""
+        """The end of every conversation: one access line, and the request is closed."""
         connection = self.connections.get(request)
         if connection is not None:
-            try:
-                self.log_access(connection)
-            except Exception:
-                log.exception("%s: the access line could not be written", connection.peer)
-        if connection is not None and connection.ending in GONE:
-            self.close_request(request)
-        else:
-            super().shutdown_request(request)
+            self._log_access_safely(connection)
+        super().shutdown_request(request)
 
     def close_request(self, request: Any) -> None:
-        """Close the socket and forget the connection.  Under the lock, so that the daemon's thread never
+        """Close the request and forget the connection.  Under the lock, so that the daemon's thread never
         shuts down a descriptor that has meanwhile become somebody else's."""
         with self._lock:
             connection = self.connections.pop(request, None)
@@ -347,6 +260,12 @@ class StreamServer(socketserver.TCPServer):
         self._tell_daemon()
 
     # --- beneath them ------------------------------------------------------------------------------
+
+    def _log_access_safely(self, connection: Connection) -> None:
+        try:
+            self.log_access(connection)
+        except Exception:
+            log.exception("%s: the access line could not be written", connection.peer)
 
     def log_access(self, connection: Connection) -> None:
         """Count a conversation that has ended, and write its one line."""
@@ -371,16 +290,6 @@ class StreamServer(socketserver.TCPServer):
         daemon = self.daemon
         if daemon is not None:
             daemon.left()
-
-    def _introduced(self, connection: Connection) -> bool:
-        """For a raw handler: read the PROXY header.  Returns whether the guards let that peer in."""
-        try:
-            header = read_header(connection.socket, self.limits.handshake_timeout)
-        except OSError as error:
-            late = isinstance(error, TimeoutError)
-            connection.ending = connection.ending or (Ending.HANDSHAKE if late else Ending.RESET)
-            return False
-        return self.introduce(connection, header) is None
 
     def count(self) -> None:
         """Have the metrics know of conversations under way."""
@@ -449,15 +358,6 @@ class StreamServer(socketserver.TCPServer):
         self.cut()
         super().server_close()
 
-    def _rest_after(self, error: Exception) -> None:
-        if isinstance(error, OSError) and error.errno in TRANSIENT:
-            return
-        self.rests_until = time.monotonic() + REST
-        if isinstance(error, OSError) and error.errno in CAPACITY:
-            log.error("accept: %s; resting %d ms", error.strerror, REST * 1000)
-        else:
-            log.error("accept failed; resting %d ms", REST * 1000, exc_info=error)
-
     def _handle_error_safely(self, request: Any, client_address: Any) -> None:
         try:
             self.handle_error(request, client_address)
@@ -469,4 +369,4 @@ class StreamServer(socketserver.TCPServer):
             self.shutdown_request(request)
         except Exception:
             log.exception("shutdown_request failed")
-            StreamServer.close_request(self, request)
+            Server.close_request(self, request)

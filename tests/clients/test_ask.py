@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,42 @@ def test_a_unix_socket_is_asked_where_it_is_the_first_or_the_only_listener(
         assert capfd.readouterr().out == "Ugly.\nImplicit.\nComplex.\n"
     assert main(["ask", "zen", "--conf", str(folder.conf)]) == 1
     assert capfd.readouterr().err == f"zen: unix:{folder.path}/run/z.sock: no such file or directory\n"
+
+
+def test_over_udp_each_question_is_a_datagram(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+    folder.write("launcelot", "[daemon]\nservice = launcelot\nlisten = udp://127.0.0.1:0\n")
+    with Live(folder.path, "launcelot") as daemon:
+        port = str(daemon.port)
+        ask = ["ask", "launcelot", "--conf", str(folder.conf), "-p", port]
+        assert main(ask) == 0
+        assert capfd.readouterr() == (ANSWERS, "")
+        assert main([*ask, "-t", "0.1", "-", "no question"]) == 1
+        silence = "no answer in 0.1 s; what is wrong with a datagram is answered with silence"
+        assert capfd.readouterr() == ("", f"launcelot: udp://127.0.0.1:{port}: {silence}\n")
+    assert main(ask) == 1
+    assert capfd.readouterr() == ("", f"launcelot: udp://127.0.0.1:{port}: connection refused\n")
+
+
+def test_a_datagram_that_is_lost_is_sent_again(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+    folder.write("launcelot", "[daemon]\nservice = launcelot\nlisten = udp://127.0.0.1:1\n")
+    heard: list[bytes] = []
+
+    def lossy() -> None:
+        for _ in range(2):
+            question, peer = foreign.recvfrom(100)
+            heard.append(question)
+        foreign.sendto(b"Who asks?", peer)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as foreign:
+        foreign.settimeout(20.0)
+        foreign.bind(("127.0.0.1", 0))
+        serving = threading.Thread(target=lossy)
+        serving.start()
+        port = str(foreign.getsockname()[1])
+        assert main(["ask", "launcelot", "--conf", str(folder.conf), "-p", port, "-", "Who?"]) == 0
+        serving.join()
+    assert heard == [b"Who?", b"Who?"]
+    assert capfd.readouterr() == ("Who asks?\n", "")
 
 
 def test_a_service_that_does_not_say_how_its_answers_end_is_asked_until_it_closes(

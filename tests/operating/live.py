@@ -26,7 +26,7 @@ BIN = Path(sysconfig.get_path("scripts"))
 #: The ready line, bare, on a line of its own.
 READY = re.compile(
     r"^(?P<name>[\w-]+) ready "
-    r"(?P<addresses>(?:t(?:cp|ls)://\S+:\d+|unix:/\S+)(?: (?:t(?:cp|ls)://\S+:\d+|unix:/\S+))*) "
+    r"(?P<addresses>(?:(?:tcp|tls|udp)://\S+:\d+|unix:/\S+)(?: (?:(?:tcp|tls|udp)://\S+:\d+|unix:/\S+))*) "
     r"engine=(?P<engine>\w+) processes=(?P<processes>\d+) pid=(?P<pid>\d+)$",
     re.MULTILINE,
 )

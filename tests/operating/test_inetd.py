@@ -63,6 +63,24 @@ def test_nowait_serves_the_one_connection(folder: Folder) -> None:
     assert " done messages=3 " in log(folder)
 
 
+def test_datagrams_are_for_wait_and_are_answered(folder: Folder) -> None:
+    folder.write("x", GOOD)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as given:
+        given.bind(("127.0.0.1", 0))
+        with inetd(folder, "nowait", given) as process:
+            pass
+        assert process.returncode == 111
+        assert "descriptor 0 is a datagram socket; it is served with --inetd wait" in log(folder)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.settimeout(20.0)
+            peer.connect(given.getsockname())
+            # inetd starts the daemon because a datagram is there, and leaves it in the queue.
+            peer.send(QUEST)
+            with inetd(folder, "wait", given, "--set", "daemon.idle_exit=100ms") as process:
+                assert peer.recv(65536) == GRAIL
+    assert process.returncode == 0
+
+
 def test_nowait_over_a_unix_socket_and_with_o_nonblock(folder: Folder) -> None:
     folder.write("x", GOOD)
     peer, given = socket.socketpair()

@@ -70,7 +70,8 @@ WRONG: list[tuple[str, list[str]]] = [
         "[daemon]\nservice = zen\nlisten = http://localhost:80\n",
         [
             "[daemon] listen = http://localhost:80: http://localhost:80 is not an address; "
-            "write tcp://127.0.0.1:1060, tcp://[::1]:1060, tls://127.0.0.1:1060, unix:run/name.sock, fd://0 or systemd:"
+            "write tcp://127.0.0.1:1060, tcp://[::1]:1060, tls://127.0.0.1:1060, udp://127.0.0.1:1060, "
+            "unix:run/name.sock, fd://0 or systemd:"
         ],
     ),
     (

@@ -208,3 +208,21 @@ def test_a_pure_service_has_a_memory_for_all_its_visitors(folder: Folder) -> Non
     handler = load(folder, "service = launcelot")
     assert issubclass(handler, Pump)
     assert handler.memory is not None
+
+
+@pytest.mark.parametrize(
+    ("handler", "listen", "complaint"),
+    [
+        ("StreamRequestHandler", "udp://127.0.0.1:1", "StreamRequestHandler is a handler of streams, and udp://"),
+        ("DatagramRequestHandler", "tcp://127.0.0.1:1", "DatagramRequestHandler is a handler of datagrams, and tcp://"),
+        ("DatagramRequestHandler", "udp://[::1]:1 unix:run/x.sock", "is a handler of datagrams, and unix:"),
+    ],
+)
+def test_a_handler_for_one_kind_of_socket_is_not_run_on_the_other(
+    folder: Folder, handler: str, listen: str, complaint: str
+) -> None:
+    folder.write("x", f"[daemon]\nhandler = socketserver:{handler}\nlisten = {listen}\n")
+    with pytest.raises(ConfigurationError, match=complaint):
+        loading.request_handler(folder.read())
+    folder.write("x", "[daemon]\nhandler = socketserver:BaseRequestHandler\nlisten = udp://[::1]:1 tcp://[::1]:1\n")
+    assert loading.request_handler(folder.read()) is socketserver.BaseRequestHandler

@@ -12,7 +12,7 @@ import pytest
 
 from daemons.operating import ini, loading
 from daemons.operating.settings import SECTIONS
-from daemons.serving.engines import ENGINES
+from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
 from tests.operating.folder import GOOD, Folder
 
@@ -39,7 +39,7 @@ def test_defaults_ini_shows_the_built_in_value(section: str, key: str, text: str
     field = SECTIONS[section].__dataclass_fields__[key]
     value = field.metadata["kind"].parse(text)
     # What is automatic is shown as what it comes to under the engine as shipped.
-    capacity = ENGINES[SECTIONS["daemon"].engine].capacity  # type: ignore[attr-defined]
+    capacity = stream_server(SECTIONS["daemon"].engine).capacity
     automatic = {"max_connections": capacity, "max_per_peer": capacity // 2}
     assert value == (field.default if field.default is not None else automatic[key])
 
@@ -60,8 +60,8 @@ def test_defaults_ini_has_something_to_show_and_sets_nothing(folder: Folder) -> 
 
 def test_the_capacities_named_in_defaults_ini_are_those_of_the_engines() -> None:
     assert "1000, and 200 with engine = forks" in (CONF / "defaults.ini").read_text("utf-8")
-    assert ENGINES["threads"].capacity == 1000  # type: ignore[attr-defined]
-    assert ENGINES["forks"].capacity == 200  # type: ignore[attr-defined]
+    assert stream_server("threads").capacity == 1000
+    assert stream_server("forks").capacity == 200
 
 
 @pytest.mark.parametrize("name", ini.names(CONF))

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from daemons.operating.access_log import AccessLog
-from daemons.serving.engines import server_class
+from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
-from daemons.serving.server import StreamServer
+from daemons.serving.server import Server
 from tests.leaks import KEPT_CHILDREN, KEPT_DESCRIPTORS
 from tests.serving.peers import DEADLINE, eventually
 
@@ -58,12 +58,12 @@ class Within:
 
     def __init__(
         self,
-        engine: str | type[StreamServer],
+        engine: str | type[Server],
         handler: type[socketserver.BaseRequestHandler],
         limits: Limits | None = None,
         address: Any = ("127.0.0.1", 0),
     ) -> None:
-        kind = server_class(engine) if isinstance(engine, str) else engine
+        kind: type[Server] = stream_server(engine) if isinstance(engine, str) else engine
         self._lines = _Lines()
         self._log = logging.getLogger("daemons")
         self._level = self._log.level
@@ -157,7 +157,7 @@ class Process:
         match = READY.fullmatch(self._err.wait_for([" ready "]))
         assert match, "not a ready line"
         assert int(match[5]) == self.process.pid
-        host, _, port = match[2].removeprefix("tcp://").rpartition(":")
+        host, _, port = match[2].partition("://")[2].rpartition(":")
         self.address = (host, int(port))
         return self
 

@@ -29,6 +29,15 @@ class Echo(Service):
         return line
 
 
+class Wide(Service):
+    """Says back what would be too much for one datagram, if it were longer by one octet; or twice as much."""
+
+    framing = Until(b"\n", limit=65_507)
+
+    def respond(self, line: bytes) -> bytes:
+        return line[len(b"twice") :] * 2 if line.startswith(b"twice") else line
+
+
 class Loud(Service):
     """Says more than a peer that does not read can take."""
 
@@ -140,6 +149,27 @@ class Deaf(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         logging.getLogger(__name__).info("deaf")
         threading.Event().wait()
+
+
+class RawDatagram(socketserver.DatagramRequestHandler):
+    """A stock handler: upper case.  ``fail`` is a bug that comes to light when half of the answer is made."""
+
+    def handle(self) -> None:
+        self.wfile.write(self.packet.upper())
+        if self.packet == b"fail":
+            raise RuntimeError("a secret of the handler")
+        if self.packet == b"exit":
+            raise SystemExit(3)
+
+
+class Forward(socketserver.BaseRequestHandler):
+    """A stock handler that says what it hears to somebody else, whose port it is told, and tells of it."""
+
+    def handle(self) -> None:
+        data, sock = self.request
+        octets = sock.sendto(data, ("127.0.0.1", int(data)))
+        sock.sendto(b"%d octets, " % octets, self.client_address)
+        sock.sendto(b"from port %d" % sock.getsockname()[1], 0, self.client_address)
 
 
 # --- at the seam ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from daemons.serving.daemon import Daemon
 from daemons.serving.engines import Threads
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
-from daemons.serving.server import StreamServer
+from daemons.serving.stream import StreamServer
 from daemons.serving.waker import Waker
 from tests.serving.peers import DEADLINE, ask, connect, hear, is_gone, queued
 from tests.serving.services import Echo

@@ -72,6 +72,17 @@ def test_a_listener_is_taken_and_named(host: str) -> None:
             assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_socket_for_datagrams_is_taken_and_named(host: str) -> None:
+    original = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    original.bind((host, 0))
+    port = original.getsockname()[1]
+    (listener,) = listen(given(original), 5)
+    with listener:
+        assert name_of(listener, "fd") == Address("udp", host=host, port=port)
+        assert not listener.getblocking()
+
+
 def test_a_unix_listener_is_named_by_its_file(tmp_path: Path) -> None:
     for where, shown in ((str(tmp_path / "x.sock"), f"unix:{tmp_path}/x.sock"), (f"\0{tmp_path}", f"unix:@{tmp_path}")):
         original = socket.socket(socket.AF_UNIX)
@@ -83,8 +94,8 @@ def test_a_unix_listener_is_named_by_its_file(tmp_path: Path) -> None:
 
 
 def wrong_sockets() -> Iterator[tuple[socket.socket, str]]:
-    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    yield datagrams, "is a datagram socket; a stream socket is expected"
+    datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    yield datagrams, "is a Unix datagram socket; one for TCP, UDP or Unix streams is expected"
     yield socket.socket(), "does not listen"
     one, other = socket.socketpair()
     yield one, "is a connection; it is served with --inetd nowait"

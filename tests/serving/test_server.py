@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from daemons.serving.engines import One, Threads, server_class
+from daemons.serving.engines import One, Threads, stream_server
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
-from daemons.serving.server import StreamServer
+from daemons.serving.stream import StreamServer
 from tests.serving.peers import DEADLINE, ask, connect, converse, eventually, hear_all, is_gone, name_of
 from tests.serving.running import ROOT, Within, access_of
 from tests.serving.services import Echo, Failing
@@ -52,7 +52,7 @@ def served(server: StreamServer) -> Iterator[StreamServer]:
             assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("kind", [StreamServer, MyServer, server_class("one"), server_class("threads")])
+@pytest.mark.parametrize("kind", [StreamServer, MyServer, stream_server("one"), stream_server("threads")])
 def test_the_stock_handler_of_the_stock_documentation(kind: type[StreamServer]) -> None:
     with served(kind(("127.0.0.1", 0), MyTCPHandler)) as server, connect(server.server_address) as peer:
         peer.sendall(b"hello world\n")
@@ -245,7 +245,7 @@ FORKING = """
 import signal, sys, threading
 from daemons.serving.engines import Forks
 from daemons.serving.pump import Pump
-from daemons.serving.server import StreamServer
+from daemons.serving.stream import StreamServer
 from tests.leaks import Snapshot
 from tests.serving.services import Echo
 

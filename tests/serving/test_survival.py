@@ -17,7 +17,8 @@ import pytest
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import Threads
 from daemons.serving.pump import Pump
-from daemons.serving.server import CAPACITY, REST, TRANSIENT, StreamServer
+from daemons.serving.rest import CAPACITY, REST, TRANSIENT
+from daemons.serving.stream import StreamServer
 from tests.serving.peers import ask, connect, converse, eventually, is_gone
 from tests.serving.running import ROOT, Within
 from tests.serving.services import Echo, Failing, Raw
@@ -222,7 +223,7 @@ SCRIPT = """
 import logging, resource, sys
 from daemons.serving.engines import Threads
 from daemons.serving.pump import Pump
-from daemons.serving.server import StreamServer
+from daemons.serving.stream import StreamServer
 from tests.serving.services import Echo
 
 class Server(Threads, StreamServer): pass

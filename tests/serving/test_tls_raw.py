@@ -13,7 +13,7 @@ from tests.serving.tls_live import connect, ended, no_goodbye, plain, read, serv
 
 RAW = "handler = tests.serving.services:Raw"
 
-raw_engines = pytest.mark.parametrize("engine", [name for name, kind in ENGINES.items() if name != "loop"])
+raw_engines = pytest.mark.parametrize("engine", [name for name in ENGINES if name != "loop"])
 
 
 @raw_engines

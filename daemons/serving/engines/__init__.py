@@ -4,21 +4,60 @@ Every engine is a socketserver mixin that overrides `process_request`, to be put
 ``class MyServer(Threads, StreamServer)``.
 """
 
+from __future__ import annotations
+
+import socket
+from functools import cache
+
+from daemons.serving.datagram import DatagramServer
 from daemons.serving.engines.forks import Forks
-from daemons.serving.engines.loop import Loop
+from daemons.serving.engines.loop import DatagramLoop, Loop
 from daemons.serving.engines.one import One
-from daemons.serving.engines.pool import Pool
+from daemons.serving.engines.pool import DatagramPool, Pool
 from daemons.serving.engines.threads import Threads
-from daemons.serving.server import StreamServer
+from daemons.serving.server import Server
+from daemons.serving.stream import StreamServer
 
-#: ``engine =`` in an ini → the mixin.
-ENGINES: dict[str, type] = {"one": One, "threads": Threads, "forks": Forks, "pool": Pool, "loop": Loop}
+#: ``engine =`` in an ini → the mixin, for streams and for datagrams.
+ENGINES: dict[str, tuple[type, type]] = {
+    "one": (One, One),
+    "threads": (Threads, Threads),
+    "forks": (Forks, Forks),
+    "pool": (Pool, DatagramPool),
+    "loop": (Loop, DatagramLoop),
+}
 
 
-def server_class(engine: str) -> type[StreamServer]:
+@cache
+def stream_server(engine: str) -> type[StreamServer]:
     """The stream server of an engine, by the engine's word."""
-    mixin = ENGINES[engine]
+    mixin, _ = ENGINES[engine]
     return type(f"{mixin.__name__}StreamServer", (mixin, StreamServer), {})
 
 
-__all__ = ["ENGINES", "Forks", "Loop", "One", "Pool", "Threads", "server_class"]
+@cache
+def datagram_server(engine: str) -> type[DatagramServer]:
+    """The server of datagrams of an engine, by the engine's word."""
+    _, mixin = ENGINES[engine]
+    return type(f"{mixin.__name__}DatagramServer", (mixin, DatagramServer), {})
+
+
+def adopt(engine: str, listener: socket.socket, handler: type) -> Server:
+    """A server under `engine` on a socket that is bound already, of whichever kind that is."""
+    kind = datagram_server if listener.type == socket.SOCK_DGRAM else stream_server
+    return kind(engine).adopt(listener, handler)
+
+
+__all__ = [
+    "ENGINES",
+    "DatagramLoop",
+    "DatagramPool",
+    "Forks",
+    "Loop",
+    "One",
+    "Pool",
+    "Threads",
+    "adopt",
+    "datagram_server",
+    "stream_server",
+]

@@ -17,7 +17,7 @@ from daemons.serving.daemon import PARTING, Daemon
 from daemons.serving.journal import Journal
 
 if TYPE_CHECKING:
-    from daemons.serving.server import StreamServer as _Server
+    from daemons.serving.server import Server as _Server
 else:
     _Server = object
 

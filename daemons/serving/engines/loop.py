@@ -22,7 +22,7 @@ from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import LINGER, OURS, RECEIVE
 
 if TYPE_CHECKING:
-    from daemons.serving.server import StreamServer as _Server
+    from daemons.serving.server import Server as _Server
 else:
     _Server = object
 
@@ -247,15 +247,35 @@ class LoopPoller(Poller):
         flow.server.shutdown_request(flow.socket)
 
 
-class Loop(_Server):
-    """Many conversations in one thread.  Only for services: a raw handler would wait on its socket."""
+class ByReadiness(_Server):
+    """What servers of streams and of datagrams share here: the poller that their daemon waits with."""
 
     capacity = 10_000
     raw_handlers = False
-    connection_class = Flow
+    ends_in_one_thread = True
 
     def make_poller(self) -> Poller:
         return LoopPoller()
+
+    def drain(self) -> None:
+        super().drain()
+        self._poller.draining = True
+
+    @property
+    def _poller(self) -> LoopPoller:
+        assert self.daemon is not None
+        assert isinstance(self.daemon.poller, LoopPoller)
+        return self.daemon.poller
+
+
+class DatagramLoop(ByReadiness):
+    """A datagram is answered when it is read: there is nothing to wait for."""
+
+
+class Loop(ByReadiness):
+    """Many conversations in one thread.  Only for services: a raw handler would wait on its socket."""
+
+    connection_class = Flow
 
     def get_request(self) -> tuple[Any, Any]:
         # The plain socket type of C: the class around it would cost more than all else about accepting.
@@ -281,13 +301,3 @@ class Loop(_Server):
         for connection in list(self.connections.values()):
             connection.socket.close()
         self.connections.clear()
-
-    def drain(self) -> None:
-        super().drain()
-        self._poller.draining = True
-
-    @property
-    def _poller(self) -> LoopPoller:
-        assert self.daemon is not None
-        assert isinstance(self.daemon.poller, LoopPoller)
-        return self.daemon.poller

@@ -31,7 +31,7 @@ from typing import Any
 from daemons.serving.conversation import PENDING
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.endings import Ending
-from daemons.serving.engines.loop import DONTWAIT, Flow, Loop, LoopPoller
+from daemons.serving.engines.loop import DONTWAIT, ByReadiness, DatagramLoop, Flow, Loop, LoopPoller
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import RECEIVE
 
@@ -46,6 +46,10 @@ HANDING_OVER = 1.0
 
 #: Looks at an idle leader before the watchman sleeps until there is something to look at.
 QUIET_LOOKS = 25
+
+#: Datagrams that may wait for a worker, 64 MiB at most, and seconds until it is seen whether they still do.
+BACKLOG = 1024
+BACKLOG_REST = 0.005
 
 #: Seconds that a thread has to end when the daemon does; one that is lost in a service is left behind.
 PARTING = 0.1
@@ -149,49 +153,17 @@ class PoolPoller(LoopPoller):
         self.wake()
 
 
-class Pool(Loop):
-    """A fixed number of `threads`.  A raw handler, which waits on its socket itself, holds one of them."""
+class ByThreads(ByReadiness):
+    """What servers of streams and of datagrams share here: a fixed number of `threads`, one of which leads."""
 
     #: Enough for a service that waits on something else most of the time, and few enough to share the
     #: interpreter lock.
     threads = 16
     raw_handlers = True
+    ends_in_one_thread = False
 
     def make_poller(self) -> Poller:
         return PoolPoller()
-
-    # A raw handler wants a socket with all its methods, and its connection is closed by the worker that
-    # ran it: both are as in every other engine.
-
-    def get_request(self) -> tuple[Any, Any]:
-        return super().get_request() if self._carries_messages else super(Loop, self).get_request()
-
-    def close_request(self, request: Any) -> None:
-        if self._carries_messages:
-            super().close_request(request)
-        else:
-            super(Loop, self).close_request(request)
-
-    @property
-    def _carries_messages(self) -> bool:
-        return getattr(self.RequestHandlerClass, "carries_messages", False)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._carries_messages:
-            super().process_request(request, client_address)
-        else:
-            self._pool.jobs.put(partial(self._handle, request, client_address))
-
-    def _handle(self, request: Any, client_address: Any) -> None:
-        """A raw handler, in a worker."""
-        try:
-            self.finish_request(request, client_address)
-        except Exception:
-            self._handle_error_safely(request, client_address)
-        finally:
-            self.shutdown_request(request)
-
-    # --- the threads -------------------------------------------------------------------------------
 
     def lead(self, daemon: Daemon) -> None:
         """Start the workers, make one of them leader, and be the watchman until the daemon ends."""
@@ -223,11 +195,65 @@ class Pool(Loop):
         for worker in workers:
             worker.join(max(0.0, until - time.monotonic()))
 
+    def _put(self, request: Any, client_address: Any) -> None:
+        """Have a worker see this one from beginning to end."""
+        self._pool.jobs.put(partial(self._handle, request, client_address))
+
+    def _handle(self, request: Any, client_address: Any) -> None:
+        try:
+            self.finish_request(request, client_address)
+        except Exception:
+            self._handle_error_safely(request, client_address)
+        finally:
+            self.shutdown_request(request)
+
     @property
     def _pool(self) -> PoolPoller:
         poller = self._poller
         assert isinstance(poller, PoolPoller)
         return poller
+
+
+class DatagramPool(ByThreads, DatagramLoop):
+    """Each datagram is answered by a worker."""
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._put(request, client_address)
+
+    def wait(self) -> float:
+        # What waits in our memory is no nearer to its answer than what waits in the kernel's, which has a bound.
+        return BACKLOG_REST if self.active >= BACKLOG else super().wait()
+
+
+class Pool(ByThreads, Loop):
+    """A raw handler, which waits on its socket itself, holds a thread."""
+
+    # It wants a socket with all its methods, and its connection is closed by the worker that ran it: both are
+    # as in every other engine.
+
+    def get_request(self) -> tuple[Any, Any]:
+        return super().get_request() if self._carries_messages else super(Loop, self).get_request()
+
+    def close_request(self, request: Any) -> None:
+        if self._carries_messages:
+            super().close_request(request)
+        else:
+            super(Loop, self).close_request(request)
+
+    @property
+    def _carries_messages(self) -> bool:
+        return getattr(self.RequestHandlerClass, "carries_messages", False)
+
+    @property
+    def ends_in_one_thread(self) -> bool:  # type: ignore[override]
+        """Not so with a raw handler."""
+        return self._carries_messages
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._carries_messages:
+            super().process_request(request, client_address)
+        else:
+            self._put(request, client_address)
 
 
 class Watchman:

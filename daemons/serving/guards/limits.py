@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from daemons.operating.values import COUNT, DURATION, RATE, or_word, setting
+from daemons.operating.values import COUNT, DURATION, FACTOR, RATE, or_word, setting
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,12 @@ class Limits:
     )
     max_rate: float | None = setting(
         or_word("off", RATE), None, "new connections taken per second, minute or hour; the next ones wait unaccepted"
+    )
+    amplification: float = setting(
+        FACTOR,
+        1.0,
+        "over UDP: how many times as long as its question an answer may be; one that is longer is not sent, for "
+        "who is said to ask may be whom the answer is to flood. Peers on this machine are exempt",
     )
     handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
     message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")

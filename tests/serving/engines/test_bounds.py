@@ -13,7 +13,7 @@ import pytest
 
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
-from daemons.serving.server import StreamServer
+from daemons.serving.stream import StreamServer
 from tests.serving.conftest import ENGINES, Run
 from tests.serving.peers import ask, connect, converse, eventually, hear, hear_all, is_gone, name_of, queued, reset
 from tests.serving.running import Process, Within, access_of

@@ -106,6 +106,7 @@ def test_the_limits_as_shipped() -> None:
         "max_connections": "auto",
         "max_per_peer": "auto",
         "max_rate": "off",
+        "amplification": "1",
         "handshake_timeout": "10s",
         "message_timeout": "30s",
         "idle_timeout": "5m",

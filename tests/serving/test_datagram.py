@@ -1,0 +1,258 @@
+"""DatagramServer: one datagram is one conversation, and what has gone wrong is answered with silence."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+import pytest
+
+from daemons import Service
+from daemons.serving.address import parse_address
+from daemons.serving.daemon import Daemon
+from daemons.serving.datagram import LARGEST, Datagram, DatagramServer, Exchange
+from daemons.serving.engines import datagram_server
+from daemons.serving.guards.access import Access, parse_networks
+from daemons.serving.guards.limits import Limits
+from daemons.serving.listen import ListenError, listen, name_of
+from daemons.serving.pump import Pump
+from tests.serving.peers import DEADLINE
+from tests.serving.peers import name_of as log_name_of
+from tests.serving.running import Within, access_of
+from tests.serving.services import LINE, Echo, Failing, Forward, Polite, RawDatagram, Wide
+
+#: Forks is tried as a process, in test_transports: its children would keep this process's sockets open.
+KINDS: list[type[DatagramServer]] = [
+    DatagramServer,
+    *(datagram_server(engine) for engine in ("one", "threads", "pool", "loop")),
+]
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+
+Serve = Callable[..., tuple[Within, socket.socket]]
+
+
+@pytest.fixture
+def serve(within: Callable[..., Within]) -> Iterator[Serve]:
+    """Serves a service or handler; returns that, and a peer who is connected to it."""
+    with ExitStack() as stack:
+
+        def start(
+            kind: type[DatagramServer],
+            spoken: type[Service] | type[socketserver.BaseRequestHandler],
+            limits: Limits | None = None,
+        ) -> tuple[Within, socket.socket]:
+            handler = Pump.carrying(spoken()) if issubclass(spoken, Service) else spoken
+            running = within(kind, handler, limits)
+            return running, stack.enter_context(connected(running.address))
+
+        yield start
+
+
+def connected(address: Any) -> socket.socket:
+    peer = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM)
+    peer.settimeout(DEADLINE)
+    peer.connect(address)
+    return peer
+
+
+def ask(peer: socket.socket, question: bytes) -> bytes:
+    peer.send(question)
+    return peer.recv(70_000)
+
+
+# --- a datagram and its answer ------------------------------------------------------------------------
+
+
+@each_kind
+def test_a_datagram_is_a_conversation_whose_answers_are_a_datagram(kind: type[DatagramServer], serve: Serve) -> None:
+    running, peer = serve(kind, Echo)
+    for question in (b"a\n", b"a\n", b"one\ntwo\n", b"x" * 62 + b"\n"):
+        assert ask(peer, question) == question
+    line = running.log_line(f"{log_name_of(peer)} done messages=2 received=8 sent=8 ")
+    assert " seconds=0." in line
+
+
+@each_kind
+def test_what_a_talk_says_from_greeting_to_last_words_is_one_datagram(kind: type[DatagramServer], serve: Serve) -> None:
+    running, peer = serve(kind, Polite)
+    assert ask(peer, b"a\nb\n") == b"hello\n1\n2\n"
+    assert ask(peer, b"a\nbye\nnot heard\n") == b"hello\n1\ngoodbye\n"
+    assert ask(peer, b"") == b"hello\n"
+    running.log_line("put away after 2")
+    assert access_of(running, f"{log_name_of(peer)} finished") == ("finished", "2")
+
+
+@each_kind
+def test_the_largest_datagram_passes_whole_and_what_is_larger_is_named(
+    kind: type[DatagramServer], serve: Serve
+) -> None:
+    running, peer = serve(kind, Wide)
+    longest = b"x" * (LARGEST - 1) + b"\n"
+    assert ask(peer, longest) == longest
+    peer.send(b"twice" + b"y" * (LARGEST // 2) + b"\n")
+    running.log_line(f"{log_name_of(peer)}: an answer of {LARGEST + 1} octets does not fit in a datagram")
+    assert ask(peer, b"z\n") == b"z\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "ending"), [(b"fail\n", "failed"), (b"a\nhalf", "cut"), (b"x" * 70, "oversize"), (b"a\nfail\n", "failed")]
+)
+@each_kind
+def test_what_has_gone_wrong_is_answered_with_silence(
+    kind: type[DatagramServer], wrong: bytes, ending: str, serve: Serve
+) -> None:
+    running, peer = serve(kind, Failing)
+    peer.send(wrong)
+    assert access_of(running, f"{log_name_of(peer)} {ending}")[0] == ending
+    # Nothing has come before this.
+    assert ask(peer, b"well\n") == b"well\n"
+
+
+# --- stock handlers -----------------------------------------------------------------------------------
+
+raw_kinds = pytest.mark.parametrize(
+    "kind", [each for each in KINDS if each.raw_handlers], ids=lambda kind: kind.__name__
+)
+
+
+@raw_kinds
+def test_a_stock_handler_is_served_and_says_nothing_where_it_fails(kind: type[DatagramServer], serve: Serve) -> None:
+    running, peer = serve(kind, RawDatagram)
+    assert ask(peer, b"hello") == b"HELLO"
+    for word, why in ((b"fail", "a secret of the handler"), (b"exit", "SystemExit: 3")):
+        peer.send(word)
+        assert why in running.log_line(f"{log_name_of(peer)}: the conversation failed", why)
+        assert ask(peer, b"well") == b"WELL"
+
+
+@raw_kinds
+def test_a_stock_handler_may_write_to_others_as_it_likes(kind: type[DatagramServer], serve: Serve) -> None:
+    running, peer = serve(kind, Forward)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.settimeout(DEADLINE)
+        other.bind(("127.0.0.1", 0))
+        word = b"%d" % other.getsockname()[1]
+        assert ask(peer, word) == b"%d octets, " % len(word)
+        assert peer.recv(100) == b"from port %d" % running.address[1]
+        assert other.recv(100) == word
+
+
+# --- who may come, and what they may cost others ------------------------------------------------------
+
+
+class Twice(Service):
+    """Says everything twice, as the other one does."""
+
+    framing = LINE
+
+    def respond(self, line: bytes) -> bytes:
+        return line * 2
+
+
+class RawTwice(RawDatagram):
+    def handle(self) -> None:
+        self.wfile.write(self.packet * 2)
+
+
+class Kept(Exchange):
+    """An exchange whose answer is kept here, instead of being sent to whom it would flood."""
+
+    said: ClassVar[list[bytes]] = []
+
+    def answer(self, reply: bytes) -> None:
+        self.said.append(reply)
+
+
+class FromElsewhere(DatagramServer):
+    """Takes every datagram for one from the documentation's network, RFC 5737."""
+
+    connection_class = Kept
+
+    def get_request(self) -> tuple[Any, Any]:
+        request, (_, port) = super().get_request()
+        return request, ("192.0.2.7", port)
+
+
+@pytest.mark.parametrize(("amplification", "answered"), [(0.0, False), (1.0, False), (1.99, False), (2.0, True)])
+@pytest.mark.parametrize("handler", [Pump.carrying(Twice()), RawTwice], ids=["service", "handler"])
+def test_off_this_machine_an_answer_is_not_longer_than_allowed(
+    amplification: float, answered: bool, handler: type[socketserver.BaseRequestHandler], within: Callable[..., Within]
+) -> None:
+    Kept.said.clear()
+    running = within(FromElsewhere, handler, Limits(amplification=amplification))
+    with connected(running.address) as peer:
+        peer.send(b"question\n")
+        line = running.log_line("192.0.2.7:", " messages=")
+    assert (" amplified " not in line) == answered
+    assert Kept.said == ([b"question\nquestion\n"] if answered else [])
+
+
+def test_who_is_denied_hears_nothing(serve: Serve) -> None:
+    running, peer = serve(DatagramServer, Echo)
+    running.server.access = Access(deny=parse_networks("127.0.0.0/8"))
+    peer.send(b"a\n")
+    running.log_line(f"{log_name_of(peer)} refused ", "reason=denied")
+    running.server.access = Access()
+    assert ask(peer, b"b\n") == b"b\n"
+
+
+def test_no_other_process_can_take_the_port_over() -> None:
+    with DatagramServer(("127.0.0.1", 0), RawDatagram) as server:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="in use"):
+                other.bind(server.server_address)
+        port = server.server_address[1]
+        with pytest.raises(ListenError, match=rf"`ss -lunp sport = :{port}` shows who has it"):
+            listen(parse_address(f"udp://127.0.0.1:{port}"), 5)
+
+
+# --- where it listens ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wildcard", "asked"), [("0.0.0.0", "127.0.0.2"), ("0.0.0.0", "127.0.0.1"), ("::", "::1")])
+@pytest.mark.parametrize("spoken", [Echo, RawDatagram])
+def test_whichever_of_our_addresses_is_asked_answers(
+    wildcard: str, asked: str, spoken: type, within: Callable[..., Within]
+) -> None:
+    handler = Pump.carrying(Echo()) if spoken is Echo else spoken
+    running = within(DatagramServer, handler, address=(wildcard, 0))
+    # A connected socket hears nobody else.
+    with connected((asked, running.address[1])) as peer:
+        assert ask(peer, b"A\n") == b"A\n"
+
+
+def test_both_families_have_the_same_port() -> None:
+    sockets = listen(parse_address("udp://localhost:0"), 5)
+    try:
+        names = [str(name_of(each, "udp")) for each in sockets]
+        assert len({name.rpartition(":")[2] for name in names}) == 1
+        assert {each.type for each in sockets} == {socket.SOCK_DGRAM}
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
+def test_who_had_asked_before_the_end_is_answered(engine: str) -> None:
+    with (
+        datagram_server(engine)(("127.0.0.1", 0), Pump.carrying(Echo())) as server,
+        connected(server.server_address) as peer,
+    ):
+        for number in range(50):
+            peer.send(b"%d\n" % number)
+        daemon = Daemon([server])
+        daemon.stop()
+        daemon.serve_forever()
+        assert sorted(peer.recv(100) for _ in range(50)) == sorted(b"%d\n" % number for number in range(50))
+
+
+def test_two_datagrams_that_say_the_same_are_two() -> None:
+    one, other = Datagram((b"a", None)), Datagram((b"a", None))
+    assert one != other
+    assert len({one, other}) == 2
+    data, sock = one
+    assert (data, sock) == (b"a", None)
