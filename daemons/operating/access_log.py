@@ -25,7 +25,7 @@ BATCH = 400
 #: Seconds that the time in a template stays the time: the clock of a log need not be better.
 RESOLUTION = 0.01
 
-_FORMAT = "%s %s messages=%s received=%s sent=%s seconds=%.3f%s"
+_NO_TEMPLATE = (0.0, "", "")
 _MARK = "\N{REPLACEMENT CHARACTER}message"
 
 
@@ -56,26 +56,15 @@ class AccessLog:
         ending = connection.ending or Ending.DONE
         if not self._enabled[ending]:
             return
-        now = time.monotonic()
-        values = (
-            connection.peer,
-            ending.value,
-            "-" if connection.messages is None else connection.messages,
-            # What a raw handler receives and sends, nobody sees.
-            "-" if connection.messages is None else connection.received,
-            "-" if connection.messages is None else connection.sent,
-            now - connection.opened,
-            # A word of our own, never the peer's.
-            connection.reason and f" reason={connection.reason}",
-        )
         if self._output is None:
-            self._logger.log(ending.level, _FORMAT, *values)
+            self._logger.log(ending.level, "%s", _message(connection, ending))
             return
-        until, head, tail = self._templates.get(ending.level, (0.0, "", ""))
+        now = time.monotonic()
+        until, head, tail = self._templates.get(ending.level, _NO_TEMPLATE)
         if now >= until:
             head, tail = self._template(ending.level)
             self._templates[ending.level] = now + RESOLUTION, head, tail
-        line = head + _FORMAT % values + tail
+        line = head + _message(connection, ending) + tail
         if not self._together:
             self._output.write(line)
             return
@@ -108,6 +97,19 @@ class AccessLog:
         record = self._logger.makeRecord(self._logger.name, level, "", 0, _MARK, (), None)
         head, _, tail = self._output.format(record).partition(_MARK)
         return head, tail
+
+
+def _message(connection: Connection, ending: Ending) -> str:
+    seconds = time.monotonic() - connection.opened
+    # A word of our own, never the peer's.
+    reason = f" reason={connection.reason}" if connection.reason else ""
+    if connection.messages is None:
+        # What a raw handler receives and sends, nobody sees.
+        return f"{connection.peer} {ending.word} messages=- received=- sent=- seconds={seconds:.3f}{reason}"
+    return (
+        f"{connection.peer} {ending.word} messages={connection.messages} received={connection.received} "
+        f"sent={connection.sent} seconds={seconds:.3f}{reason}"
+    )
 
 
 def _only_output(logger: logging.Logger) -> Output | None:

@@ -10,6 +10,9 @@ from typing import Any
 
 from daemons.serving.endings import Ending, Refusal
 
+#: An attribute of an enumeration's class is slow to get, until Python 3.12.
+_HANDSHAKE = Ending.HANDSHAKE
+
 
 class Connection:
     """One accepted socket with its deadline.
@@ -47,7 +50,7 @@ class Connection:
         self.opened = time.monotonic()
         #: When (monotonic) it will be cut, and the word for that.
         self.deadline = self.opened + timeout
-        self.overdue = Ending.HANDSHAKE
+        self.overdue = _HANDSHAKE
         #: Whether it is the peer that is waited for.  What a service takes is not the peer's fault.
         self.timed = True
         #: Whether it counts towards its peer's max_per_peer.
@@ -79,7 +82,7 @@ class Connection:
         An accepted Unix socket has no address of its own (accept gives ``''``), but the kernel knows who
         is at the other end, unix(7) SO_PEERCRED."""
         if type(self.address) is tuple:
-            host, port = self.address[:2]
+            host, port = self.address[0], self.address[1]
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if hasattr(socket, "SO_PEERCRED"):
             with suppress(OSError):

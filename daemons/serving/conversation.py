@@ -24,6 +24,9 @@ from daemons.serving.service import Service, Talk
 
 IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
 
+#: An attribute of an enumeration's class is slow to get, until Python 3.12.
+DONE = Ending.DONE
+
 #: Replies are handed over in batches of about this many bytes, so that a peer that asks much and
 #: reads nothing is bounded by one batch and one reply, not by all it asked for.
 BATCH = 64 * 1024
@@ -114,7 +117,7 @@ class Conversation:
                     return self._answer(messages[0])
                 return self._answer_all(messages)
             if not data and self._decoder is None:
-                self._end(Ending.DONE)  # what holds nothing has nothing to finish
+                self._end(DONE)  # what holds nothing has nothing to finish
                 return b""
             try:
                 messages = self._decode(data)
@@ -214,7 +217,7 @@ class Conversation:
             self._end(_ending_of(error))
             return b"" if self.ending is Ending.CUT else self._apologize()
         if self._input_ended:
-            self._end(Ending.DONE)
+            self._end(DONE)
         else:
             self.state = PARTIAL if decoder is not None and decoder.pending else IDLE
         return b""

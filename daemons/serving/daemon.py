@@ -264,9 +264,7 @@ class Daemon:
     def _accept(self, server: Server) -> None:
         self._idle_until = math.inf
         room = server.max_connections - self.active
-        for _ in range(min(room, ACCEPT_BATCH)):
-            if not server.accept() or server.wait():
-                break
+        server.accept_several(min(room, ACCEPT_BATCH))
 
     def _leave_if_idle(self, seconds: float) -> None:
         """Whoever handed the listener over (inetd, systemd) keeps it, and starts another for the next visitor."""

@@ -13,14 +13,18 @@ from enum import Enum
 class Ending(Enum):
     """The word that closes an access line; `level` is the level of that line, `text` explains it."""
 
+    word: str
     level: int
     text: str
     #: Where it stands in the table: 0 is the first.
     place: int
 
+    #: Each is one object; `Enum.__hash__`, in Python, costs seven times as much, and `value` likewise.
+    __hash__ = object.__hash__
+
     def __new__(cls, word: str, level: int, text: str) -> Ending:
         ending = object.__new__(cls)
-        ending._value_ = word
+        ending._value_ = ending.word = word
         ending.level = level
         ending.place = len(cls.__members__)
         ending.text = text

@@ -135,6 +135,12 @@ class Server(_Base):
             raise
         return True
 
+    def accept_several(self, most: int) -> None:
+        """Take up to so many connections from the queue."""
+        for _ in range(most):
+            if not self.accept() or self.wait():
+                break
+
     def wait(self) -> float:
         """Seconds until the listener should be polled again: 0.0 now, or a rest for lack of
         descriptors, or for the sake of `Limits.max_rate`."""

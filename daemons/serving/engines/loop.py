@@ -6,245 +6,38 @@ service computes holds up all the others.  In return a conversation costs a kilo
 
 from __future__ import annotations
 
-import logging
-import math
-import select
 import socket
-import time
+import sys
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from daemons.serving.connection import Connection
-from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, Conversation
-from daemons.serving.endings import Ending
-from daemons.serving.poller import BATCH, Poller
-from daemons.serving.pump import LINGER, OURS, RECEIVE
+from daemons.serving.conversation import Conversation
+from daemons.serving.engines.flows import BETWEEN_MESSAGES, Flow, LoopPoller
+from daemons.serving.journal import Journal
+from daemons.serving.poller import Poller
+from daemons.serving.stream import GONE, StreamServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from daemons.serving.server import Server as _Server
+
+    _StreamServer = StreamServer
 else:
-    _Server = object
+    _Server = _StreamServer = object
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
-DONTWAIT = socket.MSG_DONTWAIT
+#: What stands between an accept and the first read, and between the last write and the close.  Where none of it
+#: is overridden, it is done in one piece: it is most of what a short conversation costs.
+WAY_IN = ("accept", "get_request", "judge", "verify_request", "process_request", "conversation")
+WAY_OUT = ("shutdown_request", "log_access", "close_request", "leave")
 
+#: Hosts that are remembered as having nothing to fear from the guards; those of the loopback alone are 2**24.
+EXEMPT = 256
 
-class Flow(Connection):
-    """A connection with its conversation."""
-
-    __slots__ = ("conversation", "descriptor", "server")
-
-    def begin(self, server: Loop, conversation: Conversation) -> None:
-        """Take up the conversation."""
-        self.server = server
-        self.conversation = conversation
-        self.descriptor = self.socket.fileno()
-
-    def so_far(self) -> tuple[int, int, int]:
-        # Under a raw handler of the pool there is no conversation.
-        conversation = getattr(self, "conversation", None)
-        return conversation.messages if conversation is not None else 0, self.received, self.sent
-
-
-class LoopPoller(Poller):
-    """Epoll with the conversations in it.
-
-    `flows` are those being read from.  One that is in another phase (writing what the socket did not
-    take, or lingering after its last words) has an action instead, as a listener has.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flows: dict[int, Flow] = {}
-        self.draining = False
-        #: The flow whose message is being answered, while it is.  Whoever takes it out owns what follows:
-        #: this thread when it has the reply, or the pool's watchman who finds that it takes too long.
-        self.hand: list[Flow] = []
-
-    def wait(self, patience: float) -> bool:
-        """As `Poller.wait`.  The hot path of the whole suite, so it stands here in one piece: a method
-        call per message would cost a twentieth of the speed."""
-        flows, actions, hand = self.flows, self._actions, self.hand
-        if self.draining and any(flow.conversation.state == IDLE for flow in flows.values()):
-            patience = 0.0
-        events = self._events(patience)
-        now = time.monotonic()
-        for descriptor, _ in events:
-            flow = flows.get(descriptor)
-            if flow is None:
-                # An action may have ended a conversation whose event is in the same batch.
-                if (action := actions.get(descriptor)) is not None:
-                    action()
-                continue
-            try:
-                data = flow.socket.recv(RECEIVE, DONTWAIT)
-            except BlockingIOError:
-                continue
-            except OSError:
-                self._end(flow, Ending.RESET)
-                continue
-            conversation = flow.conversation
-            messages = conversation.messages
-            hand.append(flow)
-            reply = conversation.receive(data)
-            flow.received += len(data)
-            try:
-                hand.pop()
-            except IndexError:
-                self.hand_back(flow, reply, conversation.messages != messages)
-                return False
-            if reply:
-                flow.sent += len(reply)
-                try:
-                    sent = flow.socket.send(reply, DONTWAIT)
-                except BlockingIOError:
-                    sent = 0
-                except OSError:
-                    self._end(flow, Ending.RESET)
-                    continue
-                if sent != len(reply):
-                    self._hold(flow, memoryview(reply)[sent:])
-                    continue
-            if conversation.state != IDLE:
-                self._go_on(flow, conversation.messages != messages)
-            elif conversation.messages != messages:
-                flow.overdue = Ending.IDLE
-                flow.deadline = now + flow.server.limits.idle_timeout
-        if self.draining and len(events) < BATCH:
-            self._dismiss({descriptor for descriptor, _ in events})
-        return True
-
-    def _events(self, patience: float) -> list[tuple[int, int]]:
-        return self._epoll.poll(None if patience == math.inf else patience, BATCH)
-
-    def hand_back(self, flow: Flow, reply: bytes, answered: bool) -> None:
-        """Another thread leads since this one took too long over `reply`.  Only in a pool."""
-        raise NotImplementedError
-
-    def take(self, flow: Flow) -> None:
-        """Begin with a new conversation: greet, then read."""
-        self._epoll.register(flow.descriptor, select.EPOLLIN)
-        self.flows[flow.descriptor] = flow
-        greeting = flow.conversation.open()
-        if greeting:
-            self._say(flow, greeting)
-        else:
-            self._go_on(flow, True)
-
-    def deliver(self, flow: Flow, reply: bytes, answered: bool) -> None:
-        """What the hot path does with a reply, in a method."""
-        if reply:
-            flow.sent += len(reply)
-            try:
-                sent = flow.socket.send(reply, DONTWAIT)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self._end(flow, Ending.RESET)
-                return
-            if sent != len(reply):
-                self._hold(flow, memoryview(reply)[sent:])
-                return
-        self._go_on(flow, answered)
-
-    # --- what is rare ------------------------------------------------------------------------------
-
-    def _go_on(self, flow: Flow, answered: bool) -> None:
-        """All that was to be said has been sent: what now?  `answered`: a message has been, since last."""
-        conversation = flow.conversation
-        if conversation.state == OVER:
-            self._end(flow, conversation.ending)
-        elif conversation.state == PENDING:
-            self._say(flow, conversation.proceed())
-        elif conversation.state == IDLE:
-            flow.expect(Ending.IDLE, flow.server.limits.idle_timeout)
-        elif conversation.state == PARTIAL and (answered or flow.overdue is not Ending.SLOW):
-            flow.expect(Ending.SLOW, flow.server.limits.message_timeout)
-        elif conversation.state == SHAKING and flow.overdue is not Ending.HANDSHAKE:
-            flow.expect_handshake(flow.server.limits.handshake_timeout)
-
-    def _say(self, flow: Flow, reply: bytes) -> None:
-        """Send `reply` when the socket takes it, which may be at once; not before the others had a turn."""
-        flow.sent += len(reply)
-        self._hold(flow, memoryview(reply))
-
-    def _hold(self, flow: Flow, unsent: memoryview) -> None:
-        """Read no more from this peer until it has taken what it was told."""
-        if self.flows.pop(flow.descriptor, None) is not None:
-            self._epoll.modify(flow.descriptor, select.EPOLLOUT)
-        flow.expect(Ending.STUCK, flow.server.limits.write_timeout)
-        self._actions[flow.descriptor] = partial(self._write, flow, unsent)
-
-    def _write(self, flow: Flow, unsent: memoryview) -> None:
-        if unsent:
-            try:
-                sent = flow.socket.send(unsent, DONTWAIT)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._end(flow, Ending.RESET)
-                return
-            if sent < len(unsent):
-                self._actions[flow.descriptor] = partial(self._write, flow, unsent[sent:])
-                return
-        if flow.conversation.state not in (OVER, PENDING):
-            del self._actions[flow.descriptor]
-            self._epoll.modify(flow.descriptor, select.EPOLLIN)
-            self.flows[flow.descriptor] = flow
-        self._go_on(flow, True)
-
-    def _dismiss(self, ready: set[int]) -> None:
-        """The daemon is stopping: who is between two messages, and had nothing for us, may go."""
-        for descriptor, flow in list(self.flows.items()):
-            if flow.conversation.state == IDLE and descriptor not in ready:
-                # To an idle conversation this says nothing, except over TLS: goodbye.
-                if goodbye := flow.conversation.receive(b""):
-                    with suppress(OSError):
-                        flow.socket.send(goodbye, DONTWAIT)
-                self._end(flow, Ending.DRAINED)
-
-    def _end(self, flow: Flow, ending: Ending | None) -> None:
-        """The conversation is over; if the last word was ours, see that it arrives."""
-        flow.ending = flow.ending or ending
-        flow.conversation.close()
-        flow.messages = flow.conversation.messages
-        if flow.conversation.failure is not None:
-            flow.ending = Ending.FAILED
-            flow.server.log_failure(flow, flow.conversation.failure)
-        if flow.ending in OURS:
-            self._linger(flow)
-        else:
-            self._close_flow(flow)
-
-    def _linger(self, flow: Flow) -> None:
-        """Close our half, then read and forget until the peer closes its own."""
-        try:
-            flow.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._close_flow(flow)
-            return
-        self.flows.pop(flow.descriptor, None)
-        self._epoll.modify(flow.descriptor, select.EPOLLIN)
-        flow.expect(flow.ending or Ending.DONE, LINGER)
-        self._actions[flow.descriptor] = partial(self._discard, flow)
-
-    def _discard(self, flow: Flow) -> None:
-        try:
-            if flow.socket.recv(4 * RECEIVE, DONTWAIT):
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass
-        self._close_flow(flow)
-
-    def _close_flow(self, flow: Flow) -> None:
-        # Closing a descriptor takes it out of epoll.
-        self.flows.pop(flow.descriptor, None)
-        self._actions.pop(flow.descriptor, None)
-        flow.server.shutdown_request(flow.socket)
+#: Where in struct tcp_info, linux/tcp.h, the kernel says how many connections wait at a listener.
+_QUEUED = slice(24, 28)
 
 
 class ByReadiness(_Server):
@@ -272,10 +65,78 @@ class DatagramLoop(ByReadiness):
     """A datagram is answered when it is read: there is nothing to wait for."""
 
 
-class Loop(ByReadiness):
+class Loop(ByReadiness, _StreamServer):
     """Many conversations in one thread.  Only for services: a raw handler would wait on its socket."""
 
     connection_class = Flow
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        plain = getattr(self.RequestHandlerClass, "carries_messages", False)
+        #: Whether `accept_several` and `end` may do in one piece what these verbs would.
+        self._short_in = plain and self._is_as_shipped(WAY_IN)
+        self._short_out = plain and self._is_as_shipped(WAY_OUT)
+        #: Hosts against which the guards have nothing, and whose connections nobody counts, under these rules.
+        self._exempt: set[str] = set()
+        self._rules: tuple[object, object] = (None, None)
+
+    def _is_as_shipped(self, verbs: Iterable[str]) -> bool:
+        """Whether a server with no more than an engine mixed in has the same methods."""
+        engine = next(kind for kind in type(self).__mro__ if kind.__module__.startswith(__package__))
+        shipped = type("Shipped", (engine, StreamServer), {})
+        return all(getattr(type(self), verb) is getattr(shipped, verb) for verb in verbs)
+
+    def accept_several(self, most: int) -> None:
+        """As `Server.accept_several`."""
+        most = min(most, self._queued(most))
+        if not self._short_in or self.tls is not None or self.access.proxies or self.limits.max_rate or self.talks:
+            super().accept_several(most)
+            return
+        accept = self.socket._accept  # type: ignore[attr-defined]
+        pump: Any = self.RequestHandlerClass
+        service, memory = pump.service, pump.memory
+        handshake_timeout, idle_timeout = self.limits.handshake_timeout, self.limits.idle_timeout
+        family = int(self.address_family)
+        read = self._poller.read
+        if self._rules != (self.access, self.limits):
+            self._rules, self._exempt = (self.access, self.limits), set()
+        exempt = self._exempt
+        for _ in range(most):
+            try:
+                descriptor, client_address = accept()
+            except Exception as error:
+                self.rest.after(error)
+                return
+            request: Any = socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
+            try:
+                flow = self.connections[request] = Flow(request, client_address, handshake_timeout)
+                if self.metrics is not None:
+                    self.metrics.accept()
+                if (host := client_address[0] if client_address else "unix") not in exempt:
+                    self.judge(flow)
+                    if flow.ending is not None:
+                        self.shutdown_request(request)
+                        continue
+                    if not flow.counted and len(exempt) < EXEMPT:
+                        exempt.add(host)
+                flow.server = self
+                flow.conversation = Conversation(service, memory)
+                flow.descriptor = descriptor
+                flow.overdue = BETWEEN_MESSAGES
+                flow.deadline = flow.opened + idle_timeout
+                read(flow)
+            except Exception:
+                self._handle_error_safely(request, client_address)
+                self._shutdown_safely(request)
+
+    def _queued(self, most: int) -> int:
+        """How many connections wait; `most` where the kernel does not say.  To find the queue empty by an accept
+        costs eight times as much."""
+        try:
+            tcp_info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUED.stop)
+        except OSError:  # a Unix socket
+            return most
+        return int.from_bytes(tcp_info[_QUEUED], sys.byteorder) or 1
 
     def get_request(self) -> tuple[Any, Any]:
         # The plain socket type of C: the class around it would cost more than all else about accepting.
@@ -283,17 +144,39 @@ class Loop(ByReadiness):
         request = socket.SocketType(int(self.address_family), socket.SOCK_STREAM, 0, descriptor)
         return request, client_address
 
-    def close_request(self, request: Any) -> None:
-        connection = self.connections.pop(request, None)
-        request.close()
-        if connection is not None:
-            self.leave(connection)
-
     def process_request(self, request: Any, client_address: Any) -> None:
         flow = self.connections[request]
         assert isinstance(flow, Flow)
         flow.begin(self, self.conversation(flow))
         self._poller.take(flow)
+
+    def end(self, flow: Flow) -> None:
+        """The end of a conversation: `shutdown_request`."""
+        if not self._short_out:
+            self.shutdown_request(flow.socket)
+            return
+        try:
+            if self.metrics is not None:
+                self.metrics.end(flow)
+            if self.access_log is not None:
+                self.access_log.tell(flow)
+        except Exception:
+            log.exception("%s: the access line could not be written", flow.peer)
+        if flow.ending not in GONE:
+            with suppress(OSError):
+                flow.socket.shutdown(socket.SHUT_WR)
+        del self.connections[flow.socket]
+        flow.socket.close()
+        if flow.counted or self.daemon is None:
+            self.leave(flow)
+        else:
+            self.daemon.left()
+
+    def close_request(self, request: Any) -> None:
+        connection = self.connections.pop(request, None)
+        request.close()
+        if connection is not None:
+            self.leave(connection)
 
     def server_close(self) -> None:
         """Close the listener, and every conversation: with the loop, who served them has gone."""

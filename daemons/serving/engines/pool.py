@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import math
-import select
 import threading
 import time
 from collections import deque
@@ -31,7 +30,8 @@ from typing import Any
 from daemons.serving.conversation import PENDING
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.endings import Ending
-from daemons.serving.engines.loop import DONTWAIT, ByReadiness, DatagramLoop, Flow, Loop, LoopPoller
+from daemons.serving.engines.flows import DONTWAIT, Flow, LoopPoller
+from daemons.serving.engines.loop import ByReadiness, DatagramLoop, Loop
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import RECEIVE
 
@@ -78,8 +78,7 @@ class PoolPoller(LoopPoller):
     def wait(self, patience: float) -> bool:
         while self.ready:
             flow, reply, answered = self.ready.popleft()
-            self._epoll.register(flow.descriptor, select.EPOLLIN)
-            self.flows[flow.descriptor] = flow
+            self.read(flow)
             self.deliver(flow, reply, answered)
         return self._wait_handing_over(patience) if self.handing_over else super().wait(patience)
 
@@ -114,8 +113,7 @@ class PoolPoller(LoopPoller):
 
     def take(self, flow: Flow) -> None:
         """Begin with a new conversation.  A greeting is the service's own code, so a worker has it made."""
-        self._epoll.register(flow.descriptor, select.EPOLLIN)
-        self.flows[flow.descriptor] = flow
+        self.read(flow)
         if flow.server.talks:
             self.hand_to_worker(flow, flow.conversation.open)
         else:

@@ -1,0 +1,252 @@
+"""Conversations by readiness: the poller of ``loop`` and, with workers behind it, of ``pool``."""
+
+from __future__ import annotations
+
+import logging
+import math
+import select
+import socket
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from daemons.serving.connection import Connection
+from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, Conversation
+from daemons.serving.endings import Ending
+from daemons.serving.poller import BATCH, Poller
+from daemons.serving.pump import LINGER, OURS, RECEIVE
+
+if TYPE_CHECKING:
+    from daemons.serving.engines.loop import Loop
+
+log = logging.getLogger(__name__)
+
+DONTWAIT = socket.MSG_DONTWAIT
+
+#: An attribute of an enumeration's class is slow to get, until Python 3.12.
+BETWEEN_MESSAGES = Ending.IDLE
+
+
+class Flow(Connection):
+    """A connection with its conversation."""
+
+    __slots__ = ("conversation", "descriptor", "server")
+
+    def begin(self, server: Loop, conversation: Conversation) -> None:
+        """Take up the conversation."""
+        self.server = server
+        self.conversation = conversation
+        self.descriptor = self.socket.fileno()
+
+    def so_far(self) -> tuple[int, int, int]:
+        # Under a raw handler of the pool there is no conversation.
+        conversation = getattr(self, "conversation", None)
+        return conversation.messages if conversation is not None else 0, self.received, self.sent
+
+
+class LoopPoller(Poller):
+    """Epoll with the conversations in it.
+
+    `flows` are those being read from.  One that is in another phase (writing what the socket did not
+    take, or lingering after its last words) has an action instead, as a listener has.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flows: dict[int, Flow] = {}
+        self.draining = False
+        #: The flow whose message is being answered, while it is.  Whoever takes it out owns what follows:
+        #: this thread when it has the reply, or the pool's watchman who finds that it takes too long.
+        self.hand: list[Flow] = []
+
+    def wait(self, patience: float) -> bool:
+        """As `Poller.wait`.  The hot path of the whole suite, so it stands here in one piece: a method
+        call per message would cost a twentieth of the speed."""
+        flows, actions, hand = self.flows, self._actions, self.hand
+        if self.draining and any(flow.conversation.state == IDLE for flow in flows.values()):
+            patience = 0.0
+        events = self._events(patience)
+        now = time.monotonic()
+        server = None
+        for descriptor, _ in events:
+            flow = flows.get(descriptor)
+            if flow is None:
+                # An action may have ended a conversation whose event is in the same batch.
+                if (action := actions.get(descriptor)) is not None:
+                    action()
+                continue
+            try:
+                data = flow.socket.recv(RECEIVE, DONTWAIT)
+            except BlockingIOError:
+                continue
+            except OSError:
+                self._end(flow, Ending.RESET)
+                continue
+            conversation = flow.conversation
+            messages = conversation.messages
+            hand.append(flow)
+            reply = conversation.receive(data)
+            flow.received += len(data)
+            try:
+                hand.pop()
+            except IndexError:
+                self.hand_back(flow, reply, conversation.messages != messages)
+                return False
+            if reply:
+                flow.sent += len(reply)
+                try:
+                    sent = flow.socket.send(reply, DONTWAIT)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    self._end(flow, Ending.RESET)
+                    continue
+                if sent != len(reply):
+                    self._hold(flow, memoryview(reply)[sent:])
+                    continue
+            if conversation.state != IDLE:
+                self._go_on(flow, conversation.messages != messages)
+            elif conversation.messages != messages:
+                if flow.server is not server:
+                    server = flow.server
+                    deadline = now + server.limits.idle_timeout
+                flow.overdue = BETWEEN_MESSAGES
+                flow.deadline = deadline
+        if self.draining and len(events) < BATCH:
+            self._dismiss({descriptor for descriptor, _ in events})
+        return True
+
+    def _events(self, patience: float) -> list[tuple[int, int]]:
+        return self._epoll.poll(None if patience == math.inf else patience, BATCH)
+
+    def hand_back(self, flow: Flow, reply: bytes, answered: bool) -> None:
+        """Another thread leads since this one took too long over `reply`.  Only in a pool."""
+        raise NotImplementedError
+
+    def take(self, flow: Flow) -> None:
+        """Begin with a new conversation: greet, then read."""
+        self.read(flow)
+        greeting = flow.conversation.open()
+        if greeting:
+            self._say(flow, greeting)
+        else:
+            self._go_on(flow, True)
+
+    def read(self, flow: Flow) -> None:
+        """Begin to read from this peer."""
+        self._epoll.register(flow.descriptor, select.EPOLLIN)
+        self.flows[flow.descriptor] = flow
+
+    def deliver(self, flow: Flow, reply: bytes, answered: bool) -> None:
+        """What the hot path does with a reply, in a method."""
+        if reply:
+            flow.sent += len(reply)
+            try:
+                sent = flow.socket.send(reply, DONTWAIT)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._end(flow, Ending.RESET)
+                return
+            if sent != len(reply):
+                self._hold(flow, memoryview(reply)[sent:])
+                return
+        self._go_on(flow, answered)
+
+    # --- what is rare ------------------------------------------------------------------------------
+
+    def _go_on(self, flow: Flow, answered: bool) -> None:
+        """All that was to be said has been sent: what now?  `answered`: a message has been, since last."""
+        conversation = flow.conversation
+        if conversation.state == OVER:
+            self._end(flow, conversation.ending)
+        elif conversation.state == PENDING:
+            self._say(flow, conversation.proceed())
+        elif conversation.state == IDLE:
+            flow.expect(BETWEEN_MESSAGES, flow.server.limits.idle_timeout)
+        elif conversation.state == PARTIAL and (answered or flow.overdue is not Ending.SLOW):
+            flow.expect(Ending.SLOW, flow.server.limits.message_timeout)
+        elif conversation.state == SHAKING and flow.overdue is not Ending.HANDSHAKE:
+            flow.expect_handshake(flow.server.limits.handshake_timeout)
+
+    def _say(self, flow: Flow, reply: bytes) -> None:
+        """Send `reply` when the socket takes it, which may be at once; not before the others had a turn."""
+        flow.sent += len(reply)
+        self._hold(flow, memoryview(reply))
+
+    def _hold(self, flow: Flow, unsent: memoryview) -> None:
+        """Read no more from this peer until it has taken what it was told."""
+        if self.flows.pop(flow.descriptor, None) is not None:
+            self._epoll.modify(flow.descriptor, select.EPOLLOUT)
+        flow.expect(Ending.STUCK, flow.server.limits.write_timeout)
+        self._actions[flow.descriptor] = partial(self._write, flow, unsent)
+
+    def _write(self, flow: Flow, unsent: memoryview) -> None:
+        if unsent:
+            try:
+                sent = flow.socket.send(unsent, DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._end(flow, Ending.RESET)
+                return
+            if sent < len(unsent):
+                self._actions[flow.descriptor] = partial(self._write, flow, unsent[sent:])
+                return
+        if flow.conversation.state not in (OVER, PENDING):
+            del self._actions[flow.descriptor]
+            self._epoll.modify(flow.descriptor, select.EPOLLIN)
+            self.flows[flow.descriptor] = flow
+        self._go_on(flow, True)
+
+    def _dismiss(self, ready: set[int]) -> None:
+        """The daemon is stopping: who is between two messages, and had nothing for us, may go."""
+        for descriptor, flow in list(self.flows.items()):
+            if flow.conversation.state == IDLE and descriptor not in ready:
+                # To an idle conversation this says nothing, except over TLS: goodbye.
+                if goodbye := flow.conversation.receive(b""):
+                    with suppress(OSError):
+                        flow.socket.send(goodbye, DONTWAIT)
+                self._end(flow, Ending.DRAINED)
+
+    def _end(self, flow: Flow, ending: Ending | None) -> None:
+        """The conversation is over; if the last word was ours, see that it arrives."""
+        flow.ending = flow.ending or ending
+        flow.conversation.close()
+        flow.messages = flow.conversation.messages
+        if flow.conversation.failure is not None:
+            flow.ending = Ending.FAILED
+            flow.server.log_failure(flow, flow.conversation.failure)
+        if flow.ending in OURS:
+            self._linger(flow)
+        else:
+            self._close_flow(flow)
+
+    def _linger(self, flow: Flow) -> None:
+        """Close our half, then read and forget until the peer closes its own."""
+        try:
+            flow.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close_flow(flow)
+            return
+        self.flows.pop(flow.descriptor, None)
+        self._epoll.modify(flow.descriptor, select.EPOLLIN)
+        flow.expect(flow.ending or Ending.DONE, LINGER)
+        self._actions[flow.descriptor] = partial(self._discard, flow)
+
+    def _discard(self, flow: Flow) -> None:
+        try:
+            if flow.socket.recv(4 * RECEIVE, DONTWAIT):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._close_flow(flow)
+
+    def _close_flow(self, flow: Flow) -> None:
+        # Closing a descriptor takes it out of epoll.
+        self.flows.pop(flow.descriptor, None)
+        self._actions.pop(flow.descriptor, None)
+        flow.server.end(flow)
