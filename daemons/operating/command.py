@@ -168,6 +168,10 @@ def _carry_out(options: argparse.Namespace) -> int:
         from daemons.operating import inspection
 
         return inspection.check(conf, options.run) if options.command == "check" else inspection.show_all(conf)
+    if options.command == "stop":
+        from daemons.operating import detach
+
+        return detach.stop(conf, options.name, options.run)
     try:
         settings = ini.read(conf, options.name, getattr(options, "overrides", ()), options.run)
     except ConfigurationError as error:
@@ -185,10 +189,6 @@ def _one(settings: Settings, options: argparse.Namespace) -> int:
             from daemons.operating import detach
 
             return detach.run(settings)
-        case "stop":
-            from daemons.operating import detach
-
-            return detach.stop(settings)
         case "stats":
             from daemons.operating import stats
 

@@ -69,6 +69,11 @@ def names(conf: Path) -> list[str]:
     return sorted(path.stem for path in conf.glob("*.ini") if path.stem not in SHARED and path.name[0] != ".")
 
 
+def run_folder(conf: Path, run: Path | None = None) -> Path:
+    """``run`` beside the folder `conf`, unless --run names another."""
+    return conf.resolve().parent / "run" if run is None else run.absolute()
+
+
 def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | None = None) -> Settings:
     """The settings of the daemon `name`.  Raises `ConfigurationError` with every complaint there is."""
     if not conf.is_dir():
@@ -113,7 +118,7 @@ class _Reader:
         self.conf = conf
         self.name = name
         self.base = conf.parent
-        self.run = self.base / "run" if run is None else run.absolute()
+        self.run = run_folder(conf, run)
         self.complaints: list[str] = []
         self.unread = False
         self.layers = [
