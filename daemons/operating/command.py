@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from daemons.operating import ini, lifecycle
-from daemons.operating.ini import ConfigurationError, Override
+from daemons.operating.complaints import ConfigurationError
+from daemons.operating.ini import Override
 from daemons.operating.settings import Settings
 from daemons.operating.values import LONGEST
 

@@ -24,8 +24,8 @@ from typing import NoReturn
 
 from daemon import DaemonContext
 
-from daemons.operating import ini, lifecycle
-from daemons.operating.ini import ConfigurationError
+from daemons.operating import ini, lifecycle, logs
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.lifecycle import Bound
 from daemons.operating.settings import Settings
 from daemons.serving.guards.limits import Limits
@@ -220,7 +220,7 @@ def _detach(settings: Settings, tell: int) -> int:
 
 def _serve(bound: Bound, tell: int) -> int:
     # Standard output is another file now than when logging was set up.
-    lifecycle.configure_logging(bound.settings)
+    logs.configure(bound.settings.logging_ini)
 
     def announce(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

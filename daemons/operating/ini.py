@@ -17,6 +17,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import SECTIONS, DaemonSettings, MetricsSettings, Settings, TLSSettings
 from daemons.operating.values import hint, kind_of
 from daemons.serving.address import Address, parse_addresses
@@ -30,14 +31,6 @@ SHARED = ("defaults", "logging")
 UNIX_PATH_LIMIT = 107
 
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-
-
-class ConfigurationError(Exception):
-    """What is wrong with the configuration, one complaint a line."""
-
-    def __init__(self, complaints: Iterable[str]) -> None:
-        self.complaints = list(complaints)
-        super().__init__("\n".join(self.complaints))
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from daemons.operating import exposition, ini, lifecycle, loading, supervision
-from daemons.operating.ini import ConfigurationError
+from daemons.operating import exposition, ini, lifecycle, loading, logs, supervision
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import SECTIONS, Settings
 from daemons.operating.values import kind_of
 from daemons.serving.listen import clients_too
@@ -144,7 +144,7 @@ def _complaints_of_logging(daemons: list[Settings]) -> list[str]:
     if not daemons:
         return []
     try:
-        lifecycle.configure_logging(daemons[0])
+        logs.configure(daemons[0].logging_ini)
     except ConfigurationError as error:
         return error.complaints
     return []

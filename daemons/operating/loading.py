@@ -9,7 +9,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from daemons.operating.ini import ConfigurationError, parse_section
+from daemons.operating.complaints import ConfigurationError
+from daemons.operating.ini import parse_section
 from daemons.operating.settings import Settings
 from daemons.operating.values import hint
 from daemons.serving.engines import server_class

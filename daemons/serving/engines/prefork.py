@@ -66,7 +66,8 @@ class Prefork:
         self._parent = parent
         self._work = work
         self._processes = processes
-        self._drain_timeout = drain_timeout
+        #: May change, with the limits of the workers.
+        self.drain_timeout = drain_timeout
         self._workers: dict[int, Worker] = {}
         self._waker = Waker()
         self._selector = selectors.DefaultSelector()
@@ -237,7 +238,7 @@ class Prefork:
         self._due.clear()
         self._signal_all(signal.SIGTERM)
         if self._until is None:
-            self._until = time.monotonic() + self._drain_timeout + GRACE
+            self._until = time.monotonic() + self.drain_timeout + GRACE
 
     def _signal_all(self, number: signal.Signals) -> None:
         for pid in self._workers:
