@@ -197,7 +197,7 @@ def _one(settings: Settings, options: argparse.Namespace) -> int:
         case "show":
             from daemons.operating import inspection
 
-            return inspection.show(settings)
+            return lifecycle.reported(settings.name, lambda: inspection.show(settings))
         case _:
             from daemons.clients import ask
 

@@ -187,12 +187,14 @@ def test_the_service_and_its_section_need_a_restart_of_one_process(suite: Folder
     [
         (["[launcelot]", "colour = blue"], "conf/launcelot.ini [launcelot] colour: Launcelot has no options"),
         (["[daemon]", "service = angry:Angry", "port = 0"], "RuntimeError: on purpose"),
+        (["[daemon]", "service = leaving:Leaving", "port = 0"], "leaving called sys.exit(None) while it was imported"),
     ],
 )
 def test_a_service_that_cannot_be_leaves_the_old_workers_and_the_old_logging(
     suite: Folder, wrong: list[str], told: str
 ) -> None:
     suite.module("angry", "raise RuntimeError('on purpose')")
+    suite.module("leaving", "import sys\nsys.exit()")
     with Live(suite.path, "launcelot", "--processes", "2") as daemon:
         workers = children(daemon.process.pid)
         write_logging(suite, MARKED)
