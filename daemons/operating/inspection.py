@@ -19,9 +19,10 @@ from daemons.serving.listen import clients_too
 
 def check(conf: Path, run: Path | None = None) -> int:
     """Look at every ini, at each daemon alone and at all together, and at supervisord.conf.  Prints OK,
-    or every complaint; returns the exit code."""
+    or every complaint; and notes, which may be as they are meant.  Returns the exit code."""
     names = ini.names(conf)
     complaints: list[str] = []
+    notes: list[str] = []
     if not names:
         complaints.append(f"{conf}: no daemon's ini is in this folder; name another with --conf DIR")
     daemons: list[Settings] = []
@@ -39,11 +40,13 @@ def check(conf: Path, run: Path | None = None) -> int:
     supervised = conf.resolve().parent / "supervisord.conf"
     if supervised.is_file():
         complaints += supervision.complaints(supervised, names, daemons)
+        notes += supervision.notes(supervised, names)
     for complaint in dict.fromkeys(complaints):
         print(complaint, file=sys.stderr)
     for settings in daemons:
-        for note in filter(None, map(clients_too, settings.addresses)):
-            print(f"note: conf/{settings.name}.ini [daemon] {note}")
+        notes += (f"conf/{settings.name}.ini [daemon] {note}" for note in map(clients_too, settings.addresses) if note)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     if complaints:
         return lifecycle.WRONG_CONFIGURATION
     print(f"OK: {', '.join(names)}" + (f"; {supervised.name}" if supervised.is_file() else ""))

@@ -54,7 +54,12 @@ def typed(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 def test_check_says_ok_and_what_it_looked_at(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     assert typed(capfd, "check") == (0, "OK: launcelot, zen\n", "")
     (suite.path / "supervisord.conf").write_text("[supervisord]\n")
-    assert typed(capfd, "check") == (0, "OK: launcelot, zen; supervisord.conf\n", "")
+    assert typed(capfd, "check") == (
+        0,
+        "OK: launcelot, zen; supervisord.conf\n",
+        "note: conf/launcelot.ini: no [program:x] of supervisord.conf runs it\n"
+        "note: conf/zen.ini: no [program:x] of supervisord.conf runs it\n",
+    )
 
 
 def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
@@ -77,8 +82,12 @@ def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.Captu
         "conf/logging.ini: KeyError: 'formatters'\n"
         "conf/launcelot.ini [daemon] tcp://127.0.0.1:1060: conf/b.ini has tcp://127.0.0.1:1060 already\n"
         "supervisord.conf [program:x] stopwait: no such setting; did you mean stopwaitsecs?\n"
-        "supervisord.conf [program:x] stopwaitsecs = 10: must be more than the daemon's drain_timeout, 10 s, "
-        "or supervisord kills it while it drains\n",
+        "supervisord.conf [program:x] stopwaitsecs = 10: must be 12 or more: drain_timeout is 10 s, and "
+        "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile\n"
+        + "".join(
+            f"note: conf/{name}.ini: no [program:x] of supervisord.conf runs it\n"
+            for name in ("a", "b", "c", "launcelot")
+        ),
     )
 
 
