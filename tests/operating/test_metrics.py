@@ -193,9 +193,10 @@ def test_a_second_daemon_of_the_name_leaves_the_file_alone(
     scoreboard: Scoreboard, slot: Slot, metrics_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def second() -> None:
-        with caplog.at_level(logging.WARNING):
+        with caplog.at_level(logging.INFO):
             other = Scoreboard.create(metrics_file, ABOUT)
-        assert "another daemon of this name is running" in caplog.text
+        assert [record.levelname for record in caplog.records] == ["INFO"]
+        assert "another daemon of this name is running, of which `daemons stats` tells" in caplog.text
         own = other.claim("worker")
         own.accept()
         os._exit(17 if stats.figures(other).accepted == 1 else 1)
@@ -213,6 +214,7 @@ def test_a_second_daemon_of_the_name_leaves_the_file_alone(
 def test_where_no_file_can_be_it_counts_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "run").write_text("a file where the folder should be")
     scoreboard = Scoreboard.create(tmp_path / "run" / "x.metrics", ABOUT)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "so `daemons stats` cannot tell of this daemon" in caplog.text
     slot = scoreboard.claim("worker")
     slot.accept()
