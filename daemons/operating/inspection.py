@@ -115,9 +115,9 @@ def _listens(settings: Settings) -> str:
 
 
 def _summary(kind: type) -> str:
-    """The first line of its module's docstring, or else of its own."""
-    text = inspect.getdoc(sys.modules[kind.__module__]) or inspect.getdoc(kind) or ""
-    return text.partition("\n")[0]
+    """The first line of its module's docstring, or else of its own, which is not that of the class it is made from."""
+    text = sys.modules[kind.__module__].__doc__ or kind.__doc__ or ""
+    return inspect.cleandoc(text).partition("\n")[0]
 
 
 def _complaints_of_service(settings: Settings) -> list[str]:

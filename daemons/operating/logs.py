@@ -132,9 +132,9 @@ class Output(logging.Handler):
         return True
 
 
-def configure(path: Path | None) -> None:
-    """Set up logging from the ini file at `path`, or, where that is None, the same as shipped.  Raises
-    `ConfigurationError`, and then leaves everything as it was."""
+def configure(path: Path | None) -> bool:
+    """Set up logging from the ini file at `path`, or, where that is None, the same as shipped.  Returns whether
+    that is another configuration than before.  Raises `ConfigurationError`, and then leaves everything as it was."""
     global _in_force
     try:
         text = _BUILT_IN if path is None else path.read_text("utf-8")
@@ -147,7 +147,8 @@ def configure(path: Path | None) -> None:
             raise
     except Exception as error:  # fileConfig evaluates the file, so it can raise anything
         raise ConfigurationError([f"conf/logging.ini: {type(error).__name__}: {error}"]) from error
-    _in_force = text
+    before, _in_force = _in_force, text
+    return text != before
 
 
 def _apply(text: str) -> None:

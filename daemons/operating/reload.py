@@ -51,7 +51,7 @@ class Reload:
             self._try(settings)
             context = self._fresh_context(settings, new)
             # Last, for it can be tried only by doing it; where it fails, it is undone.
-            logs.configure(settings.logging_ini)
+            logging_changed = logs.configure(settings.logging_ini)
         except ConfigurationError as error:
             for complaint in error.complaints:
                 log.error("not reloaded: %s", complaint)
@@ -67,7 +67,16 @@ class Reload:
         limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
         self.bound = dataclasses.replace(self.bound, settings=settings, limits=limits)
         self._take_up()
-        _report(old, settings, new)
+        taken = [f"{section}.{key}" for section, key in changed(old, settings)]
+        if logging_changed:
+            taken.append("logging.ini")
+        log.info(
+            "reloaded; changed: %s%s",
+            ", ".join(taken) or "nothing",
+            "; the certificate was read again" if context is not None else "",
+        )
+        if left := changed(settings, new):
+            log.warning("these need a restart: %s", ", ".join(f"{section}.{key}" for section, key in left))
         return True
 
     def _taken_up(self, old: Settings, new: Settings) -> Settings:
@@ -163,14 +172,3 @@ def changed(old: Settings, new: Settings) -> list[tuple[str, str]]:
         for key in sorted({*old.own, *new.own})
         if old.own.get(key) != new.own.get(key) or old.own_section != new.own_section
     ]
-
-
-def _report(old: Settings, in_force: Settings, new: Settings) -> None:
-    """Say in the log what was taken up, and what was not."""
-    log.info("reloaded; changed: %s", _listed(changed(old, in_force)) or "nothing")
-    if left := _listed(changed(in_force, new)):
-        log.warning("these need a restart: %s", left)
-
-
-def _listed(settings: list[tuple[str, str]]) -> str:
-    return ", ".join(f"{section}.{key}" for section, key in settings)

@@ -138,6 +138,18 @@ def test_list_has_one_line_for_each_daemon(suite: Folder, capfd: pytest.CaptureF
     )
 
 
+@pytest.mark.parametrize(("text", "shown"), [("", ""), ("    'Tells the time.'\n", "  Tells the time.")])
+def test_list_says_of_a_daemon_what_it_says_of_itself(
+    suite: Folder, capfd: pytest.CaptureFixture[str], text: str, shown: str
+) -> None:
+    """And not what the class it is made from says."""
+    suite.module("clock", f"import daemons\nclass Clock(daemons.Service):\n{text}    framing = None\n")
+    for name in ("launcelot", "zen"):
+        (suite.conf / f"{name}.ini").unlink()
+    suite.write("clock", "[daemon]\nservice = clock:Clock\nport = 1\n")
+    assert typed(capfd, "list") == (0, f"clock  tcp://127.0.0.1:1  threads{shown}\n", "")
+
+
 def test_list_shows_the_good_ones_and_says_what_is_wrong_with_the_others(
     suite: Folder, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,7 +82,7 @@ def test_a_wrong_logging_ini_changes_nothing(
         assert "MARKED" not in answered(daemon)
         write(suite)
         write_logging(suite, MARKED)
-        assert "MARKED" in reload(daemon)
+        assert "MARKED" in reload(daemon, " reloaded; changed: logging.ini\n")
         until(lambda: answered(daemon).startswith("MARKED "), "an access line in the new form")
 
 
@@ -131,6 +131,13 @@ def test_a_wrong_certificate_changes_nothing(over_tls: Folder, processes: str) -
         assert greeted(daemon)
         until(lambda: " done messages=1 " in daemon.out, "the access line")
         assert "MARKED" not in daemon.out
+
+
+@every_way
+def test_a_certificate_that_was_renewed_in_its_file_is_told_of(over_tls: Folder, processes: str) -> None:
+    with Live(over_tls.path, "launcelot", "--processes", processes) as daemon:
+        reload(daemon, " reloaded; changed: nothing; the certificate was read again\n")
+        assert greeted(daemon)
 
 
 @every_way
