@@ -59,9 +59,16 @@ run: $(INSTALLED)  ## start supervisord with all daemons in the background; say 
 	    echo
 	    for name in $$down; do
 	        log=logs/$${name%%:*}.log
-	        last=$$(tail -n 1 "$$log" 2>/dev/null) || true
-	        echo "$$log: $${last:-(empty)}" >&2
-	    done
+	        echo "$$log:"
+	        # Of the last try: what stands below the line with which the try before it ended too.
+	        tail -n 200 "$$log" 2>/dev/null | awk '
+	            { line[NR] = $$0 }
+	            END {
+	                if (!NR) { print "    (empty)"; exit }
+	                for (first = NR; first > 1 && first > NR - 9 && line[first - 1] != line[NR]; first--);
+	                for (; first <= NR; first++) print "    " line[first]
+	            }'
+	    done >&2
 	    echo "Not all daemons run. Put it right, see what 'daemons check' says, then: make run" >&2
 	    exit 1
 	fi

@@ -19,7 +19,7 @@ from daemons.clients.datagram import inquire
 from daemons.clients.dial import NetworkError, dial
 from daemons.framings import Framing, FramingError
 from daemons.operating import lifecycle, loading
-from daemons.operating.ini import ConfigurationError
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import Settings
 from daemons.operating.values import PORT
 from daemons.serving.address import Address

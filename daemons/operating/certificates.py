@@ -6,7 +6,7 @@ import re
 import ssl
 from pathlib import Path
 
-from daemons.operating.ini import ConfigurationError
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import Settings
 from daemons.serving.tls import TLS, reason_of, server_context
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from daemons.operating import ini, lifecycle
-from daemons.operating.ini import ConfigurationError, Override
+from daemons.operating.complaints import ConfigurationError
+from daemons.operating.ini import Override
 from daemons.operating.settings import Settings
 from daemons.operating.values import LONGEST
 
@@ -168,6 +169,10 @@ def _carry_out(options: argparse.Namespace) -> int:
         from daemons.operating import inspection
 
         return inspection.check(conf, options.run) if options.command == "check" else inspection.show_all(conf)
+    if options.command == "stop":
+        from daemons.operating import detach
+
+        return detach.stop(conf, options.name, options.run)
     try:
         settings = ini.read(conf, options.name, getattr(options, "overrides", ()), options.run)
     except ConfigurationError as error:
@@ -185,10 +190,6 @@ def _one(settings: Settings, options: argparse.Namespace) -> int:
             from daemons.operating import detach
 
             return detach.run(settings)
-        case "stop":
-            from daemons.operating import detach
-
-            return detach.stop(settings)
         case "stats":
             from daemons.operating import stats
 
@@ -196,7 +197,7 @@ def _one(settings: Settings, options: argparse.Namespace) -> int:
         case "show":
             from daemons.operating import inspection
 
-            return inspection.show(settings)
+            return lifecycle.reported(settings.name, lambda: inspection.show(settings))
         case _:
             from daemons.clients import ask
 

@@ -24,9 +24,11 @@ from typing import NoReturn
 
 from daemon import DaemonContext
 
-from daemons.operating import lifecycle
+from daemons.operating import ini, lifecycle, logs
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.lifecycle import Bound
 from daemons.operating.settings import Settings
+from daemons.serving.guards.limits import Limits
 
 #: Seconds beyond drain_timeout that ``daemons stop`` waits for the end.
 STOP_GRACE = 3.0
@@ -136,27 +138,45 @@ def run(settings: Settings) -> int:
     return lifecycle.ENDED
 
 
-def stop(settings: Settings) -> int:
-    """SIGTERM to the detached daemon, and wait for its end."""
-    pidfile = pidfile_of(settings)
-    pid = pidfile.read()
-    if not pidfile.held() or pid is None:
-        print(
-            f"{settings.name}: not running detached ({pidfile.path} is not held by anybody); "
-            f"under supervisord: supervisorctl stop {settings.name}",
-            file=sys.stderr,
-        )
-        return lifecycle.BUG
-    with suppress(ProcessLookupError):  # killed, and its workers, which hold the lock too, are leaving
-        os.kill(pid, signal.SIGTERM)
-    until = time.monotonic() + settings.limits.drain_timeout + STOP_GRACE
+def stop(conf: Path, name: str, run: Path | None = None) -> int:
+    """SIGTERM to the detached daemon, and wait for its end.  What its ini says by now matters little: a mistake
+    in it must not keep the daemon that runs from being stopped."""
+    pidfile = Pidfile(ini.run_folder(conf, run) / f"{name}.pid")
+    pid = pidfile.read() if pidfile.held() else None
+    if pid is None:
+        return lifecycle.reported(name, lambda: _nothing_to_stop(conf, name, pidfile))
+    try:
+        with suppress(ProcessLookupError):  # killed, and its workers, which hold the lock too, are leaving
+            os.kill(pid, signal.SIGTERM)
+    except PermissionError:
+        print(f"{name}: pid {pid} belongs to another user, who may stop it; so may root", file=sys.stderr)
+        return lifecycle.SYSTEM_REFUSED
+    until = time.monotonic() + _drain_timeout(conf, name) + STOP_GRACE
     while pidfile.held():
         if time.monotonic() > until:
-            print(f"{settings.name}: pid {pid} has not ended in time", file=sys.stderr)
+            print(f"{name}: pid {pid} has not ended in time", file=sys.stderr)
             return lifecycle.BUG
         time.sleep(0.05)
-    print(f"{settings.name}: stopped")
+    print(f"{name}: stopped")
     return lifecycle.ENDED
+
+
+def _nothing_to_stop(conf: Path, name: str, pidfile: Pidfile) -> int:
+    if name not in ini.names(conf):
+        ini.read(conf, name)  # raises what is to be said of a name that nobody has
+    reason = "it is only just starting" if pidfile.held() else f"{pidfile.path} is not held by anybody"
+    print(
+        f"{name}: not running detached ({reason}); under supervisord: supervisorctl stop {name}",
+        file=sys.stderr,
+    )
+    return lifecycle.BUG
+
+
+def _drain_timeout(conf: Path, name: str) -> float:
+    try:
+        return ini.read(conf, name).limits.drain_timeout
+    except ConfigurationError:
+        return Limits.drain_timeout
 
 
 def _detach(settings: Settings, tell: int) -> int:
@@ -200,7 +220,7 @@ def _detach(settings: Settings, tell: int) -> int:
 
 def _serve(bound: Bound, tell: int) -> int:
     # Standard output is another file now than when logging was set up.
-    lifecycle.configure_logging(bound.settings)
+    logs.configure(bound.settings.logging_ini)
 
     def announce(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from daemons.operating import ini, lifecycle, loading
+from daemons.operating import ini, lifecycle, loading, logs
 from daemons.operating.access_log import AccessLog
 from daemons.operating.ini import Override
 from daemons.operating.settings import Settings
@@ -79,7 +79,7 @@ def _serve_connection(settings: Settings) -> int:
     if connection.family != socket.AF_UNIX:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     os.chdir(settings.base)
-    lifecycle.configure_logging(settings)
+    logs.configure(settings.logging_ini)
     settings.drop.become()
     server = _Server(("", 0), loading.request_handler(settings), bind_and_activate=False)
     server.stop_listening()

@@ -6,7 +6,6 @@ Values come from ``defaults.ini``, then ``NAME.ini``, then the command line; the
 
 from __future__ import annotations
 
-import configparser
 import dataclasses
 import os
 import re
@@ -17,6 +16,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
+from daemons.operating import layers
+from daemons.operating.complaints import ConfigurationError
+from daemons.operating.layers import Layer, shown
 from daemons.operating.settings import SECTIONS, DaemonSettings, MetricsSettings, Settings, TLSSettings
 from daemons.operating.values import hint, kind_of
 from daemons.serving.address import Address, parse_addresses
@@ -32,14 +34,6 @@ UNIX_PATH_LIMIT = 107
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
-class ConfigurationError(Exception):
-    """What is wrong with the configuration, one complaint a line."""
-
-    def __init__(self, complaints: Iterable[str]) -> None:
-        self.complaints = list(complaints)
-        super().__init__("\n".join(self.complaints))
-
-
 @dataclass(frozen=True)
 class Override:
     """One option of the command line: ``--set limits.idle_timeout=2s``."""
@@ -48,12 +42,6 @@ class Override:
     section: str
     key: str
     value: str
-
-
-@dataclass(frozen=True)
-class _Layer:
-    origin: str
-    values: Mapping[str, Mapping[str, str]]
 
 
 def parse_override(text: str) -> Override:
@@ -69,13 +57,18 @@ def names(conf: Path) -> list[str]:
     return sorted(path.stem for path in conf.glob("*.ini") if path.stem not in SHARED and path.name[0] != ".")
 
 
+def run_folder(conf: Path, run: Path | None = None) -> Path:
+    """``run`` beside the folder `conf`, unless --run names another."""
+    return conf.resolve().parent / "run" if run is None else run.absolute()
+
+
 def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | None = None) -> Settings:
     """The settings of the daemon `name`.  Raises `ConfigurationError` with every complaint there is."""
     if not conf.is_dir():
         raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
     path = conf.resolve() / f"{name}.ini"
     if name in SHARED or not path.is_file():
-        raise ConfigurationError([f"{_shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
+        raise ConfigurationError([f"{shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
     # Made absolute now: to be read again when the working folder is another.
     conf, overrides, run = conf.resolve(), list(overrides), run and run.absolute()
     return _Reader(conf, name, overrides, run, partial(read, conf, name, overrides, run)).read()
@@ -113,13 +106,13 @@ class _Reader:
         self.conf = conf
         self.name = name
         self.base = conf.parent
-        self.run = self.base / "run" if run is None else run.absolute()
+        self.run = run_folder(conf, run)
         self.complaints: list[str] = []
         self.unread = False
         self.layers = [
             *self._file(conf / "defaults.ini"),
             *self._file(conf / f"{name}.ini"),
-            *(_Layer(each.origin, {each.section: {each.key: each.value}}) for each in overrides),
+            *(Layer(each.origin, {each.section: {each.key: each.value}}) for each in overrides),
         ]
 
     def read(self) -> Settings:
@@ -156,40 +149,15 @@ class _Reader:
             **sections,
         )
 
-    def _file(self, path: Path) -> list[_Layer]:
-        parser = configparser.ConfigParser(interpolation=None, default_section="", delimiters=("=",))
-        shown = _shown(path)
+    def _file(self, path: Path) -> list[Layer]:
         try:
-            # Some editors begin a file with a byte order mark, which utf-8-sig takes away.
-            text = path.read_text("utf-8-sig")
-            if "\0" in text:
-                return self._unread(f"{shown}: a NUL at octet {len(text.partition(chr(0))[0].encode())}; not a text")
-            parser.read_string(text, shown)
-        except FileNotFoundError:
+            layer = layers.of_file(path)
+        except ConfigurationError as error:
+            # What it may say is not complained of as missing.
+            self.unread = True
+            self.complaints += error.complaints
             return []
-        except OSError as error:
-            return self._unread(f"{shown}: {(error.strerror or str(error)).lower()}")
-        except UnicodeDecodeError as error:
-            return self._unread(f"{shown}: not UTF-8 at octet {error.start}")
-        except configparser.DuplicateOptionError as error:
-            return self._unread(
-                f"{shown} [{error.section}] {error.option}: stands here twice, again in line {error.lineno}"
-            )
-        except configparser.DuplicateSectionError as error:
-            return self._unread(f"{shown} [{error.section}]: stands here twice, again in line {error.lineno}")
-        except configparser.MissingSectionHeaderError as error:
-            return self._unread(f"{shown} line {error.lineno}: before any section; write [daemon] above it")
-        except configparser.ParsingError as error:
-            return self._unread(
-                *(f"{shown} line {number}: neither [section] nor key = value" for number, _ in error.errors)
-            )
-        return [_Layer(shown, {name: dict(parser[name]) for name in parser.sections()})]
-
-    def _unread(self, *complaints: str) -> list[_Layer]:
-        """A file that cannot be read: what it may say is not complained of as missing."""
-        self.unread = True
-        self.complaints += complaints
-        return []
+        return [] if layer is None else [layer]
 
     def _section(self, name: str) -> list[tuple[str, Mapping[str, str]]]:
         return [(layer.origin, layer.values[name]) for layer in self.layers if name in layer.values]
@@ -280,7 +248,7 @@ class _Reader:
                 "certificate = FILE; `daemons cert` makes one to try it with"
             )
         # What stands in defaults.ini is for those of the daemons that use it.
-        mine = [origin for origin, _ in self._section("tls") if origin != _shown(self.conf / "defaults.ini")]
+        mine = [origin for origin, _ in self._section("tls") if origin != shown(self.conf / "defaults.ini")]
         if mine and addresses and not secure:
             self.complaints.append(f"{mine[-1]} [tls]: no listener uses it; write listen = tls://HOST:PORT")
 
@@ -303,14 +271,9 @@ class _Reader:
 
     @property
     def _shown(self) -> str:
-        return _shown(self.conf / f"{self.name}.ini")
+        return shown(self.conf / f"{self.name}.ini")
 
     def _origin(self, key: str) -> str:
         """The layer that set `key` of [daemon]."""
         origins = [origin for origin, section in self._section("daemon") if key in section]
         return origins[-1] if origins else self._shown
-
-
-def _shown(path: Path) -> str:
-    """``conf/launcelot.ini``: the file and its folder are enough to know which is meant."""
-    return f"{path.parent.name}/{path.name}"

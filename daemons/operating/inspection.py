@@ -10,8 +10,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from daemons.operating import exposition, ini, lifecycle, loading, supervision
-from daemons.operating.ini import ConfigurationError
+from daemons.operating import exposition, ini, lifecycle, loading, logs, supervision
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import SECTIONS, Settings
 from daemons.operating.values import kind_of
 from daemons.serving.listen import clients_too
@@ -19,9 +19,10 @@ from daemons.serving.listen import clients_too
 
 def check(conf: Path, run: Path | None = None) -> int:
     """Look at every ini, at each daemon alone and at all together, and at supervisord.conf.  Prints OK,
-    or every complaint; returns the exit code."""
+    or every complaint; and notes, which may be as they are meant.  Returns the exit code."""
     names = ini.names(conf)
     complaints: list[str] = []
+    notes: list[str] = []
     if not names:
         complaints.append(f"{conf}: no daemon's ini is in this folder; name another with --conf DIR")
     daemons: list[Settings] = []
@@ -39,11 +40,13 @@ def check(conf: Path, run: Path | None = None) -> int:
     supervised = conf.resolve().parent / "supervisord.conf"
     if supervised.is_file():
         complaints += supervision.complaints(supervised, names, daemons)
+        notes += supervision.notes(supervised, names)
     for complaint in dict.fromkeys(complaints):
         print(complaint, file=sys.stderr)
     for settings in daemons:
-        for note in filter(None, map(clients_too, settings.addresses)):
-            print(f"note: conf/{settings.name}.ini [daemon] {note}")
+        notes += (f"conf/{settings.name}.ini [daemon] {note}" for note in map(clients_too, settings.addresses) if note)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     if complaints:
         return lifecycle.WRONG_CONFIGURATION
     print(f"OK: {', '.join(names)}" + (f"; {supervised.name}" if supervised.is_file() else ""))
@@ -112,9 +115,9 @@ def _listens(settings: Settings) -> str:
 
 
 def _summary(kind: type) -> str:
-    """The first line of its module's docstring, or else of its own."""
-    text = inspect.getdoc(sys.modules[kind.__module__]) or inspect.getdoc(kind) or ""
-    return text.partition("\n")[0]
+    """The first line of its module's docstring, or else of its own, which is not that of the class it is made from."""
+    text = sys.modules[kind.__module__].__doc__ or kind.__doc__ or ""
+    return inspect.cleandoc(text).partition("\n")[0]
 
 
 def _complaints_of_service(settings: Settings) -> list[str]:
@@ -144,7 +147,7 @@ def _complaints_of_logging(daemons: list[Settings]) -> list[str]:
     if not daemons:
         return []
     try:
-        lifecycle.configure_logging(daemons[0])
+        logs.configure(daemons[0].logging_ini)
     except ConfigurationError as error:
         return error.complaints
     return []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import resource
 import signal
 import socket
 import socketserver
@@ -16,14 +15,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemons.operating import loading, logs, reload
+from daemons.operating import loading, logs
 from daemons.operating.access_log import AccessLog
-from daemons.operating.ini import ConfigurationError
+from daemons.operating.complaints import ConfigurationError
+from daemons.operating.descriptors import affordable
 from daemons.operating.metrics import Metrics
+from daemons.operating.reload import InPlace, Renewal
 from daemons.operating.settings import Settings
+from daemons.operating.trial import ChildError, try_in_child
 from daemons.serving.address import Address
 from daemons.serving.daemon import Daemon
-from daemons.serving.engines import adopt, stream_server
+from daemons.serving.engines import adopt
 from daemons.serving.engines.pool import ByThreads
 from daemons.serving.engines.prefork import Prefork
 from daemons.serving.guards.limits import Limits
@@ -38,13 +40,6 @@ log = logging.getLogger(__name__)
 
 #: Exit codes; 100 and 111 as in daemontools and s6: "you asked wrongly", "the system refused".
 ENDED, BUG, USAGE, WRONG_CONFIGURATION, SYSTEM_REFUSED = 0, 1, 2, 100, 111
-
-#: Descriptors kept back from connections: standard streams, listeners, selectors, wakers, a service's files.
-RESERVED_DESCRIPTORS = 64
-
-
-class ChildError(Exception):
-    """What was tried in a child process has failed there, with a bug; the text is its name and reason."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,7 @@ def prepare(settings: Settings) -> Bound:
     # Whoever started us may ignore it, which outlives exec(2): then the kernel would bury our children.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.chdir(settings.base)
-    configure_logging(settings)
+    logs.configure(settings.logging_ini)
     if complaints := settings.drop.complaints(f"conf/{settings.name}.ini"):
         raise ConfigurationError(complaints)
     if settings.processes == 1:
@@ -138,7 +133,7 @@ def prepare(settings: Settings) -> Bound:
     else:
         # The parent of several workers never imports a service: so they can be replaced by newer ones.
         try_in_child(lambda: loading.request_handler(settings))
-    limits = dataclasses.replace(settings.limits, max_connections=_affordable(settings))
+    limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
     bound = Bound(settings, limits, Metrics(settings), [], _tls(settings))
     try:
         bound.files.update(bound.metrics.bind())
@@ -170,56 +165,20 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
             bound.metrics.end()
             return code
         ready_line = bound.ready_line
-        current = [bound]
-        prefork = Prefork(
-            lambda ready, master: reported(settings.name, lambda: _work(current[-1], ready, master)),
+        renewal = Renewal(bound)
+        prefork = renewal.prefork = Prefork(
+            lambda ready, master: reported(settings.name, lambda: _work(renewal.bound, ready, master)),
             settings.processes,
             bound.limits.drain_timeout,
             parent,
         )
-        prefork.may_renew = lambda: _renew(current)
+        prefork.may_renew = renewal.reload
         bound.metrics.supervise(prefork)
         code = prefork.run(lambda: announce(ready_line))
         bound.metrics.end()
         return code
     finally:
         bound.close()
-
-
-def configure_logging(settings: Settings) -> None:
-    """Set up the shared logging; raises `ConfigurationError`."""
-    try:
-        logs.configure(settings.logging_ini)
-    except Exception as error:  # fileConfig evaluates the file, so it can raise anything
-        raise ConfigurationError([f"conf/logging.ini: {type(error).__name__}: {error}"]) from error
-
-
-def try_in_child(action: Callable[[], object]) -> None:
-    """Do `action` in a child process, for its errors alone; its complaints are raised here."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = BUG
-        try:
-            os.close(read)
-            action()
-            code = ENDED
-        except ConfigurationError as error:
-            os.write(write, str(error).encode())
-            code = WRONG_CONFIGURATION
-        except BaseException as error:
-            traceback.print_exc()
-            os.write(write, f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
-        finally:
-            os._exit(code)
-    os.close(write)
-    with os.fdopen(read, encoding="utf-8") as pipe:
-        text = pipe.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if code == WRONG_CONFIGURATION:
-        raise ConfigurationError(text.splitlines())
-    if code != ENDED:
-        raise ChildError(text or f"the service could not be tried: exit code {code}")
 
 
 def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
@@ -234,8 +193,7 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
     daemon = Daemon(servers, parent=parent)
     if settings.processes == 1:
         daemon.idle_exit = settings.daemon.idle_exit
-        taken = [bound]
-        daemon.on_signal = lambda number: _take_up(taken, servers, access_log)
+        daemon.on_signal = InPlace(bound, servers, access_log).hear
     bound.metrics.work(daemon, alone=settings.processes == 1)
     daemon.hear_signals()
     if settings.processes > 1:
@@ -270,83 +228,3 @@ def _tls(settings: Settings) -> TLS | None:
     from daemons.operating import certificates  # ssl is dear, and most do without it
 
     return certificates.holder(settings)
-
-
-def _take_up(taken: list[Bound], servers: list[Server], access_log: AccessLog) -> None:
-    """SIGHUP, with one process: take up in place what can be."""
-    old = taken[-1].settings
-    new = reload.reread(old)
-    if new is None:
-        return
-    try:
-        configure_logging(new)
-    except ConfigurationError as error:
-        reload.refuse(error)
-        return
-    access_log.configure()
-    if not _fresh_certificates(taken[-1], new):
-        return
-    limits = dataclasses.replace(new.limits, max_connections=_affordable(new))
-    for server in servers:
-        server.limits = limits
-        server.access = new.access
-    reload.report(old, new, in_place=True)
-    # What needs a restart is compared with what is in force, also the next time.
-    in_force = dataclasses.replace(old, limits=new.limits, access=new.access, tls=new.tls)
-    taken[-1] = dataclasses.replace(taken[-1], settings=in_force, limits=limits)
-
-
-def _fresh_certificates(bound: Bound, new: Settings) -> bool:
-    """Read the certificate again, even where its path is the same: the file may be new.  Returns whether
-    that went well; otherwise the old one stays, and the log says why."""
-    if bound.tls is None:
-        return True
-    from daemons.operating import certificates  # ssl is dear, and most do without it
-
-    try:
-        bound.tls.context = certificates.context(new)
-    except ConfigurationError as error:
-        reload.refuse(error)
-        return False
-    return True
-
-
-def _renew(current: list[Bound]) -> bool:
-    """SIGHUP, with several processes: whether the workers are to be replaced, by what `current` now holds."""
-    old = current[-1].settings
-    new = reload.reread(old)
-    if new is None:
-        return False
-    # What the listeners and the parent are bound to stays as it is.
-    lasting = {key: getattr(old.daemon, key) for key in reload.LASTING}
-    in_force = dataclasses.replace(new, addresses=old.addresses, daemon=dataclasses.replace(new.daemon, **lasting))
-    try:
-        configure_logging(in_force)
-        try_in_child(lambda: loading.request_handler(in_force))
-        if not _fresh_certificates(current[-1], new):
-            return False
-    except ConfigurationError as error:
-        reload.refuse(error)
-        return False
-    except ChildError as error:
-        log.error("not reloaded: %s", error)
-        return False
-    reload.report(old, new, in_place=False)
-    limits = dataclasses.replace(new.limits, max_connections=_affordable(in_force))
-    current[-1] = dataclasses.replace(current[-1], settings=in_force, limits=limits)
-    return True
-
-
-def _affordable(settings: Settings) -> int:
-    """max_connections of one process: its share, and no more than it has descriptors for."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-    most = settings.limits.max_connections or stream_server(settings.daemon.engine).capacity
-    share = -(-most // settings.processes)
-    room = share if soft == resource.RLIM_INFINITY else soft - RESERVED_DESCRIPTORS
-    if share > room:
-        log.warning("max_connections = %d, not %d: the limit of descriptors is %d", max(1, room), share, soft)
-    return max(1, min(share, room))

@@ -6,10 +6,13 @@ import importlib
 import inspect
 import socketserver
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from daemons.operating.ini import ConfigurationError, parse_section
+from daemons.operating.complaints import ConfigurationError
+from daemons.operating.ini import parse_section
 from daemons.operating.settings import Settings
 from daemons.operating.values import hint
 from daemons.serving.engines import stream_server
@@ -20,11 +23,15 @@ from daemons.serving.service import Service
 _OUT_OF_PLACE = {False: socketserver.DatagramRequestHandler, True: socketserver.StreamRequestHandler}
 
 
+class LeavingError(Exception):
+    """A module of a service wanted to end the process, or raised what only the interpreter may."""
+
+
 def request_handler(settings: Settings) -> type[socketserver.BaseRequestHandler]:
     """What a server runs for each connection: the pump of the service, or the raw handler.
 
     Raises `ConfigurationError` for what the ini got wrong; an exception of the module's own, while it is
-    imported, comes through as it is."""
+    imported, comes through as it is, or as a `LeavingError`."""
     kind: type[socketserver.BaseRequestHandler | Service] = spoken_class(settings)
     engine = settings.daemon.engine
     if settings.daemon.idle_exit is not None and settings.processes > 1:
@@ -61,7 +68,8 @@ def make_service(settings: Settings, kind: type[Service]) -> Service:
     """The service with the options of its own section."""
     options = options_of(settings, kind)
     try:
-        return kind(options)
+        with _staying(kind.__name__, "it was made"):
+            return kind(options)
     except TypeError as error:
         raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
 
@@ -110,7 +118,8 @@ def spoken_class(settings: Settings) -> Any:
 
 def _module(settings: Settings, name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with _staying(name, "it was imported"):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(missing + "."):
@@ -119,6 +128,20 @@ def _module(settings: Settings, name: str) -> ModuleType:
         else:
             reason = f"{name} needs {missing}, which is not installed"
         raise ConfigurationError([f"{_where(settings)}: {reason}"]) from error
+
+
+@contextmanager
+def _staying(what: str, when: str) -> Iterator[None]:
+    """Whatever `what` raises is an `Exception`: a module that calls sys.exit() would end the daemon without a word, and
+    with exit code 0, as if it had been told to stop."""
+    try:
+        yield
+    except SystemExit as error:
+        raise LeavingError(f"{what} called sys.exit({error.code!r}) while {when}") from error
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise LeavingError(f"{what} raised {type(error).__name__} while {when}: {error}") from error
 
 
 def _class_in(module: ModuleType, name: str, base: type, settings: Settings) -> Any:

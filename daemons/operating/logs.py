@@ -7,14 +7,18 @@ which is a pipe; supervisord is the only writer of the file and rotates it.  Det
 
 from __future__ import annotations
 
+import configparser
 import logging
 import logging.config
 import os
 import re
 import select
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
+
+from daemons.operating.complaints import ConfigurationError
 
 #: pipe(7): a write of up to PIPE_BUF octets, 4,096 on Linux, is atomic: the lines of several processes
 #: are never mixed, and supervisord never reads half of one.
@@ -24,6 +28,34 @@ LINE_LIMIT = 4096
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _CUT = " [...] "
+
+#: What conf/logging.ini says as shipped.
+_BUILT_IN = """
+[loggers]
+keys = root
+
+[handlers]
+keys = output
+
+[formatters]
+keys = line
+
+[logger_root]
+level = INFO
+handlers = output
+
+[handler_output]
+class = daemons.operating.logs.Output
+formatter = line
+args = ()
+
+[formatter_line]
+class = daemons.operating.logs.LineFormatter
+format = %(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s
+"""
+
+#: The text of the configuration in force: what is gone back to when the next one is wrong.
+_in_force: str | None = None
 
 
 def escape(text: str) -> str:
@@ -100,18 +132,43 @@ class Output(logging.Handler):
         return True
 
 
-def configure(path: Path | None) -> None:
-    """Set up logging from the ini file at `path`, or, where that is None, the same as shipped.
+def configure(path: Path | None) -> bool:
+    """Set up logging from the ini file at `path`, or, where that is None, the same as shipped.  Returns whether
+    that is another configuration than before.  Raises `ConfigurationError`, and then leaves everything as it was."""
+    global _in_force
+    try:
+        text = _BUILT_IN if path is None else path.read_text("utf-8")
+        try:
+            _apply(text)
+        except BaseException:
+            if _in_force is not None:
+                _forget(text)
+                _apply(_in_force)
+            raise
+    except Exception as error:  # fileConfig evaluates the file, so it can raise anything
+        raise ConfigurationError([f"conf/logging.ini: {type(error).__name__}: {error}"]) from error
+    before, _in_force = _in_force, text
+    return text != before
 
-    Raises what `logging.config.fileConfig` raises, of many kinds, if the file is wrong."""
-    if path is not None:
-        # Loggers that modules made when they were imported must not go silent.
-        logging.config.fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
-        return
-    output = Output()
-    output.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"))
-    root = logging.getLogger()
-    for handler in root.handlers[:]:
-        root.removeHandler(handler)
-    root.addHandler(output)
-    root.setLevel(logging.INFO)
+
+def _apply(text: str) -> None:
+    parser = configparser.ConfigParser()
+    parser.read_string(text, "conf/logging.ini")
+    if _in_force is not None:
+        _forget(_in_force)
+    # Loggers that modules made when they were imported must not go silent.
+    logging.config.fileConfig(parser, disable_existing_loggers=False)
+
+
+def _forget(text: str) -> None:
+    """Make the loggers that `text` names as if it did not: fileConfig leaves alone what it is not told of."""
+    parser = configparser.RawConfigParser(strict=False)
+    with suppress(configparser.Error):
+        parser.read_string(text)
+    for section in parser.sections():
+        if name := parser[section].get("qualname") if section.startswith("logger_") else None:
+            logger = logging.getLogger(name)
+            logger.setLevel(logging.NOTSET)
+            logger.propagate = True
+            for handler in logger.handlers[:]:
+                logger.removeHandler(handler)

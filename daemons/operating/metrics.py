@@ -8,7 +8,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from daemons.operating.ini import ConfigurationError
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.scoreboard import Scoreboard
 from daemons.operating.slot import Slot
 from daemons.operating.stats import path_of

@@ -39,6 +39,10 @@ FORMAT = 1
 HEAD = struct.Struct("<8sQQQ")
 
 
+class _TakenError(Exception):
+    """A living process has the first slot of the file that is there."""
+
+
 class Scoreboard:
     """The file of one daemon.  It grows by a slot when more processes live than ever before."""
 
@@ -69,6 +73,11 @@ class Scoreboard:
         assert len(page) <= PAGE
         try:
             return cls(_new_file(path, page))
+        except _TakenError:
+            # As meant, where [fcgi-program] has several processes on one socket.
+            log.info(
+                "%s: another daemon of this name is running, of which `daemons stats` tells, not of this one", path
+            )
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             log.warning("%s: %s; so `daemons stats` cannot tell of this daemon", path, reason)
@@ -124,7 +133,7 @@ def _new_file(path: Path, page: bytes) -> int:
         former = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         try:
             if former.alive(1):
-                raise OSError(errno.EBUSY, "another daemon of this name is running")
+                raise _TakenError
         finally:
             former.close()
     new = path.with_name(f"{path.name}.{os.getpid()}")

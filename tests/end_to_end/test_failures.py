@@ -51,12 +51,19 @@ REASONS = {
 
 @dataclass
 class Broken:
-    """A project of two good daemons and six that cannot start, and what `make run` said of them."""
+    """A project of two good daemons, six that cannot start and one whose command is not there, and what `make run`
+    said of them."""
 
     project: Project
     taken: int
     ran: subprocess.CompletedProcess[str]
     seconds: float
+
+    def said_of(self, name: str) -> list[str]:
+        """The lines that `make run` showed of the log of `name`."""
+        found = re.search(rf"^logs/{name}\.log:\n((?: {{4}}.*\n)+)", self.ran.stderr, re.MULTILINE)
+        assert found, self.ran.stderr
+        return [line.removeprefix("    ") for line in found[1].splitlines()]
 
     def filled(self, text: str) -> str:
         return text.format(taken=self.taken, twin=self.project.port)
@@ -83,6 +90,8 @@ def broken() -> Iterator[Broken]:
                     if ini is not None:
                         text = ini.format(taken=taken, twin=project.port)
                         (project.path / "conf" / f"{name}.ini").write_text(text)
+                text = program[0].replace(":zen]", ":gone]")
+                file.write(re.sub(r"(?m)^command = .*", "command = /nowhere/daemons run zen", text))
             begun = time.monotonic()
             ran = project.type_in("make", "run")
             yield Broken(project, taken, ran, time.monotonic() - begun)
@@ -113,7 +122,17 @@ def test_make_run_names_what_does_not_run_and_why(broken: Broken) -> None:
     assert broken.seconds < 20
     for name, (_, reason) in REASONS.items():
         assert re.search(rf"^{name} +FATAL ", broken.ran.stdout, re.MULTILINE)
-        assert f"logs/{name}.log: {broken.filled(reason)}\n" in broken.ran.stderr
+        said = broken.said_of(name)
+        assert said[-1] == broken.filled(reason)
+        # Of the last try alone, and not endless.
+        assert said.count(said[-1]) == 1
+        assert len(said) <= 10
+    assert broken.said_of("mistyped") == [
+        "mistyped: conf/mistyped.ini [daemon] prot: no such setting; did you mean port?",
+        "mistyped: conf/mistyped.ini [daemon] port: missing; write port = N, or listen = ADDRESS",
+    ]
+    assert broken.said_of("missing") == ["missing: conf/missing.ini: no such file"]
+    assert broken.said_of("gone") == ["(empty)"]
     assert re.search(r"^launcelot +RUNNING ", broken.ran.stdout, re.MULTILINE)
     assert "what 'daemons check' says" in broken.ran.stderr
 
@@ -139,6 +158,7 @@ def test_check_tells_all_of_it_at_once_and_the_nearest_names(broken: Broken) -> 
         broken.filled(
             "conf/twin.ini [daemon] tcp://127.0.0.1:{twin}: conf/launcelot.ini has tcp://127.0.0.1:{twin} already"
         ),
+        "supervisord.conf [program:gone] command: there is no /nowhere/daemons",
         "supervisord.conf [program:missing] command: there is no conf/missing.ini",
     ]
 

@@ -60,7 +60,7 @@ def test_closing_the_terminal_changes_nothing(project: Project) -> None:
 @pytest.mark.timeout(60)
 def test_daemons_leave_with_a_supervisord_that_was_killed(project: Project) -> None:
     """Orphans would keep the ports from the next supervisord's daemons."""
-    project.edit("zen", "engine = threads", "engine = threads\nprocesses = 2")
+    project.edit("zen", "engine = loop", "engine = loop\nprocesses = 2")
     project.run()
     until(lambda: len(children(project.pid("zen"))) == 2, "zen's workers")
     pids = [project.pid(), project.pid("zen"), *children(project.pid("zen"))]

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from daemons.operating.scoreboard import Scoreboard
+from daemons.operating.slot import Slot
+from tests.operating.counting import ABOUT
 from tests.operating.folder import Folder
 
 
@@ -17,6 +20,25 @@ from tests.operating.folder import Folder
 def folder(tmp_path: Path) -> Folder:
     """A project with nothing in it."""
     return Folder(tmp_path)
+
+
+@pytest.fixture
+def metrics_file(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "x.metrics"
+
+
+@pytest.fixture
+def scoreboard(metrics_file: Path) -> Iterator[Scoreboard]:
+    made = Scoreboard.create(metrics_file, ABOUT)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def slot(scoreboard: Scoreboard) -> Iterator[Slot]:
+    claimed = scoreboard.claim("worker")
+    yield claimed
+    claimed.close()
 
 
 @pytest.fixture(autouse=True)

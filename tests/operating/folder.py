@@ -6,7 +6,8 @@ from pathlib import Path
 from textwrap import dedent
 
 from daemons.operating import ini
-from daemons.operating.ini import ConfigurationError, Override, parse_override
+from daemons.operating.complaints import ConfigurationError
+from daemons.operating.ini import Override, parse_override
 from daemons.operating.settings import Settings
 
 #: An ini with nothing wrong in it.

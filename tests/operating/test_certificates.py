@@ -11,7 +11,7 @@ import pytest
 
 from daemons.operating import certificates
 from daemons.operating.command import main
-from daemons.operating.ini import ConfigurationError
+from daemons.operating.complaints import ConfigurationError
 from daemons.serving.address import parse_address
 from tests.certificates import folder as made
 from tests.operating.folder import Folder

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from daemons.operating import detach
+from daemons.operating.detach import Pidfile
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, READY, alive, children, daemons, end_all, open_files, refused, talk, until
 
@@ -183,3 +185,56 @@ def test_stop_of_what_does_not_run_says_so(launcelot: Detached) -> None:
     assert (stop.returncode, stop.stdout) == (1, "")
     assert "not running detached" in stop.stderr
     assert not launcelot.pidfile.exists()
+
+
+@pytest.mark.parametrize(
+    "ini", ["[daemon]\nprot = 0\n", "no section\n", None], ids=["mistyped", "no ini any more", "removed"]
+)
+def test_stop_needs_no_ini_that_is_right(launcelot: Detached, ini: str | None) -> None:
+    """It was right when the daemon was started; since then somebody has edited it."""
+    port = launcelot.start()
+    path = launcelot.path / "conf" / "launcelot.ini"
+    path.unlink() if ini is None else path.write_text(ini)
+    stop = daemons(launcelot.path, "stop", "launcelot")
+    assert (stop.returncode, stop.stdout, stop.stderr) == (0, "launcelot: stopped\n", "")
+    assert refused(port)
+    # And when nothing runs, the ini is not what is wrong, unless there is none.
+    stop = daemons(launcelot.path, "stop", "launcelot")
+    if ini is None:
+        assert (stop.returncode, stop.stderr) == (100, "launcelot: conf/launcelot.ini: no such file\n")
+    else:
+        assert stop.returncode == 1
+        assert "not running detached" in stop.stderr
+
+
+def test_stop_of_a_name_that_nobody_has_says_so(launcelot: Detached) -> None:
+    stop = daemons(launcelot.path, "stop", "lancelot")
+    assert (stop.returncode, stop.stdout) == (100, "")
+    assert stop.stderr == "lancelot: conf/lancelot.ini: no such file; did you mean launcelot?\n"
+
+
+def test_stop_of_what_is_only_starting_says_so(launcelot: Detached) -> None:
+    """The lock is taken first, and the pid written when the ports are bound."""
+    pidfile = Pidfile(launcelot.pidfile)
+    pidfile.lock()
+    try:
+        stop = daemons(launcelot.path, "stop", "launcelot")
+    finally:
+        pidfile.release()
+    assert stop.returncode == 1
+    assert stop.stderr.startswith("launcelot: not running detached (it is only just starting); ")
+
+
+def test_stop_of_another_users_daemon_is_refused_in_one_line(
+    launcelot: Detached, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def forbidden(pid: int, number: int) -> None:
+        raise PermissionError
+
+    launcelot.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "kill", forbidden)
+        assert detach.stop(launcelot.path / "conf", "launcelot") == 111
+    assert capsys.readouterr().err == (
+        f"launcelot: pid {launcelot.pid} belongs to another user, who may stop it; so may root\n"
+    )

@@ -140,7 +140,7 @@ def test_a_port_of_the_clients_is_noted_and_no_error(folder: Folder) -> None:
     checked = daemons(folder.path, "check")
     assert checked.returncode == 0
     assert (
-        f"note: conf/x.ini [daemon] tcp://127.0.0.1:{least}: the kernel gives ports from {least} to " in checked.stdout
+        f"note: conf/x.ini [daemon] tcp://127.0.0.1:{least}: the kernel gives ports from {least} to " in checked.stderr
     )
 
 

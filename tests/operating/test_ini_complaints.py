@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemons.operating import ini
-from daemons.operating.ini import ConfigurationError
+from daemons.operating.complaints import ConfigurationError
 from tests.operating.folder import GOOD, Folder
 
 DAEMON = "[daemon]\nservice = launcelot\nport = 1060\n"

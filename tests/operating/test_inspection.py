@@ -54,7 +54,12 @@ def typed(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 def test_check_says_ok_and_what_it_looked_at(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     assert typed(capfd, "check") == (0, "OK: launcelot, zen\n", "")
     (suite.path / "supervisord.conf").write_text("[supervisord]\n")
-    assert typed(capfd, "check") == (0, "OK: launcelot, zen; supervisord.conf\n", "")
+    assert typed(capfd, "check") == (
+        0,
+        "OK: launcelot, zen; supervisord.conf\n",
+        "note: conf/launcelot.ini: no [program:x] of supervisord.conf runs it\n"
+        "note: conf/zen.ini: no [program:x] of supervisord.conf runs it\n",
+    )
 
 
 def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
@@ -77,8 +82,12 @@ def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.Captu
         "conf/logging.ini: KeyError: 'formatters'\n"
         "conf/launcelot.ini [daemon] tcp://127.0.0.1:1060: conf/b.ini has tcp://127.0.0.1:1060 already\n"
         "supervisord.conf [program:x] stopwait: no such setting; did you mean stopwaitsecs?\n"
-        "supervisord.conf [program:x] stopwaitsecs = 10: must be more than the daemon's drain_timeout, 10 s, "
-        "or supervisord kills it while it drains\n",
+        "supervisord.conf [program:x] stopwaitsecs = 10: must be 12 or more: drain_timeout is 10 s, and "
+        "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile\n"
+        + "".join(
+            f"note: conf/{name}.ini: no [program:x] of supervisord.conf runs it\n"
+            for name in ("a", "b", "c", "launcelot")
+        ),
     )
 
 
@@ -127,6 +136,18 @@ def test_list_has_one_line_for_each_daemon(suite: Folder, capfd: pytest.CaptureF
         "zen        unix:run/zen.sock tcp://[::1]:1070  forks x 2  Completes aphorisms from the Zen of Python.\n",
         "",
     )
+
+
+@pytest.mark.parametrize(("text", "shown"), [("", ""), ("    'Tells the time.'\n", "  Tells the time.")])
+def test_list_says_of_a_daemon_what_it_says_of_itself(
+    suite: Folder, capfd: pytest.CaptureFixture[str], text: str, shown: str
+) -> None:
+    """And not what the class it is made from says."""
+    suite.module("clock", f"import daemons\nclass Clock(daemons.Service):\n{text}    framing = None\n")
+    for name in ("launcelot", "zen"):
+        (suite.conf / f"{name}.ini").unlink()
+    suite.write("clock", "[daemon]\nservice = clock:Clock\nport = 1\n")
+    assert typed(capfd, "list") == (0, f"clock  tcp://127.0.0.1:1  threads{shown}\n", "")
 
 
 def test_list_shows_the_good_ones_and_says_what_is_wrong_with_the_others(

@@ -7,7 +7,7 @@ import socketserver
 import pytest
 
 from daemons.operating import loading
-from daemons.operating.ini import ConfigurationError
+from daemons.operating.complaints import ConfigurationError
 from daemons.serving.pump import Pump
 from tests.operating.folder import Folder
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,53 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons.operating import stats
-from daemons.operating.scoreboard import HEAD, Scoreboard
+from daemons.operating.scoreboard import Scoreboard
 from daemons.operating.slot import BOUNDS, PAGE, SIZE, Slot
-from daemons.operating.stats import Figures, UnreadableError
-from daemons.serving.connection import Connection
+from daemons.operating.stats import Figures
 from daemons.serving.endings import Ending, Refusal
-
-ABOUT = {"name": "x", "engine": "loop"}
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run" / "x.metrics"
-
-
-@pytest.fixture
-def scoreboard(path: Path) -> Iterator[Scoreboard]:
-    made = Scoreboard.create(path, ABOUT)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def slot(scoreboard: Scoreboard) -> Iterator[Slot]:
-    claimed = scoreboard.claim("worker")
-    yield claimed
-    claimed.close()
-
-
-def conversation(
-    ending: Ending | None = None, messages: int | None = 0, received: int = 0, sent: int = 0
-) -> Connection:
-    made = Connection(None, ("127.0.0.1", 1), 10.0)  # type: ignore[arg-type]
-    made.ending, made.messages, made.received, made.sent = ending, messages, received, sent
-    return made
-
-
-def in_child(action: Callable[[], None], number: signal.Signals | None = None) -> None:
-    """Do `action` in a process of its own, which then ends, or dies of `number`."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            action()
-            if number is not None:
-                os.kill(os.getpid(), number)
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
+from tests.operating.counting import ABOUT, conversation, in_child
 
 
 def sums(found: Figures) -> tuple[int, int, int]:
@@ -185,7 +140,7 @@ def test_two_processes_write_words_of_their_own(scoreboard: Scoreboard, slot: Sl
 
 
 def test_what_a_killed_process_counted_stays_and_its_slot_is_taken_over(
-    scoreboard: Scoreboard, slot: Slot, path: Path
+    scoreboard: Scoreboard, slot: Slot, metrics_file: Path
 ) -> None:
     def count() -> None:
         own = scoreboard.claim("worker")
@@ -199,7 +154,7 @@ def test_what_a_killed_process_counted_stays_and_its_slot_is_taken_over(
         assert (found.accepted, found.active, found.lost, found.ended) == (3 * times, 0, 2 * times, times)
         assert sums(found) == (5 * times, 6 * times, 7 * times)
         assert [process.pid for process in found.processes] == [os.getpid()]
-    assert path.stat().st_size == 3 * PAGE
+    assert metrics_file.stat().st_size == 3 * PAGE
 
 
 def test_a_conversation_handed_to_a_child_is_one(scoreboard: Scoreboard, slot: Slot) -> None:
@@ -218,7 +173,7 @@ def test_a_conversation_handed_to_a_child_is_one(scoreboard: Scoreboard, slot: S
     assert (found.accepted, found.active, found.lost, found.ended) == (1, 0, 0, 1)
 
 
-def test_reading_takes_no_slot_away(scoreboard: Scoreboard, slot: Slot, path: Path) -> None:
+def test_reading_takes_no_slot_away(scoreboard: Scoreboard, slot: Slot, metrics_file: Path) -> None:
     """The kernel takes a process's locks away when it closes any descriptor of the file."""
     for _ in range(3):
         in_child(lambda: scoreboard.claim("worker").accept())
@@ -226,7 +181,7 @@ def test_reading_takes_no_slot_away(scoreboard: Scoreboard, slot: Slot, path: Pa
     read, write = os.pipe()
 
     def tell() -> None:
-        os.write(write, stats.read(path).state.encode())
+        os.write(write, stats.read(metrics_file).state.encode())
 
     in_child(tell)
     os.close(write)
@@ -235,12 +190,13 @@ def test_reading_takes_no_slot_away(scoreboard: Scoreboard, slot: Slot, path: Pa
 
 
 def test_a_second_daemon_of_the_name_leaves_the_file_alone(
-    scoreboard: Scoreboard, slot: Slot, path: Path, caplog: pytest.LogCaptureFixture
+    scoreboard: Scoreboard, slot: Slot, metrics_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def second() -> None:
-        with caplog.at_level(logging.WARNING):
-            other = Scoreboard.create(path, ABOUT)
-        assert "another daemon of this name is running" in caplog.text
+        with caplog.at_level(logging.INFO):
+            other = Scoreboard.create(metrics_file, ABOUT)
+        assert [record.levelname for record in caplog.records] == ["INFO"]
+        assert "another daemon of this name is running, of which `daemons stats` tells" in caplog.text
         own = other.claim("worker")
         own.accept()
         os._exit(17 if stats.figures(other).accepted == 1 else 1)
@@ -258,94 +214,10 @@ def test_a_second_daemon_of_the_name_leaves_the_file_alone(
 def test_where_no_file_can_be_it_counts_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "run").write_text("a file where the folder should be")
     scoreboard = Scoreboard.create(tmp_path / "run" / "x.metrics", ABOUT)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "so `daemons stats` cannot tell of this daemon" in caplog.text
     slot = scoreboard.claim("worker")
     slot.accept()
     assert stats.figures(scoreboard).active == 1
     slot.close()
     scoreboard.close()
-
-
-# --- reading -----------------------------------------------------------------------------------------
-
-
-def test_the_end_of_a_process_is_told_by_how_it_ended(path: Path) -> None:
-    def stopped() -> None:
-        Scoreboard.create(path, ABOUT).claim("worker").stop()
-
-    in_child(stopped)
-    assert stats.read(path).state == "stopped"
-    in_child(lambda: Scoreboard.create(path, ABOUT).claim("worker").accept(), signal.SIGKILL)
-    found = stats.read(path)
-    assert (found.state, found.silent, found.lost, found.processes) == ("dead", None, 1, [])
-
-
-def test_a_process_that_makes_no_turn_hangs(scoreboard: Scoreboard, slot: Slot) -> None:
-    slot.beat(time.monotonic() - 60.0)
-    found = stats.figures(scoreboard)
-    assert found.state == "hanging"
-    assert 60.0 <= (found.silent or 0.0) < 70.0
-    assert "hanging" in stats.as_text(found)
-
-
-def _broken(page: bytes, size: int = 2 * PAGE) -> bytes:
-    return page.ljust(size, b"\0")
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        (b"", "not a daemon's scoreboard"),
-        (b"#!/bin/sh\necho this is somebody else's file, and long enough\n", "not a daemon's scoreboard"),
-        (_broken(HEAD.pack(b"camelot\0", 99, 0, 0)), "of format 99, where this is made for 1; another release"),
-        (_broken(HEAD.pack(b"camelot\0", 1, 50, 7)), "damaged: its checksum is wrong"),
-        (_broken(HEAD.pack(b"camelot\0", 1, 1 << 60, 7)), "damaged: its checksum is wrong"),
-        (_broken(HEAD.pack(b"camelot\0", 1, 0, 0)), "not what a daemon writes (JSONDecodeError)"),
-        (_broken(HEAD.pack(b"camelot\0", 1, 2, 0xA3B83BDD) + b"{}"), "damaged: its checksum is wrong"),
-    ],
-)
-def test_a_foreign_file_is_an_error_that_says_so(tmp_path: Path, content: bytes, complaint: str) -> None:
-    path = tmp_path / "x.metrics"
-    path.write_bytes(content)
-    with pytest.raises(UnreadableError) as error:
-        stats.read(path)
-    assert str(error.value).startswith(f"{path}: {complaint}")
-
-
-@pytest.mark.parametrize("size", [PAGE // 2, PAGE, PAGE + 8, 2 * PAGE - 1])
-def test_a_file_that_was_cut_is_an_error(path: Path, size: int) -> None:
-    in_child(lambda: Scoreboard.create(path, ABOUT).claim("worker").stop())
-    os.truncate(path, size)
-    with pytest.raises(UnreadableError, match="damaged: "):
-        stats.read(path)
-
-
-@given(st.data())
-def test_any_octet_that_is_wrong_gives_figures_or_an_error(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    folder = tmp_path_factory.mktemp("run")
-    scoreboard = Scoreboard.create(folder / "x.metrics", ABOUT)
-    scoreboard.claim("worker").close()
-    scoreboard.close()
-    content = bytearray((folder / "x.metrics").read_bytes())
-    place = data.draw(st.one_of(st.integers(0, 800), st.integers(PAGE, PAGE + SIZE * 8 - 1)))
-    content[place] ^= data.draw(st.integers(1, 255))
-    (folder / "x.metrics").write_bytes(content)
-    try:
-        found = stats.read(folder / "x.metrics")
-    except UnreadableError:
-        return
-    stats.as_text(found)
-    json.dumps(stats.as_dict(found), allow_nan=place >= PAGE)
-
-
-def test_no_file_says_that_it_has_not_run(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableError, match="no such file; the daemon has not run yet"):
-        stats.read(tmp_path / "x.metrics")
-
-
-def test_the_json_keys_are_those_of_the_documentation(scoreboard: Scoreboard, slot: Slot) -> None:
-    values = stats.as_dict(stats.figures(scoreboard))
-    page = Path("docs/metrics.md").read_text("utf-8")
-    assert [key for key in (*values, *values["processes"][0]) if f"`{key}`" not in page] == []

@@ -10,6 +10,7 @@ from supervisor.options import ServerOptions
 
 from daemons.operating import supervision
 from tests.operating.folder import GOOD, Folder
+from tests.operating.live import BIN
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHIPPED = (PROJECT / "supervisord.conf").read_text("utf-8")
@@ -18,8 +19,9 @@ SHIPPED = (PROJECT / "supervisord.conf").read_text("utf-8")
 @pytest.fixture
 def supervised(folder: Folder) -> Folder:
     """A project with the shipped supervisord.conf and its two daemons."""
-    for each in ("logs", "run"):
+    for each in ("logs", "run", ".venv"):
         (folder.path / each).mkdir()
+    (folder.path / ".venv" / "bin").symlink_to(BIN)
     for name in ("launcelot", "zen"):
         folder.write(name, GOOD)
     return folder
@@ -49,9 +51,9 @@ def test_nothing_is_wrong_with_the_file_as_shipped(supervised: Folder) -> None:
         ("startretries = 2", "colour = blue", " colour: no such setting"),
         (
             "stopwaitsecs = 15",
-            "stopwaitsecs = 10",
-            " stopwaitsecs = 10: must be more than the daemon's drain_timeout, 10 s, "
-            "or supervisord kills it while it drains",
+            "stopwaitsecs = 11",
+            " stopwaitsecs = 11: must be 12 or more: drain_timeout is 10 s, and "
+            "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile",
         ),
         (" run %(program_name)s", " run lancelot", " command: there is no conf/lancelot.ini; did you mean launcelot?"),
         (" run %(program_name)s", " run xyzzy", " command: there is no conf/xyzzy.ini"),
@@ -60,6 +62,36 @@ def test_nothing_is_wrong_with_the_file_as_shipped(supervised: Folder) -> None:
             " run %(program_name)s --detach",
             " command: a program under supervisord must not detach; take --detach away",
         ),
+        (
+            " run %(program_name)s",
+            " run --port 0 --set limits.drain_timeout=13500ms %(program_name)s",
+            " stopwaitsecs = 15: must be 16 or more: drain_timeout is 13.5 s, and "
+            "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile",
+        ),
+        (" run %(program_name)s", " list", " command: `daemons run NAME` is expected, not list"),
+        (
+            " run %(program_name)s",
+            " run",
+            " command: `daemons run NAME` is expected; the following arguments are required: NAME",
+        ),
+        (
+            " run %(program_name)s",
+            " run %(program_name)s --prot 1",
+            " command: `daemons run NAME` is expected; unrecognized arguments: --prot 1",
+        ),
+        ('"%(here)s/.venv/bin/daemons"', "/nowhere/daemons", " command: there is no /nowhere/daemons"),
+        (
+            '"%(here)s/.venv/bin/daemons"',
+            "/nowhere/.venv/bin/daemons",
+            " command: there is no /nowhere/.venv/bin/daemons; `make run` makes .venv",
+        ),
+        ('"%(here)s/.venv/bin/daemons"', "/dev/null/daemons", " command: there is no /dev/null/daemons"),
+        (
+            'command = "%(here)s/.venv/bin/daemons"',
+            "command = /etc/passwd -c daemons",
+            " command: /etc/passwd is not executable",
+        ),
+        ('"%(here)s/.venv/bin/daemons"', '"%(here)s/.venv/bin/daemons', " command: No closing quotation"),
     ],
 )
 def test_a_program_is_told_what_is_wrong_with_it(supervised: Folder, old: str, new: str, complaint: str) -> None:
@@ -77,7 +109,37 @@ def test_all_that_is_wrong_is_told_at_once(supervised: Folder) -> None:
 def test_a_longer_drain_timeout_needs_a_longer_stopwaitsecs(supervised: Folder) -> None:
     supervised.write("zen", GOOD + "[limits]\ndrain_timeout = 15s\n")
     (complaint,) = said(supervised, SHIPPED)
-    assert complaint.startswith("supervisord.conf [program:zen] stopwaitsecs = 15: must be more than")
+    assert complaint.startswith("supervisord.conf [program:zen] stopwaitsecs = 15: must be 17 or more: ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "daemons run %(program_name)s --port 0",
+        "%(here)s/.venv/bin/daemons run %(program_name)s --set limits.drain_timeout=12s",
+        "daemons run --conf etc other",
+        "daemons run --conf %(here)s/conf %(program_name)s",
+        "bash -c 'sleep 1; exec daemons run launcelot'",
+        "%(here)s/.venv/bin/python -m daemons run %(program_name)s",
+    ],
+)
+def test_whatever_starts_a_daemon_will_do(supervised: Folder, command: str) -> None:
+    text = changed('command = "%(here)s/.venv/bin/daemons" run %(program_name)s', f"command = {command}")
+    assert said(supervised, text) == []
+    noted = supervision.notes(supervised.path / "supervisord.conf", ["launcelot", "zen"])
+    assert noted == (["conf/launcelot.ini: no [program:x] of supervisord.conf runs it"] if "other" in command else [])
+
+
+def test_a_daemon_that_no_program_runs_is_noted_and_not_complained_of(supervised: Folder) -> None:
+    text = re.sub(r"(?ms)^\[program:zen\].*\Z", "", SHIPPED)
+    assert said(supervised, text) == []
+    noted = supervision.notes(supervised.path / "supervisord.conf", ["launcelot", "zen"])
+    assert noted == ["conf/zen.ini: no [program:x] of supervisord.conf runs it"]
+
+
+def test_of_a_file_that_supervisord_cannot_read_there_are_no_notes(supervised: Folder) -> None:
+    assert said(supervised, "") != []
+    assert supervision.notes(supervised.path / "supervisord.conf", ["launcelot", "zen"]) == []
 
 
 def test_programs_that_are_no_daemons_of_ours_are_left_alone(supervised: Folder) -> None:

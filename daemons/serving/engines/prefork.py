@@ -66,7 +66,8 @@ class Prefork:
         self._parent = parent
         self._work = work
         self._processes = processes
-        self._drain_timeout = drain_timeout
+        #: May change, with the limits of the workers.
+        self.drain_timeout = drain_timeout
         self._workers: dict[int, Worker] = {}
         self._waker = Waker()
         self._selector = selectors.DefaultSelector()
@@ -174,9 +175,10 @@ class Prefork:
             return  # and has told, in the same turn of the loop
         worker.ready = bool(os.read(worker.news, 1))
         self._hang_up(worker)
-        if worker.ready and worker.replaces in self._workers:
-            self._retiring.add(worker.replaces)
-            os.kill(worker.replaces, signal.SIGTERM)
+        if worker.ready and worker.replaces:
+            if worker.replaces in self._workers:
+                self._retiring.add(worker.replaces)
+                os.kill(worker.replaces, signal.SIGTERM)
             self._renew()
 
     def _renew(self) -> None:
@@ -184,6 +186,10 @@ class Prefork:
         self._outdated = [pid for pid in self._outdated if pid in self._workers]
         if self._outdated:
             self._start(replaces=self._outdated.pop(0))
+
+    def _succeeded(self) -> set[int]:
+        """The workers, dead or alive, whose successor is starting."""
+        return {worker.replaces for worker in self._workers.values() if worker.replaces and not worker.ready}
 
     def _hang_up(self, worker: Worker) -> None:
         if worker.news >= 0:
@@ -210,6 +216,9 @@ class Prefork:
             log.error("worker %d could not start (%d); the old ones stay", worker.pid, code)
             self._outdated.clear()
             return
+        if worker.pid in self._succeeded():
+            log.error("worker %d died; its successor is starting already", worker.pid)
+            return
         if not self._announced and code > 0:
             # It could not even start, so nor could another.
             self._code = code
@@ -227,8 +236,11 @@ class Prefork:
         if numbers & {signal.SIGTERM, signal.SIGINT}:
             self._stop()
         if signal.SIGHUP in numbers and self._until is None and self.may_renew():
-            self._outdated = [pid for pid in self._workers if pid not in self._retiring]
-            self._renew()
+            # One that is about to be replaced will be, though its successor, begun before, is outdated too.
+            succeeded = self._succeeded()
+            self._outdated = [pid for pid in self._workers if pid not in self._retiring | succeeded]
+            if not succeeded:
+                self._renew()
         if signal.SIGCHLD in numbers:
             self._reap()
 
@@ -237,7 +249,7 @@ class Prefork:
         self._due.clear()
         self._signal_all(signal.SIGTERM)
         if self._until is None:
-            self._until = time.monotonic() + self._drain_timeout + GRACE
+            self._until = time.monotonic() + self.drain_timeout + GRACE
 
     def _signal_all(self, number: signal.Signals) -> None:
         for pid in self._workers:

@@ -1,0 +1,13 @@
+"""What is wrong with a configuration: all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class ConfigurationError(Exception):
+    """What is wrong with the configuration, one complaint a line."""
+
+    def __init__(self, complaints: Iterable[str]) -> None:
+        self.complaints = list(complaints)
+        super().__init__("\n".join(self.complaints))

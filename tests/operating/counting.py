@@ -1,0 +1,34 @@
+"""What is counted, and by whom: conversations that never were, and processes that die on purpose."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from daemons.serving.connection import Connection
+from daemons.serving.endings import Ending
+
+#: Whose the scoreboards of the tests are.
+ABOUT = {"name": "x", "engine": "loop"}
+
+
+def conversation(
+    ending: Ending | None = None, messages: int | None = 0, received: int = 0, sent: int = 0
+) -> Connection:
+    made = Connection(None, ("127.0.0.1", 1), 10.0)  # type: ignore[arg-type]
+    made.ending, made.messages, made.received, made.sent = ending, messages, received, sent
+    return made
+
+
+def in_child(action: Callable[[], None], number: signal.Signals | None = None) -> None:
+    """Do `action` in a process of its own, which then ends, or dies of `number`."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+            if number is not None:
+                os.kill(os.getpid(), number)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
