@@ -3,6 +3,7 @@ the engines that block."""
 
 from __future__ import annotations
 
+import math
 import socket
 import socketserver
 import time
@@ -27,6 +28,10 @@ LINGER = 2.0
 
 #: Endings of our own making, after which the peer may still be sending.
 OURS = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.HANDSHAKE, Ending.FAILED))
+
+#: Seconds from accept within which who has not asked anything is no idler: a daemon that stops must not close in the
+#: face of a visitor whose first question is on its way.
+NEWCOMER = 1.0
 
 #: Seconds between two looks for the rest of a message that was cut in two by `Connection.mute`.
 NAP = 0.02
@@ -84,8 +89,10 @@ class Pump(socketserver.BaseRequestHandler):
                 connection.mute()
             connection.timed = True
             data = recv(RECEIVE)
-            connection.timed = connection.waiting = False
             messages = conversation.messages
+            if not data and connection.muted and not messages:
+                data = self._receive_muted(connection.opened + NEWCOMER)
+            connection.timed = connection.waiting = False
             reply = receive(data)
             connection.received += len(data)
             if reply:
@@ -135,10 +142,10 @@ class Pump(socketserver.BaseRequestHandler):
         connection.timed = False
         return data
 
-    def _receive_muted(self) -> bytes:
-        """More of a message whose first part arrived just as we were muted.  Linux goes on to deliver
-        what comes after SHUT_RD, but no longer waits for it: so look again and again."""
-        while self.connection.ending is None:
+    def _receive_muted(self, until: float = math.inf) -> bytes:
+        """More of a message whose first part arrived just as we were muted, or a newcomer's first.  Linux goes on
+        to deliver what comes after SHUT_RD, but no longer waits for it: so look again and again."""
+        while self.connection.ending is None and time.monotonic() < until:
             if data := self.request.recv(RECEIVE):
                 return data
             if self._peer_has_closed():

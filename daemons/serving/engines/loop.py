@@ -19,7 +19,7 @@ from daemons.serving.connection import Connection
 from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, Conversation
 from daemons.serving.endings import Ending
 from daemons.serving.poller import BATCH, Poller
-from daemons.serving.pump import LINGER, OURS, RECEIVE
+from daemons.serving.pump import LINGER, NEWCOMER, OURS, RECEIVE
 
 if TYPE_CHECKING:
     from daemons.serving.server import StreamServer as _Server
@@ -67,8 +67,6 @@ class LoopPoller(Poller):
         """As `Poller.wait`.  The hot path of the whole suite, so it stands here in one piece: a method
         call per message would cost a twentieth of the speed."""
         flows, actions, hand = self.flows, self._actions, self.hand
-        if self.draining and any(flow.conversation.state == IDLE for flow in flows.values()):
-            patience = 0.0
         events = self._events(patience)
         now = time.monotonic()
         for descriptor, _ in events:
@@ -117,6 +115,12 @@ class LoopPoller(Poller):
         return True
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
+        if self.draining:
+            # Until the first of the newcomers is none any more; not at all if somebody may go at once.
+            now = time.monotonic()
+            for flow in self.flows.values():
+                if flow.conversation.state == IDLE:
+                    patience = min(patience, max(0.0, _newcomer_until(flow) - now))
         return self._epoll.poll(None if patience == math.inf else patience, BATCH)
 
     def hand_back(self, flow: Flow, reply: bytes, answered: bool) -> None:
@@ -197,8 +201,9 @@ class LoopPoller(Poller):
 
     def _dismiss(self, ready: set[int]) -> None:
         """The daemon is stopping: who is between two messages, and had nothing for us, may go."""
+        now = time.monotonic()
         for descriptor, flow in list(self.flows.items()):
-            if flow.conversation.state == IDLE and descriptor not in ready:
+            if flow.conversation.state == IDLE and descriptor not in ready and _newcomer_until(flow) <= now:
                 # To an idle conversation this says nothing, except over TLS: goodbye.
                 if goodbye := flow.conversation.receive(b""):
                     with suppress(OSError):
@@ -245,6 +250,11 @@ class LoopPoller(Poller):
         self.flows.pop(flow.descriptor, None)
         self._actions.pop(flow.descriptor, None)
         flow.server.shutdown_request(flow.socket)
+
+
+def _newcomer_until(flow: Flow) -> float:
+    """When (monotonic) who is between two messages has had the time to begin the first."""
+    return 0.0 if flow.conversation.messages else flow.opened + NEWCOMER
 
 
 class Loop(_Server):
