@@ -179,7 +179,9 @@ class Pump(socketserver.BaseRequestHandler):
         self.connection.timed = True
         try:
             self.request.shutdown(socket.SHUT_WR)
-            while self.request.recv(4 * RECEIVE):
+            # Into one buffer: of one for each read, malloc comes to keep megabytes in a thread.
+            forgotten = bytearray(4 * RECEIVE)
+            while self.request.recv_into(forgotten):
                 pass
         except OSError:
             pass
