@@ -16,10 +16,10 @@ import pytest
 from tests.end_to_end.project import Project
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, Live, daemons, talk, until
-from tests.promises.crowds import address_of, honest
-from tests.serving.peers import connect
+from tests.promises.crowds import address_of, honest, settings
+from tests.serving.peers import children_of, connect, eventually
 
-LINES, EACH = 100_000, 200
+LINES, EACH = 100_000, 400
 
 #: What a line of `TELLING` comes to in the file.
 LINE = "2026-11-21 10:00:11,809 INFO daemons.telling[%d] line %d of many, one of those that must be there\n"
@@ -109,6 +109,10 @@ def launcelot(folder: Folder) -> Folder:
     return folder
 
 
+#: A quarter of the shortest timeout.
+LOOKING = settings(write_timeout="40ms")
+
+
 def dropped(path: Path) -> int:
     """What ``daemons stats`` says of it."""
     found = re.search(r"^dropped log lines +([\d,]+)", daemons(path, "stats", "launcelot").stdout, re.MULTILINE)
@@ -127,6 +131,31 @@ def test_a_full_disk_stops_nobody(launcelot: Folder, engine: str, each: int) -> 
         until(lambda: dropped(launcelot.path) == 1000 // each, "all of them counted")
         assert daemon.stop() == 0
         assert daemon.err.count("\n") == 1
+
+
+def test_a_child_of_forks_counts_its_last_line_too(launcelot: Folder) -> None:
+    """The daemon looks around every 10 ms, so that each child has done so before the end of its conversation."""
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        Live(launcelot.path, "launcelot", "--engine", "forks", *LOOKING, stdout=full.fileno()) as daemon,
+    ):
+        assert honest(address_of(daemon), each=100) == 1000
+        eventually(lambda: children_of(daemon.process.pid) == [])
+        assert dropped(launcelot.path) == 10
+
+
+@pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
+def test_workers_count_their_last_lines_too(launcelot: Folder, engine: str) -> None:
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        Live(
+            launcelot.path, "launcelot", "--engine", engine, "--processes", "2", *LOOKING, stdout=full.fileno()
+        ) as daemon,
+    ):
+        assert honest(address_of(daemon), 100) == 100
+        assert daemon.stop() == 0
+        # Each of the two has said that it was stopping.
+        assert dropped(launcelot.path) == 100 + 2
 
 
 @pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
