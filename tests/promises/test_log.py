@@ -120,7 +120,7 @@ def dropped(path: Path) -> int:
     return int(found[1].replace(",", ""))
 
 
-@pytest.mark.parametrize(("engine", "each"), [("threads", 1), ("pool", 1), ("loop", 1), ("forks", 20)])
+@pytest.mark.parametrize(("engine", "each"), [("threads", 1), ("loop", 1), ("forks", 20)])
 def test_a_full_disk_stops_nobody(launcelot: Folder, engine: str, each: int) -> None:
     """full(4): "Writes to the /dev/full device fail with an ENOSPC error"."""
     with (
@@ -158,7 +158,7 @@ def test_workers_count_their_last_lines_too(launcelot: Folder, engine: str) -> N
         assert dropped(launcelot.path) == 100 + 2
 
 
-@pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
+@pytest.mark.parametrize("engine", ["threads", "loop"])
 def test_a_reader_that_is_blocked_stops_nobody(launcelot: Folder, engine: str) -> None:
     read, write = os.pipe()
     try:

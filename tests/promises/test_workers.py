@@ -52,7 +52,7 @@ def kill(daemon: Live, times: int) -> None:
         dead.add(pid)
 
 
-@many_at_once
+@pytest.mark.parametrize("engine", ["threads", "loop"])
 def test_one_worker_of_four_is_killed_and_nobody_is_refused(folder: Folder, engine: str) -> None:
     folder.write("launcelot", GOOD.replace("1060", "0"))
     with Live(folder.path, "launcelot", "--engine", engine, "--processes", "4") as daemon:
