@@ -201,6 +201,7 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     ready()
     daemon.serve_forever()
+    bound.metrics.leave()
     return ENDED
 
 

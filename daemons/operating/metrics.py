@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from daemons.operating.complaints import ConfigurationError
@@ -74,6 +75,11 @@ class Metrics:
         self._claim("worker").attach(daemon)
         if alone:
             self._serve(daemon)
+
+    def leave(self) -> None:
+        """A process that serves is about to end: nobody may have taken its last lines."""
+        if self._slot is not None:
+            self._slot.beat(time.monotonic())
 
     def end(self) -> None:
         """The daemon has ended as it was asked to."""

@@ -10,6 +10,10 @@ from typing import Any
 
 from daemons.serving.endings import Ending, Refusal
 
+#: Seconds from accept within which who has not asked anything is no idler: a daemon that stops must not close in the
+#: face of a visitor whose first question is on its way.
+NEWCOMER = 1.0
+
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 _HANDSHAKE = Ending.HANDSHAKE
 
@@ -91,6 +95,11 @@ class Connection:
                 pid, uid, _ = struct.unpack("3i", credentials)
                 return f"unix:pid={pid},uid={uid}"
         return "unix"
+
+    @property
+    def newcomer_until(self) -> float:
+        """When (monotonic) who has not asked anything has had the time to begin."""
+        return self.opened + NEWCOMER
 
     def so_far(self) -> tuple[int, int, int]:
         """Messages answered, octets received and sent, of a conversation under way."""

@@ -3,6 +3,7 @@ the engines that block."""
 
 from __future__ import annotations
 
+import math
 import socket
 import socketserver
 import time
@@ -84,8 +85,10 @@ class Pump(socketserver.BaseRequestHandler):
                 connection.mute()
             connection.timed = True
             data = recv(RECEIVE)
-            connection.timed = connection.waiting = False
             messages = conversation.messages
+            if not data and connection.muted and not messages:
+                data = self._receive_muted(connection.newcomer_until)
+            connection.timed = connection.waiting = False
             reply = receive(data)
             connection.received += len(data)
             if reply:
@@ -135,10 +138,10 @@ class Pump(socketserver.BaseRequestHandler):
         connection.timed = False
         return data
 
-    def _receive_muted(self) -> bytes:
-        """More of a message whose first part arrived just as we were muted.  Linux goes on to deliver
-        what comes after SHUT_RD, but no longer waits for it: so look again and again."""
-        while self.connection.ending is None:
+    def _receive_muted(self, until: float = math.inf) -> bytes:
+        """More of a message whose first part arrived just as we were muted, or a newcomer's first.  Linux goes on
+        to deliver what comes after SHUT_RD, but no longer waits for it: so look again and again."""
+        while self.connection.ending is None and time.monotonic() < until:
             if data := self.request.recv(RECEIVE):
                 return data
             if self._peer_has_closed():
@@ -172,7 +175,9 @@ class Pump(socketserver.BaseRequestHandler):
         self.connection.timed = True
         try:
             self.request.shutdown(socket.SHUT_WR)
-            while self.request.recv(4 * RECEIVE):
+            # Into one buffer: of one for each read, malloc comes to keep megabytes in a thread.
+            forgotten = bytearray(4 * RECEIVE)
+            while self.request.recv_into(forgotten):
                 pass
         except OSError:
             pass

@@ -82,6 +82,7 @@ class Live:
         *arguments: str,
         command: tuple[str, ...] = (),
         ready: bool = True,
+        stdin: int = subprocess.DEVNULL,
         stdout: int | None = None,
     ) -> None:
         # Files, not pipes: nobody needs to read them for the daemon to go on.
@@ -90,7 +91,7 @@ class Live:
             [*(command or (str(BIN / "daemons"),)), "run", *arguments],
             cwd=folder,
             env=environment(),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=self._out if stdout is None else stdout,
             stderr=self._err,
         )

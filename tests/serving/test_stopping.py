@@ -24,22 +24,24 @@ LOST = "tests.serving.services:Lost"
 
 @crowds
 def test_in_progress_queued_or_idle_everybody_is_seen_to(engine: str, process: Launch) -> None:
-    running = process(ECHO, engine, "limits.max_connections=40")
+    """Promise 5: "50 messages in progress, 50 connections in the accept queue with a request sent, 50 idle: 100 of 100
+    answered, idle ones closed, exit 0"."""
+    running = process(ECHO, engine, "limits.max_connections=100", "limits.drain_timeout=1m")
     with ExitStack() as stack:
 
         def visitor() -> socket.socket:
             return stack.enter_context(connect(running.address))
 
-        idle, busy = [visitor() for _ in range(20)], [visitor() for _ in range(20)]
+        idle, busy = [visitor() for _ in range(50)], [visitor() for _ in range(50)]
         for peer in idle:
             ask(peer, b"a\n", b"a\n")
         for peer in busy:
             peer.sendall(b"ha")
-        running.log_line("full: 40 connections")
-        waiting = [visitor() for _ in range(20)]
+        running.log_line("full: 100 connections")
+        waiting = [visitor() for _ in range(50)]
         for peer in waiting:
             peer.sendall(b"b\n")
-        assert queued(running.address) == 20
+        assert queued(running.address) == 50
         running.signal()
         for peer in idle:
             assert hear_all(peer) == b""
@@ -52,7 +54,26 @@ def test_in_progress_queued_or_idle_everybody_is_seen_to(engine: str, process: L
     assert running.wait() == 0
     log, errors = running.all_said()
     assert errors == ""
-    assert re.findall(r" (\w+) messages=1 ", log) == ["drained"] * 60
+    assert re.findall(r" (\w+) messages=1 ", log) == ["drained"] * 150
+
+
+def test_one_at_a_time_all_in_the_queue_are_seen_to(process: Launch) -> None:
+    """The same of `one`, which has a single place: one message in progress, 50 in the queue with a request sent."""
+    running = process(ECHO, "one", "limits.drain_timeout=1m")
+    with ExitStack() as stack:
+        busy, *waiting = [stack.enter_context(connect(running.address)) for _ in range(51)]
+        ask(busy, b"a\nha", b"a\n")
+        for peer in waiting:
+            peer.sendall(b"b\n")
+        running.signal()
+        running.log_line("stopping")
+        ask(busy, b"lf\n", b"half\n")
+        for peer in waiting:
+            hear(peer, b"b\n")
+        for peer in (busy, *waiting):
+            assert hear_all(peer) == b""
+    assert running.wait() == 0
+    assert len(re.findall(r" drained messages=[12] ", running.all_said()[0])) == 51
 
 
 @each_engine

@@ -39,6 +39,11 @@ class Flow(Connection):
         self.conversation = conversation
         self.descriptor = self.socket.fileno()
 
+    @property
+    def stays_until(self) -> float:
+        """Until when (monotonic), between two messages, it is not to be closed for the daemon's stopping."""
+        return 0.0 if self.conversation.messages else self.newcomer_until
+
     def so_far(self) -> tuple[int, int, int]:
         # Under a raw handler of the pool there is no conversation.
         conversation = getattr(self, "conversation", None)
@@ -59,13 +64,13 @@ class LoopPoller(Poller):
         #: The flow whose message is being answered, while it is.  Whoever takes it out owns what follows:
         #: this thread when it has the reply, or the pool's watchman who finds that it takes too long.
         self.hand: list[Flow] = []
+        #: Into which is read what nobody wants.
+        self._forgotten = bytearray(4 * RECEIVE)
 
     def wait(self, patience: float) -> bool:
         """As `Poller.wait`.  The hot path of the whole suite, so it stands here in one piece: a method
         call per message would cost a twentieth of the speed."""
         flows, actions, hand = self.flows, self._actions, self.hand
-        if self.draining and any(flow.conversation.state == IDLE for flow in flows.values()):
-            patience = 0.0
         events = self._events(patience)
         now = time.monotonic()
         server = None
@@ -118,6 +123,12 @@ class LoopPoller(Poller):
         return True
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
+        if self.draining:
+            # Until the first of the newcomers is none any more; not at all if somebody may go at once.
+            now = time.monotonic()
+            for flow in self.flows.values():
+                if flow.conversation.state == IDLE:
+                    patience = min(patience, max(0.0, flow.stays_until - now))
         return self._epoll.poll(None if patience == math.inf else patience, BATCH)
 
     def hand_back(self, flow: Flow, reply: bytes, answered: bool) -> None:
@@ -202,8 +213,9 @@ class LoopPoller(Poller):
 
     def _dismiss(self, ready: set[int]) -> None:
         """The daemon is stopping: who is between two messages, and had nothing for us, may go."""
+        now = time.monotonic()
         for descriptor, flow in list(self.flows.items()):
-            if flow.conversation.state == IDLE and descriptor not in ready:
+            if flow.conversation.state == IDLE and descriptor not in ready and flow.stays_until <= now:
                 # To an idle conversation this says nothing, except over TLS: goodbye.
                 if goodbye := flow.conversation.receive(b""):
                     with suppress(OSError):
@@ -237,7 +249,7 @@ class LoopPoller(Poller):
 
     def _discard(self, flow: Flow) -> None:
         try:
-            if flow.socket.recv(4 * RECEIVE, DONTWAIT):
+            if flow.socket.recv_into(self._forgotten, 0, DONTWAIT):
                 return
         except BlockingIOError:
             return

@@ -98,6 +98,9 @@ class Forks(socketserver.ForkingMixIn, _Server):
         serving = threading.Thread(target=self._serve, args=(request, client_address), name="conversation", daemon=True)
         serving.start()
         watch.see_out()
+        if self.metrics is not None:
+            # The access line, the last of all, may be one that nobody took.
+            self.metrics.beat(time.monotonic())
 
     def _serve(self, request: Any, client_address: Any) -> None:
         try:

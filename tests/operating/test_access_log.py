@@ -1,0 +1,122 @@
+"""Access lines that wait for company: when they are written, and that none is lost."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from daemons.operating.access_log import BATCH, AccessLog
+from daemons.operating.logs import LINE_LIMIT, LineFormatter, Output
+from daemons.serving.connection import Connection
+from daemons.serving.endings import Ending
+from tests.operating.folder import GOOD, Folder
+from tests.operating.live import GRAIL, Live, talk
+
+
+class Writes(Output):
+    """Keeps each write in place of making it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[str, int]] = []
+
+    def write(self, text: str, lines: int = 1) -> None:
+        self.made.append((text, lines))
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    with socket.socket() as peer:
+        yield Connection(peer, ("127.0.0.1", 4242), 1.0)
+
+
+@pytest.fixture
+def writes() -> Iterator[Writes]:
+    """What the root logger prints to."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    output = Writes()
+    output.setFormatter(LineFormatter("%(levelname)s %(message)s"))
+    root.handlers[:] = [output]
+    root.setLevel(logging.INFO)
+    yield output
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+@pytest.fixture
+def log(writes: Writes, monkeypatch: pytest.MonkeyPatch) -> AccessLog:
+    """One that holds lines back.  What the tests' own process has made of Output is of its exact class."""
+    monkeypatch.setattr("daemons.operating.access_log.Output", Writes)
+    return AccessLog("x", together=True)
+
+
+def test_lines_wait_until_they_are_four_hundred(log: AccessLog, writes: Writes, connection: Connection) -> None:
+    assert BATCH == 400
+    assert log.due == float("inf")
+    log.tell(connection)
+    due = log.due
+    assert due < float("inf")
+    for _ in range(398):
+        log.tell(connection)
+    assert writes.made == []
+    assert log.due == due  # the first one's
+    log.tell(connection)
+    assert log.due == float("inf")
+    assert sum(count for _, count in writes.made) == 400
+    for text, count in writes.made:
+        lines = text.split("\n")
+        assert len(lines) == count
+        assert all(line.startswith("INFO 127.0.0.1:4242 done messages=") for line in lines)
+        assert len(text) < LINE_LIMIT
+    assert len(writes.made) < 400 / 10
+
+
+def test_who_flushes_has_what_there_is(log: AccessLog, writes: Writes, connection: Connection) -> None:
+    for ending in (Ending.DONE, Ending.FAILED, Ending.SLOW):
+        connection.ending = ending
+        log.tell(connection)
+    log.flush()
+    ((text, count),) = writes.made
+    assert [line.split()[:3:2] for line in text.split("\n")] == [
+        ["INFO", "done"],
+        ["ERROR", "failed"],
+        ["WARNING", "slow"],
+    ]
+    assert count == 3
+    log.flush()
+    assert len(writes.made) == 1
+
+
+def test_alone_each_is_written_at_once(log: AccessLog, writes: Writes, connection: Connection) -> None:
+    alone = AccessLog("x")
+    for number in range(1, 4):
+        alone.tell(connection)
+        assert len(writes.made) == number
+
+
+def test_a_level_that_is_not_wanted_is_not_kept(log: AccessLog, writes: Writes, connection: Connection) -> None:
+    logging.getLogger().setLevel(logging.WARNING)
+    log.configure()
+    log.tell(connection)
+    assert log.due == float("inf")
+    connection.ending = Ending.SLOW
+    log.tell(connection)
+    log.flush()
+    assert [count for _, count in writes.made] == [1]
+
+
+@pytest.mark.parametrize("engine", ["pool", "loop"])
+@pytest.mark.parametrize("count", [1, 30, 450])
+def test_what_waits_is_written_when_the_daemon_ends(folder: Folder, engine: str, count: int) -> None:
+    folder.write("launcelot", GOOD.replace("1060", "0"))
+    with Live(folder.path, "launcelot", "--engine", engine) as daemon:
+        for _ in range(count):
+            assert talk(daemon.port) == GRAIL
+        assert daemon.stop() == 0
+        lines = [line for line in daemon.out.splitlines() if ".access[" in line]
+        assert len(lines) == count
+        assert all(" done messages=1 received=19 sent=23 seconds=" in line for line in lines)

@@ -1,0 +1,214 @@
+"""Crowds, the honest visitors among them, and what a daemon takes of memory meanwhile."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.operating.live import GRAIL, QUEST, Live
+from tests.serving.peers import DEADLINE, connect, eventually, hear, reset
+
+MIB = 1024 * 1024
+
+
+def address_of(daemon: Live) -> tuple[str, int]:
+    """Where a daemon that `Live` has started listens."""
+    return ("127.0.0.1", daemon.port)
+
+
+def settings(**limits: object) -> list[str]:
+    """Limits, as the command line has them."""
+    return [word for name, value in limits.items() for word in ("--set", f"limits.{name}={value}")]
+
+
+# --- who comes -------------------------------------------------------------------------------------
+
+
+def honest(address: Any, count: int = 1000, each: int = 1, open_: Callable[[Any], socket.socket] = connect) -> int:
+    """Make `count` requests, `each` a conversation in turn; returns how many were answered as they should be."""
+    answered = 0
+    for _ in range(count // each):
+        with open_(address) as peer:
+            for _ in range(each):
+                peer.sendall(QUEST)
+                hear(peer, GRAIL)
+                answered += 1
+    return answered
+
+
+class Crowd:
+    """Many connections, each of which has said `words`, and then nothing.
+
+    They come in columns: after each, `between` is called, which should return when that column has been let in, for
+    the queue of a listener is shorter than a crowd."""
+
+    COLUMN = 500
+
+    def __init__(
+        self,
+        address: Any,
+        count: int,
+        words: bytes = b"",
+        *,
+        host: str = "127.0.0.1",
+        between: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.peers: list[socket.socket] = []
+        try:
+            for number in range(1, count + 1):
+                peer = socket.socket()
+                self.peers.append(peer)
+                peer.settimeout(DEADLINE)
+                if host != "127.0.0.1":
+                    peer.bind((host, 0))
+                peer.connect(address)
+                if words:
+                    with suppress(ConnectionError):  # a guard has refused it
+                        peer.sendall(words)
+                if number % self.COLUMN == 0:
+                    between()
+        except BaseException:
+            self.leave()
+            raise
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """All at once, with a RST: ten thousand ports would otherwise be in TIME_WAIT for a minute."""
+        while self.peers:
+            reset(self.peers.pop())
+
+    @property
+    def turned_away(self) -> int:
+        """How many of them the daemon has closed."""
+        poll = select.poll()
+        for peer in self.peers:
+            poll.register(peer, select.POLLIN)
+        return len(poll.poll(0))
+
+
+class Load:
+    """Visitors who come one after the other, some at once, for as long as it is entered; each has one question, and
+    is counted by what became of it: ``answered``, ``refused``, or ``lost``, without a whole answer."""
+
+    def __init__(
+        self,
+        address: Any,
+        question: bytes = QUEST,
+        is_answer: Callable[[bytes], bool] = GRAIL.__eq__,
+        dress: Callable[[socket.socket], socket.socket] = lambda peer: peer,
+    ) -> None:
+        self._address = address
+        self._question = question
+        self._is_answer = is_answer
+        self._dress = dress
+        self._enough = threading.Event()
+        self._counts = [Counter[str]() for _ in range(2)]
+        #: What the last of them has heard.
+        self.last = b""
+        self._threads = [threading.Thread(target=self._visit, args=(counts,)) for counts in self._counts]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._enough.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def counts(self) -> Counter[str]:
+        return sum(self._counts, Counter())
+
+    def until_answered(self, more: int) -> None:
+        """Wait until so many more have been."""
+        before = self.counts["answered"]
+        eventually(lambda: self.counts["answered"] >= before + more)
+
+    def _visit(self, counts: Counter[str]) -> None:
+        while not self._enough.is_set():
+            counts[self._one()] += 1
+
+    def _one(self) -> str:
+        with ExitStack() as stack:
+            try:
+                peer = stack.enter_context(connect(self._address))
+            except ConnectionRefusedError:
+                return "refused"
+            heard = b""
+            try:
+                peer = stack.enter_context(self._dress(peer))
+                peer.sendall(self._question)
+                while not self._is_answer(heard):
+                    if not (data := peer.recv(4096)):
+                        return f"lost: {heard!r}"
+                    heard += data
+            except OSError as error:
+                return f"lost: {error!r}"
+            self.last = heard
+            return "answered"
+
+
+# --- what it takes ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def growth(pid: int, most: int) -> Iterator[None]:
+    """Sees that the process needs no more than so many octets more, at its worst moment, than it had at first:
+    proc_pid_clear_refs(5), "5: reset the peak resident set size".  The pages of files do not count: a child of forks
+    shares them, and is only said to have those that it has touched."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    status = _status(pid)
+    before = status["VmRSS"] - status["RssFile"]
+    peaks: list[int] = []
+    enough = threading.Event()
+
+    def look() -> None:
+        # Now and then, for a child of forks may have ended by the time we come to ask.
+        with suppress(FileNotFoundError, ProcessLookupError, KeyError):
+            while True:
+                last, status = enough.wait(0.02), _status(pid)
+                peaks.append(status["VmHWM"] - status["RssFile"])
+                if last:
+                    return
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        looking.join()
+    grown = max(peaks) - before
+    assert grown < most, f"{grown / MIB:.1f} MiB more"
+
+
+def _status(pid: int) -> dict[str, int]:
+    """What /proc tells in kB, in octets."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {
+        key: int(rest.split()[0]) * 1024 for key, _, rest in (line.partition(":") for line in lines) if "kB" in rest
+    }
+
+
+def threads_of(pid: int) -> int:
+    """How many threads the process has."""
+    return len(os.listdir(f"/proc/{pid}/task"))

@@ -1,0 +1,113 @@
+"""What one visitor may cost of memory.
+
+Promise 10: a pipeline of 1,000 questions is answered in order, under 8 MiB.
+Promise 13: a peer that never reads is bounded in memory by one reply, and cut at `write_timeout`.
+Promise 14: 64 MiB without a delimiter are refused at the limit, under 4 MiB growth."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+
+import pytest
+
+from daemons.serving.engines import ENGINES
+from tests.operating.folder import GOOD, Folder
+from tests.operating.live import GRAIL, QUEST, Live, until
+from tests.promises.crowds import MIB, address_of, growth, settings
+from tests.serving.peers import ask, children_of, connect, hear, hear_all
+
+each_engine = pytest.mark.parametrize("engine", ENGINES)
+
+NAME, BLUE = b"My name is Sir Launcelot of Camelot.", b"Blue."
+QUESTIONS = (b"What is your name?", QUEST, b"What is your favorite color?")
+
+LAVISH = """
+    import daemons
+
+    class Lavish(daemons.Service):
+        framing = daemons.Until(b"?", limit=64)
+
+        def respond(self, question):
+            return b"x" * 1024 * 1024
+"""
+
+
+@pytest.fixture
+def launcelot(folder: Folder) -> Folder:
+    folder.write("launcelot", GOOD.replace("1060", "0"))
+    return folder
+
+
+def serving(daemon: Live) -> int:
+    """The process that serves the one visitor there is."""
+    *_, pid = (daemon.process.pid, *children_of(daemon.process.pid))
+    return pid
+
+
+@each_engine
+def test_a_pipeline_of_a_thousand(launcelot: Folder, engine: str) -> None:
+    questions = (QUESTIONS * 334)[:1000]
+    answers = ((NAME, GRAIL, BLUE) * 334)[:1000]
+    with Live(launcelot.path, "launcelot", "--engine", engine) as daemon, connect(address_of(daemon)) as peer:
+        ask(peer, QUEST, GRAIL)
+        with growth(serving(daemon), 8 * MIB):
+            ask(peer, b"".join(questions), b"".join(answers))
+
+
+@pytest.mark.parametrize("engine", ["threads", "forks", "pool", "loop"])
+def test_who_asks_for_a_thousand_mebibytes_and_reads_nothing(folder: Folder, engine: str) -> None:
+    folder.module("lavish", LAVISH)
+    folder.write("lavish", "[daemon]\nservice = lavish:Lavish\nport = 0\n")
+    limits = settings(write_timeout="1s")
+    with Live(folder.path, "lavish", "--engine", engine, *limits) as daemon, connect(address_of(daemon)) as peer:
+        peer.sendall(b"?")
+        assert len(hear_exactly(peer, MIB)) == MIB
+        with growth(serving(daemon), 16 * MIB):  # one reply, and what malloc keeps of those before it
+            peer.sendall(b"?" * 1000)
+            until(lambda: " stuck messages=" in daemon.out, "the end of its patience")
+        assert "Traceback" not in daemon.out + daemon.err
+
+
+def hear_exactly(peer: socket.socket, size: int) -> bytes:
+    heard = bytearray()
+    while len(heard) < size and (data := peer.recv(size - len(heard))):
+        heard += data
+    return bytes(heard)
+
+
+@pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
+def test_who_pipelines_64_mebibytes_and_reads_nothing(launcelot: Folder, engine: str) -> None:
+    limits = settings(write_timeout="500ms")
+    with Live(launcelot.path, "launcelot", "--engine", engine, *limits) as daemon:
+        with connect(address_of(daemon)) as peer:
+            ask(peer, QUEST, GRAIL)
+            with growth(serving(daemon), 4 * MIB), suppress(ConnectionError):
+                for _ in range(64):
+                    peer.sendall(QUEST * (MIB // len(QUEST)))  # until the daemon has had enough
+        until(lambda: " stuck messages=" in daemon.out, "the end of its patience")
+
+
+@each_engine
+def test_64_mebibytes_without_a_delimiter(launcelot: Folder, engine: str) -> None:
+    with Live(launcelot.path, "launcelot", "--engine", engine) as daemon, connect(address_of(daemon)) as peer:
+        ask(peer, QUEST, GRAIL)
+        sent = [0]
+
+        def say() -> None:
+            with suppress(OSError):
+                for _ in range(64):
+                    peer.sendall(b"x" * MIB)
+                    sent[0] += 1
+                peer.shutdown(socket.SHUT_WR)
+
+        with growth(serving(daemon), 4 * MIB):
+            saying = threading.Thread(target=say)
+            saying.start()
+            # Refused at the limit, which launcelot has at 4,096; what comes after that is read, and thrown away.
+            hear(peer, b"I don't know that.")
+            saying.join()
+        assert hear_all(peer) == b""
+        assert sent == [64]
+        until(lambda: " oversize messages=1 " in daemon.out, "the access line")
