@@ -101,31 +101,37 @@ class Slot:
 
     def end(self, connection: Connection) -> None:
         """Count a conversation that has ended, with what was not yet told of it; from any thread."""
-        seconds = time.monotonic() - connection.opened
-        ending = connection.ending or DONE
+        self.end_all((connection,), time.monotonic())
+
+    def end_all(self, connections: Iterable[Connection], now: float) -> None:
+        """The same for some that have ended `now` (monotonic)."""
         words = self._words
-        place = _FIRST_ENDING + ending.place * CLASSES + bisect_left(BOUNDS, seconds)
-        # In half the time of `with`.
-        self._lock.acquire()
-        try:
-            told = connection.told
-            if told is None:
-                words[MESSAGES] += connection.messages or 0
-                words[RECEIVED] += connection.received
-                words[SENT] += connection.sent
-            elif told is _ALL_TOLD:
-                return
-            else:
-                words[MESSAGES] += max(0, (connection.messages or 0) - told[0])
-                words[RECEIVED] += connection.received - told[1]
-                words[SENT] += connection.sent - told[2]
-            connection.told = _ALL_TOLD
-            words[place] += 1
-            self._reals[SECONDS] += seconds
-            if ending is REFUSED and connection.reason in _REFUSAL_AT:
-                words[_REFUSAL_AT[connection.reason]] += 1
-        finally:
-            self._lock.release()
+        messages = received = sent = 0
+        total = 0.0
+        with self._lock:
+            for connection in connections:
+                told = connection.told
+                if told is _ALL_TOLD:
+                    continue
+                if told is None:
+                    messages += connection.messages or 0
+                    received += connection.received
+                    sent += connection.sent
+                else:
+                    messages += max(0, (connection.messages or 0) - told[0])
+                    received += connection.received - told[1]
+                    sent += connection.sent - told[2]
+                connection.told = _ALL_TOLD
+                ending = connection.ending or DONE
+                seconds = now - connection.opened
+                total += seconds
+                words[_FIRST_ENDING + ending.place * CLASSES + bisect_left(BOUNDS, seconds)] += 1
+                if ending is REFUSED and connection.reason in _REFUSAL_AT:
+                    words[_REFUSAL_AT[connection.reason]] += 1
+            words[MESSAGES] += messages
+            words[RECEIVED] += received
+            words[SENT] += sent
+            self._reals[SECONDS] += total
 
     def attach(self, daemon: Daemon) -> None:
         """Have this slot tell of `daemon`."""

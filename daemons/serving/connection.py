@@ -18,6 +18,18 @@ NEWCOMER = 1.0
 _HANDSHAKE = Ending.HANDSHAKE
 
 
+def show_peer(address: tuple[Any, ...]) -> str:
+    """An IP address and port as the log shows them."""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Name(str):
+    """What `Connection.peer` is, of a Unix peer whose socket may have been closed."""
+
+    __slots__ = ()
+
+
 class Connection:
     """One accepted socket with its deadline.
 
@@ -86,8 +98,9 @@ class Connection:
         An accepted Unix socket has no address of its own (accept gives ``''``), but the kernel knows who
         is at the other end, unix(7) SO_PEERCRED."""
         if type(self.address) is tuple:
-            host, port = self.address[0], self.address[1]
-            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            return show_peer(self.address)
+        if type(self.address) is _Name:
+            return self.address
         if hasattr(socket, "SO_PEERCRED"):
             with suppress(OSError):
                 size = struct.calcsize("3i")
@@ -104,6 +117,11 @@ class Connection:
     def so_far(self) -> tuple[int, int, int]:
         """Messages answered, octets received and sent, of a conversation under way."""
         return self.messages or 0, self.received, self.sent
+
+    def remember_peer(self) -> None:
+        """Before the socket is closed, where `peer` will be asked for afterwards."""
+        if type(self.address) is not tuple:
+            self.address = _Name(self.peer)
 
     def expect(self, overdue: Ending, timeout: float) -> None:
         """A new phase: unless another follows within `timeout` seconds, the ending is `overdue`."""

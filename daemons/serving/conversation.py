@@ -16,7 +16,7 @@ An engine carries bytes to and fro and looks at `Conversation.state` once per tu
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from daemons.framings import Decoder, Framing, FramingError, Incomplete, Oversize
 from daemons.serving.endings import Ending
@@ -30,6 +30,9 @@ DONE = Ending.DONE
 #: Replies are handed over in batches of about this many bytes, so that a peer that asks much and
 #: reads nothing is bounded by one batch and one reply, not by all it asked for.
 BATCH = 64 * 1024
+
+#: Nothing is remembered: what `Conversation.replies` is where the input is not what the service is told.
+NOTHING: dict[bytes, tuple[bytes, int]] = {}
 
 #: What a pure service said is remembered for inputs of up to this many bytes (a whole pipeline of
 #: short questions fits), with replies of up to so many, for this many inputs: 5 MiB at the very most.
@@ -45,7 +48,7 @@ class Memory:
     emptied: a peer that says nothing twice costs others speed, never memory.
     """
 
-    __slots__ = ("_known", "encode", "recall", "respond", "service")
+    __slots__ = ("_pure", "encode", "framed", "replies", "respond", "service")
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -54,17 +57,24 @@ class Memory:
         #: How a reply is framed; None: it is sent as it is.
         encode = service.framing.encode
         self.encode = None if type(service.framing).encode is Framing.encode else encode
-        self._known: dict[bytes, tuple[Sequence[bytes], bytes | None]] = {}
-        #: From input to (the messages in it, the reply of a pure service to all of them), or None.
-        self.recall: Callable[[bytes], tuple[Sequence[bytes], bytes | None] | None] = self._known.get
+        # In a talk, what is said depends on what came before.
+        self._pure = service.pure and type(service).talk is Service.talk
+        #: From input to the messages in it.
+        self.framed: dict[bytes, Sequence[bytes]] = {}
+        #: From input to what a pure service replies to it, and to how many messages.
+        self.replies: dict[bytes, tuple[bytes, int]] = {}
 
     def keep(self, data: bytes, messages: Sequence[bytes], reply: bytes) -> None:
         """Remember what `data` was: it came when nothing was held, and nothing of it is held now."""
-        if len(data) <= REMEMBERED_INPUT:
-            if len(self._known) >= REMEMBERED_COUNT:
-                self._known.clear()
-            pure = self.service.pure and len(reply) <= REMEMBERED_REPLY
-            self._known[data] = tuple(messages), reply if pure else None
+        if len(data) > REMEMBERED_INPUT:
+            return
+        for known in (self.framed, self.replies):
+            if len(known) >= REMEMBERED_COUNT:
+                known.clear()
+        if self._pure and len(reply) <= REMEMBERED_REPLY:
+            self.replies[data] = reply, len(messages)
+        else:
+            self.framed[data] = tuple(messages)
 
 
 class Conversation:
@@ -72,10 +82,24 @@ class Conversation:
 
     # A daemon may have ten thousand of these, most of them idle: what an idle one does not need is made
     # when it is first needed.
-    __slots__ = ("_decoder", "_input_ended", "_memory", "_talk", "_waiting", "ending", "failure", "messages", "state")
+    __slots__ = (
+        "_decoder",
+        "_input_ended",
+        "_memory",
+        "_talk",
+        "_waiting",
+        "ending",
+        "failure",
+        "messages",
+        "replies",
+        "state",
+    )
 
     def __init__(self, service: Service, memory: Memory | None = None) -> None:
-        self._memory = memory or Memory(service)
+        self._memory = memory = memory or Memory(service)
+        #: What is replied, while nothing is held, to inputs that came before: from input to the reply, and to how
+        #: many messages it is one.  `receive` looks here first; so may who wants to spare the call.
+        self.replies = memory.replies
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
         self._waiting: deque[bytes] | None = None
@@ -106,12 +130,12 @@ class Conversation:
         """Take what came, any bytes cut anywhere; ``b""`` is the end of the input.  Returns the bytes
         to send, and sets `state` and `ending`."""
         if self.state == IDLE:
-            known = self._memory.recall(data)
+            known = self.replies.get(data)
             if known is not None:
-                messages, reply = known
-                if reply is not None and self._talk is None:
-                    self.messages += len(messages)
-                    return reply
+                self.messages += known[1]
+                return known[0]
+            messages = self._memory.framed.get(data)
+            if messages is not None:
                 if len(messages) == 1:
                     # The state stays as it is, unless this ends the conversation.
                     return self._answer(messages[0])

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from daemons.framings.base import FramingError
 from daemons.framings.proxy import Header, HeaderDecoder
-from daemons.serving.conversation import OVER, PENDING, SHAKING, Conversation
+from daemons.serving.conversation import NOTHING, OVER, PENDING, SHAKING, Conversation
 from daemons.serving.endings import Ending
 
 #: What is done with a header, or with the reason why there is none; the ending to come to, None: go on.
@@ -37,6 +37,7 @@ class ProxiedConversation(Conversation):
         self.ending = None
         self.failure = None
         self.messages = 0
+        self.replies = NOTHING
 
     def open(self) -> bytes:
         return b""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
-from daemons.serving.conversation import BATCH, IDLE, OVER, PARTIAL, PENDING, SHAKING, Conversation
+from daemons.serving.conversation import BATCH, IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING, Conversation
 from daemons.serving.endings import Ending
 
 #: The most that one record carries, and the octets before it: type, version, length (RFC 8446, section 5.1).
@@ -98,6 +98,7 @@ class Secured(Conversation):
         self.ending = None
         self.failure = None
         self.messages = 0
+        self.replies = NOTHING
 
     def open(self) -> bytes:
         """Nothing: in TLS the client speaks first.  The greeting follows the handshake."""

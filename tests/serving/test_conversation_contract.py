@@ -3,7 +3,7 @@ ending; it never raises.  And a memory never changes an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -166,7 +166,8 @@ def test_only_whole_messages_that_came_in_one_piece_are_remembered(pieces: list[
     talk = Conversation(service, memory)
     for piece in pieces:
         talk.receive(piece)
-        assert memory.recall(piece) is None
+        assert piece not in memory.replies
+        assert piece not in memory.framed
 
 
 def test_a_failure_is_not_remembered() -> None:
@@ -185,33 +186,37 @@ def test_a_failure_is_not_remembered() -> None:
     assert Conversation(service, memory).receive(b"a\n") == b"good\n"
 
 
-def test_what_a_memory_holds_is_bounded() -> None:
-    memory = Memory(Pure())
+@pytest.mark.parametrize("kind", [Pure, Echo])
+def test_what_a_memory_holds_is_bounded(kind: type[Service]) -> None:
+    memory = Memory(kind())
+    known: Mapping[bytes, object] = memory.replies if kind is Pure else memory.framed
     most = 0
     for number in range(3 * REMEMBERED_COUNT):
         memory.keep(b"%d" % number, [b""], b"")
-        held = sum(memory.recall(b"%d" % earlier) is not None for earlier in range(max(0, number - 3), number + 1))
-        most = max(most, held, len(memory._known))
+        held = sum(b"%d" % earlier in known for earlier in range(max(0, number - 3), number + 1))
+        most = max(most, held, len(known))
         assert held > 0
     assert most == REMEMBERED_COUNT
 
 
 @pytest.mark.parametrize(
-    ("data", "reply", "kept"),
+    ("data", "reply", "said", "framed"),
     [
-        (b"a" * REMEMBERED_INPUT, b"b" * REMEMBERED_REPLY, ((b"a",), b"b" * REMEMBERED_REPLY)),
-        (b"a" * (REMEMBERED_INPUT + 1), b"b", None),
-        (b"a", b"b" * (REMEMBERED_REPLY + 1), ((b"a",), None)),
+        (b"a" * REMEMBERED_INPUT, b"b" * REMEMBERED_REPLY, (b"b" * REMEMBERED_REPLY, 1), None),
+        (b"a" * (REMEMBERED_INPUT + 1), b"b", None, None),
+        (b"a", b"b" * (REMEMBERED_REPLY + 1), None, (b"a",)),
     ],
     ids=["the most", "input too long", "reply too long"],
 )
-def test_only_what_is_short_is_remembered(data: bytes, reply: bytes, kept: object) -> None:
+def test_only_what_is_short_is_remembered(data: bytes, reply: bytes, said: object, framed: object) -> None:
     memory = Memory(Pure())
     memory.keep(data, [b"a"], reply)
-    assert memory.recall(data) == kept
+    assert memory.replies.get(data) == said
+    assert memory.framed.get(data) == framed
 
 
 def test_the_replies_of_a_service_that_is_not_pure_are_not_remembered() -> None:
     memory = Memory(Echo())
     memory.keep(b"a\n", [b"a\n"], b"a\n")
-    assert memory.recall(b"a\n") == ((b"a\n",), None)
+    assert memory.replies == {}
+    assert memory.framed == {b"a\n": (b"a\n",)}

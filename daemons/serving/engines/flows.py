@@ -15,7 +15,7 @@ from daemons.serving.connection import Connection
 from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, Conversation
 from daemons.serving.endings import Ending
 from daemons.serving.poller import BATCH, Poller
-from daemons.serving.pump import LINGER, OURS, RECEIVE
+from daemons.serving.pump import LINGER, OURS, RECEIVE, SHORT
 
 if TYPE_CHECKING:
     from daemons.serving.engines.loop import Loop
@@ -59,11 +59,16 @@ class LoopPoller(Poller):
 
     def __init__(self) -> None:
         super().__init__()
+        self.register = self._epoll.register
         self.flows: dict[int, Flow] = {}
+        #: Flows that have ended in this turn, and have yet to be accounted for.
+        self._ended: list[Flow] = []
         self.draining = False
         #: The flow whose message is being answered, while it is.  Whoever takes it out owns what follows:
         #: this thread when it has the reply, or the pool's watchman who finds that it takes too long.
         self.hand: list[Flow] = []
+        #: Octets per recv(2): more where the last turn of the loop had use for more.
+        self._size = SHORT
         #: Into which is read what nobody wants.
         self._forgotten = bytearray(4 * RECEIVE)
 
@@ -73,6 +78,7 @@ class LoopPoller(Poller):
         flows, actions, hand = self.flows, self._actions, self.hand
         events = self._events(patience)
         now = time.monotonic()
+        size, much = self._size, False
         server = None
         for descriptor, _ in events:
             flow = flows.get(descriptor)
@@ -82,24 +88,36 @@ class LoopPoller(Poller):
                     action()
                 continue
             try:
-                data = flow.socket.recv(RECEIVE, DONTWAIT)
+                data = flow.socket.recv(size, DONTWAIT)
             except BlockingIOError:
                 continue
             except OSError:
                 self._end(flow, Ending.RESET)
                 continue
+            octets = len(data)
+            flow.received += octets
+            if octets >= SHORT:
+                much = True
             conversation = flow.conversation
-            messages = conversation.messages
-            hand.append(flow)
-            reply = conversation.receive(data)
-            flow.received += len(data)
-            try:
-                hand.pop()
-            except IndexError:
-                self.hand_back(flow, reply, conversation.messages != messages)
-                return False
+            known = conversation.replies.get(data)
+            if known is not None and conversation.state == IDLE:
+                # As `Conversation.receive` does; but nobody can take too long over it.
+                reply = known[0]
+                conversation.messages += known[1]
+                answered = True
+            else:
+                messages = conversation.messages
+                hand.append(flow)
+                reply = conversation.receive(data)
+                answered = conversation.messages != messages
+                try:
+                    hand.pop()
+                except IndexError:
+                    self.hand_back(flow, reply, answered)
+                    return False
             if reply:
-                flow.sent += len(reply)
+                octets = len(reply)
+                flow.sent += octets
                 try:
                     sent = flow.socket.send(reply, DONTWAIT)
                 except BlockingIOError:
@@ -107,19 +125,24 @@ class LoopPoller(Poller):
                 except OSError:
                     self._end(flow, Ending.RESET)
                     continue
-                if sent != len(reply):
+                if sent != octets:
                     self._hold(flow, memoryview(reply)[sent:])
                     continue
-            if conversation.state != IDLE:
-                self._go_on(flow, conversation.messages != messages)
-            elif conversation.messages != messages:
+            if conversation.state == OVER:
+                self._end(flow, conversation.ending)
+            elif conversation.state != IDLE:
+                self._go_on(flow, answered)
+            elif answered:
                 if flow.server is not server:
                     server = flow.server
                     deadline = now + server.limits.idle_timeout
                 flow.overdue = BETWEEN_MESSAGES
                 flow.deadline = deadline
+        self._size = RECEIVE if much else SHORT
         if self.draining and len(events) < BATCH:
             self._dismiss({descriptor for descriptor, _ in events})
+        if self._ended:
+            self._account()
         return True
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
@@ -146,7 +169,7 @@ class LoopPoller(Poller):
 
     def read(self, flow: Flow) -> None:
         """Begin to read from this peer."""
-        self._epoll.register(flow.descriptor, select.EPOLLIN)
+        self.register(flow.descriptor, select.EPOLLIN)
         self.flows[flow.descriptor] = flow
 
     def deliver(self, flow: Flow, reply: bytes, answered: bool) -> None:
@@ -261,4 +284,10 @@ class LoopPoller(Poller):
         # Closing a descriptor takes it out of epoll.
         self.flows.pop(flow.descriptor, None)
         self._actions.pop(flow.descriptor, None)
-        flow.server.end(flow)
+        if flow.server.end(flow):
+            self._ended.append(flow)
+
+    def _account(self) -> None:
+        ended, self._ended = self._ended, []
+        for server in {flow.server for flow in ended}:
+            server.account([flow for flow in ended if flow.server is server])

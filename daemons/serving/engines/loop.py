@@ -6,8 +6,10 @@ service computes holds up all the others.  In return a conversation costs a kilo
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from daemons.serving.poller import Poller
 from daemons.serving.stream import GONE, StreamServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from daemons.serving.server import Server as _Server
 
@@ -97,7 +99,7 @@ class Loop(ByReadiness, _StreamServer):
         service, memory = pump.service, pump.memory
         handshake_timeout, idle_timeout = self.limits.handshake_timeout, self.limits.idle_timeout
         family = int(self.address_family)
-        read = self._poller.read
+        register, flows, metrics = self._poller.register, self._poller.flows, self.metrics
         if self._rules != (self.access, self.limits):
             self._rules, self._exempt = (self.access, self.limits), set()
         exempt = self._exempt
@@ -110,8 +112,8 @@ class Loop(ByReadiness, _StreamServer):
             request: Any = socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
             try:
                 flow = self.connections[request] = Flow(request, client_address, handshake_timeout)
-                if self.metrics is not None:
-                    self.metrics.accept()
+                if metrics is not None:
+                    metrics.accept()
                 if (host := client_address[0] if client_address else "unix") not in exempt:
                     self.judge(flow)
                     if flow.ending is not None:
@@ -124,7 +126,8 @@ class Loop(ByReadiness, _StreamServer):
                 flow.descriptor = descriptor
                 flow.overdue = BETWEEN_MESSAGES
                 flow.deadline = flow.opened + idle_timeout
-                read(flow)
+                register(descriptor, select.EPOLLIN)
+                flows[descriptor] = flow
             except Exception:
                 self._handle_error_safely(request, client_address)
                 self._shutdown_safely(request)
@@ -150,27 +153,31 @@ class Loop(ByReadiness, _StreamServer):
         flow.begin(self, self.conversation(flow))
         self._poller.take(flow)
 
-    def end(self, flow: Flow) -> None:
-        """The end of a conversation: `shutdown_request`."""
+    def end(self, flow: Flow) -> bool:
+        """The end of a conversation: `shutdown_request`.  Returns whether it has yet to be accounted for."""
         if not self._short_out:
             self.shutdown_request(flow.socket)
-            return
-        try:
-            if self.metrics is not None:
-                self.metrics.end(flow)
-            if self.access_log is not None:
-                self.access_log.tell(flow)
-        except Exception:
-            log.exception("%s: the access line could not be written", flow.peer)
+            return False
+        flow.remember_peer()
         if flow.ending not in GONE:
             with suppress(OSError):
                 flow.socket.shutdown(socket.SHUT_WR)
         del self.connections[flow.socket]
         flow.socket.close()
-        if flow.counted or self.daemon is None:
-            self.leave(flow)
-        else:
-            self.daemon.left()
+        self.leave(flow)
+        return True
+
+    def account(self, ended: Sequence[Flow]) -> None:
+        """What `log_access` does, for conversations that have ended in one turn of the loop: one after the other
+        it takes half of the time."""
+        now = time.monotonic()
+        try:
+            if self.metrics is not None:
+                self.metrics.end_all(ended, now)
+            if self.access_log is not None:
+                self.access_log.tell_all(ended, now)
+        except Exception:
+            log.exception("the access lines of %d conversations could not be written", len(ended))
 
     def close_request(self, request: Any) -> None:
         connection = self.connections.pop(request, None)

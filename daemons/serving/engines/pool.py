@@ -101,6 +101,8 @@ class PoolPoller(LoopPoller):
             self.hand_to_worker(flow, partial(flow.conversation.receive, data))
         if self.draining and len(events) < BATCH:
             self._dismiss({descriptor for descriptor, _ in events})
+        if self._ended:
+            self._account()
         return True
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
