@@ -134,12 +134,21 @@ class Conversation:
             if known is not None:
                 self.messages += known[1]
                 return known[0]
-            messages = self._memory.framed.get(data)
+            memory = self._memory
+            messages = memory.framed.get(data)
             if messages is not None:
-                if len(messages) == 1:
-                    # The state stays as it is, unless this ends the conversation.
+                if len(messages) > 1:
+                    return self._answer_all(messages)
+                # The state stays as it is, unless this ends the conversation.
+                if self._talk is not None or memory.encode is not None:
                     return self._answer(messages[0])
-                return self._answer_all(messages)
+                # `_answer` once more, in one piece: the hot path of services that are not pure.
+                self.messages += 1
+                try:
+                    reply = memory.respond(messages[0])
+                    return reply if type(reply) is bytes else self._say(reply)
+                except BaseException as failure:
+                    return self._fail(failure)
             if not data and self._decoder is None:
                 self._end(DONE)  # what holds nothing has nothing to finish
                 return b""

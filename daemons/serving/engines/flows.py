@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from daemons.serving.connection import Connection
-from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, Conversation
+from daemons.serving.conversation import IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING, Conversation
 from daemons.serving.endings import Ending
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import LINGER, OURS, RECEIVE, SHORT
@@ -29,25 +29,31 @@ BETWEEN_MESSAGES = Ending.IDLE
 
 
 class Flow(Connection):
-    """A connection with its conversation."""
+    """A connection with its conversation.
 
-    __slots__ = ("conversation", "descriptor", "server")
+    `replies` are the conversation's while it is between two messages; then what has come before is answered
+    from there, counted in `messages`, and the conversation not even looked at."""
+
+    __slots__ = ("conversation", "descriptor", "replies", "server")
+    messages: int
 
     def begin(self, server: Loop, conversation: Conversation) -> None:
         """Take up the conversation."""
         self.server = server
         self.conversation = conversation
+        self.replies = NOTHING  # before it has been opened
         self.descriptor = self.socket.fileno()
 
     @property
     def stays_until(self) -> float:
         """Until when (monotonic), between two messages, it is not to be closed for the daemon's stopping."""
-        return 0.0 if self.conversation.messages else self.newcomer_until
+        return 0.0 if self.so_far()[0] else self.newcomer_until
 
     def so_far(self) -> tuple[int, int, int]:
         # Under a raw handler of the pool there is no conversation.
-        conversation = getattr(self, "conversation", None)
-        return conversation.messages if conversation is not None else 0, self.received, self.sent
+        if (conversation := getattr(self, "conversation", None)) is None:
+            return 0, self.received, self.sent
+        return self.messages + conversation.messages, self.received, self.sent
 
 
 class LoopPoller(Poller):
@@ -98,14 +104,13 @@ class LoopPoller(Poller):
             flow.received += octets
             if octets >= SHORT:
                 much = True
-            conversation = flow.conversation
-            known = conversation.replies.get(data)
-            if known is not None and conversation.state == IDLE:
-                # As `Conversation.receive` does; but nobody can take too long over it.
-                reply = known[0]
-                conversation.messages += known[1]
-                answered = True
+            if (known := flow.replies.get(data)) is not None:
+                # What the conversation would say, and be no other for it.
+                reply, messages = known
+                flow.messages += messages
+                state, answered = IDLE, True
             else:
+                conversation = flow.conversation
                 messages = conversation.messages
                 hand.append(flow)
                 reply = conversation.receive(data)
@@ -115,6 +120,8 @@ class LoopPoller(Poller):
                 except IndexError:
                     self.hand_back(flow, reply, answered)
                     return False
+                state = conversation.state
+                flow.replies = conversation.replies if state == IDLE else NOTHING
             if reply:
                 octets = len(reply)
                 flow.sent += octets
@@ -128,9 +135,9 @@ class LoopPoller(Poller):
                 if sent != octets:
                     self._hold(flow, memoryview(reply)[sent:])
                     continue
-            if conversation.state == OVER:
-                self._end(flow, conversation.ending)
-            elif conversation.state != IDLE:
+            if state == OVER:
+                self._end(flow, flow.conversation.ending)
+            elif state != IDLE:
                 self._go_on(flow, answered)
             elif answered:
                 if flow.server is not server:
@@ -193,6 +200,7 @@ class LoopPoller(Poller):
     def _go_on(self, flow: Flow, answered: bool) -> None:
         """All that was to be said has been sent: what now?  `answered`: a message has been, since last."""
         conversation = flow.conversation
+        flow.replies = conversation.replies if conversation.state == IDLE else NOTHING
         if conversation.state == OVER:
             self._end(flow, conversation.ending)
         elif conversation.state == PENDING:
@@ -249,7 +257,8 @@ class LoopPoller(Poller):
         """The conversation is over; if the last word was ours, see that it arrives."""
         flow.ending = flow.ending or ending
         flow.conversation.close()
-        flow.messages = flow.conversation.messages
+        flow.messages, _, _ = flow.so_far()
+        flow.conversation.messages = 0
         if flow.conversation.failure is not None:
             flow.ending = Ending.FAILED
             flow.server.log_failure(flow, flow.conversation.failure)

@@ -123,6 +123,7 @@ class Loop(ByReadiness, _StreamServer):
                         exempt.add(host)
                 flow.server = self
                 flow.conversation = Conversation(service, memory)
+                flow.replies = memory.replies
                 flow.descriptor = descriptor
                 flow.overdue = BETWEEN_MESSAGES
                 flow.deadline = flow.opened + idle_timeout
