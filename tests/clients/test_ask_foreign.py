@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import threading
@@ -43,6 +44,38 @@ def test_each_question_is_asked_when_the_one_before_is_answered(
         assert capfd.readouterr() == ("Answer 1.\nAnswer 2.\nAnswer 3.\n", "")
         assert ask(project, server, "127.0.0.1", "Who?") == 0
         assert heard[3:] == [b"Who?"]
+
+
+class Chapter7(asyncio.Protocol):
+    """The asynchronous server of the book, which Twisted and asyncio write alike."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.question = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.question += data
+        while b"?" in self.question:
+            question, _, self.question = self.question.partition(b"?")
+            self.transport.write(question.rpartition(b" ")[2].capitalize() + b".")
+
+
+def test_an_asynchronous_server_is_asked_like_any_other(project: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(loop.create_server(Chapter7, "127.0.0.1", 0))
+    port = str(server.sockets[0].getsockname()[1])
+    serving = threading.Thread(target=loop.run_forever)
+    serving.start()
+    try:
+        assert main(["ask", "launcelot", "--conf", str(project.conf), "-p", port]) == 0
+        assert capfd.readouterr() == ("Name.\nQuest.\nColor.\n", "")
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        serving.join()
+        loop.run_until_complete(server.wait_closed())
+        loop.close()
 
 
 def test_answers_that_come_together_are_told_apart(project: Folder, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,54 @@
+"""The edges, where what comes is somebody else's: no octets at all end a daemon, or are answered with an
+exception's text."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from tests.serving.conftest import ENGINES
+from tests.serving.peers import connect, converse, hear_all
+from tests.serving.running import Process
+
+#: Octet strings, over so many connections.
+STRINGS = 10_000
+VISITORS = 100
+
+Launch = Callable[..., Process]
+
+
+def strings(seed: int) -> list[bytes]:
+    """Of any octets, and of those that mean something here, whole questions among them."""
+    chance = random.Random(seed)
+    meaning = [b"?", b"What is your name?", b"\r\n", b"\0", b"\xff\xfe", b"%s%n", b"\x16\x03\x01", b"PROXY TCP4 "]
+    return [
+        b"".join(
+            chance.choice(meaning) if chance.random() < 0.3 else chance.randbytes(chance.randrange(20))
+            for _ in range(chance.randrange(1, 4))
+        )
+        for _ in range(STRINGS // VISITORS)
+    ]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ten_thousand_strings_of_octets_end_no_daemon(engine: str, process: Launch) -> None:
+    running = process("launcelot", engine)
+    for seed in range(VISITORS):
+        with connect(running.address) as peer:
+            if seed % 10 == 0:  # Who resets, and does not listen.
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.sendall(b"".join(strings(seed)))
+            if seed % 10:
+                peer.shutdown(socket.SHUT_WR)
+                heard = hear_all(peer)
+                assert heard == b"" or heard.startswith((b"My name", b"I don't know that."))
+                assert b"Error" not in heard
+                assert b"Traceback" not in heard
+    assert converse(running.address, b"What is your quest?")[0] == b"To seek the Holy Grail."
+    running.signal()
+    assert running.wait() == 0
+    assert "Traceback" not in running.all_said()[0]
