@@ -98,7 +98,7 @@ class Conversation:
     def __init__(self, service: Service, memory: Memory | None = None) -> None:
         self._memory = memory = memory or Memory(service)
         #: What is replied, while nothing is held, to inputs that came before: from input to the reply, and to how
-        #: many messages it is one.  `receive` looks here first; so may who wants to spare the call.
+        #: many messages it is one.  `receive` looks here; so may who wants to spare the call, and then looks first.
         self.replies = memory.replies
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
@@ -130,10 +130,6 @@ class Conversation:
         """Take what came, any bytes cut anywhere; ``b""`` is the end of the input.  Returns the bytes
         to send, and sets `state` and `ending`."""
         if self.state == IDLE:
-            known = self.replies.get(data)
-            if known is not None:
-                self.messages += known[1]
-                return known[0]
             memory = self._memory
             messages = memory.framed.get(data)
             if messages is not None:
@@ -149,6 +145,10 @@ class Conversation:
                     return reply if type(reply) is bytes else self._say(reply)
                 except BaseException as failure:
                     return self._fail(failure)
+            known = self.replies.get(data)
+            if known is not None:
+                self.messages += known[1]
+                return known[0]
             if not data and self._decoder is None:
                 self._end(DONE)  # what holds nothing has nothing to finish
                 return b""

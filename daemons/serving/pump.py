@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 DONTWAIT = socket.MSG_DONTWAIT
 
+#: An attribute of an enumeration's class is slow to get, until Python 3.12.
+BETWEEN_MESSAGES = Ending.IDLE
+
 #: Octets per recv(2).  Larger reads are not faster for messages, and cost memory per connection.
 RECEIVE = 16 * 1024
 
@@ -82,7 +85,7 @@ class Pump(socketserver.BaseRequestHandler):
         conversation, connection, server = self.conversation, self.connection, self.server
         recv, send, receive = self.request.recv, self.request.send, conversation.receive
         replies = conversation.replies
-        connection.expect(Ending.IDLE, server.limits.idle_timeout)
+        connection.expect(BETWEEN_MESSAGES, server.limits.idle_timeout)
         size = SHORT
         while conversation.state == IDLE:
             # In this order: `StreamServer.drain` sets `draining`, then looks who is waiting.
@@ -115,7 +118,7 @@ class Pump(socketserver.BaseRequestHandler):
             if conversation.messages != messages:
                 connection.messages = conversation.messages
                 connection.deadline = time.monotonic() + server.limits.idle_timeout
-                connection.overdue = Ending.IDLE
+                connection.overdue = BETWEEN_MESSAGES
         if conversation.state == PENDING:
             self._send(b"")
 

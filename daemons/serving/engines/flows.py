@@ -15,7 +15,7 @@ from daemons.serving.connection import Connection
 from daemons.serving.conversation import IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING, Conversation
 from daemons.serving.endings import Ending
 from daemons.serving.poller import BATCH, Poller
-from daemons.serving.pump import LINGER, OURS, RECEIVE, SHORT
+from daemons.serving.pump import BETWEEN_MESSAGES, LINGER, OURS, RECEIVE, SHORT
 
 if TYPE_CHECKING:
     from daemons.serving.engines.loop import Loop
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DONTWAIT = socket.MSG_DONTWAIT
-
-#: An attribute of an enumeration's class is slow to get, until Python 3.12.
-BETWEEN_MESSAGES = Ending.IDLE
 
 
 class Flow(Connection):

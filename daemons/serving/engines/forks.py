@@ -9,6 +9,7 @@ import socketserver
 import threading
 import time
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from daemons.serving import signals
@@ -22,6 +23,9 @@ else:
     _Server = object
 
 log = Journal(__name__)
+
+#: Where the children look for a slot to count in; the one before is their parent's, if that has no siblings.
+FIRST_SLOT = 2
 
 
 class Forks(socketserver.ForkingMixIn, _Server):
@@ -42,6 +46,9 @@ class Forks(socketserver.ForkingMixIn, _Server):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: The connection that each child serves, by the child's pid.
         self.children: dict[int, Connection] = {}
+        #: The smallest number that none of its siblings had when it began, by the child's pid.
+        self._places: dict[int, int] = {}
+        self._place = 0
         #: The read end of each child's pipe, by the child's pid.
         self._pipes: dict[int, int] = {}
         self._tether = -1
@@ -58,6 +65,8 @@ class Forks(socketserver.ForkingMixIn, _Server):
         try:
             self._alive = alive
             known = set(self.children)
+            taken = set(self._places.values())
+            self._place = next(place for place in count() if place not in taken)
             with signals.held_back():
                 super().process_request(request, client_address)
         except BaseException:
@@ -68,6 +77,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         # Only the parent comes here; the stock mixin ends the child with os._exit.
         (pid,) = (self.active_children or set()) - known
         self.children[pid] = connection
+        self._places[pid] = self._place
         if self.metrics is not None:
             self.metrics.hand()
         # close_request has counted the peer out of this process, but its child is still here.
@@ -92,7 +102,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self.metrics is not None:
-            child = self.metrics.scoreboard.claim("child")
+            child = self.metrics.scoreboard.claim("child", FIRST_SLOT + self._place)
             child.take()
             child.attach(watch)
         serving = threading.Thread(target=self._serve, args=(request, client_address), name="conversation", daemon=True)
@@ -152,6 +162,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
     def _bury(self, pid: int) -> int | None:
         """Let go of a child that has ended or is about to; returns the signal that it died of."""
         os.close(self._pipes.pop(pid))
+        del self._places[pid]
         connection = self.children.pop(pid)
         if self.active_children is not None:
             self.active_children.discard(pid)

@@ -14,9 +14,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from daemons.serving.conversation import Conversation
-from daemons.serving.engines.flows import BETWEEN_MESSAGES, Flow, LoopPoller
+from daemons.serving.engines.flows import Flow, LoopPoller
 from daemons.serving.journal import Journal
 from daemons.serving.poller import Poller
+from daemons.serving.pump import BETWEEN_MESSAGES
 from daemons.serving.stream import GONE, StreamServer
 
 if TYPE_CHECKING:
