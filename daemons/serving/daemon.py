@@ -305,7 +305,8 @@ class Daemon:
         """Accept who is in the queue, as far as there is room.  Returns in how many seconds to go on; an
         end of the queue takes the server out of `_queued`."""
         self._unpoll(server)
-        while not self.full:
+        # Datagrams may come as fast as they are answered: then the queue has no end.
+        while not self.full and time.monotonic() < self._queue_until:
             if rest := server.wait():
                 return rest
             if not server.accept() and not server.wait():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, ClassVar
@@ -248,6 +249,24 @@ def test_who_had_asked_before_the_end_is_answered(engine: str) -> None:
         daemon.stop()
         daemon.serve_forever()
         assert sorted(peer.recv(100) for _ in range(50)) == sorted(b"%d\n" % number for number in range(50))
+
+
+class Flooded(DatagramServer):
+    """One whose queue is never empty."""
+
+    def get_request(self) -> tuple[Any, Any]:
+        return Datagram((b"a\n", self.socket)), self.server_address
+
+
+def test_a_flood_does_not_keep_it_from_leaving() -> None:
+    with Flooded(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
+        server.limits = Limits(drain_timeout=0.1)
+        daemon = Daemon([server])
+        daemon.stop()
+        serving = threading.Thread(target=daemon.serve_forever, daemon=True)
+        serving.start()
+        serving.join(DEADLINE)
+        assert not serving.is_alive()
 
 
 def test_two_datagrams_that_say_the_same_are_two() -> None:

@@ -80,6 +80,8 @@ class PoolPoller(LoopPoller):
             flow, reply, answered = self.ready.popleft()
             self.read(flow)
             self.deliver(flow, reply, answered)
+        if self._ended:
+            self._account()
         return self._wait_handing_over(patience) if self.handing_over else super().wait(patience)
 
     def _wait_handing_over(self, patience: float) -> bool:
