@@ -77,8 +77,8 @@ def _has_ipv6() -> bool:
 def test_ipv6_is_written_in_brackets(suite: Folder) -> None:
     with Live(suite.path, "launcelot", "--host", "::1") as daemon:
         assert daemon.addresses == [f"tcp://[::1]:{daemon.port}"]
+        # Of the same number on 127.0.0.1 nothing is said: the kernel may have given it to somebody else.
         assert talk(daemon.port, host="::1") == GRAIL
-        assert refused(daemon.port)
 
 
 @pytest.mark.skipif(not _has_ipv6(), reason="no IPv6 loopback here")
