@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,14 +15,30 @@ SIZE = 16 * 1024
 _EXPIRED, _SELF_SIGNED, _SELF_SIGNED_CA, _NO_ISSUER, _NO_ISSUER_OF_LEAF = 10, 18, 19, 20, 21
 
 
+class UntrustedError(OSError):
+    """The peer's certificate does not verify; the text says why."""
+
+
 class Secure:
     """A connected socket, encrypted, with the few methods of a socket that a client needs.
+
+    `host` is whom the certificate must be for, and what the peer is told it is asked for (SNI, RFC 6066);
+    `cafile` has the CA to trust, None for those of this system.  `protocols` are offered by ALPN, RFC 7301.
+    With ``verify=False`` it takes anybody for anybody: to look at them, never to tell them anything.
 
     Unlike `ssl.SSLSocket` it can close its own half, and go on to hear what the peer has to say.  Raises
     `OSError`, whose text says why, where the peer is not who it should be, and where the connection ends
     without the peer's word for it (close_notify): then somebody else may have ended it."""
 
-    def __init__(self, connected: socket.socket, host: str, cafile: Path | None) -> None:
+    def __init__(
+        self,
+        connected: socket.socket,
+        host: str,
+        cafile: Path | None,
+        *,
+        protocols: Sequence[str] = (),
+        verify: bool = True,
+    ) -> None:
         self._socket = connected
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         try:
@@ -30,15 +47,25 @@ class Secure:
             raise OSError(f"{cafile}: there is no certificate in it; PEM is expected") from error
         except OSError as error:
             raise OSError(f"{cafile}: {error.strerror}") from error
+        if protocols:
+            context.set_alpn_protocols(list(protocols))
+        if not verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         try:
             while not self._shaken():
                 self._fill()
         except ssl.SSLCertVerificationError as error:
             self._flush()  # tell the peer
-            raise OSError(f"the certificate does not verify: {_why(error, cafile)}") from error
+            raise UntrustedError(f"the certificate does not verify: {_why(error, cafile)}") from error
         except ssl.SSLError as error:
             raise OSError(f"the handshake failed: {_reason(error)}") from error
+
+    @property
+    def session(self) -> ssl.SSLObject:
+        """What was agreed on, and the peer's certificate."""
+        return self._tls
 
     def sendall(self, data: bytes) -> None:
         for start in range(0, len(data), SIZE):

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from daemons.clients.arguments import seconds
 from daemons.operating import ini, lifecycle
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.ini import Override
 from daemons.operating.settings import Settings
-from daemons.operating.values import LONGEST
 
 #: Options that mean a key of [daemon].
 KEYS = ("host", "port", "engine", "processes")
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     ask = add("ask", "hold a conversation with a daemon, and print what it says", named)
     ask.add_argument("host", nargs="?", metavar="HOST", help="where it is; else, or with -, the address in its ini")
     ask.add_argument("-p", dest="port", metavar="PORT", help="its port; else the one in its ini")
-    ask.add_argument("-t", dest="timeout", metavar="SECONDS", type=_seconds, default=10.0, help="to wait; else 10")
+    ask.add_argument("-t", dest="timeout", metavar="SECONDS", type=seconds, default=10.0, help="to wait; else 10")
     ask.add_argument(
         "--cafile",
         metavar="FILE",
@@ -119,17 +119,6 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.words = [*([] if options.host is None else [options.host]), *options.words, *rest]
         options.host = options.words.pop(0)
     return options
-
-
-def _seconds(text: str) -> float:
-    """A number of seconds that a socket can wait."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= LONGEST:
-        raise argparse.ArgumentTypeError(f"not a number of seconds above 0: {text!r}")
-    return seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

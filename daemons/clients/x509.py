@@ -1,0 +1,158 @@
+"""What stands in a certificate, read without being believed: RFC 5280, section 4.1, in DER.
+
+The standard library tells it of certificates that verify, and of no others; but of those that do not, one wants
+to know what was wrong with them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+#: Tags of X.690, section 8, and of GeneralName, RFC 5280, section 4.2.1.6.
+SEQUENCE, SET, OBJECT, UTC_TIME, GENERALIZED_TIME = 0x30, 0x31, 0x06, 0x17, 0x18
+VERSION, EXTENSIONS = 0xA0, 0xA3
+MAIL, DNS, URI, IP = 0x81, 0x82, 0x86, 0x87
+
+#: What names are made of, RFC 5280, section 4.1.2.4; as openssl(1) writes them.
+ATTRIBUTES = {
+    "2.5.4.3": "CN",
+    "2.5.4.5": "serialNumber",
+    "2.5.4.6": "C",
+    "2.5.4.7": "L",
+    "2.5.4.8": "ST",
+    "2.5.4.9": "street",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+    "0.9.2342.19200300.100.1.25": "DC",
+    "1.2.840.113549.1.9.1": "emailAddress",
+}
+
+SUBJECT_ALT_NAME = "2.5.29.17"
+
+#: The kinds of text that are not UTF-8 or a part of it, by their tags: T61, Universal, BMP.
+ENCODINGS = {20: "latin-1", 28: "utf-32-be", 30: "utf-16-be"}
+
+#: What separates the parts of a name, RFC 4514, section 2.4: where one is in a part, it is escaped.
+SEPARATORS = ',+"\\<>;'
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a person wants to know of one.  All of it is text that a terminal can be shown."""
+
+    subject: str
+    issuer: str
+    #: Whom it is for: ``DNS:localhost``, ``IP:127.0.0.1``.
+    names: tuple[str, ...]
+    not_before: datetime.datetime
+    not_after: datetime.datetime
+
+
+def read(der: bytes) -> Certificate:
+    """The certificate in `der`.  Raises `ValueError` where there is none; its signature is nobody's concern here."""
+    try:
+        ((_, certificate),) = _inside(der, SEQUENCE)
+        fields = list(_elements(next(content for _, content in _elements(certificate))))
+        if fields[0][0] == VERSION:
+            del fields[0]
+        _, _, issuer, validity, subject, _, *others = fields
+        not_before, not_after = (_time(tag, content) for tag, content in _elements(validity[1]))
+        extensions = next((content for tag, content in others if tag == EXTENSIONS), b"")
+        return Certificate(_name(subject[1]), _name(issuer[1]), tuple(_alternatives(extensions)), not_before, not_after)
+    except (IndexError, StopIteration, RuntimeError, ValueError) as error:
+        raise ValueError(f"not a certificate of RFC 5280: {error}") from error
+
+
+def shown(text: str) -> str:
+    """`text` with what could drive a terminal, or pass for another part of a name, escaped."""
+    return "".join(
+        f"\\{character}"
+        if character in SEPARATORS
+        else character
+        if character.isprintable()
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(tag, content) of each element, X.690, section 8.1.  Raises `ValueError`."""
+    at = 0
+    while at < len(data):
+        header = data[at : at + 2]
+        if len(header) < 2:
+            raise ValueError("an element ends before its length")
+        tag, length = header
+        at += 2
+        if length >= 0x80:
+            octets = length & 0x7F
+            if not 1 <= octets <= 4:
+                raise ValueError("a length of no form that DER has")
+            length = int.from_bytes(data[at : at + octets], "big")
+            at += octets
+        if at + length > len(data):
+            raise ValueError("an element is longer than what holds it")
+        yield tag, data[at : at + length]
+        at += length
+
+
+def _inside(data: bytes, tag: int) -> Iterator[tuple[int, bytes]]:
+    for found, content in _elements(data):
+        if found != tag:
+            raise ValueError(f"tag {found:#04x} where {tag:#04x} is expected")
+        yield found, content
+
+
+def _name(data: bytes) -> str:
+    """A Name: a sequence of sets of attributes."""
+    parts = []
+    for _, several in _inside(data, SET):
+        for _, attribute in _inside(several, SEQUENCE):
+            (_, kind), (tag, value) = _elements(attribute)
+            text = value.decode(ENCODINGS.get(tag, "utf-8"), "replace")
+            identifier = _object(kind)
+            parts.append(f"{ATTRIBUTES.get(identifier, identifier)}={shown(text)}")
+    return ", ".join(parts)
+
+
+def _alternatives(extensions: bytes) -> Iterator[str]:
+    """The subject's other names, where the extensions have them."""
+    for _, several in _elements(extensions):
+        for _, extension in _inside(several, SEQUENCE):
+            (_, kind), *_, (_, value) = _elements(extension)
+            if _object(kind) == SUBJECT_ALT_NAME:
+                for _, names in _inside(value, SEQUENCE):
+                    yield from (_general_name(tag, content) for tag, content in _elements(names))
+
+
+def _general_name(tag: int, content: bytes) -> str:
+    if tag == IP:
+        return f"IP:{ipaddress.ip_address(content)}"
+    word = {DNS: "DNS", MAIL: "email", URI: "URI"}.get(tag)
+    return f"{word}:{shown(content.decode('utf-8', 'replace'))}" if word else f"another kind of name ({tag:#04x})"
+
+
+def _object(content: bytes) -> str:
+    """An object identifier in numbers, X.690, section 8.19."""
+    numbers, value = [], 0
+    for octet in content:
+        value = value << 7 | octet & 0x7F
+        if not octet & 0x80:
+            numbers.append(value)
+            value = 0
+    first, *others = numbers or [0]
+    top = min(first // 40, 2)
+    return ".".join(map(str, (top, first - 40 * top, *others)))
+
+
+def _time(tag: int, content: bytes) -> datetime.datetime:
+    """RFC 5280, section 4.1.2.5: of two digits of a year, those below 50 are of this century."""
+    text = content.decode("ascii", "replace")
+    if tag == UTC_TIME:
+        text = ("20" if text[:2] < "50" else "19") + text
+    elif tag != GENERALIZED_TIME:
+        raise ValueError(f"tag {tag:#04x} where a time is expected")
+    return datetime.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=datetime.UTC)
