@@ -36,7 +36,14 @@ $(INSTALLED): setup.cfg pyproject.toml
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[all,test]'
 	echo "$(CURDIR)" >$@
 
-run: $(INSTALLED)  ## start supervisord with all daemons in the background; say where they listen and what to type next
+# For the daemons that speak TLS.  Made once; `daemons cert --force` makes it anew, before its 90 days are over.
+CERTIFICATE := run/tls/server.pem
+
+$(CERTIFICATE): | $(INSTALLED)
+	@echo "Making a certificate: $@, and the CA for clients to trust: $(@D)/ca.pem"
+	.venv/bin/daemons cert >/dev/null
+
+run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the background; say where they listen and what to type next
 	@mkdir -p run logs
 	if pid=$$($(CONTROL) pid 2>/dev/null); then
 	    echo "supervisord already runs (pid $$pid); reading supervisord.conf again"
@@ -105,7 +112,7 @@ stop:  ## let every daemon finish, stop supervisord, and wait until all have end
 test: $(INSTALLED)  ## run the tests; ARGS goes to pytest
 	@.venv/bin/python -m pytest $(ARGS)
 
-check: $(INSTALLED)  ## ruff, mypy, and every ini file
+check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and every ini file
 	@.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy --strict

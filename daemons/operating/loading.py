@@ -51,6 +51,9 @@ def request_handler(settings: Settings) -> type[socketserver.BaseRequestHandler]
     if kind.shares and (engine == "forks" or settings.processes > 1):
         reason = "a service whose visitors share memory needs one process; write engine = threads and processes = 1"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
+    if kind.tls_only and (open_ones := [str(address) for address in settings.addresses if address.scheme != "tls"]):
+        reason = f"what it says is for TLS alone, and not for {', '.join(open_ones)}; write listen = tls://HOST:PORT"
+        raise ConfigurationError([f"{_where(settings)}: {reason}"])
     return Pump.carrying(make_service(settings, kind))
 
 

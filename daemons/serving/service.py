@@ -31,6 +31,8 @@ class Service:
     blocks: ClassVar[bool] = False
     #: Whether visitors share what `self` holds, so that they cannot be served in processes of their own.
     shares: ClassVar[bool] = False
+    #: Whether what it says is secret, so that it must be served over TLS alone.
+    tls_only: ClassVar[bool] = False
     #: A frozen dataclass of `daemons.setting` fields: the service's own section in its ini.
     Options: ClassVar[type[Any] | None] = None
 

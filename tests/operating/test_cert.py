@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 import subprocess
 import sys
@@ -146,3 +147,19 @@ def test_without_the_package_one_line_names_the_extra(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
     assert "pip install 'camelot-daemons[tls]'" in ended.stderr
+
+
+def test_openssl_at_its_strictest_accepts_both(folder: Folder) -> None:
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("openssl is missing: make engines")
+    assert main(["cert", "--conf", str(folder.conf)]) == 0
+    made = folder.path / "run" / "tls"
+    command = [openssl, "verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", "localhost"]
+    verified = subprocess.run(
+        [*command, "-CAfile", made / "ca.pem", made / "server.pem"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (verified.returncode, verified.stdout) == (0, f"{made}/server.pem: OK\n"), verified.stderr

@@ -226,3 +226,13 @@ def test_a_handler_for_one_kind_of_socket_is_not_run_on_the_other(
         loading.request_handler(folder.read())
     folder.write("x", "[daemon]\nhandler = socketserver:BaseRequestHandler\nlisten = udp://[::1]:1 tcp://[::1]:1\n")
     assert loading.request_handler(folder.read()) is socketserver.BaseRequestHandler
+
+
+@pytest.mark.parametrize("listen", ["tcp://127.0.0.1:1", "tls://127.0.0.1:1 unix:run/x.sock", "fd://0"])
+def test_what_is_for_tls_alone_is_not_served_in_clear(folder: Folder, listen: str) -> None:
+    folder.write("x", f"[daemon]\nservice = tlsd\nlisten = {listen}\n")
+    with pytest.raises(ConfigurationError) as raised:
+        loading.request_handler(folder.read())
+    (complaint,) = raised.value.complaints
+    assert complaint.startswith("conf/x.ini [daemon] service = tlsd: what it says is for TLS alone, and not for ")
+    assert complaint.endswith("; write listen = tls://HOST:PORT")

@@ -1,0 +1,20 @@
+"""Tells a secret line over TLS, and over nothing else.
+
+[daemon]
+service = tlsd
+listen = tls://127.0.0.1:1069
+"""
+
+from daemons import Service, Talk, Until
+
+SECRET = b"Simple is better than complex."
+
+
+class Tlsd(Service):
+    #: Nothing that a peer says is looked at.
+    framing = Until(b"\n", limit=1)
+    tls_only = True
+
+    def talk(self) -> Talk:
+        yield from ()
+        return SECRET
