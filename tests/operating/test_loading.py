@@ -228,7 +228,9 @@ def test_a_handler_for_one_kind_of_socket_is_not_run_on_the_other(
     assert loading.request_handler(folder.read()) is socketserver.BaseRequestHandler
 
 
-@pytest.mark.parametrize("listen", ["tcp://127.0.0.1:1", "tls://127.0.0.1:1 unix:run/x.sock", "fd://0"])
+@pytest.mark.parametrize(
+    "listen", ["tcp://127.0.0.1:1", "fd://0", "tls://127.0.0.1:1 unix:run/x.sock\n[tls]\ncertificate = x.pem"]
+)
 def test_what_is_for_tls_alone_is_not_served_in_clear(folder: Folder, listen: str) -> None:
     folder.write("x", f"[daemon]\nservice = tlsd\nlisten = {listen}\n")
     with pytest.raises(ConfigurationError) as raised:
