@@ -10,7 +10,7 @@ An author imports from here: a `Service`, the framing it speaks, and `setting` f
 """
 
 from daemons.framings import Blocks, Fixed, LengthPrefixed, Lines, Stream, Until, Whole
-from daemons.operating.values import COUNT, DURATION, RATE, SIZE, TEXT, YES_NO, or_word, setting, word
+from daemons.operating.values import COUNT, DURATION, RATE, SHARE, SIZE, TEXT, YES_NO, or_word, setting, word
 from daemons.serving.endings import Ending
 from daemons.serving.service import Service, Talk
 
@@ -18,6 +18,7 @@ __all__ = [
     "COUNT",
     "DURATION",
     "RATE",
+    "SHARE",
     "SIZE",
     "TEXT",
     "YES_NO",

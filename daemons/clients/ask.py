@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from daemons.clients.datagram import inquire
-from daemons.clients.dial import NetworkError, dial, exchange
+from daemons.clients.datagram import inquire, is_broadcast, proclaim
+from daemons.clients.dial import NetworkError, Note, dial, exchange, silent
 from daemons.framings import Framing, FramingError
 from daemons.operating import lifecycle, loading
 from daemons.operating.complaints import ConfigurationError
@@ -53,15 +53,16 @@ def ask(settings: Settings, options: argparse.Namespace) -> int:
         print(f"{settings.name}: this cannot be said: {error}", file=sys.stderr)
         return lifecycle.USAGE
     cafile = _trusted(settings, options) if address.scheme == "tls" else None
+    note = partial(print, file=sys.stderr, flush=True) if options.verbose else silent
     try:
         if address.scheme == "udp":
-            for question in said or [b""]:
-                _print(kind, inquire(address, question, options.timeout))
+            for who, answer in _inquire(kind, address, said or [b""], options.timeout, note):
+                _print(kind, answer, who)
         elif options.stdin or framing is None:
             with _standard_input() if options.stdin else nullcontext(said) as octets:
-                _print_all(tell(address, octets, options.timeout, cafile), closed=not options.stdin)
+                _print_all(tell(address, octets, options.timeout, cafile, note), closed=not options.stdin)
         else:
-            for answer in converse(address, said, framing, options.timeout, cafile):
+            for answer in converse(address, said, framing, options.timeout, cafile, note):
                 _print(kind, answer)
     except NetworkError as error:
         print(f"{settings.name}: {error}", file=sys.stderr)
@@ -70,11 +71,16 @@ def ask(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def converse(
-    address: Address, questions: Sequence[bytes], framing: Framing, timeout: float, cafile: Path | None = None
+    address: Address,
+    questions: Sequence[bytes],
+    framing: Framing,
+    timeout: float,
+    cafile: Path | None = None,
+    note: Note = silent,
 ) -> Iterator[bytes]:
     """Ask one question after the other on one connection; yields each answer.  Raises `NetworkError`,
     also where the peer closes before it has answered."""
-    with dial(address, timeout, cafile) as peer:
+    with dial(address, timeout, cafile, note) as peer:
         decoder = framing.decoder()
         answers: list[bytes] = []
         try:
@@ -92,10 +98,12 @@ def converse(
             raise NetworkError(address, error) from error
 
 
-def tell(address: Address, octets: Iterable[bytes], timeout: float, cafile: Path | None = None) -> Iterator[bytes]:
+def tell(
+    address: Address, octets: Iterable[bytes], timeout: float, cafile: Path | None = None, note: Note = silent
+) -> Iterator[bytes]:
     """Send all `octets`, close our half, and yield what comes until the peer closes its own.  It is read while we
     send: of two who both send before they read, each would wait for the other for ever.  Raises `NetworkError`."""
-    with dial(address, timeout, cafile) as peer:
+    with dial(address, timeout, cafile, note) as peer:
         try:
             for piece in octets:
                 if data := exchange(peer, piece, timeout):
@@ -105,6 +113,19 @@ def tell(address: Address, octets: Iterable[bytes], timeout: float, cafile: Path
                 yield data
         except OSError as error:
             raise NetworkError(address, error) from error
+
+
+def _inquire(
+    kind: Any, address: Address, questions: Iterable[bytes], timeout: float, note: Note
+) -> Iterator[tuple[str, bytes]]:
+    """Each answer over UDP; and who gave it, where everybody was asked.  Raises `NetworkError`."""
+    matches = kind.matches if issubclass(kind, Service) else Service.matches
+    broadcast = is_broadcast(address)
+    for question in questions:
+        if broadcast:
+            yield from proclaim(address, question, timeout, matches, note)
+        else:
+            yield "", inquire(address, question, timeout, matches, note)
 
 
 def _said(kind: Any, words: list[bytes]) -> list[bytes]:
@@ -156,9 +177,10 @@ def _print_all(pieces: Iterable[bytes], *, closed: bool) -> None:
     sys.stdout.buffer.flush()
 
 
-def _print(kind: Any, reply: bytes) -> None:
-    """A reply on a line of its own, whatever its octets."""
+def _print(kind: Any, reply: bytes, who: str = "") -> None:
+    """A reply on a line of its own, whatever its octets; before it who gave it."""
     if issubclass(kind, Service):
         reply = kind.shown(reply)
+    reply = f"{who}: ".encode() + reply if who else reply
     sys.stdout.buffer.write(reply if reply.endswith(b"\n") else reply + b"\n")
     sys.stdout.buffer.flush()

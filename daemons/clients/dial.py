@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from daemons.serving.address import Address
 
 if TYPE_CHECKING:
     from daemons.clients.secure import Secure
 
+#: Is told what is going on, in a line each, for who wants to read that.
+Note: TypeAlias = Callable[[str], None]
 
 #: Octets per recv(2) while we send.
 PIECE = 64 * 1024
@@ -27,7 +30,11 @@ class NetworkError(Exception):
         super().__init__(f"{address}: {reason[:1].lower()}{reason[1:]}")
 
 
-def dial(address: Address, timeout: float, cafile: Path | None = None) -> socket.socket | Secure:
+def silent(line: str) -> None:
+    """The `Note` of who does not."""
+
+
+def dial(address: Address, timeout: float, cafile: Path | None = None, note: Note = silent) -> socket.socket | Secure:
     """A connected socket, whose operations time out after `timeout` seconds.  One of tls:// has shaken hands
     with a peer whose certificate is signed by a CA in `cafile`, or else by one that this system trusts.
 
@@ -45,6 +52,7 @@ def dial(address: Address, timeout: float, cafile: Path | None = None) -> socket
             return peer
         host = _host(address)
         connected = socket.create_connection((host, address.port), timeout)
+        note(f"Client has been assigned socket name {connected.getsockname()}")
         return _secured(connected, host, cafile) if address.scheme == "tls" else connected
     except (OSError, UnicodeError) as error:
         raise NetworkError(address, error) from error
@@ -79,7 +87,14 @@ def exchange(peer: socket.socket | Secure, data: bytes, timeout: float) -> bytes
 def reachable(address: Address, kind: socket.SocketKind) -> socket.socket:
     """A socket of this kind, connected to the first of the addresses that the host stands for to which there is
     a way.  Raises `OSError`."""
+    return next(all_reachable(address, kind))
+
+
+def all_reachable(address: Address, kind: socket.SocketKind) -> Iterator[socket.socket]:
+    """The same for each of these addresses; of every socket it is the taker's to close it.  Raises `OSError` where
+    there is a way to none of them."""
     problem: OSError | None = None
+    there_is_one = False
     for family, _, protocol, _, where in socket.getaddrinfo(_host(address), address.port, type=kind):
         peer = socket.socket(family, kind, protocol)
         try:
@@ -88,8 +103,10 @@ def reachable(address: Address, kind: socket.SocketKind) -> socket.socket:
             peer.close()
             problem = error
         else:
-            return peer
-    raise problem or OSError(f"{address.host} has no address")
+            there_is_one = True
+            yield peer
+    if not there_is_one:
+        raise problem or OSError(f"{address.host} has no address")
 
 
 def _host(address: Address) -> str:

@@ -88,6 +88,9 @@ def parser() -> argparse.ArgumentParser:
         "--stdin", action="store_true", help="say what comes on standard input, and print what comes back as it is"
     )
     ask.add_argument(
+        "-v", "--verbose", action="store_true", help="tell on standard error of the socket, and of each wait"
+    )
+    ask.add_argument(
         "words", nargs="*", default=[], metavar="WORDS", help="what to say; else the questions it is known for"
     )
     cert = add("cert", "make a CA and a server certificate signed by it, for trying TLS", conf)

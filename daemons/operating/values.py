@@ -113,6 +113,12 @@ def _factor(text: str) -> float:
     return float(text)
 
 
+def _share(text: str) -> float:
+    if not re.fullmatch(r"[01](?:\.[0-9]{1,6})?", text) or float(text) > 1:
+        raise ValueError("not a share; write a number from 0 to 1, as 0.5")
+    return float(text)
+
+
 def _yes_no(text: str) -> bool:
     if text not in ("yes", "no"):
         raise ValueError("neither yes nor no")
@@ -181,6 +187,7 @@ DURATION: Kind[float] = Kind(_duration, _show_duration, "duration")
 SIZE: Kind[int] = Kind(_size, _show_size, "size")
 RATE: Kind[float] = Kind(_rate, _show_rate, "rate")
 FACTOR: Kind[float] = Kind(_factor, lambda factor: _plain(factor, 3), "factor")
+SHARE: Kind[float] = Kind(_share, lambda share: _plain(share, 6), "share")
 YES_NO: Kind[bool] = Kind(_yes_no, lambda yes: "yes" if yes else "no", "yes | no")
 OCTAL: Kind[int] = Kind(_octal, lambda mode: f"{mode:04o}", "mode")
 PORT: Kind[int] = Kind(parse_port, str, "port")

@@ -1,0 +1,61 @@
+"""Says how long the data of each datagram was.
+
+[daemon]
+service = udpd
+listen = udp://127.0.0.1:1060
+"""
+
+import logging
+import random
+import re
+import secrets
+from dataclasses import dataclass
+
+from daemons import SHARE, Service, Whole, setting
+
+log = logging.getLogger(__name__)
+
+#: The line before the data by which an answer is known for that of its question: 64 bits, in hexadecimal digits.
+ID = re.compile(rb"id=[0-9A-Fa-f]{16}\n")
+
+ANSWER = b"Your data was %d bytes long"
+ANY_ANSWER = re.compile(rb"Your data was \d+ bytes long")
+
+
+def split(message: bytes) -> tuple[bytes, bytes]:
+    """The line with the id, b"" where there is none, and the data."""
+    found = ID.match(message)
+    end = found.end() if found else 0
+    return message[:end], message[end:]
+
+
+class Udpd(Service):
+    #: The longest datagram over IPv6, RFC 768; over IPv4 it is 20 octets less.
+    framing = Whole(limit=65_527)
+    questions = (b"This is my message",)
+
+    @dataclass(frozen=True)
+    class Options:
+        """The section [udpd]."""
+
+        drop_rate: float = setting(SHARE, 0.0, "the share of datagrams that get no answer, as if they had been lost")
+
+    def respond(self, message: bytes) -> bytes:
+        line, data = split(message)
+        if random.random() < self.options.drop_rate:
+            log.info("Pretending to drop packet: %d octets", len(message))
+            return b""
+        # An answer is not answered: two of us, set on each other with a forged sender, would never end.
+        return b"" if ANY_ANSWER.fullmatch(data) else line + ANSWER % len(data)
+
+    @classmethod
+    def question(cls, word: bytes) -> bytes:
+        return b"id=%016x\n%b" % (secrets.randbits(64), word)
+
+    @classmethod
+    def shown(cls, answer: bytes) -> bytes:
+        return split(answer)[1]
+
+    @classmethod
+    def matches(cls, question: bytes, answer: bytes) -> bool:
+        return split(question)[0] == split(answer)[0]
