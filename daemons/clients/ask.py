@@ -3,7 +3,7 @@
 A service says how its replies end (`Service.answers`); then each is printed on a line of its own, as
 soon as it has come.  Where it does not say, and with a raw handler, everything is said, our half of the
 connection is closed, and what comes until the other half closes is printed: as ``nc -N`` does, and so it is with
-what comes on standard input.  Over UDP each question is a datagram.
+what comes on standard input.  Over UDP each question is a datagram, or all of standard input is one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from daemons.clients.datagram import inquire, is_broadcast, proclaim
+from daemons.clients.datagram import LONGEST, anything, inquire, is_broadcast, proclaim
 from daemons.clients.dial import NetworkError, Note, dial, exchange, silent
 from daemons.framings import Framing, FramingError
 from daemons.operating import lifecycle, loading
@@ -56,6 +56,8 @@ def ask(settings: Settings, options: argparse.Namespace) -> int:
     note = partial(print, file=sys.stderr, flush=True) if options.verbose else silent
     try:
         if address.scheme == "udp":
+            if options.stdin:
+                kind, said = Service, [_datagram()]
             for who, answer in _inquire(kind, address, said or [b""], options.timeout, note):
                 _print(kind, answer, who)
         elif options.stdin or framing is None:
@@ -119,7 +121,7 @@ def _inquire(
     kind: Any, address: Address, questions: Iterable[bytes], timeout: float, note: Note
 ) -> Iterator[tuple[str, bytes]]:
     """Each answer over UDP; and who gave it, where everybody was asked.  Raises `NetworkError`."""
-    matches = kind.matches if issubclass(kind, Service) else Service.matches
+    matches = kind.matches if issubclass(kind, Service) else anything
     broadcast = is_broadcast(address)
     for question in questions:
         if broadcast:
@@ -165,6 +167,15 @@ def _trusted(settings: Settings, options: argparse.Namespace) -> Path | None:
 def _standard_input() -> Iterator[Iterator[bytes]]:
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         yield iter(partial(stdin.read, PIECE), b"")
+
+
+def _datagram() -> bytes:
+    """All of standard input; of what is too long for a datagram, enough for the system to say so."""
+    with _standard_input() as pieces:
+        said = b""
+        while len(said) <= LONGEST and (piece := next(pieces, b"")):
+            said += piece
+    return said
 
 
 def _print_all(pieces: Iterable[bytes], *, closed: bool) -> None:

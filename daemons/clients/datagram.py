@@ -29,8 +29,13 @@ MOMENT = 1.0
 LONGEST = 65_535
 
 
+def anything(question: bytes, answer: bytes) -> bool:
+    """The `Matches` of protocols whose answers do not tell what they answer."""
+    return True
+
+
 def inquire(
-    address: Address, question: bytes, timeout: float, matches: Matches = lambda *_: True, note: Note = silent
+    address: Address, question: bytes, timeout: float, matches: Matches = anything, note: Note = silent
 ) -> bytes:
     """Ask until an answer comes that matches.  The socket is connected, so that nobody else can answer, and that a
     port where nobody listens is refused; and it is this question's alone, so that no late answer is taken for
@@ -48,9 +53,9 @@ def inquire(
                     continue
             if answer is not None:
                 return answer
-            reason = f"no answer in {timeout:g} s: I think the server is down"
-            silence = "or else it is as it should be: what is wrong with a datagram is answered with silence"
-            raise NetworkError(address, TimeoutError(f"{reason}; {silence}"))
+            silence = "or what was said is wrong, which is answered with silence"
+            reason = f"no answer in {timeout:g} s: I think the server is down, {silence}"
+            raise NetworkError(address, TimeoutError(reason))
     except OSError as error:
         raise NetworkError(address, error) from error
     raise NetworkError(address, ConnectionRefusedError("connection refused: nobody listens there")) from refused
@@ -91,7 +96,7 @@ def is_broadcast(address: Address) -> bool:
 
 
 def proclaim(
-    address: Address, question: bytes, timeout: float, matches: Matches = lambda *_: True, note: Note = silent
+    address: Address, question: bytes, timeout: float, matches: Matches = anything, note: Note = silent
 ) -> Iterator[tuple[str, bytes]]:
     """Say it, once, to everybody at a broadcast address; yields each answer that comes within a moment, or
     `timeout`, and who has sent it.  The socket is not connected, for nobody answers from that address.  Raises
