@@ -8,7 +8,7 @@ port = 1067
 import logging
 from collections.abc import Sequence
 
-from daemons import Blocked, Blocks, Service
+from daemons import Blocked, Blocks, Service, Talk
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +21,12 @@ class BlockLog(Service):
         b"Simple is better than complex.",
     )
 
-    def respond(self, message: bytes) -> bytes:
-        assert isinstance(message, Blocked)
-        for block in message.blocks:
-            log.info("Block says: %r", block)
-        return b""
+    def talk(self) -> Talk:
+        while True:
+            message = yield None  # an empty reply would be a message too
+            assert isinstance(message, Blocked)
+            for block in message.blocks:
+                log.info("Block says: %r", block)
 
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
