@@ -11,15 +11,12 @@ import hashlib
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from daemons.clients import arguments
+from daemons.clients import arguments, x509
 from daemons.clients.dial import NetworkError
+from daemons.clients.secure import Secure, UntrustedError
 from daemons.operating import lifecycle
 from daemons.serving.address import Address
-
-if TYPE_CHECKING:
-    from daemons.clients.secure import Secure
 
 #: The port of HTTPS, RFC 9110, section 4.2.2.
 HTTPS = 443
@@ -34,6 +31,7 @@ HEADER = 64 * 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """HOST, PORT and what to look for."""
     parser.add_argument("host", metavar="HOST", help="whom to connect to")
     parser.add_argument(
         "port", metavar="PORT", nargs="?", type=arguments.port, default=HTTPS, help=f"its port; else {HTTPS}"
@@ -53,8 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report; returns the exit code."""
-    from daemons.clients.secure import UntrustedError  # ssl is dear, and other commands do without it
-
     address = Address("tls", options.host, options.port)
     try:
         try:
@@ -77,8 +73,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _connected(options: argparse.Namespace, *, verify: bool) -> Secure:
     """Past the handshake with the first of the host's addresses that can be connected to.  Raises `OSError`."""
-    from daemons.clients.secure import Secure
-
     connected = socket.create_connection((options.host, options.port), options.timeout)
     protocols = OFFERED_FOR_DOCUMENT if options.document else OFFERED
     try:
@@ -91,8 +85,6 @@ def _connected(options: argparse.Namespace, *, verify: bool) -> Secure:
 
 def _report(peer: Secure) -> None:
     """One line for each thing that was presented or agreed on."""
-    from daemons.clients import x509
-
     session = peer.session
     der = session.getpeercert(binary_form=True) or b""
     lines: list[tuple[str, str]] = []

@@ -178,7 +178,8 @@ class DatagramServer(Server, socketserver.UDPServer):
 
     def _note_arrivals(self) -> None:
         """Bound to all addresses, the kernel would answer from whichever is nearest to the peer, who has asked
-        another one and does not know this one.  So have it tell which it was."""
+        another one and does not know this one.  So have it tell which it was.  (Of a socket bound to a broadcast
+        address the kernel answers from an address on the peer's network: that is as it should be.)"""
         if self.socket.getsockname()[0] in WILDCARDS:
             self._many_addresses = True
             if self.socket.family == socket.AF_INET6:
