@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import xmlrpc.client
@@ -21,7 +20,6 @@ from typing import Any
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from daemons.operating import ini
 from tests.operating.live import BIN, READY, end_all, environment, free_port, talk, type_in, until, working_in
 
 TOP = Path(__file__).resolve().parents[2]
@@ -39,7 +37,7 @@ ACCESS = re.compile(
 class Project:
     """The copy.  Whatever runs in it is ended, by its pid, by `end`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = False) -> None:
         # Short, for a Unix socket's name has room for 108 octets.
         self.path = Path(tempfile.mkdtemp(prefix="camelot-", dir="/tmp")).resolve()
         for name in COPIED:
@@ -57,17 +55,22 @@ class Project:
         #: Environment variables beyond those of a terminal.
         self.variables: dict[str, str] = {}
         self.ports: dict[str, int] = {}
-        for path in sorted((self.path / "conf").glob("*.ini")):
-            if path.stem not in ("defaults", "logging"):
-                self._move(path)
+        for ini in sorted((self.path / "conf").glob("*.ini")):
+            if ini.stem not in ("defaults", "logging"):
+                self._move(ini)
+        if not whole:
+            # Two are as good as all for what is the same for all, and start sooner.
+            self.keep("launcelot", "zen")
         #: What every ini said to begin with.
-        self.inis = {path: path.read_text("utf-8") for path in (self.path / "conf").glob("*.ini")}
+        self.inis = {ini: ini.read_text("utf-8") for ini in (self.path / "conf").glob("*.ini")}
 
-    def _move(self, path: Path) -> None:
+    def _move(self, ini: Path) -> None:
         """To a port that is free."""
-        port = self.ports[path.stem] = free_port()
-        text = path.read_text("utf-8")
-        path.write_text(re.sub(r"^(port = |listen = .*:)\d+", rf"\g<1>{port}", text, flags=re.MULTILINE), "utf-8")
+        port = self.ports[ini.stem] = free_port()
+        text = ini.read_text("utf-8")
+        text = re.sub(r"(?m)^port = \d+", f"port = {port}", text)
+        text = re.sub(r"(?m)^listen = .*", lambda listen: re.sub(r":\d+\b", f":{port}", listen[0]), text)
+        ini.write_text(text, "utf-8")
 
     def keep(self, *names: str) -> None:
         """Only these daemons."""
@@ -113,10 +116,10 @@ class Project:
 
     def edit(self, name: str, old: str, new: str) -> None:
         """``$EDITOR conf/NAME.ini``."""
-        path = self.path / "conf" / f"{name}.ini"
-        text = path.read_text("utf-8")
+        ini = self.path / "conf" / f"{name}.ini"
+        text = ini.read_text("utf-8")
         assert old in text
-        path.write_text(text.replace(old, new), "utf-8")
+        ini.write_text(text.replace(old, new), "utf-8")
 
     def edit_supervision(self, changes: Mapping[str, str], program: str = "launcelot") -> None:
         """Set keys of one program in supervisord.conf."""
@@ -182,26 +185,16 @@ class Project:
         except OSError:
             return False
 
-    def visit(self, name: str) -> None:
-        """Come to a daemon, and say nothing; in clear, which one that speaks TLS has to say something about."""
-        address = ini.read(self.path / "conf", name).addresses[0]
-        if address.scheme != "udp":
-            talk(address.port, b"")
-            return
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            peer.sendto(b"", (address.host, address.port))
-
     # --- before and after --------------------------------------------------------------------------
 
     def restore(self) -> None:
         """Every ini as it was, and every daemon running from it."""
-        for path in (self.path / "conf").iterdir():
-            if path not in self.inis:
-                path.unlink()
-        changed = {path.stem for path, text in self.inis.items() if path.read_text("utf-8") != text}
-        for path, text in self.inis.items():
-            path.write_text(text, "utf-8")
+        for ini in (self.path / "conf").iterdir():
+            if ini not in self.inis:
+                ini.unlink()
+        changed = {ini.stem for ini, text in self.inis.items() if ini.read_text("utf-8") != text}
+        for ini, text in self.inis.items():
+            ini.write_text(text, "utf-8")
         with self._supervisor() as supervisor:
             for name in self.ports:
                 if {name, "defaults", "logging"} & changed and self.state(name) == "RUNNING":
