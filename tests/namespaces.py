@@ -29,9 +29,13 @@ class Network:
             pytest.skip("network namespaces need root and ip(8): make engines")
         self._names = {host: f"camelot-{os.getpid()}-{host}" for host in hosts}
         try:
-            self._ip((), [*(f"netns add {name}" for name in self._names.values()), *links])
+            if complaint := self._ip((), [f"netns add {name}" for name in self._names.values()]):
+                pytest.skip(f"network namespaces cannot be made here: {complaint}")
+            complaint = self._ip((), links)
+            assert not complaint, complaint
             for host, commands in hosts.items():
-                self._ip(("-n", self._names[host]), ["link set lo up", *commands])
+                complaint = self._ip(("-n", self._names[host]), ["link set lo up", *commands])
+                assert not complaint, complaint
         except BaseException:
             self.close()
             raise
@@ -74,7 +78,8 @@ class Network:
             raise failure[0]
         return outcome[0]
 
-    def _ip(self, options: Iterable[str], commands: Iterable[str]) -> None:
+    def _ip(self, options: Iterable[str], commands: Iterable[str]) -> str:
+        """What ip(8) complained of; nothing if all is well."""
         done = subprocess.run(
             ["ip", *options, "-batch", "-"],
             input="".join(f"{command.format_map(self._names)}\n" for command in commands),
@@ -82,5 +87,4 @@ class Network:
             text=True,
             check=False,
         )
-        if done.returncode:
-            pytest.skip(f"network namespaces cannot be made here: {done.stderr.strip().splitlines()[0]}")
+        return done.stderr.strip() if done.returncode else ""

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         except UntrustedError as error:
             print(f"Certificate error: {error}", file=sys.stderr)
             with _connected(options, verify=False) as peer:
-                print(f"{'verified':<12} no: whoever answers there says that")
+                print(f"{'verified':<12} no: this was presented, and proves nothing")
                 _report(peer)
             return lifecycle.BUG
     except (OSError, UnicodeError) as error:

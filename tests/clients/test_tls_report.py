@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from daemons.clients import tls_report, x509
 from tests.certificates import folder
 from tests.clients.foreign import Foreign
+from tests.clients.test_ask_tls import server
 
 CA = folder() / "ca.pem"
 
@@ -126,6 +127,25 @@ def test_who_does_not_speak_tls_and_who_is_not_there(capsys: pytest.CaptureFixtu
         f"daemons tls-report: tls://127.0.0.1:{port}: the handshake failed: wrong version number\n"
         f"daemons tls-report: tls://127.0.0.1:{closed}: connection refused\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "goodbye", "why"),
+    [
+        (b"Simple is better than complex.", True, "what it says to GET / is no answer of HTTP: b'Simple is better"),
+        (b"HTTP/1.0 200 ok\r\n", True, "what it says to GET / is no answer of HTTP: b'HTTP/1.0 200 ok"),
+        (b"HTTP/1.0 200 ok\r\n\r\nhalf of", False, "the connection ended in the middle of the conversation"),
+    ],
+    ids=["no HTTP", "no document", "cut"],
+)
+def test_what_is_no_document_or_only_a_part_of_one_is_not_counted(
+    said: bytes, goodbye: bool, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server("server.pem", said, goodbye) as address:
+        assert report("localhost", address.port, "--cafile", CA, "--document") == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"daemons tls-report: tls://localhost:{address.port}: {why}")
+    assert "The document" not in captured.out
 
 
 @pytest.mark.parametrize("words", [("localhost", "0"), ("localhost", "nowhere"), ("localhost", "1", "-t", "0"), ()])
