@@ -75,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-t", dest="timeout", metavar="SECONDS", type=arguments.seconds, default=3.0, help="to wait, in all; else 3"
     )
+    parser.epilog = "Exit codes: 0 it is known, 1 nothing could be sent there, 2 a wrong command line."
 
 
 def run(options: argparse.Namespace) -> int:

@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=10.0,
         help="to wait, each time; else 10",
     )
+    parser.epilog = (
+        "Exit codes: 0 the certificate verifies, 1 it does not, or nothing could be learned, 2 a wrong command line."
+    )
 
 
 def run(options: argparse.Namespace) -> int:
