@@ -26,6 +26,7 @@ from daemons.operating import ini, lifecycle, loading, logs
 from daemons.operating.access_log import AccessLog
 from daemons.operating.ini import Override
 from daemons.operating.settings import Settings
+from daemons.serving.address import Address
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import Threads
 from daemons.serving.inherited import InheritanceError, listens, take_socket
@@ -54,7 +55,10 @@ def run(conf: Path, options: argparse.Namespace) -> int:
 
     def serve() -> int:
         settings = ini.read(conf, options.name, overrides, options.run)
-        return _serve_listener(settings) if options.inetd == "wait" else _serve_connection(settings)
+        if options.inetd == "wait":
+            return _serve_listener(settings)
+        # What is for TLS alone must not be said here, whatever the listeners of the ini would be.
+        return _serve_connection(dataclasses.replace(settings, addresses=(Address("fd", path="0"),)))
 
     return lifecycle.reported(options.name, serve)
 

@@ -115,6 +115,16 @@ def test_no_complaint_gets_to_the_visitor(folder: Folder) -> None:
     assert log(folder).count("did you mean port?") == 2
 
 
+def test_what_is_for_tls_alone_is_not_said_in_clear(folder: Folder) -> None:
+    folder.write("x", "[daemon]\nservice = tlsd\nlisten = tls://127.0.0.1:0\n[tls]\ncertificate = x.pem\n")
+    peer, given = visit()
+    with peer, inetd(folder, "nowait", given) as process:
+        given.close()
+        assert received(peer) == b""
+    assert process.returncode == 100
+    assert "what it says is for TLS alone, and not for fd://0; write listen = tls://HOST:PORT" in log(folder)
+
+
 def test_the_wrong_way_is_a_clear_error(folder: Folder) -> None:
     folder.write("x", GOOD)
     with socket.create_server(("127.0.0.1", 0)) as listener, inetd(folder, "nowait", listener) as process:
