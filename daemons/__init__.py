@@ -9,7 +9,7 @@
 An author imports from here: a `Service`, the framing it speaks, and `setting` for options of its own.
 """
 
-from daemons.framings import Until
+from daemons.framings import Blocks, Fixed, LengthPrefixed, Lines, Stream, Until, Whole
 from daemons.operating.values import COUNT, DURATION, RATE, SIZE, TEXT, YES_NO, or_word, setting, word
 from daemons.serving.endings import Ending
 from daemons.serving.service import Service, Talk
@@ -21,10 +21,16 @@ __all__ = [
     "SIZE",
     "TEXT",
     "YES_NO",
+    "Blocks",
     "Ending",
+    "Fixed",
+    "LengthPrefixed",
+    "Lines",
     "Service",
+    "Stream",
     "Talk",
     "Until",
+    "Whole",
     "or_word",
     "setting",
     "word",

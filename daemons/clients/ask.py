@@ -2,8 +2,8 @@
 
 A service says how its replies end (`Service.answers`); then each is printed on a line of its own, as
 soon as it has come.  Where it does not say, and with a raw handler, everything is said, our half of the
-connection is closed, and what comes until the other half closes is printed: as ``nc -N`` does.  Over UDP each
-question is a datagram.
+connection is closed, and what comes until the other half closes is printed: as ``nc -N`` does, and so it is with
+what comes on standard input.  Over UDP each question is a datagram.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import argparse
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from daemons.clients.datagram import inquire
-from daemons.clients.dial import NetworkError, dial
+from daemons.clients.dial import NetworkError, dial, exchange
 from daemons.framings import Framing, FramingError
 from daemons.operating import lifecycle, loading
 from daemons.operating.complaints import ConfigurationError
@@ -28,6 +31,9 @@ from daemons.serving.service import Service
 #: Octets per recv(2).
 RECEIVE = 16 * 1024
 
+#: Octets of standard input that are sent at a time.
+PIECE = 64 * 1024
+
 
 def ask(settings: Settings, options: argparse.Namespace) -> int:
     """Hold the conversation that the command line asks for; returns the exit code."""
@@ -37,18 +43,26 @@ def ask(settings: Settings, options: argparse.Namespace) -> int:
         return lifecycle.USAGE
     kind = loading.spoken_class(settings)
     framing = kind.answers if issubclass(kind, Service) else None
-    words = [os.fsencode(word) for word in options.words] or (list(kind.questions) if issubclass(kind, Service) else [])
     address = _address(settings, options)
+    if address.scheme == "udp" and issubclass(kind, Service):
+        kind = kind.datagrams or kind
+    words = [os.fsencode(word) for word in options.words]
+    try:
+        said = _said(kind, words)
+    except ValueError as error:
+        print(f"{settings.name}: this cannot be said: {error}", file=sys.stderr)
+        return lifecycle.USAGE
     cafile = _trusted(settings, options) if address.scheme == "tls" else None
     try:
         if address.scheme == "udp":
-            for question in words if framing is not None else [b"".join(words)]:
-                _print(inquire(address, question, options.timeout))
-        elif framing is None:
-            _print(b"".join(tell(address, words, options.timeout, cafile)))
+            for question in said or [b""]:
+                _print(kind, inquire(address, question, options.timeout))
+        elif options.stdin or framing is None:
+            with _standard_input() if options.stdin else nullcontext(said) as octets:
+                _print_all(tell(address, octets, options.timeout, cafile), closed=not options.stdin)
         else:
-            for answer in converse(address, words, framing, options.timeout, cafile):
-                _print(answer)
+            for answer in converse(address, said, framing, options.timeout, cafile):
+                _print(kind, answer)
     except NetworkError as error:
         print(f"{settings.name}: {error}", file=sys.stderr)
         return lifecycle.BUG
@@ -78,16 +92,27 @@ def converse(
             raise NetworkError(address, error) from error
 
 
-def tell(address: Address, words: Sequence[bytes], timeout: float, cafile: Path | None = None) -> Iterator[bytes]:
-    """Say all `words`, close our half, and yield what comes until the peer closes.  Raises `NetworkError`."""
+def tell(address: Address, octets: Iterable[bytes], timeout: float, cafile: Path | None = None) -> Iterator[bytes]:
+    """Send all `octets`, close our half, and yield what comes until the peer closes its own.  It is read while we
+    send: of two who both send before they read, each would wait for the other for ever.  Raises `NetworkError`."""
     with dial(address, timeout, cafile) as peer:
         try:
-            peer.sendall(b"".join(words))
+            for piece in octets:
+                if data := exchange(peer, piece, timeout):
+                    yield data
             peer.shutdown(socket.SHUT_WR)
             while data := peer.recv(RECEIVE):
                 yield data
         except OSError as error:
             raise NetworkError(address, error) from error
+
+
+def _said(kind: Any, words: list[bytes]) -> list[bytes]:
+    """What the words of the command line stand for, as it is sent; without any, what the service is known for.
+    Raises `ValueError` for what cannot be framed."""
+    if not issubclass(kind, Service):
+        return words
+    return [kind.framing.encode(message) for message in kind.messages(words or kind.questions)]
 
 
 def _address(settings: Settings, options: argparse.Namespace) -> Address:
@@ -115,7 +140,25 @@ def _trusted(settings: Settings, options: argparse.Namespace) -> Path | None:
     return made if made.is_file() else None
 
 
-def _print(reply: bytes) -> None:
+@contextmanager
+def _standard_input() -> Iterator[Iterator[bytes]]:
+    with open(0, "rb", buffering=0, closefd=False) as stdin:
+        yield iter(partial(stdin.read, PIECE), b"")
+
+
+def _print_all(pieces: Iterable[bytes], *, closed: bool) -> None:
+    """All that comes; `closed`: with a newline at its end, where it has none: it is for a person to read."""
+    last = b""
+    for last in pieces:
+        sys.stdout.buffer.write(last)
+    if closed and last and not last.endswith(b"\n"):
+        sys.stdout.buffer.write(b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _print(kind: Any, reply: bytes) -> None:
     """A reply on a line of its own, whatever its octets."""
+    if issubclass(kind, Service):
+        reply = kind.shown(reply)
     sys.stdout.buffer.write(reply if reply.endswith(b"\n") else reply + b"\n")
     sys.stdout.buffer.flush()

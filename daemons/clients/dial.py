@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,10 @@ from daemons.serving.address import Address
 
 if TYPE_CHECKING:
     from daemons.clients.secure import Secure
+
+
+#: Octets per recv(2) while we send.
+PIECE = 64 * 1024
 
 
 class NetworkError(Exception):
@@ -43,6 +48,32 @@ def dial(address: Address, timeout: float, cafile: Path | None = None) -> socket
         return _secured(connected, host, cafile) if address.scheme == "tls" else connected
     except (OSError, UnicodeError) as error:
         raise NetworkError(address, error) from error
+
+
+def exchange(peer: socket.socket | Secure, data: bytes, timeout: float) -> bytes:
+    """Send all of `data`; returns what has come meanwhile.  Raises `OSError`; `TimeoutError` where nothing could be
+    sent or received for `timeout` seconds."""
+    if not isinstance(peer, socket.socket):
+        return peer.exchange(data)
+    unsent, came = memoryview(data), bytearray()
+    listening = select.POLLIN
+    poll = select.poll()
+    while unsent:
+        poll.register(peer, select.POLLOUT | listening)
+        events = poll.poll(timeout * 1000)
+        if not events:
+            raise TimeoutError("timed out")
+        if events[0][1] & select.POLLIN:
+            piece = peer.recv(PIECE)
+            came += piece
+            # It may close its half and hear what we have to say all the same.
+            listening = select.POLLIN if piece else 0
+        if events[0][1] & ~select.POLLIN:
+            try:
+                unsent = unsent[peer.send(unsent, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                pass
+    return bytes(came)
 
 
 def reachable(address: Address, kind: socket.SocketKind) -> socket.socket:

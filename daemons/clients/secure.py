@@ -7,6 +7,8 @@ import ssl
 from pathlib import Path
 from types import TracebackType
 
+from daemons.clients.dial import exchange
+
 #: Octets per recv(2), and per record.
 SIZE = 16 * 1024
 
@@ -44,6 +46,21 @@ class Secure:
         for start in range(0, len(data), SIZE):
             self._tls.write(data[start : start + SIZE])
         self._flush()
+
+    def exchange(self, data: bytes) -> bytes:
+        """Send all of `data`; returns what has come meanwhile, as `daemons.clients.dial.exchange`."""
+        came = bytearray()
+        for start in range(0, len(data), SIZE):
+            self._tls.write(data[start : start + SIZE])
+            self._incoming.write(exchange(self._socket, self._outgoing.read(), self._socket.gettimeout() or 0))
+            while self._incoming.pending:
+                try:
+                    came += self._tls.read(SIZE)
+                except ssl.SSLWantReadError:
+                    break
+                except ssl.SSLZeroReturnError:
+                    break
+        return bytes(came)
 
     def recv(self, size: int) -> bytes:
         """What comes next; ``b""`` when the peer has said goodbye."""

@@ -2,9 +2,37 @@
 
 A framing answers one question: *when may the receiver stop calling recv()?*  Each pattern of
 network programming is one file here; none of them has ever heard of a socket.
+
+    whole.py              at the end of the input: a stream one way, or each way, and then the end
+    fixed.py              after so many octets
+    until.py  lines.py    at a delimiter, which must be quoted where it is part of a message
+    length_prefixed.py    after as many octets as were announced
+    blocks.py             after an empty block
+    stream.py             never: there are no messages
 """
 
 from daemons.framings.base import Decoder, Framing, FramingError, Incomplete, Malformed, Oversize
+from daemons.framings.blocks import Blocked, Blocks
+from daemons.framings.fixed import Fixed
+from daemons.framings.length_prefixed import LengthPrefixed
+from daemons.framings.lines import Lines
+from daemons.framings.stream import Stream
 from daemons.framings.until import Until
+from daemons.framings.whole import Whole
 
-__all__ = ["Decoder", "Framing", "FramingError", "Incomplete", "Malformed", "Oversize", "Until"]
+__all__ = [
+    "Blocked",
+    "Blocks",
+    "Decoder",
+    "Fixed",
+    "Framing",
+    "FramingError",
+    "Incomplete",
+    "LengthPrefixed",
+    "Lines",
+    "Malformed",
+    "Oversize",
+    "Stream",
+    "Until",
+    "Whole",
+]

@@ -28,7 +28,7 @@ class Malformed(FramingError):
 
 
 class Incomplete(FramingError):
-    """The input ended in the middle of a message."""
+    """The input ended in the middle of a message.  The text, where there is one, says how far it had come."""
 
 
 class Decoder(ABC):
@@ -60,7 +60,7 @@ class Decoder(ABC):
         Held bytes are never made into a message; they become `Incomplete`.
         """
         if self.error is None and self.pending:
-            self.error = Incomplete("the peer left in the middle of a message")
+            self.error = Incomplete()
         return ()
 
 

@@ -146,8 +146,8 @@ def _message(
 ) -> str:
     peer = show_peer(address) if type(address) is tuple else address
     seconds = now - opened
-    # A word of our own, never the peer's.
-    why = f" reason={reason}" if reason else ""
+    # Our own words, never the peer's.
+    why = "" if not reason else f' reason="{reason}"' if " " in reason else f" reason={reason}"
     if messages is None:
         # What a raw handler receives and sends, nobody sees.
         return f"{peer} {ending.word} messages=- received=- sent=- seconds={seconds:.3f}{why}"

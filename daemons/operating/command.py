@@ -86,6 +86,9 @@ def parser() -> argparse.ArgumentParser:
         "those that this system trusts",
     )
     ask.add_argument(
+        "--stdin", action="store_true", help="say what comes on standard input, and print what comes back as it is"
+    )
+    ask.add_argument(
         "words", nargs="*", default=[], metavar="WORDS", help="what to say; else the questions it is known for"
     )
     cert = add("cert", "make a CA and a server certificate signed by it, for trying TLS", conf)

@@ -81,7 +81,7 @@ def _serve_connection(settings: Settings) -> int:
     os.chdir(settings.base)
     logs.configure(settings.logging_ini)
     settings.drop.become()
-    server = _Server(("", 0), loading.request_handler(settings), bind_and_activate=False)
+    server = _Server(("", 0), loading.request_handlers(settings)(False), bind_and_activate=False)
     server.stop_listening()
     server.limits = settings.limits
     server.access = settings.access

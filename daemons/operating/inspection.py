@@ -122,7 +122,7 @@ def _summary(kind: type) -> str:
 
 def _complaints_of_service(settings: Settings) -> list[str]:
     try:
-        loading.request_handler(settings)
+        loading.request_handlers(settings)
     except ConfigurationError as error:
         return error.complaints
     except Exception as error:

@@ -129,10 +129,10 @@ def prepare(settings: Settings) -> Bound:
     if complaints := settings.drop.complaints(f"conf/{settings.name}.ini"):
         raise ConfigurationError(complaints)
     if settings.processes == 1:
-        loading.request_handler(settings)
+        loading.request_handlers(settings)
     else:
         # The parent of several workers never imports a service: so they can be replaced by newer ones.
-        try_in_child(lambda: loading.request_handler(settings))
+        try_in_child(lambda: loading.request_handlers(settings))
     limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
     bound = Bound(settings, limits, Metrics(settings), [], _tls(settings))
     try:
@@ -184,8 +184,11 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
 def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
     """One serving process, from the import of the service to the last reply."""
     settings = bound.settings
-    handler = loading.request_handler(settings)
-    servers = [_server(bound, address, listener, handler) for address, listener in bound.listeners]
+    handlers = loading.request_handlers(settings)
+    servers = [
+        _server(bound, address, listener, handlers(listener.type == socket.SOCK_DGRAM))
+        for address, listener in bound.listeners
+    ]
     together = all(server.ends_in_one_thread for server in servers)
     access_log = AccessLog(settings.name, together=together)
     for server in servers:

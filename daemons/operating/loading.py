@@ -6,7 +6,7 @@ import importlib
 import inspect
 import socketserver
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -27,8 +27,9 @@ class LeavingError(Exception):
     """A module of a service wanted to end the process, or raised what only the interpreter may."""
 
 
-def request_handler(settings: Settings) -> type[socketserver.BaseRequestHandler]:
-    """What a server runs for each connection: the pump of the service, or the raw handler.
+def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.BaseRequestHandler]]:
+    """What a server runs for each connection, or for each datagram: the pump of the service, or the raw handler;
+    by whether it is for datagrams.
 
     Raises `ConfigurationError` for what the ini got wrong; an exception of the module's own, while it is
     imported, comes through as it is, or as a `LeavingError`."""
@@ -44,14 +45,17 @@ def request_handler(settings: Settings) -> type[socketserver.BaseRequestHandler]
             raise ConfigurationError([f"{_where(settings)}: {reason}"])
         _check_transports(settings, kind)
         options_of(settings, kind)
-        return kind
+        return lambda over_udp: kind
     if kind.blocks and engine == "loop":
         reason = "engine = loop cannot run a service that says it blocks; write engine = pool"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
     if kind.shares and (engine == "forks" or settings.processes > 1):
         reason = "a service whose visitors share memory needs one process; write engine = threads and processes = 1"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
-    return Pump.carrying(make_service(settings, kind))
+    pump = Pump.carrying(make_service(settings, kind))
+    # Made now, so that what is wrong with it is found before anything is bound.
+    udp = pump if kind.datagrams is None else Pump.carrying(make_service(settings, kind.datagrams))
+    return lambda over_udp: udp if over_udp else pump
 
 
 def _check_transports(settings: Settings, kind: type[socketserver.BaseRequestHandler]) -> None:
@@ -108,6 +112,8 @@ def spoken_class(settings: Settings) -> Any:
         for kind in vars(found).values()
         if inspect.isclass(kind) and issubclass(kind, Service) and kind.__module__ == found.__name__
     ]
+    stand_ins = [kind.datagrams for kind in services]
+    services = [kind for kind in services if kind not in stand_ins]
     if len(services) != 1:
         names = ", ".join(kind.__name__ for kind in services) or "none"
         raise ConfigurationError(

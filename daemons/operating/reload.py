@@ -146,7 +146,7 @@ class Renewal(Reload):
         )
 
     def _try(self, settings: Settings) -> None:
-        try_in_child(lambda: loading.request_handler(settings))
+        try_in_child(lambda: loading.request_handlers(settings))
 
     def _take_up(self) -> None:
         if self.prefork is not None:

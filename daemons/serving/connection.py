@@ -73,7 +73,7 @@ class Connection:
         self.counted = False
         #: Set by whoever ends it first.
         self.ending: Ending | None = None
-        #: For the access line, where the ending alone does not say it all: one word, or nothing.
+        #: For the access line, where the ending alone does not say it all: a word, a sentence, or nothing.
         self.reason = ""
         #: Between two messages, so that it may be muted.
         self.waiting = False

@@ -168,6 +168,15 @@ class Conversation:
             return self._fail(failure)
         return self._answer_all(messages)
 
+    def receive_all(self, data: bytes) -> bytes:
+        """Take all that will ever come, a datagram: as `receive`, but that even nothing did come, and may be
+        a message."""
+        try:
+            messages = [*self._decode(data), *self._decode(b"")] if data else self._decode(b"")
+        except BaseException as failure:
+            return self._fail(failure)
+        return self._answer_all(messages)
+
     def proceed(self) -> bytes:
         """Answer the messages that wait, up to a batch; returns the bytes to send."""
         waiting = self._waiting
@@ -183,6 +192,12 @@ class Conversation:
             else:
                 replies.append(self._settle())
         return replies[0] if len(replies) == 1 else b"".join(replies)
+
+    @property
+    def reason(self) -> str:
+        """What was wrong with the bytes, where the ending alone does not say it: for the log.  Often nothing."""
+        error = None if self._decoder is None else self._decoder.error
+        return "" if error is None else str(error)
 
     def close(self) -> None:
         """Let a talk that is still under way run its ``finally`` clauses: the visitor has left."""

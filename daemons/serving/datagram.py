@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from daemons.serving.address import WILDCARDS
 from daemons.serving.connection import Connection
 from daemons.serving.conversation import OVER, PENDING
-from daemons.serving.endings import Ending
+from daemons.serving.endings import BY_FRAMING, Ending
 from daemons.serving.guards.limits import is_local
 from daemons.serving.journal import Journal
 from daemons.serving.server import Server
@@ -147,14 +147,14 @@ class DatagramServer(Server, socketserver.UDPServer):
         conversation = self.conversation(exchange)
         said = [conversation.open()]
         if conversation.state != OVER:
-            said.append(conversation.receive(exchange.data))
+            said.append(conversation.receive_all(exchange.data))
         while conversation.state == PENDING and sum(map(len, said)) <= LARGEST:
             said.append(conversation.proceed())
-        if conversation.state not in (OVER, PENDING):
-            said.append(conversation.receive(b""))
         conversation.close()
         exchange.messages = conversation.messages
         exchange.ending = exchange.ending or conversation.ending or Ending.DONE
+        if exchange.ending in BY_FRAMING:
+            exchange.explain(conversation.reason)
         if conversation.failure is not None:
             exchange.ending = Ending.FAILED
             self.log_failure(exchange, conversation.failure)

@@ -48,6 +48,10 @@ class Ending(Enum):
     FAILED = "failed", logging.ERROR, "a bug in the service or handler; a line before this one has the traceback"
 
 
+#: Endings of which the framing may say more: the `reason` that follows them.
+BY_FRAMING = frozenset((Ending.CUT, Ending.OVERSIZE, Ending.MALFORMED))
+
+
 class Refusal(Enum):
     """Why a peer is refused: the word that follows ``refused`` as ``reason=``; `text` explains it."""
 

@@ -74,6 +74,10 @@ class ProxiedConversation(Conversation):
             return self._said(self._conversation.receive(rest))
         return self._said(self._conversation.proceed() if self._conversation.state == PENDING else b"")
 
+    @property
+    def reason(self) -> str:
+        return self._conversation.reason
+
     def close(self) -> None:
         self._conversation.close()
         self.failure = self._conversation.failure

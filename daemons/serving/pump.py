@@ -10,8 +10,9 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 
 from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, Memory
-from daemons.serving.endings import Ending
+from daemons.serving.endings import BY_FRAMING, Ending
 from daemons.serving.service import Service
+from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
     from daemons.serving.connection import Connection
@@ -73,6 +74,8 @@ class Pump(socketserver.BaseRequestHandler):
                 data = self._receive()
                 connection.received += len(data)
                 self._send(conversation.receive(data))
+            if isinstance(self.request, SpooledSocket):
+                self._flush(self.request)
         except TimeoutError:
             connection.ending = connection.ending or connection.overdue
         except OSError:
@@ -130,6 +133,8 @@ class Pump(socketserver.BaseRequestHandler):
             connection.ending = conversation.ending
             if connection.ending is Ending.DONE and connection.muted:
                 connection.ending = Ending.DRAINED
+        if connection.ending in BY_FRAMING:
+            connection.explain(conversation.reason)
         if conversation.failure is not None:
             self.server.log_failure(connection, conversation.failure)
         if connection.ending in OURS:
@@ -182,6 +187,14 @@ class Pump(socketserver.BaseRequestHandler):
             if self.conversation.state != PENDING:
                 return
             reply = self.conversation.proceed()
+
+    def _flush(self, request: SpooledSocket) -> None:
+        """Send on all that the peer has yet to read, within write_timeout for each part that it takes."""
+        while request.unsent:
+            self.connection.expect(Ending.STUCK, self.server.limits.write_timeout)
+            self.connection.timed = True
+            request.flush(wait=True)
+        self.connection.timed = False
 
     def _linger(self) -> None:
         """Close our half, then read and forget until the peer closes its own."""

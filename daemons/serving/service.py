@@ -22,8 +22,8 @@ class Service:
     Raises `TypeError` when made from a class that lacks what a daemon needs.
     """
 
-    #: How messages stand on the wire.
-    framing: ClassVar[Framing]
+    #: How messages stand on the wire: of the class, or, where options decide, set before `__init__` is called.
+    framing: Framing
     #: Whether the reply depends on the message alone.  If so it may be remembered.
     pure: ClassVar[bool] = False
     #: Whether `respond` waits for something else (a disk, a database, another server).  Such a service cannot
@@ -31,6 +31,9 @@ class Service:
     blocks: ClassVar[bool] = False
     #: Whether visitors share what `self` holds, so that they cannot be served in processes of their own.
     shares: ClassVar[bool] = False
+    #: The service that speaks at udp:// listeners in place of this one, with the same options, where a datagram is
+    #: framed in another way, or must not become too long; None: this one.
+    datagrams: ClassVar[type[Service] | None] = None
     #: A frozen dataclass of `daemons.setting` fields: the service's own section in its ini.
     Options: ClassVar[type[Any] | None] = None
 
@@ -41,11 +44,31 @@ class Service:
 
     def __init__(self, options: Any = None) -> None:
         kind = type(self)
-        if not isinstance(getattr(kind, "framing", None), Framing):
+        if not isinstance(getattr(self, "framing", None), Framing):
             raise TypeError(f"{kind.__name__}: no framing; write for example framing = Until(b'?', limit=4096)")
         if kind.respond is Service.respond and kind.talk is Service.talk:
             raise TypeError(f"{kind.__name__}: neither respond() nor talk() is defined; one is expected")
         self.options = options
+
+    @classmethod
+    def messages(cls, words: Sequence[bytes], /) -> Sequence[bytes]:
+        """For the client: the messages, not yet framed, that the words of a command line stand for: one each."""
+        return [cls.question(word) for word in words]
+
+    @classmethod
+    def question(cls, word: bytes, /) -> bytes:
+        """For the client: the message that one word stands for."""
+        return word
+
+    @classmethod
+    def shown(cls, answer: bytes, /) -> bytes:
+        """For the client: how it prints an answer."""
+        return answer
+
+    @classmethod
+    def matches(cls, question: bytes, answer: bytes, /) -> bool:
+        """For the client, over UDP: whether this is the answer to that question, and not to an earlier one."""
+        return True
 
     def respond(self, message: bytes, /) -> bytes:
         """The reply to one message.  An exception ends this conversation, is logged with its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from daemons.serving.endings import Ending
 from daemons.serving.journal import Journal
 from daemons.serving.proxy import ProxiedConversation, read_header
 from daemons.serving.server import Server
+from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
     from daemons.serving.tls import TLS
@@ -54,7 +56,13 @@ class StreamServer(Server, socketserver.TCPServer):
 
     def get_request(self) -> tuple[Any, Any]:
         request, client_address = self.socket.accept()
-        return request, client_address
+        return self.spooled(request), client_address
+
+    def spooled(self, request: socket.socket) -> socket.socket:
+        """The same connection; under `Limits.spool` one that keeps what its peer has yet to read."""
+        if self.limits.spool is None or self.service is None:
+            return request
+        return SpooledSocket(request, self.limits.spool)
 
     def judge(self, connection: Connection) -> None:
         """Ask the guards about a peer; of one that comes through a proxy, not before the proxy has said who it is."""

@@ -126,6 +126,10 @@ class Secured(Conversation):
             return b""
         return self._turn(self._tls)
 
+    @property
+    def reason(self) -> str:
+        return self._inner.reason
+
     def close(self) -> None:
         self._inner.close()
         if self._inner.failure is not None:

@@ -170,7 +170,7 @@ def test_octets_that_are_no_text_are_said_as_they_are(launcelot: tuple[Folder, s
 
 HELP = """\
 usage: daemons ask [-h] [--conf DIR] [--run DIR] [-p PORT] [-t SECONDS]
-                   [--cafile FILE]
+                   [--cafile FILE] [--stdin]
                    NAME [HOST] [WORDS ...]
 
 hold a conversation with a daemon, and print what it says

@@ -62,7 +62,7 @@ def spoken(folder: Folder) -> Folder:
 
 def load(folder: Folder, said: str, more: str = "") -> type[socketserver.BaseRequestHandler]:
     folder.write("x", f"[daemon]\n{said}\nport = 1\n{more}")
-    return loading.request_handler(folder.read())
+    return loading.request_handlers(folder.read())(False)
 
 
 def complaints(folder: Folder, said: str, more: str = "") -> list[str]:
@@ -223,6 +223,6 @@ def test_a_handler_for_one_kind_of_socket_is_not_run_on_the_other(
 ) -> None:
     folder.write("x", f"[daemon]\nhandler = socketserver:{handler}\nlisten = {listen}\n")
     with pytest.raises(ConfigurationError, match=complaint):
-        loading.request_handler(folder.read())
+        loading.request_handlers(folder.read())
     folder.write("x", "[daemon]\nhandler = socketserver:BaseRequestHandler\nlisten = udp://[::1]:1 tcp://[::1]:1\n")
-    assert loading.request_handler(folder.read()) is socketserver.BaseRequestHandler
+    assert loading.request_handlers(folder.read())(True) is socketserver.BaseRequestHandler

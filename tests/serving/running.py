@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 READY = re.compile(r"(\S+) ready (.+) engine=(\w+) processes=(\d+) pid=(\d+)")
 
 #: An access line, after what the formatter puts before it.
-ACCESS = re.compile(r"(\S+) (\w+) messages=(\d+|-) received=(\d+|-) sent=(\d+|-) seconds=\d+\.\d+(?: reason=\S+)?$")
+ACCESS = re.compile(r"(\S+) (\w+) messages=(\d+|-) received=(\d+|-) sent=(\d+|-) seconds=\d+\.\d+(?: reason=.+)?$")
 
 
 class Running(Protocol):

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from daemons.serving.connection import Connection
 from daemons.serving.conversation import IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING, Conversation
-from daemons.serving.endings import Ending
+from daemons.serving.endings import BY_FRAMING, Ending
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import BETWEEN_MESSAGES, LINGER, OURS, RECEIVE, SHORT
+from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
     from daemons.serving.engines.loop import Loop
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DONTWAIT = socket.MSG_DONTWAIT
+
+#: Endings of who does not hear any more what we have kept for it.
+UNHEARD = frozenset((Ending.RESET, Ending.STUCK, Ending.IDLE, Ending.SLOW, Ending.STOPPED))
 
 
 class Flow(Connection):
@@ -173,8 +177,21 @@ class LoopPoller(Poller):
 
     def read(self, flow: Flow) -> None:
         """Begin to read from this peer."""
-        self.register(flow.descriptor, select.EPOLLIN)
+        self.register(flow.descriptor, self._interest(flow))
         self.flows[flow.descriptor] = flow
+
+    def _interest(self, flow: Flow) -> int:
+        """What to wait for while a peer is being read from: while answers are kept for it, also to send them on."""
+        request = flow.socket
+        if not isinstance(request, SpooledSocket):
+            return select.EPOLLIN
+        request.changed = partial(self._change, flow)
+        return select.EPOLLIN | select.EPOLLOUT if request.unsent else select.EPOLLIN
+
+    def _change(self, flow: Flow) -> None:
+        # One that is not read from, or that a worker has, will be looked at when it is.
+        if flow.descriptor in self.flows:
+            self._epoll.modify(flow.descriptor, self._interest(flow))
 
     def deliver(self, flow: Flow, reply: bytes, answered: bool) -> None:
         """What the hot path does with a reply, in a method."""
@@ -235,7 +252,7 @@ class LoopPoller(Poller):
                 return
         if flow.conversation.state not in (OVER, PENDING):
             del self._actions[flow.descriptor]
-            self._epoll.modify(flow.descriptor, select.EPOLLIN)
+            self._epoll.modify(flow.descriptor, self._interest(flow))
             self.flows[flow.descriptor] = flow
         self._go_on(flow, True)
 
@@ -252,10 +269,14 @@ class LoopPoller(Poller):
 
     def _end(self, flow: Flow, ending: Ending | None) -> None:
         """The conversation is over; if the last word was ours, see that it arrives."""
+        if flow.server.limits.spool and ending not in UNHEARD and self._flush(flow, ending):
+            return
         flow.ending = flow.ending or ending
         flow.conversation.close()
         flow.messages, _, _ = flow.so_far()
         flow.conversation.messages = 0
+        if flow.ending in BY_FRAMING:
+            flow.explain(flow.conversation.reason)
         if flow.conversation.failure is not None:
             flow.ending = Ending.FAILED
             flow.server.log_failure(flow, flow.conversation.failure)
@@ -263,6 +284,24 @@ class LoopPoller(Poller):
             self._linger(flow)
         else:
             self._close_flow(flow)
+
+    def _flush(self, flow: Flow, ending: Ending | None) -> bool:
+        """Before the end, send on what is kept for the peer.  Returns whether that takes a while; then it ends."""
+        request = flow.socket
+        if flow.ending is not None or not isinstance(request, SpooledSocket):
+            return False
+        try:
+            if not request.flush():
+                return False
+        except OSError:
+            flow.ending = Ending.RESET
+            return False
+        if self.flows.pop(flow.descriptor, None) is not None:
+            self._epoll.modify(flow.descriptor, select.EPOLLOUT)
+        # The kernel asks for more when it has room for a good part of its buffer, so this is no reward for one octet.
+        flow.expect(Ending.STUCK, flow.server.limits.write_timeout)
+        self._actions[flow.descriptor] = partial(self._end, flow, ending)
+        return True
 
     def _linger(self, flow: Flow) -> None:
         """Close our half, then read and forget until the peer closes its own."""

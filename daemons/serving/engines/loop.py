@@ -92,7 +92,8 @@ class Loop(ByReadiness, _StreamServer):
     def accept_several(self, most: int) -> None:
         """As `Server.accept_several`."""
         most = min(most, self._queued(most))
-        if not self._short_in or self.tls is not None or self.access.proxies or self.limits.max_rate or self.talks:
+        limits = self.limits
+        if not self._short_in or self.tls or self.access.proxies or limits.max_rate or limits.spool or self.talks:
             super().accept_several(most)
             return
         accept = self.socket._accept  # type: ignore[attr-defined]
@@ -145,6 +146,8 @@ class Loop(ByReadiness, _StreamServer):
 
     def get_request(self) -> tuple[Any, Any]:
         # The plain socket type of C: the class around it would cost more than all else about accepting.
+        if self.limits.spool is not None:
+            return super().get_request()
         descriptor, client_address = self.socket._accept()  # type: ignore[attr-defined]
         request = socket.SocketType(int(self.address_family), socket.SOCK_STREAM, 0, descriptor)
         return request, client_address

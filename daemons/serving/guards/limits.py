@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from daemons.operating.values import COUNT, DURATION, FACTOR, RATE, or_word, setting
+from daemons.operating.values import COUNT, DURATION, FACTOR, RATE, SIZE, or_word, setting
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Limits:
         1.0,
         "over UDP: how many times as long as its question an answer may be; one that is longer is not sent, for "
         "who is said to ask may be whom the answer is to flood. Peers on this machine are exempt",
+    )
+    spool: int | None = setting(
+        or_word("off", SIZE),
+        None,
+        "octets of answers that are kept for a peer who sends more before it reads them, above 1MiB in a file; off: "
+        "nothing is read from it until it has taken them",
     )
     handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
     message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")

@@ -64,4 +64,4 @@ def test_what_is_shared_is_not_spread_over_processes(tmp_path: Path, more: str) 
     folder = Folder(tmp_path)
     folder.write("x", f"[daemon]\nservice = {__name__}:Counter\nport = 1\n{more}\n")
     with pytest.raises(ConfigurationError, match="a service whose visitors share memory needs one process"):
-        loading.request_handler(folder.read())
+        loading.request_handlers(folder.read())

@@ -1,0 +1,111 @@
+"""A message is preceded by its length: pattern 5."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from daemons.framings.base import Decoder, Framing, Incomplete, Oversize
+
+#: Unsigned integers, as `struct` has them: 1, 2, 4 and 8 octets.
+UNSIGNED = "BHILQ"
+
+
+class LengthPrefixed(Framing):
+    """Messages behind their length, which a message does not include and `encode` puts before a reply.
+
+    limit
+        The longest message in bytes, without its prefix.  A security limit, so it has no default: of four octets of a
+        stranger's, no more memory is promised than this.  Whoever announces more is refused at once, before it is sent.
+    prefix
+        The length's layout, as in `struct`: a byte order and one unsigned integer.  ``"!I"`` is 32 bits in network byte
+        order; DNS over TCP has ``"!H"`` (RFC 1035, section 4.2.2); ``"<I"`` is for a protocol that says so.
+
+    Raises `ValueError` for a prefix that is none, and for a limit that it cannot express.
+    """
+
+    def __init__(self, *, limit: int, prefix: str = "!I") -> None:
+        self.layout = prefix_of(type(self).__name__, prefix, limit)
+        self.limit = limit
+        self.prefix = prefix
+
+    def __repr__(self) -> str:
+        return f"LengthPrefixed(limit={self.limit}, prefix={self.prefix!r})"
+
+    def decoder(self) -> LengthPrefixedDecoder:
+        return LengthPrefixedDecoder(self)
+
+    def encode(self, reply: bytes) -> bytes:
+        """Raises `ValueError` for a reply that is longer than the prefix can say."""
+        return prefixed(self.layout, reply)
+
+
+def prefix_of(framing: str, prefix: str, limit: int) -> struct.Struct:
+    """The layout of a length of up to `limit`; raises `ValueError`, in the name of `framing`."""
+    if len(prefix) != 2 or prefix[0] not in "!<>" or prefix[1] not in UNSIGNED:
+        raise ValueError(f"{framing}: prefix={prefix!r}; !, < or >, and one of {UNSIGNED} is expected, as in '!I'")
+    layout = struct.Struct(prefix)
+    if not 1 <= limit < 256**layout.size:
+        raise ValueError(f"{framing}: limit={limit}; 1 to {256**layout.size - 1} is expected with prefix={prefix!r}")
+    return layout
+
+
+def prefixed(layout: struct.Struct, data: bytes) -> bytes:
+    """`data` behind its length."""
+    try:
+        return layout.pack(len(data)) + data
+    except struct.error as error:
+        raise ValueError(f"{len(data)} bytes are more than a prefix of {layout.size} octets can say") from error
+
+
+class LengthPrefixedDecoder(Decoder):
+    """Holds less than one message and its prefix."""
+
+    __slots__ = ("_framing", "_held")
+
+    def __init__(self, framing: LengthPrefixed) -> None:
+        super().__init__()
+        self._framing = framing
+        self._held = bytearray()
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._held)
+
+    def decode(self, data: bytes) -> Sequence[bytes]:
+        if self.error is not None:
+            return ()
+        layout, limit, held = self._framing.layout, self._framing.limit, self._held
+        size = layout.size
+        source: bytes | bytearray = data
+        if held:
+            held += data
+            source = held
+        messages: list[bytes] = []
+        start, have = 0, len(source)
+        while have - start >= size:
+            (length,) = layout.unpack_from(source, start)
+            if length > limit:
+                held.clear()
+                self.error = Oversize(f"a message of {length} bytes is announced; {limit} are allowed")
+                return messages
+            end = start + size + length
+            if end > have:
+                break
+            messages.append(bytes(source[start + size : end]))
+            start = end
+        if source is held:
+            del held[:start]
+        else:
+            held += data[start:]
+        return messages
+
+    def finish(self) -> Sequence[bytes]:
+        held, layout = self._held, self._framing.layout
+        if self.error is None and held:
+            if len(held) < layout.size:
+                self.error = Incomplete(f"socket closed {len(held)} bytes into a {layout.size}-byte prefix")
+            else:
+                (length,) = layout.unpack_from(held)
+                self.error = Incomplete(f"socket closed {len(held) - layout.size} bytes into a {length}-byte message")
+        return ()

@@ -1,0 +1,93 @@
+"""A message is a line: pattern 4, a delimiter, and what to do where the delimiter is part of a message."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from daemons.framings.base import Decoder, Framing, Malformed
+from daemons.framings.until import Until
+
+#: A backslash, and what it may stand before.
+_ESCAPE = re.compile(rb"\\(.?)", re.DOTALL)
+_MEANINGS = {b"n": b"\n", b"\\": b"\\"}
+
+
+class Lines(Framing):
+    """Messages that are lines, without what ends them.
+
+    limit
+        The longest line in bytes as it is sent, its newline included.  A security limit, so it has no default.
+    quoted
+        False: a line is text, and ends with a newline or CR LF; a reply that has one in it is a `ValueError`.
+        True: a line may carry any bytes.  A newline in a message is sent as ``\\n``, a backslash as ``\\\\``, and a
+        backslash before anything else is malformed.
+    """
+
+    def __init__(self, *, limit: int, quoted: bool = False) -> None:
+        self.until = Until(b"\n", limit=limit)
+        self.limit = limit
+        self.quoted = quoted
+
+    def __repr__(self) -> str:
+        return f"Lines(limit={self.limit}, quoted={self.quoted})"
+
+    def decoder(self) -> LinesDecoder:
+        return LinesDecoder(self)
+
+    def encode(self, reply: bytes) -> bytes:
+        if self.quoted:
+            return reply.replace(b"\\", b"\\\\").replace(b"\n", b"\\n") + b"\n"
+        if b"\n" in reply:
+            raise ValueError("a newline in a reply of one line; Lines(quoted=True) can carry it")
+        return reply + b"\n"
+
+
+class LinesDecoder(Decoder):
+    """Finds the lines with an `Until`, then takes off what only stood there for the way."""
+
+    __slots__ = ("_framing", "_until")
+
+    def __init__(self, framing: Lines) -> None:
+        super().__init__()
+        self._framing = framing
+        self._until = framing.until.decoder()
+
+    @property
+    def pending(self) -> bool:
+        return self._until.pending
+
+    def decode(self, data: bytes) -> Sequence[bytes]:
+        if self.error is not None:
+            return ()
+        messages: list[bytes] = []
+        for line in self._until.decode(data):
+            try:
+                messages.append(_unquoted(line[:-1]) if self._framing.quoted else _bare(line))
+            except Malformed as error:
+                self.error = error
+                self._until = self._framing.until.decoder()  # what came behind it is not held
+                return messages
+        self.error = self._until.error
+        return messages
+
+    def finish(self) -> Sequence[bytes]:
+        if self.error is None:
+            self._until.finish()
+            self.error = self._until.error
+        return ()
+
+
+def _bare(line: bytes) -> bytes:
+    return line[:-2] if line.endswith(b"\r\n") else line[:-1]
+
+
+def _unquoted(line: bytes) -> bytes:
+    return _ESCAPE.sub(_meaning, line) if b"\\" in line else line
+
+
+def _meaning(escape: re.Match[bytes]) -> bytes:
+    try:
+        return _MEANINGS[escape[1]]
+    except KeyError:
+        raise Malformed(f"{escape[0]!r}: after a backslash, n or another one is expected") from None

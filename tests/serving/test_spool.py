@@ -1,0 +1,113 @@
+"""What a peer has yet to read is kept, while more is read from it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import socket
+import tempfile
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemons import Service, Stream
+from daemons.serving import spool
+from daemons.serving.spool import Spool
+from tests.serving.conftest import Run, once
+from tests.serving.peers import connect, hear_all, name_of
+from tests.serving.running import access_of
+
+#: More than the kernel keeps for the two ends, and than is kept in memory.
+MUCH = 24 * 1024**2
+
+
+class Same(Service):
+    """Says back what it is told."""
+
+    framing = Stream()
+
+    def respond(self, piece: bytes) -> bytes:
+        return piece
+
+
+@once
+def test_who_sends_it_all_before_reading_gets_it_all(run: Run) -> None:
+    running = run(Same, spool="64MiB", write_timeout="10s")
+    data = random.randbytes(MUCH)
+    with connect(running.address) as peer:
+        peer.sendall(data)
+        peer.shutdown(socket.SHUT_WR)
+        assert hear_all(peer) == data
+        name = name_of(peer)
+    assert access_of(running, name)[0] == "done"
+
+
+@once
+def test_beyond_the_cap_nothing_more_is_read_and_who_never_reads_is_stuck(run: Run) -> None:
+    running = run(Same, spool="2MiB", write_timeout="500ms")
+    with connect(running.address) as peer:
+        with pytest.raises((ConnectionError, TimeoutError)):
+            peer.sendall(bytes(64 * 1024**2))
+        assert access_of(running, name_of(peer))[0] == "stuck"
+
+
+@once
+def test_who_leaves_unread_what_is_kept_for_it_is_noticed(run: Run) -> None:
+    running = run(Same, spool="64MiB")
+    with connect(running.address) as peer:
+        peer.sendall(bytes(16 * 1024**2))
+        name = name_of(peer)
+    assert access_of(running, name)[0] == "reset"
+
+
+# --- the spool itself ------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 40)), max_size=60), st.integers(1, 64))
+def test_what_comes_out_is_what_went_in_and_never_more_than_the_cap(steps: list[tuple[bool, int]], cap: int) -> None:
+    kept = Spool(cap)
+    memory, spool.MEMORY = spool.MEMORY, 16
+    put, seen, number = bytearray(), bytearray(), 0
+    try:
+        for is_put, count in steps:
+            if is_put:
+                data = bytes((number + at) % 251 for at in range(count))
+                number += count
+                put += data[: kept.put(memoryview(data))]
+                number = len(put)
+            else:
+                piece = bytes(kept.look()[:count])
+                kept.drop(len(piece))
+                seen += piece
+            assert len(kept) == len(put) - len(seen) <= cap
+        while piece := bytes(kept.look()):
+            kept.drop(len(piece))
+            seen += piece
+        assert seen == put
+    finally:
+        spool.MEMORY = memory
+        kept.close()
+
+
+def test_a_full_disk_is_as_if_there_were_no_spool(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **keywords: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    ours, theirs = socket.socketpair()
+    with theirs, spool.SpooledSocket(ours, 64 * 1024**2) as kept:
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+        sent = 0
+        with suppress(BlockingIOError):
+            while sent < 64 * 1024**2:
+                sent += kept.send(bytes(64 * 1024))
+        with pytest.raises(BlockingIOError):
+            kept.send(bytes(64 * 1024))
+        assert kept.unsent <= spool.MEMORY
+        received = 0
+        while received < sent:
+            kept.flush()
+            received += len(theirs.recv(1024**2))
+        assert kept.unsent == 0
