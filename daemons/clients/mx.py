@@ -73,7 +73,7 @@ def _resolve_hostname(name: Any, resolver: resolving.Resolver) -> int:
     addresses = 0
     for kind in ("A", "AAAA"):
         found = resolver.find(name, kind)
-        if not addresses and kind == "A":
+        if kind == "A":
             _print_aliases(found, "    ")
         for record in found.records:
             print(f"    Hostname {resolving.shown(found.name)} = {kind} {record.address}")
