@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,10 +77,6 @@ class Zone:
             if RdataType.NS in self.nodes.get(above, {}):
                 return above
         return None
-
-    def addresses(self, name: Name) -> Iterator[dns.rrset.RRset]:
-        node = self.nodes.get(name, {})
-        return (_rrset(name, node[kind]) for kind in (RdataType.A, RdataType.AAAA) if kind in node)
 
 
 class _Reader(dns.zonefile.Reader):
@@ -154,7 +150,7 @@ class Dns(Service):
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options or self.Options())
         if not self.options.zone:
-            raise TypeError(f"{Dns.__name__}: no zone; write [dns] zone = FILE; conf/camelot.zone is one")
+            raise TypeError("Dns: no zone; write [dns] zone = FILE; conf/camelot.zone is one")
         self._zones = {zone.origin: zone for zone in self.options.zone}
 
     def talk(self) -> Talk:
@@ -166,9 +162,9 @@ class Dns(Service):
 
     def respond(self, query: bytes) -> bytes:
         """An answer to any octets, or none: what is no query is not answered, lest two servers answer each other."""
-        if len(query) < HEADER.size or HEADER.unpack_from(query)[1] & QR:
+        if len(query) < HEADER.size or (flags := HEADER.unpack_from(query)[1]) & QR:
             return b""
-        if HEADER.unpack_from(query)[1] & OPCODE:
+        if flags & OPCODE:
             return _bare(query, dns.rcode.NOTIMP)
         try:
             message = dns.message.from_wire(query)
@@ -223,7 +219,6 @@ class Dns(Service):
                 return  # a loop, which is seen from what was said
 
     def _zone_of(self, name: Name) -> Zone | None:
-        """The nearest."""
         found = (self._zones.get(name.split(depth)[1]) for depth in range(len(name), 0, -1))
         return next((zone for zone in found if zone is not None), None)
 
@@ -299,7 +294,8 @@ def _add_soa(reply: dns.message.Message, zone: Zone) -> None:
 
 def _add_addresses(reply: dns.message.Message, zone: Zone, records: dns.rdataset.Rdataset) -> None:
     """Those of the servers that the records name, as far as the zone has them: they would be asked for next."""
-    for record in records:
-        host = getattr(record, "exchange", None) or getattr(record, "target", None)
-        if host is not None and records.rdtype != RdataType.CNAME:
-            reply.additional += [each for each in zone.addresses(host) if each not in reply.additional]
+    which = {RdataType.MX: "exchange", RdataType.NS: "target", RdataType.SRV: "target"}.get(records.rdtype)
+    hosts: set[Name] = {getattr(record, which) for record in records} if which else set()
+    for host in hosts:
+        node = zone.nodes.get(host, {})
+        reply.additional += [_rrset(host, node[kind]) for kind in (RdataType.A, RdataType.AAAA) if kind in node]
