@@ -295,7 +295,7 @@ def _add_soa(reply: dns.message.Message, zone: Zone) -> None:
 def _add_addresses(reply: dns.message.Message, zone: Zone, records: dns.rdataset.Rdataset) -> None:
     """Those of the servers that the records name, as far as the zone has them: they would be asked for next."""
     which = {RdataType.MX: "exchange", RdataType.NS: "target", RdataType.SRV: "target"}.get(records.rdtype)
-    hosts: set[Name] = {getattr(record, which) for record in records} if which else set()
+    hosts: set[Name] = {getattr(each, which) for each in records} if which else set()
     for host in hosts:
         node = zone.nodes.get(host, {})
         reply.additional += [_rrset(host, node[kind]) for kind in (RdataType.A, RdataType.AAAA) if kind in node]

@@ -1,7 +1,7 @@
 """What the pages say is so: generated parts are up to date, links lead somewhere, options and daemons exist.
 
 ``python -m tests.test_docs`` writes the generated parts anew: the whole of ``docs/settings.md``, and what
-stands between the markers in ``docs/operating.md``.
+stands between the markers in ``docs/operating.md`` and in ``README.md``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from daemons.operating import ini, loading
 from daemons.operating.command import parser
 from daemons.operating.settings import SECTIONS
 from daemons.operating.values import kind_of
+from daemons.serving.address import Address
 from daemons.serving.endings import Ending
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -29,8 +31,11 @@ SETTINGS = PROJECT / "docs" / "settings.md"
 OPERATING = PROJECT / "docs" / "operating.md"
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("benchmarks/*.md")])
 
+README = PROJECT / "README.md"
+
 #: What stands between the markers of a generated part.
 ENDINGS = re.compile(r"(<!-- endings: .*? -->\n)(.*)(<!-- end of endings -->)", re.DOTALL)
+DAEMONS = re.compile(r"(<!-- daemons: .*? -->\n)(.*)(<!-- end of daemons -->)", re.DOTALL)
 
 
 def _shown(page: Path) -> str:
@@ -85,6 +90,23 @@ def endings_table() -> str:
     return _table(("ending", "level", "meaning"), rows)
 
 
+def daemons_table() -> str:
+    """The table of the daemons that are configured, in the order of their ports."""
+    rows = []
+    for name in ini.names(PROJECT / "conf"):
+        settings = ini.read(PROJECT / "conf", name)
+        module = sys.modules[loading.spoken_class(settings).__module__]
+        summary = (inspect.getdoc(module) or "").partition("\n")[0]
+        first = min(address.port for address in settings.addresses if address.port)
+        where = ", ".join(_where(address) for address in settings.addresses)
+        rows.append((first, (f"[{name}](daemons/{name}.py)", where, f"`{settings.daemon.engine}`", summary)))
+    return _table(("daemon", "listens at", "engine", "what it does"), [row for _, row in sorted(rows)])
+
+
+def _where(address: Address) -> str:
+    return "unix" if address.scheme == "unix" else f"{address.scheme} {address.port}"
+
+
 def _row(field: dataclasses.Field[Any]) -> tuple[str, ...]:
     kind = kind_of(field)
     default = kind.show(field.default)
@@ -105,6 +127,8 @@ def generate() -> None:
     SETTINGS.write_text(settings_page(), "utf-8")
     text = OPERATING.read_text("utf-8")
     OPERATING.write_text(ENDINGS.sub(lambda match: match[1] + endings_table() + match[3], text), "utf-8")
+    text = README.read_text("utf-8")
+    README.write_text(DAEMONS.sub(lambda match: match[1] + daemons_table() + match[3], text), "utf-8")
 
 
 def test_the_settings_page_is_up_to_date() -> None:
@@ -115,6 +139,12 @@ def test_the_table_of_endings_is_up_to_date() -> None:
     match = ENDINGS.search(OPERATING.read_text("utf-8"))
     assert match is not None
     assert match[2] == endings_table(), "run: python -m tests.test_docs"
+
+
+def test_the_readme_lists_the_daemons_that_are_configured() -> None:
+    match = DAEMONS.search(README.read_text("utf-8"))
+    assert match is not None
+    assert match[2] == daemons_table(), "run: python -m tests.test_docs"
 
 
 # --- what is written by hand -----------------------------------------------------------------------
@@ -151,6 +181,7 @@ def code(page: Path) -> Iterator[str]:
     yield from re.findall(r"`([^`]+)`", prose(page))
 
 
+@cache
 def commands() -> dict[str, set[str]]:
     """From each command of ``daemons`` to its options."""
     (choices,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
@@ -199,18 +230,6 @@ def test_documented_options_exist(page: Path) -> None:
 )
 def test_an_option_that_does_not_exist_is_found(line: str, wrong: list[str]) -> None:
     assert wrong_options(line) == wrong
-
-
-def test_the_readme_lists_the_daemons_that_are_configured() -> None:
-    listed = re.findall(r"^\| \[(\w+)\]\((\S+)\) \| (\S+) \| (.+) \|$", prose(PROJECT / "README.md"), re.MULTILINE)
-    configured = []
-    for name in ini.names(PROJECT / "conf"):
-        settings = ini.read(PROJECT / "conf", name)
-        module = sys.modules[loading.spoken_class(settings).__module__]
-        ports = ", ".join(str(address.port) for address in settings.addresses)
-        summary = (inspect.getdoc(module) or "").partition("\n")[0]
-        configured.append((name, f"daemons/{name}.py", ports, summary))
-    assert listed == configured
 
 
 def test_the_tests_that_the_pages_name_exist() -> None:

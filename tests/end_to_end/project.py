@@ -37,7 +37,7 @@ ACCESS = re.compile(
 class Project:
     """The copy.  Whatever runs in it is ended, by its pid, by `end`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = False) -> None:
         # Short, for a Unix socket's name has room for 108 octets.
         self.path = Path(tempfile.mkdtemp(prefix="camelot-", dir="/tmp")).resolve()
         for name in COPIED:
@@ -58,6 +58,9 @@ class Project:
         for ini in sorted((self.path / "conf").glob("*.ini")):
             if ini.stem not in ("defaults", "logging"):
                 self._move(ini)
+        if not whole:
+            # Two are as good as all for what is the same for all, and start sooner.
+            self.keep("launcelot", "zen")
         #: What every ini said to begin with.
         self.inis = {ini: ini.read_text("utf-8") for ini in (self.path / "conf").glob("*.ini")}
 
@@ -65,7 +68,9 @@ class Project:
         """To a port that is free."""
         port = self.ports[ini.stem] = free_port()
         text = ini.read_text("utf-8")
-        ini.write_text(re.sub(r"^(port = |listen = .*:)\d+", rf"\g<1>{port}", text, flags=re.MULTILINE), "utf-8")
+        text = re.sub(r"(?m)^port = \d+", f"port = {port}", text)
+        text = re.sub(r"(?m)^listen = .*", lambda listen: re.sub(r":\d+\b", f":{port}", listen[0]), text)
+        ini.write_text(text, "utf-8")
 
     def keep(self, *names: str) -> None:
         """Only these daemons."""

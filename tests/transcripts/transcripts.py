@@ -83,12 +83,13 @@ def read(path: Path) -> list[Transcript]:
 def service_of(daemon: str) -> Service:
     """The one service in ``daemons.NAME``."""
     module = importlib.import_module(f"daemons.{daemon}")
-    (kind,) = [
+    kinds = [
         kind
         for kind in vars(module).values()
         if inspect.isclass(kind) and issubclass(kind, Service) and kind.__module__ == module.__name__
     ]
-    return kind()
+    (kind,) = [kind for kind in kinds if kind not in [other.datagrams for other in kinds]]
+    return kind(kind.Options() if kind.Options else None)
 
 
 def replay(service: Service, chunks: Iterable[bytes], memory: Memory | None = None) -> tuple[bytes, Ending | None]:

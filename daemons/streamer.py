@@ -1,0 +1,32 @@
+"""Hears a stream to its end, and says nothing: pattern 1 of framing.
+
+[daemon]
+service = streamer
+port = 1063
+"""
+
+import logging
+from collections.abc import Sequence
+
+from daemons import Service, Whole
+
+log = logging.getLogger(__name__)
+
+
+class Streamer(Service):
+    framing = Whole(limit=1024**2)
+    questions = (
+        b"Beautiful is better than ugly.",
+        b"Explicit is better than implicit.",
+        b"Simple is better than complex.",
+    )
+
+    def respond(self, message: bytes) -> bytes:
+        log.info("Done receiving the message; it says:")
+        for line in message.splitlines():
+            log.info("%s", line.decode("utf-8", "backslashreplace"))
+        return b""
+
+    @classmethod
+    def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
+        return [b"".join(word + b"\n" for word in words)]

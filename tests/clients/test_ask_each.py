@@ -1,0 +1,166 @@
+"""``daemons ask NAME`` for each of the small daemons: with ours, and with servers that are not ours."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from daemons.clients.ask import PIECE, tell
+from daemons.clients.dial import NetworkError
+from daemons.operating.command import main
+from daemons.serving.address import Address
+from daemons.serving.pump import Pump
+from tests.clients.foreign import Foreign, until_end
+from tests.serving.running import Within
+from tests.transcripts.transcripts import service_of
+
+CONF = Path(__file__).parents[2] / "conf"
+
+FLAT = b"Flat is better than nested."
+
+#: The daemon, what is said, and what is printed.
+CONVERSATIONS = {
+    "sixteen": ((), "Farewell, client\n"),
+    "sixteen hears no more than sixteen": (("Hi there, server!",), "Farewell, client\n"),
+    "sixteen says nothing to fewer": (("short",), ""),
+    "welcome": ((), "Thank you for connecting\n"),
+    "echo": ((), "hello\n"),
+    "echo, of several words": (("hello", "world"), "hello world\n"),
+    "upper": ((), "CAPITALIZE THIS!\n"),
+    "streamer": ((), ""),
+    "twoway": ((), f"{FLAT.decode()}\n{hashlib.sha256(FLAT).hexdigest()}\n"),
+    "lines": ((), "Sparse is better than dense.\nTwo lines\nin one message.\n"),
+    "lines, of what must be quoted": ((r"back\slash", "a\nb"), "back\\slash\na\nb\n"),
+    "prefix": ((), "Readability counts.\n"),
+    "prefix, of several messages, one of them empty": (("one", "", "three"), "one\n\nthree\n"),
+    "blocks": ((), ""),
+}
+
+
+@pytest.fixture
+def ours() -> Iterator[Callable[[str], str]]:
+    """Runs the service in ``daemons.NAME``; returns its port."""
+    with ExitStack() as stack:
+
+        def start(name: str) -> str:
+            running = Within("threads", Pump.carrying(service_of(name)))
+            stack.callback(running.close)
+            return str(running.address[1])
+
+        yield start
+
+
+def ask(name: str, port: str, *words: str) -> int:
+    """``daemons ask``, as it is shipped, at that port."""
+    return main(["ask", name, "--conf", str(CONF), "-p", port, *(("-", *words) if words else ())])
+
+
+@pytest.mark.parametrize("case", CONVERSATIONS)
+def test_ours(case: str, ours: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
+    words, printed = CONVERSATIONS[case]
+    name = re.split(r"\W", case)[0]
+    assert ask(name, ours(name), *words) == 0
+    assert capfd.readouterr() == (printed, "")
+
+
+def test_daytime(ours: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert ask("daytime", ours("daytime")) == 0
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{6})?\n", capfd.readouterr().out)
+
+
+ZEN = b"Beautiful is better than ugly.", b"Explicit is better than implicit.", b"Simple is better than complex."
+
+#: The daemon; what its client says to a server of which nobody knows how it is made; what that answers, and what
+#: the client prints then.
+SAID = {
+    "sixteen": (b"Hi there, server", b"Farewell, client", "Farewell, client\n"),
+    "welcome": (b"", b"Thank you for connecting", "Thank you for connecting\n"),
+    "daytime": (b"", b"2012-12-12 12:12:12\n", "2012-12-12 12:12:12\n"),
+    "echo": (b"hello", b"hello", "hello\n"),
+    "upper": (b"capitalize this!", b"CAPITALIZE THIS!", "CAPITALIZE THIS!\n"),
+    "streamer": (b"".join(line + b"\n" for line in ZEN), b"", ""),
+    "twoway": (FLAT, b"and back", "and back\n"),
+    "blocks": (b"".join(struct.pack("!I", len(block)) + block for block in (*ZEN, b"")), b"", ""),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_server_not_ours(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    said, answer, printed = SAID[name]
+    heard: list[bytes] = []
+
+    def visit(visitor: socket.socket) -> None:
+        heard.append(until_end(visitor))
+        visitor.sendall(answer)
+
+    with Foreign(visit) as server:
+        assert ask(name, server.port) == 0
+    assert heard == [said]
+    assert capfd.readouterr() == (printed, "")
+
+
+@pytest.mark.parametrize(("name", "end"), [("lines", b"\n"), ("prefix", b".")])
+def test_a_server_not_ours_that_answers_each_message(name: str, end: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    def visit(visitor: socket.socket) -> None:
+        with visitor.makefile("rwb", buffering=0) as file:
+            while octet := file.read(1):
+                file.write(octet)
+
+    with Foreign(visit) as server:
+        assert ask(name, server.port, "one two", "back\\slash") == 0
+    assert capfd.readouterr() == ("one two\nback\\slash\n", "")
+
+
+# --- a great deal ----------------------------------------------------------------------------------
+
+
+def test_what_comes_on_standard_input_is_said_and_the_answer_printed_as_it_is(
+    ours: Callable[[str], str], capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = ours("upper")
+    reader, writer = os.pipe()
+    os.write(writer, b"a\x00\xffz")
+    os.close(writer)
+    kept = os.dup(0)
+    os.dup2(reader, 0)
+    try:
+        assert main(["ask", "upper", "--conf", str(CONF), "-p", port, "--stdin"]) == 0
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(reader)
+    assert capfdbinary.readouterr() == (b"A\x00\xffZ", b"")
+
+
+def test_a_server_that_reads_no_more_until_its_answers_are_taken_does_not_stop_us() -> None:
+    """The server of the book's chapter 5, which hangs with a client that sends 20 MB before it reads (T13)."""
+    much = 24 * 1024**2
+
+    def visit(visitor: socket.socket) -> None:
+        while data := visitor.recv(1024):
+            visitor.sendall(data.upper())
+
+    with Foreign(visit) as server:
+        said = partial(io.BytesIO(b"capitalize this!" * (much // 16)).read, PIECE)
+        answer = tell(Address("tcp", "127.0.0.1", int(server.port)), iter(said, b""), 20.0)
+        assert b"".join(answer) == b"CAPITALIZE THIS!" * (much // 16)
+
+
+# --- what cannot be ----------------------------------------------------------------------------------
+
+
+def test_a_server_that_takes_nothing_and_says_nothing_is_given_up(capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = Address("tcp", "127.0.0.1", silent.getsockname()[1])
+        with pytest.raises(NetworkError, match="timed out"):
+            list(tell(address, iter(lambda: bytes(PIECE), b""), 0.2))
