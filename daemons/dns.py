@@ -223,8 +223,7 @@ class Dns(Service):
         return next((zone for zone in found if zone is not None), None)
 
     def _longest(self, reply: dns.message.Message) -> int:
-        """Octets that this reply may have."""
-        return 65_535
+        return 65_535  # octets
 
     def _wire(self, reply: dns.message.Message) -> bytes:
         longest = self._longest(reply)
