@@ -98,7 +98,7 @@ def read_zone(path: str) -> Zone:
         # The parser knows the line only roughly; it is the first up to which the same is wrong.
         lines = text.splitlines(keepends=True)
         number = 1 + bisect_left(range(len(lines)), True, key=lambda end: _parsed("".join(lines[: end + 1])) == found)
-        line = lines[number - 1].partition(";")[0].strip()
+        line = " ".join(lines[number - 1].partition(";")[0].split())
         expected = "NAME [TTL] [IN] TYPE DATA is expected, or $ORIGIN NAME, or $TTL TIME"
         raise ValueError(f"{path} line {number}: {line!r}: {found}; {expected}")
     nodes = {name: {each.rdtype: each for each in node} for name, node in found.nodes.items() if len(node)}

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import dns.message
 import dns.name
+import dns.rrset
 import pytest
 
 from daemons.clients import mx, resolving
@@ -253,3 +255,28 @@ def test_dig_is_answered(server: tuple[Folder, str]) -> None:
         "status: NOERROR",
         "status: REFUSED",
     ]
+
+
+class Scripted(resolving.Resolver):
+    """Gets its answers from a zone, one alias at a time, as from servers that do not follow any."""
+
+    def __init__(self, zone: dict[str, str]) -> None:
+        self._zone = zone
+
+    def _ask(self, name: dns.name.Name, kind: str) -> dns.message.Message:
+        response = dns.message.make_response(dns.message.make_query(name, kind))
+        if record := self._zone.get(str(name)):
+            response.answer.append(dns.rrset.from_text(name, 1, "IN", *record.split(" ", 1)))
+        return response
+
+
+def test_an_alias_that_comes_alone_is_asked_for_next_eight_times_at_most() -> None:
+    aliases = {f"a{number}.": f"CNAME a{number + 1}." for number in range(8)}
+    first = dns.name.from_text("a0.")
+    found = Scripted({**aliases, "a8.": "A 127.0.0.8"}).find(first, "A")
+    assert (str(found.name), [each.address for each in found.records], len(found.aliases)) == ("a8.", ["127.0.0.8"], 8)
+    assert Scripted(aliases).find(first, "A")._replace(answer=[]) == found._replace(answer=[], records=[])
+    with pytest.raises(resolving.LookupFailure, match=r"a0 has more than 8 aliases: a0, a1, .*, a8$"):
+        Scripted({**aliases, "a8.": "CNAME a9."}).find(first, "A")
+    with pytest.raises(resolving.LookupFailure, match=r"a0 is an alias in a loop: a0, a0$"):
+        Scripted({"a0.": "CNAME a0."}).find(first, "A")
