@@ -109,6 +109,7 @@ def test_the_limits_as_shipped() -> None:
         "amplification": "1",
         "handshake_timeout": "10s",
         "message_timeout": "30s",
+        "spool": "off",
         "idle_timeout": "5m",
         "write_timeout": "30s",
         "conversation_timeout": "1h",
