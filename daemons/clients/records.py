@@ -41,5 +41,6 @@ def _print_records(text: str, resolver: resolving.Resolver) -> int:
 
 
 def _lines(rrset: Any) -> list[str]:
+    """Sorted as DNSSEC sorts them (RFC 4034, section 6.3): they come in any order."""
     owner, kind = resolving.shown(rrset.name), resolving.type_name(rrset.rdtype)
-    return [f"{owner} IN {kind} {rdata.to_text()}" for rdata in rrset]
+    return [f"{owner} IN {kind} {rdata.to_text()}" for rdata in sorted(rrset)]
