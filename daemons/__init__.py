@@ -6,11 +6,12 @@
     operating/                ini files, shared logging, lifecycle, the ``daemons`` command
     clients/                  the other end of each protocol; the only code that dials
 
-An author imports from here: a `Service`, the framing it speaks, and `setting` for options of its own.
+An author imports from here: a `Service`, the framing it speaks, and `setting` for options of its own; `Kind` for one
+that is written in a way of its own.
 """
 
-from daemons.framings import Blocked, Blocks, Fixed, LengthPrefixed, Lines, Stream, Until, Whole
-from daemons.operating.values import COUNT, DURATION, RATE, SHARE, SIZE, TEXT, YES_NO, or_word, setting, word
+from daemons.framings import Blocked, Blocks, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
+from daemons.operating.values import COUNT, DURATION, RATE, SHARE, SIZE, TEXT, YES_NO, Kind, or_word, setting, word
 from daemons.serving.endings import Ending
 from daemons.serving.service import Service, Talk
 
@@ -26,6 +27,8 @@ __all__ = [
     "Blocks",
     "Ending",
     "Fixed",
+    "Framing",
+    "Kind",
     "LengthPrefixed",
     "Lines",
     "Service",

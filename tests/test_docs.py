@@ -185,6 +185,8 @@ def code(page: Path) -> Iterator[str]:
 def commands() -> dict[str, set[str]]:
     """From each command of ``daemons`` to its options."""
     (choices,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    for sub in choices.values():
+        sub.complete()  # a tool's arguments are added when it is used
     return {word: set(sub._option_string_actions) for word, sub in choices.items()}
 
 

@@ -1,4 +1,4 @@
-"""The command ``daemons``: run, stop, ask, cert, check, list, show."""
+"""The command ``daemons``: run, stop, ask, cert, check, list, show; and the tools of `daemons.clients.tools`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from daemons.clients import tools
 from daemons.clients.arguments import seconds
 from daemons.operating import ini, lifecycle
 from daemons.operating.complaints import ConfigurationError
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
         prog="daemons",
-        description="Classic network daemons: run one, ask one, check and show their settings.",
+        description="Classic network daemons: run one, ask one, check and show their settings; and tools.",
         epilog="Exit codes: 0 ended as asked, 1 a failure, 2 a wrong command line, "
         "100 a wrong configuration, 111 the system refused.",
     )
@@ -59,10 +60,10 @@ def parser() -> argparse.ArgumentParser:
     )
     changed.set_defaults(overrides=[])
 
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=tools.CommandParser)
 
-    def add(word: str, help_text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        return commands.add_parser(word, help=help_text, description=help_text, parents=list(parents))
+    def add(word: str, help_text: str, *parents: Any) -> argparse.ArgumentParser:
+        return commands.add_parser(word, help=help_text, description=help_text, parents=[*parents])
 
     run = add("run", "serve until told to stop (this is what supervisord starts)", named, changed)
     ways = run.add_mutually_exclusive_group()
@@ -110,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
     stats = add("stats", "what a daemon has done and is doing, read without asking it", named)
     stats.add_argument("--json", action="store_true", help="for programs; docs/metrics.md tells the keys")
     add("show", "the settings of a daemon as they come out, and where each was set", named, changed)
+    tools.add_words(commands)
     return top
 
 
@@ -150,6 +152,9 @@ def _open_standard_streams() -> None:
 
 
 def _carry_out(options: argparse.Namespace) -> int:
+    if options.command in tools.TOOLS:
+        code: int = options.run_tool(options)
+        return code
     conf = options.conf or Path(os.environ.get("DAEMONS_CONF") or "conf")
     if options.command == "cert":
         from daemons.operating import authority

@@ -7,7 +7,8 @@ import inspect
 import socketserver
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -87,7 +88,8 @@ def options_of(settings: Settings, kind: type) -> Any:
     options: Any = None
     layers = [(settings.origins[settings.own_section, key], {key: text}) for key, text in settings.own.items()]
     if issubclass(kind, Service) and kind.Options is not None:
-        options, _ = parse_section(kind.Options, settings.own_section, layers, complaints)
+        with _in_folder(settings.base):
+            options, _ = parse_section(kind.Options, settings.own_section, layers, complaints)
     else:
         complaints += [
             f"{origin} [{settings.own_section}] {key}: {kind.__name__} has no options"
@@ -97,6 +99,16 @@ def options_of(settings: Settings, kind: type) -> Any:
     if complaints:
         raise ConfigurationError(complaints)
     return options
+
+
+@contextmanager
+def _in_folder(base: Path) -> Iterator[None]:
+    """Where the paths of an option start from.  A daemon that serves is there already; `daemons check` may not be."""
+    if Path.cwd() == base:
+        yield
+    else:
+        with chdir(base):
+            yield
 
 
 def spoken_class(settings: Settings) -> Any:
@@ -136,6 +148,8 @@ def _module(settings: Settings, name: str) -> ModuleType:
             reason = f"there is no module {missing} {where}; one of your own is written module:Class"
         else:
             reason = f"{name} needs {missing}, which is not installed"
+            if name.startswith("daemons."):
+                reason += ": pip install 'camelot-daemons[all]'"
         raise ConfigurationError([f"{_where(settings)}: {reason}"]) from error
 
 
