@@ -9,7 +9,7 @@
 An author imports from here: a `Service`, the framing it speaks, and `setting` for options of its own.
 """
 
-from daemons.framings import Blocks, Fixed, LengthPrefixed, Lines, Stream, Until, Whole
+from daemons.framings import Blocks, Compressed, Fixed, LengthPrefixed, Lines, Stream, Until, Whole
 from daemons.operating.values import COUNT, DURATION, RATE, SIZE, TEXT, YES_NO, or_word, setting, word
 from daemons.serving.endings import Ending
 from daemons.serving.service import Service, Talk
@@ -22,6 +22,7 @@ __all__ = [
     "TEXT",
     "YES_NO",
     "Blocks",
+    "Compressed",
     "Ending",
     "Fixed",
     "LengthPrefixed",
