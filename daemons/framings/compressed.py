@@ -97,9 +97,14 @@ class CompressedDecoder(Decoder):
         room = self._framing.limit - len(self._held)
         if room:
             self._held += stream.decompress(piece, room)
-            piece = b""
-            room = self._framing.limit - len(self._held)
-        if not room and not stream.eof and stream.decompress(piece, 1):
+            if len(self._held) < self._framing.limit or stream.eof:
+                return
+            # Full: is there more?  What zlib has left stands behind it; or there is some in zlib.
+            more = stream.unconsumed_tail
+            more = stream.decompress(b"", 1) or more
+        else:
+            more = stream.decompress(piece, 1)
+        if more:
             self._refuse(Oversize(f"a compressed message of more than {self._framing.limit} bytes"))
 
     def finish(self) -> Sequence[bytes]:
