@@ -10,7 +10,7 @@ An author imports from here: a `Service`, the framing it speaks, and `setting` f
 that is written in a way of its own.
 """
 
-from daemons.framings import Blocked, Blocks, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
+from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
 from daemons.operating.values import COUNT, DURATION, RATE, SHARE, SIZE, TEXT, YES_NO, Kind, or_word, setting, word
 from daemons.serving.endings import Ending
 from daemons.serving.service import Service, Talk
@@ -25,6 +25,7 @@ __all__ = [
     "YES_NO",
     "Blocked",
     "Blocks",
+    "Compressed",
     "Ending",
     "Fixed",
     "Framing",

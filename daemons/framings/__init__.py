@@ -8,11 +8,13 @@ network programming is one file here; none of them has ever heard of a socket.
     until.py  lines.py    at a delimiter, which must be quoted where it is part of a message
     length_prefixed.py    after as many octets as were announced
     blocks.py             after an empty block
+    compressed.py         where a zlib stream ends
     stream.py             never: there are no messages
 """
 
 from daemons.framings.base import Decoder, Framing, FramingError, Incomplete, Malformed, Oversize
 from daemons.framings.blocks import Blocked, Blocks
+from daemons.framings.compressed import Compressed
 from daemons.framings.fixed import Fixed
 from daemons.framings.length_prefixed import LengthPrefixed
 from daemons.framings.lines import Lines
@@ -23,6 +25,7 @@ from daemons.framings.whole import Whole
 __all__ = [
     "Blocked",
     "Blocks",
+    "Compressed",
     "Decoder",
     "Fixed",
     "Framing",

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 from daemons.framings.base import Decoder, Framing, Incomplete, Oversize
-from daemons.framings.length_prefixed import prefix_of, prefixed
+from daemons.framings.length_prefixed import layout_of, prefixed
 
 #: Octets of a block that `encode` makes: few enough for a receiver that has little room.
 BLOCK = 16 * 1024
 
+#: How a `Blocked` that was not received notes the lengths of its blocks.
+_LENGTH = struct.Struct("!Q")
+
 
 class Blocked(bytes):
-    """A message that came in blocks: their bytes, one after the other; `blocks` are they one by one."""
+    """A message that came in blocks: their bytes, one after the other.  ``Blocked([b"one", b"two"])`` is a reply in
+    blocks of one's own choice; empty ones are left out, for on the wire they would end the message."""
 
-    blocks: tuple[bytes, ...] = ()
+    # Not the blocks themselves, nor numbers: each would be an object, much larger than a short block on the wire.
+    _layout: struct.Struct
+    _lengths: bytes
 
     def __new__(cls, blocks: Sequence[bytes]) -> Blocked:
-        message = super().__new__(cls, b"".join(blocks))
-        message.blocks = tuple(blocks)
+        return cls.received(b"".join(blocks), _LENGTH, b"".join(_LENGTH.pack(len(each)) for each in blocks if each))
+
+    @classmethod
+    def received(cls, content: bytes | bytearray, layout: struct.Struct, lengths: bytes | bytearray) -> Blocked:
+        """Of `content`, and the lengths of its blocks in `layout`."""
+        message = super().__new__(cls, content)
+        message._layout = layout
+        message._lengths = bytes(lengths)
         return message
+
+    @property
+    def blocks(self) -> tuple[bytes, ...]:
+        """The blocks one by one, none of them empty; cut out anew each time."""
+        blocks, start = [], 0
+        for (length,) in self._layout.iter_unpack(self._lengths):
+            blocks.append(self[start : start + length])
+            start += length
+        return tuple(blocks)
 
 
 class Blocks(Framing):
@@ -32,11 +54,13 @@ class Blocks(Framing):
     prefix
         The layout of a block's length, as in `LengthPrefixed`.
 
-    Raises `ValueError` for a prefix that is none, and for a limit that it cannot express.
+    Raises `ValueError` for a prefix that is none, and for a limit that has no room for a block of one octet.
     """
 
     def __init__(self, *, limit: int, prefix: str = "!I") -> None:
-        self.layout = prefix_of(type(self).__name__, prefix, limit)
+        self.layout = layout = layout_of("Blocks", prefix)
+        if limit <= layout.size:
+            raise ValueError(f"Blocks: limit={limit}; {layout.size + 1} or more is expected with prefix={prefix!r}")
         self.limit = limit
         self.prefix = prefix
 
@@ -47,7 +71,8 @@ class Blocks(Framing):
         return BlocksDecoder(self)
 
     def encode(self, reply: bytes) -> bytes:
-        """`reply` in as many blocks as it came in, or else of `BLOCK` octets, and the empty one."""
+        """`reply` in blocks as it has them, if it is `Blocked`, or else of `BLOCK` octets, and the empty one.  Raises
+        `ValueError` for a block that is longer than the prefix can say."""
         size = min(BLOCK, 256**self.layout.size - 1)
         blocks: Sequence[bytes] = (
             reply.blocks
@@ -58,54 +83,60 @@ class Blocks(Framing):
 
 
 class BlocksDecoder(Decoder):
-    """Holds the blocks of one message, and less than one block."""
+    """Holds the blocks of one message, joined, with their lengths; and less than one block."""
 
-    __slots__ = ("_blocks", "_framing", "_held", "_size")
+    __slots__ = ("_content", "_framing", "_held", "_lengths")
 
     def __init__(self, framing: Blocks) -> None:
         super().__init__()
         self._framing = framing
         self._held = bytearray()
-        self._blocks: list[bytes] = []
-        #: Octets of this message so far, those of a block that has only been announced included.
-        self._size = 0
+        self._content = bytearray()
+        #: The prefixes of the blocks in `_content`, as they came.
+        self._lengths = bytearray()
 
     @property
     def pending(self) -> bool:
-        return bool(self._held or self._blocks)
+        return bool(self._held or self._lengths)
 
     def decode(self, data: bytes) -> Sequence[bytes]:
         if self.error is not None:
             return ()
         layout, limit, held = self._framing.layout, self._framing.limit, self._held
+        content, lengths, size = self._content, self._lengths, layout.size
         held += data
         messages: list[bytes] = []
         start, have = 0, len(held)
-        while have - start >= layout.size:
+        while have - start >= size:
             (length,) = layout.unpack_from(held, start)
-            # The empty block, which ends a message, is not counted.
-            if length and self._size + layout.size + length > limit:
-                self._refuse()
+            begin = start + size
+            end = begin + length
+            # A block is refused when it is announced.  The empty one, which ends a message, does not count.
+            if length and len(content) + len(lengths) + size + length > limit:
+                self._forget()
+                self.error = Oversize(f"a message in blocks of more than {limit} bytes")
                 return messages
-            end = start + layout.size + length
             if end > have:
                 break
             if length:
-                self._blocks.append(bytes(held[start + layout.size : end]))
-                self._size += layout.size + length
+                content += held[begin:end]
+                lengths += held[start:begin]
             else:
-                messages.append(Blocked(self._blocks))
-                self._blocks, self._size = [], 0
+                messages.append(Blocked.received(content, layout, lengths))
+                content.clear()
+                lengths.clear()
             start = end
         del held[:start]
         return messages
 
     def finish(self) -> Sequence[bytes]:
         if self.error is None and self.pending:
-            self.error = Incomplete(f"socket closed after {len(self._blocks)} blocks, before the empty one")
+            count = len(self._lengths) // self._framing.layout.size
+            self.error = Incomplete(f"socket closed after {count} blocks, before the empty one")
+            self._forget()
         return ()
 
-    def _refuse(self) -> None:
+    def _forget(self) -> None:
         self._held.clear()
-        self._blocks = []
-        self.error = Oversize(f"a message in blocks of more than {self._framing.limit} bytes")
+        self._content.clear()
+        self._lengths.clear()

@@ -25,7 +25,11 @@ class LengthPrefixed(Framing):
     """
 
     def __init__(self, *, limit: int, prefix: str = "!I") -> None:
-        self.layout = prefix_of(type(self).__name__, prefix, limit)
+        self.layout = layout = layout_of("LengthPrefixed", prefix)
+        if not 1 <= limit < 256**layout.size:
+            raise ValueError(
+                f"LengthPrefixed: limit={limit}; 1 to {256**layout.size - 1} is expected with prefix={prefix!r}"
+            )
         self.limit = limit
         self.prefix = prefix
 
@@ -40,14 +44,11 @@ class LengthPrefixed(Framing):
         return prefixed(self.layout, reply)
 
 
-def prefix_of(framing: str, prefix: str, limit: int) -> struct.Struct:
-    """The layout of a length of up to `limit`; raises `ValueError`, in the name of `framing`."""
+def layout_of(framing: str, prefix: str) -> struct.Struct:
+    """The layout of a length; raises `ValueError`, in the name of `framing`."""
     if len(prefix) != 2 or prefix[0] not in "!<>" or prefix[1] not in UNSIGNED:
         raise ValueError(f"{framing}: prefix={prefix!r}; !, < or >, and one of {UNSIGNED} is expected, as in '!I'")
-    layout = struct.Struct(prefix)
-    if not 1 <= limit < 256**layout.size:
-        raise ValueError(f"{framing}: limit={limit}; 1 to {256**layout.size - 1} is expected with prefix={prefix!r}")
-    return layout
+    return struct.Struct(prefix)
 
 
 def prefixed(layout: struct.Struct, data: bytes) -> bytes:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from daemons.framings.base import Decoder, Framing, Malformed
 from daemons.framings.until import Until
-
-#: A backslash, and what it may stand before.
-_ESCAPE = re.compile(rb"\\(.?)", re.DOTALL)
-_MEANINGS = {b"n": b"\n", b"\\": b"\\"}
 
 
 class Lines(Framing):
@@ -19,12 +14,17 @@ class Lines(Framing):
     limit
         The longest line in bytes as it is sent, its newline included.  A security limit, so it has no default.
     quoted
-        False: a line is text, and ends with a newline or CR LF; a reply that has one in it is a `ValueError`.
+        False: a line is text, and ends with a newline or CR LF; a reply that has a newline in it, or a CR at its end,
+        is a `ValueError`, for it would not arrive as it was sent.
         True: a line may carry any bytes.  A newline in a message is sent as ``\\n``, a backslash as ``\\\\``, and a
         backslash before anything else is malformed.
+
+    Raises `ValueError` for a limit below 1.
     """
 
     def __init__(self, *, limit: int, quoted: bool = False) -> None:
+        if limit < 1:
+            raise ValueError(f"Lines: limit={limit}; 1 or more is expected")
         self.until = Until(b"\n", limit=limit)
         self.limit = limit
         self.quoted = quoted
@@ -40,6 +40,10 @@ class Lines(Framing):
             return reply.replace(b"\\", b"\\\\").replace(b"\n", b"\\n") + b"\n"
         if b"\n" in reply:
             raise ValueError("a newline in a reply of one line; Lines(quoted=True) can carry it")
+        if reply.endswith(b"\r"):
+            raise ValueError(
+                "a CR at the end of a line, which is taken for a part of its end; Lines(quoted=True) can carry it"
+            )
         return reply + b"\n"
 
 
@@ -83,11 +87,17 @@ def _bare(line: bytes) -> bytes:
 
 
 def _unquoted(line: bytes) -> bytes:
-    return _ESCAPE.sub(_meaning, line) if b"\\" in line else line
+    if b"\\" not in line:
+        return line
+    # From left to right two backslashes are one; so what is left between such pairs has single ones only.
+    parts = line.split(b"\\\\")
+    for part in parts:
+        if part.count(b"\\") != part.count(b"\\n"):
+            raise Malformed(f"{_wrong(part)!r}: after a backslash, n or another one is expected")
+    return b"\\".join(part.replace(b"\\n", b"\n") for part in parts)
 
 
-def _meaning(escape: re.Match[bytes]) -> bytes:
-    try:
-        return _MEANINGS[escape[1]]
-    except KeyError:
-        raise Malformed(f"{escape[0]!r}: after a backslash, n or another one is expected") from None
+def _wrong(part: bytes) -> bytes:
+    """The first backslash in `part` that is not followed by n, and the octet that follows it instead."""
+    start = part.replace(b"\\n", b"  ").index(b"\\")
+    return part[start : start + 2]

@@ -40,6 +40,10 @@ REMEMBERED_INPUT = 1024
 REMEMBERED_REPLY = 4096
 REMEMBERED_COUNT = 1024
 
+#: How an input was framed is remembered where it came to this many messages at most, which are together no longer
+#: than an input may be.  Each is an object, and a framing that unpacks may make a megabyte of a kilobyte.
+REMEMBERED_MESSAGES = 64
+
 
 class Memory:
     """What all conversations of one service share: how bytes are framed, and what a pure service replied.
@@ -73,7 +77,7 @@ class Memory:
                 known.clear()
         if self._pure and len(reply) <= REMEMBERED_REPLY:
             self.replies[data] = reply, len(messages)
-        else:
+        elif len(messages) <= REMEMBERED_MESSAGES and sum(map(len, messages)) <= REMEMBERED_INPUT:
             self.framed[data] = tuple(messages)
 
 

@@ -19,6 +19,7 @@ from daemons.serving.conversation import (
     PENDING,
     REMEMBERED_COUNT,
     REMEMBERED_INPUT,
+    REMEMBERED_MESSAGES,
     REMEMBERED_REPLY,
     Conversation,
     Memory,
@@ -213,6 +214,22 @@ def test_only_what_is_short_is_remembered(data: bytes, reply: bytes, said: objec
     memory.keep(data, [b"a"], reply)
     assert memory.replies.get(data) == said
     assert memory.framed.get(data) == framed
+
+
+@pytest.mark.parametrize(
+    ("messages", "kept"),
+    [
+        ([b"a"] * REMEMBERED_MESSAGES, True),
+        ([b"a"] * (REMEMBERED_MESSAGES + 1), False),
+        ([b"a" * REMEMBERED_INPUT], True),
+        ([b"a" * REMEMBERED_INPUT, b"a"], False),
+    ],
+    ids=["the most", "one too many", "the longest", "unpacked to more"],
+)
+def test_what_a_short_input_came_to_is_remembered_where_it_is_short_too(messages: list[bytes], kept: bool) -> None:
+    memory = Memory(Echo())
+    memory.keep(b"short", messages, b"")
+    assert (b"short" in memory.framed) is kept
 
 
 def test_the_replies_of_a_service_that_is_not_pure_are_not_remembered() -> None:

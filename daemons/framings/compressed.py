@@ -1,0 +1,122 @@
+"""A message is one zlib stream, which says itself where it ends."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+from daemons.framings.base import Decoder, Framing, Incomplete, Malformed, Oversize
+
+#: Octets that zlib is given at once.  It copies what lies behind the end of a stream, so this is what each message
+#: of a thousand short ones costs.
+SLICE = 4096
+
+#: The highest limit, for zlib itself counts no further everywhere.
+LONGEST = 2**31 - 1
+
+
+class Compressed(Framing):
+    """Messages that are compressed, each a zlib stream of its own (RFC 1950).  Replies are compressed too.
+
+    limit
+        The longest message in bytes, after decompression.  A security limit, so it has no default: of a bomb no more
+        is unpacked than this.  Compressed, a message may have `wire_limit` octets: twice as many and 64, room for a
+        sender that flushes often, none for one that goes on sending empty blocks.
+    level
+        How hard `encode` tries, 0 to 9; 6 is zlib's own choice.
+
+    A message under way costs about 40 KiB besides its octets, which is zlib's window.  Deflate packs up to 1,032 octets
+    into one, and the messages that are complete in one piece of input are handed over together: a piece of 16 KiB
+    may cost 16 MiB, whatever `limit` is.  Raises `ValueError` for a limit or a level that is none.
+    """
+
+    def __init__(self, *, limit: int, level: int = 6) -> None:
+        if not 1 <= limit <= LONGEST:
+            raise ValueError(f"Compressed: limit={limit}; 1 to {LONGEST} is expected")
+        if not 0 <= level <= 9:
+            raise ValueError(f"Compressed: level={level}; 0 to 9 is expected")
+        self.limit = limit
+        self.level = level
+        self.wire_limit = 2 * limit + 64
+
+    def __repr__(self) -> str:
+        return f"Compressed(limit={self.limit}, level={self.level})"
+
+    def decoder(self) -> CompressedDecoder:
+        return CompressedDecoder(self)
+
+    def encode(self, reply: bytes) -> bytes:
+        return zlib.compress(reply, self.level)
+
+
+class CompressedDecoder(Decoder):
+    """Holds what has been unpacked of one message, and its zlib stream."""
+
+    __slots__ = ("_framing", "_held", "_stream", "_taken")
+
+    def __init__(self, framing: Compressed) -> None:
+        super().__init__()
+        self._framing = framing
+        self._held = bytearray()
+        #: Made when a message begins: it is much larger than the rest of an idle connection.
+        self._stream: zlib._Decompress | None = None
+        #: Octets of this message so far, as they were sent.
+        self._taken = 0
+
+    @property
+    def pending(self) -> bool:
+        return self._stream is not None
+
+    def decode(self, data: bytes) -> Sequence[bytes]:
+        messages: list[bytes] = []
+        start = 0
+        while self.error is None and start < len(data):
+            stream = self._stream = self._stream or zlib.decompressobj()
+            room = self._framing.wire_limit - self._taken
+            if not room:
+                self._refuse(Oversize(f"no end of a compressed message within {self._taken} bytes"))
+                break
+            # A full message may still end.  What else it does is looked for octet by octet, for zlib reads on behind
+            # what it unpacks: so an error behind the octet too many is that of a long message, however it was cut.
+            full = len(self._held) == self._framing.limit
+            piece = data[start : start + (1 if full else min(room, SLICE))]
+            try:
+                self._unpack(stream, piece)
+            except zlib.error as error:
+                self._refuse(Malformed(f"not a zlib stream: {error}"))
+                break
+            start += len(piece) - len(stream.unused_data)
+            self._taken += len(piece) - len(stream.unused_data)
+            if stream.eof and self.error is None:
+                messages.append(bytes(self._held))
+                self._forget()
+        return messages
+
+    def _unpack(self, stream: zlib._Decompress, piece: bytes) -> None:
+        """May raise `zlib.error`."""
+        room = self._framing.limit - len(self._held)
+        if room:
+            self._held += stream.decompress(piece, room)
+            if len(self._held) < self._framing.limit or stream.eof:
+                return
+            # Full: is there more?  What zlib has left stands behind it; or there is some in zlib.
+            more = stream.unconsumed_tail
+            more = stream.decompress(b"", 1) or more
+        else:
+            more = stream.decompress(piece, 1)
+        if more:
+            self._refuse(Oversize(f"a compressed message of more than {self._framing.limit} bytes"))
+
+    def finish(self) -> Sequence[bytes]:
+        if self.error is None and self.pending:
+            self._refuse(Incomplete(f"socket closed {self._taken} bytes into a compressed message"))
+        return ()
+
+    def _refuse(self, error: Incomplete | Malformed | Oversize) -> None:
+        self.error = error
+        self._forget()
+
+    def _forget(self) -> None:
+        self._held = bytearray()
+        self._stream = None
+        self._taken = 0

@@ -1,0 +1,169 @@
+"""What holds for every framing: for any bytes, cut anywhere, messages or one error, and always the same ones."""
+
+from __future__ import annotations
+
+import pickle
+import tracemalloc
+import zlib
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from daemons.framings import (
+    Blocked,
+    Blocks,
+    Compressed,
+    Fixed,
+    Framing,
+    FramingError,
+    LengthPrefixed,
+    Lines,
+    Stream,
+    Until,
+    Whole,
+)
+
+#: Limits so low that random octets often reach them.
+FRAMINGS: dict[str, Framing] = {
+    "whole": Whole(limit=24),
+    "fixed": Fixed(5),
+    "until": Until(b"\r\n", limit=12, skip=b" "),
+    "lines": Lines(limit=12),
+    "quoted lines": Lines(limit=12, quoted=True),
+    "length-prefixed": LengthPrefixed(limit=12),
+    "length-prefixed, one octet": LengthPrefixed(limit=12, prefix="<B"),
+    "blocks": Blocks(limit=24, prefix="!H"),
+    "blocks, one octet": Blocks(limit=12, prefix="!B"),
+    "compressed": Compressed(limit=12),
+    "compressed, longer": Compressed(limit=600, level=9),
+    "stream": Stream(),
+}
+
+every_framing = pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
+
+#: Those that put a reply into the framing in which they read.
+TO_AND_FRO = [name for name in FRAMINGS if name not in ("whole", "fixed", "until", "stream")]
+
+
+def zlib_with_flushes(octets: bytes) -> bytes:
+    packer = zlib.compressobj()
+    pieces = [packer.compress(bytes([octet])) + packer.flush(zlib.Z_SYNC_FLUSH) for octet in octets]
+    return b"".join(pieces) + packer.flush()
+
+
+OCTETS = st.one_of(
+    st.binary(max_size=40),
+    st.text("a\\n \r\n", max_size=40).map(str.encode),
+    st.lists(st.sampled_from([0, 1, 2, 5, 12, 13, 24, 97]), max_size=40).map(bytes),
+    # What could be meant for one of them, with lengths around the limits.
+    st.binary(max_size=14).map(LengthPrefixed(limit=99).encode),
+    st.lists(st.binary(max_size=14), max_size=3).map(Blocked).map(Blocks(limit=999, prefix="!H").encode),
+    st.sampled_from([0, 1, 11, 12, 13, 599, 600, 601, 5000])
+    .map(lambda length: zlib.compress(b"a" * length))
+    .flatmap(lambda stream: st.sampled_from([stream, stream[:-1], stream[:-1] + b"?", stream[:-5] + b"?"])),
+    st.tuples(st.binary(max_size=14), st.sampled_from([0, 1, 9])).map(lambda made: zlib.compress(*made)),
+    st.binary(max_size=14).map(zlib_with_flushes),
+    st.just(b"\x78\x9c" + b"\0\0\0\xff\xff" * 20),  # a beginning, and empty blocks
+)
+PIECES = st.lists(OCTETS, max_size=5)
+
+
+def decoded(framing: Framing, pieces: Sequence[bytes]) -> tuple[list[bytes], type[FramingError] | None]:
+    decoder = framing.decoder()
+    messages: list[bytes] = []
+    for piece in pieces:
+        messages += decoder.decode(piece)
+        if decoder.error is not None:
+            assert not decoder.pending, "something is held after an error"
+    messages += decoder.finish()
+    kind = None if decoder.error is None else type(decoder.error)
+    assert [*decoder.decode(b"a\r\n"), *decoder.finish()] == [] or kind is None
+    # Of a stream it is not said where it is cut.
+    return ([b"".join(messages)] if isinstance(framing, Stream) else messages), kind
+
+
+@every_framing
+@settings(max_examples=50)  # of each framing
+@given(pieces=PIECES, noise=st.tuples(st.integers(0, 200), st.integers(0, 255)))
+def test_any_bytes_cut_anywhere(framing: Framing, pieces: list[bytes], noise: tuple[int, int]) -> None:
+    data = bytearray(b"".join(pieces))
+    if noise[0] < len(data):
+        data[noise[0]] = noise[1]
+    cuts = sorted({0, *(sum(map(len, pieces[:count])) for count in range(len(pieces))), len(data)})
+    expected = decoded(framing, [bytes(data)])
+    assert decoded(framing, [bytes(data[start:end]) for start, end in pairwise(cuts)]) == expected
+    assert decoded(framing, [bytes(data[at : at + 1]) for at in range(len(data))]) == expected
+
+
+@pytest.mark.parametrize("name", TO_AND_FRO)
+@settings(max_examples=30)
+@given(messages=st.lists(st.binary(max_size=8), max_size=4))
+@example(messages=[b"", b"\\n", b"\n", b"\\", b"\r"])
+def test_what_encode_made_decode_returns(name: str, messages: list[bytes]) -> None:
+    if name == "lines":
+        messages = [message.replace(b"\n", b" ").rstrip(b"\r") for message in messages]
+    if name == "quoted lines":
+        messages = [message[:5] for message in messages]  # as sent, they may be twice as long
+    framing = FRAMINGS[name]
+    data = b"".join(map(framing.encode, messages))
+    assert decoded(framing, [data]) == (messages, None)
+
+
+LIMIT = 40_000
+
+#: A framing, what begins a long message in it, and a piece of it that may come again and again.
+ENDLESS: dict[str, tuple[Framing, bytes, bytes]] = {
+    "whole": (Whole(limit=LIMIT), b"", b"ab"),
+    "fixed": (Fixed(LIMIT), b"", b"ab"),
+    "until": (Until(b"\r\n", limit=LIMIT), b"", b"\r"),
+    "lines": (Lines(limit=LIMIT), b"", b"ab"),
+    "quoted lines": (Lines(limit=LIMIT, quoted=True), b"", b"\\\\"),
+    "length-prefixed": (LengthPrefixed(limit=LIMIT), LIMIT.to_bytes(4, "big"), b"ab"),
+    "one block": (Blocks(limit=LIMIT + 4), LIMIT.to_bytes(4, "big"), b"ab"),
+    "blocks of two octets": (Blocks(limit=LIMIT, prefix="!B"), b"", b"\x02ab"),
+    "compressed": (Compressed(limit=LIMIT), b"\x78\x01\x00\xff\xff\0\0", b"ab"),
+    "a bomb": (Compressed(limit=LIMIT), zlib.compress(bytes(50 * LIMIT), 9)[:30], b""),
+    "a bomb in its first octets": (Compressed(limit=LIMIT), zlib.compress(bytes(50 * LIMIT), 9), b""),
+}
+
+
+@pytest.mark.parametrize(("framing", "start", "piece"), ENDLESS.values(), ids=ENDLESS)
+def test_what_a_message_costs_is_a_small_multiple_of_its_limit(framing: Framing, start: bytes, piece: bytes) -> None:
+    decoder = framing.decoder()
+    tracemalloc.start()
+    try:
+        decoder.decode(start)
+        for _ in range(LIMIT // len(piece) if piece else 0):
+            decoder.decode(piece)
+        decoder.finish()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # 64 KiB are zlib's window, and its first room for what it unpacks.
+    assert most < 3.5 * LIMIT + (64 * 1024 if isinstance(framing, Compressed) else 1024)
+
+
+class Creates:
+    """What pickle would make a file of."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+@every_framing
+def test_a_pickle_is_octets_like_others(framing: Framing, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    octets = pickle.dumps(Creates(trap))
+    for data in (octets, framing.encode(octets[:5]) + octets, zlib.compress(octets), octets + b"\r\n", *[octets] * 3):
+        decoded(framing, [data])
+        decoded(framing, [data[:9], data[9:]])
+    assert not trap.exists()
+    pickle.loads(octets).close()  # it is a trap
+    assert trap.exists()
