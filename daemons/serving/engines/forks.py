@@ -78,8 +78,8 @@ class Forks(socketserver.ForkingMixIn, _Server):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self.connections[request]
-        place = self._places.pop() if self._places else len(self.children)
         alive, tether = os.pipe()
+        place = self._places.pop() if self._places else len(self.children)
         try:
             parent = os.getpid()
             with signals.held_back():
@@ -109,32 +109,29 @@ class Forks(socketserver.ForkingMixIn, _Server):
         its selector, its waker or its listeners, which are the parent's too."""
         status = 1
         try:
-            if self.daemon is not None:
-                self.daemon.abandon()
-            self.stop_listening()
-            # Kept, since to let go of each would be to write to it.
-            self._siblings, self.children = self.children, {}
-            if self.metrics is not None:
-                self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
-                self.metrics.take()
-            watch = Watch(self, request, client_address, parent)
-            # A raw handler may be one that calls execve(2), which an alarm would outlive.
-            watch.hear(alarm=self.service is not None)
-            self._serve(request, client_address)
+            try:
+                self._settle(request, place, parent)
+                self.finish_request(request, client_address)
+            except Exception:
+                self.handle_error(request, client_address)
+            finally:
+                self.shutdown_request(request)
             self.tell_last()
             status = 0
-        except Exception:
-            log.exception("the child failed")
         finally:
             os._exit(status)
 
-    def _serve(self, request: Any, client_address: Any) -> None:
-        try:
-            self.finish_request(request, client_address)
-        except Exception:
-            self.handle_error(request, client_address)
-        finally:
-            self.shutdown_request(request)
+    def _settle(self, request: Any, place: int, parent: int) -> None:
+        if self.daemon is not None:
+            self.daemon.abandon()
+        self.stop_listening()
+        # Kept, since to let go of each would be to write to it.
+        self._siblings, self.children = self.children, {}
+        if self.metrics is not None:
+            self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
+            self.metrics.take()
+        # A raw handler may be one that calls execve(2), which an alarm would outlive.
+        Watch(self, request, parent).hear(alarm=self.service is not None)
 
     def tell_last(self) -> None:
         """In a child that is about to end: the access line, the last of all, may be one that nobody took."""
@@ -197,14 +194,14 @@ class Forks(socketserver.ForkingMixIn, _Server):
 class Watch:
     """In a child: a `Daemon` in a thread, to keep the deadlines and hear the signals while the main thread serves.
 
-    It is not begun before there is something to do: a signal, or the first tick.  By then most conversations
-    are over.  The signals' handler only begins it and passes their numbers on: it interrupts the service
-    anywhere, so it must not wait for a lock, nor raise.
+    It is not begun before there is something to do: a signal, or the first tick, of which SIGALRM tells.  By then
+    most conversations are over.  The signals' handler only begins it and passes their numbers on: it interrupts
+    the service anywhere, so it must not wait for a lock, nor raise.
     """
 
-    def __init__(self, server: Forks, request: Any, client_address: Any, parent: int) -> None:
+    def __init__(self, server: Forks, request: Any, parent: int) -> None:
         self._server = server
-        self._visitor = request, client_address
+        self._request = request
         self._parent = parent
         self._daemon: Daemon | None = None
         #: Signals that it has yet to be told of.
@@ -260,6 +257,6 @@ class Watch:
         daemon.see_out()
         if server.connections:
             # It was cut and has not ended: the service is lost in its own code.
-            server.shutdown_request(self._visitor[0])
+            server.shutdown_request(self._request)
             server.tell_last()
             os._exit(0)
