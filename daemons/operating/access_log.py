@@ -13,6 +13,7 @@ its records as ever.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterable
 from typing import Any, TypeAlias
@@ -63,6 +64,11 @@ class AccessLog:
             self.flush()
         self._enabled = {ending: self._logger.isEnabledFor(ending.level) for ending in Ending}
         self._output = _only_output(self._logger)
+        #: By level, what templates are made from: a new record for each would be half of their price.
+        self._records = {
+            level: self._logger.makeRecord(self._logger.name, level, "", 0, _MARK, (), None)
+            for level in {ending.level for ending in Ending}
+        }
         #: By level: until when (monotonic) the template holds, and what stands before and after the message.
         self._templates: dict[int, tuple[float, str, str]] = {}
 
@@ -128,8 +134,9 @@ class AccessLog:
 
     def _template(self, level: int, created: float) -> tuple[str, str]:
         assert self._output is not None
-        record = self._logger.makeRecord(self._logger.name, level, "", 0, _MARK, (), None)
+        record = self._records[level]
         record.created, record.msecs = created, created % 1 * 1000
+        record.process = os.getpid()  # where conversations have processes of their own
         head, _, tail = self._output.format(record).partition(_MARK)
         return head, tail
 

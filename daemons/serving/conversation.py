@@ -52,7 +52,7 @@ class Memory:
     emptied: a peer that says nothing twice costs others speed, never memory.
     """
 
-    __slots__ = ("_pure", "encode", "framed", "replies", "respond", "service")
+    __slots__ = ("_plain", "_pure", "alone", "encode", "framed", "replies", "respond", "service")
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -62,8 +62,12 @@ class Memory:
         encode = service.framing.encode
         self.encode = None if type(service.framing).encode is Framing.encode else encode
         # In a talk, what is said depends on what came before.
-        self._pure = service.pure and type(service).talk is Service.talk
-        #: From input to the messages in it.
+        talks = type(service).talk is not Service.talk
+        self._pure = service.pure and not talks
+        self._plain = not talks and self.encode is None
+        #: From input to the one message in it, where `respond` is asked and its reply is sent as it is.
+        self.alone: dict[bytes, bytes] = {}
+        #: From other input to the messages in it.
         self.framed: dict[bytes, Sequence[bytes]] = {}
         #: From input to what a pure service replies to it, and to how many messages.
         self.replies: dict[bytes, tuple[bytes, int]] = {}
@@ -72,12 +76,16 @@ class Memory:
         """Remember what `data` was: it came when nothing was held, and nothing of it is held now."""
         if len(data) > REMEMBERED_INPUT:
             return
-        for known in (self.framed, self.replies):
+        for known in (self.alone, self.framed, self.replies):
             if len(known) >= REMEMBERED_COUNT:
                 known.clear()
         if self._pure and len(reply) <= REMEMBERED_REPLY:
             self.replies[data] = reply, len(messages)
-        elif len(messages) <= REMEMBERED_MESSAGES and sum(map(len, messages)) <= REMEMBERED_INPUT:
+        elif len(messages) > REMEMBERED_MESSAGES or sum(map(len, messages)) > REMEMBERED_INPUT:
+            return
+        elif self._plain and len(messages) == 1:
+            self.alone[data] = messages[0]
+        else:
             self.framed[data] = tuple(messages)
 
 
@@ -135,20 +143,19 @@ class Conversation:
         to send, and sets `state` and `ending`."""
         if self.state == IDLE:
             memory = self._memory
-            messages = memory.framed.get(data)
-            if messages is not None:
-                if len(messages) > 1:
-                    return self._answer_all(messages)
-                # The state stays as it is, unless this ends the conversation.
-                if self._talk is not None or memory.encode is not None:
-                    return self._answer(messages[0])
+            message = memory.alone.get(data)
+            if message is not None:
                 # `_answer` once more, in one piece: the hot path of services that are not pure.
                 self.messages += 1
                 try:
-                    reply = memory.respond(messages[0])
+                    reply = memory.respond(message)
                     return reply if type(reply) is bytes else self._say(reply)
                 except BaseException as failure:
                     return self._fail(failure)
+            messages = memory.framed.get(data)
+            if messages is not None:
+                # The state stays as it is, unless this ends the conversation.
+                return self._answer(messages[0]) if len(messages) == 1 else self._answer_all(messages)
             known = self.replies.get(data)
             if known is not None:
                 self.messages += known[1]
@@ -162,7 +169,7 @@ class Conversation:
                 return self._fail(failure)
             reply = self._answer_all(messages)
             if messages and self.state == IDLE:
-                self._memory.keep(data, messages, reply)
+                memory.keep(data, messages, reply)
             return reply
         if self.state == OVER:
             return b""

@@ -123,6 +123,10 @@ class Daemon:
         """Have the leading thread look around; from any thread."""
         self._waker.wake()
 
+    def tell(self, number: int) -> None:
+        """Deal with a signal that was caught elsewhere; from any thread."""
+        self._waker.wake(number)
+
     def left(self) -> None:
         """A conversation has ended; from any thread."""
         if self._wants_news:
@@ -145,7 +149,10 @@ class Daemon:
         """In a forked child: let go of everything that is the parent's too."""
         for server in self.servers:
             server.stop_listening()
-        self._close()
+        self._wants_news = False
+        if self._hears_signals:
+            signals.deafen()
+        self._let_go()
 
     # --- the loop ----------------------------------------------------------------------------------
 
@@ -342,11 +349,14 @@ class Daemon:
             signals.deafen()
         if self._access_log is not None:
             self._access_log.flush()
+        self._let_go()
+        self._ended.set()
+
+    def _let_go(self) -> None:
         for action in self.on_close:
             _guarded(action)
         self.poller.close()
         self._waker.close()
-        self._ended.set()
 
 
 def _guarded(action: Callable[..., None], *args: object) -> None:

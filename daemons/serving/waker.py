@@ -22,10 +22,10 @@ class Waker:
     def fileno(self) -> int:
         return self._reader.fileno()
 
-    def wake(self) -> None:
-        """Wake the loop; from any thread."""
+    def wake(self, number: int = 0) -> None:
+        """Wake the loop; from any thread.  `number`: of a signal that it is to hear of."""
         with suppress(OSError):
-            self.writer.send(b"\0")
+            self.writer.send(bytes((number,)))
 
     def heard(self) -> list[int]:
         """The signals that came since the last call, in their order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import socketserver
 import threading
 from collections.abc import Callable
@@ -105,6 +106,19 @@ class Process(Service):
 
     def respond(self, line: bytes) -> bytes:
         return b"%d\n" % os.getpid()
+
+
+class Starving(Service):
+    """Asked to starve, its process can open nothing more; until it is fed."""
+
+    framing = LINE
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def respond(self, line: bytes) -> bytes:
+        # Not 0: poll(2) heeds it too, and the log polls one.
+        soft = 1 if line == b"starve\n" else self.most[0]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, self.most[1]))
+        return line
 
 
 class Broken(Service):

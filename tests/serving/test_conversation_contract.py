@@ -168,6 +168,7 @@ def test_only_whole_messages_that_came_in_one_piece_are_remembered(pieces: list[
     for piece in pieces:
         talk.receive(piece)
         assert piece not in memory.replies
+        assert piece not in memory.alone
         assert piece not in memory.framed
 
 
@@ -187,13 +188,13 @@ def test_a_failure_is_not_remembered() -> None:
     assert Conversation(service, memory).receive(b"a\n") == b"good\n"
 
 
-@pytest.mark.parametrize("kind", [Pure, Echo])
-def test_what_a_memory_holds_is_bounded(kind: type[Service]) -> None:
+@pytest.mark.parametrize(("kind", "where", "messages"), [(Pure, "replies", 1), (Echo, "alone", 1), (Echo, "framed", 2)])
+def test_what_a_memory_holds_is_bounded(kind: type[Service], where: str, messages: int) -> None:
     memory = Memory(kind())
-    known: Mapping[bytes, object] = memory.replies if kind is Pure else memory.framed
+    known: Mapping[bytes, object] = getattr(memory, where)
     most = 0
     for number in range(3 * REMEMBERED_COUNT):
-        memory.keep(b"%d" % number, [b""], b"")
+        memory.keep(b"%d" % number, [b""] * messages, b"")
         held = sum(b"%d" % earlier in known for earlier in range(max(0, number - 3), number + 1))
         most = max(most, held, len(known))
         assert held > 0
@@ -201,19 +202,19 @@ def test_what_a_memory_holds_is_bounded(kind: type[Service]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "reply", "said", "framed"),
+    ("data", "reply", "said", "alone"),
     [
         (b"a" * REMEMBERED_INPUT, b"b" * REMEMBERED_REPLY, (b"b" * REMEMBERED_REPLY, 1), None),
         (b"a" * (REMEMBERED_INPUT + 1), b"b", None, None),
-        (b"a", b"b" * (REMEMBERED_REPLY + 1), None, (b"a",)),
+        (b"a", b"b" * (REMEMBERED_REPLY + 1), None, b"a"),
     ],
     ids=["the most", "input too long", "reply too long"],
 )
-def test_only_what_is_short_is_remembered(data: bytes, reply: bytes, said: object, framed: object) -> None:
+def test_only_what_is_short_is_remembered(data: bytes, reply: bytes, said: object, alone: object) -> None:
     memory = Memory(Pure())
     memory.keep(data, [b"a"], reply)
     assert memory.replies.get(data) == said
-    assert memory.framed.get(data) == framed
+    assert memory.alone.get(data) == alone
 
 
 @pytest.mark.parametrize(
@@ -235,5 +236,7 @@ def test_what_a_short_input_came_to_is_remembered_where_it_is_short_too(messages
 def test_the_replies_of_a_service_that_is_not_pure_are_not_remembered() -> None:
     memory = Memory(Echo())
     memory.keep(b"a\n", [b"a\n"], b"a\n")
+    memory.keep(b"a\nb\n", [b"a\n", b"b\n"], b"a\nb\n")
     assert memory.replies == {}
-    assert memory.framed == {b"a\n": (b"a\n",)}
+    assert memory.alone == {b"a\n": b"a\n"}
+    assert memory.framed == {b"a\nb\n": (b"a\n", b"b\n")}

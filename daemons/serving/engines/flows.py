@@ -64,6 +64,10 @@ class LoopPoller(Poller):
     take, or lingering after its last words) has an action instead, as a listener has.
     """
 
+    #: In a pool: the flow whose message is being answered, while it is.  Whoever takes it out owns what follows:
+    #: this thread when it has the reply, or the watchman who finds that it takes too long.
+    hand: list[Flow] | None = None
+
     def __init__(self) -> None:
         super().__init__()
         self.register = self._epoll.register
@@ -71,9 +75,6 @@ class LoopPoller(Poller):
         #: Flows that have ended in this turn, and have yet to be accounted for.
         self._ended: list[Flow] = []
         self.draining = False
-        #: The flow whose message is being answered, while it is.  Whoever takes it out owns what follows:
-        #: this thread when it has the reply, or the pool's watchman who finds that it takes too long.
-        self.hand: list[Flow] = []
         #: Octets per recv(2): more where the last turn of the loop had use for more.
         self._size = SHORT
         #: Into which is read what nobody wants.
@@ -113,14 +114,16 @@ class LoopPoller(Poller):
             else:
                 conversation = flow.conversation
                 messages = conversation.messages
-                hand.append(flow)
+                if hand is not None:
+                    hand.append(flow)
                 reply = conversation.receive(data)
                 answered = conversation.messages != messages
-                try:
-                    hand.pop()
-                except IndexError:
-                    self.hand_back(flow, reply, answered)
-                    return False
+                if hand is not None:
+                    try:
+                        hand.pop()
+                    except IndexError:
+                        self.hand_back(flow, reply, answered)
+                        return False
                 state = conversation.state
                 flow.replies = conversation.replies if state == IDLE else NOTHING
             if reply:

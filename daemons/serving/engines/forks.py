@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import _thread
 import math
 import os
 import signal
 import socketserver
-import threading
 import time
+from collections import deque
 from contextlib import suppress
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from daemons.serving import signals
 from daemons.serving.connection import Connection
-from daemons.serving.daemon import PARTING, Daemon
+from daemons.serving.daemon import PARTING, TICK, Daemon
 from daemons.serving.journal import Journal
 
 if TYPE_CHECKING:
@@ -28,6 +30,20 @@ log = Journal(__name__)
 FIRST_SLOT = 2
 
 
+class Child:
+    """What the parent knows of a child."""
+
+    __slots__ = ("alive", "connection", "place")
+
+    def __init__(self, connection: Connection, place: int, alive: int) -> None:
+        #: The connection that it serves.
+        self.connection = connection
+        #: A small number that none of its siblings has.
+        self.place = place
+        #: The read end of a pipe, whose other end it holds for as long as it lives.
+        self.alive = alive
+
+
 class Forks(socketserver.ForkingMixIn, _Server):
     """Nothing is shared, all cores are used, and a crash takes one visitor with it.
 
@@ -35,6 +51,9 @@ class Forks(socketserver.ForkingMixIn, _Server):
     everybody else in the process, and blocks the accept loop in it once there are `max_children`.  Here
     each child holds the write end of a pipe for as long as it lives; when the loop reads the end of
     file, it reaps that child, by its own pid, and nothing ever waits.
+
+    What a child costs is mostly the pages that it writes, and Python writes to all that it looks at: so
+    what a short conversation does without is not made for it.
     """
 
     #: A process costs about a millisecond to fork and some megabytes while it lives.
@@ -44,14 +63,12 @@ class Forks(socketserver.ForkingMixIn, _Server):
     block_on_close = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        #: The connection that each child serves, by the child's pid.
-        self.children: dict[int, Connection] = {}
-        #: The smallest number that none of its siblings had when it began, by the child's pid.
-        self._places: dict[int, int] = {}
-        self._place = 0
-        #: The read end of each child's pipe, by the child's pid.
-        self._pipes: dict[int, int] = {}
-        self._tether = -1
+        #: By pid.
+        self.children: dict[int, Child] = {}
+        #: Places that children have given back.
+        self._places: list[int] = []
+        #: In a child, those of its parent.
+        self._siblings: dict[int, Child] = {}
         self._cut_since = math.inf
         super().__init__(*args, **kwargs)
 
@@ -61,64 +78,65 @@ class Forks(socketserver.ForkingMixIn, _Server):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self.connections[request]
-        alive, self._tether = os.pipe()
+        alive, tether = os.pipe()
+        place = self._places.pop() if self._places else len(self.children)
         try:
-            self._alive = alive
-            known = set(self.children)
-            taken = set(self._places.values())
-            self._place = next(place for place in count() if place not in taken)
+            parent = os.getpid()
             with signals.held_back():
-                super().process_request(request, client_address)
+                pid = os.fork()
+                if pid == 0:
+                    os.close(alive)
+                    self._live(request, client_address, place, parent)
         except BaseException:
+            self._places.append(place)
             os.close(alive)
             raise
         finally:
-            os.close(self._tether)
-        # Only the parent comes here; the stock mixin ends the child with os._exit.
-        (pid,) = (self.active_children or set()) - known
-        self.children[pid] = connection
-        self._places[pid] = self._place
+            os.close(tether)
+        # Only the parent comes here.
+        self.children[pid] = Child(connection, place, alive)
+        if self.daemon is not None:
+            self.daemon.watch(alive, partial(self._reap, pid))
         if self.metrics is not None:
             self.metrics.hand()
-        # close_request has counted the peer out of this process, but its child is still here.
+        self.close_request(request)
+        # That has counted the peer out of this process, but its child is still here.
         if connection.counted:
             self._tally.enter(connection.host)
-        self._pipes[pid] = alive
-        if self.daemon is not None:
-            self.daemon.watch(alive, lambda: self._reap(pid))
 
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Serve the conversation.  Only the child comes here: it has the daemon's memory, but must not
-        touch its selector, its waker or its listeners, which are the parent's too."""
-        os.close(self._alive)
+    def _live(self, request: Any, client_address: Any, place: int, parent: int) -> NoReturn:
+        """In the child: serve the conversation, and end.  It has the daemon's memory, but must not touch
+        its selector, its waker or its listeners, which are the parent's too."""
+        status = 1
+        try:
+            try:
+                self._settle(request, place, parent)
+                self.finish_request(request, client_address)
+            except Exception:
+                self.handle_error(request, client_address)
+            finally:
+                self.shutdown_request(request)
+            self.tell_last()
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _settle(self, request: Any, place: int, parent: int) -> None:
         if self.daemon is not None:
             self.daemon.abandon()
         self.stop_listening()
-        self.children.clear()
-        self.active_children = None
-        # As in every engine that blocks, a thread serves and the main thread keeps watch.
-        watch = Daemon([self], parent=os.getppid())
-        watch.hear_signals()
-        # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Kept, since to let go of each would be to write to it.
+        self._siblings, self.children = self.children, {}
         if self.metrics is not None:
-            child = self.metrics.scoreboard.claim("child", FIRST_SLOT + self._place)
-            child.take()
-            child.attach(watch)
-        serving = threading.Thread(target=self._serve, args=(request, client_address), name="conversation", daemon=True)
-        serving.start()
-        watch.see_out()
-        if self.metrics is not None:
-            # The access line, the last of all, may be one that nobody took.
-            self.metrics.beat(time.monotonic())
+            self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
+            self.metrics.take()
+        # A raw handler may be one that calls execve(2), which an alarm would outlive.
+        Watch(self, request, parent).hear(alarm=self.service is not None)
 
-    def _serve(self, request: Any, client_address: Any) -> None:
-        try:
-            super().finish_request(request, client_address)
-        except Exception:
-            self.handle_error(request, client_address)
-        finally:
-            self.shutdown_request(request)
+    def tell_last(self) -> None:
+        """In a child that is about to end: the access line, the last of all, may be one that nobody took."""
+        if self.metrics is not None:
+            self.metrics.beat(time.monotonic())
 
     def collect_children(self, *, blocking: bool = False) -> None:
         """Nothing to do: each child is reaped when its pipe closes."""
@@ -154,22 +172,91 @@ class Forks(socketserver.ForkingMixIn, _Server):
 
     def _reap(self, pid: int) -> None:
         assert self.daemon is not None
-        self.daemon.forget(self._pipes[pid])
-        peer = self.children[pid].peer
+        child = self.children[pid]
+        self.daemon.forget(child.alive)
         if (killer := self._bury(pid)) is not None:
-            log.error("%s: child %d died of signal %d", peer, pid, killer)
+            log.error("%s: child %d died of signal %d", child.connection.peer, pid, killer)
 
     def _bury(self, pid: int) -> int | None:
         """Let go of a child that has ended or is about to; returns the signal that it died of."""
-        os.close(self._pipes.pop(pid))
-        del self._places[pid]
-        connection = self.children.pop(pid)
-        if self.active_children is not None:
-            self.active_children.discard(pid)
+        child = self.children.pop(pid)
+        os.close(child.alive)
+        self._places.append(child.place)
         try:
             _, status = os.waitpid(pid, 0)
         except ChildProcessError:
             # The process was started with SIGCHLD ignored: then the kernel buries the dead.
             status = 0
-        self.leave(connection)
+        self.leave(child.connection)
         return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+
+
+class Watch:
+    """In a child: a `Daemon` in a thread, to keep the deadlines and hear the signals while the main thread serves.
+
+    It is not begun before there is something to do: a signal, or the first tick, of which SIGALRM tells.  By then
+    most conversations are over.  The signals' handler only begins it and passes their numbers on: it interrupts
+    the service anywhere, so it must not wait for a lock, nor raise.
+    """
+
+    def __init__(self, server: Forks, request: Any, parent: int) -> None:
+        self._server = server
+        self._request = request
+        self._parent = parent
+        self._daemon: Daemon | None = None
+        #: Signals that it has yet to be told of.
+        self._heard: deque[int] = deque()
+        self._begun = _thread.allocate_lock()
+
+    def hear(self, *, alarm: bool) -> None:
+        """Hear the signals from now on; begin with the first tick, or, without `alarm`, at once."""
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+            signal.signal(number, self._hear)
+        # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*signals.SIGNALS, signal.SIGALRM))
+        if alarm:
+            self._set_alarm()
+        else:
+            signal.raise_signal(signal.SIGALRM)
+
+    def _set_alarm(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, min(TICK, self._server.limits.shortest / 4))
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._heard.append(number)
+        if not self._begun.acquire(blocking=False):
+            self._pass_on()
+            return
+        try:
+            # No threading.Thread: it waits for a lock that the service may have when it is interrupted.
+            _thread.start_new_thread(self._watch, ())
+        except RuntimeError:  # the system has no thread for us now
+            self._begun.release()
+            self._set_alarm()
+
+    def _pass_on(self) -> None:
+        if self._daemon is not None:
+            with suppress(IndexError):
+                while True:
+                    self._daemon.tell(self._heard.popleft())
+
+    def _watch(self) -> None:
+        server = self._server
+        try:
+            daemon = Daemon([server], parent=self._parent)
+        except OSError as error:
+            log.error("no watch is kept over a conversation: %s", error)
+            self._begun.release()
+            self._set_alarm()
+            return
+        if server.metrics is not None:
+            server.metrics.attach(daemon)
+        self._daemon = daemon
+        self._pass_on()
+        daemon.see_out()
+        if server.connections:
+            # It was cut and has not ended: the service is lost in its own code.
+            server.shutdown_request(self._request)
+            server.tell_last()
+            os._exit(0)

@@ -58,8 +58,11 @@ PARTING = 0.1
 class PoolPoller(LoopPoller):
     """A poller whose lead can pass from thread to thread."""
 
+    hand: list[Flow]
+
     def __init__(self) -> None:
         super().__init__()
+        self.hand = []
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         #: Whether each message goes to a worker, or is answered on the spot.
         self.handing_over = False

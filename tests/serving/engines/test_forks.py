@@ -79,6 +79,19 @@ def test_children_do_not_outlive_a_parent_that_is_killed(process: Launch) -> Non
     assert running.wait() == -signal.SIGKILL
 
 
+def test_a_child_that_cannot_keep_watch_says_so_and_tries_again(process: Launch) -> None:
+    running = process("tests.serving.services:Starving", "forks")
+    with connect(running.address) as peer:
+        ask(peer, b"starve\n", b"starve\n")
+        (child,) = children_of(running.pid)
+        os.kill(child, signal.SIGTERM)
+        running.log_line(f"[{child}] no watch is kept over a conversation", "Too many open files")
+        ask(peer, b"feed\n", b"feed\n")
+        running.log_line(f"[{child}] stopping")  # what it was told meanwhile is not forgotten
+        assert is_gone(peer)
+        assert access_of(running, name_of(peer)) == ("drained", "2")
+
+
 IGNORING = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
 
 
