@@ -58,6 +58,12 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	while $(CONTROL) status | grep -E '^[^ ]+ +(STARTING|BACKOFF) ' >/dev/null && [ $$(date +%s) -lt $$deadline ]; do
 	    sleep 0.2
 	done
+	# RUNNING means that it has lived for two seconds. That it listens, its log says; of an old one, long ago.
+	$(CONTROL) status | awk '$$2 == "RUNNING" && $$6 ~ /^0:00:/ { print $$1, $$4 }' | while read -r name pid; do
+	    while ! grep -qs " ready .* pid=$${pid%,}$$" "logs/$$name.log" && [ $$(date +%s) -lt $$deadline ]; do
+	        sleep 0.1
+	    done
+	done
 	$(CONTROL) pid >/dev/null || { echo "make run: supervisord has ended: see logs/supervisord.log" >&2; exit 1; }
 	status=$$($(CONTROL) status) || true
 	echo "$$status"
