@@ -115,8 +115,11 @@ stop:  ## let every daemon finish, stop supervisord, and wait until all have end
 	done
 	echo "supervisord and all its daemons have ended"
 
-test: $(INSTALLED)  ## run the tests; ARGS goes to pytest
-	@.venv/bin/python -m pytest $(ARGS)
+# Most tests wait most of the time, for a deadline or a process: several are run at a time, each file by one worker.
+WORKERS := auto
+
+test: $(INSTALLED)  ## run the tests; ARGS goes to pytest; WORKERS=0: one at a time
+	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and every ini file
 	@.venv/bin/ruff check

@@ -147,11 +147,13 @@ class Slot:
 
         daemon.on_tick.append(tick)
 
-    def tell_of(self, connections: Iterable[Connection]) -> None:
+    def tell_of(self, connections: Iterable[Connection], *, wait: bool = True) -> None:
         """Count what conversations under way have come to since they were last told of: one may last for
-        days.  What is told here, `end` leaves out."""
+        days.  What is told here, `end` leaves out.  Without `wait`, and while another is counting, nothing."""
         messages = received = sent = 0
-        with self._lock:
+        if not self._lock.acquire(blocking=wait):
+            return
+        try:
             for connection in connections:
                 told = connection.told or _NOTHING
                 if told is not _ALL_TOLD:
@@ -164,6 +166,8 @@ class Slot:
             self._words[MESSAGES] += messages
             self._words[RECEIVED] += received
             self._words[SENT] += sent
+        finally:
+            self._lock.release()
 
     def beat(self, now: float) -> None:
         """The leading thread has made its turn."""

@@ -230,7 +230,7 @@ def test_only_what_is_short_is_remembered(data: bytes, reply: bytes, said: objec
 def test_what_a_short_input_came_to_is_remembered_where_it_is_short_too(messages: list[bytes], kept: bool) -> None:
     memory = Memory(Echo())
     memory.keep(b"short", messages, b"")
-    assert (b"short" in memory.framed) is kept
+    assert (b"short" in memory.framed or b"short" in memory.alone) is kept
 
 
 def test_the_replies_of_a_service_that_is_not_pure_are_not_remembered() -> None:

@@ -194,19 +194,22 @@ class Forks(socketserver.ForkingMixIn, _Server):
 class Watch:
     """In a child: a `Daemon` in a thread, to keep the deadlines and hear the signals while the main thread serves.
 
-    It is not begun before there is something to do: a signal, or the first tick, of which SIGALRM tells.  By then
-    most conversations are over.  The signals' handler only begins it and passes their numbers on: it interrupts
-    the service anywhere, so it must not wait for a lock, nor raise.
+    It is not begun before there is something to do: a signal, or a deadline that has passed.  Until then SIGALRM
+    is the tick, and its handler looks whether that is so.  Handlers interrupt the service anywhere, so they must
+    not wait for a lock, nor raise: what may do either is left to the thread that they begin.
     """
 
     def __init__(self, server: Forks, request: Any, parent: int) -> None:
         self._server = server
         self._request = request
+        self._connection = server.connections[request]
         self._parent = parent
         self._daemon: Daemon | None = None
         #: Signals that it has yet to be told of.
         self._heard: deque[int] = deque()
         self._begun = _thread.allocate_lock()
+        #: Whether ticks need no thread.
+        self._alarmed = False
 
     def hear(self, *, alarm: bool) -> None:
         """Hear the signals from now on; begin with the first tick, or, without `alarm`, at once."""
@@ -215,6 +218,7 @@ class Watch:
         # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*signals.SIGNALS, signal.SIGALRM))
+        self._alarmed = alarm
         if alarm:
             self._set_alarm()
         else:
@@ -224,6 +228,9 @@ class Watch:
         signal.setitimer(signal.ITIMER_REAL, min(TICK, self._server.limits.shortest / 4))
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGALRM and self._alarmed and not self._heard and self._all_is_well():
+            self._set_alarm()
+            return
         self._heard.append(number)
         if not self._begun.acquire(blocking=False):
             self._pass_on()
@@ -234,6 +241,16 @@ class Watch:
         except RuntimeError:  # the system has no thread for us now
             self._begun.release()
             self._set_alarm()
+
+    def _all_is_well(self) -> bool:
+        """A tick: whether there is nothing for the watch to do yet."""
+        now = time.monotonic()
+        if os.getppid() != self._parent or (self._connection.timed and now >= self._connection.deadline):
+            return False
+        if (metrics := self._server.metrics) is not None:
+            metrics.beat(now)
+            metrics.tell_of((self._connection,), wait=False)
+        return True
 
     def _pass_on(self) -> None:
         if self._daemon is not None:
