@@ -267,6 +267,13 @@ class DnsOverUdp(Dns):
 
     framing = Whole(limit=LONGEST_QUERY)
 
+    def truncated(self, datagram: bytes) -> bytes:
+        """To who may have been forged: that there is more, with TC and in no more octets than the query has."""
+        reply = dns.message.make_response(dns.message.from_wire(datagram))
+        reply.use_edns(False)
+        reply.flags |= dns.flags.AA | dns.flags.TC
+        return reply.to_wire()
+
     def _longest(self, reply: dns.message.Message) -> int:
         return min(max(reply.request_payload, SHORTEST_PAYLOAD), PAYLOAD)
 

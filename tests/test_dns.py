@@ -225,3 +225,14 @@ def test_a_wrong_zone_is_complained_of_with_its_line(tmp_path: Path, text: str, 
     with pytest.raises(ValueError, match="zone") as raised:
         read_zone(str(path))
     assert str(raised.value).startswith(f"{path}{complaint}")
+
+
+@pytest.mark.parametrize("options", [{}, {"use_edns": 0, "payload": 1232}], ids=["plain", "EDNS"])
+def test_to_who_may_be_forged_it_says_that_there_is_more_in_no_more_octets(options: dict[str, int]) -> None:
+    query = dns.message.make_query("camelot.test", "MX", **options)  # type: ignore[arg-type]
+    wire = UDP.truncated(query.to_wire())
+    reply = dns.message.from_wire(wire, ignore_trailing=True)
+    assert len(wire) <= len(query.to_wire())
+    assert query.is_response(reply)
+    assert reply.flags & dns.flags.TC
+    assert not reply.answer

@@ -162,8 +162,8 @@ class DatagramServer(Server, socketserver.UDPServer):
 
     def _send(self, exchange: Exchange, replies: list[bytes]) -> None:
         """Send what the amplification guard allows, which is all of it or nothing."""
-        if not self._may_say(exchange, sum(map(len, replies))):
-            exchange.ending = Ending.AMPLIFIED
+        if not self._may_say(exchange, sum(map(len, replies))) and not (replies := self._truncated(exchange)):
+            exchange.ending = exchange.ending if exchange.ending is Ending.FAILED else Ending.AMPLIFIED
             return
         try:
             for reply in replies:
@@ -175,6 +175,16 @@ class DatagramServer(Server, socketserver.UDPServer):
                 raise
             log.error("%s: an answer of %d octets does not fit in a datagram", exchange.peer, len(reply))
             exchange.ending = Ending.FAILED
+
+    def _truncated(self, exchange: Exchange) -> list[bytes]:
+        """What is said instead, if anything."""
+        try:
+            reply = b"" if self.service is None else self.service.truncated(exchange.data)
+        except Exception as failure:
+            exchange.ending = Ending.FAILED
+            self.log_failure(exchange, failure)
+            return []
+        return [reply] if reply and self._may_say(exchange, len(reply)) else []
 
     def _note_arrivals(self) -> None:
         """Bound to all addresses, the kernel would answer from whichever is nearest to the peer, who has asked

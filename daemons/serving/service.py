@@ -87,6 +87,11 @@ class Service:
         while True:
             reply = self.respond((yield reply))
 
+    def truncated(self, datagram: bytes, /) -> bytes:
+        """Over UDP: what to answer in place of an answer that is longer than `Limits.amplification` allows, and is
+        not to be sent.  Nor is this, where it is too long as well.  By default nothing."""
+        return b""
+
     def apology(self, ending: Ending, /) -> bytes:
         """What to say, already framed, to a peer whose message could not be read or answered, before
         closing.  `ending` is OVERSIZE, MALFORMED or FAILED.  By default nothing."""

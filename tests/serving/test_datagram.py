@@ -191,6 +191,30 @@ def test_off_this_machine_an_answer_is_not_longer_than_allowed(
     assert Kept.said == ([b"question\nquestion\n"] if answered else [])
 
 
+class Brief(Twice):
+    """Says less where it may not say all."""
+
+    def truncated(self, datagram: bytes) -> bytes:
+        if datagram.startswith(b"fail"):
+            raise RuntimeError("a secret")
+        return datagram[:4] if datagram.startswith(b"less") else datagram * 3
+
+
+@pytest.mark.parametrize(
+    ("datagram", "said", "ending"),
+    [(b"less\n", [b"less"], "done"), (b"more\n", [], "amplified"), (b"fail\n", [], "failed")],
+)
+def test_off_this_machine_a_service_may_say_less_instead(
+    datagram: bytes, said: list[bytes], ending: str, within: Callable[..., Within]
+) -> None:
+    Kept.said.clear()
+    running = within(FromElsewhere, Pump.carrying(Brief()), Limits())
+    with connected(running.address) as peer:
+        peer.send(datagram)
+        assert f" {ending} " in running.log_line("192.0.2.7:", " messages=")
+    assert Kept.said == said
+
+
 def test_who_is_denied_hears_nothing(serve: Serve) -> None:
     running, peer = serve(DatagramServer, Echo)
     running.server.access = Access(deny=parse_networks("127.0.0.0/8"))
