@@ -28,7 +28,7 @@ from tests.serving.services import Echo, conversation
 from tests.transcripts.transcripts import replay
 
 #: What a service does with one message: it returns this, or raises it.
-DEEDS = st.one_of(
+DEEDS: st.SearchStrategy[Any] = st.one_of(
     st.binary(max_size=8),
     st.just(b"x" * BATCH),
     st.sampled_from([None, "text", 3]),
@@ -37,10 +37,14 @@ DEEDS = st.one_of(
 PIECES = st.lists(st.binary(max_size=20) | st.text("ab\n", max_size=200).map(str.encode), max_size=8)
 
 
+#: … or in pieces.
+DEEDS |= st.lists(DEEDS, max_size=4).map(tuple)
+
+
 def do(deed: Any) -> Any:
     if isinstance(deed, BaseException):
         raise deed
-    return deed
+    return map(do, deed) if isinstance(deed, tuple) else deed
 
 
 @st.composite
