@@ -18,7 +18,7 @@ from collections.abc import Sequence
 class FramingError(Exception):
     """What a peer sent can never become a message.  The text is for the log, never for the peer."""
 
-    #: What to say to the peer instead of `Service.apology`, already framed; mostly nothing.
+    #: What the peer is told, where the protocol itself has words for this error; else the service has.
     apology: bytes = b""
 
 
