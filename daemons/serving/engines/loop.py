@@ -85,7 +85,8 @@ class Loop(ByReadiness, _StreamServer):
 
     def _is_as_shipped(self, verbs: Iterable[str]) -> bool:
         """Whether a server with no more than an engine mixed in has the same methods."""
-        engine = next(kind for kind in type(self).__mro__ if kind.__module__.startswith(__package__))
+        mixins = (kind for kind in type(self).__mro__ if not issubclass(kind, StreamServer))
+        engine = next(kind for kind in mixins if kind.__module__.startswith(__package__))
         shipped = type("Shipped", (engine, StreamServer), {})
         return all(getattr(type(self), verb) is getattr(shipped, verb) for verb in verbs)
 
