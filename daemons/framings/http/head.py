@@ -18,17 +18,17 @@ REQUEST_LINE = 8 * 1024
 #: A length of more digits than these is no length: no disk holds it, and a reader with 64 bits comes to another one.
 DIGITS = 18
 
-#: RFC 9110, section 5.6.2: `token`.
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+#: RFC 9110, section 5.6.2, as a regular expression.
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 
 #: A target is visible ASCII.  Strictly, `"<>\^`{|}` stand in none either, but browsers send them, and nobody misreads
 #: them; a `#` is cut off by some and not by others.  A value has no control characters but tabs.
 _HEAD = re.compile(
-    rb"(%b) ([!\"$-~]++) HTTP/([0-9])\.([0-9])\r\n((?:%b:[\t -~\x80-\xff]*+\r\n)*+)\r\n" % (_TOKEN, _TOKEN)
+    rb"(%b) ([!\"$-~]++) HTTP/([0-9])\.([0-9])\r\n((?:%b:[\t -~\x80-\xff]*+\r\n)*+)\r\n" % (TOKEN, TOKEN)
 )
 _FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
-_REQUEST_LINE = re.compile(rb"%b [!\"$-~]++ HTTP/[0-9]\.[0-9]" % _TOKEN)
-_NAME = re.compile(_TOKEN)
+_REQUEST_LINE = re.compile(rb"%b [!\"$-~]++ HTTP/[0-9]\.[0-9]" % TOKEN)
+_NAME = re.compile(TOKEN)
 
 #: The octets that lines may be made of; see `fault`.
 _LINES = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n)*+")
@@ -130,6 +130,9 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
     _judge_host(judged.get(b"host", []), version)
     authority, path = _parts(method, target)
     chunked, length = _length(judged, version, body)
+    if method == b"CONNECT" and (chunked or length):
+        # To some, what stands behind it is for the other end of the tunnel (RFC 9110, section 9.3.6).
+        raise refusal(400, "CONNECT with a body")
     request = Request(raw)
     request.method = method.decode("ascii")
     request.target = target.decode("ascii")
