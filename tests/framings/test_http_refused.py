@@ -147,12 +147,16 @@ REFUSED: dict[int, dict[str, bytes]] = {
         "an empty length": length(b""),
         "an absurd length": length(b"18446744073709551621"),  # 2**64 + 5
         "a long length": length(b"0" * 18 + b"5"),
+        "a tab before a length": length(b"\t5"),
+        "a tab behind a length": length(b"5 \t"),
         "a length under another name": GET + HOST + b"Content_Length: 36\r\n" + END,
         # Transfer-Encoding.
         "CL.TE": POST + HOST + b"Content-Length: 6\r\n" + CHUNKED + END + EMPTY + b"G",
         "TE.CL": POST + HOST + CHUNKED + b"Content-Length: 3\r\n" + END + b"1\r\na\r\n" + EMPTY,
         "a length and a coding that is none": POST + HOST + b"Content-Length: 5\r\nTransfer-Encoding: x\r\n" + END,
         "a coding in HTTP/1.0": POST.replace(b"1.1", b"1.0") + HOST + CHUNKED + END + EMPTY,
+        "a tab before a coding": coding(b"Transfer-Encoding: \tchunked"),
+        "a tab behind a coding": coding(b"X: a\r\nTRANSFER-encoding:chunked\t "),
         "a coding under another name": coding(b"transfer_encoding: chunked"),
         # Chunks.
         "a size with 0x": chunks(b"0x1\r\na\r\n" + EMPTY),

@@ -40,6 +40,9 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]*+)(.*)", re.IGNORECASE)
 #: What decides where a request ends, whose it is, and what becomes of the connection.
 _JUDGED = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"))
 
+#: A tab around a value is a blank like others; but around these some take it for a part of the value.
+_TABBED = re.compile(rb"(?:^|\n)(?:content-length|transfer-encoding):(?: *\t|[^\r]*\t *\r)", re.IGNORECASE)
+
 #: With an underscore in it, CGI's HTTP_CONTENT_LENGTH is this header to one reader and another to the next.
 _DISGUISED = frozenset((b"content_length", b"transfer_encoding"))
 
@@ -116,7 +119,9 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
         raise refusal(505, "a major version other than 1")
     # Of a minor version not yet known, the highest that is known is spoken (RFC 9110, section 2.5).
     version = (1, 1) if minor != b"0" else (1, 0)
-    fields = tuple((name, value.rstrip(b" \t")) for name, value in _FIELD.findall(lines))
+    fields: tuple[tuple[bytes, bytes], ...] = tuple(_FIELD.findall(lines))
+    if b" \r" in lines or b"\t\r" in lines:  # hardly ever
+        fields = tuple((name, value.rstrip(b" \t")) for name, value in fields)
     if len(fields) > headers:
         raise refusal(431, f"{len(fields)} header fields; {headers} are allowed")
     judged: dict[bytes, list[bytes]] = {}
@@ -129,6 +134,8 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
 
     _judge_host(judged.get(b"host", []), version)
     authority, path = _parts(method, target)
+    if b"\t" in lines and _TABBED.search(lines):
+        raise refusal(400, "a tab around the value of Content-Length or Transfer-Encoding")
     chunked, length = _length(judged, version, body)
     if method == b"CONNECT" and (chunked or length):
         # To some, what stands behind it is for the other end of the tunnel (RFC 9110, section 9.3.6).
