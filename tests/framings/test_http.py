@@ -105,8 +105,8 @@ def test_whether_the_connection_may_go_on(version: bytes, options: bytes, goes_o
         (b"Content-Length: 0", b"", b""),
         (b"content-LENGTH:0005 ", b"he\r\n\r", b"he\r\n\r"),
         (b"Transfer-Encoding: chunked", b"0\r\n\r\n", b""),
-        (b"transfer-encoding:\tCHUNKED ", b"5\r\nhel\r\n\r\n00000000000000aB\r\n%b\r\n0\r\n\r\n" % bytes(171), None),
-        (b"Transfer-Encoding: chunked", b'2;a="0\\"";b\r\nhe\r\n1 \t; c = d\r\n!\r\n000;\r\n\r\n', b"he!"),
+        (b"transfer-encoding:  CHUNKED ", b"5\r\nhel\r\n\r\n00000000000000aB\r\n%b\r\n0\r\n\r\n" % bytes(171), None),
+        (b"Transfer-Encoding: chunked", b'2;a="0;\\" ";b\r\nhe\r\n1;c=d\r\n!\r\n000\r\n\r\n', b"he!"),
         (b"Transfer-Encoding: chunked", b"1\r\n0\r\n0\r\nHost: b\r\nContent-Length: 9\r\n\r\n", b"0"),
     ],
 )

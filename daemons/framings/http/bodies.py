@@ -10,6 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from daemons.framings.http.head import TOKEN
 from daemons.framings.http.refusals import refusal
 
 CRLF = b"\r\n"
@@ -18,9 +19,13 @@ CRLF = b"\r\n"
 SIZE_LINE = 256
 
 #: More digits than sixteen are an overflow waiting for a reader with integers of 64 bits.
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})([ \t]*+;[\t -~\x80-\xff]*+)?\r\n")
-
-_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n")
+#: Blanks around an extension's semicolon, which RFC 9112 has readers put up with, come from nobody, and some readers
+#: do not.
+_SIZE = re.compile(
+    rb"([0-9A-Fa-f]{1,16})"
+    rb'((?:;%b(?:=(?:%b|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"))?+)*+)\r\n' % (TOKEN, TOKEN)
+)
+_TRAILER = re.compile(rb"%b:[\t -~\x80-\xff]*+\r\n" % TOKEN)
 
 
 class Body(ABC):

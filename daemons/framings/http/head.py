@@ -18,17 +18,17 @@ REQUEST_LINE = 8 * 1024
 #: A length of more digits than these is no length: no disk holds it, and a reader with 64 bits comes to another one.
 DIGITS = 18
 
-#: RFC 9110, section 5.6.2: `token`.
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+#: RFC 9110, section 5.6.2, as a regular expression.
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 
 #: A target is visible ASCII.  Strictly, `"<>\^`{|}` stand in none either, but browsers send them, and nobody misreads
 #: them; a `#` is cut off by some and not by others.  A value has no control characters but tabs.
 _HEAD = re.compile(
-    rb"(%b) ([!\"$-~]++) HTTP/([0-9])\.([0-9])\r\n((?:%b:[\t -~\x80-\xff]*+\r\n)*+)\r\n" % (_TOKEN, _TOKEN)
+    rb"(%b) ([!\"$-~]++) HTTP/([0-9])\.([0-9])\r\n((?:%b:[\t -~\x80-\xff]*+\r\n)*+)\r\n" % (TOKEN, TOKEN)
 )
 _FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
-_REQUEST_LINE = re.compile(rb"%b [!\"$-~]++ HTTP/[0-9]\.[0-9]" % _TOKEN)
-_NAME = re.compile(_TOKEN)
+_REQUEST_LINE = re.compile(rb"%b [!\"$-~]++ HTTP/[0-9]\.[0-9]" % TOKEN)
+_NAME = re.compile(TOKEN)
 
 #: The octets that lines may be made of; see `fault`.
 _LINES = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n)*+")
@@ -39,6 +39,9 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]*+)(.*)", re.IGNORECASE)
 
 #: What decides where a request ends, whose it is, and what becomes of the connection.
 _JUDGED = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"))
+
+#: A tab around a value is a blank like others; but around these some take it for a part of the value.
+_TABBED = re.compile(rb"(?:^|\n)(?:content-length|transfer-encoding):(?: *\t|[^\r]*\t *\r)", re.IGNORECASE)
 
 #: With an underscore in it, CGI's HTTP_CONTENT_LENGTH is this header to one reader and another to the next.
 _DISGUISED = frozenset((b"content_length", b"transfer_encoding"))
@@ -116,7 +119,9 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
         raise refusal(505, "a major version other than 1")
     # Of a minor version not yet known, the highest that is known is spoken (RFC 9110, section 2.5).
     version = (1, 1) if minor != b"0" else (1, 0)
-    fields = tuple((name, value.rstrip(b" \t")) for name, value in _FIELD.findall(lines))
+    fields: tuple[tuple[bytes, bytes], ...] = tuple(_FIELD.findall(lines))
+    if b" \r" in lines or b"\t\r" in lines:  # hardly ever
+        fields = tuple((name, value.rstrip(b" \t")) for name, value in fields)
     if len(fields) > headers:
         raise refusal(431, f"{len(fields)} header fields; {headers} are allowed")
     judged: dict[bytes, list[bytes]] = {}
@@ -129,7 +134,12 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
 
     _judge_host(judged.get(b"host", []), version)
     authority, path = _parts(method, target)
+    if b"\t" in lines and _TABBED.search(lines):
+        raise refusal(400, "a tab around the value of Content-Length or Transfer-Encoding")
     chunked, length = _length(judged, version, body)
+    if method == b"CONNECT" and (chunked or length):
+        # To some, what stands behind it is for the other end of the tunnel (RFC 9110, section 9.3.6).
+        raise refusal(400, "CONNECT with a body")
     request = Request(raw)
     request.method = method.decode("ascii")
     request.target = target.decode("ascii")
