@@ -32,7 +32,7 @@ class Head(NamedTuple):
 
 
 class Heads:
-    """From requests to their heads.  When it is full it is emptied, as `daemons.serving.conversation.Memory`."""
+    """From requests to their heads.  When it is full it is emptied, as `daemons.serving.memory.Memory`."""
 
     __slots__ = ("_known",)
 

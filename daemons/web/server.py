@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from daemons.framings import Framing
 from daemons.framings.http import HTTP
 from daemons.serving.connection import Connection
-from daemons.serving.conversation import Conversation, Memory
+from daemons.serving.conversation import Conversation
 from daemons.serving.listen import prepare
+from daemons.serving.memory import Memory
 from daemons.serving.pump import Pump
 from daemons.serving.service import Talk
 from daemons.serving.stream import StreamServer

@@ -14,7 +14,7 @@ from daemons.serving.service import Reply, Service, Talk
 from daemons.web.answer import Answer
 from daemons.web.handlers import class_of, for_memory
 from daemons.web.heads import Head, Heads, Messages
-from daemons.web.memory import MemorySocket
+from daemons.web.memory_socket import MemorySocket
 
 if TYPE_CHECKING:
     from daemons.web.server import WebServer

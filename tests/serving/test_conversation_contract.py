@@ -11,17 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons import Ending, Service, Talk, Until
-from daemons.serving.conversation import (
-    BATCH,
-    IDLE,
-    OVER,
-    PARTIAL,
-    PENDING,
+from daemons.serving.conversation import BATCH, IDLE, OVER, PARTIAL, PENDING, Conversation
+from daemons.serving.memory import (
     REMEMBERED_COUNT,
     REMEMBERED_INPUT,
     REMEMBERED_MESSAGES,
     REMEMBERED_REPLY,
-    Conversation,
     Memory,
 )
 from tests.serving.services import Echo, conversation
