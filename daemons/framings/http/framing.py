@@ -15,7 +15,7 @@ END = b"\r\n\r\n"
 #: 2.2), for the sake of clients that put one behind a body; more than a few come from no client.
 EMPTY_LINES = 4
 
-#: Heads of up to this many octets are remembered, and so many of them: 8 MiB at the very most.  A browser's has 700
+#: Heads of up to this many octets are remembered, and so many of them: 10 MiB at the very most.  A browser's has 700
 #: and its cookies.
 REMEMBERED_HEAD = 2048
 REMEMBERED_COUNT = 512
@@ -187,7 +187,7 @@ class HTTPDecoder(Decoder):
         self._head = self._body = None
 
     def _refuse(self, error: FramingError) -> None:
-        self.error = error
+        self.error = error.with_traceback(None)  # in whose frames the octets are
         self._held = bytearray()
         self._seen = self._empty = 0
         self._head = self._body = None
