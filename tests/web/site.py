@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from daemons.httpd import Httpd
-from daemons.serving.conversation import OVER, PENDING, Conversation
+from daemons.serving.conversation import PENDING, Conversation
 
 #: When its files were written: Sunday, 12 October 2025.
 WRITTEN = 1_760_256_000
@@ -124,6 +124,3 @@ def ask(httpd: Httpd, path: str, *fields: str, method: str = "GET", version: str
         assert int(found.fields["Content-Length"]) == len(found.body)
     assert found.fields["X-Content-Type-Options"] == "nosniff"
     return found
-
-
-__all__ = ["OVER", "Heard", "ask", "heard", "make", "parsed", "request", "service", "talking"]

@@ -216,7 +216,7 @@ def test_options_change_what_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "..", ".", "a/b"])
 def test_an_index_is_a_name(name: str) -> None:
     field = Httpd.Options.__dataclass_fields__["index"]
-    with pytest.raises(ValueError, match="write index.html"):
+    with pytest.raises(ValueError, match=r"write index\.html"):
         field.metadata["kind"].parse(name)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,8 @@ BEFORE, AFTER = written(WRITTEN - 1), written(WRITTEN + 1)
 
 
 @pytest.fixture
-def httpd(tmp_path: Path) -> Iterator[Httpd]:
-    yield service(make(tmp_path))
+def httpd(tmp_path: Path) -> Httpd:
+    return service(make(tmp_path))
 
 
 @pytest.mark.parametrize(
