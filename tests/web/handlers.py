@@ -119,6 +119,17 @@ class Reading(BaseHTTPRequestHandler):
         self.wfile.write(self.rfile.readline())
 
 
+class Older(Hello):
+    """Calls the stock class by its name, as handlers do that are older than ``super()``."""
+
+    def end_headers(self) -> None:
+        BaseHTTPRequestHandler.send_header(self, "X-Older", "yes")
+        BaseHTTPRequestHandler.end_headers(self)
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        BaseHTTPRequestHandler.send_response_only(self, code, message)
+
+
 class Careful(Hello):
     """Opens something for each visitor, puts it away at the end, and keeps a log of its own."""
 
