@@ -28,6 +28,13 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2} [\t -~\x80-\xff]*\r\n)"
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)\r\n")
 
 
+#: Fields of up to so many octets that were found to be in order, and mean nothing to us: most are said again and again.
+#: When there are so many they are forgotten.
+REMEMBERED_LINE = 256
+REMEMBERED_COUNT = 1024
+_plain: set[bytes] = set()
+
+
 class Span(NamedTuple):
     """Octets in a file."""
 
@@ -65,23 +72,25 @@ class Answer(io.BufferedIOBase):
     def write_head(self, lines: list[bytes]) -> None:
         """Add to the head, up to its empty line.  Raises `ValueError` for a line that is none."""
         for line in lines:
-            if line == b"\r\n":
+            if line in _plain and self.status:
+                self.head.append(line)
+            elif line == b"\r\n":
                 self._end_head()
-            elif not self.status:
-                if (status_line := _STATUS_LINE.fullmatch(line)) is None:
-                    raise ValueError(f"a status line is expected, not {line!r}")
+            elif self.status:
+                self._write_field(line)
+            elif status_line := _STATUS_LINE.fullmatch(line):
                 self.status = int(status_line[1][:3])
                 # The version is the server's: a client that is told 1.0 takes what follows for the end (RFC 9110,
                 # section 6.2).
                 self.head.append(b"HTTP/1.1 " + status_line[1])
             else:
-                if (field := _FIELD.fullmatch(line)) is None:
-                    raise ValueError(f"a field is expected, without control characters, not {line!r}")
-                if self._goes_in(field[1].lower(), field[2]):
-                    self.head.append(line)
+                raise ValueError(f"a status line is expected, not {line!r}")
 
-    def _goes_in(self, name: bytes, value: bytes) -> bool:
-        """Look at a field; returns whether it is the handler's to send."""
+    def _write_field(self, line: bytes) -> None:
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            raise ValueError(f"a field is expected, without control characters, not {line!r}")
+        name, value = field[1].lower(), field[2]
         if name == b"content-length":
             if not value.isdigit() or self.announced is not None:
                 raise ValueError(f"Content-Length: {value!r}; a number of octets is expected, once")
@@ -89,9 +98,13 @@ class Answer(io.BufferedIOBase):
         elif name == b"transfer-encoding":
             self.chunked = True
         elif name == b"connection":
-            # Whether it is kept is said when the answer is complete.
-            return value.lower() not in (b"close", b"keep-alive")
-        return True
+            if value.lower() in (b"close", b"keep-alive"):
+                return  # whether it is kept is said when the answer is complete
+        elif len(line) <= REMEMBERED_LINE:
+            if len(_plain) >= REMEMBERED_COUNT:
+                _plain.clear()
+            _plain.add(line)
+        self.head.append(line)
 
     def _end_head(self) -> None:
         if self.status == HTTPStatus.SWITCHING_PROTOCOLS:
