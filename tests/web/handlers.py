@@ -81,6 +81,9 @@ class Hello(BaseHTTPRequestHandler):
     def too_little(self) -> None:
         self.answer(b"12345", ("Content-Length", "9"))
 
+    def who(self) -> None:
+        self.answer(b"%s %d" % (self.client_address[0].encode(), self.client_address[1]))
+
     def echo(self) -> None:
         self.answer(repr(sorted(self.headers.items())).encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from daemons import Ending
+from daemons.serving.connection import Connection
 from daemons.serving.conversation import IDLE, OVER
 from daemons.web import handlers as web
 from daemons.web.answer import REMEMBERED_COUNT as REMEMBERED_FIELDS
@@ -204,6 +206,23 @@ def test_one_that_calls_the_stock_class_by_its_name_is_served_as_well() -> None:
     assert {each.version for each in answers} == {"HTTP/1.1"}
     assert [each.fields.get("connection") for each in answers] == [None, None, None, "close"]
     assert all(each.fields["x-older"] == "yes" for each in answers)
+
+
+def test_a_handler_is_told_who_asks_even_behind_a_proxy() -> None:
+    with WebServer(("127.0.0.1", 80), Hello, bind_and_activate=False) as server:
+        connection = Connection(server.socket, ("127.0.0.1", 1), 1.0)
+        connection.proxied = True
+        talk = server.conversation(connection)
+        talk.open()
+        heard = said(talk, b"PROXY TCP4 192.0.2.8 127.0.0.1 4243 80\r\n" + get("/who") + get("/who"))
+        assert [each.body for each in responses(heard)] == [b"192.0.2.8 4243"] * 2
+        talk.close()
+
+
+def test_a_unix_peer_has_an_address_like_any_other() -> None:
+    with visit(Hello, address="") as talk:
+        (response,) = responses(said(talk, get("/who")))
+        assert re.fullmatch(rb"unix\S* 0", response.body)
 
 
 def test_requests_are_logged_with_their_peer(caplog: pytest.LogCaptureFixture) -> None:
