@@ -11,7 +11,7 @@ from typing import Any
 
 from daemons.web.answer import Answer
 
-log = logging.getLogger("daemons.web")
+log = logging.getLogger(__name__)
 
 #: What reads the socket.  A handler with a method of its own in the place of one of these is run with a socket.
 READING = ("handle", "handle_one_request", "parse_request")
