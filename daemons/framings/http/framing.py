@@ -71,8 +71,8 @@ class HTTP(Framing):
 class HTTPDecoder(Decoder):
     """Holds an incomplete head, or a head and the incomplete body behind it.
 
-    An octet that no head may have is an error at once, and so is one too many; what else is wrong with a head shows when
-    it is complete."""
+    An octet that no head may have is an error at once, and so is one too many; what else is wrong with a head shows
+    when it is complete."""
 
     __slots__ = ("_body", "_empty", "_framing", "_head", "_held", "_known", "_seen")
 
