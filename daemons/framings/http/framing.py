@@ -71,7 +71,8 @@ class HTTP(Framing):
 class HTTPDecoder(Decoder):
     """Holds an incomplete head, or a head and the incomplete body behind it.
 
-    Where an octet can make no head any more, that is an error at once, and not only at the end of the head."""
+    An octet that no head may have is an error at once, and so is one too many; what else is wrong with a head shows
+    when it is complete."""
 
     __slots__ = ("_body", "_empty", "_framing", "_head", "_held", "_known", "_seen")
 
