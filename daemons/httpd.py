@@ -89,7 +89,7 @@ class Httpd(Service):
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
         """For the client: a request for each path; the connection is closed behind the last."""
-        targets = [quote(word, safe="/?&=%:@!$'()*+,;~") for word in words]
+        targets = ["/" + quote(word.removeprefix(b"/"), safe="/?&=%:@!$'()*+,;~") for word in words]
         ends = ["\r\n"] * (len(targets) - 1) + ["Connection: close\r\n\r\n"]
         return [
             f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{end}".encode()
@@ -163,13 +163,7 @@ class Httpd(Service):
         return self._page(request, 200, second, listing(self._files, folder, root=root))
 
     def _file(self, request: Request, second: Second, folder: Folder, name: bytes) -> Reply:
-        asked: dict[str, str] = {}
-        for key, value in request.headers:
-            if (word := key.lower()) in ASKED:
-                # Several make a list, section 5.3; what is none is thereby wrong, and not there.
-                text = value.decode("latin-1")
-                key_ = word.decode("ascii")
-                asked[key_] = f"{asked[key_]}, {text}" if key_ in asked else text
+        asked = _asked(request)
         with self._chooser.choose(folder, name, asked.get("accept-encoding"), second.now) as chosen:
             return self._answer(request, second, chosen, asked)
 
@@ -215,3 +209,14 @@ class Httpd(Service):
         media = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(body)))]
         said = head(request, status, second, [*fields, ("Cache-Control", "no-cache"), *media])
         return said if request.method == "HEAD" else said + body
+
+
+def _asked(request: Request) -> dict[str, str]:
+    """What the answer depends on, by names in small letters."""
+    asked: dict[str, str] = {}
+    for name, value in request.headers:
+        if (key := name.lower()) in ASKED:
+            word, text = key.decode("ascii"), value.decode("latin-1")
+            # Several make a list (RFC 9110, section 5.3); where one is no list, that is wrong, and is not there.
+            asked[word] = f"{asked[word]}, {text}" if word in asked else text
+    return asked

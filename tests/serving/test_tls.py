@@ -146,6 +146,15 @@ def test_a_greeting_follows_the_handshake_and_last_words_are_followed_by_goodbye
     assert (line.ours.receive(b"x"), line.ours.proceed(), line.ours.receive(b"")) == (b"", b"", b"")
 
 
+@both_versions
+def test_last_words_to_who_has_said_goodbye_in_the_same_segment(version: str) -> None:
+    line = Line(Polite(), version).shake()
+    line.client.write(b"a\nbye\n")
+    line.goodbye()
+    assert line.heard == b"hello\n1\ngoodbye\n"
+    assert (line.over, line.ours.ending, line.ours.messages) == (True, Ending.FINISHED, 2)
+
+
 def test_a_service_that_fails_apologizes_and_keeps_its_secret() -> None:
     line = Line(Failing()).shake().say(b"fail\n")
     assert (line.heard, line.left, line.ours.ending) == (b"sorry: failed\n", True, Ending.FAILED)

@@ -229,6 +229,6 @@ def test_a_root_is_a_folder(tmp_path: Path) -> None:
 
 def test_the_client_asks_for_paths_and_the_last_closes() -> None:
     decoder = HTTP().decoder()
-    said = decoder.decode(b"".join(Httpd.messages([b"/", b"/a b\n?c"])))
+    said = decoder.decode(b"".join(Httpd.messages([b"/", b"x.css", b"/a b\n?c"])))
     assert decoder.error is None
-    assert [(each.target, each.keep_alive) for each in said] == [("/", True), ("/a%20b%0A?c", False)]  # type: ignore[attr-defined]
+    assert [(each.target, each.keep_alive) for each in said] == [("/", True), ("/x.css", True), ("/a%20b%0A?c", False)]  # type: ignore[attr-defined]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from daemons.httpd import Httpd
+from daemons.httpd import ASKED, Httpd
 from daemons.web.conditions import Validators, date, judge, unchanged, written
 from daemons.web.files import Files
 from daemons.web.negotiation import LONGEST, Compressed, prefers_gzip
@@ -18,6 +22,12 @@ from tests.web.site import DATE, LONG, PICTURE, TEXT, WRITTEN, ask, make, servic
 
 HAVE = Validators('"tag"', WRITTEN)
 BEFORE, AFTER = written(WRITTEN - 1), written(WRITTEN + 1)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Httpd]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield service(make(Path(folder)))
 
 
 @pytest.fixture
@@ -251,6 +261,19 @@ def test_parts_of_a_file(httpd: Httpd, path: str) -> None:
         assert ask(httpd, path, f"Range: {ignored}").body == content
     assert ask(httpd, path, "Range: bytes=0-0", f"If-Range: {DATE}").status == 206
     assert ask(httpd, path, "Range: bytes=0-0", f"If-Range: {AFTER}").status == 200
+
+
+#: What fields are made of.
+PIECES = st.sampled_from(
+    ["bytes=", "0-", "-", "1", "9" * 19, ",", ", ", '"', "W/", "*", "gzip", ";q=", "0.5", "identity", DATE, "\xff", " "]
+)
+VALUES = st.lists(PIECES, max_size=8).map("".join)
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(ASKED)), VALUES), max_size=4), st.sampled_from(["GET", "HEAD"]))
+def test_any_fields_get_an_answer(site: Httpd, fields: list[tuple[bytes, str]], method: str) -> None:
+    lines = [f"{name.decode()}: {value}" for name, value in fields]
+    assert ask(site, "/text.txt", *lines, method=method).status in (200, 206, 304, 412, 416)
 
 
 @pytest.mark.parametrize("path", ["/picture.png", "/long.bin"])
