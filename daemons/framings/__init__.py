@@ -10,6 +10,9 @@ network programming is one file here; none of them has ever heard of a socket.
     blocks.py             after an empty block
     compressed.py         where a zlib stream ends
     stream.py             never: there are no messages
+    http/                 at a delimiter, and then after as many octets, or blocks, as were announced
+
+`daemons.framings.http` is imported from there, by those who need it.
 """
 
 from daemons.framings.base import Decoder, Framing, FramingError, Incomplete, Malformed, Oversize

@@ -18,6 +18,9 @@ from collections.abc import Sequence
 class FramingError(Exception):
     """What a peer sent can never become a message.  The text is for the log, never for the peer."""
 
+    #: What the peer is told, where the protocol itself has words for this error; else the service has.
+    apology: bytes = b""
+
 
 class Oversize(FramingError):
     """A message is longer than its limit."""

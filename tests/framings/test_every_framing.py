@@ -26,6 +26,7 @@ from daemons.framings import (
     Until,
     Whole,
 )
+from daemons.framings.http import HTTP, Request
 
 #: Limits so low that random octets often reach them.
 FRAMINGS: dict[str, Framing] = {
@@ -41,12 +42,13 @@ FRAMINGS: dict[str, Framing] = {
     "compressed": Compressed(limit=12),
     "compressed, longer": Compressed(limit=600, level=9),
     "stream": Stream(),
+    "http": HTTP(head=90, headers=3, body=12),
 }
 
 every_framing = pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
 
 #: Those that put a reply into the framing in which they read.
-TO_AND_FRO = [name for name in FRAMINGS if name not in ("whole", "fixed", "until", "stream")]
+TO_AND_FRO = [name for name in FRAMINGS if name not in ("whole", "fixed", "until", "stream", "http")]
 
 
 def zlib_with_flushes(octets: bytes) -> bytes:
@@ -68,11 +70,21 @@ OCTETS = st.one_of(
     st.tuples(st.binary(max_size=14), st.sampled_from([0, 1, 9])).map(lambda made: zlib.compress(*made)),
     st.binary(max_size=14).map(zlib_with_flushes),
     st.just(b"\x78\x9c" + b"\0\0\0\xff\xff" * 20),  # a beginning, and empty blocks
+    st.tuples(
+        st.sampled_from([b"", b"\r\n"]),
+        st.sampled_from([b"GET / HTTP/1.1\r\nHost: a\r\n", b"GET / HTTP/1.0\r\n", b"GET / HTTP/2.0\r\n", b"GET"]),
+        st.sampled_from([b"", b"", b"Expect: 100-continue\r\n", b"A: b\r\n", b"A: b\r\n" * 3, b"A: b\r\n" * 20]),
+        st.sampled_from([b"", b"Content-Length: 12\r\n", b"Content-Length: 13\r\n", b"Transfer-Encoding: chunked\r\n"]),
+        st.sampled_from([b"", b"\n", b"\r\n", b"\r\n"]),
+        st.sampled_from([b"", b"twelve octets"[:12], b"5\r\nabcde\r\n", b"D\r\n", b"2;a=b\r\nab\r\n0\r\nA: b\r\n\r\n"]),
+        st.sampled_from([b"", b"\r\n", b"0\r\n\r\n"]),
+    ).map(b"".join),
 )
 PIECES = st.lists(OCTETS, max_size=5)
 
 
-def decoded(framing: Framing, pieces: Sequence[bytes]) -> tuple[list[bytes], type[FramingError] | None]:
+def decoded(framing: Framing, pieces: Sequence[bytes]) -> tuple[list[bytes], tuple[type[FramingError], bytes] | None]:
+    """The messages in what comes, and the error, with what the peer is told of it."""
     decoder = framing.decoder()
     messages: list[bytes] = []
     for piece in pieces:
@@ -80,8 +92,13 @@ def decoded(framing: Framing, pieces: Sequence[bytes]) -> tuple[list[bytes], typ
         if decoder.error is not None:
             assert not decoder.pending, "something is held after an error"
     messages += decoder.finish()
-    kind = None if decoder.error is None else type(decoder.error)
+    kind = None if decoder.error is None else (type(decoder.error), decoder.error.apology)
     assert [*decoder.decode(b"a\r\n"), *decoder.finish()] == [] or kind is None
+    # Whether leave is asked to send a body depends on whether some of it is there already.  As octets, a request is
+    # its head.
+    requests = [message for message in messages if isinstance(message, Request) and not message.expects]
+    if isinstance(framing, HTTP):
+        messages = [request + request.body for request in requests]
     # Of a stream it is not said where it is cut.
     return ([b"".join(messages)] if isinstance(framing, Stream) else messages), kind
 
@@ -128,6 +145,23 @@ ENDLESS: dict[str, tuple[Framing, bytes, bytes]] = {
     "compressed": (Compressed(limit=LIMIT), b"\x78\x01\x00\xff\xff\0\0", b"ab"),
     "a bomb": (Compressed(limit=LIMIT), zlib.compress(bytes(50 * LIMIT), 9)[:30], b""),
     "a bomb in its first octets": (Compressed(limit=LIMIT), zlib.compress(bytes(50 * LIMIT), 9), b""),
+    "a head": (HTTP(head=LIMIT), b"GET / HTTP/1.0\r\nA: ", b"ab"),
+    "a body": (HTTP(body=LIMIT), b"PUT / HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % LIMIT, b"ab"),
+    "chunks": (
+        HTTP(body=LIMIT),
+        b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"64\r\n%b\r\n" % bytes(100),
+    ),
+    "extensions": (
+        HTTP(head=LIMIT, body=LIMIT),
+        b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"1;abcdefgh\r\n-\r\n",
+    ),
+    "a trailer": (
+        HTTP(head=LIMIT),
+        b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ",
+        b"ab",
+    ),
 }
 
 

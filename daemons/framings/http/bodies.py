@@ -1,0 +1,156 @@
+"""What stands behind a head: as many octets as it announces, or chunks (RFC 9112, sections 6.2 and 7.1).
+
+A body takes what is its own, cut anywhere, and holds it in one piece: of a list of pieces, each octet might be an
+object of its own.  What is announced allocates nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from daemons.framings.http.head import TOKEN
+from daemons.framings.http.refusals import refusal
+
+CRLF = b"\r\n"
+
+#: The longest line that says how long a chunk is, with its extensions, which nobody uses.
+SIZE_LINE = 256
+
+#: More digits than sixteen are an overflow waiting for a reader with integers of 64 bits.
+#: Blanks around an extension's semicolon, which RFC 9112 has readers put up with, come from nobody, and some readers
+#: do not.
+_SIZE = re.compile(
+    rb"([0-9A-Fa-f]{1,16})"
+    rb'((?:;%b(?:=(?:%b|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"))?+)*+)\r\n' % (TOKEN, TOKEN)
+)
+_TRAILER = re.compile(rb"%b:[\t -~\x80-\xff]*+\r\n" % TOKEN)
+
+
+class Body(ABC):
+    """The octets of one body so far, and whether these are all."""
+
+    __slots__ = ("complete", "octets")
+
+    def __init__(self, octets: bytes | bytearray) -> None:
+        self.octets = octets
+        self.complete = False
+
+    @abstractmethod
+    def take(self, source: bytes | bytearray, start: int) -> int:
+        """Take from `source` what belongs to the body, and return where that begins which has not been taken: until
+        `complete` it comes again, with more behind it.  Raises `FramingError`."""
+
+
+class SizedBody(Body):
+    """The next `length` octets; one at least."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, length: int) -> None:
+        super().__init__(b"")
+        self._left = length
+
+    def take(self, source: bytes | bytearray, start: int) -> int:
+        end = min(start + self._left, len(source))
+        piece = source[start:end]
+        self._left -= end - start
+        self.complete = not self._left
+        if self.octets:
+            self.octets += piece
+        else:
+            # Most bodies come whole; the others are gathered in what can grow.
+            self.octets = piece if self.complete else bytearray(piece)
+        return end
+
+
+class ChunkedBody(Body):
+    """Chunks until an empty one, then trailers, which are dropped as the extensions are.
+
+    limit
+        The most octets of all chunks together.
+    notes
+        The most octets of extensions and trailers together.
+    """
+
+    __slots__ = ("_left", "_limit", "_next", "_notes")
+
+    def __init__(self, limit: int, notes: int) -> None:
+        super().__init__(bytearray())
+        self._limit = limit
+        self._notes = notes
+        #: Octets of this chunk that are to come.
+        self._left = 0
+        #: How what comes next is taken.  No bound method: with its own body in it, that would wait for the collector.
+        self._next: Callable[[ChunkedBody, bytes | bytearray, int], int] = ChunkedBody._take_size
+
+    def take(self, source: bytes | bytearray, start: int) -> int:
+        while not self.complete:
+            end = self._next(self, source, start)
+            if end == start:
+                break
+            start = end
+        return start
+
+    def _take_size(self, source: bytes | bytearray, start: int) -> int:
+        match = _SIZE.match(source, start, start + SIZE_LINE)
+        if match is None:
+            if source.find(b"\n", start, start + SIZE_LINE) >= 0:
+                raise refusal(400, "a chunk's size is one to sixteen hexadecimal digits, and maybe extensions")
+            if len(source) - start >= SIZE_LINE:
+                raise refusal(400, f"no end of a chunk's size within {SIZE_LINE} octets")
+            return start
+        end = match.end()
+        self._left = left = int(match[1], 16)
+        if len(self.octets) + left > self._limit:
+            raise refusal(413, f"chunks of more than {self._limit} octets")
+        if match[2]:
+            self._note(len(match[2]))
+        if not left:
+            self._next = ChunkedBody._take_trailer
+        elif source.startswith(CRLF, end + left):  # the whole chunk is there: in one step, for some are short
+            self.octets += source[end : end + left]
+            return end + left + len(CRLF)
+        else:
+            self._next = ChunkedBody._take_data
+        return end
+
+    def _take_data(self, source: bytes | bytearray, start: int) -> int:
+        end = min(start + self._left, len(source))
+        self.octets += source[start:end]
+        self._left -= end - start
+        if not self._left:
+            self._next = ChunkedBody._take_end
+        return end
+
+    def _take_end(self, source: bytes | bytearray, start: int) -> int:
+        found = bytes(source[start : start + 2])
+        if found == CRLF:
+            self._next = ChunkedBody._take_size
+            return start + 2
+        if not CRLF.startswith(found):
+            raise refusal(400, "a chunk is longer than its size says: no CRLF behind it")
+        return start
+
+    def _take_trailer(self, source: bytes | bytearray, start: int) -> int:
+        # The line that ends them all is none of them.
+        limit = self._notes + len(CRLF)
+        end = source.find(b"\n", start, start + limit) + 1
+        if not end:
+            if len(source) - start >= limit:
+                raise refusal(431, "extensions of chunks and trailers are too long together")
+            return start
+        line = bytes(source[start:end])
+        if line == CRLF:
+            self.complete = True
+        elif _TRAILER.fullmatch(line):
+            self._note(len(line))
+        else:
+            raise refusal(400, "a trailer is not a name, a colon and a value")
+        return end
+
+    def _note(self, length: int) -> None:
+        self._notes -= length
+        if self._notes < 0:
+            raise refusal(431, "extensions of chunks and trailers are too long together")

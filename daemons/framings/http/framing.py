@@ -1,0 +1,194 @@
+"""A message is an HTTP/1.1 request: its head lasts until an empty line, and says how long its body is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from daemons.framings.base import Decoder, Framing, FramingError, Incomplete
+from daemons.framings.http.bodies import Body, ChunkedBody, SizedBody
+from daemons.framings.http.head import REQUEST_LINE, Head, Request, fault, long_line, parse
+from daemons.framings.http.refusals import refusal
+
+END = b"\r\n\r\n"
+
+#: "A server […] SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (RFC 9112, section
+#: 2.2), for the sake of clients that put one behind a body; more than a few come from no client.
+EMPTY_LINES = 4
+
+#: Heads of up to this many octets are remembered, and so many of them: 10 MiB at the very most.  A browser's has 700
+#: and its cookies.
+REMEMBERED_HEAD = 2048
+REMEMBERED_COUNT = 512
+
+#: May the body be sent?
+EXPECTATION = Request()
+EXPECTATION.expects = True
+
+
+class HTTP(Framing):
+    """HTTP/1.1 requests, strictly as in RFC 9112; messages are `Request`.  Replies are sent as they are.
+
+    head
+        The most octets of a request line and its headers, with their line ends.  The request line has 8 KiB of them
+        at most.
+    headers
+        The most header fields of a request.
+    body
+        The most octets of a body, announced or in chunks.
+
+    Where a peer waits for leave to send a body (``Expect: 100-continue``), a message whose `expects` is true comes
+    first.  An error's `apology` is the response to it, 400, 413, 414, 417, 431, 501 or 505, and says that the
+    connection is closed.  Raises `ValueError` for a limit that nothing could keep to.
+    """
+
+    def __init__(self, *, head: int = 16 * 1024, headers: int = 100, body: int = 1024**2) -> None:
+        for name, limit, least in (("head", head, 1), ("headers", headers, 1), ("body", body, 0)):
+            if limit < least:
+                raise ValueError(f"HTTP: {name}={limit}; {least} or more is expected")
+        self.head = head
+        self.headers = headers
+        self.body = body
+        #: What heads have come to: same octets, same request.
+        self._known: dict[bytes, Head] = {}
+
+    def __repr__(self) -> str:
+        return f"HTTP(head={self.head}, headers={self.headers}, body={self.body})"
+
+    def decoder(self) -> HTTPDecoder:
+        return HTTPDecoder(self, self._known)
+
+    def parse(self, raw: bytes) -> Head:
+        """What a head, up to and with its empty line, comes to; raises `FramingError`."""
+        head = parse(raw, headers=self.headers, body=self.body)
+        if len(raw) <= REMEMBERED_HEAD:
+            # Emptied when full: who never says the same twice costs others speed, never memory.
+            if len(self._known) >= REMEMBERED_COUNT:
+                self._known.clear()
+            self._known[raw] = head
+        return head
+
+
+class HTTPDecoder(Decoder):
+    """Holds an incomplete head, or a head and the incomplete body behind it.
+
+    An octet that no head may have is an error at once, and so is one too many; what else is wrong with a head shows
+    when it is complete."""
+
+    __slots__ = ("_body", "_empty", "_framing", "_head", "_held", "_known", "_seen")
+
+    def __init__(self, framing: HTTP, known: dict[bytes, Head]) -> None:
+        super().__init__()
+        self._framing = framing
+        self._known = known
+        self._held = bytearray()
+        #: How much of `_held` has been searched for the end of a head.
+        self._seen = 0
+        #: Empty lines before a request.
+        self._empty = 0
+        #: The request whose body is under way.
+        self._head: Head | None = None
+        self._body: Body | None = None
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._held or self._body is not None or self._empty)
+
+    def decode(self, data: bytes) -> Sequence[bytes]:
+        if not (self._held or self._body is not None or self._empty or self.error is not None):
+            # One request without a body, like one before: what nearly always comes.
+            head = self._known.get(data)
+            if head is not None and head.alone is not None:
+                return head.alone
+        elif self.error is not None:
+            return ()
+        messages: list[bytes] = []
+        try:
+            self._take(data, messages)
+        except FramingError as error:
+            self._refuse(error)
+        return messages
+
+    def finish(self) -> Sequence[bytes]:
+        if self.error is None:
+            # Empty lines alone are not the beginning of anything.
+            if self._body is not None:
+                self._refuse(Incomplete(f"the input ended {len(self._body.octets)} octets into a body"))
+            elif self._held:
+                self._refuse(Incomplete(f"the input ended {len(self._held)} octets into a head"))
+        return ()
+
+    def _take(self, data: bytes, messages: list[bytes]) -> None:
+        held = self._held
+        source: bytes | bytearray = data
+        if held:
+            held += data
+            source = held
+        start = 0
+        while start < len(source):
+            if self._body is not None:
+                start = self._body.take(source, start)
+                if not self._body.complete:
+                    break
+                self._deliver(messages)
+                continue
+            start = self._past_empty_lines(source, start)
+            end = self._end_of_head(source, start)
+            if end is None:
+                break
+            raw = bytes(source[start:end])
+            head = self._known.get(raw) or self._framing.parse(raw)
+            start, self._seen, self._empty = end, 0, 0
+            if head.alone is not None:
+                messages += head.alone
+                continue
+            self._head = head
+            self._body = ChunkedBody(self._framing.body, self._framing.head) if head.chunked else SizedBody(head.length)
+            if head.expects and start == len(source):
+                messages.append(EXPECTATION)
+        if source is held:
+            del held[:start]
+        else:
+            held += data[start:]
+
+    def _past_empty_lines(self, source: bytes | bytearray, start: int) -> int:
+        while source.startswith(b"\r\n", start):
+            self._empty += 1
+            start += 2
+            if self._empty > EMPTY_LINES:
+                raise refusal(400, f"more than {EMPTY_LINES} empty lines before a request")
+            self._seen = 0
+        return start
+
+    def _end_of_head(self, source: bytes | bytearray, start: int) -> int | None:
+        """Where the head that begins at `start` ends; None: more is to come.  Raises `FramingError` as soon as no
+        head can come of it."""
+        limit = self._framing.head
+        seen = start + self._seen
+        end = source.find(END, max(start, seen - 3), start + limit) + len(END)
+        if end >= len(END):
+            return end
+        have = len(source) - start
+        if have <= 0:
+            return None
+        line = min(limit, REQUEST_LINE)
+        if have >= line and source.find(b"\r\n", start, start + line) < 0:
+            raise long_line(source, start, line)
+        # A CR that was the last octet is looked at once more, with what came behind it.
+        if fault(source, seen - (seen > start and source[seen - 1] == 13), start + min(have, limit)):
+            raise refusal(400, "a control character, or a CR or LF without the other")
+        if have >= limit:
+            raise refusal(431, f"no end of the head within {limit} octets")
+        self._seen = have
+        return None
+
+    def _deliver(self, messages: list[bytes]) -> None:
+        assert self._head is not None
+        assert self._body is not None
+        messages.append(self._head.request.with_body(bytes(self._body.octets)))
+        self._head = self._body = None
+
+    def _refuse(self, error: FramingError) -> None:
+        self.error = error.with_traceback(None)  # in whose frames the octets are
+        self._held = bytearray()
+        self._seen = self._empty = 0
+        self._head = self._body = None

@@ -1,0 +1,253 @@
+"""A request's head: its request line and its headers (RFC 9112, sections 2 to 6), or why they are none.
+
+One regular expression says what a head may be, octet by octet; what it cannot say is judged behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from daemons.framings.base import FramingError
+from daemons.framings.http.refusals import refusal
+
+#: "It is RECOMMENDED that all HTTP senders and recipients support, at a minimum, request-line lengths of 8000 octets"
+#: (RFC 9112, section 3).  In octets, its CRLF included.
+REQUEST_LINE = 8 * 1024
+
+#: A length of more digits than these is no length: no disk holds it, and a reader with 64 bits comes to another one.
+DIGITS = 18
+
+#: RFC 9110, section 5.6.2, as a regular expression.
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+
+#: A target is visible ASCII.  Strictly, `"<>\^`{|}` stand in none either, but browsers send them, and nobody misreads
+#: them; a `#` is cut off by some and not by others.  A value has no control characters but tabs.
+_HEAD = re.compile(
+    rb"(%b) ([!\"$-~]++) HTTP/([0-9])\.([0-9])\r\n((?:%b:[\t -~\x80-\xff]*+\r\n)*+)\r\n" % (TOKEN, TOKEN)
+)
+_FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
+_REQUEST_LINE = re.compile(rb"%b [!\"$-~]++ HTTP/[0-9]\.[0-9]" % TOKEN)
+_NAME = re.compile(TOKEN)
+
+#: The octets that lines may be made of; see `fault`.
+_LINES = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n)*+")
+
+#: What of RFC 3986's `host` anybody has: a name, an IPv4 address, or an IPv6 address in brackets.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._\-]++|\[[0-9A-Fa-f:.]++\])(?::([0-9]{0,5}+))?")
+_ABSOLUTE = re.compile(rb"https?://([^/?]*+)(.*)", re.IGNORECASE)
+
+#: What decides where a request ends, whose it is, and what becomes of the connection.
+_JUDGED = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"))
+
+#: A tab around a value is a blank like others; but around these some take it for a part of the value.
+_TABBED = re.compile(rb"(?:^|\n)(?:content-length|transfer-encoding):(?: *\t|[^\r]*\t *\r)", re.IGNORECASE)
+
+#: With an underscore in it, CGI's HTTP_CONTENT_LENGTH is this header to one reader and another to the next.
+_DISGUISED = frozenset((b"content_length", b"transfer_encoding"))
+
+
+class Request(bytes):
+    """A request.  As bytes it is its head as received, request line to empty line, so that what depends on the head
+    alone can be remembered by it; two requests with the same head and different bodies are equal.
+
+    Not to be changed: the same head without a body may be the same object each time.
+    """
+
+    #: Upper and lower case as received.
+    method: str = ""
+    #: As received: visible ASCII, in one of the four forms of RFC 9112, section 3.2.
+    target: str = ""
+    #: What is asked of this server: the target, or of an absolute one what stands behind its authority.
+    path: str = ""
+    #: (1, 0) or (1, 1).
+    version: tuple[int, int] = (1, 1)
+    #: Names and values as received, in order, without the blanks around a value.  Where the target is absolute, Host
+    #: is the target's, whatever was sent (RFC 9112, section 3.2.2).  Trailers are dropped.
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    #: Complete, and out of its chunks.
+    body: bytes = b""
+    #: Whether the peer would have the connection go on after the reply (RFC 9112, section 9.3).
+    keep_alive: bool = True
+    #: This is no request but a question, all else being empty: may a body be sent?  Reply `100 Continue`.
+    expects: bool = False
+
+    def with_body(self, body: bytes) -> Request:
+        """This request with `body`."""
+        request = Request(self)
+        request.__dict__.update(self.__dict__)
+        request.body = body
+        return request
+
+
+class Head:
+    """What a head comes to: a request without its body, and how its body will come."""
+
+    __slots__ = ("alone", "chunked", "expects", "length", "request")
+
+    def __init__(self, request: Request, length: int, chunked: bool, expects: bool) -> None:
+        self.request = request
+        #: Octets of the body, where it is not in chunks.
+        self.length = length
+        self.chunked = chunked
+        #: Whether the peer waits to be told that it may send the body.
+        self.expects = expects
+        #: All the messages that this head makes, where there is no body.
+        self.alone = None if length or chunked else (request,)
+
+
+def fault(source: bytes | bytearray, start: int, end: int) -> bool:
+    """Whether there is an octet that no head may have: a control character, a CR or LF without the other.
+
+    A CR at the very end may yet have its LF."""
+    stop = _LINES.match(source, start, end)
+    assert stop is not None, "it matches nothing, too"
+    return stop.end() < end - (source[end - 1] == 13)
+
+
+def parse(raw: bytes, *, headers: int, body: int) -> Head:
+    """What `raw`, which ends with its first empty line, comes to.  At most `headers` header fields, and a body of at
+    most `body` octets.  Raises `FramingError`."""
+    line = raw.find(b"\r\n") + 2
+    if line > REQUEST_LINE:
+        raise long_line(raw)
+    match = _HEAD.fullmatch(raw)
+    if match is None:
+        raise refusal(400, _what_is_wrong(raw))
+    method, target, major, minor, lines = match.groups()
+    if major != b"1":
+        raise refusal(505, "a major version other than 1")
+    # Of a minor version not yet known, the highest that is known is spoken (RFC 9110, section 2.5).
+    version = (1, 1) if minor != b"0" else (1, 0)
+    fields: tuple[tuple[bytes, bytes], ...] = tuple(_FIELD.findall(lines))
+    if b" \r" in lines or b"\t\r" in lines:  # hardly ever
+        fields = tuple((name, value.rstrip(b" \t")) for name, value in fields)
+    if len(fields) > headers:
+        raise refusal(431, f"{len(fields)} header fields; {headers} are allowed")
+    judged: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        word = name.lower()
+        if word in _JUDGED:
+            judged.setdefault(word, []).append(value)
+        elif word in _DISGUISED:
+            raise refusal(400, "Content-Length or Transfer-Encoding with an underscore")
+
+    _judge_host(judged.get(b"host", []), version)
+    authority, path = _parts(method, target)
+    if b"\t" in lines and _TABBED.search(lines):
+        raise refusal(400, "a tab around the value of Content-Length or Transfer-Encoding")
+    chunked, length = _length(judged, version, body)
+    if method == b"CONNECT" and (chunked or length):
+        # To some, what stands behind it is for the other end of the tunnel (RFC 9110, section 9.3.6).
+        raise refusal(400, "CONNECT with a body")
+    request = Request(raw)
+    request.method = method.decode("ascii")
+    request.target = target.decode("ascii")
+    request.path = path.decode("ascii")
+    request.version = version
+    request.headers = fields if authority is None else _with_host(fields, authority)
+    options = _words(judged.get(b"connection", ()))
+    request.keep_alive = b"close" not in options and (version == (1, 1) or b"keep-alive" in options)
+    expectations = _words(judged.get(b"expect", ())) if version == (1, 1) else set()
+    if expectations - {b"100-continue"}:
+        raise refusal(417, "an expectation other than 100-continue")
+    return Head(request, length, chunked, bool(expectations))
+
+
+def long_line(source: bytes | bytearray, start: int = 0, limit: int = REQUEST_LINE) -> FramingError:
+    """Why a request line that does not end within `limit` octets is refused."""
+    if fault(source, start, start + limit):
+        return refusal(400, "a control character, or a CR or LF without the other")
+    return refusal(414, f"no end of the request line within {limit} octets")
+
+
+def _what_is_wrong(raw: bytes) -> str:
+    """For the log, of a head that is none."""
+    if fault(raw, 0, len(raw)):
+        return "a control character, or a CR or LF without the other"
+    first, *lines = raw[:-4].split(b"\r\n")
+    if not _REQUEST_LINE.fullmatch(first):
+        return "the request line is not a method, a target and HTTP/1.1, one blank between them"
+    for number, line in enumerate(lines, 1):
+        name, colon, _ = line.partition(b":")
+        if line.startswith((b" ", b"\t")):
+            return f"header line {number} begins with a blank: lines are not folded"
+        if not colon:
+            return f"header line {number} has no colon"
+        if not _NAME.fullmatch(name):
+            return f"header line {number}: what stands before the colon is no name"
+    return "not a head"
+
+
+def _judge_host(hosts: list[bytes], version: tuple[int, int]) -> None:
+    """RFC 9112, section 3.2.  An empty Host, allowed where a target has no authority, has nobody to send it."""
+    if len(hosts) > 1:
+        raise refusal(400, "more than one Host")
+    if hosts:
+        if not _is_host(hosts[0]):
+            raise refusal(400, "Host is not a name or an address, and maybe a port")
+    elif version == (1, 1):
+        raise refusal(400, "no Host, which HTTP/1.1 must have")
+
+
+def _is_host(octets: bytes, port: bool = False) -> bool:
+    """`port`: there must be one."""
+    match = _HOST.fullmatch(octets)
+    return match is not None and (int(match[1]) <= 65535 if match[1] else not port)
+
+
+def _parts(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
+    """The authority of an absolute target, or None; and the path."""
+    if method == b"CONNECT":
+        if not _is_host(target, port=True):
+            raise refusal(400, "CONNECT is to a host and a port")
+        return None, target
+    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+        return None, target
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise refusal(400, "a target is a path, or http:// and so on; * is for OPTIONS")
+    authority, path = match.groups()
+    # What stands before an @ is for phishing (RFC 9110, section 4.2.4).
+    if not _is_host(authority):
+        raise refusal(400, "the target's authority is not a name or an address, and maybe a port")
+    if not path and method == b"OPTIONS":
+        return authority, b"*"
+    return authority, path if path.startswith(b"/") else b"/" + path
+
+
+def _with_host(fields: tuple[tuple[bytes, bytes], ...], host: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    if any(name.lower() == b"host" for name, _ in fields):
+        return tuple((name, host if name.lower() == b"host" else value) for name, value in fields)
+    return (b"Host", host), *fields
+
+
+def _length(judged: dict[bytes, list[bytes]], version: tuple[int, int], limit: int) -> tuple[bool, int]:
+    """Whether the body comes in chunks, and else how long it is: RFC 9112, section 6.3, and where that leaves a
+    choice, the refusal."""
+    codings = judged.get(b"transfer-encoding")
+    lengths = judged.get(b"content-length")
+    if codings is not None:
+        if lengths is not None:
+            raise refusal(400, "both Content-Length and Transfer-Encoding")
+        if version == (1, 0):
+            raise refusal(400, "Transfer-Encoding in HTTP/1.0")
+        if len(codings) > 1 or codings[0].lower() != b"chunked":
+            raise refusal(501, "a Transfer-Encoding other than chunked")
+        return True, 0
+    if lengths is None:
+        return False, 0
+    if len(lengths) > 1:
+        raise refusal(400, "more than one Content-Length")
+    (digits,) = lengths
+    if not digits.isdigit() or len(digits) > DIGITS:
+        raise refusal(400, f"Content-Length is not one to {DIGITS} digits")
+    length = int(digits)
+    if length > limit:
+        raise refusal(413, f"a body of {length} octets is announced; {limit} are allowed")
+    return False, length
+
+
+def _words(values: Iterable[bytes]) -> set[bytes]:
+    """What a list of tokens says, in one header or in several; in small letters."""
+    return {word for value in values for part in value.split(b",") if (word := part.strip(b" \t").lower())}
