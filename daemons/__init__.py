@@ -3,6 +3,7 @@
     launcelot.py, zen.py, …   what each daemon says: one daemon, one file
     framings/                 bytes ↔ messages, without I/O
     serving/                  from accept() to a reply: servers, engines, guards, the conversation
+    web/                      handlers of the standard library's http.server, in memory
     operating/                ini files, shared logging, lifecycle, the ``daemons`` command
     clients/                  the other end of each protocol; the only code that dials
 

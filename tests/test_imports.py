@@ -19,6 +19,7 @@ ALLOWED = {
     "daemons.framings": {"__future__", "abc", "collections.abc", "dataclasses", "ipaddress", "re", "struct", "zlib"},
     "daemons.serving.endings": {"__future__", "enum", "logging"},
     "daemons.serving.service": {"__future__", "collections.abc", "typing"},
+    "daemons.serving.memory": {"__future__", "collections.abc"},
     "daemons.serving.conversation": {"__future__", "collections", "collections.abc"},
 }
 

@@ -37,7 +37,7 @@ from daemons.serving.stream import StreamServer
 IDLE_EXIT = 8.0
 
 
-class _Server(Threads, StreamServer):
+class _ForOne(Threads, StreamServer):
     """Serves one connection, and has no listener."""
 
     visitor: tuple[Any, Any]
@@ -85,7 +85,9 @@ def _serve_connection(settings: Settings) -> int:
     os.chdir(settings.base)
     logs.configure(settings.logging_ini)
     settings.drop.become()
-    server = _Server(("", 0), loading.request_handlers(settings)(False), bind_and_activate=False)
+    handler = loading.request_handlers(settings)(False)
+    served: type[_ForOne] = type("_Server", (_ForOne, loading.server_class(handler)), {})
+    server = served(("", 0), handler, bind_and_activate=False)
     server.stop_listening()
     server.limits = settings.limits
     server.access = settings.access

@@ -214,7 +214,7 @@ def _server(
     listener: socket.socket,
     handler: type[socketserver.BaseRequestHandler],
 ) -> Server:
-    server = adopt(bound.settings.daemon.engine, listener, handler)
+    server = adopt(bound.settings.daemon.engine, listener, handler, loading.server_class(handler))
     server.limits = bound.limits
     server.access = bound.settings.access
     if address.scheme == "tls":

@@ -19,6 +19,7 @@ from daemons.operating.values import hint
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import Pump
 from daemons.serving.service import Service
+from daemons.serving.stream import StreamServer
 
 #: By whether a listener is for datagrams: the handlers that it is not for.
 _OUT_OF_PLACE = {False: socketserver.DatagramRequestHandler, True: socketserver.StreamRequestHandler}
@@ -41,7 +42,7 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
         reason = "several processes cannot tell together that nobody is there; write processes = 1"
         raise ConfigurationError([f"{origin} [daemon] idle_exit: {reason}"])
     if not issubclass(kind, Service):
-        if not stream_server(engine).raw_handlers:
+        if not stream_server(engine).raw_handlers and not _runs_in_memory(kind):
             reason = f"engine = {engine} cannot run a raw handler, which waits on its socket; write engine = threads"
             raise ConfigurationError([f"{_where(settings)}: {reason}"])
         _check_transports(settings, kind)
@@ -60,6 +61,30 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
     # Made now, so that what is wrong with it is found before anything is bound.
     udp = pump if kind.datagrams is None else Pump.carrying(make_service(settings, kind.datagrams))
     return lambda over_udp: udp if over_udp else pump
+
+
+def server_class(handler: type[socketserver.BaseRequestHandler]) -> type[StreamServer]:
+    """The kind of stream server that `handler` is for."""
+    if not _is_of_the_web(handler):
+        return StreamServer
+    from daemons.web.server import WebServer  # http.server is dear, and most do without it
+
+    return WebServer
+
+
+def _is_of_the_web(handler: type[socketserver.BaseRequestHandler]) -> bool:
+    """Whether it is one of the standard library's http.server, which then is imported already."""
+    module = sys.modules.get("http.server")
+    return module is not None and issubclass(handler, module.BaseHTTPRequestHandler)
+
+
+def _runs_in_memory(handler: type[socketserver.BaseRequestHandler]) -> bool:
+    """Whether it never waits on its socket, having none."""
+    if not _is_of_the_web(handler):
+        return False
+    from daemons.web.handlers import in_memory
+
+    return in_memory(handler)
 
 
 def _check_transports(settings: Settings, kind: type[socketserver.BaseRequestHandler]) -> None:

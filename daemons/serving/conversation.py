@@ -11,15 +11,19 @@ An engine carries bytes to and fro and looks at `Conversation.state` once per tu
     PENDING   complete messages still wait for their replies: write what was returned, then `proceed`
     OVER      write what was returned, then close; `ending` says why
     SHAKING   what comes before the first message is not complete: a TLS handshake (`daemons.serving.tls`)
+
+A reply may come in pieces, from an iterator.  Then PENDING also means that there are more of them: they are drawn
+a batch at a time, as the peer takes them, and the next message is answered after the last.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from daemons.framings import Decoder, Framing, FramingError, Incomplete, Oversize
+from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.endings import Ending
+from daemons.serving.memory import Memory
 from daemons.serving.service import Service, Talk
 
 IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
@@ -34,60 +38,6 @@ BATCH = 64 * 1024
 #: Nothing is remembered: what `Conversation.replies` is where the input is not what the service is told.
 NOTHING: dict[bytes, tuple[bytes, int]] = {}
 
-#: What a pure service said is remembered for inputs of up to this many bytes (a whole pipeline of
-#: short questions fits), with replies of up to so many, for this many inputs: 5 MiB at the very most.
-REMEMBERED_INPUT = 1024
-REMEMBERED_REPLY = 4096
-REMEMBERED_COUNT = 1024
-
-#: How an input was framed is remembered where it came to this many messages at most, which are together no longer
-#: than an input may be.  Each is an object, and a framing that unpacks may make a megabyte of a kilobyte.
-REMEMBERED_MESSAGES = 64
-
-
-class Memory:
-    """What all conversations of one service share: how bytes are framed, and what a pure service replied.
-
-    Both depend on the bytes alone, as long as nothing is held from before.  When it is full it is
-    emptied: a peer that says nothing twice costs others speed, never memory.
-    """
-
-    __slots__ = ("_plain", "_pure", "alone", "encode", "framed", "replies", "respond", "service")
-
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        #: How a message is answered where no talk is under way.
-        self.respond = service.respond
-        #: How a reply is framed; None: it is sent as it is.
-        encode = service.framing.encode
-        self.encode = None if type(service.framing).encode is Framing.encode else encode
-        # In a talk, what is said depends on what came before.
-        talks = type(service).talk is not Service.talk
-        self._pure = service.pure and not talks
-        self._plain = not talks and self.encode is None
-        #: From input to the one message in it, where `respond` is asked and its reply is sent as it is.
-        self.alone: dict[bytes, bytes] = {}
-        #: From other input to the messages in it.
-        self.framed: dict[bytes, Sequence[bytes]] = {}
-        #: From input to what a pure service replies to it, and to how many messages.
-        self.replies: dict[bytes, tuple[bytes, int]] = {}
-
-    def keep(self, data: bytes, messages: Sequence[bytes], reply: bytes) -> None:
-        """Remember what `data` was: it came when nothing was held, and nothing of it is held now."""
-        if len(data) > REMEMBERED_INPUT:
-            return
-        for known in (self.alone, self.framed, self.replies):
-            if len(known) >= REMEMBERED_COUNT:
-                known.clear()
-        if self._pure and len(reply) <= REMEMBERED_REPLY:
-            self.replies[data] = reply, len(messages)
-        elif len(messages) > REMEMBERED_MESSAGES or sum(map(len, messages)) > REMEMBERED_INPUT:
-            return
-        elif self._plain and len(messages) == 1:
-            self.alone[data] = messages[0]
-        else:
-            self.framed[data] = tuple(messages)
-
 
 class Conversation:
     """One visitor's talk with `service`; `memory` is what it shares with the service's other visitors."""
@@ -97,7 +47,9 @@ class Conversation:
     __slots__ = (
         "_decoder",
         "_input_ended",
+        "_last",
         "_memory",
+        "_stream",
         "_talk",
         "_waiting",
         "ending",
@@ -114,6 +66,9 @@ class Conversation:
         self.replies = memory.replies
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
+        #: The rest of a reply that comes in pieces; and whether it is a talk's last words.
+        self._stream: Iterator[object] | None = None
+        self._last: bool
         self._waiting: deque[bytes] | None = None
         self._input_ended = False
         #: IDLE, PARTIAL, PENDING or OVER.
@@ -131,12 +86,16 @@ class Conversation:
         if type(service).talk is Service.talk:
             return b""
         try:
-            self._talk = service.talk()
+            self._talk = self.begin()
             return self._say(next(self._talk))
         except StopIteration as stop:
             return self._last_words(stop)
         except BaseException as failure:
             return self._fail(failure)
+
+    def begin(self) -> Talk:
+        """The talk with this visitor, where the service has talks of its own."""
+        return self._memory.service.talk()
 
     def receive(self, data: bytes) -> bytes:
         """Take what came, any bytes cut anywhere; ``b""`` is the end of the input.  Returns the bytes
@@ -189,16 +148,20 @@ class Conversation:
         return self._answer_all(messages)
 
     def proceed(self) -> bytes:
-        """Answer the messages that wait, up to a batch; returns the bytes to send."""
+        """Go on with a reply that comes in pieces, then answer the messages that wait, up to a batch; returns the
+        bytes to send."""
         waiting = self._waiting
         replies: list[bytes] = []
         size = 0
-        while waiting and size < BATCH:
+        if self._stream is not None:
+            replies.append(self._draw(self._stream))
+            size = len(replies[0])
+        while waiting and size < BATCH and self._stream is None:
             reply = self._answer(waiting.popleft())
             replies.append(reply)
             size += len(reply)
         if self.state != OVER:
-            if waiting:
+            if waiting or self._stream is not None:
                 self.state = PENDING
             else:
                 replies.append(self._settle())
@@ -211,12 +174,19 @@ class Conversation:
         return "" if error is None else str(error)
 
     def close(self) -> None:
-        """Let a talk that is still under way run its ``finally`` clauses: the visitor has left."""
+        """Let a reply and a talk that are still under way run their ``finally`` clauses: the visitor has left."""
+        if self._stream is not None:
+            self._close(self._stream)
         if self._talk is not None:
-            try:
-                self._talk.close()
-            except BaseException as failure:
-                self._fail(failure)
+            self._close(self._talk)
+
+    def _close(self, iterator: object) -> None:
+        """An iterator need not have a close(); generators and files have."""
+        try:
+            if (close := getattr(iterator, "close", None)) is not None:
+                close()
+        except BaseException as failure:
+            self._fail(failure)
 
     def _decode(self, data: bytes) -> Sequence[bytes]:
         decoder = self._decoder
@@ -229,7 +199,7 @@ class Conversation:
 
     def _answer_all(self, messages: Sequence[bytes]) -> bytes:
         if self._waiting is None:
-            if len(messages) == 0:
+            if len(messages) == 0 and self._stream is None:
                 return self._settle()
             self._waiting = deque(messages)
         else:
@@ -258,14 +228,56 @@ class Conversation:
         if reply is None and self._talk is not None:
             return b""
         name = type(self._memory.service).__name__
+        if isinstance(reply, Iterator):
+            if self._memory.encode is None:
+                return self._say_in_pieces(reply)
+            framing = type(self._memory.service.framing).__name__
+            raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
         raise TypeError(f"{name} replied with {type(reply).__name__}; bytes are expected")
+
+    def _say_in_pieces(self, stream: Iterator[object]) -> bytes:
+        """Begin with a reply that comes in pieces, and may be over with the first batch."""
+        self._last = False
+        said = self._draw(stream)
+        if self._stream is not None and self.state != OVER:
+            self.state = PENDING
+        return said
+
+    def _draw(self, stream: Iterator[object]) -> bytes:
+        """The next pieces of a reply, up to a batch.  An empty one ends the batch: the others get their turn."""
+        self._stream = stream
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while size < BATCH and (piece := next(stream)) != b"":
+                if not isinstance(piece, bytes):
+                    name = type(self._memory.service).__name__
+                    raise TypeError(f"{name} replied with a piece of {type(piece).__name__}; bytes are expected")
+                pieces.append(piece)
+                size += len(piece)
+        except StopIteration:
+            self._end_stream()
+        except BaseException as failure:
+            self._fail(failure)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _end_stream(self) -> None:
+        self._close(self._stream)
+        self._stream = None
+        if self._last and self.state != OVER:
+            self._end(Ending.FINISHED)
 
     def _last_words(self, stop: StopIteration) -> bytes:
         try:
             words = self._say(stop.value)
         except BaseException as failure:
             return self._fail(failure)
-        self._end(Ending.FINISHED)
+        if self._stream is not None:
+            self._last = True
+            if self._waiting is not None:
+                self._waiting.clear()
+        elif self.state != OVER:
+            self._end(Ending.FINISHED)
         return words
 
     def _settle(self) -> bytes:
@@ -274,7 +286,7 @@ class Conversation:
         error = None if decoder is None else decoder.error
         if error is not None:
             self._end(_ending_of(error))
-            return b"" if self.ending is Ending.CUT else self._apologize()
+            return b"" if self.ending is Ending.CUT else error.apology or self._apologize()
         if self._input_ended:
             self._end(DONE)
         else:
@@ -288,7 +300,8 @@ class Conversation:
             raise failure
         self.failure = failure
         self._end(Ending.FAILED)
-        return self._apologize()
+        # Half of an answer may be out, and what is said now would be taken for its other half.
+        return self._apologize() if self._stream is None else b""
 
     def _apologize(self) -> bytes:
         assert self.ending is not None

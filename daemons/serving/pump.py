@@ -9,8 +9,9 @@ import socketserver
 import time
 from typing import TYPE_CHECKING, ClassVar
 
-from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, Memory
+from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.endings import BY_FRAMING, Ending
+from daemons.serving.memory import Memory
 from daemons.serving.service import Service
 from daemons.serving.spool import SpooledSocket
 

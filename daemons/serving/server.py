@@ -147,7 +147,11 @@ class Server(_Base):
         return self.rest.wait(self.limits.max_rate)
 
     def conversation(self, connection: Connection) -> Conversation:
-        """A conversation for a new visitor, of the service that the pump carries."""
+        """A conversation for a new visitor, with all that is around it."""
+        return self.bare_conversation(connection)
+
+    def bare_conversation(self, connection: Connection) -> Conversation:
+        """The conversation itself, of the service that the pump carries."""
         pump: Any = self.RequestHandlerClass
         return Conversation(pump.service, pump.memory)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, ClassVar, TypeAlias
 
 from daemons.framings import Framing
 from daemons.serving.endings import Ending
 
+#: What is said to a message: at once, or in pieces that are made as the peer takes them.
+Reply: TypeAlias = bytes | Iterator[bytes]
+
 #: What `Service.talk` makes: it yields replies (None says nothing), is sent messages, and may
 #: return its last words.
-Talk = Generator[bytes | None, bytes, bytes | None]
+Talk: TypeAlias = Generator[Reply | None, bytes, Reply | None]
 
 
 class Service:
@@ -72,9 +75,14 @@ class Service:
         """For the client, over UDP: whether this is the answer to that question, and not to an earlier one."""
         return True
 
-    def respond(self, message: bytes, /) -> bytes:
+    def respond(self, message: bytes, /) -> Reply:
         """The reply to one message.  An exception ends this conversation, is logged with its
-        traceback, and its text never reaches the peer."""
+        traceback, and its text never reaches the peer.
+
+        A reply that is too long to be held is an iterator of its pieces, mostly a generator, for a framing that sends
+        replies as they are.  Pieces are drawn as the peer takes them; the next message is answered after the last.
+        Where it has a ``close()``, that is called at the end, or when the visitor leaves first.  After an exception in
+        it nothing more is said, since half of the reply may be out."""
         raise NotImplementedError
 
     def talk(self) -> Talk:
@@ -83,7 +91,7 @@ class Service:
         The first ``yield`` greets (None says nothing); then ``message = yield reply``, for ever or
         until ``return last_words``.  As it stands, it calls `respond` for each message.
         """
-        reply: bytes | None = None
+        reply: Reply | None = None
         while True:
             reply = self.respond((yield reply))
 

@@ -41,7 +41,7 @@ class StreamServer(Server, socketserver.TCPServer):
     tls: TLS | None = None
 
     def conversation(self, connection: Connection) -> Conversation:
-        """A conversation for a new visitor, of the service that the pump carries."""
+        """A conversation for a new visitor, in TLS and behind a PROXY header where that is so."""
         conversation = super().conversation(connection)
         if self.tls is not None:
             conversation = self.tls.secure(conversation, connection.explain)

@@ -186,6 +186,8 @@ class Secured(Conversation):
                 self._unsent = memoryview(self._unsent)[sent:] if sent < len(self._unsent) else b""
             elif inner.state == PENDING:
                 self._unsent = inner.proceed()
+                if not self._unsent and inner.state == PENDING:
+                    break  # it lets the others have their turn
             elif inner.state == OVER or self._told or not self._input_over:
                 break
             elif self._goodbye or (inner.state == IDLE and not self._in_record):

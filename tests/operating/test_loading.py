@@ -8,7 +8,9 @@ import pytest
 
 from daemons.operating import loading
 from daemons.operating.complaints import ConfigurationError
+from daemons.serving.engines import ENGINES
 from daemons.serving.pump import Pump
+from daemons.serving.stream import StreamServer
 from tests.operating.folder import Folder
 
 GREETER = """
@@ -202,6 +204,32 @@ def test_a_stock_handler_has_no_options(folder: Folder) -> None:
 
 def test_a_handler_from_the_standard_library_needs_no_module_of_ones_own(folder: Folder) -> None:
     assert load(folder, "handler = socketserver:StreamRequestHandler") is socketserver.StreamRequestHandler
+
+
+def test_only_a_handler_of_http_that_leaves_its_socket_alone_runs_under_the_loop(folder: Folder) -> None:
+    """… and each has the server that it was written for."""
+    folder.module(
+        "web",
+        """
+        from http.server import BaseHTTPRequestHandler
+
+
+        class Reading(BaseHTTPRequestHandler):
+            def handle(self):
+                pass
+        """,
+    )
+    for said in ("http.server:SimpleHTTPRequestHandler", "web:BaseHTTPRequestHandler"):
+        for engine in ENGINES:
+            handler = load(folder, f"handler = {said}\nengine = {engine}")
+            assert loading.server_class(handler).__name__ == "WebServer"
+    assert complaints(folder, "handler = web:Reading\nengine = loop") == [
+        "conf/x.ini [daemon] handler = web:Reading: engine = loop cannot run a raw handler, which waits on its socket; "
+        "write engine = threads"
+    ]
+    assert loading.server_class(load(folder, "handler = web:Reading")).__name__ == "WebServer"
+    assert loading.server_class(load(folder, "handler = socketserver:StreamRequestHandler")) is StreamServer
+    assert loading.server_class(load(folder, "service = launcelot")) is StreamServer
 
 
 def test_a_pure_service_has_a_memory_for_all_its_visitors(folder: Folder) -> None:

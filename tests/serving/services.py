@@ -8,17 +8,21 @@ import os
 import resource
 import socketserver
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from daemons import Ending, Service, Talk, Until
 from daemons.framings import Framing
 from daemons.serving.conversation import Conversation
+from daemons.serving.service import Reply
 
 LINE = Until(b"\n", limit=64)
 
 #: More than the socket buffers of both ends can hold: tcp(7), tcp_wmem and tcp_rmem.
 LARGE = 32 * 1024 * 1024
+
+#: A few batches of a reply.
+SOME = 250_000
 
 
 class Echo(Service):
@@ -46,6 +50,30 @@ class Loud(Service):
 
     def respond(self, line: bytes) -> bytes:
         return b"x" * LARGE
+
+
+class Pieces(Service):
+    """Says back a line in one piece, and answers three words in more: ``all`` is large, ``some`` less, and ``fail`` has
+    a bug in the middle.  The log tells when they have all been drawn, and when they were put away."""
+
+    framing = LINE
+
+    def respond(self, line: bytes) -> Reply:
+        sizes = {b"all\n": LARGE, b"some\n": SOME, b"fail\n": 0}
+        return self.pieces(sizes[line]) if line in sizes else line
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        log = logging.getLogger("daemons.pieces")
+        try:
+            if not size:
+                yield b"half"
+                raise RuntimeError("a secret of the service")
+            while size:
+                yield (piece := b"x" * min(size, 50_000))
+                size -= len(piece)
+            log.info("all drawn")
+        finally:
+            log.info("put away")
 
 
 class Patient(Service):

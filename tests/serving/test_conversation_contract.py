@@ -11,24 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons import Ending, Service, Talk, Until
-from daemons.serving.conversation import (
-    BATCH,
-    IDLE,
-    OVER,
-    PARTIAL,
-    PENDING,
+from daemons.serving.conversation import BATCH, IDLE, OVER, PARTIAL, PENDING, Conversation
+from daemons.serving.memory import (
     REMEMBERED_COUNT,
     REMEMBERED_INPUT,
     REMEMBERED_MESSAGES,
     REMEMBERED_REPLY,
-    Conversation,
     Memory,
 )
 from tests.serving.services import Echo, conversation
 from tests.transcripts.transcripts import replay
 
 #: What a service does with one message: it returns this, or raises it.
-DEEDS = st.one_of(
+DEEDS: st.SearchStrategy[Any] = st.one_of(
     st.binary(max_size=8),
     st.just(b"x" * BATCH),
     st.sampled_from([None, "text", 3]),
@@ -37,10 +32,14 @@ DEEDS = st.one_of(
 PIECES = st.lists(st.binary(max_size=20) | st.text("ab\n", max_size=200).map(str.encode), max_size=8)
 
 
+#: … or in pieces.
+DEEDS |= st.lists(DEEDS, max_size=4).map(tuple)
+
+
 def do(deed: Any) -> Any:
     if isinstance(deed, BaseException):
         raise deed
-    return deed
+    return map(do, deed) if isinstance(deed, tuple) else deed
 
 
 @st.composite

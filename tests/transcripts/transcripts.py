@@ -22,8 +22,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from daemons.serving.conversation import OVER, PENDING, Conversation, Memory
+from daemons.serving.conversation import OVER, PENDING, Conversation
 from daemons.serving.endings import Ending
+from daemons.serving.memory import Memory
 from daemons.serving.service import Service
 
 _ENDINGS = {ending.value: ending for ending in Ending}

@@ -29,10 +29,10 @@ ENGINES: dict[str, tuple[type, type]] = {
 
 
 @cache
-def stream_server(engine: str) -> type[StreamServer]:
-    """The stream server of an engine, by the engine's word."""
+def stream_server(engine: str, kind: type[StreamServer] = StreamServer) -> type[StreamServer]:
+    """The stream server of an engine, by the engine's word; or one of another kind."""
     mixin, _ = ENGINES[engine]
-    return type(f"{mixin.__name__}StreamServer", (mixin, StreamServer), {})
+    return type(f"{mixin.__name__}{kind.__name__}", (mixin, kind), {})
 
 
 @cache
@@ -42,10 +42,12 @@ def datagram_server(engine: str) -> type[DatagramServer]:
     return type(f"{mixin.__name__}DatagramServer", (mixin, DatagramServer), {})
 
 
-def adopt(engine: str, listener: socket.socket, handler: type) -> Server:
-    """A server under `engine` on a socket that is bound already, of whichever kind that is."""
-    kind = datagram_server if listener.type == socket.SOCK_DGRAM else stream_server
-    return kind(engine).adopt(listener, handler)
+def adopt(engine: str, listener: socket.socket, handler: type, kind: type[StreamServer] = StreamServer) -> Server:
+    """A server under `engine` on a socket that is bound already, of whichever kind that is; where it is for streams,
+    of this `kind`."""
+    over_udp = listener.type == socket.SOCK_DGRAM
+    server: type[Server] = datagram_server(engine) if over_udp else stream_server(engine, kind)  # type: ignore[arg-type]  # classes can be hashed
+    return server.adopt(listener, handler)
 
 
 __all__ = [

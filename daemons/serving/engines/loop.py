@@ -33,7 +33,7 @@ log = Journal(__name__)
 
 #: What stands between an accept and the first read, and between the last write and the close.  Where none of it
 #: is overridden, it is done in one piece: it is most of what a short conversation costs.
-WAY_IN = ("accept", "get_request", "judge", "verify_request", "process_request", "conversation")
+WAY_IN = ("accept", "get_request", "judge", "verify_request", "process_request", "conversation", "bare_conversation")
 WAY_OUT = ("shutdown_request", "log_access", "close_request", "leave")
 
 #: Hosts that are remembered as having nothing to fear from the guards; those of the loopback alone are 2**24.
@@ -85,7 +85,8 @@ class Loop(ByReadiness, _StreamServer):
 
     def _is_as_shipped(self, verbs: Iterable[str]) -> bool:
         """Whether a server with no more than an engine mixed in has the same methods."""
-        engine = next(kind for kind in type(self).__mro__ if kind.__module__.startswith(__package__))
+        mixins = (kind for kind in type(self).__mro__ if not issubclass(kind, StreamServer))
+        engine = next(kind for kind in mixins if kind.__module__.startswith(__package__))
         shipped = type("Shipped", (engine, StreamServer), {})
         return all(getattr(type(self), verb) is getattr(shipped, verb) for verb in verbs)
 

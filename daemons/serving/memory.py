@@ -1,0 +1,65 @@
+"""What the conversations of one service share, so that what has come before need not be thought about again.
+
+No sockets, no clocks, no threads, no log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from daemons.framings import Framing
+from daemons.serving.service import Service
+
+#: What a pure service said is remembered for inputs of up to this many bytes (a whole pipeline of
+#: short questions fits), with replies of up to so many, for this many inputs: 5 MiB at the very most.
+REMEMBERED_INPUT = 1024
+REMEMBERED_REPLY = 4096
+REMEMBERED_COUNT = 1024
+
+#: How an input was framed is remembered where it came to this many messages at most, which are together no longer
+#: than an input may be.  Each is an object, and a framing that unpacks may make a megabyte of a kilobyte.
+REMEMBERED_MESSAGES = 64
+
+
+class Memory:
+    """What all conversations of one service share: how bytes are framed, and what a pure service replied.
+
+    Both depend on the bytes alone, as long as nothing is held from before.  When it is full it is
+    emptied: a peer that says nothing twice costs others speed, never memory.
+    """
+
+    __slots__ = ("_plain", "_pure", "alone", "encode", "framed", "replies", "respond", "service")
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        #: How a message is answered where no talk is under way.
+        self.respond = service.respond
+        #: How a reply is framed; None: it is sent as it is.
+        encode = service.framing.encode
+        self.encode = None if type(service.framing).encode is Framing.encode else encode
+        # In a talk, what is said depends on what came before.
+        talks = type(service).talk is not Service.talk
+        self._pure = service.pure and not talks
+        self._plain = not talks and self.encode is None
+        #: From input to the one message in it, where `respond` is asked and its reply is sent as it is.
+        self.alone: dict[bytes, bytes] = {}
+        #: From other input to the messages in it.
+        self.framed: dict[bytes, Sequence[bytes]] = {}
+        #: From input to what a pure service replies to it, and to how many messages.
+        self.replies: dict[bytes, tuple[bytes, int]] = {}
+
+    def keep(self, data: bytes, messages: Sequence[bytes], reply: bytes) -> None:
+        """Remember what `data` was: it came when nothing was held, and nothing of it is held now."""
+        if len(data) > REMEMBERED_INPUT:
+            return
+        for known in (self.alone, self.framed, self.replies):
+            if len(known) >= REMEMBERED_COUNT:
+                known.clear()
+        if self._pure and len(reply) <= REMEMBERED_REPLY:
+            self.replies[data] = reply, len(messages)
+        elif len(messages) > REMEMBERED_MESSAGES or sum(map(len, messages)) > REMEMBERED_INPUT:
+            return
+        elif self._plain and len(messages) == 1:
+            self.alone[data] = messages[0]
+        else:
+            self.framed[data] = tuple(messages)

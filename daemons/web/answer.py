@@ -1,0 +1,168 @@
+"""What a handler in memory writes: kept until it is complete, then sent.
+
+So its length is known before its first octet is sent, and a handler that fails has said nothing yet.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+#: Octets of one answer that are kept in memory; what is beyond goes to a file without a name.
+SPILL = 256 * 1024
+
+#: Octets that are read from a file at a time.  A file that has no more is copied at once.
+PIECE = 64 * 1024
+
+
+class Span(NamedTuple):
+    """Octets in a file."""
+
+    descriptor: int
+    start: int
+    length: int
+
+
+class Answer(io.BufferedIOBase):
+    """A handler's `wfile`, for one request."""
+
+    def __init__(self) -> None:
+        #: The status line and fields so far, each with its end; the empty line is not among them.
+        self.head: list[bytes] = []
+        self.status = 0
+        #: Whether the head is complete.
+        self.headed = False
+        #: Content-Length, where it is among the fields; and whether it is said that the body comes in chunks.
+        self.announced: int | None = None
+        self.chunked = False
+        #: Octets of the body.
+        self.size = 0
+        self._parts: list[bytes | Span] = []
+        #: How many of them are in memory, behind the last span.
+        self._kept = 0
+        #: The file of what was too much for the memory, and where its end is.
+        self._spilled: int | None = None
+        self._end = 0
+        #: All that must be closed.
+        self._descriptors: list[int] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        """Add to the body; or, where no head has been made, to an answer that is sent as it is."""
+        if type(data) is not bytes:
+            with memoryview(data) as view:
+                data = view.tobytes()
+        size = len(data)
+        self._parts.append(data)
+        self.size += size
+        self._kept += size
+        if self._kept > SPILL:
+            self._spill()
+        return size
+
+    def write_file(self, source: Any) -> bool:
+        """Add the rest of an open file, which is read while it is sent.  Returns whether that can be done: not with
+        what is no plain file, nor is it worth it with a short one."""
+        if type(source) not in (io.BufferedReader, io.FileIO):
+            return False  # what is read from others need not be what is in their file
+        found = os.fstat(source.fileno())
+        start = source.tell()
+        length = found.st_size - start
+        if not stat.S_ISREG(found.st_mode) or length <= PIECE:
+            return False
+        descriptor = os.dup(source.fileno())
+        self._descriptors.append(descriptor)
+        self._parts.append(Span(descriptor, start, length))
+        self._kept = 0
+        self.size += length
+        return True
+
+    def content(self, most: int | None = None) -> list[bytes | Span]:
+        """The body, up to so many octets."""
+        if most is None or most >= self.size:
+            return self._parts
+        parts: list[bytes | Span] = []
+        for part in self._parts:
+            if isinstance(part, Span):
+                part = part._replace(length=min(most, part.length))
+                most -= part.length
+            else:
+                part = part[:most]
+                most -= len(part)
+            parts.append(part)
+        return parts
+
+    @property
+    def last_chunk(self) -> bool:
+        """Whether it ends as a chunked body without trailers does, RFC 9112, section 7.1."""
+        return b"".join(part for part in self._parts[-4:] if isinstance(part, bytes)).endswith(b"0\r\n\r\n")
+
+    def reply(self, head: bytes, parts: list[bytes | Span]) -> bytes | Parts:
+        """The answer as a `Conversation` sends it: whole where it is in memory, else in pieces."""
+        if not self._descriptors:
+            return b"".join((head, *parts))  # type: ignore[arg-type]  # they are all bytes
+        descriptors, self._descriptors = self._descriptors, []
+        return Parts([head, *parts], descriptors)
+
+    def discard(self) -> None:
+        """Nothing of it is to be sent."""
+        Parts([], self._descriptors).close()
+        self._descriptors = []
+
+    def _spill(self) -> None:
+        """Move what is in memory to a file."""
+        if self._spilled is None:
+            with tempfile.TemporaryFile(buffering=0) as file:
+                self._spilled = os.dup(file.fileno())
+            self._descriptors.append(self._spilled)
+        first = len(self._parts)
+        while first and isinstance(self._parts[first - 1], bytes):
+            first -= 1
+        data = memoryview(b"".join(self._parts[first:]))  # type: ignore[arg-type]  # these are
+        self._parts[first:] = [Span(self._spilled, self._end, len(data))]
+        while data:
+            written = os.pwrite(self._spilled, data, self._end)
+            self._end += written
+            data = data[written:]
+        self._kept = 0
+
+
+class Parts(Iterator[bytes]):
+    """An answer in pieces.  It has its descriptors to itself, and closes them at its end."""
+
+    def __init__(self, parts: list[bytes | Span], descriptors: list[int]) -> None:
+        self._parts = parts[::-1]
+        self._descriptors = descriptors
+
+    def __next__(self) -> bytes:
+        while self._parts:
+            part = self._parts.pop()
+            if isinstance(part, Span):
+                part = self._read(part)
+            if part:
+                return part
+        self.close()
+        raise StopIteration
+
+    def _read(self, span: Span) -> bytes:
+        wanted = min(PIECE, span.length)
+        piece = os.pread(span.descriptor, wanted, span.start)
+        if wanted and not piece:
+            raise EOFError(f"a file has become shorter while it was sent, by {span.length} octets")
+        if len(piece) < span.length:
+            self._parts.append(Span(span.descriptor, span.start + len(piece), span.length - len(piece)))
+        return piece
+
+    def close(self) -> None:
+        """Close the files."""
+        descriptors, self._descriptors = self._descriptors, []
+        for descriptor in descriptors:
+            with suppress(OSError):
+                os.close(descriptor)

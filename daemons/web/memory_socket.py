@@ -1,0 +1,71 @@
+"""What stands in the place of a handler's socket, while its request is a message and its answer another."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from daemons.web.answer import Answer
+
+
+class MemorySocket:
+    """What stock handlers do with `request` and `connection`, without a socket.  Reading gives the request's body,
+    writing adds to the answer, and timeouts and options are the engine's own business."""
+
+    __slots__ = ("_here", "_there", "rfile", "wfile")
+
+    def __init__(self, here: Any, there: Any, wfile: Answer) -> None:
+        self._here = here
+        self._there = there
+        self.rfile = io.BytesIO()
+        self.wfile = wfile
+
+    def makefile(self, mode: str = "r", buffering: int | None = None, **keywords: Any) -> io.BufferedIOBase:
+        """The body of the request that is answered, or the answer to it."""
+        return self.wfile if "w" in mode else self.rfile
+
+    def getsockname(self) -> Any:
+        """The server's address."""
+        return self._here
+
+    def getpeername(self) -> Any:
+        """The visitor's address."""
+        return self._there
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """More of the body."""
+        return self.rfile.read(size)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """More of the answer."""
+        self.wfile.write(data)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """More of the answer."""
+        return self.wfile.write(data)
+
+    def fileno(self) -> int:
+        """There is none.  Raises `io.UnsupportedOperation`."""
+        raise io.UnsupportedOperation("a handler in memory has no socket; one that overrides handle() is given one")
+
+    def gettimeout(self) -> None:
+        """Nobody waits."""
+
+    def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
+        """Nothing is set."""
+        return bytes(size) if size else 0
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Nothing is waited for."""
+
+    def setblocking(self, blocking: bool) -> None:
+        """Nothing is waited for."""
+
+    def setsockopt(self, *arguments: Any) -> None:
+        """The daemon has set what it needs."""
+
+    def shutdown(self, how: int) -> None:
+        """The daemon ends the conversation."""
+
+    def close(self) -> None:
+        """The daemon ends the conversation."""

@@ -1,0 +1,138 @@
+"""From a request to a handler's ``do_`` method, and from what that wrote to a reply.  Without a socket."""
+
+from __future__ import annotations
+
+import io
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+from daemons.framings import Framing
+from daemons.framings.http import Request
+from daemons.serving.endings import Ending
+from daemons.serving.service import Reply, Service, Talk
+from daemons.web.answer import Answer
+from daemons.web.handlers import class_of, for_memory
+from daemons.web.heads import Head, Heads, Messages
+from daemons.web.memory_socket import MemorySocket
+
+if TYPE_CHECKING:
+    from daemons.web.server import WebServer
+
+log = logging.getLogger("daemons.web")
+
+#: Statuses without a body, whatever is written (RFC 9110, sections 15.3.5 and 15.4.5).
+BODILESS = frozenset((204, 304))
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: What is said of a handler that has failed: no more than that it has.
+FAILED = (
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: 26\r\nConnection: close\r\n\r\n500 Internal Server Error\n"
+)
+
+
+class WebService(Service):
+    """What all visitors of a handler class share."""
+
+    def __init__(self, framing: Framing, handler: Any) -> None:
+        self.framing = framing
+        self._make = for_memory(handler)
+        self._heads = Heads()
+        self._messages = Messages(getattr(class_of(handler), "MessageClass"))  # noqa: B009, it may be of any class
+        super().__init__()
+
+    def talk(self) -> Talk:
+        """There is none without a server and a visitor: `talk_to`."""
+        raise NotImplementedError
+
+    def apology(self, ending: Ending, /) -> bytes:
+        """500 for a handler that has failed.  What is wrong with a request, its error says."""
+        return FAILED if ending is Ending.FAILED else b""
+
+    def talk_to(self, server: WebServer, address: Any, peer: str) -> Talk:
+        """The conversation with one visitor: one handler, made when the first request has come."""
+        handler: Any = None
+        reply: Reply | None = None
+        try:
+            while True:
+                request = cast(Request, (yield reply))
+                if request.expects:
+                    reply = CONTINUE
+                    continue
+                answer = Answer()
+                if handler is None:
+                    handler = self._handler(server, address, peer, answer)
+                try:
+                    reply = self._respond(handler, request, answer)
+                except BaseException:
+                    answer.discard()
+                    raise
+                if handler.close_connection:
+                    return reply
+        finally:
+            if handler is not None:
+                handler.over_in_memory = True
+                handler.finish()
+
+    def _handler(self, server: WebServer, address: Any, peer: str, answer: Answer) -> Any:
+        """A handler that has not been asked anything yet."""
+        handler = self._make(MemorySocket(server.server_address, address, answer), address, server)
+        handler.peer_in_memory = peer
+        return handler
+
+    def _respond(self, handler: Any, request: Request, answer: Answer) -> Reply:
+        """What `BaseHTTPRequestHandler.handle_one_request` does."""
+        head = self._heads.of(request)
+        handler.command, handler.path, handler.request_version, handler.requestline = head[:4]
+        handler.raw_requestline = head.raw_line
+        handler.headers = self._messages.make(head, len(request.body))
+        handler.rfile = handler.request.rfile = io.BytesIO(request.body)
+        handler.wfile = handler.request.wfile = handler.answer_in_memory = answer
+        handler.close_connection = not request.keep_alive
+        method = getattr(handler, f"do_{head.command}", None)
+        if method is None:
+            handler.send_error(HTTPStatus.NOT_IMPLEMENTED, f"Unsupported method ({head.command!r})")
+        else:
+            method()
+        if not request.keep_alive or handler.server.draining:
+            handler.close_connection = True
+        if not answer.headed:
+            return self._headless(handler, head, answer)
+        return self._complete(handler, head, answer)
+
+    def _headless(self, handler: Any, head: Head, answer: Answer) -> Reply:
+        """The handler has not made a head as the stock class does: then it is taken at its word, and not at another
+        after it."""
+        if not answer.size or answer.head or getattr(handler, "_headers_buffer", None):
+            name = f"{type(handler).__name__}.do_{head.command}"
+            raise RuntimeError(f"{name} has not called end_headers(): there is no answer to send")
+        handler.close_connection = True
+        return answer.reply(b"", answer.content())
+
+    def _complete(self, handler: Any, head: Head, answer: Answer) -> Reply:
+        """What stock handlers leave out of their answers, or put into them though it must not be there."""
+        fields = answer.head
+        size = announced = answer.announced
+        if head.command == "HEAD" or answer.status in BODILESS:
+            if answer.size and announced is None and not answer.chunked and answer.status not in BODILESS:
+                fields.append(b"Content-Length: %d\r\n" % answer.size)  # as for GET
+            size = 0
+        elif answer.chunked:
+            size = None
+            if announced is not None or head.version == "HTTP/1.0" or not answer.last_chunk:
+                handler.close_connection = True  # nobody can be sure where it ends
+        elif announced is None:
+            size = answer.size
+            fields.append(b"Content-Length: %d\r\n" % size)
+        elif answer.size != announced:
+            handler.close_connection |= answer.size < announced
+            name = f"{type(handler).__name__}.do_{head.command}"
+            log.warning("%s announced %d octets and wrote %d", name, announced, answer.size)
+        if handler.close_connection:
+            fields.append(b"Connection: close\r\n")
+        elif head.version == "HTTP/1.0":
+            fields.append(b"Connection: keep-alive\r\n")
+        fields.append(b"\r\n")
+        return answer.reply(b"".join(fields), answer.content(size))

@@ -1,0 +1,39 @@
+"""Replies in pieces, under every engine: no more of one is made than its peer takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.serving.conftest import ONCE, Run
+from tests.serving.peers import connect, hear, hear_all, name_of
+from tests.serving.running import Within, access_of
+from tests.serving.services import LARGE, SOME, Pieces
+
+each_engine = pytest.mark.parametrize("way", [*ONCE[:-1], "loop in this process"], indirect=True)
+
+
+@each_engine
+def test_one_that_is_longer_than_all_buffers_is_drawn_as_it_is_taken_and_the_next_messages_wait(run: Run) -> None:
+    running = run(Pieces)
+    with connect(running.address) as peer:
+        peer.sendall(b"some\nall\na\nb\nfail\nc\n")
+        hear(peer, b"x" * (SOME + 1))
+        # All drawn into some memory, it would have been before the first octet was sent.
+        assert not (isinstance(running, Within) and running.lines.count("all drawn") == 2)
+        heard, name = hear_all(peer), name_of(peer)
+        assert len(heard) == LARGE - 1 + len(b"a\nb\nhalf")
+        assert heard.endswith(b"xa\nb\nhalf")
+    # After half of a reply, no apology.
+    assert access_of(running, name) == ("failed", "5")
+    assert "a secret" in running.log_line(f"{name}: the service failed")
+
+
+@each_engine
+def test_it_is_put_away_when_the_visitor_leaves_in_the_middle(run: Run) -> None:
+    running = run(Pieces)
+    with connect(running.address) as peer:
+        peer.sendall(b"all\n")
+        hear(peer, b"x")
+        name = name_of(peer)
+    assert access_of(running, name) == ("reset", "1")
+    running.log_line("put away")

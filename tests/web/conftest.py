@@ -1,0 +1,8 @@
+"""What the tests of all daemons have, for those of the web."""
+
+from __future__ import annotations
+
+from tests.operating.conftest import _as_found, folder
+from tests.serving.conftest import process, within
+
+__all__ = ["_as_found", "folder", "process", "within"]

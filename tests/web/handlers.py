@@ -1,0 +1,144 @@
+"""Handlers as one writes them for the standard library's server, and for no other: the tests serve them as they are."""
+
+from __future__ import annotations
+
+import shutil
+from http.server import BaseHTTPRequestHandler
+from io import BytesIO
+from typing import Any
+
+#: More than an answer may have in memory.
+LARGE = 1_000_003
+
+
+class Hello(BaseHTTPRequestHandler):
+    """The example of the documentation, https://docs.python.org/3/library/http.server.html, and half of its errors."""
+
+    def do_GET(self) -> None:
+        getattr(self, self.path.partition("?")[0].strip("/") or "hello", self.missing)()
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(body.upper() + self.rfile.read())
+
+    do_PUT = do_POST
+
+    def answer(self, body: bytes, *headers: tuple[str, str], status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def missing(self) -> None:
+        self.send_error(404)
+
+    def hello(self) -> None:
+        self.answer(b"hello", ("Content-type", "text/plain"))
+
+    def measured(self) -> None:
+        self.answer(b"five!", ("Content-Length", "5"))
+
+    def chunks(self) -> None:
+        self.answer(b"2\r\nab\r\n0\r\n\r\n", ("Transfer-Encoding", "chunked"))
+
+    def half_a_chunk(self) -> None:
+        self.answer(b"2\r\na", ("Transfer-Encoding", "chunked"))
+
+    def large(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        shutil.copyfileobj(BytesIO(b"x" * LARGE), self.wfile)
+
+    def leave(self) -> None:
+        self.answer(b"bye", ("Connection", "close"))
+
+    def nothing(self) -> None:
+        self.answer(b"nobody sees this", status=204)
+
+    def unchanged(self) -> None:
+        self.answer(b"nor this", status=304)
+
+    def hints(self) -> None:
+        self.send_response_only(103)
+        self.send_header("Link", "</style.css>")
+        self.end_headers()
+        self.hello()
+
+    def old(self) -> None:
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\nby hand")
+
+    def through_the_socket(self) -> None:
+        self.request.settimeout(1)
+        self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\nsent")
+
+    def too_much(self) -> None:
+        self.answer(b"12345", ("Content-Length", "3"))
+
+    def too_little(self) -> None:
+        self.answer(b"12345", ("Content-Length", "9"))
+
+    def echo(self) -> None:
+        self.answer(repr(sorted(self.headers.items())).encode())
+
+    # --- bugs --------------------------------------------------------------------------------------
+
+    def fail(self) -> None:
+        self.answer(b"half")
+        raise RuntimeError("a secret of the handler")
+
+    def leave_the_daemon(self) -> None:
+        raise SystemExit(3)
+
+    def silent(self) -> None:
+        pass
+
+    def without_end(self) -> None:
+        self.send_response(200)
+
+    def split(self) -> None:
+        self.answer(b"", ("Location", "/\r\nSet-Cookie: a=b"))
+
+    def measured_in_words(self) -> None:
+        self.answer(b"", ("Content-Length", "five"))
+
+    def text(self) -> None:
+        self.answer("text")  # type: ignore[arg-type]
+
+    def upgrade(self) -> None:
+        self.answer(b"", status=101)
+
+
+class Reading(BaseHTTPRequestHandler):
+    """Reads its socket itself."""
+
+    def handle(self) -> None:
+        self.wfile.write(self.rfile.readline())
+
+
+class Careful(Hello):
+    """Opens something for each visitor, puts it away at the end, and keeps a log of its own."""
+
+    journal: list[str] = []  # noqa: RUF012, that of all of them
+
+    def __init__(self, *arguments: Any, word: str = "no word", **keywords: Any) -> None:
+        self.word = word
+        super().__init__(*arguments, **keywords)
+
+    def setup(self) -> None:
+        super().setup()
+        self.journal.append("set up")
+
+    def finish(self) -> None:
+        super().finish()
+        self.journal.append("finished")
+
+    def end_headers(self) -> None:
+        self.send_header("X-Word", self.word)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        self.journal.append(format % args)

@@ -1,0 +1,98 @@
+"""The other end of HTTP, strict, and a handler's conversation without a socket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from daemons.serving.connection import Connection
+from daemons.serving.conversation import PENDING, Conversation
+from daemons.web.server import WebServer
+
+_STATUS_LINE = re.compile(rb"(HTTP/1\.[01]) ([0-9]{3}) ([\t -~\x80-\xff]*)\r\n")
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ?([\t -~\x80-\xff]*)\r\n")
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response; names of fields in small letters."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+    version: str
+
+
+def responses(octets: bytes, methods: Iterable[str] = ()) -> list[Response]:
+    """What `octets` hold, one after the other; `methods` are those that were asked with, GET after them.  Raises
+    `AssertionError` for whatever else is in them."""
+    asked = iter(methods)
+    found: list[Response] = []
+    while octets:
+        status_line = _STATUS_LINE.match(octets)
+        assert status_line, octets[:80]
+        at = status_line.end()
+        fields: dict[str, str] = {}
+        while field := _FIELD.match(octets, at):
+            name, value = field[1].decode().lower(), field[2].decode("latin-1")
+            assert name not in fields, f"two of {name}"
+            fields[name] = value
+            at = field.end()
+        assert octets.startswith(b"\r\n", at), octets[at : at + 80]
+        status, octets = int(status_line[2]), octets[at + 2 :]
+        body = b""
+        if status >= 200 and next(asked, "GET") != "HEAD" and status not in (204, 304):
+            body, octets = _body(fields, octets)
+        found.append(Response(status, fields, body, status_line[1].decode()))
+    return found
+
+
+def _body(fields: dict[str, str], octets: bytes) -> tuple[bytes, bytes]:
+    if fields.get("transfer-encoding") == "chunked":
+        assert "content-length" not in fields
+        body = b""
+        while True:
+            size, _, octets = octets.partition(b"\r\n")
+            length = int(size, 16)
+            body, ends, octets = body + octets[:length], octets[length : length + 2], octets[length + 2 :]
+            assert ends == b"\r\n"
+            if not length:
+                return body, octets
+    if "content-length" not in fields:
+        return octets, b""
+    length = int(fields["content-length"])
+    return octets[:length], octets[length:]
+
+
+@contextmanager
+def visit(handler: Any, address: Any = ("192.0.2.7", 4242)) -> Iterator[Conversation]:
+    """A visitor's conversation with `handler`, opened and, in the end, closed."""
+    with WebServer(("127.0.0.1", 80), handler, bind_and_activate=False) as server:
+        conversation = server.conversation(Connection(server.socket, address, 1.0))
+        assert conversation.open() == b""
+        yield conversation
+        conversation.close()
+
+
+def said(conversation: Conversation, *pieces: bytes) -> bytes:
+    """All that is said to these pieces of input."""
+    heard = []
+    for piece in pieces:
+        heard.append(conversation.receive(piece))
+        while conversation.state == PENDING:
+            heard.append(conversation.proceed())
+    return b"".join(heard)
+
+
+def get(path: str, *fields: str, version: str = "1.1", method: str = "GET", body: bytes = b"") -> bytes:
+    """A request."""
+    lines = [
+        f"{method} {path} HTTP/{version}",
+        "Host: localhost",
+        *fields,
+        *([f"Content-Length: {len(body)}"] * bool(body)),
+    ]
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode() + body
