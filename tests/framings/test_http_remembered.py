@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemons.framings.http import HTTP, Request
-from daemons.serving.conversation import OVER, PENDING, Conversation, Memory
+from daemons.serving.conversation import OVER, PENDING, Conversation
+from daemons.serving.memory import Memory
 from daemons.serving.service import Service
 
 PIECES = [
