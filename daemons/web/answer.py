@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 #: Octets of one answer that are kept in memory; what is beyond goes to a file without a name.
@@ -18,6 +20,19 @@ SPILL = 256 * 1024
 
 #: Octets that are read from a file at a time.  A file that has no more is copied at once.
 PIECE = 64 * 1024
+
+
+#: The lines of a head.  In one with a line end in its middle, or another control character, somebody reads two (RFC
+#: 9110, section 5.5).
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2} [\t -~\x80-\xff]*\r\n)")
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)\r\n")
+
+
+#: Fields of up to so many octets that were found to be in order, and mean nothing to us: most are said again and again.
+#: When there are so many they are forgotten.
+REMEMBERED_LINE = 256
+REMEMBERED_COUNT = 1024
+_plain: set[bytes] = set()
 
 
 class Span(NamedTuple):
@@ -53,6 +68,51 @@ class Answer(io.BufferedIOBase):
 
     def writable(self) -> bool:
         return True
+
+    def write_head(self, lines: list[bytes]) -> None:
+        """Add to the head, up to its empty line.  Raises `ValueError` for a line that is none."""
+        for line in lines:
+            if line in _plain and self.status:
+                self.head.append(line)
+            elif line == b"\r\n":
+                self._end_head()
+            elif self.status:
+                self._write_field(line)
+            elif status_line := _STATUS_LINE.fullmatch(line):
+                self.status = int(status_line[1][:3])
+                # The version is the server's: a client that is told 1.0 takes what follows for the end (RFC 9110,
+                # section 6.2).
+                self.head.append(b"HTTP/1.1 " + status_line[1])
+            else:
+                raise ValueError(f"a status line is expected, not {line!r}")
+
+    def _write_field(self, line: bytes) -> None:
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            raise ValueError(f"a field is expected, without control characters, not {line!r}")
+        name, value = field[1].lower(), field[2]
+        if name == b"content-length":
+            if not value.isdigit() or self.announced is not None:
+                raise ValueError(f"Content-Length: {value!r}; a number of octets is expected, once")
+            self.announced = int(value)
+        elif name == b"transfer-encoding":
+            self.chunked = True
+        elif name == b"connection":
+            if value.lower() in (b"close", b"keep-alive"):
+                return  # whether it is kept is said when the answer is complete
+        elif len(line) <= REMEMBERED_LINE:
+            if len(_plain) >= REMEMBERED_COUNT:
+                _plain.clear()
+            _plain.add(line)
+        self.head.append(line)
+
+    def _end_head(self) -> None:
+        if self.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            raise io.UnsupportedOperation("101: no other protocol is spoken in memory; override handle() for a socket")
+        if self.status < 200:
+            self.head, self.status = [], 0  # the request is here already, so there is nothing to wait for
+        else:
+            self.headed = True
 
     def write(self, data: Any, /) -> int:
         """Add to the body; or, where no head has been made, to an answer that is sent as it is."""
@@ -166,3 +226,6 @@ class Parts(Iterator[bytes]):
         for descriptor in descriptors:
             with suppress(OSError):
                 os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()

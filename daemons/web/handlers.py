@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import http.server
-import io
 import logging
-import re
 import time
 from collections.abc import Callable
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
 from daemons.web.answer import Answer
 
-log = logging.getLogger("daemons.web")
+log = logging.getLogger(__name__)
 
 #: What reads the socket.  A handler with a method of its own in the place of one of these is run with a socket.
 READING = ("handle", "handle_one_request", "parse_request")
-
-#: What must not be in a field or a reason phrase, RFC 9110, section 5.5: with a line end in it one becomes two.
-FORBIDDEN = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 
 #: The second of `date_time_string`, and its text.
 _date: tuple[int, str] = (0, "")
@@ -71,59 +65,12 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
     def finish(self) -> None:
         """Nothing: there is nothing to be flushed."""
 
-    def send_response_only(self, code: int, message: str | None = None) -> None:
-        """As the stock method.  The version is the server's, whatever `protocol_version` says: a client that is told
-        1.0 would take what follows for the end (RFC 9110, section 6.2).  Raises `ValueError`: a control character."""
-        if message is None:
-            message = self.responses[code][0] if code in self.responses else ""
-        line = f"HTTP/1.1 {int(code):d} {message}"
-        _look_for_controls(line)
-        self.answer_in_memory.status = int(code)
-        self._buffer(line)
-
-    def send_header(self, keyword: str, value: str) -> None:
-        """As the stock method.  Whether the connection is kept is said when the answer is complete.  Raises
-        `ValueError`: a control character, or a Content-Length that is no number."""
-        line = f"{keyword}: {value}"
-        _look_for_controls(line)
-        name = keyword.lower()
-        answer = self.answer_in_memory
-        if name == "connection":
-            said = value.lower()
-            if said in ("close", "keep-alive"):
-                self.close_connection = said == "close"
-                return
-        elif name == "content-length":
-            if not (text := str(value).strip()).isdecimal() or not text.isascii():
-                raise ValueError(f"Content-Length: {value!r}; a number of octets is expected")
-            answer.announced = int(text)
-        elif name == "transfer-encoding":
-            answer.chunked = True
-        self._buffer(line)
-
-    def _buffer(self, line: str) -> None:
-        try:
-            buffer = self._headers_buffer
-        except AttributeError:
-            buffer = self._headers_buffer = []
-        buffer.append(f"{line}\r\n".encode("latin-1"))
-
-    def end_headers(self) -> None:
-        """As the stock method; what is missing is added when the answer is complete."""
-        answer = self.answer_in_memory
-        self.flush_headers()
-        if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
-            raise io.UnsupportedOperation("101: no other protocol is spoken in memory; override handle() for a socket")
-        if 100 <= answer.status < 200:
-            answer.head = []  # the request is here already, so there is nothing to wait for
-        else:
-            answer.headed = True
-
     def flush_headers(self) -> None:
-        """As the stock method; nothing is sent before the answer is complete."""
+        """As the stock method; nothing is sent before the answer is complete.  All fields come this way, however they
+        were added.  Raises `ValueError` for what cannot be sent."""
         if buffer := getattr(self, "_headers_buffer", None):
-            self.answer_in_memory.head += buffer
             self._headers_buffer = []
+            self.answer_in_memory.write_head(buffer)
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """As the stock method; that of now is made once a second."""
@@ -161,8 +108,3 @@ class _Guarded:
     def finish(self) -> None:
         if self.over_in_memory:
             super().finish()  # type: ignore[misc]
-
-
-def _look_for_controls(line: str) -> None:
-    if not line.isprintable() and (found := FORBIDDEN.search(line)):
-        raise ValueError(f"{found[0]!r} in a status line or field: {line!r}")

@@ -19,7 +19,7 @@ from daemons.web.memory_socket import MemorySocket
 if TYPE_CHECKING:
     from daemons.web.server import WebServer
 
-log = logging.getLogger("daemons.web")
+log = logging.getLogger(__name__)
 
 #: Statuses without a body, whatever is written (RFC 9110, sections 15.3.5 and 15.4.5).
 BODILESS = frozenset((204, 304))

@@ -83,6 +83,7 @@ REFUSED: dict[int, dict[str, bytes]] = {
         "DEL in a value": header(b"X: a\x7fb"),
         "escape in a value": header(b"X: \x1b[2J"),
         "NUL in the target": target(b"/\0"),
+        "NUL in a target without an end": b"GET /\0" + b"a" * 9000,
         "8 bits in the target": target(b"/caf\xe9"),
         # The request line.
         "a blank before the method": b" " + GET + HOST + END,
@@ -256,6 +257,7 @@ def test_it_is_refused_however_it_is_cut_and_nothing_behind_it_is_answered(statu
         assert messages == []
         assert error is not None
         assert not pending
+        assert error.__traceback__ is None, "it holds what was sent"
         assert isinstance(error, Malformed) is (status not in (413, 414, 431))
         # All of it, so nothing of the request is in it.
         body = f"{status} {PHRASES[status]}\n"

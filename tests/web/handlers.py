@@ -81,6 +81,9 @@ class Hello(BaseHTTPRequestHandler):
     def too_little(self) -> None:
         self.answer(b"12345", ("Content-Length", "9"))
 
+    def who(self) -> None:
+        self.answer(b"%s %d" % (self.client_address[0].encode(), self.client_address[1]))
+
     def echo(self) -> None:
         self.answer(repr(sorted(self.headers.items())).encode())
 
@@ -117,6 +120,17 @@ class Reading(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         self.wfile.write(self.rfile.readline())
+
+
+class Older(Hello):
+    """Calls the stock class by its name, as handlers do that are older than ``super()``."""
+
+    def end_headers(self) -> None:
+        BaseHTTPRequestHandler.send_header(self, "X-Older", "yes")
+        BaseHTTPRequestHandler.end_headers(self)
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        BaseHTTPRequestHandler.send_response_only(self, code, message)
 
 
 class Careful(Hello):

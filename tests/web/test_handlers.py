@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import http.server
-import os
-from collections.abc import Callable
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,14 @@ from typing import Any
 import pytest
 
 from daemons import Ending
-from daemons.serving.conversation import BATCH, IDLE, OVER, PENDING
+from daemons.serving.connection import Connection
+from daemons.serving.conversation import IDLE, OVER
 from daemons.web import handlers as web
+from daemons.web.answer import REMEMBERED_COUNT as REMEMBERED_FIELDS
+from daemons.web.answer import Answer, _plain
 from daemons.web.heads import REMEMBERED_COUNT
 from daemons.web.server import WebServer
-from tests.web.handlers import LARGE, Careful, Hello, Reading
+from tests.web.handlers import LARGE, Careful, Hello, Older, Reading
 from tests.web.talking import Response, get, responses, said, visit
 
 
@@ -161,8 +163,11 @@ def test_what_cannot_be_answered_is_told_so(request_: bytes, status: int) -> Non
         ("/leave_the_daemon", "3"),
         ("/silent", "Hello.do_GET has not called end_headers(): there is no answer to send"),
         ("/without_end", "Hello.do_GET has not called end_headers(): there is no answer to send"),
-        ("/split", r"'\r' in a status line or field: 'Location: /\r\nSet-Cookie: a=b'"),
-        ("/measured_in_words", "Content-Length: 'five'; a number of octets is expected"),
+        (
+            "/split",
+            r"a field is expected, without control characters, not b'Location: /\r\nSet-Cookie: a=b\r\n'",
+        ),
+        ("/measured_in_words", "Content-Length: b'five'; a number of octets is expected, once"),
         ("/text", "memoryview: a bytes-like object is required, not 'str'"),
         ("/upgrade", "101: no other protocol is spoken in memory; override handle() for a socket"),
     ],
@@ -192,6 +197,32 @@ def test_one_handler_serves_one_visitor_and_what_it_overrides_is_called() -> Non
         assert [each.fields["x-word"] for each in answers] == ["Ni", "Ni"]
         assert Careful.journal == ["set up", '"GET / HTTP/1.1" 200 -', '"GET /measured HTTP/1.1" 200 -']
     assert Careful.journal[-1] == "finished"
+
+
+def test_one_that_calls_the_stock_class_by_its_name_is_served_as_well() -> None:
+    with visit(Older) as talk:
+        answers = responses(said(talk, get("/") + get("/measured") + get("/chunks") + get("/leave")))
+    assert [each.body for each in answers] == [b"hello", b"five!", b"ab", b"bye"]
+    assert {each.version for each in answers} == {"HTTP/1.1"}
+    assert [each.fields.get("connection") for each in answers] == [None, None, None, "close"]
+    assert all(each.fields["x-older"] == "yes" for each in answers)
+
+
+def test_a_handler_is_told_who_asks_even_behind_a_proxy() -> None:
+    with WebServer(("127.0.0.1", 80), Hello, bind_and_activate=False) as server:
+        connection = Connection(server.socket, ("127.0.0.1", 1), 1.0)
+        connection.proxied = True
+        talk = server.conversation(connection)
+        talk.open()
+        heard = said(talk, b"PROXY TCP4 192.0.2.8 127.0.0.1 4243 80\r\n" + get("/who") + get("/who"))
+        assert [each.body for each in responses(heard)] == [b"192.0.2.8 4243"] * 2
+        talk.close()
+
+
+def test_a_unix_peer_has_an_address_like_any_other() -> None:
+    with visit(Hello, address="") as talk:
+        (response,) = responses(said(talk, get("/who")))
+        assert re.fullmatch(rb"unix\S* 0", response.body)
 
 
 def test_requests_are_logged_with_their_peer(caplog: pytest.LogCaptureFixture) -> None:
@@ -246,51 +277,12 @@ def test_what_is_remembered_of_heads_is_bounded() -> None:
         assert max(map(len, known)) < 4096
 
 
-# --- files -------------------------------------------------------------------------------------------
-
-SIZE = 1_000_000
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Callable[..., Any]:
-    (tmp_path / "short").write_bytes(b"short")
-    (tmp_path / "long").write_bytes(os.urandom(SIZE))
-    return partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-
-
-def test_files_are_sent_and_a_long_one_is_read_while_it_is(files: Callable[..., Any], tmp_path: Path) -> None:
-    with visit(files) as talk:
-        first = talk.receive(get("/short") + get("/long") + get("/") + get("/nowhere") + get("/short"))
-        assert talk.state == PENDING
-        assert len(first) < 3 * BATCH
-        answers = responses(first + said(talk, b""))
-    assert [each.status for each in answers] == [200, 200, 200, 404]
-    assert answers[0].body == b"short"
-    assert answers[1].body == (tmp_path / "long").read_bytes()
-    assert b'<a href="long">' in answers[2].body
-
-
-def test_head_of_a_file_and_one_that_has_not_changed(files: Callable[..., Any]) -> None:
-    with visit(files) as talk:
-        (head,) = responses(said(talk, get("/long", method="HEAD")), ["HEAD"])
-        assert head.fields["content-length"] == str(SIZE)
-        since = f"If-Modified-Since: {head.fields['last-modified']}"
-        assert [each.status for each in responses(said(talk, get("/long", since) + get("/short")))] == [304, 200]
-
-
-def test_who_leaves_in_the_middle_leaves_no_file_open(files: Callable[..., Any]) -> None:
-    before = os.listdir("/proc/self/fd")
-    for handler, path in ((files, "/long"), (Hello, "/large")):
-        with visit(handler) as talk:
-            talk.receive(get(path))
-            assert talk.state == PENDING
-    assert len(os.listdir("/proc/self/fd")) == len(before)
-
-
-def test_a_file_that_becomes_shorter_while_it_is_sent_is_cut_off(files: Callable[..., Any], tmp_path: Path) -> None:
-    with visit(files) as talk:
-        first = talk.receive(get("/long"))
-        os.truncate(tmp_path / "long", SIZE // 2)
-        heard = first + said(talk, get("/short"))
-        assert len(heard) < SIZE // 2 + 1000
-        assert (talk.ending, type(talk.failure)) == (Ending.FAILED, EOFError)
+def test_what_is_remembered_of_fields_is_bounded() -> None:
+    answer = Answer()
+    answer.write_head([b"HTTP/1.0 200 OK\r\n"])
+    lines = [b"X: %d\r\n" % number for number in range(2 * REMEMBERED_FIELDS)] + [b"X: " + b"x" * 4096 + b"\r\n"]
+    for line in lines * 2:
+        answer.write_head([line])
+        assert len(_plain) <= REMEMBERED_FIELDS
+    assert answer.head == [b"HTTP/1.1 200 OK\r\n", *lines * 2]
+    assert max(map(len, _plain)) < 4096

@@ -94,21 +94,27 @@ class ChunkedBody(Body):
         return start
 
     def _take_size(self, source: bytes | bytearray, start: int) -> int:
-        line = _line(source, start, SIZE_LINE)
-        if line is None:
+        match = _SIZE.match(source, start, start + SIZE_LINE)
+        if match is None:
+            if source.find(b"\n", start, start + SIZE_LINE) >= 0:
+                raise refusal(400, "a chunk's size is one to sixteen hexadecimal digits, and maybe extensions")
             if len(source) - start >= SIZE_LINE:
                 raise refusal(400, f"no end of a chunk's size within {SIZE_LINE} octets")
             return start
-        match = _SIZE.fullmatch(line)
-        if match is None:
-            raise refusal(400, "a chunk's size is one to sixteen hexadecimal digits, and maybe extensions")
-        self._left = int(match[1], 16)
-        if len(self.octets) + self._left > self._limit:
+        end = match.end()
+        self._left = left = int(match[1], 16)
+        if len(self.octets) + left > self._limit:
             raise refusal(413, f"chunks of more than {self._limit} octets")
         if match[2]:
             self._note(len(match[2]))
-        self._next = ChunkedBody._take_data if self._left else ChunkedBody._take_trailer
-        return start + len(line)
+        if not left:
+            self._next = ChunkedBody._take_trailer
+        elif source.startswith(CRLF, end + left):  # the whole chunk is there: in one step, for some are short
+            self.octets += source[end : end + left]
+            return end + left + len(CRLF)
+        else:
+            self._next = ChunkedBody._take_data
+        return end
 
     def _take_data(self, source: bytes | bytearray, start: int) -> int:
         end = min(start + self._left, len(source))
@@ -129,26 +135,22 @@ class ChunkedBody(Body):
 
     def _take_trailer(self, source: bytes | bytearray, start: int) -> int:
         # The line that ends them all is none of them.
-        line = _line(source, start, self._notes + len(CRLF))
-        if line is None:
-            if len(source) - start >= self._notes + len(CRLF):
+        limit = self._notes + len(CRLF)
+        end = source.find(b"\n", start, start + limit) + 1
+        if not end:
+            if len(source) - start >= limit:
                 raise refusal(431, "extensions of chunks and trailers are too long together")
             return start
+        line = bytes(source[start:end])
         if line == CRLF:
             self.complete = True
         elif _TRAILER.fullmatch(line):
             self._note(len(line))
         else:
             raise refusal(400, "a trailer is not a name, a colon and a value")
-        return start + len(line)
+        return end
 
     def _note(self, length: int) -> None:
         self._notes -= length
         if self._notes < 0:
             raise refusal(431, "extensions of chunks and trailers are too long together")
-
-
-def _line(source: bytes | bytearray, start: int, limit: int) -> bytes | None:
-    """The line that begins at `start`, with its end; None: it has none within `limit` octets."""
-    end = source.find(b"\n", start, start + limit) + 1
-    return bytes(source[start:end]) if end else None

@@ -15,7 +15,7 @@ END = b"\r\n\r\n"
 #: 2.2), for the sake of clients that put one behind a body; more than a few come from no client.
 EMPTY_LINES = 4
 
-#: Heads of up to this many octets are remembered, and so many of them: 8 MiB at the very most.  A browser's has 700
+#: Heads of up to this many octets are remembered, and so many of them: 10 MiB at the very most.  A browser's has 700
 #: and its cookies.
 REMEMBERED_HEAD = 2048
 REMEMBERED_COUNT = 512
@@ -71,7 +71,8 @@ class HTTP(Framing):
 class HTTPDecoder(Decoder):
     """Holds an incomplete head, or a head and the incomplete body behind it.
 
-    Where an octet can make no head any more, that is an error at once, and not only at the end of the head."""
+    An octet that no head may have is an error at once, and so is one too many; what else is wrong with a head shows
+    when it is complete."""
 
     __slots__ = ("_body", "_empty", "_framing", "_head", "_held", "_known", "_seen")
 
@@ -187,7 +188,7 @@ class HTTPDecoder(Decoder):
         self._head = self._body = None
 
     def _refuse(self, error: FramingError) -> None:
-        self.error = error
+        self.error = error.with_traceback(None)  # in whose frames the octets are
         self._held = bytearray()
         self._seen = self._empty = 0
         self._head = self._body = None
