@@ -9,8 +9,8 @@ from typing import Any
 from wsgiref.simple_server import software_version
 from wsgiref.util import is_hop_by_hop
 
-#: A 1xx is no answer, and below 100 or above 999 is no status.
-_STATUS = re.compile(r"([2-9][0-9][0-9]) [ -~\x80-\xff]*+")
+#: A 1xx is no answer; what is not below 600 is no status (RFC 9110, section 15).
+_STATUS = re.compile(r"[2-5][0-9][0-9] [ -~\x80-\xff]*+")
 #: RFC 9110, section 5.6.2; and PEP 3333: no control characters, among which is the tab.
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
 _VALUE = re.compile(r"[ -~\x80-\xff]*+")
@@ -38,7 +38,7 @@ def head_of(status: Any, headers: Any) -> list[bytes]:
     if not isinstance(status, str):
         raise TypeError(f"the status is {type(status).__name__}; str is expected")
     if not _STATUS.fullmatch(status):
-        raise ValueError(f"status {status!r}; three digits from 200 on, a blank and a reason are expected")
+        raise ValueError(f"status {status!r}; 200 to 599, a blank and a reason are expected")
     if not isinstance(headers, list):
         raise TypeError(f"the headers are {type(headers).__name__}; a list of tuples is expected")
     lines = [f"HTTP/1.1 {status}\r\n".encode("latin-1")]
