@@ -213,6 +213,26 @@ def test_who_leaves_in_the_middle_has_it_closed(drawn: int) -> None:
     assert closed == ["measured"]
 
 
+def test_a_close_that_fails_is_a_bug_like_any_other() -> None:
+    class Whole(list[bytes]):
+        def close(self) -> None:
+            raise ValueError("a secret of the application")
+
+    class InPieces(applications.Pieces):
+        def close(self) -> None:
+            raise ValueError("a secret of the application")
+
+    def cling(environ: Environ, start: Start) -> Any:
+        start("200 OK", PLAIN)
+        return Whole([b"a"]) if environ["PATH_INFO"] == "/whole" else InPieces("", b"a")
+
+    for path, expected in {"whole": FAILED, "pieces": chunks(b"a")}.items():
+        with visit(cling) as conversation:
+            assert said(conversation, get(path)) == expected
+            assert isinstance(conversation.failure, ValueError)
+            assert conversation.ending is Ending.FAILED
+
+
 def test_who_waits_for_leave_to_send_a_body_is_given_it() -> None:
     with visit() as conversation:
         heard = said(conversation, get("echo", "Expect: 100-continue", "Content-Length: 2", method="PUT"))
@@ -317,6 +337,7 @@ def test_what_is_written_to_errors_is_in_the_log(caplog: pytest.LogCaptureFixtur
         (200, [], "the status is int; str is expected"),
         ("200", [], "200 to 599"),
         ("600 No", [], "200 to 599"),
+        ("103 Early Hints", [], "200 to 599"),
         ("200 OK\r\nX: y", [], "200 to 599"),
         ("200 OK", (), "a list of tuples is expected"),
         ("200 OK", [["A", "b"]], "a tuple of two str is expected"),
