@@ -96,10 +96,11 @@ def daemons_table() -> str:
     for name in ini.names(PROJECT / "conf"):
         settings = ini.read(PROJECT / "conf", name)
         module = sys.modules[loading.spoken_class(settings).__module__]
+        file = module.__name__.replace(".", "/")
         summary = (inspect.getdoc(module) or "").partition("\n")[0]
         first = min(address.port for address in settings.addresses if address.port)
         where = ", ".join(_where(address) for address in settings.addresses)
-        rows.append((first, (f"[{name}](daemons/{name}.py)", where, f"`{settings.daemon.engine}`", summary)))
+        rows.append((first, (f"[{name}]({file}.py)", where, f"`{settings.daemon.engine}`", summary)))
     return _table(("daemon", "listens at", "engine", "what it does"), [row for _, row in sorted(rows)])
 
 

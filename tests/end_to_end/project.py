@@ -189,7 +189,7 @@ class Project:
 
     def restore(self) -> None:
         """Every ini as it was, and every daemon running from it."""
-        for ini in (self.path / "conf").iterdir():
+        for ini in (self.path / "conf").glob("*.ini"):
             if ini not in self.inis:
                 ini.unlink()
         changed = {ini.stem for ini, text in self.inis.items() if ini.read_text("utf-8") != text}

@@ -64,14 +64,19 @@ def test_the_capacities_named_in_defaults_ini_are_those_of_the_engines() -> None
     assert stream_server("forks").capacity == 200
 
 
+#: Those that are another daemon once more.
+AGAIN = {"httpsd": "httpd"}
+
+
 @pytest.mark.parametrize("name", ini.names(CONF))
 def test_every_daemon_shipped_has_its_program_its_port_and_its_docstring(name: str) -> None:
     settings = ini.read(CONF, name)
     kind = loading.spoken_class(settings)
-    assert kind.__module__ == f"daemons.{name}"
+    file = AGAIN.get(name, name)
+    assert kind.__module__ == f"daemons.{file}"
     assert f"[program:{name}]" in (PROJECT / "supervisord.conf").read_text("utf-8")
     # The module's docstring shows an ini that works: the one that is shipped.
-    lines = [line.strip() for line in (CONF / f"{name}.ini").read_text("utf-8").splitlines()]
+    lines = [line.strip() for line in (CONF / f"{file}.ini").read_text("utf-8").splitlines()]
     shown = [line.strip() for line in (sys.modules[kind.__module__].__doc__ or "").splitlines() if " = " in line]
     assert shown
     assert set(shown) <= set(lines)

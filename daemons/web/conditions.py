@@ -1,0 +1,103 @@
+"""Validators of a representation, and what a request makes depend on them: RFC 9110, sections 8.8 and 13."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from functools import lru_cache
+from typing import NamedTuple
+
+#: RFC 9110, section 8.8.3, in a list.
+_TAG = re.compile(r'[ \t,]*(W/)?("[!#-~\x80-\xff]*")[ \t]*(?:,|$)')
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+#: RFC 9110, section 5.6.7: the form of today, that of RFC 850, and that of asctime(3).
+_DATES = tuple(
+    re.compile(form.replace("TIME", r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d)").replace("MON", "(?P<mon>[A-Z][a-z]{2})"))
+    for form in (
+        r"[A-Z][a-z]{2}, (?P<d>\d\d) MON (?P<y>\d{4}) TIME GMT",
+        r"[A-Z][a-z]{5,8}, (?P<d>\d\d)-MON-(?P<y>\d\d) TIME GMT",
+        r"[A-Z][a-z]{2} MON (?P<d>[ \d]\d) TIME (?P<y>\d{4})",
+    )
+)
+
+
+class Validators(NamedTuple):
+    """By what a client recognises a representation."""
+
+    #: A strong entity tag, in its quotes.
+    tag: str
+    #: Seconds since 1970.
+    modified: int
+
+
+def judge(fields: Mapping[str, str], have: Validators) -> int:
+    """200 where the request is to be answered, 304 or 412 where a condition says otherwise; for GET and HEAD, in the
+    order of RFC 9110, section 13.2.2.  `fields` have names in small letters."""
+    match = fields.get("if-match")
+    if match is not None:
+        if not _lists(match, have.tag, weakly=False):
+            return 412
+    elif (limit := date(fields.get("if-unmodified-since"))) is not None and have.modified > limit:
+        return 412
+    none = fields.get("if-none-match")
+    if none is not None:
+        return 304 if _lists(none, have.tag, weakly=True) else 200
+    since = date(fields.get("if-modified-since"))
+    return 304 if since is not None and have.modified <= since else 200
+
+
+def unchanged(value: str | None, have: Validators, now: int) -> bool:
+    """Whether If-Range lets a range be sent (RFC 9110, section 13.1.5).  A time is good for that where nothing can have
+    been written in the same second after it was told (section 8.8.2.2)."""
+    if value is None:
+        return True
+    if value.startswith(('"', "W/")):
+        return value == have.tag
+    return date(value) == have.modified and have.modified < now
+
+
+def _lists(value: str, tag: str, *, weakly: bool) -> bool:
+    """Whether `tag` is among those of a list.  What is no list lists nothing."""
+    if value == "*":
+        return True
+    at = 0
+    found = False
+    while at < len(value):
+        match = _TAG.match(value, at)
+        if match is None:
+            return False
+        found |= match[2] == tag and (weakly or not match[1])
+        at = match.end()
+    return found
+
+
+@lru_cache(maxsize=256)
+def date(value: str | None) -> int | None:
+    """Seconds since 1970; None: what is no date is not there."""
+    match = None if value is None else next((found for form in _DATES if (found := form.fullmatch(value))), None)
+    if match is None:
+        return None
+    year = int(match["y"])
+    try:
+        month = _MONTHS.index(match["mon"]) + 1
+        time = [int(match[part]) for part in ("d", "h", "m", "s")]
+        if len(match["y"]) == 2:
+            # "more than 50 years in the future" is the past.
+            this = datetime.now(UTC).year
+            year += this - this % 100
+            year -= 100 if year > this + 50 else 0
+        # A leap second is one second more.
+        leap = time[3] == 60
+        when = datetime(year, month, time[0], time[1], time[2], time[3] - leap, tzinfo=UTC) + timedelta(seconds=leap)
+        return int(when.timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def written(seconds: int) -> str:
+    """A date as it is sent."""
+    return formatdate(seconds, usegmt=True)

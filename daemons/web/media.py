@@ -1,0 +1,65 @@
+"""Media types by suffix.  The table is fixed, so that they are the same on every machine."""
+
+from __future__ import annotations
+
+OTHER = "application/octet-stream"
+
+#: RFC 9239 has made application/javascript text/javascript; image/png has never been image/x-png.
+_TYPES = {
+    b"7z": "application/x-7z-compressed",
+    b"avif": "image/avif",
+    b"bmp": "image/bmp",
+    b"bz2": "application/x-bzip2",
+    b"css": "text/css",
+    b"csv": "text/csv",
+    b"gif": "image/gif",
+    b"gz": "application/gzip",
+    b"htm": "text/html",
+    b"html": "text/html",
+    b"ico": "image/vnd.microsoft.icon",
+    b"ics": "text/calendar",
+    b"jpeg": "image/jpeg",
+    b"jpg": "image/jpeg",
+    b"js": "text/javascript",
+    b"json": "application/json",
+    b"m4a": "audio/mp4",
+    b"md": "text/markdown",
+    b"mjs": "text/javascript",
+    b"mp3": "audio/mpeg",
+    b"mp4": "video/mp4",
+    b"ogg": "audio/ogg",
+    b"otf": "font/otf",
+    b"pdf": "application/pdf",
+    b"png": "image/png",
+    b"svg": "image/svg+xml",
+    b"tar": "application/x-tar",
+    b"ttf": "font/ttf",
+    b"txt": "text/plain",
+    b"wasm": "application/wasm",
+    b"wav": "audio/wav",
+    b"webm": "video/webm",
+    b"webmanifest": "application/manifest+json",
+    b"webp": "image/webp",
+    b"woff": "font/woff",
+    b"woff2": "font/woff2",
+    b"xhtml": "application/xhtml+xml",
+    b"xml": "application/xml",
+    b"xz": "application/x-xz",
+    b"zip": "application/zip",
+    b"zst": "application/zstd",
+}
+
+#: What is text though its type does not begin so.  JSON is always UTF-8 and has no charset (RFC 8259, section 8.1).
+_COMPRESSIBLE = ("application/json", "application/manifest+json", "application/wasm", "application/xml")
+
+
+def media_type(name: bytes) -> str:
+    """The type, with the charset of text."""
+    _, dot, suffix = name.rpartition(b".")
+    media = _TYPES.get(suffix.lower(), OTHER) if dot else OTHER
+    return f"{media}; charset=utf-8" if media.startswith("text/") else media
+
+
+def compressible(media: str) -> bool:
+    """Whether it is worth it; pictures, sounds and archives are compressed already."""
+    return media.startswith(("text/", *_COMPRESSIBLE)) or media.endswith("+xml")

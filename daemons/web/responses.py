@@ -1,0 +1,79 @@
+"""Responses as octets: RFC 9112, sections 4 to 6, and what holds of all of them for a second."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from daemons.framings.http import Request
+from daemons.web.conditions import written
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: What is remembered for a second, in octets of requests and their answers.
+REMEMBERED = 8 * 1024 * 1024
+
+#: Octets that one takes beside its own; roughly.
+ENTRY = 256
+
+#: RFC 9110, section 5.5: with a line end in it, one field would be two.
+_FORBIDDEN = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
+
+#: Names and values.
+Fields = Iterable[tuple[str, str]]
+
+
+class Second:
+    """What holds for one second: the Date, and the answers that were given.
+
+    A file that was changed is noticed within a second: then all this is forgotten, the answers with their Date."""
+
+    __slots__ = ("_replies", "_size", "date", "get", "now")
+
+    def __init__(self, now: int) -> None:
+        #: Seconds since 1970; and as it is written.
+        self.now = now
+        self.date = written(now)
+        self._replies: dict[bytes, bytes] = {}
+        self._size = 0
+        #: The answer to a request with the same head, or None.
+        self.get = self._replies.get
+
+    def remember(self, request: Request, reply: bytes) -> None:
+        """Keep an answer that depends on the head alone; only as many as there is room for."""
+        size = ENTRY + len(request) + len(reply)
+        if self._size + size <= REMEMBERED:
+            self._size += size
+            # The octets alone: the request would keep its body.
+            self._replies[bytes(request)] = reply
+
+
+def head(request: Request, status: int, second: Second, fields: Fields) -> bytes:
+    """Status line and header fields of the answer to `request`, with the empty line.  Raises `ValueError`: a control
+    character in a field."""
+    lines = [f"HTTP/1.1 {status} {phrase(status)}", f"Date: {second.date}", "Server: camelot"]
+    for name, value in fields:
+        if _FORBIDDEN.search(value):
+            raise ValueError(f"{name}: {value!r}: a control character")
+        lines.append(f"{name}: {value}")
+    if not request.keep_alive:
+        lines.append("Connection: close")
+    elif request.version == (1, 0):
+        lines.append("Connection: keep-alive")
+    lines.append("X-Content-Type-Options: nosniff\r\n\r\n")
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def phrase(status: int) -> str:
+    """The reason phrase."""
+    return HTTPStatus(status).phrase
+
+
+def page(title: str, content: str = "") -> bytes:
+    """A small page; whoever writes it has escaped what is not ours."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width">\n'
+        f"<title>{title}</title>\n<h1>{title}</h1>\n{content}</html>\n"
+    ).encode()

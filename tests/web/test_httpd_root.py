@@ -1,0 +1,182 @@
+"""The root cannot be left, and of what is in it only regular files are opened."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemons.httpd import Httpd
+from daemons.web.files import Files, IsFolder, Refused
+from tests.web.site import SECRET, ask, make, service
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield make(Path(folder))
+
+
+@pytest.fixture(scope="module")
+def httpd(root: str) -> Httpd:
+    return service(root, listing=True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.txt",
+        "/..",
+        "/../",
+        "/sub/../../secret.txt",
+        "/sub/../text.txt",
+        "/./text.txt",
+        "/%2e%2e/secret.txt",
+        "/%2E./secret.txt",
+        "/..%2fsecret.txt",
+        "/..%2Fsecret.txt",
+        "/%2e%2e%2fsecret.txt",
+        "/%252e%252e/secret.txt",
+        "/%c0%ae%c0%ae/secret.txt",
+        "/%c0%2e%c0%2e/secret.txt",
+        "/..%5csecret.txt",
+        "/..\\secret.txt",
+        "/sub\\..\\..\\secret.txt",
+        "/\\evil.example",
+        "/..;/secret.txt",
+        "/...//secret.txt",
+        "/text.txt%00",
+        "/text.txt%00.png",
+        "/%00",
+        "//etc/passwd",
+        "/%2fetc/passwd",
+        "/%2Fetc%2Fpasswd",
+        "///etc/passwd",
+        "//evil.example/sub",
+        "/sub//",
+        "/../wwwroot/secret.txt",
+        "/out/secret.txt",
+        "/out/",
+        "/out",
+        "/link.txt",
+        "/within.txt",
+        "/null",
+        "/loop",
+        "/loop/x",
+        "/fifo",
+        "/fifo/",
+        "/.hidden",
+        "/.git/config",
+        "/%2egit/config",
+        "/sub/%2e%2e/.git/config",
+        "/sub/.",
+        "/%zz",
+        "/%",
+        "/*",
+        "/~root/",
+        "/C:/secret.txt",
+    ],
+)
+def test_there_is_nothing_outside(httpd: Httpd, path: str) -> None:
+    found = ask(httpd, path)
+    assert found.status == 404
+    assert SECRET not in found.body
+    assert "Location" not in found.fields
+
+
+def test_nothing_is_done_to_what_is_no_regular_file(root: str, httpd: Httpd) -> None:
+    # Were it opened, even without waiting, this would not say that nobody reads it.
+    assert ask(httpd, "/fifo").status == 404
+    with pytest.raises(OSError, match="No such device or address"):
+        os.open(f"{root}/fifo", os.O_WRONLY | os.O_NONBLOCK)
+
+
+def test_dots_lead_nowhere_where_hidden_files_are_shown(root: str) -> None:
+    shown = service(root, hidden=True, listing=True)
+    assert ask(shown, "/.hidden").body == SECRET
+    for path in ("/..", "/../", "/../secret.txt", "/%2e%2e/secret.txt", "/.", "/./"):
+        assert ask(shown, path).status == 404, path
+
+
+def test_a_link_to_the_root_is_followed_at_each_request(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.html").write_text(name)
+    (tmp_path / "site").symlink_to("old")
+    files = Files(str(tmp_path / "site"))
+    for name in ("old", "new"):
+        with files.folder([]) as folder:
+            file = folder.open(b"index.html")
+            assert file.read(0, 3) == name.encode()
+            os.close(file.descriptor)
+        (tmp_path / "next").symlink_to("new")
+        (tmp_path / "next").rename(tmp_path / "site")
+
+
+def test_a_walk_that_is_under_way_goes_on_where_it_began(tmp_path: Path) -> None:
+    (tmp_path / "www" / "a").mkdir(parents=True)
+    (tmp_path / "www" / "a" / "x").write_text("ours")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x").write_bytes(SECRET)
+    with Files(str(tmp_path / "www")).folder([b"a"]) as folder:
+        (tmp_path / "www" / "a").rename(tmp_path / "www" / "b")
+        (tmp_path / "www" / "a").symlink_to(tmp_path / "other")
+        file = folder.open(b"x")
+        assert file.read(0, 4) == b"ours"
+        os.close(file.descriptor)
+    with pytest.raises(Refused):
+        Files(str(tmp_path / "www")).folder([b"a"])
+
+
+def test_what_the_system_refuses(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, status in ((13, 403), (24, 503), (2, 404)):
+
+        def fail(*_: object, number: int = number, **__: object) -> int:
+            raise OSError(number, "a path that nobody is told")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("daemons.web.files.os.stat", fail)
+            found = ask(service(root), "/text.txt")
+        assert found.status == status
+        assert b"a path" not in found.body
+        assert ("Retry-After" in found.fields) == (status == 503)
+
+
+#: What paths out of a folder are made of.
+OUT = ["..", ".", "/", "//", "%2e", "%2E%2e", "%2f", "%5c", "\\", "%00", "%25", "%c0%ae", "%ff", ";", "~", ":"]
+NAMES = [
+    "secret.txt",
+    "wwwroot",
+    "www",
+    "out",
+    "sub",
+    "text.txt",
+    ".git",
+    "config",
+    "link.txt",
+    "fifo",
+    "etc",
+    "passwd",
+]
+PIECES = st.sampled_from([*OUT, *NAMES])
+
+
+@given(st.lists(PIECES | st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=4), max_size=12))
+def test_no_path_leads_outside(root: str, pieces: list[str]) -> None:
+    files = Files(root, hidden=True)
+    try:
+        names = files.names("/" + "".join(pieces))
+        with files.folder(names[:-1]) as folder:
+            file = folder.open(names[-1] or b"index.html")
+    except (Refused, IsFolder):
+        return
+    try:
+        where = os.readlink(f"/proc/self/fd/{file.descriptor}")
+        assert where.startswith(os.path.realpath(root) + "/")
+    finally:
+        os.close(file.descriptor)
