@@ -205,7 +205,8 @@ class Secured(Conversation):
         self.messages = inner.messages
         if self.state == OVER:
             return
-        if self._unsent or inner.state == PENDING or (self._input_over and not self._told):
+        untold = self._input_over and not self._told and inner.state != OVER  # who is over need not be told
+        if self._unsent or inner.state == PENDING or untold:
             self.state = PENDING
         elif inner.state == OVER or self._told:
             self.failure = inner.failure
