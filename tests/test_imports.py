@@ -26,8 +26,19 @@ ALLOWED = {
 #: What the sans-IO part may import of the suite: itself.
 SANS_IO = tuple(ALLOWED)
 
-#: Nobody may: the log is standard output's, and a network byte is never unpickled.
+#: Nobody may: the log is standard output's, and a network byte is never unpickled …
 NEVER = {"syslog", "pickle", "marshal", "shelve"}
+
+#: … and what is not in the standard library any more: since 3.12, since 3.13.
+NEVER |= {"asynchat", "asyncore", "imp", "smtpd"} | {
+    "cgi",
+    "cgitb",
+    "crypt",
+    "mailcap",
+    "nntplib",
+    "pipes",
+    "telnetlib",
+}
 
 
 def name_of(path: Path) -> str:

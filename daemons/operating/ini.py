@@ -31,6 +31,13 @@ SHARED = ("defaults", "logging")
 #: sockaddr_un has room for 108 octets, the last of them a NUL: unix(7).
 UNIX_PATH_LIMIT = 107
 
+#: What a daemon says is named by one of these; and how.
+_SPOKEN = {
+    "service": "NAME, for the Service in daemons.NAME, or module:Class",
+    "handler": "module:Class",
+    "wsgi": "module:NAME, for the application NAME in that module",
+}
+
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -122,7 +129,7 @@ class _Reader:
             sections[name], found = parse_section(declaration, name, self._section(name), self.complaints)
             origins |= found
         daemon = sections["daemon"] = self._spoken(sections["daemon"])
-        own_section = (daemon.service or daemon.handler).rpartition(":")[2].lower()
+        own_section = (daemon.service or daemon.handler or daemon.wsgi).rpartition(":")[2].lower()
         self._check_sections(own_section)
         addresses = self._addresses()
         self._check_public(daemon, addresses)
@@ -163,25 +170,22 @@ class _Reader:
         return [(layer.origin, layer.values[name]) for layer in self.layers if name in layer.values]
 
     def _spoken(self, daemon: DaemonSettings) -> DaemonSettings:
-        """`daemon` with a service or a handler, of which the later layer wins."""
+        """`daemon` with a service, a handler or a WSGI application, of which the later layer wins."""
         which = ""
         for origin, section in self._section("daemon"):
-            said = [key for key in ("service", "handler") if key in section]
-            if len(said) == 2:
-                self.complaints.append(f"{origin} [daemon] handler: there is a service too; write only one of the two")
+            said = [key for key in _SPOKEN if key in section]
+            for key in said[1:]:
+                reason = f"there is a {said[0]} too; write only one of the two"
+                self.complaints.append(f"{origin} [daemon] {key}: {reason}")
             which = said[0] if said else which
         text = getattr(daemon, which) if which else ""
         if not text:
             if which or not self.unread:
                 self.complaints.append(f"{self._shown} [daemon] service: missing; write service = NAME or module:Class")
         elif not (_CLASS.fullmatch(text) or (which == "service" and text.isidentifier())):
-            expected = (
-                "module:Class" if which == "handler" else "NAME, for the Service in daemons.NAME, or module:Class"
-            )
-            self.complaints.append(f"{self._origin(which)} [daemon] {which} = {text}: write {expected}")
-        if which == "handler":
-            return dataclasses.replace(daemon, service="")
-        return dataclasses.replace(daemon, handler="")
+            self.complaints.append(f"{self._origin(which)} [daemon] {which} = {text}: write {_SPOKEN[which]}")
+        others: dict[str, Any] = dict.fromkeys(_SPOKEN.keys() - {which or "service"}, "")
+        return dataclasses.replace(daemon, **others)
 
     def _check_sections(self, own_section: str) -> None:
         known = [*SECTIONS, own_section]

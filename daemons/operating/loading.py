@@ -1,4 +1,4 @@
-"""From ``service =`` or ``handler =`` in an ini to the class it names."""
+"""From ``service =``, ``handler =`` or ``wsgi =`` in an ini to what it names."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
     if kind.tls_only and (open_ones := [str(address) for address in settings.addresses if address.scheme != "tls"]):
         reason = f"what it says is for TLS alone, and not for {', '.join(open_ones)}; write listen = tls://HOST:PORT"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
+    if settings.daemon.wsgi and any(address.scheme == "udp" for address in settings.addresses):
+        raise ConfigurationError([f"{_where(settings)}: HTTP is not spoken over UDP; write listen = tcp://HOST:PORT"])
     pump = Pump.carrying(make_service(settings, kind))
     # Made now, so that what is wrong with it is found before anything is bound.
     udp = pump if kind.datagrams is None else Pump.carrying(make_service(settings, kind.datagrams))
@@ -65,7 +67,7 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
 
 def server_class(handler: type[socketserver.BaseRequestHandler]) -> type[StreamServer]:
     """The kind of stream server that `handler` is for."""
-    if not _is_of_the_web(handler):
+    if not (_is_of_the_web(handler) or _carries_an_application(handler)):
         return StreamServer
     from daemons.web.server import WebServer  # http.server is dear, and most do without it
 
@@ -76,6 +78,12 @@ def _is_of_the_web(handler: type[socketserver.BaseRequestHandler]) -> bool:
     """Whether it is one of the standard library's http.server, which then is imported already."""
     module = sys.modules.get("http.server")
     return module is not None and issubclass(handler, module.BaseHTTPRequestHandler)
+
+
+def _carries_an_application(handler: type[socketserver.BaseRequestHandler]) -> bool:
+    """Whether it is the pump of a WSGI application, whose module then is imported already."""
+    module = sys.modules.get("daemons.web.wsgi")
+    return module is not None and issubclass(handler, Pump) and isinstance(handler.service, module.WSGIService)
 
 
 def _runs_in_memory(handler: type[socketserver.BaseRequestHandler]) -> bool:
@@ -137,12 +145,15 @@ def _in_folder(base: Path) -> Iterator[None]:
 
 
 def spoken_class(settings: Settings) -> Any:
-    """The class that ``service =`` or ``handler =`` names."""
+    """The class that ``service =`` or ``handler =`` names; or a service of the application that ``wsgi =`` names."""
     if str(settings.base) not in sys.path:
         sys.path.insert(0, str(settings.base))
     if settings.daemon.handler:
         module, _, name = settings.daemon.handler.partition(":")
         return _class_in(_module(settings, module), name, socketserver.BaseRequestHandler, settings)
+    if settings.daemon.wsgi:
+        module, _, name = settings.daemon.wsgi.partition(":")
+        return _application_in(_module(settings, module), name, settings)
     module, _, name = settings.daemon.service.partition(":")
     if name:
         return _class_in(_module(settings, module), name, Service, settings)
@@ -202,7 +213,30 @@ def _class_in(module: ModuleType, name: str, base: type, settings: Settings) -> 
     return kind
 
 
+def _application_in(module: ModuleType, name: str, settings: Settings) -> Any:
+    application = getattr(module, name, None)
+    if application is None:
+        names = [key for key, value in vars(module).items() if callable(value)]
+        raise ConfigurationError([f"{_where(settings)}: {module.__name__} has no {name}{hint(name, names)}"])
+    if not callable(application):
+        raise ConfigurationError([f"{_where(settings)}: {name} is not callable; a WSGI application is, PEP 3333"])
+    for key, base in (("service", Service), ("handler", socketserver.BaseRequestHandler)):
+        if inspect.isclass(application) and issubclass(application, base):
+            reason = f"{name} is no WSGI application; write {key} = {settings.daemon.wsgi}"
+            raise ConfigurationError([f"{_where(settings)}: {reason}"])
+    from daemons.web.wsgi import WSGIService  # http.server is dear, and most do without it
+
+    engine = settings.daemon.engine
+    return WSGIService.of(
+        application,
+        name,
+        module.__name__,
+        multithread=engine in ("threads", "pool"),
+        multiprocess=engine == "forks" or settings.processes > 1,
+    )
+
+
 def _where(settings: Settings) -> str:
-    key = "handler" if settings.daemon.handler else "service"
+    key = "handler" if settings.daemon.handler else "wsgi" if settings.daemon.wsgi else "service"
     origin = settings.origins.get(("daemon", key), f"conf/{settings.name}.ini")
     return f"{origin} [daemon] {key} = {getattr(settings.daemon, key)}"

@@ -27,6 +27,7 @@ class DaemonSettings:
 
     service: str = setting(TEXT, "", "what the daemon says: NAME is the Service in daemons.NAME; or module:Class")
     handler: str = setting(TEXT, "", "instead of a service, module:Class of any socketserver.BaseRequestHandler")
+    wsgi: str = setting(TEXT, "", "instead of a service, module:NAME of any WSGI application")
     host: str = setting(TEXT, "127.0.0.1", "the address or name to listen at; 0.0.0.0 or :: for all of one kind")
     port: int | None = setting(_PORT, None, "the port to listen on, or its name in /etc/services")
     listen: tuple[Address, ...] = setting(

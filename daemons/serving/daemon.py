@@ -24,6 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from daemons.serving import signals
+from daemons.serving.admission import Admission
 from daemons.serving.journal import Journal
 from daemons.serving.poller import Source
 from daemons.serving.waker import Waker
@@ -52,12 +53,6 @@ PARTING = 0.5
 #: Seconds to rest after a turn that failed: the next may fail too.
 BUG_REST = 0.1
 
-#: Connections taken from one listener before the loop looks at anything else.
-ACCEPT_BATCH = 64
-
-#: Seconds between two lines that say the daemon is full.
-FULL_NEWS = 10.0
-
 
 class Daemon:
     """Serves `servers`, all of one engine, until told to stop.
@@ -84,17 +79,15 @@ class Daemon:
         self._poll_interval = poll_interval
         self._waker = Waker()
         self.poller = self.servers[0].make_poller()
-        self._polled: set[Server] = set()
         #: Until when (monotonic) to drain, and to take who was in the queue.
         self._until = math.inf
         self._queue_until = math.inf
         #: Whether the end of a conversation must wake this loop: it is full, or draining.
-        self._wants_news = False
-        self._full_told = -math.inf
+        self.wants_news = False
         self._hears_signals = False
         self._next_tick = 0.0
         self._access_log = self.servers[0].access_log
-        self._queued = set(self.servers)
+        self._admission = Admission(self)
         self._was_cut = False
         #: Who has something to do in `service_actions`, which in the stock classes is nothing.
         self._active_services = [
@@ -129,7 +122,7 @@ class Daemon:
 
     def left(self) -> None:
         """A conversation has ended; from any thread."""
-        if self._wants_news:
+        if self.wants_news:
             self._waker.wake()
 
     def watch(self, source: Source, action: Callable[[], None]) -> None:
@@ -149,7 +142,7 @@ class Daemon:
         """In a forked child: let go of everything that is the parent's too."""
         for server in self.servers:
             server.stop_listening()
-        self._wants_news = False
+        self.wants_news = False
         if self._hears_signals:
             signals.deafen()
         self._let_go()
@@ -168,7 +161,7 @@ class Daemon:
         """Accept nobody; return when no conversation is left.  Deadlines, signals and the parent are
         heeded as ever."""
         self.state = FINISHING
-        self._wants_news = True
+        self.wants_news = True
         self.serve_forever()
 
     def stop(self, drain: float | None = None) -> None:
@@ -181,7 +174,7 @@ class Daemon:
             self._queue_until = now + timeout * QUEUE_SHARE
             log.info("stopping; conversations under way: %d, and %g s to finish them", self.active, timeout)
             self.state = max(self.state, QUEUE)
-            self._wants_news = True
+            self.wants_news = True
             for server in self.servers:
                 server.drain()
         else:
@@ -202,11 +195,10 @@ class Daemon:
         patience = self._patience()
         if self.state == SERVING:
             for server in self.servers:
-                patience = min(patience, self._admit(server))
+                patience = min(patience, self._admission.admit(server))
         elif self.state == QUEUE:
-            for server in list(self._queued):
-                patience = min(patience, self._take_queue(server))
-            if not self._queued or time.monotonic() >= self._queue_until:
+            patience = min(patience, self._admission.take_queues(self._queue_until))
+            if self._admission.queues_taken or time.monotonic() >= self._queue_until:
                 self._close_listeners()
         if self.state == FINISHING and self._finished():
             self.state = OVER
@@ -233,11 +225,6 @@ class Daemon:
     def active(self) -> int:
         """Conversations under way."""
         return sum(server.active for server in self.servers)
-
-    @property
-    def full(self) -> bool:
-        """Whether nobody more can be accepted now."""
-        return self.active >= self.servers[0].max_connections
 
     def _tick(self) -> float:
         """Seconds between two looks at the deadlines."""
@@ -268,10 +255,9 @@ class Daemon:
             else:
                 self.on_signal(number)
 
-    def _accept(self, server: Server) -> None:
+    def visited(self) -> None:
+        """Somebody has come: `idle_exit` is counted anew."""
         self._idle_until = math.inf
-        room = server.max_connections - self.active
-        server.accept_several(min(room, ACCEPT_BATCH))
 
     def _leave_if_idle(self, seconds: float) -> None:
         """Whoever handed the listener over (inetd, systemd) keeps it, and starts another for the next visitor."""
@@ -284,46 +270,9 @@ class Daemon:
             log.info("no conversation for %g s; leaving", seconds)
             self.stop()
 
-    def _admit(self, server: Server) -> float:
-        """Have `server` polled if and only if it can take a connection now.  Returns in how many seconds
-        to look again."""
-        # In this order: a conversation that ends between the two lines has seen that it is awaited.
-        self._wants_news = self.full
-        full = self.full
-        rest = server.wait()
-        if not full and not rest:
-            if server not in self._polled:
-                server.rest.end()
-                self.watch(server, partial(self._accept, server))
-                self._polled.add(server)
-            return math.inf
-        self._unpoll(server)
-        if full and server.max_connections > 1 and time.monotonic() - self._full_told > FULL_NEWS:
-            self._full_told = time.monotonic()
-            log.warning("full: %d connections; the next ones wait in the kernel's queue", self.active)
-        return rest or math.inf
-
-    def _unpoll(self, server: Server) -> None:
-        if server in self._polled:
-            self.forget(server)
-            self._polled.discard(server)
-
-    def _take_queue(self, server: Server) -> float:
-        """Accept who is in the queue, as far as there is room.  Returns in how many seconds to go on; an
-        end of the queue takes the server out of `_queued`."""
-        self._unpoll(server)
-        # Datagrams may come as fast as they are answered: then the queue has no end.
-        while not self.full and time.monotonic() < self._queue_until:
-            if rest := server.wait():
-                return rest
-            if not server.accept() and not server.wait():
-                self._queued.discard(server)
-                break
-        return math.inf
-
     def _close_listeners(self) -> None:
         for server in self.servers:
-            self._unpoll(server)
+            self._admission.refrain(server)
             server.stop_listening()
         self.state = FINISHING
 

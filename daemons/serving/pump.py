@@ -130,6 +130,8 @@ class Pump(socketserver.BaseRequestHandler):
         conversation, connection = self.conversation, self.connection
         conversation.close()
         connection.messages = conversation.messages
+        if isinstance(self.request, SpooledSocket):
+            connection.sent -= self.request.unsent
         if connection.ending is None:
             connection.ending = conversation.ending
             if connection.ending is Ending.DONE and connection.muted:

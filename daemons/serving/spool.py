@@ -54,7 +54,12 @@ class Spool:
         done = 0
         while done < len(data):
             at = self._written % self._cap
-            count = os.pwrite(self._file.fileno(), data[done : done + self._cap - at], at)
+            try:
+                count = os.pwrite(self._file.fileno(), data[done : done + self._cap - at], at)
+            except OSError:
+                if done:
+                    return done
+                raise
             self._written += count
             done += count
         return done

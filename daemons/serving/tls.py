@@ -205,7 +205,7 @@ class Secured(Conversation):
         self.messages = inner.messages
         if self.state == OVER:
             return
-        untold = self._input_over and not self._told and inner.state != OVER
+        untold = self._input_over and not self._told and inner.state != OVER  # who is over need not be told
         if self._unsent or inner.state == PENDING or untold:
             self.state = PENDING
         elif inner.state == OVER or self._told:

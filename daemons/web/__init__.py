@@ -1,4 +1,4 @@
-"""Handlers of the standard library's ``http.server``, unchanged, under every engine.
+"""Handlers of the standard library's ``http.server``, unchanged, and WSGI applications, under every engine; and files.
 
     server.py           WebServer: ``http.server.HTTPServer``, hardened, which runs such handlers in memory
     service.py          from a request to a handler's method, and from what that wrote to a reply
@@ -6,6 +6,20 @@
     answer.py           what a handler writes to: the answer, complete before its first octet is sent
     heads.py            what handlers want to know of a request
     memory_socket.py    what stands in the place of a handler's socket
+
+    wsgi.py             WSGI applications: from a request to a call
+    environ.py          what an application is told of it
+    reply.py            from what it does then to a reply
+    fields.py           the head of that: checked, with Date and Server
+
+    files.py            from the path of a URL to an open file below a root that cannot be left
+    conditions.py       ETag, Last-Modified, and what a request makes depend on them
+    ranges.py           parts of a file
+    negotiation.py      as it is, or compressed
+    media.py            types by suffix
+    representations.py  what of a file is sent
+    listing.py          a page that lists a folder
+    responses.py        heads and error pages, and what is remembered for a second
 
 Requests are read by `daemons.framings.http`.
 """

@@ -18,6 +18,8 @@ from typing import TypeVar
 
 import pytest
 
+from tests.serving.peers import children_of
+
 T = TypeVar("T")
 
 #: The folder of the environment's commands.
@@ -198,8 +200,7 @@ def alive(pid: int) -> bool:
 def children(pid: int) -> list[int]:
     """The processes that `pid` has started and that still run."""
     try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return sorted(int(child) for task in tasks for child in (task / "children").read_text().split())
+        return sorted(children_of(pid))
     except (FileNotFoundError, ProcessLookupError):
         return []
 

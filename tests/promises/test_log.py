@@ -167,14 +167,14 @@ def test_a_reader_that_is_blocked_stops_nobody(launcelot: Folder, engine: str) -
         with Live(launcelot.path, "launcelot", "--engine", engine, stdout=write) as daemon:
             assert honest(address_of(daemon)) == 1000
             until(lambda: dropped(launcelot.path) > 800, "those that did not fit counted")
-            lost = dropped(launcelot.path)
             said = os.read(read, 1 << 16).decode()
             assert talk(daemon.port) == GRAIL
             assert daemon.stop() == 0
             os.set_blocking(read, False)
             said += os.read(read, 1 << 16).decode()
-        (reported,) = re.findall(r"WARNING daemons\.operating\.logs dropped lines: (\d+)\n", said)
-        assert int(reported) == lost
+            lost = dropped(launcelot.path)  # more than a moment ago, where not all had been counted then
+        reported = re.findall(r"WARNING daemons\.operating\.logs dropped lines: (\d+)\n", said)
+        assert sum(map(int, reported)) == lost
         assert said.count(" done messages=1 ") + lost == 1001
     finally:
         os.close(read)

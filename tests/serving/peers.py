@@ -123,6 +123,8 @@ def ended(pids: Iterable[int]) -> None:
 
 def children_of(pid: int) -> list[int]:
     """The pids of its child processes, dead ones that it has not waited for among them."""
-    return [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found += map(int, (task / "children").read_text().split())
+    return found

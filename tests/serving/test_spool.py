@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import socket
 import tempfile
 from contextlib import suppress
@@ -51,7 +52,14 @@ def test_beyond_the_cap_nothing_more_is_read_and_who_never_reads_is_stuck(run: R
     with connect(running.address) as peer:
         with pytest.raises((ConnectionError, TimeoutError)):
             peer.sendall(bytes(64 * 1024**2))
-        assert access_of(running, name_of(peer))[0] == "stuck"
+        name = name_of(peer)
+        assert access_of(running, name)[0] == "stuck"
+    told = re.search(r"sent=(\d+)", running.log_line(name, " messages="))
+    assert told
+    # What was kept for it, and never sent, does not count.
+    received = re.search(r"received=(\d+)", running.log_line(name, " messages="))
+    assert received
+    assert int(told[1]) <= int(received[1]) - 2 * 1024**2
 
 
 @once
@@ -90,6 +98,28 @@ def test_what_comes_out_is_what_went_in_and_never_more_than_the_cap(steps: list[
     finally:
         spool.MEMORY = memory
         kept.close()
+
+
+def test_what_fits_before_the_disk_is_full_is_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Spool(spool.MEMORY + 4)
+    kept.put(memoryview(bytes(spool.MEMORY)))
+    kept.put(memoryview(b"ab"))
+    kept.drop(len(kept.look()))
+    kept.drop(len(kept.look()))
+    write = os.pwrite
+
+    def to_the_end(descriptor: int, data: memoryview, at: int) -> int:
+        if not at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data, at)
+
+    monkeypatch.setattr(os, "pwrite", to_the_end)
+    room = spool.MEMORY + 2  # from here on it is written at the beginning again
+    assert kept.put(memoryview(b"c" * room + b"dd")) == room
+    with pytest.raises(OSError, match="No space"):
+        kept.put(memoryview(b"dd"))
+    assert len(kept) == room
+    kept.close()
 
 
 def test_a_full_disk_is_as_if_there_were_no_spool(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
 from daemons import Ending, Service, Talk, Until
 from daemons.framings import Decoder, Framing
 from daemons.serving.conversation import BATCH, IDLE, OVER, PARTIAL, PENDING, SHAKING
+from daemons.tlsd import SECRET, Tlsd
 from tests.serving.services import LINE, Echo, Failing, Polite
 from tests.serving.tls_client import CUTS, Cut, Line
 
@@ -146,13 +148,30 @@ def test_a_greeting_follows_the_handshake_and_last_words_are_followed_by_goodbye
     assert (line.ours.receive(b"x"), line.ours.proceed(), line.ours.receive(b"")) == (b"", b"", b"")
 
 
+@pytest.mark.parametrize(
+    ("service", "words", "ending"), [(Polite, b"bye\n", Ending.FINISHED), (Failing, b"fail\n", Ending.FAILED)]
+)
 @both_versions
-def test_last_words_to_who_has_said_goodbye_in_the_same_segment(version: str) -> None:
-    line = Line(Polite(), version).shake()
-    line.client.write(b"a\nbye\n")
+def test_a_goodbye_beside_the_message_to_which_the_last_words_are_said(
+    service: type[Service], words: bytes, ending: Ending, version: str
+) -> None:
+    line = Line(service(), version).shake()
+    line.client.write(words)
     line.goodbye()
-    assert line.heard == b"hello\n1\ngoodbye\n"
-    assert (line.over, line.ours.ending, line.ours.messages) == (True, Ending.FINISHED, 2)
+    assert line.over
+    assert (line.ours.ending, line.left) == (ending, True)
+
+
+@pytest.mark.parametrize("version", ["1.3"])  # in 1.2 the server has the last word of the handshake
+def test_a_goodbye_beside_the_end_of_the_handshake_before_a_greeting_that_is_the_last_word(version: str) -> None:
+    line = Line(Tlsd(), version)
+    with suppress(ssl.SSLWantReadError):
+        line.client.do_handshake()
+    line.go()
+    line.client.do_handshake()
+    line.goodbye()
+    assert line.over
+    assert (line.ours.ending, line.heard, line.left) == (Ending.FINISHED, SECRET, True)
 
 
 def test_a_service_that_fails_apologizes_and_keeps_its_secret() -> None:

@@ -120,15 +120,21 @@ class Line:
         """These very bytes, whatever they are."""
         for piece in self.cut(data):
             self.deliver(self.ours.receive(piece))
-            while self.ours.state == PENDING:
-                self.deliver(self.ours.proceed())
+            self._proceed()
         return self
+
+    def _proceed(self) -> None:
+        idle = 0
+        while self.ours.state == PENDING:
+            said = self.ours.proceed()
+            self.deliver(said)
+            idle = 0 if said else idle + 1
+            assert idle < 10, "it is pending, and says nothing"
 
     def end(self) -> Line:
         """The end of the input, without a goodbye."""
         self.deliver(self.ours.receive(b""))
-        while self.ours.state == PENDING:
-            self.deliver(self.ours.proceed())
+        self._proceed()
         return self
 
     def deliver(self, data: bytes) -> None:

@@ -272,7 +272,7 @@ class LoopPoller(Poller):
 
     def _end(self, flow: Flow, ending: Ending | None) -> None:
         """The conversation is over; if the last word was ours, see that it arrives."""
-        if flow.server.limits.spool and ending not in UNHEARD and self._flush(flow, ending):
+        if flow.server.limits.spool and self._flush(flow, ending):
             return
         flow.ending = flow.ending or ending
         flow.conversation.close()
@@ -291,13 +291,15 @@ class LoopPoller(Poller):
     def _flush(self, flow: Flow, ending: Ending | None) -> bool:
         """Before the end, send on what is kept for the peer.  Returns whether that takes a while; then it ends."""
         request = flow.socket
-        if flow.ending is not None or not isinstance(request, SpooledSocket):
+        if not isinstance(request, SpooledSocket):
             return False
         try:
-            if not request.flush():
+            if flow.ending is not None or ending in UNHEARD or not request.flush():
+                flow.sent -= request.unsent
                 return False
         except OSError:
             flow.ending = Ending.RESET
+            flow.sent -= request.unsent
             return False
         if self.flows.pop(flow.descriptor, None) is not None:
             self._epoll.modify(flow.descriptor, select.EPOLLOUT)

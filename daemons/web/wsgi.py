@@ -1,0 +1,79 @@
+"""Any WSGI application (PEP 3333) as a service: from a request to its call, and from what it returns to a reply.
+Without a socket."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from daemons.framings import Framing
+from daemons.framings.http import HTTP, Request
+from daemons.framings.http.refusals import RESPONSES
+from daemons.serving.endings import Ending
+from daemons.serving.service import Reply, Service, Talk
+from daemons.web.environ import Environs, of_visitor
+from daemons.web.reply import Answering, FileWrapper
+from daemons.web.service import CONTINUE, FAILED
+
+if TYPE_CHECKING:
+    from daemons.web.server import WebServer
+
+
+class WSGIService(Service):
+    """What all visitors of one application share.  To be carried by the pump of a `WebServer`; made by `of`."""
+
+    framing: Framing = HTTP()
+    #: The application, in a staticmethod: as a function it would become a method.
+    application: ClassVar[Callable[..., Any]]
+    #: Whether it may be called while another call of it is under way, in this process or in another.
+    multithread: ClassVar[bool] = True
+    multiprocess: ClassVar[bool] = True
+
+    @staticmethod
+    def of(application: Callable[..., Any], name: str = "", module: str = "", **more: Any) -> type[WSGIService]:
+        """The service of an application, which in messages has the application's `name`; `more` are attributes."""
+        kind = application if inspect.isclass(application) or inspect.isroutine(application) else type(application)
+        attributes = {"__module__": module or kind.__module__, "__doc__": inspect.getdoc(kind)}
+        service = {"application": staticmethod(application), **attributes, **more}
+        return type(name or kind.__name__, (WSGIService,), service)
+
+    def __init__(self, options: Any = None) -> None:
+        self._environs = Environs()
+        super().__init__(options)
+
+    def talk(self) -> Talk:
+        """There is none without a server and a visitor: `talk_to`."""
+        raise NotImplementedError
+
+    def apology(self, ending: Ending, /) -> bytes:
+        """500 for an application that has failed.  What is wrong with a request, its error says."""
+        return FAILED if ending is Ending.FAILED else b""
+
+    def talk_to(self, server: WebServer, address: Any, peer: str) -> Talk:
+        """The conversation with one visitor."""
+        visitor: dict[str, Any] | None = None
+        reply: Reply | None = None
+        try:
+            while True:
+                request = cast(Request, (yield reply))
+                if request.expects:
+                    reply = CONTINUE
+                    continue
+                if request.method == "CONNECT":
+                    return RESPONSES[501]  # no application can be a tunnel
+                if visitor is None:
+                    visitor = {
+                        **of_visitor(server, address, peer),
+                        "wsgi.file_wrapper": FileWrapper,
+                        "wsgi.multithread": self.multithread,
+                        "wsgi.multiprocess": self.multiprocess,
+                    }
+                answering = Answering(type(self).__name__, peer, request, server.draining)
+                reply = answering.run(self.application, self._environs.make(request, visitor))
+                visitor["wsgi.errors"].flush()
+                if answering.closes:
+                    return reply
+        finally:
+            if visitor is not None:
+                visitor["wsgi.errors"].flush()

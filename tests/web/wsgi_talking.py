@@ -1,0 +1,77 @@
+"""A WSGI application's conversation without a socket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from daemons.serving.connection import Connection
+from daemons.serving.conversation import PENDING, Conversation
+from daemons.serving.pump import Pump
+from daemons.web.server import WebServer
+from daemons.web.wsgi import WSGIService
+from tests.web import applications
+from tests.web.applications import closed
+
+#: What every answer has, and what is not compared.
+_EACH = re.compile(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\nServer: WSGIServer/[ -~]+\r\n")
+
+FAILED = (
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 26\r\n"
+    b"Connection: close\r\n\r\n500 Internal Server Error\n"
+)
+
+
+def carried(application: Any, **more: Any) -> type[Pump]:
+    return Pump.carrying(WSGIService.of(application, "page", **more)())
+
+
+@contextmanager
+def visit(application: Any = applications.page, address: Any = ("192.0.2.7", 4242), **more: Any) -> Iterator[Any]:
+    """A visitor's conversation with `application`, opened and, in the end, closed."""
+    closed.clear()
+    with WebServer(("127.0.0.1", 8001), carried(application, **more), bind_and_activate=False) as server:
+        conversation = server.conversation(Connection(server.socket, address, 1.0))
+        assert conversation.open() == b""
+        yield conversation
+        conversation.close()
+
+
+def batches(conversation: Conversation, data: bytes) -> list[bytes]:
+    """All that is said to `data`, as it is sent."""
+    heard = [conversation.receive(data)]
+    while conversation.state == PENDING:
+        heard.append(conversation.proceed())
+    return heard
+
+
+def said(conversation: Conversation, *pieces: bytes) -> bytes:
+    """All that is said to these pieces of input, without what every answer has."""
+    return _EACH.sub(b"", b"".join(b"".join(batches(conversation, piece)) for piece in pieces))
+
+
+def get(path: str, *fields: str, version: str = "1.1", method: str = "GET") -> bytes:
+    """A request without a body."""
+    lines = [f"{method} /{path.replace(' ', '%20')} HTTP/{version}", "Host: localhost", *fields, ""]
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+
+
+def response(body: bytes, *fields: str, status: str = "200 OK", length: int | None = -1) -> bytes:
+    """What is expected; with the body's length, unless it is said otherwise."""
+    lines = [f"HTTP/1.1 {status}", "Content-Type: text/plain", *fields]
+    if length is not None:
+        lines.insert(2, f"Content-Length: {len(body) if length < 0 else length}")
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode() + body
+
+
+def chunks(*pieces: bytes) -> bytes:
+    said = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (*pieces, b""))
+    return response(said, "Transfer-Encoding: chunked", length=None)
+
+
+def parts(octets: bytes) -> tuple[list[bytes], bytes]:
+    """The lines of the head, of which the order means nothing; and the body."""
+    head, _, body = octets.partition(b"\r\n\r\n")
+    return sorted(head.split(b"\r\n")), body
