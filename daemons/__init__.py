@@ -14,7 +14,7 @@ that is written in a way of its own.
 from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
 from daemons.operating.values import COUNT, DURATION, RATE, SHARE, SIZE, TEXT, YES_NO, Kind, or_word, setting, word
 from daemons.serving.endings import Ending
-from daemons.serving.service import Reply, Service, Talk
+from daemons.serving.service import Reply, Service, Talk, Visitor
 
 __all__ = [
     "COUNT",
@@ -38,6 +38,7 @@ __all__ = [
     "Stream",
     "Talk",
     "Until",
+    "Visitor",
     "Whole",
     "or_word",
     "setting",

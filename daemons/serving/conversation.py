@@ -82,8 +82,7 @@ class Conversation:
 
     def open(self) -> bytes:
         """The greeting, to be sent before anything is received; often nothing."""
-        service = self._memory.service
-        if type(service).talk is Service.talk:
+        if not self._memory.talks:
             return b""
         try:
             self._talk = self.begin()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from daemons.framings import Framing
 from daemons.serving.endings import Ending
@@ -14,6 +14,17 @@ Reply: TypeAlias = bytes | Iterator[bytes]
 #: What `Service.talk` makes: it yields replies (None says nothing), is sent messages, and may
 #: return its last words.
 Talk: TypeAlias = Generator[Reply | None, bytes, Reply | None]
+
+
+class Visitor(NamedTuple):
+    """Who a conversation is with."""
+
+    #: As the log shows it: ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``.
+    peer: str
+    #: What all conversations of one peer share: its IP address, or ``unix``.
+    host: str
+    #: Whether it is over TLS.
+    secure: bool
 
 
 class Service:
@@ -51,7 +62,7 @@ class Service:
         kind = type(self)
         if not isinstance(getattr(self, "framing", None), Framing):
             raise TypeError(f"{kind.__name__}: no framing; write for example framing = Until(b'?', limit=4096)")
-        if kind.respond is Service.respond and kind.talk is Service.talk:
+        if kind.respond is Service.respond and not self.talks:
             raise TypeError(f"{kind.__name__}: neither respond() nor talk() is defined; one is expected")
         self.options = options
 
@@ -94,6 +105,17 @@ class Service:
         reply: Reply | None = None
         while True:
             reply = self.respond((yield reply))
+
+    def talk_with(self, visitor: Visitor, /) -> Talk:
+        """As `talk`, for a service that has to know whom it talks with; it is what is called.  As it stands, it calls
+        `talk`."""
+        return self.talk()
+
+    @property
+    def talks(self) -> bool:
+        """Whether it has a `talk` or `talk_with` of its own, which may greet."""
+        kind = type(self)
+        return kind.talk is not Service.talk or kind.talk_with is not Service.talk_with
 
     def truncated(self, datagram: bytes, /) -> bytes:
         """Over UDP: what to answer in place of an answer that is longer than `Limits.amplification` allows, and is
