@@ -12,7 +12,20 @@ that is written in a way of its own.
 """
 
 from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
-from daemons.operating.values import COUNT, DURATION, RATE, SHARE, SIZE, TEXT, YES_NO, Kind, or_word, setting, word
+from daemons.operating.values import (
+    COUNT,
+    DURATION,
+    RATE,
+    SHARE,
+    SIZE,
+    TEXT,
+    YES_NO,
+    Kind,
+    or_word,
+    setting,
+    table,
+    word,
+)
 from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk, Visitor
 
@@ -42,5 +55,6 @@ __all__ = [
     "Whole",
     "or_word",
     "setting",
+    "table",
     "word",
 ]

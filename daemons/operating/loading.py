@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from daemons.operating import tables
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.ini import parse_section
 from daemons.operating.settings import Settings
@@ -59,7 +60,11 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
     if settings.daemon.wsgi and any(address.scheme == "udp" for address in settings.addresses):
         raise ConfigurationError([f"{_where(settings)}: HTTP is not spoken over UDP; write listen = tcp://HOST:PORT"])
-    pump = Pump.carrying(make_service(settings, kind))
+    service = make_service(settings, kind)
+    if service.blocks and engine == "loop":
+        reason = f"engine = loop cannot run a service that waits, as with {service.blocks}; write engine = pool"
+        raise ConfigurationError([f"{_where(settings)}: {reason}"])
+    pump = Pump.carrying(service)
     # Made now, so that what is wrong with it is found before anything is bound.
     udp = pump if kind.datagrams is None else Pump.carrying(make_service(settings, kind.datagrams))
     return lambda over_udp: udp if over_udp else pump
@@ -129,6 +134,7 @@ def options_of(settings: Settings, kind: type) -> Any:
             for origin, values in layers
             for key in values
         ]
+    options = tables.added(settings, kind, options, complaints)
     if complaints:
         raise ConfigurationError(complaints)
     return options

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from daemons.operating import loading, logs
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
-from daemons.operating.settings import SECTIONS, Settings, TLSSettings
+from daemons.operating.settings import SECTIONS, TABLES, Settings, TLSSettings
 from daemons.operating.trial import ChildError, try_in_child
 
 if TYPE_CHECKING:
@@ -167,8 +167,17 @@ def changed(old: Settings, new: Settings) -> list[tuple[str, str]]:
         for field in dataclasses.fields(declaration)
         if getattr(getattr(old, section), field.name) != getattr(getattr(new, section), field.name)
     ]
-    return differing + [
-        (new.own_section, key)
-        for key in sorted({*old.own, *new.own})
-        if old.own.get(key) != new.own.get(key) or old.own_section != new.own_section
-    ]
+    return (
+        differing
+        + [
+            (new.own_section, key)
+            for key in sorted({*old.own, *new.own})
+            if old.own.get(key) != new.own.get(key) or old.own_section != new.own_section
+        ]
+        + [
+            (section, key)
+            for section in TABLES
+            for key in sorted({*old.tables.get(section, ()), *new.tables.get(section, ())})
+            if old.tables.get(section, {}).get(key) != new.tables.get(section, {}).get(key)
+        ]
+    )

@@ -90,6 +90,10 @@ class TLSSettings:
     minimum: str = setting(word("1.2", "1.3"), "1.2", "the oldest TLS version that is spoken")
 
 
+#: Sections with keys of the user's own, for the services that declare them with `values.table`.  They are named here
+#: so that any other section is a mistake before the service is known.
+TABLES = ("redirects", "protected", "documents", "proxy")
+
 #: The sections that every daemon has.  One more is named after its service.
 SECTIONS: dict[str, type[Any]] = {
     "daemon": DaemonSettings,
@@ -125,6 +129,8 @@ class Settings:
     #: The service's own section: its name, and its keys as they were written.
     own_section: str
     own: Mapping[str, str]
+    #: Its tables: from section and key to the text.
+    tables: Mapping[str, Mapping[str, str]]
     #: From (section, key) to the file or option that set it; a key not in here has its built-in value.
     origins: Mapping[tuple[str, str], str]
     #: Reads the same files and the same command line again; raises `ConfigurationError`.

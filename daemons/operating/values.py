@@ -37,6 +37,12 @@ def setting(kind: Kind[T], default: T, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"kind": kind, "text": text})
 
 
+def table(key: Kind[str], kind: Kind[T], text: str) -> Any:
+    """Declare a section of its own with keys that are the user's, such as paths: how a key and how a value is written,
+    and what the section does.  It has the field's name, which must be in `settings.TABLES`; it comes as a dict."""
+    return dataclasses.field(default_factory=dict, metadata={"kind": kind, "text": text, "key": key})
+
+
 def kind_of(field: dataclasses.Field[Any]) -> Kind[Any]:
     """The `Kind` that a field was declared with."""
     kind = field.metadata["kind"]

@@ -59,8 +59,7 @@ class Pump(socketserver.BaseRequestHandler):
     def carrying(service: Service) -> type[Pump]:
         """The pump of one service."""
         name = f"{type(service).__name__}Pump"
-        visited = type(service).talk_with is not Service.talk_with
-        return type(name, (Pump,), {"service": service, "memory": Memory(service), "visited": visited})
+        return type(name, (Pump,), {"service": service, "memory": Memory(service), "visited": service.visited})
 
     def setup(self) -> None:
         self.connection: Connection = self.server.connections[self.request]

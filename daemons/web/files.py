@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-#: What stands in no name.  A backslash may, but to browsers it is a slash.
-_FORBIDDEN = re.compile(rb"[\0/\\]")
+from daemons.web.places import FORBIDDEN
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -141,7 +139,7 @@ class Files:
         """Whether there can be something of that name for a visitor."""
         if name.startswith(b".") and (not self._hidden or name in (b".", b"..")):
             return False
-        return not _FORBIDDEN.search(name)
+        return not FORBIDDEN.search(name)
 
     def folder(self, names: list[bytes]) -> Folder:
         """The folder to which `names`, as `names()` returns them, lead.  Raises `Refused`."""
