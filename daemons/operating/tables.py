@@ -19,7 +19,7 @@ def declared(options: Any) -> dict[str, dataclasses.Field[Any]]:
 
 def added(settings: Settings, kind: Any, options: Any, complaints: list[str]) -> Any:
     """`options` of the service `kind`, with its tables.  What is wrong with them, or not its own, is added to
-    `complaints`.  To be called in the folder that paths start from."""
+    `complaints`."""
     known = declared(options)
     found: dict[str, dict[str, Any]] = {}
     for section, texts in settings.tables.items():
@@ -40,7 +40,8 @@ def added(settings: Settings, kind: Any, options: Any, complaints: list[str]) ->
                 except ValueError as error:
                     complaints.append(f"{where} = {text}: {error}")
     try:
-        return dataclasses.replace(options, **found) if found else options
+        with chdir(settings.base):
+            return dataclasses.replace(options, **found) if found else options
     except ValueError as error:
         complaints.append(f"conf/{settings.name}.ini {error}")
         return options

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from daemons.serving.service import Reply
 from daemons.web import ranges
 from daemons.web.answer import Parts, Span
-from daemons.web.conditions import Validators, written
+from daemons.web.conditions import Validators, tag_of, written
 from daemons.web.files import File, Folder, IsFolder, Refused
 from daemons.web.media import compressible, media_type
 from daemons.web.negotiation import Compressed, prefers_gzip
@@ -26,7 +26,9 @@ Pieces = Sequence[bytes | ranges.Range]
 class Representation:
     """An open file, or what was made from one; to be used in a ``with``, which closes it, unless it is being sent."""
 
-    def __init__(self, file: File, made: bytes | None, media: str, mark: str, now: int) -> None:
+    def __init__(
+        self, file: File, made: bytes | None, media: str, mark: str, now: int, *, vary: str = "Accept-Encoding"
+    ) -> None:
         self._file = file
         self._open = True
         #: What was made; None: the file's own octets.
@@ -35,12 +37,12 @@ class Representation:
         self.size = file.size if made is None else len(made)
         # Of a time that is still to come, nothing can have been modified (RFC 9110, section 8.8.2.1).
         modified = max(0, min(file.modified // 10**9, now))
-        self.validators = Validators(f'"{file.modified:x}-{file.size:x}{mark}"', modified)
+        self.validators = Validators(tag_of(file.modified, file.size, mark), modified)
         self._media = media
         #: What every answer says of it, 304 too.
         self.fields: Fields = [("ETag", self.validators.tag)]
-        if compressible(media):
-            self.fields.append(("Vary", "Accept-Encoding"))
+        if vary and compressible(media):
+            self.fields.append(("Vary", vary))
         self._more: Fields = [("Last-Modified", written(modified)), ("Accept-Ranges", "bytes")]
         if mark:
             self._more.append(("Content-Encoding", "gzip"))
@@ -88,6 +90,11 @@ class Chooser:
 
     def __init__(self) -> None:
         self._compressed = Compressed()
+
+    @staticmethod
+    def as_it_is(folder: Folder, name: bytes, now: int) -> Representation:
+        """A file with its own octets, whoever asks."""
+        return Representation(folder.open(name), None, media_type(name), "", now, vary="")
 
     def choose(self, folder: Folder, name: bytes, accepted: str | None, now: int) -> Representation:
         """The representation of a file in `folder` for who sends such an Accept-Encoding; `now` in seconds since 1970.
