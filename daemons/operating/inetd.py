@@ -91,7 +91,7 @@ def _serve_connection(settings: Settings) -> int:
     server.stop_listening()
     server.limits = settings.limits
     server.access = settings.access
-    server.access_log = AccessLog(settings.name)
+    server.log_to(AccessLog(settings.name, requests=settings.log.requests))
     try:
         server.guest = connection, connection.getpeername()
     except OSError:

@@ -260,6 +260,12 @@ class Server(_Base):
         peer = client_address if connection is None else connection.peer
         log.error("%s: the conversation failed", peer, exc_info=sys.exception())
 
+    def log_to(self, access_log: AccessLog) -> None:
+        """Have its conversations, and their requests, written to this log."""
+        self.access_log = access_log
+        if self.service is not None:
+            self.service.requests = access_log.requests
+
     def log_failure(self, connection: Connection, failure: BaseException) -> None:
         """Log what a service raised, with its traceback, as one line; the peer is never told."""
         log.error("%s: the service failed", connection.peer, exc_info=failure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from daemons.framings import Framing
 from daemons.serving.endings import Ending
@@ -25,6 +25,13 @@ class Visitor(NamedTuple):
     host: str
     #: Whether it is over TLS.
     secure: bool
+
+
+class Requests(Protocol):
+    """Where each request is told: a `daemons.operating.request_log.RequestLog`."""
+
+    def entry(self, request: Any, status: int, size: int | None, user: str = "") -> tuple[str, str]: ...
+    def tell(self, host: str, entry: tuple[str, str]) -> None: ...
 
 
 class Service:
@@ -53,6 +60,9 @@ class Service:
     datagrams: ClassVar[type[Service] | None] = None
     #: A frozen dataclass of `daemons.setting` fields: the service's own section in its ini.
     Options: ClassVar[type[Any] | None] = None
+
+    #: Where a service that speaks HTTP tells each request; None: nowhere.
+    requests: Requests | None = None
 
     #: For the client ``daemons ask``: what it asks when it is given no words of its own …
     questions: ClassVar[Sequence[bytes]] = ()

@@ -83,6 +83,9 @@ class Answering:
         self._written: Answer | None = None
         #: The application has returned, so that `write` comes too late.
         self._returned = False
+        #: What the log says: the status, and the octets of the body where they are known.
+        self.status = 0
+        self.size: int | None = None
         #: Whether it is too late for other headers.
         self._headed = False
         #: Of what the application returned; called once.
@@ -130,7 +133,7 @@ class Answering:
         lengths = [value for name, value in headers if name.lower() == "content-length"]
         if len(lengths) > 1 or not all(value.isascii() and value.isdecimal() for value in lengths):
             raise ValueError(f"Content-Length: {', '.join(lengths)!r}; one number of octets is expected")
-        self._status, self._head = status[:3], head
+        self._status, self._head, self.status = status[:3], head, int(status[:3])
         self._announced = int(lengths[0]) if lengths else None
         return self._write
 
@@ -167,6 +170,7 @@ class Answering:
             self._head.append(b"Transfer-Encoding: chunked\r\n")
         elif self._announced is None:
             self.closes = True
+        self.size = self._announced
         head = self._end_of_head()
         return Stream(self, _framed(head, self._all(rest, pieces), self._announced, chunked))
 
@@ -183,6 +187,7 @@ class Answering:
             self._written = written
             raise
         head = self._end_of_head()
+        self.size = size if self._announced is None else min(size, self._announced)
         if written is None:
             return head + rest[: self._announced]
         written.write(rest)
@@ -197,6 +202,7 @@ class Answering:
             size = None if size is None else size + (0 if self._written is None else self._written.size)
             if size:
                 self._announce(size)
+        self.size = 0
         self.close()
         return self._end_of_head()
 
