@@ -10,17 +10,19 @@ root = conf/www
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import cast
 from urllib.parse import quote
 
-from daemons import COUNT, DURATION, SIZE, YES_NO, Ending, Kind, Reply, Service, Talk, or_word, setting, table
+from daemons import COUNT, DURATION, SIZE, YES_NO, Ending, Kind, Reply, Service, Talk, Visitor, or_word, setting, table
 from daemons.framings.http import HTTP, Request
 from daemons.web.documents import Documents
 from daemons.web.places import PREFIX, Places, names_of
+from daemons.web.protection import REALM, Protection, Realm
 from daemons.web.responses import CONTINUE, Second, error
 from daemons.web.static import Static
 from daemons.web.store import Store
@@ -47,6 +49,10 @@ def _store(text: str) -> str:
     return text
 
 
+def _lies_in(path: str, folder: str) -> bool:
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+
 def _name(text: str) -> str:
     if not re.fullmatch(r"[^/\0]*[^/\0.][^/\0]*", text):
         raise ValueError("not the name of a file; write index.html")
@@ -56,6 +62,9 @@ def _name(text: str) -> str:
 FOLDER: Kind[str] = Kind(_folder, str, "folder")
 STORE: Kind[str] = Kind(_store, str, "folder")
 NAME: Kind[str] = Kind(_name, str, "name")
+
+#: Who asks, where it does not matter.
+NOBODY = Visitor("nobody", "0.0.0.0", False)
 
 
 class Httpd(Service):
@@ -73,12 +82,17 @@ class Httpd(Service):
         listing: bool = setting(YES_NO, False, "list a folder that has no index")
         document_count: int = setting(COUNT, 1000, "how many documents a folder of [documents] may have")
         document_space: int = setting(SIZE, 100 * 1024**2, "octets of all documents in a folder of [documents]")
+        insecure: bool = setting(YES_NO, False, "ask for passwords where others can read them, too: without TLS")
+        protected: Mapping[str, Realm] = table(PREFIX, REALM, "below a path, who may see it: a realm, and its users")
         documents: Mapping[str, str] = table(PREFIX, STORE, "below a path, a folder that clients may write to")
 
         def __post_init__(self) -> None:
             for prefix, folder in self.documents.items():
-                if Path(folder).resolve().is_relative_to(Path(self.root).resolve()):
+                if _lies_in(folder, self.root):
                     raise ValueError(f"[documents] {prefix} = {folder}: it lies in the root; write another folder")
+            for prefix, realm in self.protected.items():
+                if any(_lies_in(realm.file, folder) for folder in (self.root, *self.documents.values())):
+                    raise ValueError(f"[protected] {prefix}: {realm.file} would be served; write another file")
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options or self.Options())
@@ -91,9 +105,14 @@ class Httpd(Service):
                 for prefix, folder in said.documents.items()
             }
         )
+        self._protected = Places(
+            {prefix: Protection(realm, insecure=said.insecure) for prefix, realm in said.protected.items()}
+        )
+        if self._protected:
+            self.blocks = "[protected]"  # to verify a password takes a fifth of a second
         #: Whether there is more than files.
-        self._tables = bool(self._documents)
-        if self._tables:
+        self._tables = bool(self._documents or self._protected)
+        if self._documents:
             self.framing = HTTP(body=LONGEST_DOCUMENT)
 
     @classmethod
@@ -108,10 +127,22 @@ class Httpd(Service):
 
     def talk(self) -> Talk:
         """Answer until the connection is to be closed."""
+        return self._talk(self.respond)
+
+    def talk_with(self, visitor: Visitor) -> Talk:
+        """The same, where it matters who asks."""
+        return self._talk(partial(self.respond, visitor=visitor))
+
+    @property
+    def visited(self) -> bool:
+        """Whether it does."""
+        return bool(self._protected)
+
+    def _talk(self, respond: Callable[[bytes], Reply]) -> Talk:
         reply: Reply | None = None
         while True:
             request = cast(Request, (yield reply))
-            reply = self.respond(request)
+            reply = respond(request)
             if not request.keep_alive:
                 return reply
 
@@ -123,7 +154,7 @@ class Httpd(Service):
         request.keep_alive = False
         return error(request, 500, Second(int(time())))
 
-    def respond(self, message: bytes) -> Reply:
+    def respond(self, message: bytes, visitor: Visitor = NOBODY) -> Reply:
         now = int(time())
         second = self._second
         if second.now != now:
@@ -134,19 +165,25 @@ class Httpd(Service):
         request = cast(Request, message)
         if request.expects:
             return CONTINUE
-        if self._tables and (special := self._elsewhere(request, second)) is not None:
+        if self._tables and (special := self._elsewhere(request, second, visitor)) is not None:
             return special
         reply = self._static.answer(request, second)
         if type(reply) is bytes:
             second.remember(request, reply)
         return reply
 
-    def _elsewhere(self, request: Request, second: Second) -> Reply | None:
+    def _elsewhere(self, request: Request, second: Second, visitor: Visitor) -> Reply | None:
         """The answer where something else than a file is meant; nothing of it is remembered."""
         names = names_of(request.path.partition("?")[0])
         if names is None:
             return None
+        protected = self._protected.find(names)
+        if protected is not None:
+            refusal = protected.value.refusal(request, second, visitor)
+            if refusal is not None:
+                return refusal
+            second = Second(second.now, private=True)
         documents = self._documents.find(names)
         if documents is not None:
             return documents.value.answer(request, second, documents)
-        return None
+        return None if protected is None else self._static.answer(request, second)

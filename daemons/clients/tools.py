@@ -1,7 +1,7 @@
 """The tools: words of ``daemons`` that need no daemon of ours, and no conf folder.
 
-Each is one file beside this one, with ``add_arguments(parser)`` and ``run(options)``, which returns the exit code.  It
-is imported when its word is used, and not before: `daemons run` starts without them.
+Each is one file, most of them beside this one, with ``add_arguments(parser)`` and ``run(options)``, which returns the
+exit code.  It is imported when its word is used, and not before: `daemons run` starts without them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Tool(NamedTuple):
 
 
 TOOLS: dict[str, Tool] = {
+    "password": Tool("daemons.operating.password", "add a user to a file for [protected], or change a password"),
     "ping": Tool("daemons.clients.ping", "whether somebody listens at a port of a host"),
     "forward-reverse": Tool(
         "daemons.clients.forward_reverse", "whether a host's name leads to an address whose name leads back"
