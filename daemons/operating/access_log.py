@@ -14,9 +14,9 @@ from daemons.serving.endings import Ending
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 DONE = Ending.DONE
 
-#: What is told of a conversation: when (monotonic) it ended and how, its peer's address or name, when it began,
-#: messages, octets received and sent, and the reason.
-Told: TypeAlias = tuple[float, Ending, Any, float, int | None, int, int, str]
+#: What is told of a conversation: when (monotonic) it ended, the level and the word of that, its peer's address
+#: or name, when it began, messages, octets received and sent, and the reason.
+Told: TypeAlias = tuple[float, int, str, Any, float, int | None, int, int, str]
 
 
 class AccessLog(Lines[Told]):
@@ -50,14 +50,17 @@ class AccessLog(Lines[Told]):
 
     def tell_all(self, connections: Iterable[Connection], now: float) -> None:
         """Write the lines of conversations that have ended `now` (monotonic)."""
+        put = self.waiting.append if self.holds else self.put
         for connection in connections:
             ending = connection.ending or DONE
-            if not self.enabled[ending.level]:
+            level = ending.level
+            if not self.enabled[level]:
                 continue
             # Not the connection itself: its memory is wanted, while it is warm, for the next one.
             told = (
                 now,
-                ending,
+                level,
+                ending.word,
                 # Of a Unix peer the socket knows, which is about to be closed.
                 connection.address if type(connection.address) is tuple else connection.peer,
                 connection.opened,
@@ -66,16 +69,17 @@ class AccessLog(Lines[Told]):
                 connection.sent,
                 connection.reason,
             )
-            self.put(told, now)
+            put(told)
+        if self.holds:
+            self.hold(now)
 
-    def message(self, told: Told) -> tuple[float, int, str]:
-        now, ending, address, opened, messages, received, sent, reason = told
+    def message(self, told: Told) -> str:
+        now, _, word, address, opened, messages, received, sent, reason = told
         peer = show_peer(address) if type(address) is tuple else address
         seconds = now - opened
         # Our own words, never the peer's.
         why = "" if not reason else f' reason="{reason}"' if " " in reason else f" reason={reason}"
         if messages is None:
             # What a raw handler receives and sends, nobody sees.
-            return now, ending.level, f"{peer} {ending.word} messages=- received=- sent=- seconds={seconds:.3f}{why}"
-        counts = f"messages={messages} received={received} sent={sent}"
-        return now, ending.level, f"{peer} {ending.word} {counts} seconds={seconds:.3f}{why}"
+            return f"{peer} {word} messages=- received=- sent=- seconds={seconds:.3f}{why}"
+        return f"{peer} {word} messages={messages} received={received} sent={sent} seconds={seconds:.3f}{why}"

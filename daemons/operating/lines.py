@@ -17,7 +17,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from daemons.operating.logs import LINE_LIMIT, LineFormatter, Output
 
@@ -30,8 +30,8 @@ NEVER = float("inf")
 #: Seconds that the time in a template stays the time: the clock of a log need not be better.
 RESOLUTION = 0.01
 
-#: What is told of an event, as a tuple; its first member is when (monotonic) that was.
-Told = TypeVar("Told")
+#: What is told of an event: when (monotonic) that was, the level of its line, and more.
+Told = TypeVar("Told", bound=tuple[Any, ...])
 
 _NO_TEMPLATE = (0.0, "", "")
 _MARK = "\N{REPLACEMENT CHARACTER}message"
@@ -49,16 +49,15 @@ class Lines(Generic[Told]):
     def __init__(self, name: str, levels: Iterable[int], *, together: bool = False) -> None:
         self.logger = logging.getLogger(name)
         self._levels = frozenset(levels)
-        self.together = together
+        self._together = together
         #: What lines that wait will be made of.
         self.waiting: deque[Told] = deque()
         #: When (monotonic) the first of them was due to be written.
         self.due = NEVER
         self.configure()
 
-    def message(self, told: Told) -> tuple[float, int, str]:
-        """When (monotonic) it was, the level, and the line without what the format puts around it: in ASCII, and
-        shorter than `LINE_LIMIT`."""
+    def message(self, told: Told) -> str:
+        """The line without what the format puts around it: in ASCII, and shorter than `LINE_LIMIT`."""
         raise NotImplementedError
 
     def configure(self) -> None:
@@ -68,6 +67,8 @@ class Lines(Generic[Told]):
         #: By level, whether such lines are wanted.
         self.enabled = {level: self.logger.isEnabledFor(level) for level in self._levels}
         self._output = _only_output(self.logger)
+        #: Whether lines wait for others: who has put some into `waiting` calls `hold`.
+        self.holds = self._together and self._output is not None
         #: By level, what templates are made from: a new record for each would be half of their price.
         self._records = {
             level: self.logger.makeRecord(self.logger.name, level, "", 0, _MARK, (), None) for level in self._levels
@@ -75,35 +76,34 @@ class Lines(Generic[Told]):
         #: By level: until when (monotonic) the template holds, and what stands before and after the message.
         self._templates: dict[int, tuple[float, str, str]] = {}
 
-    def put(self, told: Told, now: float) -> None:
-        """Write a line, now (monotonic) or with others."""
+    def put(self, told: Told) -> None:
+        """Write a line at once."""
         if self._output is None:
-            _, level, message = self.message(told)
-            self.logger.log(level, "%s", message)
-        elif not self.together:
-            self._output.write(self._line(told))
+            self.logger.log(told[1], "%s", self.message(told))
         else:
-            self.waiting.append(told)
-            # After that: who flushes sets it to NEVER before it takes what waits.
-            if self.due == NEVER:
-                self.due = now + DELAY
-            elif len(self.waiting) >= BATCH:
-                self.flush()
+            self._output.write(self._line(told))
+
+    def hold(self, now: float) -> None:
+        """Have what waits written in a moment; or `now` (monotonic), where it is much."""
+        # Only after it was put there: who flushes sets this to NEVER before taking what waits.
+        if self.due == NEVER:
+            self.due = now + DELAY
+        if len(self.waiting) >= BATCH:
+            self.flush()
 
     def flush(self) -> None:
         """Write what waits, in as few writes as keep each under `LINE_LIMIT`."""
         self.due = NEVER
         if self._output is None:
             return
-        take = self.waiting.popleft
+        waiting, take = self.waiting, self.waiting.popleft
         together: list[str] = []
         size = 0
-        while True:
+        while waiting:
             try:
-                told = take()
+                line = self._line(take())
             except IndexError:
-                break
-            line = self._line(told)
+                break  # another thread has taken it
             # The lines are ASCII but for what a format puts around them; room is left for that.
             if size + 2 * len(line) > LINE_LIMIT and together:
                 self._output.write("\n".join(together), len(together))
@@ -114,12 +114,12 @@ class Lines(Generic[Told]):
             self._output.write("\n".join(together), len(together))
 
     def _line(self, told: Told) -> str:
-        now, level, message = self.message(told)
+        now, level = told[0], told[1]
         until, head, tail = self._templates.get(level, _NO_TEMPLATE)
         if now >= until:
             head, tail = self._template(level, time.time() - (time.monotonic() - now))
             self._templates[level] = now + RESOLUTION, head, tail
-        return head + message + tail
+        return head + self.message(told) + tail
 
     def _template(self, level: int, created: float) -> tuple[str, str]:
         assert self._output is not None

@@ -26,8 +26,8 @@ REMEMBERED_COUNT = 512
 #: What of a request's line stands before the time, after the host, and what behind it.
 Entry: TypeAlias = tuple[str, str]
 
-#: When (monotonic) it was, whose request, and the rest.
-Told: TypeAlias = tuple[float, str, Entry]
+#: When (monotonic) it was, the level, whose request, and the rest.
+Told: TypeAlias = tuple[float, int, str, Entry]
 
 _SPECIAL = re.compile(r'["\\]|[^ -~]')
 
@@ -76,16 +76,21 @@ class RequestLog(Lines[Told]):
         """Write the line of a request that `host` has made, and that is answered now."""
         if self.enabled[logging.INFO]:
             now = time.monotonic()
-            self.put((now, host, entry), now)
+            told = now, logging.INFO, host, entry
+            if self.holds:
+                self.waiting.append(told)
+                self.hold(now)
+            else:
+                self.put(told)
 
-    def message(self, told: Told) -> tuple[float, int, str]:
-        now, host, (before, after) = told
+    def message(self, told: Told) -> str:
+        now, _, host, (before, after) = told
         until, date = self._date
         if now >= until:
             seconds = time.time() - (time.monotonic() - now)
             date = self._clock(seconds)
             self._date = now + 1 - seconds % 1, date
-        return now, logging.INFO, f"{self._open}{host}{before}{date}{after}"
+        return f"{self._open}{host}{before}{date}{after}"
 
 
 def _common(request: Request, status: int, size: int | None, user: str) -> Entry:
