@@ -10,22 +10,37 @@ root = conf/www
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import time
 from typing import cast
 from urllib.parse import quote
 
-from daemons import COUNT, DURATION, SIZE, YES_NO, Ending, Kind, Reply, Service, Talk, Visitor, or_word, setting, table
+from daemons import (
+    COUNT,
+    DURATION,
+    SIZE,
+    YES_NO,
+    Ending,
+    Kind,
+    Reply,
+    Service,
+    Talk,
+    Visitor,
+    or_word,
+    setting,
+    table,
+)
 from daemons.framings.http import HTTP, Request
-from daemons.web.documents import Documents
-from daemons.web.places import PREFIX, Places, names_of
+from daemons.web.behind import BEHIND, Behind
+from daemons.web.places import PREFIX
 from daemons.web.protection import REALM, Protection, Realm
+from daemons.web.redirects import HTTPS, MOVED, REDIRECT, Https, Redirect, to_https
 from daemons.web.responses import CONTINUE, Second, error
 from daemons.web.static import Static
 from daemons.web.store import Store
+from daemons.web.subtrees import Subtrees, contradiction
 
 #: Octets of a body that anybody sends for a file; nobody reads it.
 LONGEST_BODY = 64 * 1024
@@ -47,10 +62,6 @@ def _store(text: str) -> str:
     if not path.parent.is_dir():
         raise ValueError(f"it would be made when it is needed, but there is no folder {path.parent}")
     return text
-
-
-def _lies_in(path: str, folder: str) -> bool:
-    return Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
 def _name(text: str) -> str:
@@ -82,38 +93,49 @@ class Httpd(Service):
         listing: bool = setting(YES_NO, False, "list a folder that has no index")
         document_count: int = setting(COUNT, 1000, "how many documents a folder of [documents] may have")
         document_space: int = setting(SIZE, 100 * 1024**2, "octets of all documents in a folder of [documents]")
+        https: tuple[str, int] | None = setting(
+            or_word("no", HTTPS), None, "where the same is to be had over TLS, and who comes without it is sent to"
+        )
         insecure: bool = setting(YES_NO, False, "ask for passwords where others can read them, too: without TLS")
+        upstream_timeout: float = setting(DURATION, 30.0, "how long a server of [proxy] may take to begin an answer")
+        redirects: Mapping[str, Redirect] = table(MOVED, REDIRECT, "from a path, or all below it, to somewhere else")
         protected: Mapping[str, Realm] = table(PREFIX, REALM, "below a path, who may see it: a realm, and its users")
         documents: Mapping[str, str] = table(PREFIX, STORE, "below a path, a folder that clients may write to")
+        proxy: Mapping[str, Behind] = table(PREFIX, BEHIND, "below a path, the server behind this one that answers")
 
         def __post_init__(self) -> None:
-            for prefix, folder in self.documents.items():
-                if _lies_in(folder, self.root):
-                    raise ValueError(f"[documents] {prefix} = {folder}: it lies in the root; write another folder")
-            for prefix, realm in self.protected.items():
-                if any(_lies_in(realm.file, folder) for folder in (self.root, *self.documents.values())):
-                    raise ValueError(f"[protected] {prefix}: {realm.file} would be served; write another file")
+            wrong = contradiction(self.root, self.redirects, self.protected, self.documents, self.proxy)
+            if wrong:
+                raise ValueError(wrong)
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options or self.Options())
         said = self.options
         self._static = Static(said.root, said.index, said.cache, hidden=said.hidden, lists=said.listing)
         self._second = Second(0)
-        self._documents = Places(
-            {
-                prefix: Documents(Store(folder, said.document_count, said.document_space))
-                for prefix, folder in said.documents.items()
-            }
+        #: What is not simply a file; None: nothing.
+        self._subtrees: Subtrees | None = None
+        if said.redirects or said.protected or said.documents or said.proxy:
+            self._subtrees = self._make_subtrees()
+            self.blocks = self._subtrees.blocks
+            if self._subtrees.takes_bodies:
+                self.framing = HTTP(body=LONGEST_DOCUMENT)
+
+    def _make_subtrees(self) -> Subtrees:
+        said = self.options
+        return Subtrees(
+            self._static,
+            said.redirects,
+            {path: Protection(realm, insecure=said.insecure) for path, realm in said.protected.items()},
+            {path: Store(folder, said.document_count, said.document_space) for path, folder in said.documents.items()},
+            said.proxy,
+            said.upstream_timeout,
         )
-        self._protected = Places(
-            {prefix: Protection(realm, insecure=said.insecure) for prefix, realm in said.protected.items()}
-        )
-        if self._protected:
-            self.blocks = "[protected]"  # to verify a password takes a fifth of a second
-        #: Whether there is more than files.
-        self._tables = bool(self._documents or self._protected)
-        if self._documents:
-            self.framing = HTTP(body=LONGEST_DOCUMENT)
+
+    def close(self) -> None:
+        """Close the connections to servers behind this one."""
+        if self._subtrees is not None:
+            self._subtrees.close()
 
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
@@ -127,24 +149,31 @@ class Httpd(Service):
 
     def talk(self) -> Talk:
         """Answer until the connection is to be closed."""
-        return self._talk(self.respond)
-
-    def talk_with(self, visitor: Visitor) -> Talk:
-        """The same, where it matters who asks."""
-        return self._talk(partial(self.respond, visitor=visitor))
-
-    @property
-    def visited(self) -> bool:
-        """Whether it does."""
-        return bool(self._protected)
-
-    def _talk(self, respond: Callable[[bytes], Reply]) -> Talk:
         reply: Reply | None = None
         while True:
             request = cast(Request, (yield reply))
-            reply = respond(request)
+            reply = self.respond(request)
             if not request.keep_alive:
                 return reply
+
+    def talk_with(self, visitor: Visitor) -> Talk:
+        """The same, where it matters who asks."""
+        https = None if visitor.secure else self.options.https
+        reply: Reply | None = None
+        while True:
+            request = cast(Request, (yield reply))
+            if https is None or request.expects:
+                reply = self.respond(request, visitor)
+            else:
+                reply = to_https(request, Second(int(time())), Https(*https))
+            # An answer that was passed on may have no other end than that of the connection.
+            if not request.keep_alive or getattr(reply, "closes", False):
+                return reply
+
+    @property
+    def visited(self) -> bool:
+        """Whether it matters who asks."""
+        return bool(self.options.https or (self._subtrees is not None and self._subtrees.visited))
 
     def apology(self, ending: Ending) -> bytes:
         """500, and no more.  What is wrong with a request, its error says."""
@@ -165,25 +194,11 @@ class Httpd(Service):
         request = cast(Request, message)
         if request.expects:
             return CONTINUE
-        if self._tables and (special := self._elsewhere(request, second, visitor)) is not None:
-            return special
+        if self._subtrees is not None:
+            special = self._subtrees.answer(request, second, visitor)
+            if special is not None:
+                return special
         reply = self._static.answer(request, second)
         if type(reply) is bytes:
             second.remember(request, reply)
         return reply
-
-    def _elsewhere(self, request: Request, second: Second, visitor: Visitor) -> Reply | None:
-        """The answer where something else than a file is meant; nothing of it is remembered."""
-        names = names_of(request.path.partition("?")[0])
-        if names is None:
-            return None
-        protected = self._protected.find(names)
-        if protected is not None:
-            refusal = protected.value.refusal(request, second, visitor)
-            if refusal is not None:
-                return refusal
-            second = Second(second.now, private=True)
-        documents = self._documents.find(names)
-        if documents is not None:
-            return documents.value.answer(request, second, documents)
-        return None if protected is None else self._static.answer(request, second)

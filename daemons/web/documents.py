@@ -7,11 +7,11 @@ import secrets
 from urllib.parse import urlsplit
 
 from daemons.framings.http import Request
-from daemons.serving.service import Reply
+from daemons.serving.service import Reply, Visitor
 from daemons.web.conditions import judge_change, tag_of, written
 from daemons.web.files import IsFolder, Refused
 from daemons.web.media import suffix_for
-from daemons.web.places import Found, Names
+from daemons.web.places import Names
 from daemons.web.representations import Chooser
 from daemons.web.responses import Second, error, head, refuse, say
 from daemons.web.static import answer_with, asked_of
@@ -41,9 +41,10 @@ class Documents:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def answer(self, request: Request, second: Second, found: Found[Documents]) -> Reply:
-        """What is answered to a request for what is at or below `found.prefix`."""
-        name = _name_of(found.rest)
+    def answer(self, request: Request, second: Second, visitor: Visitor, prefix: str, rest: Names) -> Reply:
+        """What is answered to a request for what is at or below `prefix`, by the names behind that."""
+        base = prefix.rstrip("/")
+        name = _name_of(rest)
         allowed = OF_ALL if name is None else OF_ONE
         if request.method not in allowed.split(", ") or request.method == "OPTIONS":
             return refuse(request, second, allowed)
@@ -52,12 +53,12 @@ class Documents:
                 return error(request, 403, second, content=_ORIGIN)
             if name is None:
                 answer = self._create if request.method == "POST" else self._list
-                return answer(request, second, _base(found))
+                return answer(request, second, base)
             if not NAME.fullmatch(name):
                 wrong = (400, _NAMES) if request.method == "PUT" else (404, "")
                 return error(request, wrong[0], second, content=wrong[1])
             if request.method == "PUT":
-                return self._replace(request, second, _base(found), name)
+                return self._replace(request, second, base, name)
             if request.method == "DELETE":
                 self._store.delete(name, lambda have: judge_change(asked_of(request), have))
                 return head(request, 204, second, [])
@@ -105,11 +106,6 @@ class Documents:
             return head(request, 204, second, fields)
         fields.append(("Location", f"{base}/{name.decode('ascii')}"))
         return say(request, 201, second, b"", fields, "text/plain")
-
-
-def _base(found: Found[Documents]) -> str:
-    """What stands before the slash and a name."""
-    return found.prefix.rstrip("/")
 
 
 def _name_of(rest: Names) -> bytes | None:
