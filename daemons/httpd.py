@@ -34,6 +34,7 @@ from daemons import (
 )
 from daemons.framings.http import HTTP, Request
 from daemons.web.behind import BEHIND, Behind
+from daemons.web.languages import LANGUAGES
 from daemons.web.places import PREFIX
 from daemons.web.protection import REALM, Protection, Realm
 from daemons.web.redirects import HTTPS, MOVED, REDIRECT, Https, Redirect, to_https
@@ -91,6 +92,9 @@ class Httpd(Service):
         cache: float | None = setting(or_word("no", DURATION), 3600.0, "for how long others may keep an answer")
         hidden: bool = setting(YES_NO, False, "serve files and folders whose names begin with a dot")
         listing: bool = setting(YES_NO, False, "list a folder that has no index")
+        languages: tuple[str, ...] = setting(
+            LANGUAGES, (), "in which files may be, the default first: index.html.en for index.html"
+        )
         document_count: int = setting(COUNT, 1000, "how many documents a folder of [documents] may have")
         document_space: int = setting(SIZE, 100 * 1024**2, "octets of all documents in a folder of [documents]")
         https: tuple[str, int] | None = setting(
@@ -111,7 +115,14 @@ class Httpd(Service):
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options or self.Options())
         said = self.options
-        self._static = Static(said.root, said.index, said.cache, hidden=said.hidden, lists=said.listing)
+        self._static = Static(
+            said.root,
+            said.index,
+            said.cache,
+            hidden=said.hidden,
+            lists=said.listing,
+            languages=said.languages,
+        )
         self._second = Second(0)
         #: What is not simply a file; None: nothing.
         self._subtrees: Subtrees | None = None

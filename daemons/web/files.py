@@ -97,6 +97,14 @@ class Folder:
             raise Refused(404)
         return File(descriptor, found.st_size, found.st_mtime_ns, (found.st_dev, found.st_ino))
 
+    def kind(self, name: bytes) -> str:
+        """What is there: a "file" or a "folder"; nothing where there is neither."""
+        try:
+            mode = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_mode
+        except OSError:
+            return ""  # what is wrong, opening it shows
+        return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else ""
+
     def entries(self, most: int) -> list[tuple[bytes, bool]]:
         """The names of its regular files and folders, up to so many, and whether each is a folder.  Raises
         `Refused`."""

@@ -10,6 +10,7 @@ from daemons.web import ranges
 from daemons.web.answer import Parts, Span
 from daemons.web.conditions import Validators, tag_of, written
 from daemons.web.files import File, Folder, IsFolder, Refused
+from daemons.web.languages import Variant
 from daemons.web.media import compressible, media_type
 from daemons.web.negotiation import Compressed, prefers_gzip
 
@@ -27,7 +28,7 @@ class Representation:
     """An open file, or what was made from one; to be used in a ``with``, which closes it, unless it is being sent."""
 
     def __init__(
-        self, file: File, made: bytes | None, media: str, mark: str, now: int, *, vary: str = "Accept-Encoding"
+        self, file: File, made: bytes | None, media: str, mark: str, now: int, *, vary: str = "", language: str = ""
     ) -> None:
         self._file = file
         self._open = True
@@ -37,15 +38,19 @@ class Representation:
         self.size = file.size if made is None else len(made)
         # Of a time that is still to come, nothing can have been modified (RFC 9110, section 8.8.2.1).
         modified = max(0, min(file.modified // 10**9, now))
-        self.validators = Validators(tag_of(file.modified, file.size, mark), modified)
+        self.validators = Validators(
+            tag_of(file.modified, file.size, f"-{language}{mark}" if language else mark), modified
+        )
         self._media = media
         #: What every answer says of it, 304 too.
         self.fields: Fields = [("ETag", self.validators.tag)]
-        if vary and compressible(media):
+        if vary:
             self.fields.append(("Vary", vary))
         self._more: Fields = [("Last-Modified", written(modified)), ("Accept-Ranges", "bytes")]
         if mark:
             self._more.append(("Content-Encoding", "gzip"))
+        if language:
+            self._more.append(("Content-Language", language))
 
     def __enter__(self) -> Representation:
         return self
@@ -94,25 +99,35 @@ class Chooser:
     @staticmethod
     def as_it_is(folder: Folder, name: bytes, now: int) -> Representation:
         """A file with its own octets, whoever asks."""
-        return Representation(folder.open(name), None, media_type(name), "", now, vary="")
+        return Representation(folder.open(name), None, media_type(name), "", now)
 
-    def choose(self, folder: Folder, name: bytes, accepted: str | None, now: int) -> Representation:
+    def choose(
+        self, folder: Folder, name: bytes, accepted: str | None, now: int, variant: Variant | None = None
+    ) -> Representation:
         """The representation of a file in `folder` for who sends such an Accept-Encoding; `now` in seconds since 1970.
-        Raises `Refused`, `IsFolder`, `OSError` and `EOFError`."""
-        media = media_type(name)
+        `variant` says more of it, where it is in a certain language.  Raises `Refused`, `IsFolder`, `OSError` and
+        `EOFError`."""
+        media = media_type(name) if variant is None else variant.media
+        vary = "Accept-Encoding" if compressible(media) else ""
+        language = ""
+        if variant is not None:
+            language = variant.language
+            if variant.chosen:
+                vary = f"{vary}, Accept-Language".removeprefix(", ")
         file = folder.open(name)
         if not (compressible(media) and prefers_gzip(accepted)):
-            return Representation(file, None, media, "", now)
+            return Representation(file, None, media, "", now, vary=vary, language=language)
         try:
             beside = _newer(folder, name, file)
             if beside is None:
                 made = self._compressed.of(file)
-                return Representation(file, made, media, "" if made is None else "-made", now)
+                mark = "" if made is None else "-made"
+                return Representation(file, made, media, mark, now, vary=vary, language=language)
         except BaseException:
             os.close(file.descriptor)
             raise
         os.close(file.descriptor)
-        return Representation(beside, None, media, "-gz", now)
+        return Representation(beside, None, media, "-gz", now, vary=vary, language=language)
 
 
 def _newer(folder: Folder, name: bytes, file: File) -> File | None:

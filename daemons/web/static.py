@@ -9,6 +9,7 @@ from daemons.framings.http import Request
 from daemons.serving.service import Reply
 from daemons.web.conditions import judge, unchanged, written
 from daemons.web.files import Files, Folder, IsFolder, Refused
+from daemons.web.languages import Languages
 from daemons.web.listing import listing
 from daemons.web.ranges import Range, ranges_of
 from daemons.web.representations import Chooser, Representation
@@ -40,16 +41,26 @@ class Static:
         For how many seconds others may keep an answer; None: not without asking again.
     hidden, lists
         Whether files are shown whose names begin with a dot; and folders that have no index.
+    languages
+        In which files may be, the default first.
     """
 
     def __init__(
-        self, root: str, index: str, cache: float | None, *, hidden: bool = False, lists: bool = False
+        self,
+        root: str,
+        index: str,
+        cache: float | None,
+        *,
+        hidden: bool = False,
+        lists: bool = False,
+        languages: tuple[str, ...] = (),
     ) -> None:
         self._files = Files(root, hidden=hidden)
         self._index = os.fsencode(index)
         self._cache = cache
         self._lists = lists
         self._chooser = Chooser()
+        self._languages = Languages(languages) if languages else None
 
     def answer(self, request: Request, second: Second) -> Reply:
         """What is answered to a request."""
@@ -84,7 +95,11 @@ class Static:
 
     def _file(self, request: Request, second: Second, folder: Folder, name: bytes) -> Reply:
         asked = asked_of(request)
-        with self._chooser.choose(folder, name, asked.get("accept-encoding"), second.now) as chosen:
+        variant = None
+        if self._languages is not None:
+            variant = self._languages.choose(folder, name, asked.get("accept-language"))
+            name = variant.name
+        with self._chooser.choose(folder, name, asked.get("accept-encoding"), second.now, variant) as chosen:
             return answer_with(request, second, chosen, asked, self._freshness(second.now))
 
     def _freshness(self, now: int) -> list[tuple[str, str]]:
