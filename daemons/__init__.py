@@ -28,6 +28,7 @@ from daemons.operating.values import (
 )
 from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk, Visitor
+from daemons.serving.span import Span
 
 __all__ = [
     "COUNT",
@@ -48,6 +49,7 @@ __all__ = [
     "Lines",
     "Reply",
     "Service",
+    "Span",
     "Stream",
     "Talk",
     "Until",

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from daemons.framings import Framing
 from daemons.serving.endings import Ending
+from daemons.serving.span import Span
 
 #: What is said to a message: at once, or in pieces that are made as the peer takes them.
-Reply: TypeAlias = bytes | Iterator[bytes]
+Reply: TypeAlias = bytes | Iterator[bytes] | Iterator[bytes | Span]
 
 #: What `Service.talk` makes: it yields replies (None says nothing), is sent messages, and may
 #: return its last words.
@@ -102,9 +103,10 @@ class Service:
         traceback, and its text never reaches the peer.
 
         A reply that is too long to be held is an iterator of its pieces, mostly a generator, for a framing that sends
-        replies as they are.  Pieces are drawn as the peer takes them; the next message is answered after the last.
-        Where it has a ``close()``, that is called at the end, or when the visitor leaves first.  After an exception in
-        it nothing more is said, since half of the reply may be out."""
+        replies as they are.  Pieces are drawn as the peer takes them; the next message is answered after the last.  A
+        piece may be a `Span` of an open file, which is sent from there.  Where the iterator has a ``close()``, that is
+        called at the end, or when the visitor leaves first.  After an exception in it nothing more is said, since half
+        of the reply may be out."""
         raise NotImplementedError
 
     def talk(self) -> Talk:

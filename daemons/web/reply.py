@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, Any
 
+from daemons.serving.service import Reply
 from daemons.web.answer import PIECE, Answer
 from daemons.web.fields import head_of
 from daemons.web.service import BODILESS
@@ -91,7 +92,7 @@ class Answering:
         #: Of what the application returned; called once.
         self._close: Callable[[], object] | None = None
 
-    def run(self, application: Callable[..., Any], environ: dict[str, Any]) -> bytes | Iterator[bytes]:
+    def run(self, application: Callable[..., Any], environ: dict[str, Any]) -> Reply:
         """What `application` has to say.  Raises what it raises, as long as nothing has been said."""
         try:
             iterable = application(environ, self.start_response)
@@ -148,7 +149,7 @@ class Answering:
 
     # --- what becomes of it ------------------------------------------------------------------------
 
-    def _reply(self, iterable: Iterable[bytes]) -> bytes | Iterator[bytes]:
+    def _reply(self, iterable: Iterable[bytes]) -> Reply:
         whole = isinstance(iterable, (list, tuple)) or (isinstance(iterable, Sized) and len(iterable) == 1)
         pieces = iter(iterable)
         # An application that is a generator calls start_response when it is first asked for something.
@@ -174,7 +175,7 @@ class Answering:
         head = self._end_of_head()
         return Stream(self, framed(head, self._all(rest, pieces), self._announced, chunked))
 
-    def _whole(self, rest: bytes, size: int) -> bytes | Iterator[bytes]:
+    def _whole(self, rest: bytes, size: int) -> Reply:
         if self._announced is None:
             self._announce(size)
         elif self._announced != size:
@@ -225,7 +226,7 @@ class Answering:
                 yield said
             else:
                 try:
-                    yield from said
+                    yield from said.octets()
                 finally:
                     said.close()
         yield first
