@@ -43,7 +43,10 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
         reason = "several processes cannot tell together that nobody is there; write processes = 1"
         raise ConfigurationError([f"{origin} [daemon] idle_exit: {reason}"])
     if not issubclass(kind, Service):
-        if not stream_server(engine).raw_handlers and not _runs_in_memory(kind):
+        in_memory = _runs_in_memory(kind)
+        if settings.limits.body is not None and not in_memory:
+            _refuse_body(settings, f"{kind.__name__} reads its socket itself")
+        if not stream_server(engine).raw_handlers and not in_memory:
             reason = f"engine = {engine} cannot run a raw handler, which waits on its socket; write engine = threads"
             raise ConfigurationError([f"{_where(settings)}: {reason}"])
         _check_transports(settings, kind)
@@ -70,13 +73,22 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
     return lambda over_udp: udp if over_udp else pump
 
 
-def server_class(handler: type[socketserver.BaseRequestHandler]) -> type[StreamServer]:
-    """The kind of stream server that `handler` is for."""
+def _refuse_body(settings: Settings, reason: str) -> None:
+    """[limits] body for who takes no bodies; what is said to all daemons is for those that do."""
+    origin = settings.origins.get(("limits", "body"), "")
+    if origin != "conf/defaults.ini":
+        raise ConfigurationError([f"{origin} [limits] body: {reason}; it is for what speaks HTTP"])
+
+
+def server_class(handler: type[socketserver.BaseRequestHandler], body: int | None = None) -> type[StreamServer]:
+    """The kind of stream server that `handler` is for; `body` are the most octets of a request's body, where that is
+    said."""
     if not (_is_of_the_web(handler) or _carries_an_application(handler)):
         return StreamServer
+    from daemons.framings.http import HTTP
     from daemons.web.server import WebServer  # http.server is dear, and most do without it
 
-    return WebServer
+    return WebServer if body is None else type("WebServer", (WebServer,), {"framing": HTTP(body=body)})
 
 
 def _is_of_the_web(handler: type[socketserver.BaseRequestHandler]) -> bool:
@@ -115,9 +127,23 @@ def make_service(settings: Settings, kind: type[Service]) -> Service:
     options = options_of(settings, kind)
     try:
         with _staying(kind.__name__, "it was made"):
-            return kind(options)
+            return _limited(settings, kind(options))
     except TypeError as error:
         raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
+
+
+def _limited(settings: Settings, service: Service) -> Service:
+    """`service` with the limit of bodies that the ini sets."""
+    body = settings.limits.body
+    if body is not None:
+        from daemons.framings.http import HTTP
+
+        framing = service.framing
+        if isinstance(framing, HTTP):
+            service.framing = HTTP(head=framing.head, headers=framing.headers, body=body)
+        else:
+            _refuse_body(settings, f"{type(service).__name__} takes no requests")
+    return service
 
 
 def options_of(settings: Settings, kind: type) -> Any:

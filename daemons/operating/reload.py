@@ -114,8 +114,10 @@ class InPlace(Reload):
         self._access_log.configure()
 
     def _taken_up(self, old: Settings, new: Settings) -> Settings:
+        # Requests are read as they were from the start.
+        limits = dataclasses.replace(new.limits, body=old.limits.body)
         return dataclasses.replace(
-            old, limits=new.limits, access=new.access, tls=_tls_of(old, new), logging_ini=new.logging_ini
+            old, limits=limits, access=new.access, tls=_tls_of(old, new), logging_ini=new.logging_ini
         )
 
     def _take_up(self) -> None:
