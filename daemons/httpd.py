@@ -100,10 +100,7 @@ class Httpd(Service):
         """Answer until the connection is to be closed."""
         reply: Reply | None = None
         while True:
-            request = cast(Request, (yield reply))
-            reply = self.respond(request)
-            if not request.keep_alive:
-                return reply
+            reply = self.respond((yield reply))
 
     def apology(self, ending: Ending) -> bytes:
         """500, and no more.  What is wrong with a request, its error says."""
