@@ -162,10 +162,7 @@ class Httpd(Service):
         """Answer until the connection is to be closed."""
         reply: Reply | None = None
         while True:
-            request = cast(Request, (yield reply))
-            reply = self.respond(request)
-            if not request.keep_alive:
-                return reply
+            reply = self.respond((yield reply))
 
     def talk_with(self, visitor: Visitor) -> Talk:
         """The same, where it matters who asks."""

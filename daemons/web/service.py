@@ -75,7 +75,7 @@ class WebService(Service):
                     answer.discard()
                     self._tell(handler, request, 500, FAILED_SIZE)
                     raise
-                if handler.close_connection:
+                if handler.close_connection and request.keep_alive:
                     return reply
         finally:
             if handler is not None:

@@ -82,7 +82,7 @@ class WSGIService(Service):
                     raise
                 visitor["wsgi.errors"].flush()
                 self._tell(address[0], request, answering.status, answering.size)
-                if answering.closes:
+                if answering.closes and request.keep_alive:
                     return reply
         finally:
             if visitor is not None:

@@ -92,7 +92,7 @@ def test_the_peer_has_its_say_too(version: str, field: str, kept: bool) -> None:
     response, ending = ask("/", field, version=version)
     assert response.version == "HTTP/1.1"
     said_so = {"1.1": (None, "close"), "1.0": ("keep-alive", "close")}[version][not kept]
-    assert (response.fields.get("connection"), ending) == (said_so, None if kept else Ending.FINISHED)
+    assert (response.fields.get("connection"), ending) == (said_so, None if kept else Ending.DONE)
 
 
 def test_to_an_old_peer_nothing_can_be_said_in_chunks() -> None:
