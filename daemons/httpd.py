@@ -175,7 +175,7 @@ class Httpd(Service):
             else:
                 reply = to_https(request, Second(int(time())), Https(*https))
             # An answer that was passed on may have no other end than that of the connection.
-            if not request.keep_alive or getattr(reply, "closes", False):
+            if request.keep_alive and getattr(reply, "closes", False):
                 return reply
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from urllib.parse import urlsplit
 
 from daemons.framings.http import Request
 from daemons.serving.service import Reply, Visitor
@@ -125,7 +124,7 @@ def _unfit(request: Request, second: Second) -> bytes:
 def _from_elsewhere(request: Request) -> bool:
     """Whether a page of another site has a browser ask, which would do so with the visitor's password."""
     origin = _field(request, b"origin")
-    return bool(origin) and urlsplit(origin).netloc.lower() != _field(request, b"host").lower()
+    return bool(origin) and origin.partition("://")[2].lower() != _field(request, b"host").lower()
 
 
 def _field(request: Request, name: bytes) -> str:

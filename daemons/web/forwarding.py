@@ -155,6 +155,8 @@ def _head(second: Second, response: Response) -> list[str]:
     reason = response.reason if _VALUE.fullmatch(response.reason) else ""
     lines = [f"HTTP/1.1 {response.status} {reason}"]
     dated = False
+    if len({value for name, value in response.fields if name.lower() == "content-length"}) > 1:
+        raise UpstreamError(502, "two lengths in one answer")
     for name, value in response.fields:
         word = name.lower()
         if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):

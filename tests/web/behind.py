@@ -39,6 +39,7 @@ SCRIPT: dict[str, tuple[bytes, bool]] = {
     "garbage": (b"\x16\x03\x01 what?\r\n\r\n", True),
     "folded": (OK + b"X: a\r\n b\r\nContent-Length: 0\r\n\r\n", True),
     "coded": (OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", True),
+    "lengths": (OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nok", True),
     "upgrade": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", True),
     "short": (OK + b"Content-Length: 9\r\n\r\nshort", True),
     "short-chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n9\r\nshort", True),

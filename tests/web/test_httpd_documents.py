@@ -84,6 +84,7 @@ def test_a_collection_lists_and_takes_what_has_no_name_yet(httpd: Httpd) -> None
         ("PUT", "/notes/x", "Content-Encoding: gzip", 415),
         ("PUT", "/notes/x", "Origin: http://evil.example", 403),
         ("PUT", "/notes/x", "Origin: null", 403),
+        ("PUT", "/notes/x", "Origin: http://[", 403),
         ("PUT", "/notes/x", "Origin: http://localhost", 201),
         ("PUT", "/notes/x", "If-Match: *", 412),
         ("PUT", "/notes/x", 'If-Match: "1-1"', 412),

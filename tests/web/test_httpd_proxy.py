@@ -134,6 +134,7 @@ def test_who_knows_no_chunks_is_told_the_end_by_the_end(front: Httpd) -> None:
         ("garbage", 502, "what it said is not HTTP (BadStatusLine) instead of an answer"),
         ("folded", 502, "a field of its answer has a control character, or is folded"),
         ("coded", 502, "a Transfer-Encoding other than chunked"),
+        ("lengths", 502, "two lengths in one answer"),
         ("upgrade", 502, "answered with 101, which was not asked for"),
         ("short", 502, "closed the connection 4 octets before the end of its answer"),
         ("mute", 504, "nothing came in time"),
