@@ -67,6 +67,7 @@ NAME: Kind[str] = Kind(_name, str, "name")
 
 class Httpd(Service):
     framing = HTTP(body=LONGEST_BODY)
+    greets = False
     questions = (b"/",)
 
     @dataclass(frozen=True)
