@@ -132,7 +132,7 @@ class WebService(Service):
             log.warning("%s announced %d octets and wrote %d", name, announced, answer.size)
         if handler.close_connection:
             fields.append(b"Connection: close\r\n")
-        elif head.version == "HTTP/1.0":
+        elif answer.keeps or head.version == "HTTP/1.0":
             fields.append(b"Connection: keep-alive\r\n")
         fields.append(b"\r\n")
         return answer.reply(b"".join(fields), answer.content(size))

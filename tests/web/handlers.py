@@ -56,6 +56,9 @@ class Hello(BaseHTTPRequestHandler):
     def leave(self) -> None:
         self.answer(b"bye", ("Connection", "close"))
 
+    def stay(self) -> None:
+        self.answer(b"well", ("Connection", "Keep-Alive"), status=999)
+
     def nothing(self) -> None:
         self.answer(b"nobody sees this", status=204)
 
