@@ -1,5 +1,6 @@
-"""Clients that others have written, each with an idea of HTTP of its own.  curl and http.client have their places in
-test_engines.py and test_httpd_live.py."""
+"""Clients that others have written, each with an idea of HTTP of its own, over sockets.
+
+Those of curl and http.client are in test_engines.py and test_httpd_live.py."""
 
 from __future__ import annotations
 
@@ -7,23 +8,23 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import urllib.request
+from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
-import h11
 import pytest
 
-from daemons.serving.conversation import OVER, Conversation
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import Pump
 from daemons.web.server import WebServer
-from tests.serving.running import Within
-from tests.web import site, wsgi_talking
+from tests.operating.folder import Folder
+from tests.operating.live import Live
+from tests.serving.running import ROOT, Within
 from tests.web.handlers import LARGE, Hello
-from tests.web.site import LONG, TEXT, make, service
-from tests.web.talking import said, visit
+from tests.web.site import make, service
 
 #: Seconds after which a foreign program is not waited for any more.
 PATIENCE = 60
@@ -47,113 +48,6 @@ def url_of(running: Within) -> str:
     """Where it is, for clients."""
     address: Any = running.address
     return f"http://{address[0]}:{address[1]}"
-
-
-# --- h11, at the seam -------------------------------------------------------------------------------
-
-
-@contextmanager
-def _httpd(folder: Path) -> Iterator[Conversation]:
-    with site.talking(service(make(folder))) as talk:
-        yield talk
-
-
-@contextmanager
-def _handler(folder: Path) -> Iterator[Conversation]:
-    with visit(Hello) as talk:
-        yield talk
-
-
-@contextmanager
-def _application(folder: Path) -> Iterator[Conversation]:
-    with wsgi_talking.visit() as talk:
-        yield talk
-
-
-def exchange(
-    client: h11.Connection, talk: Conversation, method: str, path: str, *fields: tuple[str, str], body: bytes = b""
-) -> tuple[h11.Response, bytes]:
-    """One request as h11 writes it, and the answer as h11 reads it, which raises for whatever is not as it must be."""
-    request = h11.Request(method=method, target=path, headers=[("Host", "localhost"), *fields])
-    octets = b"".join(client.send(part) or b"" for part in (request, h11.Data(body), h11.EndOfMessage()))
-    client.receive_data(said(talk, octets))
-    response, content = None, b""
-    while True:
-        event = client.next_event()
-        if isinstance(event, h11.Response):
-            response = event
-        elif isinstance(event, h11.Data):
-            content += event.data
-        elif isinstance(event, h11.EndOfMessage):
-            assert response is not None
-            if client.our_state is client.their_state is h11.DONE:
-                client.start_next_cycle()
-            return response, content
-        else:
-            assert isinstance(event, h11.InformationalResponse), event
-
-
-#: What is asked one after the other, over one connection: the method, the target, the body, and the status.
-ASKED: dict[Callable[[Path], Any], list[tuple[str, str, bytes, int, bytes | None]]] = {
-    _httpd: [
-        ("GET", "/text.txt", b"", 200, TEXT),
-        ("HEAD", "/long.bin", b"", 200, b""),
-        ("GET", "/long.bin", b"", 200, LONG),
-        ("POST", "/text.txt", b"abc", 405, None),
-        ("OPTIONS", "/", b"", 204, b""),
-        ("GET", "/none", b"", 404, None),
-    ],
-    _handler: [
-        ("GET", "/", b"", 200, b"hello"),
-        ("HEAD", "/large", b"", 200, b""),
-        ("GET", "/large", b"", 200, b"x" * LARGE),
-        ("POST", "/", b"abc", 200, b"ABC"),
-        ("GET", "/chunks", b"", 200, b"ab"),
-        ("GET", "/unchanged", b"", 304, b""),
-        ("GET", "/nothing", b"", 204, b""),
-        ("HEAD", "/nothing", b"", 204, b""),
-        ("GET", "/hints", b"", 200, b"hello"),
-    ],
-    _application: [
-        ("GET", "/", b"", 200, b"hello"),
-        ("GET", "/pieces", b"", 200, b"abc"),
-        ("HEAD", "/pieces", b"", 200, b""),
-        ("GET", "/measured", b"", 200, b"abc"),
-    ],
-}
-
-
-@pytest.mark.parametrize("kind", ASKED)
-def test_h11_which_is_strict_can_read_every_answer(kind: Callable[[Path], Any], tmp_path: Path) -> None:
-    client = h11.Connection(h11.CLIENT)
-    with kind(tmp_path) as talk:
-        for method, path, body, status, expected in ASKED[kind]:
-            how = [("Transfer-Encoding", "chunked")] if body else []
-            response, content = exchange(client, talk, method, path, *how, body=body)
-            assert (response.status_code, content) == (status, content if expected is None else expected), path
-            assert client.our_state is h11.IDLE, path
-            assert client.trailing_data == (b"", False)
-        response, _ = exchange(client, talk, "GET", "/", ("Connection", "close"))
-        assert (response.status_code, client.their_state) == (200, h11.MUST_CLOSE)
-        assert talk.state == OVER
-
-
-@pytest.mark.parametrize("kind", ASKED)
-def test_a_request_without_host_is_none_and_h11_reads_that_too(kind: Callable[[Path], Any], tmp_path: Path) -> None:
-    with kind(tmp_path) as talk:
-        client = h11.Connection(h11.CLIENT)
-        client.send(h11.Request(method="GET", target="/", headers=[("Host", "localhost")]))
-        client.send(h11.EndOfMessage())
-        client.receive_data(said(talk, b"GET / HTTP/1.1\r\n\r\n"))
-        response = client.next_event()
-        assert isinstance(response, h11.Response)
-        assert (response.status_code, talk.state) == (400, OVER)
-        assert isinstance(client.next_event(), h11.Data)
-        assert isinstance(client.next_event(), h11.EndOfMessage)
-        assert client.their_state is h11.MUST_CLOSE
-
-
-# --- over sockets -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -249,3 +143,84 @@ def test_chromium_shows_a_page_with_its_style_and_script(
     assert "<title>after</title>" in shown
     assert '<p id="shown">Galahad</p>' in shown
     running.expect_nobody()
+
+
+# --- a site of the standard library's own server, from an ini ---------------------------------------
+
+#: As one is written who wants another folder than the project's.
+FILES = """
+from functools import partialmethod
+from http.server import SimpleHTTPRequestHandler
+
+class Files(SimpleHTTPRequestHandler):
+    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".knight": "text/x-knight"}
+    __init__ = partialmethod(SimpleHTTPRequestHandler.__init__, directory="site")
+"""
+
+
+class Links(HTMLParser):
+    """The links of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attributes if (tag, name) == ("a", "href") and value]
+
+
+def scraped(start: str) -> dict[str, str]:
+    """The type of every page that links lead to from `start`, without leaving its host; by their paths."""
+    found: dict[str, str] = {}
+    left = [start]
+    while left:
+        url = left.pop()
+        path = urlsplit(url).path
+        if path in found or urlsplit(url).netloc != urlsplit(start).netloc:
+            continue
+        with urllib.request.urlopen(url, timeout=PATIENCE) as response:
+            found[path] = response.headers.get_content_type()
+            if found[path] == "text/html":
+                left += [urljoin(response.url, link) for link in Links(response.read().decode()).found]
+    return found
+
+
+def test_a_scraper_finds_every_page_of_a_handler_of_files_from_an_ini(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.module("pages", FILES)
+    folder.write("pages", "[daemon]\nhandler = pages:Files\nengine = loop\nlisten = tcp://127.0.0.1:0\n")
+    (tmp_path / "site" / "below" / "deep").mkdir(parents=True)
+    link = '<a href="/below">below</a><a href="http://192.0.2.1/elsewhere">elsewhere</a>'
+    for name, content in {"index.html": link, "below/a b.txt": "x", "below/deep/sir.knight": "x"}.items():
+        (tmp_path / "site" / name).write_text(content)
+    with Live(tmp_path, "pages") as daemon:
+        (address,) = daemon.addresses
+        assert scraped(address.replace("tcp:", "http:") + "/") == {
+            "/": "text/html",
+            "/below": "text/html",
+            "/below/a%20b.txt": "text/plain",
+            "/below/deep/": "text/html",
+            "/below/deep/sir.knight": "text/x-knight",
+        }
+        assert daemon.stop() == 0
+        assert "Traceback" not in daemon.out + daemon.err
+
+
+# --- a front ----------------------------------------------------------------------------------------
+
+
+@needs("nginx")
+def test_nginx_understands_what_the_page_says_of_it(tmp_path: Path) -> None:
+    (sample,) = re.findall(
+        r"^```nginx\n(.*?)^```$", (ROOT / "docs/web.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    # To test a configuration is to listen, too.
+    assert "listen 80;" in sample
+    sample = sample.replace("listen 80;", f"listen unix:{tmp_path}/front;")
+    # What else it would have below /var, which is root's.
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    folders = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in kinds)
+    first = f"pid {tmp_path}/pid; error_log stderr; events {{}}\n"
+    (tmp_path / "nginx.conf").write_text(f"{first}http {{ access_log off;\n{folders}{sample}}}\n")
+    ran("nginx", "-t", "-q", "-p", str(tmp_path), "-e", "stderr", "-c", "nginx.conf", cwd=tmp_path)
