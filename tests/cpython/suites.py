@@ -8,6 +8,7 @@ import re
 import sys
 import unittest
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from functools import wraps
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -71,6 +72,7 @@ def _as_expected(stock: Any, unlike: Unlike | None) -> Any:
 
     @wraps(stock)
     def test(self: Any) -> None:
+        self.subTest = lambda *_, **__: nullcontext()  # which would report a failure, and go on
         try:
             stock(self)
         except Exception as error:
