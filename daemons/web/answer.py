@@ -92,6 +92,8 @@ class Answer(io.BufferedIOBase):
     def _write_field(self, line: bytes) -> None:
         field = _FIELD.fullmatch(line)
         if field is None:
+            if _STATUS_LINE.fullmatch(line):
+                raise ValueError(f"a second answer to one request: {line!r} behind one of status {self.status}")
             raise ValueError(f"a field is expected, without control characters, not {line!r}")
         name, value = field[1].lower(), field[2]
         if name == b"content-length":

@@ -168,6 +168,7 @@ def test_what_cannot_be_answered_is_told_so(request_: bytes, status: int) -> Non
     [
         ("/fail", "a secret of the handler"),
         ("/leave_the_daemon", "3"),
+        ("/twice", r"a second answer to one request: b'HTTP/1.0 404 Not Found\r\n' behind one of status 200"),
         ("/silent", "Hello.do_GET has not called end_headers(): there is no answer to send"),
         ("/without_end", "Hello.do_GET has not called end_headers(): there is no answer to send"),
         (
