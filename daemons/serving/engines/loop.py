@@ -69,13 +69,20 @@ class DatagramLoop(ByReadiness):
 
 
 class Loop(ByReadiness, _StreamServer):
-    """Many conversations in one thread.  Only for services: a raw handler would wait on its socket."""
+    """Many conversations in one thread.  Only for services: a raw handler would wait on its socket, so that it raises
+    `TypeError` with one."""
 
     connection_class = Flow
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         plain = getattr(self.RequestHandlerClass, "carries_messages", False)
+        if not (plain or self.raw_handlers):
+            self.server_close()
+            name = getattr(self.RequestHandlerClass, "__qualname__", self.RequestHandlerClass)
+            raise TypeError(
+                f"{name} is a raw handler, which waits on its socket; under Loop nobody may: mix in Threads"
+            )
         #: Whether `accept_several` and `end` may do in one piece what these verbs would.
         self._short_in = plain and self._is_as_shipped(WAY_IN)
         self._short_out = plain and self._is_as_shipped(WAY_OUT)
