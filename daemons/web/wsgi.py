@@ -3,6 +3,7 @@ Without a socket."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -24,7 +25,8 @@ class WSGIService(Service):
     """What all visitors of one application share.  To be carried by the pump of a `WebServer`; made by `of`."""
 
     framing: Framing = HTTP()
-    #: The application, in a staticmethod: as a function it would become a method.
+    #: As it was given: the application, or a class that makes one of its options.  In a staticmethod: a function would
+    #: become a method.
     application: ClassVar[Callable[..., Any]]
     #: Whether it may be called while another call of it is under way, in this process or in another.
     multithread: ClassVar[bool] = True
@@ -32,15 +34,21 @@ class WSGIService(Service):
 
     @staticmethod
     def of(application: Callable[..., Any], name: str = "", module: str = "", **more: Any) -> type[WSGIService]:
-        """The service of an application, which in messages has the application's `name`; `more` are attributes."""
+        """The service of an application, which in messages has the application's `name`; `more` are attributes.
+
+        A class that has `Options`, a dataclass, is no application yet: it is called with them, and makes one."""
         kind = application if inspect.isclass(application) or inspect.isroutine(application) else type(application)
-        attributes = {"__module__": module or kind.__module__, "__doc__": inspect.getdoc(kind)}
+        attributes: dict[str, Any] = {"__module__": module or kind.__module__, "__doc__": inspect.getdoc(kind)}
+        options = getattr(application, "Options", None) if inspect.isclass(application) else None
+        attributes["Options"] = options if dataclasses.is_dataclass(options) else None
         service = {"application": staticmethod(application), **attributes, **more}
         return type(name or kind.__name__, (WSGIService,), service)
 
     def __init__(self, options: Any = None) -> None:
         self._environs = Environs()
-        super().__init__(options)
+        super().__init__(options if options is not None or self.Options is None else self.Options())
+        #: The application, ready to be called.
+        self.ready = self.application if self.Options is None else self.application(self.options)
 
     def talk(self) -> Talk:
         """There is none without a server and a visitor: `talk_to`."""
@@ -70,7 +78,7 @@ class WSGIService(Service):
                         "wsgi.multiprocess": self.multiprocess,
                     }
                 answering = Answering(type(self).__name__, peer, request, server.draining)
-                reply = answering.run(self.application, self._environs.make(request, visitor))
+                reply = answering.run(self.ready, self._environs.make(request, visitor))
                 visitor["wsgi.errors"].flush()
                 if answering.closes:
                     return reply
