@@ -85,7 +85,9 @@ class Pages:
         # No host: what is answered does not depend on it.
         adapter = self._map.bind("", path_info=request.path, default_method=request.method)
         if request.method == "OPTIONS" and (methods := set(adapter.allowed_methods())):
-            return Response(status=204, headers={"Allow": ", ".join(sorted(methods | {"OPTIONS"}))})
+            told = Response(status=204, headers={"Allow": ", ".join(sorted(methods | {"OPTIONS"}))})
+            del told.headers["Content-Type"]
+            return told
         view, values = adapter.match()
         response: Response = view(request, **values)
         return response

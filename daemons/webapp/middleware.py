@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import Headers
@@ -115,7 +116,7 @@ class Authenticated:
 
 
 class Themed:
-    """Adjusts: the HTML pages of an application get this site's style; everything else passes as it is."""
+    """Adjusts: the HTML pages of an application get this site's style and head; everything else passes as it is."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
@@ -124,8 +125,10 @@ class Themed:
         root = Request(environ).root_path if ROOT not in environ else environ[ROOT]
         response = Response.from_app(self._application, environ, buffered=True)
         if response.mimetype == "text/html":
-            head = _HEAD % {b"root": root.encode("latin-1", "replace")}
-            page = response.get_data().replace(b"<head>", b"<head>" + head, 1)
+            said = {b"root": escape(root).encode("utf-8")}
+            page = response.get_data()
+            for tag, more in ((b"<head>", _HEAD), (b"<body>", _TOP)):
+                page = page.replace(tag, tag + more % said, 1)
             if environ["REQUEST_METHOD"] == "HEAD":
                 response.headers = Headers([(k, v) for k, v in response.headers if k.lower() != "content-length"])
             else:
@@ -136,4 +139,9 @@ class Themed:
 _HEAD = (
     b'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     b'<link rel="icon" href="%(root)b/static/castle.svg"><link rel="stylesheet" href="%(root)b/static/style.css">'
+)
+
+_TOP = (
+    b'<header><a class="home" href="%(root)b/"><img src="%(root)b/static/castle.svg" alt="" width="40" height="30">'
+    b"Camelot</a></header>"
 )

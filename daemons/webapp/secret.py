@@ -51,14 +51,16 @@ class Secret:
     def _read(self) -> bytes:
         # Not blocking: it might be a FIFO.
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
+        try:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise ValueError(f"{self._path}: not a regular file; a secret of {SHORTEST} octets is expected")
             if about.st_mode & 0o077:
                 mode = stat.S_IMODE(about.st_mode)
                 raise ValueError(f"{self._path}: others may read it, mode {mode:04o}; 0600 is expected: chmod 600")
-            found = file.read(LONGEST + 1).strip()
+            found = os.read(descriptor, LONGEST + 1).strip()
+        finally:
+            os.close(descriptor)
         if not SHORTEST <= len(found) <= LONGEST:
             reason = f"a secret of {SHORTEST} to {LONGEST} octets is expected; without the file, one is made"
             raise ValueError(f"{self._path}: {reason}")

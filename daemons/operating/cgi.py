@@ -1,0 +1,62 @@
+"""``daemons cgi NAME``: one request to a WSGI application, as CGI (RFC 3875) has it, for a web server that speaks nothing
+better.  Its request is in the environment and on standard input, and the answer goes to standard output:
+
+    #!/bin/sh
+    exec /srv/camelot/.venv/bin/daemons cgi webapp --conf /srv/camelot/conf
+
+What is logged goes to standard error, which web servers write to a log of theirs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from wsgiref.handlers import CGIHandler
+
+from daemons.operating import lifecycle, loading, logs
+from daemons.operating.settings import Settings
+
+FAILED = (
+    "Status: 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n500 Internal Server Error\n"
+)
+
+#: What a web server says of each request, and what it comes to where one does not.
+ASSUMED = {
+    "SCRIPT_NAME": "",
+    "PATH_INFO": "/",
+    "QUERY_STRING": "",
+    "SERVER_NAME": "localhost",
+    "SERVER_PORT": "80",
+    "SERVER_PROTOCOL": "HTTP/1.0",
+}
+
+
+def run(settings: Settings) -> int:
+    """Answer the request; returns the exit code.  What goes wrong before there is an application to ask is answered
+    with 500, and told on standard error."""
+    if "REQUEST_METHOD" not in os.environ:
+        reason = "REQUEST_METHOD is not set; a web server starts this, as CGI, with the request in the environment"
+        lifecycle.say(f"{settings.name}: {reason}")
+        return lifecycle.USAGE
+    for name, value in ASSUMED.items():
+        os.environ.setdefault(name, value)
+    # What is logged, or printed by whoever, must not be a part of the answer.
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="")
+    os.dup2(2, 1)
+    before, sys.stdout = sys.stdout, answer
+    try:
+        code = lifecycle.reported(settings.name, lambda: _answer(settings))
+        if code:
+            answer.write(FAILED)
+        answer.flush()
+    finally:
+        sys.stdout = before
+        answer.close()
+    return code
+
+
+def _answer(settings: Settings) -> int:
+    os.chdir(settings.base)
+    logs.configure(settings.logging_ini)
+    CGIHandler().run(loading.application_of(settings))
+    return lifecycle.ENDED
