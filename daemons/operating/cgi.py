@@ -1,5 +1,5 @@
-"""``daemons cgi NAME``: one request to a WSGI application, as CGI (RFC 3875) has it, for a web server that speaks nothing
-better.  Its request is in the environment and on standard input, and the answer goes to standard output:
+"""``daemons cgi NAME``: one request to a WSGI application, as CGI has it (RFC 3875), for a web server that has nothing
+better.  The request is in the environment and on standard input, and the answer goes to standard output:
 
     #!/bin/sh
     exec /srv/camelot/.venv/bin/daemons cgi webapp --conf /srv/camelot/conf

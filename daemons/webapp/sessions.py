@@ -32,6 +32,9 @@ COOKIE = "session"
 #: Logins of one user at a time; the oldest is forgotten.
 MOST = 20
 
+#: Texts that wait to be told: a browser keeps no cookie above 4 KiB.
+MOST_FLASHES = 5
+
 
 class Session:
     """One visitor's.  Read when it is needed; `changed` if the browser is to be told."""
@@ -118,7 +121,7 @@ class Session:
         """Have the next page tell it."""
         if not self._id:
             self._become(None)
-        self._flashes.append(text)
+        self._flashes = [*self._flashes, text][-MOST_FLASHES:]
         self.changed = True
 
     def flashes(self) -> list[str]:

@@ -46,13 +46,12 @@ class Browser:
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
         # It reads from 3 and writes to 4.
-        command = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
+        command = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null'
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", command, CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdin=theirs_in,
+            stdout=theirs_out,
             stderr=subprocess.DEVNULL,
-            pass_fds=(theirs_in, theirs_out),
             env={**os.environ, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)},
         )
         os.close(theirs_in)
