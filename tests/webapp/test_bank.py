@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from daemons.webapp import Webapp, passwords, sessions
+from daemons.webapp import Webapp, passwords
 from daemons.webapp.sessions import MOST
 from tests.webapp.visitor import Visitor
 
@@ -161,9 +162,9 @@ def test_a_login_ends_by_itself(site: Callable[..., Webapp], monkeypatch: pytest
     visitor = Visitor(site(session=60.0))
     visitor.log_in()
     cookie = value_of(visitor)
-    now = sessions.time.time()
+    now = time.time()
     for later, status in ((50, 200), (70, 303)):
-        monkeypatch.setattr(sessions.time, "time", lambda later=later: now + later)
+        monkeypatch.setattr(time, "time", lambda later=later: now + later)
         visitor.set_cookie("session", cookie, path="/bank/")
         assert visitor.get("/bank/").status_code == status
 

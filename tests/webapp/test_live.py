@@ -25,7 +25,7 @@ def test_a_payment_from_login_to_logout_on_one_connection(site: Callable[..., We
     pump = Pump.carrying(WSGIService.of(validator(site()), "Webapp")())
     with closing(Within(stream_server("pool", WebServer), pump)) as server:
         address: Any = server.address
-        with closing(http.client.HTTPConnection(*address, timeout=20)) as client:
+        with closing(http.client.HTTPConnection(address[0], address[1], timeout=20)) as client:
             client.connect()
             name = "{}:{}".format(*client.sock.getsockname())
             cookie = ""
