@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Of what is typed, in characters: names, and what a payment is for.
 LONGEST_NAME, LONGEST_MEMO = 40, 200
 
-WRONG_LOGIN = "There is no such user, or the password is another."
+WRONG_LOGIN = "The user or the password is wrong."
 
 
 class Bank:
@@ -72,8 +72,8 @@ class Bank:
 
     def _show_login(self, request: Form, status: int = 200, username: str = "", complaint: str = "") -> Response:
         token = _session(request).token
-        complaints = dict.fromkeys(("username", "password"), complaint) if complaint else {}
-        shown = {"values": {"username": username}, "complaints": complaints, "complaint": complaint, "token": token}
+        complaints = {"username": "", "password": complaint} if complaint else {}
+        shown = {"values": {"username": username}, "complaints": complaints, "token": token}
         return render(request, "bank/login.html", status, user=None, **shown)
 
     def _pay_form(self, request: Form) -> Response:

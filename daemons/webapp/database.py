@@ -45,10 +45,14 @@ class Database:
     def open(self) -> Iterator[sqlite3.Connection]:
         """A connection, in a transaction, which is over at the end: all of it, or, after an exception, nothing.
         Raises `OSError` and `sqlite3.Error`."""
-        with closing(self._connect()) as connection:
-            connection.execute("BEGIN")
-            with connection:
-                yield connection
+        try:
+            with closing(self._connect()) as connection:
+                connection.execute("BEGIN")
+                with connection:
+                    yield connection
+        except sqlite3.Error as error:
+            error.add_note(f"the database is {self._path}")  # SQLite does not say
+            raise
 
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)

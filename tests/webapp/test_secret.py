@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -95,6 +96,13 @@ def test_what_is_no_secret_is_refused_at_the_start(tmp_path: Path, make: object,
     with pytest.raises(TypeError) as caught:
         Webapp(Webapp.Options(key=str(path)))
     assert str(caught.value) == f"{path}: {reason}"
+
+
+def test_what_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "db").write_text("This is a page of a book. " * 100)
+    with pytest.raises(sqlite3.DatabaseError) as caught, Database(tmp_path / "db").open():
+        pass
+    assert caught.value.__notes__ == [f"the database is {tmp_path / 'db'}"]
 
 
 def test_what_fails_leaves_no_half_of_it(tmp_path: Path) -> None:

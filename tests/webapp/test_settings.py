@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from daemons.operating import loading
+from daemons.operating.command import main
 from daemons.operating.complaints import ConfigurationError
 from tests.operating.folder import Folder
-from tests.operating.live import daemons
 
 INI = """
     [daemon]
@@ -97,11 +97,11 @@ def test_what_cannot_be_asked_is_500_and_the_reason_is_the_servers_own(folder: F
     assert done.returncode == 100
 
 
-def test_without_a_request_or_an_application_it_is_said(folder: Folder) -> None:
+def test_without_a_request_or_an_application_it_is_said(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.write("zen", "[daemon]\nservice = zen\nport = 0\n")
     assert "REQUEST_METHOD" not in os.environ
-    done = daemons(folder.path, "cgi", "zen")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("zen: REQUEST_METHOD is not set; a web server starts this, as CGI")
+    assert main(["cgi", "zen", "--conf", str(folder.conf)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.partition(";")[0]) == ("", "zen: REQUEST_METHOD is not set")
     with pytest.raises(ConfigurationError, match=r"zen.ini \[daemon\] service = zen: no WSGI application"):
         loading.application_of(folder.read(name="zen"))
