@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from daemons.framings import Framing
@@ -13,6 +13,7 @@ from daemons.framings.http import HTTP, Request
 from daemons.framings.http.refusals import RESPONSES
 from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk
+from daemons.web.asking import requests
 from daemons.web.environ import Environs, of_visitor
 from daemons.web.reply import Answering, FileWrapper
 from daemons.web.service import CONTINUE, FAILED
@@ -25,6 +26,7 @@ class WSGIService(Service):
     """What all visitors of one application share.  To be carried by the pump of a `WebServer`; made by `of`."""
 
     framing: Framing = HTTP()
+    questions = (b"/",)
     #: As it was given: the application, or a class that makes one of its options.  In a staticmethod: a function would
     #: become a method.
     application: ClassVar[Callable[..., Any]]
@@ -49,6 +51,11 @@ class WSGIService(Service):
         super().__init__(options if options is not None or self.Options is None else self.Options())
         #: The application, ready to be called.
         self.ready = self.application if self.Options is None else self.application(self.options)
+
+    @classmethod
+    def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
+        """For the client: a request for each path; the connection is closed behind the last."""
+        return requests(words)
 
     def talk(self) -> Talk:
         """There is none without a server and a visitor: `talk_to`."""

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parent / "static"
 
-#: What a banner may have in it, and an example of each.
-IN_BANNER = {"time": time.ctime(0), "visitor": "127.0.0.1"}
+#: What a banner may have in it.
+IN_BANNER = ("time", "visitor")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _banner(text: str) -> str:
     expected = f"write {' or '.join(f'${name}' for name in IN_BANNER)}, and $$ for a $"
     if not template.is_valid():
         raise ValueError(f"a $ without a name behind it; {expected}")
-    if unknown := set(template.get_identifiers()) - IN_BANNER.keys():
+    if unknown := set(template.get_identifiers()) - {*IN_BANNER}:
         raise ValueError(f"no such name: {', '.join(sorted(unknown))}; {expected}")
     return text
 

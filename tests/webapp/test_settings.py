@@ -59,6 +59,18 @@ def test_a_package_that_is_missing_is_named_with_its_extra(folder: Folder) -> No
     )
 
 
+def test_the_client_asks_for_paths(folder: Folder) -> None:
+    folder.write("x", INI)
+    kind = loading.spoken_class(folder.read())
+    assert kind.questions == (b"/",)
+    asked = kind.messages([b"/weather", b"api/weather/Phoenix, AZ"])
+    assert [each.split(b" HTTP/1.1\r\n")[0] for each in asked] == [
+        b"GET /weather",
+        b"GET /api/weather/Phoenix,%20AZ",
+    ]
+    assert [b"Connection: close" in each for each in asked] == [False, True]
+
+
 # --- CGI -------------------------------------------------------------------------------------------
 
 
