@@ -141,7 +141,7 @@ class Sessions:
         self._application = application
         self._secret = secret
         self._database = database
-        self._lifetime = lifetime
+        self._lifetime = max(1.0, lifetime)  # cookies count in seconds
         self._secure = secure
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
