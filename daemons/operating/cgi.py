@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import sys
-from wsgiref.handlers import CGIHandler
+from typing import BinaryIO
+from wsgiref.handlers import CGIHandler, read_environ
 
 from daemons.operating import lifecycle, loading, logs
 from daemons.operating.settings import Settings
 
 FAILED = (
-    "Status: 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n500 Internal Server Error\n"
+    b"Status: 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n500 Internal Server Error\n"
 )
 
 #: What a web server says of each request, and what it comes to where one does not.
@@ -41,22 +42,27 @@ def run(settings: Settings) -> int:
     for name, value in ASSUMED.items():
         os.environ.setdefault(name, value)
     # What is logged, or printed by whoever, must not be a part of the answer.
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="")
-    os.dup2(2, 1)
-    before, sys.stdout = sys.stdout, answer
-    try:
-        code = lifecycle.reported(settings.name, lambda: _answer(settings))
+    with os.fdopen(os.dup(1), "wb") as answer:
+        os.dup2(2, 1)
+        code = lifecycle.reported(settings.name, lambda: _answer(settings, answer))
         if code:
             answer.write(FAILED)
-        answer.flush()
-    finally:
-        sys.stdout = before
-        answer.close()
     return code
 
 
-def _answer(settings: Settings) -> int:
+def _answer(settings: Settings, answer: BinaryIO) -> int:
     os.chdir(settings.base)
     logs.configure(settings.logging_ini)
-    CGIHandler().run(loading.application_of(settings))
+    _Handler(answer).run(loading.application_of(settings))
     return lifecycle.ENDED
+
+
+class _Handler(CGIHandler):
+    """One whose answer does not go to where everybody prints."""
+
+    def __init__(self, answer: BinaryIO) -> None:
+        environ = read_environ()
+        # Not CGIHandler's own, which takes sys.stdout.
+        super(CGIHandler, self).__init__(
+            sys.stdin.buffer, answer, sys.stderr, environ, multithread=False, multiprocess=True
+        )

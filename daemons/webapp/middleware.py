@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -31,17 +32,19 @@ PROTECTION = (
 
 
 class Recorded:
-    """Records: a line of the log for each request."""
+    """Records: what was asked, the status, and how long the application took, in seconds, for who writes DEBUG for this
+    logger.  What is sent later, piece by piece, takes its own time."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
-        asked = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}{'?' if query else ''}{query}"
+        # As it is asked for: what is mounted changes these.
+        asked = f"{environ['REQUEST_METHOD']} {environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+        begun = time.perf_counter()
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            log.info("%s %s %s %s", environ.get("REMOTE_ADDR") or "-", method, asked, status[:3])
+            log.debug("%s %s seconds=%.3f", asked, status[:3], time.perf_counter() - begun)
             return start_response(status, headers, *exc_info)
 
         return self._application(environ, start)

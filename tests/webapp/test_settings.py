@@ -95,8 +95,28 @@ def test_a_form_by_cgi(folder: Folder) -> None:
     assert head.startswith(b"Status: 200 OK\r\nContent-Type: text/html")
     assert b"<td>Fair</td>" in page
     assert page.endswith(b"</html>")
-    # The log is not in it.
-    assert b"POST /zipcity.php 200" in done.stderr
+    assert (done.stderr, done.returncode) == (b"", 0)
+
+
+def test_what_is_logged_or_printed_is_no_part_of_the_answer(folder: Folder) -> None:
+    folder.module(
+        "pages",
+        """
+        import logging
+
+
+        def application(environ, start_response):
+            print("said aloud")
+            logging.getLogger(__name__).warning("noted")
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"Ni!"]
+        """,
+    )
+    folder.write("x", "[daemon]\nwsgi = pages:application\nport = 0\n")
+    done = cgi(folder, REQUEST_METHOD="GET")
+    assert done.stdout.endswith(b"\r\n\r\nNi!")
+    assert b"said aloud" in done.stderr
+    assert b"WARNING pages" in done.stderr
     assert done.returncode == 0
 
 
