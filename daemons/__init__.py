@@ -1,6 +1,7 @@
 """Classic network daemons on the standard library's socketserver, hardened once in one shared core.
 
     launcelot.py, zen.py, …   what each daemon says: one daemon, one file
+    webapp/                   a web site on WSGI, of what authors of web sites use
     framings/                 bytes ↔ messages, without I/O
     serving/                  from accept() to a reply: servers, engines, guards, the conversation
     web/                      handlers of the standard library's http.server, in memory
@@ -15,6 +16,7 @@ from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, Length
 from daemons.operating.values import (
     COUNT,
     DURATION,
+    PLACE,
     RATE,
     SHARE,
     SIZE,
@@ -33,6 +35,7 @@ from daemons.serving.span import Span
 __all__ = [
     "COUNT",
     "DURATION",
+    "PLACE",
     "RATE",
     "SHARE",
     "SIZE",

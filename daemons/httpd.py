@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time
 from typing import cast
-from urllib.parse import quote
 
 from daemons import (
     COUNT,
@@ -33,6 +32,7 @@ from daemons import (
     table,
 )
 from daemons.framings.http import HTTP, Request
+from daemons.web.asking import requests
 from daemons.web.behind import BEHIND, Behind
 from daemons.web.languages import LANGUAGES
 from daemons.web.places import PREFIX
@@ -81,6 +81,7 @@ NOBODY = Visitor("nobody", "0.0.0.0", False)
 
 class Httpd(Service):
     framing = HTTP(body=LONGEST_BODY)
+    greets = False
     questions = (b"/",)
 
     @dataclass(frozen=True)
@@ -151,12 +152,7 @@ class Httpd(Service):
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
         """For the client: a request for each path; the connection is closed behind the last."""
-        targets = ["/" + quote(word.removeprefix(b"/"), safe="/?&=%:@!$'()*+,;~") for word in words]
-        ends = ["\r\n"] * (len(targets) - 1) + ["Connection: close\r\n\r\n"]
-        return [
-            f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{end}".encode()
-            for target, end in zip(targets, ends, strict=True)
-        ]
+        return requests(words)
 
     def talk(self) -> Talk:
         """Answer until the connection is to be closed."""
