@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from benchmarks.web import HELLO, JSON_RPC, LARGE_FILE, SMALL_FILE, SMALL_FILE_CLOSING, XML_RPC, Request
@@ -27,6 +28,10 @@ class Load:
         """The generator's arguments."""
         return (self.mode, "-c", str(self.connections), "-k", str(self.in_flight))
 
+    def window(self, seconds: float) -> float:
+        """How long a window of `seconds` is: wrk knows whole ones only, and one begun is measured to its end."""
+        return seconds if self.request is None else math.ceil(seconds)
+
     @property
     def unit(self) -> str:
         """What is counted per second."""
@@ -51,8 +56,8 @@ LOADS = {
         _of_web("large", "a file of 64 KiB", "nginx", LARGE_FILE),
         _of_web("closing", "a file of 1 KiB, a connection for each", "nginx", SMALL_FILE_CLOSING),
         _of_web("hello", "five octets from Python", "gunicorn", HELLO),
-        _of_web("xmlrpc", "add(3, 5) by XML-RPC", "stock-xmlrpc", XML_RPC),
-        _of_web("jsonrpc", "add(3, 5) by JSON-RPC", "stock-jsonrpc", JSON_RPC),
+        _of_web("xmlrpc", "calls of add(3, 5) by XML-RPC", "stock-xmlrpc", XML_RPC),
+        _of_web("jsonrpc", "calls of add(3, 5) by JSON-RPC", "stock-jsonrpc", JSON_RPC),
     )
 }
 

@@ -56,7 +56,8 @@ class Laboratory:
         self._prepare({name for names in grid.values() for name in names} | set(idlers))
         total = sum(map(len, grid.values())) * rounds
         self._again = total // AGAIN_SHARE
-        expected = total * (seconds + WARM_UP_SECONDS + OVERHEAD_SECONDS) + IDLE_SECONDS * len(idlers)
+        windows = rounds * sum(len(names) * LOADS[load].window(seconds) for load, names in grid.items())
+        expected = windows + total * (WARM_UP_SECONDS + OVERHEAD_SECONDS) + IDLE_SECONDS * len(idlers)
         print(f"about {expected:.0f} s", flush=True)
         for load, names in grid.items():
             print(f"{LOADS[load].what}:", flush=True)

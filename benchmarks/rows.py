@@ -13,11 +13,12 @@ GRID = {
     "conversations": "c loop uvloop pool threads stock-threads forks stock-forks asyncio gevent twisted",
     "pipelined": "c loop uvloop pool threads stock-threads stock-batched asyncio gevent twisted",
     "single": "c one stock-one",
-    "file": "nginx httpd httpd-pool files stock-files stock-files-undelayed gunicorn-file waitress-file cheroot-file",
+    "file": "nginx httpd nginx-copying httpd-pool gunicorn-file waitress-file cheroot-file"
+    " files stock-files stock-files-undelayed",
     "large": "nginx httpd",
     "closing": "nginx httpd",
     "hello": "handler wsgi gunicorn waitress cheroot",
-    "xmlrpc": "rpcmath stock-xmlrpc twisted-xmlrpc",
+    "xmlrpc": "calc stock-xmlrpc twisted-xmlrpc",
     "jsonrpc": "jsonrpc stock-jsonrpc",
 }
 """Who is measured under which load, in the order of a round: those that are compared stand close together."""
@@ -74,8 +75,8 @@ ROWS = (
     Row("wsgi", "hello", "gunicorn waitress cheroot", 4.0),
     Row("files", "file", "stock-files", 5.0),
     Row("httpd-pool", "file", "gunicorn-file waitress-file cheroot-file", 3.0),
-    Row("rpcmath", "xmlrpc", "stock-xmlrpc", 5.0),
-    Row("rpcmath", "xmlrpc", "twisted-xmlrpc", 4.0),
+    Row("calc", "xmlrpc", "stock-xmlrpc", 5.0),
+    Row("calc", "xmlrpc", "twisted-xmlrpc", 4.0),
     Row("jsonrpc", "jsonrpc", "stock-jsonrpc", 5.0),
 )
 

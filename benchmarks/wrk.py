@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import math
 import resource
 import time
 from dataclasses import dataclass
@@ -59,13 +58,13 @@ def check(request: Request, server: Server) -> None:
 
 
 def web_sample(program: str, load: Load, server: Server, cores: Cores, seconds: float) -> Sample:
-    """Measures one window, after a warm-up in which the answers are checked. wrk counts in whole seconds: what
-    `seconds` has of another is one more. Raises `RuntimeError` where one answer was not a success."""
+    """Measures one window, after a warm-up in which the answers are checked. Raises `RuntimeError` where one answer
+    was not a success."""
     request = load.request
     assert request is not None
     with pinned(cores.load):
         check(request, server)
-    whole = math.ceil(seconds)
+    whole = int(load.window(seconds))
     command = [program, "-t", "1", "-c", str(load.connections), "-d", str(whole), "-s", str(SCRIPT)]
     command += [f"http://{server.host}:{server.port}{request.path}", "--", request.method, request.body]
     command += [word for pair in request.headers.items() for word in pair]
