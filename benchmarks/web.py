@@ -9,6 +9,7 @@ import xmlrpc.client
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.parsers.expat import ExpatError
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,18 @@ def _file(name: str, **headers: str) -> Request:
 
 
 def _sum_in_xml(body: bytes) -> bool:
-    values, _ = xmlrpc.client.loads(body)
+    try:
+        values, _ = xmlrpc.client.loads(body)
+    except (xmlrpc.client.Error, ExpatError):
+        return False
     return values == (8,)
 
 
 def _sum_in_json(body: bytes) -> bool:
-    return bool(json.loads(body) == {"jsonrpc": "2.0", "result": 8, "id": 1})
+    try:
+        return bool(json.loads(body) == {"jsonrpc": "2.0", "result": 8, "id": 1})
+    except ValueError:
+        return False
 
 
 SMALL_FILE, LARGE_FILE = _file("1k.txt"), _file("64k.txt")
