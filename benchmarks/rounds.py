@@ -21,7 +21,7 @@ from benchmarks.wrk import web_sample
 
 OVERHEAD_SECONDS = 0.4  # to start a contestant, to end it, and to hear what is still in flight
 IDLE_SECONDS = 2.0
-AGAIN_SHARE = 5  # one sample in so many may be taken again because others were busy on our cores
+AGAIN_SHARE = 10  # one sample in so many may be taken again because others were busy on our cores
 
 
 @dataclass
