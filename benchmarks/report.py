@@ -135,7 +135,7 @@ def remarks(results: Results) -> list[str]:
     found = [f"{CONTESTANTS[name].what} is left out: {reason}" for name, reason in results.left_out.items()]
     found += results.notes
     found += [
-        f"{CONTESTANTS[name].what}, {LOADS[load].what}: {errors} connections failed, or waited for two seconds."
+        f"{CONTESTANTS[name].what}, {LOADS[load].what}: answers lost, or later than two seconds: {errors}."
         for (load, name), samples in results.samples.items()
         if LOADS[load].request and (errors := sum(one.heard.errors for one in kept(samples)))
     ]
