@@ -66,8 +66,8 @@ class Subtrees:
         self._forwarding = _forwarding(proxy, upstream_timeout)
         answering: dict[str, Documents | Forwarding] = {path: Documents(store) for path, store in documents.items()}
         self._places = Places(answering | self._forwarding)
-        #: What has it wait for something else: to verify a password takes a fifth of a second.
-        self.blocks = "[proxy]" if proxy else "[protected]" if protected else ""
+        #: What has it wait for something else: for a server, for the disk (fsync), or for scrypt's fifth of a second.
+        self.blocks = "[proxy]" if proxy else "[documents]" if documents else "[protected]" if protected else ""
         #: Whether it has to know who asks; and whether bodies are of use.
         self.visited = bool(proxy or protected)
         self.takes_bodies = bool(documents or proxy)

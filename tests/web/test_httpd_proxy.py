@@ -251,6 +251,18 @@ def test_what_check_says_of_proxy(folder: Folder, line: str, wrong: str) -> None
         loading.request_handlers(folder.read())
     (complaint,) = caught.value.complaints
     assert complaint.startswith(f"conf/x.ini [proxy] {wrong}")
-    folder.write("x", "[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n[proxy]\n/a = unix:run/a.sock\n")
-    with pytest.raises(ConfigurationError, match=r"engine = loop .* waits, as with \[proxy\]; write engine = pool"):
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [("proxy", "/a = unix:run/a.sock"), ("documents", "/a = notes"), ("redirects", "/a = 301 /b")],
+)
+def test_what_waits_is_refused_under_the_loop(folder: Folder, table: str, line: str) -> None:
+    (folder.path / "www").mkdir()
+    folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n[{table}]\n{line}\n")
+    loading.request_handlers(folder.read("daemon.engine=pool"))
+    if table == "redirects":
+        loading.request_handlers(folder.read("daemon.engine=loop"))
+        return
+    with pytest.raises(ConfigurationError, match=rf"waits, as with \[{table}\]; write engine = pool"):
         loading.request_handlers(folder.read("daemon.engine=loop"))
