@@ -10,7 +10,7 @@ root = conf/www
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -33,7 +33,7 @@ from daemons import (
 )
 from daemons.framings.http import HTTP, Request
 from daemons.web.asking import requests
-from daemons.web.behind import BEHIND, Behind
+from daemons.web.behind import BEHIND, Behind, placed
 from daemons.web.languages import LANGUAGES
 from daemons.web.places import PREFIX
 from daemons.web.protection import REALM, Protection, Realm
@@ -56,13 +56,13 @@ def _folder(text: str) -> str:
     return text
 
 
-def _store(text: str) -> str:
-    path = Path(text)
+def _store(text: str, where: Callable[[str], Path]) -> str:
+    path = where(text)
     if path.exists() and not path.is_dir():
         raise ValueError("not a folder")
     if not path.parent.is_dir():
         raise ValueError(f"it would be made when it is needed, but there is no folder {path.parent}")
-    return text
+    return str(path)
 
 
 def _name(text: str) -> str:
@@ -72,7 +72,7 @@ def _name(text: str) -> str:
 
 
 FOLDER: Kind[str] = Kind(_folder, str, "folder")
-STORE: Kind[str] = Kind(_store, str, "folder")
+STORE: Kind[str] = Kind(str, str, "folder")
 NAME: Kind[str] = Kind(_name, str, "name")
 
 #: Who asks, where it does not matter.
@@ -105,8 +105,10 @@ class Httpd(Service):
         upstream_timeout: float = setting(DURATION, 30.0, "how long a server of [proxy] may take to begin an answer")
         redirects: Mapping[str, Redirect] = table(MOVED, REDIRECT, "from a path, or all below it, to somewhere else")
         protected: Mapping[str, Realm] = table(PREFIX, REALM, "below a path, who may see it: a realm, and its users")
-        documents: Mapping[str, str] = table(PREFIX, STORE, "below a path, a folder that clients may write to")
-        proxy: Mapping[str, Behind] = table(PREFIX, BEHIND, "below a path, the server behind this one that answers")
+        documents: Mapping[str, str] = table(PREFIX, STORE, "below a path, a folder that clients may write to", _store)
+        proxy: Mapping[str, Behind] = table(
+            PREFIX, BEHIND, "below a path, the server behind this one that answers", placed
+        )
 
         def __post_init__(self) -> None:
             wrong = contradiction(self.root, self.redirects, self.protected, self.documents, self.proxy)

@@ -36,7 +36,10 @@ def added(settings: Settings, kind: Any, options: Any, complaints: list[str]) ->
                     written = _key(known[section]).parse(key)
                     if written in found[section]:
                         raise ValueError(f"the same as another key: {written}")
-                    found[section][written] = kind_of(known[section]).parse(text)
+                    value = kind_of(known[section]).parse(text)
+                    if (placed := known[section].metadata["placed"]) is not None:
+                        value = placed(value, settings.placed)
+                    found[section][written] = value
                 except ValueError as error:
                     complaints.append(f"{where} = {text}: {error}")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ def _behind(text: str) -> Behind:
     if scheme == "unix" and colon:
         if not path:
             raise ValueError("no path; write unix:run/webapp.sock")
-        return Behind(text, path=str(Path.cwd() / path))
+        return Behind(text, path=path)
     match = _HOST_AND_PORT.fullmatch(text)
     if match is None:
         raise ValueError("not a server; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock")
@@ -34,6 +35,11 @@ def _behind(text: str) -> Behind:
     if not port:
         raise ValueError("port 0 is nobody's; write 127.0.0.1:8001")
     return Behind(text, match[1] or match[2], port)
+
+
+def placed(behind: Behind, where: Callable[[str], Path]) -> Behind:
+    """With the path of its socket made absolute."""
+    return behind._replace(path=str(where(behind.path))) if behind.path else behind
 
 
 BEHIND: Kind[Behind] = Kind(_behind, lambda behind: behind.text, "server")

@@ -35,7 +35,7 @@ def contradiction(
         return f"[redirects] {circle} = {redirects[circle].status} {redirects[circle].target}: it leads to itself"
     for prefix, folder in documents.items():
         if _lies_in(folder, root):
-            return f"[documents] {prefix} = {folder}: it lies in the root; write another folder"
+            return f"[documents] {prefix}: {folder} lies in the root; write another folder"
         if prefix in proxy:
             return f"[proxy] {prefix}: there are [documents] of that path; write only one of the two"
     for prefix, realm in protected.items():

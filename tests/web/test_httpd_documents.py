@@ -204,8 +204,8 @@ def test_a_body_in_chunks_and_a_pipeline(httpd: Httpd) -> None:
         ("/a?b = run", "/a?b = run: not a path; write /name or /name/name, percent-encoded as in a URL"),
         ("/a//b = run", "/a//b = run: not a path; write /name or /name/name, percent-encoded as in a URL"),
         ("/a = conf/x.ini", "/a = conf/x.ini: not a folder"),
-        ("/a = no/such", "/a = no/such: it would be made when it is needed, but there is no folder no"),
-        ("/a = www/notes", "/a = www/notes: it lies in the root; write another folder"),
+        ("/a = no/such", "/a = no/such: it would be made when it is needed, but there is no folder {0}/no"),
+        ("/a = www/notes", "/a: {0}/www/notes lies in the root; write another folder"),
     ],
 )
 def test_what_check_says_of_documents(folder: Folder, line: str, wrong: str) -> None:
@@ -214,4 +214,16 @@ def test_what_check_says_of_documents(folder: Folder, line: str, wrong: str) -> 
     folder.write("x", ini)
     with pytest.raises(ConfigurationError) as caught:
         loading.request_handlers(folder.read())
-    assert caught.value.complaints == [f"conf/x.ini [documents] {wrong}"]
+    assert caught.value.complaints == ["conf/x.ini [documents] " + wrong.format(folder.path)]
+
+
+def test_what_lies_in_the_run_folder_goes_with_it(folder: Folder, tmp_path: Path) -> None:
+    for name in ("www", "elsewhere"):
+        (tmp_path / name).mkdir()
+    tables = "[documents]\n/a = run/notes\n[proxy]\n/b = unix:run/b.sock\n/c = unix:c.sock\n"
+    folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n{tables}")
+    settings = folder.read(run=tmp_path / "elsewhere")
+    options = loading.options_of(settings, loading.spoken_class(settings))
+    assert options.documents == {"/a": f"{tmp_path}/elsewhere/notes"}
+    assert [behind.path for behind in options.proxy.values()] == [f"{tmp_path}/elsewhere/b.sock", f"{tmp_path}/c.sock"]
+    assert [behind.text for behind in options.proxy.values()] == ["unix:run/b.sock", "unix:c.sock"]
