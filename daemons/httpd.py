@@ -38,7 +38,7 @@ from daemons.web.languages import LANGUAGES
 from daemons.web.places import PREFIX
 from daemons.web.protection import REALM, Protection, Realm
 from daemons.web.redirects import HTTPS, MOVED, REDIRECT, Https, Redirect, to_https
-from daemons.web.responses import CONTINUE, Second, error
+from daemons.web.responses import CONTINUE, Second, error, told
 from daemons.web.static import Static
 from daemons.web.store import Store
 from daemons.web.subtrees import Subtrees, contradiction
@@ -160,7 +160,7 @@ class Httpd(Service):
         """Answer until the connection is to be closed."""
         reply: Reply | None = None
         while True:
-            reply = self.respond((yield reply))
+            reply, _ = self._answer(cast(Request, (yield reply)), NOBODY)
 
     def talk_with(self, visitor: Visitor) -> Talk:
         """The same, where it matters who asks."""
@@ -169,9 +169,12 @@ class Httpd(Service):
         while True:
             request = cast(Request, (yield reply))
             if https is None or request.expects:
-                reply = self.respond(request, visitor)
+                reply, entry = self._answer(request, visitor)
             else:
                 reply = to_https(request, Second(int(time())), Https(*https))
+                entry = self._entry(request, reply)
+            if entry is not None and self.requests is not None:
+                self.requests.tell(visitor.host, entry)
             # An answer that was passed on may have no other end than that of the connection.
             if request.keep_alive and getattr(reply, "closes", False):
                 return reply
@@ -179,7 +182,7 @@ class Httpd(Service):
     @property
     def visited(self) -> bool:
         """Whether it matters who asks."""
-        return bool(self.options.https or (self._subtrees is not None and self._subtrees.visited))
+        return bool(self.requests or self.options.https or (self._subtrees is not None and self._subtrees.visited))
 
     def apology(self, ending: Ending) -> bytes:
         """500, and no more.  What is wrong with a request, its error says."""
@@ -190,21 +193,28 @@ class Httpd(Service):
         return error(request, 500, Second(int(time())))
 
     def respond(self, message: bytes, visitor: Visitor = NOBODY) -> Reply:
+        return self._answer(cast(Request, message), visitor)[0]
+
+    def _answer(self, request: Request, visitor: Visitor) -> tuple[Reply, tuple[str, str] | None]:
+        """What is said, and what the log says of it."""
         now = int(time())
         second = self._second
         if second.now != now:
             second = self._second = Second(now)
-        known = second.get(message)
+        known = second.get(request)
         if known is not None:
             return known
-        request = cast(Request, message)
         if request.expects:
-            return CONTINUE
+            return CONTINUE, None
         if self._subtrees is not None:
             special = self._subtrees.answer(request, second, visitor)
             if special is not None:
-                return special
+                return special, self._entry(request, special)
         reply = self._static.answer(request, second)
+        entry = self._entry(request, reply)
         if type(reply) is bytes:
-            second.remember(request, reply)
-        return reply
+            second.remember(request, reply, entry)
+        return reply, entry
+
+    def _entry(self, request: Request, reply: Reply) -> tuple[str, str] | None:
+        return None if self.requests is None else self.requests.entry(request, *told(reply), request.user)

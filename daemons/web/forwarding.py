@@ -94,14 +94,24 @@ class Forwarding:
         head = _ended(lines, request, closes=closes)
         if length is not None and length <= WHOLE:
             return head + b"".join(response.pieces())
-        return Stream(response, framed(head, response.pieces(), length, chunked), closes=closes)
+        told = response.status, length
+        return Stream(response, framed(head, response.pieces(), length, chunked), told, closes=closes)
 
 
 class Stream(Iterator[bytes]):
     """An answer that is passed on as it comes."""
 
-    def __init__(self, response: Response, pieces: Generator[bytes, None, None], *, closes: bool) -> None:
+    def __init__(
+        self,
+        response: Response,
+        pieces: Generator[bytes, None, None],
+        told: tuple[int, int | None],
+        *,
+        closes: bool,
+    ) -> None:
         self._response = response
+        #: For the log: the status, and the octets of the body.
+        self.told = told
         self._pieces = pieces
         #: Whether its end is that of the connection.
         self.closes = closes

@@ -66,8 +66,10 @@ class Protection:
         if not (visitor.secure or self._insecure or is_local(visitor.host)):
             return error(request, 403, second, content=_OPEN)
         shown = _credentials(request)
+        request.user = ""
         try:
             if shown is not None and self._users.admit(*shown):
+                request.user = shown[0]
                 return None
         except Unreadable:
             return error(request, 503, second, [("Retry-After", "60")])

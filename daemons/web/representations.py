@@ -88,7 +88,9 @@ class Representation:
         spans = (
             each if isinstance(each, bytes) else Span(file.descriptor, each[0], each[1] - each[0]) for each in pieces
         )
-        return Parts([head, *spans], [file.descriptor])
+        parts = Parts([head, *spans], [file.descriptor])
+        parts.told = int(head[9:12]), sum(map(_length, pieces))
+        return parts
 
 
 class Chooser:

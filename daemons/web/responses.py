@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from daemons.framings.http import Request
+from daemons.serving.service import Reply
 from daemons.web.conditions import written
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -34,26 +35,29 @@ class Second:
 
     __slots__ = ("_replies", "_size", "date", "get", "now", "private")
 
+    #: An answer, and what the log says of it.
+    Known = tuple[bytes, tuple[str, str] | None]
+
     def __init__(self, now: int, *, private: bool = False) -> None:
         #: Whether what is said is for one visitor alone.  A second of its own, in which nothing is remembered.
         self.private = private
         #: Seconds since 1970; and as it is written.
         self.now = now
         self.date = written(now)
-        self._replies: dict[bytes, bytes] = {}
+        self._replies: dict[bytes, Second.Known] = {}
         self._size = 0
         #: The answer to a request with the same head, or None.
         self.get = self._replies.get
 
-    def remember(self, request: Request, reply: bytes) -> None:
-        """Keep an answer that depends on the head alone; only as many as there is room for."""
+    def remember(self, request: Request, reply: bytes, entry: tuple[str, str] | None = None) -> None:
+        """Keep an answer that depends on the head alone, with its entry in the log; as many as there is room for."""
         if self.private:
             return
         size = ENTRY + len(request) + len(reply)
         if self._size + size <= REMEMBERED:
             self._size += size
             # The octets alone: the request would keep its body.
-            self._replies[bytes(request)] = reply
+            self._replies[bytes(request)] = reply, entry
 
 
 def head(request: Request, status: int, second: Second, fields: Fields) -> bytes:
@@ -102,6 +106,14 @@ def refuse(request: Request, second: Second, allowed: str) -> bytes:
     if request.method == "OPTIONS":
         return head(request, 204, second, [("Allow", allowed)])
     return error(request, 405 if request.method in KNOWN else 501, second, [("Allow", allowed)])
+
+
+def told(reply: Reply) -> tuple[int, int | None]:
+    """The status of an answer, and how many octets its body has; None: nobody knows yet."""
+    if isinstance(reply, bytes):
+        return int(reply[9:12]), len(reply) - reply.index(b"\r\n\r\n") - 4
+    found: tuple[int, int | None] = getattr(reply, "told")  # noqa: B009, of ours, each iterator has it
+    return found
 
 
 def phrase(status: int) -> str:
