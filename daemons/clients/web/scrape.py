@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pages", metavar="N", type=_count, default=MOST_PAGES, help=f"to read at most; else {MOST_PAGES}"
     )
     parser.epilog = (
-        "What robots.txt disallows is not asked for, and the delay is longer where it says so. Exit codes: 0 there are values, or all pages were read, 1 not so, "
-        "2 a wrong command line, 130 Ctrl-C."
+        "What robots.txt disallows is not asked for; where it asks for a longer delay, that holds. Exit codes: 0 there "
+        "are values, or all pages were read, 1 not so, 2 a wrong command line, 130 Ctrl-C."
     )
 
 

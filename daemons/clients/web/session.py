@@ -6,6 +6,7 @@ import argparse
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.cookiejar import CookieJar
 from importlib.metadata import version
 from pathlib import Path
@@ -69,7 +70,7 @@ class Session:
             jar = load(self._jar_file)
         self._jar = jar
         transport: httpx.BaseTransport = Transport(
-            self._context(insecure=options.insecure),
+            partial(self._context, insecure=options.insecure),
             self._deadline,
             Verbose() if options.verbose else Shown(),
             options.proxy,
@@ -168,12 +169,14 @@ class Session:
             error = error.args[0]
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"the certificate does not verify: {secure.why(error, self._cafile)}"
+        if isinstance(error, TimeoutError) and not error.errno:
+            return f"no end in {self._timeout:g} s"
         if isinstance(error, ssl.SSLEOFError):
             return "cut off: the connection has ended without the peer's word for it"
         if isinstance(error, ssl.SSLError):
             return f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
         text = tools.reason_of(error) if isinstance(error, Exception) else str(error)
-        return f"cut off: {text}" if "complete message body" in text else text.rstrip(".")
+        return f"cut off: {text}" if "closed connection" in text else text.rstrip(".")
 
 
 _OF_HTTPCORE = (

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,23 +24,23 @@ class Deadline(threading.local):
     """Until when what a thread is doing must be done.  The timeouts of a socket would not do: each is for one
     recv(2), and who sends an octet now and then never exceeds any."""
 
-    seconds = until = math.inf
+    until = math.inf
 
     def begin(self, seconds: float) -> None:
-        self.seconds, self.until = seconds, time.monotonic() + seconds
+        self.until = time.monotonic() + seconds
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """What is done within does not count."""
-        seconds, until, began = self.seconds, self.until, time.monotonic()
+        until, began = self.until, time.monotonic()
         yield
-        self.seconds, self.until = seconds, until + time.monotonic() - began
+        self.until = until + time.monotonic() - began
 
     def left(self) -> float:
         """Seconds.  Raises `TimeoutError`."""
         left = self.until - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"no end in {self.seconds:g} s")
+            raise TimeoutError
         return left
 
 
@@ -153,12 +153,18 @@ class _Body(httpx.SyncByteStream):
 
 class Transport(httpx.BaseTransport):
     """Sends requests, over connections that are kept, and shows what is said.  `proxy` and `path`, a Unix socket, are
-    where to connect to instead of the URL's host; without them the environment decides on a proxy.
+    where to connect to instead of the URL's host; without them the environment decides on a proxy.  `tls` is asked for
+    when it is needed: to read all the CAs of a system takes longer than most requests.
 
     Raises httpcore's exceptions."""
 
     def __init__(
-        self, tls: ssl.SSLContext, deadline: Deadline, shown: Shown, proxy: str | None = None, path: str | None = None
+        self,
+        tls: Callable[[], ssl.SSLContext],
+        deadline: Deadline,
+        shown: Shown,
+        proxy: str | None = None,
+        path: str | None = None,
     ) -> None:
         self._tls = tls
         self._backend = Backend(deadline, shown)
@@ -166,7 +172,7 @@ class Transport(httpx.BaseTransport):
         self._proxy = proxy
         self._path = path
         self._lock = threading.Lock()
-        self._pools: dict[str | None, httpcore.ConnectionPool] = {}
+        self._pools: dict[tuple[str, str | None], httpcore.ConnectionPool] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
@@ -191,14 +197,16 @@ class Transport(httpx.BaseTransport):
     def _pool(self, url: httpx.URL) -> httpcore.ConnectionPool:
         proxy = self._proxy or (None if self._path else _of_environment(url))
         with self._lock:
-            if proxy not in self._pools:
-                self._pools[proxy] = self._connections(proxy)
-            return self._pools[proxy]
+            pool = self._pools.get((url.scheme, proxy))
+            if pool is None:
+                tls = self._tls() if url.scheme == "https" else None
+                pool = self._pools[url.scheme, proxy] = self._connections(tls, proxy)
+            return pool
 
-    def _connections(self, proxy: str | None) -> httpcore.ConnectionPool:
+    def _connections(self, tls: ssl.SSLContext | None, proxy: str | None) -> httpcore.ConnectionPool:
         if proxy is None:
             return httpcore.ConnectionPool(
-                ssl_context=self._tls, network_backend=self._backend, uds=self._path, max_connections=None
+                ssl_context=tls, network_backend=self._backend, uds=self._path, max_connections=None
             )
         try:
             parsed = httpx.Proxy(proxy)
@@ -210,7 +218,7 @@ class Transport(httpx.BaseTransport):
         return httpcore.HTTPProxy(
             httpcore.URL(scheme=where.raw_scheme, host=where.raw_host, port=where.port, target=b"/"),
             proxy_auth=parsed.raw_auth,
-            ssl_context=self._tls,
+            ssl_context=tls,
             network_backend=self._backend,
             max_connections=None,
         )
