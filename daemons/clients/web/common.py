@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from daemons.clients import tools
+from daemons.clients import arguments, tools
 from daemons.operating.logs import escape
 
 #: What they need beyond the standard library.
@@ -18,8 +18,8 @@ PACKAGES = frozenset(("bs4", "hishel", "httpcore", "httpx", "protego", "soupsiev
 #: 128 and SIGINT, as a shell has it.
 INTERRUPTED = 130
 
-#: Seconds for all that one URL takes, its redirects included.
-TIMEOUT = 60.0
+#: Seconds without an octet; and for all that one URL takes, its redirects included.
+PATIENCE, TIMEOUT = 60.0, 60.0
 
 
 class Failure(Exception):
@@ -53,8 +53,9 @@ def tell(line: str) -> None:
     print(escape(line), file=sys.stderr, flush=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, shown: bool = True) -> None:
-    """Those of every tool that asks a web server; -v among them where requests and responses can be shown."""
+def add_arguments(parser: argparse.ArgumentParser, *, shown: bool = True, hurry: bool = True) -> None:
+    """Those of every tool that asks a web server; -v among them where requests and responses can be shown.  Without
+    `hurry` a URL may take as long as it likes, as long as something moves."""
     parser.add_argument("url", metavar="URL", type=web_url, help="http://… or https://…")
     parser.add_argument(
         "-H", dest="headers", metavar="'NAME: VALUE'", type=field, action="append", default=[], help="a field to send"
@@ -74,7 +75,16 @@ def add_arguments(parser: argparse.ArgumentParser, *, shown: bool = True) -> Non
     if shown:
         parser.add_argument("-v", dest="verbose", action="store_true", help="show each request and each response")
     parser.set_defaults(verbose=False)
-    tools.add_timeout(parser, TIMEOUT)
+    if hurry:
+        tools.add_timeout(parser, TIMEOUT)
+    else:
+        parser.add_argument(
+            "-t",
+            dest="timeout",
+            metavar="SECONDS",
+            type=arguments.seconds,
+            help=f"for all of it; else no more than {PATIENCE:g} without an octet",
+        )
 
 
 def web_url(text: str) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_arguments(parser)
+    common.add_arguments(parser, hurry=False)
     parser.add_argument("-o", dest="output", metavar="FILE", help="where to put it; it is there when it is whole")
     parser.add_argument("-C", dest="resume", action="store_true", help="go on where -o FILE was broken off")
     parser.add_argument("-I", "--head", action="store_true", help="ask for the head alone, and print it")

@@ -58,10 +58,14 @@ class Session:
 
     def __init__(self, options: argparse.Namespace, comment: str = "") -> None:
         self._deadline = Deadline()
-        self._timeout: float = options.timeout
+        self._timeout: float | None = options.timeout
         self._cafile = Path(options.cafile) if options.cafile else None
         self._fields: list[tuple[str, str]] = options.headers
         self._auth = httpx.BasicAuth(*common.credentials(options.user)) if options.user else None
+        try:
+            self._origin = _origin(httpx.URL(options.url))
+        except httpx.InvalidURL as error:
+            raise Failure(f"{options.url}: {tools.reason_of(error)}") from error
         self._jar_file = Path(options.jar) if options.jar else None
         jar = CookieJar()
         if self._jar_file is not None:
@@ -117,18 +121,19 @@ class Session:
 
         Redirects are followed; `admit` is given each URL before it is asked for, and may raise; `redirected` is told of
         each, which is otherwise told on standard error.  The method and the body stay what they are under 307 and 308
-        alone; otherwise the next request is a GET.  Credentials, and fields like them, are for the origin of `url`.
+        alone; otherwise the next request is a GET.  Credentials, and fields like them, are for the origin of the URL
+        on the command line.
         Raises `Failure`."""
-        self._deadline.begin(self._timeout)
+        self._deadline.begin(self._timeout, common.PATIENCE)
         where = url
         try:
-            first = target = httpx.URL(url)
+            target = httpx.URL(url)
             given = [*self._fields, *fields]
             for _ in range(LONGEST_CHAIN + 1):
                 where = shown(target)
                 with self._deadline.paused():
                     admit(str(target.copy_with(fragment=None)))
-                ours = _origin(target) == _origin(first)
+                ours = _origin(target) == self._origin
                 request = self._client.build_request(
                     method,
                     target,
@@ -147,7 +152,7 @@ class Session:
                 if response.status_code not in (307, 308) and method not in ("GET", "HEAD"):
                     method, content = "GET", None
                     given = [(name, text) for name, text in given if name.lower() not in OF_A_BODY]
-            raise Failure(f"{shown(first)}: more than {LONGEST_CHAIN} redirects, the last to {shown(target)}")
+            raise Failure(f"{shown(httpx.URL(url))}: more than {LONGEST_CHAIN} redirects, the last to {shown(target)}")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, *_OF_HTTPCORE) as error:
             raise Failure(f"{where}: {self._reason(error)}") from error
 
@@ -170,7 +175,8 @@ class Session:
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"the certificate does not verify: {secure.why(error, self._cafile)}"
         if isinstance(error, TimeoutError) and not error.errno:
-            return f"no end in {self._timeout:g} s"
+            patience = f"nothing has moved for {common.PATIENCE:g} s"
+            return patience if self._timeout is None else f"no end in {self._timeout:g} s"
         if isinstance(error, ssl.SSLEOFError):
             return "cut off: the connection has ended without the peer's word for it"
         if isinstance(error, ssl.SSLError):

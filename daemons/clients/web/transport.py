@@ -22,12 +22,20 @@ from daemons.clients.web.shown import Shown
 
 class Deadline(threading.local):
     """Until when what a thread is doing must be done.  The timeouts of a socket would not do: each is for one
-    recv(2), and who sends an octet now and then never exceeds any."""
+    recv(2), and who sends an octet now and then never exceeds any.  Where `patience` is given, that is wanted: then
+    it is so many seconds without an octet that are too long."""
 
-    until = math.inf
+    until = patience = math.inf
 
-    def begin(self, seconds: float) -> None:
-        self.until = time.monotonic() + seconds
+    def begin(self, seconds: float | None, patience: float) -> None:
+        """For all that is done, or None for the patience alone."""
+        self.patience = patience if seconds is None else math.inf
+        self.until = time.monotonic() + (patience if seconds is None else seconds)
+
+    def went_on(self) -> None:
+        """Octets have come or gone."""
+        if self.patience != math.inf:
+            self.until = time.monotonic() + self.patience
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -66,7 +74,9 @@ class Stream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         with _as(httpcore.ReadTimeout, httpcore.ReadError):
             self._socket.settimeout(self._deadline.left())
-            return self._socket.recv(max_bytes)
+            octets = self._socket.recv(max_bytes)
+        self._deadline.went_on()
+        return octets
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if not buffer:
@@ -77,6 +87,7 @@ class Stream(httpcore.NetworkStream):
             while unsent:
                 self._socket.settimeout(self._deadline.left())
                 unsent = unsent[self._socket.send(unsent) :]
+                self._deadline.went_on()
 
     def close(self) -> None:
         self._socket.close()

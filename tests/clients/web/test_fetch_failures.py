@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from daemons.clients.web import common
+from daemons.clients.web.transport import Deadline
 from tests.certificates import folder
 from tests.clients.foreign import Foreign, until_delimiter, until_end
 from tests.clients.test_ask_tls import server
@@ -89,6 +91,22 @@ def test_who_drips_is_given_up_in_time(capsys: Capture) -> None:
         finally:
             leaving.set()
     assert capsys.readouterr().err.endswith("/: no end in 0.3 s\n")
+
+
+def test_a_long_one_has_its_time_as_long_as_something_moves(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadline = Deadline()
+    deadline.begin(None, 5)
+    before = deadline.until
+    deadline.went_on()
+    assert deadline.until > before
+    deadline.begin(50, 5)
+    before = deadline.until
+    deadline.went_on()
+    assert deadline.until == before
+    monkeypatch.setattr(common, "PATIENCE", 0.2)
+    with Foreign(lambda visitor: foreign.heard.append(until_end(visitor))) as foreign:
+        assert daemons("fetch", f"http://127.0.0.1:{foreign.port}/") == 1
+    assert capsys.readouterr().err.endswith("/: nothing has moved for 0.2 s\n")
 
 
 def test_who_is_not_there(capsys: Capture, tmp_path: Path) -> None:

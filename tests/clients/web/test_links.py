@@ -63,6 +63,16 @@ def test_pages_that_are_further_away(capsys: Capture) -> None:
         assert f"dead 404 {url}/never Not Found (on {url}/deeper)\n" in capsys.readouterr().out
 
 
+def test_credentials_are_for_one_origin(capsys: Capture) -> None:
+    with serving() as (other, elsewhere), serving(away=f"{other}/login") as (url, heard):
+        assert daemons("links", "-u", "galahad:blue: no", "-H", "Cookie: c=1", f"{url}/") == 1
+        assert all(each.fields["Authorization"] and each.fields["Cookie"] for each in heard)
+        daemons("scrape", "--delay", "0", "-u", "galahad:blue: no", f"{url}/to?u={other}/login")
+    assert {each.path for each in elsewhere} == {"/login", "/robots.txt"}
+    assert not any("Authorization" in each.fields or "Cookie" in each.fields for each in elsewhere)
+    assert f"dead 401 {other}/login Unauthorized (on {url}/)" in capsys.readouterr().out
+
+
 def test_at_most_four_of_a_host_at_a_time(capsys: Capture) -> None:
     """Each waits until four are there, or nobody else has come."""
     gate, lock, now = threading.Barrier(4), threading.Lock(), [0, 0]
