@@ -256,7 +256,7 @@ for words in (
 """
 
 
-def test_without_a_package_what_needs_it_says_so_and_the_rest_goes_on(tmp_path: Any) -> None:
+def test_without_dnspython_what_needs_it_says_so_and_the_rest_goes_on(tmp_path: Any) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/dns.ini").write_text("[daemon]\nservice = dns\nport = 0\n")
     done = type_in(tmp_path, sys.executable, "-c", WITHOUT)

@@ -136,7 +136,8 @@ def _check(options: argparse.Namespace) -> int:
                 found = page.links()
                 # A mark in this page needs no request, and a page that has been read neither.
                 elsewhere = [urldefrag(link).url for link in found]
-                checker.verdicts[page.url] = checker.verdicts[url] = Verdict(200, "OK")
+                for known in (page.url, url):
+                    checker.verdicts.setdefault(known, Verdict(200, "OK"))
                 checker.check(elsewhere)
                 for link in found:
                     dead += _report(page, link, checker.verdicts, links, verbose=options.each)
@@ -164,7 +165,8 @@ def _page(session: Session, url: str, *, needed: bool) -> Page | None:
     from daemons.clients.web.body import limited
     from daemons.clients.web.pages import LONGEST, Page
 
-    with session.ask("GET", url) as response:
+    # Where it leads, what was asked with HEAD has told.
+    with session.ask("GET", url, redirected=None if needed else lambda _: None) as response:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.status_code < 400 and kind in ("text/html", "application/xhtml+xml"):
             return Page(str(response.url), limited(response, LONGEST), response.charset_encoding)

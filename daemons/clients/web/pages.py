@@ -15,13 +15,12 @@ from daemons.clients.web.common import Failure
 #: Octets of the longest page that is read.
 LONGEST = 8 * 1024 * 1024
 
-#: Where links stand: the element and its attribute.  A form that posts is no link: to look there could do something.
+#: Where links stand: the element and its attribute.  A form is no link: what is there depends on what is filled in.
 LINKS = {
     "a": "href",
     "area": "href",
     "audio": "src",
     "embed": "src",
-    "form": "action",
     "frame": "src",
     "iframe": "src",
     "img": "src",
@@ -64,9 +63,7 @@ class Page:
         found = []
         for element in self._soup.find_all(names or list(LINKS)):
             reference = _text(element, LINKS[element.name]).strip()
-            if not reference or (element.name == "form" and _text(element, "method").lower() == "post"):
-                continue
-            joined = self._join(self._base or self.url, reference)
+            joined = self._join(self._base or self.url, reference) if reference else ""
             if joined and urlsplit(joined).scheme in ("http", "https"):
                 found.append(joined)
         return list(dict.fromkeys(found))

@@ -123,11 +123,7 @@ def _print(page: Page, selector: str | None) -> int:
     for line in lines:
         print(escape(line))
     if not lines:
-        what = (
-            f"nothing that {selector!r} selects"
-            if selector
-            else "no table and no list of names and values; --select CSS"
-        )
+        what = f"nothing that {selector!r} selects" if selector else "no names with values in it; see --select"
         raise Failure(f"{page.url}: {what}")
     return tools.DONE
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -14,11 +16,13 @@ import pytest
 from daemons.clients.web.progress import Progress
 from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
+from daemons.serving.pump import Pump
 from daemons.web.server import WebServer
 from tests.clients.foreign import Foreign, until_delimiter
 from tests.clients.web.conftest import Running
 from tests.clients.web.site import Site, daemons, serving
 from tests.serving.running import Within
+from tests.web import site as served
 
 Capture = pytest.CaptureFixture[str]
 
@@ -249,6 +253,26 @@ def test_the_cache(site: Running, tmp_path: Path, capsys: Capture) -> None:
         site.heard.clear()
     assert daemons("fetch", f"{site.url}/fresh", "-u", "a:b", *cached) == 0
     assert site.asked == ["GET /fresh"]
+
+
+def test_httpd_sends_it_compressed_in_parts_and_not_twice(
+    within: Callable[..., Within], tmp_path: Path, capsys: Capture
+) -> None:
+    running = within("loop", Pump.carrying(served.service(served.make(tmp_path))), Limits())
+    url = "http://{}:{}".format(*running.address)
+    for told in (r"(?s).*\nContent-Encoding: gzip\n.*", "from the cache\n"):
+        assert daemons("fetch", "-v", "--cache", tmp_path / "c", f"{url}/text.txt") == 0
+        said = capsys.readouterr()
+        assert said.out.encode() == served.TEXT
+        assert re.fullmatch(told, said.err)
+    target = tmp_path / "long"
+    assert daemons("fetch", "-I", "-H", "Accept-Encoding: identity", f"{url}/long.bin") == 0
+    etag = re.findall(r"\nETag: (.*)\n", capsys.readouterr().out)[0]
+    (tmp_path / "long.part.of").write_text(json.dumps({"url": f"{url}/long.bin", "validator": etag}))
+    (tmp_path / "long.part").write_bytes(served.LONG[:100_000])
+    assert daemons("fetch", "-C", "-o", target, f"{url}/long.bin") == 0
+    assert capsys.readouterr().err == f"{target}: 100000 octets are there; the rest\n"
+    assert target.read_bytes() == served.LONG
 
 
 def test_what_a_progress_bar_says() -> None:
