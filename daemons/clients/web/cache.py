@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hishel
 import httpx
@@ -40,6 +42,32 @@ class _Complaints(logging.Handler):
             tell(f"the cache in {self._folder} is of no use: {why}")
 
 
+class _Kept(httpx.SyncByteStream):
+    """The body of an answer that was kept.  Raises `Failure` where it is not what it was."""
+
+    def __init__(self, response: httpx.Response, folder: Path) -> None:
+        self._stream: Any = response.stream
+        self._length = response.headers.get("Content-Length") if response.request.method != "HEAD" else None
+        self._folder = folder
+
+    def __iter__(self) -> Iterator[bytes]:
+        came = 0
+        try:
+            for piece in self._stream:
+                came += len(piece)
+                yield piece
+        except (sqlite3.Error, RuntimeError) as error:
+            raise self._damaged() from error
+        if self._length is not None and self._length != str(came):
+            raise self._damaged()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _damaged(self) -> Failure:
+        return Failure(f"--cache {self._folder}: what was kept is damaged; delete the folder")
+
+
 class Cache(httpx.BaseTransport):
     """Answers from `folder` what it may, and asks `transport` for the rest; tells which."""
 
@@ -68,6 +96,8 @@ class Cache(httpx.BaseTransport):
         if status["from_cache"]:
             # Set when it was fetched; by now there may be others.
             response.headers.pop("Set-Cookie", None)
+            response.request = request
+            response.stream = _Kept(response, self._folder)
             tell("from the cache, 304 Not Modified" if status["revalidated"] else "from the cache")
         return response
 

@@ -13,7 +13,7 @@ from daemons.clients import arguments, tools
 from daemons.operating.logs import escape
 
 #: What they need beyond the standard library.
-PACKAGES = frozenset(("bs4", "hishel", "httpcore", "httpx", "protego", "soupsieve"))
+PACKAGES = frozenset(("bs4", "hishel", "httpcore", "httpx", "lxml", "protego", "soupsieve"))
 
 #: 128 and SIGINT, as a shell has it.
 INTERRUPTED = 130

@@ -7,8 +7,9 @@ marks with 0, for one that expired in 1970; and writes it in a way that curl doe
 from __future__ import annotations
 
 import re
-from http.cookiejar import Cookie, CookieJar
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from pathlib import Path
+from urllib.request import Request
 
 from daemons.clients import tools
 from daemons.clients.web.common import Failure
@@ -21,13 +22,31 @@ HTTP_ONLY = "#HttpOnly_"
 LOCAL = {"localhost": "localhost.local"}
 BARE = {name: host for host, name in LOCAL.items()}
 
+#: The end of the year 9999: no cookie lasts longer.
+LATEST = 253_402_300_799
+
 #: Nobody else's business.
 MODE = 0o600
 
 
+class Policy(DefaultCookiePolicy):
+    """Cookies are printable ASCII (RFC 6265, section 4.1.1).  Others are not taken, and not sent where a file has them:
+    a tab would be the end of a field there."""
+
+    def set_ok(self, cookie: Cookie, request: Request) -> bool:
+        return _printable(cookie) and super().set_ok(cookie, request)
+
+    def return_ok(self, cookie: Cookie, request: Request) -> bool:
+        return _printable(cookie) and super().return_ok(cookie, request)
+
+
+def empty() -> CookieJar:
+    return CookieJar(Policy())
+
+
 def load(path: Path) -> CookieJar:
     """The cookies in a file that have not expired; none, where there is no file.  Raises `Failure`."""
-    jar = CookieJar()
+    jar = empty()
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
@@ -52,9 +71,15 @@ def save(jar: CookieJar, path: Path) -> None:
     jar.clear_expired_cookies()
     try:
         with anew(path, MODE) as file:
-            file.write((HEAD + "".join(map(_line, jar))).encode("utf-8", "surrogateescape"))
+            file.write((HEAD + "".join(map(_line, jar))).encode())
     except OSError as error:
         raise Failure(f"--jar {path}: {tools.reason_of(error)}") from error
+
+
+def _printable(cookie: Cookie) -> bool:
+    return all(
+        re.fullmatch(r"[\x20-\x7e]*", text) for text in (cookie.name, cookie.value or "", cookie.path, cookie.domain)
+    )
 
 
 def _cookie(line: str) -> Cookie | None:
@@ -98,7 +123,7 @@ def _line(cookie: Cookie) -> str:
         "TRUE" if domain.startswith(".") else "FALSE",
         cookie.path,
         "TRUE" if cookie.secure else "FALSE",
-        str(cookie.expires or 0),
+        str(min(cookie.expires or 0, LATEST)),
         cookie.name,
         cookie.value or "",
     )

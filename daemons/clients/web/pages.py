@@ -1,7 +1,10 @@
-"""What is in a page of HTML: links, marks to jump to, forms and values.  By Beautiful Soup."""
+"""What is in a page of HTML: links, marks to jump to, forms and values.  By Beautiful Soup, on lxml."""
 
 from __future__ import annotations
 
+import importlib
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,6 +14,12 @@ from bs4 import BeautifulSoup, Tag
 from soupsieve import SelectorSyntaxError
 
 from daemons.clients.web.common import Failure
+
+# Beautiful Soup would not say which package is missing.
+importlib.import_module("lxml.etree")
+
+# It tells of octets that are no characters, which nobody can change.
+logging.getLogger("bs4.dammit").setLevel(logging.ERROR)
 
 #: Octets of the longest page that is read.
 LONGEST = 8 * 1024 * 1024
@@ -53,7 +62,11 @@ class Page:
 
     def __init__(self, url: str, octets: bytes, charset: str | None = None) -> None:
         self.url = url
-        self._soup = BeautifulSoup(octets, "html.parser", from_encoding=charset)
+        with warnings.catch_warnings():
+            # That it looks like XML, or like a file's name: it is what it is said to be.
+            warnings.simplefilter("ignore")
+            # By lxml: the time that `html.parser` takes grows with the square of what is left open.
+            self._soup = BeautifulSoup(octets, "lxml", from_encoding=charset)
         base = self._soup.find("base", href=True)
         self._base = self._join(url, _text(base, "href")) if base is not None else None
         self._base = self._base or url

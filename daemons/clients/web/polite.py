@@ -13,6 +13,9 @@ from daemons.clients.web.session import PRODUCT, Session
 #: Octets of robots.txt that are read: what RFC 9309, section 2.5, asks for at least.
 LONGEST = 500 * 1024
 
+#: Seconds; who wants to be left alone for longer says Disallow.
+LONGEST_DELAY = 3600.0
+
 
 class Disallowed(Failure):
     """Robots.txt does not want this page to be read."""
@@ -44,7 +47,8 @@ class Manners:
         self._next[parts.netloc] = at + max(self._delay, self._crawl_delay(origin))
 
     def _crawl_delay(self, origin: str) -> float:
-        return self._robots[origin].crawl_delay(PRODUCT) or 0.0
+        asked = self._robots[origin].crawl_delay(PRODUCT) or 0.0
+        return min(asked, LONGEST_DELAY) if asked > 0 else 0.0  # it may be inf, nan, or below 0
 
     def _learn(self, origin: str) -> Protego:
         """What robots.txt says: where there is none (4xx) everything is allowed, and where it cannot be had nothing

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.cookiejar import CookieJar
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +16,7 @@ import httpcore
 import httpx
 
 from daemons.clients import secure, tools
-from daemons.clients.web import common
+from daemons.clients.web import common, jar
 from daemons.clients.web.common import Failure, tell
 from daemons.clients.web.shown import Shown, Verbose
 from daemons.clients.web.transport import Deadline, Transport
@@ -67,12 +66,7 @@ class Session:
         except httpx.InvalidURL as error:
             raise Failure(f"{options.url}: {tools.reason_of(error)}") from error
         self._jar_file = Path(options.jar) if options.jar else None
-        jar = CookieJar()
-        if self._jar_file is not None:
-            from daemons.clients.web.jar import load
-
-            jar = load(self._jar_file)
-        self._jar = jar
+        self._jar = jar.empty() if self._jar_file is None else jar.load(self._jar_file)
         transport: httpx.BaseTransport = Transport(
             partial(self._context, insecure=options.insecure),
             self._deadline,
@@ -87,8 +81,8 @@ class Session:
         agent = f"{PRODUCT}/{version(PRODUCT)}" + f" ({comment})" * bool(comment)
         self._client = httpx.Client(
             transport=transport,
-            cookies=jar,
-            headers={"User-Agent": options.agent or agent, "Accept-Encoding": "gzip"},
+            cookies=self._jar,
+            headers={b"User-Agent": (options.agent or agent).encode("latin-1"), b"Accept-Encoding": b"gzip"},
         )
 
     def __enter__(self) -> Self:
@@ -101,9 +95,7 @@ class Session:
             self._client.close()
         finally:
             if self._jar_file is not None:
-                from daemons.clients.web.jar import save
-
-                save(self._jar, self._jar_file)
+                jar.save(self._jar, self._jar_file)
 
     @contextmanager
     def ask(
@@ -137,7 +129,11 @@ class Session:
                 request = self._client.build_request(
                     method,
                     target,
-                    headers=[(name, text) for name, text in given if ours or name.lower() not in FOR_ONE],
+                    headers=[
+                        (name.encode("ascii"), text.encode("latin-1"))
+                        for name, text in given
+                        if ours or name.lower() not in FOR_ONE
+                    ],
                     content=content,
                 )
                 response = self._client.send(request, auth=self._auth if ours else None, stream=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# Before any test: `_as_found` would have each test import its own, and these know each other's classes.
-import hishel.httpx  # noqa: F401
-import protego  # noqa: F401
 import pytest
 
+# Before any test: `_as_found` would have each import the packages of others anew, which know each other's classes.
+import daemons.clients.web.cache
+import daemons.clients.web.pages
+import daemons.clients.web.polite  # noqa: F401
 from tests.clients.web.site import Heard, serving
 from tests.operating.conftest import _as_found
 from tests.serving.conftest import within

@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -253,6 +255,14 @@ def test_the_cache(site: Running, tmp_path: Path, capsys: Capture) -> None:
         site.heard.clear()
     assert daemons("fetch", f"{site.url}/fresh", "-u", "a:b", *cached) == 0
     assert site.asked == ["GET /fresh"]
+    for spoil in ("UPDATE streams SET chunk_data = X'78'", "DELETE FROM streams"):
+        with closing(sqlite3.connect(tmp_path / "c" / "answers.db", isolation_level=None)) as database:
+            database.execute(spoil)
+        capsys.readouterr()
+        assert daemons("fetch", f"{site.url}/fresh", *cached, "-o", tmp_path / "target") == 1
+        said = f"daemons fetch: --cache {tmp_path}/c: what was kept is damaged; delete the folder\n"
+        assert capsys.readouterr().err == f"from the cache\n{said}"
+        assert not (tmp_path / "target").exists()
 
 
 def test_httpd_sends_it_compressed_in_parts_and_not_twice(

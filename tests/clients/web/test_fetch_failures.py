@@ -218,6 +218,23 @@ def test_a_jar_that_is_none_and_a_cache_that_is_of_no_use(site: Running, tmp_pat
         assert err.startswith(f"the cache in {cache} is of no use: ")
 
 
+def test_cookies_that_are_none_are_not_taken(tmp_path: Path) -> None:
+    lines = (
+        b"a=\xfc",
+        b"b=x\ty",
+        b"c=1; Max-Age=%b" % (b"9" * 20),
+        b"d=1; Max-Age=1e9",
+        b"e=1; Path=/\t",
+        b"f=1; Secure",
+    )
+    answer = OK + b"".join(b"Set-Cookie: %b\r\n" % line for line in lines) + b"Content-Length: 0\r\n\r\n"
+    with saying(answer) as foreign:
+        for _ in range(3):
+            assert daemons("fetch", "--jar", tmp_path / "jar", f"http://127.0.0.1:{foreign.port}/") == 0
+    sent = [line for line in foreign.heard[-1].split(b"\r\n") if line.startswith(b"Cookie")]
+    assert sent == [b"Cookie: c=1; e=1"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from daemons.clients.web.common import Failure
+from daemons.clients.web.pages import Page
 from tests.clients.web.conftest import Running
 from tests.clients.web.site import Site, daemons, serving
 
@@ -17,11 +22,28 @@ Capture = pytest.CaptureFixture[str]
 #: Without a delay.
 AT_ONCE = ("--delay", "0")
 
+#: What pages are made of.
+PIECES = [
+    *(
+        b"<a href=",
+        b"<base href=",
+        b"<form",
+        b" action=",
+        b"<input name=a",
+        b"<select name=s",
+        b" multiple>",
+        b"<option>",
+    ),
+    *(b"<tr><td>", b"<dl><dt>", b"<!", b"<![CDATA[", b"<!--", b"-->", b"<?", b"<script>", b"</", b"http://[", b"//h:x"),
+    *(b"<option>", b"'", b'"', b">", b"[", b"]", b"&", b"#", b";", b"\0", b"\xff", b" "),
+]
+
 VALUES = "Condition: Clear\nTemperature: 98 \u00b0F\\x1b\nHumidity: 9 %\n"
 
 #: rscrape1 of the book, as far as it matters here: which URLs it asks for.
 RSCRAPE1 = """
 import sys
+from contextlib import suppress
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
 from urllib.request import urlopen
@@ -157,7 +179,34 @@ def test_pauses(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     assert capsys.readouterr().err.startswith(f"{url} asks for 30 s between two requests\n")
 
 
+@pytest.mark.parametrize(("asked", "pause"), [("inf", 3600), ("nan", 0), ("-5", 0), ("soon", 0), ("1e400", 3600)])
+def test_an_odd_crawl_delay(asked: str, pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("daemons.clients.web.polite.time.sleep", pauses.append)
+    with serving(robots=f"User-agent: *\nCrawl-delay: {asked}\n".encode()) as (url, _):
+        daemons("scrape", *AT_ONCE, f"{url}/moved")
+    assert len(pauses) == 2
+    assert pause - 100 < pauses[1] <= pause
+
+
 def test_a_cache_is_asked_first(site: Running, tmp_path: Path) -> None:
     for _ in range(2):
         daemons("scrape", *AT_ONCE, "--cache", tmp_path / "c", "--select", "html", f"{site.url}/fresh")
     assert site.asked.count("GET /fresh") == 1
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join), st.sampled_from([None, "utf-8", "nonsense"]))
+def test_any_octets_are_a_page(octets: bytes, charset: str | None) -> None:
+    page = Page("http://h/x", octets, charset)
+    for link in page.links():
+        assert link.startswith(("http://", "https://"))
+    assert all(len(fact) == 2 for fact in page.facts())
+    assert isinstance(page.has("x"), bool)
+    with suppress(Failure):
+        page.form([("a", "b")])
+
+
+def test_a_page_that_is_left_open_everywhere_takes_no_longer() -> None:
+    """`html.parser` would take minutes, which the limit for a test would end."""
+    Page("http://h/", b"<!--" * 200_000)
+    assert Page("http://h/", b"<b>" * 5000 + b"<a href=x>").links() == ["http://h/x"]
