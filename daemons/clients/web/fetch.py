@@ -137,15 +137,15 @@ def _save(response: httpx.Response, target: Path) -> None:
 def _resume(session: Session, options: argparse.Namespace) -> int:
     from daemons.clients.web.resume import Part
 
-    part = Part(Path(options.output), options.url)
-    fields = part.fields()
     whole = [("Accept-Encoding", "identity")]  # the octets of the file, and no others, can be counted
-    with session.ask("GET", options.url, [*fields, *whole]) as response:
-        if response.status_code != 416 and (response.status_code != 206 or part.goes_on(response)):
-            return _go_on(response, part, asked=bool(fields))
-    tell(f"{options.output}: the server has no such part; from the beginning")
-    with session.ask("GET", options.url, whole) as response:
-        return _go_on(response, part, asked=False)
+    with Part(Path(options.output), options.url) as part:
+        fields = part.fields()
+        with session.ask("GET", options.url, [*fields, *whole]) as response:
+            if response.status_code != 416 and (response.status_code != 206 or part.goes_on(response)):
+                return _go_on(response, part, asked=bool(fields))
+        tell(f"{options.output}: the server has no such part; from the beginning")
+        with session.ask("GET", options.url, whole) as response:
+            return _go_on(response, part, asked=False)
 
 
 def _go_on(response: httpx.Response, part: Part, *, asked: bool) -> int:

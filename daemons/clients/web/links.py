@@ -94,6 +94,7 @@ class Checker:
                     drain.result()
             except BaseException:
                 leaving.set()
+                self._session.cut()
                 raise
 
     def _drain(self, queue: deque[str], leaving: threading.Event) -> None:

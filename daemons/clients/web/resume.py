@@ -6,15 +6,22 @@ can tell that it is the same.  FILE is there when it is whole.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
+
+from daemons.clients.web.common import Failure
+from daemons.clients.web.written import named
+
+if TYPE_CHECKING:
+    from typing import Self
 
 #: A Last-Modified that is so many seconds older than the response cannot be shared by two versions (RFC 9110, section
 #: 8.8.2.2).
@@ -25,13 +32,28 @@ LONGEST = 16 * 1024
 
 
 class Part:
-    """What there is of a file.  Raises `OSError`."""
+    """What there is of a file, for one at a time: to be used in a ``with``.  Raises `OSError`, and `Failure` where
+    somebody else has it."""
 
     def __init__(self, target: Path, url: str) -> None:
         self.target = target
         self.path = target.with_name(f"{target.name}.part")
         self._of = target.with_name(f"{target.name}.part.of")
         self._url = re.sub("//[^/@]*@", "//", url, count=1)  # without its password
+
+    def __enter__(self) -> Self:
+        self._lock = os.open(self._of, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise Failure(f"{self.path}: somebody else is fetching it") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.path.exists():
+            self._of.unlink(missing_ok=True)
+        os.close(self._lock)
 
     def fields(self) -> list[tuple[str, str]]:
         """Those that ask for the rest, if the rest belongs to what is there; else none."""
@@ -59,8 +81,8 @@ class Part:
 
     def complete(self) -> None:
         """It is whole."""
-        os.replace(self.path, self.target)
-        self._of.unlink(missing_ok=True)
+        with named(self.target):
+            os.replace(self.path, self.target)
 
     def _known(self) -> str:
         with suppress(OSError, ValueError):

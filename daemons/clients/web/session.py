@@ -67,13 +67,14 @@ class Session:
             raise Failure(f"{options.url}: {tools.reason_of(error)}") from error
         self._jar_file = Path(options.jar) if options.jar else None
         self._jar = jar.empty() if self._jar_file is None else jar.load(self._jar_file)
-        transport: httpx.BaseTransport = Transport(
+        self._transport = Transport(
             partial(self._context, insecure=options.insecure),
             self._deadline,
             Verbose() if options.verbose else Shown(),
             options.proxy,
             options.unix_socket,
         )
+        transport: httpx.BaseTransport = self._transport
         if options.cache:
             from daemons.clients.web.cache import Cache
 
@@ -96,6 +97,10 @@ class Session:
         finally:
             if self._jar_file is not None:
                 jar.save(self._jar, self._jar_file)
+
+    def cut(self) -> None:
+        """End all that other threads have asked for, at once."""
+        self._transport.cut()
 
     @contextmanager
     def ask(

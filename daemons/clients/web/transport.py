@@ -9,8 +9,9 @@ import ssl
 import threading
 import time
 import urllib.request
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpcore
@@ -66,8 +67,9 @@ def _as(late: type[Exception], broken: type[Exception]) -> Iterator[None]:
 class Stream(httpcore.NetworkStream):
     """A connected socket."""
 
-    def __init__(self, connected: socket.socket, deadline: Deadline, shown: Shown) -> None:
+    def __init__(self, connected: socket.socket, backend: Backend, deadline: Deadline, shown: Shown) -> None:
         self._socket = connected
+        self._backend = backend
         self._deadline = deadline
         self._shown = shown
 
@@ -105,7 +107,7 @@ class Stream(httpcore.NetworkStream):
         except BaseException:
             self.close()
             raise
-        return Stream(secured, self._deadline, self._shown)
+        return self._backend.adopt(secured)
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":  # of an idle connection: its peer has closed it
@@ -123,6 +125,21 @@ class Backend(httpcore.NetworkBackend):
     def __init__(self, deadline: Deadline, shown: Shown) -> None:
         self._deadline = deadline
         self._shown = shown
+        self._lock = threading.Lock()
+        self._sockets = weakref.WeakSet[socket.socket]()
+
+    def cut(self) -> None:
+        """End all connections at once, under the hands of whatever thread waits for one."""
+        with self._lock:
+            for connected in self._sockets:
+                with suppress(OSError):
+                    socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not SSLSocket's, which is not for two threads
+
+    def adopt(self, connected: socket.socket) -> Stream:
+        """A stream on what is connected."""
+        with self._lock:
+            self._sockets.add(connected)
+        return Stream(connected, self, self._deadline, self._shown)
 
     def connect_tcp(
         self,
@@ -135,7 +152,7 @@ class Backend(httpcore.NetworkBackend):
         with _as(httpcore.ConnectTimeout, httpcore.ConnectError):
             connected = socket.create_connection((host, port), self._deadline.left())
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return Stream(connected, self._deadline, self._shown)
+        return self.adopt(connected)
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
@@ -148,7 +165,7 @@ class Backend(httpcore.NetworkBackend):
         except BaseException:
             connected.close()
             raise
-        return Stream(connected, self._deadline, self._shown)
+        return self.adopt(connected)
 
 
 class _Body(httpx.SyncByteStream):
@@ -200,6 +217,10 @@ class Transport(httpx.BaseTransport):
         return httpx.Response(
             answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
         )
+
+    def cut(self) -> None:
+        """End all that is under way."""
+        self._backend.cut()
 
     def close(self) -> None:
         for pool in self._pools.values():

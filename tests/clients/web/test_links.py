@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import threading
 from collections import Counter
 
@@ -10,6 +12,7 @@ import pytest
 from tests.clients.test_tools import closed_port
 from tests.clients.web.conftest import Running
 from tests.clients.web.site import Site, daemons, serving
+from tests.operating.live import BIN, environment
 
 Capture = pytest.CaptureFixture[str]
 
@@ -100,6 +103,31 @@ def test_at_most_four_of_a_host_at_a_time(capsys: Capture) -> None:
         assert daemons("links", f"{url}/") == 0
     assert capsys.readouterr().out == "12 links: 0 dead, 0 moved\n"
     assert now[1] == 4
+
+
+def test_ctrl_c_waits_for_nobody() -> None:
+    come, leaving = threading.Event(), threading.Event()
+
+    class Stalling(Site):
+        def page_(self, _: bytes) -> None:
+            self.say(200, b"<a href='/stall'>x</a>")
+
+        def page_stall(self, _: bytes) -> None:
+            come.set()
+            leaving.wait(20)
+
+    with serving(Stalling) as (url, _):
+        command = [str(BIN / "daemons"), "links", f"{url}/"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+            try:
+                assert come.wait(20)
+                process.send_signal(signal.SIGINT)
+                # Nobody has answered: it is not that which ends it.
+                assert process.communicate(timeout=20)[1] == "daemons links: interrupted\n"
+                assert process.returncode == 130
+            finally:
+                leaving.set()
+                process.kill()
 
 
 def test_what_is_no_page(site: Running, capsys: Capture) -> None:
