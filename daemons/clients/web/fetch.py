@@ -85,10 +85,10 @@ def _once(session: Session, options: argparse.Namespace) -> int:
     method, fields = "HEAD" if options.head else "GET", []
     content: bytes | FileBody | None = None
     if options.data:
-        method, content = "POST", urlencode(options.data).encode("ascii")
+        method, content = "POST", urlencode(options.data, errors="surrogateescape").encode("ascii")
         fields = [("Content-Type", "application/x-www-form-urlencoded")]
     elif options.json:
-        method, content = "POST", options.json.encode()
+        method, content = "POST", options.json.encode("utf-8", "surrogateescape")
         fields = [("Content-Type", "application/json")]
     elif options.upload:
         method, content = "PUT", FileBody(Path(options.upload))

@@ -99,10 +99,17 @@ def _submitted(session: Session, manners: Manners, form: Form) -> Page:
     import httpx
 
     if form.method == "GET":
-        return _page(session, manners, urlsplit(form.action)._replace(query=urlencode(form.fields)).geturl())
-    kind, content = "application/x-www-form-urlencoded", urlencode(form.fields).encode("ascii")
+        return _page(
+            session,
+            manners,
+            urlsplit(form.action)._replace(query=urlencode(form.fields, errors="surrogateescape")).geturl(),
+        )
+    kind, content = (
+        "application/x-www-form-urlencoded",
+        urlencode(form.fields, errors="surrogateescape").encode("ascii"),
+    )
     if form.multipart:
-        parts = [(name, (None, value.encode())) for name, value in form.fields]
+        parts = [(name, (None, value.encode("utf-8", "surrogateescape"))) for name, value in form.fields]
         made = httpx.Request("POST", form.action, files=parts)
         kind, content = made.headers["Content-Type"], made.read()
     with session.ask("POST", form.action, [("Content-Type", kind)], content, admit=manners.admit) as response:

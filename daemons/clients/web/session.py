@@ -60,7 +60,7 @@ class Session:
         self._timeout: float | None = options.timeout
         self._cafile = Path(options.cafile) if options.cafile else None
         self._fields: list[tuple[str, str]] = options.headers
-        self._auth = httpx.BasicAuth(*common.credentials(options.user)) if options.user else None
+        self._auth = _basic(options.user) if options.user else None
         try:
             self._origin = _origin(httpx.URL(options.url))
         except httpx.InvalidURL as error:
@@ -194,6 +194,12 @@ _OF_HTTPCORE = (
     httpcore.TimeoutException,
     httpcore.UnsupportedProtocol,
 )
+
+
+def _basic(user: str) -> httpx.BasicAuth:
+    """Who asks, in the octets that were typed.  Raises `Failure`."""
+    name, password = (text.encode("utf-8", "surrogateescape") for text in common.credentials(user))
+    return httpx.BasicAuth(name, password)
 
 
 def shown(url: httpx.URL) -> str:

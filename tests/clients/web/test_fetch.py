@@ -73,6 +73,7 @@ def test_what_the_verbose_handler_shows(served_by: str, within: Callable[..., Wi
     [
         ((), "GET", None, b""),
         (("-d", "a=1 & 2", "-d", "a=\u00fc"), "POST", "application/x-www-form-urlencoded", b"a=1+%26+2&a=%C3%BC"),
+        (("-d", "a=\udcff"), "POST", "application/x-www-form-urlencoded", b"a=%FF"),
         (("--json", '{"a": 1}'), "POST", "application/json", b'{"a": 1}'),
         (("--json", "1", "-H", "content-type: x/y"), "POST", "x/y", b"1"),
         (("-d", "a=b", "-X", "PUT"), "PUT", "application/x-www-form-urlencoded", b"a=b"),
