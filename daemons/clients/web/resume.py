@@ -39,7 +39,7 @@ class Part:
         self.target = target
         self.path = target.with_name(f"{target.name}.part")
         self._of = target.with_name(f"{target.name}.part.of")
-        self._url = re.sub("//[^/@]*@", "//", url, count=1)  # without its password
+        self._url = url
 
     def __enter__(self) -> Self:
         self._lock = os.open(self._of, os.O_RDWR | os.O_CREAT, 0o666)

@@ -53,18 +53,23 @@ class Redirect(NamedTuple):
 
 class Session:
     """What is kept from one request to the next, made from the command line; to be used in a ``with``.  May be used by
-    several threads at once."""
+    several threads at once.  A user and a password in ``options.url`` are taken out of it."""
 
     def __init__(self, options: argparse.Namespace, comment: str = "") -> None:
         self._deadline = Deadline()
         self._timeout: float | None = options.timeout
         self._cafile = Path(options.cafile) if options.cafile else None
         self._fields: list[tuple[str, str]] = options.headers
-        self._auth = _basic(options.user) if options.user else None
         try:
-            self._origin = _origin(httpx.URL(options.url))
+            url = httpx.URL(options.url)
         except httpx.InvalidURL as error:
             raise Failure(f"{options.url}: {tools.reason_of(error)}") from error
+        self._origin = _origin(url)
+        self._auth = _basic(options.user) if options.user else None
+        if url.userinfo:
+            # From here on nobody shows the password by showing where something is.
+            self._auth = self._auth or httpx.BasicAuth(url.username, url.password)
+            options.url = shown(url)
         self._jar_file = Path(options.jar) if options.jar else None
         self._jar = jar.empty() if self._jar_file is None else jar.load(self._jar_file)
         self._transport = Transport(

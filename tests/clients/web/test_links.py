@@ -77,9 +77,14 @@ def test_credentials_are_for_one_origin(capsys: Capture) -> None:
         assert daemons("links", "-u", "galahad:blue: no", "-H", "Cookie: c=1", f"{url}/") == 1
         assert all(each.fields["Authorization"] and each.fields["Cookie"] for each in heard)
         daemons("scrape", "--delay", "0", "-u", "galahad:blue: no", f"{url}/to?u={other}/login")
+        assert daemons("links", url.replace("//", "//galahad:blue%3A%20no@") + "/") == 1
+        daemons("scrape", "--delay", "0", url.replace("//", "//galahad:blue%3A%20no@") + "/private")
+        said = capsys.readouterr()
+        assert "blue" not in said.out + said.err
+        assert f"daemons scrape: {url}/private: robots.txt disallows it\n" in said.err
     assert {each.path for each in elsewhere} == {"/login", "/robots.txt"}
     assert not any("Authorization" in each.fields or "Cookie" in each.fields for each in elsewhere)
-    assert f"dead 401 {other}/login Unauthorized (on {url}/)" in capsys.readouterr().out
+    assert f"dead 401 {other}/login Unauthorized (on {url}/)" in said.out
 
 
 def test_at_most_four_of_a_host_at_a_time(capsys: Capture) -> None:
