@@ -34,6 +34,10 @@ TOOLS: dict[str, Tool] = {
     "dns": Tool("daemons.clients.records", "the records A, AAAA, CNAME, MX and NS of a name, asked of the DNS itself"),
     "mx": Tool("daemons.clients.mx", "the servers that take the mail of a domain, in the order to try them in"),
     "names": Tool("daemons.clients.names", "what this system's name service says of a host, a protocol and a port"),
+    "fetch": Tool("daemons.clients.web.fetch", "what is at a URL of http or https, and sends what is to be put there"),
+    "links": Tool("daemons.clients.web.links", "whether the links of a page lead somewhere"),
+    "scrape": Tool("daemons.clients.web.scrape", "the values in a page, behind a form, or in all pages of a site"),
+    "url": Tool("daemons.clients.web.url", "the parts of a URL, and where it leads from another"),
     "mtu": Tool("daemons.clients.mtu", "how long a datagram may be that gets to a host in one piece"),
     "tls-report": Tool(
         "daemons.clients.tls_report", "who answers over TLS, with which certificate, and how it is spoken"
