@@ -1,4 +1,4 @@
-"""From ``service =``, ``handler =`` or ``wsgi =`` in an ini to what it names."""
+"""From ``service =``, ``handler =``, ``wsgi =`` or ``rpc =`` in an ini to what it names."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
             reason = f"engine = {engine} cannot run a raw handler, which waits on its socket; write engine = threads"
             raise ConfigurationError([f"{_where(settings)}: {reason}"])
         _check_transports(settings, kind)
-        options_of(settings, kind)
-        return lambda over_udp: kind
+        options = options_of(settings, kind)
+        handler = _configured(settings, kind, options)
+        return lambda over_udp: handler
     if kind.blocks and engine == "loop":
         reason = "engine = loop cannot run a service that says it blocks; write engine = pool"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
@@ -67,11 +68,20 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
 
 def server_class(handler: type[socketserver.BaseRequestHandler]) -> type[StreamServer]:
     """The kind of stream server that `handler` is for."""
+    publishing: Any = handler
+    if _is_published(handler):
+        return publishing.server_class  # type: ignore[no-any-return]
     if not (_is_of_the_web(handler) or _carries_an_application(handler)):
         return StreamServer
     from daemons.web.server import WebServer  # http.server is dear, and most do without it
 
     return WebServer
+
+
+def _is_published(kind: type) -> bool:
+    """Whether it is what ``rpc =`` publishes, whose module then is imported already."""
+    module = sys.modules.get("daemons.rpc.publishing")
+    return module is not None and issubclass(kind, module.Published)
 
 
 def _is_of_the_web(handler: type[socketserver.BaseRequestHandler]) -> bool:
@@ -120,9 +130,11 @@ def options_of(settings: Settings, kind: type) -> Any:
     complaints: list[str] = []
     options: Any = None
     layers = [(settings.origins[settings.own_section, key], {key: text}) for key, text in settings.own.items()]
-    if issubclass(kind, Service) and kind.Options is not None:
+    described: Any = kind
+    declared = described.Options if issubclass(kind, Service) or _is_published(kind) else None
+    if declared is not None:
         with _in_folder(settings.base):
-            options, _ = parse_section(kind.Options, settings.own_section, layers, complaints)
+            options, _ = parse_section(declared, settings.own_section, layers, complaints)
     else:
         complaints += [
             f"{origin} [{settings.own_section}] {key}: {kind.__name__} has no options"
@@ -145,7 +157,8 @@ def _in_folder(base: Path) -> Iterator[None]:
 
 
 def spoken_class(settings: Settings) -> Any:
-    """The class that ``service =`` or ``handler =`` names; or a service of the application that ``wsgi =`` names."""
+    """The class that ``service =`` or ``handler =`` names; a service of the application that ``wsgi =`` names; or a
+    handler of what ``rpc =`` publishes."""
     if str(settings.base) not in sys.path:
         sys.path.insert(0, str(settings.base))
     if settings.daemon.handler:
@@ -154,6 +167,8 @@ def spoken_class(settings: Settings) -> Any:
     if settings.daemon.wsgi:
         module, _, name = settings.daemon.wsgi.partition(":")
         return _application_in(_module(settings, module), name, settings)
+    if settings.daemon.rpc:
+        return _published(settings)
     module, _, name = settings.daemon.service.partition(":")
     if name:
         return _class_in(_module(settings, module), name, Service, settings)
@@ -236,7 +251,34 @@ def _application_in(module: ModuleType, name: str, settings: Settings) -> Any:
     )
 
 
+def _published(settings: Settings) -> Any:
+    """The handler of what ``rpc =`` publishes."""
+    path, _, name = settings.daemon.rpc.partition(":")
+    module = _module(settings, path)
+    origin = getattr(module, name, None) if name else module
+    if origin is None:
+        raise ConfigurationError([f"{_where(settings)}: {path} has no {name}{hint(name, vars(module))}"])
+    from daemons.rpc.publishing import Published  # http.server is dear, and most do without it
+
+    try:
+        return Published.of(origin, settings.name)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
+
+
+def _configured(settings: Settings, kind: Any, options: Any) -> Any:
+    """The handler with its options; raw handlers have none."""
+    if options is None:
+        return kind
+    in_clear = [address for address in settings.addresses if address.scheme != "tls" and not address.loopback]
+    if options.users is not None and in_clear:
+        origin = settings.origins.get((settings.own_section, "users"), "")
+        reason = f"secrets would cross the network in the clear at {in_clear[0]}; write listen = tls://HOST:PORT"
+        raise ConfigurationError([f"{origin} [{settings.own_section}] users: {reason}"])
+    return kind.configured(options)
+
+
 def _where(settings: Settings) -> str:
-    key = "handler" if settings.daemon.handler else "wsgi" if settings.daemon.wsgi else "service"
+    key, value = settings.spoken
     origin = settings.origins.get(("daemon", key), f"conf/{settings.name}.ini")
-    return f"{origin} [daemon] {key} = {getattr(settings.daemon, key)}"
+    return f"{origin} [daemon] {key} = {value}"

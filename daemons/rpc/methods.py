@@ -60,6 +60,11 @@ class Method:
         if not _NAME.fullmatch(name) or len(name) > LONGEST:
             reason = f"a letter, then letters, digits, _ . : or /, and at most {LONGEST} of them"
             raise ValueError(f"{name!r} is not the name of a method: {reason}")
+        return cls.named(function, name)
+
+    @classmethod
+    def named(cls, function: Callable[..., Any], name: str) -> Method:
+        """The same under any name."""
         return cls(name, function, inspect.getdoc(function) or "", _signature(function), hasattr(function, _MARK))
 
 
