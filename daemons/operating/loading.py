@@ -58,8 +58,10 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
     if kind.tls_only and (open_ones := [str(address) for address in settings.addresses if address.scheme != "tls"]):
         reason = f"what it says is for TLS alone, and not for {', '.join(open_ones)}; write listen = tls://HOST:PORT"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
-    if settings.daemon.wsgi and any(address.scheme == "udp" for address in settings.addresses):
-        raise ConfigurationError([f"{_where(settings)}: HTTP is not spoken over UDP; write listen = tcp://HOST:PORT"])
+    streamed = "HTTP" if settings.daemon.wsgi else "JSON-RPC" if settings.daemon.jsonrpc else ""
+    if streamed and any(address.scheme == "udp" for address in settings.addresses):
+        reason = f"{streamed} is not spoken over UDP; write listen = tcp://HOST:PORT"
+        raise ConfigurationError([f"{_where(settings)}: {reason}"])
     pump = Pump.carrying(make_service(settings, kind))
     # Made now, so that what is wrong with it is found before anything is bound.
     udp = pump if kind.datagrams is None else Pump.carrying(make_service(settings, kind.datagrams))
@@ -167,7 +169,7 @@ def spoken_class(settings: Settings) -> Any:
     if settings.daemon.wsgi:
         module, _, name = settings.daemon.wsgi.partition(":")
         return _application_in(_module(settings, module), name, settings)
-    if settings.daemon.rpc:
+    if settings.daemon.rpc or settings.daemon.jsonrpc:
         return _published(settings)
     module, _, name = settings.daemon.service.partition(":")
     if name:
@@ -252,15 +254,19 @@ def _application_in(module: ModuleType, name: str, settings: Settings) -> Any:
 
 
 def _published(settings: Settings) -> Any:
-    """The handler of what ``rpc =`` publishes."""
-    path, _, name = settings.daemon.rpc.partition(":")
+    """The handler of what ``rpc =`` publishes, or the service of what ``jsonrpc =`` does."""
+    path, _, name = settings.spoken[1].partition(":")
     module = _module(settings, path)
     origin = getattr(module, name, None) if name else module
     if origin is None:
         raise ConfigurationError([f"{_where(settings)}: {path} has no {name}{hint(name, vars(module))}"])
-    from daemons.rpc.publishing import Published  # http.server is dear, and most do without it
-
     try:
+        if settings.daemon.jsonrpc:
+            from daemons.rpc.json_service import JSONRPC
+
+            return JSONRPC.of(origin, settings.name)
+        from daemons.rpc.publishing import Published  # http.server is dear, and most do without it
+
         return Published.of(origin, settings.name)
     except (TypeError, ValueError) as error:
         raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
