@@ -11,7 +11,7 @@ from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler, Si
 
 from daemons.rpc.dispatcher import NOT_TO_BE_DONE, Dispatcher, fault_of
 from daemons.rpc.documentation import POLICY, page
-from daemons.rpc.service import SERVER, RPCService
+from daemons.rpc.service import ASKED, SERVER, RPCService
 from daemons.web.server import WebServer
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
         if not self.server.documents:
             self._say(405, b"Calls are sent by POST.\n", ("Allow", "POST"))
             return
-        self._say(200, self.server.documentation(self.path), ("Content-Security-Policy", POLICY), media="text/html")
+        where = f"http{'s' * (self.server.tls is not None)}://{self.headers.get('host', 'localhost')}{self.path}"
+        self._say(200, self.server.documentation(where), ("Content-Security-Policy", POLICY), media="text/html")
 
     do_HEAD = do_GET
 
@@ -91,6 +92,9 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
         self.wfile.write(body)
 
 
+_AS_SHIPPED = {name: getattr(XMLRPCRequestHandler, name) for name in ASKED}
+
+
 class _Beneath(SimpleXMLRPCServer):
     """The stock server as it stands behind `WebServer`, whose constructor it has there."""
 
@@ -127,7 +131,7 @@ class XMLRPCServer(Dispatcher, WebServer, _Beneath):
 
     def make_service(self, handler: Callable[..., Any]) -> WebService:
         """What runs `handler` in memory, or does without it."""
-        return RPCService(self.framing, handler, XMLRPCRequestHandler)
+        return RPCService(self.framing, handler, _AS_SHIPPED)
 
     def refusal(self, fields: Mapping[str, str]) -> Refusal | None:
         """What is said to who may not call; None: he may.  `fields` are those of his request, by names in small
@@ -141,9 +145,9 @@ class XMLRPCServer(Dispatcher, WebServer, _Beneath):
             return 403, b"Scripts of other sites may not call this.\n"
         return None
 
-    def documentation(self, path: str) -> bytes:
-        """The page for people: what can be called at `path`."""
-        return page(self.title, self.about, path, self.published())
+    def documentation(self, where: str) -> bytes:
+        """The page for people: what can be called at the URL `where`."""
+        return page(self.title, self.about, where, self.published())
 
 
 class MultiPathXMLRPCServer(XMLRPCServer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 from xmlrpc.client import gzip_encode
 
@@ -30,10 +31,10 @@ class RPCService(WebService):
     """What all visitors of an RPC share.  A POST whose head was judged before is answered here, and what it says goes
     to the server's `_marshaled_dispatch`; every other request gets to the handler."""
 
-    def __init__(self, framing: Framing, handler: Any, stock: type) -> None:
+    def __init__(self, framing: Framing, handler: Any, as_shipped: Mapping[str, Any]) -> None:
         super().__init__(framing, handler)
         kind: Any = class_of(handler)
-        plain = all(getattr(kind, name) is getattr(stock, name) for name in ASKED)
+        plain = all(getattr(kind, name) is known for name, known in as_shipped.items())
         self._handler_class = kind
         #: Whether handlers do nothing but what we know.
         self._plain = plain and kind is handler and not hasattr(kind, "_dispatch")
