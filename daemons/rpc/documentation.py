@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from html import escape
 
@@ -37,12 +38,12 @@ summary { cursor: pointer; padding: .6rem 0; color: var(--quiet) }
 
 _EXAMPLE = """from xmlrpc.client import ServerProxy
 
-there = ServerProxy("http://HOST:PORT{path}")  # the address of this page
+there = ServerProxy("{where}")
 print(there.{call})"""
 
 
-def page(title: str, about: str, path: str, methods: Mapping[str, Method]) -> bytes:
-    """The page, in UTF-8: what is called `title`, and is `about` something, at `path`."""
+def page(title: str, about: str, where: str, methods: Mapping[str, Method]) -> bytes:
+    """The page, in UTF-8: what is called `title`, and is `about` something, at the URL `where`."""
     own = [method for name, method in methods.items() if not name.startswith("system.")]
     system = [method for name, method in methods.items() if name.startswith("system.")]
     links = "".join(f'<a href="#{escape(each.name)}">{escape(each.name)}</a> ' for each in own)
@@ -57,7 +58,7 @@ def page(title: str, about: str, path: str, methods: Mapping[str, Method]) -> by
         "</main>\n",
     ]
     if own:
-        example = _EXAMPLE.format(path=path, call=_call(own[0]))
+        example = _EXAMPLE.format(where=where, call=_call(own[0]))
         parts.append(f"<article><h2>From Python</h2>\n<pre tabindex=0>{escape(example)}</pre></article>\n")
     if system:
         listed = "".join(map(_article, system))
@@ -74,13 +75,14 @@ def _article(method: Method) -> str:
         if method.help
         else '<p class="quiet">Its author is silent.</p>\n'
     )
-    again = '<p class="quiet">May be called again when the network has failed.</p>\n' if method.idempotent else ""
+    again = '<p class="quiet">Idempotent: may be called again when the network has failed.</p>\n'
+    again *= method.idempotent
     head = f'<h2><a href="#{name}">{name}</a>{escape(parameters)}{result}</h2>'
     return f'<article id="{name}">{head}\n{text}{again}</article>\n'
 
 
 def shown(signature: inspect.Signature) -> str:
-    """A signature for people: ``(x: int, y: int = 3) -> int``."""
+    """A signature for people: ``(x: int, y: int = 3) -> int``; where anything may come, nothing is said."""
     parameters = [
         each
         if isinstance(each.default, (int, float, str, bytes, type(None))) or each.default is each.empty
@@ -88,7 +90,8 @@ def shown(signature: inspect.Signature) -> str:
         else each.replace(default=...)
         for each in signature.parameters.values()
     ]
-    return str(signature.replace(parameters=parameters)).replace("typing.", "").replace("collections.abc.", "")
+    text = str(signature.replace(parameters=parameters)).replace("typing.", "").replace("collections.abc.", "")
+    return re.sub(r": Any\b(?! \|)| -> Any$", "", text)
 
 
 def _call(method: Method) -> str:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import socketserver
 import zlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 from xmlrpc.client import Fault
 from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
 
 from daemons.rpc.dispatcher import NOT_TO_BE_DONE, Dispatcher, fault_of
 from daemons.rpc.documentation import POLICY, page
+from daemons.rpc.service import ASKED, SERVER, RPCService
 from daemons.web.server import WebServer
 
 if TYPE_CHECKING:
     from daemons.rpc.users import Users
+    from daemons.web.service import WebService
+
+#: A status, a body and fields.
+Refusal: TypeAlias = tuple[Any, ...]
 
 
 class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
@@ -26,17 +31,18 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a call."""
-        if self._may_come_in():
+        if self.may_come_in():
             super().do_POST()
 
     def do_GET(self) -> None:
         """Show what can be called."""
-        if not self._may_come_in():
+        if not self.may_come_in():
             return
         if not self.server.documents:
             self._say(405, b"Calls are sent by POST.\n", ("Allow", "POST"))
             return
-        self._say(200, self.server.documentation(self.path), ("Content-Security-Policy", POLICY), media="text/html")
+        where = f"http{'s' * (self.server.tls is not None)}://{self.headers.get('host', 'localhost')}{self.path}"
+        self._say(200, self.server.documentation(where), ("Content-Security-Policy", POLICY), media="text/html")
 
     do_HEAD = do_GET
 
@@ -63,24 +69,20 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
         """No such page."""
         self._say(404, b"No such page\n")
 
-    def _may_come_in(self) -> bool:
+    def may_come_in(self) -> bool:
         """Whether the request is for an RPC, and from somebody who may call it; who may not has been told."""
         if not self.is_rpc_path_valid():
             self.report_404()
             return False
-        fields = {name.lower(): value for name, value in self.headers.items()}
-        users = self.server.users
-        if users is not None and users.name(fields.get("authorization", "")) is None:
-            self._say(
-                401, b"Who are you?\n", ("WWW-Authenticate", f'Basic realm="{self.server.title}", charset="UTF-8"')
-            )
-            return False
-        origin = fields.get("origin")
-        # A browser that runs another site's script says so; nobody else has an origin.
-        if origin is not None and origin.rpartition("//")[2] != fields.get("host"):
-            self._say(403, b"Scripts of other sites may not call this.\n")
-            return False
-        return True
+        refusal = self.server.refusal({name.lower(): value for name, value in self.headers.items()})
+        if refusal is not None:
+            status, body, *fields = refusal
+            self._say(status, body, *fields)
+        return refusal is None
+
+    def version_string(self) -> str:
+        """Which Python this is, is nobody's business."""
+        return SERVER
 
     def _say(self, status: int, body: bytes, *fields: tuple[str, str], media: str = "text/plain") -> None:
         self.send_response(status)
@@ -88,6 +90,9 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+_AS_SHIPPED = {name: getattr(XMLRPCRequestHandler, name) for name in ASKED}
 
 
 class _Beneath(SimpleXMLRPCServer):
@@ -124,9 +129,25 @@ class XMLRPCServer(Dispatcher, WebServer, _Beneath):
         Dispatcher.__init__(self, allow_none, encoding, use_builtin_types)
         WebServer.__init__(self, addr, requestHandler, bind_and_activate)
 
-    def documentation(self, path: str) -> bytes:
-        """The page for people: what can be called at `path`."""
-        return page(self.title, self.about, path, self.published())
+    def make_service(self, handler: Callable[..., Any]) -> WebService:
+        """What runs `handler` in memory, or does without it."""
+        return RPCService(self.framing, handler, _AS_SHIPPED)
+
+    def refusal(self, fields: Mapping[str, str]) -> Refusal | None:
+        """What is said to who may not call; None: he may.  `fields` are those of his request, by names in small
+        letters."""
+        if self.users is not None and self.users.name(fields.get("authorization", "")) is None:
+            asked = f'Basic realm="{self.title}", charset="UTF-8"'
+            return 401, b"Who are you?\n", ("WWW-Authenticate", asked)
+        origin = fields.get("origin")
+        # A browser that runs another site's script says so; nobody else has an origin.
+        if origin is not None and origin.rpartition("//")[2] != fields.get("host"):
+            return 403, b"Scripts of other sites may not call this.\n"
+        return None
+
+    def documentation(self, where: str) -> bytes:
+        """The page for people: what can be called at the URL `where`."""
+        return page(self.title, self.about, where, self.published())
 
 
 class MultiPathXMLRPCServer(XMLRPCServer):
