@@ -155,7 +155,8 @@ class Calls:
                 return error(SAID, number, text, data={"exception": type(failure).__name__})
             return error(INTERNAL_ERROR, number, data={"fault": numbered(failure, method)})
         try:
-            return f'{{"jsonrpc":"2.0","result":{json_text.write(result)},"id":{json_text.write(number)}}}'
+            shown_number = str(number) if type(number) is int else json_text.write(number)
+            return f'{{"jsonrpc":"2.0","result":{json_text.write(result)},"id":{shown_number}}}'
         except Exception as failure:  # it is not to be had in JSON
             return error(INTERNAL_ERROR, number, data={"fault": numbered(failure, method)})
 

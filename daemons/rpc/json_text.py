@@ -69,4 +69,5 @@ def _constant(text: str) -> None:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
-_write = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+# What holds itself comes to a `RecursionError`; to look for that beforehand costs more.
+_write = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":")).encode
