@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import socketserver
-import zlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from xmlrpc.client import Fault
 from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
 
 from daemons.rpc.dispatcher import NOT_TO_BE_DONE, Dispatcher, fault_of
 from daemons.rpc.documentation import POLICY, page
+from daemons.rpc.refusals import RefusalError, check_visitor, unpacked
 from daemons.rpc.service import ASKED, SERVER, RPCService
 from daemons.web.server import WebServer
 
 if TYPE_CHECKING:
     from daemons.rpc.users import Users
     from daemons.web.service import WebService
-
-#: A status, a body and fields.
-Refusal: TypeAlias = tuple[Any, ...]
 
 
 class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
@@ -50,20 +47,11 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
         """As the stock method; no more is unpacked than may be sent as it is."""
         if self.headers.get("content-encoding", "").lower() != "gzip":
             return super().decode_request_content(data)
-        limit: int = getattr(self.server.framing, "body", 1024**2)
-        unpacker = zlib.decompressobj(wbits=31)
         try:
-            data = unpacker.decompress(data, limit + 1)
-        except zlib.error:
-            self._say(400, b"That is not gzip.\n")
+            return unpacked(data, getattr(self.server.framing, "body", 1024**2))
+        except RefusalError as error:
+            self._refuse(error)
             return None
-        if len(data) > limit:
-            self._say(413, b"That is too long when it is unpacked.\n")
-            return None
-        if not unpacker.eof:
-            self._say(400, b"The end of that gzip is missing.\n")
-            return None
-        return data
 
     def report_404(self) -> None:
         """No such page."""
@@ -74,15 +62,19 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
         if not self.is_rpc_path_valid():
             self.report_404()
             return False
-        refusal = self.server.refusal({name.lower(): value for name, value in self.headers.items()})
-        if refusal is not None:
-            status, body, *fields = refusal
-            self._say(status, body, *fields)
-        return refusal is None
+        try:
+            self.server.check_visitor({name.lower(): value for name, value in self.headers.items()})
+        except RefusalError as error:
+            self._refuse(error)
+            return False
+        return True
 
     def version_string(self) -> str:
         """Which Python this is, is nobody's business."""
         return SERVER
+
+    def _refuse(self, error: RefusalError) -> None:
+        self._say(error.status, error.body, *error.fields)
 
     def _say(self, status: int, body: bytes, *fields: tuple[str, str], media: str = "text/plain") -> None:
         self.send_response(status)
@@ -133,17 +125,9 @@ class XMLRPCServer(Dispatcher, WebServer, _Beneath):
         """What runs `handler` in memory, or does without it."""
         return RPCService(self.framing, handler, _AS_SHIPPED)
 
-    def refusal(self, fields: Mapping[str, str]) -> Refusal | None:
-        """What is said to who may not call; None: he may.  `fields` are those of his request, by names in small
-        letters."""
-        if self.users is not None and self.users.name(fields.get("authorization", "")) is None:
-            asked = f'Basic realm="{self.title}", charset="UTF-8"'
-            return 401, b"Who are you?\n", ("WWW-Authenticate", asked)
-        origin = fields.get("origin")
-        # A browser that runs another site's script says so; nobody else has an origin.
-        if origin is not None and origin.rpartition("//")[2] != fields.get("host"):
-            return 403, b"Scripts of other sites may not call this.\n"
-        return None
+    def check_visitor(self, fields: Mapping[str, str]) -> None:
+        """Raises `RefusalError` for who may not call.  `fields` are those of his request, by names in small letters."""
+        check_visitor(fields, self.users, self.title)
 
     def documentation(self, where: str) -> bytes:
         """The page for people: what can be called at the URL `where`."""

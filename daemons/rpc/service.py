@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from xmlrpc.client import gzip_encode
 
 from daemons.framings.http import Request
+from daemons.rpc.refusals import RefusalError
 from daemons.serving.service import Reply, Talk
 from daemons.web.conditions import written
 from daemons.web.handlers import class_of
@@ -74,7 +75,9 @@ class RPCService(WebService):
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
         if not request.keep_alive or request.path not in kind.rpc_paths or "content-encoding" in fields:
             return None
-        if server.refusal(fields) is not None:
+        try:
+            server.check_visitor(fields)
+        except RefusalError:
             return None
         zips = kind.encode_threshold is not None and "gzip" in fields.get("accept-encoding", "")
         if zips and fields["accept-encoding"] not in ("gzip", "gzip, deflate", "gzip, deflate, br"):
