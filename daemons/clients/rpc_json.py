@@ -75,7 +75,8 @@ class JSONCaller(Caller):
         match answer:
             case {"jsonrpc": "2.0", "error": {"code": int(code), "message": str(text), **more}, "id": None | int()}:
                 data = more.get("data")
-                return RemoteFault(code, text if data is None else f"{text}: {json_text.write(data)}")
+                shown_data = data if isinstance(data, str) else json_text.write(data)
+                return RemoteFault(code, text if data is None else f"{text}: {shown_data}")
             case {"jsonrpc": "2.0", "result": result, "id": int(found)} if found == number:
                 return result
         raise ProtocolError(f"{self.place} has answered with what is no JSON-RPC")
