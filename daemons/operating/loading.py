@@ -62,6 +62,8 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
     if streamed and any(address.scheme == "udp" for address in settings.addresses):
         reason = f"{streamed} is not spoken over UDP; write listen = tcp://HOST:PORT"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
+    if settings.daemon.jsonrpc:
+        _check_secrets(settings, options_of(settings, kind))
     pump = Pump.carrying(make_service(settings, kind))
     # Made now, so that what is wrong with it is found before anything is bound.
     udp = pump if kind.datagrams is None else Pump.carrying(make_service(settings, kind.datagrams))
@@ -276,12 +278,17 @@ def _configured(settings: Settings, kind: Any, options: Any) -> Any:
     """The handler with its options; raw handlers have none."""
     if options is None:
         return kind
+    _check_secrets(settings, options)
+    return kind.configured(options)
+
+
+def _check_secrets(settings: Settings, options: Any) -> None:
+    """Who must say a secret must not say it to everybody on the way."""
     in_clear = [address for address in settings.addresses if address.scheme != "tls" and not address.loopback]
     if options.users is not None and in_clear:
         origin = settings.origins.get((settings.own_section, "users"), "")
         reason = f"secrets would cross the network in the clear at {in_clear[0]}; write listen = tls://HOST:PORT"
         raise ConfigurationError([f"{origin} [{settings.own_section}] users: {reason}"])
-    return kind.configured(options)
 
 
 def _where(settings: Settings) -> str:

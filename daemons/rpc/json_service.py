@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import time
 from types import ModuleType
@@ -15,9 +16,11 @@ from daemons.operating.values import COUNT, SIZE, YES_NO, Kind, setting, word
 from daemons.rpc import json_calls, json_text
 from daemons.rpc.json_schema import document
 from daemons.rpc.methods import Method, Methods
+from daemons.rpc.refusals import RefusalError, check_visitor
+from daemons.rpc.users import USERS, Users
 from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk
-from daemons.web.responses import CONTINUE, Fields, Second, head, phrase
+from daemons.web.responses import CONTINUE, Fields, Second, head
 
 #: The name under which a client finds out what there is: spec.open-rpc.org, "Service Discovery Method".
 DISCOVER = "rpc.discover"
@@ -45,7 +48,24 @@ def _path(text: str) -> str:
     return text
 
 
+#: No verdict yet.
+_UNKNOWN = RefusalError(500, "")
+
 PATH: Kind[str] = Kind(_path, str, "path")
+
+
+def check_call(method: str, fields: Mapping[str, str], *, documents: bool) -> None:
+    """Raises `RefusalError` for a request that can be none of JSON-RPC: by its method, or by what its body is.  GET is
+    one where what can be called is told."""
+    if method in ("GET", "HEAD") and documents:
+        return
+    if method != "POST":
+        allowed = ("Allow", "GET, HEAD, POST" if documents else "POST")
+        raise RefusalError(405, "Calls are sent by POST.", allowed)
+    if fields.get("content-type", "").partition(";")[0].strip().lower() not in MEDIA:
+        raise RefusalError(415, "That is no JSON; application/json is expected.")
+    if fields.get("content-encoding", "identity") != "identity":
+        raise RefusalError(415, "That is packed; JSON as it is is expected.", ("Accept-Encoding", "identity"))
 
 
 class JSONRPC(Service):
@@ -67,6 +87,7 @@ class JSONRPC(Service):
         batch: int = setting(COUNT, json_calls.BATCH, "the most calls in a batch")
         depth: int = setting(COUNT, json_text.DEPTH, "the most brackets within each other")
         discover: bool = setting(YES_NO, True, "tell what can be called: rpc.discover, and GET")
+        users: Users | None = setting(USERS, None, "over HTTP, a file of names and secrets; else everybody may call")  # noqa: RUF009, it is frozen
 
     options: Options
 
@@ -87,6 +108,8 @@ class JSONRPC(Service):
     def __init__(self, options: Options | None = None) -> None:
         options = options or self.Options()
         self._over_http = options.framing == "http"
+        if options.users is not None and not self._over_http:
+            raise TypeError("users: on lines nobody says who he is; write framing = http")
         self.framing = HTTP(body=options.body) if self._over_http else Lines(limit=options.body)
         super().__init__(options)
         published = list(self.methods.values())
@@ -98,7 +121,7 @@ class JSONRPC(Service):
         self._second = Second(0)
         #: What is true for this second of answers to POST: up to the length, by whether the connection is kept.
         self._begun: dict[bool, bytes] = {}
-        self._verdicts: dict[bytes, int] = {}
+        self._verdicts: dict[bytes, RefusalError | None] = {}
 
     def _discover(self) -> dict[str, Any]:
         """What can be called: an OpenRPC document."""
@@ -126,10 +149,11 @@ class JSONRPC(Service):
         if self._second.now != now:
             self._second = Second(now)
             self._begun = {}
-        verdict = self._verdicts.get(request) or self._judge(request)
-        if verdict != 200:
-            fields = [("Allow", "GET, HEAD, POST")] if verdict == 405 else []
-            return self._say(request, verdict, f"{verdict} {phrase(verdict)}\n".encode(), "text/plain", fields)
+        refusal = self._verdicts.get(request, _UNKNOWN)
+        if refusal is _UNKNOWN:
+            refusal = self._judge(request)
+        if refusal is not None:
+            return self._say(request, refusal.status, refusal.body, "text/plain; charset=utf-8", refusal.fields)
         if request.method != "POST":
             return self._say(request, 200, json_text.write(self._discover()).encode("ascii"), "application/json")
         answer = self._calls.answer(request.body)
@@ -146,24 +170,17 @@ class JSONRPC(Service):
             begun = self._begun[request.keep_alive] = b"".join(fixed)[:-2] + b"Content-Length: "
         return b"%b%d\r\n\r\n%b" % (begun, len(body), body)
 
-    def _judge(self, request: Request) -> int:
-        """The status of a request that is no call; 200 for one that is, and for who asks what there is."""
-        fields = {name.lower(): value for name, value in request.headers}
-        media = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        origin = fields.get(b"origin")
-        if request.path.partition("?")[0] != self.options.path:
-            verdict = 404
-        elif request.method in ("GET", "HEAD"):
-            verdict = 200 if self.options.discover else 405
-        elif request.method != "POST":
-            verdict = 405
-        # A browser that runs another site's script says so; nobody else has an origin.
-        elif origin is not None and origin.rpartition(b"//")[2] != fields.get(b"host"):
-            verdict = 403
-        elif media.decode("latin-1") not in MEDIA or fields.get(b"content-encoding", b"identity") != b"identity":
-            verdict = 415
-        else:
-            verdict = 200
+    def _judge(self, request: Request) -> RefusalError | None:
+        """Why a request is refused; None for a call, and for who asks what there is."""
+        fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
+        verdict: RefusalError | None = None
+        try:
+            if request.path.partition("?")[0] != self.options.path:
+                raise RefusalError(404, "No such page")
+            check_visitor(fields, self.options.users, self.title)
+            check_call(request.method, fields, documents=self.options.discover)
+        except RefusalError as refusal:
+            verdict = refusal.with_traceback(None)  # in whose frames the request is
         if len(request) <= REMEMBERED_HEAD:
             if len(self._verdicts) >= REMEMBERED_COUNT:
                 self._verdicts.clear()

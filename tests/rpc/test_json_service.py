@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from daemons.operating.complaints import ConfigurationError
 from daemons.rpc import json_schema
 from daemons.rpc.json_service import JSONRPC
 from daemons.rpc.methods import Methods
+from daemons.rpc.users import line_for
 from daemons.serving.conversation import IDLE, OVER, Conversation
 from daemons.serving.endings import Ending
 from tests.operating.conftest import folder  # noqa: F401
@@ -102,6 +104,26 @@ def test_what_is_no_call_is_refused(status: int, method: str, path: str, fields:
     assert response.status == status
     assert (response.fields.get("allow") == "GET, HEAD, POST") is (status == 405)
     assert b"abc" not in response.body or status == 200
+
+
+def test_who_is_not_known_may_not_call(folder: Folder) -> None:  # noqa: F811
+    secret, line = line_for("robin")
+    folder.write("x", "[daemon]\njsonrpc = daemons.jsonrpc\nport = 1\n[jsonrpc]\nusers = users\n")
+    path = folder.path / "users"
+    path.write_text(line)
+    path.chmod(0o600)
+    pump: Any = loading.request_handlers(folder.read())(False)
+    known = base64.b64encode(f"robin:{secret}".encode()).decode()
+    for fields, status in (([], 401), (["Authorization: Basic x"], 401), ([f"Authorization: Basic {known}"], 200)):
+        conversation = Conversation(pump.service, pump.memory)
+        conversation.open()
+        (response,) = responses(said(conversation, get("/", *fields, method="POST", body=CALL)))
+        assert response.status == status
+        assert ("www-authenticate" in response.fields) is (status == 401)
+        conversation.close()
+    for key, why in (("jsonrpc.framing=lines", "write framing = http"), ("daemon.host=0.0.0.0", "in the clear")):
+        with pytest.raises(ConfigurationError, match=why):
+            loading.request_handlers(folder.read(key, "daemon.public=yes"))
 
 
 def test_a_body_that_is_too_long_is_refused() -> None:
