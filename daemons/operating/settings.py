@@ -31,7 +31,7 @@ class DaemonSettings:
     rpc: str = setting(
         TEXT, "", "instead of a service, a module whose __all__ is published; or module:NAME of an object in one"
     )
-    jsonrpc: str = setting(TEXT, "", "the same over JSON-RPC")
+    jsonrpc: str = setting(TEXT, "", "as rpc, over JSON-RPC 2.0")
     host: str = setting(TEXT, "127.0.0.1", "the address or name to listen at; 0.0.0.0 or :: for all of one kind")
     port: int | None = setting(_PORT, None, "the port to listen on, or its name in /etc/services")
     listen: tuple[Address, ...] = setting(
