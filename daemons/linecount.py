@@ -32,9 +32,13 @@ class LineCounter(rpyc.Service):  # type: ignore[misc]
             raise Refused("one file is counted at a time")
         self._counting = True
         try:
-            count = 0
             # A line at a time: nobody knows how long the file is.
-            for line in fileobj:
+            try:
+                lines = iter(fileobj)
+            except TypeError as error:
+                raise Refused("what is lent as a file has no lines") from error
+            count = 0
+            for line in lines:
                 if not isinstance(line, str | bytes):
                     raise Refused(f"line {count + 1} is neither text nor octets")
                 if count == MOST:

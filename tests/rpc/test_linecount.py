@@ -51,6 +51,13 @@ class BookService(rpyc.Service):  # type: ignore[misc]
         return linenum + 1
 
 
+class Odd:
+    """No file."""
+
+    def __iter__(self) -> Any:
+        return 5
+
+
 class Book(BaseRequestHandler):
     """Runs it as RPyC does."""
 
@@ -150,6 +157,8 @@ def test_it_says_what_it_expects(visit: Callable[..., Any]) -> None:
         counter("by value", len)
     with pytest.raises(ValueError, match="line 1 is neither text nor octets"):
         counter([5], len)
+    with pytest.raises(ValueError, match="has no lines"):
+        counter(Odd(), len)
     with pytest.raises(ValueError, match="one file is counted at a time"):
         counter(["a"], lambda line: counter([line], len))
     with pytest.raises(ZeroDivisionError):  # the client's own comes back as it was
