@@ -16,7 +16,8 @@ from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, Length
 from daemons.operating.values import COUNT, DURATION, RATE, SHARE, SIZE, TEXT, YES_NO, Kind, or_word, setting, word
 from daemons.rpc.methods import idempotent
 from daemons.serving.endings import Ending
-from daemons.serving.service import Reply, Service, Talk
+from daemons.serving.service import Reply, Service, Talk, Visitor
+from daemons.serving.span import Span
 
 __all__ = [
     "COUNT",
@@ -37,9 +38,11 @@ __all__ = [
     "Lines",
     "Reply",
     "Service",
+    "Span",
     "Stream",
     "Talk",
     "Until",
+    "Visitor",
     "Whole",
     "idempotent",
     "or_word",

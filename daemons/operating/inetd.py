@@ -40,10 +40,10 @@ IDLE_EXIT = 8.0
 class _ForOne(Threads, StreamServer):
     """Serves one connection, and has no listener."""
 
-    visitor: tuple[Any, Any]
+    guest: tuple[Any, Any]
 
     def get_request(self) -> tuple[Any, Any]:
-        return self.visitor
+        return self.guest
 
 
 def run(conf: Path, options: argparse.Namespace) -> int:
@@ -91,9 +91,9 @@ def _serve_connection(settings: Settings) -> int:
     server.stop_listening()
     server.limits = settings.limits
     server.access = settings.access
-    server.access_log = AccessLog(settings.name)
+    server.log_to(AccessLog(settings.name, requests=settings.log.requests))
     try:
-        server.visitor = connection, connection.getpeername()
+        server.guest = connection, connection.getpeername()
     except OSError:
         connection.close()
         return lifecycle.ENDED  # gone before it began

@@ -190,9 +190,9 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
         for address, listener in bound.listeners
     ]
     together = all(server.ends_in_one_thread for server in servers)
-    access_log = AccessLog(settings.name, together=together)
+    access_log = AccessLog(settings.name, together=together, requests=settings.log.requests)
     for server in servers:
-        server.access_log = access_log
+        server.log_to(access_log)
     daemon = Daemon(servers, parent=parent)
     if settings.processes == 1:
         daemon.idle_exit = settings.daemon.idle_exit

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from daemons.operating.drop import Drop
+from daemons.operating.request_log import FORMS
 from daemons.operating.values import COUNT, DURATION, OCTAL, PORT, SIZE, TEXT, YES_NO, Kind, or_word, setting, word
 from daemons.serving.address import Address, parse_addresses
 from daemons.serving.engines import ENGINES
@@ -77,8 +78,10 @@ class MetricsSettings:
 
 @dataclass(frozen=True)
 class LogSettings:
-    """The section [log]: the file of a detached daemon.  Under supervisord, see supervisord.conf instead."""
+    """The section [log]: what is written, and the file of a detached daemon.  Under supervisord, see supervisord.conf
+    for that."""
 
+    requests: str = setting(word(*FORMS), "combined", "how a daemon that speaks HTTP writes a line for each request")
     size: int = setting(SIZE, 10 * 1024**2, "at this size the log file is rotated: NAME.detached.log.1 is the newest")
     backups: int = setting(COUNT, 5, "how many rotated files are kept")
 

@@ -13,7 +13,9 @@ An engine carries bytes to and fro and looks at `Conversation.state` once per tu
     SHAKING   what comes before the first message is not complete: a TLS handshake (`daemons.serving.tls`)
 
 A reply may come in pieces, from an iterator.  Then PENDING also means that there are more of them: they are drawn
-a batch at a time, as the peer takes them, and the next message is answered after the last.
+a batch at a time, as the peer takes them, and the next message is answered after the last.  A piece may be a `Span` of
+a file.  An engine that can send it from there asks for that, `proceed(files=True)`: then, behind what was returned,
+come the octets of `span`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.endings import Ending
 from daemons.serving.memory import Memory
 from daemons.serving.service import Service, Talk
+from daemons.serving.span import Span
 
 IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
 
@@ -56,6 +59,7 @@ class Conversation:
         "failure",
         "messages",
         "replies",
+        "span",
         "state",
     )
 
@@ -69,6 +73,8 @@ class Conversation:
         #: The rest of a reply that comes in pieces; and whether it is a talk's last words.
         self._stream: Iterator[object] | None = None
         self._last: bool
+        #: What of a file comes next of such a reply.
+        self.span: Span | None = None
         self._waiting: deque[bytes] | None = None
         self._input_ended = False
         #: IDLE, PARTIAL, PENDING or OVER.
@@ -82,8 +88,7 @@ class Conversation:
 
     def open(self) -> bytes:
         """The greeting, to be sent before anything is received; often nothing."""
-        service = self._memory.service
-        if type(service).talk is Service.talk:
+        if not self._memory.talks:
             return b""
         try:
             self._talk = self.begin()
@@ -147,14 +152,15 @@ class Conversation:
             return self._fail(failure)
         return self._answer_all(messages)
 
-    def proceed(self) -> bytes:
+    def proceed(self, *, files: bool = False) -> bytes:
         """Go on with a reply that comes in pieces, then answer the messages that wait, up to a batch; returns the
-        bytes to send."""
+        bytes to send.  With `files`, behind them come the octets of `span`, where there is one: whoever asks for that
+        sends them, and takes them from it, before the next call."""
         waiting = self._waiting
         replies: list[bytes] = []
         size = 0
         if self._stream is not None:
-            replies.append(self._draw(self._stream))
+            replies.append(self._draw(self._stream, files))
             size = len(replies[0])
         while waiting and size < BATCH and self._stream is None:
             reply = self._answer(waiting.popleft())
@@ -172,6 +178,10 @@ class Conversation:
         """What was wrong with the bytes, where the ending alone does not say it: for the log.  Often nothing."""
         error = None if self._decoder is None else self._decoder.error
         return "" if error is None else str(error)
+
+    def fail(self, failure: BaseException) -> None:
+        """What was to be sent cannot be: the conversation is over."""
+        self._fail(failure)
 
     def close(self) -> None:
         """Let a reply and a talk that are still under way run their ``finally`` clauses: the visitor has left."""
@@ -243,13 +253,26 @@ class Conversation:
             self.state = PENDING
         return said
 
-    def _draw(self, stream: Iterator[object]) -> bytes:
+    def _draw(self, stream: Iterator[object], files: bool = False) -> bytes:
         """The next pieces of a reply, up to a batch.  An empty one ends the batch: the others get their turn."""
         self._stream = stream
         pieces: list[bytes] = []
         size = 0
         try:
-            while size < BATCH and (piece := next(stream)) != b"":
+            while size < BATCH:
+                if (span := self.span) is not None:
+                    if files and span.left:
+                        break
+                    piece: object = span.read(BATCH - size)
+                    if not span.left:
+                        self.span = None
+                elif (piece := next(stream)) == b"":
+                    break
+                elif isinstance(piece, Span):
+                    self.span = piece
+                    if pieces and size + piece.left > BATCH:
+                        break  # from the next batch on, it may be sent as it is
+                    continue
                 if not isinstance(piece, bytes):
                     name = type(self._memory.service).__name__
                     raise TypeError(f"{name} replied with a piece of {type(piece).__name__}; bytes are expected")
@@ -262,6 +285,7 @@ class Conversation:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _end_stream(self) -> None:
+        self.span = None
         self._close(self._stream)
         self._stream = None
         if self._last and self.state != OVER:

@@ -206,8 +206,8 @@ class Daemon:
         if not self.poller.wait(patience):
             return  # another thread leads now
         now = time.monotonic()
-        if self._access_log is not None and now >= self._access_log.due:
-            self._access_log.flush()
+        if self._access_log is not None and now >= self._access_log.first_due:
+            self._access_log.flush_all()
         if now >= self._next_tick:
             self._next_tick = now + self._tick()
             for server in self.servers:
@@ -237,8 +237,8 @@ class Daemon:
             patience = self._tick()
         if self._active_services:
             patience = min(patience, self._poll_interval)
-        if self._access_log is not None and self._access_log.due < math.inf:
-            patience = min(patience, max(0.0, self._access_log.due - time.monotonic()))
+        if self._access_log is not None and (due := self._access_log.first_due) < math.inf:
+            patience = min(patience, max(0.0, due - time.monotonic()))
         if self.state == SERVING and self._idle_until < math.inf:
             patience = min(patience, max(0.0, self._idle_until - time.monotonic()))
         elif self.state == QUEUE:
@@ -297,7 +297,7 @@ class Daemon:
         if self._hears_signals:
             signals.deafen()
         if self._access_log is not None:
-            self._access_log.flush()
+            self._access_log.flush_all()
         self._let_go()
         self._ended.set()
 

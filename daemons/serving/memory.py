@@ -28,7 +28,7 @@ class Memory:
     emptied: a peer that says nothing twice costs others speed, never memory.
     """
 
-    __slots__ = ("_plain", "_pure", "alone", "encode", "framed", "replies", "respond", "service")
+    __slots__ = ("_plain", "_pure", "alone", "encode", "framed", "replies", "respond", "service", "talks")
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -38,9 +38,9 @@ class Memory:
         encode = service.framing.encode
         self.encode = None if type(service.framing).encode is Framing.encode else encode
         # In a talk, what is said depends on what came before.
-        talks = type(service).talk is not Service.talk
-        self._pure = service.pure and not talks
-        self._plain = not talks and self.encode is None
+        self.talks = service.talks
+        self._pure = service.pure and not self.talks
+        self._plain = not self.talks and self.encode is None
         #: From input to the one message in it, where `respond` is asked and its reply is sent as it is.
         self.alone: dict[bytes, bytes] = {}
         #: From other input to the messages in it.

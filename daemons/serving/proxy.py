@@ -36,6 +36,7 @@ class ProxiedConversation(Conversation):
         self.state = SHAKING
         self.ending = None
         self.failure = None
+        self.span = None
         self.messages = 0
         self.replies = NOTHING
 
@@ -68,7 +69,7 @@ class ProxiedConversation(Conversation):
             self.state = PENDING
         return reply
 
-    def proceed(self) -> bytes:
+    def proceed(self, *, files: bool = False) -> bytes:
         rest, self._rest = self._rest, b""
         if rest:
             return self._said(self._conversation.receive(rest))

@@ -4,6 +4,8 @@ the engines that block."""
 from __future__ import annotations
 
 import math
+import os
+import select
 import socket
 import socketserver
 import time
@@ -13,6 +15,7 @@ from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.endings import BY_FRAMING, Ending
 from daemons.serving.memory import Memory
 from daemons.serving.service import Service
+from daemons.serving.span import Span
 from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ DONTWAIT = socket.MSG_DONTWAIT
 
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 BETWEEN_MESSAGES = Ending.IDLE
+
+#: Octets of a reply that comes in pieces for which a peer has write_timeout.
+PORTION = 64 * 1024
 
 #: Octets per recv(2).  Larger reads are not faster for messages, and cost memory per connection.
 RECEIVE = 16 * 1024
@@ -47,6 +53,8 @@ class Pump(socketserver.BaseRequestHandler):
 
     service: ClassVar[Service]
     memory: ClassVar[Memory]
+    #: Whether the service has to know who its visitors are.
+    visited: ClassVar[bool]
     #: So the server knows that this handler keeps the deadlines of messages itself.
     carries_messages = True
 
@@ -57,7 +65,8 @@ class Pump(socketserver.BaseRequestHandler):
     def carrying(service: Service) -> type[Pump]:
         """The pump of one service."""
         name = f"{type(service).__name__}Pump"
-        return type(name, (Pump,), {"service": service, "memory": Memory(service)})
+        visited = type(service).talk_with is not Service.talk_with
+        return type(name, (Pump,), {"service": service, "memory": Memory(service), "visited": visited})
 
     def setup(self) -> None:
         self.connection: Connection = self.server.connections[self.request]
@@ -187,9 +196,33 @@ class Pump(socketserver.BaseRequestHandler):
                 self.request.sendall(reply)
                 self.connection.timed = False
                 self.connection.sent += len(reply)
+            # One that keeps what the peer has yet to read has to be given it.
+            files = not isinstance(self.request, SpooledSocket)
+            if files and self.conversation.state == PENDING and self.conversation.span is not None:
+                self._send_file(self.conversation.span)
             if self.conversation.state != PENDING:
                 return
-            reply = self.conversation.proceed()
+            reply = self.conversation.proceed(files=files)
+
+    def _send_file(self, span: Span) -> None:
+        """Send what is left of `span`, within write_timeout for each portion."""
+        connection = self.connection
+        while span.left and self.conversation.state != OVER:
+            connection.expect(Ending.STUCK, self.server.limits.write_timeout)
+            connection.timed = True
+            count = min(span.left, PORTION)
+            try:
+                sent = os.sendfile(self.request.fileno(), span.descriptor, span.start, count)
+            except BlockingIOError:  # it has a timeout
+                _wait_to_write(self.request)
+                continue
+            try:
+                span.take(sent)
+            except EOFError as error:
+                self.conversation.fail(error)
+            connection.timed = False
+            connection.sent += sent
+        self.conversation.span = None
 
     def _flush(self, request: SpooledSocket) -> None:
         """Send on all that the peer has yet to read, within write_timeout for each part that it takes."""
@@ -212,3 +245,12 @@ class Pump(socketserver.BaseRequestHandler):
                 pass
         except OSError:
             pass
+
+
+def _wait_to_write(request: socket.socket) -> None:
+    """Wait until a socket with a timeout takes more.  Raises `TimeoutError`."""
+    poll = select.poll()
+    poll.register(request, select.POLLOUT)
+    timeout = request.gettimeout()
+    if not poll.poll(None if timeout is None else timeout * 1000):
+        raise TimeoutError("timed out")

@@ -20,6 +20,7 @@ import socket
 import socketserver
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daemons.operating.access_log import AccessLog
@@ -33,7 +34,8 @@ from daemons.serving.journal import Journal
 from daemons.serving.listen import prepare
 from daemons.serving.poller import Poller
 from daemons.serving.rest import Rest
-from daemons.serving.service import Service
+from daemons.serving.service import Service, Visitor
+from daemons.serving.visited import VisitedConversation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +155,18 @@ class Server(_Base):
     def bare_conversation(self, connection: Connection) -> Conversation:
         """The conversation itself, of the service that the pump carries."""
         pump: Any = self.RequestHandlerClass
+        if pump.visited:
+            return VisitedConversation(pump.service, pump.memory, partial(self.visitor, connection))
         return Conversation(pump.service, pump.memory)
+
+    def visitor(self, connection: Connection) -> Visitor:
+        """What its service may know of a connection."""
+        return Visitor(connection.peer, connection.host, self.secure)
+
+    @property
+    def secure(self) -> bool:
+        """Whether conversations are over TLS."""
+        return False
 
     @property
     def service(self) -> Service | None:
@@ -163,7 +176,7 @@ class Server(_Base):
     @property
     def talks(self) -> bool:
         """Whether the service has a `Service.talk` of its own, which may greet."""
-        return self.service is not None and type(self.service).talk is not Service.talk
+        return self.service is not None and self.service.talks
 
     def make_poller(self) -> Poller:
         """What the daemon waits with; an engine that serves by readiness has its own."""
@@ -246,6 +259,12 @@ class Server(_Base):
             connection.ending = connection.ending or Ending.FAILED
         peer = client_address if connection is None else connection.peer
         log.error("%s: the conversation failed", peer, exc_info=sys.exception())
+
+    def log_to(self, access_log: AccessLog) -> None:
+        """Have its conversations, and their requests, written to this log."""
+        self.access_log = access_log
+        if self.service is not None:
+            self.service.requests = access_log.requests
 
     def log_failure(self, connection: Connection, failure: BaseException) -> None:
         """Log what a service raised, with its traceback, as one line; the peer is never told."""

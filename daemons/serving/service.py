@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from daemons.framings import Framing
 from daemons.serving.endings import Ending
+from daemons.serving.span import Span
 
 #: What is said to a message: at once, or in pieces that are made as the peer takes them.
-Reply: TypeAlias = bytes | Iterator[bytes]
+Reply: TypeAlias = bytes | Iterator[bytes] | Iterator[bytes | Span]
 
 #: What `Service.talk` makes: it yields replies (None says nothing), is sent messages, and may
 #: return its last words.
 Talk: TypeAlias = Generator[Reply | None, bytes, Reply | None]
+
+
+class Visitor(NamedTuple):
+    """Who a conversation is with."""
+
+    #: As the log shows it: ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``.
+    peer: str
+    #: What all conversations of one peer share: its IP address, or ``unix``.
+    host: str
+    #: Whether it is over TLS.
+    secure: bool
+
+
+class Requests(Protocol):
+    """Where each request is told: a `daemons.operating.request_log.RequestLog`."""
+
+    def entry(self, request: Any, status: int, size: int | None, user: str = "") -> tuple[str, str]: ...
+    def tell(self, host: str, entry: tuple[str, str]) -> None: ...
 
 
 class Service:
@@ -42,6 +61,9 @@ class Service:
     #: A frozen dataclass of `daemons.setting` fields: the service's own section in its ini.
     Options: ClassVar[type[Any] | None] = None
 
+    #: Where a service that speaks HTTP tells each request; None: nowhere.
+    requests: Requests | None = None
+
     #: For the client ``daemons ask``: what it asks when it is given no words of its own …
     questions: ClassVar[Sequence[bytes]] = ()
     #: … and how it finds the end of a reply; None: the reply lasts until the connection closes.
@@ -51,7 +73,7 @@ class Service:
         kind = type(self)
         if not isinstance(getattr(self, "framing", None), Framing):
             raise TypeError(f"{kind.__name__}: no framing; write for example framing = Until(b'?', limit=4096)")
-        if kind.respond is Service.respond and kind.talk is Service.talk:
+        if kind.respond is Service.respond and not self.talks:
             raise TypeError(f"{kind.__name__}: neither respond() nor talk() is defined; one is expected")
         self.options = options
 
@@ -80,9 +102,10 @@ class Service:
         traceback, and its text never reaches the peer.
 
         A reply that is too long to be held is an iterator of its pieces, mostly a generator, for a framing that sends
-        replies as they are.  Pieces are drawn as the peer takes them; the next message is answered after the last.
-        Where it has a ``close()``, that is called at the end, or when the visitor leaves first.  After an exception in
-        it nothing more is said, since half of the reply may be out."""
+        replies as they are.  Pieces are drawn as the peer takes them; the next message is answered after the last.  A
+        piece may be a `Span` of an open file, which is sent from there.  Where the iterator has a ``close()``, that is
+        called at the end, or when the visitor leaves first.  After an exception in it nothing more is said, since half
+        of the reply may be out."""
         raise NotImplementedError
 
     def talk(self) -> Talk:
@@ -94,6 +117,17 @@ class Service:
         reply: Reply | None = None
         while True:
             reply = self.respond((yield reply))
+
+    def talk_with(self, visitor: Visitor, /) -> Talk:
+        """As `talk`, for a service that has to know whom it talks with; it is what is called.  As it stands, it calls
+        `talk`."""
+        return self.talk()
+
+    @property
+    def talks(self) -> bool:
+        """Whether it has a `talk` or `talk_with` of its own, which may greet."""
+        kind = type(self)
+        return kind.talk is not Service.talk or kind.talk_with is not Service.talk_with
 
     def truncated(self, datagram: bytes, /) -> bytes:
         """Over UDP: what to answer in place of an answer that is longer than `Limits.amplification` allows, and is

@@ -50,6 +50,11 @@ class StreamServer(Server, socketserver.TCPServer):
             conversation = ProxiedConversation(conversation, partial(self.introduce, connection))
         return conversation
 
+    @property
+    def secure(self) -> bool:
+        """Whether conversations are over TLS."""
+        return self.tls is not None
+
     def stop_listening(self) -> None:
         """Close the listener.  Conversations under way go on."""
         self.socket.close()

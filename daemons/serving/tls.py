@@ -97,6 +97,7 @@ class Secured(Conversation):
         self.state = SHAKING
         self.ending = None
         self.failure = None
+        self.span = None
         self.messages = 0
         self.replies = NOTHING
 
@@ -121,7 +122,7 @@ class Secured(Conversation):
             return b""
         return self._turn(self._tls)
 
-    def proceed(self) -> bytes:
+    def proceed(self, *, files: bool = False) -> bytes:
         if self.state != PENDING or self._tls is None:
             return b""
         return self._turn(self._tls)

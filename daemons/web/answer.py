@@ -13,7 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
+
+from daemons.serving.span import Span
 
 #: Octets of one answer that are kept in memory; what is beyond goes to a file without a name.
 SPILL = 256 * 1024
@@ -33,14 +35,6 @@ _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)\
 REMEMBERED_LINE = 256
 REMEMBERED_COUNT = 1024
 _plain: set[bytes] = set()
-
-
-class Span(NamedTuple):
-    """Octets in a file."""
-
-    descriptor: int
-    start: int
-    length: int
 
 
 class Answer(io.BufferedIOBase):
@@ -151,8 +145,8 @@ class Answer(io.BufferedIOBase):
         parts: list[bytes | Span] = []
         for part in self._parts:
             if isinstance(part, Span):
-                part = part._replace(length=min(most, part.length))
-                most -= part.length
+                part = Span(part.descriptor, part.start, min(most, part.left))
+                most -= part.left
             else:
                 part = part[:most]
                 most -= len(part)
@@ -194,31 +188,29 @@ class Answer(io.BufferedIOBase):
         self._kept = 0
 
 
-class Parts(Iterator[bytes]):
+class Parts(Iterator[bytes | Span]):
     """An answer in pieces.  It has its descriptors to itself, and closes them at its end."""
 
     def __init__(self, parts: list[bytes | Span], descriptors: list[int]) -> None:
         self._parts = parts[::-1]
         self._descriptors = descriptors
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> bytes | Span:
         while self._parts:
             part = self._parts.pop()
-            if isinstance(part, Span):
-                part = self._read(part)
-            if part:
+            if part.left if isinstance(part, Span) else part:
                 return part
         self.close()
         raise StopIteration
 
-    def _read(self, span: Span) -> bytes:
-        wanted = min(PIECE, span.length)
-        piece = os.pread(span.descriptor, wanted, span.start)
-        if wanted and not piece:
-            raise EOFError(f"a file has become shorter while it was sent, by {span.length} octets")
-        if len(piece) < span.length:
-            self._parts.append(Span(span.descriptor, span.start + len(piece), span.length - len(piece)))
-        return piece
+    def octets(self) -> Iterator[bytes]:
+        """The same, read from the files."""
+        for part in self:
+            if isinstance(part, bytes):
+                yield part
+                continue
+            while part.left:
+                yield part.read(PIECE)
 
     def close(self) -> None:
         """Close the files."""

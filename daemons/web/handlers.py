@@ -31,6 +31,12 @@ def in_memory(handler: object) -> bool:
     return kind.rbufsize != 0 and all(getattr(kind, name) is getattr(stock, name) for name in READING)
 
 
+def writes_log(handler: object) -> bool:
+    """Whether a handler has methods of its own for the log's lines of requests."""
+    kind, stock = class_of(handler), http.server.BaseHTTPRequestHandler
+    return any(getattr(kind, name) is not getattr(stock, name) for name in ("log_request", "log_message"))
+
+
 def class_of(handler: object) -> object:
     """The class that a `functools.partial` is of; any other as it is."""
     return handler.func if isinstance(handler, partial) else handler
@@ -56,6 +62,8 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
     answer_in_memory: Answer
     #: Who asks, as the log shows it.
     peer_in_memory = ""
+    #: Whether requests are told by the daemon, or are not to be told.
+    told_in_memory = False
 
     _headers_buffer: list[bytes]
 
@@ -83,6 +91,11 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
             text = super().date_time_string(now)
             _date = now, text
         return text
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """As the stock method; where the daemon writes a line for each request, nothing: it knows the size."""
+        if not self.told_in_memory:
+            super().log_request(code, size)
 
     def log_message(self, format: str, *args: Any) -> None:
         """To the shared log, which escapes control characters and adds the time."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, Any
 
+from daemons.serving.service import Reply
 from daemons.web.answer import PIECE, Answer
 from daemons.web.fields import head_of
 from daemons.web.service import BODILESS
@@ -83,12 +84,15 @@ class Answering:
         self._written: Answer | None = None
         #: The application has returned, so that `write` comes too late.
         self._returned = False
+        #: What the log says: the status, and the octets of the body where they are known.
+        self.status = 0
+        self.size: int | None = None
         #: Whether it is too late for other headers.
         self._headed = False
         #: Of what the application returned; called once.
         self._close: Callable[[], object] | None = None
 
-    def run(self, application: Callable[..., Any], environ: dict[str, Any]) -> bytes | Iterator[bytes]:
+    def run(self, application: Callable[..., Any], environ: dict[str, Any]) -> Reply:
         """What `application` has to say.  Raises what it raises, as long as nothing has been said."""
         try:
             iterable = application(environ, self.start_response)
@@ -130,7 +134,7 @@ class Answering:
         lengths = [value for name, value in headers if name.lower() == "content-length"]
         if len(lengths) > 1 or not all(value.isascii() and value.isdecimal() for value in lengths):
             raise ValueError(f"Content-Length: {', '.join(lengths)!r}; one number of octets is expected")
-        self._status, self._head = status[:3], head
+        self._status, self._head, self.status = status[:3], head, int(status[:3])
         self._announced = int(lengths[0]) if lengths else None
         return self._write
 
@@ -145,7 +149,7 @@ class Answering:
 
     # --- what becomes of it ------------------------------------------------------------------------
 
-    def _reply(self, iterable: Iterable[bytes]) -> bytes | Iterator[bytes]:
+    def _reply(self, iterable: Iterable[bytes]) -> Reply:
         whole = isinstance(iterable, (list, tuple)) or (isinstance(iterable, Sized) and len(iterable) == 1)
         pieces = iter(iterable)
         # An application that is a generator calls start_response when it is first asked for something.
@@ -167,10 +171,11 @@ class Answering:
             self._head.append(b"Transfer-Encoding: chunked\r\n")
         elif self._announced is None:
             self.closes = True
+        self.size = self._announced
         head = self._end_of_head()
         return Stream(self, _framed(head, self._all(rest, pieces), self._announced, chunked))
 
-    def _whole(self, rest: bytes, size: int) -> bytes | Iterator[bytes]:
+    def _whole(self, rest: bytes, size: int) -> Reply:
         if self._announced is None:
             self._announce(size)
         elif self._announced != size:
@@ -183,6 +188,7 @@ class Answering:
             self._written = written
             raise
         head = self._end_of_head()
+        self.size = size if self._announced is None else min(size, self._announced)
         if written is None:
             return head + rest[: self._announced]
         written.write(rest)
@@ -197,6 +203,7 @@ class Answering:
             size = None if size is None else size + (0 if self._written is None else self._written.size)
             if size:
                 self._announce(size)
+        self.size = 0
         self.close()
         return self._end_of_head()
 
@@ -219,7 +226,7 @@ class Answering:
                 yield said
             else:
                 try:
-                    yield from said
+                    yield from said.octets()
                 finally:
                     said.close()
         yield first

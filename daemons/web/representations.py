@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 
 from daemons.serving.service import Reply
+from daemons.serving.span import Span
 from daemons.web import ranges
-from daemons.web.answer import Parts, Span
+from daemons.web.answer import Parts
 from daemons.web.conditions import Validators, written
 from daemons.web.files import File, Folder, IsFolder, Refused
 from daemons.web.media import compressible, media_type

@@ -12,7 +12,7 @@ from daemons.framings.http import Request
 from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk
 from daemons.web.answer import Answer
-from daemons.web.handlers import class_of, for_memory
+from daemons.web.handlers import class_of, for_memory, writes_log
 from daemons.web.heads import Head, Heads, Messages
 from daemons.web.memory_socket import MemorySocket
 
@@ -33,12 +33,17 @@ FAILED = (
 )
 
 
+#: The octets of its body.
+FAILED_SIZE = 26
+
+
 class WebService(Service):
     """What all visitors of a handler class share."""
 
     def __init__(self, framing: Framing, handler: Any) -> None:
         self.framing = framing
         self._make = for_memory(handler)
+        self._writes_log = writes_log(handler)
         self._heads = Heads()
         self._messages = Messages(getattr(class_of(handler), "MessageClass"))  # noqa: B009, it may be of any class
         super().__init__()
@@ -68,6 +73,7 @@ class WebService(Service):
                     reply = self._respond(handler, request, answer)
                 except BaseException:
                     answer.discard()
+                    self._tell(handler, request, 500, FAILED_SIZE)
                     raise
                 if handler.close_connection:
                     return reply
@@ -76,10 +82,16 @@ class WebService(Service):
                 handler.over_in_memory = True
                 handler.finish()
 
+    def _tell(self, handler: Any, request: Request, status: int, size: int | None) -> None:
+        """The line of a request in the log; a handler that writes its own has done so."""
+        if self.requests is not None and not self._writes_log:
+            self.requests.tell(handler.client_address[0], self.requests.entry(request, status, size))
+
     def _handler(self, server: WebServer, address: Any, peer: str, answer: Answer) -> Any:
         """A handler that has not been asked anything yet."""
         handler = self._make(MemorySocket(server.server_address, address, answer), address, server)
         handler.peer_in_memory = peer
+        handler.told_in_memory = not self._writes_log and server.access_log is not None
         return handler
 
     def _respond(self, handler: Any, request: Request, answer: Answer) -> Reply:
@@ -99,19 +111,20 @@ class WebService(Service):
         if not request.keep_alive or handler.server.draining:
             handler.close_connection = True
         if not answer.headed:
-            return self._headless(handler, head, answer)
-        return self._complete(handler, head, answer)
+            return self._headless(handler, request, head, answer)
+        return self._complete(handler, request, head, answer)
 
-    def _headless(self, handler: Any, head: Head, answer: Answer) -> Reply:
+    def _headless(self, handler: Any, request: Request, head: Head, answer: Answer) -> Reply:
         """The handler has not made a head as the stock class does: then it is taken at its word, and not at another
         after it."""
         if not answer.size or answer.head or getattr(handler, "_headers_buffer", None):
             name = f"{type(handler).__name__}.do_{head.command}"
             raise RuntimeError(f"{name} has not called end_headers(): there is no answer to send")
         handler.close_connection = True
+        self._tell(handler, request, 0, answer.size)
         return answer.reply(b"", answer.content())
 
-    def _complete(self, handler: Any, head: Head, answer: Answer) -> Reply:
+    def _complete(self, handler: Any, request: Request, head: Head, answer: Answer) -> Reply:
         """What stock handlers leave out of their answers, or put into them though it must not be there."""
         fields = answer.head
         size = announced = answer.announced
@@ -135,4 +148,5 @@ class WebService(Service):
         elif head.version == "HTTP/1.0":
             fields.append(b"Connection: keep-alive\r\n")
         fields.append(b"\r\n")
+        self._tell(handler, request, answer.status, answer.size if size is None else size)
         return answer.reply(b"".join(fields), answer.content(size))

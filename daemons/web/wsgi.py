@@ -14,7 +14,7 @@ from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk
 from daemons.web.environ import Environs, of_visitor
 from daemons.web.reply import Answering, FileWrapper
-from daemons.web.service import CONTINUE, FAILED
+from daemons.web.service import CONTINUE, FAILED, FAILED_SIZE
 
 if TYPE_CHECKING:
     from daemons.web.server import WebServer
@@ -50,6 +50,11 @@ class WSGIService(Service):
         """500 for an application that has failed.  What is wrong with a request, its error says."""
         return FAILED if ending is Ending.FAILED else b""
 
+    def _tell(self, host: str, request: Request, status: int, size: int | None) -> None:
+        """The line of a request in the log."""
+        if self.requests is not None:
+            self.requests.tell(host, self.requests.entry(request, status, size))
+
     def talk_to(self, server: WebServer, address: Any, peer: str) -> Talk:
         """The conversation with one visitor."""
         visitor: dict[str, Any] | None = None
@@ -70,8 +75,13 @@ class WSGIService(Service):
                         "wsgi.multiprocess": self.multiprocess,
                     }
                 answering = Answering(type(self).__name__, peer, request, server.draining)
-                reply = answering.run(self.application, self._environs.make(request, visitor))
+                try:
+                    reply = answering.run(self.application, self._environs.make(request, visitor))
+                except BaseException:
+                    self._tell(address[0], request, 500, FAILED_SIZE)
+                    raise
                 visitor["wsgi.errors"].flush()
+                self._tell(address[0], request, answering.status, answering.size)
                 if answering.closes:
                     return reply
         finally:

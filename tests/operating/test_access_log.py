@@ -8,23 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from daemons.operating.access_log import BATCH, AccessLog
-from daemons.operating.logs import LINE_LIMIT, LineFormatter, Output
+from daemons.operating.access_log import AccessLog
+from daemons.operating.lines import BATCH
+from daemons.operating.logs import LINE_LIMIT, LineFormatter
 from daemons.serving.connection import Connection
 from daemons.serving.endings import Ending
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, Live, talk
-
-
-class Writes(Output):
-    """Keeps each write in place of making it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[tuple[str, int]] = []
-
-    def write(self, text: str, lines: int = 1) -> None:
-        self.made.append((text, lines))
+from tests.operating.writes import Writes
 
 
 @pytest.fixture
@@ -50,7 +41,7 @@ def writes() -> Iterator[Writes]:
 @pytest.fixture
 def log(writes: Writes, monkeypatch: pytest.MonkeyPatch) -> AccessLog:
     """One that holds lines back.  What the tests' own process has made of Output is of its exact class."""
-    monkeypatch.setattr("daemons.operating.access_log.Output", Writes)
+    monkeypatch.setattr("daemons.operating.lines.Output", Writes)
     return AccessLog("x", together=True)
 
 

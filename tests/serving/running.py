@@ -71,7 +71,7 @@ class Within:
         self._log.addHandler(self._lines)
         self.server = kind(address, handler)
         self.server.limits = limits or Limits()
-        self.server.access_log = AccessLog("within")
+        self.server.log_to(AccessLog("within", requests="combined"))
         self.address = self.server.server_address
         self._thread = threading.Thread(target=self.server.serve_forever)
         self._thread.start()

@@ -75,7 +75,8 @@ def test_the_table(engine: str, serve: Callable[..., Within], process: Callable[
         assert all(body in (None, got) for (_, got), (_, body) in zip(found, expected, strict=True)), title
         assert access_of(running, name)[0] == ending, title
     assert "a secret" in running.log_line(f"{held['a bug'][1]}: the service failed")
-    running.log_line(f'{held["hello"][1]}: "GET / HTTP/1.1" 200 -')
+    running.log_line('"GET / HTTP/1.1" 200 5 "-" "-"')
+    running.log_line('"GET /fail HTTP/1.1" 500 26 "-" "-"')
 
 
 @each_here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import select
 import socket
 import time
@@ -15,7 +16,8 @@ from daemons.serving.connection import Connection
 from daemons.serving.conversation import IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING, Conversation
 from daemons.serving.endings import BY_FRAMING, Ending
 from daemons.serving.poller import BATCH, Poller
-from daemons.serving.pump import BETWEEN_MESSAGES, LINGER, OURS, RECEIVE, SHORT
+from daemons.serving.pump import BETWEEN_MESSAGES, LINGER, OURS, PORTION, RECEIVE, SHORT
+from daemons.serving.span import Span
 from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DONTWAIT = socket.MSG_DONTWAIT
+
+#: Octets of a file that are sent before the others have a turn.
+SENDFILE = 1024 * 1024
 
 #: Endings of who does not hear any more what we have kept for it.
 UNHEARD = frozenset((Ending.RESET, Ending.STUCK, Ending.IDLE, Ending.SLOW, Ending.STOPPED))
@@ -221,7 +226,9 @@ class LoopPoller(Poller):
         if conversation.state == OVER:
             self._end(flow, conversation.ending)
         elif conversation.state == PENDING:
-            self._say(flow, conversation.proceed())
+            # One that keeps what the peer has yet to read has to be given it.
+            files = not isinstance(flow.socket, SpooledSocket)
+            self._say(flow, b"" if conversation.span is not None and files else conversation.proceed(files=files))
         elif conversation.state == IDLE:
             flow.expect(BETWEEN_MESSAGES, flow.server.limits.idle_timeout)
         elif conversation.state == PARTIAL and (answered or flow.overdue is not Ending.SLOW):
@@ -253,11 +260,37 @@ class LoopPoller(Poller):
             if sent < len(unsent):
                 self._actions[flow.descriptor] = partial(self._write, flow, unsent[sent:])
                 return
+        if (
+            flow.conversation.state == PENDING
+            and flow.conversation.span is not None
+            and not isinstance(flow.socket, SpooledSocket)
+        ):
+            flow.socket.setblocking(False)  # sendfile(2) has no MSG_DONTWAIT
+            self._actions[flow.descriptor] = partial(self._write_file, flow, flow.conversation.span)
+            return
         if flow.conversation.state not in (OVER, PENDING):
             del self._actions[flow.descriptor]
             self._epoll.modify(flow.descriptor, self._interest(flow))
             self.flows[flow.descriptor] = flow
         self._go_on(flow, True)
+
+    def _write_file(self, flow: Flow, span: Span) -> None:
+        before = span.left
+        try:
+            span.take(os.sendfile(flow.descriptor, span.descriptor, span.start, min(span.left, SENDFILE)))
+        except BlockingIOError:
+            return
+        except EOFError as error:
+            flow.conversation.fail(error)
+        except OSError:
+            self._end(flow, Ending.RESET)
+            return
+        flow.sent += before - span.left
+        if flow.conversation.state == OVER or not span.left:
+            flow.conversation.span = None
+            self._go_on(flow, True)
+        elif before // PORTION != span.left // PORTION:
+            flow.expect(Ending.STUCK, flow.server.limits.write_timeout)
 
     def _dismiss(self, ready: set[int]) -> None:
         """The daemon is stopping: who is between two messages, and had nothing for us, may go."""

@@ -34,6 +34,7 @@ from daemons.serving.engines.flows import DONTWAIT, Flow, LoopPoller
 from daemons.serving.engines.loop import ByReadiness, DatagramLoop, Loop
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import RECEIVE
+from daemons.serving.spool import SpooledSocket
 
 log = logging.getLogger(__name__)
 
@@ -127,8 +128,9 @@ class PoolPoller(LoopPoller):
             self.deliver(flow, flow.conversation.open(), True)
 
     def _go_on(self, flow: Flow, answered: bool) -> None:
-        if flow.conversation.state == PENDING:
-            self.hand_to_worker(flow, flow.conversation.proceed)
+        spooled = isinstance(flow.socket, SpooledSocket)
+        if flow.conversation.state == PENDING and (spooled or flow.conversation.span is None):
+            self.hand_to_worker(flow, partial(flow.conversation.proceed, files=not spooled))
         else:
             super()._go_on(flow, answered)
 

@@ -1,0 +1,164 @@
+"""The request line: one for each request of a service that speaks HTTP, in a form that other programs read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+from daemons.operating.lines import Lines
+
+#: Forms: the Common Log Format of NCSA httpd, the Combined one of Apache, and a JSON object; or none.
+FORMS = ("combined", "common", "json", "no")
+
+#: Characters of a field that are shown, so that a line keeps below `daemons.operating.logs.LINE_LIMIT`: of the target,
+#: and of the user's name, the referrer and the user agent.
+LONGEST_TARGET = 1500
+LONGEST = 500
+
+#: Entries are remembered of heads of up to so many octets, and so many of them.
+REMEMBERED_HEAD = 2048
+REMEMBERED_COUNT = 512
+
+#: What of a request's line stands before the time, after the host, and what behind it.
+Entry: TypeAlias = tuple[str, str]
+
+#: When (monotonic) it was, the level, whose request, and the rest.
+Told: TypeAlias = tuple[float, int, str, Entry]
+
+_SPECIAL = re.compile(r'["\\]|[^ -~]')
+
+
+class Request(Protocol):
+    """What is told of a request: a `daemons.framings.http.Request`."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def version(self) -> tuple[int, int]: ...
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
+    def __hash__(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __bytes__(self) -> bytes: ...
+
+
+class RequestLog(Lines[Told]):
+    """Writes the request lines of the daemon `name`, to the logger ``daemons.NAME.requests``, in a form of `FORMS`."""
+
+    def __init__(self, name: str, form: str, *, together: bool = False) -> None:
+        self._open, self._entry, self._clock = _FORMS[form]
+        self._known: dict[tuple[object, int, int | None, str], Entry] = {}
+        #: Until when (monotonic) the time in it stays the time.
+        self._date = (0.0, "")
+        super().__init__(f"daemons.{name}.requests", (logging.INFO,), together=together)
+
+    def entry(self, request: Request, status: int, size: int | None, user: str = "") -> Entry:
+        """What there is to say of a request and its answer, whose body has `size` octets (None: nobody knows yet);
+        `user` is who has proved to be that."""
+        key = (request, status, size, user)
+        known = self._known.get(key)
+        if known is None:
+            known = self._entry(request, status, size, user)
+            if len(request) <= REMEMBERED_HEAD:
+                if len(self._known) >= REMEMBERED_COUNT:
+                    self._known.clear()
+                # The octets alone: the request would keep its body.
+                self._known[bytes(request), status, size, user] = known
+        return known
+
+    def tell(self, host: str, entry: Entry) -> None:
+        """Write the line of a request that `host` has made, and that is answered now."""
+        if self.enabled[logging.INFO]:
+            now = time.monotonic()
+            told = now, logging.INFO, host, entry
+            if self.holds:
+                self.waiting.append(told)
+                self.hold(now)
+            else:
+                self.put(told)
+
+    def message(self, told: Told) -> str:
+        now, _, host, (before, after) = told
+        until, date = self._date
+        if now >= until:
+            seconds = time.time() - (time.monotonic() - now)
+            date = self._clock(seconds)
+            self._date = now + 1 - seconds % 1, date
+        return f"{self._open}{host}{before}{date}{after}"
+
+
+def _common(request: Request, status: int, size: int | None, user: str) -> Entry:
+    major, minor = request.version
+    asked = f"{request.method} {_quoted(request.target, LONGEST_TARGET)} HTTP/{major}.{minor}"
+    # A blank in a name would make two fields of it.
+    who = _quoted(user, LONGEST).replace(" ", "%20") or "-"
+    return f" - {who} [", f'] "{asked}" {status} {"-" if size is None else size}'
+
+
+def _combined(request: Request, status: int, size: int | None, user: str) -> Entry:
+    before, after = _common(request, status, size, user)
+    named = (_quoted(_field(request, name), LONGEST) or "-" for name in (b"referer", b"user-agent"))
+    return before, f'{after} "{next(named)}" "{next(named)}"'
+
+
+def _json(request: Request, status: int, size: int | None, user: str) -> Entry:
+    major, minor = request.version
+    fields = {
+        "user": _short(user, LONGEST) or None,
+        "method": request.method,
+        "target": _short(request.target, LONGEST_TARGET),
+        "version": f"{major}.{minor}",
+        "status": status,
+        "size": size,
+        "referer": _short(_field(request, b"referer"), LONGEST) or None,
+        "agent": _short(_field(request, b"user-agent"), LONGEST) or None,
+    }
+    return '","time":"', f'",{json.dumps(fields)[1:]}'
+
+
+def _field(request: Request, name: bytes) -> str:
+    """A header field that there is one of, or else nothing."""
+    return next((value.decode("latin-1") for key, value in request.headers if key.lower() == name), "")
+
+
+def _quoted(text: str, longest: int) -> str:
+    r"""As Apache writes it: ``\"``, ``\\``, ``\xhh``."""
+    quoted = _SPECIAL.sub(_escape, text)
+    return quoted if len(quoted) <= longest else _SPECIAL.sub(_escape, text[: longest // 4]) + "..."
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    return "\\" + character if character in '"\\' else "".join(f"\\x{octet:02x}" for octet in character.encode())
+
+
+def _short(text: str, longest: int) -> str:
+    # What is not ASCII takes six characters.
+    return text if len(json.dumps(text)) <= longest else text[: longest // 6] + "..."
+
+
+def _date(seconds: float) -> str:
+    """``21/Nov/2026:17:20:01 +0000``: of the months, the English names."""
+    year, month, day, *clock = time.gmtime(seconds)[:6]
+    return f"{day:02}/{_MONTHS[month - 1]}/{year}:{clock[0]:02}:{clock[1]:02}:{clock[2]:02} +0000"
+
+
+def _timestamp(seconds: float) -> str:
+    """``2026-11-21T17:20:01Z``, RFC 3339."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+#: What a line opens with, who makes an entry, and who writes the time.
+_FORMS: dict[str, tuple[str, Callable[[Request, int, int | None, str], Entry], Callable[[float], str]]] = {
+    "combined": ("", _combined, _date),
+    "common": ("", _common, _date),
+    "json": ('{"host":"', _json, _timestamp),
+}

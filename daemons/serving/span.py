@@ -1,0 +1,32 @@
+"""Octets in a file, as a piece of a reply: an engine may send them from there, sendfile(2), and nobody holds them."""
+
+from __future__ import annotations
+
+import os
+
+
+class Span:
+    """`left` octets from `start` on, in the file of a descriptor, which belongs to whoever made this."""
+
+    __slots__ = ("descriptor", "left", "start")
+
+    def __init__(self, descriptor: int, start: int, left: int) -> None:
+        self.descriptor = descriptor
+        self.start = start
+        self.left = left
+
+    def __repr__(self) -> str:
+        return f"Span({self.descriptor}, {self.start}, {self.left})"
+
+    def take(self, count: int) -> None:
+        """So many of them have been sent.  Raises `EOFError` for none, where there should be some."""
+        if not count and self.left:
+            raise EOFError(f"a file has become shorter while it was sent, by {self.left} octets")
+        self.start += count
+        self.left -= count
+
+    def read(self, most: int) -> bytes:
+        """The first of them, up to so many, which are then taken.  Raises `EOFError`, and `OSError`."""
+        data = os.pread(self.descriptor, min(most, self.left), self.start)
+        self.take(len(data))
+        return data

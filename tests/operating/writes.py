@@ -1,0 +1,16 @@
+"""An output that keeps what it should write."""
+
+from __future__ import annotations
+
+from daemons.operating.logs import Output
+
+
+class Writes(Output):
+    """Keeps each write in place of making it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[str, int]] = []
+
+    def write(self, text: str, lines: int = 1) -> None:
+        self.made.append((text, lines))
