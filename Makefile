@@ -131,7 +131,7 @@ bench: $(INSTALLED)  ## measure against others; ARGS goes to the benchmarks
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 # The clients that the tests use as a person would, and a C compiler for the server that the benchmarks compare with.
-ENGINES := netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev
+ENGINES := netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev librpc-xml-perl
 
 engines:  ## install the Debian packages that the tests and benchmarks use (as root)
 	@missing=

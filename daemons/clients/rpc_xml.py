@@ -8,6 +8,9 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 from daemons.clients.rpc import Call, Caller, ProtocolError, RemoteFault
+from daemons.rpc.xml_writer import Writer
+
+_WRITER = Writer(allow_none=True)
 
 
 class XMLCaller(Caller):
@@ -42,8 +45,8 @@ class XMLCaller(Caller):
 
     def _call(self, method: str, params: Sequence[Any], repeatable: bool) -> Any:
         try:
-            body = xmlrpc.client.dumps(tuple(params), method, allow_none=True).encode()
-        except (TypeError, OverflowError) as error:
+            body = _WRITER.call(method, params)
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{method}: {error}") from error
         heard = self.post(body, repeatable)
         # Such a declaration has no place in a response, and may make it grow without end.

@@ -38,6 +38,10 @@ def signatures_of(signature: inspect.Signature) -> list[list[str]] | str:
     is no saying, where a type is missing, or any number of parameters are taken."""
     ways = [[_word(signature.return_annotation)]]
     for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD or (
+            parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
+        ):
+            continue  # there are no keywords in XML-RPC
         if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             return NO_SIGNATURES
         longer = [*ways[-1], _word(parameter.annotation)]

@@ -90,6 +90,8 @@ class Methods(Mapping[str, Method]):
             found = cls(_of_module(origin))
         elif isinstance(origin, type):
             raise TypeError(f"{origin.__name__} is a class; publish an instance of it")
+        elif type(origin).__module__ == "builtins":
+            found = cls()  # what Python's own can do, nobody has meant to publish
         else:
             found = cls(_of_instance(origin))
         if not found:

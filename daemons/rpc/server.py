@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socketserver
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from xmlrpc.client import Fault
 from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
 
@@ -24,7 +24,7 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
     is: `rpc_paths`, `encode_threshold` and `decode_request_content` mean what they mean there."""
 
     server: XMLRPCServer
-    rpc_paths = ("/", "/RPC2")
+    rpc_paths: ClassVar[Any] = ("/", "/RPC2")
 
     def do_POST(self) -> None:
         """Answer a call."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from xmlrpc.client import MAXINT, MININT, Binary, DateTime, Fault
@@ -47,6 +48,13 @@ class Writer:
                 return f"{_STRING[0]}{value}{_STRING[1]}".encode()
         text = f"<methodResponse>\n<params>\n<param>\n{self.value(value)}{_FOOT}"
         return (self._head + text).encode(self._encoding, "xmlcharrefreplace")
+
+    def call(self, method: str, params: Iterable[Any]) -> bytes:
+        """A call.  Raises as `response`."""
+        said = "".join(f"<param>\n{self.value(each)}</param>\n" for each in params)
+        name = f"<methodName>{escaped(method)}</methodName>"
+        text = f"{self._head}<methodCall>\n{name}\n<params>\n{said}</params>\n</methodCall>\n"
+        return text.encode(self._encoding, "xmlcharrefreplace")
 
     def fault(self, fault: Fault) -> bytes:
         """The response with a fault; what cannot be said in its text is left out."""

@@ -85,6 +85,7 @@ def test_an_instances_public_methods() -> None:
         (module("__all__ = []"), "mine has nothing to publish"),
         (Knight, "Knight is a class; publish an instance of it"),
         (object(), "an instance of object has nothing to publish"),
+        (3, "an instance of int has nothing to publish"),
     ],
 )
 def test_what_cannot_be_published(origin: Any, reason: str) -> None:

@@ -90,6 +90,7 @@ def test_what_we_write_is_what_the_standard_library_writes_and_reads(value: Any)
     assert xmlrpc.client.loads(written, use_builtin_types=True) == ((value,), None)
     # And back: what others write, we read.
     call = xmlrpc.client.dumps((value, value), "x.y:z", allow_none=True).encode()
+    assert Writer(allow_none=True).call("x.y:z", (value, value)) == call
     assert Reader(use_builtin_types=True).read(call) == ("x.y:z", (value, value))
 
 
