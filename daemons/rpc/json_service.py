@@ -19,7 +19,7 @@ from daemons.rpc.methods import Method, Methods
 from daemons.rpc.refusals import RefusalError, check_visitor
 from daemons.rpc.users import USERS, Users
 from daemons.serving.endings import Ending
-from daemons.serving.service import Reply, Service, Talk
+from daemons.serving.service import Reply, Service, Talk, Visitor
 from daemons.web.responses import CONTINUE, Fields, Second, head
 
 #: The name under which a client finds out what there is: spec.open-rpc.org, "Service Discovery Method".
@@ -129,6 +129,12 @@ class JSONRPC(Service):
 
     def talk(self) -> Talk:
         """Answer call after call, until the connection is to be closed."""
+        return self._answer_all("")
+
+    def talk_with(self, visitor: Visitor) -> Talk:
+        return self._answer_all(visitor.host)
+
+    def _answer_all(self, host: str) -> Talk:
         reply: Reply | None = None
         if not self._over_http:
             while True:
@@ -136,7 +142,7 @@ class JSONRPC(Service):
                 reply = None if text is None else text.encode("ascii")
         while True:
             request = cast(Request, (yield reply))
-            reply = CONTINUE if request.expects else self._answer(request)
+            reply = CONTINUE if request.expects else self._answer(request, host)
             if not request.keep_alive:
                 return reply
 
@@ -144,7 +150,7 @@ class JSONRPC(Service):
         """What is wrong with a request of HTTP, its error says; a line that is too long is no call."""
         return b"" if self._over_http else json_calls.error(json_calls.PARSE_ERROR).encode("ascii") + b"\n"
 
-    def _answer(self, request: Request) -> bytes:
+    def _answer(self, request: Request, host: str) -> bytes:
         now = int(time())
         if self._second.now != now:
             self._second = Second(now)
@@ -153,22 +159,31 @@ class JSONRPC(Service):
         if refusal is _UNKNOWN:
             refusal = self._judge(request)
         if refusal is not None:
-            return self._say(request, refusal.status, refusal.body, "text/plain; charset=utf-8", refusal.fields)
+            media = "text/plain; charset=utf-8"
+            return self._say(request, host, refusal.status, refusal.body, media, refusal.fields)
         if request.method != "POST":
-            return self._say(request, 200, json_text.write(self._discover()).encode("ascii"), "application/json")
+            document = json_text.write(self._discover())
+            return self._say(request, host, 200, document.encode("ascii"), "application/json")
         answer = self._calls.answer(request.body)
         if answer is None:
+            self._tell(request, host, 204, 0)
             return head(request, 204, self._second, [])
         body = answer.encode("ascii")
         if request.version != (1, 1):
-            return self._say(request, 200, body, "application/json")
+            return self._say(request, host, 200, body, "application/json")
         begun = self._begun.get(request.keep_alive)
         if begun is None:
-            media = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Content-Length", "")]
-            fixed = head(request, 200, self._second, media).split(b"Content-Length: \r\n")
+            media_fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Content-Length", "")]
+            fixed = head(request, 200, self._second, media_fields).split(b"Content-Length: \r\n")
             # The length comes last.
             begun = self._begun[request.keep_alive] = b"".join(fixed)[:-2] + b"Content-Length: "
+        self._tell(request, host, 200, len(body))
         return b"%b%d\r\n\r\n%b" % (begun, len(body), body)
+
+    def _tell(self, request: Request, host: str, status: int, size: int) -> None:
+        """The line of a request in the log."""
+        if self.requests is not None:
+            self.requests.tell(host, self.requests.entry(request, status, size))
 
     def _judge(self, request: Request) -> RefusalError | None:
         """Why a request is refused; None for a call, and for who asks what there is."""
@@ -188,7 +203,10 @@ class JSONRPC(Service):
             self._verdicts[bytes(request)] = verdict
         return verdict
 
-    def _say(self, request: Request, status: int, body: bytes, media: str, fields: Fields = ()) -> bytes:
+    def _say(self, request: Request, host: str, status: int, body: bytes, media: str, fields: Fields = ()) -> bytes:
         more = [*fields, ("Content-Type", media), ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
         said = head(request, status, self._second, more)
-        return said if request.method == "HEAD" else said + body
+        if request.method == "HEAD":
+            body = b""
+        self._tell(request, host, status, len(body))
+        return said + body

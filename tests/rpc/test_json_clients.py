@@ -82,6 +82,8 @@ def test_curl_sends_the_examples_of_the_specification(within: Start) -> None:  #
     lines = run("curl", *arguments[:-2]).splitlines()
     answers = [(int(lines[at + 1]), json.loads(lines[at] or '""')) for at in range(0, len(lines), 2)]
     assert answers == [(200 if answer else 204, answer) for _, answer in examples]
+    running.log_line("127.0.0.1 - - [", '] "POST / HTTP/1.1" 200 36 "-" "curl/')
+    running.log_line('] "POST / HTTP/1.1" 204 0 "-" "curl/')
 
 
 def test_node_sends_the_examples_of_the_specification(within: Start) -> None:  # noqa: F811
