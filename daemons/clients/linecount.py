@@ -90,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
 
 def noisy(line: str) -> None:
     """What the server calls with each line."""
+    if not isinstance(line, str):
+        raise ValueError("a line of text is expected")  # what it has not got from here
     print("Noisy:", repr(line))
 
 

@@ -95,8 +95,9 @@ class Frames:
 
     def _receive(self, until: float) -> None:
         try:
-            # Not 0, which would mean not to wait at all.
-            self._socket.settimeout(max(0.001, until - time.monotonic()))
+            if (left := until - time.monotonic()) <= 0:
+                raise TimeoutError("timed out")
+            self._socket.settimeout(left)
             # Over TLS some may be held that poll(2) does not see; so it is the socket that is asked.
             data = self._socket.recv(64 * 1024)
         except OSError as error:

@@ -20,7 +20,7 @@ from socketserver import BaseRequestHandler
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rpyc.core import consts, netref
+from rpyc.core import brine, consts, netref
 from rpyc.core.protocol import Connection
 from rpyc.lib import get_id_pack
 
@@ -53,6 +53,9 @@ CONFIG = {
     "sync_request_timeout": None,  # `Frames` has the deadlines
 }
 
+#: Objects that a peer may have in use: each method that it gets is one.
+MOST_LENT = 1000
+
 #: Seconds to wait for the peer to close after our last words.
 LINGER = 2.0
 
@@ -77,6 +80,8 @@ class Theirs(netref.class_factory(("Theirs", 0, 0), [(name, "") for name in ("__
     """An object of the other side.  RPyC makes a class for each, of names that the peer says; this one is for all."""
 
     __slots__ = ()
+    #: RPyC's own asks the peer, whenever isinstance() asks.
+    __class__ = property(lambda self: Theirs)
 
     def __del__(self) -> None:
         # No answer is waited for: RPyC would remember that it is missing, for as long as the peer likes.
@@ -91,8 +96,6 @@ class Guarded(Connection):  # type: ignore[misc]
     def __init__(self, root: Any, frames: Frames, peer: str) -> None:
         super().__init__(root, frames, CONFIG)
         self._peer = peer
-        #: What was got: one object each, since each that the peer holds is kept.
-        self._got: dict[tuple[int, str], Any] = {}
 
     def close(self) -> None:
         """Forget the peer.  RPyC's own asks the peer first, and waits for what it says."""
@@ -118,6 +121,12 @@ class Guarded(Connection):  # type: ignore[misc]
             consts.HANDLE_DEL: cls._handle_del,
         }
 
+    def _box(self, obj: Any) -> Any:
+        # What the peer has got is kept until it says that it needs it no more.
+        if len(self._local_objects._dict) >= MOST_LENT and not brine.dumpable(obj):
+            raise Refused(f"{MOST_LENT} objects are in use")
+        return super()._box(obj)
+
     def _netref_factory(self, id_pack: Any) -> Theirs:
         return Theirs(self, id_pack)
 
@@ -139,6 +148,8 @@ class Guarded(Connection):  # type: ignore[misc]
         except KeyboardInterrupt:
             raise
         except BaseException as error:
+            if self._closed:
+                raise EOFError("the peer has left") from error
             if error is self._channel.over and not isinstance(error, Refused | TimeoutError):
                 raise  # there is nobody to be told
             self._send(consts.MSG_EXCEPTION, seq, self._told(error))
@@ -181,10 +192,7 @@ class Guarded(Connection):  # type: ignore[misc]
     def _handle_getattr(self, obj: Any, name: Any) -> Any:
         if isinstance(obj, Theirs) or type(name) is not str or not hasattr(type(obj), "exposed_" + name):
             raise Closed("nothing of that name is exposed")
-        key = id(obj), name
-        if key not in self._got:
-            self._got[key] = super()._handle_getattr(obj, name)
-        return self._got[key]
+        return super()._handle_getattr(obj, name)
 
     def _handle_call(self, obj: Any, args: Any, kwargs: Any = ()) -> Any:
         # Such cannot come over the wire, so that it is one that was given.

@@ -20,6 +20,7 @@ from rpyc.core.stream import SocketStream
 from daemons import linecount
 from daemons.linecount import LineCount
 from daemons.operating.command import main
+from daemons.rpc import netrefs
 from daemons.rpc.frames import Frames
 from daemons.rpc.netrefs import NetrefHandler
 from daemons.serving.guards.limits import Limits
@@ -163,6 +164,26 @@ def test_it_says_what_it_expects(visit: Callable[..., Any]) -> None:
         counter(["a"], lambda line: counter([line], len))
     with pytest.raises(ZeroDivisionError):  # the client's own comes back as it was
         counter(["a"], lambda line: 1 / 0)
+
+
+def test_who_gets_ever_more_is_told_that_it_is_enough(
+    visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(netrefs, "MOST_LENT", 10)
+    root = visit().root
+    with pytest.raises(ValueError, match="10 objects are in use"):
+        assert [root.line_counter for _ in range(11)] == []
+    assert root.line_counter(["a"], len) == 1
+
+
+def test_who_says_goodbye_in_the_middle_is_let_go(within: Callable[..., Within]) -> None:  # noqa: F811
+    running = within("threads", LineCount)
+    conn = rpyc.connect(*running.address)
+    name = name_of(conn._channel.stream.sock)
+    with pytest.raises(EOFError):
+        conn.root.line_counter(["a", "b"], lambda line: conn.close())
+    assert access_of(running, name) == ("finished", "-")
+    assert not [line for line in running.lines if "Traceback" in line]
 
 
 def test_a_file_without_end_is_not_counted_for_ever(visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
