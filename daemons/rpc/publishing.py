@@ -44,7 +44,6 @@ class Options:
     body: int = setting(SIZE, 1024**2, "the most octets of a call, also when it is unpacked")
     page: bool = setting(YES_NO, True, "show what can be called to people, by GET")
     users: Users | None = setting(USERS, None, "a file of names and secrets; by default everybody may call")  # noqa: RUF009, it is frozen
-    log_requests: bool = setting(YES_NO, False, "a line in the log for each request, besides that for each connection")
 
 
 class Published(XMLRPCRequestHandler):
@@ -90,8 +89,7 @@ class _Publishing(XMLRPCServer):
         super().__init__(
             addr,
             requestHandler,
-            options.log_requests,
-            options.allow_none,
+            allow_none=options.allow_none,
             bind_and_activate=bind_and_activate,
             use_builtin_types=options.use_builtin_types,
         )

@@ -24,15 +24,18 @@ class RefusalError(Exception):
         return f"{self}\n".encode()
 
 
-def check_visitor(fields: Mapping[str, str], users: Users | None, realm: str) -> None:
-    """Raises `RefusalError` for who may not call.  `fields` are those of his request, by names in small letters."""
-    if users is not None and users.name(fields.get("authorization", "")) is None:
+def check_visitor(fields: Mapping[str, str], users: Users | None, realm: str) -> str:
+    """Who calls, or nothing where nobody is asked; raises `RefusalError` for who may not.  `fields` are those of his
+    request, by names in small letters."""
+    user = "" if users is None else users.name(fields.get("authorization", ""))
+    if user is None:
         asked = f'Basic realm="{realm}", charset="UTF-8"'
         raise RefusalError(401, "Who are you?", ("WWW-Authenticate", asked))
     origin = fields.get("origin")
     # A browser that runs another site's script says so; nobody else has an origin.
     if origin is not None and origin.rpartition("//")[2] != fields.get("host"):
         raise RefusalError(403, "Scripts of other sites may not call this.")
+    return user
 
 
 def unpacked(data: bytes, limit: int) -> bytes:

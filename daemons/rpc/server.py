@@ -24,6 +24,8 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
     is: `rpc_paths`, `encode_threshold` and `decode_request_content` mean what they mean there."""
 
     server: XMLRPCServer
+    #: Who calls, where he was asked; of the request that is being answered.
+    user = ""
     rpc_paths: ClassVar[Any] = ("/", "/RPC2")
 
     def do_POST(self) -> None:
@@ -63,11 +65,16 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
             self.report_404()
             return False
         try:
-            self.server.check_visitor({name.lower(): value for name, value in self.headers.items()})
+            self.user = self.server.check_visitor({name.lower(): value for name, value in self.headers.items()})
         except RefusalError as error:
             self._refuse(error)
             return False
         return True
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """As the stock method; where the daemon writes a line for each request, nothing."""
+        if not getattr(self, "told_in_memory", False):
+            super().log_request(code, size)
 
     def version_string(self) -> str:
         """Which Python this is, is nobody's business."""
@@ -96,7 +103,7 @@ class _Beneath(SimpleXMLRPCServer):
 
 class XMLRPCServer(Dispatcher, WebServer, _Beneath):
     """A server of XML-RPC on one listener, with the stock constructor and the stock methods.  Mix an engine in front of
-    it: ``class MyServer(Loop, XMLRPCServer)``.  Requests are logged each for itself with `logRequests` alone."""
+    it: ``class MyServer(Loop, XMLRPCServer)``.  Where no daemon writes a line for each request, `logRequests` does."""
 
     #: What it is called, on its page and to who is asked for a password.
     title = "XML-RPC"
@@ -125,9 +132,10 @@ class XMLRPCServer(Dispatcher, WebServer, _Beneath):
         """What runs `handler` in memory, or does without it."""
         return RPCService(self.framing, handler, _AS_SHIPPED)
 
-    def check_visitor(self, fields: Mapping[str, str]) -> None:
-        """Raises `RefusalError` for who may not call.  `fields` are those of his request, by names in small letters."""
-        check_visitor(fields, self.users, self.title)
+    def check_visitor(self, fields: Mapping[str, str]) -> str:
+        """Who calls, or nothing where nobody is asked.  `fields` are those of his request, by names in small letters.
+        Raises `RefusalError` for who may not."""
+        return check_visitor(fields, self.users, self.title)
 
     def documentation(self, where: str) -> bytes:
         """The page for people: what can be called at the URL `where`."""

@@ -39,8 +39,11 @@ class RPCService(WebService):
         self._handler_class = kind
         #: Whether handlers do nothing but what we know.
         self._plain = plain and kind is handler and not hasattr(kind, "_dispatch")
-        #: Heads of POSTs that may be answered; and whether the answer may be gzipped.
-        self._judged: dict[bytes, bool] = {}
+        #: Heads of POSTs that may be answered; whether the answer may be gzipped, and who calls.
+        self._judged: dict[bytes, tuple[bool, str]] = {}
+        #: The stock class has a `log_request` of its own, which does not count.
+        names = ("log_request", "log_message")
+        self._writes_log = any(getattr(kind, name) is not as_shipped[name] for name in names)
         self._second = 0
         self._head = b""
 
@@ -54,29 +57,38 @@ class RPCService(WebService):
         try:
             while True:
                 request = cast(Request, (yield reply))
-                zips = judged.get(request)
-                if zips is None:
-                    zips = self._judge(rpc, request)
-                if zips is None or server.draining:
+                known = judged.get(request) or self._judge(rpc, request)
+                if known is None or server.draining:
                     try:
                         reply = asked.send(request)
                     except StopIteration as stop:
                         return cast("Reply | None", stop.value)
                 else:
-                    reply = self._say(rpc._marshaled_dispatch(request.body, None, request.path), zips)
+                    body, coded = self._coded(rpc._marshaled_dispatch(request.body, None, request.path), known[0])
+                    if self.requests is not None:
+                        self.requests.tell(address[0], self.requests.entry(request, 200, len(body), known[1]))
+                    reply = b"%b%d%b\r\n\r\n%b" % (self._fields(), len(body), coded, body)
         finally:
             asked.close()
 
-    def _judge(self, server: XMLRPCServer, request: Request) -> bool | None:
-        """Whether an answer to `request` may be gzipped; None: it is for the handler."""
+    def _tell(self, handler: Any, request: Request, status: int, size: int | None) -> None:
+        if self.requests is not None and not self._writes_log:
+            user = getattr(handler, "user", "")
+            handler.user = ""  # it is this request's
+            self.requests.tell(handler.client_address[0], self.requests.entry(request, status, size, user))
+
+    def _judge(self, server: XMLRPCServer, request: Request) -> tuple[bool, str] | None:
+        """Whether an answer to `request` may be gzipped, and who calls; None: it is for the handler."""
         kind = self._handler_class
-        if not self._plain or request.method != "POST" or server.logRequests or request.version == (1, 0):
+        if not self._plain or request.method != "POST" or request.version == (1, 0):
+            return None
+        if server.logRequests and self.requests is None:
             return None
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
         if not request.keep_alive or request.path not in kind.rpc_paths or "content-encoding" in fields:
             return None
         try:
-            server.check_visitor(fields)
+            user = server.check_visitor(fields)
         except RefusalError:
             return None
         zips = kind.encode_threshold is not None and "gzip" in fields.get("accept-encoding", "")
@@ -85,10 +97,17 @@ class RPCService(WebService):
         if len(request) <= REMEMBERED_HEAD:
             if len(self._judged) >= REMEMBERED_COUNT:
                 self._judged.clear()
-            self._judged[bytes(request)] = zips
-        return zips
+            self._judged[bytes(request)] = zips, user
+        return zips, user
 
-    def _say(self, response: bytes, zips: bool) -> bytes:
+    def _coded(self, body: bytes, zips: bool) -> tuple[bytes, bytes]:
+        """The body as it is sent, and the field that tells how."""
+        if zips and len(body) > self._handler_class.encode_threshold:
+            return gzip_encode(body), b"\r\nContent-Encoding: gzip"
+        return body, b""
+
+    def _fields(self) -> bytes:
+        """The head up to the length."""
         second = int(time.time())
         if second != self._second:
             self._head = (
@@ -96,10 +115,7 @@ class RPCService(WebService):
                 "Content-Type: text/xml\r\nContent-Length: "
             ).encode()
             self._second = second
-        if zips and len(response) > self._handler_class.encode_threshold:
-            response = gzip_encode(response)
-            return b"%b%d\r\nContent-Encoding: gzip\r\n\r\n%b" % (self._head, len(response), response)
-        return b"%b%d\r\n\r\n%b" % (self._head, len(response), response)
+        return self._head
 
 
 #: What Server says; which Python that is, is nobody's business.

@@ -15,11 +15,12 @@ import pytest
 import daemons.adder
 import daemons.calc
 import daemons.rpcmath
+from daemons.operating.access_log import AccessLog
 from daemons.rpc.server import MultiPathXMLRPCServer, XMLRPCRequestHandler, XMLRPCServer
 from daemons.rpc.users import Users, line_for
 from daemons.rpc.wsgi import dispatcher
 from daemons.serving.engines import stream_server
-from tests.rpc.calling import call, loaded, post, request, visit, visit_server
+from tests.rpc.calling import call, loaded, post, request, server_for, visit, visit_server
 from tests.web.talking import responses, said
 
 ADD = xmlrpc.client.dumps((3, 5), "add").encode()
@@ -60,8 +61,11 @@ def test_with_a_handler_and_without_one_the_answer_is_the_same(caplog: pytest.Lo
     caplog.set_level(logging.INFO)
     for body in (ADD, b"nonsense", xmlrpc.client.dumps(("x" * 2000, "y"), "add").encode()):
         heard = []
-        for options in ({}, {"log_requests": True}):
-            with visit(daemons.adder, **options) as there:
+        for logs in (False, True):
+            handler, kind = server_for(daemons.adder)
+            server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
+            server.logRequests = logs
+            with visit_server(server) as there:
                 for accepted in ("gzip", "gzip;q=0", "br"):
                     response = post(there, body, f"Accept-Encoding: {accepted}")
                     fields = {name: value for name, value in response.fields.items() if name != "date"}
@@ -157,6 +161,28 @@ def test_who_is_known_may_call(tmp_path: Path) -> None:
         for _ in range(2):
             assert loaded(post(there, ADD, f"Authorization: basic {known}").body) == 8
         assert post(there, b"", f"Authorization: Basic {known}", method="GET").status == 200
+
+
+def test_each_request_has_its_line_and_in_it_who_calls(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    secret, line = line_for("robin")
+    name, salt, hashed = line.split(":")
+    handler, kind = server_for(daemons.adder, users=Users({name: (salt, hashed)}))
+    server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
+    server.log_to(AccessLog("adder", requests="common"))
+    who = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"
+    with visit_server(server) as there:
+        for fields in ((who,), (who,), (who, "Accept-Encoding: gzip;q=0.5"), ()):
+            post(there, ADD, *fields)
+        post(there, b"", who, method="GET")
+    lines = [record.getMessage() for record in caplog.records if record.name == "daemons.adder.requests"]
+    told = [line.partition(" - ")[2].partition("] ") for line in lines]
+    assert [before.partition(" ")[0] for before, _, _ in told] == ["robin", "robin", "robin", "-", "robin"]
+    assert [after.rpartition(" ")[0] for _, _, after in told] == [
+        *['"POST /RPC2 HTTP/1.1" 200'] * 3,
+        '"POST /RPC2 HTTP/1.1" 401',
+        '"GET /RPC2 HTTP/1.1" 200',
+    ]
 
 
 def test_the_page_for_people() -> None:
