@@ -131,16 +131,19 @@ bench: $(INSTALLED)  ## measure against others; ARGS goes to the benchmarks
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 # The clients that the tests use as a person would, and a C compiler for the server that the benchmarks compare with.
-ENGINES := netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev librpc-xml-perl
+# nodejs too, but where there is a node from elsewhere.
+ENGINES := netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev librpc-xml-perl wrk chromium nginx
 
 engines:  ## install the Debian packages that the tests and benchmarks use (as root)
-	@missing=
-	for package in $(ENGINES); do
+	@wanted="$(ENGINES)" missing=
+	command -v node >/dev/null || wanted="$$wanted nodejs"
+	for package in $$wanted; do
 	    [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || missing="$$missing $$package"
 	done
-	[ -n "$$missing" ] || { echo "all there: $(ENGINES)"; exit 0; }
+	[ -n "$$missing" ] || { echo "all there: $$wanted"; exit 0; }
 	[ "$$(id -u)" = 0 ] || { echo "make engines: needs root, to install$$missing" >&2; exit 1; }
-	export DEBIAN_FRONTEND=noninteractive
+	# With RUNLEVEL=1 nothing is started: nginx would take port 80.
+	export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
 	apt-get update -qq
 	apt-get install -qq --no-install-recommends $$missing
 

@@ -48,9 +48,6 @@ def _path(text: str) -> str:
     return text
 
 
-#: No verdict yet.
-_UNKNOWN = RefusalError(500, "")
-
 PATH: Kind[str] = Kind(_path, str, "path")
 
 
@@ -71,6 +68,7 @@ def check_call(method: str, fields: Mapping[str, str], *, documents: bool) -> No
 class JSONRPC(Service):
     """Publishes methods; subclasses are made by `of`."""
 
+    greets = False
     methods: ClassVar[Methods]
     #: What it is called, and what it says of itself.
     title: ClassVar[str]
@@ -121,7 +119,8 @@ class JSONRPC(Service):
         self._second = Second(0)
         #: What is true for this second of answers to POST: up to the length, by whether the connection is kept.
         self._begun: dict[bool, bytes] = {}
-        self._verdicts: dict[bytes, RefusalError | None] = {}
+        #: From heads to why they are refused, or to who calls.
+        self._verdicts: dict[bytes, RefusalError | str] = {}
 
     def _discover(self) -> dict[str, Any]:
         """What can be called: an OpenRPC document."""
@@ -155,44 +154,45 @@ class JSONRPC(Service):
         if self._second.now != now:
             self._second = Second(now)
             self._begun = {}
-        refusal = self._verdicts.get(request, _UNKNOWN)
-        if refusal is _UNKNOWN:
-            refusal = self._judge(request)
-        if refusal is not None:
+        verdict = self._verdicts.get(request)
+        if verdict is None:
+            verdict = self._judge(request)
+        if isinstance(verdict, RefusalError):
             media = "text/plain; charset=utf-8"
-            return self._say(request, host, refusal.status, refusal.body, media, refusal.fields)
+            return self._say(request, (host, ""), verdict.status, verdict.body, media, verdict.fields)
+        who = host, verdict
         if request.method != "POST":
-            document = json_text.write(self._discover())
-            return self._say(request, host, 200, document.encode("ascii"), "application/json")
+            described = json_text.write(self._discover())
+            return self._say(request, who, 200, described.encode("ascii"), "application/json")
         answer = self._calls.answer(request.body)
         if answer is None:
-            self._tell(request, host, 204, 0)
+            self._tell(request, who, 204, 0)
             return head(request, 204, self._second, [])
         body = answer.encode("ascii")
         if request.version != (1, 1):
-            return self._say(request, host, 200, body, "application/json")
+            return self._say(request, who, 200, body, "application/json")
         begun = self._begun.get(request.keep_alive)
         if begun is None:
             media_fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Content-Length", "")]
             fixed = head(request, 200, self._second, media_fields).split(b"Content-Length: \r\n")
             # The length comes last.
             begun = self._begun[request.keep_alive] = b"".join(fixed)[:-2] + b"Content-Length: "
-        self._tell(request, host, 200, len(body))
+        self._tell(request, who, 200, len(body))
         return b"%b%d\r\n\r\n%b" % (begun, len(body), body)
 
-    def _tell(self, request: Request, host: str, status: int, size: int) -> None:
-        """The line of a request in the log."""
+    def _tell(self, request: Request, who: tuple[str, str], status: int, size: int) -> None:
+        """The line of a request in the log; `who` are the host and the user."""
         if self.requests is not None:
-            self.requests.tell(host, self.requests.entry(request, status, size))
+            self.requests.tell(who[0], self.requests.entry(request, status, size, who[1]))
 
-    def _judge(self, request: Request) -> RefusalError | None:
-        """Why a request is refused; None for a call, and for who asks what there is."""
+    def _judge(self, request: Request) -> RefusalError | str:
+        """Why a request is refused; or who calls, or asks what there is, which is often nobody who is known."""
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
-        verdict: RefusalError | None = None
+        verdict: RefusalError | str
         try:
             if request.path.partition("?")[0] != self.options.path:
                 raise RefusalError(404, "No such page")
-            check_visitor(fields, self.options.users, self.title)
+            verdict = check_visitor(fields, self.options.users, self.title)
             check_call(request.method, fields, documents=self.options.discover)
         except RefusalError as refusal:
             verdict = refusal.with_traceback(None)  # in whose frames the request is
@@ -203,10 +203,12 @@ class JSONRPC(Service):
             self._verdicts[bytes(request)] = verdict
         return verdict
 
-    def _say(self, request: Request, host: str, status: int, body: bytes, media: str, fields: Fields = ()) -> bytes:
+    def _say(
+        self, request: Request, who: tuple[str, str], status: int, body: bytes, media: str, fields: Fields = ()
+    ) -> bytes:
         more = [*fields, ("Content-Type", media), ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
         said = head(request, status, self._second, more)
         if request.method == "HEAD":
             body = b""
-        self._tell(request, host, status, len(body))
+        self._tell(request, who, status, len(body))
         return said + body

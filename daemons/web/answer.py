@@ -24,9 +24,9 @@ SPILL = 256 * 1024
 PIECE = 64 * 1024
 
 
-#: The lines of a head.  In one with a line end in its middle, or another control character, somebody reads two (RFC
-#: 9110, section 5.5).
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2} [\t -~\x80-\xff]*\r\n)")
+#: The lines of a head.  A status above 599 is nobody's, and some say it (RFC 9110, section 15).  In one with a line end
+#: in its middle, or another control character, somebody reads two (section 5.5).
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2} [\t -~\x80-\xff]*\r\n)")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)\r\n")
 
 
@@ -39,6 +39,9 @@ _plain: set[bytes] = set()
 
 class Answer(io.BufferedIOBase):
     """A handler's `wfile`, for one request."""
+
+    #: The handler has said that the connection is kept.
+    keeps = False
 
     def __init__(self) -> None:
         #: The status line and fields so far, each with its end; the empty line is not among them.
@@ -83,6 +86,8 @@ class Answer(io.BufferedIOBase):
     def _write_field(self, line: bytes) -> None:
         field = _FIELD.fullmatch(line)
         if field is None:
+            if _STATUS_LINE.fullmatch(line):
+                raise ValueError(f"a second answer to one request: {line!r} behind one of status {self.status}")
             raise ValueError(f"a field is expected, without control characters, not {line!r}")
         name, value = field[1].lower(), field[2]
         if name == b"content-length":
@@ -93,6 +98,7 @@ class Answer(io.BufferedIOBase):
             self.chunked = True
         elif name == b"connection":
             if value.lower() in (b"close", b"keep-alive"):
+                self.keeps = value[:1] in b"kK"
                 return  # whether it is kept is said when the answer is complete
         elif len(line) <= REMEMBERED_LINE:
             if len(_plain) >= REMEMBERED_COUNT:
