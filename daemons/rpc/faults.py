@@ -20,8 +20,13 @@ def told(error: BaseException, method: str) -> str:
     ``<class 'ValueError'>:math domain error``.  Of any other, whose text may be anybody's secret, the caller is told an
     id, under which the log has the traceback."""
     if type(error) in ANSWERS:
-        log.info("%s: %s: %s", method, type(error).__name__, error, exc_info=log.isEnabledFor(logging.DEBUG))
-        return f"{type(error)}:{error}"[:LONGEST]
+        try:
+            text = f"{type(error)}:{error}"[:LONGEST]
+        except Exception:
+            pass  # an argument of it cannot be shown
+        else:
+            log.info("%s: %s", method, text, exc_info=error if log.isEnabledFor(logging.DEBUG) else None)
+            return text
     name = secrets.token_hex(4)
     log.error("%s has failed: fault %s", method, name, exc_info=error)
     return f"{method} has failed; the daemon's log tells why, under fault {name}"[:LONGEST]
