@@ -75,7 +75,7 @@ def _article(method: Method) -> str:
         if method.help
         else '<p class="quiet">Its author is silent.</p>\n'
     )
-    again = '<p class="quiet">Idempotent: may be called again when the network has failed.</p>\n'
+    again = '<p class="quiet">Safe to repeat.</p>\n'
     again *= method.idempotent
     head = f'<h2><a href="#{name}">{name}</a>{escape(parameters)}{result}</h2>'
     return f'<article id="{name}">{head}\n{text}{again}</article>\n'
@@ -96,5 +96,9 @@ def shown(signature: inspect.Signature) -> str:
 
 def _call(method: Method) -> str:
     """As it would be written, with dots for what is given."""
-    given = [each.name for each in method.signature.parameters.values() if each.default is each.empty]
+    given = [
+        "..." if each.kind is each.VAR_POSITIONAL else each.name
+        for each in method.signature.parameters.values()
+        if each.default is each.empty and each.kind is not each.VAR_KEYWORD
+    ]
     return f"{method.name}({', '.join(given)})"

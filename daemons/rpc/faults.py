@@ -28,8 +28,12 @@ def said(error: BaseException, method: str) -> str | None:
     """The text of an exception by which `method` says no, which the log is told as well; None: it is another."""
     if type(error) not in ANSWERS:
         return None
-    log.info("%s: %s: %s", method, type(error).__name__, error, exc_info=log.isEnabledFor(logging.DEBUG))
-    return str(error)[:LONGEST]
+    try:
+        text = str(error)[:LONGEST]
+    except Exception:
+        return None  # an argument of it cannot be shown
+    log.info("%s: %s: %s", method, type(error), text, exc_info=error if log.isEnabledFor(logging.DEBUG) else None)
+    return text
 
 
 def numbered(error: BaseException, method: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from daemons.rpc import json_text
 from daemons.rpc.faults import numbered, said
-from daemons.rpc.json_schema import Schema, kinds_of, schema_of, shown
+from daemons.rpc.json_schema import Schema, kinds_of, schema_of
+from daemons.rpc.json_schema import shown as shown_schema
 from daemons.rpc.methods import Method
 
 #: Codes of errors: section 5.1, but for the last, which says that the method itself has said no.
@@ -90,7 +91,7 @@ class Callee:
         return self._function(**params)
 
     def _wrong(self, name: str) -> InvalidParams:
-        return InvalidParams(f"{name}: {shown(self._schemas[name])} is expected")
+        return InvalidParams(f"{name}: {shown_schema(self._schemas[name])} is expected")
 
     def _expected(self, given: int) -> str:
         if self._most < 0:
@@ -163,5 +164,7 @@ class Calls:
 
 def error(code: int, number: Any = None, message: str = "", data: Any = None) -> str:
     """A response that is an error."""
-    said = {"code": code, "message": message or MESSAGES[code]} | ({} if data is None else {"data": data})
-    return json_text.write({"jsonrpc": "2.0", "error": said, "id": number})
+    # What an exception says may be half of a character, which cannot be sent.
+    shown = message.encode("utf-8", "backslashreplace").decode() or MESSAGES[code]
+    told = {"code": code, "message": shown} | ({} if data is None else {"data": data})
+    return json_text.write({"jsonrpc": "2.0", "error": told, "id": number})

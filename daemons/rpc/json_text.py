@@ -31,15 +31,22 @@ def read(text: bytes, depth: int = DEPTH) -> Any:
     except RecursionError as error:
         raise ValueError("too many brackets within each other") from error
     if _SURROGATE.search(text):
-        # A `UnicodeError`, which is a `ValueError`, for a half without the other.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        _check_halves(value)
     return value
 
 
 def write(value: Any) -> str:
     """`value` as a JSON text in ASCII, without blanks and in one line.  Raises `ValueError`, `TypeError` or
     `RecursionError` for what has none."""
-    return _write(value)
+    text = _write(value)
+    if "\\ud" in text:
+        _check_halves(value)
+    return text
+
+
+def _check_halves(value: Any) -> None:
+    """Raises `UnicodeError`, which is a `ValueError`, for half of a character."""
+    json.dumps(value, ensure_ascii=False).encode("utf-8")
 
 
 def _depth(text: bytes) -> int:

@@ -22,6 +22,9 @@ Call = tuple[str, tuple[Any, ...]]
 #: The most values in a call.  They take some 100 ms to be read, which under `loop` everybody waits for.
 VALUES = 20_000
 
+#: In what is longer, nobody looks for a simple call first.
+SIMPLE = 16 * 1024
+
 #: Calls of up to so many octets, without lists or structs, are remembered by them; so many at most, which are together
 #: two mebibytes.
 REMEMBERED = 512
@@ -89,7 +92,7 @@ class Reader:
             return read_fully(data, self._builtin)
         call = known.get(data)
         if call is None:
-            call = read_simply(data)
+            call = read_simply(data) if len(data) <= SIMPLE else None
             if call is None:
                 return read_fully(data, self._builtin)
             if len(data) <= REMEMBERED:
@@ -100,7 +103,7 @@ class Reader:
         return call
 
 
-_SIMPLE: dict[str | None, Callable[[bytes], Any]] = {
+_CONVERTED: dict[str | None, Callable[[bytes], Any]] = {
     "int": int,
     "i4": int,
     "double": float,
@@ -120,8 +123,7 @@ def read_simply(data: bytes) -> Call | None:
     if not parameters:
         return name.decode(), ()
     found = _PARAMETERS.finditer(parameters)
-    values = tuple([_SIMPLE[each.lastgroup](each[each.lastgroup or 0]) for each in found])
-    return None if len(values) > VALUES else (name.decode(), values)
+    return name.decode(), tuple([_CONVERTED[each.lastgroup](each[each.lastgroup or 0]) for each in found])
 
 
 def read_fully(data: bytes | str, use_builtin_types: bool = False) -> Call:

@@ -57,9 +57,10 @@ class Writer:
         return text.encode(self._encoding, "xmlcharrefreplace")
 
     def fault(self, fault: Fault) -> bytes:
-        """The response with a fault; what cannot be said in its text is left out."""
+        """The response with a fault; what cannot be said in its text is left out, and a code that is none is 1."""
         text = _UNSAYABLE.sub("", str(fault.faultString))
-        said = self.value({"faultCode": int(fault.faultCode), "faultString": text})
+        code = fault.faultCode if type(fault.faultCode) is int and MININT <= fault.faultCode <= MAXINT else 1
+        said = self.value({"faultCode": code, "faultString": text})
         text = f"{self._head}<methodResponse>\n<fault>\n{said}</fault>\n</methodResponse>\n"
         return text.encode(self._encoding, "xmlcharrefreplace")
 

@@ -37,6 +37,15 @@ def fail(kind: str) -> None:
     raise error("a secret of the method")
 
 
+def fail_oddly() -> None:
+    raise ValueError(Unshown())
+
+
+class Unshown:
+    def __str__(self) -> str:
+        raise RuntimeError("a secret of this")
+
+
 def number(fault: int) -> None:
     raise xmlrpc.client.Fault(fault, "no")
 
@@ -96,6 +105,14 @@ def test_of_what_a_method_did_not_mean_to_say_the_caller_gets_an_id_and_the_log_
     assert record.getMessage() == f"fail has failed: fault {match[1]}"
     assert record.exc_info
     assert "a secret of the method" in str(record.exc_info[1])
+
+
+def test_what_cannot_even_be_shown_is_a_bug() -> None:
+    dispatcher = Dispatcher()
+    dispatcher.publish([Method.of(fail_oddly)])
+    assert fault_of(lambda: ask(dispatcher, "fail_oddly"))[1].startswith(
+        "fail_oddly has failed; the daemon's log tells why, under fault "
+    )
 
 
 def test_what_is_no_call_is_a_fault_too() -> None:

@@ -18,6 +18,13 @@ from daemons.rpc.methods import Methods
 from tests.rpc import spec
 
 
+class Unshowable:
+    """It has no text."""
+
+    def __repr__(self) -> str:
+        raise LookupError("no text")
+
+
 class Various:
     """Methods of many shapes, and some that fail."""
 
@@ -37,6 +44,14 @@ class Various:
         """Divides."""
         return 1 / of
 
+    def odd(self) -> None:
+        """Says no, in a way that cannot be shown."""
+        raise ValueError(Unshowable())
+
+    def halves(self) -> None:
+        """Says no, with half of a character."""
+        raise ValueError("\ud800")
+
     def fails(self) -> None:
         """Has a bug."""
         raise LookupError("a secret of the method")
@@ -47,7 +62,7 @@ class Various:
 
     def unfit(self, what: str) -> Any:
         """Returns what JSON has not."""
-        return {"set": {1}, "nan": float("nan"), "huge": 10**5000, "keys": {(1, 2): 3}}[what]
+        return {"half": "\ud800", "set": {1}, "nan": float("nan"), "huge": 10**5000, "keys": {(1, 2): 3}}[what]
 
 
 CALLS = Calls(Methods.of(Various()))
@@ -194,6 +209,8 @@ def test_parameters(method: str, params: Any, answer: Any) -> None:
         ("fails", [], "a secret of the method"),
         ("leaves", [], "SystemExit"),
         ("unfit", ["set"], "not JSON serializable"),
+        ("unfit", ["half"], "surrogates not allowed"),
+        ("odd", [], "Unshowable"),
         ("unfit", ["nan"], "not JSON compliant"),
         ("unfit", ["huge"], "digits"),
         ("unfit", ["keys"], "keys must be"),
@@ -208,6 +225,10 @@ def test_a_bug_is_an_id_to_the_peer_and_a_traceback_in_the_log(
     assert re.fullmatch(r"\w{8}", data["fault"])
     assert data["fault"] in caplog.text
     assert why in caplog.text
+
+
+def test_what_says_no_with_half_of_a_character_is_told_all_the_same() -> None:
+    assert ask(CALLS, '{"jsonrpc":"2.0","method":"halves","id":1}')["error"]["message"] == "\\ud800"
 
 
 def test_a_batch_is_bounded_and_each_call_in_it_stands_for_itself() -> None:

@@ -256,3 +256,5 @@ def test_a_fault_can_always_be_sent() -> None:
     with pytest.raises(xmlrpc.client.Fault) as caught:
         xmlrpc.client.loads(written)
     assert (caught.value.faultCode, caught.value.faultString) == (7, "a<b>\n")
+    for code in (2**31, "seven"):
+        assert b"<int>1</int>" in Writer().fault(xmlrpc.client.Fault(code, "a"))  # type: ignore[arg-type]
