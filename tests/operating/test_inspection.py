@@ -214,6 +214,7 @@ minimum               1.2                      built in
 [drop]
 
 [log]
+requests              combined                 built in
 size                  64KiB                    conf/defaults.ini
 backups               5                        built in
 
