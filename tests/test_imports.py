@@ -20,6 +20,7 @@ ALLOWED = {
     "daemons.serving.endings": {"__future__", "enum", "logging"},
     "daemons.serving.service": {"__future__", "collections.abc", "typing"},
     "daemons.serving.memory": {"__future__", "collections.abc"},
+    "daemons.serving.pieces": {"__future__", "collections.abc"},
     "daemons.serving.span": {"__future__", "os"},  # a file is no socket
     "daemons.serving.visited": {"__future__", "collections.abc"},
     "daemons.serving.conversation": {"__future__", "collections", "collections.abc"},

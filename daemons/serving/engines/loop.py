@@ -17,7 +17,7 @@ from daemons.serving.conversation import Conversation
 from daemons.serving.engines.flows import Flow, LoopPoller
 from daemons.serving.journal import Journal
 from daemons.serving.poller import Poller
-from daemons.serving.pump import BETWEEN_MESSAGES
+from daemons.serving.pump import BETWEEN_MESSAGES, OURS
 from daemons.serving.stream import GONE, StreamServer
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Loop(ByReadiness, _StreamServer):
             self.shutdown_request(flow.socket)
             return False
         flow.remember_peer()
-        if flow.ending not in GONE:
+        if flow.ending not in GONE and flow.ending not in OURS:  # after these it has been done, before lingering
             with suppress(OSError):
                 flow.socket.shutdown(socket.SHUT_WR)
         del self.connections[flow.socket]
