@@ -5,11 +5,12 @@
     framings/                 bytes ↔ messages, without I/O
     serving/                  from accept() to a reply: servers, engines, guards, the conversation
     web/                      handlers of the standard library's http.server, in memory
+    rpc/                      functions that are published, and the protocols that carry their calls
     operating/                ini files, shared logging, lifecycle, the ``daemons`` command
     clients/                  the other end of each protocol; the only code that dials
 
 An author imports from here: a `Service`, the framing it speaks, and `setting` for options of its own; `Kind` for one
-that is written in a way of its own.
+that is written in a way of its own.  Functions that are published need nothing from here, but maybe `idempotent`.
 """
 
 from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
@@ -28,6 +29,7 @@ from daemons.operating.values import (
     table,
     word,
 )
+from daemons.rpc.methods import idempotent
 from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk, Visitor
 from daemons.serving.span import Span
@@ -58,6 +60,7 @@ __all__ = [
     "Until",
     "Visitor",
     "Whole",
+    "idempotent",
     "or_word",
     "setting",
     "table",

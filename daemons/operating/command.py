@@ -1,15 +1,17 @@
-"""The command ``daemons``: run, stop, ask, cert, cgi, check, list, show; and the tools of `daemons.clients.tools`."""
+"""The command ``daemons``: run, stop, ask, call, cert, cgi, check, list, show; and the tools of
+`daemons.clients.tools`."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from daemons.clients import tools
+from daemons.clients import calling, tools
 from daemons.clients.arguments import seconds
 from daemons.operating import ini, lifecycle
 from daemons.operating.complaints import ConfigurationError
@@ -18,6 +20,9 @@ from daemons.operating.settings import Settings
 
 #: Options that mean a key of [daemon].
 KEYS = ("host", "port", "engine", "processes")
+
+#: What is one, and no word: neither ``-`` nor a number below 0.
+_OPTION = re.compile(r"-(?![0-9.]|$)")
 
 
 class _Set(argparse.Action):
@@ -94,6 +99,8 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument(
         "words", nargs="*", default=[], metavar="WORDS", help="what to say; else the questions it is known for"
     )
+    call = add("call", "call a function that a daemon, or somebody else, publishes, and print its result", conf)
+    calling.add_arguments(call)
     cert = add("cert", "make a CA and a server certificate signed by it, for trying TLS", conf)
     cert.add_argument(
         "--host",
@@ -118,13 +125,16 @@ def parser() -> argparse.ArgumentParser:
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line, parsed.  argparse gives HOST and WORDS what stands before the first option alone
-    (bpo-15112): for ``ask`` what comes after one is added here."""
+    (bpo-15112): for ``ask`` and ``call`` what comes after one is added here."""
     top = parser()
     options, rest = top.parse_known_args(arguments)
     end = rest.index("--") if "--" in rest else len(rest)
-    if rest and (options.command != "ask" or any(word.startswith("-") and word != "-" for word in rest[:end])):
+    if rest and (options.command not in ("ask", "call") or any(_OPTION.match(word) for word in rest[:end])):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest := [*rest[:end], *rest[end + 1 :]]:
+    rest = [*rest[:end], *rest[end + 1 :]]
+    if options.command == "call":
+        options.words = [*options.words, *rest]
+    elif rest:
         options.words = [*([] if options.host is None else [options.host]), *options.words, *rest]
         options.host = options.words.pop(0)
     return options
@@ -157,6 +167,10 @@ def _carry_out(options: argparse.Namespace) -> int:
         code: int = options.run_tool(options)
         return code
     conf = options.conf or Path(os.environ.get("DAEMONS_CONF") or "conf")
+    if options.command == "call":
+        from daemons.clients import call
+
+        return call.run(options, conf)
     if options.command == "cert":
         from daemons.operating import authority
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from daemons.operating import layers
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.layers import Layer, shown
-from daemons.operating.settings import SECTIONS, TABLES, DaemonSettings, MetricsSettings, Settings, TLSSettings
+from daemons.operating.settings import SECTIONS, SPOKEN, TABLES, DaemonSettings, MetricsSettings, Settings, TLSSettings
 from daemons.operating.values import hint, kind_of
 from daemons.serving.address import Address, parse_addresses
 
@@ -31,14 +31,8 @@ SHARED = ("defaults", "logging")
 #: sockaddr_un has room for 108 octets, the last of them a NUL: unix(7).
 UNIX_PATH_LIMIT = 107
 
-#: What a daemon says is named by one of these; and how.
-_SPOKEN = {
-    "service": "NAME, for the Service in daemons.NAME, or module:Class",
-    "handler": "module:Class",
-    "wsgi": "module:NAME, for the application NAME in that module",
-}
-
-_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_CLASS = re.compile(rf"{_MODULE.pattern}:[^\W\d]\w*")
 
 
 @dataclass(frozen=True)
@@ -133,7 +127,8 @@ class _Reader:
             sections[name], found = parse_section(declaration, name, self._section(name), self.complaints)
             origins |= found
         daemon = sections["daemon"] = self._spoken(sections["daemon"])
-        own_section = (daemon.service or daemon.handler or daemon.wsgi).rpartition(":")[2].lower()
+        named = daemon.service or daemon.handler or daemon.wsgi
+        own_section = "rpc" if daemon.rpc else "jsonrpc" if daemon.jsonrpc else named.rpartition(":")[2].lower()
         self._check_sections(own_section)
         addresses = self._addresses()
         self._check_public(daemon, addresses)
@@ -180,7 +175,7 @@ class _Reader:
         """`daemon` with a service, a handler or a WSGI application, of which the later layer wins."""
         which = ""
         for origin, section in self._section("daemon"):
-            said = [key for key in _SPOKEN if key in section]
+            said = [key for key in SPOKEN if key in section]
             for key in said[1:]:
                 reason = f"there is a {said[0]} too; write only one of the two"
                 self.complaints.append(f"{origin} [daemon] {key}: {reason}")
@@ -189,9 +184,13 @@ class _Reader:
         if not text:
             if which or not self.unread:
                 self.complaints.append(f"{self._shown} [daemon] service: missing; write service = NAME or module:Class")
-        elif not (_CLASS.fullmatch(text) or (which == "service" and text.isidentifier())):
-            self.complaints.append(f"{self._origin(which)} [daemon] {which} = {text}: write {_SPOKEN[which]}")
-        others: dict[str, Any] = dict.fromkeys(_SPOKEN.keys() - {which or "service"}, "")
+        elif not (
+            _CLASS.fullmatch(text)
+            or (which == "service" and text.isidentifier())
+            or (which in ("rpc", "jsonrpc") and _MODULE.fullmatch(text))
+        ):
+            self.complaints.append(f"{self._origin(which)} [daemon] {which} = {text}: write {SPOKEN[which]}")
+        others: dict[str, Any] = dict.fromkeys(SPOKEN.keys() - {which or "service"}, "")
         return dataclasses.replace(daemon, **others)
 
     def _check_sections(self, own_section: str) -> None:

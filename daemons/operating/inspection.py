@@ -132,8 +132,8 @@ def _complaints_of_service(settings: Settings) -> list[str]:
     except ConfigurationError as error:
         return error.complaints
     except Exception as error:
-        said = settings.daemon.service or settings.daemon.handler or settings.daemon.wsgi
-        return [f"conf/{settings.name}.ini [daemon] {said}: cannot be imported: {type(error).__name__}: {error}"]
+        where = f"conf/{settings.name}.ini [daemon] {settings.spoken[1]}"
+        return [f"{where}: cannot be imported: {type(error).__name__}: {error}"]
     return []
 
 

@@ -1,4 +1,4 @@
-"""From ``service =``, ``handler =`` or ``wsgi =`` in an ini to what it names."""
+"""From ``service =``, ``handler =``, ``wsgi =`` or ``rpc =`` in an ini to what it names."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
             reason = f"engine = {engine} cannot run a raw handler, which waits on its socket; write engine = threads"
             raise ConfigurationError([f"{_where(settings)}: {reason}"])
         _check_transports(settings, kind)
-        options_of(settings, kind)
-        return lambda over_udp: kind
+        options = options_of(settings, kind)
+        handler = _configured(settings, kind, options)
+        return lambda over_udp: handler
     if kind.blocks and engine == "loop":
         reason = "engine = loop cannot run a service that says it blocks; write engine = pool"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
@@ -62,8 +63,12 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
     if kind.tls_only and (open_ones := [str(address) for address in settings.addresses if address.scheme != "tls"]):
         reason = f"what it says is for TLS alone, and not for {', '.join(open_ones)}; write listen = tls://HOST:PORT"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
-    if settings.daemon.wsgi and any(address.scheme == "udp" for address in settings.addresses):
-        raise ConfigurationError([f"{_where(settings)}: HTTP is not spoken over UDP; write listen = tcp://HOST:PORT"])
+    streamed = "HTTP" if settings.daemon.wsgi else "JSON-RPC" if settings.daemon.jsonrpc else ""
+    if streamed and any(address.scheme == "udp" for address in settings.addresses):
+        reason = f"{streamed} is not spoken over UDP; write listen = tcp://HOST:PORT"
+        raise ConfigurationError([f"{_where(settings)}: {reason}"])
+    if settings.daemon.jsonrpc:
+        _check_secrets(settings, options_of(settings, kind))
     service = make_service(settings, kind)
     if service.blocks and engine == "loop":
         reason = f"engine = loop cannot run a service that waits, as with {service.blocks}; write engine = pool"
@@ -84,12 +89,26 @@ def _refuse_body(settings: Settings, reason: str) -> None:
 def server_class(handler: type[socketserver.BaseRequestHandler], body: int | None = None) -> type[StreamServer]:
     """The kind of stream server that `handler` is for; `body` are the most octets of a request's body, where that is
     said."""
-    if not (_is_of_the_web(handler) or _carries_an_application(handler)):
-        return StreamServer
-    from daemons.framings.http import HTTP
-    from daemons.web.server import WebServer  # http.server is dear, and most do without it
+    publishing: Any = handler
+    if _is_published(handler):
+        served = publishing.server_class
+    elif _is_of_the_web(handler) or _carries_an_application(handler):
+        from daemons.web.server import WebServer  # http.server is dear, and most do without it
 
-    return WebServer if body is None else type("WebServer", (WebServer,), {"framing": HTTP(body=body)})
+        served = WebServer
+    else:
+        return StreamServer
+    if body is not None:
+        from daemons.framings.http import HTTP
+
+        served = type(served.__name__, (served,), {"framing": HTTP(body=body)})
+    return served  # type: ignore[no-any-return]
+
+
+def _is_published(kind: type) -> bool:
+    """Whether it is what ``rpc =`` publishes, whose module then is imported already."""
+    module = sys.modules.get("daemons.rpc.publishing")
+    return module is not None and issubclass(kind, module.Published)
 
 
 def _is_of_the_web(handler: type[socketserver.BaseRequestHandler]) -> bool:
@@ -161,9 +180,11 @@ def options_of(settings: Settings, kind: type) -> Any:
     complaints: list[str] = []
     options: Any = None
     layers = [(settings.origins[settings.own_section, key], {key: text}) for key, text in settings.own.items()]
-    if issubclass(kind, Service) and kind.Options is not None:
+    described: Any = kind
+    declared = described.Options if issubclass(kind, Service) or _is_published(kind) else None
+    if declared is not None:
         with _in_folder(settings.base):
-            options, _ = parse_section(kind.Options, settings.own_section, layers, complaints)
+            options, _ = parse_section(declared, settings.own_section, layers, complaints)
         places = [field.name for field in dataclasses.fields(options) if kind_of(field) is PLACE]
         placed = {name: str(settings.placed(getattr(options, name))) for name in places}
         options = dataclasses.replace(options, **placed)
@@ -190,7 +211,8 @@ def _in_folder(base: Path) -> Iterator[None]:
 
 
 def spoken_class(settings: Settings) -> Any:
-    """The class that ``service =`` or ``handler =`` names; or a service of the application that ``wsgi =`` names."""
+    """The class that ``service =`` or ``handler =`` names; a service of the application that ``wsgi =`` names; or a
+    handler of what ``rpc =`` publishes."""
     if str(settings.base) not in sys.path:
         sys.path.insert(0, str(settings.base))
     if settings.daemon.handler:
@@ -199,6 +221,8 @@ def spoken_class(settings: Settings) -> Any:
     if settings.daemon.wsgi:
         module, _, name = settings.daemon.wsgi.partition(":")
         return _application_in(_module(settings, module), name, settings)
+    if settings.daemon.rpc or settings.daemon.jsonrpc:
+        return _published(settings)
     module, _, name = settings.daemon.service.partition(":")
     if name:
         return _class_in(_module(settings, module), name, Service, settings)
@@ -281,7 +305,43 @@ def _application_in(module: ModuleType, name: str, settings: Settings) -> Any:
     )
 
 
+def _published(settings: Settings) -> Any:
+    """The handler of what ``rpc =`` publishes, or the service of what ``jsonrpc =`` does."""
+    path, _, name = settings.spoken[1].partition(":")
+    module = _module(settings, path)
+    origin = getattr(module, name, None) if name else module
+    if origin is None:
+        raise ConfigurationError([f"{_where(settings)}: {path} has no {name}{hint(name, vars(module))}"])
+    try:
+        if settings.daemon.jsonrpc:
+            from daemons.rpc.json_service import JSONRPC
+
+            return JSONRPC.of(origin, settings.name)
+        from daemons.rpc.publishing import Published  # http.server is dear, and most do without it
+
+        return Published.of(origin, settings.name)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
+
+
+def _configured(settings: Settings, kind: Any, options: Any) -> Any:
+    """The handler with its options; raw handlers have none."""
+    if options is None:
+        return kind
+    _check_secrets(settings, options)
+    return kind.configured(options)
+
+
+def _check_secrets(settings: Settings, options: Any) -> None:
+    """Who must say a secret must not say it to everybody on the way."""
+    in_clear = [address for address in settings.addresses if address.scheme != "tls" and not address.loopback]
+    if options.users is not None and in_clear:
+        origin = settings.origins.get((settings.own_section, "users"), "")
+        reason = f"secrets would cross the network in the clear at {in_clear[0]}; write listen = tls://HOST:PORT"
+        raise ConfigurationError([f"{origin} [{settings.own_section}] users: {reason}"])
+
+
 def _where(settings: Settings) -> str:
-    key = "handler" if settings.daemon.handler else "wsgi" if settings.daemon.wsgi else "service"
+    key, value = settings.spoken
     origin = settings.origins.get(("daemon", key), f"conf/{settings.name}.ini")
-    return f"{origin} [daemon] {key} = {getattr(settings.daemon, key)}"
+    return f"{origin} [daemon] {key} = {value}"

@@ -29,6 +29,10 @@ class DaemonSettings:
     service: str = setting(TEXT, "", "what the daemon says: NAME is the Service in daemons.NAME; or module:Class")
     handler: str = setting(TEXT, "", "instead of a service, module:Class of any socketserver.BaseRequestHandler")
     wsgi: str = setting(TEXT, "", "instead of a service, module:NAME of any WSGI application")
+    rpc: str = setting(
+        TEXT, "", "instead of a service, a module whose __all__ is published; or module:NAME of an object in one"
+    )
+    jsonrpc: str = setting(TEXT, "", "as rpc, over JSON-RPC 2.0")
     host: str = setting(TEXT, "127.0.0.1", "the address or name to listen at; 0.0.0.0 or :: for all of one kind")
     port: int | None = setting(_PORT, None, "the port to listen on, or its name in /etc/services")
     listen: tuple[Address, ...] = setting(
@@ -97,6 +101,15 @@ class TLSSettings:
 #: so that any other section is a mistake before the service is known.
 TABLES = ("redirects", "protected", "documents", "proxy")
 
+#: What a daemon says is named by one of these keys of [daemon]; and how.
+SPOKEN = {
+    "service": "NAME, for the Service in daemons.NAME, or module:Class",
+    "handler": "module:Class",
+    "wsgi": "module:NAME, for the application NAME in that module",
+    "rpc": "module, for the functions in its __all__, or module:NAME, for the methods of an object in it",
+    "jsonrpc": "module, for the functions in its __all__, or module:NAME, for the methods of an object in it",
+}
+
 #: The sections that every daemon has.  One more is named after its service.
 SECTIONS: dict[str, type[Any]] = {
     "daemon": DaemonSettings,
@@ -138,6 +151,12 @@ class Settings:
     origins: Mapping[tuple[str, str], str]
     #: Reads the same files and the same command line again; raises `ConfigurationError`.
     again: Callable[[], Settings]
+
+    @property
+    def spoken(self) -> tuple[str, str]:
+        """What the daemon says: the key of [daemon] that names it, and its value."""
+        found = ((key, getattr(self.daemon, key)) for key in SPOKEN)
+        return next(((key, value) for key, value in found if value), ("service", ""))
 
     @property
     def over_tls(self) -> bool:

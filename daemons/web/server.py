@@ -45,7 +45,7 @@ class WebServer(StreamServer, http.server.HTTPServer):
         self.handler_class = RequestHandlerClass
         handler: Any = RequestHandlerClass
         if in_memory(handler):
-            handler = Pump.carrying(WebService(self.framing, handler))
+            handler = Pump.carrying(self.make_service(handler))
         self._tell_name(server_address)
         super().__init__(server_address, handler, bind_and_activate)
 
@@ -55,6 +55,10 @@ class WebServer(StreamServer, http.server.HTTPServer):
         server = super().adopt(listener, handler)
         server._tell_name(server.server_address)
         return server
+
+    def make_service(self, handler: Callable[..., Any]) -> WebService:
+        """What runs `handler` in memory."""
+        return WebService(self.framing, handler)
 
     def server_bind(self) -> None:
         """Bind.  `HTTPServer.server_bind` asks DNS for the host's name, which may take long, and breaks on the path of

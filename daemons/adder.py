@@ -1,0 +1,18 @@
+"""Adds two numbers, over XML-RPC.
+
+[daemon]
+rpc = daemons.adder
+port = 8081
+"""
+
+from __future__ import annotations
+
+from daemons import idempotent
+
+__all__ = ["add"]
+
+
+@idempotent
+def add(x: float, y: float) -> float:
+    """Adds x and y."""
+    return x + y

@@ -1,0 +1,69 @@
+"""XML-RPC, the client's end: xmlrpc.com/spec."""
+
+from __future__ import annotations
+
+import xmlrpc.client
+from collections.abc import Sequence
+from typing import Any
+from xml.parsers.expat import ExpatError
+
+from daemons.clients.rpc import Call, Caller, ProtocolError, RemoteFault
+from daemons.rpc.xml_writer import Writer
+
+_WRITER = Writer(allow_none=True)
+
+
+class XMLCaller(Caller):
+    """Calls by XML-RPC; dates and octets are `datetime` and `bytes`, and None is sent as ``<nil/>``."""
+
+    media = "text/xml"
+
+    def call(self, method: str, params: Sequence[Any]) -> Any:
+        return self._call(method, params, self.repeatable(method))
+
+    def batch(self, calls: Sequence[Call]) -> list[Any]:
+        told = [{"methodName": method, "params": list(params)} for method, params in calls]
+        answers = self._call("system.multicall", [told], self.repeatable(*(method for method, _ in calls)))
+        if not isinstance(answers, list) or len(answers) != len(calls):
+            raise ProtocolError(f"{self.place} has not answered {len(calls)} calls")
+        return [self._answer(answer) for answer in answers]
+
+    def listed(self) -> list[tuple[str, str, str]]:
+        """As the classic introspecting client has it: methods of the system are left out."""
+        names = self._call("system.listMethods", (), True)
+        if not isinstance(names, list):
+            raise ProtocolError(f"{self.place} has not listed its methods")
+        found = []
+        for name in map(str, names):
+            if name.startswith("system."):
+                continue
+            ways = self._call("system.methodSignature", [name], True)
+            known = isinstance(ways, list) and ways
+            shown = "\n".join(f"{name}({way})" for way in ways) if known else f"{name}(...)"
+            found.append((name, shown, str(self._call("system.methodHelp", [name], True))))
+        return found
+
+    def _call(self, method: str, params: Sequence[Any], repeatable: bool) -> Any:
+        try:
+            body = _WRITER.call(method, params)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{method}: {error}") from error
+        heard = self.post(body, repeatable)
+        # Such a declaration has no place in a response, and may make it grow without end.
+        if b"<!DOCTYPE" in heard:
+            raise ProtocolError(f"{self.place} has answered with a document type declaration")
+        try:
+            (result,), _ = xmlrpc.client.loads(heard, use_builtin_types=True)
+        except xmlrpc.client.Fault as fault:
+            raise RemoteFault(fault.faultCode, fault.faultString) from None
+        except (xmlrpc.client.Error, ExpatError, ValueError, TypeError, LookupError) as error:
+            raise ProtocolError(f"{self.place} has answered with what is no XML-RPC") from error
+        return result
+
+    def _answer(self, answer: Any) -> Any:
+        match answer:
+            case [result]:
+                return result
+            case {"faultCode": int(code), "faultString": str(text)}:
+                return RemoteFault(code, text)
+        raise ProtocolError(f"{self.place} has answered one of the calls with what is no answer")

@@ -1,0 +1,43 @@
+"""What a caller is told of a call that failed, and what the log is told."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from daemons.rpc.methods import ANSWERS
+
+log = logging.getLogger(__name__)
+
+#: Characters of an exception's text that a caller is told.
+LONGEST = 1000
+
+
+def told(error: BaseException, method: str) -> str:
+    """What the caller of `method` is told of `error`, which it has raised; tells the log.
+
+    An exception by which a method says no, one of `ANSWERS`, is told as Python's own server tells all of them:
+    ``<class 'ValueError'>:math domain error``.  Of any other, whose text may be anybody's secret, the caller is told an
+    id, under which the log has the traceback."""
+    if (text := said(error, method)) is not None:
+        return f"{type(error)}:{text}"[:LONGEST]
+    return f"{method} has failed; the daemon's log tells why, under fault {numbered(error, method)}"[:LONGEST]
+
+
+def said(error: BaseException, method: str) -> str | None:
+    """The text of an exception by which `method` says no, which the log is told as well; None: it is another."""
+    if type(error) not in ANSWERS:
+        return None
+    try:
+        text = str(error)[:LONGEST]
+    except Exception:
+        return None  # an argument of it cannot be shown
+    log.info("%s: %s: %s", method, type(error), text, exc_info=error if log.isEnabledFor(logging.DEBUG) else None)
+    return text
+
+
+def numbered(error: BaseException, method: str) -> str:
+    """The id under which the log is told of `error`, which `method` has raised, with its traceback."""
+    name = secrets.token_hex(4)
+    log.error("%s has failed: fault %s", method, name, exc_info=error)
+    return name

@@ -1,0 +1,62 @@
+"""What a method's annotations come to in XML-RPC: http://xmlrpc-c.sourceforge.net/introspection.html"""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import types
+from datetime import datetime
+from typing import Any, Union, get_args, get_origin
+from xmlrpc.client import Binary, DateTime
+
+#: Of Python's types, those that XML-RPC has a word for.
+_WORDS: dict[Any, str] = {
+    bool: "boolean",
+    int: "int",
+    float: "double",
+    str: "string",
+    bytes: "base64",
+    bytearray: "base64",
+    Binary: "base64",
+    datetime: "dateTime.iso8601",
+    DateTime: "dateTime.iso8601",
+    list: "array",
+    tuple: "array",
+    collections.abc.Sequence: "array",
+    dict: "struct",
+    collections.abc.Mapping: "struct",
+    None: "nil",
+    type(None): "nil",
+}
+
+#: What Python's own server says in the place of a list of signatures.
+NO_SIGNATURES = "signatures not supported"
+
+
+def signatures_of(signature: inspect.Signature) -> list[list[str]] | str:
+    """The ways in which a method may be called, each the type of the result and those of the parameters; or that there
+    is no saying, where a type is missing, or any number of parameters are taken."""
+    ways = [[_word(signature.return_annotation)]]
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD or (
+            parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
+        ):
+            continue  # there are no keywords in XML-RPC
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            return NO_SIGNATURES
+        longer = [*ways[-1], _word(parameter.annotation)]
+        ways = [longer] if parameter.default is parameter.empty else [*ways, longer]
+    return NO_SIGNATURES if any("" in way for way in ways) else ways
+
+
+def _word(annotation: Any) -> str:
+    """XML-RPC's word; "" where there is none."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        words = {_word(each) for each in get_args(annotation)}
+        # A caller may give an int for a double.
+        return "double" if words == {"int", "double"} else words.pop() if len(words) == 1 else ""
+    try:
+        return _WORDS.get(annotation if origin is None else origin, "")
+    except TypeError:  # not to be hashed
+        return ""

@@ -1,0 +1,53 @@
+"""Requests that come to no call, and what is said to them: to who may not call, and to what is too long."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from daemons.rpc.users import Users
+
+
+class RefusalError(Exception):
+    """A request is refused; the text is for who sent it, and `fields` are those of the response."""
+
+    def __init__(self, status: int, text: str, *fields: tuple[str, str]) -> None:
+        super().__init__(text)
+        self.status = status
+        self.fields = fields
+
+    @property
+    def body(self) -> bytes:
+        """The text, as a line."""
+        return f"{self}\n".encode()
+
+
+def check_visitor(fields: Mapping[str, str], users: Users | None, realm: str) -> str:
+    """Who calls, or nothing where nobody is asked; raises `RefusalError` for who may not.  `fields` are those of his
+    request, by names in small letters."""
+    user = "" if users is None else users.name(fields.get("authorization", ""))
+    if user is None:
+        asked = f'Basic realm="{realm}", charset="UTF-8"'
+        raise RefusalError(401, "Who are you?", ("WWW-Authenticate", asked))
+    origin = fields.get("origin")
+    # A browser that runs another site's script says so; nobody else has an origin.
+    if origin is not None and origin.rpartition("//")[2] != fields.get("host"):
+        raise RefusalError(403, "Scripts of other sites may not call this.")
+    return user
+
+
+def unpacked(data: bytes, limit: int) -> bytes:
+    """What is in `data`, which is gzip (RFC 1952), without ever holding more than `limit` octets of it.  Raises
+    `RefusalError`."""
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        data = unpacker.decompress(data, limit + 1)
+    except zlib.error:
+        raise RefusalError(400, "That is not gzip.") from None
+    if len(data) > limit:
+        raise RefusalError(413, f"That is longer than {limit} octets when it is unpacked.")
+    if not unpacker.eof:
+        raise RefusalError(400, "The end of that gzip is missing.")
+    return data

@@ -1,0 +1,122 @@
+"""What is said to calls, without making a handler where none is needed: most of a handler's time is in its headers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+from xmlrpc.client import gzip_encode
+
+from daemons.framings.http import Request
+from daemons.rpc.refusals import RefusalError
+from daemons.serving.service import Reply, Talk
+from daemons.web.conditions import written
+from daemons.web.handlers import class_of
+from daemons.web.heads import REMEMBERED_COUNT, REMEMBERED_HEAD
+from daemons.web.service import WebService
+
+if TYPE_CHECKING:
+    from daemons.framings import Framing
+    from daemons.rpc.server import XMLRPCServer
+    from daemons.web.server import WebServer
+
+#: With another method of its own in the place of one of these, a handler is asked.
+ASKED = (
+    *("MessageClass", "__init__", "setup", "finish", "do_POST", "may_come_in", "is_rpc_path_valid", "report_404"),
+    *("decode_request_content", "accept_encodings", "version_string", "date_time_string", "log_message", "log_request"),
+    *("send_response", "send_response_only", "send_header", "end_headers", "flush_headers"),
+)
+
+
+class RPCService(WebService):
+    """What all visitors of an RPC share.  A POST whose head was judged before is answered here, and what it says goes
+    to the server's `_marshaled_dispatch`; every other request gets to the handler."""
+
+    def __init__(self, framing: Framing, handler: Any, as_shipped: Mapping[str, Any]) -> None:
+        super().__init__(framing, handler)
+        kind: Any = class_of(handler)
+        plain = all(getattr(kind, name) is known for name, known in as_shipped.items())
+        self._handler_class = kind
+        #: Whether handlers do nothing but what we know.
+        self._plain = plain and kind is handler and not hasattr(kind, "_dispatch")
+        #: Heads of POSTs that may be answered; whether the answer may be gzipped, and who calls.
+        self._judged: dict[bytes, tuple[bool, str]] = {}
+        #: The stock class has a `log_request` of its own, which does not count.
+        names = ("log_request", "log_message")
+        self._writes_log = any(getattr(kind, name) is not as_shipped[name] for name in names)
+        self._second = 0
+        self._head = b""
+
+    def talk_to(self, server: WebServer, address: Any, peer: str) -> Talk:
+        """The conversation with one visitor."""
+        asked = super().talk_to(server, address, peer)
+        next(asked)
+        rpc = cast("XMLRPCServer", server)
+        judged = self._judged
+        reply: Reply | None = None
+        try:
+            while True:
+                request = cast(Request, (yield reply))
+                known = judged.get(request) or self._judge(rpc, request)
+                if known is None or server.draining:
+                    try:
+                        reply = asked.send(request)
+                    except StopIteration as stop:
+                        return cast("Reply | None", stop.value)
+                else:
+                    body, coded = self._coded(rpc._marshaled_dispatch(request.body, None, request.path), known[0])
+                    if self.requests is not None:
+                        self.requests.tell(address[0], self.requests.entry(request, 200, len(body), known[1]))
+                    reply = b"%b%d%b\r\n\r\n%b" % (self._fields(), len(body), coded, body)
+        finally:
+            asked.close()
+
+    def _tell(self, handler: Any, request: Request, status: int, size: int | None) -> None:
+        if self.requests is not None and not self._writes_log:
+            user = getattr(handler, "user", "")
+            handler.user = ""  # it is this request's
+            self.requests.tell(handler.client_address[0], self.requests.entry(request, status, size, user))
+
+    def _judge(self, server: XMLRPCServer, request: Request) -> tuple[bool, str] | None:
+        """Whether an answer to `request` may be gzipped, and who calls; None: it is for the handler."""
+        kind = self._handler_class
+        if not self._plain or request.method != "POST" or request.version == (1, 0):
+            return None
+        if server.logRequests and self.requests is None:
+            return None
+        fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
+        if not request.keep_alive or request.path not in kind.rpc_paths or "content-encoding" in fields:
+            return None
+        try:
+            user = server.check_visitor(fields)
+        except RefusalError:
+            return None
+        zips = kind.encode_threshold is not None and "gzip" in fields.get("accept-encoding", "")
+        if zips and fields["accept-encoding"] not in ("gzip", "gzip, deflate", "gzip, deflate, br"):
+            return None  # with weights; the handler reads them
+        if len(request) <= REMEMBERED_HEAD:
+            if len(self._judged) >= REMEMBERED_COUNT:
+                self._judged.clear()
+            self._judged[bytes(request)] = zips, user
+        return zips, user
+
+    def _coded(self, body: bytes, zips: bool) -> tuple[bytes, bytes]:
+        """The body as it is sent, and the field that tells how."""
+        if zips and len(body) > self._handler_class.encode_threshold:
+            return gzip_encode(body), b"\r\nContent-Encoding: gzip"
+        return body, b""
+
+    def _fields(self) -> bytes:
+        """The head up to the length."""
+        second = int(time.time())
+        if second != self._second:
+            self._head = (
+                f"HTTP/1.1 200 OK\r\nServer: {SERVER}\r\nDate: {written(second)}\r\n"
+                "Content-Type: text/xml\r\nContent-Length: "
+            ).encode()
+            self._second = second
+        return self._head
+
+
+#: What Server says; which Python that is, is nobody's business.
+SERVER = "camelot"

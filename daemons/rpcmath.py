@@ -1,0 +1,51 @@
+"""Sums, quadratic equations and the chemical elements, over XML-RPC.
+
+[daemon]
+rpc = daemons.rpcmath
+port = 7001
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from functools import reduce
+from typing import Any
+
+from daemons import idempotent
+
+__all__ = ["addtogether", "elements", "quadratic", "remote_repr"]
+
+SYMBOLS = {1: "H", 2: "He", 3: "Li", 4: "Be", 5: "B", 6: "C", 7: "N", 8: "O", 9: "F", 10: "Ne"}
+
+
+@idempotent
+def addtogether(*things: Any) -> Any:
+    """Add together everything in the list `things`."""
+    if not things:
+        raise ValueError("there is nothing to add together")
+    return reduce(operator.add, things)
+
+
+@idempotent
+def quadratic(a: float, b: float, c: float) -> list[float]:
+    """Determine x values satisfying: a * x^2 + b * x + c == 0"""
+    if not a:
+        raise ValueError("a is 0: that is no quadratic equation")
+    discriminant = b * b - 4.0 * a * c
+    if discriminant < 0:
+        raise ValueError("math domain error")  # Python says so itself, in other words from 3.14 on
+    root = math.sqrt(discriminant)
+    return sorted({(-b - root) / (2.0 * a), (-b + root) / (2.0 * a)})
+
+
+@idempotent
+def remote_repr(arg: Any) -> str:
+    """Return the repr() rendering of the arg."""
+    return repr(arg)
+
+
+@idempotent
+def elements() -> list[dict[str, Any]]:
+    """The first chemical elements: of each its number and its symbol."""
+    return [{"number": number, "symbol": symbol} for number, symbol in SYMBOLS.items()]

@@ -1,0 +1,102 @@
+"""What is published, and what is not."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from daemons.rpc.methods import Method, Methods, idempotent
+
+
+def module(source: str) -> ModuleType:
+    made = ModuleType("mine")
+    exec(source, vars(made))
+    return made
+
+
+def test_a_modules_all_is_what_is_published_in_its_order() -> None:
+    methods = Methods.of(
+        module(
+            "from __future__ import annotations\nfrom os import system\n__all__ = ['b', 'a', 'c']\n"
+            "def a(x: int, y: int = 3) -> list[int]:\n    '''Says a.\n\n    And more.'''\n"
+            "def b(x: Missing): pass\ndef hidden(): pass\nc = pow\n"
+        )
+    )
+    assert list(methods) == ["b", "a", "c"]
+    assert methods["a"].help == "Says a.\n\nAnd more."
+    assert methods["a"].signature.parameters["y"].annotation is int
+    assert methods["a"].signature.return_annotation == list[int]
+    assert methods["b"].signature.parameters["x"].annotation == "Missing"
+    assert (methods["b"].help, methods["b"].idempotent) == ("", False)
+
+
+class Knight:
+    title = "Sir"
+
+    def __init__(self) -> None:
+        self.stored = print
+
+    @property
+    def secret(self) -> str:
+        raise AssertionError("nobody asked for this")
+
+    @idempotent
+    def name(self, times: int = 1) -> str:
+        """Tells his name."""
+        return "Robin" * times
+
+    @staticmethod
+    def quest() -> str:
+        return "the Grail"
+
+    @classmethod
+    def order(cls) -> str:
+        return cls.__name__
+
+    def _horse(self) -> None: ...
+
+
+def test_an_instances_public_methods() -> None:
+    methods = Methods.of(Knight())
+    assert set(methods) == {"name", "quest", "order"}
+    assert methods["name"].idempotent
+    assert list(methods["name"].signature.parameters) == ["times"]
+    assert [method.function() for method in methods.values()] == ["Robin", "Knight", "the Grail"]
+    assert "name.__func__" not in methods
+
+
+@pytest.mark.parametrize(
+    ("origin", "reason"),
+    [
+        (module("def a(): pass"), "mine has no __all__; write __all__ = [...] with the functions to publish"),
+        (module("__all__ = 'a'\ndef a(): pass"), "mine.__all__ is no list of names"),
+        (module("__all__ = ['a']"), "mine.__all__ names a, which is not there"),
+        (
+            module("__all__ = ['_a']\ndef _a(): pass"),
+            "mine.__all__ names _a; a name with an underscore in front is private",
+        ),
+        (module("__all__ = ['a']\na = 3"), "mine.a is not a function; __all__ is what is published"),
+        (module("__all__ = ['A']\nclass A: pass"), "mine.A is not a function; __all__ is what is published"),
+        (module("__all__ = ['a', 'a']\ndef a(): pass"), "there are two methods a"),
+        (module("__all__ = ['ä']\ndef ä(): pass"), "'ä' is not the name of a method"),
+        (module("__all__ = []"), "mine has nothing to publish"),
+        (Knight, "Knight is a class; publish an instance of it"),
+        (object(), "an instance of object has nothing to publish"),
+        (3, "an instance of int has nothing to publish"),
+    ],
+)
+def test_what_cannot_be_published(origin: Any, reason: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Methods.of(origin)
+    assert str(caught.value).startswith(reason)
+
+
+def test_a_function_that_tells_no_signature_takes_anything() -> None:
+    assert str(Method.of(max).signature) == "(*args)"
+    assert Method.of(max, "system.max").name == "system.max"
+    with pytest.raises(TypeError, match="is not a function"):
+        Method.of(3)  # type: ignore[arg-type]
+    assert inspect.isbuiltin(Method.of(max).function)
