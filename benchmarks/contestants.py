@@ -96,7 +96,7 @@ CONTESTANTS = {
         _of_web("wsgi", "a WSGI application", "launcelot", "loop", "daemon.wsgi=benchmarks.unchanged:hello"),
         _of_web("files", "SimpleHTTPRequestHandler", "launcelot", "loop", "daemon.handler=benchmarks.unchanged:Files"),
         _of_web("calc", "calc", "calc", "loop"),
-        _of_web("jsonrpc", "jsonrpc", "jsonrpc", "loop"),
+        _of_web("jsonrpc", "jsonrpc", "jsonrpc", "loop", "daemon.jsonrpc=daemons.adder"),
         _peer("nginx", "nginx, one worker", "nginx"),
         _peer("nginx-copying", "nginx, one worker, without sendfile", "nginx", "copying"),
         _peer("gunicorn", "gunicorn gthread", "wsgi_gunicorn", "hello", package="gunicorn"),

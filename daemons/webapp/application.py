@@ -14,7 +14,9 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.utils import send_from_directory
 from werkzeug.wrappers import Response
 
-from daemons import DURATION, PLACE, YES_NO, Kind, setting
+from daemons import DURATION, PLACE, YES_NO, Kind, rpcmath, setting
+from daemons.rpc.json_wsgi import JSONApplication
+from daemons.rpc.wsgi import RPC, dispatcher
 from daemons.webapp import api, environ_dump, timeapp, weather
 from daemons.webapp.bank import Bank
 from daemons.webapp.base64_form import base64_form
@@ -43,6 +45,8 @@ class Mount:
     title: str
     text: str
     application: WSGIApplication
+    #: Whether it is called without a slash behind its path as well: programs do not follow a redirect to it.
+    called: bool = False
 
 
 def _banner(text: str) -> str:
@@ -95,7 +99,7 @@ class Webapp:
         self._mounts = mounts(secret, Database(Path(options.database)), options)
         application: WSGIApplication = DispatcherMiddleware(
             Pages({"/": {"GET": self._front}, "/static/<path:name>": {"GET": _static}, **weather.TABLE}),
-            {mount.path: slashed(mount.application) for mount in self._mounts},
+            {each.path: each.application if each.called else slashed(each.application) for each in self._mounts},
         )
         self._application = Recorded(Secured(ForHosts(application, options.hosts)))
 
@@ -111,6 +115,7 @@ class Webapp:
 
 def mounts(secret: Secret, database: Database, options: Webapp.Options) -> list[Mount]:
     """What is mounted, in the order of the front page.  Any WSGI application can be: one more is one more line."""
+    sums = dispatcher(rpcmath)
     bank = Sessions(Authenticated(Bank(database)), secret, database, options.session, options.secure)
     return [
         Mount("/bank", "Bank", "Log in, see your payments, and make one: forms that change something.", bank),
@@ -118,6 +123,20 @@ def mounts(secret: Secret, database: Database, options: Webapp.Options) -> list[
         Mount("/bottle", "Base64, with Bottle", "The same form, in a framework of others.", Themed(bottle_form)),
         Mount("/time", "Time", "What the clock says, in one line of text.", timeapp.timeapp),
         Mount("/environ", "Environ", "All that an application is told of a request.", environ_dump.pages),
+        Mount(
+            "/rpc",
+            "XML-RPC",
+            "Sums, for programs; and who may read, reads what they can call.",
+            RPC({"": sums, "/": sums}, title="Sums"),
+            True,
+        ),
+        Mount(
+            "/jsonrpc",
+            "JSON-RPC",
+            "The same by JSON.",
+            JSONApplication({"": rpcmath, "/": rpcmath}, title="Sums"),
+            True,
+        ),
         Mount("/api", "JSON", "The form and the weather, for programs.", MethodOverride(api.pages)),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import xmlrpc.client
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -59,3 +60,22 @@ def test_a_payment_from_login_to_logout_on_one_connection(site: Callable[..., We
             assert ask("HEAD", "/static/castle.svg")[2] == ""
         assert access_of(server, name) == ("done", "12")
         server.expect_nobody()
+
+
+def test_calls_are_answered_beneath_the_site(site: Callable[..., Webapp]) -> None:
+    pump = Pump.carrying(WSGIService.of(validator(site()), "Webapp")())
+    with closing(Within(stream_server("pool", WebServer), pump)) as server:
+        address: Any = server.address
+        host, port = address
+        for path in ("/rpc", "/rpc/"):
+            with xmlrpc.client.ServerProxy(f"http://{host}:{port}{path}") as proxy:
+                assert proxy.addtogether("a", "bc") == "abc"
+                assert "quadratic" in proxy.system.listMethods()  # type: ignore[operator]
+        with closing(http.client.HTTPConnection(host, port, timeout=20)) as client:
+            call = {"jsonrpc": "2.0", "method": "addtogether", "params": [1, 2, 3], "id": 7}
+            client.request("POST", "/jsonrpc", json.dumps(call), {"Content-Type": "application/json"})
+            assert json.load(client.getresponse()) == {"jsonrpc": "2.0", "result": 6, "id": 7}
+            client.request("GET", "/rpc/")
+            page = client.getresponse()
+            assert page.status == 200
+            assert b"Determine x values satisfying" in page.read()
