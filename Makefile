@@ -130,19 +130,30 @@ check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and every ini file
 bench: $(INSTALLED)  ## measure against others; ARGS goes to the benchmarks
 	@.venv/bin/python -m benchmarks $(ARGS)
 
-# The clients that the tests use as a person would, and a C compiler for the server that the benchmarks compare with.
-ENGINES := netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev librpc-xml-perl
+# The clients that the tests use as a person would; and for the benchmarks a C compiler, a load, and whom to compare with.
+# nodejs too, but where there is a node from elsewhere.
+ENGINES := netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev wrk chromium nginx \
+    librpc-xml-perl
 
 engines:  ## install the Debian packages that the tests and benchmarks use (as root)
-	@missing=
-	for package in $(ENGINES); do
+	@wanted="$(ENGINES)" missing=
+	command -v node >/dev/null || wanted="$$wanted nodejs"
+	for package in $$wanted; do
 	    [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || missing="$$missing $$package"
 	done
-	[ -n "$$missing" ] || { echo "all there: $(ENGINES)"; exit 0; }
+	[ -n "$$missing" ] || { echo "all there: $$wanted"; exit 0; }
 	[ "$$(id -u)" = 0 ] || { echo "make engines: needs root, to install$$missing" >&2; exit 1; }
 	export DEBIAN_FRONTEND=noninteractive
+	# Debian starts what it installs. Here nginx is wanted as a program, not as a server on port 80.
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e $$policy ]; then
+	    trap "rm -f $$policy" EXIT
+	    printf '#!/bin/sh\nexit 101\n' >$$policy
+	    chmod 755 $$policy
+	fi
 	apt-get update -qq
 	apt-get install -qq --no-install-recommends $$missing
+	case "$$missing " in *" nginx "*) systemctl disable --quiet nginx || true ;; esac
 
 clean:  ## remove what was built or written: .venv, caches, logs/, run/; refused while a daemon runs
 	@for file in run/*.pid; do

@@ -21,27 +21,31 @@ class Side(Enum):
 
 @dataclass(frozen=True)
 class Contestant:
-    """One server that answers Sir Launcelot's questions."""
+    """One server that answers Sir Launcelot's questions, or requests of HTTP."""
 
     name: str
     what: str
     side: Side
     words: tuple[str, ...] = ()
-    """A peer's module in benchmarks.peers and its arguments; our options of `daemons run launcelot`."""
-    package: str | None = None
+    """A peer's module in benchmarks.peers and its arguments; our options of `daemons run DAEMON`, in which {files}
+    is the folder of the files that are asked for."""
+    packages: tuple[str, ...] = ()
     """What a peer needs beyond the standard library."""
+    daemon: str = "launcelot"
+    """Whose ini it is started with, where it is ours."""
 
-    def command(self, reference: Path, peer_python: Path, scratch: Path) -> list[str]:
+    def command(self, reference: Path, peer_python: Path, scratch: Path, files: Path) -> list[str]:
         """How it is started; all of it is run from the root of the repository."""
         if self.side is Side.REFERENCE:
             return [str(reference)]
         if self.side is Side.PEER:
             module, *arguments = self.words
-            python = str(peer_python) if self.package else sys.executable
+            python = str(peer_python) if self.packages else sys.executable
             return [python, "-m", f"benchmarks.peers.{module}", *arguments]
         installed = Path(sys.executable).with_name("daemons")
         daemons = [str(installed)] if installed.exists() else [sys.executable, "-m", "daemons"]
-        return [*daemons, "run", "launcelot", "--port", "0", "--run", str(scratch), *self.words]
+        words = [word.replace("{files}", str(files)) for word in self.words]
+        return [*daemons, "run", self.daemon, "--port", "0", "--run", str(scratch), *words]
 
 
 def _ours(engine: str, *more: str, name: str = "", what: str = "") -> Contestant:
@@ -49,8 +53,14 @@ def _ours(engine: str, *more: str, name: str = "", what: str = "") -> Contestant
     return Contestant(name or engine, what or f"Launcelot, engine = {engine}", Side.OURS, words)
 
 
-def _peer(name: str, what: str, *words: str, package: str | None = None) -> Contestant:
-    return Contestant(name, what, Side.PEER, words, package)
+def _of_web(name: str, what: str, daemon: str, engine: str, *settings: str) -> Contestant:
+    """One of ours that speaks HTTP."""
+    words = [word for setting in settings for word in ("--set", setting)]
+    return Contestant(name, f"{what}, engine = {engine}", Side.OURS, ("--engine", engine, *words), daemon=daemon)
+
+
+def _peer(name: str, what: str, *words: str, package: str = "") -> Contestant:
+    return Contestant(name, what, Side.PEER, words, tuple(package.split()))
 
 
 CONTESTANTS = {
@@ -77,5 +87,39 @@ CONTESTANTS = {
         _peer("stock-batched", "stock ThreadingTCPServer, one write a batch", "stock", "threads", "batched"),
         _peer("stock-forks", "stock ForkingTCPServer", "stock", "forks"),
         _peer("stock-one", "stock TCPServer", "stock", "one"),
+        _of_web("httpd", "httpd", "httpd", "loop", "httpd.root={files}"),
+        _of_web("httpd-pool", "httpd", "httpd", "pool", "httpd.root={files}"),
+        # Launcelot's ini has no section that these would not understand; what is run is named here.
+        _of_web(
+            "handler", "a handler of http.server", "launcelot", "loop", "daemon.handler=benchmarks.unchanged:Hello"
+        ),
+        _of_web("wsgi", "a WSGI application", "launcelot", "loop", "daemon.wsgi=benchmarks.unchanged:hello"),
+        _of_web("files", "SimpleHTTPRequestHandler", "launcelot", "loop", "daemon.handler=benchmarks.unchanged:Files"),
+        _of_web("calc", "calc", "calc", "loop"),
+        _of_web("jsonrpc", "jsonrpc", "jsonrpc", "loop"),
+        _peer("nginx", "nginx, one worker", "nginx"),
+        _peer("nginx-copying", "nginx, one worker, without sendfile", "nginx", "copying"),
+        _peer("gunicorn", "gunicorn gthread", "wsgi_gunicorn", "hello", package="gunicorn"),
+        _peer("waitress", "waitress", "wsgi_waitress", "hello", package="waitress"),
+        _peer("cheroot", "cheroot", "wsgi_cheroot", "hello", package="cheroot"),
+        _peer(
+            "gunicorn-file",
+            "gunicorn gthread with whitenoise",
+            "wsgi_gunicorn",
+            "files",
+            package="gunicorn whitenoise",
+        ),
+        _peer("waitress-file", "waitress with whitenoise", "wsgi_waitress", "files", package="waitress whitenoise"),
+        _peer("cheroot-file", "cheroot with whitenoise", "wsgi_cheroot", "files", package="cheroot whitenoise"),
+        _peer("stock-files", "SimpleHTTPRequestHandler, stock ThreadingHTTPServer", "stock_files"),
+        _peer(
+            "stock-files-undelayed",
+            "SimpleHTTPRequestHandler, stock ThreadingHTTPServer, without Nagle's algorithm",
+            "stock_files",
+            "undelayed",
+        ),
+        _peer("stock-xmlrpc", "stock SimpleXMLRPCServer with ThreadingMixIn", "stock_xmlrpc"),
+        _peer("twisted-xmlrpc", "twisted.web.xmlrpc", "twisted_xmlrpc", package="Twisted"),
+        _peer("stock-jsonrpc", "jsonrpcserver on ThreadingHTTPServer", "stock_jsonrpc", package="jsonrpcserver"),
     )
 }

@@ -56,7 +56,7 @@ class Sample:
 
 
 @contextlib.contextmanager
-def _asking(command: list[str], core: int) -> Iterator[subprocess.Popen[str]]:
+def asking(command: list[str], core: int) -> Iterator[subprocess.Popen[str]]:
     """The generator for the length of a with block."""
     with pinned(core):
         process = subprocess.Popen(
@@ -78,13 +78,17 @@ def sample(program: Path, load: Load, server: Server, cores: Cores, seconds: flo
     """Measures one window of `seconds` after a warm-up."""
     window = ("-d", str(seconds), "-w", str(WARM_UP_SECONDS))
     command = [str(program), *load.words, *window, server.host, server.port]
-    with _asking(command, cores.load) as process:
+    with asking(command, cores.load) as process:
         start = _mark(process, "measuring", server, cores)
         end = _mark(process, "measured", server, cores)
         output, trouble = process.communicate(timeout=MARGIN_SECONDS)
     if process.returncode:
         raise RuntimeError(f"the load generator failed: {trouble.strip()}")
-    heard = Heard(**json.loads(output))
+    return watched(Heard(**json.loads(output)), start, end)
+
+
+def watched(heard: Heard, start: Moment, end: Moment) -> Sample:
+    """What was heard between two moments, and what it cost."""
     wall = end.at - start.at
     server_cpu = (end.tree - start.tree) / wall
     foreign = max(
@@ -107,11 +111,11 @@ def _mark(process: subprocess.Popen[str], word: str, server: Server, cores: Core
 def idle_kib(program: Path, connections: int, server: Server, cores: Cores) -> float:
     """KiB of the server's memory for each of so many connections, after one question each, in silence."""
     ask = [str(program), "persistent", "-c", "8", "-d", "0.2", "-w", "0", server.host, server.port]
-    with _asking(ask, cores.load) as process:  # what only the first visitors cost
+    with asking(ask, cores.load) as process:  # what only the first visitors cost
         process.communicate(timeout=MARGIN_SECONDS)
     before = memory_kib(server.pid)
     hold = [str(program), "idle", "-c", str(connections), server.host, server.port]
-    with _asking(hold, cores.load) as process:
+    with asking(hold, cores.load) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         held = json.loads(line) if line else {}

@@ -1,31 +1,46 @@
-"""What is asked of every contestant: so many connections, so many questions in flight."""
+"""What is asked of every contestant: so many connections, so many questions in flight, or one request for ever."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from benchmarks.web import HELLO, JSON_RPC, LARGE_FILE, SMALL_FILE, SMALL_FILE_CLOSING, XML_RPC, Request
 
 
 @dataclass(frozen=True)
 class Load:
-    """One way to visit Sir Launcelot."""
+    """One way to visit Sir Launcelot, or a web server."""
 
     name: str
     what: str
     mode: str
-    """persistent, pipelined or conversations: see load.c."""
+    """persistent, pipelined or conversations: see load.c. A request is asked by wrk."""
     connections: int
     in_flight: int = 1
     """Questions, on each connection."""
+    request: Request | None = None
+    reference: str = "c"
+    """The contestant with which the others are drawn."""
 
     @property
     def words(self) -> tuple[str, ...]:
         """The generator's arguments."""
         return (self.mode, "-c", str(self.connections), "-k", str(self.in_flight))
 
+    def window(self, seconds: float) -> float:
+        """How long a window of `seconds` is: wrk knows whole ones only, and one begun is measured to its end."""
+        return seconds if self.request is None else math.ceil(seconds)
+
     @property
     def unit(self) -> str:
         """What is counted per second."""
         return "conversations" if self.mode == "conversations" else "requests"
+
+
+def _of_web(name: str, what: str, reference: str, request: Request) -> Load:
+    """A load of HTTP; all of them have 64 connections."""
+    return Load(name, what, "http", 64, request=request, reference=reference)
 
 
 LOADS = {
@@ -37,6 +52,12 @@ LOADS = {
         Load("pipelined", "16 questions in flight on each of 64 connections", "pipelined", 64, 16),
         # An engine that serves one visitor after another is asked by one.
         Load("single", "one persistent connection", "persistent", 1),
+        _of_web("file", "a file of 1 KiB", "nginx", SMALL_FILE),
+        _of_web("large", "a file of 64 KiB", "nginx", LARGE_FILE),
+        _of_web("closing", "a file of 1 KiB, a connection for each", "nginx", SMALL_FILE_CLOSING),
+        _of_web("hello", "five octets from Python", "gunicorn", HELLO),
+        _of_web("xmlrpc", "calls of add(3, 5) by XML-RPC", "stock-xmlrpc", XML_RPC),
+        _of_web("jsonrpc", "calls of add(3, 5) by JSON-RPC", "stock-jsonrpc", JSON_RPC),
     )
 }
 

@@ -11,10 +11,10 @@ from statistics import median
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.loads import IDLE_CONNECTIONS, LOADS, Heard
 from benchmarks.rounds import Results
-from benchmarks.rows import MEMORY_BAR, ROWS
+from benchmarks.rows import MEMORY_BAR, ROWS, Row
 from benchmarks.verdicts import judge, judge_memory, kept, mostly_generator_bound, paired_ratios
 
-BAR_WIDTH = 20  # characters, for the C reference
+BAR_WIDTH = 20  # characters, for the reference, unless somebody would need more than the longest
 LONGEST_BAR = 30
 BEGIN = "<!-- figures: written by `python -m benchmarks --record` -->"
 END = "<!-- end of figures -->"
@@ -36,6 +36,11 @@ def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
+def _rivals(row: Row) -> str:
+    names = [CONTESTANTS[name].what for name in row.rivals]
+    return names[0] if len(names) == 1 else f"the best of {', '.join(names)}"
+
+
 def promises(results: Results) -> str:
     """The table of what is promised, for the rows of which anything was measured."""
     table = [["promise", "ratio", "lowest to highest", "per CPU", "at least", "verdict"]]
@@ -45,7 +50,7 @@ def promises(results: Results) -> str:
             continue
         found = judge(results, row)
         spread = "" if found.ratio is None else f"{_ratio(found.lowest)} to {_ratio(found.highest)}"
-        what = f"{CONTESTANTS[row.ours].what}; {LOADS[row.load].what}; against {CONTESTANTS[row.against].what}"
+        what = f"{CONTESTANTS[row.ours].what}; {LOADS[row.load].what}; against {_rivals(row)}"
         bound = found.word == "generator-bound"  # no comparison, and not shown as one
         table.append(
             [
@@ -64,51 +69,56 @@ def promises(results: Results) -> str:
     return _aligned(table) if len(table) > 1 else "No promise was measured."
 
 
-def _bar(ratio: float | None) -> str:
+def _bar(ratio: float | None, largest: float) -> str:
     if ratio is None:
         return ""
-    length = min(round(ratio * BAR_WIDTH), LONGEST_BAR)
+    length = round(ratio * min(BAR_WIDTH, LONGEST_BAR / largest))
     return "█" * length if length else "▏"
 
 
 def everybody(results: Results, load: str) -> str:
     """The table of all contestants under one load, with medians."""
     names = [name for cell, name in results.samples if cell == load]
-    unit = LOADS[load].unit
+    unit, reference = LOADS[load].unit, LOADS[load].reference
+    # wrk does not say what each connection got.
+    each_seen = LOADS[load].request is None
     columns = [
-        "of C",
+        f"of {'C' if reference == 'c' else reference}",
         "p50 µs",
         "p99 µs",
         "max µs",
         "CPU",
         "CPU of load",
-        "all answered ms",
-        "starved",
+        *(["all answered ms", "starved"] if each_seen else []),
         "drawn",
     ]
     table = [["", f"{unit} / s", *columns]]
+    ratios = {name: _median_ratio(results, load, name) for name in names}
+    largest = max(filter(None, ratios.values()), default=1.0)
     for name in names:
         samples = kept(results.samples[load, name])
         if not samples:
-            table.append([CONTESTANTS[name].what, "failed", *[""] * 9])
+            table.append([CONTESTANTS[name].what, "failed", *[""] * len(columns)])
             continue
         heard = [one.heard for one in samples]
-        ratios = [rate for rate, _ in paired_ratios(results, load, name, "c")]
-        ratio = median(ratios) if ratios else None
         table.append(
             [
                 CONTESTANTS[name].what,
                 f"{median(one.rate for one in heard):,.0f}{' ᵍ' if mostly_generator_bound(samples) else ''}",
-                _ratio(ratio),
+                _ratio(ratios[name]),
                 *(f"{median(each):,.0f}" for each in _latencies(heard)),
                 f"{median(one.server_cpu for one in samples):.0%}",
                 f"{median(one.cpu for one in heard):.0%}",
-                _first_answers(heard),
-                f"{median(one.starved for one in heard):.0f}",
-                _bar(ratio),
+                *([_first_answers(heard), f"{median(one.starved for one in heard):.0f}"] if each_seen else []),
+                _bar(ratios[name], largest),
             ]
         )
     return _aligned(table)
+
+
+def _median_ratio(results: Results, load: str, name: str) -> float | None:
+    ratios = [rate for rate, _ in paired_ratios(results, load, name, LOADS[load].reference)]
+    return median(ratios) if ratios else None
 
 
 def _latencies(heard: Sequence[Heard]) -> list[list[float]]:
@@ -124,6 +134,11 @@ def remarks(results: Results) -> list[str]:
     """What a reader must know to judge the tables."""
     found = [f"{CONTESTANTS[name].what} is left out: {reason}" for name, reason in results.left_out.items()]
     found += results.notes
+    found += [
+        f"{CONTESTANTS[name].what}, {LOADS[load].what}: answers lost, or later than two seconds: {errors}."
+        for (load, name), samples in results.samples.items()
+        if LOADS[load].request and (errors := sum(one.heard.errors for one in kept(samples)))
+    ]
     everything = [one for samples in results.samples.values() for one in kept(samples)]
     if disturbed := sum(one.disturbed for one in everything):
         found.append(f"{disturbed} of {len(everything)} samples were taken while others used our cores.")

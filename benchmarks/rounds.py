@@ -16,10 +16,12 @@ from benchmarks.machine import Cores
 from benchmarks.rows import Cell
 from benchmarks.servers import Server, Unavailable, running
 from benchmarks.tools import install
+from benchmarks.web import write_files
+from benchmarks.wrk import web_sample
 
 OVERHEAD_SECONDS = 0.4  # to start a contestant, to end it, and to hear what is still in flight
 IDLE_SECONDS = 2.0
-AGAIN_SHARE = 5  # one sample in so many may be taken again because others were busy on our cores
+AGAIN_SHARE = 10  # one sample in so many may be taken again because others were busy on our cores
 
 
 @dataclass
@@ -38,11 +40,14 @@ class Results:
 class Laboratory:
     """The programs, the cores and a scratch folder, for one run."""
 
-    def __init__(self, load: Path, reference: Path, cores: Cores, scratch: Path) -> None:
+    def __init__(self, load: Path, wrk: str, reference: Path, cores: Cores, scratch: Path) -> None:
         self._load = load
+        self._wrk = wrk
         self._reference = reference
         self._cores = cores
         self._scratch = scratch
+        self._files = scratch / "files"
+        write_files(self._files)
         self.results = Results()
         self._again = 0
 
@@ -51,7 +56,8 @@ class Laboratory:
         self._prepare({name for names in grid.values() for name in names} | set(idlers))
         total = sum(map(len, grid.values())) * rounds
         self._again = total // AGAIN_SHARE
-        expected = total * (seconds + WARM_UP_SECONDS + OVERHEAD_SECONDS) + IDLE_SECONDS * len(idlers)
+        windows = rounds * sum(len(names) * LOADS[load].window(seconds) for load, names in grid.items())
+        expected = windows + total * (WARM_UP_SECONDS + OVERHEAD_SECONDS) + IDLE_SECONDS * len(idlers)
         print(f"about {expected:.0f} s", flush=True)
         for load, names in grid.items():
             print(f"{LOADS[load].what}:", flush=True)
@@ -68,8 +74,7 @@ class Laboratory:
 
     def _prepare(self, names: set[str]) -> None:
         for name in CONTESTANTS:
-            package = CONTESTANTS[name].package
-            if name in names and package and (reason := install(package)):
+            if name in names and (reason := next(filter(None, map(install, CONTESTANTS[name].packages)), None)):
                 self._leave_out(name, reason)
 
     def _leave_out(self, name: str, reason: str) -> None:
@@ -94,6 +99,8 @@ class Laboratory:
 
     def _sample(self, load: str, contestant: Contestant, seconds: float) -> Sample:
         with self._running(contestant) as server:
+            if LOADS[load].request is not None:
+                return web_sample(self._wrk, LOADS[load], server, self._cores, seconds)
             return sample(self._load, LOADS[load], server, self._cores, seconds)
 
     @contextlib.contextmanager
@@ -101,7 +108,7 @@ class Laboratory:
         notes = self.results.notes
         with (
             tempfile.TemporaryDirectory(dir=self._scratch) as own,
-            running(contestant, self._reference, self._cores.server, Path(own), notes) as server,
+            running(contestant, self._reference, self._cores.server, Path(own), self._files, notes) as server,
         ):
             yield server
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.contestants import Contestant, Side
 from benchmarks.machine import pinned
 from benchmarks.tools import PEER_PYTHON, ROOT
+from benchmarks.unchanged import FILES_VARIABLE, SCRATCH_VARIABLE
 
 READY = re.compile(r"^\S+ ready tcp://([0-9.]+):(\d+)", re.MULTILINE)
 READY_SECONDS = 15.0
@@ -36,8 +37,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(contestant: Contestant, reference: Path, core: int, scratch: Path, notes: list[str]) -> Iterator[Server]:
-    """A contestant for the length of a with block; `scratch` is an empty folder for what it writes.
+def running(
+    contestant: Contestant, reference: Path, core: int, scratch: Path, files: Path, notes: list[str]
+) -> Iterator[Server]:
+    """A contestant for the length of a with block; `scratch` is an empty folder for what it writes, `files` the one
+    that it serves.
 
     How one of ours ends is part of what it promises: anything but 0 goes into `notes`.
 
@@ -45,8 +49,9 @@ def running(contestant: Contestant, reference: Path, core: int, scratch: Path, n
     own, so that Ctrl-C reaches only the runner, which then ends it, with all its children.
     """
     log, errors = scratch / "stdout", scratch / "stderr"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}  # for benchmarks.impure
-    command = contestant.command(reference, PEER_PYTHON, scratch)
+    folders = {FILES_VARIABLE: str(files), SCRATCH_VARIABLE: str(scratch)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | folders  # the path is for benchmarks.impure
+    command = contestant.command(reference, PEER_PYTHON, scratch, files)
     process = None
     try:
         with log.open("wb") as output, errors.open("wb") as trouble, pinned(core):

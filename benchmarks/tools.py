@@ -1,4 +1,4 @@
-"""What has to be there before anything is measured: the two C programs and the peers' own environment."""
+"""What has to be there before anything is measured: the two C programs, wrk, and the peers' own environment."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def compile_program(name: str, folder: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
     if done.returncode:
         raise SystemExit(f"benchmarks: {name}.c does not compile here:\n{done.stderr}")
+    return program
+
+
+def find_wrk() -> str:
+    """The load of HTTP."""
+    program = shutil.which("wrk")
+    if program is None:
+        raise SystemExit("benchmarks: the load of the web is wrk, which is not here; as root: make engines")
     return program
 
 

@@ -32,14 +32,19 @@ def kept(samples: Sequence[Sample | None]) -> list[Sample]:
     return [one for one in samples if one is not None]
 
 
-def paired_ratios(results: Results, load: str, ours: str, against: str) -> list[tuple[float, float]]:
-    """Of each round in which both were measured: the ratio of the rates, and of the capacities."""
-    pairs = zip(results.samples.get((load, ours), []), results.samples.get((load, against), []), strict=False)
-    return [
-        (mine.rate / theirs.rate, mine.capacity / theirs.capacity if theirs.capacity else 0.0)
-        for mine, theirs in pairs
-        if mine and theirs and theirs.rate
-    ]
+def paired_ratios(results: Results, load: str, ours: str, *against: str) -> list[tuple[float, float]]:
+    """Of each round in which both were measured: the ratio of the rates, and of the capacities; of several that
+    ours is compared with, to the best of that round."""
+    mine = results.samples.get((load, ours), [])
+    theirs = [results.samples.get((load, name), []) for name in against]
+    ratios = []
+    for turn, one in enumerate(mine):
+        rivals = kept([samples[turn] for samples in theirs if turn < len(samples)])
+        rate = max((each.rate for each in rivals), default=0.0)
+        capacity = max((each.capacity for each in rivals), default=0.0)
+        if one and rate:
+            ratios.append((one.rate / rate, one.capacity / capacity if capacity else 0.0))
+    return ratios
 
 
 def mostly_generator_bound(samples: Sequence[Sample]) -> bool:
@@ -50,8 +55,7 @@ def mostly_generator_bound(samples: Sequence[Sample]) -> bool:
 def judge(results: Results, row: Row) -> Verdict:
     """One promise."""
     mine = kept(results.samples.get((row.load, row.ours), []))
-    theirs = kept(results.samples.get((row.load, row.against), []))
-    ratios = paired_ratios(results, row.load, row.ours, row.against)
+    ratios = paired_ratios(results, row.load, row.ours, *row.rivals)
     if not ratios:
         return Verdict(row, None, None, None, None, "not measured")
     rates, capacities = [rate for rate, _ in ratios], [capacity for _, capacity in ratios]
@@ -65,7 +69,8 @@ def judge(results: Results, row: Row) -> Verdict:
             return verdict("faulty", f"{found} {counted}")
     if row.nobody_starves and any(one.heard.all_answered_ms is None for one in mine):
         return verdict("faulty", "connections without any answer after two seconds")
-    for name, samples in ((row.against, theirs), (row.ours, mine)):
+    for name in (*row.rivals, row.ours):
+        samples = kept(results.samples.get((row.load, name), []))
         if mostly_generator_bound(samples):
             busy = median(one.server_cpu for one in samples)
             return verdict("generator-bound", f"the generator was full, {name} used {busy:.0%} of its core")

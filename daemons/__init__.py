@@ -1,6 +1,7 @@
 """Classic network daemons on the standard library's socketserver, hardened once in one shared core.
 
     launcelot.py, zen.py, …   what each daemon says: one daemon, one file
+    webapp/                   a web site on WSGI, of what authors of web sites use
     framings/                 bytes ↔ messages, without I/O
     serving/                  from accept() to a reply: servers, engines, guards, the conversation
     web/                      handlers of the standard library's http.server, in memory
@@ -13,7 +14,20 @@ that is written in a way of its own.  Functions that are published need nothing 
 """
 
 from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
-from daemons.operating.values import COUNT, DURATION, RATE, SHARE, SIZE, TEXT, YES_NO, Kind, or_word, setting, word
+from daemons.operating.values import (
+    COUNT,
+    DURATION,
+    PLACE,
+    RATE,
+    SHARE,
+    SIZE,
+    TEXT,
+    YES_NO,
+    Kind,
+    or_word,
+    setting,
+    word,
+)
 from daemons.rpc.methods import idempotent
 from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk, Visitor
@@ -22,6 +36,7 @@ from daemons.serving.span import Span
 __all__ = [
     "COUNT",
     "DURATION",
+    "PLACE",
     "RATE",
     "SHARE",
     "SIZE",

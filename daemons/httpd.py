@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from daemons import DURATION, YES_NO, Ending, Kind, Reply, Service, Talk, or_word, setting
 from daemons.framings.http import HTTP, Request
+from daemons.web.asking import requests
 from daemons.web.conditions import judge, unchanged, written
 from daemons.web.files import Files, Folder, IsFolder, Refused
 from daemons.web.listing import listing
@@ -67,6 +68,7 @@ NAME: Kind[str] = Kind(_name, str, "name")
 
 class Httpd(Service):
     framing = HTTP(body=LONGEST_BODY)
+    greets = False
     questions = (b"/",)
 
     @dataclass(frozen=True)
@@ -89,21 +91,13 @@ class Httpd(Service):
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
         """For the client: a request for each path; the connection is closed behind the last."""
-        targets = ["/" + quote(word.removeprefix(b"/"), safe="/?&=%:@!$'()*+,;~") for word in words]
-        ends = ["\r\n"] * (len(targets) - 1) + ["Connection: close\r\n\r\n"]
-        return [
-            f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{end}".encode()
-            for target, end in zip(targets, ends, strict=True)
-        ]
+        return requests(words)
 
     def talk(self) -> Talk:
         """Answer until the connection is to be closed."""
         reply: Reply | None = None
         while True:
-            request = cast(Request, (yield reply))
-            reply = self.respond(request)
-            if not request.keep_alive:
-                return reply
+            reply = self.respond((yield reply))
 
     def apology(self, ending: Ending) -> bytes:
         """500, and no more.  What is wrong with a request, its error says."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
@@ -12,6 +12,28 @@ from tests.leaks import Snapshot, clear
 # No deadline: how long an example takes says something about the machine, not about the daemons.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
+
+
+#: What the reason of a skip says, where a program is missing that could be installed.
+INSTALLABLE = "make engines"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--require-engines``, as `.ci/run` has it."""
+    text = f"a test that is skipped for want of a program of `{INSTALLABLE}` has failed"
+    parser.addoption("--require-engines", action="store_true", help=text)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What is skipped, and must not be, has failed."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple) and item.config.getoption("--require-engines"):
+        reason = report.longrepr[2]
+        if INSTALLABLE in reason:
+            report.outcome = "failed"
+            report.longrepr = f"{reason} (--require-engines)"
+    return report
 
 
 @pytest.fixture(autouse=True)

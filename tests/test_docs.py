@@ -64,8 +64,9 @@ def settings_page() -> str:
             + _table(("setting", "is written", "default", "meaning"), rows)
         )
     parts.append(
-        "## [NAME]\n\nThe section named after the service holds its own options, where it has any: see\n"
-        "[Options of its own](writing-a-daemon.md#options-of-its-own).\n"
+        "## [NAME]\n\nThe section named after the service, or the WSGI application, holds its own options, where it\n"
+        "has any: see [Options of its own](writing-a-daemon.md#options-of-its-own) and\n"
+        "[A WSGI application](wsgi.md#options-of-its-own).\n"
     )
     parts.append(
         "## How values are written\n\n"
@@ -96,11 +97,12 @@ def daemons_table() -> str:
     for name in ini.names(PROJECT / "conf"):
         settings = ini.read(PROJECT / "conf", name)
         module = sys.modules[loading.spoken_class(settings).__module__]
-        file = module.__name__.replace(".", "/")
+        name_of_file = module.__name__.replace(".", "/")
+        file = name_of_file if hasattr(module, "__path__") else f"{name_of_file}.py"
         summary = (inspect.getdoc(module) or "").partition("\n")[0]
         first = min(address.port for address in settings.addresses if address.port)
         where = ", ".join(_where(address) for address in settings.addresses)
-        rows.append((first, (f"[{name}]({file}.py)", where, f"`{settings.daemon.engine}`", summary)))
+        rows.append((first, (f"[{name}]({file})", where, f"`{settings.daemon.engine}`", summary)))
     return _table(("daemon", "listens at", "engine", "what it does"), [row for _, row in sorted(rows)])
 
 

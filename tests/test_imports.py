@@ -89,6 +89,12 @@ def test_a_daemon_is_made_of_what_the_package_exports(path: Path) -> None:
     assert "daemons" in named
 
 
+def test_a_daemon_in_several_files_is_made_of_the_same() -> None:
+    for path in PROJECT.glob("daemons/webapp/*.py"):
+        named = {name for name in imports_of(path) if name.startswith("daemons.")}
+        assert not {name for name in named if not name.startswith("daemons.webapp")}, path
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_only_clients_dial(path: Path) -> None:
     if "clients" in path.parts:

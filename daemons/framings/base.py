@@ -41,6 +41,10 @@ class Decoder(ABC):
 
     #: Set once, when the input can never become a message again; then everything is ignored.
     error: FramingError | None
+    #: Whether the peer has said that this was its last message, in protocols that have words for that; then everything
+    #: is ignored, and `surplus` says whether there was something.
+    ended: bool = False
+    surplus: bool = False
 
     def __init__(self) -> None:
         self.error = None

@@ -1,4 +1,4 @@
-"""The command ``daemons``: run, stop, ask, call, cert, check, list, show; and the tools of `daemons.clients.tools`."""
+"""The command ``daemons``: run, stop, ask, call, cert, cgi, check, list, show; and `daemons.clients.tools`."""
 
 from __future__ import annotations
 
@@ -112,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
     cert.add_argument("--out", type=Path, metavar="DIR", help="where to; else run/tls")
     cert.add_argument("--days", type=int, default=90, metavar="N", help="for how long it is valid; else 90")
     cert.add_argument("--force", action="store_true", help="overwrite what is there")
+    add("cgi", "answer one request with a WSGI application, as CGI (this is what a web server starts)", named, changed)
     add("check", "check every ini and supervisord.conf; say what is wrong, all at once", conf)
     add("list", "every daemon: what it is, where it listens, its engine", conf)
     stats = add("stats", "what a daemon has done and is doing, read without asking it", named)
@@ -203,6 +204,10 @@ def _one(settings: Settings, options: argparse.Namespace) -> int:
             from daemons.operating import detach
 
             return detach.run(settings)
+        case "cgi":
+            from daemons.operating import cgi
+
+            return cgi.run(settings)
         case "stats":
             from daemons.operating import stats
 

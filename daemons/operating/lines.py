@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
-from daemons.operating.logs import LINE_LIMIT, LineFormatter, Output
+from daemons.operating.logs import LineFormatter, Output
 
 #: Seconds that a line may wait for company, and lines that are too many to wait any longer.
 DELAY = 0.25
@@ -57,7 +57,8 @@ class Lines(Generic[Told]):
         self.configure()
 
     def message(self, told: Told) -> str:
-        """The line without what the format puts around it: in ASCII, and shorter than `LINE_LIMIT`."""
+        """The line without what the format puts around it: in ASCII, and shorter than `LINE_LIMIT` of
+        `daemons.operating.logs`."""
         raise NotImplementedError
 
     def configure(self) -> None:
@@ -92,11 +93,11 @@ class Lines(Generic[Told]):
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits, in as few writes as keep each under `LINE_LIMIT`."""
+        """Write what waits, in as few writes as the output allows."""
         self.due = NEVER
         if self._output is None:
             return
-        waiting, take = self.waiting, self.waiting.popleft
+        waiting, take, most = self.waiting, self.waiting.popleft, self._output.at_once
         together: list[str] = []
         size = 0
         while waiting:
@@ -105,7 +106,7 @@ class Lines(Generic[Told]):
             except IndexError:
                 break  # another thread has taken it
             # The lines are ASCII but for what a format puts around them; room is left for that.
-            if size + 2 * len(line) > LINE_LIMIT and together:
+            if size + 2 * len(line) > most and together:
                 self._output.write("\n".join(together), len(together))
                 together, size = [], 0
             together.append(line)

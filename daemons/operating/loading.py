@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import socketserver
@@ -10,12 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.ini import parse_section
 from daemons.operating.settings import Settings
-from daemons.operating.values import hint
+from daemons.operating.values import PLACE, hint, kind_of
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import Pump
 from daemons.serving.service import Service
@@ -115,6 +116,15 @@ def _check_transports(settings: Settings, kind: type[socketserver.BaseRequestHan
         raise ConfigurationError([f"{_where(settings)}: {kind.__name__} is {what}, and {address} is not for it"])
 
 
+def application_of(settings: Settings) -> Callable[..., Any]:
+    """The application that ``wsgi =`` names, ready to be called.  Raises as `request_handlers` does."""
+    if not settings.daemon.wsgi:
+        raise ConfigurationError([f"{_where(settings)}: no WSGI application; one is written wsgi = module:NAME"])
+    kind = spoken_class(settings)
+    service: Any = make_service(settings, kind)
+    return cast(Callable[..., Any], service.ready)
+
+
 def make_service(settings: Settings, kind: type[Service]) -> Service:
     """The service with the options of its own section."""
     options = options_of(settings, kind)
@@ -135,6 +145,9 @@ def options_of(settings: Settings, kind: type) -> Any:
     if declared is not None:
         with _in_folder(settings.base):
             options, _ = parse_section(declared, settings.own_section, layers, complaints)
+        places = [field.name for field in dataclasses.fields(options) if kind_of(field) is PLACE]
+        placed = {name: str(settings.placed(getattr(options, name))) for name in places}
+        options = dataclasses.replace(options, **placed)
     else:
         complaints += [
             f"{origin} [{settings.own_section}] {key}: {kind.__name__} has no options"

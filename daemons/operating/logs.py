@@ -27,6 +27,9 @@ LINE_LIMIT = 4096
 #: Control characters, those of C1 too, the separators that some viewers take for a line's end, and lone surrogates.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+#: Octets of lines that are written to a file together: it takes any number, and never waits for a reader.
+FILE_LIMIT = 64 * 1024
+
 _CUT = " [...] "
 
 #: What conf/logging.ini says as shipped.
@@ -94,12 +97,16 @@ class Output(logging.Handler):
         super().__init__()
         self.descriptor = descriptor
         self.dropped = 0
+        #: Octets of lines that may be written together.
+        self.at_once = LINE_LIMIT
         self._poll: select.poll | None = None
         # A file is always ready; a pipe, socket or terminal may not be.  The descriptor is inherited, so
         # it is not made non-blocking: that would change it for its other users too.
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLOUT)
+        else:
+            self.at_once = FILE_LIMIT
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -139,6 +139,12 @@ def parse_port(text: str, protocol: str = "tcp") -> int:
     raise ValueError("not a port; write a number from 0 to 65535 or a name from /etc/services")
 
 
+def _place(text: str) -> str:
+    if not text or "\0" in text or text.endswith("/"):
+        raise ValueError("not a file; write run/NAME, or a path from the project's folder")
+    return text
+
+
 def _octal(text: str) -> int:
     if not re.fullmatch(r"0?[0-7]{3}", text):
         raise ValueError("not a mode; write three octal digits, as 0660 or 0600")
@@ -182,6 +188,8 @@ def hint(wrong: str, known: Any) -> str:
 
 
 TEXT: Kind[str] = Kind(str, str, "text")
+#: A file that a daemon makes.  `daemons.operating.loading` turns it into where that is: ``run/…`` in the run folder.
+PLACE: Kind[str] = Kind(_place, str, "path")
 COUNT: Kind[int] = Kind(_count, str, "count")
 DURATION: Kind[float] = Kind(_duration, _show_duration, "duration")
 SIZE: Kind[int] = Kind(_size, _show_size, "size")

@@ -313,6 +313,8 @@ class Conversation:
             return b"" if self.ending is Ending.CUT else error.apology or self._apologize()
         if self._input_ended:
             self._end(DONE)
+        elif decoder is not None and decoder.ended:
+            self._end(Ending.FINISHED if decoder.surplus else DONE)
         else:
             self.state = PARTIAL if decoder is not None and decoder.pending else IDLE
         return b""

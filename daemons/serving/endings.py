@@ -30,7 +30,7 @@ class Ending(Enum):
         ending.text = text
         return ending
 
-    DONE = "done", logging.INFO, "the peer closed between two messages"
+    DONE = "done", logging.INFO, "the peer closed between two messages, or had said that there would be no other"
     FINISHED = "finished", logging.INFO, "the service or handler had said its last word"
     CUT = "cut", logging.INFO, "the peer left in the middle of a message, which was not executed"
     RESET = "reset", logging.INFO, "the peer reset the connection"

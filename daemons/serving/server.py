@@ -174,9 +174,9 @@ class Server(_Base):
         return getattr(self.RequestHandlerClass, "service", None)
 
     @property
-    def talks(self) -> bool:
-        """Whether the service has a `Service.talk` of its own, which may greet."""
-        return self.service is not None and self.service.talks
+    def greets(self) -> bool:
+        """Whether the service may say something before it is asked."""
+        return self.service is not None and self.service.talks and self.service.greets
 
     def make_poller(self) -> Poller:
         """What the daemon waits with; an engine that serves by readiness has its own."""

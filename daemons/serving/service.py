@@ -53,6 +53,8 @@ class Service:
     blocks: ClassVar[bool] = False
     #: Whether visitors share what `self` holds, so that they cannot be served in processes of their own.
     shares: ClassVar[bool] = False
+    #: Whether a `talk` may say something before it is asked; if not, conversations begin with less to do.
+    greets: ClassVar[bool] = True
     #: Whether what it says is secret, so that it must be served over TLS alone.
     tls_only: ClassVar[bool] = False
     #: The service that speaks at udp:// listeners in place of this one, with the same options, where a datagram is
@@ -125,7 +127,7 @@ class Service:
 
     @property
     def talks(self) -> bool:
-        """Whether it has a `talk` or `talk_with` of its own, which may greet."""
+        """Whether it has a `talk` or `talk_with` of its own."""
         kind = type(self)
         return kind.talk is not Service.talk or kind.talk_with is not Service.talk_with
 

@@ -211,7 +211,9 @@ class Secured(Conversation):
             self.state = PENDING
         elif inner.state == OVER or self._told:
             self.failure = inner.failure
-            self._end(inner.ending or Ending.DONE)
+            ending = inner.ending or Ending.DONE
+            # Where the message was the last, TLS may have more to say.
+            self._end(Ending.FINISHED if ending is Ending.DONE and not self._input_over else ending)
             self._say_goodbye(tls)
         elif inner.state != IDLE or self._in_record:
             self.state = PARTIAL

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -24,9 +24,9 @@ SPILL = 256 * 1024
 PIECE = 64 * 1024
 
 
-#: The lines of a head.  In one with a line end in its middle, or another control character, somebody reads two (RFC
-#: 9110, section 5.5).
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2} [\t -~\x80-\xff]*\r\n)")
+#: The lines of a head.  A status above 599 is nobody's, and some say it (RFC 9110, section 15).  In one with a line end
+#: in its middle, or another control character, somebody reads two (section 5.5).
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2} [\t -~\x80-\xff]*\r\n)")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)\r\n")
 
 
@@ -37,10 +37,36 @@ REMEMBERED_COUNT = 1024
 _plain: set[bytes] = set()
 
 
-class Answer(io.BufferedIOBase):
-    """A handler's `wfile`, for one request."""
+#: Heads that came in one piece, and what became of them: the same one is sent again and again within a second, and then
+#: with another Date.  Of up to so many octets.
+REMEMBERED_HEAD = 2048
+_heads: dict[bytes, tuple[list[bytes], int, int | None, bool, bool]] = {}
+
+
+class Answer:
+    """A handler's `wfile`, for one request: an `io.BufferedIOBase`, but for the finalizer, which would take as long as
+    all else about a short answer."""
+
+    __slots__ = (
+        "_descriptors",
+        "_end",
+        "_kept",
+        "_parts",
+        "_spilled",
+        "announced",
+        "chunked",
+        "closed",
+        "head",
+        "headed",
+        "keeps",
+        "size",
+        "status",
+    )
 
     def __init__(self) -> None:
+        self.closed = False
+        #: Whether the handler has said that the connection is kept.
+        self.keeps = False
         #: The status line and fields so far, each with its end; the empty line is not among them.
         self.head: list[bytes] = []
         self.status = 0
@@ -61,10 +87,45 @@ class Answer(io.BufferedIOBase):
         self._descriptors: list[int] = []
 
     def writable(self) -> bool:
+        """It is."""
         return True
+
+    def readable(self) -> bool:
+        """It is not."""
+        return False
+
+    seekable = isatty = readable
+
+    def flush(self) -> None:
+        """Nothing is sent before all is there."""
+
+    def close(self) -> None:
+        """What is written is sent all the same."""
+        self.closed = True
+
+    def fileno(self) -> int:
+        """There is none.  Raises `io.UnsupportedOperation`."""
+        raise io.UnsupportedOperation("an answer in memory has no descriptor")
 
     def write_head(self, lines: list[bytes]) -> None:
         """Add to the head, up to its empty line.  Raises `ValueError` for a line that is none."""
+        if self.status or lines[-1] != b"\r\n":
+            self._write_head(lines)
+            return
+        octets = b"".join(lines)
+        known = _heads.get(octets)
+        if known is not None:
+            head, self.status, self.announced, self.chunked, self.keeps = known
+            self.head = head.copy()
+            self.headed = True
+            return
+        self._write_head(lines)
+        if self.headed and len(octets) <= REMEMBERED_HEAD:
+            if len(_heads) >= REMEMBERED_COUNT:
+                _heads.clear()
+            _heads[octets] = self.head.copy(), self.status, self.announced, self.chunked, self.keeps
+
+    def _write_head(self, lines: list[bytes]) -> None:
         for line in lines:
             if line in _plain and self.status:
                 self.head.append(line)
@@ -83,6 +144,8 @@ class Answer(io.BufferedIOBase):
     def _write_field(self, line: bytes) -> None:
         field = _FIELD.fullmatch(line)
         if field is None:
+            if _STATUS_LINE.fullmatch(line):
+                raise ValueError(f"a second answer to one request: {line!r} behind one of status {self.status}")
             raise ValueError(f"a field is expected, without control characters, not {line!r}")
         name, value = field[1].lower(), field[2]
         if name == b"content-length":
@@ -93,6 +156,7 @@ class Answer(io.BufferedIOBase):
             self.chunked = True
         elif name == b"connection":
             if value.lower() in (b"close", b"keep-alive"):
+                self.keeps = value[:1] in b"kK"
                 return  # whether it is kept is said when the answer is complete
         elif len(line) <= REMEMBERED_LINE:
             if len(_plain) >= REMEMBERED_COUNT:
@@ -121,16 +185,24 @@ class Answer(io.BufferedIOBase):
             self._spill()
         return size
 
+    def writelines(self, lines: Iterable[Any], /) -> None:
+        """Write each."""
+        for line in lines:
+            self.write(line)
+
     def write_file(self, source: Any) -> bool:
-        """Add the rest of an open file, which is read while it is sent.  Returns whether that can be done: not with
-        what is no plain file, nor is it worth it with a short one."""
+        """Add the rest of an open file, which is read while it is sent, where it is long.  Returns whether that can be
+        done: not with what is no plain file."""
         if type(source) not in (io.BufferedReader, io.FileIO):
             return False  # what is read from others need not be what is in their file
         found = os.fstat(source.fileno())
         start = source.tell()
         length = found.st_size - start
-        if not stat.S_ISREG(found.st_mode) or length <= PIECE:
+        if not stat.S_ISREG(found.st_mode):
             return False
+        if length <= PIECE:
+            self.write(source.read(length) if length > 0 else b"")
+            return True
         descriptor = os.dup(source.fileno())
         self._descriptors.append(descriptor)
         self._parts.append(Span(descriptor, start, length))
@@ -186,6 +258,9 @@ class Answer(io.BufferedIOBase):
             self._end += written
             data = data[written:]
         self._kept = 0
+
+
+io.BufferedIOBase.register(Answer)
 
 
 class Parts(Iterator[bytes | Span]):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import http.server
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from daemons.web.answer import Answer
+from daemons.web.dates import now_written, written
 
 log = logging.getLogger(__name__)
 
 #: What reads the socket.  A handler with a method of its own in the place of one of these is run with a socket.
 READING = ("handle", "handle_one_request", "parse_request")
 
-#: The second of `date_time_string`, and its text.
-_date: tuple[int, str] = (0, "")
+#: Fields of up to so many characters are remembered with their lines, and so many of them.
+REMEMBERED_FIELD = 200
+REMEMBERED_COUNT = 512
+_lines: dict[tuple[str, str], bytes] = {}
 
 
 def in_memory(handler: object) -> bool:
@@ -82,15 +84,23 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """As the stock method; that of now is made once a second."""
-        global _date
-        if timestamp is not None:
-            return super().date_time_string(timestamp)
-        now = int(time.time())
-        second, text = _date
-        if second != now:
-            text = super().date_time_string(now)
-            _date = now, text
-        return text
+        return now_written() if timestamp is None else written(int(timestamp))
+
+    def send_header(self, keyword: str, value: str) -> None:
+        """As the stock method; a field that has been said before is not made again."""
+        # Any type may be given, and 1 is as good a key as True.
+        plain = type(keyword) is type(value) is str
+        if plain and (line := _lines.get((keyword, value))) is not None:
+            if not hasattr(self, "_headers_buffer"):
+                self._headers_buffer = []
+            self._headers_buffer.append(line)
+            return
+        super().send_header(keyword, value)
+        # What is said of the connection, the stock method takes note of.
+        if plain and len(keyword) + len(value) <= REMEMBERED_FIELD and keyword.lower() != "connection":
+            if len(_lines) >= REMEMBERED_COUNT:
+                _lines.clear()
+            _lines[keyword, value] = f"{keyword}: {value}\r\n".encode("latin-1", "strict")
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """As the stock method; where the daemon writes a line for each request, nothing: it knows the size."""

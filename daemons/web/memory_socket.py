@@ -20,7 +20,7 @@ class MemorySocket:
         self.rfile = io.BytesIO()
         self.wfile = wfile
 
-    def makefile(self, mode: str = "r", buffering: int | None = None, **keywords: Any) -> io.BufferedIOBase:
+    def makefile(self, mode: str = "r", buffering: int | None = None, **keywords: Any) -> Any:
         """The body of the request that is answered, or the answer to it."""
         return self.wfile if "w" in mode else self.rfile
 

@@ -76,7 +76,6 @@ class Answering:
         self._for_head = request.method == "HEAD"
         #: Whether the connection is closed after it.
         self.closes = closes or not request.keep_alive
-        self._status = ""
         self._head: list[bytes] = []
         #: The Content-Length, once somebody has said it.
         self._announced: int | None = None
@@ -128,14 +127,10 @@ class Answering:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # with its frames in it, it would be a circle
-        elif self._status:
+        elif self.status:
             raise RuntimeError("start_response is called a second time, and without exc_info")
         head = head_of(status, headers)
-        lengths = [value for name, value in headers if name.lower() == "content-length"]
-        if len(lengths) > 1 or not all(value.isascii() and value.isdecimal() for value in lengths):
-            raise ValueError(f"Content-Length: {', '.join(lengths)!r}; one number of octets is expected")
-        self._status, self._head, self.status = status[:3], head, int(status[:3])
-        self._announced = int(lengths[0]) if lengths else None
+        self.status, self._head, self._announced = head.status, head.fields(), head.length
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -155,10 +150,10 @@ class Answering:
         # An application that is a generator calls start_response when it is first asked for something.
         rest = b"".join(map(_checked, pieces)) if whole else next((piece for piece in pieces if _checked(piece)), b"")
         whole = whole or not rest
-        if not self._status:
+        if not self.status:
             raise RuntimeError(f"{self._name} has not called start_response before there was something to be sent")
         self._headed = True
-        if self._for_head or int(self._status) in BODILESS:
+        if self._for_head or self.status in BODILESS:
             return self._bodiless(len(rest) if whole else None)
         written = self._written
         size = len(rest) + (0 if written is None else written.size)
@@ -196,10 +191,10 @@ class Answering:
 
     def _bodiless(self, size: int | None) -> bytes:
         """To HEAD, the length is that of the answer to GET, so that none may be better than 0."""
-        if self._status == "204":
+        if self.status == 204:
             # RFC 9110, section 8.6: it must not have one.
             self._head = [line for line in self._head if not line.lower().startswith(b"content-length:")]
-        elif self._for_head and self._announced is None and int(self._status) not in BODILESS:
+        elif self._for_head and self._announced is None and self.status not in BODILESS:
             size = None if size is None else size + (0 if self._written is None else self._written.size)
             if size:
                 self._announce(size)

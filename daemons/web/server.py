@@ -72,8 +72,8 @@ class WebServer(StreamServer, http.server.HTTPServer):
         self.server_name, self.server_port = ("localhost", 0) if over_unix else address[:2]
 
     @property
-    def talks(self) -> bool:
-        """Nobody greets."""
+    def greets(self) -> bool:
+        """Nobody does in HTTP."""
         return False
 
     def bare_conversation(self, connection: Connection) -> Conversation:

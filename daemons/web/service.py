@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 #: Statuses without a body, whatever is written (RFC 9110, sections 15.3.5 and 15.4.5).
 BODILESS = frozenset((204, 304))
 
+#: What says how long a body is.
+FRAMING_FIELDS = (b"content-length:", b"transfer-encoding:")
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 #: What is said of a handler that has failed: no more than that it has.
@@ -75,7 +78,7 @@ class WebService(Service):
                     answer.discard()
                     self._tell(handler, request, 500, FAILED_SIZE)
                     raise
-                if handler.close_connection:
+                if handler.close_connection and request.keep_alive:
                     return reply
         finally:
             if handler is not None:
@@ -131,6 +134,9 @@ class WebService(Service):
         if head.command == "HEAD" or answer.status in BODILESS:
             if answer.size and announced is None and not answer.chunked and answer.status not in BODILESS:
                 fields.append(b"Content-Length: %d\r\n" % answer.size)  # as for GET
+            if answer.status == HTTPStatus.NO_CONTENT and (announced is not None or answer.chunked):
+                # RFC 9110, section 8.6, and RFC 9112, section 6.1: it must have neither.
+                fields[:] = [line for line in fields if not line.lower().startswith(FRAMING_FIELDS)]
             size = 0
         elif answer.chunked:
             size = None
@@ -145,7 +151,7 @@ class WebService(Service):
             log.warning("%s announced %d octets and wrote %d", name, announced, answer.size)
         if handler.close_connection:
             fields.append(b"Connection: close\r\n")
-        elif head.version == "HTTP/1.0":
+        elif answer.keeps or head.version == "HTTP/1.0":
             fields.append(b"Connection: keep-alive\r\n")
         fields.append(b"\r\n")
         self._tell(handler, request, answer.status, answer.size if size is None else size)

@@ -3,8 +3,9 @@ Without a socket."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from daemons.framings import Framing
@@ -12,6 +13,7 @@ from daemons.framings.http import HTTP, Request
 from daemons.framings.http.refusals import RESPONSES
 from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk
+from daemons.web.asking import requests
 from daemons.web.environ import Environs, of_visitor
 from daemons.web.reply import Answering, FileWrapper
 from daemons.web.service import CONTINUE, FAILED, FAILED_SIZE
@@ -24,7 +26,9 @@ class WSGIService(Service):
     """What all visitors of one application share.  To be carried by the pump of a `WebServer`; made by `of`."""
 
     framing: Framing = HTTP()
-    #: The application, in a staticmethod: as a function it would become a method.
+    questions = (b"/",)
+    #: As it was given: the application, or a class that makes one of its options.  In a staticmethod: a function would
+    #: become a method.
     application: ClassVar[Callable[..., Any]]
     #: Whether it may be called while another call of it is under way, in this process or in another.
     multithread: ClassVar[bool] = True
@@ -32,15 +36,26 @@ class WSGIService(Service):
 
     @staticmethod
     def of(application: Callable[..., Any], name: str = "", module: str = "", **more: Any) -> type[WSGIService]:
-        """The service of an application, which in messages has the application's `name`; `more` are attributes."""
+        """The service of an application, which in messages has the application's `name`; `more` are attributes.
+
+        A class that has `Options`, a dataclass, is no application yet: it is called with them, and makes one."""
         kind = application if inspect.isclass(application) or inspect.isroutine(application) else type(application)
-        attributes = {"__module__": module or kind.__module__, "__doc__": inspect.getdoc(kind)}
+        attributes: dict[str, Any] = {"__module__": module or kind.__module__, "__doc__": inspect.getdoc(kind)}
+        options = getattr(application, "Options", None) if inspect.isclass(application) else None
+        attributes["Options"] = options if dataclasses.is_dataclass(options) else None
         service = {"application": staticmethod(application), **attributes, **more}
         return type(name or kind.__name__, (WSGIService,), service)
 
     def __init__(self, options: Any = None) -> None:
         self._environs = Environs()
-        super().__init__(options)
+        super().__init__(options if options is not None or self.Options is None else self.Options())
+        #: The application, ready to be called.
+        self.ready = self.application if self.Options is None else self.application(self.options)
+
+    @classmethod
+    def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
+        """For the client: a request for each path; the connection is closed behind the last."""
+        return requests(words)
 
     def talk(self) -> Talk:
         """There is none without a server and a visitor: `talk_to`."""
@@ -76,13 +91,13 @@ class WSGIService(Service):
                     }
                 answering = Answering(type(self).__name__, peer, request, server.draining)
                 try:
-                    reply = answering.run(self.application, self._environs.make(request, visitor))
+                    reply = answering.run(self.ready, self._environs.make(request, visitor))
                 except BaseException:
                     self._tell(address[0], request, 500, FAILED_SIZE)
                     raise
                 visitor["wsgi.errors"].flush()
                 self._tell(address[0], request, answering.status, answering.size)
-                if answering.closes:
+                if answering.closes and request.keep_alive:
                     return reply
         finally:
             if visitor is not None:

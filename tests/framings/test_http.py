@@ -100,6 +100,21 @@ def test_whether_the_connection_may_go_on(version: bytes, options: bytes, goes_o
 
 
 @pytest.mark.parametrize(
+    "last", [b"GET / HTTP/1.0\r\n\r\n", b"POST / HTTP/1.1\r\n%bContent-Length: 1\r\nConnection: close\r\n\r\nx" % HOST]
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_behind_a_peers_last_request_nothing_is_read(last: bytes, size: int) -> None:
+    for behind in (b"", b"x", b"\x00" * 99, last):
+        decoder = HTTP().decoder()
+        data = b"GET / HTTP/1.1\r\n%b\r\n" % HOST + last + behind
+        found = [each for at in range(0, len(data), size) for each in decoder.decode(data[at : at + size])]
+        assert [each.keep_alive for each in found if isinstance(each, Request)] == [True, False]
+        assert (decoder.ended, decoder.surplus, decoder.pending, decoder.error) == (True, behind != b"", False, None)
+        assert decoder.finish() == ()
+        assert decoder.error is None
+
+
+@pytest.mark.parametrize(
     ("how", "sent", "body"),
     [
         (b"Content-Length: 0", b"", b""),

@@ -216,6 +216,7 @@ minimum               1.2                      built in
 [log]
 size                  64KiB                    conf/defaults.ini
 backups               5                        built in
+requests              combined                 built in
 
 [counter]
 first                 3                        conf/counter.ini

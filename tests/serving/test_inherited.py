@@ -208,7 +208,7 @@ def test_what_is_on_descriptor_0_by_hand_is_a_clear_error(folder: Folder) -> Non
     assert ended.stderr == "x: fd://0: descriptor 0 is not a socket; was this started by hand?\n"
 
 
-@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd-socket-activate is not installed")
+@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="no systemd-socket-activate: make engines")
 @pytest.mark.parametrize(("option", "address"), [((), "systemd:"), (("--fdname=camelot",), "systemd:camelot")])
 def test_systemd_passes_a_listener(folder: Folder, option: tuple[str, ...], address: str) -> None:
     folder.write("x", INI.format(listen=address, engine="threads"))

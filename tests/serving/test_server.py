@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from daemons.serving.engines import One, Threads, stream_server
+from daemons.serving.engines import Forks, One, Threads, stream_server
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from daemons.serving.stream import StreamServer
-from tests.serving.peers import DEADLINE, ask, connect, converse, eventually, hear_all, is_gone, name_of
+from tests.serving.peers import DEADLINE, ask, connect, converse, eventually, hear, hear_all, is_gone, name_of
 from tests.serving.running import ROOT, Within, access_of
 from tests.serving.services import Echo, Failing
 
@@ -132,6 +132,28 @@ def test_handle_request_waits_for_one_visitor_and_serves_it(kind: type[StreamSer
             assert hear_all(peer) == b"HELLO"
         thread.join(DEADLINE)
         assert not thread.is_alive()
+
+
+def test_handle_request_by_forks_buries_the_children_as_it_goes() -> None:
+    class Forking(Forks, StreamServer):
+        pass
+
+    def all_buried() -> bool:
+        server.collect_children()
+        return not server.children
+
+    with Forking(("127.0.0.1", 0), MyTCPHandler) as server:
+        for _ in range(2):
+            with connect(server.server_address) as peer:
+                peer.sendall(b"hello\n")
+                server.handle_request()
+                hear(peer, b"HELLO")
+        eventually(all_buried)
+
+
+def test_a_raw_handler_under_the_loop_is_refused_when_the_server_is_made() -> None:
+    with pytest.raises(TypeError, match="MyTCPHandler is a raw handler, which waits on its socket; under Loop"):
+        stream_server("loop")(("127.0.0.1", 0), MyTCPHandler)
 
 
 def test_handle_request_gives_up_after_its_timeout() -> None:

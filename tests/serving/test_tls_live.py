@@ -181,7 +181,7 @@ def test_the_oldest_version_that_is_spoken(tmp_path: Path) -> None:
 
 # --- what a person types -----------------------------------------------------------------------------
 
-openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed: apt install openssl")
+openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing: make engines")
 
 
 @openssl

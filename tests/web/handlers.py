@@ -56,8 +56,11 @@ class Hello(BaseHTTPRequestHandler):
     def leave(self) -> None:
         self.answer(b"bye", ("Connection", "close"))
 
+    def stay(self) -> None:
+        self.answer(b"well", ("Connection", "Keep-Alive"), status=999)
+
     def nothing(self) -> None:
-        self.answer(b"nobody sees this", status=204)
+        self.answer(b"nobody sees this", ("Content-Length", "16"), status=204)
 
     def unchanged(self) -> None:
         self.answer(b"nor this", status=304)
@@ -92,6 +95,10 @@ class Hello(BaseHTTPRequestHandler):
     def fail(self) -> None:
         self.answer(b"half")
         raise RuntimeError("a secret of the handler")
+
+    def twice(self) -> None:
+        self.hello()
+        self.missing()
 
     def leave_the_daemon(self) -> None:
         raise SystemExit(3)

@@ -17,6 +17,7 @@ import pytest
 
 from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
+from daemons.serving.pump import Pump
 from daemons.web.server import WebServer
 from tests.certificates import folder as certificates
 from tests.operating.folder import Folder
@@ -25,6 +26,7 @@ from tests.serving.peers import ask, connect, converse, hear, hear_all, is_gone,
 from tests.serving.running import Process, Running, Within, access_of
 from tests.serving.tls_client import theirs
 from tests.web.handlers import LARGE, Hello, Reading
+from tests.web.site import LONG, TEXT, make, service
 from tests.web.talking import get, responses
 
 HERE = ("one", "threads", "pool", "loop")
@@ -46,7 +48,8 @@ TABLE: dict[str, tuple[bytes, Sequence[tuple[int, bytes | None]], str]] = {
         "done",
     ),
     "the end of the keeping": (get("/") + get("/leave") + get("/"), [(200, b"hello"), (200, b"bye")], "finished"),
-    "an old peer": (get("/", version="1.0") + get("/"), [(200, b"hello")], "finished"),
+    "an old peer": (get("/", version="1.0"), [(200, b"hello")], "done"),
+    "an old peer that goes on": (get("/", version="1.0") + get("/"), [(200, b"hello")], "finished"),
     "no such page": (get("/none"), [(404, None)], "finished"),
     "no such method": (get("/", method="FROB"), [(501, None)], "finished"),
     "no request": (get("/") + b"GET /\n\n", [(200, b"hello"), (400, None)], "malformed"),
@@ -133,18 +136,23 @@ def test_a_long_file_reaches_a_slow_reader_whole(engine: str, serve: Callable[..
     assert access_of(running, name) == ("reset", "1")
 
 
+@pytest.mark.parametrize("what", ["handler", "httpd"])
 @pytest.mark.parametrize("engine", ["pool", "loop"])
-def test_two_hundred_half_open_requests_hold_up_nobody(engine: str, serve: Callable[..., Within]) -> None:
-    running = serve(engine, Hello)
+def test_two_hundred_half_open_requests_hold_up_nobody(
+    engine: str, what: str, serve: Callable[..., Within], within: Callable[..., Within], tmp_path: Path
+) -> None:
+    if what == "handler":
+        running, pages = serve(engine, Hello), {"/": b"hello", "/measured": b"five!"}
+    else:
+        pages = {"/text.txt": TEXT, "/long.bin": LONG}
+        running = within(engine, Pump.carrying(service(make(tmp_path))))
     with ExitStack() as stack:
         for number in range(200):
             half = stack.enter_context(connect(running.address))
             half.sendall((get("/"), get("/", "Content-Length: 9", method="PUT") + b"half")[number % 2][: 30 + number])
         for _ in range(20):
-            assert [each.body for each in responses(converse(running.address, get("/") + get("/measured"))[0])] == [
-                b"hello",
-                b"five!",
-            ]
+            heard, _ = converse(running.address, b"".join(map(get, pages)))
+            assert [(each.status, each.body) for each in responses(heard)] == [(200, body) for body in pages.values()]
         assert running.server.active >= 200
 
 

@@ -92,7 +92,14 @@ def test_the_peer_has_its_say_too(version: str, field: str, kept: bool) -> None:
     response, ending = ask("/", field, version=version)
     assert response.version == "HTTP/1.1"
     said_so = {"1.1": (None, "close"), "1.0": ("keep-alive", "close")}[version][not kept]
-    assert (response.fields.get("connection"), ending) == (said_so, None if kept else Ending.FINISHED)
+    assert (response.fields.get("connection"), ending) == (said_so, None if kept else Ending.DONE)
+
+
+@pytest.mark.parametrize(("field", "said_so"), [("Accept: */*", "keep-alive"), ("Connection: close", "close")])
+def test_what_a_handler_says_of_the_connection_is_said_where_it_is_true(field: str, said_so: str) -> None:
+    response, _ = ask("/stay", field)
+    # A status that is nobody's is none of our business.
+    assert (response.status, response.body, response.fields["connection"]) == (999, b"well", said_so)
 
 
 def test_to_an_old_peer_nothing_can_be_said_in_chunks() -> None:
@@ -161,6 +168,7 @@ def test_what_cannot_be_answered_is_told_so(request_: bytes, status: int) -> Non
     [
         ("/fail", "a secret of the handler"),
         ("/leave_the_daemon", "3"),
+        ("/twice", r"a second answer to one request: b'HTTP/1.0 404 Not Found\r\n' behind one of status 200"),
         ("/silent", "Hello.do_GET has not called end_headers(): there is no answer to send"),
         ("/without_end", "Hello.do_GET has not called end_headers(): there is no answer to send"),
         (

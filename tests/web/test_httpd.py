@@ -102,7 +102,7 @@ def test_the_connection_is_kept_as_the_peer_would_have_it(
     with talking(httpd) as conversation:
         found = parsed(heard(conversation, request(path, field, version=version)))
         assert (found.fields.get("Connection"), conversation.state) == (said, state)
-        assert conversation.ending is (Ending.FINISHED if state == OVER else None)
+        assert conversation.ending is (Ending.DONE if state == OVER else None)
 
 
 def test_a_pipeline_is_answered_in_order_until_who_sent_it_would_have_it_closed(httpd: Httpd) -> None:

@@ -18,7 +18,7 @@ from tests.serving.running import Within, access_of
 from tests.web.site import DATE, LONG, SECRET, TEXT, make, request, service
 
 
-@pytest.fixture(params=["loop", "threads"])
+@pytest.fixture(params=["loop", "pool", "threads"])
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Within]:
     running = Within(request.param, Pump.carrying(service(make(tmp_path))))
     try:
@@ -47,7 +47,7 @@ def test_a_stock_client_and_curl_hear_the_same(running: Within, tmp_path: Path) 
         # One connection for all of them.
         assert client.sock is socket_before
     if not (curl := shutil.which("curl")):
-        pytest.skip("curl is missing")
+        pytest.skip("curl is missing: make engines")
 
     def curled(*words: str) -> bytes:
         where = f"http://127.0.0.1:{port}"
@@ -55,6 +55,8 @@ def test_a_stock_client_and_curl_hear_the_same(running: Within, tmp_path: Path) 
         return subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
 
     assert curled("--compressed", "/text.txt", "/ready.css") == TEXT * 2
+    # Two pages, one connection.
+    assert curled("-o", "a", "-o", "b", "-w", "%{num_connects}", "/text.txt", "/ready.css") == b"10"
     assert gzip.decompress(curled("-H", "Accept-Encoding: gzip", "/text.txt")) == TEXT
     curled("--etag-save", "tag", "/text.txt")
     assert curled("--etag-compare", "tag", "-w", "%{http_code}", "/text.txt") == b"304"

@@ -74,10 +74,11 @@ class HTTPDecoder(Decoder):
     An octet that no head may have is an error at once, and so is one too many; what else is wrong with a head shows
     when it is complete."""
 
-    __slots__ = ("_body", "_empty", "_framing", "_head", "_held", "_known", "_seen")
+    __slots__ = ("_body", "_empty", "_framing", "_head", "_held", "_known", "_seen", "ended", "surplus")
 
     def __init__(self, framing: HTTP, known: dict[bytes, Head]) -> None:
         super().__init__()
+        self.ended = self.surplus = False
         self._framing = framing
         self._known = known
         self._held = bytearray()
@@ -94,10 +95,14 @@ class HTTPDecoder(Decoder):
         return bool(self._held or self._body is not None or self._empty)
 
     def decode(self, data: bytes) -> Sequence[bytes]:
+        if self.ended:
+            self.surplus |= bool(data)
+            return ()
         if not (self._held or self._body is not None or self._empty or self.error is not None):
             # One request without a body, like one before: what nearly always comes.
             head = self._known.get(data)
             if head is not None and head.alone is not None:
+                self.ended = head.last
                 return head.alone
         elif self.error is not None:
             return ()
@@ -125,6 +130,10 @@ class HTTPDecoder(Decoder):
             source = held
         start = 0
         while start < len(source):
+            if self.ended:
+                self.surplus = True
+                self._held = bytearray()
+                return
             if self._body is not None:
                 start = self._body.take(source, start)
                 if not self._body.complete:
@@ -140,6 +149,7 @@ class HTTPDecoder(Decoder):
             start, self._seen, self._empty = end, 0, 0
             if head.alone is not None:
                 messages += head.alone
+                self.ended = head.last
                 continue
             self._head = head
             self._body = ChunkedBody(self._framing.body, self._framing.head) if head.chunked else SizedBody(head.length)
@@ -185,6 +195,7 @@ class HTTPDecoder(Decoder):
         assert self._head is not None
         assert self._body is not None
         messages.append(self._head.request.with_body(bytes(self._body.octets)))
+        self.ended = self._head.last
         self._head = self._body = None
 
     def _refuse(self, error: FramingError) -> None:

@@ -83,7 +83,7 @@ class Request(bytes):
 class Head:
     """What a head comes to: a request without its body, and how its body will come."""
 
-    __slots__ = ("alone", "chunked", "expects", "length", "request")
+    __slots__ = ("alone", "chunked", "expects", "last", "length", "request")
 
     def __init__(self, request: Request, length: int, chunked: bool, expects: bool) -> None:
         self.request = request
@@ -92,6 +92,8 @@ class Head:
         self.chunked = chunked
         #: Whether the peer waits to be told that it may send the body.
         self.expects = expects
+        #: Whether the peer asks no more.
+        self.last = not request.keep_alive
         #: All the messages that this head makes, where there is no body.
         self.alone = None if length or chunked else (request,)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import math
 import os
+import select
 import signal
 import socketserver
 import time
@@ -95,7 +96,9 @@ class Forks(socketserver.ForkingMixIn, _Server):
             os.close(tether)
         # Only the parent comes here.
         self.children[pid] = Child(connection, place, alive)
-        if self.daemon is not None:
+        if self.daemon is None:
+            self.collect_children()  # by `handle_request`: nobody sees their pipes close
+        else:
             self.daemon.watch(alive, partial(self._reap, pid))
         if self.metrics is not None:
             self.metrics.hand()
@@ -139,7 +142,16 @@ class Forks(socketserver.ForkingMixIn, _Server):
             self.metrics.beat(time.monotonic())
 
     def collect_children(self, *, blocking: bool = False) -> None:
-        """Nothing to do: each child is reaped when its pipe closes."""
+        """Bury the children that have ended; `blocking`: wait for the others, and bury them too.  Under a daemon
+        there is nothing to do: each is reaped when its pipe closes."""
+        if self.daemon is not None:
+            return
+        ended = select.poll()
+        children = {child.alive: pid for pid, child in self.children.items()}
+        for alive in children:
+            ended.register(alive, select.POLLIN)
+        for alive in list(children) if blocking else (ready for ready, _ in ended.poll(0)):
+            self._bury(children[alive])
 
     #: Nothing to do, so that the loop need not wake up for it.
     service_actions = socketserver.BaseServer.service_actions
@@ -164,7 +176,10 @@ class Forks(socketserver.ForkingMixIn, _Server):
                 os.kill(pid, number)
 
     def server_close(self) -> None:
-        """Close the listener; end the conversations still under way, and bury their children."""
+        """Close the listener; end the conversations still under way, and bury their children.  Where a subclass has
+        set `block_on_close`, wait for their end first."""
+        if self.block_on_close:
+            self.collect_children(blocking=True)
         super().server_close()
         self._signal_children(signal.SIGKILL)
         for pid in list(self.children):

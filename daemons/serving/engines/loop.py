@@ -17,7 +17,7 @@ from daemons.serving.conversation import Conversation
 from daemons.serving.engines.flows import Flow, LoopPoller
 from daemons.serving.journal import Journal
 from daemons.serving.poller import Poller
-from daemons.serving.pump import BETWEEN_MESSAGES
+from daemons.serving.pump import BETWEEN_MESSAGES, OURS
 from daemons.serving.stream import GONE, StreamServer
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ log = Journal(__name__)
 
 #: What stands between an accept and the first read, and between the last write and the close.  Where none of it
 #: is overridden, it is done in one piece: it is most of what a short conversation costs.
-WAY_IN = ("accept", "get_request", "judge", "verify_request", "process_request", "conversation", "bare_conversation")
+WAY_IN = ("accept", "get_request", "judge", "verify_request", "process_request", "conversation")
 WAY_OUT = ("shutdown_request", "log_access", "close_request", "leave")
 
 #: Hosts that are remembered as having nothing to fear from the guards; those of the loopback alone are 2**24.
@@ -69,13 +69,20 @@ class DatagramLoop(ByReadiness):
 
 
 class Loop(ByReadiness, _StreamServer):
-    """Many conversations in one thread.  Only for services: a raw handler would wait on its socket."""
+    """Many conversations in one thread.  Only for services: a raw handler would wait on its socket, so that it raises
+    `TypeError` with one."""
 
     connection_class = Flow
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         plain = getattr(self.RequestHandlerClass, "carries_messages", False)
+        if not (plain or self.raw_handlers):
+            self.server_close()
+            name = getattr(self.RequestHandlerClass, "__qualname__", self.RequestHandlerClass)
+            raise TypeError(
+                f"{name} is a raw handler, which waits on its socket; under Loop nobody may: mix in Threads"
+            )
         #: Whether `accept_several` and `end` may do in one piece what these verbs would.
         self._short_in = plain and self._is_as_shipped(WAY_IN)
         self._short_out = plain and self._is_as_shipped(WAY_OUT)
@@ -94,12 +101,14 @@ class Loop(ByReadiness, _StreamServer):
         """As `Server.accept_several`."""
         most = min(most, self._queued(most))
         limits = self.limits
-        if not self._short_in or self.tls or self.access.proxies or limits.max_rate or limits.spool or self.talks:
+        if not self._short_in or self.tls or self.access.proxies or limits.max_rate or limits.spool:
             super().accept_several(most)
             return
         accept = self.socket._accept  # type: ignore[attr-defined]
         pump: Any = self.RequestHandlerClass
         service, memory = pump.service, pump.memory
+        # One that is only made is made here.
+        bare = type(self).bare_conversation is not StreamServer.bare_conversation or memory.talks
         handshake_timeout, idle_timeout = self.limits.handshake_timeout, self.limits.idle_timeout
         family = int(self.address_family)
         register, flows, metrics = self._poller.register, self._poller.flows, self.metrics
@@ -125,6 +134,10 @@ class Loop(ByReadiness, _StreamServer):
                     if not flow.counted and len(exempt) < EXEMPT:
                         exempt.add(host)
                 flow.server = self
+                if bare:
+                    flow.begin(self, self.bare_conversation(flow))
+                    self._poller.take(flow)
+                    continue
                 flow.conversation = Conversation(service, memory)
                 flow.replies = memory.replies
                 flow.descriptor = descriptor
@@ -165,7 +178,7 @@ class Loop(ByReadiness, _StreamServer):
             self.shutdown_request(flow.socket)
             return False
         flow.remember_peer()
-        if flow.ending not in GONE:
+        if flow.ending not in GONE and flow.ending not in OURS:  # after these it has been done, before lingering
             with suppress(OSError):
                 flow.socket.shutdown(socket.SHUT_WR)
         del self.connections[flow.socket]

@@ -122,7 +122,7 @@ class PoolPoller(LoopPoller):
     def take(self, flow: Flow) -> None:
         """Begin with a new conversation.  A greeting is the service's own code, so a worker has it made."""
         self.read(flow)
-        if flow.server.talks:
+        if flow.server.greets:
             self.hand_to_worker(flow, flow.conversation.open)
         else:
             self.deliver(flow, flow.conversation.open(), True)

@@ -1,0 +1,114 @@
+"""The load of HTTP: asks a server by hand whether it answers rightly, and then by wrk how often: one sample."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import resource
+import time
+from dataclasses import dataclass
+
+from benchmarks.generator import MARGIN_SECONDS, WARM_UP_SECONDS, Sample, asking, watched
+from benchmarks.loads import Heard, Load
+from benchmarks.machine import Cores, moment, pinned
+from benchmarks.servers import Server
+from benchmarks.tools import HERE
+from benchmarks.web import Request
+
+SCRIPT = HERE / "wrk.lua"
+ANSWER_SECONDS = 10.0  # for one answer, before the clock starts
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What wrk.lua prints."""
+
+    requests: int
+    microseconds: int
+    octets: int
+    refused: int
+    """Answers with a status that is not one of success or redirection."""
+    broken: int
+    """Connections that failed, and answers that took longer than two seconds."""
+    p50_us: float
+    p99_us: float
+    max_us: float
+
+
+def check(request: Request, server: Server) -> None:
+    """Asks for as long as the warm-up lasts, one request after another, and looks at every octet of the answers.
+
+    Raises `RuntimeError` for an answer that is wrong, and for one that does not leave its connection as the
+    load means it."""
+    deadline = time.monotonic() + WARM_UP_SECONDS
+    visitor = http.client.HTTPConnection(server.host, int(server.port), timeout=ANSWER_SECONDS)
+    try:
+        while time.monotonic() < deadline:
+            visitor.request(request.method, request.path, request.body.encode() or None, dict(request.headers))
+            answer = visitor.getresponse()
+            body = answer.read()
+            if answer.status != 200 or not request.right(body):
+                raise RuntimeError(f"a wrong answer to {request.path}: {answer.status} {body[:60]!r}")
+            if (visitor.sock is None) != request.closing:
+                raise RuntimeError("a connection that was to be kept was closed, or one to be closed was kept")
+    except (OSError, http.client.HTTPException, ValueError) as trouble:
+        raise RuntimeError(f"no answer to {request.path}: {trouble!r}") from trouble
+    finally:
+        visitor.close()
+
+
+def web_sample(program: str, load: Load, server: Server, cores: Cores, seconds: float) -> Sample:
+    """Measures one window, after a warm-up in which the answers are checked. Raises `RuntimeError` where one answer
+    was not a success."""
+    request = load.request
+    assert request is not None
+    with pinned(cores.load):
+        check(request, server)
+    whole = int(load.window(seconds))
+    command = [program, "-t", "1", "-c", str(load.connections), "-d", str(whole), "-s", str(SCRIPT)]
+    command += [f"http://{server.host}:{server.port}{request.path}", "--", request.method, request.body]
+    command += [word for pair in request.headers.items() for word in pair]
+    spent = _children()
+    with asking(command, cores.load) as process:
+        start = moment(server.pid, cores)
+        _, trouble = process.communicate(timeout=whole + MARGIN_SECONDS)
+        end = moment(server.pid, cores)
+    spent = _children() - spent
+    try:
+        said = _Said(**json.loads(trouble))
+    except (ValueError, TypeError):
+        raise RuntimeError(f"wrk failed: {trouble.strip()}") from None
+    if said.refused or said.octets < said.requests * request.least:
+        raise RuntimeError(f"of {said.requests} answers {said.refused} refused, in {said.octets} octets altogether")
+    if not said.requests:
+        raise RuntimeError(f"no answer in {whole} s")
+    return watched(_heard(load, said, spent), start, end)
+
+
+def _children() -> float:
+    """CPU seconds of the processes that have been waited for: between two moments, wrk's."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _heard(load: Load, said: _Said, spent: float) -> Heard:
+    wall = said.microseconds / 1e6
+    return Heard(
+        mode=load.mode,
+        connections=load.connections,
+        in_flight=load.in_flight,
+        seconds=wall,
+        requests=said.requests,
+        requests_per_second=said.requests / wall,
+        conversations=0,
+        conversations_per_second=0.0,
+        errors=said.broken,
+        wrong=0,
+        starved=0,
+        unfinished=0,
+        all_answered_ms=None,
+        p50_us=said.p50_us,
+        p99_us=said.p99_us,
+        max_us=said.max_us,
+        cpu=spent / wall,
+    )

@@ -1,0 +1,35 @@
+"""Times as HTTP writes them: RFC 9110, section 5.6.7."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+
+#: Of so many times, mostly those at which files were changed, the text is remembered.
+REMEMBERED = 256
+_texts: dict[int, str] = {}
+
+#: The second of `now_written`, and its text.
+_now: tuple[int, str] = (0, "")
+
+
+def written(seconds: int) -> str:
+    """A time in seconds since 1970: ``Sun, 06 Nov 1994 08:49:37 GMT``."""
+    text = _texts.get(seconds)
+    if text is None:
+        text = formatdate(seconds, usegmt=True)
+        if len(_texts) >= REMEMBERED:
+            _texts.clear()
+        _texts[seconds] = text
+    return text
+
+
+def now_written() -> str:
+    """The time, made once a second."""
+    global _now
+    now = int(time.time())
+    second, text = _now
+    if second != now:
+        text = formatdate(now, usegmt=True)
+        _now = now, text
+    return text

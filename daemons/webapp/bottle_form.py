@@ -1,0 +1,47 @@
+"""The form of `daemons.webapp.base64_form` with Bottle: an application of a framework, mounted as it is."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import bottle
+
+TEMPLATES = [str(Path(__file__).parent / "templates")]
+
+bottle_form = bottle.Bottle()
+
+
+@bottle_form.route("/encode")
+@bottle.view("bottle_template.html", template_lookup=TEMPLATES)
+def encode() -> dict[str, Any]:
+    """What was typed, and its base64."""
+    values = bottle.request.query.getall("mystring")
+    # Bottle takes octets for Latin-1, so that they are what came.
+    octets = values[0].encode("latin-1") if values else b""
+    if not octets:
+        bottle.abort(400, 'This form requires a "mystring" parameter')
+    return {"mystring": octets.decode("utf-8", "backslashreplace"), "myb": b64encode(octets).decode("ascii")}
+
+
+@bottle_form.route("/")
+@bottle.view("bottle_template.html", template_lookup=TEMPLATES)
+def index() -> dict[str, Any]:
+    """The form."""
+    return {"mystring": None}
+
+
+@bottle_form.error(400)
+def wrong(error: bottle.HTTPError) -> str:
+    """The reason, and nothing of the request, which Bottle's own page would repeat."""
+    bottle.response.content_type = "text/plain; charset=utf-8"
+    return str(error.body)
+
+
+@bottle_form.error(404)
+@bottle_form.error(405)
+def nothing(error: bottle.HTTPError) -> str:
+    """As `wrong`."""
+    bottle.response.content_type = "text/plain; charset=utf-8"
+    return "That URL is not valid." if error.status_code == 404 else "This form does not support that method."

@@ -1,0 +1,76 @@
+"""The weather of a few cities, for who learns to fill in forms and to read what comes back: always the same."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from werkzeug.wrappers import Response
+
+from daemons.webapp.dispatch import Form, View
+from daemons.webapp.rendering import render
+
+#: Nobody lives in a city with a longer name.
+LONGEST_NAME = 100
+
+
+class Weather(NamedTuple):
+    """What there is to say of one city."""
+
+    city: str
+    condition: str
+    #: In degrees Fahrenheit.
+    fahrenheit: int
+    #: In percent.
+    humidity: int
+
+    @property
+    def temperature(self) -> str:
+        """In both units."""
+        return f"{self.fahrenheit}°F ({round((self.fahrenheit - 32) / 1.8)}°C)"
+
+
+CITIES = {
+    weather.city.lower(): weather
+    for weather in (
+        Weather("Atlanta, GA", "Light Rain", 64, 87),
+        Weather("Boston, MA", "Overcast", 48, 71),
+        Weather("Chicago, IL", "Windy", 41, 58),
+        Weather("Denver, CO", "Snow", 28, 80),
+        Weather("Phoenix, AZ", "Fair", 95, 12),
+        Weather("Seattle, WA", "Fog", 52, 96),
+    )
+}
+
+NAMES = [weather.city for weather in CITIES.values()]
+
+
+def weather_of(city: str) -> Weather | None:
+    """Of a city as somebody has typed it, in capitals or not, with blanks or not."""
+    town, _, state = " ".join(city[:LONGEST_NAME].lower().split()).partition(",")
+    return CITIES.get(f"{town.strip()}, {state.strip()}")
+
+
+def form(request: Form) -> Response:
+    """The empty form."""
+    return _page(request, "")
+
+
+def answer(request: Form) -> Response:
+    """What was asked for.  It changes nothing, so that it needs no redirect: to ask again does no harm."""
+    return _page(request, request.form.get("inputstring", ""), asked=True)
+
+
+def _page(request: Form, city: str, asked: bool = False) -> Response:
+    weather = weather_of(city)
+    complaint = ""
+    if asked and not city.strip():
+        complaint = "Write a city and its state, as in Phoenix, AZ."
+    elif asked and weather is None:
+        complaint = "There is no weather station in this place."
+    status = 422 if not city.strip() else 404
+    shown = {"weather": weather, "city": city[:LONGEST_NAME], "complaint": complaint, "names": NAMES}
+    return render(request, "weather.html", status if complaint else 200, **shown)
+
+
+#: The form leads to where that of weather.gov once led.
+TABLE: dict[str, dict[str, View]] = {"/weather": {"GET": form}, "/zipcity.php": {"POST": answer}}

@@ -1,0 +1,84 @@
+"""CPython's own suites, from the ``test`` package of the interpreter that runs, with servers of ours in the place of
+the standard library's."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import unittest
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext
+from functools import wraps
+from types import ModuleType
+from typing import Any, NamedTuple
+from unittest import mock
+
+import pytest
+
+
+def load(name: str, **instead: ModuleType) -> Any:
+    """A copy of its own of the stock module ``test.NAME``, which finds `instead` in the place of other modules.
+    Skips the module that asks for it where the interpreter came without."""
+    try:
+        spec = importlib.util.find_spec(f"test.{name}")
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or spec.loader is None:
+        pytest.skip(f"this Python came without test.{name}", allow_module_level=True)
+    module = importlib.util.module_from_spec(spec)
+    with mock.patch.dict(sys.modules, instead):
+        spec.loader.exec_module(module)
+    return module
+
+
+def like(module: ModuleType, **others: Any) -> ModuleType:
+    """`module`, with other things in it."""
+    made = ModuleType(module.__name__, module.__doc__)
+    vars(made).update(vars(module), **others)
+    return made
+
+
+class Unlike(NamedTuple):
+    """Why a case cannot pass, and what it must say then (a regular expression): that is not for another reason."""
+
+    reason: str
+    says: str
+
+
+def cases(
+    suite: Any, variant: str, unlike: Mapping[str, Unlike], *, of: type, without: Collection[str] = ()
+) -> dict[str, Any]:
+    """The classes of a suite that are subclasses of `of`, for pytest to find them in the module that runs them, with
+    `variant` in their names.
+
+    `unlike` has what cannot pass, by ``Class.test``.  What is in it and passes is an error; what is in it, and not in
+    the suite of this Python, is none."""
+    found: dict[str, Any] = {}
+    for name, kind in vars(suite).items():
+        if isinstance(kind, type) and issubclass(kind, unittest.TestCase) and issubclass(kind, of):
+            titles = [title for title in dir(kind) if title.startswith("test") and callable(getattr(kind, title))]
+            if titles and name not in without:
+                tests = {title: _as_expected(getattr(kind, title), unlike.get(f"{name}.{title}")) for title in titles}
+                if getattr(kind, "__unittest_skip__", False):
+                    tests.update(dict.fromkeys(titles[1:]))  # one line says it
+                found[f"{name}_{variant}"] = type(name, (kind,), tests)
+    return found
+
+
+def _as_expected(stock: Any, unlike: Unlike | None) -> Any:
+    if unlike is None:
+        return stock
+
+    @wraps(stock)
+    def test(self: Any) -> None:
+        self.subTest = lambda *_, **__: nullcontext()  # which would report a failure, and go on
+        try:
+            stock(self)
+        except Exception as error:
+            if not re.search(unlike.says, f"{type(error).__name__}: {error}"):
+                raise
+            pytest.xfail(unlike.reason)
+        pytest.fail("this passes: take it from the table")
+
+    return test

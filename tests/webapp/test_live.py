@@ -1,0 +1,61 @@
+"""The site over a real socket, with a client that is not ours."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+from urllib.parse import urlencode
+from wsgiref.validate import validator
+
+from daemons.serving.engines import stream_server
+from daemons.serving.pump import Pump
+from daemons.web.server import WebServer
+from daemons.web.wsgi import WSGIService
+from daemons.webapp import Webapp
+from tests.serving.running import Within, access_of
+
+FORM = "application/x-www-form-urlencoded"
+
+
+def test_a_payment_from_login_to_logout_on_one_connection(site: Callable[..., Webapp]) -> None:
+    pump = Pump.carrying(WSGIService.of(validator(site()), "Webapp")())
+    with closing(Within(stream_server("pool", WebServer), pump)) as server:
+        address: Any = server.address
+        with closing(http.client.HTTPConnection(address[0], address[1], timeout=20)) as client:
+            client.connect()
+            name = "{}:{}".format(*client.sock.getsockname())
+            cookie = ""
+
+            def ask(method: str, path: str, media: str = FORM, body: Any = None, **fields: str) -> tuple[int, str, str]:
+                nonlocal cookie
+                headers = {"Content-Type": media, "Cookie": cookie} if method == "POST" else {"Cookie": cookie}
+                client.request(method, path, body or urlencode(fields), headers)
+                answer = client.getresponse()
+                if given := answer.headers["Set-Cookie"]:
+                    cookie = given.partition(";")[0]
+                return answer.status, answer.headers.get("Location", ""), answer.read().decode()
+
+            def token(path: str) -> str:
+                found = re.search('name="token" value="(.*?)"', ask("GET", path)[2])
+                assert found
+                return found[1]
+
+            login = {"username": "sam", "password": "xyzzy", "token": token("/bank/login")}
+            assert ask("POST", "/bank/login", **login)[:2] == (303, "/bank/")
+            payment = {"account": "liz", "dollars": "7", "memo": "Tea", "token": token("/bank/pay")}
+            assert ask("POST", "/bank/pay", **payment)[:2] == (303, "/bank/")
+            assert "Payment successful" in ask("GET", "/bank/")[2]
+            assert ask("POST", "/bank/logout", token=token("/bank/"))[:2] == (303, "/bank/login")
+            assert ask("POST", "/bank/pay", **payment)[0] == 403
+            assert "<td>Fair</td>" in ask("POST", "/zipcity.php", inputstring="Phoenix, AZ")[2]
+            asked = json.dumps({"mystring": "a"})
+            answer = ask("POST", "/api/base64", "application/json", asked)
+            assert (answer[0], json.loads(answer[2])["base64"]) == (200, "YQ==")
+            assert ask("GET", "/static/style.css")[0] == 200
+            assert ask("HEAD", "/static/castle.svg")[2] == ""
+        assert access_of(server, name) == ("done", "12")
+        server.expect_nobody()

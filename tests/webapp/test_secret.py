@@ -1,0 +1,112 @@
+"""The secret: made once, whoever is first; and what is none is refused before anybody is served."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from daemons.webapp import Webapp
+from daemons.webapp.database import PAYMENTS, Database
+from daemons.webapp.passwords import hashed, matches
+from daemons.webapp.secret import Secret
+
+
+def test_it_is_made_on_first_use_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "webapp.key"
+    secret = Secret(path)
+    assert secret.complaint() == ""
+    assert not path.exists()
+    octets = secret.octets()
+    assert len(octets) == 64
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Secret(path).octets() == octets
+    assert os.listdir(path.parent) == [path.name]
+    assert secret.derived("form", "a") != secret.derived("cookie", "a")
+
+
+def test_several_at_once_have_the_same_secret_and_the_same_bank(tmp_path: Path) -> None:
+    secrets = [Secret(tmp_path / "key") for _ in range(8)]
+    databases = [Database(tmp_path / "db") for _ in range(4)]
+    begin = Barrier(12)
+
+    def read(secret: Secret) -> bytes:
+        begin.wait()
+        return secret.octets()
+
+    def count(database: Database) -> int:
+        begin.wait()
+        with database.open() as connection:
+            return int(connection.execute("SELECT count(*) FROM payment").fetchone()[0])
+
+    with ThreadPoolExecutor(12) as together:
+        counts = [together.submit(count, database) for database in databases]
+        found = set(together.map(read, secrets))
+        assert [each.result() for each in counts] == [len(PAYMENTS)] * 4
+    assert len(found) == 1
+    assert sorted(os.listdir(tmp_path)) == ["db", "key"]
+
+
+def test_a_password_is_checked_against_what_is_kept_and_against_nothing() -> None:
+    kept = hashed("atigdng")
+    assert re.fullmatch(r"scrypt:16384:8:1\$\w+\$[0-9a-f]{128}", kept)
+    assert matches(kept, "atigdng")
+    assert not matches(kept, "xyzzy")
+    assert not matches(None, "0")
+
+
+def _open(path: Path) -> None:
+    path.write_bytes(b"k" * 64)
+    path.chmod(0o644)
+
+
+def _short(path: Path) -> None:
+    path.write_bytes(b"too short\n")
+    path.chmod(0o600)
+
+
+def _long(path: Path) -> None:
+    path.write_bytes(b"k" * 5000)
+    path.chmod(0o600)
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path, 0o600)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_open, "others may read it, mode 0644; 0600 is expected: chmod 600"),
+        (_short, "a secret of 32 to 4096 octets is expected; without the file, one is made"),
+        (_long, "a secret of 32 to 4096 octets is expected; without the file, one is made"),
+        (_fifo, "not a regular file; a secret of 32 octets is expected"),
+        (Path.mkdir, "not a regular file; a secret of 32 octets is expected"),
+    ],
+    ids=["open", "short", "long", "fifo", "folder"],
+)
+def test_what_is_no_secret_is_refused_at_the_start(tmp_path: Path, make: object, reason: str) -> None:
+    path = tmp_path / "webapp.key"
+    make(path)  # type: ignore[operator]
+    with pytest.raises(TypeError) as caught:
+        Webapp(Webapp.Options(key=str(path)))
+    assert str(caught.value) == f"{path}: {reason}"
+
+
+def test_what_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "db").write_text("This is a page of a book. " * 100)
+    with pytest.raises(sqlite3.DatabaseError) as caught, Database(tmp_path / "db").open():
+        pass
+    assert caught.value.__notes__ == [f"the database is {tmp_path / 'db'}"]
+
+
+def test_what_fails_leaves_no_half_of_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        Secret(tmp_path / "file" / "key").octets()
+    assert os.listdir(tmp_path) == ["file"]

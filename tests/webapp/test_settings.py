@@ -1,0 +1,139 @@
+"""[webapp] in an ini, and the one request of CGI."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daemons.operating import loading
+from daemons.operating.command import main
+from daemons.operating.complaints import ConfigurationError
+from tests.operating.folder import Folder
+
+INI = """
+    [daemon]
+    wsgi = daemons.webapp:Webapp
+    port = 0
+    engine = pool
+"""
+
+WRONG = {
+    "key = run/": "[webapp] key = run/: not a file; write run/NAME, or a path from the project's folder",
+    "session = long": "[webapp] session = long: not a duration; write 10s, 5m or 1h",
+    "hosts = http://a": "[webapp] hosts = http://a: http://a: a name without a port is expected, as localhost",
+    "hosts = ::g": "[webapp] hosts = ::g: ::g: neither a name nor an address; write localhost or 127.0.0.1",
+    "banner = $tim": "[webapp] banner = $tim: no such name: tim; write $time or $visitor, and $$ for a $",
+    "banner = $5": "[webapp] banner = $5: a $ without a name behind it; write $time or $visitor, and $$ for a $",
+    "kez = a": "[webapp] kez: no such setting; did you mean key?",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_is_wrong_is_said_before_anything_is_bound(folder: Folder, line: str) -> None:
+    folder.write("x", f"{INI}    [webapp]\n    {line}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        loading.request_handlers(folder.read())
+    assert str(caught.value) == f"conf/x.ini {WRONG[line]}"
+
+
+def test_a_good_one_makes_no_file_yet_and_hosts_may_be_addresses(folder: Folder) -> None:
+    folder.write("x", f"{INI}    [webapp]\n    hosts = localhost [::1] ::2\n")
+    options = loading.options_of(folder.read(), loading.spoken_class(folder.read()))
+    assert options.hosts == ("localhost", "::1", "::2")
+    loading.request_handlers(folder.read())
+    assert not (folder.path / "run").exists()
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(folder: Folder) -> None:
+    folder.write("x", INI)
+    script = "import sys; sys.modules['werkzeug'] = None; from daemons.operating.command import main; main()"
+    command = [sys.executable, "-c", script, "check", "--conf", str(folder.conf)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert re.search(
+        "daemons.webapp needs werkzeug.*, which is not installed: pip install 'camelot-daemons", done.stderr
+    )
+
+
+def test_the_client_asks_for_paths(folder: Folder) -> None:
+    folder.write("x", INI)
+    kind = loading.spoken_class(folder.read())
+    assert kind.questions == (b"/",)
+    asked = kind.messages([b"/weather", b"api/weather/Phoenix, AZ"])
+    assert [each.split(b" HTTP/1.1\r\n")[0] for each in asked] == [
+        b"GET /weather",
+        b"GET /api/weather/Phoenix,%20AZ",
+    ]
+    assert [b"Connection: close" in each for each in asked] == [False, True]
+
+
+# --- CGI -------------------------------------------------------------------------------------------
+
+
+def cgi(folder: Folder, body: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
+    """As a web server starts it: nothing but the request in its environment, and another working folder."""
+    command = [sys.executable, "-m", "daemons", "cgi", "x", "--conf", str(folder.conf)]
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(command, cwd="/", env={**path, **environ}, input=body, capture_output=True, check=False)
+
+
+def test_a_form_by_cgi(folder: Folder) -> None:
+    folder.write("x", INI)
+    done = cgi(
+        folder,
+        b"inputstring=Phoenix%2C+AZ and what is not of the body",
+        REQUEST_METHOD="POST",
+        PATH_INFO="/zipcity.php",
+        CONTENT_TYPE="application/x-www-form-urlencoded",
+        CONTENT_LENGTH="25",
+    )
+    head, _, page = done.stdout.partition(b"\r\n\r\n")
+    assert head.startswith(b"Status: 200 OK\r\nContent-Type: text/html")
+    assert b"<td>Fair</td>" in page
+    assert page.endswith(b"</html>")
+    assert (done.stderr, done.returncode) == (b"", 0)
+
+
+def test_what_is_logged_or_printed_is_no_part_of_the_answer(folder: Folder) -> None:
+    folder.module(
+        "pages",
+        """
+        import logging
+
+
+        def application(environ, start_response):
+            print("said aloud")
+            logging.getLogger(__name__).warning("noted")
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"Ni!"]
+        """,
+    )
+    folder.write("x", "[daemon]\nwsgi = pages:application\nport = 0\n")
+    done = cgi(folder, REQUEST_METHOD="GET")
+    assert done.stdout.endswith(b"\r\n\r\nNi!")
+    assert b"said aloud" in done.stderr
+    assert b"WARNING pages" in done.stderr
+    assert done.returncode == 0
+
+
+def test_what_cannot_be_asked_is_500_and_the_reason_is_the_servers_own(folder: Folder) -> None:
+    folder.write("x", f"{INI}    [webapp]\n    session = long\n")
+    done = cgi(folder, REQUEST_METHOD="GET", SECRET="s3cret")
+    assert done.stdout.startswith(b"Status: 500 Internal Server Error\r\nContent-Type: text/plain")
+    assert b"long" not in done.stdout
+    assert b"[webapp] session = long: not a duration" in done.stderr
+    assert done.returncode == 100
+
+
+def test_without_a_request_or_an_application_it_is_said(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.write("zen", "[daemon]\nservice = zen\nport = 0\n")
+    assert "REQUEST_METHOD" not in os.environ
+    assert main(["cgi", "zen", "--conf", str(folder.conf)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.partition(";")[0]) == ("", "zen: REQUEST_METHOD is not set")
+    with pytest.raises(ConfigurationError, match=r"zen.ini \[daemon\] service = zen: no WSGI application"):
+        loading.application_of(folder.read(name="zen"))
