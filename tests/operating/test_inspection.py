@@ -214,9 +214,9 @@ minimum               1.2                      built in
 [drop]
 
 [log]
+requests              combined                 built in
 size                  64KiB                    conf/defaults.ini
 backups               5                        built in
-requests              combined                 built in
 
 [counter]
 first                 3                        conf/counter.ini
