@@ -52,7 +52,7 @@ class Knights:
 
 @contextmanager
 def running(engine: str = "loop", **options: Any) -> Iterator[Any]:
-    handler, kind = server_for(Knights(), **options)
+    handler, kind = server_for(Knights(), engine=engine, **options)
     there = Within(kind, handler)
     try:
         yield there
@@ -83,6 +83,19 @@ def test_the_standard_librarys_client(url: str) -> None:
         assert (answers[0], answers[2]) == (7, "last")
         with pytest.raises(xmlrpc.client.Fault):
             answers[1]
+
+
+@pytest.mark.parametrize("engine", ["one", "threads", "forks", "pool"])
+def test_every_engine_answers(engine: str) -> None:
+    with running(engine) as there, xmlrpc.client.ServerProxy(f"http://127.0.0.1:{there.address[1]}/") as proxy:
+        calls = xmlrpc.client.MultiCall(proxy)
+        calls.same([1, "two"])
+        calls.say("no")
+        answers = calls()
+        assert answers[0] == [1, "two"]
+        with pytest.raises(xmlrpc.client.Fault, match="<class 'ValueError'>:no"):
+            answers[1]
+        assert [proxy.same(n) for n in range(3)] == [0, 1, 2]
 
 
 def test_who_is_asked_for_a_secret_gives_it_in_the_url() -> None:
@@ -291,5 +304,5 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that would have been made."""
     pauses: list[float] = []
     sleep: Callable[[float], None] = pauses.append
-    monkeypatch.setattr("daemons.clients.rpc.time.sleep", sleep)
+    monkeypatch.setattr("daemons.clients.rpc.sleep", sleep)
     return pauses
