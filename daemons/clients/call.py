@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from daemons.clients.calling import SECRET
 from daemons.clients.dial import NetworkError
@@ -68,20 +68,34 @@ def _code(error: Exception) -> int:
 
 def _caller(options: argparse.Namespace, conf: Path) -> Caller:
     """Who calls.  Raises `ValueError` for what is no URL, `ConfigurationError`."""
-    from daemons.clients.rpc_xml import XMLCaller
-
     more: dict[str, Any] = {"retries": options.retries, "all_idempotent": options.idempotent}
     if "://" in options.target:
-        return XMLCaller(_known(Place.of(options.target, options.timeout, options.cafile), options), **more)
+        kind: type[Caller] = _json_caller() if options.json else _xml_caller()
+        return kind(_known(Place.of(options.target, options.timeout, options.cafile), options), **more)
     settings = ini.read(conf, options.target, (), options.run)
-    handler = loading.spoken_class(settings)
-    if not settings.daemon.rpc:
+    if not (settings.daemon.rpc or settings.daemon.jsonrpc):
         raise ConfigurationError(
-            [f"conf/{settings.name}.ini: {settings.name} publishes no functions; there is no rpc ="]
+            [f"conf/{settings.name}.ini: {settings.name} publishes no functions; there is no rpc = and no jsonrpc ="]
         )
-    path = loading.options_of(settings, handler).path[0]
-    idempotent = [name for name, method in handler.methods.items() if method.idempotent]
-    return XMLCaller(_known(_place(settings, options, path), options), idempotent=idempotent, **more)
+    published = loading.spoken_class(settings)
+    chosen = loading.options_of(settings, published)
+    more["idempotent"] = [name for name, method in published.methods.items() if method.idempotent]
+    if settings.daemon.jsonrpc:
+        place = _known(_place(settings, options, chosen.path), options)
+        return cast(Caller, _json_caller()(place, lines=chosen.framing == "lines", **more))
+    return _xml_caller()(_known(_place(settings, options, chosen.path[0]), options), **more)
+
+
+def _xml_caller() -> type[Caller]:
+    from daemons.clients.rpc_xml import XMLCaller
+
+    return XMLCaller
+
+
+def _json_caller() -> type[Any]:
+    from daemons.clients.rpc_json import JSONCaller
+
+    return JSONCaller
 
 
 def _place(settings: Settings, options: argparse.Namespace, path: str) -> Place:
@@ -108,8 +122,9 @@ def _known(place: Place, options: argparse.Namespace) -> Place:
 
 def _list(caller: Caller) -> int:
     """As Rhodes and Goerzen's xmlrpc_introspect.py prints it, Foundations of Python Network Programming, chapter 18."""
+    listed = caller.listed()
     print("Here are the functions supported by this server:")
-    for _, shown, text in caller.listed():
+    for _, shown, text in listed:
         print("\n".join(map(escape, shown.splitlines())))
         for line in text.splitlines():
             print(f"   {escape(line)}".rstrip())

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "target", metavar="NAME|URL", help="a daemon, the NAME of conf/NAME.ini; or http://HOST:PORT/PATH"
     )
     parser.add_argument("words", nargs="*", default=[], metavar="METHOD VALUES", help="what to call, and with what")
+    parser.add_argument("--json", action="store_true", help="with a URL: by JSON-RPC, and not by XML-RPC")
     parser.add_argument("--list", action="store_true", help="which methods there are, and what they do")
     parser.add_argument("--batch", metavar="FILE", help="call all that is in FILE, one METHOD VALUES a line, at once")
     parser.add_argument(

@@ -37,6 +37,7 @@ TOOLS: dict[str, Tool] = {
     "tls-report": Tool(
         "daemons.clients.tls_report", "who answers over TLS, with which certificate, and how it is spoken"
     ),
+    "linecount": Tool("daemons.clients.linecount", "how many lines a file has, counted at the other end, over RPyC"),
     "whois": Tool("daemons.clients.whois", "who has registered a name, asked of a WHOIS server"),
 }
 

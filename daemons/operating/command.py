@@ -1,4 +1,5 @@
-"""The command ``daemons``: run, stop, ask, call, cert, cgi, check, list, show; and `daemons.clients.tools`."""
+"""The command ``daemons``: run, stop, ask, call, cert, cgi, check, list, show; and the tools of
+`daemons.clients.tools`."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class _Reader:
             origins |= found
         daemon = sections["daemon"] = self._spoken(sections["daemon"])
         named = daemon.service or daemon.handler or daemon.wsgi
-        own_section = "rpc" if daemon.rpc else named.rpartition(":")[2].lower()
+        own_section = "rpc" if daemon.rpc else "jsonrpc" if daemon.jsonrpc else named.rpartition(":")[2].lower()
         self._check_sections(own_section)
         addresses = self._addresses()
         self._check_public(daemon, addresses)
@@ -180,7 +180,7 @@ class _Reader:
         elif not (
             _CLASS.fullmatch(text)
             or (which == "service" and text.isidentifier())
-            or (which == "rpc" and _MODULE.fullmatch(text))
+            or (which in ("rpc", "jsonrpc") and _MODULE.fullmatch(text))
         ):
             self.complaints.append(f"{self._origin(which)} [daemon] {which} = {text}: write {SPOKEN[which]}")
         others: dict[str, Any] = dict.fromkeys(SPOKEN.keys() - {which or "service"}, "")

@@ -59,8 +59,12 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
     if kind.tls_only and (open_ones := [str(address) for address in settings.addresses if address.scheme != "tls"]):
         reason = f"what it says is for TLS alone, and not for {', '.join(open_ones)}; write listen = tls://HOST:PORT"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
-    if settings.daemon.wsgi and any(address.scheme == "udp" for address in settings.addresses):
-        raise ConfigurationError([f"{_where(settings)}: HTTP is not spoken over UDP; write listen = tcp://HOST:PORT"])
+    streamed = "HTTP" if settings.daemon.wsgi else "JSON-RPC" if settings.daemon.jsonrpc else ""
+    if streamed and any(address.scheme == "udp" for address in settings.addresses):
+        reason = f"{streamed} is not spoken over UDP; write listen = tcp://HOST:PORT"
+        raise ConfigurationError([f"{_where(settings)}: {reason}"])
+    if settings.daemon.jsonrpc:
+        _check_secrets(settings, options_of(settings, kind))
     pump = Pump.carrying(make_service(settings, kind))
     # Made now, so that what is wrong with it is found before anything is bound.
     udp = pump if kind.datagrams is None else Pump.carrying(make_service(settings, kind.datagrams))
@@ -180,7 +184,7 @@ def spoken_class(settings: Settings) -> Any:
     if settings.daemon.wsgi:
         module, _, name = settings.daemon.wsgi.partition(":")
         return _application_in(_module(settings, module), name, settings)
-    if settings.daemon.rpc:
+    if settings.daemon.rpc or settings.daemon.jsonrpc:
         return _published(settings)
     module, _, name = settings.daemon.service.partition(":")
     if name:
@@ -265,15 +269,19 @@ def _application_in(module: ModuleType, name: str, settings: Settings) -> Any:
 
 
 def _published(settings: Settings) -> Any:
-    """The handler of what ``rpc =`` publishes."""
-    path, _, name = settings.daemon.rpc.partition(":")
+    """The handler of what ``rpc =`` publishes, or the service of what ``jsonrpc =`` does."""
+    path, _, name = settings.spoken[1].partition(":")
     module = _module(settings, path)
     origin = getattr(module, name, None) if name else module
     if origin is None:
         raise ConfigurationError([f"{_where(settings)}: {path} has no {name}{hint(name, vars(module))}"])
-    from daemons.rpc.publishing import Published  # http.server is dear, and most do without it
-
     try:
+        if settings.daemon.jsonrpc:
+            from daemons.rpc.json_service import JSONRPC
+
+            return JSONRPC.of(origin, settings.name)
+        from daemons.rpc.publishing import Published  # http.server is dear, and most do without it
+
         return Published.of(origin, settings.name)
     except (TypeError, ValueError) as error:
         raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
@@ -283,12 +291,17 @@ def _configured(settings: Settings, kind: Any, options: Any) -> Any:
     """The handler with its options; raw handlers have none."""
     if options is None:
         return kind
+    _check_secrets(settings, options)
+    return kind.configured(options)
+
+
+def _check_secrets(settings: Settings, options: Any) -> None:
+    """Who must say a secret must not say it to everybody on the way."""
     in_clear = [address for address in settings.addresses if address.scheme != "tls" and not address.loopback]
     if options.users is not None and in_clear:
         origin = settings.origins.get((settings.own_section, "users"), "")
         reason = f"secrets would cross the network in the clear at {in_clear[0]}; write listen = tls://HOST:PORT"
         raise ConfigurationError([f"{origin} [{settings.own_section}] users: {reason}"])
-    return kind.configured(options)
 
 
 def _where(settings: Settings) -> str:

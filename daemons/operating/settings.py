@@ -32,6 +32,7 @@ class DaemonSettings:
     rpc: str = setting(
         TEXT, "", "instead of a service, a module whose __all__ is published; or module:NAME of an object in one"
     )
+    jsonrpc: str = setting(TEXT, "", "as rpc, over JSON-RPC 2.0")
     host: str = setting(TEXT, "127.0.0.1", "the address or name to listen at; 0.0.0.0 or :: for all of one kind")
     port: int | None = setting(_PORT, None, "the port to listen on, or its name in /etc/services")
     listen: tuple[Address, ...] = setting(
@@ -102,6 +103,7 @@ SPOKEN = {
     "handler": "module:Class",
     "wsgi": "module:NAME, for the application NAME in that module",
     "rpc": "module, for the functions in its __all__, or module:NAME, for the methods of an object in it",
+    "jsonrpc": "module, for the functions in its __all__, or module:NAME, for the methods of an object in it",
 }
 
 #: The sections that every daemon has.  One more is named after its service.

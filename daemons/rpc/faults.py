@@ -19,14 +19,25 @@ def told(error: BaseException, method: str) -> str:
     An exception by which a method says no, one of `ANSWERS`, is told as Python's own server tells all of them:
     ``<class 'ValueError'>:math domain error``.  Of any other, whose text may be anybody's secret, the caller is told an
     id, under which the log has the traceback."""
-    if type(error) in ANSWERS:
-        try:
-            text = f"{type(error)}:{error}"[:LONGEST]
-        except Exception:
-            pass  # an argument of it cannot be shown
-        else:
-            log.info("%s: %s", method, text, exc_info=error if log.isEnabledFor(logging.DEBUG) else None)
-            return text
+    if (text := said(error, method)) is not None:
+        return f"{type(error)}:{text}"[:LONGEST]
+    return f"{method} has failed; the daemon's log tells why, under fault {numbered(error, method)}"[:LONGEST]
+
+
+def said(error: BaseException, method: str) -> str | None:
+    """The text of an exception by which `method` says no, which the log is told as well; None: it is another."""
+    if type(error) not in ANSWERS:
+        return None
+    try:
+        text = str(error)[:LONGEST]
+    except Exception:
+        return None  # an argument of it cannot be shown
+    log.info("%s: %s: %s", method, type(error), text, exc_info=error if log.isEnabledFor(logging.DEBUG) else None)
+    return text
+
+
+def numbered(error: BaseException, method: str) -> str:
+    """The id under which the log is told of `error`, which `method` has raised, with its traceback."""
     name = secrets.token_hex(4)
     log.error("%s has failed: fault %s", method, name, exc_info=error)
-    return f"{method} has failed; the daemon's log tells why, under fault {name}"[:LONGEST]
+    return name

@@ -14,7 +14,7 @@ from daemons.operating.values import COUNT, SIZE, YES_NO, Kind, setting
 from daemons.rpc.dispatcher import CALLS
 from daemons.rpc.methods import Methods
 from daemons.rpc.server import XMLRPCRequestHandler, XMLRPCServer
-from daemons.rpc.users import Users
+from daemons.rpc.users import USERS, Users
 
 
 def _paths(text: str) -> tuple[str, ...]:
@@ -24,15 +24,7 @@ def _paths(text: str) -> tuple[str, ...]:
     return paths
 
 
-def _users(text: str) -> Users | None:
-    try:
-        return Users.read(text) if text else None
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from error
-
-
 PATHS: Kind[tuple[str, ...]] = Kind(_paths, " ".join, "paths")
-USERS: Kind[Users | None] = Kind(_users, lambda users: "" if users is None else f"{len(users)} users", "file")
 
 
 @dataclass(frozen=True)

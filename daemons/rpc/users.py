@@ -18,6 +18,8 @@ import secrets
 import sys
 from collections.abc import Mapping
 
+from daemons.operating.values import Kind
+
 #: A user-id has no colon: RFC 7617, section 2.
 _LINE = re.compile(r"([^:\s#][^:\x00-\x1f\x7f]*):((?:[0-9a-f]{2}){8,}):([0-9a-f]{64})")
 
@@ -67,6 +69,17 @@ class Users:
         # Of what nobody knows, too, in constant time.
         right = hmac.compare_digest(hash_of(salt, secret), hashed)
         return name if right and colon and name in self._lines else None
+
+
+def _users(text: str) -> Users | None:
+    try:
+        return Users.read(text) if text else None
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+
+
+#: For a setting that names such a file; nothing: everybody may call.
+USERS: Kind[Users | None] = Kind(_users, lambda users: "" if users is None else f"{len(users)} users", "file")
 
 
 def hash_of(salt: str, secret: str) -> str:

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.endings import Ending
 from daemons.serving.memory import Memory
+from daemons.serving.pieces import BATCH, Pieces
 from daemons.serving.service import Service, Talk
 from daemons.serving.span import Span
 
@@ -33,10 +34,6 @@ IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
 
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 DONE = Ending.DONE
-
-#: Replies are handed over in batches of about this many bytes, so that a peer that asks much and
-#: reads nothing is bounded by one batch and one reply, not by all it asked for.
-BATCH = 64 * 1024
 
 #: Nothing is remembered: what `Conversation.replies` is where the input is not what the service is told.
 NOTHING: dict[bytes, tuple[bytes, int]] = {}
@@ -50,16 +47,14 @@ class Conversation:
     __slots__ = (
         "_decoder",
         "_input_ended",
-        "_last",
         "_memory",
-        "_stream",
+        "_pieces",
         "_talk",
         "_waiting",
         "ending",
         "failure",
         "messages",
         "replies",
-        "span",
         "state",
     )
 
@@ -70,11 +65,8 @@ class Conversation:
         self.replies = memory.replies
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
-        #: The rest of a reply that comes in pieces; and whether it is a talk's last words.
-        self._stream: Iterator[object] | None = None
-        self._last: bool
-        #: What of a file comes next of such a reply.
-        self.span: Span | None = None
+        #: The rest of a reply that comes in pieces.
+        self._pieces: Pieces | None = None
         self._waiting: deque[bytes] | None = None
         self._input_ended = False
         #: IDLE, PARTIAL, PENDING or OVER.
@@ -159,15 +151,15 @@ class Conversation:
         waiting = self._waiting
         replies: list[bytes] = []
         size = 0
-        if self._stream is not None:
-            replies.append(self._draw(self._stream, files))
+        if self._pieces is not None:
+            replies.append(self._draw(self._pieces, files))
             size = len(replies[0])
-        while waiting and size < BATCH and self._stream is None:
+        while waiting and size < BATCH and self._pieces is None:
             reply = self._answer(waiting.popleft())
             replies.append(reply)
             size += len(reply)
         if self.state != OVER:
-            if waiting or self._stream is not None:
+            if waiting or self._pieces is not None:
                 self.state = PENDING
             else:
                 replies.append(self._settle())
@@ -179,22 +171,25 @@ class Conversation:
         error = None if self._decoder is None else self._decoder.error
         return "" if error is None else str(error)
 
+    @property
+    def span(self) -> Span | None:
+        """What of a file comes next of a reply that comes in pieces."""
+        return None if self._pieces is None else self._pieces.span
+
     def fail(self, failure: BaseException) -> None:
         """What was to be sent cannot be: the conversation is over."""
         self._fail(failure)
 
     def close(self) -> None:
         """Let a reply and a talk that are still under way run their ``finally`` clauses: the visitor has left."""
-        if self._stream is not None:
-            self._close(self._stream)
+        if self._pieces is not None:
+            self._close(self._pieces)
         if self._talk is not None:
             self._close(self._talk)
 
-    def _close(self, iterator: object) -> None:
-        """An iterator need not have a close(); generators and files have."""
+    def _close(self, closable: Talk | Pieces) -> None:
         try:
-            if (close := getattr(iterator, "close", None)) is not None:
-                close()
+            closable.close()
         except BaseException as failure:
             self._fail(failure)
 
@@ -209,7 +204,7 @@ class Conversation:
 
     def _answer_all(self, messages: Sequence[bytes]) -> bytes:
         if self._waiting is None:
-            if len(messages) == 0 and self._stream is None:
+            if len(messages) == 0 and self._pieces is None:
                 return self._settle()
             self._waiting = deque(messages)
         else:
@@ -240,64 +235,37 @@ class Conversation:
         name = type(self._memory.service).__name__
         if isinstance(reply, Iterator):
             if self._memory.encode is None:
-                return self._say_in_pieces(reply)
+                return self._say_in_pieces(Pieces(reply, name))
             framing = type(self._memory.service.framing).__name__
             raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
         raise TypeError(f"{name} replied with {type(reply).__name__}; bytes are expected")
 
-    def _say_in_pieces(self, stream: Iterator[object]) -> bytes:
+    def _say_in_pieces(self, pieces: Pieces) -> bytes:
         """Begin with a reply that comes in pieces, and may be over with the first batch."""
-        self._last = False
-        said = self._draw(stream)
-        if self._stream is not None and self.state != OVER:
+        said = self._draw(pieces)
+        if self._pieces is not None and self.state != OVER:
             self.state = PENDING
         return said
 
-    def _draw(self, stream: Iterator[object], files: bool = False) -> bytes:
-        """The next pieces of a reply, up to a batch.  An empty one ends the batch: the others get their turn."""
-        self._stream = stream
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            while size < BATCH:
-                if (span := self.span) is not None:
-                    if files and span.left:
-                        break
-                    piece: object = span.read(BATCH - size)
-                    if not span.left:
-                        self.span = None
-                elif (piece := next(stream)) == b"":
-                    break
-                elif isinstance(piece, Span):
-                    self.span = piece
-                    if pieces and size + piece.left > BATCH:
-                        break  # from the next batch on, it may be sent as it is
-                    continue
-                if not isinstance(piece, bytes):
-                    name = type(self._memory.service).__name__
-                    raise TypeError(f"{name} replied with a piece of {type(piece).__name__}; bytes are expected")
-                pieces.append(piece)
-                size += len(piece)
-        except StopIteration:
-            self._end_stream()
-        except BaseException as failure:
-            self._fail(failure)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _end_stream(self) -> None:
-        self.span = None
-        self._close(self._stream)
-        self._stream = None
-        if self._last and self.state != OVER:
-            self._end(Ending.FINISHED)
+    def _draw(self, pieces: Pieces, files: bool = False) -> bytes:
+        self._pieces = pieces
+        said = pieces.draw(files)
+        if pieces.failure is not None:
+            self._fail(pieces.failure)
+        elif pieces.over:
+            self._close(pieces)
+            self._pieces = None
+            if pieces.last and self.state != OVER:
+                self._end(Ending.FINISHED)
+        return said
 
     def _last_words(self, stop: StopIteration) -> bytes:
         try:
             words = self._say(stop.value)
         except BaseException as failure:
             return self._fail(failure)
-        if self._stream is not None:
-            self._last = True
+        if self._pieces is not None:
+            self._pieces.last = True
             if self._waiting is not None:
                 self._waiting.clear()
         elif self.state != OVER:
@@ -327,7 +295,7 @@ class Conversation:
         self.failure = failure
         self._end(Ending.FAILED)
         # Half of an answer may be out, and what is said now would be taken for its other half.
-        return self._apologize() if self._stream is None else b""
+        return self._apologize() if self._pieces is None else b""
 
     def _apologize(self) -> bytes:
         assert self.ending is not None

@@ -36,7 +36,6 @@ class ProxiedConversation(Conversation):
         self.state = SHAKING
         self.ending = None
         self.failure = None
-        self.span = None
         self.messages = 0
         self.replies = NOTHING
 
@@ -74,6 +73,10 @@ class ProxiedConversation(Conversation):
         if rest:
             return self._said(self._conversation.receive(rest))
         return self._said(self._conversation.proceed() if self._conversation.state == PENDING else b"")
+
+    @property
+    def span(self) -> None:
+        """It is read."""
 
     @property
     def reason(self) -> str:

@@ -222,7 +222,6 @@ class Pump(socketserver.BaseRequestHandler):
                 self.conversation.fail(error)
             connection.timed = False
             connection.sent += sent
-        self.conversation.span = None
 
     def _flush(self, request: SpooledSocket) -> None:
         """Send on all that the peer has yet to read, within write_timeout for each part that it takes."""

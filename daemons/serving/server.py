@@ -171,7 +171,9 @@ class Server(_Base):
     @property
     def service(self) -> Service | None:
         """The service that is served; None for a raw handler."""
-        return getattr(self.RequestHandlerClass, "service", None)
+        # Another's handler may have something of that name as well.
+        service = getattr(self.RequestHandlerClass, "service", None)
+        return service if isinstance(service, Service) else None
 
     @property
     def greets(self) -> bool:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
-from daemons.serving.conversation import BATCH, IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING, Conversation
+from daemons.serving.conversation import IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING, Conversation
 from daemons.serving.endings import Ending
+from daemons.serving.pieces import BATCH
 
 #: The most that one record carries, and the octets before it: type, version, length (RFC 8446, section 5.1).
 RECORD = 16 * 1024
@@ -97,7 +98,6 @@ class Secured(Conversation):
         self.state = SHAKING
         self.ending = None
         self.failure = None
-        self.span = None
         self.messages = 0
         self.replies = NOTHING
 
@@ -126,6 +126,10 @@ class Secured(Conversation):
         if self.state != PENDING or self._tls is None:
             return b""
         return self._turn(self._tls)
+
+    @property
+    def span(self) -> None:
+        """It is read."""
 
     @property
     def reason(self) -> str:

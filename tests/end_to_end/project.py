@@ -30,7 +30,7 @@ COPIED = ("conf", "Makefile", "pyproject.toml", "setup.cfg", "supervisord.conf")
 #: The line of one conversation in a log.
 ACCESS = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ daemons\.(?P<name>\w+)\.access\[(?P<pid>\d+)\] "
-    r"(?P<peer>\S+) (?P<ending>\w+) messages=(?P<messages>\d+|-) received=\d+ sent=\d+ seconds=\d+\.\d{3}"
+    r"(?P<peer>\S+) (?P<ending>\w+) messages=(?P<messages>\d+|-) received=(?:\d+|-) sent=(?:\d+|-) seconds=\d+\.\d{3}"
 )
 
 

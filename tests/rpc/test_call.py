@@ -91,7 +91,10 @@ def test_a_daemon_of_ours_is_called_by_its_name(folder: Folder, capfd: pytest.Ca
         conf = ("--conf", str(folder.conf))
         assert call(capfd, *conf, "knights", "same", "[1]") == (0, "[1]\n", "")
         code, _, said = call(capfd, *conf, "zen", "same")
-        assert (code, said) == (100, "zen: conf/zen.ini: zen publishes no functions; there is no rpc =\n")
+        assert (code, said) == (
+            100,
+            "zen: conf/zen.ini: zen publishes no functions; there is no rpc = and no jsonrpc =\n",
+        )
         folder.write("knights", "[daemon]\nrpc = mine:knights\nlisten = systemd:\n")
         assert call(capfd, *conf, "knights", "same", "1")[0] == 100
 

@@ -218,6 +218,10 @@ class Kept:
     def __init__(self) -> None:
         self.secret = "the quest"
 
+    def __repr__(self) -> str:
+        # For the name of the test, which must be the same in all processes.
+        return "Kept()"
+
 
 @pytest.mark.parametrize(
     ("value", "kind", "reason"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from daemons import Ending, Talk
-from daemons.serving.conversation import BATCH, IDLE, OVER, PARTIAL, PENDING, Conversation
+from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, Conversation
+from daemons.serving.pieces import BATCH
 from tests.serving.services import Echo, Polite, conversation
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons import Ending, Service, Talk, Until
-from daemons.serving.conversation import BATCH, IDLE, OVER, PARTIAL, PENDING, Conversation
+from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, Conversation
 from daemons.serving.memory import (
     REMEMBERED_COUNT,
     REMEMBERED_INPUT,
@@ -19,6 +19,7 @@ from daemons.serving.memory import (
     REMEMBERED_REPLY,
     Memory,
 )
+from daemons.serving.pieces import BATCH
 from tests.serving.services import Echo, conversation
 from tests.transcripts.transcripts import replay
 

@@ -10,7 +10,8 @@ import pytest
 
 from daemons import Ending, LengthPrefixed, Talk
 from daemons.framings import Decoder, Framing, Malformed
-from daemons.serving.conversation import BATCH, IDLE, OVER, PENDING, Conversation
+from daemons.serving.conversation import IDLE, OVER, PENDING, Conversation
+from daemons.serving.pieces import BATCH
 from daemons.serving.proxy import ProxiedConversation
 from tests.serving.services import SOME, Pieces, conversation
 from tests.serving.tls_client import CUTS, Cut, Line

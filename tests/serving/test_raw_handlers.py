@@ -42,6 +42,13 @@ def test_a_handler_that_raises_ends_its_conversation_and_nothing_else(word: byte
     assert converse(running.address, b"a\n")[0] == b"A\n"
 
 
+def test_one_with_something_that_is_called_service_is_served(within: Callable[..., Within]) -> None:
+    class Named(Raw):
+        service = "shouts"
+
+    assert converse(within("pool", Named).address, b"a\n")[0] == b"A\n"
+
+
 @raw_once
 @pytest.mark.parametrize("kind", [Raw, Endless])
 def test_who_says_nothing_is_idle(kind: type[socketserver.BaseRequestHandler], run: Run) -> None:

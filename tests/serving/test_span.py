@@ -10,9 +10,10 @@ import pytest
 
 from daemons import Lines, Reply, Service
 from daemons.framings import Framing
-from daemons.serving.conversation import BATCH, IDLE, OVER, PENDING, Conversation
+from daemons.serving.conversation import IDLE, OVER, PENDING, Conversation
 from daemons.serving.endings import Ending
 from daemons.serving.guards.limits import Limits
+from daemons.serving.pieces import BATCH
 from daemons.serving.pump import Pump
 from daemons.serving.span import Span
 from daemons.serving.stream import StreamServer

@@ -10,7 +10,8 @@ import pytest
 
 from daemons import Ending, Service, Talk, Until
 from daemons.framings import Decoder, Framing
-from daemons.serving.conversation import BATCH, IDLE, OVER, PARTIAL, PENDING, SHAKING
+from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING
+from daemons.serving.pieces import BATCH
 from daemons.tlsd import SECRET, Tlsd
 from tests.serving.services import LINE, Echo, Failing, Polite
 from tests.serving.tls_client import CUTS, Cut, Line

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from daemons import Ending
-from daemons.serving.conversation import BATCH, PENDING
+from daemons.serving.conversation import PENDING
+from daemons.serving.pieces import BATCH
 from tests.web.handlers import Hello
 from tests.web.talking import get, responses, said, visit
 

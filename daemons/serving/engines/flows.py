@@ -287,7 +287,6 @@ class LoopPoller(Poller):
             return
         flow.sent += before - span.left
         if flow.conversation.state == OVER or not span.left:
-            flow.conversation.span = None
             self._go_on(flow, True)
         elif before // PORTION != span.left // PORTION:
             flow.expect(Ending.STUCK, flow.server.limits.write_timeout)

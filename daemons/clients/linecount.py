@@ -1,0 +1,116 @@
+"""``daemons linecount FILE``: has the other end count the lines of a file that stays here, over RPyC.
+
+The server is lent two things: the lines of the file, one after the other, and a function that prints one.  Of the file
+itself, as of all else here, it can get nothing.  (With ``allow_public_attrs`` in the configuration of a client, as is
+often seen, a server can get at whatever can be reached from what it was lent by names without an underscore.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from typing import IO
+
+from daemons.clients import tools
+from daemons.clients.dial import NetworkError, dial
+from daemons.operating.logs import escape
+from daemons.serving.address import Address
+
+#: RPyC's own.
+PORT = 18861
+
+#: Octets of the longest message that is taken: there is nothing long for the server to say.
+LIMIT = 64 * 1024
+
+
+class Lines:
+    """The lines of a file, for a server that iterates, and for one that calls ``readlines()`` first."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def exposed___iter__(self) -> Lines:
+        return self
+
+    def exposed___next__(self) -> str:
+        return next(self._file)
+
+    def exposed_readlines(self) -> Lines:
+        # They are not read before they are asked for.
+        return self
+
+    __iter__, __next__ = exposed___iter__, exposed___next__
+
+
+class Nothing:
+    """What this side offers before anything was lent."""
+
+    def on_disconnect(self, conn: object) -> None:
+        """RPyC's, at the end."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="whose lines")
+    parser.add_argument(
+        "server",
+        metavar="HOST[:PORT]",
+        nargs="?",
+        type=lambda text: tools.host_and_port(text, PORT),
+        default=("127.0.0.1", PORT),
+        help=f"who counts; else 127.0.0.1:{PORT}",
+    )
+    tools.add_timeout(parser)
+    parser.epilog = (
+        "Prints each line as it is called back, and their number. Exit codes: 0 they are counted, 1 they are not, 2 a "
+        "wrong command line."
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        from daemons.rpc.netrefs import RemoteError
+    except ModuleNotFoundError as error:
+        if error.name != "rpyc":
+            raise
+        return tools.refuse("linecount", "the package rpyc is not installed: pip install 'camelot-daemons[rpyc]'")
+    address = Address("tcp", *options.server)
+    try:
+        with open(options.file, encoding="utf-8", errors="backslashreplace") as file:
+            print(f"The number of lines in the file was {count(file, address, options.timeout)}")
+    except RemoteError as error:
+        return tools.refuse("linecount", f"{address} says {escape(str(error))}")
+    except NetworkError as error:
+        return tools.refuse("linecount", str(error))
+    except EOFError:
+        return tools.refuse("linecount", f"{address} has closed before it had counted them")
+    except (OSError, ValueError) as error:
+        return tools.refuse("linecount", f"{tools.reason_of(error)}")
+    return tools.DONE
+
+
+def noisy(line: str) -> None:
+    """What the server calls with each line."""
+    if not isinstance(line, str):
+        raise ValueError("a line of text is expected")  # what it has not got from here
+    print("Noisy:", repr(line))
+
+
+def count(file: IO[str], address: Address, timeout: float) -> int:
+    """How many lines there are, as `address` counts them; it has `timeout` seconds for each.  Raises `NetworkError`,
+    `EOFError`, and `RemoteError` where the other end refuses."""
+    from daemons.rpc.frames import Frames
+    from daemons.rpc.netrefs import Guarded
+
+    with dial(address, timeout) as peer:
+        assert isinstance(peer, socket.socket), "tcp:// was dialled"
+        frames = Frames(peer, limit=LIMIT, idle=timeout, message=timeout, write=timeout)
+        conn = Guarded(Nothing(), frames, str(address))
+        try:
+            found = conn.root.line_counter(Lines(file), noisy)
+        except (OSError, ValueError) as error:
+            raise NetworkError(address, error) from error
+        finally:
+            conn.close()
+    if not isinstance(found, int):
+        raise NetworkError(address, ValueError("a number is expected; this is another service"))
+    return found

@@ -1,0 +1,170 @@
+"""JSON-RPC 2.0 (jsonrpc.org/specification): from a request to its response, both as JSON, however they came."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from daemons.rpc import json_text
+from daemons.rpc.faults import numbered, said
+from daemons.rpc.json_schema import Schema, kinds_of, schema_of
+from daemons.rpc.json_schema import shown as shown_schema
+from daemons.rpc.methods import Method
+
+#: Codes of errors: section 5.1, but for the last, which says that the method itself has said no.
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
+SAID = 1
+
+#: Their messages, in the specification's words.
+MESSAGES = {
+    PARSE_ERROR: "Parse error",
+    INVALID_REQUEST: "Invalid Request",
+    METHOD_NOT_FOUND: "Method not found",
+    INVALID_PARAMS: "Invalid params",
+    INTERNAL_ERROR: "Internal error",
+}
+
+#: Requests in a batch.
+BATCH = 1000
+
+#: The members of a request that may be a number, a text, or nothing.
+_IDS = frozenset({str, int, float, type(None)})
+
+_NO_ID = object()
+
+_Parameter = inspect.Parameter
+
+
+class InvalidParams(Exception):
+    """The parameters are not the method's.  The text is for the peer."""
+
+
+class Callee:
+    """A method, and what it takes."""
+
+    __slots__ = ("_by_name", "_by_position", "_fewest", "_function", "_most", "_repeated", "_required", "_schemas")
+
+    def __init__(self, method: Method) -> None:
+        self._function = method.function
+        parameters = method.signature.parameters.values()
+        self._schemas: dict[str, Schema] = {each.name: schema_of(each.annotation) for each in parameters}
+        kinds = {name: kinds_of(schema) for name, schema in self._schemas.items()}
+        repeated = next((each for each in parameters if each.kind is _Parameter.VAR_POSITIONAL), None)
+        in_order = [each for each in parameters if each.kind in (_Parameter.POSITIONAL_ONLY, 1)]
+        by_name = [each for each in parameters if each.kind in (1, _Parameter.KEYWORD_ONLY)]
+        required = [each for each in (*in_order, *by_name) if each.default is each.empty]
+        #: Of each that may be given by its place, its name and what it may be.
+        self._by_position = [(each.name, kinds[each.name]) for each in in_order]
+        #: The same of all the others.
+        self._repeated = None if repeated is None else (repeated.name, kinds[repeated.name])
+        self._fewest = len([each for each in in_order if each.default is each.empty])
+        self._most = math.inf if repeated else len(in_order)
+        if any(each.kind is _Parameter.KEYWORD_ONLY for each in required):
+            self._most = -1  # nobody can call it without a name
+        self._by_name = {each.name: kinds[each.name] for each in by_name}
+        self._required = {each.name for each in required}
+
+    def call(self, params: list[Any] | dict[str, Any]) -> Any:
+        """Call it.  Raises `InvalidParams`, and what the method raises."""
+        if type(params) is list:
+            if not self._fewest <= len(params) <= self._most:
+                raise InvalidParams(self._expected(len(params)))
+            for value, (name, kinds) in zip(params, self._by_position, strict=False):
+                if kinds is not None and type(value) not in kinds:
+                    raise self._wrong(name)
+            if self._repeated is not None and (kinds := self._repeated[1]) is not None:
+                for value in params[len(self._by_position) :]:
+                    if type(value) not in kinds:
+                        raise self._wrong(self._repeated[0])
+            return self._function(*params)
+        assert isinstance(params, dict)
+        for name, value in params.items():
+            if name not in self._by_name:
+                raise InvalidParams("there is no parameter of that name")
+            kinds = self._by_name[name]
+            if kinds is not None and type(value) not in kinds:
+                raise self._wrong(name)
+        if missing := self._required - params.keys():
+            raise InvalidParams(f"without {', '.join(sorted(missing))}")
+        return self._function(**params)
+
+    def _wrong(self, name: str) -> InvalidParams:
+        return InvalidParams(f"{name}: {shown_schema(self._schemas[name])} is expected")
+
+    def _expected(self, given: int) -> str:
+        if self._most < 0:
+            return "parameters by name are expected"
+        few, most = self._fewest, self._most
+        expected = f"{few}" if few == most else f"{few} or more" if most == math.inf else f"{few} to {most}"
+        return f"{given} given, {expected} expected"
+
+
+class Calls:
+    """Answers requests with what `methods` return; at most `batch` of them at once, and `depth` brackets within each
+    other."""
+
+    def __init__(self, methods: Mapping[str, Method], *, batch: int = BATCH, depth: int = json_text.DEPTH) -> None:
+        self._callees = {name: Callee(method) for name, method in methods.items()}
+        self._batch = batch
+        self._depth = depth
+
+    def answer(self, text: bytes) -> str | None:
+        """The response to what came, or to each of what came; None: notifications alone have none.  Raises nothing."""
+        try:
+            request = json_text.read(text, self._depth)
+        except (ValueError, MemoryError):
+            return error(PARSE_ERROR)
+        if type(request) is not list:
+            return self._respond(request)
+        if not request:
+            return error(INVALID_REQUEST)
+        if len(request) > self._batch:
+            return error(INVALID_REQUEST, data=f"{len(request)} requests; {self._batch} are taken at once")
+        responses = [response for each in request if (response := self._respond(each)) is not None]
+        return f"[{','.join(responses)}]" if responses else None
+
+    def _respond(self, request: Any) -> str | None:
+        if type(request) is not dict:
+            return error(INVALID_REQUEST)
+        number = request.get("id", _NO_ID)
+        method, params = request.get("method"), request.get("params", [])
+        if (
+            (number is not _NO_ID and type(number) not in _IDS)
+            or request.get("jsonrpc") != "2.0"
+            or type(method) is not str
+            or type(params) not in (list, dict)
+        ):
+            return error(INVALID_REQUEST, number if type(number) in _IDS else None)
+        response = self._call(method, params, None if number is _NO_ID else number)
+        # Of a notification nobody wants to hear, not even that it failed: section 4.1.
+        return None if number is _NO_ID else response
+
+    def _call(self, method: str, params: Any, number: Any) -> str:
+        callee = self._callees.get(method)
+        if callee is None:
+            return error(METHOD_NOT_FOUND, number)
+        try:
+            result = callee.call(params)
+        except InvalidParams as failure:
+            return error(INVALID_PARAMS, number, data=str(failure))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
+            if (text := said(failure, method)) is not None:
+                return error(SAID, number, text, data={"exception": type(failure).__name__})
+            return error(INTERNAL_ERROR, number, data={"fault": numbered(failure, method)})
+        try:
+            shown_number = str(number) if type(number) is int else json_text.write(number)
+            return f'{{"jsonrpc":"2.0","result":{json_text.write(result)},"id":{shown_number}}}'
+        except Exception as failure:  # it is not to be had in JSON
+            return error(INTERNAL_ERROR, number, data={"fault": numbered(failure, method)})
+
+
+def error(code: int, number: Any = None, message: str = "", data: Any = None) -> str:
+    """A response that is an error."""
+    # What an exception says may be half of a character, which cannot be sent.
+    shown = message.encode("utf-8", "backslashreplace").decode() or MESSAGES[code]
+    told = {"code": code, "message": shown} | ({} if data is None else {"data": data})
+    return json_text.write({"jsonrpc": "2.0", "error": told, "id": number})

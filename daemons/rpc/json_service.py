@@ -1,0 +1,214 @@
+"""``jsonrpc = MODULE`` in an ini: the functions of a module, called by JSON-RPC 2.0, over HTTP or one call a line."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import time
+from types import ModuleType
+from typing import Any, ClassVar, cast
+
+from daemons.framings import Lines
+from daemons.framings.http import HTTP, Request
+from daemons.operating.values import COUNT, SIZE, YES_NO, Kind, setting, word
+from daemons.rpc import json_calls, json_text
+from daemons.rpc.json_schema import document
+from daemons.rpc.methods import Method, Methods
+from daemons.rpc.refusals import RefusalError, check_visitor
+from daemons.rpc.users import USERS, Users
+from daemons.serving.endings import Ending
+from daemons.serving.service import Reply, Service, Talk, Visitor
+from daemons.web.responses import CONTINUE, Fields, Second, head
+
+#: The name under which a client finds out what there is: spec.open-rpc.org, "Service Discovery Method".
+DISCOVER = "rpc.discover"
+
+#: Media types of a call.  The last is what curl -d says; and a script of another site may send that without asking, so
+#: that it is by Origin that these are known.
+MEDIA = frozenset(
+    (
+        "",
+        "application/json",
+        "application/json-rpc",
+        "application/jsonrequest",
+        "application/x-www-form-urlencoded",
+    )
+)
+
+#: Verdicts about heads are remembered: heads of up to so many octets, and so many of them.
+REMEMBERED_HEAD = 2048
+REMEMBERED_COUNT = 512
+
+
+def _path(text: str) -> str:
+    if not re.fullmatch(r"/[!\"$-~]*", text):
+        raise ValueError("not the path of a URL; write / or /rpc")
+    return text
+
+
+PATH: Kind[str] = Kind(_path, str, "path")
+
+
+def check_call(method: str, fields: Mapping[str, str], *, documents: bool) -> None:
+    """Raises `RefusalError` for a request that can be none of JSON-RPC: by its method, or by what its body is.  GET is
+    one where what can be called is told."""
+    if method in ("GET", "HEAD") and documents:
+        return
+    if method != "POST":
+        allowed = ("Allow", "GET, HEAD, POST" if documents else "POST")
+        raise RefusalError(405, "Calls are sent by POST.", allowed)
+    if fields.get("content-type", "").partition(";")[0].strip().lower() not in MEDIA:
+        raise RefusalError(415, "That is no JSON; application/json is expected.")
+    if fields.get("content-encoding", "identity") != "identity":
+        raise RefusalError(415, "That is packed; JSON as it is is expected.", ("Accept-Encoding", "identity"))
+
+
+class JSONRPC(Service):
+    """Publishes methods; subclasses are made by `of`."""
+
+    greets = False
+    methods: ClassVar[Methods]
+    #: What it is called, and what it says of itself.
+    title: ClassVar[str]
+    about: ClassVar[str]
+    version: ClassVar[str]
+
+    @dataclass(frozen=True)
+    class Options:
+        """The section [jsonrpc]."""
+
+        framing: str = setting(word("http", "lines"), "http", "how calls come: by POST, or one on each line")
+        path: str = setting(PATH, "/", "over HTTP, where calls are answered; elsewhere is 404")
+        body: int = setting(SIZE, 256 * 1024, "the most octets of a call or a batch")
+        batch: int = setting(COUNT, json_calls.BATCH, "the most calls in a batch")
+        depth: int = setting(COUNT, json_text.DEPTH, "the most brackets within each other")
+        discover: bool = setting(YES_NO, True, "tell what can be called: rpc.discover, and GET")
+        users: Users | None = setting(USERS, None, "over HTTP, a file of names and secrets; else everybody may call")  # noqa: RUF009, it is frozen
+
+    options: Options
+
+    @classmethod
+    def of(cls, origin: ModuleType | object, title: str) -> type[JSONRPC]:
+        """The service that publishes what `origin` does.  Raises as `Methods.of`."""
+        home: Any = origin if isinstance(origin, ModuleType) else type(origin)
+        about = (inspect.getdoc(home) or "").partition("\n")[0]
+        attributes = {
+            "__module__": home.__name__ if isinstance(origin, ModuleType) else home.__module__,
+            "methods": Methods.of(origin),
+            "title": title,
+            "about": about,
+            "version": str(getattr(home, "__version__", "1")),
+        }
+        return type("JSONRPC", (cls,), attributes)
+
+    def __init__(self, options: Options | None = None) -> None:
+        options = options or self.Options()
+        self._over_http = options.framing == "http"
+        if options.users is not None and not self._over_http:
+            raise TypeError("users: on lines nobody says who he is; write framing = http")
+        self.framing = HTTP(body=options.body) if self._over_http else Lines(limit=options.body)
+        super().__init__(options)
+        published = list(self.methods.values())
+        if options.discover:
+            published.append(Method.of(self._discover, DISCOVER))
+        self._calls = json_calls.Calls(
+            {each.name: each for each in published}, batch=options.batch, depth=options.depth
+        )
+        self._second = Second(0)
+        #: What is true for this second of answers to POST: up to the length, by whether the connection is kept.
+        self._begun: dict[bool, bytes] = {}
+        #: From heads to why they are refused, or to who calls.
+        self._verdicts: dict[bytes, RefusalError | str] = {}
+
+    def _discover(self) -> dict[str, Any]:
+        """What can be called: an OpenRPC document."""
+        return document(self.title, self.about, self.version, self.methods.values())
+
+    def talk(self) -> Talk:
+        """Answer call after call, until the connection is to be closed."""
+        return self._answer_all("")
+
+    def talk_with(self, visitor: Visitor) -> Talk:
+        return self._answer_all(visitor.host)
+
+    def _answer_all(self, host: str) -> Talk:
+        reply: Reply | None = None
+        if not self._over_http:
+            while True:
+                text = self._calls.answer((yield reply))
+                reply = None if text is None else text.encode("ascii")
+        while True:
+            request = cast(Request, (yield reply))
+            reply = CONTINUE if request.expects else self._answer(request, host)
+            if not request.keep_alive:
+                return reply
+
+    def apology(self, ending: Ending) -> bytes:
+        """What is wrong with a request of HTTP, its error says; a line that is too long is no call."""
+        return b"" if self._over_http else json_calls.error(json_calls.PARSE_ERROR).encode("ascii") + b"\n"
+
+    def _answer(self, request: Request, host: str) -> bytes:
+        now = int(time())
+        if self._second.now != now:
+            self._second = Second(now)
+            self._begun = {}
+        verdict = self._verdicts.get(request)
+        if verdict is None:
+            verdict = self._judge(request)
+        if isinstance(verdict, RefusalError):
+            media = "text/plain; charset=utf-8"
+            return self._say(request, (host, ""), verdict.status, verdict.body, media, verdict.fields)
+        who = host, verdict
+        if request.method != "POST":
+            described = json_text.write(self._discover())
+            return self._say(request, who, 200, described.encode("ascii"), "application/json")
+        answer = self._calls.answer(request.body)
+        if answer is None:
+            self._tell(request, who, 204, 0)
+            return head(request, 204, self._second, [])
+        body = answer.encode("ascii")
+        if request.version != (1, 1):
+            return self._say(request, who, 200, body, "application/json")
+        begun = self._begun.get(request.keep_alive)
+        if begun is None:
+            media_fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Content-Length", "")]
+            fixed = head(request, 200, self._second, media_fields).split(b"Content-Length: \r\n")
+            # The length comes last.
+            begun = self._begun[request.keep_alive] = b"".join(fixed)[:-2] + b"Content-Length: "
+        self._tell(request, who, 200, len(body))
+        return b"%b%d\r\n\r\n%b" % (begun, len(body), body)
+
+    def _tell(self, request: Request, who: tuple[str, str], status: int, size: int) -> None:
+        """The line of a request in the log; `who` are the host and the user."""
+        if self.requests is not None:
+            self.requests.tell(who[0], self.requests.entry(request, status, size, who[1]))
+
+    def _judge(self, request: Request) -> RefusalError | str:
+        """Why a request is refused; or who calls, or asks what there is, which is often nobody who is known."""
+        fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
+        verdict: RefusalError | str
+        try:
+            if request.path.partition("?")[0] != self.options.path:
+                raise RefusalError(404, "No such page")
+            verdict = check_visitor(fields, self.options.users, self.title)
+            check_call(request.method, fields, documents=self.options.discover)
+        except RefusalError as refusal:
+            verdict = refusal.with_traceback(None)  # in whose frames the request is
+        if len(request) <= REMEMBERED_HEAD:
+            if len(self._verdicts) >= REMEMBERED_COUNT:
+                self._verdicts.clear()
+            # The octets alone: the request would keep its body.
+            self._verdicts[bytes(request)] = verdict
+        return verdict
+
+    def _say(
+        self, request: Request, who: tuple[str, str], status: int, body: bytes, media: str, fields: Fields = ()
+    ) -> bytes:
+        more = [*fields, ("Content-Type", media), ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
+        said = head(request, status, self._second, more)
+        if request.method == "HEAD":
+            body = b""
+        self._tell(request, who, status, len(body))
+        return said + body
