@@ -26,6 +26,7 @@ from daemons.operating.values import (
     Kind,
     or_word,
     setting,
+    table,
     word,
 )
 from daemons.rpc.methods import idempotent
@@ -62,5 +63,6 @@ __all__ = [
     "idempotent",
     "or_word",
     "setting",
+    "table",
     "word",
 ]

@@ -9,51 +9,60 @@ root = conf/www
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
 from typing import cast
-from urllib.parse import quote
 
-from daemons import DURATION, YES_NO, Ending, Kind, Reply, Service, Talk, or_word, setting
+from daemons import (
+    COUNT,
+    DURATION,
+    SIZE,
+    YES_NO,
+    Ending,
+    Kind,
+    Reply,
+    Service,
+    Talk,
+    Visitor,
+    or_word,
+    setting,
+    table,
+)
 from daemons.framings.http import HTTP, Request
 from daemons.web.asking import requests
-from daemons.web.conditions import judge, unchanged, written
-from daemons.web.files import Files, Folder, IsFolder, Refused
-from daemons.web.listing import listing
-from daemons.web.ranges import Range, ranges_of
-from daemons.web.representations import Chooser, Representation
-from daemons.web.responses import CONTINUE, Fields, Second, head, page, phrase
+from daemons.web.behind import BEHIND, Behind, placed
+from daemons.web.languages import LANGUAGES
+from daemons.web.places import PREFIX
+from daemons.web.protection import REALM, Protection, Realm
+from daemons.web.redirects import HTTPS, MOVED, REDIRECT, Https, Redirect, to_https
+from daemons.web.responses import CONTINUE, Second, error, told
+from daemons.web.static import Static
+from daemons.web.store import Store
+from daemons.web.subtrees import Subtrees, contradiction
 
-#: Octets of a body that anybody sends here; nobody reads it.
+#: Octets of a body that anybody sends for a file; nobody reads it.
 LONGEST_BODY = 64 * 1024
 
-ALLOWED = "GET, HEAD, OPTIONS"
-
-#: Methods that are known, and not for files (RFC 9110, section 9.3; RFC 5789).
-KNOWN = frozenset(("POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT"))
-
-#: Fields on which an answer depends.
-ASKED = frozenset(
-    (
-        b"accept-encoding",
-        b"if-match",
-        b"if-modified-since",
-        b"if-none-match",
-        b"if-range",
-        b"if-unmodified-since",
-        b"range",
-    )
-)
+#: Octets of one where somebody does read it, unless [limits] body says otherwise.
+LONGEST_DOCUMENT = 1024 * 1024
 
 
 def _folder(text: str) -> str:
     if not Path(text).is_dir():
         raise ValueError("not a folder")
     return text
+
+
+def _store(text: str, where: Callable[[str], Path]) -> str:
+    path = where(text)
+    if path.exists() and not path.is_dir():
+        raise ValueError("not a folder")
+    if not path.parent.is_dir():
+        raise ValueError(f"it would be made when it is needed, but there is no folder {path.parent}")
+    return str(path)
 
 
 def _name(text: str) -> str:
@@ -63,7 +72,11 @@ def _name(text: str) -> str:
 
 
 FOLDER: Kind[str] = Kind(_folder, str, "folder")
+STORE: Kind[str] = Kind(str, str, "folder")
 NAME: Kind[str] = Kind(_name, str, "name")
+
+#: Who asks, where it does not matter.
+NOBODY = Visitor("nobody", "0.0.0.0", False)
 
 
 class Httpd(Service):
@@ -80,13 +93,63 @@ class Httpd(Service):
         cache: float | None = setting(or_word("no", DURATION), 3600.0, "for how long others may keep an answer")
         hidden: bool = setting(YES_NO, False, "serve files and folders whose names begin with a dot")
         listing: bool = setting(YES_NO, False, "list a folder that has no index")
+        languages: tuple[str, ...] = setting(
+            LANGUAGES, (), "in which files may be, the default first: index.html.en for index.html"
+        )
+        document_count: int = setting(COUNT, 1000, "how many documents a folder of [documents] may have")
+        document_space: int = setting(SIZE, 100 * 1024**2, "octets of all documents in a folder of [documents]")
+        https: tuple[str, int] | None = setting(
+            or_word("no", HTTPS), None, "where the same is to be had over TLS, and who comes without it is sent to"
+        )
+        insecure: bool = setting(YES_NO, False, "ask for passwords where others can read them, too: without TLS")
+        upstream_timeout: float = setting(DURATION, 30.0, "how long a server of [proxy] may take to begin an answer")
+        redirects: Mapping[str, Redirect] = table(MOVED, REDIRECT, "from a path, or all below it, to somewhere else")
+        protected: Mapping[str, Realm] = table(PREFIX, REALM, "below a path, who may see it: a realm, and its users")
+        documents: Mapping[str, str] = table(PREFIX, STORE, "below a path, a folder that clients may write to", _store)
+        proxy: Mapping[str, Behind] = table(
+            PREFIX, BEHIND, "below a path, the server behind this one that answers", placed
+        )
+
+        def __post_init__(self) -> None:
+            wrong = contradiction(self.root, self.redirects, self.protected, self.documents, self.proxy)
+            if wrong:
+                raise ValueError(wrong)
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options or self.Options())
-        self._files = Files(self.options.root, hidden=self.options.hidden)
-        self._index = os.fsencode(self.options.index)
-        self._chooser = Chooser()
+        said = self.options
+        self._static = Static(
+            said.root,
+            said.index,
+            said.cache,
+            hidden=said.hidden,
+            lists=said.listing,
+            languages=said.languages,
+        )
         self._second = Second(0)
+        #: What is not simply a file; None: nothing.
+        self._subtrees: Subtrees | None = None
+        if said.redirects or said.protected or said.documents or said.proxy:
+            self._subtrees = self._make_subtrees()
+            self.blocks = self._subtrees.blocks
+            if self._subtrees.takes_bodies:
+                self.framing = HTTP(body=LONGEST_DOCUMENT)
+
+    def _make_subtrees(self) -> Subtrees:
+        said = self.options
+        return Subtrees(
+            self._static,
+            said.redirects,
+            {path: Protection(realm, insecure=said.insecure) for path, realm in said.protected.items()},
+            {path: Store(folder, said.document_count, said.document_space) for path, folder in said.documents.items()},
+            said.proxy,
+            said.upstream_timeout,
+        )
+
+    def close(self) -> None:
+        """Close the connections to servers behind this one."""
+        if self._subtrees is not None:
+            self._subtrees.close()
 
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
@@ -97,7 +160,29 @@ class Httpd(Service):
         """Answer until the connection is to be closed."""
         reply: Reply | None = None
         while True:
-            reply = self.respond((yield reply))
+            reply, _ = self._answer(cast(Request, (yield reply)), NOBODY)
+
+    def talk_with(self, visitor: Visitor) -> Talk:
+        """The same, where it matters who asks."""
+        https = None if visitor.secure else self.options.https
+        reply: Reply | None = None
+        while True:
+            request = cast(Request, (yield reply))
+            if https is None or request.expects:
+                reply, entry = self._answer(request, visitor)
+            else:
+                reply = to_https(request, Second(int(time())), Https(*https))
+                entry = self._entry(request, reply)
+            if entry is not None and self.requests is not None:
+                self.requests.tell(visitor.host, entry)
+            # An answer that was passed on may have no other end than that of the connection.
+            if request.keep_alive and getattr(reply, "closes", False):
+                return reply
+
+    @property
+    def visited(self) -> bool:
+        """Whether it matters who asks."""
+        return bool(self.requests or self.options.https or (self._subtrees is not None and self._subtrees.visited))
 
     def apology(self, ending: Ending) -> bytes:
         """500, and no more.  What is wrong with a request, its error says."""
@@ -105,112 +190,31 @@ class Httpd(Service):
             return b""
         request = Request()
         request.keep_alive = False
-        return cast(bytes, self._error(request, 500, Second(int(time()))))
+        return error(request, 500, Second(int(time())))
 
-    def respond(self, message: bytes) -> Reply:
+    def respond(self, message: bytes, visitor: Visitor = NOBODY) -> Reply:
+        return self._answer(cast(Request, message), visitor)[0]
+
+    def _answer(self, request: Request, visitor: Visitor) -> tuple[Reply, tuple[str, str] | None]:
+        """What is said, and what the log says of it."""
         now = int(time())
         second = self._second
         if second.now != now:
             second = self._second = Second(now)
-        known = second.get(message)
+        known = second.get(request)
         if known is not None:
             return known
-        request = cast(Request, message)
         if request.expects:
-            return CONTINUE
-        reply = self._respond(request, second)
+            return CONTINUE, None
+        if self._subtrees is not None:
+            special = self._subtrees.answer(request, second, visitor)
+            if special is not None:
+                return special, self._entry(request, special)
+        reply = self._static.answer(request, second)
+        entry = self._entry(request, reply)
         if type(reply) is bytes:
-            second.remember(request, reply)
-        return reply
+            second.remember(request, reply, entry)
+        return reply, entry
 
-    def _respond(self, request: Request, second: Second) -> Reply:
-        if request.method == "OPTIONS":
-            return head(request, 204, second, [("Allow", ALLOWED)])
-        if request.method not in ("GET", "HEAD"):
-            allow = [("Allow", ALLOWED)]
-            return self._error(request, 405 if request.method in KNOWN else 501, second, allow)
-        path, mark, query = request.path.partition("?")
-        try:
-            names = self._files.names(path)
-            with self._files.folder(names[:-1]) as folder:
-                if names[-1]:
-                    return self._file(request, second, folder, names[-1])
-                return self._index_of(request, second, folder, root=len(names) == 1)
-        except IsFolder:
-            # No part of the path is empty, so that it cannot begin with //, which would be another host.
-            where = quote(path, safe="/%:@!$&'()*+,;=~") + "/" + mark + quote(query, safe="/%:@!$&'()*+,;=~?")
-            return self._error(request, 301, second, [("Location", where)])
-        except Refused as refused:
-            return self._error(request, refused.status, second, [("Retry-After", "1")] * (refused.status == 503))
-
-    def _index_of(self, request: Request, second: Second, folder: Folder, *, root: bool) -> Reply:
-        """A folder's index, or the list of what is in it."""
-        try:
-            return self._file(request, second, folder, self._index)
-        except IsFolder:
-            pass
-        except Refused as refused:
-            if refused.status != 404:
-                raise
-        if not self.options.listing:
-            raise Refused(403)
-        return self._page(request, 200, second, listing(self._files, folder, root=root))
-
-    def _file(self, request: Request, second: Second, folder: Folder, name: bytes) -> Reply:
-        asked = _asked(request)
-        with self._chooser.choose(folder, name, asked.get("accept-encoding"), second.now) as chosen:
-            return self._answer(request, second, chosen, asked)
-
-    def _freshness(self, now: int) -> list[tuple[str, str]]:
-        if self.options.cache is None:
-            return [("Cache-Control", "no-cache")]
-        seconds = int(self.options.cache)
-        return [("Cache-Control", f"max-age={seconds}, must-revalidate"), ("Expires", written(now + seconds))]
-
-    def _answer(self, request: Request, second: Second, chosen: Representation, asked: dict[str, str]) -> Reply:
-        """What is said to a request for a file, in the order of RFC 9110, section 13.2.2."""
-        status = judge(asked, chosen.validators)
-        if status == 304:
-            return head(request, 304, second, [*chosen.fields, *self._freshness(second.now)])
-        if status != 200:
-            return self._error(request, status, second)
-        wanted = None
-        if (
-            request.method == "GET"
-            and "range" in asked
-            and unchanged(asked.get("if-range"), chosen.validators, second.now)
-        ):
-            wanted = ranges_of(asked["range"], chosen.size)
-        if wanted is None:
-            return self._send(request, 200, second, chosen, [(0, chosen.size)])
-        if not wanted:
-            return self._error(request, 416, second, [("Content-Range", f"bytes */{chosen.size}")])
-        return self._send(request, 206, second, chosen, wanted)
-
-    def _send(
-        self, request: Request, status: int, second: Second, chosen: Representation, wanted: list[Range]
-    ) -> Reply:
-        """Octets of a file: of a 200 all, of a 206 the ranges that are wanted."""
-        fields, parts = chosen.parts(wanted, partial=status == 206)
-        said = head(request, status, second, [*fields, *self._freshness(second.now)])
-        return said if request.method == "HEAD" else chosen.body(said, parts)
-
-    def _error(self, request: Request, status: int, second: Second, fields: Fields = ()) -> Reply:
-        """A page with the status, and nothing of the request."""
-        return self._page(request, status, second, page(f"{status} {phrase(status)}"), fields)
-
-    def _page(self, request: Request, status: int, second: Second, body: bytes, fields: Fields = ()) -> Reply:
-        media = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(body)))]
-        said = head(request, status, second, [*fields, ("Cache-Control", "no-cache"), *media])
-        return said if request.method == "HEAD" else said + body
-
-
-def _asked(request: Request) -> dict[str, str]:
-    """What the answer depends on, by names in small letters."""
-    asked: dict[str, str] = {}
-    for name, value in request.headers:
-        if (key := name.lower()) in ASKED:
-            word, text = key.decode("ascii"), value.decode("latin-1")
-            # Several make a list (RFC 9110, section 5.3); where one is no list, that is wrong, and is not there.
-            asked[word] = f"{asked[word]}, {text}" if word in asked else text
-    return asked
+    def _entry(self, request: Request, reply: Reply) -> tuple[str, str] | None:
+        return None if self.requests is None else self.requests.entry(request, *told(reply), request.user)

@@ -60,7 +60,7 @@ class Secure:
                 self._fill()
         except ssl.SSLCertVerificationError as error:
             self._flush()  # tell the peer
-            raise UntrustedError(f"the certificate does not verify: {_why(error, cafile)}") from error
+            raise UntrustedError(f"the certificate does not verify: {why(error, cafile)}") from error
         except ssl.SSLError as error:
             raise OSError(f"the handshake failed: {_reason(error)}") from error
 
@@ -143,7 +143,8 @@ class Secure:
         self._incoming.write(data)
 
 
-def _why(error: ssl.SSLCertVerificationError, cafile: Path | None) -> str:
+def why(error: ssl.SSLCertVerificationError, cafile: Path | None) -> str:
+    """What is wrong with a certificate, where the CAs in `cafile` were trusted, or those of this system."""
     message = error.verify_message.rstrip(".")
     match error.verify_code:
         case code if code == _EXPIRED:

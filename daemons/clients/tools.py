@@ -1,7 +1,7 @@
 """The tools: words of ``daemons`` that need no daemon of ours, and no conf folder.
 
-Each is one file beside this one, with ``add_arguments(parser)`` and ``run(options)``, which returns the exit code.  It
-is imported when its word is used, and not before: `daemons run` starts without them.
+Each is one file, most of them beside this one, with ``add_arguments(parser)`` and ``run(options)``, which returns the
+exit code.  It is imported when its word is used, and not before: `daemons run` starts without them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Tool(NamedTuple):
 
 
 TOOLS: dict[str, Tool] = {
+    "password": Tool("daemons.operating.password", "add a user to a file for [protected], or change a password"),
     "ping": Tool("daemons.clients.ping", "whether somebody listens at a port of a host"),
     "forward-reverse": Tool(
         "daemons.clients.forward_reverse", "whether a host's name leads to an address whose name leads back"
@@ -33,6 +34,10 @@ TOOLS: dict[str, Tool] = {
     "dns": Tool("daemons.clients.records", "the records A, AAAA, CNAME, MX and NS of a name, asked of the DNS itself"),
     "mx": Tool("daemons.clients.mx", "the servers that take the mail of a domain, in the order to try them in"),
     "names": Tool("daemons.clients.names", "what this system's name service says of a host, a protocol and a port"),
+    "fetch": Tool("daemons.clients.web.fetch", "what is at a URL of http or https, and sends what is to be put there"),
+    "links": Tool("daemons.clients.web.links", "whether the links of a page lead somewhere"),
+    "scrape": Tool("daemons.clients.web.scrape", "the values in a page, behind a form, or in all pages of a site"),
+    "url": Tool("daemons.clients.web.url", "the parts of a URL, and where it leads from another"),
     "mtu": Tool("daemons.clients.mtu", "how long a datagram may be that gets to a host in one piece"),
     "tls-report": Tool(
         "daemons.clients.tls_report", "who answers over TLS, with which certificate, and how it is spoken"

@@ -86,7 +86,7 @@ def _serve_connection(settings: Settings) -> int:
     logs.configure(settings.logging_ini)
     settings.drop.become()
     handler = loading.request_handlers(settings)(False)
-    served: type[_ForOne] = type("_Server", (_ForOne, loading.server_class(handler)), {})
+    served: type[_ForOne] = type("_Server", (_ForOne, loading.server_class(handler, settings.limits.body)), {})
     server = served(("", 0), handler, bind_and_activate=False)
     server.stop_listening()
     server.limits = settings.limits

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from daemons.operating import layers
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.layers import Layer, shown
-from daemons.operating.settings import SECTIONS, SPOKEN, DaemonSettings, MetricsSettings, Settings, TLSSettings
+from daemons.operating.settings import SECTIONS, SPOKEN, TABLES, DaemonSettings, MetricsSettings, Settings, TLSSettings
 from daemons.operating.values import hint, kind_of
 from daemons.serving.address import Address, parse_addresses
 
@@ -47,7 +47,7 @@ class Override:
 
 def parse_override(text: str) -> Override:
     """``SECTION.KEY=VALUE``.  Raises `ValueError`."""
-    match = re.fullmatch(r"(\w+)\.(\w+)=(.*)", text, re.DOTALL)
+    match = re.fullmatch(r"(\w+)\.(\w+|/[^=\s]*)=(.*)", text, re.DOTALL)
     if match is None:
         raise ValueError(f"--set {text}: not a setting; write SECTION.KEY=VALUE, for example limits.idle_timeout=2s")
     return Override("--set", *(part.strip() for part in match.groups()))
@@ -80,7 +80,11 @@ def parse_section(
 ) -> tuple[T, dict[tuple[str, str], str]]:
     """One section from its layers (origin, key → text), the last one winning: the filled-in
     `declaration`, and which origin each key came from."""
-    fields = {field.name: field for field in dataclasses.fields(declaration)}  # type: ignore[arg-type]
+    fields = {
+        field.name: field
+        for field in dataclasses.fields(declaration)  # type: ignore[arg-type]
+        if "key" not in field.metadata  # a table is a section of its own
+    }
     values: dict[str, Any] = {}
     origins: dict[tuple[str, str], str] = {}
     for origin, section in layers:
@@ -133,10 +137,12 @@ class _Reader:
         self._check_unlike(addresses)
         if self.complaints:
             raise ConfigurationError(dict.fromkeys(self.complaints))
-        own: dict[str, str] = {}
-        for origin, values in self._section(own_section):
-            own |= values
-            origins |= {(own_section, key): origin for key in values}
+        texts: dict[str, dict[str, str]] = {}
+        for section in (own_section, *TABLES):
+            texts[section] = {}
+            for origin, values in self._section(section):
+                texts[section] |= values
+                origins |= {(section, key): origin for key in values}
         logging_ini = self.conf / "logging.ini"
         return Settings(
             name=self.name,
@@ -145,7 +151,8 @@ class _Reader:
             logging_ini=logging_ini if logging_ini.is_file() else None,
             addresses=addresses,
             own_section=own_section,
-            own=own,
+            own=texts[own_section],
+            tables={section: texts[section] for section in TABLES if texts[section]},
             origins=origins,
             again=self.again,
             **sections,
@@ -187,7 +194,7 @@ class _Reader:
         return dataclasses.replace(daemon, **others)
 
     def _check_sections(self, own_section: str) -> None:
-        known = [*SECTIONS, own_section]
+        known = [*SECTIONS, own_section, *TABLES]
         for layer in self.layers:
             for section in layer.values:
                 if section not in known:

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from daemons.operating import exposition, ini, lifecycle, loading, logs, supervision
+from daemons.operating import exposition, ini, lifecycle, loading, logs, supervision, tables
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import SECTIONS, Settings
 from daemons.operating.values import kind_of
@@ -97,11 +97,17 @@ def show(settings: Settings) -> int:
         print(f"\n[{section}]")
         for name, text, origin in _rows(settings, section, values):
             print(f"{name:<21} {text:<24} {origin}".rstrip())
+    for section, rows in tables.rows(settings, options):
+        print(f"\n[{section}]")
+        for name, text, origin in rows:
+            print(f"{name:<21} {text:<24} {origin}".rstrip())
     return lifecycle.ENDED
 
 
 def _rows(settings: Settings, section: str, values: Any) -> Iterable[tuple[str, str, str]]:
     for field in dataclasses.fields(values):
+        if "key" in field.metadata:
+            continue  # a section of its own
         value = getattr(values, field.name)
         origin = settings.origins.get((section, field.name), "built in")
         if origin == "built in" and value in ("", (), None) and kind_of(field).show(value) == "":

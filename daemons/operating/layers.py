@@ -23,9 +23,15 @@ def shown(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def _key(written: str) -> str:
+    return written if written.startswith("/") else written.lower()
+
+
 def of_file(path: Path) -> Layer | None:
     """What an ini file says; None if there is no such file.  Raises `ConfigurationError` if it cannot be read."""
     parser = configparser.ConfigParser(interpolation=None, default_section="", delimiters=("=",))
+    # Keys are words, in any case; but for paths, in which small letters and capitals differ.
+    parser.optionxform = _key  # type: ignore[assignment]
     origin = shown(path)
     try:
         # Some editors begin a file with a byte order mark, which utf-8-sig takes away.

@@ -214,7 +214,8 @@ def _server(
     listener: socket.socket,
     handler: type[socketserver.BaseRequestHandler],
 ) -> Server:
-    server = adopt(bound.settings.daemon.engine, listener, handler, loading.server_class(handler))
+    kind = loading.server_class(handler, bound.settings.limits.body)
+    server = adopt(bound.settings.daemon.engine, listener, handler, kind)
     server.limits = bound.limits
     server.access = bound.settings.access
     if address.scheme == "tls":

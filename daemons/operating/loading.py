@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+from daemons.operating import tables
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.ini import parse_section
 from daemons.operating.publications import check_secrets, configured, publication
@@ -44,7 +45,10 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
         reason = "several processes cannot tell together that nobody is there; write processes = 1"
         raise ConfigurationError([f"{origin} [daemon] idle_exit: {reason}"])
     if not issubclass(kind, Service):
-        if not stream_server(engine).raw_handlers and not _runs_in_memory(kind):
+        in_memory = _runs_in_memory(kind)
+        if settings.limits.body is not None and not in_memory:
+            _refuse_body(settings, f"{kind.__name__} reads its socket itself")
+        if not stream_server(engine).raw_handlers and not in_memory:
             reason = f"engine = {engine} cannot run a raw handler, which waits on its socket; write engine = threads"
             raise ConfigurationError([f"{_where(settings)}: {reason}"])
         _check_transports(settings, kind)
@@ -66,22 +70,40 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
     if settings.daemon.jsonrpc:
         check_secrets(settings, options_of(settings, kind))
-    pump = Pump.carrying(make_service(settings, kind))
+    service = make_service(settings, kind)
+    if service.blocks and engine == "loop":
+        reason = f"engine = loop cannot run a service that waits, as with {service.blocks}; write engine = pool"
+        raise ConfigurationError([f"{_where(settings)}: {reason}"])
+    pump = Pump.carrying(service)
     # Made now, so that what is wrong with it is found before anything is bound.
     udp = pump if kind.datagrams is None else Pump.carrying(make_service(settings, kind.datagrams))
     return lambda over_udp: udp if over_udp else pump
 
 
-def server_class(handler: type[socketserver.BaseRequestHandler]) -> type[StreamServer]:
-    """The kind of stream server that `handler` is for."""
+def _refuse_body(settings: Settings, reason: str) -> None:
+    """[limits] body for who takes no bodies; what is said to all daemons is for those that do."""
+    origin = settings.origins.get(("limits", "body"), "")
+    if origin != "conf/defaults.ini":
+        raise ConfigurationError([f"{origin} [limits] body: {reason}; it is for what speaks HTTP"])
+
+
+def server_class(handler: type[socketserver.BaseRequestHandler], body: int | None = None) -> type[StreamServer]:
+    """The kind of stream server that `handler` is for; `body` are the most octets of a request's body, where that is
+    said."""
     publishing: Any = handler
     if _is_published(handler):
-        return publishing.server_class  # type: ignore[no-any-return]
-    if not (_is_of_the_web(handler) or _carries_an_application(handler)):
-        return StreamServer
-    from daemons.web.server import WebServer  # http.server is dear, and most do without it
+        served = publishing.server_class
+    elif _is_of_the_web(handler) or _carries_an_application(handler):
+        from daemons.web.server import WebServer  # http.server is dear, and most do without it
 
-    return WebServer
+        served = WebServer
+    else:
+        return StreamServer
+    if body is not None:
+        from daemons.framings.http import HTTP
+
+        served = type(served.__name__, (served,), {"framing": HTTP(body=body)})
+    return served  # type: ignore[no-any-return]
 
 
 def _is_published(kind: type) -> bool:
@@ -135,9 +157,23 @@ def make_service(settings: Settings, kind: type[Service]) -> Service:
     options = options_of(settings, kind)
     try:
         with _staying(kind.__name__, "it was made"):
-            return kind(options)
+            return _limited(settings, kind(options))
     except TypeError as error:
         raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
+
+
+def _limited(settings: Settings, service: Service) -> Service:
+    """`service` with the limit of bodies that the ini sets."""
+    body = settings.limits.body
+    if body is not None:
+        from daemons.framings.http import HTTP
+
+        framing = service.framing
+        if isinstance(framing, HTTP):
+            service.framing = HTTP(head=framing.head, headers=framing.headers, body=body)
+        else:
+            _refuse_body(settings, f"{type(service).__name__} takes no requests")
+    return service
 
 
 def options_of(settings: Settings, kind: type) -> Any:
@@ -159,6 +195,7 @@ def options_of(settings: Settings, kind: type) -> Any:
             for origin, values in layers
             for key in values
         ]
+    options = tables.added(settings, kind, options, complaints)
     if complaints:
         raise ConfigurationError(complaints)
     return options

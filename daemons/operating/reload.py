@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from daemons.operating import loading, logs
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
-from daemons.operating.settings import SECTIONS, Settings, TLSSettings
+from daemons.operating.settings import SECTIONS, TABLES, Settings, TLSSettings
 from daemons.operating.trial import ChildError, try_in_child
 
 if TYPE_CHECKING:
@@ -114,8 +114,10 @@ class InPlace(Reload):
         self._access_log.configure()
 
     def _taken_up(self, old: Settings, new: Settings) -> Settings:
+        # Requests are read as they were from the start.
+        limits = dataclasses.replace(new.limits, body=old.limits.body)
         return dataclasses.replace(
-            old, limits=new.limits, access=new.access, tls=_tls_of(old, new), logging_ini=new.logging_ini
+            old, limits=limits, access=new.access, tls=_tls_of(old, new), logging_ini=new.logging_ini
         )
 
     def _take_up(self) -> None:
@@ -167,8 +169,17 @@ def changed(old: Settings, new: Settings) -> list[tuple[str, str]]:
         for field in dataclasses.fields(declaration)
         if getattr(getattr(old, section), field.name) != getattr(getattr(new, section), field.name)
     ]
-    return differing + [
-        (new.own_section, key)
-        for key in sorted({*old.own, *new.own})
-        if old.own.get(key) != new.own.get(key) or old.own_section != new.own_section
-    ]
+    return (
+        differing
+        + [
+            (new.own_section, key)
+            for key in sorted({*old.own, *new.own})
+            if old.own.get(key) != new.own.get(key) or old.own_section != new.own_section
+        ]
+        + [
+            (section, key)
+            for section in TABLES
+            for key in sorted({*old.tables.get(section, ()), *new.tables.get(section, ())})
+            if old.tables.get(section, {}).get(key) != new.tables.get(section, {}).get(key)
+        ]
+    )

@@ -97,6 +97,10 @@ class TLSSettings:
     minimum: str = setting(word("1.2", "1.3"), "1.2", "the oldest TLS version that is spoken")
 
 
+#: Sections with keys of the user's own, for the services that declare them with `values.table`.  They are named here
+#: so that any other section is a mistake before the service is known.
+TABLES = ("redirects", "protected", "documents", "proxy")
+
 #: What a daemon says is named by one of these keys of [daemon]; and how.
 SPOKEN = {
     "service": "NAME, for the Service in daemons.NAME, or module:Class",
@@ -141,6 +145,8 @@ class Settings:
     #: The service's own section: its name, and its keys as they were written.
     own_section: str
     own: Mapping[str, str]
+    #: Its tables: from section and key to the text.
+    tables: Mapping[str, Mapping[str, str]]
     #: From (section, key) to the file or option that set it; a key not in here has its built-in value.
     origins: Mapping[tuple[str, str], str]
     #: Reads the same files and the same command line again; raises `ConfigurationError`.

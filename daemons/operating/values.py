@@ -17,6 +17,7 @@ import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -35,6 +36,16 @@ class Kind(Generic[T]):
 def setting(kind: Kind[T], default: T, text: str) -> Any:
     """Declare one setting: how it is written, its default, and what it does in one sentence."""
     return dataclasses.field(default=default, metadata={"kind": kind, "text": text})
+
+
+def table(
+    key: Kind[str], kind: Kind[T], text: str, placed: Callable[[T, Callable[[str], Path]], T] | None = None
+) -> Any:
+    """Declare a section of its own with keys that are the user's, such as paths: how a key and how a value is written,
+    and what the section does.  It has the field's name, which must be in `settings.TABLES`; it comes as a dict.
+    `placed`, where values have paths in them, is given a value and `Settings.placed`, which knows where a path leads;
+    it may raise `ValueError`."""
+    return dataclasses.field(default_factory=dict, metadata={"kind": kind, "text": text, "key": key, "placed": placed})
 
 
 def kind_of(field: dataclasses.Field[Any]) -> Kind[Any]:

@@ -53,8 +53,6 @@ class Pump(socketserver.BaseRequestHandler):
 
     service: ClassVar[Service]
     memory: ClassVar[Memory]
-    #: Whether the service has to know who its visitors are.
-    visited: ClassVar[bool]
     #: So the server knows that this handler keeps the deadlines of messages itself.
     carries_messages = True
 
@@ -65,8 +63,7 @@ class Pump(socketserver.BaseRequestHandler):
     def carrying(service: Service) -> type[Pump]:
         """The pump of one service."""
         name = f"{type(service).__name__}Pump"
-        visited = type(service).talk_with is not Service.talk_with
-        return type(name, (Pump,), {"service": service, "memory": Memory(service), "visited": visited})
+        return type(name, (Pump,), {"service": service, "memory": Memory(service)})
 
     def setup(self) -> None:
         self.connection: Connection = self.server.connections[self.request]

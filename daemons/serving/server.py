@@ -155,7 +155,7 @@ class Server(_Base):
     def bare_conversation(self, connection: Connection) -> Conversation:
         """The conversation itself, of the service that the pump carries."""
         pump: Any = self.RequestHandlerClass
-        if pump.visited:
+        if pump.service.visited:
             return VisitedConversation(pump.service, pump.memory, partial(self.visitor, connection))
         return Conversation(pump.service, pump.memory)
 

@@ -49,8 +49,9 @@ class Service:
     #: Whether the reply depends on the message alone.  If so it may be remembered.
     pure: ClassVar[bool] = False
     #: Whether `respond` waits for something else (a disk, a database, another server).  Such a service cannot
-    #: run under `loop`, and gets threads at once under `pool`.
-    blocks: ClassVar[bool] = False
+    #: run under `loop`, and gets threads at once under `pool`.  Where options decide, it is set by `__init__`, and may
+    #: be a text: what of them has it wait.
+    blocks: bool | str = False
     #: Whether visitors share what `self` holds, so that they cannot be served in processes of their own.
     shares: ClassVar[bool] = False
     #: Whether a `talk` may say something before it is asked; if not, conversations begin with less to do.
@@ -130,6 +131,11 @@ class Service:
         """Whether it has a `talk` or `talk_with` of its own."""
         kind = type(self)
         return kind.talk is not Service.talk or kind.talk_with is not Service.talk_with
+
+    @property
+    def visited(self) -> bool:
+        """Whether it has to know whom it talks with, which is not told for nothing."""
+        return type(self).talk_with is not Service.talk_with
 
     def truncated(self, datagram: bytes, /) -> bytes:
         """Over UDP: what to answer in place of an answer that is longer than `Limits.amplification` allows, and is

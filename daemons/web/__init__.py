@@ -1,4 +1,4 @@
-"""Handlers of the standard library's ``http.server``, unchanged, and WSGI applications, under every engine; and files.
+"""Handlers of the standard library's ``http.server``, unchanged, and WSGI applications, under every engine; and sites.
 
     server.py           WebServer: ``http.server.HTTPServer``, hardened, which runs such handlers in memory
     service.py          from a request to a handler's method, and from what that wrote to a reply
@@ -12,14 +12,27 @@
     reply.py            from what it does then to a reply
     fields.py           the head of that: checked, with Date and Server
 
+    static.py           the files below a root
     files.py            from the path of a URL to an open file below a root that cannot be left
     conditions.py       ETag, Last-Modified, and what a request makes depend on them
     ranges.py           parts of a file
     negotiation.py      as it is, or compressed
+    languages.py        in one language or another
     media.py            types by suffix
     representations.py  what of a file is sent
     listing.py          a page that lists a folder
     responses.py        heads and error pages, and what is remembered for a second
+
+    subtrees.py         what of a site is not simply a file
+    places.py           paths, and what holds below them
+    redirects.py        what has moved, and what is to be had over TLS
+    protection.py       who may see it
+    passwords.py        users and their passwords, in a file
+    documents.py        what clients write: PUT, POST and DELETE
+    store.py            where that is kept
+    forwarding.py       what another server answers
+    upstream.py         connections to that
+    behind.py           how such a server is written
 
 Requests are read by `daemons.framings.http`.
 """

@@ -266,6 +266,9 @@ io.BufferedIOBase.register(Answer)
 class Parts(Iterator[bytes | Span]):
     """An answer in pieces.  It has its descriptors to itself, and closes them at its end."""
 
+    #: For the log, where it is not told by who made this: the status, and the octets of the body.
+    told: tuple[int, int | None] = (0, None)
+
     def __init__(self, parts: list[bytes | Span], descriptors: list[int]) -> None:
         self._parts = parts[::-1]
         self._descriptors = descriptors

@@ -34,6 +34,25 @@ class Validators(NamedTuple):
     modified: int
 
 
+def tag_of(modified: int, size: int, mark: str = "") -> str:
+    """The entity tag of a file, by when it was modified, in nanoseconds, its size, and the form in which it is sent."""
+    return f'"{modified:x}-{size:x}{mark}"'
+
+
+def judge_change(fields: Mapping[str, str], have: Validators | None) -> int:
+    """412 where a condition speaks against a change of what is there, None for nothing; else 0.  `fields` have names
+    in small letters.  What depends on a time of change is passed over where there is nothing that was changed, and so
+    is If-Modified-Since, which is for reading alone."""
+    match = fields.get("if-match")
+    if match is not None:
+        if have is None or not _lists(match, have.tag, weakly=False):
+            return 412
+    elif have is not None and (limit := date(fields.get("if-unmodified-since"))) is not None and have.modified > limit:
+        return 412
+    none = fields.get("if-none-match")
+    return 412 if none is not None and have is not None and _lists(none, have.tag, weakly=True) else 0
+
+
 def judge(fields: Mapping[str, str], have: Validators) -> int:
     """200 where the request is to be answered, 304 or 412 where a condition says otherwise; for GET and HEAD, in the
     order of RFC 9110, section 13.2.2.  `fields` have names in small letters."""

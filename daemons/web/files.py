@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-#: What stands in no name.  A backslash may, but to browsers it is a slash.
-_FORBIDDEN = re.compile(rb"[\0/\\]")
+from daemons.web.places import FORBIDDEN
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -99,6 +97,14 @@ class Folder:
             raise Refused(404)
         return File(descriptor, found.st_size, found.st_mtime_ns, (found.st_dev, found.st_ino))
 
+    def kind(self, name: bytes) -> str:
+        """What is there: a "file" or a "folder"; nothing where there is neither."""
+        try:
+            mode = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_mode
+        except OSError:
+            return ""  # what is wrong, opening it shows
+        return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else ""
+
     def entries(self, most: int) -> list[tuple[bytes, bool]]:
         """The names of its regular files and folders, up to so many, and whether each is a folder.  Raises
         `Refused`."""
@@ -141,7 +147,7 @@ class Files:
         """Whether there can be something of that name for a visitor."""
         if name.startswith(b".") and (not self._hidden or name in (b".", b"..")):
             return False
-        return not _FORBIDDEN.search(name)
+        return not FORBIDDEN.search(name)
 
     def folder(self, names: list[bytes]) -> Folder:
         """The folder to which `names`, as `names()` returns them, lead.  Raises `Refused`."""

@@ -53,6 +53,16 @@ _TYPES = {
 _COMPRESSIBLE = ("application/json", "application/manifest+json", "application/wasm", "application/xml")
 
 
+#: From a type to the suffix that a document of it is given.
+_SUFFIXES = {media: suffix.decode("ascii") for suffix, media in _TYPES.items()}
+_SUFFIXES |= {"text/html": "html", "text/javascript": "js", "image/jpeg": "jpg"}
+
+
+def suffix_for(media: str) -> str:
+    """The suffix, with its dot, for a type without parameters, in small letters."""
+    return "." + _SUFFIXES.get(media, "bin")
+
+
 def media_type(name: bytes) -> str:
     """The type, with the charset of text."""
     _, dot, suffix = name.rpartition(b".")

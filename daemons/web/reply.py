@@ -168,7 +168,7 @@ class Answering:
             self.closes = True
         self.size = self._announced
         head = self._end_of_head()
-        return Stream(self, _framed(head, self._all(rest, pieces), self._announced, chunked))
+        return Stream(self, framed(head, self._all(rest, pieces), self._announced, chunked))
 
     def _whole(self, rest: bytes, size: int) -> Reply:
         if self._announced is None:
@@ -248,7 +248,7 @@ class Stream(Iterator[bytes]):
             self._answering.close()
 
 
-def _framed(head: bytes, pieces: Iterator[bytes], announced: int | None, chunked: bool) -> Generator[bytes, None, None]:
+def framed(head: bytes, pieces: Iterator[bytes], announced: int | None, chunked: bool) -> Generator[bytes, None, None]:
     """The response's octets.  Behind each piece comes an empty one, which has it sent before the next is made: a
     server "must not delay the transmission of any block" (PEP 3333, "Buffering and Streaming").  Raises `LengthError`
     after the last octet that may be sent."""

@@ -9,8 +9,9 @@ from daemons.serving.service import Reply
 from daemons.serving.span import Span
 from daemons.web import ranges
 from daemons.web.answer import Parts
-from daemons.web.conditions import Validators, written
+from daemons.web.conditions import Validators, tag_of, written
 from daemons.web.files import File, Folder, IsFolder, Refused
+from daemons.web.languages import Variant
 from daemons.web.media import compressible, media_type
 from daemons.web.negotiation import Compressed, prefers_gzip
 
@@ -27,7 +28,9 @@ Pieces = Sequence[bytes | ranges.Range]
 class Representation:
     """An open file, or what was made from one; to be used in a ``with``, which closes it, unless it is being sent."""
 
-    def __init__(self, file: File, made: bytes | None, media: str, mark: str, now: int) -> None:
+    def __init__(
+        self, file: File, made: bytes | None, media: str, mark: str, now: int, *, vary: str = "", language: str = ""
+    ) -> None:
         self._file = file
         self._open = True
         #: What was made; None: the file's own octets.
@@ -36,15 +39,19 @@ class Representation:
         self.size = file.size if made is None else len(made)
         # Of a time that is still to come, nothing can have been modified (RFC 9110, section 8.8.2.1).
         modified = max(0, min(file.modified // 10**9, now))
-        self.validators = Validators(f'"{file.modified:x}-{file.size:x}{mark}"', modified)
+        self.validators = Validators(
+            tag_of(file.modified, file.size, f"-{language}{mark}" if language else mark), modified
+        )
         self._media = media
         #: What every answer says of it, 304 too.
         self.fields: Fields = [("ETag", self.validators.tag)]
-        if compressible(media):
-            self.fields.append(("Vary", "Accept-Encoding"))
+        if vary:
+            self.fields.append(("Vary", vary))
         self._more: Fields = [("Last-Modified", written(modified)), ("Accept-Ranges", "bytes")]
         if mark:
             self._more.append(("Content-Encoding", "gzip"))
+        if language:
+            self._more.append(("Content-Language", language))
 
     def __enter__(self) -> Representation:
         return self
@@ -81,7 +88,9 @@ class Representation:
         spans = (
             each if isinstance(each, bytes) else Span(file.descriptor, each[0], each[1] - each[0]) for each in pieces
         )
-        return Parts([head, *spans], [file.descriptor])
+        parts = Parts([head, *spans], [file.descriptor])
+        parts.told = int(head[9:12]), sum(map(_length, pieces))
+        return parts
 
 
 class Chooser:
@@ -90,23 +99,38 @@ class Chooser:
     def __init__(self) -> None:
         self._compressed = Compressed()
 
-    def choose(self, folder: Folder, name: bytes, accepted: str | None, now: int) -> Representation:
+    @staticmethod
+    def as_it_is(folder: Folder, name: bytes, now: int) -> Representation:
+        """A file with its own octets, whoever asks."""
+        return Representation(folder.open(name), None, media_type(name), "", now)
+
+    def choose(
+        self, folder: Folder, name: bytes, accepted: str | None, now: int, variant: Variant | None = None
+    ) -> Representation:
         """The representation of a file in `folder` for who sends such an Accept-Encoding; `now` in seconds since 1970.
-        Raises `Refused`, `IsFolder`, `OSError` and `EOFError`."""
-        media = media_type(name)
+        `variant` says more of it, where it is in a certain language.  Raises `Refused`, `IsFolder`, `OSError` and
+        `EOFError`."""
+        media = media_type(name) if variant is None else variant.media
+        vary = "Accept-Encoding" if compressible(media) else ""
+        language = ""
+        if variant is not None:
+            language = variant.language
+            if variant.chosen:
+                vary = f"{vary}, Accept-Language".removeprefix(", ")
         file = folder.open(name)
         if not (compressible(media) and prefers_gzip(accepted)):
-            return Representation(file, None, media, "", now)
+            return Representation(file, None, media, "", now, vary=vary, language=language)
         try:
             beside = _newer(folder, name, file)
             if beside is None:
                 made = self._compressed.of(file)
-                return Representation(file, made, media, "" if made is None else "-made", now)
+                mark = "" if made is None else "-made"
+                return Representation(file, made, media, mark, now, vary=vary, language=language)
         except BaseException:
             os.close(file.descriptor)
             raise
         os.close(file.descriptor)
-        return Representation(beside, None, media, "-gz", now)
+        return Representation(beside, None, media, "-gz", now, vary=vary, language=language)
 
 
 def _newer(folder: Folder, name: bytes, file: File) -> File | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from daemons.framings.http import Request
+from daemons.serving.service import Reply
 from daemons.web.conditions import written
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -20,6 +21,9 @@ ENTRY = 256
 #: RFC 9110, section 5.5: with a line end in it, one field would be two.
 _FORBIDDEN = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 
+#: Methods that are known (RFC 9110, section 9.3; RFC 5789).
+KNOWN = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"))
+
 #: Names and values.
 Fields = Iterable[tuple[str, str]]
 
@@ -29,24 +33,31 @@ class Second:
 
     A file that was changed is noticed within a second: then all this is forgotten, the answers with their Date."""
 
-    __slots__ = ("_replies", "_size", "date", "get", "now")
+    __slots__ = ("_replies", "_size", "date", "get", "now", "private")
 
-    def __init__(self, now: int) -> None:
+    #: An answer, and what the log says of it.
+    Known = tuple[bytes, tuple[str, str] | None]
+
+    def __init__(self, now: int, *, private: bool = False) -> None:
+        #: Whether what is said is for one visitor alone.  A second of its own, in which nothing is remembered.
+        self.private = private
         #: Seconds since 1970; and as it is written.
         self.now = now
         self.date = written(now)
-        self._replies: dict[bytes, bytes] = {}
+        self._replies: dict[bytes, Second.Known] = {}
         self._size = 0
         #: The answer to a request with the same head, or None.
         self.get = self._replies.get
 
-    def remember(self, request: Request, reply: bytes) -> None:
-        """Keep an answer that depends on the head alone; only as many as there is room for."""
+    def remember(self, request: Request, reply: bytes, entry: tuple[str, str] | None = None) -> None:
+        """Keep an answer that depends on the head alone, with its entry in the log; as many as there is room for."""
+        if self.private:
+            return
         size = ENTRY + len(request) + len(reply)
         if self._size + size <= REMEMBERED:
             self._size += size
             # The octets alone: the request would keep its body.
-            self._replies[bytes(request)] = reply
+            self._replies[bytes(request)] = reply, entry
 
 
 def head(request: Request, status: int, second: Second, fields: Fields) -> bytes:
@@ -54,15 +65,55 @@ def head(request: Request, status: int, second: Second, fields: Fields) -> bytes
     character in a field."""
     lines = [f"HTTP/1.1 {status} {phrase(status)}", f"Date: {second.date}", "Server: camelot"]
     for name, value in fields:
+        if second.private and name in ("Cache-Control", "Expires"):
+            continue
         if _FORBIDDEN.search(value):
             raise ValueError(f"{name}: {value!r}: a control character")
         lines.append(f"{name}: {value}")
+    if second.private:
+        # To a shared cache, must-revalidate and max-age would be leave to keep what was said to who showed a password
+        # (RFC 9111, section 3.5); and a browser asks again, so that who is no longer let in is not shown it either.
+        lines.append("Cache-Control: private, no-cache")
     if not request.keep_alive:
         lines.append("Connection: close")
     elif request.version == (1, 0):
         lines.append("Connection: keep-alive")
     lines.append("X-Content-Type-Options: nosniff\r\n\r\n")
     return "\r\n".join(lines).encode("latin-1")
+
+
+def say(
+    request: Request,
+    status: int,
+    second: Second,
+    body: bytes,
+    fields: Fields = (),
+    media: str = "text/html; charset=utf-8",
+) -> bytes:
+    """An answer with a body that is made for it, and that nobody keeps."""
+    about = [("Cache-Control", "no-cache"), ("Content-Type", media), ("Content-Length", str(len(body)))]
+    said = head(request, status, second, [*fields, *about])
+    return said if request.method == "HEAD" else said + body
+
+
+def error(request: Request, status: int, second: Second, fields: Fields = (), content: str = "") -> bytes:
+    """A page with the status, and nothing of the request; `content` is HTML."""
+    return say(request, status, second, page(f"{status} {phrase(status)}", content), fields)
+
+
+def refuse(request: Request, second: Second, allowed: str) -> bytes:
+    """To a method for which there is nothing here: which there are."""
+    if request.method == "OPTIONS":
+        return head(request, 204, second, [("Allow", allowed)])
+    return error(request, 405 if request.method in KNOWN else 501, second, [("Allow", allowed)])
+
+
+def told(reply: Reply) -> tuple[int, int | None]:
+    """The status of an answer, and how many octets its body has; None: nobody knows yet."""
+    if isinstance(reply, bytes):
+        return int(reply[9:12]), len(reply) - reply.index(b"\r\n\r\n") - 4
+    found: tuple[int, int | None] = getattr(reply, "told")  # noqa: B009, of ours, each iterator has it
+    return found
 
 
 def phrase(status: int) -> str:

@@ -238,18 +238,20 @@ def test_the_help_lists_every_tool_and_each_has_its_own(capsys: pytest.CaptureFi
         assert "Exit codes: 0 " in text
 
 
-#: Without dnspython, and without the tools having been imported until their word is used.
+#: Without dnspython and httpx, and without the tools having been imported until their word is used.
 WITHOUT = """
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name == "dns":
-            raise ModuleNotFoundError("No module named 'dns'", name="dns")
+        if name in ("dns", "httpx"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 from daemons.operating.command import main
 main(["list"])
-assert not {name for name in sys.modules if name in ("daemons.clients.resolving", "daemons.clients.ping")}
-for words in (["mx", "x"], ["dns", "x"], ["names", "127.0.0.1"], ["run", "dns"]):
+assert not {name for name in sys.modules if name in ("daemons.clients.resolving", "daemons.clients.ping", "httpx")}
+for words in (
+    ["mx", "x"], ["dns", "x"], ["names", "127.0.0.1"], ["run", "dns"], ["fetch", "http://x/"], ["url", "x"]
+):
     print(words[0], main(words))
 """
 
@@ -258,8 +260,10 @@ def test_without_dnspython_what_needs_it_says_so_and_the_rest_goes_on(tmp_path: 
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/dns.ini").write_text("[daemon]\nservice = dns\nport = 0\n")
     done = type_in(tmp_path, sys.executable, "-c", WITHOUT)
-    codes = [line for line in done.stdout.splitlines() if line.startswith(("mx", "dns", "names", "run"))]
-    assert codes == ["mx 1", "dns 1", "names 0", "run 100"], done
+    codes = [
+        line for line in done.stdout.splitlines() if line.startswith(("mx", "dns", "names", "run", "fetch", "url"))
+    ]
+    assert codes == ["mx 1", "dns 1", "names 0", "run 100", "fetch 1", "url 0"], done
     needs = "conf/dns.ini [daemon] service = dns: daemons.dns needs dns, which is not installed: pip install"
     missing = "the package dnspython is not installed: pip install 'camelot-daemons[dns]'"
     assert done.stderr.splitlines() == [
@@ -267,4 +271,5 @@ def test_without_dnspython_what_needs_it_says_so_and_the_rest_goes_on(tmp_path: 
         f"daemons mx: {missing}",
         f"daemons dns: {missing}",
         f"dns: {needs} 'camelot-daemons[all]'",
+        "daemons fetch: the package httpx is not installed: pip install 'camelot-daemons[fetch]'",
     ]

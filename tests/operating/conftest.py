@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server  # noqa: F401  # imported once for all: modules of ours that stay know its classes
 import logging
 import os
 import sys

@@ -65,7 +65,7 @@ def test_the_capacities_named_in_defaults_ini_are_those_of_the_engines() -> None
 
 
 #: Those that are another daemon once more.
-AGAIN = {"httpsd": "httpd"}
+AGAIN = {"httpsd": "httpd", "front": "httpd"}
 
 
 @pytest.mark.parametrize("name", ini.names(CONF))

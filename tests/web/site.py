@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from daemons.httpd import Httpd
 from daemons.serving.conversation import PENDING, Conversation
+from daemons.serving.memory import Memory
+from daemons.serving.service import Visitor
+from daemons.serving.visited import VisitedConversation
 
 #: When its files were written: Sunday, 12 October 2025.
 WRITTEN = 1_760_256_000
@@ -21,6 +24,10 @@ TEXT = b"Beautiful is better than ugly. " * 40
 PICTURE = bytes(range(256)) * 4
 LONG = bytes(range(251)) * 1000
 SECRET = b"the secret of the moat"
+
+
+#: Who asks, where nothing else is said.
+LOCAL = Visitor("127.0.0.1:4242", "127.0.0.1", False)
 
 
 class Heard(NamedTuple):
@@ -75,16 +82,28 @@ def service(root: str, **options: Any) -> Httpd:
     return Httpd(Httpd.Options(root=root, **options))
 
 
-def request(path: str, *fields: str, method: str = "GET", version: str = "1.1") -> bytes:
-    """A request with its head alone."""
-    lines = (f"{method} {path} HTTP/{version}", "Host: localhost", *fields)
-    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
+def request(
+    path: str,
+    *fields: str,
+    method: str = "GET",
+    version: str = "1.1",
+    body: bytes | None = None,
+    host: str = "localhost",
+) -> bytes:
+    """A request."""
+    lines = [f"{method} {path} HTTP/{version}", f"Host: {host}", *fields]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1") + (body or b"")
 
 
 @contextmanager
-def talking(httpd: Httpd) -> Iterator[Conversation]:
+def talking(httpd: Httpd, visitor: Visitor = LOCAL) -> Iterator[Conversation]:
     """A conversation that is closed, as when its visitor leaves."""
-    conversation = Conversation(httpd)
+    if httpd.visited:
+        conversation: Conversation = VisitedConversation(httpd, Memory(httpd), lambda: visitor)
+    else:
+        conversation = Conversation(httpd)
     assert conversation.open() == b""
     try:
         yield conversation
@@ -112,10 +131,20 @@ def parsed(octets: bytes) -> Heard:
     return Heard(int(match[1]), fields, body)
 
 
-def ask(httpd: Httpd, path: str, *fields: str, method: str = "GET", version: str = "1.1") -> Heard:
+def ask(
+    httpd: Httpd,
+    path: str,
+    *fields: str,
+    method: str = "GET",
+    version: str = "1.1",
+    body: bytes | None = None,
+    host: str = "localhost",
+    visitor: Visitor = LOCAL,
+) -> Heard:
     """What is answered to one request."""
-    with talking(httpd) as conversation:
-        found = parsed(heard(conversation, request(path, *fields, method=method, version=version)))
+    with talking(httpd, visitor) as conversation:
+        octets = request(path, *fields, method=method, version=version, body=body, host=host)
+        found = parsed(heard(conversation, octets))
         assert conversation.failure is None
     bodiless = method == "HEAD" or found.status in (204, 304)
     if bodiless:

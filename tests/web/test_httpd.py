@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from daemons.framings.http import HTTP
-from daemons.httpd import ALLOWED, Httpd
+from daemons.httpd import Httpd
 from daemons.serving.conversation import IDLE, OVER, PENDING, Conversation
 from daemons.serving.endings import Ending
+from daemons.web.static import ALLOWED
 from tests.web.site import DATE, LONG, PICTURE, TEXT, ask, heard, make, parsed, request, service, talking
 
 
@@ -136,7 +137,7 @@ def test_what_is_no_request_is_answered_by_the_framing_and_a_failure_with_500(ht
         assert parsed(conversation.receive(b"GET / HTTP/1.1\r\n\r\n")).status == 400
         assert conversation.ending is Ending.MALFORMED
     broken = service(str(tmp_path / "www"), listing=True)
-    broken._files = None  # type: ignore[assignment]
+    broken._static = None  # type: ignore[assignment]
     with talking(broken) as conversation:
         found = parsed(conversation.receive(request("/")))
         assert (found.status, found.fields["Connection"], conversation.ending) == (500, "close", Ending.FAILED)

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons.httpd import ASKED, Httpd
+from daemons.httpd import Httpd
 from daemons.web.conditions import Validators, date, judge, unchanged, written
 from daemons.web.files import Files
 from daemons.web.negotiation import LONGEST, Compressed, prefers_gzip
 from daemons.web.ranges import ranges_of
+from daemons.web.static import ASKED
 from tests.web.site import DATE, LONG, PICTURE, TEXT, WRITTEN, ask, make, service
 
 HAVE = Validators('"tag"', WRITTEN)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from daemons.httpd import Httpd
 from daemons.web.files import Files, IsFolder, Refused
+from daemons.web.protection import Realm
 from tests.web.site import SECRET, ask, make, service
 
 
@@ -165,6 +166,9 @@ NAMES = [
 ]
 PIECES = st.sampled_from([*OUT, *NAMES])
 
+#: What lies in the folder that the root is in.
+BESIDE = ["secret.txt", "users", "www", "wwwroot"]
+
 
 @given(
     st.lists(
@@ -189,3 +193,23 @@ def test_no_path_leads_outside(root: str, httpd: Httpd, pieces: list[str]) -> No
         assert where.startswith(os.path.realpath(root) + "/")
     finally:
         os.close(file.descriptor)
+
+
+@given(st.lists(PIECES, max_size=12), st.sampled_from(["GET", "PUT", "DELETE", "POST"]))
+def test_no_path_leads_around_a_password_or_out_of_the_documents(root: str, pieces: list[str], method: str) -> None:
+    folder = os.path.dirname(root)
+    users = os.path.join(folder, "users")
+    Path(users).touch()
+    closed = service(
+        root,
+        protected={"/sub": Realm("x", users), "/notes/www": Realm("x", users)},
+        documents={"/notes": os.path.join(folder, "notes")},
+    )
+    path = "/notes/" + "".join(pieces) if method != "GET" else "/" + "".join(pieces)
+    body = None if method == "GET" else b"x"
+    found = ask(closed, path, method=method, body=body)
+    assert found.status in (200, 201, 204, 301, 400, 401, 403, 404, 405)
+    assert b"below" not in found.body
+    assert not os.path.exists(os.path.join(folder, "notes", "www"))
+    assert Path(folder, "secret.txt").read_bytes() == SECRET
+    assert sorted(os.listdir(folder)) in (BESIDE, sorted([*BESIDE, "notes"]))

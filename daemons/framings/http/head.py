@@ -69,6 +69,8 @@ class Request(bytes):
     body: bytes = b""
     #: Whether the peer would have the connection go on after the reply (RFC 9112, section 9.3).
     keep_alive: bool = True
+    #: Who asks, where whoever answers has made sure of it: for the log.
+    user: str = ""
     #: This is no request but a question, all else being empty: may a body be sent?  Reply `100 Continue`.
     expects: bool = False
 

@@ -183,7 +183,7 @@ class ByThreads(ByReadiness):
         ]
         for worker in workers:
             worker.start()
-        blocks = self.service is not None and self.service.blocks
+        blocks = self.service is not None and bool(self.service.blocks)
         poller.handing_over = blocks
         watchman = Watchman(poller)
         if not blocks:

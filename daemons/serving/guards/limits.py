@@ -42,6 +42,12 @@ class Limits:
         "octets of answers that are kept for a peer who sends more before it reads them, above 1MiB in a file; off: "
         "nothing is read from it until it has taken them",
     )
+    body: int | None = setting(
+        or_word("auto", SIZE),
+        None,
+        "over HTTP, octets of a request's body, which is held in memory until it is complete; a longer one is refused. "
+        "auto: 1MiB; for a site of files that nobody writes to, 64KiB",
+    )
     handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
     message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")
     idle_timeout: float = setting(

@@ -1,0 +1,130 @@
+"""Cookies in a file, as curl has it (``-b`` and ``-c``): the format of Netscape.
+
+The standard library's `MozillaCookieJar` has the same seven fields, but takes a cookie without an expiry, which curl
+marks with 0, for one that expired in 1970; and writes it in a way that curl does not read.
+"""
+
+from __future__ import annotations
+
+import re
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from urllib.request import Request
+
+from daemons.clients import tools
+from daemons.clients.web.common import Failure
+from daemons.clients.web.written import anew
+
+HEAD = "# Netscape HTTP Cookie File\n\n"
+HTTP_ONLY = "#HttpOnly_"
+
+#: `http.cookiejar` puts this behind a host name without a dot, and curl does not.
+LOCAL = {"localhost": "localhost.local"}
+BARE = {name: host for host, name in LOCAL.items()}
+
+#: The end of the year 9999: no cookie lasts longer.
+LATEST = 253_402_300_799
+
+#: Nobody else's business.
+MODE = 0o600
+
+
+class Policy(DefaultCookiePolicy):
+    """Cookies are printable ASCII (RFC 6265, section 4.1.1).  Others are not taken, and not sent where a file has them:
+    a tab would be the end of a field there."""
+
+    def set_ok(self, cookie: Cookie, request: Request) -> bool:
+        return _printable(cookie) and super().set_ok(cookie, request)
+
+    def return_ok(self, cookie: Cookie, request: Request) -> bool:
+        return _printable(cookie) and super().return_ok(cookie, request)
+
+
+def empty() -> CookieJar:
+    return CookieJar(Policy())
+
+
+def load(path: Path) -> CookieJar:
+    """The cookies in a file that have not expired; none, where there is no file.  Raises `Failure`."""
+    jar = empty()
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return jar
+    except OSError as error:
+        raise Failure(f"--jar {path}: {tools.reason_of(error)}") from error
+    except UnicodeDecodeError as error:
+        raise Failure(f"--jar {path}: not UTF-8 at octet {error.start}") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip() and (not line.startswith("#") or line.startswith(HTTP_ONLY)):
+            cookie = _cookie(line)
+            if cookie is None:
+                expected = "DOMAIN, TRUE or FALSE, PATH, TRUE or FALSE, EXPIRY, NAME, VALUE, with tabs between them"
+                raise Failure(f"--jar {path} line {number}: not a cookie; expected {expected}")
+            jar.set_cookie(cookie)
+    jar.clear_expired_cookies()
+    return jar
+
+
+def save(jar: CookieJar, path: Path) -> None:
+    """Those that have not expired, also those that a browser would forget when it is closed.  Raises `Failure`."""
+    jar.clear_expired_cookies()
+    try:
+        with anew(path, MODE) as file:
+            file.write((HEAD + "".join(map(_line, jar))).encode())
+    except OSError as error:
+        raise Failure(f"--jar {path}: {tools.reason_of(error)}") from error
+
+
+def _printable(cookie: Cookie) -> bool:
+    return all(
+        re.fullmatch(r"[\x20-\x7e]*", text) for text in (cookie.name, cookie.value or "", cookie.path, cookie.domain)
+    )
+
+
+def _cookie(line: str) -> Cookie | None:
+    http_only = line.startswith(HTTP_ONLY)
+    fields = line.removeprefix(HTTP_ONLY).split("\t")
+    if (
+        len(fields) != 7
+        or not re.fullmatch(r"[0-9]{0,15}", fields[4])
+        or not {fields[1], fields[3]} <= {"TRUE", "FALSE"}
+    ):
+        return None
+    domain, below, path, secure, expires, name, value = fields
+    domain = LOCAL.get(domain, domain)
+    below_too = below == "TRUE"
+    if below_too and not domain.startswith("."):
+        domain = f".{domain}"
+    return Cookie(
+        version=0,
+        name=name,
+        value=value,
+        port=None,
+        port_specified=False,
+        domain=domain,
+        domain_specified=below_too,
+        domain_initial_dot=below_too,
+        path=path,
+        path_specified=True,
+        secure=secure == "TRUE",
+        expires=int(expires or 0) or None,
+        discard=not int(expires or 0),
+        comment=None,
+        comment_url=None,
+        rest={"HttpOnly": ""} if http_only else {},
+    )
+
+
+def _line(cookie: Cookie) -> str:
+    domain = BARE.get(cookie.domain, cookie.domain)
+    fields = (
+        (HTTP_ONLY if cookie.has_nonstandard_attr("HttpOnly") else "") + domain,
+        "TRUE" if domain.startswith(".") else "FALSE",
+        cookie.path,
+        "TRUE" if cookie.secure else "FALSE",
+        str(min(cookie.expires or 0, LATEST)),
+        cookie.name,
+        cookie.value or "",
+    )
+    return "\t".join(fields) + "\n"

@@ -1,0 +1,186 @@
+"""What is in a page of HTML: links, marks to jump to, forms and values.  By Beautiful Soup, on lxml."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+from bs4 import BeautifulSoup, Tag
+from soupsieve import SelectorSyntaxError
+
+from daemons.clients.web.common import Failure
+
+# Beautiful Soup would not say which package is missing.
+importlib.import_module("lxml.etree")
+
+# It tells of octets that are no characters, which nobody can change.
+logging.getLogger("bs4.dammit").setLevel(logging.ERROR)
+
+#: Octets of the longest page that is read.
+LONGEST = 8 * 1024 * 1024
+
+#: Where links stand: the element and its attribute.  A form is no link: what is there depends on what is filled in.
+LINKS = {
+    "a": "href",
+    "area": "href",
+    "audio": "src",
+    "embed": "src",
+    "frame": "src",
+    "iframe": "src",
+    "img": "src",
+    "link": "href",
+    "object": "data",
+    "script": "src",
+    "source": "src",
+    "video": "src",
+}
+
+FIELDS = ["input", "select", "textarea", "button"]
+
+#: Fields of a form that say nothing unless they are pressed.
+BUTTONS = frozenset(("submit", "image", "button", "reset"))
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form as it would be submitted."""
+
+    method: str
+    action: str
+    multipart: bool
+    #: Names and values, in the order of the page.
+    fields: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Page:
+    """One page, which was found at `url`."""
+
+    def __init__(self, url: str, octets: bytes, charset: str | None = None) -> None:
+        self.url = url
+        with warnings.catch_warnings():
+            # That it looks like XML, or like a file's name: it is what it is said to be.
+            warnings.simplefilter("ignore")
+            # By lxml: the time that `html.parser` takes grows with the square of what is left open.
+            self._soup = BeautifulSoup(octets, "lxml", from_encoding=charset)
+        base = self._soup.find("base", href=True)
+        self._base = self._join(url, _text(base, "href")) if base is not None else None
+        self._base = self._base or url
+
+    def links(self, *names: str) -> list[str]:
+        """The URLs of the web that it leads to, each once, with their fragments; of these elements, or of all."""
+        found = []
+        for element in self._soup.find_all(names or list(LINKS)):
+            reference = _text(element, LINKS[element.name]).strip()
+            joined = self._join(self._base or self.url, reference) if reference else ""
+            if joined and urlsplit(joined).scheme in ("http", "https"):
+                found.append(joined)
+        return list(dict.fromkeys(found))
+
+    def has(self, fragment: str) -> bool:
+        """Whether there is such a place in it (HTML, section 7.4.6.4): an id, or the name of an anchor."""
+        if fragment.lower() in ("", "top"):
+            return True
+        return self._soup.find(id=fragment) is not None or self._soup.find("a", attrs={"name": fragment}) is not None
+
+    def selected(self, selector: str) -> list[str]:
+        """The text of each element that a CSS selector finds.  Raises `Failure`."""
+        try:
+            return [_words(element) for element in self._soup.select(selector)]
+        except (SelectorSyntaxError, NotImplementedError) as error:
+            raise Failure(f"--select {selector!r}: {str(error).splitlines()[0]}") from error
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Names and values: rows of two cells, and lists of definitions."""
+        for element in self._soup.find_all(["tr", "dl"]):
+            if element.name == "tr":
+                cells = element.find_all(["th", "td"], recursive=False)
+                if len(cells) == 2:
+                    yield _words(cells[0]).rstrip(":"), _words(cells[1])
+            else:
+                name = ""
+                for part in element.find_all(["dt", "dd"]):
+                    if part.name == "dt":
+                        name = _words(part).rstrip(":")
+                    else:
+                        yield name, _words(part)
+
+    def form(self, given: Sequence[tuple[str, str]]) -> Form:
+        """The form that has all these fields, filled in; what else is in it stays as the page has it.  Raises
+        `Failure`."""
+        wanted = {name for name, _ in given}
+        forms = self._soup.find_all("form")
+        for element in forms:
+            if wanted <= {_text(each, "name") for each in element.find_all(FIELDS)}:
+                return self._filled(element, given)
+        there = sorted({_text(each, "name") for form in forms for each in form.find_all(FIELDS)} - {""})
+        names = ", ".join(map(repr, sorted(wanted)))
+        raise Failure(f"{self.url}: no form has {names}; there are: {', '.join(map(repr, there)) or 'none'}")
+
+    def _filled(self, form: Tag, given: Sequence[tuple[str, str]]) -> Form:
+        encoding = _text(form, "enctype").lower()
+        if encoding == "text/plain":
+            raise Failure(f"{self.url}: the form is sent as text/plain, which nobody can read again")
+        values = dict[str, list[str]]()
+        for name, value in given:
+            values.setdefault(name, []).append(value)
+        fields: list[tuple[str, str]] = []
+        pressed = False
+        for element in form.find_all(FIELDS):
+            name, kind = _text(element, "name"), _kind(element)
+            if not name or element.has_attr("disabled"):
+                continue
+            if name in values:
+                fields += [(name, value) for value in values.pop(name)]
+            elif not any(name == written for written, _ in given):
+                if kind in ("submit", "image"):
+                    # The first is pressed, as Enter would.
+                    fields += [(name, _text(element, "value"))] * (kind == "submit" and not pressed)
+                    pressed = True
+                else:
+                    fields += [(name, value) for value in _values(element, kind)]
+        action = self._join(self._base or self.url, _text(form, "action").strip()) or self.url
+        method = "POST" if _text(form, "method").lower() == "post" else "GET"
+        return Form(method, urldefrag(action).url, encoding == "multipart/form-data", fields)
+
+    @staticmethod
+    def _join(base: str, reference: str) -> str:
+        with suppress(ValueError):
+            return urljoin(base, reference)
+        return ""
+
+
+def _kind(element: Tag) -> str:
+    if element.name in ("input", "button"):
+        return _text(element, "type").lower() or ("text" if element.name == "input" else "submit")
+    return element.name
+
+
+def _values(element: Tag, kind: str) -> list[str]:
+    """What a field says that nobody has touched."""
+    if kind in ("checkbox", "radio"):
+        return [_text(element, "value") or "on"] * element.has_attr("checked")
+    if kind in BUTTONS or kind == "file":
+        return []
+    if kind == "textarea":
+        return [element.get_text().removeprefix("\n")]
+    if kind == "select":
+        options = [each for each in element.find_all("option") if not each.has_attr("disabled")]
+        chosen = [each for each in options if each.has_attr("selected")]
+        if not element.has_attr("multiple"):
+            chosen = chosen[-1:] or options[:1]
+        return [_text(each, "value") if each.has_attr("value") else _words(each) for each in chosen]
+    return [_text(element, "value")]
+
+
+def _text(element: Tag, name: str) -> str:
+    value = element.get(name) or ""
+    return value if isinstance(value, str) else " ".join(value)
+
+
+def _words(element: Tag) -> str:
+    return " ".join(element.get_text(" ").split())

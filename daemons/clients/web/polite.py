@@ -1,0 +1,66 @@
+"""The manners of a program that reads pages: robots.txt (RFC 9309), and a pause between two requests."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import urlsplit
+
+from protego import Protego
+
+from daemons.clients.web.common import Failure, tell
+from daemons.clients.web.session import PRODUCT, Session
+
+#: Octets of robots.txt that are read: what RFC 9309, section 2.5, asks for at least.
+LONGEST = 500 * 1024
+
+#: Seconds; who wants to be left alone for longer says Disallow.
+LONGEST_DELAY = 3600.0
+
+
+class Disallowed(Failure):
+    """Robots.txt does not want this page to be read."""
+
+
+class Manners:
+    """Lets requests through that may be made, when they may be made.  `delay` is in seconds, for each host; it is
+    longer where robots.txt asks for that."""
+
+    def __init__(self, session: Session, delay: float) -> None:
+        self._session = session
+        self._delay = delay
+        self._robots: dict[str, Protego] = {}
+        self._next: dict[str, float] = {}
+
+    def admit(self, url: str) -> None:
+        """Wait until `url` may be asked for.  Raises `Disallowed`, or `Failure` where nobody can tell."""
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        if origin not in self._robots:
+            self._robots[origin] = self._learn(origin)
+            if (asked := self._crawl_delay(origin)) > self._delay:
+                tell(f"{origin} asks for {asked:g} s between two requests")
+        if not self._robots[origin].can_fetch(url, PRODUCT):
+            raise Disallowed(f"{url}: robots.txt disallows it")
+        now = time.monotonic()
+        at = max(now, self._next.get(parts.netloc, now))
+        time.sleep(at - now)
+        self._next[parts.netloc] = at + max(self._delay, self._crawl_delay(origin))
+
+    def _crawl_delay(self, origin: str) -> float:
+        asked = self._robots[origin].crawl_delay(PRODUCT) or 0.0
+        return min(asked, LONGEST_DELAY) if asked > 0 else 0.0  # it may be inf, nan, or below 0
+
+    def _learn(self, origin: str) -> Protego:
+        """What robots.txt says: where there is none (4xx) everything is allowed, and where it cannot be had nothing
+        (RFC 9309, section 2.3.1)."""
+        url = f"{origin}/robots.txt"
+        with self._session.ask("GET", url) as response:
+            if response.status_code == 429 or response.status_code >= 500:
+                raise Failure(f"{url}: {response.status_code} {response.reason_phrase}, so nothing may be read there")
+            text = bytearray()
+            if response.status_code < 400:
+                for piece in response.iter_bytes():
+                    text += piece
+                    if len(text) > LONGEST:
+                        break
+            return Protego.parse(text[:LONGEST].decode("utf-8", "replace"))

@@ -1,0 +1,51 @@
+"""A file that is whole or is not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """What goes wrong is said of `path`: write(2) knows no name, and nobody knows that of a temporary."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def anew(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
+    """A temporary beside `path` to write to, which takes its name at the end of the ``with``; where that is left by an
+    exception, Ctrl-C among them, `path` is what it was.  What is no regular file (/dev/stdout, a FIFO) is written to as
+    it is.  `mode` is the file's; without it that of the one before, or else what the umask leaves.  Raises
+    `OSError`."""
+    if path.exists() and not path.is_file():
+        with named(path), path.open("wb") as file:
+            yield file
+        return
+    target = path.resolve()  # of a symbolic link, what it leads to
+    with named(path):
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", dir=target.parent)
+    try:
+        with named(path), os.fdopen(descriptor, "wb") as file:
+            yield file
+            os.fchmod(descriptor, _mode(target) if mode is None else mode)
+        os.replace(name, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        os.umask(mask := os.umask(0o077))
+        return 0o666 & ~mask

@@ -1,0 +1,45 @@
+"""Where a server behind this one is: how it is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from daemons.operating.values import Kind, parse_port
+
+_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\w+)")
+
+
+class Behind(NamedTuple):
+    """A host and a port, or the path of a Unix socket."""
+
+    #: As it was written.
+    text: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
+def _behind(text: str) -> Behind:
+    scheme, colon, path = text.partition(":")
+    if scheme == "unix" and colon:
+        if not path:
+            raise ValueError("no path; write unix:run/webapp.sock")
+        return Behind(text, path=path)
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None:
+        raise ValueError("not a server; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock")
+    port = parse_port(match[3])
+    if not port:
+        raise ValueError("port 0 is nobody's; write 127.0.0.1:8001")
+    return Behind(text, match[1] or match[2], port)
+
+
+def placed(behind: Behind, where: Callable[[str], Path]) -> Behind:
+    """With the path of its socket made absolute."""
+    return behind._replace(path=str(where(behind.path))) if behind.path else behind
+
+
+BEHIND: Kind[Behind] = Kind(_behind, lambda behind: behind.text, "server")

@@ -1,0 +1,89 @@
+"""Who may see what: Basic authentication, RFC 7617.
+
+The password comes with each request, and base64 hides nothing: so it is asked for over TLS alone, and on this machine.
+Elsewhere the answer is 403 and no challenge, to which a browser would send the password before anybody could warn.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import NamedTuple
+
+from daemons.framings.http import Request
+from daemons.operating.values import Kind
+from daemons.serving.guards.limits import is_local
+from daemons.serving.service import Visitor
+from daemons.web.passwords import Unreadable, Users, read
+from daemons.web.responses import Second, error
+
+#: A realm is shown to the visitor, in quotes.
+_PROTECTED = re.compile(r"\"([ !#-\[\]-~]+)\"[ \t]+(\S.*)|([!#-\[\]-~]+)[ \t]+(\S.*)")
+
+_BASIC = re.compile(rb"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/]+={0,2})")
+
+_OPEN = "<p>A password is asked for here, which others could read on its way: come over <code>https://</code>.\n"
+
+
+class Realm(NamedTuple):
+    """What a subtree is called, and the file of who may see it."""
+
+    name: str
+    file: str
+
+
+def _realm(text: str) -> Realm:
+    match = _PROTECTED.fullmatch(text)
+    if match is None:
+        raise ValueError('not a realm and a file; write "The vault" conf/users')
+    realm = Realm(match[1] or match[3], match[2] or match[4])
+    try:
+        read(realm.file)
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {realm.file}; `daemons password {realm.file} NAME` makes it") from None
+    except OSError as failure:
+        raise ValueError(f"{realm.file}: {(failure.strerror or str(failure)).lower()}") from None
+    except ValueError as failure:
+        reason = "not UTF-8" if isinstance(failure, UnicodeDecodeError) else failure
+        raise ValueError(f"{realm.file}: {reason}") from None
+    return realm
+
+
+REALM: Kind[Realm] = Kind(_realm, lambda realm: f'"{realm.name}" {realm.file}', "realm and file")
+
+
+class Protection:
+    """Lets the users of a realm in.  `insecure`: also where others can read their passwords."""
+
+    def __init__(self, realm: Realm, *, insecure: bool) -> None:
+        self._challenge = f'Basic realm="{realm.name}", charset="UTF-8"'
+        self._users = Users(realm.file)
+        self._insecure = insecure
+
+    def refusal(self, request: Request, second: Second, visitor: Visitor) -> bytes | None:
+        """The answer to who is not let in; None for who is."""
+        if not (visitor.secure or self._insecure or is_local(visitor.host)):
+            return error(request, 403, second, content=_OPEN)
+        shown = _credentials(request)
+        request.user = ""
+        try:
+            if shown is not None and self._users.admit(*shown):
+                request.user = shown[0]
+                return None
+        except Unreadable:
+            return error(request, 503, second, [("Retry-After", "60")])
+        return error(request, 401, second, [("WWW-Authenticate", self._challenge)])
+
+
+def _credentials(request: Request) -> tuple[str, str] | None:
+    """Name and password; None where there are none that can be read."""
+    shown = [value for name, value in request.headers if name.lower() == b"authorization"]
+    match = _BASIC.fullmatch(shown[0]) if len(shown) == 1 else None
+    if match is None:
+        return None
+    try:
+        name, colon, password = base64.b64decode(match[1], validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return (name, password) if colon else None

@@ -1,0 +1,146 @@
+"""The files below a root, as a browser asks for them."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+from daemons.framings.http import Request
+from daemons.serving.service import Reply
+from daemons.web.conditions import judge, unchanged, written
+from daemons.web.files import Files, Folder, IsFolder, Refused
+from daemons.web.languages import Languages
+from daemons.web.listing import listing
+from daemons.web.ranges import Range, ranges_of
+from daemons.web.representations import Chooser, Representation
+from daemons.web.responses import Second, error, head, refuse, say
+
+ALLOWED = "GET, HEAD, OPTIONS"
+
+#: Fields on which an answer depends.
+ASKED = frozenset(
+    (
+        b"accept-encoding",
+        b"accept-language",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-range",
+        b"if-unmodified-since",
+        b"range",
+    )
+)
+
+
+class Static:
+    """Answers with the files below `root`.
+
+    index
+        The file that is served for a folder.
+    cache
+        For how many seconds others may keep an answer; None: not without asking again.
+    hidden, lists
+        Whether files are shown whose names begin with a dot; and folders that have no index.
+    languages
+        In which files may be, the default first.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        index: str,
+        cache: float | None,
+        *,
+        hidden: bool = False,
+        lists: bool = False,
+        languages: tuple[str, ...] = (),
+    ) -> None:
+        self._files = Files(root, hidden=hidden)
+        self._index = os.fsencode(index)
+        self._cache = cache
+        self._lists = lists
+        self._chooser = Chooser()
+        self._languages = Languages(languages) if languages else None
+
+    def answer(self, request: Request, second: Second) -> Reply:
+        """What is answered to a request."""
+        if request.method not in ("GET", "HEAD"):
+            return refuse(request, second, ALLOWED)
+        path, mark, query = request.path.partition("?")
+        try:
+            names = self._files.names(path)
+            with self._files.folder(names[:-1]) as folder:
+                if names[-1]:
+                    return self._file(request, second, folder, names[-1])
+                return self._index_of(request, second, folder, root=len(names) == 1)
+        except IsFolder:
+            # No part of the path is empty, so that it cannot begin with //, which would be another host.
+            where = quote(path, safe="/%:@!$&'()*+,;=~") + "/" + mark + quote(query, safe="/%:@!$&'()*+,;=~?")
+            return error(request, 301, second, [("Location", where)])
+        except Refused as refused:
+            return error(request, refused.status, second, [("Retry-After", "1")] * (refused.status == 503))
+
+    def _index_of(self, request: Request, second: Second, folder: Folder, *, root: bool) -> Reply:
+        """A folder's index, or the list of what is in it."""
+        try:
+            return self._file(request, second, folder, self._index)
+        except IsFolder:
+            pass
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+        if not self._lists:
+            raise Refused(403)
+        return say(request, 200, second, listing(self._files, folder, root=root))
+
+    def _file(self, request: Request, second: Second, folder: Folder, name: bytes) -> Reply:
+        asked = asked_of(request)
+        variant = None
+        if self._languages is not None:
+            variant = self._languages.choose(folder, name, asked.get("accept-language"))
+            name = variant.name
+        with self._chooser.choose(folder, name, asked.get("accept-encoding"), second.now, variant) as chosen:
+            return answer_with(request, second, chosen, asked, self._freshness(second.now))
+
+    def _freshness(self, now: int) -> list[tuple[str, str]]:
+        if self._cache is None:
+            return [("Cache-Control", "no-cache")]
+        seconds = int(self._cache)
+        return [("Cache-Control", f"max-age={seconds}, must-revalidate"), ("Expires", written(now + seconds))]
+
+
+def asked_of(request: Request) -> dict[str, str]:
+    """What the answer depends on, by names in small letters."""
+    asked: dict[str, str] = {}
+    for name, value in request.headers:
+        if (key := name.lower()) in ASKED:
+            word, text = key.decode("ascii"), value.decode("latin-1")
+            # Several make a list (RFC 9110, section 5.3); where one is no list, that is wrong, and is not there.
+            asked[word] = f"{asked[word]}, {text}" if word in asked else text
+    return asked
+
+
+def answer_with(
+    request: Request,
+    second: Second,
+    chosen: Representation,
+    asked: dict[str, str],
+    more: list[tuple[str, str]],
+) -> Reply:
+    """What is said to a GET or HEAD of what was chosen, in the order of RFC 9110, section 13.2.2; with `more` where
+    there is something to be kept."""
+    status = judge(asked, chosen.validators)
+    if status == 304:
+        return head(request, 304, second, [*chosen.fields, *more])
+    if status != 200:
+        return error(request, status, second)
+    wanted: list[Range] | None = None
+    if request.method == "GET" and "range" in asked and unchanged(asked.get("if-range"), chosen.validators, second.now):
+        wanted = ranges_of(asked["range"], chosen.size)
+    if wanted is not None and not wanted:
+        return error(request, 416, second, [("Content-Range", f"bytes */{chosen.size}")])
+    partial = wanted is not None
+    # Of a 200 all, of a 206 the ranges that are wanted.
+    fields, parts = chosen.parts(wanted or [(0, chosen.size)], partial=partial)
+    said = head(request, 206 if partial else 200, second, [*fields, *more])
+    return said if request.method == "HEAD" else chosen.body(said, parts)

@@ -1,0 +1,295 @@
+"""``daemons fetch``, and a server that answers as it should."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from daemons.clients.web.progress import Progress
+from daemons.serving.engines import stream_server
+from daemons.serving.guards.limits import Limits
+from daemons.serving.pump import Pump
+from daemons.web.server import WebServer
+from tests.clients.foreign import Foreign, until_delimiter
+from tests.clients.web.conftest import Running
+from tests.clients.web.site import Site, daemons, serving
+from tests.serving.running import Within
+from tests.web import site as served
+
+Capture = pytest.CaptureFixture[str]
+
+#: The verbose handler of the notes, and its example of a form.
+SHOWN = """\
+--------------------------------------------------
+POST /echo HTTP/1.1
+Host: {host}
+Accept: */*
+Connection: keep-alive
+User-Agent: Mozilla/5.0 (Windows; U; MSIE 7.0; Windows NT 6.0; en-US)
+Accept-Encoding: gzip
+Content-Type: application/x-www-form-urlencoded
+Content-Length: 25
+--------------------------------------------------
+inputstring=Atlanta%2C+GA
+-------------------- Response --------------------
+HTTP/1.1 200 OK
+Server: {server}
+Date: {date}
+Content-Type: text/plain
+Content-Length: 64
+"""
+
+AGENT = "Mozilla/5.0 (Windows; U; MSIE 7.0; Windows NT 6.0; en-US)"
+
+
+@pytest.mark.parametrize("served_by", ["http.server", "WebServer"])
+def test_what_the_verbose_handler_shows(served_by: str, within: Callable[..., Within], capsys: Capture) -> None:
+    """And the body can be read afterwards, though the connection is kept."""
+    kind = type("Fixed", (Site,), {"version_string": lambda _: "x", "date_time_string": lambda *_: "now", "heard": []})
+    if served_by == "WebServer":
+        host = "{}:{}".format(*within(stream_server("loop", WebServer), kind, Limits()).address)
+        assert daemons("fetch", "-v", "-A", AGENT, "-d", "inputstring=Atlanta, GA", f"http://{host}/echo") == 0
+    else:
+        with serving(kind) as (url, _):
+            host = url.removeprefix("http://")
+            assert daemons("fetch", "-v", "-A", AGENT, "-d", "inputstring=Atlanta, GA", f"{url}/echo") == 0
+    said = capsys.readouterr()
+    assert said.out == "POST application/x-www-form-urlencoded inputstring=Atlanta%2C+GA"
+    assert said.err == SHOWN.format(host=host, server="x", date="now")
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "kind", "body"),
+    [
+        ((), "GET", None, b""),
+        (("-d", "a=1 & 2", "-d", "a=\u00fc"), "POST", "application/x-www-form-urlencoded", b"a=1+%26+2&a=%C3%BC"),
+        (("-d", "a=\udcff"), "POST", "application/x-www-form-urlencoded", b"a=%FF"),
+        (("--json", '{"a": 1}'), "POST", "application/json", b'{"a": 1}'),
+        (("--json", "1", "-H", "content-type: x/y"), "POST", "x/y", b"1"),
+        (("-d", "a=b", "-X", "PUT"), "PUT", "application/x-www-form-urlencoded", b"a=b"),
+        (("-X", "DELETE"), "DELETE", None, b""),
+        (("-T", __file__), "PUT", None, Path(__file__).read_bytes()),
+    ],
+)
+def test_what_is_sent(words: tuple[str, ...], method: str, kind: str | None, body: bytes, site: Running) -> None:
+    assert daemons("fetch", f"{site.url}/echo", *words) == 0
+    (heard,) = site.heard
+    assert (heard.method, heard.fields["Content-Type"], heard.body) == (method, kind, body)
+
+
+def test_the_head_alone(site: Running, capsys: Capture) -> None:
+    assert daemons("fetch", "-I", f"{site.url}/good") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("HTTP/1.1 200 OK\nServer: ")
+    assert out.endswith("\nContent-Type: text/plain\nContent-Length: 5\n\n")
+    assert site.asked == ["HEAD /good"]
+
+
+def test_a_status_from_400_on_is_an_error_whose_page_is_shown(site: Running, capsys: Capture, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("before")
+    for words in ((), ("-o", target), ("-C", "-o", target)):
+        assert daemons("fetch", f"{site.url}/gone", *words) == 1
+        assert capsys.readouterr() == ("not here", f"daemons fetch: {site.url}/gone: 404 Not Found\n")
+    assert daemons("fetch", f"{site.url}/login") == 1
+    assert (os.listdir(tmp_path), target.read_text()) == (["target"], "before")
+
+
+def test_the_target_keeps_its_mode_and_is_replaced_as_a_whole(site: Running, tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    link.symlink_to(target)
+    os.umask(umask := os.umask(0o022))
+    assert daemons("fetch", f"{site.url}/good", "-o", link) == 0
+    assert (link.is_symlink(), target.read_text(), target.stat().st_mode & 0o777) == (True, "good\n", 0o666 & ~umask)
+    target.chmod(0o640)
+    with target.open() as before:
+        assert daemons("fetch", f"{site.url}/echo", "-o", target) == 0
+        assert before.read() == "good\n"
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("GET None ", 0o640)
+    assert sorted(os.listdir(tmp_path)) == ["link", "target"]
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "then"),
+    [
+        (301, "POST", "GET"),
+        (302, "PUT", "GET"),
+        (303, "POST", "GET"),
+        (307, "POST", "POST"),
+        (308, "PUT", "PUT"),
+        (302, "HEAD", "HEAD"),
+    ],
+)
+def test_redirects_are_told_and_followed(status: int, method: str, then: str, site: Running, capsys: Capture) -> None:
+    said = () if method == "HEAD" else ("--json", "1")
+    words = ("-I",) if method == "HEAD" else ("-X", method)
+    assert daemons("fetch", f"{site.url}/see/{status}", *words, *said) == 0
+    assert capsys.readouterr().err == f"redirected, {status}: {site.url}/echo#there\n"
+    heard = site.heard[-1]
+    kept = then not in ("GET", "HEAD")
+    assert (heard.method, heard.body, heard.fields["Content-Type"]) == (
+        then,
+        b"1" if kept else b"",
+        "application/json" if kept else None,
+    )
+
+
+def test_redirects_that_are_not_wanted_that_have_no_end_and_that_leave_the_web(site: Running, capsys: Capture) -> None:
+    assert daemons("fetch", "--no-redirects", f"{site.url}/moved") == 0
+    assert "\nLocation: /good\n" in capsys.readouterr().out
+    assert daemons("fetch", f"{site.url}/loop") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == f"daemons fetch: {site.url}/loop: more than 10 redirects, the last to {site.url}/loop"
+    assert site.asked.count("GET /loop") == 11
+    for where, said in (
+        ("file:///etc/passwd", "redirected to 'file:///etc/passwd', which is nothing of the web\n"),
+        ("gopher://x/", "redirected to 'gopher://x/', which is nothing of the web\n"),
+        ("http://x:y/", "invalid URL in location header: Invalid port: 'y'\n"),
+    ):
+        assert daemons("fetch", f"{site.url}/to?u={where}") == 1
+        assert capsys.readouterr().err == f"daemons fetch: {site.url}/to?u={where}: {said}"
+
+
+def test_credentials_are_for_one_origin(site: Running, capsys: Capture) -> None:
+    secrets = ("-u", "galahad:blue: no", "-H", "Cookie: c=1", "-H", "X-Fine: yes")
+    assert daemons("fetch", f"{site.url}/to?u=/login", *secrets) == 0
+    with serving() as (other, heard):
+        assert daemons("fetch", f"{site.url}/to?u={other}/login", *secrets) == 1
+        assert daemons("fetch", f"{site.url}/to?u={other}/to?u={site.url}/login", *secrets) == 0
+        assert {name for each in heard for name in each.fields} == {
+            *("Host", "Accept", "Accept-Encoding", "Connection", "User-Agent", "X-Fine")
+        }
+    assert daemons("fetch", site.url.replace("//", "//galahad:blue%3A%20no@") + "/login") == 0
+    assert daemons("fetch", site.url.replace("//", "//galahad:red@") + "/login") == 1
+    err = capsys.readouterr().err
+    assert "blue" not in err
+    assert "red@" not in err
+
+
+def test_the_password_is_asked_for_at_a_terminal_only(site: Running, capsys: Capture) -> None:
+    with open(os.devnull) as nothing, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", nothing)
+        assert daemons("fetch", f"{site.url}/login", "-u", "galahad") == 1
+    said = (
+        "daemons fetch: -u galahad: there is no password, and nobody at a terminal to ask; write -u galahad:PASSWORD\n"
+    )
+    assert (capsys.readouterr().err, site.heard) == (said, [])
+
+
+def test_over_a_unix_socket_and_through_a_proxy(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def proxy(visitor: socket.socket) -> None:
+        foreign.heard.append(until_delimiter(visitor, b"\r\n\r\n"))
+        refused = foreign.heard[-1].startswith(b"CONNECT")
+        visitor.sendall(b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\nhi" % (b"403 No" if refused else b"200 OK"))
+
+    with Foreign(proxy) as foreign:
+        at = f"127.0.0.1:{foreign.port}"
+        assert daemons("fetch", "--proxy", f"http://me:pw@{at}", "http://far.invalid/x?y") == 0
+        assert daemons("fetch", "--proxy", f"http://{at}", "https://far.invalid/") == 1
+        monkeypatch.setenv("http_proxy", f"http://{at}")
+        assert daemons("fetch", "http://far.invalid/") == 0
+        monkeypatch.setenv("no_proxy", "far.invalid")
+        assert daemons("fetch", "http://far.invalid/") == 1
+    assert [heard.split(b"\r\n")[0].decode() for heard in foreign.heard] == [
+        "GET http://far.invalid/x?y HTTP/1.1",
+        "CONNECT far.invalid:443 HTTP/1.1",
+        "GET http://far.invalid/ HTTP/1.1",
+    ]
+    assert b"\r\nProxy-Authorization: Basic bWU6cHc=\r\n" in foreign.heard[0]
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "daemons fetch: https://far.invalid/: 403 No"
+    assert err[1].startswith("daemons fetch: http://far.invalid/: ")
+    assert daemons("fetch", "--proxy", "socks5://x", "http://far.invalid/") == 1
+    said = "daemons fetch: 'socks5://x' is no proxy that can be used; write http://HOST:PORT\n"
+    assert capsys.readouterr().err == said
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        assert daemons("fetch", "--unix-socket", path, "http://any/") == 1
+    assert capsys.readouterr().err == "daemons fetch: http://any/: connection refused\n"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: make engines")
+def test_the_jar_is_curls(site: Running, tmp_path: Path, capsys: Capture) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    url = site.url.replace("127.0.0.1", "localhost")
+    for jar, where in ((ours, site.url), (theirs, url)):
+        for path in ("cookie", "lasting"):
+            subprocess.run(
+                ["curl", "-s", "-c", theirs, "-b", theirs, f"{where}/{path}"], check=True, capture_output=True
+            )
+            assert daemons("fetch", "--jar", ours, f"{where}/{path}") == 0
+        capsys.readouterr()
+        assert daemons("fetch", "--jar", jar, f"{where}/cookie") == 0
+        assert sorted(capsys.readouterr().out.split("; ")) == ["age=1", "quest=grail"]
+        shown = subprocess.run(["curl", "-s", "-b", jar, f"{where}/cookie"], check=True, capture_output=True).stdout
+        assert sorted(shown.split(b"; ")) == [b"age=1", b"quest=grail"]
+        ours, theirs = theirs, ours
+    assert ours.stat().st_mode & 0o777 == theirs.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_cache(site: Running, tmp_path: Path, capsys: Capture) -> None:
+    cached = ("--cache", tmp_path / "c")
+    for path, told, asked in (
+        ("fresh", "from the cache\n", ["GET /fresh"]),
+        ("tagged", "from the cache, 304 Not Modified\n", ["GET /tagged", "GET /tagged"]),
+        ("good", "", ["GET /good", "GET /good"]),
+    ):
+        assert daemons("fetch", f"{site.url}/{path}", *cached) == 0
+        first = capsys.readouterr()
+        assert first.err == ""
+        assert daemons("fetch", f"{site.url}/{path}", *cached) == 0
+        assert capsys.readouterr() == (first.out, told)
+        assert site.asked == asked
+        site.heard.clear()
+    assert daemons("fetch", f"{site.url}/fresh", "-u", "a:b", *cached) == 0
+    assert site.asked == ["GET /fresh"]
+    for spoil in ("UPDATE streams SET chunk_data = X'78'", "DELETE FROM streams"):
+        with closing(sqlite3.connect(tmp_path / "c" / "answers.db", isolation_level=None)) as database:
+            database.execute(spoil)
+        capsys.readouterr()
+        assert daemons("fetch", f"{site.url}/fresh", *cached, "-o", tmp_path / "target") == 1
+        said = f"daemons fetch: --cache {tmp_path}/c: what was kept is damaged; delete the folder\n"
+        assert capsys.readouterr().err == f"from the cache\n{said}"
+        assert not (tmp_path / "target").exists()
+
+
+def test_httpd_sends_it_compressed_in_parts_and_not_twice(
+    within: Callable[..., Within], tmp_path: Path, capsys: Capture
+) -> None:
+    running = within("loop", Pump.carrying(served.service(served.make(tmp_path))), Limits())
+    url = "http://{}:{}".format(*running.address)
+    for told in (r"(?s).*\nContent-Encoding: gzip\n.*", "from the cache\n"):
+        assert daemons("fetch", "-v", "--cache", tmp_path / "c", f"{url}/text.txt") == 0
+        said = capsys.readouterr()
+        assert said.out.encode() == served.TEXT
+        assert re.fullmatch(told, said.err)
+    target = tmp_path / "long"
+    assert daemons("fetch", "-I", "-H", "Accept-Encoding: identity", f"{url}/long.bin") == 0
+    etag = re.findall(r"\nETag: (.*)\n", capsys.readouterr().out)[0]
+    (tmp_path / "long.part.of").write_text(json.dumps({"url": f"{url}/long.bin", "validator": etag}))
+    (tmp_path / "long.part").write_bytes(served.LONG[:100_000])
+    assert daemons("fetch", "-C", "-o", target, f"{url}/long.bin") == 0
+    assert capsys.readouterr().err == f"{target}: 100000 octets are there; the rest\n"
+    assert target.read_bytes() == served.LONG
+
+
+def test_what_a_progress_bar_says() -> None:
+    progress = Progress(4 * 1024 * 1024, start=1024 * 1024)
+    progress.came(1024 * 1024)
+    assert progress.line(2.0) == " 50% [===============>              ] 2.0 MiB of 4.0 MiB, 512.0 KiB/s, 4 s left"
+    progress = Progress(None)
+    progress.came(500)
+    assert progress.line(5.0) == "500 B, 100 B/s"

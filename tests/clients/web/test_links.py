@@ -1,0 +1,163 @@
+"""``daemons links``: each link once, with HEAD."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+from collections import Counter
+
+import pytest
+
+from tests.clients.test_tools import closed_port
+from tests.clients.web.conftest import Running
+from tests.clients.web.site import Site, daemons, serving
+from tests.operating.live import BIN, environment
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_what_is_dead_and_what_has_moved(capsys: Capture) -> None:
+    away = f"http://127.0.0.1:{closed_port()}/"
+    with serving(away=away) as (url, heard):
+        assert daemons("links", f"{url}/") == 1
+        out, err = capsys.readouterr()
+        asked = Counter((each.method, each.path) for each in heard)
+    on = f" (on {url}/)"
+    assert (out.splitlines()[-1], err) == ("10 links: 4 dead, 2 moved", "")
+    lines = sorted(set(out.splitlines()[:-1]))
+    assert lines == sorted(
+        [
+            f"dead 404 {url}/gone Not Found{on}",
+            f"moved 301 {url}/moved -> {url}/good{on}",
+            f"dead {url}/#nowhere: nothing in the page has this id",
+            f"moved 302 {url}/loop -> {url}/loop{on}",
+            f"dead {url}/loop: more than 10 redirects, the last to {url}/loop{on}",
+            f"dead {away}: connection refused{on}",
+        ]
+    )
+    # /good is asked for once by itself, and once because /moved leads there.
+    assert {key: count for key, count in asked.items() if count != 1} == {("HEAD", "/good"): 2, ("HEAD", "/loop"): 11}
+    assert {path for method, path in asked if method == "GET"} == {"/", "/getonly.png"}
+    # Forms are no links.
+    assert not {"/dangerous", "/search"} & {path for _, path in asked}
+
+
+def test_pages_that_are_further_away(capsys: Capture) -> None:
+    class Deep(Site):
+        def page_(self, _: bytes) -> None:
+            self.say(200, b"<base href='/sub/'><a href='../other'>o</a><a href='http://[bad'>b</a><a href=''>e</a>")
+
+        def page_deeper(self, _: bytes) -> None:
+            self.say(200, b"<a href='/never'>n</a>")
+
+        def page_moved(self, _: bytes) -> None:
+            self.say(301, Location="/deeper")
+
+    with serving(Deep) as (url, heard):
+        assert daemons("links", "-v", "--depth", "1", f"{url}/") == 0
+        assert sorted(capsys.readouterr().out.splitlines()) == [
+            "5 links: 0 dead, 1 moved",
+            f"moved 301 {url}/moved -> {url}/deeper (on {url}/other)",
+            f"ok 200 {url}/deeper",
+            f"ok 200 {url}/good",
+            f"ok 200 {url}/moved",
+            f"ok 200 {url}/other",
+            f"ok 200 {url}/private/secret",
+        ]
+        assert "/never" not in {each.path for each in heard}
+        assert daemons("links", "--depth", "2", f"{url}/") == 1
+        out = capsys.readouterr().out
+        assert f"dead 404 {url}/never Not Found (on {url}/deeper)\n" in out
+        assert out.endswith("\n6 links: 1 dead, 1 moved\n")
+
+
+def test_credentials_are_for_one_origin(capsys: Capture) -> None:
+    with serving() as (other, elsewhere), serving(away=f"{other}/login") as (url, heard):
+        assert daemons("links", "-u", "galahad:blue: no", "-H", "Cookie: c=1", f"{url}/") == 1
+        assert all(each.fields["Authorization"] and each.fields["Cookie"] for each in heard)
+        daemons("scrape", "--delay", "0", "-u", "galahad:blue: no", f"{url}/to?u={other}/login")
+        assert daemons("links", url.replace("//", "//galahad:blue%3A%20no@") + "/") == 1
+        daemons("scrape", "--delay", "0", url.replace("//", "//galahad:blue%3A%20no@") + "/private")
+        said = capsys.readouterr()
+        assert "blue" not in said.out + said.err
+        assert f"daemons scrape: {url}/private: robots.txt disallows it\n" in said.err
+    assert {each.path for each in elsewhere} == {"/login", "/robots.txt"}
+    assert not any("Authorization" in each.fields or "Cookie" in each.fields for each in elsewhere)
+    assert f"dead 401 {other}/login Unauthorized (on {url}/)" in said.out
+
+
+def test_at_most_four_of_a_host_at_a_time(capsys: Capture) -> None:
+    """Each waits until four are there, or nobody else has come."""
+    gate, lock, now = threading.Barrier(4), threading.Lock(), [0, 0]
+
+    class Crowded(Site):
+        def page_(self, _: bytes) -> None:
+            self.say(200, b"".join(b"<a href='/each/%d'>x</a>" % number for number in range(12)))
+
+        def page_each(self, _: bytes) -> None:
+            with lock:
+                now[0] += 1
+                now[1] = max(now)
+            gate.wait(20)
+            with lock:
+                now[0] -= 1
+            self.say(200)
+
+    with serving(Crowded) as (url, _):
+        assert daemons("links", f"{url}/") == 0
+    assert capsys.readouterr().out == "12 links: 0 dead, 0 moved\n"
+    assert now[1] == 4
+
+
+def test_ctrl_c_waits_for_nobody() -> None:
+    come, leaving = threading.Event(), threading.Event()
+
+    class Stalling(Site):
+        def page_(self, _: bytes) -> None:
+            self.say(200, b"<a href='/stall'>x</a>")
+
+        def page_stall(self, _: bytes) -> None:
+            come.set()
+            leaving.wait(20)
+
+    with serving(Stalling) as (url, _):
+        command = [str(BIN / "daemons"), "links", f"{url}/"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+            try:
+                assert come.wait(20)
+                process.send_signal(signal.SIGINT)
+                # Nobody has answered: it is not that which ends it.
+                assert process.communicate(timeout=20)[1] == "daemons links: interrupted\n"
+                assert process.returncode == 130
+            finally:
+                leaving.set()
+                process.kill()
+
+
+def test_what_is_no_page(site: Running, capsys: Capture) -> None:
+    for path, said in (
+        ("good", f"{site.url}/good: text/plain, which is no page of HTML"),
+        ("gone", f"{site.url}/gone: 404 Not Found"),
+    ):
+        assert daemons("links", f"{site.url}/{path}") == 1
+        assert capsys.readouterr() == ("", f"daemons links: {said}\n")
+
+
+def test_a_page_without_an_end_is_not_read_to_its_end(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(Site):
+        def page_(self, _: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(b"<p>on and on" * 1000)
+            except OSError:
+                pass
+
+    monkeypatch.setattr("daemons.clients.web.pages.LONGEST", 100_000)
+    with serving(Endless) as (url, _):
+        assert daemons("links", f"{url}/") == 1
+    assert capsys.readouterr().err == f"daemons links: {url}/: more than 100000 octets, which is no page\n"

@@ -1,0 +1,97 @@
+"""``daemons fetch -C``: going on where a download was broken off."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from daemons.clients.web.resume import Part, validator_of
+from tests.clients.web.site import daemons
+from tests.clients.web.test_fetch_failures import OK, Capture, saying
+
+TAGGED = OK + b'ETag: "one"\r\nContent-Length: 10\r\n\r\n'
+REST = b'HTTP/1.1 206 Partial\r\nETag: "one"\r\nContent-Range: bytes 4-9/10\r\nContent-Length: 6\r\n\r\n456789'
+NEW = OK + b'ETag: "two"\r\nContent-Length: 3\r\n\r\nnew'
+SHIFTED = REST.replace(b"4-9/10", b"5-9/10").replace(b"6\r\n\r\n4", b"5\r\n\r\n")
+NONE = b"HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n"
+
+THERE = "4 octets are there; the rest"
+ANOTHER = "it is another by now, or the server gives no parts; from the beginning"
+NO_SUCH = "the server has no such part; from the beginning"
+
+
+@pytest.mark.parametrize(
+    ("answers", "content", "told", "asked"),
+    [
+        ([TAGGED + b"0123", REST], b"0123456789", [THERE], [True]),
+        ([TAGGED + b"0123", NEW], b"new", [ANOTHER], [True]),
+        ([TAGGED + b"0123", SHIFTED, NEW], b"new", [NO_SUCH], [True, False]),
+        ([TAGGED + b"0123", NONE, NEW], b"new", [NO_SUCH], [True, False]),
+        ([TAGGED.replace(b'"one"', b'W/"one"') + b"0123", NEW], b"new", [], [False]),
+    ],
+    ids=["the rest", "another", "another part", "no part", "weak"],
+)
+def test_it_goes_on(
+    answers: list[bytes], content: bytes, told: list[str], asked: list[bool], tmp_path: Path, capsys: Capture
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("before")
+    with saying(*answers) as foreign:
+        words = ("fetch", "-C", "-o", target, f"http://127.0.0.1:{foreign.port}/x")
+        assert daemons(*words) == 1
+        assert (target.read_text(), (tmp_path / "target.part").read_bytes()) == ("before", b"0123")
+        capsys.readouterr()
+        assert daemons(*words) == 0
+    assert capsys.readouterr().err.splitlines() == [f"{target}: {line}" for line in told]
+    assert (target.read_bytes(), os.listdir(tmp_path)) == (content, ["target"])
+    wanted = [b"bytes=4-" in heard and b'If-Range: "one"\r\n' in heard for heard in foreign.heard[1:]]
+    assert wanted == asked
+
+
+def test_a_part_of_something_else_is_no_part(tmp_path: Path, capsys: Capture) -> None:
+    target, part, of = (tmp_path / name for name in ("x", "x.part", "x.part.of"))
+    with saying(NEW) as foreign:
+        url = f"http://127.0.0.1:{foreign.port}/x"
+        good = {"url": url, "validator": '"one"'}
+        known: list[Any] = [
+            {**good, "url": f"{url}y"},
+            {**good, "validator": "a\r\nb: c"},
+            {**good, "validator": 1},
+            [],
+        ]
+        for text in [*map(json.dumps, known), "{"]:
+            part.write_bytes(b"0123")
+            of.write_text(text)
+            assert daemons("fetch", "-C", "-o", target, url) == 0
+            assert (target.read_bytes(), os.listdir(tmp_path)) == (b"new", ["x"])
+        assert not any(b"Range" in heard for heard in foreign.heard)
+        with Part(target, url):
+            capsys.readouterr()
+            assert daemons("fetch", "-C", "-o", target, url) == 1
+    assert capsys.readouterr().err == f"daemons fetch: {part}: somebody else is fetching it\n"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+@pytest.mark.parametrize(
+    ("fields", "validator"),
+    [
+        ({"ETag": '"x"', "Last-Modified": DATE}, '"x"'),
+        ({"ETag": 'W/"x"'}, ""),
+        ({"ETag": "x"}, ""),
+        ({"Last-Modified": DATE, "Date": "Sun, 06 Nov 1994 08:50:37 GMT"}, DATE),
+        ({"Last-Modified": DATE, "Date": "Sun, 06 Nov 1994 08:50:36 GMT"}, ""),
+        ({"Last-Modified": DATE}, ""),
+        ({"Last-Modified": "soon", "Date": DATE}, ""),
+        ({"Last-Modified": "Sun, 06 Nov 1994 08:49:37 -0000", "Date": DATE}, ""),
+    ],
+)
+def test_what_tells_a_version_from_every_other(fields: dict[str, str], validator: str) -> None:
+    assert validator_of(httpx.Response(200, headers=fields)) == validator

@@ -1,0 +1,212 @@
+"""``daemons scrape``: values, forms and whole sites, with manners."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemons.clients.web.common import Failure
+from daemons.clients.web.pages import Page
+from tests.clients.web.conftest import Running
+from tests.clients.web.site import Site, daemons, serving
+
+Capture = pytest.CaptureFixture[str]
+
+#: Without a delay.
+AT_ONCE = ("--delay", "0")
+
+#: What pages are made of.
+PIECES = [
+    *(
+        b"<a href=",
+        b"<base href=",
+        b"<form",
+        b" action=",
+        b"<input name=a",
+        b"<select name=s",
+        b" multiple>",
+        b"<option>",
+    ),
+    *(b"<tr><td>", b"<dl><dt>", b"<!", b"<![CDATA[", b"<!--", b"-->", b"<?", b"<script>", b"</", b"http://[", b"//h:x"),
+    *(b"<option>", b"'", b'"', b">", b"[", b"]", b"&", b"#", b";", b"\0", b"\xff", b" "),
+]
+
+VALUES = "Condition: Clear\nTemperature: 98 \u00b0F\\x1b\nHumidity: 9 %\n"
+
+#: rscrape1 of the book, as far as it matters here: which URLs it asks for.
+RSCRAPE1 = """
+import sys
+from contextlib import suppress
+from html.parser import HTMLParser
+from urllib.parse import urljoin, urlsplit
+from urllib.request import urlopen
+class Anchors(HTMLParser):
+    def handle_starttag(self, tag, attrs):
+        if tag == "a" and dict(attrs).get("href"):
+            found.append(urljoin(url, dict(attrs)["href"]))
+start = sys.argv[1]
+further_work, already_seen = {start}, {start}
+while further_work:
+    url = further_work.pop()
+    print("GET", url)
+    found = []
+    with urlopen(url) as response:
+        if response.headers.get_content_type() == "text/html":
+            Anchors().feed(response.read().decode())
+    for link in set(found) - already_seen:
+        already_seen.add(link)
+        if urlsplit(link).netloc == urlsplit(start).netloc:
+            further_work.add(link)
+"""
+
+
+def test_the_weather(site: Running, capsys: Capture) -> None:
+    """As the notes ask for it: a POST, which is redirected to a page with names and values."""
+    assert daemons("scrape", *AT_ONCE, "--form", "inputstring=Phoenix, AZ", f"{site.url}/form") == 0
+    assert capsys.readouterr() == (VALUES, f"redirected, 303: {site.url}/weather\n")
+    assert site.asked == ["GET /robots.txt", "GET /form", "POST /zipcity.php", "GET /weather"]
+    asked = site.heard[2]
+    assert asked.fields["Content-Type"] == "application/x-www-form-urlencoded"
+    assert asked.body == b"token=gr%C3%BCn&inputstring=Phoenix%2C+AZ&d=on&s=2&t=text&go=Go"
+    assert asked.fields["User-Agent"].endswith(" (scrape)")
+
+
+def test_what_is_printed(site: Running, capsys: Capture) -> None:
+    assert daemons("scrape", *AT_ONCE, f"{site.url}/weather") == 0
+    assert capsys.readouterr().out == VALUES
+    assert daemons("scrape", *AT_ONCE, "--select", "td, .h", f"{site.url}/weather") == 0
+    assert capsys.readouterr().out == "Clear\nTemperature\n98 \u00b0F\\x1b\none cell\n9 %\n"
+    for words, said in (
+        (("--select", "td["), "--select 'td[': Malformed attribute selector at position 2"),
+        (("--select", "q"), f"{site.url}/weather: nothing that 'q' selects"),
+        (("--form", "a=b"), f"{site.url}/weather: no form has 'a'; there are: none"),
+    ):
+        assert daemons("scrape", *AT_ONCE, *words, f"{site.url}/weather") == 1
+        assert capsys.readouterr() == ("", f"daemons scrape: {said}\n")
+    assert daemons("scrape", *AT_ONCE, "--form", "inputstring=x", "--form", "y=", f"{site.url}/form") == 1
+    there = "'c', 'd', 'go', 'inputstring', 'other', 's', 'stop', 't', 'token'"
+    said = f"daemons scrape: {site.url}/form: no form has 'inputstring', 'y'; there are: {there}\n"
+    assert capsys.readouterr().err == said
+
+
+def test_forms_of_other_kinds(capsys: Capture) -> None:
+    class Forms(Site):
+        def page_form(self, _: bytes) -> None:
+            self.say(
+                200,
+                b"<form action='/echo?old=1#x' method='get'><input name=q value=no><input type=submit></form>"
+                b"<form method=POST action=/echo enctype=multipart/form-data><input name=m></form>"
+                b"<form enctype=text/plain><input name=p></form><form><input name=self type=radio value=1></form>",
+            )
+
+    with serving(Forms) as (url, heard):
+        for words in (("q=a b",), ("m=\u00fc\r\nx",), ("p=1",), ("self=1",)):
+            daemons("scrape", *AT_ONCE, "--form", *words, f"{url}/form")
+    asked = [each for each in heard if each.path not in ("/form", "/robots.txt")]
+    assert [(each.method, each.path) for each in asked] == [
+        ("GET", "/echo?q=a+b"),
+        ("POST", "/echo"),
+        ("GET", "/form?self=1"),
+    ]
+    boundary = asked[1].fields["Content-Type"].removeprefix("multipart/form-data; boundary=").encode()
+    assert asked[1].body == (
+        b'--%b\r\nContent-Disposition: form-data; name="m"\r\n\r\n\xc3\xbc\r\nx\r\n--%b--\r\n' % (boundary, boundary)
+    )
+    assert capsys.readouterr().err.count("which nobody can read again") == 1
+
+
+def test_a_whole_site_is_what_rscrape1_reads(capsys: Capture) -> None:
+    class Tiny(Site):
+        robots = b""
+
+        def page_(self, _: bytes) -> None:
+            self.say(200, b"<a href='other'>o</a><a href='/'>home</a><a href='http://far/'>far</a><a href='?a=1'>")
+
+    with serving(Tiny) as (url, heard):
+        theirs = subprocess.run([sys.executable, "-c", RSCRAPE1, f"{url}/"], capture_output=True, text=True, check=True)
+        heard.clear()
+        assert daemons("scrape", *AT_ONCE, "--recursive", f"{url}/") == 0
+        out = capsys.readouterr().out
+        assert sorted(out.splitlines()) == sorted(theirs.stdout.splitlines())
+        assert out.startswith(f"GET {url}/\n")
+        assert daemons("scrape", *AT_ONCE, "--recursive", "--pages", "1", f"{url}/") == 0
+        assert capsys.readouterr() == (f"GET {url}/\n", "1 pages have been read; there are more: --pages N\n")
+
+
+def test_what_robots_txt_disallows_is_never_asked_for(site: Running, capsys: Capture) -> None:
+    for path in ("private/secret", "x/y.php", "to?u=/private"):
+        assert daemons("scrape", *AT_ONCE, f"{site.url}/{path}") == 1
+        where = urljoin(site.url, "/private" if "to?" in path else path)
+        assert capsys.readouterr().err.endswith(f"daemons scrape: {where}: robots.txt disallows it\n")
+    assert daemons("scrape", *AT_ONCE, "--recursive", f"{site.url}/other") == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"{site.url}/private/secret: robots.txt disallows it",
+        f"redirected, 301: {site.url}/good",
+    ]
+    assert not any("private/" in path or path.endswith(".php") for path in site.asked)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "allowed"), [(404, 0, True), (403, 0, True), (500, 1, False), (429, 1, False)]
+)
+def test_robots_txt_that_cannot_be_had(status: int, code: int, allowed: bool, capsys: Capture) -> None:
+    class Broken(Site):
+        def page_robots(self, _: bytes) -> None:
+            self.say(status, b"User-agent: *\nDisallow: /")
+
+    with serving(Broken) as (url, heard):
+        assert daemons("scrape", *AT_ONCE, f"{url}/weather") == (0 if allowed else 1)
+    assert ("/weather" in {each.path for each in heard}) is allowed
+    assert ("so nothing may be read there\n" in capsys.readouterr().err) is not allowed
+
+
+def test_pauses(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is made at once, and each other after the delay, of which robots.txt may want more."""
+    pauses: list[float] = []
+    monkeypatch.setattr("daemons.clients.web.polite.time.sleep", pauses.append)
+    with serving(robots=b"User-agent: camelot-daemons\nCrawl-delay: 30\n") as (url, _):
+        assert daemons("scrape", "--recursive", "--pages", "3", "-t", "20", f"{url}/other") == 0
+    assert pauses[0] == 0.0
+    assert 20 < pauses[1] <= 30
+    assert 40 < pauses[2] <= 60
+    assert capsys.readouterr().err.startswith(f"{url} asks for 30 s between two requests\n")
+
+
+@pytest.mark.parametrize(("asked", "pause"), [("99999", 3600), ("inf", 0), ("nan", 0), ("-5", 0)])
+def test_an_odd_crawl_delay(asked: str, pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("daemons.clients.web.polite.time.sleep", pauses.append)
+    with serving(robots=f"User-agent: *\nCrawl-delay: {asked}\n".encode()) as (url, _):
+        daemons("scrape", *AT_ONCE, f"{url}/moved")
+    assert len(pauses) == 2
+    assert pause - 100 < pauses[1] <= pause
+
+
+def test_a_cache_is_asked_first(site: Running, tmp_path: Path) -> None:
+    for _ in range(2):
+        daemons("scrape", *AT_ONCE, "--cache", tmp_path / "c", "--select", "html", f"{site.url}/fresh")
+    assert site.asked.count("GET /fresh") == 1
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join), st.sampled_from([None, "utf-8", "nonsense"]))
+def test_any_octets_are_a_page(octets: bytes, charset: str | None) -> None:
+    page = Page("http://h/x", octets, charset)
+    for link in page.links():
+        assert link.startswith(("http://", "https://"))
+    assert all(len(fact) == 2 for fact in page.facts())
+    assert isinstance(page.has("x"), bool)
+    with suppress(Failure):
+        page.form([("a", "b")])
+
+
+def test_a_page_that_is_left_open_everywhere_takes_no_longer() -> None:
+    """`html.parser` would take minutes, which the limit for a test would end."""
+    Page("http://h/", b"<!--" * 200_000)
+    assert Page("http://h/", b"<b>" * 5000 + b"<a href=x>").links() == ["http://h/x"]

@@ -1,0 +1,81 @@
+"""``daemons password``: a user's line, written anew."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from daemons.operating.command import main
+from daemons.web import passwords
+from daemons.web.passwords import Cost, Users
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords.stored, "__defaults__", (Cost(2, 1, 1),))
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, path: Path, name: str, said: str) -> int:
+    monkeypatch.setattr("sys.stdin", io.StringIO(said))
+    return main(["password", str(path), name])
+
+
+def test_a_user_is_added_and_gets_a_new_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "users"
+    assert typed(monkeypatch, path, "Arthur", "first\n") == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text("# these may\n" + path.read_text())
+    path.chmod(0o640)
+    assert typed(monkeypatch, path, "Zoe\u0308", "x\n") == 0
+    assert typed(monkeypatch, path, "Arthur", "second") == 0
+    users = Users(str(path))
+    assert [users.admit("Arthur", each) for each in ("first", "second")] == [False, True]
+    assert path.read_text().startswith("# these may\nArthur:scrypt$2$1$1$")
+    assert (path.stat().st_mode & 0o777, os.listdir(tmp_path)) == (0o640, ["users"])
+    assert capsys.readouterr().out.splitlines()[1:] == [f"{path}: Zoë is added", f"{path}: Arthur has a new password"]
+
+
+def test_at_a_terminal_it_is_asked_for_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["one", "other", "same", "same"])
+    monkeypatch.setattr("daemons.operating.password.getpass.getpass", lambda _: next(answers))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert main(["password", str(tmp_path / "users"), "Arthur"]) == 1
+    assert not (tmp_path / "users").exists()
+    assert main(["password", str(tmp_path / "users"), "Arthur"]) == 0
+    assert Users(str(tmp_path / "users")).admit("Arthur", "same")
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "before", "reason"),
+    [
+        ("a:b", "x", None, "'a:b' is no name; up to 64 characters without a colon are expected"),
+        ("#a", "x", None, "'#a' is no name"),
+        ("a", "\n", None, "an empty password is none; nothing is changed"),
+        ("a", "x", "nonsense\n", "line 1: not scrypt"),
+    ],
+)
+def test_what_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    said: str,
+    before: str | None,
+    reason: str,
+) -> None:
+    path = tmp_path / "users"
+    if before is not None:
+        path.write_text(before)
+    assert typed(monkeypatch, path, name, said) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("daemons password: ")
+    assert reason in error
+    assert (path.read_text() if path.exists() else None) == before
+    assert typed(monkeypatch, tmp_path / "no" / "users", "a", "x") == 1
+    assert "no such file or directory" in capsys.readouterr().err

@@ -1,0 +1,82 @@
+"""A server behind httpd, which says what it is told to, octet by octet."""
+
+from __future__ import annotations
+
+import re
+import socketserver
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.serving.running import Within
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+#: By the last name of a path, what is said; and whether the connection is closed then.
+SCRIPT: dict[str, tuple[bytes, bool]] = {
+    "plain": (
+        OK + b"Content-Length: 5\r\nContent-Type: text/plain\r\n\r\nplain",
+        False,
+    ),
+    "cookies": (OK + b"Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 0\r\n\r\n", False),
+    "hops": (
+        OK + b"Content-Length: 0\r\nConnection: x-one, keep-alive\r\nX-One: 1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\n"
+        b"Date: then\r\nCache-Control: public, max-age=9\r\n\r\n",
+        False,
+    ),
+    "chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n3;x=y\r\ntwo\r\n0\r\nTrailer: x\r\n\r\n", False),
+    "end": (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", True),
+    "long": (OK + b"Content-Length: 200000\r\n\r\n" + bytes(200000), False),
+    "endless": (OK + b"Content-Length: 900000000\r\n\r\n" + bytes(3000000), False),
+    "close": (OK + b"Content-Length: 2\r\nConnection: close\r\n\r\nok", True),
+    "stale": (OK + b"Content-Length: 2\r\n\r\nok", True),
+    "head": (OK + b"Content-Length: 7\r\n\r\n", False),
+    "304": (b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\nContent-Length: 7\r\n\r\n', False),
+    "204": (b"HTTP/1.1 204 \r\n\r\n", False),
+    "teapot": (b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n", False),
+    "odd": (b"HTTP/1.1 599 \r\nContent-Length: 0\r\n\r\n", False),
+    "nothing": (b"", True),
+    "garbage": (b"\x16\x03\x01 what?\r\n\r\n", True),
+    "folded": (OK + b"X: a\r\n b\r\nContent-Length: 0\r\n\r\n", True),
+    "coded": (OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", True),
+    "lengths": (OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nok", True),
+    "upgrade": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", True),
+    "short": (OK + b"Content-Length: 9\r\n\r\nshort", True),
+    "short-chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n9\r\nshort", True),
+    "mute": (b"", False),
+    "first": (OK + b"Content-Length: 5\r\n\r\nplain", False),
+}
+
+
+class Scripted(socketserver.BaseRequestHandler):
+    """Says what `SCRIPT` has."""
+
+    #: Requests with their bodies, each with the number of its connection.
+    heard: list[tuple[int, bytes]]
+    connections: int
+
+    def handle(self) -> None:
+        kind: Any = type(self)
+        kind.connections += 1
+        number = kind.connections
+        with self.request.makefile("rb") as octets:
+            while head := b"".join(iter(octets.readline, b"\r\n")) if octets.peek(1) else b"":
+                match = re.search(rb"Content-Length: (\d+)", head)
+                kind.heard.append((number, head + (octets.read(int(match[1])) if match else b"")))
+                name = head.split(b" ")[1].partition(b"?")[0].rpartition(b"/")[2].decode()
+                # On a connection that was used before, `first` is too late.
+                said, closes = (b"", True) if name == "first" and number == 1 else SCRIPT[name]
+                self.request.sendall(said)
+                if closes:
+                    return
+
+
+@contextmanager
+def scripted() -> Iterator[tuple[Within, Any]]:
+    """Such a server that runs, and its handler, which knows what it was asked."""
+    handler: Any = type("Fresh", (Scripted,), {"heard": [], "connections": 0})
+    running = Within("threads", handler)
+    try:
+        yield running, handler
+    finally:
+        running.close()

@@ -1,0 +1,70 @@
+"""[limits] body: how long a request's body may be, for whatever speaks HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daemons.framings.http import HTTP
+from daemons.operating import loading
+from daemons.operating.complaints import ConfigurationError
+from daemons.operating.reload import InPlace, changed
+from tests.operating.folder import Folder
+
+HTTPD = "[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = .\n"
+
+
+def longest(folder: Folder, ini: str, body: str | None) -> int:
+    """The limit that a server has in the end."""
+    folder.write("x", ini)
+    settings = folder.read(*[f"limits.body={body}"] * (body is not None))
+    handler = loading.request_handlers(settings)(False)
+    kind = loading.server_class(handler, settings.limits.body)
+    with kind(("127.0.0.1", 0), handler, bind_and_activate=False) as server:
+        assert server.service is not None
+        framing = server.service.framing
+        assert isinstance(framing, HTTP)
+        return framing.body
+
+
+@pytest.mark.parametrize(
+    ("ini", "auto"),
+    [
+        ("[daemon]\nhandler = http.server:SimpleHTTPRequestHandler\nport = 1\n", 2**20),
+        ("[daemon]\nwsgi = wsgiref.simple_server:demo_app\nport = 1\n", 2**20),
+        (HTTPD, 2**16),
+        (HTTPD.replace(" .\n", " conf\n") + "[documents]\n/a = b\n", 2**20),
+    ],
+)
+def test_it_is_what_the_ini_says(folder: Folder, ini: str, auto: int) -> None:
+    assert [longest(folder, ini, body) for body in (None, "auto", "10B", "5MiB")] == [auto, auto, 10, 5 * 2**20]
+
+
+def test_who_takes_no_bodies_says_so(folder: Folder) -> None:
+    folder.module("raw", "from socketserver import BaseRequestHandler as Raw\n")
+    for said, reason in (
+        ("service = launcelot", "Launcelot takes no requests"),
+        ("handler = raw:Raw", "BaseRequestHandler reads its socket itself"),
+    ):
+        folder.write("x", f"[daemon]\n{said}\nport = 1\n[limits]\nbody = 1MiB\n")
+        with pytest.raises(ConfigurationError) as caught:
+            loading.request_handlers(folder.read())
+        assert caught.value.complaints == [f"conf/x.ini [limits] body: {reason}; it is for what speaks HTTP"]
+        # What is said to all is for those whom it concerns.
+        folder.write("x", f"[daemon]\n{said}\nport = 1\n")
+        folder.write("defaults", "[limits]\nbody = 1MiB\n")
+        loading.request_handlers(folder.read())
+        folder.write("defaults", "")
+    folder.write("x", HTTPD + "[limits]\nbody = much\n")
+    with pytest.raises(ConfigurationError, match=r"body = much: not a size; write 512B, 64KiB or 10MiB, or auto"):
+        folder.read()
+
+
+def test_a_change_of_it_needs_a_restart(folder: Folder) -> None:
+    folder.write("x", HTTPD)
+    old, new = folder.read(), folder.read("limits.body=1MiB", "limits.idle_timeout=7s")
+    reload: Any = object.__new__(InPlace)
+    taken = InPlace._taken_up(reload, old, new)
+    assert (taken.limits.body, taken.limits.idle_timeout) == (None, 7.0)
+    assert changed(taken, new) == [("limits", "body")]

@@ -1,0 +1,268 @@
+"""What another server answers: what it is told, what is passed on, and what is said when it fails."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemons.httpd import Httpd
+from daemons.operating import loading
+from daemons.operating.complaints import ConfigurationError
+from daemons.serving.conversation import IDLE, OVER, PENDING
+from daemons.serving.endings import Ending
+from daemons.serving.pump import Pump
+from daemons.serving.service import Visitor
+from daemons.web.behind import BEHIND
+from daemons.web.protection import Realm
+from tests.operating.folder import Folder
+from tests.serving.running import Within
+from tests.web.behind import scripted
+from tests.web.site import LOCAL, heard, make, request, service, talking
+from tests.web.talking import Response, responses
+from tests.web.test_httpd_protected import GOOD, write
+
+
+@pytest.fixture
+def behind() -> Iterator[tuple[Within, Any]]:
+    with scripted() as found:
+        yield found
+
+
+@pytest.fixture
+def front(tmp_path: Path, behind: tuple[Within, Any]) -> Iterator[Httpd]:
+    with closing(in_front(tmp_path, f"127.0.0.1:{behind[0].address[1]}")) as httpd:
+        yield httpd
+
+
+def in_front(folder: Path, server: str, **options: Any) -> Httpd:
+    return service(make(folder), proxy={"/app": BEHIND.parse(server)}, upstream_timeout=20.0, **options)
+
+
+def asked(httpd: Httpd, path: str, *fields: str, visitor: Visitor = LOCAL, **more: Any) -> Response:
+    """The one answer to a request."""
+    with talking(httpd, visitor) as conversation:
+        octets = heard(conversation, request(path, *fields, **more))
+        assert conversation.failure is None
+    (found,) = responses(octets, [more.get("method", "GET")])
+    return found
+
+
+def test_what_the_server_behind_is_told(front: Httpd, behind: tuple[Within, Any]) -> None:
+    found = asked(
+        front,
+        "/app/plain?a=b",
+        *("X-Forwarded-For: 6.6.6.6", "X-Forwarded-User: root", "Forwarded: for=6.6.6.6", "X_Forwarded_For: 6.6.6.6"),
+        *("Connection: X-Mine, te", "X-Mine: 1", "TE: trailers", "Upgrade: h2c", "Proxy: http://evil.example"),
+        *("Via: 1.1 elsewhere", "Accept: text/html", "Accept: */*", "Expect: 100-continue"),
+        method="POST",
+        body=b"octets",
+        host="example.org:8088",
+        visitor=Visitor("[2001:db8::7]:4242", "2001:db8::7", True),
+    )
+    assert (found.status, found.body, found.fields["content-length"]) == (200, b"plain", "5")
+    ((_, said),) = behind[1].heard
+    assert sorted(said.split(b"\r\n")) == sorted(
+        [
+            b"POST /app/plain?a=b HTTP/1.1",
+            b"Host: example.org:8088",
+            b"Accept: text/html",
+            b"Accept: */*",
+            b"Via: 1.1 elsewhere, 1.1 camelot",
+            b"X-Forwarded-Host: example.org:8088",
+            b"X-Forwarded-For: 2001:db8::7",
+            b"X-Forwarded-Proto: https",
+            b"Content-Length: 6",
+            b"octets",
+        ]
+    )
+
+
+def test_what_is_about_one_connection_is_not_passed_on(front: Httpd) -> None:
+    found = asked(front, "/app/hops")
+    assert found.fields == {"content-length": "0", "date": "then", "cache-control": "public, max-age=9"}
+    with talking(front) as conversation:
+        octets = heard(conversation, request("/app/cookies"))
+    assert octets.count(b"Set-Cookie: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "status", "body", "field"),
+    [
+        ("chunks", "GET", 200, b"onetwo", ("transfer-encoding", "chunked")),
+        ("end", "GET", 200, b"until the end", ("transfer-encoding", "chunked")),
+        ("long", "GET", 200, bytes(200000), ("content-length", "200000")),
+        ("close", "GET", 200, b"ok", ("content-length", "2")),
+        ("head", "HEAD", 200, b"", ("content-length", "7")),
+        ("304", "GET", 304, b"", ("content-length", "7")),
+        ("204", "DELETE", 204, b"", ("content-length", None)),
+        ("teapot", "PATCH", 418, b"", ("content-length", "0")),
+        ("odd", "OPTIONS", 599, b"", ("content-length", "0")),
+    ],
+)
+def test_answers_of_every_kind_and_the_connection_goes_on(
+    front: Httpd, name: str, method: str, status: int, body: bytes, field: tuple[str, str | None]
+) -> None:
+    with talking(front) as conversation:
+        octets = heard(conversation, request(f"/app/{name}", method=method))
+        octets += heard(conversation, request("/app/plain") + request("/text.txt"))
+        assert (conversation.state, conversation.failure) == (IDLE, None)
+    found, plain, _ = responses(octets, [method])
+    assert (found.status, found.body, found.fields.get(field[0])) == (status, body, field[1])
+    assert (plain.body, "date" in found.fields, "connection" in found.fields) == (b"plain", True, False)
+
+
+def test_who_knows_no_chunks_is_told_the_end_by_the_end(front: Httpd) -> None:
+    for name, state in (("chunks", OVER), ("end", OVER), ("plain", IDLE)):
+        with talking(front) as conversation:
+            octets = heard(conversation, request(f"/app/{name}", "Connection: keep-alive", version="1.0"))
+            assert conversation.state == state
+        (found,) = responses(octets)
+        assert found.fields["connection"] == ("close" if state == OVER else "keep-alive")
+        assert found.body in (b"onetwo", b"until the end", b"plain")
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "reason"),
+    [
+        ("nothing", 502, "closed the connection without an answer"),
+        ("garbage", 502, "what it said is not HTTP (BadStatusLine) instead of an answer"),
+        ("folded", 502, "a field of its answer has a control character, or is folded"),
+        ("coded", 502, "a Transfer-Encoding other than chunked"),
+        ("lengths", 502, "two lengths in one answer"),
+        ("upgrade", 502, "answered with 101, which was not asked for"),
+        ("short", 502, "closed the connection 4 octets before the end of its answer"),
+        ("mute", 504, "nothing came in time"),
+    ],
+)
+def test_a_server_that_fails_is_told_in_the_log_and_of_it_no_more_than_that_to_the_visitor(
+    tmp_path: Path, behind: tuple[Within, Any], name: str, status: int, reason: str
+) -> None:
+    server = f"127.0.0.1:{behind[0].address[1]}"
+    options = {"upstream_timeout": 0.1} if name == "mute" else {"upstream_timeout": 20.0}
+    httpd = service(make(tmp_path), proxy={"/app": BEHIND.parse(server)}, **options)
+    with closing(httpd):
+        found = asked(httpd, f"/app/{name}", method="POST", body=b"")
+    assert found.status == status
+    assert b"octets" not in found.body
+    assert behind[0].log_line(f"127.0.0.1:4242: /app: the server at {server}: {reason}")
+
+
+def test_who_leaves_in_the_middle_has_the_server_behind_told(front: Httpd, behind: tuple[Within, Any]) -> None:
+    with talking(front) as conversation:
+        assert conversation.receive(request("/app/endless")).startswith(b"HTTP/1.1 200 OK")
+        assert conversation.state == PENDING
+    behind[0].expect_nobody()
+
+
+def test_an_answer_that_stops_in_its_middle_ends_the_conversation(front: Httpd) -> None:
+    with talking(front) as conversation:
+        octets = heard(conversation, request("/app/short-chunk"))
+        assert (conversation.ending, str(conversation.failure)) == (
+            Ending.FAILED,
+            "what it said is not HTTP (IncompleteRead) in the middle of its answer",
+        )
+    assert not octets.endswith(b"0\r\n\r\n")
+
+
+def test_nobody_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and listens not
+        with closing(in_front(tmp_path, f"127.0.0.1:{held.getsockname()[1]}")) as httpd:
+            found = asked(httpd, "/app/")
+            assert (found.status, found.body.count(b"502 Bad Gateway")) == (502, 2)
+            assert asked(httpd, "/text.txt").status == 200
+    httpd = service(str(tmp_path / "www"), proxy={"/app": BEHIND.parse(f"unix:{tmp_path}/no.sock")})
+    assert asked(httpd, "/app").status == 502
+    assert "connection refused while connecting" in caplog.messages[0]
+    assert f"the server at unix:{tmp_path}/no.sock: no such file or directory while connecting" in caplog.messages[1]
+
+
+def test_connections_are_kept_and_a_stale_one_is_noticed(front: Httpd, behind: tuple[Within, Any]) -> None:
+    for name in ("plain", "chunks", "204", "head"):
+        asked(front, f"/app/{name}", method="HEAD" if name == "head" else "GET")
+    assert [number for number, _ in behind[1].heard] == [1, 1, 1, 1]
+    # Asked anew, this closes a connection that was used before.
+    assert asked(front, "/app/first").body == b"plain"
+    assert [number for number, _ in behind[1].heard][4:] == [1, 2]
+
+
+def test_what_may_have_been_done_is_not_done_twice(front: Httpd, behind: tuple[Within, Any]) -> None:
+    asked(front, "/app/plain")
+    assert asked(front, "/app/first", method="POST", body=b"1").status == 502
+    assert [number for number, _ in behind[1].heard] == [1, 1]
+    behind[0].log_line("closed the connection when it was asked")
+    asked(front, "/app/stale")
+    behind[0].expect_nobody()
+    # By now it is known that this connection has ended.
+    assert asked(front, "/app/plain", method="POST", body=b"2").status == 200
+
+
+def test_circles_other_methods_and_other_spellings(front: Httpd, behind: tuple[Within, Any]) -> None:
+    assert asked(front, "/app/plain", "Via: " + ", ".join(["1.1 camelot"] * 9)).status == 508
+    assert asked(front, "/app/plain", method="TRACE").status == 405
+    for path in ("/app/../secret", "/app//x", "/app%2fplain", "/app/a%2f..%2fb", "/apples"):
+        assert asked(front, path).status == 404
+    assert behind[1].heard == []
+
+
+def test_what_is_protected_is_no_cache_s(tmp_path: Path, behind: tuple[Within, Any]) -> None:
+    write(tmp_path / "users", Arthur="of the Britons:")
+    realms = {"/app": Realm("The vault", str(tmp_path / "users"))}
+    with closing(in_front(tmp_path, f"127.0.0.1:{behind[0].address[1]}", protected=realms)) as httpd:
+        assert asked(httpd, "/app/hops").status == 401
+        assert behind[1].heard == []
+        assert asked(httpd, "/app/hops", GOOD).fields["cache-control"] == "private, no-cache"
+
+
+def test_under_a_pool_a_stock_client_hears_what_a_slow_reader_hears(front: Httpd, behind: tuple[Within, Any]) -> None:
+    running = Within("pool", Pump.carrying(front))
+    try:
+        with closing(http.client.HTTPConnection("127.0.0.1", running.address[1], timeout=20)) as client:
+            for name, body in (("long", bytes(200000)), ("chunks", b"onetwo"), ("plain", b"plain")):
+                client.request("GET", f"/app/{name}")
+                assert client.getresponse().read() == body
+        running.expect_nobody()
+    finally:
+        running.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("/app = 8001", "/app = 8001: not a server; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock"),
+        ("/app = http://localhost:8001/", "/app = http://localhost:8001/: not a server; write 127.0.0.1:8001"),
+        ("/app = localhost:70000", "/app = localhost:70000: not a port"),
+        ("/app = localhost:0", "/app = localhost:0: port 0 is nobody's"),
+        ("/app = unix:", "/app = unix:: no path"),
+        ("/app = [::1]:8001\n[documents]\n/app = notes", "/app: there are [documents] of that path"),
+    ],
+)
+def test_what_check_says_of_proxy(folder: Folder, line: str, wrong: str) -> None:
+    (folder.path / "www").mkdir()
+    ini = f"[daemon]\nservice = httpd\nport = 8080\nengine = pool\n[httpd]\nroot = www\n[proxy]\n{line}\n"
+    folder.write("x", ini)
+    with pytest.raises(ConfigurationError) as caught:
+        loading.request_handlers(folder.read())
+    (complaint,) = caught.value.complaints
+    assert complaint.startswith(f"conf/x.ini [proxy] {wrong}")
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [("proxy", "/a = unix:run/a.sock"), ("documents", "/a = notes"), ("redirects", "/a = 301 /b")],
+)
+def test_what_waits_is_refused_under_the_loop(folder: Folder, table: str, line: str) -> None:
+    (folder.path / "www").mkdir()
+    folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n[{table}]\n{line}\n")
+    loading.request_handlers(folder.read("daemon.engine=pool"))
+    if table == "redirects":
+        loading.request_handlers(folder.read("daemon.engine=loop"))
+        return
+    with pytest.raises(ConfigurationError, match=rf"waits, as with \[{table}\]; write engine = pool"):
+        loading.request_handlers(folder.read("daemon.engine=loop"))

@@ -1,0 +1,106 @@
+"""The line that the log has for each request to httpd.  Without sockets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from daemons.httpd import Httpd
+from daemons.operating.request_log import Entry, RequestLog
+from daemons.serving.conversation import PENDING
+from daemons.serving.service import Visitor
+from daemons.web.behind import BEHIND
+from daemons.web.protection import Realm
+from tests.web.behind import scripted
+from tests.web.site import LOCAL, heard, make, request, service, talking
+from tests.web.test_httpd_protected import GOOD, basic, write
+
+
+class Kept(RequestLog):
+    """Keeps its lines."""
+
+    def __init__(self) -> None:
+        super().__init__("httpd", "common")
+        self.lines: list[str] = []
+
+    def tell(self, host: str, entry: Entry) -> None:
+        line = self.message((0.0, 0, host, entry))
+        self.lines.append(re.sub(r"\[.*\]", "[]", line))
+
+
+def told(httpd: Httpd, *octets: bytes, visitor: Visitor = LOCAL) -> list[str]:
+    """The lines of these requests, each in two conversations."""
+    httpd.requests = log = Kept()
+    for _ in range(2):
+        with talking(httpd, visitor) as conversation:
+            for each in octets:
+                heard(conversation, each)
+    first, second = log.lines[: len(log.lines) // 2], log.lines[len(log.lines) // 2 :]
+    assert first == second
+    return first
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    make(tmp_path)
+    return str(tmp_path / "www")
+
+
+def test_status_and_size_are_those_of_the_answer(root: str) -> None:
+    long = Path(root, "long.bin").stat().st_size
+    assert long > 64 * 1024
+    asked = {
+        request("/long.bin"): f'"GET /long.bin HTTP/1.1" 200 {long}',
+        request("/long.bin", "Range: bytes=1-70000"): '"GET /long.bin HTTP/1.1" 206 70000',
+        request("/short.txt", "Range: bytes=0-1"): '"GET /short.txt HTTP/1.1" 206 2',
+        request("/short.txt", method="HEAD", version="1.0"): '"HEAD /short.txt HTTP/1.0" 200 0',
+        request("/short.txt", method="OPTIONS"): '"OPTIONS /short.txt HTTP/1.1" 204 0',
+    }
+    for octets, line in asked.items():
+        assert told(service(root), octets) == [f"127.0.0.1 - - [] {line}"]
+    (missing,) = told(service(root), request("/no%22thing"))
+    assert re.fullmatch(r'127\.0\.0\.1 - - \[\] "GET /no%22thing HTTP/1\.1" 404 \d+', missing)
+
+
+def test_a_question_before_a_body_and_what_is_no_request_have_none(root: str) -> None:
+    expecting = request("/short.txt", "Expect: 100-continue", "Content-Length: 2", method="POST")
+    (line,) = told(service(root), expecting, b"xx")
+    assert line.startswith('127.0.0.1 - - [] "POST /short.txt HTTP/1.1" 405 ')
+    assert told(service(root), b"GET / HTTP/1.1\n\n") == []
+
+
+def test_who_has_shown_a_password_is_named_and_nobody_else(root: str, tmp_path: Path) -> None:
+    write(tmp_path / "users", Arthur="of the Britons:")
+    httpd = service(root, protected={"/sub": Realm("The vault", str(tmp_path / "users"))})
+    lines = told(
+        httpd,
+        request("/sub/", GOOD),
+        request("/sub/", basic("Arthur", "of nowhere")),
+        request("/short.txt", GOOD),
+    )
+    assert [line.split()[2] for line in lines] == ["Arthur", "-", "-"]
+
+
+def test_of_what_is_passed_on_the_status_and_the_size_where_they_are_known(root: str) -> None:
+    with scripted() as (running, _):
+        httpd = service(root, proxy={"/app": BEHIND.parse(f"127.0.0.1:{running.address[1]}")})
+        try:
+            lines = told(httpd, request("/app/plain"), request("/app/long"), request("/app/chunks"), visitor=LOCAL)
+        finally:
+            httpd.close()
+    assert [line.split('" ')[1] for line in lines] == ["200 5", "200 200000", "200 -"]
+
+
+def test_who_is_sent_to_tls_has_a_line_too(root: str) -> None:
+    (line,) = told(service(root, https=("localhost", 8443)), request("/short.txt"))
+    assert '"GET /short.txt HTTP/1.1" 301 ' in line
+
+
+def test_without_a_log_nobody_is_asked_for(root: str) -> None:
+    httpd = service(root)
+    assert not httpd.visited
+    with talking(httpd) as conversation:
+        assert heard(conversation, request("/short.txt")).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert conversation.state != PENDING
