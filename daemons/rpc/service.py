@@ -10,7 +10,7 @@ from xmlrpc.client import gzip_encode
 from daemons.framings.http import Request
 from daemons.rpc.refusals import RefusalError
 from daemons.serving.service import Reply, Talk
-from daemons.web.conditions import written
+from daemons.web.dates import written
 from daemons.web.handlers import class_of
 from daemons.web.heads import REMEMBERED_COUNT, REMEMBERED_HEAD
 from daemons.web.service import WebService

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import formatdate
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -115,8 +114,3 @@ def date(value: str | None) -> int | None:
         return int(when.timestamp())
     except (ValueError, OverflowError):
         return None
-
-
-def written(seconds: int) -> str:
-    """A date as it is sent."""
-    return formatdate(seconds, usegmt=True)

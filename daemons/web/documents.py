@@ -7,7 +7,8 @@ import secrets
 
 from daemons.framings.http import Request
 from daemons.serving.service import Reply, Visitor
-from daemons.web.conditions import judge_change, tag_of, written
+from daemons.web.conditions import judge_change, tag_of
+from daemons.web.dates import written
 from daemons.web.files import IsFolder, Refused
 from daemons.web.media import suffix_for
 from daemons.web.places import Names

@@ -9,7 +9,8 @@ from daemons.serving.service import Reply
 from daemons.serving.span import Span
 from daemons.web import ranges
 from daemons.web.answer import Parts
-from daemons.web.conditions import Validators, tag_of, written
+from daemons.web.conditions import Validators, tag_of
+from daemons.web.dates import written
 from daemons.web.files import File, Folder, IsFolder, Refused
 from daemons.web.languages import Variant
 from daemons.web.media import compressible, media_type

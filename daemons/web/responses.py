@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from daemons.framings.http import Request
 from daemons.serving.service import Reply
-from daemons.web.conditions import written
+from daemons.web.dates import written
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

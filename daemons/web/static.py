@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 from daemons.framings.http import Request
 from daemons.serving.service import Reply
-from daemons.web.conditions import judge, unchanged, written
+from daemons.web.conditions import judge, unchanged
+from daemons.web.dates import written
 from daemons.web.files import Files, Folder, IsFolder, Refused
 from daemons.web.languages import Languages
 from daemons.web.listing import listing

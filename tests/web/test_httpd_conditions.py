@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons.httpd import Httpd
-from daemons.web.conditions import Validators, date, judge, unchanged, written
+from daemons.web.conditions import Validators, date, judge, unchanged
+from daemons.web.dates import written
 from daemons.web.files import Files
 from daemons.web.negotiation import LONGEST, Compressed, prefers_gzip
 from daemons.web.ranges import ranges_of
