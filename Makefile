@@ -132,7 +132,8 @@ bench: $(INSTALLED)  ## measure against others; ARGS goes to the benchmarks
 
 # The clients that the tests use as a person would; and for the benchmarks a C compiler, a load, and whom to compare with.
 # nodejs too, but where there is a node from elsewhere.
-ENGINES := netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev librpc-xml-perl wrk chromium nginx
+ENGINES := netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev wrk chromium nginx \
+    librpc-xml-perl
 
 engines:  ## install the Debian packages that the tests and benchmarks use (as root)
 	@wanted="$(ENGINES)" missing=

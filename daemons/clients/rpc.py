@@ -10,11 +10,11 @@ import base64
 import http.client
 import io
 import random
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -114,9 +114,7 @@ class Caller(ABC):
 
     def repeatable(self, *methods: str) -> bool:
         """Whether all these may be called again."""
-        return self._all_idempotent or all(
-            name in self._idempotent or name.startswith("system.list") for name in methods
-        )
+        return self._all_idempotent or all(name in self._idempotent for name in methods)
 
     def post(self, body: bytes, repeatable: bool) -> bytes:
         """The body of the response.  Raises `ProtocolError` for one that is none, `NetworkError`."""
@@ -127,7 +125,7 @@ class Caller(ABC):
             except NetworkError:
                 if attempt == self._retries or (sent and not repeatable):
                     raise
-            time.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1))
+            sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1))
         raise AssertionError("an attempt returns or raises")
 
     def _post(self, body: bytes, sent: Sent) -> bytes:

@@ -10,6 +10,9 @@ from xml.parsers.expat import ExpatError
 from daemons.clients.rpc import Call, Caller, ProtocolError, RemoteFault
 from daemons.rpc.xml_writer import Writer
 
+#: Methods that tell of others.
+_ABOUT = frozenset(("system.listMethods", "system.methodSignature", "system.methodHelp"))
+
 _WRITER = Writer(allow_none=True)
 
 
@@ -19,7 +22,7 @@ class XMLCaller(Caller):
     media = "text/xml"
 
     def call(self, method: str, params: Sequence[Any]) -> Any:
-        return self._call(method, params, self.repeatable(method))
+        return self._call(method, params, method in _ABOUT or self.repeatable(method))
 
     def batch(self, calls: Sequence[Call]) -> list[Any]:
         told = [{"methodName": method, "params": list(params)} for method, params in calls]

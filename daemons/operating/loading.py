@@ -16,6 +16,7 @@ from typing import Any, cast
 from daemons.operating import tables
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.ini import parse_section
+from daemons.operating.publications import check_secrets, configured, publication
 from daemons.operating.settings import Settings
 from daemons.operating.values import PLACE, hint, kind_of
 from daemons.serving.engines import stream_server
@@ -52,7 +53,7 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
             raise ConfigurationError([f"{_where(settings)}: {reason}"])
         _check_transports(settings, kind)
         options = options_of(settings, kind)
-        handler = _configured(settings, kind, options)
+        handler = configured(settings, kind, options)
         return lambda over_udp: handler
     if kind.blocks and engine == "loop":
         reason = "engine = loop cannot run a service that says it blocks; write engine = pool"
@@ -68,7 +69,7 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
         reason = f"{streamed} is not spoken over UDP; write listen = tcp://HOST:PORT"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
     if settings.daemon.jsonrpc:
-        _check_secrets(settings, options_of(settings, kind))
+        check_secrets(settings, options_of(settings, kind))
     service = make_service(settings, kind)
     if service.blocks and engine == "loop":
         reason = f"engine = loop cannot run a service that waits, as with {service.blocks}; write engine = pool"
@@ -313,32 +314,9 @@ def _published(settings: Settings) -> Any:
     if origin is None:
         raise ConfigurationError([f"{_where(settings)}: {path} has no {name}{hint(name, vars(module))}"])
     try:
-        if settings.daemon.jsonrpc:
-            from daemons.rpc.json_service import JSONRPC
-
-            return JSONRPC.of(origin, settings.name)
-        from daemons.rpc.publishing import Published  # http.server is dear, and most do without it
-
-        return Published.of(origin, settings.name)
+        return publication(settings, origin)
     except (TypeError, ValueError) as error:
         raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
-
-
-def _configured(settings: Settings, kind: Any, options: Any) -> Any:
-    """The handler with its options; raw handlers have none."""
-    if options is None:
-        return kind
-    _check_secrets(settings, options)
-    return kind.configured(options)
-
-
-def _check_secrets(settings: Settings, options: Any) -> None:
-    """Who must say a secret must not say it to everybody on the way."""
-    in_clear = [address for address in settings.addresses if address.scheme != "tls" and not address.loopback]
-    if options.users is not None and in_clear:
-        origin = settings.origins.get((settings.own_section, "users"), "")
-        reason = f"secrets would cross the network in the clear at {in_clear[0]}; write listen = tls://HOST:PORT"
-        raise ConfigurationError([f"{origin} [{settings.own_section}] users: {reason}"])
 
 
 def _where(settings: Settings) -> str:

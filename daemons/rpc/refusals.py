@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from daemons.rpc.users import Users
+
+#: What must not stand between the quotes of a realm.
+_UNQUOTED = re.compile(r"[^ !#-\[\]-~]")
 
 
 class RefusalError(Exception):
@@ -24,15 +28,19 @@ class RefusalError(Exception):
         return f"{self}\n".encode()
 
 
-def check_visitor(fields: Mapping[str, str], users: Users | None, realm: str) -> str:
+def check_visitor(fields: Mapping[str, str], users: Users | None, realm: str, *, scripts: bool = True) -> str:
     """Who calls, or nothing where nobody is asked; raises `RefusalError` for who may not.  `fields` are those of his
-    request, by names in small letters."""
+    request, by names in small letters; `scripts` says whether those of the same site may call.
+
+    A browser says where a script comes from (RFC 6454), and nobody else has an origin.  That of the same site is to be
+    believed where somebody knows which names the site has: any name may be led to the loopback."""
     user = "" if users is None else users.name(fields.get("authorization", ""))
     if user is None:
-        asked = f'Basic realm="{realm}", charset="UTF-8"'
+        asked = f'Basic realm="{_UNQUOTED.sub("", realm)}", charset="UTF-8"'
         raise RefusalError(401, "Who are you?", ("WWW-Authenticate", asked))
     origin = fields.get("origin")
-    # A browser that runs another site's script says so; nobody else has an origin.
+    if origin is not None and not scripts:
+        raise RefusalError(403, "A browser's scripts may not call this.")
     if origin is not None and origin.rpartition("//")[2] != fields.get("host"):
         raise RefusalError(403, "Scripts of other sites may not call this.")
     return user

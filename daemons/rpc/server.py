@@ -130,12 +130,13 @@ class XMLRPCServer(Dispatcher, WebServer, _Beneath):
 
     def make_service(self, handler: Callable[..., Any]) -> WebService:
         """What runs `handler` in memory, or does without it."""
-        return RPCService(self.framing, handler, _AS_SHIPPED)
+        asks = type(self).check_visitor is not XMLRPCServer.check_visitor
+        return RPCService(self.framing, handler, _AS_SHIPPED, always_asks=asks)
 
     def check_visitor(self, fields: Mapping[str, str]) -> str:
         """Who calls, or nothing where nobody is asked.  `fields` are those of his request, by names in small letters.
         Raises `RefusalError` for who may not."""
-        return check_visitor(fields, self.users, self.title)
+        return check_visitor(fields, self.users, self.title, scripts=False)
 
     def documentation(self, where: str) -> bytes:
         """The page for people: what can be called at the URL `where`."""

@@ -18,6 +18,7 @@ from daemons.web.service import WebService
 if TYPE_CHECKING:
     from daemons.framings import Framing
     from daemons.rpc.server import XMLRPCServer
+    from daemons.rpc.users import Users
     from daemons.web.server import WebServer
 
 #: With another method of its own in the place of one of these, a handler is asked.
@@ -27,23 +28,30 @@ ASKED = (
     *("send_response", "send_response_only", "send_header", "end_headers", "flush_headers"),
 )
 
+#: What Server says; which Python that is, is nobody's business.
+SERVER = "camelot"
+
 
 class RPCService(WebService):
     """What all visitors of an RPC share.  A POST whose head was judged before is answered here, and what it says goes
     to the server's `_marshaled_dispatch`; every other request gets to the handler."""
 
-    def __init__(self, framing: Framing, handler: Any, as_shipped: Mapping[str, Any]) -> None:
+    def __init__(
+        self, framing: Framing, handler: Any, as_shipped: Mapping[str, Any], *, always_asks: bool = False
+    ) -> None:
+        """`as_shipped` are the methods of `ASKED` that are known here; with `always_asks` the handler gets every
+        request all the same."""
         super().__init__(framing, handler)
         kind: Any = class_of(handler)
-        plain = all(getattr(kind, name) is known for name, known in as_shipped.items())
+        plain = not always_asks and all(getattr(kind, name) is known for name, known in as_shipped.items())
         self._handler_class = kind
         #: Whether handlers do nothing but what we know.
         self._plain = plain and kind is handler and not hasattr(kind, "_dispatch")
         #: Heads of POSTs that may be answered; whether the answer may be gzipped, and who calls.
         self._judged: dict[bytes, tuple[bool, str]] = {}
         #: The stock class has a `log_request` of its own, which does not count.
-        names = ("log_request", "log_message")
-        self._writes_log = any(getattr(kind, name) is not as_shipped[name] for name in names)
+        self._writes_log = any(getattr(kind, name) is not as_shipped[name] for name in ("log_request", "log_message"))
+        self._users: Users | None = None
         self._second = 0
         self._head = b""
 
@@ -57,6 +65,9 @@ class RPCService(WebService):
         try:
             while True:
                 request = cast(Request, (yield reply))
+                if rpc.users is not self._users:
+                    judged.clear()
+                    self._users = rpc.users
                 known = judged.get(request) or self._judge(rpc, request)
                 if known is None or server.draining:
                     try:
@@ -116,7 +127,3 @@ class RPCService(WebService):
             ).encode()
             self._second = second
         return self._head
-
-
-#: What Server says; which Python that is, is nobody's business.
-SERVER = "camelot"

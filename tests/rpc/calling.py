@@ -14,10 +14,10 @@ from daemons.serving.engines import stream_server
 from tests.web.talking import Response, responses, said
 
 
-def server_for(origin: Any, title: str = "knights", **options: Any) -> tuple[Any, Any]:
+def server_for(origin: Any, title: str = "knights", engine: str = "loop", **options: Any) -> tuple[Any, Any]:
     """The handler of what `origin` publishes, and the class of its server."""
     handler: Any = Published.of(origin, title).configured(Options(**options))
-    return handler, stream_server("loop", handler.server_class)
+    return handler, stream_server(engine, handler.server_class)
 
 
 @contextmanager

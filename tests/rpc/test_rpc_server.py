@@ -16,6 +16,7 @@ import daemons.adder
 import daemons.calc
 import daemons.rpcmath
 from daemons.operating.access_log import AccessLog
+from daemons.rpc.refusals import RefusalError
 from daemons.rpc.server import MultiPathXMLRPCServer, XMLRPCRequestHandler, XMLRPCServer
 from daemons.rpc.users import Users, line_for
 from daemons.rpc.wsgi import dispatcher
@@ -99,8 +100,8 @@ def test_the_last_answer_says_that_it_is(version: str) -> None:
     [
         ((), {"path": "/elsewhere"}, 404, b"No such page\n"),
         ((), {"path": "/elsewhere", "method": "GET"}, 404, b"No such page\n"),
-        (("Origin: http://evil.example",), {}, 403, b"Scripts of other sites may not call this.\n"),
-        (("Origin: null",), {"method": "GET"}, 403, b"Scripts of other sites may not call this.\n"),
+        (("Origin: http://evil.example",), {}, 403, b"A browser's scripts may not call this.\n"),
+        (("Origin: null",), {"method": "GET"}, 403, b"A browser's scripts may not call this.\n"),
         (("Content-Encoding: gzip",), {}, 400, b"That is not gzip.\n"),
         (("Content-Encoding: br",), {}, 501, b""),
         ((), {"method": "GET", "page": False}, 405, b"Calls are sent by POST.\n"),
@@ -113,7 +114,7 @@ def test_what_is_refused(fields: tuple[str, ...], more: dict[str, Any], status: 
         response = post(there, ADD, *fields, **more)
         assert (response.status, response.body) == (status, response.body if body is None else body)
         if there.ending is None:
-            assert loaded(post(there, ADD, "Origin: http://localhost").body) == 8
+            assert loaded(post(there, ADD).body) == 8
 
 
 def test_nothing_beyond_the_limit_is_unpacked() -> None:
@@ -161,6 +162,26 @@ def test_who_is_known_may_call(tmp_path: Path) -> None:
         for _ in range(2):
             assert loaded(post(there, ADD, f"Authorization: basic {known}").body) == 8
         assert post(there, b"", f"Authorization: Basic {known}", method="GET").status == 200
+
+
+def test_a_server_that_judges_visitors_itself_is_asked_each_time() -> None:
+    handler, kind = server_for(daemons.adder)
+    asked: list[str] = []
+
+    class Strict(kind):  # type: ignore[misc, valid-type]
+        def check_visitor(self, fields: Any) -> str:
+            asked.append(fields["host"])
+            if len(asked) > 2:
+                raise RefusalError(403, "That is enough.")
+            return ""
+
+    with visit_server(Strict(("127.0.0.1", 80), handler, bind_and_activate=False)) as there:
+        assert [post(there, ADD).status for _ in range(3)] == [200, 200, 403]
+    server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
+    with visit_server(server) as there:
+        assert post(there, ADD).status == 200
+        server.users = Users({"robin": ("00", "")})
+        assert post(there, ADD).status == 401
 
 
 def test_each_request_has_its_line_and_in_it_who_calls(caplog: pytest.LogCaptureFixture) -> None:
