@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
+from urllib.parse import quote
 
 from daemons.operating.lines import Lines
 
@@ -96,8 +97,8 @@ class RequestLog(Lines[Told]):
 def _common(request: Request, status: int, size: int | None, user: str) -> Entry:
     major, minor = request.version
     asked = f"{request.method} {_quoted(request.target, LONGEST_TARGET)} HTTP/{major}.{minor}"
-    # A blank in a name would make two fields of it.
-    who = _quoted(user, LONGEST).replace(" ", "%20") or "-"
+    # In quotes it is not, so that a blank or a quotation mark in it would be taken for the end of something.
+    who = quote(user[: LONGEST // 12], safe="@+") or "-"
     return f" - {who} [", f'] "{asked}" {status} {"-" if size is None else size}'
 
 

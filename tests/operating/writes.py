@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemons.operating.logs import Output
+from daemons.operating.logs import LINE_LIMIT, Output
 
 
 class Writes(Output):
@@ -10,6 +10,7 @@ class Writes(Output):
 
     def __init__(self) -> None:
         super().__init__()
+        self.at_once = LINE_LIMIT  # whatever standard output is
         self.made: list[tuple[str, int]] = []
 
     def write(self, text: str, lines: int = 1) -> None:

@@ -110,6 +110,7 @@ def test_the_limits_as_shipped() -> None:
         "handshake_timeout": "10s",
         "message_timeout": "30s",
         "spool": "off",
+        "body": "auto",
         "idle_timeout": "5m",
         "write_timeout": "30s",
         "conversation_timeout": "1h",
