@@ -53,7 +53,7 @@ enum {
     CHUNK = 16384,                    /* bytes asked from one recv */
     BATCH = 1024,                     /* events asked from one epoll_wait */
     TICK_MS = 10,                     /* how often the clock is looked at when nothing comes */
-    GATHER_MS = 2000,                 /* every connection may get its first answer before the warm-up begins */
+    GATHER_MS = 8000,                 /* every connection may get its first answer before the warm-up begins: 64 forks take 3 s */
     DRAIN_MS = 500,                   /* what is in flight at the end may still be answered */
     CONNECTING_AT_ONCE = 128,         /* in idle mode: stay well inside anybody's backlog */
     /* A port in TIME_WAIT is taken for a second at least, and one address has 28,000: at 50,000 conversations a
