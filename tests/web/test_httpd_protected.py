@@ -117,6 +117,27 @@ def test_no_spelling_of_a_path_leads_around(users: Path, path: str) -> None:
         assert ask(protected(users), other).status == 404
 
 
+@pytest.mark.parametrize(
+    ("prefix", "path"),
+    [
+        ("/ready.css", "/ready.css.gz"),
+        ("/plan.txt", "/plan.txt.de"),
+        ("/plan.txt", "/plan.txt.de.gz"),
+        ("/index.html", "/"),
+        ("/sub/index.html", "/sub/"),
+    ],
+)
+def test_what_is_protected_as_one_file_has_no_other_name(users: Path, prefix: str, path: str) -> None:
+    root = make(users.parent)
+    for name in ("plan.txt.de", "plan.txt.de.gz"):
+        (users.parent / "www" / name).write_bytes(b"below")
+    realms = {prefix: Realm("The vault", str(users)), "/stale.css": Realm("Another", str(users))}
+    httpd = service(root, protected=realms | {"/": Realm("All", str(users))}, languages=("en", "de"))
+    assert refused(ask(httpd, path))
+    assert ask(httpd, path, GOOD).status == 200
+    assert ask(httpd, "/text.txt").fields["WWW-Authenticate"][:17] == 'Basic realm="All"'
+
+
 def test_without_tls_no_password_is_asked_for_from_elsewhere(users: Path) -> None:
     httpd = protected(users)
     for shown in ((), (GOOD,)):
