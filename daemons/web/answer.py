@@ -38,7 +38,8 @@ _plain: set[bytes] = set()
 
 
 #: Heads that came in one piece, and what became of them: the same one is sent again and again within a second, and then
-#: with another Date.  By their lines: one with a line end in its middle has the octets of two.  Of up to so many octets.
+#: with another Date.  By their lines: one with a line end in its middle has the octets of two.  Of up to so many octets
+#: together.
 REMEMBERED_HEAD = 2048
 _heads: dict[tuple[bytes, ...], tuple[list[bytes], int, int | None, bool, bool]] = {}
 

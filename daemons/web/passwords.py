@@ -102,7 +102,8 @@ def normalised(text: str) -> str:
 def read(path: str | Path) -> dict[str, Stored]:
     """The users in a file.  Raises `OSError`, and `ValueError` that names the line."""
     users: dict[str, Stored] = {}
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
+    # Not splitlines(), which knows line ends that may stand in a name.
+    for number, line in enumerate(Path(path).read_text("utf-8").split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, text = line.partition(":")
@@ -138,9 +139,9 @@ class Users:
         self._path = path
         self._key = secrets.token_bytes(DIGEST)
         self._known: set[bytes] = set()
-        #: What the file was when it was read, what was in it, and what was wrong with it.
-        self._mark: tuple[int, ...] = ()
-        self._users: dict[str, Stored] = {}
+        #: What the file was when it was read, and what was in it; together, since several threads may read it.
+        self._read: tuple[tuple[int, ...], dict[str, Stored]] = (), {}
+        #: What was wrong with it.
         self._wrong = ""
 
     def admit(self, name: str, password: str) -> bool:
@@ -167,15 +168,17 @@ class Users:
         try:
             found = os.stat(self._path)
             mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-            if mark == self._mark and not self._wrong:
-                return self._users
-            self._users = read(self._path)
-            self._mark, self._wrong = mark, ""
+            before, users = self._read
+            if mark != before:
+                users = read(self._path)
+                self._read = mark, users
+                self._wrong = ""
         except (OSError, ValueError) as error:
             # Whom a mistake in it has left out must not be let in, so nobody is.
             wrong = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
             if wrong != self._wrong:
                 log.error("%s: %s; nobody is let in", self._path, wrong)
             self._wrong = wrong or "unreadable"
+            self._read = (), {}
             raise Unreadable from None
-        return self._users
+        return users

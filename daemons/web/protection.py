@@ -64,15 +64,18 @@ class Protection:
     def refusal(self, request: Request, second: Second, visitor: Visitor) -> bytes | None:
         """The answer to who is not let in; None for who is."""
         if not (visitor.secure or self._insecure or is_local(visitor.host)):
+            request.user = ""
             return error(request, 403, second, content=_OPEN)
         shown = _credentials(request)
-        request.user = ""
         try:
             if shown is not None and self._users.admit(*shown):
+                # The object may be that of others who ask the same, and then have shown the same.
                 request.user = shown[0]
                 return None
         except Unreadable:
+            request.user = ""
             return error(request, 503, second, [("Retry-After", "60")])
+        request.user = ""
         return error(request, 401, second, [("WWW-Authenticate", self._challenge)])
 
 
