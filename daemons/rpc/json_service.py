@@ -192,7 +192,9 @@ class JSONRPC(Service):
         try:
             if request.path.partition("?")[0] != self.options.path:
                 raise RefusalError(404, "No such page")
-            verdict = check_visitor(fields, self.options.users, self.title)
+            users = self.options.users
+            # A page that was led here by a name of its own knows no secret.
+            verdict = check_visitor(fields, users, self.title, named=users is not None)
             check_call(request.method, fields, documents=self.options.discover)
         except RefusalError as refusal:
             verdict = refusal.with_traceback(None)  # in whose frames the request is

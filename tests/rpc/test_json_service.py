@@ -95,6 +95,8 @@ def test_http_1_0_is_answered_too() -> None:
         (415, "POST", "/", ["Content-Type: application/json", "Content-Encoding: gzip"]),
         (403, "POST", "/", ["Content-Type: application/x-www-form-urlencoded", "Origin: http://elsewhere.example"]),
         (200, "POST", "/", ["Origin: http://localhost"]),
+        (403, "POST", "http://rebound.example:7002/", ["Origin: http://rebound.example:7002"]),
+        (200, "POST", "http://[::1]:7002/", ["Origin: http://[::1]:7002"]),
         (200, "POST", "/?a=b", ["Content-Type: application/x-www-form-urlencoded"]),
         (200, "POST", "/", ["Content-Type: application/json-rpc"]),
     ],
