@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from daemons.web import basic
+
 if TYPE_CHECKING:
     from daemons.rpc.users import Users
 
@@ -41,7 +43,7 @@ def check_visitor(
     believed where somebody knows which names the site has: any name may be led to the loopback (DNS rebinding)."""
     user = "" if users is None else users.name(fields.get("authorization", ""))
     if user is None:
-        asked = f'Basic realm="{_UNQUOTED.sub("", realm)}", charset="UTF-8"'
+        asked = basic.challenge(_UNQUOTED.sub("", realm))
         raise RefusalError(401, "Who are you?", ("WWW-Authenticate", asked))
     origin = fields.get("origin")
     if origin is not None and not scripts:

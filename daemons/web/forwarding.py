@@ -81,7 +81,11 @@ class Forwarding:
         length = response.left
         if request.method == "HEAD" or response.status in BODILESS:
             # What GET would have: Content-Length is about that.
-            lines += [f"{name}: {value}" for name, value in response.fields if _announces(name, value, response.status)]
+            lines += {
+                f"Content-Length: {value}"
+                for name, value in response.fields
+                if _announces(name, value, response.status)
+            }
             for _ in response.pieces():
                 pass
             return _ended(lines, request, closes=False)
@@ -187,7 +191,7 @@ def _head(second: Second, response: Response) -> list[str]:
 
 def _announces(name: str, value: str, status: int) -> bool:
     """Whether a field tells the length of what is not sent; a 204 has none."""
-    return name.lower() == "content-length" and value.isdigit() and status != 204
+    return name.lower() == "content-length" and value.isdecimal() and status != 204
 
 
 def _ended(lines: list[str], request: Request, *, closes: bool) -> bytes:

@@ -27,9 +27,12 @@ SALT, DIGEST = 16, 32
 #: The most memory that a line may ask for.
 MEMORY = 256 * 1024**2
 
-#: How many passwords are verified at a time in one process: each takes a core and its memory, and the visitors who are
-#: known already are not to wait for who guesses.
+#: How many passwords are verified at a time in one process: each takes a core and its memory.
 AT_A_TIME = BoundedSemaphore(2)
+
+#: How many are verified or wait for that: half of a pool's threads.  The other half is for the visitors who are known
+#: already, and are not to wait for who guesses.
+IN_ALL = BoundedSemaphore(8)
 
 #: How many verified passwords are remembered; then all are forgotten, and verified once more.
 REMEMBERED = 1024
@@ -127,6 +130,10 @@ class Unreadable(Exception):
     """The file of the users cannot be read, so that nobody can be let in."""
 
 
+class Busy(Exception):
+    """There are too many passwords to be verified."""
+
+
 class Users:
     """The users in a file, which is read anew when it has changed.
 
@@ -146,7 +153,7 @@ class Users:
 
     def admit(self, name: str, password: str) -> bool:
         """Whether that is the password of that user.  An unknown name takes as long as a wrong password, so that
-        nobody finds out who there is.  Raises `Unreadable`."""
+        nobody finds out who there is.  Raises `Unreadable` and `Busy`."""
         users = self._current()
         kept = users.get(normalised(name))
         if kept is None:
@@ -156,8 +163,13 @@ class Users:
         proof = hmac.digest(self._key, said.encode("utf-8"), "sha256")
         if proof in self._known:
             return True
-        with AT_A_TIME:
-            right = hmac.compare_digest(_digest(password, kept.salt, kept.cost), kept.digest)
+        if not IN_ALL.acquire(blocking=False):
+            raise Busy
+        try:
+            with AT_A_TIME:
+                right = hmac.compare_digest(_digest(password, kept.salt, kept.cost), kept.digest)
+        finally:
+            IN_ALL.release()
         if right:
             if len(self._known) >= REMEMBERED:
                 self._known = set()

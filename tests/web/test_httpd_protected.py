@@ -310,3 +310,14 @@ def test_who_is_refused_is_not_told_to_the_log_as_who_was_let_in(users: Path) ->
     for visitor, user in ((FAR_OVER_TLS, "Arthur"), (FAR, "")):
         httpd.respond(asked, visitor)
         assert getattr(asked, "user") == user  # noqa: B009, to the framing's base it is bytes
+
+
+def test_who_is_known_does_not_wait_for_who_guesses(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    httpd = protected(users)
+    assert ask(httpd, "/sub/", GOOD).status == 200
+    monkeypatch.setattr(passwords, "IN_ALL", threading.BoundedSemaphore(1))
+    with passwords.IN_ALL:
+        found = ask(httpd, "/sub/", basic("Arthur", "guess"))
+        assert (found.status, found.fields["Retry-After"]) == (503, "1")
+        assert ask(httpd, "/sub/", GOOD).status == 200
+    assert refused(ask(httpd, "/sub/", basic("Arthur", "guess")))
