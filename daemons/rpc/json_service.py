@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 from daemons.framings import Lines
 from daemons.framings.http import HTTP, Request
-from daemons.operating.values import COUNT, SIZE, YES_NO, Kind, setting, word
+from daemons.operating.values import COUNT, YES_NO, Kind, setting, word
 from daemons.rpc import json_calls, json_text
 from daemons.rpc.json_schema import document
 from daemons.rpc.methods import Method, Methods
@@ -36,6 +36,9 @@ MEDIA = frozenset(
         "application/x-www-form-urlencoded",
     )
 )
+
+#: Octets of a call or a batch, unless [limits] body says otherwise: by that, what they can take to be read is bounded.
+LONGEST = 256 * 1024
 
 #: Verdicts about heads are remembered: heads of up to so many octets, and so many of them.
 REMEMBERED_HEAD = 2048
@@ -81,7 +84,6 @@ class JSONRPC(Service):
 
         framing: str = setting(word("http", "lines"), "http", "how calls come: by POST, or one on each line")
         path: str = setting(PATH, "/", "over HTTP, where calls are answered; elsewhere is 404")
-        body: int = setting(SIZE, 256 * 1024, "the most octets of a call or a batch")
         batch: int = setting(COUNT, json_calls.BATCH, "the most calls in a batch")
         depth: int = setting(COUNT, json_text.DEPTH, "the most brackets within each other")
         discover: bool = setting(YES_NO, True, "tell what can be called: rpc.discover, and GET")
@@ -108,7 +110,7 @@ class JSONRPC(Service):
         self._over_http = options.framing == "http"
         if options.users is not None and not self._over_http:
             raise TypeError("users: on lines nobody says who he is; write framing = http")
-        self.framing = HTTP(body=options.body) if self._over_http else Lines(limit=options.body)
+        self.framing = HTTP(body=LONGEST) if self._over_http else Lines(limit=LONGEST)
         super().__init__(options)
         published = list(self.methods.values())
         if options.discover:

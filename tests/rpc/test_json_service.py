@@ -12,7 +12,7 @@ from daemons import jsonrpc
 from daemons.operating import loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.rpc import json_schema
-from daemons.rpc.json_service import JSONRPC
+from daemons.rpc.json_service import JSONRPC, LONGEST
 from daemons.rpc.methods import Methods
 from daemons.rpc.users import line_for
 from daemons.serving.conversation import IDLE, OVER, Conversation
@@ -129,7 +129,7 @@ def test_who_is_not_known_may_not_call(folder: Folder) -> None:  # noqa: F811
 
 
 def test_a_body_that_is_too_long_is_refused() -> None:
-    heard, conversation = visit(get("/", method="POST", body=b"x" * 101), body=100)
+    heard, conversation = visit(get("/", method="POST", body=b"x" * (LONGEST + 1)))
     assert responses(heard)[0].status == 413
     assert conversation.ending is Ending.OVERSIZE
 
@@ -180,7 +180,7 @@ def test_calls_come_one_a_line(size: int) -> None:
 
 
 def test_a_line_that_is_too_long_is_the_last() -> None:
-    heard, conversation = visit(CALL + b"\n" + b"[" * 200, framing="lines", body=100)
+    heard, conversation = visit(CALL + b"\n" + b"[" * (LONGEST + 1), framing="lines")
     assert heard == ANSWER + b"\n" + PARSE_ERROR + b"\n"
     assert conversation.ending is Ending.OVERSIZE
 

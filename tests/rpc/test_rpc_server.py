@@ -134,8 +134,8 @@ def test_nothing_beyond_the_limit_is_unpacked() -> None:
 
 
 def test_what_is_too_long_is_refused_before_it_is_read() -> None:
-    with visit(daemons.adder, body=1000) as there:
-        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n"
+    with visit(daemons.adder) as there:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n"
         (response,) = responses(said(there, head))
         assert (response.status, response.fields["connection"]) == (413, "close")
 
