@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import threading
 from pathlib import Path
+from threading import BoundedSemaphore, Event, Thread, current_thread, main_thread
 from typing import Any
 
 import pytest
@@ -272,7 +272,7 @@ def test_a_reader_who_is_late_does_not_bring_back_who_has_been_taken_out(
 ) -> None:
     """One thread has read the old file, and keeps what it read while another is keeping what it reads of the new."""
     old = passwords.read(users)
-    has_read, may_go_on = threading.Event(), threading.Event()
+    has_read, may_go_on = Event(), Event()
 
     def late(path: str) -> dict[str, passwords.Stored]:
         monkeypatch.setattr(passwords, "read", read)
@@ -283,14 +283,14 @@ def test_a_reader_who_is_late_does_not_bring_back_who_has_been_taken_out(
     class Slow(Users):
         def __setattr__(self, name: str, value: object) -> None:
             super().__setattr__(name, value)
-            if has_read.is_set() and threading.current_thread() is threading.main_thread():
+            if has_read.is_set() and current_thread() is main_thread():
                 may_go_on.set()
                 thread.join()
 
     read = passwords.read
     kept = Slow(str(users))
     monkeypatch.setattr(passwords, "read", late)
-    thread = threading.Thread(target=kept.admit, args=("Arthur", ""))
+    thread = Thread(target=kept.admit, args=("Arthur", ""))
     thread.start()
     assert has_read.wait(10)
     write(users, Robin="the brave")
@@ -315,7 +315,7 @@ def test_who_is_refused_is_not_told_to_the_log_as_who_was_let_in(users: Path) ->
 def test_who_is_known_does_not_wait_for_who_guesses(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     httpd = protected(users)
     assert ask(httpd, "/sub/", GOOD).status == 200
-    monkeypatch.setattr(passwords, "IN_ALL", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(passwords, "IN_ALL", BoundedSemaphore(1))
     with passwords.IN_ALL:
         found = ask(httpd, "/sub/", basic("Arthur", "guess"))
         assert (found.status, found.fields["Retry-After"]) == (503, "1")
