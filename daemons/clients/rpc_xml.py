@@ -52,16 +52,23 @@ class XMLCaller(Caller):
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{method}: {error}") from error
         heard = self.post(body, repeatable)
-        # Such a declaration has no place in a response, and may make it grow without end.
-        if b"<!DOCTYPE" in heard:
-            raise ProtocolError(f"{self.place} has answered with a document type declaration")
+        # Such a declaration has no place in a response, and may make it grow without end.  Whatever its encoding is,
+        # expat sees it.
+        parser: Any
+        parser, unmarshaller = xmlrpc.client.getparser(use_builtin_types=True)
+        parser._parser.StartDoctypeDeclHandler = self._refuse
         try:
-            (result,), _ = xmlrpc.client.loads(heard, use_builtin_types=True)
+            parser.feed(heard)
+            parser.close()
+            (result,) = unmarshaller.close()
         except xmlrpc.client.Fault as fault:
             raise RemoteFault(fault.faultCode, fault.faultString) from None
         except (xmlrpc.client.Error, ExpatError, ValueError, TypeError, LookupError) as error:
             raise ProtocolError(f"{self.place} has answered with what is no XML-RPC") from error
         return result
+
+    def _refuse(self, *declared: object) -> None:
+        raise ProtocolError(f"{self.place} has answered with a document type declaration")
 
     def _answer(self, answer: Any) -> Any:
         match answer:

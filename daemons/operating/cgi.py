@@ -61,6 +61,8 @@ class _Handler(CGIHandler):
     """One whose answer does not go to where everybody prints."""
 
     def __init__(self, answer: BinaryIO) -> None:
+        # The field Proxy of whoever asks, and a setting of many clients (https://httpoxy.org).
+        os.environ.pop("HTTP_PROXY", None)
         environ = read_environ()
         # Not CGIHandler's own, which takes sys.stdout.
         super(CGIHandler, self).__init__(

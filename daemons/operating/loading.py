@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+from daemons.framings import Lines
 from daemons.operating import tables
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.ini import parse_section
@@ -171,6 +172,8 @@ def _limited(settings: Settings, service: Service) -> Service:
         framing = service.framing
         if isinstance(framing, HTTP):
             service.framing = HTTP(head=framing.head, headers=framing.headers, body=body)
+        elif settings.daemon.jsonrpc:
+            service.framing = Lines(limit=body)  # the same calls, one on each line
         else:
             _refuse_body(settings, f"{type(service).__name__} takes no requests")
     return service

@@ -60,7 +60,8 @@ def _asked(name: str) -> str | None:
 
 def _write(path: Path, name: str, stored: str) -> None:
     """Replace the file as a whole: a daemon may be reading it."""
-    old = path.read_text("utf-8").splitlines() if path.exists() else []
+    text = path.read_text("utf-8") if path.exists() else ""
+    old = text.removesuffix("\n").split("\n") if text else []
     line = f"{name}:{stored}"
     mine = [number for number, each in enumerate(old) if passwords.normalised(each.partition(":")[0]) == name]
     lines = [line if number in mine else each for number, each in enumerate(old)] if mine else [*old, line]

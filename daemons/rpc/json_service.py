@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 from daemons.framings import Lines
 from daemons.framings.http import HTTP, Request
-from daemons.operating.values import COUNT, SIZE, YES_NO, Kind, setting, word
+from daemons.operating.values import COUNT, YES_NO, Kind, setting, word
 from daemons.rpc import json_calls, json_text
 from daemons.rpc.json_schema import document
 from daemons.rpc.methods import Method, Methods
@@ -36,6 +36,9 @@ MEDIA = frozenset(
         "application/x-www-form-urlencoded",
     )
 )
+
+#: Octets of a call or a batch, unless [limits] body says otherwise: by that, what they can take to be read is bounded.
+LONGEST = 256 * 1024
 
 #: Verdicts about heads are remembered: heads of up to so many octets, and so many of them.
 REMEMBERED_HEAD = 2048
@@ -85,7 +88,6 @@ class JSONRPC(Service):
 
         framing: str = setting(word("http", "lines"), "http", "how calls come: by POST, or one on each line")
         path: str = setting(PATH, "/", "over HTTP, where calls are answered; elsewhere is 404")
-        body: int = setting(SIZE, 256 * 1024, "the most octets of a call or a batch")
         batch: int = setting(COUNT, json_calls.BATCH, "the most calls in a batch")
         depth: int = setting(COUNT, json_text.DEPTH, "the most brackets within each other")
         discover: bool = setting(YES_NO, True, "tell what can be called: rpc.discover, and GET")
@@ -112,7 +114,7 @@ class JSONRPC(Service):
         self._over_http = options.framing == "http"
         if options.users is not None and not self._over_http:
             raise TypeError("users: on lines nobody says who he is; write framing = http")
-        self.framing = HTTP(body=options.body) if self._over_http else Lines(limit=options.body)
+        self.framing = HTTP(body=LONGEST) if self._over_http else Lines(limit=LONGEST)
         super().__init__(options)
         published = list(self.methods.values())
         if options.discover:
@@ -199,7 +201,9 @@ class JSONRPC(Service):
         try:
             if request.path.partition("?")[0] != self.options.path:
                 raise RefusalError(404, "No such page")
-            verdict = check_visitor(fields, self.options.users, self.title)
+            users = self.options.users
+            # A page that was led here by a name of its own knows no secret.
+            verdict = check_visitor(fields, users, self.title, named=users is not None)
             check_call(request.method, fields, documents=self.options.discover)
         except RefusalError as refusal:
             verdict = refusal.with_traceback(None)  # in whose frames the request is

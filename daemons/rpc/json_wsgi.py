@@ -23,7 +23,7 @@ from daemons.rpc.json_calls import Calls
 from daemons.rpc.json_schema import document
 from daemons.rpc.json_service import DISCOVER, check_call
 from daemons.rpc.methods import Method, Methods
-from daemons.rpc.refusals import RefusalError, check_visitor
+from daemons.rpc.refusals import RefusalError, check_visitor, read_body
 from daemons.rpc.users import Users
 
 
@@ -70,19 +70,7 @@ class JSONApplication:
         check_visitor(fields, self._users, self._title)
         check_call(environ["REQUEST_METHOD"], fields, documents=True)
         calls, described = found
-        return calls.answer(self._read(environ)) if environ["REQUEST_METHOD"] == "POST" else described
-
-    def _read(self, environ: dict[str, Any]) -> bytes:
-        text = environ.get("CONTENT_LENGTH") or ""
-        if not (text.isascii() and text.isdecimal()):
-            raise RefusalError(411, "How long is that?")
-        length = int(text[:10])
-        if length > self._body:
-            raise RefusalError(413, f"That is longer than {self._body} octets.")
-        data: bytes = environ["wsgi.input"].read(length)
-        if len(data) < length:
-            raise RefusalError(400, "The end of that is missing.")
-        return data
+        return calls.answer(read_body(environ, self._body)) if environ["REQUEST_METHOD"] == "POST" else described
 
 
 def _calls(methods: Methods, title: str) -> tuple[Calls, str]:

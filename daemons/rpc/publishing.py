@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
-from daemons.framings.http import HTTP
-from daemons.operating.values import COUNT, SIZE, YES_NO, Kind, setting
+from daemons.operating.values import COUNT, YES_NO, Kind, setting
 from daemons.rpc.dispatcher import CALLS
 from daemons.rpc.methods import Methods
 from daemons.rpc.server import XMLRPCRequestHandler, XMLRPCServer
@@ -41,7 +40,6 @@ class Options:
     introspection: bool = setting(YES_NO, True, "publish system.listMethods, methodSignature and methodHelp")
     multicall: bool = setting(YES_NO, True, "publish system.multicall")
     calls: int = setting(COUNT, CALLS, "the most calls of one system.multicall")
-    body: int = setting(SIZE, 1024**2, "the most octets of a call, also when it is unpacked")
     page: bool = setting(YES_NO, True, "show what can be called to people, by GET")
     users: Users | None = setting(USERS, None, "a file of names and secrets; by default everybody may call")  # noqa: RUF009, it is frozen
 
@@ -72,8 +70,7 @@ class Published(XMLRPCRequestHandler):
             "XMLRPCServer",
             (_Publishing,),
             {"options": options, "methods": cls.methods, "title": cls.__name__}
-            | {"about": about, "framing": HTTP(body=options.body), "documents": options.page}
-            | {"users": options.users, "max_calls": options.calls},
+            | {"about": about, "documents": options.page, "users": options.users, "max_calls": options.calls},
         )
         return handler  # type: ignore[no-any-return]
 

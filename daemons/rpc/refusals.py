@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from daemons.web import basic
 
 if TYPE_CHECKING:
     from daemons.rpc.users import Users
@@ -28,22 +32,50 @@ class RefusalError(Exception):
         return f"{self}\n".encode()
 
 
-def check_visitor(fields: Mapping[str, str], users: Users | None, realm: str, *, scripts: bool = True) -> str:
+def check_visitor(
+    fields: Mapping[str, str], users: Users | None, realm: str, *, scripts: bool = True, named: bool = True
+) -> str:
     """Who calls, or nothing where nobody is asked; raises `RefusalError` for who may not.  `fields` are those of his
-    request, by names in small letters; `scripts` says whether those of the same site may call.
+    request, by names in small letters; `scripts` says whether those of the same site may call, and `named` whether also
+    where the site has a name other than localhost.
 
     A browser says where a script comes from (RFC 6454), and nobody else has an origin.  That of the same site is to be
-    believed where somebody knows which names the site has: any name may be led to the loopback."""
+    believed where somebody knows which names the site has: any name may be led to the loopback (DNS rebinding)."""
     user = "" if users is None else users.name(fields.get("authorization", ""))
     if user is None:
-        asked = f'Basic realm="{_UNQUOTED.sub("", realm)}", charset="UTF-8"'
+        asked = basic.challenge(_UNQUOTED.sub("", realm))
         raise RefusalError(401, "Who are you?", ("WWW-Authenticate", asked))
     origin = fields.get("origin")
     if origin is not None and not scripts:
         raise RefusalError(403, "A browser's scripts may not call this.")
     if origin is not None and origin.rpartition("//")[2] != fields.get("host"):
         raise RefusalError(403, "Scripts of other sites may not call this.")
+    if origin is not None and not named and not _is_address(fields["host"]):
+        raise RefusalError(403, "Scripts of a site with a name may not call this.")
     return user
+
+
+def _is_address(host: str) -> bool:
+    """Whether a Host is one that nobody can lead elsewhere."""
+    bare = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    with suppress(ValueError):
+        return bool(ipaddress.ip_address(bare))
+    return bare.lower() == "localhost"
+
+
+def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
+    """The body of a request to a WSGI application.  Raises `RefusalError`."""
+    text = environ.get("CONTENT_LENGTH") or ""
+    if not (text.isascii() and text.isdecimal()):
+        raise RefusalError(411, "How long is that?")
+    digits = text.lstrip("0")
+    if len(digits) > len(str(limit)) or int(digits or "0") > limit:
+        raise RefusalError(413, f"That is longer than {limit} octets.")
+    length = int(digits or "0")
+    data: bytes = environ["wsgi.input"].read(length)
+    if len(data) < length:
+        raise RefusalError(400, "The end of that is missing.")
+    return data
 
 
 def unpacked(data: bytes, limit: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from xmlrpc.client import gzip_encode
 
 from daemons.framings.http import Request
@@ -28,6 +28,9 @@ ASKED = (
     *("send_response", "send_response_only", "send_header", "end_headers", "flush_headers"),
 )
 
+#: By head.
+Judged: TypeAlias = dict[bytes, tuple[bool, str]]
+
 #: What Server says; which Python that is, is nobody's business.
 SERVER = "camelot"
 
@@ -47,11 +50,11 @@ class RPCService(WebService):
         self._handler_class = kind
         #: Whether handlers do nothing but what we know.
         self._plain = plain and kind is handler and not hasattr(kind, "_dispatch")
-        #: Heads of POSTs that may be answered; whether the answer may be gzipped, and who calls.
-        self._judged: dict[bytes, tuple[bool, str]] = {}
+        #: Who may call, and the heads of POSTs that may be answered then: whether the answer may be gzipped, and who
+        #: calls.  Together: a thread that has judged by other users must not leave its verdict here.
+        self._judged: tuple[Users | None, Judged] = None, {}
         #: The stock class has a `log_request` of its own, which does not count.
         self._writes_log = any(getattr(kind, name) is not as_shipped[name] for name in ("log_request", "log_message"))
-        self._users: Users | None = None
         self._second = 0
         self._head = b""
 
@@ -60,15 +63,14 @@ class RPCService(WebService):
         asked = super().talk_to(server, address, peer)
         next(asked)
         rpc = cast("XMLRPCServer", server)
-        judged = self._judged
         reply: Reply | None = None
         try:
             while True:
                 request = cast(Request, (yield reply))
-                if rpc.users is not self._users:
-                    judged.clear()
-                    self._users = rpc.users
-                known = judged.get(request) or self._judge(rpc, request)
+                users, judged = self._judged
+                if rpc.users is not users:
+                    _, judged = self._judged = rpc.users, {}
+                known = judged.get(request) or self._judge(rpc, request, judged)
                 if known is None or server.draining:
                     try:
                         reply = asked.send(request)
@@ -88,8 +90,9 @@ class RPCService(WebService):
             handler.user = ""  # it is this request's
             self.requests.tell(handler.client_address[0], self.requests.entry(request, status, size, user))
 
-    def _judge(self, server: XMLRPCServer, request: Request) -> tuple[bool, str] | None:
-        """Whether an answer to `request` may be gzipped, and who calls; None: it is for the handler."""
+    def _judge(self, server: XMLRPCServer, request: Request, judged: Judged) -> tuple[bool, str] | None:
+        """Whether an answer to `request` may be gzipped, and who calls; None: it is for the handler.  What is found
+        is added to `judged`."""
         kind = self._handler_class
         if not self._plain or request.method != "POST" or request.version == (1, 0):
             return None
@@ -106,9 +109,9 @@ class RPCService(WebService):
         if zips and fields["accept-encoding"] not in ("gzip", "gzip, deflate", "gzip, deflate, br"):
             return None  # with weights; the handler reads them
         if len(request) <= REMEMBERED_HEAD:
-            if len(self._judged) >= REMEMBERED_COUNT:
-                self._judged.clear()
-            self._judged[bytes(request)] = zips, user
+            if len(judged) >= REMEMBERED_COUNT:
+                judged.clear()
+            judged[bytes(request)] = zips, user
         return zips, user
 
     def _coded(self, body: bytes, zips: bool) -> tuple[bytes, bytes]:

@@ -8,8 +8,6 @@ prints a secret, once, and the line for the file.  Programs keep secrets better 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -19,6 +17,7 @@ import sys
 from collections.abc import Mapping
 
 from daemons.operating.values import Kind
+from daemons.web import basic
 
 #: A user-id has no colon: RFC 7617, section 2.
 _LINE = re.compile(r"([^:\s#][^:\x00-\x1f\x7f]*):((?:[0-9a-f]{2}){8,}):([0-9a-f]{64})")
@@ -58,17 +57,14 @@ class Users:
 
     def name(self, authorization: str) -> str | None:
         """Who says this in the field Authorization; None: nobody who is known."""
-        scheme, _, credentials = authorization.partition(" ")
-        if scheme.lower() != "basic":
+        shown = basic.shown(authorization)
+        if shown is None:
             return None
-        try:
-            name, colon, secret = base64.b64decode(credentials.strip(), validate=True).decode().partition(":")
-        except (binascii.Error, ValueError):
-            return None
+        name, secret = shown
         salt, hashed = self._lines.get(name, _NOBODY)
         # Of what nobody knows, too, in constant time.
         right = hmac.compare_digest(hash_of(salt, secret), hashed)
-        return name if right and colon and name in self._lines else None
+        return name if right and name in self._lines else None
 
 
 def _users(text: str) -> Users | None:

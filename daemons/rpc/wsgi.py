@@ -21,7 +21,7 @@ from typing import Any
 from daemons.rpc.dispatcher import Dispatcher
 from daemons.rpc.documentation import POLICY, page
 from daemons.rpc.methods import Methods
-from daemons.rpc.refusals import RefusalError, check_visitor, unpacked
+from daemons.rpc.refusals import RefusalError, check_visitor, read_body, unpacked
 from daemons.rpc.users import Users
 
 
@@ -90,15 +90,7 @@ class RPC(Mapping[str, Dispatcher]):
         raise RefusalError(405, "Calls are sent by POST.", ("Allow", "GET, HEAD, POST"))
 
     def _read(self, environ: dict[str, Any]) -> bytes:
-        text = environ.get("CONTENT_LENGTH") or ""
-        if not (text.isascii() and text.isdecimal()):
-            raise RefusalError(411, "How long is that?")
-        length = int(text[:10])
-        if length > self._body:
-            raise RefusalError(413, f"That is longer than {self._body} octets.")
-        data: bytes = environ["wsgi.input"].read(length)
-        if len(data) < length:
-            raise RefusalError(400, "The end of that is missing.")
+        data = read_body(environ, self._body)
         match environ.get("HTTP_CONTENT_ENCODING", "identity").lower():
             case "identity":
                 return data

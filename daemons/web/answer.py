@@ -38,9 +38,10 @@ _plain: set[bytes] = set()
 
 
 #: Heads that came in one piece, and what became of them: the same one is sent again and again within a second, and then
-#: with another Date.  Of up to so many octets.
+#: with another Date.  By their lines: one with a line end in its middle has the octets of two.  Of up to so many octets
+#: together.
 REMEMBERED_HEAD = 2048
-_heads: dict[bytes, tuple[list[bytes], int, int | None, bool, bool]] = {}
+_heads: dict[tuple[bytes, ...], tuple[list[bytes], int, int | None, bool, bool]] = {}
 
 
 class Answer:
@@ -112,18 +113,18 @@ class Answer:
         if self.status or lines[-1] != b"\r\n":
             self._write_head(lines)
             return
-        octets = b"".join(lines)
-        known = _heads.get(octets)
+        key = tuple(lines)
+        known = _heads.get(key)
         if known is not None:
             head, self.status, self.announced, self.chunked, self.keeps = known
             self.head = head.copy()
             self.headed = True
             return
         self._write_head(lines)
-        if self.headed and len(octets) <= REMEMBERED_HEAD:
+        if self.headed and sum(map(len, key)) <= REMEMBERED_HEAD:
             if len(_heads) >= REMEMBERED_COUNT:
                 _heads.clear()
-            _heads[octets] = self.head.copy(), self.status, self.announced, self.chunked, self.keeps
+            _heads[key] = self.head.copy(), self.status, self.announced, self.chunked, self.keeps
 
     def _write_head(self, lines: list[bytes]) -> None:
         for line in lines:

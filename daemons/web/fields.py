@@ -12,7 +12,7 @@ from daemons.web.dates import now_written
 #: A 1xx is no answer; what is not below 600 is no status (RFC 9110, section 15).
 _STATUS = re.compile(r"[2-5][0-9][0-9] [ -~\x80-\xff]*+")
 #: RFC 9110, section 5.6.2; and PEP 3333: no control characters, among which is the tab.
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
+NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
 _VALUE = re.compile(r"[ -~\x80-\xff]*+")
 
 _SERVER = f"Server: {software_version}\r\n".encode("latin-1")
@@ -76,7 +76,7 @@ def _head_of(status: Any, headers: Any) -> Head:
         if not (isinstance(field, tuple) and len(field) == 2 and all(isinstance(part, str) for part in field)):
             raise TypeError(f"header {field!r}; a tuple of two str is expected")
         name, value = field
-        if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+        if not (NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             expected = "a token, and Latin-1 without control characters are expected"
             raise ValueError(f"header {name!r}: {value!r}; {expected}")
         word = name.lower()

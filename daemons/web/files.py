@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -90,7 +91,7 @@ class Folder:
                 raise Refused(404)
             descriptor = os.open(name, _FILE, dir_fd=self._descriptor)
         except OSError as error:
-            raise _refused(error) from error
+            raise refused(error) from error
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             os.close(descriptor)
@@ -122,7 +123,7 @@ class Folder:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise _refused(error) from error
+            raise refused(error) from error
         return sorted(found)
 
 
@@ -160,10 +161,11 @@ class Files:
         except OSError as error:
             if descriptor >= 0:
                 os.close(descriptor)
-            raise _refused(error) from error
+            raise refused(error) from error
         return Folder(descriptor)
 
 
-def _refused(error: OSError) -> Exception:
-    status = _STATUSES.get(error.errno or 0)
+def refused(error: OSError, statuses: Mapping[int, int] = _STATUSES) -> Exception:
+    """What is to be raised for an error: a `Refused` with its status, or itself."""
+    status = statuses.get(error.errno or 0)
     return error if status is None else Refused(status)

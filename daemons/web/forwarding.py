@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 
 from daemons.framings.http import Request
 from daemons.serving.service import Reply, Visitor
+from daemons.web.fields import NAME
 from daemons.web.places import Names
 from daemons.web.reply import framed
 from daemons.web.representations import WHOLE
@@ -37,7 +38,6 @@ ALLOWED = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 #: What this server is called in Via; and how often it may stand there before it is a circle.
 PSEUDONYM, MOST_HOPS = b"camelot", 8
 
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t -~\x80-\xff]*")
 
 
@@ -81,7 +81,11 @@ class Forwarding:
         length = response.left
         if request.method == "HEAD" or response.status in BODILESS:
             # What GET would have: Content-Length is about that.
-            lines += [f"{name}: {value}" for name, value in response.fields if _announces(name, value, response.status)]
+            lines += {
+                f"Content-Length: {value}"
+                for name, value in response.fields
+                if _announces(name, value, response.status)
+            }
             for _ in response.pieces():
                 pass
             return _ended(lines, request, closes=False)
@@ -169,7 +173,7 @@ def _head(second: Second, response: Response) -> list[str]:
         raise UpstreamError(502, "two lengths in one answer")
     for name, value in response.fields:
         word = name.lower()
-        if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+        if not (NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             raise UpstreamError(502, "a field of its answer has a control character, or is folded")
         if word == "transfer-encoding" and value.lower() != "chunked":
             raise UpstreamError(502, "a Transfer-Encoding other than chunked")
@@ -187,7 +191,7 @@ def _head(second: Second, response: Response) -> list[str]:
 
 def _announces(name: str, value: str, status: int) -> bool:
     """Whether a field tells the length of what is not sent; a 204 has none."""
-    return name.lower() == "content-length" and value.isdigit() and status != 204
+    return name.lower() == "content-length" and value.isdecimal() and status != 204
 
 
 def _ended(lines: list[str], request: Request, *, closes: bool) -> bytes:

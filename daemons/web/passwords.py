@@ -27,9 +27,12 @@ SALT, DIGEST = 16, 32
 #: The most memory that a line may ask for.
 MEMORY = 256 * 1024**2
 
-#: How many passwords are verified at a time in one process: each takes a core and its memory, and the visitors who are
-#: known already are not to wait for who guesses.
+#: How many passwords are verified at a time in one process: each takes a core and its memory.
 AT_A_TIME = BoundedSemaphore(2)
+
+#: How many are verified or wait for that: half of a pool's threads.  The other half is for the visitors who are known
+#: already, and are not to wait for who guesses.
+IN_ALL = BoundedSemaphore(8)
 
 #: How many verified passwords are remembered; then all are forgotten, and verified once more.
 REMEMBERED = 1024
@@ -105,7 +108,8 @@ def normalised(text: str) -> str:
 def read(path: str | Path) -> dict[str, Stored]:
     """The users in a file.  Raises `OSError`, and `ValueError` that names the line."""
     users: dict[str, Stored] = {}
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
+    # Not splitlines(), which knows line ends that may stand in a name.
+    for number, line in enumerate(Path(path).read_text("utf-8").split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, text = line.partition(":")
@@ -129,6 +133,10 @@ class Unreadable(Exception):
     """The file of the users cannot be read, so that nobody can be let in."""
 
 
+class Busy(Exception):
+    """There are too many passwords to be verified."""
+
+
 class Users:
     """The users in a file, which is read anew when it has changed.
 
@@ -141,14 +149,14 @@ class Users:
         self._path = path
         self._key = secrets.token_bytes(DIGEST)
         self._known: set[bytes] = set()
-        #: What the file was when it was read, what was in it, and what was wrong with it.
-        self._mark: tuple[int, ...] = ()
-        self._users: dict[str, Stored] = {}
+        #: What the file was when it was read, and what was in it; together, since several threads may read it.
+        self._read: tuple[tuple[int, ...], dict[str, Stored]] = (), {}
+        #: What was wrong with it.
         self._wrong = ""
 
     def admit(self, name: str, password: str) -> bool:
         """Whether that is the password of that user.  An unknown name takes as long as a wrong password, so that
-        nobody finds out who there is.  Raises `Unreadable`."""
+        nobody finds out who there is.  Raises `Unreadable` and `Busy`."""
         users = self._current()
         kept = users.get(normalised(name))
         if kept is None:
@@ -158,8 +166,13 @@ class Users:
         proof = hmac.digest(self._key, said.encode("utf-8"), "sha256")
         if proof in self._known:
             return True
-        with AT_A_TIME:
-            right = hmac.compare_digest(_digest(password, kept.salt, kept.cost), kept.digest)
+        if not IN_ALL.acquire(blocking=False):
+            raise Busy
+        try:
+            with AT_A_TIME:
+                right = hmac.compare_digest(_digest(password, kept.salt, kept.cost), kept.digest)
+        finally:
+            IN_ALL.release()
         if right:
             if len(self._known) >= REMEMBERED:
                 self._known = set()
@@ -170,15 +183,17 @@ class Users:
         try:
             found = os.stat(self._path)
             mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-            if mark == self._mark and not self._wrong:
-                return self._users
-            self._users = read(self._path)
-            self._mark, self._wrong = mark, ""
+            before, users = self._read
+            if mark != before:
+                users = read(self._path)
+                self._read = mark, users
+                self._wrong = ""
         except (OSError, ValueError) as error:
             # Whom a mistake in it has left out must not be let in, so nobody is.
             wrong = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
             if wrong != self._wrong:
                 log.error("%s: %s; nobody is let in", self._path, wrong)
             self._wrong = wrong or "unreadable"
+            self._read = (), {}
             raise Unreadable from None
-        return self._users
+        return users

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Generic, NamedTuple, TypeVar
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from daemons.operating.values import Kind
 
@@ -36,9 +36,11 @@ def names_of(path: str) -> Names | None:
 
 
 def _prefix(text: str) -> str:
-    if not _PATH.fullmatch(text) or names_of(text) is None:
+    names = names_of(text) if _PATH.fullmatch(text) else None
+    if names is None:
         raise ValueError("not a path; write /name or /name/name, percent-encoded as in a URL")
-    return text.rstrip("/") or "/"
+    # In one spelling, so that two of one path are seen to be the same.
+    return "/" + "/".join(quote(name, safe="!$&'()*+,;=:@[]~") for name in names if name)
 
 
 PREFIX: Kind[str] = Kind(_prefix, str, "path")

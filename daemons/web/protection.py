@@ -6,8 +6,6 @@ Elsewhere the answer is 403 and no challenge, to which a browser would send the 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import NamedTuple
 
@@ -15,13 +13,12 @@ from daemons.framings.http import Request
 from daemons.operating.values import Kind
 from daemons.serving.guards.limits import is_local
 from daemons.serving.service import Visitor
-from daemons.web.passwords import Unreadable, Users, read
+from daemons.web import basic
+from daemons.web.passwords import Busy, Unreadable, Users, read
 from daemons.web.responses import Second, error
 
 #: A realm is shown to the visitor, in quotes.
 _PROTECTED = re.compile(r"\"([ !#-\[\]-~]+)\"[ \t]+(\S.*)|([!#-\[\]-~]+)[ \t]+(\S.*)")
-
-_BASIC = re.compile(rb"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/]+={0,2})")
 
 _OPEN = "<p>A password is asked for here, which others could read on its way: come over <code>https://</code>.\n"
 
@@ -57,33 +54,32 @@ class Protection:
     """Lets the users of a realm in.  `insecure`: also where others can read their passwords."""
 
     def __init__(self, realm: Realm, *, insecure: bool) -> None:
-        self._challenge = f'Basic realm="{realm.name}", charset="UTF-8"'
+        self._challenge = basic.challenge(realm.name)
         self._users = Users(realm.file)
         self._insecure = insecure
 
     def refusal(self, request: Request, second: Second, visitor: Visitor) -> bytes | None:
         """The answer to who is not let in; None for who is."""
         if not (visitor.secure or self._insecure or is_local(visitor.host)):
+            request.user = ""
             return error(request, 403, second, content=_OPEN)
         shown = _credentials(request)
-        request.user = ""
         try:
             if shown is not None and self._users.admit(*shown):
+                # The object may be that of others who ask the same, and then have shown the same.
                 request.user = shown[0]
                 return None
         except Unreadable:
+            request.user = ""
             return error(request, 503, second, [("Retry-After", "60")])
+        except Busy:
+            request.user = ""
+            return error(request, 503, second, [("Retry-After", "1")])
+        request.user = ""
         return error(request, 401, second, [("WWW-Authenticate", self._challenge)])
 
 
 def _credentials(request: Request) -> tuple[str, str] | None:
     """Name and password; None where there are none that can be read."""
     shown = [value for name, value in request.headers if name.lower() == b"authorization"]
-    match = _BASIC.fullmatch(shown[0]) if len(shown) == 1 else None
-    if match is None:
-        return None
-    try:
-        name, colon, password = base64.b64decode(match[1], validate=True).decode("utf-8").partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-    return (name, password) if colon else None
+    return basic.shown(shown[0].decode("latin-1")) if len(shown) == 1 else None

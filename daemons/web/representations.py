@@ -19,6 +19,9 @@ from daemons.web.negotiation import Compressed, prefers_gzip
 #: Octets of a body that is sent in one piece; a longer one is read while it is sent.
 WHOLE = 64 * 1024
 
+#: What the name of a file ends with that somebody has compressed another to.
+COMPRESSED = b".gz"
+
 #: Names and values.
 Fields = list[tuple[str, str]]
 
@@ -137,7 +140,7 @@ class Chooser:
 def _newer(folder: Folder, name: bytes, file: File) -> File | None:
     """What somebody has compressed `file` to since it was last changed."""
     try:
-        beside = folder.open(name + b".gz")
+        beside = folder.open(name + COMPRESSED)
     except (Refused, IsFolder):
         return None
     if beside.modified >= file.modified:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from urllib.parse import quote
 
 from daemons.framings.http import Request
@@ -12,8 +13,9 @@ from daemons.web.dates import written
 from daemons.web.files import Files, Folder, IsFolder, Refused
 from daemons.web.languages import Languages
 from daemons.web.listing import listing
+from daemons.web.places import Names
 from daemons.web.ranges import Range, ranges_of
-from daemons.web.representations import Chooser, Representation
+from daemons.web.representations import COMPRESSED, Chooser, Representation
 from daemons.web.responses import Second, error, head, refuse, say
 
 ALLOWED = "GET, HEAD, OPTIONS"
@@ -80,6 +82,22 @@ class Static:
             return error(request, 301, second, [("Location", where)])
         except Refused as refused:
             return error(request, refused.status, second, [("Retry-After", "1")] * (refused.status == 503))
+
+    def others(self, names: Names) -> Iterator[Names]:
+        """Further names of what is found at `names`: the index for a folder, and for a compressed file, or one in a
+        certain language, those at which it is chosen."""
+        *above, name = names
+        if not name:
+            yield (*above, self._index)
+        while bare := self._bare(name):
+            name = bare
+            yield (*above, name)
+
+    def _bare(self, name: bytes) -> bytes:
+        """The name without a suffix that is no part of it; nothing where there is no such suffix."""
+        if name.endswith(COMPRESSED):
+            return name.removesuffix(COMPRESSED)
+        return b"" if self._languages is None else self._languages.bare(name)
 
     def _index_of(self, request: Request, second: Second, folder: Folder, *, root: bool) -> Reply:
         """A folder's index, or the list of what is in it."""

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from daemons.web.conditions import Validators, tag_of
-from daemons.web.files import Folder, Refused
+from daemons.web.files import Folder, Refused, refused
 
 #: What a document may be called: nothing that a shell, a URL, a log or another system takes for something else, and
 #: nothing hidden.
@@ -74,7 +74,7 @@ class Store:
         except FileNotFoundError:
             raise Refused(404) from None
         except OSError as error:
-            raise _refused(error) from error
+            raise refused(error, _STATUSES) from error
 
     def entries(self) -> list[Entry]:
         """All documents, by name."""
@@ -83,7 +83,7 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise _refused(error) from error
+            raise refused(error, _STATUSES) from error
         try:
             return sorted(_entries(folder))
         finally:
@@ -123,7 +123,7 @@ class Store:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield folder
         except OSError as error:
-            raise _refused(error) from error
+            raise refused(error, _STATUSES) from error
         finally:
             if folder >= 0:
                 os.close(folder)  # and with it the lock
@@ -182,8 +182,3 @@ def _write(folder: int, name: bytes, body: bytes, before: os.stat_result | None)
 
 def _validators(found: os.stat_result) -> Validators:
     return Validators(tag_of(found.st_mtime_ns, found.st_size), found.st_mtime_ns // 10**9)
-
-
-def _refused(error: OSError) -> Exception:
-    status = _STATUSES.get(error.errno or 0)
-    return error if status is None else Refused(status)

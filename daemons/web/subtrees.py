@@ -77,7 +77,14 @@ class Subtrees:
         names = names_of(request.path.partition("?")[0])
         if names is None:
             return None  # nor is it a file
+        found = self._places.find(names)
         protected = self._protected.find(names)
+        if found is None and self._protected:
+            # What is protected as one file is not to be had by another name of it.
+            for other in self._static.others(names):
+                asking = self._protected.find(other)
+                if asking is not None and not asking.rest:
+                    protected = asking
         if protected is not None:
             refusal = protected.value.refusal(request, second, visitor)
             if refusal is not None:
@@ -86,7 +93,6 @@ class Subtrees:
         moved = self._moved.answer(request, second, names)
         if moved is not None:
             return moved
-        found = self._places.find(names)
         if found is not None:
             return found.value.answer(request, second, visitor, found.prefix, found.rest)
         return None if protected is None else self._static.answer(request, second)

@@ -69,10 +69,13 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Response:
-    """An answer, of which the head has come.  To be closed."""
+    """An answer, of which the head has come.  To be closed.  With `keeps` its connection may be used again."""
 
-    def __init__(self, upstream: Upstream, connection: _Connection, response: http.client.HTTPResponse) -> None:
+    def __init__(
+        self, upstream: Upstream, connection: _Connection, response: http.client.HTTPResponse, *, keeps: bool
+    ) -> None:
         self._upstream = upstream
+        self._keeps = keeps
         self._connection = connection
         self._response = response
         self._complete = False
@@ -102,10 +105,13 @@ class Response:
         self._finish()
 
     def _finish(self) -> None:
-        """It is complete, and its connection may be used again."""
+        """It is complete."""
         self._complete = True
         self._response.close()
-        self._upstream.keep(self._connection)
+        if self._keeps:
+            self._upstream.keep(self._connection)
+        else:
+            self._connection.close()
 
     def close(self) -> None:
         """Let go of it; where it is not complete, of its connection too."""
@@ -191,7 +197,9 @@ class Upstream:
             if response.status < 200:
                 response.close()
                 raise UpstreamError(502, f"answered with {response.status}, which was not asked for")
-            return Response(self, connection, response)
+            # A server that answers without reading the body takes it for the next request, and one that sends a body
+            # to HEAD has more to say: what comes of that would be told to somebody else.
+            return Response(self, connection, response, keeps=not body and method != "HEAD")
         except ConnectionError as error:  # RemoteDisconnected among them
             connection.close()
             if used:

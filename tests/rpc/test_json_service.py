@@ -12,7 +12,7 @@ from daemons import jsonrpc
 from daemons.operating import loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.rpc import json_schema
-from daemons.rpc.json_service import JSONRPC
+from daemons.rpc.json_service import JSONRPC, LONGEST
 from daemons.rpc.methods import Methods
 from daemons.rpc.users import line_for
 from daemons.serving.conversation import IDLE, OVER, Conversation
@@ -95,6 +95,8 @@ def test_http_1_0_is_answered_too() -> None:
         (415, "POST", "/", ["Content-Type: application/json", "Content-Encoding: gzip"]),
         (403, "POST", "/", ["Content-Type: application/x-www-form-urlencoded", "Origin: http://elsewhere.example"]),
         (200, "POST", "/", ["Origin: http://localhost"]),
+        (403, "POST", "http://rebound.example:7002/", ["Origin: http://rebound.example:7002"]),
+        (200, "POST", "http://[::1]:7002/", ["Origin: http://[::1]:7002"]),
         (200, "POST", "/?a=b", ["Content-Type: application/x-www-form-urlencoded"]),
         (200, "POST", "/", ["Content-Type: application/json-rpc"]),
     ],
@@ -127,7 +129,7 @@ def test_who_is_not_known_may_not_call(folder: Folder) -> None:  # noqa: F811
 
 
 def test_a_body_that_is_too_long_is_refused() -> None:
-    heard, conversation = visit(get("/", method="POST", body=b"x" * 101), body=100)
+    heard, conversation = visit(get("/", method="POST", body=b"x" * (LONGEST + 1)))
     assert responses(heard)[0].status == 413
     assert conversation.ending is Ending.OVERSIZE
 
@@ -178,7 +180,7 @@ def test_calls_come_one_a_line(size: int) -> None:
 
 
 def test_a_line_that_is_too_long_is_the_last() -> None:
-    heard, conversation = visit(CALL + b"\n" + b"[" * 200, framing="lines", body=100)
+    heard, conversation = visit(CALL + b"\n" + b"[" * (LONGEST + 1), framing="lines")
     assert heard == ANSWER + b"\n" + PARSE_ERROR + b"\n"
     assert conversation.ending is Ending.OVERSIZE
 

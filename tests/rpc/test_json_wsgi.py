@@ -53,6 +53,8 @@ def test_calls_are_answered_beneath_a_site() -> None:
         (403, "POST", {"HTTP_ORIGIN": "http://elsewhere.example"}),
         (411, "POST", {"CONTENT_LENGTH": ""}),
         (413, "POST", {"CONTENT_LENGTH": "1001"}),
+        (413, "POST", {"CONTENT_LENGTH": "9" * 50}),
+        (400, "POST", {"CONTENT_LENGTH": "000000000999"}),
         (400, "POST", {"CONTENT_LENGTH": "999"}),
     ],
 )

@@ -20,6 +20,7 @@ from daemons.rpc.refusals import RefusalError
 from daemons.rpc.server import MultiPathXMLRPCServer, XMLRPCRequestHandler, XMLRPCServer
 from daemons.rpc.users import Users, line_for
 from daemons.rpc.wsgi import dispatcher
+from daemons.serving.connection import Connection
 from daemons.serving.engines import stream_server
 from tests.rpc.calling import call, loaded, post, request, server_for, visit, visit_server
 from tests.web.talking import responses, said
@@ -133,8 +134,8 @@ def test_nothing_beyond_the_limit_is_unpacked() -> None:
 
 
 def test_what_is_too_long_is_refused_before_it_is_read() -> None:
-    with visit(daemons.adder, body=1000) as there:
-        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n"
+    with visit(daemons.adder) as there:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n"
         (response,) = responses(said(there, head))
         assert (response.status, response.fields["connection"]) == (413, "close")
 
@@ -182,6 +183,29 @@ def test_a_server_that_judges_visitors_itself_is_asked_each_time() -> None:
         assert post(there, ADD).status == 200
         server.users = Users({"robin": ("00", "")})
         assert post(there, ADD).status == 401
+
+
+def test_a_verdict_by_users_who_have_changed_meanwhile_is_not_kept() -> None:
+    secret, line = line_for("robin")
+    name, salt, hashed = line.split(":")
+    who = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"
+    handler, kind = server_for(daemons.adder)
+    server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
+
+    class Changing(Users):
+        def name(self, authorization: str) -> str | None:
+            """While one thread judges, the users change, and another thread has seen that."""
+            server.users = Users({"galahad": (salt, hashed)})
+            assert post(other, ADD, who).status == 401
+            return super().name(authorization)
+
+    with visit_server(server) as there:
+        other = server.conversation(Connection(server.socket, ("192.0.2.7", 4243), 1.0))
+        other.open()
+        server.users = Changing({name: (salt, hashed)})
+        assert post(there, ADD, who).status == 200
+        assert post(there, ADD, who).status == 401
+        other.close()
 
 
 def test_each_request_has_its_line_and_in_it_who_calls(caplog: pytest.LogCaptureFixture) -> None:

@@ -33,12 +33,21 @@ def longest(folder: Folder, ini: str, body: str | None) -> int:
     [
         ("[daemon]\nhandler = http.server:SimpleHTTPRequestHandler\nport = 1\n", 2**20),
         ("[daemon]\nwsgi = wsgiref.simple_server:demo_app\nport = 1\n", 2**20),
+        ("[daemon]\nrpc = daemons.rpcmath\nport = 1\n", 2**20),
+        ("[daemon]\njsonrpc = daemons.rpcmath\nport = 1\n", 2**18),
         (HTTPD, 2**16),
         (HTTPD.replace(" .\n", " conf\n") + "[documents]\n/a = b\n", 2**20),
     ],
 )
 def test_it_is_what_the_ini_says(folder: Folder, ini: str, auto: int) -> None:
     assert [longest(folder, ini, body) for body in (None, "auto", "10B", "5MiB")] == [auto, auto, 10, 5 * 2**20]
+
+
+def test_a_call_on_a_line_is_as_long_as_one_by_post(folder: Folder) -> None:
+    folder.write("x", "[daemon]\njsonrpc = daemons.rpcmath\nport = 1\n[jsonrpc]\nframing = lines\n")
+    for said, limit in ((), 2**18), (("limits.body=100B",), 100):
+        pump: Any = loading.request_handlers(folder.read(*said))(False)
+        assert pump.service.framing.limit == limit
 
 
 def test_who_takes_no_bodies_says_so(folder: Folder) -> None:

@@ -294,3 +294,10 @@ def test_what_is_remembered_of_fields_is_bounded() -> None:
         assert len(_plain) <= REMEMBERED_FIELDS
     assert answer.head == [b"HTTP/1.1 200 OK\r\n", *lines * 2]
     assert max(map(len, _plain)) < 4096
+
+
+def test_a_field_with_a_line_end_is_refused_also_where_its_octets_were_said_before() -> None:
+    lines = [b"HTTP/1.0 200 OK\r\n", b"X: 1\r\n", b"Set-Cookie: a=b\r\n", b"\r\n"]
+    Answer().write_head(lines)
+    with pytest.raises(ValueError, match="a field is expected"):
+        Answer().write_head([lines[0], b"".join(lines[1:3]), lines[3]])

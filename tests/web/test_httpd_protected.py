@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
+from threading import BoundedSemaphore, Event, Thread, current_thread, main_thread
 from typing import Any
 
 import pytest
@@ -116,6 +117,27 @@ def test_no_spelling_of_a_path_leads_around(users: Path, path: str) -> None:
     assert refused(found) or found.status == 404
     for other in ("//sub/", "/./sub/", "/x/../sub/", "/sub//", "/SUB/", "/sub;x/"):
         assert ask(protected(users), other).status == 404
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path"),
+    [
+        ("/ready.css", "/ready.css.gz"),
+        ("/plan.txt", "/plan.txt.de"),
+        ("/plan.txt", "/plan.txt.de.gz"),
+        ("/index.html", "/"),
+        ("/sub/index.html", "/sub/"),
+    ],
+)
+def test_what_is_protected_as_one_file_has_no_other_name(users: Path, prefix: str, path: str) -> None:
+    root = make(users.parent)
+    for name in ("plan.txt.de", "plan.txt.de.gz"):
+        (users.parent / "www" / name).write_bytes(b"below")
+    realms = {prefix: Realm("The vault", str(users)), "/": Realm("All", str(users))}
+    httpd = service(root, protected=realms, languages=("en", "de"))
+    assert refused(ask(httpd, path))
+    assert ask(httpd, path, GOOD).status == 200
+    assert ask(httpd, "/text.txt").fields["WWW-Authenticate"][:17] == 'Basic realm="All"'
 
 
 def test_without_tls_no_password_is_asked_for_from_elsewhere(users: Path) -> None:
@@ -249,3 +271,59 @@ def test_what_check_says_of_protected(folder: Folder) -> None:
     with pytest.raises(ConfigurationError, match="waits, as with \\[protected\\]; write engine = pool"):
         loading.request_handlers(folder.read())
     loading.request_handlers(folder.read("daemon.engine=pool"))
+
+
+def test_a_reader_who_is_late_does_not_bring_back_who_has_been_taken_out(
+    users: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread has read the old file, and keeps what it read while another is keeping what it reads of the new."""
+    old = passwords.read(users)
+    has_read, may_go_on = Event(), Event()
+
+    def late(path: str) -> dict[str, passwords.Stored]:
+        monkeypatch.setattr(passwords, "read", read)
+        has_read.set()
+        assert may_go_on.wait(10)
+        return old
+
+    class Slow(Users):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if has_read.is_set() and current_thread() is main_thread():
+                may_go_on.set()
+                thread.join()
+
+    read = passwords.read
+    kept = Slow(str(users))
+    monkeypatch.setattr(passwords, "read", late)
+    thread = Thread(target=kept.admit, args=("Arthur", ""))
+    thread.start()
+    assert has_read.wait(10)
+    write(users, Robin="the brave")
+    assert kept.admit("Robin", "the brave")
+    assert not kept.admit("Arthur", "of the Britons:")
+
+
+def test_a_name_with_a_line_end_of_another_alphabet_is_a_name_and_no_second_line(users: Path) -> None:
+    kept = passwords.stored("x", CHEAP)
+    users.write_text(f"# a\u2028b\nA\x85B\u2028C:{kept}\n", "utf-8")
+    assert list(passwords.read(users)) == ["A\x85B\u2028C"]
+
+
+def test_who_is_refused_is_not_told_to_the_log_as_who_was_let_in(users: Path) -> None:
+    httpd = protected(users)
+    ((asked),) = httpd.framing.decoder().decode(request("/sub/", GOOD))
+    for visitor, user in ((FAR_OVER_TLS, "Arthur"), (FAR, "")):
+        httpd.respond(asked, visitor)
+        assert getattr(asked, "user") == user  # noqa: B009, to the framing's base it is bytes
+
+
+def test_who_is_known_does_not_wait_for_who_guesses(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    httpd = protected(users)
+    assert ask(httpd, "/sub/", GOOD).status == 200
+    monkeypatch.setattr(passwords, "IN_ALL", BoundedSemaphore(1))
+    with passwords.IN_ALL:
+        found = ask(httpd, "/sub/", basic("Arthur", "guess"))
+        assert (found.status, found.fields["Retry-After"]) == (503, "1")
+        assert ask(httpd, "/sub/", GOOD).status == 200
+    assert refused(ask(httpd, "/sub/", basic("Arthur", "guess")))

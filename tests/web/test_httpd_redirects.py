@@ -68,6 +68,9 @@ def test_what_is_written_can_be_read_again() -> None:
     for text in REDIRECTS.values():
         assert REDIRECT.show(REDIRECT.parse(text)) == text
     assert [MOVED.parse(key) for key in ("/a/", "/a/*", "/*", "/")] == ["/a", "/a/*", "/*", "/"]
+    assert [MOVED.parse(key) for key in ("/%61%2D/%7e", "/caf%c3%a9/*", "/a%20b%25")] == [
+        *("/a-/~", "/caf%C3%A9/*", "/a%20b%25")
+    ]
     for text in ("8443", "example.org:443", "[::1]:8443"):
         assert HTTPS.show(HTTPS.parse(text)) == text
 
@@ -90,6 +93,7 @@ def test_what_is_written_can_be_read_again() -> None:
         ("/a = 301 /a", "/a = 301 /a: it leads to itself"),
         ("/a/* = 301 /a/b/*", "/a/* = 301 /a/b/*: it leads to itself"),
         ("/* = 301 /a/*", "/* = 301 /a/*: it leads to itself"),
+        ("/a = 410\n/%61 = 301 /b", "/%61 = 301 /b: the same as another key: /a"),
     ],
 )
 def test_what_check_says_of_redirects(folder: Folder, line: str, wrong: str) -> None:

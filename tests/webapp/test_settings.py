@@ -103,9 +103,11 @@ def test_what_is_logged_or_printed_is_no_part_of_the_answer(folder: Folder) -> N
         "pages",
         """
         import logging
+        import os
 
 
         def application(environ, start_response):
+            assert "HTTP_PROXY" not in {**environ, **os.environ}
             print("said aloud")
             logging.getLogger(__name__).warning("noted")
             start_response("200 OK", [("Content-Type", "text/plain")])
@@ -113,7 +115,7 @@ def test_what_is_logged_or_printed_is_no_part_of_the_answer(folder: Folder) -> N
         """,
     )
     folder.write("x", "[daemon]\nwsgi = pages:application\nport = 0\n")
-    done = cgi(folder, REQUEST_METHOD="GET")
+    done = cgi(folder, REQUEST_METHOD="GET", HTTP_PROXY="http://evil.example")
     assert done.stdout.endswith(b"\r\n\r\nNi!")
     assert b"said aloud" in done.stderr
     assert b"WARNING pages" in done.stderr

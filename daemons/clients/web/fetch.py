@@ -141,10 +141,12 @@ def _resume(session: Session, options: argparse.Namespace) -> int:
     with Part(Path(options.output), options.url) as part:
         fields = part.fields()
         with session.ask("GET", options.url, [*fields, *whole]) as response:
-            if response.status_code != 416 and (response.status_code != 206 or part.goes_on(response)):
+            if response.status_code != 416 and (response.status_code != 206 or (fields and part.goes_on(response))):
                 return _go_on(response, part, asked=bool(fields))
         tell(f"{options.output}: the server has no such part; from the beginning")
         with session.ask("GET", options.url, whole) as response:
+            if response.status_code == 206:
+                raise Failure(f"{options.url}: a part was sent, and the whole was asked for")
             return _go_on(response, part, asked=False)
 
 

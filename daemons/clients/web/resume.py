@@ -70,9 +70,15 @@ class Part:
             return 0
 
     def goes_on(self, response: httpx.Response) -> bool:
-        """Whether a response is the rest of what is there."""
-        found = re.fullmatch(r"bytes ([0-9]+)-[0-9]+/(?:[0-9]+|\*)", response.headers.get("Content-Range", ""))
-        return response.status_code == 206 and found is not None and int(found[1]) == self.size
+        """Whether a response is the rest of what is there, all of it: a server may send less than it was asked for (RFC
+        9110, section 14.2)."""
+        found = re.fullmatch(
+            r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", response.headers.get("Content-Range", "")
+        )
+        if response.status_code != 206 or found is None:
+            return False
+        first, last, length = map(int, found.groups())
+        return first == self.size and last == length - 1
 
     def begin(self, response: httpx.Response) -> None:
         """From nothing, and remember what of."""

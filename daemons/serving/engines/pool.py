@@ -32,21 +32,15 @@ from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.endings import Ending
 from daemons.serving.engines.flows import DONTWAIT, Flow, LoopPoller
 from daemons.serving.engines.loop import ByReadiness, DatagramLoop, Loop
+from daemons.serving.engines.watchman import STALL, Watchman
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import RECEIVE
 from daemons.serving.spool import SpooledSocket
 
 log = logging.getLogger(__name__)
 
-#: Seconds over one message after which the lead is taken away: far more than an answer takes that only
-#: computes, far less than a visitor notices.
-STALL = 0.004
-
 #: Seconds without a slow answer after which answers are given on the spot again.
 HANDING_OVER = 1.0
-
-#: Looks at an idle leader before the watchman sleeps until there is something to look at.
-QUIET_LOOKS = 25
 
 #: Datagrams that may wait for a worker, 64 MiB at most, and seconds until it is seen whether they still do.
 BACKLOG = 1024
@@ -261,53 +255,6 @@ class Pool(ByThreads, Loop):
             super().process_request(request, client_address)
         else:
             self._put(request, client_address)
-
-
-class Watchman:
-    """Looks whether the leader, who answers on the spot, is still at the same message."""
-
-    def __init__(self, poller: PoolPoller) -> None:
-        self._poller = poller
-        self._quiet = 0
-
-    def look(self) -> None:
-        """Look twice, `STALL` apart; or sleep, where there has been nothing to see for a while."""
-        before = self._mark()
-        if before is None and self._quiet > QUIET_LOOKS:
-            self._sleep()
-            return
-        time.sleep(STALL)
-        if before is None:
-            self._quiet += 1
-        elif before == self._mark():
-            self._take_over()
-        else:
-            self._quiet = 0
-
-    def _mark(self) -> tuple[Flow, int] | None:
-        """What is being answered: the octets received from a peer go up with each message."""
-        hand = self._poller.hand[-1:]
-        return (hand[0], hand[0].received) if hand else None
-
-    def _sleep(self) -> None:
-        poller = self._poller
-        self._quiet = 0
-        poller.news.clear()
-        poller.watchman_sleeps = True
-        if not poller.hand:
-            poller.news.wait()
-
-    def _take_over(self) -> None:
-        poller = self._poller
-        try:
-            flow = poller.hand.pop()
-        except IndexError:
-            return  # it has its reply after all
-        # From here on this thread leads; the other learns of it when it looks for the flow in its hand.
-        poller.lease = None
-        poller.last_slow = time.monotonic()
-        poller.handing_over = True
-        poller.suspend(flow)
 
 
 def _lead_on_the_spot(daemon: Daemon, poller: PoolPoller) -> None:

@@ -46,7 +46,7 @@ class Limits:
         or_word("auto", SIZE),
         None,
         "over HTTP, octets of a request's body, which is held in memory until it is complete; a longer one is refused. "
-        "auto: 1MiB; for a site of files that nobody writes to, 64KiB",
+        "auto: 1MiB; for JSON-RPC, also on lines, 256KiB; for a site of files that nobody writes to, 64KiB",
     )
     handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
     message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")

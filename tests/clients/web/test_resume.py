@@ -18,6 +18,7 @@ TAGGED = OK + b'ETag: "one"\r\nContent-Length: 10\r\n\r\n'
 REST = b'HTTP/1.1 206 Partial\r\nETag: "one"\r\nContent-Range: bytes 4-9/10\r\nContent-Length: 6\r\n\r\n456789'
 NEW = OK + b'ETag: "two"\r\nContent-Length: 3\r\n\r\nnew'
 SHIFTED = REST.replace(b"4-9/10", b"5-9/10").replace(b"6\r\n\r\n4", b"5\r\n\r\n")
+FEWER = REST.replace(b"4-9/10", b"4-6/10").replace(b"6\r\n\r\n456789", b"3\r\n\r\n456")
 NONE = b"HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n"
 
 THERE = "4 octets are there; the rest"
@@ -31,10 +32,11 @@ NO_SUCH = "the server has no such part; from the beginning"
         ([TAGGED + b"0123", REST], b"0123456789", [THERE], [True]),
         ([TAGGED + b"0123", NEW], b"new", [ANOTHER], [True]),
         ([TAGGED + b"0123", SHIFTED, NEW], b"new", [NO_SUCH], [True, False]),
+        ([TAGGED + b"0123", FEWER, NEW], b"new", [NO_SUCH], [True, False]),
         ([TAGGED + b"0123", NONE, NEW], b"new", [NO_SUCH], [True, False]),
         ([TAGGED.replace(b'"one"', b'W/"one"') + b"0123", NEW], b"new", [], [False]),
     ],
-    ids=["the rest", "another", "another part", "no part", "weak"],
+    ids=["the rest", "another", "another part", "fewer octets", "no part", "weak"],
 )
 def test_it_goes_on(
     answers: list[bytes], content: bytes, told: list[str], asked: list[bool], tmp_path: Path, capsys: Capture
@@ -75,6 +77,13 @@ def test_a_part_of_something_else_is_no_part(tmp_path: Path, capsys: Capture) ->
             assert daemons("fetch", "-C", "-o", target, url) == 1
     assert capsys.readouterr().err == f"daemons fetch: {part}: somebody else is fetching it\n"
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_part_that_nobody_asked_for_is_no_file(tmp_path: Path, capsys: Capture) -> None:
+    with saying(REST.replace(b"4-9", b"0-5"), REST) as foreign:
+        assert daemons("fetch", "-C", "-o", tmp_path / "x", f"http://127.0.0.1:{foreign.port}/") == 1
+    assert capsys.readouterr().err.endswith("a part was sent, and the whole was asked for\n")
+    assert os.listdir(tmp_path) == []
 
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
