@@ -132,7 +132,7 @@ def charts(
     """Panels of one `height`, so many in a row, below a legend that says what `hollow` marks are."""
     by_name = {style.name: style for style in styles}
     content = list(_legend(styles, hollow))
-    top = 56 + LEGEND_ROW * math.ceil((len(styles) + 1) / ((WIDTH - 2 * MARGIN) // LEGEND_COLUMN))
+    top = 66 + LEGEND_ROW * math.ceil((len(styles) + 1) / ((WIDTH - 2 * MARGIN) // LEGEND_COLUMN))
     width = (WIDTH - 2 * MARGIN - (columns - 1) * MARGIN) / columns
     for place, panel in enumerate(panels):
         row, column = divmod(place, columns)
