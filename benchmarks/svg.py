@@ -12,7 +12,7 @@ MARGIN = 24
 LEGEND_ROW, LEGEND_COLUMN = 22, 250
 PANEL_HEAD, PANEL_FOOT = 34, 46
 AXIS_WIDTH = 52  # room for the words of the vertical axis
-BAR_ROW, BAR_NAME, BAR_FIGURE = 18, 330, 60
+BAR_ROW, BAR_NAME, BAR_FIGURE = 18, 360, 60
 
 # Okabe and Ito's colours, which differ for every kind of colour blindness; a series has its own mark besides.
 COLOURS = {
