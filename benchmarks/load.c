@@ -1,6 +1,6 @@
 /* The load: asks Sir Launcelot's three questions from one thread and checks every byte of the answers.
  *
- *   load MODE HOST PORT [-c connections] [-k in flight] [-d seconds] [-w seconds of warm-up]
+ *   load MODE HOST PORT [-c connections] [-k in flight] [-d seconds] [-w seconds of warm-up] [-g seconds to gather]
  *
  *   persistent     every connection asks one question, waits for its answer, asks the next
  *   pipelined      the same with -k questions in flight on every connection
@@ -53,7 +53,6 @@ enum {
     CHUNK = 16384,                    /* bytes asked from one recv */
     BATCH = 1024,                     /* events asked from one epoll_wait */
     TICK_MS = 10,                     /* how often the clock is looked at when nothing comes */
-    GATHER_MS = 8000,                 /* every connection may get its first answer before the warm-up begins: 64 forks take 3 s */
     DRAIN_MS = 500,                   /* what is in flight at the end may still be answered */
     CONNECTING_AT_ONCE = 128,         /* in idle mode: stay well inside anybody's backlog */
     /* A port in TIME_WAIT is taken for a second at least, and one address has 28,000: at 50,000 conversations a
@@ -81,6 +80,7 @@ static struct {
 static enum mode mode;
 static unsigned connections = 64, in_flight = 1;
 static double seconds = 2, warm_up = 0.3;
+static double gather = 8; /* every connection may get its first answer before the warm-up begins: 64 forks take 3 s */
 static struct sockaddr_storage target;
 static socklen_t target_length;
 static int poller;
@@ -302,7 +302,7 @@ static void measure(void) {
     uint64_t start = now_ns();
     for (unsigned i = 0; i < connections; i++)
         begin(&slots[i], start);
-    uint64_t gathered = run_until(start + GATHER_MS * 1000000ull, connections);
+    uint64_t gathered = run_until(start + (uint64_t)(gather * 1e9), connections);
     char all_answered_ms[32] = "null";
     if (answering == connections)
         snprintf(all_answered_ms, sizeof all_answered_ms, "%.1f", (double)(gathered - start) / 1e6);
@@ -382,8 +382,8 @@ static void aim(const char *host, const char *port) {
 }
 
 int main(int count, char **words) {
-    const char *usage = "load persistent|pipelined|conversations|idle HOST PORT [-c n] [-k n] [-d s] [-w s]";
-    for (int option; (option = getopt(count, words, "c:k:d:w:")) != -1;) {
+    const char *usage = "load persistent|pipelined|conversations|idle HOST PORT [-c n] [-k n] [-d s] [-w s] [-g s]";
+    for (int option; (option = getopt(count, words, "c:k:d:w:g:")) != -1;) {
         if (option == 'c')
             connections = (unsigned)number(optarg, 1, MAX_CONNECTIONS);
         else if (option == 'k')
@@ -392,6 +392,8 @@ int main(int count, char **words) {
             seconds = number(optarg, .05, MAX_SECONDS);
         else if (option == 'w')
             warm_up = number(optarg, 0, MAX_SECONDS);
+        else if (option == 'g')
+            gather = number(optarg, 0, MAX_SECONDS);
         else
             fail(usage);
     }
@@ -410,7 +412,7 @@ int main(int count, char **words) {
     setrlimit(RLIMIT_NOFILE, &descriptors);
     if (descriptors.rlim_cur < connections + 16)
         fail("too many connections for the descriptor limit");
-    alarm(mode == IDLE ? MAX_IDLE_SECONDS + 10 : (unsigned)(warm_up + seconds) + 12); /* the last resort */
+    alarm(mode == IDLE ? MAX_IDLE_SECONDS + 10 : (unsigned)(gather + warm_up + seconds) + 4); /* the last resort */
 
     poller = epoll_create1(EPOLL_CLOEXEC);
     slots = calloc(connections, sizeof *slots);

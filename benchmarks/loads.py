@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from benchmarks.web import HELLO, JSON_RPC, LARGE_FILE, SMALL_FILE, SMALL_FILE_CLOSING, XML_RPC, Request
 
+GATHER_SECONDS = 8.0  # 64 forks take 3
+
 
 @dataclass(frozen=True)
 class Load:
@@ -22,11 +24,13 @@ class Load:
     request: Request | None = None
     reference: str = "c"
     """The contestant with which the others are drawn."""
+    gather_seconds: float = GATHER_SECONDS
+    """How long the warm-up is put off until each connection has had an answer, at most."""
 
     @property
     def words(self) -> tuple[str, ...]:
         """The generator's arguments."""
-        return (self.mode, "-c", str(self.connections), "-k", str(self.in_flight))
+        return (self.mode, "-c", str(self.connections), "-k", str(self.in_flight), "-g", str(self.gather_seconds))
 
     def window(self, seconds: float) -> float:
         """How long a window of `seconds` is: wrk knows whole ones only, and one begun is measured to its end."""
@@ -83,7 +87,7 @@ class Heard:
     unfinished: int
     """Connections whose last question was not answered half a second after the window."""
     all_answered_ms: float | None
-    """Until each connection had its first answer; None if some had none after two seconds."""
+    """Until each connection had its first answer; None if some had none when the warm-up began all the same."""
     p50_us: float
     p99_us: float
     max_us: float

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from benchmarks.contestants import CONTESTANTS
-from benchmarks.loads import IDLE_CONNECTIONS, LOADS, Heard
+from benchmarks.contestants import CONTESTANTS, Side
+from benchmarks.loads import GATHER_SECONDS, IDLE_CONNECTIONS, LOADS, Heard, Load
 from benchmarks.rounds import Results
 from benchmarks.rows import MEMORY_BAR, ROWS, Row
+from benchmarks.svg import Bars, bars
 from benchmarks.verdicts import judge, judge_memory, kept, mostly_generator_bound, paired_ratios
 
 BAR_WIDTH = 20  # characters, for the reference, unless somebody would need more than the longest
 LONGEST_BAR = 30
+LONGEST_NAME = 50  # characters beside a bar of the picture
 BEGIN = "<!-- figures: written by `python -m benchmarks --record` -->"
 END = "<!-- end of figures -->"
+TITLE = "Requests, or conversations, a second"
 
 Table = list[list[str]]
 
 
-def _aligned(table: Table) -> str:
+def aligned(table: Table) -> str:
     """A table in Markdown, aligned so that it reads as well in a terminal."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     rule = ["-" * width for width in widths]
@@ -66,7 +69,7 @@ def promises(results: Results) -> str:
         kib = f"{results.idle['loop']:.2f} KiB"
         what = f"Launcelot, engine = loop; memory for each of {IDLE_CONNECTIONS:,} idle connections"
         table.append([what, kib, "", "", f"≤ {MEMORY_BAR:.0f} KiB", judge_memory(results)])
-    return _aligned(table) if len(table) > 1 else "No promise was measured."
+    return aligned(table) if len(table) > 1 else "No promise was measured."
 
 
 def _bar(ratio: float | None, largest: float) -> str:
@@ -113,7 +116,7 @@ def everybody(results: Results, load: str) -> str:
                 _bar(ratios[name], largest),
             ]
         )
-    return _aligned(table)
+    return aligned(table)
 
 
 def _median_ratio(results: Results, load: str, name: str) -> float | None:
@@ -127,17 +130,17 @@ def _latencies(heard: Sequence[Heard]) -> list[list[float]]:
 
 def _first_answers(heard: Sequence[Heard]) -> str:
     known = [one.all_answered_ms for one in heard if one.all_answered_ms is not None]
-    return f"{median(known):,.0f}" if len(known) == len(heard) else "> 2,000"
+    return f"{median(known):,.0f}" if len(known) == len(heard) else f"> {GATHER_SECONDS * 1000:,.0f}"
 
 
-def remarks(results: Results) -> list[str]:
+def remarks(results: Results, loads: Mapping[str, Load] = LOADS) -> list[str]:
     """What a reader must know to judge the tables."""
     found = [f"{CONTESTANTS[name].what} is left out: {reason}" for name, reason in results.left_out.items()]
     found += results.notes
     found += [
-        f"{CONTESTANTS[name].what}, {LOADS[load].what}: answers lost, or later than two seconds: {errors}."
+        f"{CONTESTANTS[name].what}, {loads[load].what}: answers lost, or later than two seconds: {errors}."
         for (load, name), samples in results.samples.items()
-        if LOADS[load].request and (errors := sum(one.heard.errors for one in kept(samples)))
+        if loads[load].request and (errors := sum(one.heard.errors for one in kept(samples)))
     ]
     everything = [one for samples in results.samples.values() for one in kept(samples)]
     if disturbed := sum(one.disturbed for one in everything):
@@ -160,14 +163,36 @@ def whole(results: Results, machine: dict[str, str], how: str) -> str:
             parts.append(f"**{what[0].upper()}{what[1:]}**\n\n{everybody(results, load)}")
     if results.idle:
         idle = [["", "KiB"], *([CONTESTANTS[name].what, f"{kib:.2f}"] for name, kib in results.idle.items())]
-        parts.append(f"**Memory for each of {IDLE_CONNECTIONS:,} idle connections**\n\n{_aligned(idle)}")
+        parts.append(f"**Memory for each of {IDLE_CONNECTIONS:,} idle connections**\n\n{aligned(idle)}")
     if said := remarks(results):
         parts.append("\n".join(f"* {line}" for line in said))
     return "\n\n".join(parts)
 
 
-def write_json(results: Results, machine: dict[str, str], how: str, file: Path) -> None:
-    """Every sample of every round, and the verdicts."""
+def picture(results: Results) -> str:
+    """The bars of all tables, in SVG."""
+    groups = []
+    for load in LOADS:
+        names = [name for cell, name in results.samples if cell == load]
+        ratios = [(name, _median_ratio(results, load, name)) for name in names]
+        values = [
+            (_short(CONTESTANTS[name].what), ratio, CONTESTANTS[name].side is Side.OURS)
+            for name, ratio in ratios
+            if ratio
+        ]
+        if values:
+            what = LOADS[load].what
+            groups.append(Bars(f"{what[0].upper()}{what[1:]}; of {CONTESTANTS[LOADS[load].reference].what}", values))
+    return bars(TITLE, groups, "times as many; ours in blue")
+
+
+def _short(name: str) -> str:
+    """Without its first clause, where it is too long: what it runs on is what differs."""
+    return name if len(name) <= LONGEST_NAME else name.partition(", ")[2] or name
+
+
+def write_json(results: Results, machine: dict[str, str], how: str, file: Path, rows: Sequence[Row] = ROWS) -> None:
+    """Every sample of every round, and the verdicts upon `rows`."""
     samples = [
         {
             "load": load,
@@ -179,7 +204,7 @@ def write_json(results: Results, machine: dict[str, str], how: str, file: Path) 
         }
         for (load, name), rounds in results.samples.items()
     ]
-    verdicts = [asdict(judge(results, row)) for row in ROWS]
+    verdicts = [asdict(judge(results, row)) for row in rows]
     content = {
         "machine": machine,
         "command": how,
@@ -193,10 +218,10 @@ def write_json(results: Results, machine: dict[str, str], how: str, file: Path) 
     file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def record(text: str, readme: Path) -> None:
-    """Puts the figures into their place in README.md."""
-    before, begin, rest = readme.read_text().partition(BEGIN)
+def record(text: str, page: Path, mark: str = BEGIN) -> None:
+    """Puts the figures into their place in a page, between `mark` and END."""
+    before, begin, rest = page.read_text().partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise SystemExit(f"benchmarks: {readme.name} has lost its place for the figures")
-    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+        raise SystemExit(f"benchmarks: {page.name} has lost its place for the figures")
+    page.write_text(f"{before}{mark}\n\n{text}\n\n{END}{after}")

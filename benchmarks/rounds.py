@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.contestants import CONTESTANTS, Contestant
 from benchmarks.generator import WARM_UP_SECONDS, Sample, idle_kib, sample
-from benchmarks.loads import IDLE_CONNECTIONS, LOADS
+from benchmarks.loads import IDLE_CONNECTIONS, LOADS, Load
 from benchmarks.machine import Cores
 from benchmarks.rows import Cell
 from benchmarks.servers import Server, Unavailable, running
@@ -40,8 +40,17 @@ class Results:
 class Laboratory:
     """The programs, the cores and a scratch folder, for one run."""
 
-    def __init__(self, load: Path, wrk: str, reference: Path, cores: Cores, scratch: Path) -> None:
+    def __init__(
+        self,
+        load: Path,
+        wrk: str,
+        reference: Path,
+        cores: Cores,
+        scratch: Path,
+        loads: Mapping[str, Load] = LOADS,
+    ) -> None:
         self._load = load
+        self._loads = loads
         self._wrk = wrk
         self._reference = reference
         self._cores = cores
@@ -56,11 +65,11 @@ class Laboratory:
         self._prepare({name for names in grid.values() for name in names} | set(idlers))
         total = sum(map(len, grid.values())) * rounds
         self._again = total // AGAIN_SHARE
-        windows = rounds * sum(len(names) * LOADS[load].window(seconds) for load, names in grid.items())
+        windows = rounds * sum(len(names) * self._loads[load].window(seconds) for load, names in grid.items())
         expected = windows + total * (WARM_UP_SECONDS + OVERHEAD_SECONDS) + IDLE_SECONDS * len(idlers)
         print(f"about {expected:.0f} s", flush=True)
         for load, names in grid.items():
-            print(f"{LOADS[load].what}:", flush=True)
+            print(f"{self._loads[load].what}:", flush=True)
             for turn in range(1, rounds + 1):
                 print(f"  round {turn} of {rounds}:", end="", flush=True)
                 for name in names if turn % 2 else reversed(names):  # an advantage of place evens out
@@ -99,9 +108,9 @@ class Laboratory:
 
     def _sample(self, load: str, contestant: Contestant, seconds: float) -> Sample:
         with self._running(contestant) as server:
-            if LOADS[load].request is not None:
-                return web_sample(self._wrk, LOADS[load], server, self._cores, seconds)
-            return sample(self._load, LOADS[load], server, self._cores, seconds)
+            if self._loads[load].request is not None:
+                return web_sample(self._wrk, self._loads[load], server, self._cores, seconds)
+            return sample(self._load, self._loads[load], server, self._cores, seconds)
 
     @contextlib.contextmanager
     def _running(self, contestant: Contestant) -> Iterator[Server]:

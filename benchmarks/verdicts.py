@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.generator import Sample
+from benchmarks.loads import GATHER_SECONDS
 from benchmarks.rounds import Results
 from benchmarks.rows import MEMORY_BAR, Row
 
@@ -68,7 +69,7 @@ def judge(results: Results, row: Row) -> Verdict:
         if found := sum(getattr(one.heard, counted) for one in mine):
             return verdict("faulty", f"{found} {counted}")
     if row.nobody_starves and any(one.heard.all_answered_ms is None for one in mine):
-        return verdict("faulty", "connections without any answer after two seconds")
+        return verdict("faulty", f"connections without any answer after {GATHER_SECONDS:.0f} seconds")
     for name in (*row.rivals, row.ours):
         samples = kept(results.samples.get((row.load, name), []))
         if mostly_generator_bound(samples):

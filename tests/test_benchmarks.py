@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+from xml.etree import ElementTree
+
 import pytest
 
+from benchmarks import chapter7
 from benchmarks.contestants import CONTESTANTS, Side
 from benchmarks.generator import Sample
 from benchmarks.loads import LOADS, Heard
+from benchmarks.report import END, picture, record
 from benchmarks.rounds import Results
 from benchmarks.rows import GRID, ROWS, Row, cells
+from benchmarks.svg import Panel, Point, Style, charts
 from benchmarks.tools import pinned_version
 from benchmarks.verdicts import judge
 from benchmarks.web import JSON_RPC, XML_RPC
@@ -84,3 +91,93 @@ def test_sums_are_told_from_what_is_none() -> None:
     assert XML_RPC.right(whole % 8)
     assert not XML_RPC.right(whole % 9)
     assert not XML_RPC.right(b"hello")
+
+
+# --- pictures --------------------------------------------------------------------------------------
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def chapter(*names: str) -> Results:
+    """What the experiment of chapter 7 could have found, with some who were starved."""
+    found = Results()
+    for load, servers in chapter7.cells(None, quick=False).items():
+        for name in names:
+            if name in servers:
+                found.samples[load, name] = [sample(1000.0)]
+    return found
+
+
+def titles(drawn: str) -> list[str | None]:
+    """Of the lines, each a group with its title; raises ElementTree.ParseError for what is not well-formed."""
+    return [group.findtext(f"{SVG}title") for group in ElementTree.fromstring(drawn).iter(f"{SVG}g")]
+
+
+def test_chapter_7_asks_each_server_as_many_times_as_it_can_take() -> None:
+    asked = chapter7.cells(None, quick=False)
+    assert chapter7.SERVERS.keys() <= CONTESTANTS.keys()
+    assert asked["persistent 128"] == list(chapter7.SERVERS)
+    assert "forks" not in asked["persistent 256"]
+    assert set(chapter7.cells(None, quick=True)) < set(asked)
+    assert chapter7.cells("^loop persistent 8$", quick=False) == {"persistent 8": ["loop"]}
+
+
+def test_each_picture_of_chapter_7_has_a_line_for_each_server() -> None:
+    drawn = chapter7.pictures(chapter(*chapter7.SERVERS))
+    everybody = [style.name for style in chapter7.SERVERS.values()]
+    assert titles(drawn[chapter7.THROUGHPUT]) == everybody * 2
+    assert titles(drawn[chapter7.LATENCY]) == everybody * 4
+
+
+def test_who_was_not_measured_has_no_marks_and_the_picture_is_one_all_the_same() -> None:
+    drawn = chapter7.pictures(chapter("loop"))[chapter7.THROUGHPUT]
+    loop, one = (
+        next(group for group in ElementTree.fromstring(drawn).iter(f"{SVG}g") if group.findtext(f"{SVG}title") == name)
+        for name in ("loop", "one")
+    )
+    assert len(loop.findall(f"{SVG}path")) == 1 + len(chapter7.CLIENTS)
+    assert not one.findall(f"{SVG}path")
+    assert titles(chapter7.pictures(Results())[chapter7.LATENCY]) == []
+
+
+def test_words_are_text_and_a_latency_of_nothing_can_be_drawn() -> None:
+    panel = Panel("p < q & r", "ms", {"<loop>": [Point(1, 0.0, hollow=True), Point(1024, 2e7)]}, logarithmic=True)
+    drawn = charts("a & b", [Style("<loop>", "blue", "circle")], [panel], columns=1, height=200, hollow="h")
+    words = [text.text for text in ElementTree.fromstring(drawn).iter(f"{SVG}text")]
+    assert {"a & b", "p < q & r", "<loop>", "1024", "clients", "h"} <= set(words)
+    assert titles(drawn) == ["<loop>"]
+
+
+def test_the_tables_of_chapter_7_say_who_was_starved() -> None:
+    found = chapter("one", "loop")
+    first = found.samples["persistent 4", "one"][0]
+    assert first is not None
+    starved = dataclasses.replace(first, heard=dataclasses.replace(first.heard, starved=3))
+    found.samples["persistent 4", "one"] = [starved]
+    said = chapter7.whole(found, {"cpu": "any"}, "how")
+    assert said.count("1,000°") == 1
+    assert said.count("°") == 2  # and what it means
+    assert "forks" not in said
+
+
+def test_the_tables_are_drawn_as_bars() -> None:
+    drawn = ElementTree.fromstring(picture(results(wsgi=[sample(40)], gunicorn=[sample(10)], waitress=[None])))
+    bars = [bar.get("class") for bar in drawn.iter(f"{SVG}rect")]
+    assert bars == ["page", "blue", "grey"]
+    assert "4.00" in [text.text for text in drawn.iter(f"{SVG}text")]
+
+
+def test_figures_are_put_between_their_marks_or_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{chapter7.BEGIN}\nold\n{END}\n\nafter\n")
+    record("new", page, chapter7.BEGIN)
+    assert page.read_text() == f"before\n\n{chapter7.BEGIN}\n\nnew\n\n{END}\n\nafter\n"
+    page.write_text("nothing")
+    with pytest.raises(SystemExit, match=r"page\.md has lost its place for the figures"):
+        record("new", page, chapter7.BEGIN)
+
+
+def test_chapter_7_has_its_place_for_the_figures() -> None:
+    page = Path(__file__).parents[1] / "docs" / "chapter-7.md"
+    assert page.read_text("utf-8").count(chapter7.BEGIN) == 1
