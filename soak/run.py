@@ -26,9 +26,6 @@ CALM_SHARE, CALM_LEAST, CALM_MOST = 1 / 24, 1.0, 6.0
 #: Until nobody is left: who was silent is closed at idle_timeout, and what a front keeps to those behind it too.
 REST_SECONDS = LONGEST_DEADLINE + 25.0
 
-#: What `engine = pool` may add: its 16 threads, as they are wanted, each with what it keeps open, as a database.
-POOL = 16
-
 
 class Run:
     """The place, what is done in it, and what was found."""
@@ -64,8 +61,7 @@ class Run:
         self._disturbances.finish()
         self._after = self._rest(self._before)
         for name in place.ports:
-            pool = POOL if place.figures(name).engine == "pool" else 0
-            self._found += watch.complaints(name, self._before[name], self._after[name], pool)
+            self._found += watch.complaints(name, self._before[name], self._after[name])
         self._found += place.stop()
         for name in place.ports:
             log = books.read(place.logs(name))

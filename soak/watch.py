@@ -48,13 +48,13 @@ def held(figures: Figures) -> Held:
     return Held(processes, threads, descriptors, rss)
 
 
-def complaints(name: str, before: Held, after: Held, pool: int) -> Iterator[str]:
-    """What has grown.  `pool`: how many threads its engine may add, as they are wanted."""
+def complaints(name: str, before: Held, after: Held) -> Iterator[str]:
+    """What has grown."""
     if after.processes != before.processes:
         yield f"{name}: {before.processes} processes have become {after.processes}"
-    if after.threads > before.threads + pool:
+    if after.threads > before.threads:
         yield f"{name}: {before.threads} threads have become {after.threads}"
-    if after.descriptors > before.descriptors + pool:
+    if after.descriptors > before.descriptors:
         yield f"{name}: {before.descriptors} descriptors have become {after.descriptors}"
     if after.rss_kib > before.rss_kib + MORE_KIB_FOR.get(name, MORE_KIB):
         yield f"{name}: {before.rss_kib / 1024:.1f} MiB have become {after.rss_kib / 1024:.1f} MiB"
