@@ -17,9 +17,7 @@ from soak.run import Run
 from soak.watch import MORE_KIB, Held, complaints
 from soak.web import HONEST as WEB
 
-DONE = (
-    "2026-11-21 08:44:00,763 INFO daemons.zen.access[7] 127.0.0.1 done messages=3 received=65 sent=64 seconds=0.001"
-)
+DONE = "2026-11-21 08:44:00,763 INFO daemons.zen.access[7] 127.0.0.1 done messages=3 received=65 sent=64 seconds=0.001"
 RAW = (
     "2026-11-21 08:44:00,763 INFO daemons.zen.access[7] 127.0.0.1:4 finished messages=- received=- sent=- seconds=0.001"
 )
