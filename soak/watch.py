@@ -19,8 +19,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 #: A conversation that left one KiB behind would add more in the thousands of visits of five minutes.
 MORE_KIB = 8 * 1024
 
-#: twoway holds what it hears up to its limit, and `no reader` sends it so much: it may keep one such stream.
-MORE_KIB_FOR = {"twoway": 24 * 1024}
+#: twoway holds a stream to its end, and `no reader` sends it 4 MiB: each of its 16 threads may keep the pages of one,
+#: since malloc(3) has an arena for each.
+MORE_KIB_FOR = {"twoway": 16 * 4 * 1024}
 
 
 @dataclass(frozen=True)
