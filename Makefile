@@ -13,7 +13,7 @@ endif
 .SHELLFLAGS := -eu -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: run stop test check bench engines clean help
+.PHONY: run stop test check bench soak engines clean help
 
 INSTALLED := .venv/installed
 CONTROL := .venv/bin/supervisorctl -c supervisord.conf
@@ -129,6 +129,9 @@ check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and every ini file
 
 bench: $(INSTALLED)  ## measure against others; ARGS goes to the benchmarks
 	@.venv/bin/python -m benchmarks $(ARGS)
+
+soak: $(INSTALLED)  ## five minutes of honest and hostile load on every daemon, in a copy; ARGS as --seconds 60
+	@.venv/bin/python -m soak $(ARGS)
 
 # The clients that the tests use as a person would; and for the benchmarks a C compiler, a load, and whom to compare with.
 # nodejs too, but where there is a node from elsewhere.

@@ -92,17 +92,22 @@ class Output(logging.Handler):
 
     #: By all outputs of this process, since it began.
     dropped_ever: ClassVar[int] = 0
+    #: By outputs that were closed before they could say so, as at each reload: the next one to the same file, known by
+    #: device and inode, says it.
+    _untold: ClassVar[dict[tuple[int, int], int]] = {}
 
     def __init__(self, descriptor: int = 1) -> None:
         super().__init__()
         self.descriptor = descriptor
-        self.dropped = 0
+        status = os.fstat(descriptor)
+        self._file = status.st_dev, status.st_ino
+        self.dropped = Output._untold.pop(self._file, 0)
         #: Octets of lines that may be written together.
         self.at_once = LINE_LIMIT
         self._poll: select.poll | None = None
         # A file is always ready; a pipe, socket or terminal may not be.  The descriptor is inherited, so
         # it is not made non-blocking: that would change it for its other users too.
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if not stat.S_ISREG(status.st_mode):
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLOUT)
         else:
@@ -121,13 +126,27 @@ class Output(logging.Handler):
         # Also called from outside `handle`, by many threads at once, and a poll object is for one at a time.
         self.acquire()
         try:
-            if self.dropped and self._write(f"WARNING {__name__} dropped lines: {self.dropped}"):
-                self.dropped = 0
+            self._tell()
             if not self._write(text):
                 self.dropped += lines
                 Output.dropped_ever += lines
         finally:
             self.release()
+
+    def close(self) -> None:
+        self.acquire()
+        try:
+            self._tell()
+            if self.dropped:
+                Output._untold[self._file] = Output._untold.get(self._file, 0) + self.dropped
+                self.dropped = 0
+        finally:
+            self.release()
+        super().close()
+
+    def _tell(self) -> None:
+        if self.dropped and self._write(f"WARNING {__name__} dropped lines: {self.dropped}"):
+            self.dropped = 0
 
     def _write(self, line: str) -> bool:
         try:

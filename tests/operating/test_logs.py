@@ -120,6 +120,17 @@ def test_a_full_pipe_holds_up_nobody_and_the_dropped_lines_are_told(pipe: tuple[
     assert output.dropped == 0
 
 
+def test_what_one_output_dropped_its_successor_tells(pipe: tuple[int, Output]) -> None:
+    read, output = pipe
+    fill(output)
+    output.close()  # as logging.config does at each reload
+    drain(read)
+    successor = Output(output.descriptor)
+    successor.setFormatter(output.formatter)
+    successor.emit(record("after"))
+    assert drain(read) == ["WARNING daemons.operating.logs dropped lines: 1", "after"]
+
+
 def test_the_descriptor_stays_as_it_was_inherited(pipe: tuple[int, Output]) -> None:
     _, output = pipe
     assert os.get_blocking(output.descriptor)

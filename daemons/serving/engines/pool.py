@@ -63,6 +63,8 @@ class PoolPoller(LoopPoller):
         self.handing_over = False
         #: Flows whose answer is ready, from the workers to the leader.
         self.ready: deque[tuple[Flow, bytes, bool]] = deque()
+        #: Seconds that the peers of flows out of epoll have left for what they had begun.
+        self._left: dict[Flow, float] = {}
         #: Wakes the leader.
         self.wake: Callable[[], None] = lambda: None
         #: Wakes the watchman, who sleeps while the leader has nothing to do.
@@ -76,6 +78,8 @@ class PoolPoller(LoopPoller):
     def wait(self, patience: float) -> bool:
         while self.ready:
             flow, reply, answered = self.ready.popleft()
+            # A message in parts has the time of one, however often a worker has looked at it.
+            flow.deadline = time.monotonic() + self._left.pop(flow)
             self.read(flow)
             self.deliver(flow, reply, answered)
         if self._ended:
@@ -124,6 +128,8 @@ class PoolPoller(LoopPoller):
     def _go_on(self, flow: Flow, answered: bool) -> None:
         spooled = isinstance(flow.socket, SpooledSocket)
         if flow.conversation.state == PENDING and (spooled or flow.conversation.span is None):
+            # Behind a reply in pieces a message begins anew.
+            flow.expect(Ending.STUCK, flow.server.limits.write_timeout)
             self.hand_to_worker(flow, partial(flow.conversation.proceed, files=not spooled))
         else:
             super()._go_on(flow, answered)
@@ -134,7 +140,8 @@ class PoolPoller(LoopPoller):
         self.jobs.put(partial(self._do, flow, action))
 
     def suspend(self, flow: Flow) -> None:
-        """Take a flow out of epoll: its peer has no deadline while it waits for us."""
+        """Take a flow out of epoll: its peer has no deadline while it waits for us, and afterwards what it had left."""
+        self._left[flow] = flow.deadline - time.monotonic()
         if self.flows.pop(flow.descriptor, None) is None:
             self._actions.pop(flow.descriptor, None)
         self._epoll.unregister(flow.descriptor)

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from daemons.serving.endings import Ending
 from daemons.serving.engines.pool import PoolPoller
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
@@ -133,6 +134,18 @@ def test_the_time_that_an_answer_takes_is_not_its_peer_s(within: Start, moody: M
             assert access_of(running, name_of(idle)) == ("idle", "0")
         moody.go_on.set()
         hear(peer, b"wait\n")
+
+
+def test_a_message_in_parts_has_the_time_of_one(within: Start) -> None:
+    running = within("pool", Pump.carrying(Blocking()), Limits(idle_timeout=60.0, message_timeout=0.3))
+    flows = poller_of(running).flows
+    with connect(running.address) as peer:
+        peer.sendall(b"in par")
+        eventually(lambda: any(flow.overdue is Ending.SLOW for flow in list(flows.values())))
+        # A worker looks at this part too, and may not give the message all the time there is.
+        peer.sendall(b"ts")
+        assert is_gone(peer)
+        assert access_of(running, name_of(peer)) == ("slow", "0")
 
 
 def test_a_visitor_who_leaves_while_the_answer_is_made(within: Start, moody: Moody) -> None:

@@ -1,0 +1,145 @@
+"""What is done to the daemons while they are visited: reloads, kill -9, restarts, crowds."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+from daemons.operating import stats
+from soak.hostile import CROWDS
+from soak.load import Record
+from soak.place import LIMITS, WORKERS, Place, until
+from soak.talking import Wrong
+
+#: Seconds for a new worker, a restarted daemon, a drained one.
+MENDING_SECONDS = 60.0
+
+#: Who is renewed closes what stands between two messages, until it has drained.
+DRAINING = float(LIMITS["drain_timeout"].rstrip("s"))
+
+
+class Disturbances:
+    """One after the other; each knows when it is over."""
+
+    def __init__(self, place: Place, record: Record, rng: random.Random) -> None:
+        self._place, self._record, self._rng = place, record, rng
+        self._turn = 0
+        self.done: Counter[str] = Counter()
+        #: How often a process was killed that may have held lines, by daemon.
+        self.kills: Counter[str] = Counter()
+        #: The figures of earlier runs of a daemon, which begins to count anew with each.
+        self.former: dict[str, list[stats.Figures]] = {}
+        #: The last reload: workers drain for some seconds after it.
+        self._renewed: dict[str, float] = {}
+
+    def next(self) -> None:
+        """The next one.  A reload of all comes between any two of the others."""
+        others = (self._kill_worker, self._crowd, self._restart, self._kill_child, self._crowd, self._kill_daemon)
+        if self._turn % 2 == 0:
+            self._reload()
+        else:
+            others[self._turn // 2 % len(others)]()
+        self._turn += 1
+
+    def tick(self) -> None:
+        """Workers that were renewed have drained by now."""
+        for name, began in list(self._renewed.items()):
+            if time.monotonic() > began + DRAINING + 2:
+                del self._renewed[name]
+                self._record.end_disturbance(name, began)
+
+    def finish(self) -> None:
+        """Wait until nothing is under way any more."""
+        while self._renewed:
+            self.tick()
+            time.sleep(0.1)
+
+    def _reload(self) -> None:
+        for name in self._place.ports:
+            if name in WORKERS and name not in self._renewed:
+                self._renewed[name] = self._record.begin_disturbance(name)
+            os.kill(self._place.figures(name).pid, signal.SIGHUP)
+        self.done["SIGHUP to all"] += 1
+
+    def _kill_worker(self) -> None:
+        """kill -9 of one of several workers: the others serve, and it is replaced."""
+        if not (names := [name for name in WORKERS if name in self._place.ports]):
+            return
+        name = self._rng.choice(names)
+        before = self._place.figures(name)
+        workers = [process.pid for process in before.processes if process.role == "worker"]
+        if not workers:
+            return
+        began = self._record.begin_disturbance(name)
+        with suppress(ProcessLookupError):
+            os.kill(self._rng.choice(workers), signal.SIGKILL)
+        self.kills[name] += 1
+        if not until(lambda: self._place.figures(name).worker_restarts > before.worker_restarts, MENDING_SECONDS):
+            self._record.fault(f"{name}: a killed worker was not replaced within {MENDING_SECONDS:g} s")
+        self._record.end_disturbance(name, began)
+        self.done["kill -9 of a worker"] += 1
+
+    def _kill_child(self) -> None:
+        """kill -9 of a process that serves one visitor."""
+        for name in self._place.ports:
+            children = [each.pid for each in self._place.figures(name).processes if each.role == "child"]
+            if children:
+                began = self._record.begin_disturbance(name)
+                with suppress(ProcessLookupError):
+                    os.kill(children[0], signal.SIGKILL)
+                self.kills[name] += 1
+                self._record.end_disturbance(name, began)
+                self.done["kill -9 of a child"] += 1
+                return
+
+    def _restart(self) -> None:
+        """``supervisorctl restart NAME``: it drains, and comes again."""
+        name = self._rng.choice(list(self._place.ports))
+        self._again(name, lambda: self._place.control("restart", name))
+        self.done["restart"] += 1
+
+    def _kill_daemon(self) -> None:
+        """kill -9 of a daemon of one process: supervisord starts it again."""
+        names = [name for name in self._place.ports if name not in WORKERS]
+        if not names:
+            return
+        name = self._rng.choice(names)
+        pid = self._place.figures(name).pid
+        self.kills[name] += 1
+        self._again(name, lambda: os.kill(pid, signal.SIGKILL))
+        self.done["kill -9 of a daemon"] += 1
+
+    def _again(self, name: str, do: object) -> None:
+        """Have it started again, and keep what the run that ends has counted: its file gets a successor by rename,
+        so that a descriptor still leads to it."""
+        began = self._record.begin_disturbance(name)
+        pid = self._place.figures(name).pid
+        with (self._place.path / "run" / f"{name}.metrics").open("rb") as counted:
+            assert callable(do)
+            do()
+            until(lambda: self._successor(name, pid), MENDING_SECONDS)
+            if not until(lambda: self._place.is_ready(name), MENDING_SECONDS):
+                self._record.fault(f"{name}: did not come again within {MENDING_SECONDS:g} s")
+            self.former.setdefault(name, []).append(stats.read(Path(f"/proc/self/fd/{counted.fileno()}")))
+        self._record.end_disturbance(name, began)
+
+    def _successor(self, name: str, pid: int) -> bool:
+        try:
+            return self._place.figures(name).pid != pid
+        except stats.UnreadableError:
+            return False
+
+    def _crowd(self) -> None:
+        """More than may come; while they are there, others wait."""
+        if not (crowds := [visit for visit in CROWDS if visit.daemon in self._place.ports]):
+            return
+        try:
+            self._rng.choice(crowds).hold(self._place, self._rng)
+        except Wrong as error:
+            self._record.fault(str(error))
+        self.done["crowd"] += 1

@@ -1,0 +1,153 @@
+"""Visitors, so many at a time and so many a second, and what came of their visits."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from daemons.clients.dial import NetworkError
+from soak.place import Place
+from soak.talking import Parted, Visit, Wrong
+from soak.web import Away
+
+HONEST_VISITORS, HOSTILE_VISITORS = 10, 24
+
+#: Faults that are written out; of more only the number is told.
+MOST_FAULTS = 100
+
+#: What a visitor meets where a daemon is being started again.
+TROUBLES = (OSError, EOFError, NetworkError, http.client.HTTPException, Away)
+
+
+class Record:
+    """What the visitors have met, and when whose daemon was disturbed on purpose."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._lock = threading.Lock()
+        self._disturbed: dict[str, list[tuple[float, float]]] = {}
+        self.honest: Counter[str] = Counter()
+        self.hostile: Counter[str] = Counter()
+        self.excused: Counter[str] = Counter()
+        self.slowest = 0.0
+        self.faults: Counter[str] = Counter()
+
+    def begin_disturbance(self, name: str) -> float:
+        """From now on a daemon may refuse, or break off, what it has promised; until `end_disturbance`."""
+        now = time.monotonic()
+        with self._lock:
+            self._disturbed.setdefault(name, []).append((now, float("inf")))
+        return now
+
+    def end_disturbance(self, name: str, began: float) -> None:
+        """It is as it should be again."""
+        now = time.monotonic()
+        with self._lock:
+            self._disturbed[name] = [(a, now if a == began else b) for a, b in self._disturbed[name]]
+
+    def undisturbed(self, visit: Visit, began: float) -> bool:
+        """Whether nothing was done, since `began`, to the daemon or to the one behind it."""
+        names = (visit.daemon, "webapp") if visit.daemon == "front" else (visit.daemon,)
+        with self._lock:
+            return not any(end >= began for name in names for _, end in self._disturbed.get(name, []))
+
+    def fault(self, text: str) -> None:
+        """Something is wrong.  The same text is counted."""
+        with self._lock:
+            if text in self.faults or len(self.faults) < MOST_FAULTS:
+                self.faults[text] += 1
+
+    def met(self, visit: Visit, began: float, error: Exception | None) -> None:
+        """An honest visit has ended."""
+        took = time.monotonic() - began
+        with self._lock:
+            self.honest[visit.daemon] += 1
+        if error is None or isinstance(error, Parted):
+            with self._lock:
+                self.slowest = max(self.slowest, took)
+        if isinstance(error, (*TROUBLES, Parted)) or (error is None and took > self._deadline):
+            if not self.undisturbed(visit, began):
+                with self._lock:
+                    self.excused[visit.daemon] += 1
+            elif error is None:
+                self.fault(f"{visit}: took longer than {self._deadline:g} s")
+            else:
+                self.fault(f"{visit}: {_told(error)}")
+        elif isinstance(error, Wrong):
+            self.fault(f"{visit}: wrong: {error}")
+        elif error is not None:
+            self.fault(f"{visit}: {_told(error)}")
+
+
+def _told(error: Exception) -> str:
+    return "closed between two messages" if isinstance(error, Parted) else f"{type(error).__name__}: {error}"
+
+
+class Load:
+    """Threads that visit until they are told to stop."""
+
+    def __init__(self, place: Place, record: Record, honest: Sequence[Visit], hostile: Sequence[Visit]) -> None:
+        self._place = place
+        self._record = record
+        self._honest, self._hostile = honest, hostile
+        self._stopping = threading.Event()
+        self._gates = (threading.Lock(), threading.Lock())
+        self._next = [0.0, 0.0]
+        self._threads: list[threading.Thread] = []
+        #: The share of its rate at which a load runs: less, where it would take more of the machine than it may.
+        self.pace = 1.0
+
+    def start(self, rng: random.Random, rates: tuple[float, float]) -> None:
+        """So many honest and hostile visits a second, at most."""
+        self._stopping.clear()
+        for place, (visits, count) in enumerate(((self._honest, HONEST_VISITORS), (self._hostile, HOSTILE_VISITORS))):
+            for _ in range(count if visits else 0):
+                own = random.Random(rng.getrandbits(64))
+                thread = threading.Thread(target=self._go_on, args=(place, visits, own, rates[place]))
+                thread.start()
+                self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Let every visitor finish."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    def _go_on(self, place: int, visits: Sequence[Visit], rng: random.Random, rate: float) -> None:
+        while self._may_begin(place, rate):
+            visit = rng.choice(visits)
+            if place == 0:
+                self._visit(visit, rng)
+            else:
+                self._attack(visit, rng)
+
+    def _may_begin(self, place: int, rate: float) -> bool:
+        """Wait for one's turn; False at the end."""
+        with self._gates[place]:
+            now = time.monotonic()
+            turn = max(now, self._next[place])
+            self._next[place] = turn + 1 / (rate * self.pace)
+        return not self._stopping.wait(turn - now)
+
+    def _visit(self, visit: Visit, rng: random.Random) -> None:
+        began = time.monotonic()
+        error: Exception | None = None
+        try:
+            visit.hold(self._place, rng)
+        except Exception as problem:  # whatever it is, it is told
+            error = problem
+        self._record.met(visit, began, error)
+
+    def _attack(self, visit: Visit, rng: random.Random) -> None:
+        self._record.hostile[visit.name] += 1
+        try:
+            visit.hold(self._place, rng)
+        except Wrong as error:
+            self._record.fault(f"{visit}: wrong: {error}")
+        except Exception as error:
+            self._record.fault(f"{visit}: {_told(error)}")
