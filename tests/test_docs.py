@@ -102,7 +102,9 @@ def daemons_table() -> str:
         file = name_of_file if hasattr(module, "__path__") else f"{name_of_file}.py"
         first = min(address.port for address in settings.addresses if address.port)
         where = ", ".join(_where(address) for address in settings.addresses)
-        rows.append((first, (f"[{name}]({file})", where, f"`{settings.daemon.engine}`", inspection.summary(settings, kind))))
+        rows.append(
+            (first, (f"[{name}]({file})", where, f"`{settings.daemon.engine}`", inspection.summary(settings, kind)))
+        )
     return _table(("daemon", "listens at", "engine", "what it does"), [row for _, row in sorted(rows)])
 
 
