@@ -122,8 +122,9 @@ test: $(INSTALLED)  ## run the tests; ARGS goes to pytest; WORKERS=0: one at a t
 	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and every ini file
-	@.venv/bin/ruff check
-	.venv/bin/ruff format --check
+	@# A daemon of your own, beside conf/, may be written as you like.
+	.venv/bin/ruff check daemons tests benchmarks
+	.venv/bin/ruff format --check daemons tests benchmarks
 	.venv/bin/mypy --strict
 	.venv/bin/daemons check
 
