@@ -66,9 +66,9 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	done
 	$(CONTROL) pid >/dev/null || { echo "make run: supervisord has ended: see logs/supervisord.log" >&2; exit 1; }
 	status=$$($(CONTROL) status) || true
-	echo "$$status"
 	down=$$(echo "$$status" | awk '$$2 ~ /^(FATAL|BACKOFF|STARTING)$$/ { print $$1 }')
 	if [ -n "$$down" ]; then
+	    echo "$$status"
 	    echo
 	    for name in $$down; do
 	        log=logs/$${name%%:*}.log
@@ -85,6 +85,7 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	    echo "Not all daemons run. Put it right, see what 'daemons check' says, then: make run" >&2
 	    exit 1
 	fi
+	echo "$$status" | awk '$$2 == "RUNNING" { running++; next } { print } END { print running + 0, "daemons run." }'
 	echo
 	.venv/bin/daemons list
 	printf '%s\n' '' 'What to type next:' \
