@@ -66,9 +66,9 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	done
 	$(CONTROL) pid >/dev/null || { echo "make run: supervisord has ended: see logs/supervisord.log" >&2; exit 1; }
 	status=$$($(CONTROL) status) || true
-	echo "$$status"
 	down=$$(echo "$$status" | awk '$$2 ~ /^(FATAL|BACKOFF|STARTING)$$/ { print $$1 }')
 	if [ -n "$$down" ]; then
+	    echo "$$status"
 	    echo
 	    for name in $$down; do
 	        log=logs/$${name%%:*}.log
@@ -85,6 +85,7 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	    echo "Not all daemons run. Put it right, see what 'daemons check' says, then: make run" >&2
 	    exit 1
 	fi
+	echo "$$status" | awk '$$2 == "RUNNING" { running++; next } { print } END { print running + 0, "daemons run." }'
 	echo
 	.venv/bin/daemons list
 	printf '%s\n' '' 'What to type next:' \
@@ -122,8 +123,9 @@ test: $(INSTALLED)  ## run the tests; ARGS goes to pytest; WORKERS=0: one at a t
 	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and every ini file
-	@.venv/bin/ruff check
-	.venv/bin/ruff format --check
+	@# A daemon of your own, beside conf/, may be written as you like.
+	.venv/bin/ruff check daemons tests benchmarks
+	.venv/bin/ruff format --check daemons tests benchmarks
 	.venv/bin/mypy --strict
 	.venv/bin/daemons check
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from daemons.operating import ini, loading
+from daemons.operating import ini, inspection, loading
 from daemons.operating.command import parser
 from daemons.operating.settings import SECTIONS
 from daemons.operating.values import kind_of
@@ -96,13 +96,15 @@ def daemons_table() -> str:
     rows = []
     for name in ini.names(PROJECT / "conf"):
         settings = ini.read(PROJECT / "conf", name)
-        module = sys.modules[loading.spoken_class(settings).__module__]
+        kind = loading.spoken_class(settings)
+        module = sys.modules[kind.__module__]
         name_of_file = module.__name__.replace(".", "/")
         file = name_of_file if hasattr(module, "__path__") else f"{name_of_file}.py"
-        summary = (inspect.getdoc(module) or "").partition("\n")[0]
         first = min(address.port for address in settings.addresses if address.port)
         where = ", ".join(_where(address) for address in settings.addresses)
-        rows.append((first, (f"[{name}]({file})", where, f"`{settings.daemon.engine}`", summary)))
+        rows.append(
+            (first, (f"[{name}]({file})", where, f"`{settings.daemon.engine}`", inspection.summary(settings, kind)))
+        )
     return _table(("daemon", "listens at", "engine", "what it does"), [row for _, row in sorted(rows)])
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from daemons.clients.datagram import LONGEST, anything, inquire, is_broadcast, proclaim
 from daemons.clients.dial import NetworkError, Note, dial, exchange, silent
-from daemons.framings import Framing, FramingError
+from daemons.framings import Framing, FramingError, Until
 from daemons.operating import lifecycle, loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import Settings
@@ -135,7 +135,12 @@ def _said(kind: Any, words: list[bytes]) -> list[bytes]:
     Raises `ValueError` for what cannot be framed."""
     if not issubclass(kind, Service):
         return words
-    return [kind.framing.encode(message) for message in kind.messages(words or kind.questions)]
+    # Who types a word has no newline in it; without the delimiter the daemon would wait for the rest.
+    end = kind.framing.delimiter if isinstance(kind.framing, Until) else b""
+    if not end.endswith(b"\n"):
+        end = b""
+    said = [kind.framing.encode(message) for message in kind.messages(words or kind.questions)]
+    return [message if message.endswith(end) else message + end for message in said]
 
 
 def _address(settings: Settings, options: argparse.Namespace) -> Address:

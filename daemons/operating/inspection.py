@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import shutil
 import sys
 from collections.abc import Iterable
 from itertools import combinations
@@ -15,6 +16,9 @@ from daemons.operating.complaints import ConfigurationError, one_line
 from daemons.operating.settings import SECTIONS, Settings
 from daemons.operating.values import kind_of
 from daemons.serving.listen import clients_too
+
+#: `daemons list` aligns cells up to so many characters: tcp://255.255.255.255:65535 has 27, and some to spare.
+WIDE = 40
 
 
 def check(conf: Path, run: Path | None = None) -> int:
@@ -60,7 +64,7 @@ def show_all(conf: Path) -> int:
     for name in ini.names(conf):
         try:
             settings = ini.read(conf, name)
-            text = _summary(loading.spoken_class(settings))
+            text = summary(settings, loading.spoken_class(settings))
         except ConfigurationError as error:
             wrong += error.complaints
             continue
@@ -71,9 +75,12 @@ def show_all(conf: Path) -> int:
         if settings.processes > 1:
             engine += f" x {settings.processes}"
         rows.append((name, _listens(settings), engine, text))
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    # Who listens at several addresses does not push all others' lines to the right.
+    widths = [max((len(row[column]) for row in rows if len(row[column]) <= WIDE), default=0) for column in range(3)]
+    # A terminal has one line for each; a pipe and a file have all of it.
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip())
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()[:columns])
     for complaint in wrong:
         print(complaint, file=sys.stderr)
     if not rows and not wrong:
@@ -92,7 +99,7 @@ def show(settings: Settings) -> int:
         for complaint in error.complaints:
             print(f"{settings.name}: {complaint}", file=sys.stderr)
         return lifecycle.WRONG_CONFIGURATION
-    print(f"{settings.name}: {_summary(kind)}\nlistens at {_listens(settings)}")
+    print(f"{settings.name}: {summary(settings, kind)}\nlistens at {_listens(settings)}")
     for section, values in sections.items():
         print(f"\n[{section}]")
         for name, text, origin in _rows(settings, section, values):
@@ -120,8 +127,11 @@ def _listens(settings: Settings) -> str:
     return " ".join(str(address).replace(f"unix:{settings.base}/", "unix:") for address in settings.addresses)
 
 
-def _summary(kind: type) -> str:
-    """The first line of its module's docstring, or else of its own, which is not that of the class it is made from."""
+def summary(settings: Settings, kind: type) -> str:
+    """What a daemon is: what its ini says; or the first line of the module's docstring, or else of the class's own,
+    which is not that of the class it is made from."""
+    if settings.daemon.description:
+        return settings.daemon.description
     text = sys.modules[kind.__module__].__doc__ or kind.__doc__ or ""
     return inspect.cleandoc(text).partition("\n")[0]
 

@@ -33,6 +33,9 @@ class DaemonSettings:
         TEXT, "", "instead of a service, a module whose __all__ is published; or module:NAME of an object in one"
     )
     jsonrpc: str = setting(TEXT, "", "as rpc, over JSON-RPC 2.0")
+    description: str = setting(
+        TEXT, "", "what it is, in one line, for `daemons list`; otherwise the first line of the module's docstring"
+    )
     host: str = setting(TEXT, "127.0.0.1", "the address or name to listen at; 0.0.0.0 or :: for all of one kind")
     port: int | None = setting(_PORT, None, "the port to listen on, or its name in /etc/services")
     listen: tuple[Address, ...] = setting(

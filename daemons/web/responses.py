@@ -126,5 +126,6 @@ def page(title: str, content: str = "") -> bytes:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n'
+        "<style>body{font:1.1em/1.5 sans-serif;max-width:40em;margin:3em auto;padding:0 1em}</style>\n"
         f"<title>{title}</title>\n<h1>{title}</h1>\n{content}</html>\n"
     ).encode()

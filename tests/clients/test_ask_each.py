@@ -21,6 +21,7 @@ from daemons.operating.command import main
 from daemons.serving.address import Address
 from daemons.serving.pump import Pump
 from tests.clients.foreign import Foreign, until_end
+from tests.operating.folder import Folder
 from tests.serving.running import Within
 from tests.transcripts.transcripts import service_of
 
@@ -119,6 +120,18 @@ def test_a_server_not_ours_that_answers_each_message(name: str, end: bytes, capf
     with Foreign(visit) as server:
         assert ask(name, server.port, "one two", "back\\slash") == 0
     assert capfd.readouterr() == ("one two\nback\\slash\n", "")
+
+
+def test_a_word_is_given_the_newline_that_ends_a_message(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+    folder.module(
+        "shout", "import daemons\nclass Shout(daemons.Service):\n    framing = daemons.Until(b'\\n', limit=9)"
+    )
+    folder.write("shout", "[daemon]\nservice = shout:Shout\nport = 1090\n")
+    heard: list[bytes] = []
+    with Foreign(lambda visitor: heard.append(until_end(visitor))) as server:
+        assert main(["ask", "shout", "--conf", str(folder.conf), "-p", server.port, "-", "one", "two\n"]) == 0
+    assert heard == [b"one\ntwo\n"]
+    assert capfd.readouterr() == ("", "")
 
 
 # --- a great deal ----------------------------------------------------------------------------------

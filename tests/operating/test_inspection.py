@@ -150,6 +150,14 @@ def test_list_says_of_a_daemon_what_it_says_of_itself(
     assert typed(capfd, "list") == (0, f"clock  tcp://127.0.0.1:1  threads{shown}\n", "")
 
 
+def test_the_ini_says_what_a_daemon_is_where_two_have_one_module(
+    suite: Folder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (suite.conf / "zen.ini").unlink()
+    suite.write("launcelot", "[daemon]\nservice = launcelot\nport = 1\ndescription = Once more.\n")
+    assert typed(capfd, "list") == (0, "launcelot  tcp://127.0.0.1:1  threads  Once more.\n", "")
+
+
 def test_list_shows_the_good_ones_and_says_what_is_wrong_with_the_others(
     suite: Folder, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,3 +108,15 @@ def test_loggers_are_named_after_their_modules() -> None:
             if line.startswith("log = "):
                 assert re.fullmatch(r"log = [\w.]+\(__name__\)", line), path
     assert logging.getLogger("daemons.launcelot.access").parent is not None
+
+
+def test_no_two_daemons_want_one_port_and_none_wants_one_that_clients_are_given() -> None:
+    """Of the notes' ports several programs have the same: 1060, 8000, 8080."""
+    taken: dict[tuple[str, int], str] = {}
+    for name in ini.names(CONF):
+        for address in ini.read(CONF, name).addresses:
+            if address.port:
+                kind = "udp" if address.scheme == "udp" else "tcp"
+                assert taken.setdefault((kind, address.port), name) == name
+                assert 1023 < address.port < 32768
+    assert len(taken) >= 25
