@@ -47,7 +47,8 @@ class _Maker:
                 self._check_usable(made, chain)
         if tls.client_ca and (trusted := self._read("client_ca")) is not None:
             try:
-                made.load_verify_locations(cadata=trusted)
+                # Bundles have notes between their certificates, in any language; what is taken is ASCII.
+                made.load_verify_locations(cadata=trusted.encode("ascii", "replace").decode("ascii"))
                 made.verify_mode = ssl.CERT_REQUIRED
             except (ssl.SSLError, ValueError):
                 self._complain("client_ca", "there is no certificate in it; PEM is expected")

@@ -153,7 +153,8 @@ def configure(path: Path | None) -> bool:
                 _apply(_in_force)
             raise
     except Exception as error:  # fileConfig evaluates the file, so it can raise anything
-        raise ConfigurationError([f"conf/logging.ini: {type(error).__name__}: {error}"]) from error
+        reason = " ".join(str(error).split())  # of configparser's, several lines
+        raise ConfigurationError([f"conf/logging.ini: {type(error).__name__}: {reason}"]) from error
     before, _in_force = _in_force, text
     return text != before
 

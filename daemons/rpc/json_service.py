@@ -44,6 +44,10 @@ LONGEST = 256 * 1024
 REMEMBERED_HEAD = 2048
 REMEMBERED_COUNT = 512
 
+#: What begins a request of HTTP.  Who sends that where calls come one a line is a browser, led here by a page: calls in
+#: the body of its form are not to be heard.
+_REQUEST_LINE = re.compile(rb"[A-Z]+ \S+ HTTP/\d.*")
+
 
 def _path(text: str) -> str:
     if not re.fullmatch(r"/[!\"$-~]*", text):
@@ -139,8 +143,11 @@ class JSONRPC(Service):
         reply: Reply | None = None
         if not self._over_http:
             while True:
-                text = self._calls.answer((yield reply))
+                line = yield reply
+                text = self._calls.answer(line)
                 reply = None if text is None else text.encode("ascii")
+                if _REQUEST_LINE.fullmatch(line):
+                    return reply
         while True:
             request = cast(Request, (yield reply))
             reply = CONTINUE if request.expects else self._answer(request, host)

@@ -72,6 +72,8 @@ def _users(text: str) -> Users | None:
         return Users.read(text) if text else None
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
 
 
 #: For a setting that names such a file; nothing: everybody may call.

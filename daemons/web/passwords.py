@@ -86,8 +86,11 @@ def parse(text: str) -> Stored:
     if match is None:
         raise ValueError("not scrypt$N$R$P$SALT$HASH; `daemons password` writes it")
     cost = Cost(int(match[1]), int(match[2]), int(match[3]))
-    if cost.n < 2 or cost.n & (cost.n - 1) or not cost.r or not 0 < cost.p <= 64 or cost.memory > MEMORY:
-        raise ValueError(f"scrypt N={cost.n} R={cost.r} P={cost.p}; N a power of 2, and up to 256 MiB are expected")
+    # RFC 7914, section 2: N is a power of 2 below 2 ** (128 * r / 8).
+    power = cost.n >= 2 and not cost.n & (cost.n - 1) and cost.n.bit_length() <= 16 * cost.r
+    if not power or not cost.r or not 0 < cost.p <= 64 or cost.memory > MEMORY:
+        expected = "N a power of 2 below 2 ** (16 * R), and up to 256 MiB are expected"
+        raise ValueError(f"scrypt N={cost.n} R={cost.r} P={cost.p}; {expected}")
     try:
         salt, digest = (base64.b64decode(match[group], validate=True) for group in (4, 5))
     except binascii.Error:

@@ -77,6 +77,16 @@ def test_what_is_wrong_with_the_files(folder: Folder, keys: dict[str, str], said
     assert found.startswith(f"conf/x.ini [tls] {said}")
 
 
+def test_a_bundle_has_notes_in_any_language(folder: Folder, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    for notes in ("# Autoridad de Certificaci\u00f3n\n".encode(), b"\xff\n"):
+        bundle.write_bytes(notes + (made() / "ca.pem").read_bytes())
+        assert complaints(folder, certificate="server.pem", key="server.key", client_ca=str(bundle)) == []
+    bundle.write_bytes((made() / "ca.pem").read_bytes().replace(b"\nMII", b"\nM\xc3\xa4I"))
+    (found,) = complaints(folder, certificate="server.pem", key="server.key", client_ca=str(bundle))
+    assert "there is no certificate in it" in found
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything: run the tests as another user")
 def test_a_key_that_cannot_be_read(folder: Folder, tmp_path: Path) -> None:
     key = tmp_path / "server.key"

@@ -185,6 +185,12 @@ def test_a_line_that_is_too_long_is_the_last() -> None:
     assert conversation.ending is Ending.OVERSIZE
 
 
+def test_a_form_that_a_browser_posts_to_where_calls_come_one_a_line_calls_nothing() -> None:
+    heard, conversation = visit(get("/", method="POST", body=CALL + b"\r\n") + CALL + b"\n", framing="lines")
+    assert heard == PARSE_ERROR + b"\n"
+    assert (conversation.state, conversation.ending) == (OVER, Ending.FINISHED)
+
+
 MODULE = """
     '''Sings.'''
 

@@ -1,0 +1,166 @@
+"""Whatever stands in a field of a request, who reads it comes to one of the answers there are."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemons.rpc.users import Users, line_for
+from daemons.web import conditions, languages, negotiation, ranges
+from daemons.web.conditions import Validators
+from daemons.web.places import FORBIDDEN, names_of
+
+SIZE = 1000
+HAVE = Validators('"a-b"', 1_760_256_000)
+TAGS = ("en", "de-CH", "fr")
+NAME, SALT, HASH = line_for("arthur")[1].split(":")
+CALLERS = Users({NAME: (SALT, HASH)})
+
+
+def _range(value: str) -> None:
+    found = ranges.ranges_of(value, SIZE)
+    if found is not None:
+        assert len(found) <= ranges.MOST
+        assert all(0 <= start < end <= SIZE for start, end in found)
+        assert sum(end - start for start, end in found) <= SIZE
+    assert ranges.ranges_of(value, 0) in (None, [])
+
+
+def _encoding(value: str) -> None:
+    assert negotiation.prefers_gzip(value) in (True, False)
+
+
+def _language(value: str) -> None:
+    assert languages.best(value, TAGS) in (None, *TAGS)
+
+
+def _condition(value: str) -> None:
+    for name in ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since"):
+        fields = {name: value}
+        assert conditions.judge(fields, HAVE) in (200, 304, 412)
+        assert conditions.judge_change(fields, HAVE) in (0, 412)
+        assert conditions.judge_change(fields, None) in (0, 412)
+    assert conditions.unchanged(value, HAVE, HAVE.modified) in (True, False)
+
+
+def _date(value: str) -> None:
+    found = conditions.date(value)
+    assert found is None or -62_135_596_800 <= found < 253_402_300_800  # the years 1 to 9999
+
+
+def _caller(value: str) -> None:
+    assert CALLERS.name(value) is None
+
+
+def _path(value: str) -> None:
+    names = names_of(value)
+    assert names is None or (
+        not {b".", b".."} & set(names) and b"" not in names[:-1] and not any(map(FORBIDDEN.search, names))
+    )
+
+
+READERS: dict[str, Callable[[str], None]] = {
+    "Range": _range,
+    "Accept-Encoding": _encoding,
+    "Accept-Language": _language,
+    "If-Match and its like": _condition,
+    "a date": _date,
+    "Authorization": _caller,
+    "a path": _path,
+}
+
+#: What they are made of, and nearly made of; a field is Latin-1.
+PIECES = st.one_of(
+    st.sampled_from(
+        [
+            *(
+                "bytes=",
+                "BYTES=",
+                "0-",
+                "-",
+                "-1",
+                "999-",
+                "9" * 19,
+                "0",
+                ",",
+                ";q=",
+                ";Q=1",
+                "0.5",
+                "1.000",
+                "q",
+                "*",
+                '"',
+            ),
+            *(
+                "W/",
+                '"a-b"',
+                "en",
+                "de-ch",
+                "de",
+                "-",
+                "x-",
+                "gzip",
+                "identity",
+                "abcdefghi",
+                " ",
+                "\t",
+                "\xb2",
+                "\xff",
+            ),
+            *("Sun, ", "Sunday, ", "12 ", "Oct ", "31-Feb-", "2025 ", "0000", "08:00:00", "23:59:60", " GMT", "GMT"),
+            *(
+                "Basic ",
+                base64.b64encode(b"arthur:x").decode(),
+                "=",
+                "/",
+                "//",
+                ".",
+                "..",
+                "%2e",
+                "%2F",
+                "%",
+                "%zz",
+                "%00",
+            ),
+        ]
+    ),
+    st.text(st.characters(max_codepoint=255), max_size=4),
+)
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(value=st.lists(PIECES, max_size=12).map("".join))
+@settings(max_examples=60)
+def test_any_text_is_read_within_bounds(name: str, value: str) -> None:
+    """For any text in the field, its reader raises nothing, and what it finds lies within what there is."""
+    READERS[name](value)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_long_text_is_read_once(name: str) -> None:
+    """A text eight times as long as a head may be takes no longer than its octets: who looked at all of them again for
+    each of them would come to 10**10, which the limit for a test would end."""
+    for piece in (
+        " ",
+        ",",
+        "0-,",
+        "a",
+        "a-",
+        '"',
+        '"a",',
+        " ;q=",
+        "gzip ",
+        ",\t",
+        "-",
+        "bytes=",
+        "/a",
+        "%",
+        "W/",
+        "en,",
+    ):
+        for begin in ("", "bytes=", '"', "Basic ", "en;q=", "/"):
+            READERS[name](begin + piece * (2**17 // len(piece)) + "\0")
