@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol, TypeAlias
 from urllib.parse import quote
 
@@ -42,8 +42,7 @@ class Request(Protocol):
     def target(self) -> str: ...
     @property
     def version(self) -> tuple[int, int]: ...
-    @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
+    def field(self, name: bytes, /) -> str: ...
     def __hash__(self) -> int: ...
     def __len__(self) -> int: ...
     def __bytes__(self) -> bytes: ...
@@ -104,7 +103,7 @@ def _common(request: Request, status: int, size: int | None, user: str) -> Entry
 
 def _combined(request: Request, status: int, size: int | None, user: str) -> Entry:
     before, after = _common(request, status, size, user)
-    named = (_quoted(_field(request, name), LONGEST) or "-" for name in (b"referer", b"user-agent"))
+    named = (_quoted(request.field(name), LONGEST) or "-" for name in (b"referer", b"user-agent"))
     return before, f'{after} "{next(named)}" "{next(named)}"'
 
 
@@ -117,15 +116,10 @@ def _json(request: Request, status: int, size: int | None, user: str) -> Entry:
         "version": f"{major}.{minor}",
         "status": status,
         "size": size,
-        "referer": _short(_field(request, b"referer"), LONGEST) or None,
-        "agent": _short(_field(request, b"user-agent"), LONGEST) or None,
+        "referer": _short(request.field(b"referer"), LONGEST) or None,
+        "agent": _short(request.field(b"user-agent"), LONGEST) or None,
     }
     return '","time":"', f'",{json.dumps(fields)[1:]}'
-
-
-def _field(request: Request, name: bytes) -> str:
-    """A header field that there is one of, or else nothing."""
-    return next((value.decode("latin-1") for key, value in request.headers if key.lower() == name), "")
 
 
 def _quoted(text: str, longest: int) -> str:

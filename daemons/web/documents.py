@@ -85,7 +85,7 @@ class Documents:
 
     def _create(self, request: Request, second: Second, base: str) -> Reply:
         """A document with a name of ours; its suffix tells what it is."""
-        media = _field(request, b"content-type").partition(";")[0].strip(" \t").lower()
+        media = request.field(b"content-type").partition(";")[0].strip(" \t").lower()
         if media in _FORMS:
             return error(request, 415, second, content=_FORM)
         if wrong := _unfit(request, second):
@@ -115,19 +115,14 @@ def _name_of(rest: Names) -> bytes | None:
 
 def _unfit(request: Request, second: Second) -> bytes:
     """The answer to a body that is not what it would be stored as."""
-    if _field(request, b"content-range"):
+    if request.field(b"content-range"):
         return error(request, 400, second)  # RFC 9110, section 14.5
-    if _field(request, b"content-encoding").lower() not in ("", "identity"):
+    if request.field(b"content-encoding").lower() not in ("", "identity"):
         return error(request, 415, second, content=_CODED)
     return b""
 
 
 def _from_elsewhere(request: Request) -> bool:
     """Whether a page of another site has a browser ask, which would do so with the visitor's password."""
-    origin = _field(request, b"origin")
-    return bool(origin) and origin.partition("://")[2].lower() != _field(request, b"host").lower()
-
-
-def _field(request: Request, name: bytes) -> str:
-    """The value of a field, the first of several; nothing where there is none.  `name` in small letters."""
-    return next((value.decode("latin-1") for key, value in request.headers if key.lower() == name), "")
+    origin = request.field(b"origin")
+    return bool(origin) and origin.partition("://")[2].lower() != request.field(b"host").lower()

@@ -125,8 +125,7 @@ HTTPS: Kind[Https] = Kind(_https, _show_https, "port or host")
 def to_https(request: Request, second: Second, https: Https) -> bytes:
     """The same over TLS; with the same method, where that is not one to begin with.  400 where nobody can tell which
     host is meant."""
-    asked = next((value.decode("latin-1") for name, value in request.headers if name.lower() == b"host"), "")
-    match = _HOST.fullmatch(asked)
+    match = _HOST.fullmatch(request.field(b"host"))
     host = https.host or (match[1] if match and _is_host(match[1]) else "")
     if not host or not (request.path.startswith("/") or request.path == "*"):
         return error(request, 400, second)

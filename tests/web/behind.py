@@ -31,6 +31,8 @@ SCRIPT: dict[str, tuple[bytes, bool]] = {
     "close": (OK + b"Content-Length: 2\r\nConnection: close\r\n\r\nok", True),
     "stale": (OK + b"Content-Length: 2\r\n\r\nok", True),
     "head": (OK + b"Content-Length: 7\r\n\r\n", False),
+    "twice": (OK + b"Content-Length: 7\r\ncontent-length: 7\r\n\r\n", False),
+    "latin": (OK + b"Content-Length: \xb2\r\n\r\n", True),
     "304": (b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\nContent-Length: 7\r\n\r\n', False),
     "204": (b"HTTP/1.1 204 \r\n\r\n", False),
     "teapot": (b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n", False),

@@ -196,6 +196,13 @@ def test_connections_are_kept_and_a_stale_one_is_noticed(front: Httpd, behind: t
     assert [number for number, _ in behind[1].heard][3:] == [1, 2, 2, 3]
 
 
+def test_of_what_get_would_have_head_tells_one_length_or_none(front: Httpd) -> None:
+    for name, lengths in (("head", 1), ("twice", 1), ("latin", 0)):
+        with talking(front) as conversation:
+            said = heard(conversation, request(f"/app/{name}", method="HEAD")).lower()
+            assert said.count(b"content-length: 7\r\n") == said.count(b"content-length:") == lengths
+
+
 def test_what_may_have_been_done_is_not_done_twice(front: Httpd, behind: tuple[Within, Any]) -> None:
     asked(front, "/app/plain")
     assert asked(front, "/app/first", method="POST", body=b"1").status == 502

@@ -74,6 +74,10 @@ class Request(bytes):
     #: This is no request but a question, all else being empty: may a body be sent?  Reply `100 Continue`.
     expects: bool = False
 
+    def field(self, name: bytes) -> str:
+        """The value of a field, the first of several; nothing where there is none.  `name` in small letters."""
+        return next((value.decode("latin-1") for key, value in self.headers if key.lower() == name), "")
+
     def with_body(self, body: bytes) -> Request:
         """This request with `body`."""
         request = Request(self)
