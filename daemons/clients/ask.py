@@ -136,7 +136,8 @@ def _said(kind: Any, words: list[bytes]) -> list[bytes]:
     if not issubclass(kind, Service):
         return words
     # Who types a word has no newline in it; without the delimiter the daemon would wait for the rest.
-    end = kind.framing.delimiter if isinstance(kind.framing, Until) else b""
+    framing = getattr(kind, "framing", None)  # some have one when they have their options
+    end = framing.delimiter if isinstance(framing, Until) else b""
     if not end.endswith(b"\n"):
         end = b""
     said = [kind.framing.encode(message) for message in kind.messages(words or kind.questions)]
