@@ -24,8 +24,8 @@ CROWD_SECONDS = 0.5
 #: A deadline is late by a second at most; the rest is for a busy machine, where nobody's clock is an argument.
 HANGING_SECONDS = LONGEST_DEADLINE + 10.0
 
-#: Octets of a pipeline, more than the kernel holds on the way; and messages, where each has an answer of some length, or
-#: a line in the log: ten thousands of those would only test supervisord.
+#: Octets of a pipeline, more than the kernel holds on the way; and messages, where each has an answer of some length,
+#: or a line in the log: ten thousands of those would only test supervisord.
 MOST_PIPELINED = 4 * 1024**2
 MOST_MESSAGES = 4000
 UNTOLD = (b"What", b"Simple", b"hello", b"capitalize", b"Sparse", b"\x00\x00\x00\x13")

@@ -23,7 +23,8 @@ MORE_KIB = 8 * 1024
 #: since malloc(3) has an arena for each.
 MORE_KIB_FOR = {"twoway": 16 * 4 * 1024}
 
-#: front keeps connections to who is behind it, one for each of its threads at most, and looks at them when it needs one.
+#: front keeps connections to who is behind it, and looks at them when it needs one: `daemons.web.upstream.IDLE` bounds
+#: their number.
 MORE_DESCRIPTORS_FOR = {"front": 16}
 
 
