@@ -188,9 +188,9 @@ class Place:
                 yield from file
 
     def log(self, name: str) -> str:
-        """The end of its log: the youngest two files."""
+        """The end of its log: the youngest files, as many as a flood may fill while a daemon becomes ready."""
         folder = self.path / "logs"
-        found = [folder / f"{name}.log.1", folder / f"{name}.log"]
+        found = [*(folder / f"{name}.log.{number}" for number in range(20, 0, -1)), folder / f"{name}.log"]
         return "".join(path.read_text("utf-8", "replace") for path in found if path.exists())
 
     def _last_words(self, name: str) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from soak import books, honest, hostile, watch, web
 from soak.disturbances import Disturbances
 from soak.load import Load, Record
-from soak.place import LONGEST_DEADLINE, Place, until
+from soak.place import LOG_BACKUPS, LONGEST_DEADLINE, Place, until
 
 PROGRESS_SECONDS = 10.0
 LOOK_SECONDS = 0.25
@@ -64,6 +64,9 @@ class Run:
             self._found += watch.complaints(name, self._before[name], self._after[name])
         self._found += place.stop()
         for name in place.ports:
+            if (place.path / "logs" / f"{name}.log.{LOG_BACKUPS}").exists():
+                self._found.append(f"{name}: its log has more than {LOG_BACKUPS} files; its books cannot be compared")
+                continue
             log = books.read(place.logs(name))
             runs = [*self._disturbances.former.get(name, []), place.figures(name)]
             self._found += books.complaints(name, log, runs, self._disturbances.kills[name])

@@ -23,6 +23,10 @@ MORE_KIB = 8 * 1024
 #: since malloc(3) has an arena for each.
 MORE_KIB_FOR = {"twoway": 16 * 4 * 1024}
 
+#: front keeps connections to who is behind it, and looks at them when it needs one: `daemons.web.upstream.IDLE` bounds
+#: their number.
+MORE_DESCRIPTORS_FOR = {"front": 16}
+
 
 @dataclass(frozen=True)
 class Held:
@@ -55,7 +59,7 @@ def complaints(name: str, before: Held, after: Held) -> Iterator[str]:
         yield f"{name}: {before.processes} processes have become {after.processes}"
     if after.threads > before.threads:
         yield f"{name}: {before.threads} threads have become {after.threads}"
-    if after.descriptors > before.descriptors:
+    if after.descriptors > before.descriptors + MORE_DESCRIPTORS_FOR.get(name, 0):
         yield f"{name}: {before.descriptors} descriptors have become {after.descriptors}"
     if after.rss_kib > before.rss_kib + MORE_KIB_FOR.get(name, MORE_KIB):
         yield f"{name}: {before.rss_kib / 1024:.1f} MiB have become {after.rss_kib / 1024:.1f} MiB"
