@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from daemons.operating.logs import LineFormatter
 from daemons.operating.scoreboard import Scoreboard
 from daemons.operating.slot import Slot
 from tests.operating.counting import ABOUT
 from tests.operating.folder import Folder
+from tests.operating.writes import Writes
 
 
 @pytest.fixture
@@ -40,6 +42,21 @@ def slot(scoreboard: Scoreboard) -> Iterator[Slot]:
     claimed = scoreboard.claim("worker")
     yield claimed
     claimed.close()
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
+    """What the root logger prints to.  Lines go directly to what is of the class Output alone; here this is."""
+    monkeypatch.setattr("daemons.operating.lines.Output", Writes)
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    output = Writes()
+    output.setFormatter(LineFormatter("%(levelname)s %(name)s %(message)s"))
+    root.handlers[:] = [output]
+    root.setLevel(logging.INFO)
+    yield output
+    root.handlers[:] = before
+    root.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

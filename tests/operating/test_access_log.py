@@ -10,7 +10,7 @@ import pytest
 
 from daemons.operating.access_log import AccessLog
 from daemons.operating.lines import BATCH
-from daemons.operating.logs import LINE_LIMIT, LineFormatter
+from daemons.operating.logs import LINE_LIMIT
 from daemons.serving.connection import Connection
 from daemons.serving.endings import Ending
 from tests.operating.folder import GOOD, Folder
@@ -25,23 +25,8 @@ def connection() -> Iterator[Connection]:
 
 
 @pytest.fixture
-def writes() -> Iterator[Writes]:
-    """What the root logger prints to."""
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    output = Writes()
-    output.setFormatter(LineFormatter("%(levelname)s %(message)s"))
-    root.handlers[:] = [output]
-    root.setLevel(logging.INFO)
-    yield output
-    root.handlers[:] = before
-    root.setLevel(level)
-
-
-@pytest.fixture
-def log(writes: Writes, monkeypatch: pytest.MonkeyPatch) -> AccessLog:
-    """One that holds lines back.  What the tests' own process has made of Output is of its exact class."""
-    monkeypatch.setattr("daemons.operating.lines.Output", Writes)
+def log(writes: Writes) -> AccessLog:
+    """One that holds lines back.  Made here, before the tests' own handlers are on the root logger."""
     return AccessLog("x", together=True)
 
 
@@ -61,7 +46,7 @@ def test_lines_wait_until_they_are_four_hundred(log: AccessLog, writes: Writes, 
     for text, count in writes.made:
         lines = text.split("\n")
         assert len(lines) == count
-        assert all(line.startswith("INFO 127.0.0.1:4242 done messages=") for line in lines)
+        assert all(line.startswith("INFO daemons.x.access 127.0.0.1:4242 done messages=") for line in lines)
         assert len(text) < LINE_LIMIT
     assert len(writes.made) < 400 / 10
 
@@ -72,7 +57,7 @@ def test_who_flushes_has_what_there_is(log: AccessLog, writes: Writes, connectio
         log.tell(connection)
     log.flush()
     ((text, count),) = writes.made
-    assert [line.split()[:3:2] for line in text.split("\n")] == [
+    assert [line.split()[:4:3] for line in text.split("\n")] == [
         ["INFO", "done"],
         ["ERROR", "failed"],
         ["WARNING", "slow"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -13,26 +12,11 @@ from hypothesis import strategies as st
 
 from daemons.framings.http import HTTP, Request
 from daemons.operating.lines import BATCH, NEVER
-from daemons.operating.logs import LINE_LIMIT, LineFormatter
+from daemons.operating.logs import LINE_LIMIT
 from daemons.operating.request_log import FORMS, REMEMBERED_COUNT, RequestLog
 from tests.operating.writes import Writes
 
 DATE = r"\d\d/(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)/\d{4}:\d\d:\d\d:\d\d \+0000"
-
-
-@pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
-    """What the root logger prints to."""
-    monkeypatch.setattr("daemons.operating.lines.Output", Writes)
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    output = Writes()
-    output.setFormatter(LineFormatter("%(name)s %(message)s"))
-    root.handlers[:] = [output]
-    root.setLevel(logging.INFO)
-    yield output
-    root.handlers[:] = before
-    root.setLevel(level)
 
 
 @pytest.fixture
@@ -117,7 +101,9 @@ def test_together_they_are_written_in_batches(log: RequestLog, writes: Writes) -
     assert log.due == NEVER
     assert sum(count for _, count in writes.made) == BATCH
     assert all(
-        line.startswith("daemons.x.requests 127.0.0.1 - - [") for text, _ in writes.made for line in text.split("\n")
+        line.startswith("INFO daemons.x.requests 127.0.0.1 - - [")
+        for text, _ in writes.made
+        for line in text.split("\n")
     )
 
 
