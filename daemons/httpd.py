@@ -156,14 +156,8 @@ class Httpd(Service):
         """For the client: a request for each path; the connection is closed behind the last."""
         return requests(words)
 
-    def talk(self) -> Talk:
-        """Answer until the connection is to be closed."""
-        reply: Reply | None = None
-        while True:
-            reply, _ = self._answer(cast(Request, (yield reply)), NOBODY)
-
     def talk_with(self, visitor: Visitor) -> Talk:
-        """The same, where it matters who asks."""
+        """Answer until the connection is to be closed, where it matters who asks."""
         https = None if visitor.secure else self.options.https
         reply: Reply | None = None
         while True:
