@@ -48,9 +48,9 @@ class Admission:
         """Have `server` polled if and only if it can take a connection now.  Returns in how many seconds
         to look again."""
         daemon = self._daemon
-        # In this order: a conversation that ends between the two lines has seen that it is awaited.
-        daemon.wants_news = self.full
-        full = self.full
+        daemon.wants_news = full = self.full
+        if full:
+            full = self.full  # once more: a conversation that ends from here on has seen that it is awaited
         rest = server.wait()
         if not full and not rest:
             if server not in self._polled:

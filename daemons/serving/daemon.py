@@ -186,6 +186,7 @@ class Daemon:
             self.turn()
         except Exception:
             log.exception("a turn of the loop failed; the next is in %d ms", BUG_REST * 1000)
+            self.poller.look_anew()
             time.sleep(BUG_REST)
 
     def turn(self) -> None:
@@ -224,11 +225,17 @@ class Daemon:
     @property
     def active(self) -> int:
         """Conversations under way."""
-        return sum(server.active for server in self.servers)
+        active = 0
+        for server in self.servers:  # asked at each turn, and there is mostly one: no sum() of a generator
+            active += server.active
+        return active
 
     def _tick(self) -> float:
         """Seconds between two looks at the deadlines."""
-        return min(TICK, *(server.limits.shortest / 4 for server in self.servers))
+        tick = TICK
+        for server in self.servers:
+            tick = min(tick, server.limits.shortest / 4)
+        return tick
 
     def _patience(self) -> float:
         """Seconds that may pass before something must be looked at; infinite if nothing must."""

@@ -49,6 +49,10 @@ class Poller:
                 action()
         return True
 
+    def look_anew(self) -> None:
+        """Of the events of the last `wait`, some may not have been dealt with: have the next tell of them again.
+        Level-triggered, it does."""
+
     def fileno(self) -> int:
         """What can be read when something is ready: a poller may be watched by another, epoll(7)."""
         return self._epoll.fileno()

@@ -112,6 +112,7 @@ class Loop(ByReadiness, _StreamServer):
         handshake_timeout, idle_timeout = self.limits.handshake_timeout, self.limits.idle_timeout
         family = int(self.address_family)
         register, flows, metrics = self._poller.register, self._poller.flows, self.metrics
+        reading = select.EPOLLIN if family == socket.AF_UNIX else self._poller.reading
         if self._rules != (self.access, self.limits):
             self._rules, self._exempt = (self.access, self.limits), set()
         exempt = self._exempt
@@ -143,7 +144,7 @@ class Loop(ByReadiness, _StreamServer):
                 flow.descriptor = descriptor
                 flow.overdue = BETWEEN_MESSAGES
                 flow.deadline = flow.opened + idle_timeout
-                register(descriptor, select.EPOLLIN)
+                register(descriptor, reading)
                 flows[descriptor] = flow
             except Exception:
                 self._handle_error_safely(request, client_address)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import math
+import select
 import threading
 import time
 from collections import deque
@@ -54,6 +55,8 @@ class PoolPoller(LoopPoller):
     """A poller whose lead can pass from thread to thread."""
 
     hand: list[Flow]
+    # Whoever loses the lead in the middle of a batch leaves the rest of it to the next, who must be told again.
+    reading = select.EPOLLIN
 
     def __init__(self) -> None:
         super().__init__()

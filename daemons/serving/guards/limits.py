@@ -6,7 +6,7 @@ import ipaddress
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from daemons.operating.values import COUNT, DURATION, FACTOR, RATE, SIZE, or_word, setting
 
@@ -59,7 +59,7 @@ class Limits:
         DURATION, 10.0, "time to finish what is in progress after SIGTERM; keep it below supervisord's stopwaitsecs"
     )
 
-    @property
+    @cached_property
     def shortest(self) -> float:
         """The shortest of the deadlines that connections are held to."""
         return min(
