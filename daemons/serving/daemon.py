@@ -120,11 +120,6 @@ class Daemon:
         """Deal with a signal that was caught elsewhere; from any thread."""
         self._waker.wake(number)
 
-    def left(self) -> None:
-        """A conversation has ended; from any thread."""
-        if self.wants_news:
-            self._waker.wake()
-
     def watch(self, source: Source, action: Callable[[], None]) -> None:
         """Call `action` in the leading thread whenever `source` can be read."""
         self.poller.watch(source, partial(_guarded, action))

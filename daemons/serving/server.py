@@ -318,9 +318,8 @@ class Server(_Base):
         self._tell_daemon()
 
     def _tell_daemon(self) -> None:
-        daemon = self.daemon
-        if daemon is not None:
-            daemon.left()
+        if (daemon := self.daemon) is not None and daemon.wants_news:
+            daemon.wake()
 
     def count(self) -> None:
         """Have the metrics know of conversations under way."""

@@ -335,14 +335,15 @@ class LoopPoller(Poller):
         if flow.server.limits.spool and self._flush(flow, ending):
             return
         flow.ending = flow.ending or ending
-        flow.conversation.close()
-        flow.messages, _, _ = flow.so_far()
-        flow.conversation.messages = 0
+        conversation = flow.conversation
+        conversation.close()
+        flow.messages += conversation.messages
+        conversation.messages = 0
         if flow.ending in BY_FRAMING:
-            flow.explain(flow.conversation.reason)
-        if flow.conversation.failure is not None:
+            flow.explain(conversation.reason)
+        if conversation.failure is not None:
             flow.ending = Ending.FAILED
-            flow.server.log_failure(flow, flow.conversation.failure)
+            flow.server.log_failure(flow, conversation.failure)
         if flow.ending in OURS:
             self._linger(flow)
         else:
