@@ -1,0 +1,115 @@
+"""What an edge-triggered loop could miss: epoll(7) tells once of what has come, and does not tell again of what was
+left unread.  Each engine that waits for readiness is asked the same."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemons import Service, Until
+from daemons.serving.engines import stream_server
+from daemons.serving.pump import RECEIVE, SHORT, Pump
+from daemons.serving.server import Server
+from tests.serving.peers import DEADLINE, ask, connect, hear, hear_all
+from tests.serving.running import Within
+
+
+class Gated(Service):
+    """Says each line back; ``wait`` when it is let go, so that meanwhile all else is in the kernel's hands."""
+
+    framing = Until(b"\n", limit=4 * RECEIVE)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.gate = threading.Event()
+
+    def respond(self, line: bytes) -> bytes:
+        if line == b"wait\n":
+            self.asked.set()
+            assert self.gate.wait(DEADLINE)
+        return line
+
+
+@contextmanager
+def held(engine: str | type[Server], address: Any = ("127.0.0.1", 0)) -> Iterator[tuple[Any, threading.Event]]:
+    """A server that looks at nothing before the event is set: its address, and the event.  Under ``pool`` it looks,
+    after a moment, in another thread."""
+    service = Gated()
+    running = Within(engine, Pump.carrying(service), address=address)
+    try:
+        with closing(connect(running.address)) as first:
+            first.sendall(b"wait\n")
+            assert service.asked.wait(DEADLINE)
+            yield running.address, service.gate
+            hear(first, b"wait\n")
+    finally:
+        service.gate.set()
+        running.close()
+
+
+@pytest.mark.parametrize("engine", ["loop", "pool"])
+def test_octets_behind_urgent_data_are_read(engine: str) -> None:
+    """recv(2) stops at the octet that is urgent, tcp(7), as if there were no more."""
+    with held(engine) as (address, gate), closing(connect(address)) as peer:
+        peer.sendall(b"one\ntw")
+        peer.send(b"!", socket.MSG_OOB)
+        peer.sendall(b"o\n")
+        gate.set()
+        hear(peer, b"one\ntwo\n")
+
+
+@pytest.mark.parametrize("engine", ["loop", "pool"])
+def test_octets_behind_passed_descriptors_are_read(engine: str, tmp_path: Path) -> None:
+    """At a Unix socket it stops there as well, unix(7); the descriptors themselves nobody wants."""
+    with held(engine, str(tmp_path / "s")) as (address, gate), closing(connect(address)) as peer:
+        with open(os.devnull) as null:
+            socket.send_fds(peer, [b"one\n"], [null.fileno()])
+        peer.sendall(b"two\n")
+        gate.set()
+        hear(peer, b"one\ntwo\n")
+
+
+@pytest.mark.parametrize("engine", ["loop", "pool"])
+@pytest.mark.parametrize("octets", [SHORT - 1, SHORT, SHORT + 1, RECEIVE, 2 * RECEIVE, 3 * RECEIVE + 1])
+def test_whatever_has_come_is_read_to_its_last_octet(engine: str, octets: int) -> None:
+    line = b"x" * (octets - 1) + b"\n"
+    with held(engine) as (address, gate), closing(connect(address)) as peer:
+        peer.sendall(line)
+        gate.set()
+        hear(peer, line)
+        ask(peer, b"again\n", b"again\n")
+
+
+@pytest.mark.parametrize("engine", ["loop", "pool"])
+def test_an_end_that_comes_with_the_last_message_is_heard(engine: str) -> None:
+    with held(engine) as (address, gate), closing(connect(address)) as peer:
+        peer.sendall(b"last\n")
+        peer.shutdown(socket.SHUT_WR)
+        gate.set()
+        assert hear_all(peer) == b"last\n"
+
+
+def test_a_turn_that_fails_does_not_forget_who_came_in_it() -> None:
+    """What somebody overrides raises at the end of one conversation, while another waits for its answer."""
+
+    class Flawed(stream_server("loop")):  # type: ignore[misc]
+        def shutdown_request(self, request: Any) -> None:
+            super().shutdown_request(request)
+            if not self.draining:
+                raise RuntimeError("a bug of its own")
+
+    with held(Flawed) as (address, gate):
+        connect(address).close()
+        peer = connect(address)
+        peer.sendall(b"hello\n")
+        gate.set()
+        with closing(peer):
+            hear(peer, b"hello\n")
