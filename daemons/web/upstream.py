@@ -198,8 +198,9 @@ class Upstream:
                 response.close()
                 raise UpstreamError(502, f"answered with {response.status}, which was not asked for")
             # A server that answers without reading the body takes it for the next request, and one that sends a body
-            # to HEAD has more to say: what comes of that would be told to somebody else.
-            return Response(self, connection, response, keeps=not body and method != "HEAD")
+            # to HEAD, or behind a status that has none, has more to say: that would be told to somebody else.
+            keeps = not body and method != "HEAD" and response.status not in BODILESS
+            return Response(self, connection, response, keeps=keeps)
         except ConnectionError as error:  # RemoteDisconnected among them
             connection.close()
             if used:

@@ -60,6 +60,11 @@ class Flow(Connection):
         self.descriptor = self.socket.fileno()
 
     @property
+    def suspended(self) -> bool:
+        """Whether a worker of the pool has it: no peer has a deadline while it is we who take our time."""
+        return self.deadline == math.inf
+
+    @property
     def stays_until(self) -> float:
         """Until when (monotonic), between two messages, it is not to be closed for the daemon's stopping."""
         return 0.0 if self.so_far()[0] else self.newcomer_until

@@ -208,6 +208,15 @@ class Loop(ByReadiness, _StreamServer):
     def server_close(self) -> None:
         """Close the listener, and every conversation: with the loop, who served them has gone."""
         super().server_close()
-        for connection in list(self.connections.values()):
-            connection.socket.close()
+        connections = list(self.connections.values())
         self.connections.clear()
+        for connection in connections:
+            assert isinstance(connection, Flow)
+            self.drop(connection)
+
+    def drop(self, flow: Flow) -> None:
+        """Let go of a conversation that nobody serves any more."""
+        flow.conversation.close()
+        if flow.conversation.failure is not None:
+            self.log_failure(flow, flow.conversation.failure)
+        flow.socket.close()

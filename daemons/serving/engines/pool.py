@@ -150,6 +150,12 @@ class PoolPoller(LoopPoller):
         self._epoll.unregister(flow.descriptor)
         flow.deadline = math.inf
 
+    def take_back(self) -> None:
+        """The daemon has ended: flows whose reply is ready, and will not be sent, are no worker's any more."""
+        while self.ready:
+            flow, _, _ = self.ready.popleft()
+            flow.deadline = time.monotonic() + self._left.pop(flow)
+
     def _do(self, flow: Flow, action: Callable[[], bytes]) -> None:
         """In a worker."""
         messages = flow.conversation.messages
@@ -205,6 +211,7 @@ class ByThreads(ByReadiness):
         until = time.monotonic() + PARTING
         for worker in workers:
             worker.join(max(0.0, until - time.monotonic()))
+        poller.take_back()
 
     def _put(self, request: Any, client_address: Any) -> None:
         """Have a worker see this one from beginning to end."""
@@ -250,6 +257,13 @@ class Pool(ByThreads, Loop):
             super().close_request(request)
         else:
             super(Loop, self).close_request(request)
+
+    def drop(self, flow: Flow) -> None:
+        """Let go of a conversation that nobody serves any more; one that a worker is lost in is left to it."""
+        if self._carries_messages and not flow.suspended:
+            super().drop(flow)
+        else:
+            flow.socket.close()
 
     @property
     def _carries_messages(self) -> bool:

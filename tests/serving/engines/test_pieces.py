@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from daemons.serving.pump import Pump
 from tests.serving.conftest import ONCE, Run
 from tests.serving.peers import connect, hear, hear_all, name_of
 from tests.serving.running import Within, access_of
@@ -37,3 +38,16 @@ def test_it_is_put_away_when_the_visitor_leaves_in_the_middle(run: Run) -> None:
         name = name_of(peer)
     assert access_of(running, name) == ("reset", "1")
     running.log_line("put away")
+
+
+@pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
+def test_it_is_put_away_when_the_server_ends_without_draining(engine: str) -> None:
+    running = Within(engine, Pump.carrying(Pieces()))
+    with connect(running.address) as peer:
+        peer.sendall(b"all\n")
+        hear(peer, b"x")
+        running.server.shutdown()
+        running.server.server_close()
+        running.log_line("put away")
+    with pytest.raises(AssertionError, match="the loop had ended"):
+        running.close()
