@@ -16,7 +16,17 @@ MODULES = sorted(PROJECT.glob("daemons/**/*.py"))
 #: All that the sans-IO part may import of the standard library.  `logging` is for the numbers of levels.
 ALLOWED = {
     # dataclasses, ipaddress and re read the PROXY header: text and octets, no socket.
-    "daemons.framings": {"__future__", "abc", "collections.abc", "dataclasses", "ipaddress", "re", "struct", "zlib"},
+    "daemons.framings": {
+        "__future__",
+        "abc",
+        "collections.abc",
+        "dataclasses",
+        "ipaddress",
+        "re",
+        "struct",
+        "typing",
+        "zlib",
+    },
     "daemons.serving.endings": {"__future__", "enum", "logging"},
     "daemons.serving.service": {"__future__", "collections.abc", "typing"},
     "daemons.serving.memory": {"__future__", "collections.abc"},

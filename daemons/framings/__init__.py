@@ -12,7 +12,8 @@ network programming is one file here; none of them has ever heard of a socket.
     stream.py             never: there are no messages
     http/                 at a delimiter, and then after as many octets, or blocks, as were announced
 
-`daemons.framings.http` is imported from there, by those who need it.
+`daemons.framings.http` is imported from there, by those who need it.  remembered.py is no framing, but what keeps them,
+and others, from finding out again what they have found out before.
 """
 
 from daemons.framings.base import Decoder, Framing, FramingError, Incomplete, Malformed, Oversize

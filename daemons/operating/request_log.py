@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 from urllib.parse import quote
 
+from daemons.framings.remembered import HEAD, HEADS, Remembered
 from daemons.operating.lines import Lines
 
 #: Forms: the Common Log Format of NCSA httpd, the Combined one of Apache, and a JSON object; or none.
@@ -19,10 +20,6 @@ FORMS = ("combined", "common", "json", "no")
 #: and of the user's name, the referrer and the user agent.
 LONGEST_TARGET = 1500
 LONGEST = 500
-
-#: Entries are remembered of heads of up to so many octets, and so many of them.
-REMEMBERED_HEAD = 2048
-REMEMBERED_COUNT = 512
 
 #: What of a request's line stands before the time, after the host, and what behind it.
 Entry: TypeAlias = tuple[str, str]
@@ -53,7 +50,7 @@ class RequestLog(Lines[Told]):
 
     def __init__(self, name: str, form: str, *, together: bool = False) -> None:
         self._open, self._entry, self._clock = _FORMS[form]
-        self._known: dict[tuple[object, int, int | None, str], Entry] = {}
+        self._known: Remembered[tuple[object, int, int | None, str], Entry] = Remembered(HEADS)
         #: Until when (monotonic) the time in it stays the time.
         self._date = (0.0, "")
         super().__init__(f"daemons.{name}.requests", (logging.INFO,), together=together)
@@ -65,11 +62,9 @@ class RequestLog(Lines[Told]):
         known = self._known.get(key)
         if known is None:
             known = self._entry(request, status, size, user)
-            if len(request) <= REMEMBERED_HEAD:
-                if len(self._known) >= REMEMBERED_COUNT:
-                    self._known.clear()
+            if len(request) <= HEAD:
                 # The octets alone: the request would keep its body.
-                self._known[bytes(request), status, size, user] = known
+                self._known.keep((bytes(request), status, size, user), known)
         return known
 
     def tell(self, host: str, entry: Entry) -> None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, cast
 
 from daemons.framings import Lines
 from daemons.framings.http import HTTP, Request
+from daemons.framings.remembered import ByHead
 from daemons.operating.values import COUNT, YES_NO, Kind, setting, word
 from daemons.rpc import json_calls, json_text
 from daemons.rpc.json_schema import document
@@ -39,10 +40,6 @@ MEDIA = frozenset(
 
 #: Octets of a call or a batch, unless [limits] body says otherwise: by that, what they can take to be read is bounded.
 LONGEST = 256 * 1024
-
-#: Verdicts about heads are remembered: heads of up to so many octets, and so many of them.
-REMEMBERED_HEAD = 2048
-REMEMBERED_COUNT = 512
 
 #: What begins a request of HTTP.  Who sends that where calls come one a line is a browser, led here by a page: calls in
 #: the body of its form are not to be heard.
@@ -126,7 +123,7 @@ class JSONRPC(Service):
         #: What is true for this second of answers to POST: up to the length, by whether the connection is kept.
         self._begun: dict[bool, bytes] = {}
         #: From heads to why they are refused, or to who calls.
-        self._verdicts: dict[bytes, RefusalError | str] = {}
+        self._verdicts: ByHead[RefusalError | str] = ByHead()
 
     def _discover(self) -> dict[str, Any]:
         """What can be called: an OpenRPC document."""
@@ -207,11 +204,7 @@ class JSONRPC(Service):
             check_call(request.method, fields, documents=self.options.discover)
         except RefusalError as refusal:
             verdict = refusal.with_traceback(None)  # in whose frames the request is
-        if len(request) <= REMEMBERED_HEAD:
-            if len(self._verdicts) >= REMEMBERED_COUNT:
-                self._verdicts.clear()
-            # The octets alone: the request would keep its body.
-            self._verdicts[bytes(request)] = verdict
+        self._verdicts.keep(request, verdict)
         return verdict
 
     def _say(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from xmlrpc.client import gzip_encode
 
 from daemons.framings.http import Request
+from daemons.framings.remembered import ByHead
 from daemons.rpc.refusals import RefusalError
 from daemons.serving.service import Reply, Talk
 from daemons.web.dates import written
 from daemons.web.handlers import class_of
-from daemons.web.heads import REMEMBERED_COUNT, REMEMBERED_HEAD
 from daemons.web.service import WebService
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ ASKED = (
     *("send_response", "send_response_only", "send_header", "end_headers", "flush_headers"),
 )
 
-#: By head.
-Judged: TypeAlias = dict[bytes, tuple[bool, str]]
+Judged: TypeAlias = ByHead[tuple[bool, str]]
 
 #: What Server says; which Python that is, is nobody's business.
 SERVER = "camelot"
@@ -52,7 +51,7 @@ class RPCService(WebService):
         self._plain = plain and kind is handler and not hasattr(kind, "_dispatch")
         #: Who may call, and the heads of POSTs that may be answered then: whether the answer may be gzipped, and who
         #: calls.  Together: a thread that has judged by other users must not leave its verdict here.
-        self._judged: tuple[Users | None, Judged] = None, {}
+        self._judged: tuple[Users | None, Judged] = None, ByHead()
         #: The stock class has a `log_request` of its own, which does not count.
         self._writes_log = any(getattr(kind, name) is not as_shipped[name] for name in ("log_request", "log_message"))
         self._second = 0
@@ -69,7 +68,7 @@ class RPCService(WebService):
                 request = cast(Request, (yield reply))
                 users, judged = self._judged
                 if rpc.users is not users:
-                    _, judged = self._judged = rpc.users, {}
+                    _, judged = self._judged = rpc.users, ByHead()
                 known = judged.get(request) or self._judge(rpc, request, judged)
                 if known is None or server.draining:
                     try:
@@ -108,10 +107,7 @@ class RPCService(WebService):
         zips = kind.encode_threshold is not None and "gzip" in fields.get("accept-encoding", "")
         if zips and fields["accept-encoding"] not in ("gzip", "gzip, deflate", "gzip, deflate, br"):
             return None  # with weights; the handler reads them
-        if len(request) <= REMEMBERED_HEAD:
-            if len(judged) >= REMEMBERED_COUNT:
-                judged.clear()
-            judged[bytes(request)] = zips, user
+        judged.keep(request, (zips, user))
         return zips, user
 
     def _coded(self, body: bytes, zips: bool) -> tuple[bytes, bytes]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from xml.parsers import expat
 from xmlrpc.client import Binary, DateTime
 
+from daemons.framings.remembered import Remembered
 from daemons.rpc.xml_writer import DEPTH
 
 #: A method's name and its parameters.
@@ -27,7 +28,7 @@ SIMPLE = 16 * 1024
 
 #: Calls of up to so many octets, without lists or structs, are remembered by them; so many at most, which are together
 #: two mebibytes.
-REMEMBERED = 512
+REMEMBERED_LENGTH = 512
 REMEMBERED_COUNT = 1024
 
 #: What may be in what.  What is in none of them has text, or nothing.
@@ -83,7 +84,7 @@ class Reader:
 
     def __init__(self, use_builtin_types: bool = False) -> None:
         self._builtin = use_builtin_types
-        self._known: dict[bytes, Call] = {}
+        self._known: Remembered[bytes, Call] = Remembered(REMEMBERED_COUNT)
 
     def read(self, data: bytes | str) -> Call:
         """The call in `data`.  Raises `UnreadableError`."""
@@ -95,11 +96,8 @@ class Reader:
             call = read_simply(data) if len(data) <= SIMPLE else None
             if call is None:
                 return read_fully(data, self._builtin)
-            if len(data) <= REMEMBERED:
-                # Emptied when full: who never says the same twice costs others speed, never memory.
-                if len(known) >= REMEMBERED_COUNT:
-                    known.clear()
-                known[data] = call
+            if len(data) <= REMEMBERED_LENGTH:
+                known.keep(data, call)
         return call
 
 

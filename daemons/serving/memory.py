@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from daemons.framings import Framing
+from daemons.framings.remembered import Remembered
 from daemons.serving.service import Service
 
 #: What a pure service said is remembered for inputs of up to this many bytes (a whole pipeline of
@@ -24,11 +25,23 @@ REMEMBERED_MESSAGES = 64
 class Memory:
     """What all conversations of one service share: how bytes are framed, and what a pure service replied.
 
-    Both depend on the bytes alone, as long as nothing is held from before.  When it is full it is
-    emptied: a peer that says nothing twice costs others speed, never memory.
+    Both depend on the bytes alone, as long as nothing is held from before.
     """
 
-    __slots__ = ("_plain", "_pure", "alone", "encode", "framed", "replies", "respond", "service", "talks")
+    __slots__ = (
+        "_alone",
+        "_framed",
+        "_plain",
+        "_pure",
+        "_replies",
+        "alone",
+        "encode",
+        "framed",
+        "replies",
+        "respond",
+        "service",
+        "talks",
+    )
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -42,24 +55,24 @@ class Memory:
         self._pure = service.pure and not self.talks
         self._plain = not self.talks and self.encode is None
         #: From input to the one message in it, where `respond` is asked and its reply is sent as it is.
-        self.alone: dict[bytes, bytes] = {}
+        self._alone: Remembered[bytes, bytes] = Remembered(REMEMBERED_COUNT)
+        self.alone = self._alone.table
         #: From other input to the messages in it.
-        self.framed: dict[bytes, Sequence[bytes]] = {}
+        self._framed: Remembered[bytes, Sequence[bytes]] = Remembered(REMEMBERED_COUNT)
+        self.framed = self._framed.table
         #: From input to what a pure service replies to it, and to how many messages.
-        self.replies: dict[bytes, tuple[bytes, int]] = {}
+        self._replies: Remembered[bytes, tuple[bytes, int]] = Remembered(REMEMBERED_COUNT)
+        self.replies = self._replies.table
 
     def keep(self, data: bytes, messages: Sequence[bytes], reply: bytes) -> None:
         """Remember what `data` was: it came when nothing was held, and nothing of it is held now."""
         if len(data) > REMEMBERED_INPUT:
             return
-        for known in (self.alone, self.framed, self.replies):
-            if len(known) >= REMEMBERED_COUNT:
-                known.clear()
         if self._pure and len(reply) <= REMEMBERED_REPLY:
-            self.replies[data] = reply, len(messages)
+            self._replies.keep(data, (reply, len(messages)))
         elif len(messages) > REMEMBERED_MESSAGES or sum(map(len, messages)) > REMEMBERED_INPUT:
             return
         elif self._plain and len(messages) == 1:
-            self.alone[data] = messages[0]
+            self._alone.keep(data, messages[0])
         else:
-            self.framed[data] = tuple(messages)
+            self._framed.keep(data, tuple(messages))

@@ -15,6 +15,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
+from daemons.framings.remembered import Remembered
 from daemons.serving.span import Span
 
 #: Octets of one answer that are kept in memory; what is beyond goes to a file without a name.
@@ -41,7 +42,7 @@ _plain: set[bytes] = set()
 #: with another Date.  By their lines: one with a line end in its middle has the octets of two.  Of up to so many octets
 #: together.
 REMEMBERED_HEAD = 2048
-_heads: dict[tuple[bytes, ...], tuple[list[bytes], int, int | None, bool, bool]] = {}
+_heads: Remembered[tuple[bytes, ...], tuple[list[bytes], int, int | None, bool, bool]] = Remembered(REMEMBERED_COUNT)
 
 
 class Answer:
@@ -122,9 +123,7 @@ class Answer:
             return
         self._write_head(lines)
         if self.headed and sum(map(len, key)) <= REMEMBERED_HEAD:
-            if len(_heads) >= REMEMBERED_COUNT:
-                _heads.clear()
-            _heads[key] = self.head.copy(), self.status, self.announced, self.chunked, self.keeps
+            _heads.keep(key, (self.head.copy(), self.status, self.announced, self.chunked, self.keeps))
 
     def _write_head(self, lines: list[bytes]) -> None:
         for line in lines:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 
+from daemons.framings.remembered import Remembered
+
 #: Of so many times, mostly those at which files were changed, the text is remembered.
 REMEMBERED = 256
-_texts: dict[int, str] = {}
+_texts: Remembered[int, str] = Remembered(REMEMBERED)
 
 #: The second of `now_written`, and its text.
 _now: tuple[int, str] = (0, "")
@@ -18,9 +20,7 @@ def written(seconds: int) -> str:
     text = _texts.get(seconds)
     if text is None:
         text = formatdate(seconds, usegmt=True)
-        if len(_texts) >= REMEMBERED:
-            _texts.clear()
-        _texts[seconds] = text
+        _texts.keep(seconds, text)
     return text
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.simple_server import software_version
 
-from daemons.web.heads import REMEMBERED_COUNT, REMEMBERED_HEAD
+from daemons.framings.remembered import ByHead
 
 if TYPE_CHECKING:
     from daemons.framings.http import Request
@@ -23,24 +23,19 @@ NOT_HANDED_ON = frozenset(("content-length", "content-type", "proxy", "trailer",
 
 
 class Environs:
-    """From requests to what of their environ depends on the head alone, made once for heads that are the same.  When
-    it is full it is emptied, as `daemons.serving.memory.Memory`."""
+    """From requests to what of their environ depends on the head alone, made once for heads that are the same."""
 
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[bytes, dict[str, Any]] = {}
+        self._known: ByHead[dict[str, Any]] = ByHead()
 
     def make(self, request: Request, visitor: dict[str, Any]) -> dict[str, Any]:
         """The environ of `request`, and of its visitor."""
         known = self._known.get(request)
         if known is None:
             known = _of_head(request)
-            if len(request) <= REMEMBERED_HEAD:
-                if len(self._known) >= REMEMBERED_COUNT:
-                    self._known.clear()
-                # The octets alone: the request would keep its body.
-                self._known[bytes(request)] = known
+            self._known.keep(request, known)
         environ = {**known, **visitor, "wsgi.input": io.BytesIO(request.body)}
         if "CONTENT_LENGTH" in known:
             environ["CONTENT_LENGTH"] = str(len(request.body))

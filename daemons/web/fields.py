@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from wsgiref.simple_server import software_version
 from wsgiref.util import is_hop_by_hop
 
+from daemons.framings.remembered import Remembered
 from daemons.web.dates import now_written
 
 #: A 1xx is no answer; what is not below 600 is no status (RFC 9110, section 15).
@@ -20,7 +21,7 @@ _SERVER = f"Server: {software_version}\r\n".encode("latin-1")
 #: Most applications say few heads, again and again.  So many are remembered, with up to so many fields.
 REMEMBERED_COUNT = 256
 REMEMBERED_FIELDS = 32
-_heads: dict[tuple[object, ...], Head] = {}
+_heads: Remembered[tuple[object, ...], Head] = Remembered(REMEMBERED_COUNT)
 
 
 class Head(NamedTuple):
@@ -57,9 +58,7 @@ def head_of(status: Any, headers: Any) -> Head:
         return _head_of(status, headers)
     if head is None:
         head = _head_of(status, headers)
-        if len(_heads) >= REMEMBERED_COUNT:
-            _heads.clear()
-        _heads[key] = head
+        _heads.keep(key, head)
     return head
 
 

@@ -16,8 +16,8 @@ from daemons.web.fields import NAME
 from daemons.web.places import Names
 from daemons.web.reply import framed
 from daemons.web.representations import WHOLE
-from daemons.web.responses import Second, error, refuse
-from daemons.web.upstream import BODILESS, Response, Upstream, UpstreamError
+from daemons.web.responses import BODILESS, Second, error, refuse
+from daemons.web.upstream import Response, Upstream, UpstreamError
 
 log = logging.getLogger(__name__)
 

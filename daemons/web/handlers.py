@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from daemons.framings.remembered import Remembered
 from daemons.web.answer import Answer
 from daemons.web.dates import now_written, written
 
@@ -19,7 +20,7 @@ READING = ("handle", "handle_one_request", "parse_request")
 #: Fields of up to so many characters are remembered with their lines, and so many of them.
 REMEMBERED_FIELD = 200
 REMEMBERED_COUNT = 512
-_lines: dict[tuple[str, str], bytes] = {}
+_lines: Remembered[tuple[str, str], bytes] = Remembered(REMEMBERED_COUNT)
 
 
 def in_memory(handler: object) -> bool:
@@ -98,9 +99,7 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
         super().send_header(keyword, value)
         # What is said of the connection, the stock method takes note of.
         if plain and len(keyword) + len(value) <= REMEMBERED_FIELD and keyword.lower() != "connection":
-            if len(_lines) >= REMEMBERED_COUNT:
-                _lines.clear()
-            _lines[keyword, value] = f"{keyword}: {value}\r\n".encode("latin-1", "strict")
+            _lines.keep((keyword, value), f"{keyword}: {value}\r\n".encode("latin-1", "strict"))
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """As the stock method; where the daemon writes a line for each request, nothing: it knows the size."""

@@ -6,13 +6,10 @@ import copy
 from email.message import Message
 from typing import TYPE_CHECKING, NamedTuple
 
+from daemons.framings.remembered import ByHead
+
 if TYPE_CHECKING:
     from daemons.framings.http import Request
-
-#: What was made of heads of up to so many octets is remembered, of so many at most: a browser's has about 800, and
-#: all together they take some five mebibytes.
-REMEMBERED_HEAD = 2048
-REMEMBERED_COUNT = 512
 
 #: Fields that tell how the body was framed on its way.  A handler is given it as it was before.
 FRAMING = frozenset(("transfer-encoding", "trailer"))
@@ -32,23 +29,19 @@ class Head(NamedTuple):
 
 
 class Heads:
-    """From requests to their heads.  When it is full it is emptied, as `daemons.serving.memory.Memory`."""
+    """From requests to their heads."""
 
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Head] = {}
+        self._known: ByHead[Head] = ByHead()
 
     def of(self, request: Request) -> Head:
         """The head of `request`, which depends on its octets alone."""
         head = self._known.get(request)
         if head is None:
             head = _head(request)
-            if len(request) <= REMEMBERED_HEAD:
-                if len(self._known) >= REMEMBERED_COUNT:
-                    self._known.clear()
-                # The octets alone: the request would keep its body.
-                self._known[bytes(request)] = head
+            self._known.keep(request, head)
         return head
 
 

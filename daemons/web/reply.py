@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from daemons.serving.service import Reply
 from daemons.web.answer import PIECE, Answer
 from daemons.web.fields import head_of
-from daemons.web.service import BODILESS
+from daemons.web.responses import BODILESS
 
 if TYPE_CHECKING:
     from daemons.framings.http import Request

@@ -12,6 +12,9 @@ from daemons.web.dates import written
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+#: Statuses without a body, whatever is said (RFC 9110, sections 15.3.5 and 15.4.5).
+BODILESS = frozenset((204, 304))
+
 #: What is remembered for a second, in octets of requests and their answers.
 REMEMBERED = 8 * 1024 * 1024
 

@@ -15,19 +15,15 @@ from daemons.web.answer import Answer
 from daemons.web.handlers import class_of, for_memory, writes_log
 from daemons.web.heads import Head, Heads, Messages
 from daemons.web.memory_socket import MemorySocket
+from daemons.web.responses import BODILESS, CONTINUE
 
 if TYPE_CHECKING:
     from daemons.web.server import WebServer
 
 log = logging.getLogger(__name__)
 
-#: Statuses without a body, whatever is written (RFC 9110, sections 15.3.5 and 15.4.5).
-BODILESS = frozenset((204, 304))
-
 #: What says how long a body is.
 FRAMING_FIELDS = (b"content-length:", b"transfer-encoding:")
-
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 #: What is said of a handler that has failed: no more than that it has.
 FAILED = (

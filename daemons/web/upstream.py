@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from daemons.web.answer import PIECE
 from daemons.web.behind import Behind
+from daemons.web.responses import BODILESS
 
 #: Seconds to connect: it is near, and where it is not there the visitor should be told at once.
 CONNECT = 5.0
@@ -21,9 +22,6 @@ IDLE, KEPT = 16, 10.0
 
 #: Methods that may be said twice (RFC 9110, section 9.2.2).
 IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
-
-#: Statuses without a body.
-BODILESS = frozenset((204, 304))
 
 
 class UpstreamError(Exception):

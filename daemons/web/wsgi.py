@@ -16,7 +16,8 @@ from daemons.serving.service import Reply, Service, Talk
 from daemons.web.asking import requests
 from daemons.web.environ import Environs, of_visitor
 from daemons.web.reply import Answering, FileWrapper
-from daemons.web.service import CONTINUE, FAILED, FAILED_SIZE
+from daemons.web.responses import CONTINUE
+from daemons.web.service import FAILED, FAILED_SIZE
 
 if TYPE_CHECKING:
     from daemons.web.server import WebServer

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from daemons.framings import FramingError, Incomplete, Oversize
 from daemons.framings.http import HTTP, Request
-from daemons.framings.http.framing import REMEMBERED_COUNT, REMEMBERED_HEAD
+from daemons.framings.remembered import HEAD, HEADS
 
 HOST = b"Host: camelot.example:8080\r\n"
 
@@ -284,11 +284,11 @@ def test_heads_are_remembered_but_not_all_and_not_the_long_ones() -> None:
     framing = HTTP()
     (first,), (again,) = (framing.decoder().decode(sized(200)) for _ in range(2))
     assert first is again
-    read(sized(REMEMBERED_HEAD + 1), framing)
-    assert list(framing._known) == [sized(200)]
-    for number in range(REMEMBERED_COUNT + 5):
+    read(sized(HEAD + 1), framing)
+    assert list(framing._known.table) == [sized(200)]
+    for number in range(HEADS + 5):
         read(b"GET /%d HTTP/1.0\r\n\r\n" % number, framing, 99)
-    assert len(framing._known) <= REMEMBERED_COUNT
+    assert len(framing._known) <= HEADS
     # What was wrong is wrong again, and a body is that of its own request.
     for _ in range(2):
         assert read(b"GET / HTTP/1.1\r\n\r\n", framing)[0] == []

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons.framings.http import HTTP, Request
+from daemons.framings.remembered import HEADS
 from daemons.operating.lines import BATCH, NEVER
 from daemons.operating.logs import LINE_LIMIT
-from daemons.operating.request_log import FORMS, REMEMBERED_COUNT, RequestLog
+from daemons.operating.request_log import FORMS, RequestLog
 from tests.operating.writes import Writes
 
 DATE = r"\d\d/(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)/\d{4}:\d\d:\d\d:\d\d \+0000"
@@ -125,11 +126,11 @@ def test_who_does_not_want_them_has_none(writes: Writes) -> None:
 
 def test_what_is_remembered_is_bounded_and_not_mixed_up() -> None:
     log = RequestLog("x", "common")
-    for number in range(2 * REMEMBERED_COUNT):
+    for number in range(2 * HEADS):
         made = request(f"/{number}")
         for status, size, user in ((200, 1, ""), (200, 2, ""), (404, 1, ""), (200, 1, "you")):
             for _ in range(2):
                 before, after = log.entry(made, status, size, user)
                 assert (before, after) == (f" - {user or '-'} [", f'] "GET /{number} HTTP/1.1" {status} {size}')
-    assert len(log._known) <= REMEMBERED_COUNT
-    assert all(type(key[0]) is bytes for key in log._known)
+    assert len(log._known) <= HEADS
+    assert all(type(key[0]) is bytes for key in log._known.table)

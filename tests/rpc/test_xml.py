@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemons.rpc.xml_reader import REMEMBERED, VALUES, Reader, UnreadableError, read_fully, read_simply
+from daemons.rpc.xml_reader import REMEMBERED_LENGTH, VALUES, Reader, UnreadableError, read_fully, read_simply
 from daemons.rpc.xml_writer import DEPTH, Writer
 
 SIMPLE = b"<methodCall><methodName>add</methodName><params>%b</params></methodCall>"
@@ -100,9 +100,9 @@ def test_what_is_remembered_is_read_alike() -> None:
         data = SIMPLE % (b"<param><value><int>%d</int></value></param>" % n)
         assert reader.read(data) == reader.read(data) == ("add", (n,))
     assert len(reader._known) < 1100
-    long = SIMPLE % (b"<param><value>%b</value></param>" % (b"x" * REMEMBERED))
-    assert reader.read(long) == ("add", ("x" * REMEMBERED,))
-    assert long not in reader._known
+    long = SIMPLE % (b"<param><value>%b</value></param>" % (b"x" * REMEMBERED_LENGTH))
+    assert reader.read(long) == ("add", ("x" * REMEMBERED_LENGTH,))
+    assert long not in reader._known.table
 
 
 def nested(depth: int) -> bytes:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from daemons import Ending
+from daemons.framings.remembered import HEADS
 from daemons.serving.connection import Connection
 from daemons.serving.conversation import IDLE, OVER
 from daemons.web import handlers as web
 from daemons.web.answer import REMEMBERED_COUNT as REMEMBERED_FIELDS
 from daemons.web.answer import Answer, _plain
-from daemons.web.heads import REMEMBERED_COUNT
 from daemons.web.server import WebServer
 from tests.web.handlers import LARGE, Careful, Hello, Older, Reading
 from tests.web.talking import Response, get, responses, said, visit
@@ -278,11 +278,11 @@ def test_a_server_has_a_name_without_asking_for_one(monkeypatch: pytest.MonkeyPa
 def test_what_is_remembered_of_heads_is_bounded() -> None:
     with visit(Hello) as talk:
         known = talk._service._heads._known  # type: ignore[attr-defined]
-        for number in range(REMEMBERED_COUNT + 2):
+        for number in range(HEADS + 2):
             said(talk, get(f"/measured?{number}"))
-            assert 0 < len(known) <= REMEMBERED_COUNT
+            assert 0 < len(known) <= HEADS
         said(talk, get("/measured?" + "x" * 4096))
-        assert max(map(len, known)) < 4096
+        assert max(map(len, known.table)) < 4096
 
 
 def test_what_is_remembered_of_fields_is_bounded() -> None:

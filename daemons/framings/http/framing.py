@@ -8,17 +8,13 @@ from daemons.framings.base import Decoder, Framing, FramingError, Incomplete
 from daemons.framings.http.bodies import Body, ChunkedBody, SizedBody
 from daemons.framings.http.head import REQUEST_LINE, Head, Request, fault, long_line, parse
 from daemons.framings.http.refusals import refusal
+from daemons.framings.remembered import ByHead
 
 END = b"\r\n\r\n"
 
 #: "A server […] SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (RFC 9112, section
 #: 2.2), for the sake of clients that put one behind a body; more than a few come from no client.
 EMPTY_LINES = 4
-
-#: Heads of up to this many octets are remembered, and so many of them: 10 MiB at the very most.  A browser's has 700
-#: and its cookies.
-REMEMBERED_HEAD = 2048
-REMEMBERED_COUNT = 512
 
 #: May the body be sent?
 EXPECTATION = Request()
@@ -49,7 +45,7 @@ class HTTP(Framing):
         self.headers = headers
         self.body = body
         #: What heads have come to: same octets, same request.
-        self._known: dict[bytes, Head] = {}
+        self._known: ByHead[Head] = ByHead()
 
     def __repr__(self) -> str:
         return f"HTTP(head={self.head}, headers={self.headers}, body={self.body})"
@@ -60,11 +56,7 @@ class HTTP(Framing):
     def parse(self, raw: bytes) -> Head:
         """What a head, up to and with its empty line, comes to; raises `FramingError`."""
         head = parse(raw, headers=self.headers, body=self.body)
-        if len(raw) <= REMEMBERED_HEAD:
-            # Emptied when full: who never says the same twice costs others speed, never memory.
-            if len(self._known) >= REMEMBERED_COUNT:
-                self._known.clear()
-            self._known[raw] = head
+        self._known.keep(raw, head)
         return head
 
 
@@ -76,7 +68,7 @@ class HTTPDecoder(Decoder):
 
     __slots__ = ("_body", "_empty", "_framing", "_head", "_held", "_known", "_seen", "ended", "surplus")
 
-    def __init__(self, framing: HTTP, known: dict[bytes, Head]) -> None:
+    def __init__(self, framing: HTTP, known: ByHead[Head]) -> None:
         super().__init__()
         self.ended = self.surplus = False
         self._framing = framing
