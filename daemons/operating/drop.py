@@ -61,6 +61,11 @@ class Drop:
             self.gid == -1 or set(os.getresgid()) == {self.gid}
         )
 
+    def hand_over(self, path: str) -> None:
+        """Give a file, as long as that can be done, to who the daemon will be.  Raises `OSError`."""
+        if not self.done:
+            os.chown(path, self.uid, self.gid)
+
     def complaints(self, where: str) -> list[str]:
         """Why this process cannot do it; `where` names the file."""
         complaints: list[str] = []

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from daemons.operating import ini, lifecycle, loading, logs
+from daemons.operating import ini, kinds, lifecycle, loading, logs
 from daemons.operating.access_log import AccessLog
 from daemons.operating.ini import Override
 from daemons.operating.settings import Settings
@@ -86,7 +86,7 @@ def _serve_connection(settings: Settings) -> int:
     logs.configure(settings.logging_ini)
     settings.drop.become()
     handler = loading.request_handlers(settings)(False)
-    served: type[_ForOne] = type("_Server", (_ForOne, loading.server_class(handler, settings.limits.body)), {})
+    served: type[_ForOne] = type("_Server", (_ForOne, kinds.server_class(handler, settings.limits.body)), {})
     server = served(("", 0), handler, bind_and_activate=False)
     server.stop_listening()
     server.limits = settings.limits

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemons.operating import loading, logs
+from daemons.operating import kinds, loading, logs
 from daemons.operating.access_log import AccessLog
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
@@ -142,8 +142,7 @@ def prepare(settings: Settings) -> Bound:
                 bound.listeners.append((name_of(listener, address.scheme), listener))
             if address.scheme == "unix":
                 bound.files[address.path] = os.stat(address.path).st_ino
-                if not settings.drop.done:
-                    os.chown(address.path, settings.drop.uid, settings.drop.gid)
+                settings.drop.hand_over(address.path)
             elif note := clients_too(address):
                 log.warning("%s", note)
     except BaseException:
@@ -214,7 +213,7 @@ def _server(
     listener: socket.socket,
     handler: type[socketserver.BaseRequestHandler],
 ) -> Server:
-    kind = loading.server_class(handler, bound.settings.limits.body)
+    kind = kinds.server_class(handler, bound.settings.limits.body)
     server = adopt(bound.settings.daemon.engine, listener, handler, kind)
     server.limits = bound.limits
     server.access = bound.settings.access

@@ -17,13 +17,13 @@ from daemons.framings import Lines
 from daemons.operating import tables
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.ini import parse_section
+from daemons.operating.kinds import is_published, runs_in_memory
 from daemons.operating.publications import check_secrets, configured, publication
 from daemons.operating.settings import Settings
 from daemons.operating.values import PLACE, hint, kind_of
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import Pump
 from daemons.serving.service import Service
-from daemons.serving.stream import StreamServer
 
 #: By whether a listener is for datagrams: the handlers that it is not for.
 _OUT_OF_PLACE = {False: socketserver.DatagramRequestHandler, True: socketserver.StreamRequestHandler}
@@ -46,7 +46,7 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
         reason = "several processes cannot tell together that nobody is there; write processes = 1"
         raise ConfigurationError([f"{origin} [daemon] idle_exit: {reason}"])
     if not issubclass(kind, Service):
-        in_memory = _runs_in_memory(kind)
+        in_memory = runs_in_memory(kind)
         if settings.limits.body is not None and not in_memory:
             _refuse_body(settings, f"{kind.__name__} reads its socket itself")
         if not stream_server(engine).raw_handlers and not in_memory:
@@ -86,52 +86,6 @@ def _refuse_body(settings: Settings, reason: str) -> None:
     origin = settings.origins.get(("limits", "body"), "")
     if origin != "conf/defaults.ini":
         raise ConfigurationError([f"{origin} [limits] body: {reason}; it is for what speaks HTTP"])
-
-
-def server_class(handler: type[socketserver.BaseRequestHandler], body: int | None = None) -> type[StreamServer]:
-    """The kind of stream server that `handler` is for; `body` are the most octets of a request's body, where that is
-    said."""
-    publishing: Any = handler
-    if _is_published(handler):
-        served = publishing.server_class
-    elif _is_of_the_web(handler) or _carries_an_application(handler):
-        from daemons.web.server import WebServer  # http.server is dear, and most do without it
-
-        served = WebServer
-    else:
-        return StreamServer
-    if body is not None:
-        from daemons.framings.http import HTTP
-
-        served = type(served.__name__, (served,), {"framing": HTTP(body=body)})
-    return served  # type: ignore[no-any-return]
-
-
-def _is_published(kind: type) -> bool:
-    """Whether it is what ``rpc =`` publishes, whose module then is imported already."""
-    module = sys.modules.get("daemons.rpc.publishing")
-    return module is not None and issubclass(kind, module.Published)
-
-
-def _is_of_the_web(handler: type[socketserver.BaseRequestHandler]) -> bool:
-    """Whether it is one of the standard library's http.server, which then is imported already."""
-    module = sys.modules.get("http.server")
-    return module is not None and issubclass(handler, module.BaseHTTPRequestHandler)
-
-
-def _carries_an_application(handler: type[socketserver.BaseRequestHandler]) -> bool:
-    """Whether it is the pump of a WSGI application, whose module then is imported already."""
-    module = sys.modules.get("daemons.web.wsgi")
-    return module is not None and issubclass(handler, Pump) and isinstance(handler.service, module.WSGIService)
-
-
-def _runs_in_memory(handler: type[socketserver.BaseRequestHandler]) -> bool:
-    """Whether it never waits on its socket, having none."""
-    if not _is_of_the_web(handler):
-        return False
-    from daemons.web.handlers import in_memory
-
-    return in_memory(handler)
 
 
 def _check_transports(settings: Settings, kind: type[socketserver.BaseRequestHandler]) -> None:
@@ -185,7 +139,7 @@ def options_of(settings: Settings, kind: type) -> Any:
     options: Any = None
     layers = [(settings.origins[settings.own_section, key], {key: text}) for key, text in settings.own.items()]
     described: Any = kind
-    declared = described.Options if issubclass(kind, Service) or _is_published(kind) else None
+    declared = described.Options if issubclass(kind, Service) or is_published(kind) else None
     if declared is not None:
         with _in_folder(settings.base):
             options, _ = parse_section(declared, settings.own_section, layers, complaints)

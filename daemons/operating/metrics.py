@@ -52,8 +52,7 @@ class Metrics:
                 self.listeners.append(listener)
             if address.scheme == "unix":
                 files[address.path] = os.stat(address.path).st_ino
-                if not self._settings.drop.done:
-                    os.chown(address.path, self._settings.drop.uid, self._settings.drop.gid)
+                self._settings.drop.hand_over(address.path)
         return files
 
     def begin(self) -> None:

@@ -6,7 +6,7 @@ import socketserver
 
 import pytest
 
-from daemons.operating import loading
+from daemons.operating import kinds, loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.serving.engines import ENGINES
 from daemons.serving.pump import Pump
@@ -222,14 +222,14 @@ def test_only_a_handler_of_http_that_leaves_its_socket_alone_runs_under_the_loop
     for said in ("http.server:SimpleHTTPRequestHandler", "web:BaseHTTPRequestHandler"):
         for engine in ENGINES:
             handler = load(folder, f"handler = {said}\nengine = {engine}")
-            assert loading.server_class(handler).__name__ == "WebServer"
+            assert kinds.server_class(handler).__name__ == "WebServer"
     assert complaints(folder, "handler = web:Reading\nengine = loop") == [
         "conf/x.ini [daemon] handler = web:Reading: engine = loop cannot run a raw handler, which waits on its socket; "
         "write engine = threads"
     ]
-    assert loading.server_class(load(folder, "handler = web:Reading")).__name__ == "WebServer"
-    assert loading.server_class(load(folder, "handler = socketserver:StreamRequestHandler")) is StreamServer
-    assert loading.server_class(load(folder, "service = launcelot")) is StreamServer
+    assert kinds.server_class(load(folder, "handler = web:Reading")).__name__ == "WebServer"
+    assert kinds.server_class(load(folder, "handler = socketserver:StreamRequestHandler")) is StreamServer
+    assert kinds.server_class(load(folder, "service = launcelot")) is StreamServer
 
 
 def test_a_pure_service_has_a_memory_for_all_its_visitors(folder: Folder) -> None:

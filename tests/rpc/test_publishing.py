@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from daemons.operating import ini, inspection, loading
+from daemons.operating import ini, inspection, kinds, loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.rpc.users import line_for, main
 from daemons.serving.engines import stream_server
@@ -43,7 +43,7 @@ def published(folder: Folder, ini: str = "rpc = sums", *overrides: str) -> Any:
     folder.write("x", f"[daemon]\nport = 0\nengine = loop\n{ini}\n")
     handler: Any = loading.request_handlers(folder.read(*overrides))(False)
     made: Any = stream_server
-    kind = made("loop", loading.server_class(handler))
+    kind = made("loop", kinds.server_class(handler))
     return visit_server(kind(("127.0.0.1", 80), handler, bind_and_activate=False))
 
 

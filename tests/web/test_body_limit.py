@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from daemons.framings.http import HTTP
-from daemons.operating import loading
+from daemons.operating import kinds, loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.reload import InPlace, changed
 from tests.operating.folder import Folder
@@ -20,7 +20,7 @@ def longest(folder: Folder, ini: str, body: str | None) -> int:
     folder.write("x", ini)
     settings = folder.read(*[f"limits.body={body}"] * (body is not None))
     handler = loading.request_handlers(settings)(False)
-    kind = loading.server_class(handler, settings.limits.body)
+    kind = kinds.server_class(handler, settings.limits.body)
     with kind(("127.0.0.1", 0), handler, bind_and_activate=False) as server:
         assert server.service is not None
         framing = server.service.framing

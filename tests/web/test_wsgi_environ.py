@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from daemons.operating import loading
+from daemons.operating import kinds, loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.serving.pump import Pump
 from daemons.web.environ import of_visitor
@@ -154,7 +154,7 @@ def test_what_an_ini_names_is_served_by_a_web_server(
     folder.module("pages", APPLICATION)
     folder.write("x", f"[daemon]\nwsgi = pages:application\nport = 1\nengine = {engine}\nprocesses = {processes}\n")
     handler = loading.request_handlers(folder.read("daemon.service=zen", "daemon.wsgi=pages:application"))(False)
-    assert loading.server_class(handler) is WebServer
+    assert kinds.server_class(handler) is WebServer
     assert issubclass(handler, Pump)
     service = handler.service
     assert isinstance(service, WSGIService)

@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from daemons.serving.conversation import Conversation
-from daemons.serving.engines.flows import Flow, LoopPoller
+from daemons.serving.engines.flow import Flow
+from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.journal import Journal
 from daemons.serving.poller import Poller
 from daemons.serving.pump import BETWEEN_MESSAGES, OURS

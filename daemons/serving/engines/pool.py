@@ -31,8 +31,9 @@ from typing import Any
 from daemons.serving.conversation import PENDING
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.endings import Ending
-from daemons.serving.engines.flows import DONTWAIT, Flow, LoopPoller
+from daemons.serving.engines.flow import Flow
 from daemons.serving.engines.loop import ByReadiness, DatagramLoop, Loop
+from daemons.serving.engines.loop_poller import DONTWAIT, LoopPoller
 from daemons.serving.engines.watchman import STALL, Watchman
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import RECEIVE

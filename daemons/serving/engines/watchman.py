@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from daemons.serving.engines.flows import Flow
+    from daemons.serving.engines.flow import Flow
     from daemons.serving.engines.pool import PoolPoller
 
 #: Seconds over one message after which the lead is taken away: far more than an answer takes that only

@@ -12,9 +12,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.serving.connection import Connection
-from daemons.serving.conversation import IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING, Conversation
+from daemons.serving.conversation import IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.endings import BY_FRAMING, Ending
+from daemons.serving.engines.flow import Flow
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import BETWEEN_MESSAGES, LINGER, OURS, PORTION, RECEIVE, SHORT
 from daemons.serving.span import Span
@@ -23,7 +23,6 @@ from daemons.serving.spool import SpooledSocket
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from daemons.serving.engines.loop import Loop
 
 log = logging.getLogger(__name__)
 
@@ -41,39 +40,6 @@ SENDFILE = 1024 * 1024
 
 #: Endings of who does not hear any more what we have kept for it.
 UNHEARD = frozenset((Ending.RESET, Ending.STUCK, Ending.IDLE, Ending.SLOW, Ending.STOPPED))
-
-
-class Flow(Connection):
-    """A connection with its conversation.
-
-    `replies` are the conversation's while it is between two messages; then what has come before is answered
-    from there, counted in `messages`, and the conversation not even looked at."""
-
-    __slots__ = ("conversation", "descriptor", "replies", "server")
-    messages: int
-
-    def begin(self, server: Loop, conversation: Conversation) -> None:
-        """Take up the conversation."""
-        self.server = server
-        self.conversation = conversation
-        self.replies = NOTHING  # before it has been opened
-        self.descriptor = self.socket.fileno()
-
-    @property
-    def suspended(self) -> bool:
-        """Whether a worker of the pool has it: no peer has a deadline while it is we who take our time."""
-        return self.deadline == math.inf
-
-    @property
-    def stays_until(self) -> float:
-        """Until when (monotonic), between two messages, it is not to be closed for the daemon's stopping."""
-        return 0.0 if self.so_far()[0] else self.newcomer_until
-
-    def so_far(self) -> tuple[int, int, int]:
-        # Under a raw handler of the pool there is no conversation.
-        if (conversation := getattr(self, "conversation", None)) is None:
-            return 0, self.received, self.sent
-        return self.messages + conversation.messages, self.received, self.sent
 
 
 class LoopPoller(Poller):
