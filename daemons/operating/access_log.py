@@ -14,6 +14,9 @@ from daemons.serving.endings import Ending
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 DONE = Ending.DONE
 
+#: Most conversations take less than a second; to write a float takes as long as half of all else in a line.
+MILLISECONDS = tuple(f"0.{number:03}" for number in range(1000))
+
 #: What is told of a conversation: when (monotonic) it ended, the level and the word of that, its peer's address
 #: or name, when it began, messages, octets received and sent, and the reason.
 Told: TypeAlias = tuple[float, int, str, Any, float, int | None, int, int, str]
@@ -76,10 +79,11 @@ class AccessLog(Lines[Told]):
     def message(self, told: Told) -> str:
         now, _, word, address, opened, messages, received, sent, reason = told
         peer = show_peer(address) if type(address) is tuple else address
-        seconds = now - opened
+        took = int((now - opened) * 1000 + 0.5)
+        seconds = MILLISECONDS[took] if took < 1000 else f"{took / 1000:.3f}"
         # Our own words, never the peer's.
         why = "" if not reason else f' reason="{reason}"' if " " in reason else f" reason={reason}"
         if messages is None:
             # What a raw handler receives and sends, nobody sees.
-            return f"{peer} {word} messages=- received=- sent=- seconds={seconds:.3f}{why}"
-        return f"{peer} {word} messages={messages} received={received} sent={sent} seconds={seconds:.3f}{why}"
+            return f"{peer} {word} messages=- received=- sent=- seconds={seconds}{why}"
+        return f"{peer} {word} messages={messages} received={received} sent={sent} seconds={seconds}{why}"

@@ -100,11 +100,16 @@ class Lines(Generic[Told]):
         waiting, take, most = self.waiting, self.waiting.popleft, self._output.at_once
         together: list[str] = []
         size = 0
+        level, until, head, tail = -1, 0.0, "", ""
         while waiting:
             try:
-                line = self._line(take())
+                told = take()
             except IndexError:
                 break  # another thread has taken it
+            if told[1] != level or told[0] >= until:
+                level = told[1]
+                until, head, tail = self._around(told)
+            line = head + self.message(told) + tail
             # The lines are ASCII but for what a format puts around them; room is left for that.
             if size + 2 * len(line) > most and together:
                 self._output.write("\n".join(together), len(together))
@@ -115,12 +120,17 @@ class Lines(Generic[Told]):
             self._output.write("\n".join(together), len(together))
 
     def _line(self, told: Told) -> str:
-        now, level = told[0], told[1]
-        until, head, tail = self._templates.get(level, _NO_TEMPLATE)
-        if now >= until:
-            head, tail = self._template(level, time.time() - (time.monotonic() - now))
-            self._templates[level] = now + RESOLUTION, head, tail
+        _, head, tail = self._around(told)
         return head + self.message(told) + tail
+
+    def _around(self, told: Told) -> tuple[float, str, str]:
+        """Until when (monotonic) that holds, what stands before a message, and what behind it."""
+        now, level = told[0], told[1]
+        template = self._templates.get(level, _NO_TEMPLATE)
+        if now >= template[0]:
+            head, tail = self._template(level, time.time() - (time.monotonic() - now))
+            template = self._templates[level] = now + RESOLUTION, head, tail
+        return template
 
     def _template(self, level: int, created: float) -> tuple[str, str]:
         assert self._output is not None

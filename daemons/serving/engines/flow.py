@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from daemons.serving.connection import Connection
-from daemons.serving.conversation import NOTHING, Conversation
+from daemons.serving.conversation import IDLE, NOTHING, Conversation
 
 if TYPE_CHECKING:
     from daemons.serving.engines.loop import Loop
@@ -16,17 +16,30 @@ class Flow(Connection):
     """A connection with its conversation.
 
     `replies` are the conversation's while it is between two messages; then what has come before is answered
-    from there, counted in `messages`, and the conversation not even looked at."""
+    from there, counted in `messages`, and the conversation not even looked at.  `made` is the conversation; None,
+    where it need not greet, until something comes that is not answered from there: most visitors leave before."""
 
-    __slots__ = ("conversation", "descriptor", "replies", "server")
+    __slots__ = ("descriptor", "made", "replies", "server")
     messages: int
 
     def begin(self, server: Loop, conversation: Conversation) -> None:
         """Take up the conversation."""
         self.server = server
-        self.conversation = conversation
+        self.made: Conversation | None = conversation
         self.replies = NOTHING  # before it has been opened
         self.descriptor = self.socket.fileno()
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation, which is made where it has not been yet."""
+        if (conversation := self.made) is None:
+            conversation = self.made = self.server.bare_conversation(self)
+        return conversation
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is between two messages."""
+        return self.made is None or self.made.state == IDLE
 
     @property
     def suspended(self) -> bool:
@@ -39,7 +52,6 @@ class Flow(Connection):
         return 0.0 if self.so_far()[0] else self.newcomer_until
 
     def so_far(self) -> tuple[int, int, int]:
-        # Under a raw handler of the pool there is no conversation.
-        if (conversation := getattr(self, "conversation", None)) is None:
-            return 0, self.received, self.sent
-        return self.messages + conversation.messages, self.received, self.sent
+        # Under a raw handler of the pool there is none, and nobody sees messages.
+        made: Conversation | None = getattr(self, "made", None)
+        return (self.messages or 0) + (0 if made is None else made.messages), self.received, self.sent

@@ -13,7 +13,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from daemons.serving.conversation import Conversation
 from daemons.serving.engines.flow import Flow
 from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.journal import Journal
@@ -107,8 +106,8 @@ class Loop(ByReadiness, _StreamServer):
             return
         accept = self.socket._accept  # type: ignore[attr-defined]
         pump: Any = self.RequestHandlerClass
-        service, memory = pump.service, pump.memory
-        # One that is only made is made here.
+        memory = pump.memory
+        # One that need not be opened is made when it is needed.
         bare = type(self).bare_conversation is not StreamServer.bare_conversation or memory.talks
         handshake_timeout, idle_timeout = self.limits.handshake_timeout, self.limits.idle_timeout
         family = int(self.address_family)
@@ -140,7 +139,7 @@ class Loop(ByReadiness, _StreamServer):
                     flow.begin(self, self.bare_conversation(flow))
                     self._poller.take(flow)
                     continue
-                flow.conversation = Conversation(service, memory)
+                flow.made = None
                 flow.replies = memory.replies
                 flow.descriptor = descriptor
                 flow.overdue = BETWEEN_MESSAGES
@@ -217,7 +216,8 @@ class Loop(ByReadiness, _StreamServer):
 
     def drop(self, flow: Flow) -> None:
         """Let go of a conversation that nobody serves any more."""
-        flow.conversation.close()
-        if flow.conversation.failure is not None:
-            self.log_failure(flow, flow.conversation.failure)
+        if flow.made is not None:
+            flow.made.close()
+            if flow.made.failure is not None:
+                self.log_failure(flow, flow.made.failure)
         flow.socket.close()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.serving.conversation import IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING
+from daemons.serving.conversation import DONE, IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.endings import BY_FRAMING, Ending
 from daemons.serving.engines.flow import Flow
 from daemons.serving.poller import BATCH, Poller
@@ -103,7 +103,10 @@ class LoopPoller(Poller):
                 flow.messages += messages
                 state, answered = IDLE, True
             else:
-                conversation = flow.conversation
+                if not data and flow.made is None:
+                    self._end(flow, DONE)  # nothing is held, so that there is nothing to finish
+                    continue
+                conversation = flow.made or flow.conversation
                 messages = conversation.messages
                 if hand is not None:
                     hand.append(flow)
@@ -164,7 +167,7 @@ class LoopPoller(Poller):
             # Until the first of the newcomers is none any more; not at all if somebody may go at once.
             now = time.monotonic()
             for flow in self.flows.values():
-                if flow.conversation.state == IDLE:
+                if flow.idle:
                     patience = min(patience, max(0.0, flow.stays_until - now))
         return self._epoll.poll(None if patience == math.inf else patience, BATCH)
 
@@ -294,9 +297,9 @@ class LoopPoller(Poller):
         """The daemon is stopping: who is between two messages, and had nothing for us, may go."""
         now = time.monotonic()
         for descriptor, flow in list(self.flows.items()):
-            if flow.conversation.state == IDLE and descriptor not in ready and flow.stays_until <= now:
+            if flow.idle and descriptor not in ready and flow.stays_until <= now:
                 # To an idle conversation this says nothing, except over TLS: goodbye.
-                if goodbye := flow.conversation.receive(b""):
+                if flow.made is not None and (goodbye := flow.made.receive(b"")):
                     with suppress(OSError):
                         flow.socket.send(goodbye, DONTWAIT)
                 self._end(flow, Ending.DRAINED)
@@ -306,15 +309,15 @@ class LoopPoller(Poller):
         if flow.server.limits.spool and self._flush(flow, ending):
             return
         flow.ending = flow.ending or ending
-        conversation = flow.conversation
-        conversation.close()
-        flow.messages += conversation.messages
-        conversation.messages = 0
-        if flow.ending in BY_FRAMING:
-            flow.explain(conversation.reason)
-        if conversation.failure is not None:
-            flow.ending = Ending.FAILED
-            flow.server.log_failure(flow, conversation.failure)
+        if (conversation := flow.made) is not None:
+            conversation.close()
+            flow.messages += conversation.messages
+            conversation.messages = 0
+            if flow.ending in BY_FRAMING:
+                flow.explain(conversation.reason)
+            if conversation.failure is not None:
+                flow.ending = Ending.FAILED
+                flow.server.log_failure(flow, conversation.failure)
         if flow.ending in OURS:
             self._linger(flow)
         else:
@@ -364,8 +367,8 @@ class LoopPoller(Poller):
 
     def _close_flow(self, flow: Flow) -> None:
         # Closing a descriptor takes it out of epoll.
-        self.flows.pop(flow.descriptor, None)
-        self._actions.pop(flow.descriptor, None)
+        if self.flows.pop(flow.descriptor, None) is None:
+            self._actions.pop(flow.descriptor, None)
         if flow.server.end(flow):
             self._ended.append(flow)
 
