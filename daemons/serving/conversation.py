@@ -97,15 +97,15 @@ class Conversation:
     def receive(self, data: bytes) -> bytes:
         """Take what came, any bytes cut anywhere; ``b""`` is the end of the input.  Returns the bytes
         to send, and sets `state` and `ending`."""
-        if self.state == IDLE:
+        if not self.state:  # IDLE, asked in half the time
             memory = self._memory
-            message = memory.alone.get(data)
-            if message is not None:
+            if (message := memory.alone.get(data)) is not None:
                 # `_answer` once more, in one piece: the hot path of services that are not pure.
                 self.messages += 1
                 try:
-                    reply = memory.respond(message)
-                    return reply if type(reply) is bytes else self._say(reply)
+                    if type(reply := memory.respond(message)) is bytes:
+                        return reply
+                    return self._say(reply)
                 except BaseException as failure:
                     return self._fail(failure)
             messages = memory.framed.get(data)

@@ -103,10 +103,11 @@ class LoopPoller(Poller):
                 flow.messages += messages
                 state, answered = IDLE, True
             else:
-                if not data and flow.made is None:
-                    self._end(flow, DONE)  # nothing is held, so that there is nothing to finish
-                    continue
-                conversation = flow.made or flow.conversation
+                if (conversation := flow.made) is None:
+                    if not data:
+                        self._end(flow, DONE)  # nothing is held, so that there is nothing to finish
+                        continue
+                    conversation = flow.conversation
                 messages = conversation.messages
                 if hand is not None:
                     hand.append(flow)
