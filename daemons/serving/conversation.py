@@ -21,11 +21,11 @@ come the octets of `span`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.endings import Ending
-from daemons.serving.memory import Memory
+from daemons.serving.memory import UNKNOWN, Failure, Memory
 from daemons.serving.pieces import BATCH, Pieces
 from daemons.serving.service import Service, Talk
 from daemons.serving.span import Span
@@ -51,6 +51,7 @@ class Conversation:
         "_pieces",
         "_talk",
         "_waiting",
+        "again",
         "ending",
         "failure",
         "messages",
@@ -63,6 +64,8 @@ class Conversation:
         #: What is replied, while nothing is held, to inputs that came before: from input to the reply, and to how
         #: many messages it is one.  `receive` looks here; so may who wants to spare the call, and then looks first.
         self.replies = memory.replies
+        #: The same for replies that are not remembered: `Memory.again`, if there is anything that it could know.
+        self.again: Callable[[bytes], object] | None = memory.again
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
         #: The rest of a reply that comes in pieces.
@@ -99,15 +102,9 @@ class Conversation:
         to send, and sets `state` and `ending`."""
         if not self.state:  # IDLE, asked in half the time
             memory = self._memory
-            if (message := memory.alone.get(data)) is not None:
-                # `_answer` once more, in one piece: the hot path of services that are not pure.
+            if (said := memory.again(data)) is not UNKNOWN:
                 self.messages += 1
-                try:
-                    if type(reply := memory.respond(message)) is bytes:
-                        return reply
-                    return self._say(reply)
-                except BaseException as failure:
-                    return self._fail(failure)
+                return said if type(said) is bytes else self.say(said)
             messages = memory.framed.get(data)
             if messages is not None:
                 # The state stays as it is, unless this ends the conversation.
@@ -134,6 +131,15 @@ class Conversation:
         except BaseException as failure:
             return self._fail(failure)
         return self._answer_all(messages)
+
+    def say(self, said: object) -> bytes:
+        """Say what `Memory.again` has given, where that is not bytes; returns the bytes to send, as `receive`."""
+        if isinstance(said, Failure):
+            return self._fail(said.reason)
+        try:
+            return self._say(said)
+        except BaseException as failure:
+            return self._fail(failure)
 
     def receive_all(self, data: bytes) -> bytes:
         """Take all that will ever come, a datagram: as `receive`, but that even nothing did come, and may be

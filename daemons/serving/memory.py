@@ -22,6 +22,19 @@ REMEMBERED_COUNT = 1024
 REMEMBERED_MESSAGES = 64
 
 
+#: What `Memory.again` says where it knows nothing.
+UNKNOWN = object()
+
+
+class Failure:
+    """What came of a message in the place of a reply."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: BaseException) -> None:
+        self.reason = reason
+
+
 class Memory:
     """What all conversations of one service share: how bytes are framed, and what a pure service replied.
 
@@ -63,6 +76,19 @@ class Memory:
         #: From input to what a pure service replies to it, and to how many messages.
         self._replies: Remembered[bytes, tuple[bytes, int]] = Remembered(REMEMBERED_COUNT)
         self.replies = self._replies.table
+
+    def again(self, data: bytes) -> object:
+        """What the service replies now to an input that was one message before, and came when nothing was held, as it
+        has this time.  Bytes are to be sent; anything else is for `Conversation.say`, but `UNKNOWN`: that is for
+        `Conversation.receive`.  Raises nothing but KeyboardInterrupt."""
+        if (message := self.alone.get(data)) is None:
+            return UNKNOWN
+        try:
+            return self.respond(message)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
+            return Failure(failure)
 
     def keep(self, data: bytes, messages: Sequence[bytes], reply: bytes) -> None:
         """Remember what `data` was: it came when nothing was held, and nothing of it is held now."""

@@ -38,6 +38,7 @@ class ProxiedConversation(Conversation):
         self.failure = None
         self.messages = 0
         self.replies = NOTHING
+        self.again = None
 
     def open(self) -> bytes:
         return b""

@@ -100,6 +100,7 @@ class Secured(Conversation):
         self.failure = None
         self.messages = 0
         self.replies = NOTHING
+        self.again = None
 
     def open(self) -> bytes:
         """Nothing: in TLS the client speaks first.  The greeting follows the handshake."""

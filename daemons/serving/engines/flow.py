@@ -9,6 +9,8 @@ from daemons.serving.connection import Connection
 from daemons.serving.conversation import IDLE, NOTHING, Conversation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from daemons.serving.engines.loop import Loop
 
 
@@ -16,10 +18,12 @@ class Flow(Connection):
     """A connection with its conversation.
 
     `replies` are the conversation's while it is between two messages; then what has come before is answered
-    from there, counted in `messages`, and the conversation not even looked at.  `made` is the conversation; None,
-    where it need not greet, until something comes that is not answered from there: most visitors leave before."""
+    from there, counted in `messages`, and the conversation not even looked at.  `again` likewise.
 
-    __slots__ = ("descriptor", "made", "replies", "server")
+    `made` is the conversation; None, where it need not greet, until something comes that is not answered from
+    there: most visitors leave before."""
+
+    __slots__ = ("again", "descriptor", "made", "replies", "server")
     messages: int
 
     def begin(self, server: Loop, conversation: Conversation) -> None:
@@ -27,6 +31,7 @@ class Flow(Connection):
         self.server = server
         self.made: Conversation | None = conversation
         self.replies = NOTHING  # before it has been opened
+        self.again: Callable[[bytes], object] | None = None
         self.descriptor = self.socket.fileno()
 
     @property
@@ -35,6 +40,13 @@ class Flow(Connection):
         if (conversation := self.made) is None:
             conversation = self.made = self.server.bare_conversation(self)
         return conversation
+
+    def look_up(self, conversation: Conversation) -> None:
+        """See to it that what has come before is answered from there, as long as that may be."""
+        if conversation.state == IDLE:
+            self.replies, self.again = conversation.replies, conversation.again
+        else:
+            self.replies, self.again = NOTHING, None
 
     @property
     def idle(self) -> bool:

@@ -141,6 +141,7 @@ class Loop(ByReadiness, _StreamServer):
                     continue
                 flow.made = None
                 flow.replies = memory.replies
+                flow.again = memory.again
                 flow.descriptor = descriptor
                 flow.overdue = BETWEEN_MESSAGES
                 flow.deadline = flow.opened + idle_timeout

@@ -12,9 +12,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.serving.conversation import DONE, IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING
+from daemons.serving.conversation import DONE, IDLE, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.endings import BY_FRAMING, Ending
 from daemons.serving.engines.flow import Flow
+from daemons.serving.memory import UNKNOWN
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import BETWEEN_MESSAGES, LINGER, OURS, PORTION, RECEIVE, SHORT
 from daemons.serving.span import Span
@@ -102,12 +103,20 @@ class LoopPoller(Poller):
                 reply, messages = known
                 flow.messages += messages
                 state, answered = IDLE, True
+            elif not data and flow.made is None:
+                self._end(flow, DONE)  # nothing is held, so that there is nothing to finish
+                continue
+            elif hand is None and flow.again is not None and (said := flow.again(data)) is not UNKNOWN:
+                flow.messages += 1
+                if type(said) is bytes:
+                    reply, state = said, IDLE
+                else:
+                    reply = flow.conversation.say(said)
+                    flow.look_up(flow.conversation)
+                    state = flow.conversation.state
+                answered = True
             else:
-                if (conversation := flow.made) is None:
-                    if not data:
-                        self._end(flow, DONE)  # nothing is held, so that there is nothing to finish
-                        continue
-                    conversation = flow.conversation
+                conversation = flow.made or flow.conversation
                 messages = conversation.messages
                 if hand is not None:
                     hand.append(flow)
@@ -120,7 +129,7 @@ class LoopPoller(Poller):
                         self.hand_back(flow, reply, answered)
                         return False
                 state = conversation.state
-                flow.replies = conversation.replies if state == IDLE else NOTHING
+                flow.look_up(conversation)
             if reply:
                 octets = len(reply)
                 flow.sent += octets
@@ -225,7 +234,7 @@ class LoopPoller(Poller):
     def _go_on(self, flow: Flow, answered: bool) -> None:
         """All that was to be said has been sent: what now?  `answered`: a message has been, since last."""
         conversation = flow.conversation
-        flow.replies = conversation.replies if conversation.state == IDLE else NOTHING
+        flow.look_up(conversation)
         if conversation.state == OVER:
             self._end(flow, conversation.ending)
         elif conversation.state == PENDING:
