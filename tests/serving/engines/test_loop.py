@@ -17,8 +17,9 @@ from daemons import Service, Until
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import RECEIVE, SHORT, Pump
 from daemons.serving.server import Server
-from tests.serving.peers import DEADLINE, ask, connect, hear, hear_all
-from tests.serving.running import Within
+from daemons.serving.service import Reply
+from tests.serving.peers import DEADLINE, ask, connect, hear, hear_all, name_of
+from tests.serving.running import Within, access_of
 
 
 class Gated(Service):
@@ -113,3 +114,52 @@ def test_a_turn_that_fails_does_not_forget_who_came_in_it() -> None:
         gate.set()
         with closing(peer):
             hear(peer, b"hello\n")
+
+
+class Moody(Service):
+    """Says something else each time to the same line."""
+
+    framing = Until(b"\n", limit=64)
+
+    def __init__(self, *moods: Any) -> None:
+        super().__init__()
+        self.moods = iter((b"first", *moods))
+
+    def respond(self, line: bytes) -> Reply:
+        mood = next(self.moods)
+        if isinstance(mood, BaseException):
+            raise mood
+        return iter(mood) if isinstance(mood, list) else mood
+
+
+@pytest.mark.parametrize("engine", ["loop", "pool"])
+@pytest.mark.parametrize(
+    ("moods", "ending"),
+    [
+        ([b"second", [b"thi", b"rd"], b"fourth"], "done"),
+        ([b"", b"third"], "done"),
+        ([b"second", ValueError("a secret")], "failed"),
+        ([SystemExit(0)], "failed"),
+        ([None], "failed"),
+        ([b"second", StopIteration()], "failed"),
+    ],
+)
+def test_a_service_that_is_not_pure_is_asked_anew_whatever_it_says(engine: str, moods: list[Any], ending: str) -> None:
+    """What came before is not framed again, and for it no conversation is made: so this has a way of its own."""
+    running = Within(engine, Pump.carrying(Moody(*moods)))
+    try:
+        with closing(connect(running.address)) as peer:
+            name = name_of(peer)
+            ask(peer, b"how are you\n", b"first")
+            for mood in moods:
+                # One after the other: what comes together is framed together.
+                heard = b"".join(mood) if isinstance(mood, list) else mood if isinstance(mood, bytes) else b""
+                ask(peer, b"how are you\n", heard)
+            if ending == "done":
+                peer.shutdown(socket.SHUT_WR)
+            assert hear_all(peer) == b""
+        assert access_of(running, name) == (ending, str(1 + len(moods)))
+        if ending == "failed":
+            running.log_line(f"{name}: the service failed")
+    finally:
+        running.close()
