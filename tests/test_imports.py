@@ -34,6 +34,7 @@ ALLOWED = {
     "daemons.serving.span": {"__future__", "os"},  # a file is no socket
     "daemons.serving.visited": {"__future__", "collections.abc"},
     "daemons.serving.conversation": {"__future__", "collections", "collections.abc"},
+    "daemons.serving.around": {"__future__"},
 }
 
 #: What the sans-IO part may import of the suite: itself.

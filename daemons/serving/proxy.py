@@ -14,39 +14,31 @@ from typing import TypeAlias
 
 from daemons.framings.base import FramingError
 from daemons.framings.proxy import Header, HeaderDecoder
-from daemons.serving.conversation import NOTHING, OVER, PENDING, SHAKING, Conversation
+from daemons.serving.around import Around
+from daemons.serving.conversation import OVER, PENDING, Conversation
 from daemons.serving.endings import Ending
 
 #: What is done with a header, or with the reason why there is none; the ending to come to, None: go on.
 Introduce: TypeAlias = Callable[[Header | FramingError], Ending | None]
 
 
-class ProxiedConversation(Conversation):
+class ProxiedConversation(Around):
     """`conversation`, from the octet behind the PROXY header on.  Until then not a word is said, and the
     conversation, which may greet, is not opened."""
 
-    __slots__ = ("_conversation", "_header", "_introduce", "_rest")
+    __slots__ = ("_header", "_introduce", "_rest")
 
     def __init__(self, conversation: Conversation, introduce: Introduce) -> None:
-        self._conversation = conversation
+        super().__init__(conversation)
         self._introduce = introduce
         #: None once it is read.
         self._header: HeaderDecoder | None = HeaderDecoder()
         self._rest = b""
-        self.state = SHAKING
-        self.ending = None
-        self.failure = None
-        self.messages = 0
-        self.replies = NOTHING
-        self.again = None
-
-    def open(self) -> bytes:
-        return b""
 
     def receive(self, data: bytes) -> bytes:
         header = self._header
         if header is None:
-            return self._said(self._conversation.receive(data))
+            return self._said(self._inner.receive(data))
         if self.state == OVER:
             return b""
         if data:
@@ -63,7 +55,7 @@ class ProxiedConversation(Conversation):
             return b""
         self._header = None
         self._rest = header.rest
-        reply = self._said(self._conversation.open())
+        reply = self._said(self._inner.open())
         # Even where nothing waits: this is how an engine learns that a phase, with its deadline, is over.
         if self.state != OVER:
             self.state = PENDING
@@ -72,23 +64,11 @@ class ProxiedConversation(Conversation):
     def proceed(self, *, files: bool = False) -> bytes:
         rest, self._rest = self._rest, b""
         if rest:
-            return self._said(self._conversation.receive(rest))
-        return self._said(self._conversation.proceed() if self._conversation.state == PENDING else b"")
-
-    @property
-    def span(self) -> None:
-        """It is read."""
-
-    @property
-    def reason(self) -> str:
-        return self._conversation.reason
-
-    def close(self) -> None:
-        self._conversation.close()
-        self.failure = self._conversation.failure
+            return self._said(self._inner.receive(rest))
+        return self._said(self._inner.proceed() if self._inner.state == PENDING else b"")
 
     def _said(self, reply: bytes) -> bytes:
-        conversation = self._conversation
+        conversation = self._inner
         self.state = conversation.state
         self.messages = conversation.messages
         if self.state == OVER:

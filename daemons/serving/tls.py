@@ -13,7 +13,8 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
-from daemons.serving.conversation import IDLE, NOTHING, OVER, PARTIAL, PENDING, SHAKING, Conversation
+from daemons.serving.around import Around
+from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, Conversation
 from daemons.serving.endings import Ending
 from daemons.serving.pieces import BATCH
 
@@ -57,7 +58,7 @@ def reason_of(error: OSError) -> str:
     return reason.lower().replace("_", "-")
 
 
-class Secured(Conversation):
+class Secured(Around):
     """`inner`, encrypted.  What it holds of either direction is bounded: of the input by what one `receive`
     was given and one record; of the output, beyond the reply of `inner`, by one batch."""
 
@@ -68,7 +69,6 @@ class Secured(Conversation):
         "_goodbye",
         "_head",
         "_incoming",
-        "_inner",
         "_outgoing",
         "_rest",
         "_tls",
@@ -76,9 +76,8 @@ class Secured(Conversation):
         "_unsent",
     )
 
-    # Everything is `inner`'s: what the class above would set up for a conversation of its own stays unset.
     def __init__(self, inner: Conversation, context: ssl.SSLContext, explain: Callable[[str], None]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._context = context
         self._explain = explain
         # These cost some 20 KiB, so they wait for a peer that says something.
@@ -95,16 +94,6 @@ class Secured(Conversation):
         self._eof = False
         #: Whether `inner` has been told.
         self._told = False
-        self.state = SHAKING
-        self.ending = None
-        self.failure = None
-        self.messages = 0
-        self.replies = NOTHING
-        self.again = None
-
-    def open(self) -> bytes:
-        """Nothing: in TLS the client speaks first.  The greeting follows the handshake."""
-        return b""
 
     def receive(self, data: bytes) -> bytes:
         if self.state == OVER or self._eof:
@@ -127,20 +116,6 @@ class Secured(Conversation):
         if self.state != PENDING or self._tls is None:
             return b""
         return self._turn(self._tls)
-
-    @property
-    def span(self) -> None:
-        """It is read."""
-
-    @property
-    def reason(self) -> str:
-        return self._inner.reason
-
-    def close(self) -> None:
-        self._inner.close()
-        if self._inner.failure is not None:
-            self.failure = self._inner.failure
-            self.ending = Ending.FAILED
 
     def _turn(self, tls: ssl.SSLObject) -> bytes:
         """Go on with what there is, up to a batch; returns the bytes to send."""
