@@ -64,8 +64,8 @@ class Conversation:
         #: What is replied, while nothing is held, to inputs that came before: from input to the reply, and to how
         #: many messages it is one.  `receive` looks here; so may who wants to spare the call, and then looks first.
         self.replies = memory.replies
-        #: The same for replies that are not remembered: `Memory.again`, if there is anything that it could know.
-        self.again: Callable[[bytes], object] | None = memory.again
+        #: The same for replies that are not remembered.
+        self.again: Callable[[bytes], object] | None = memory.again if memory.plain else None
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
         #: The rest of a reply that comes in pieces.
@@ -102,7 +102,7 @@ class Conversation:
         to send, and sets `state` and `ending`."""
         if not self.state:  # IDLE, asked in half the time
             memory = self._memory
-            if (said := memory.again(data)) is not UNKNOWN:
+            if memory.plain and (said := memory.again(data)) is not UNKNOWN:
                 self.messages += 1
                 return said if type(said) is bytes else self.say(said)
             messages = memory.framed.get(data)

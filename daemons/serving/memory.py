@@ -44,12 +44,12 @@ class Memory:
     __slots__ = (
         "_alone",
         "_framed",
-        "_plain",
         "_pure",
         "_replies",
         "alone",
         "encode",
         "framed",
+        "plain",
         "replies",
         "respond",
         "service",
@@ -66,7 +66,8 @@ class Memory:
         # In a talk, what is said depends on what came before.
         self.talks = service.talks
         self._pure = service.pure and not self.talks
-        self._plain = not self.talks and self.encode is None
+        #: Whether each message is answered by itself, and replies are sent as they are.
+        self.plain = not self.talks and self.encode is None
         #: From input to the one message in it, where `respond` is asked and its reply is sent as it is.
         self._alone: Remembered[bytes, bytes] = Remembered(REMEMBERED_COUNT)
         self.alone = self._alone.table
@@ -80,7 +81,8 @@ class Memory:
     def again(self, data: bytes) -> object:
         """What the service replies now to an input that was one message before, and came when nothing was held, as it
         has this time.  Bytes are to be sent; anything else is for `Conversation.say`, but `UNKNOWN`: that is for
-        `Conversation.receive`.  Raises nothing but KeyboardInterrupt."""
+        `Conversation.receive`, and is all that is ever said where it is not `plain`.  Raises nothing but
+        KeyboardInterrupt."""
         if (message := self.alone.get(data)) is None:
             return UNKNOWN
         try:
@@ -98,7 +100,7 @@ class Memory:
             self._replies.keep(data, (reply, len(messages)))
         elif len(messages) > REMEMBERED_MESSAGES or sum(map(len, messages)) > REMEMBERED_INPUT:
             return
-        elif self._plain and len(messages) == 1:
+        elif self.plain and len(messages) == 1:
             self._alone.keep(data, messages[0])
         else:
             self._framed.keep(data, tuple(messages))

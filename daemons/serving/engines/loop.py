@@ -107,6 +107,7 @@ class Loop(ByReadiness, _StreamServer):
         accept = self.socket._accept  # type: ignore[attr-defined]
         pump: Any = self.RequestHandlerClass
         memory = pump.memory
+        again = memory.again if memory.plain else None
         # One that need not be opened is made when it is needed.
         bare = type(self).bare_conversation is not StreamServer.bare_conversation or memory.talks
         handshake_timeout, idle_timeout = self.limits.handshake_timeout, self.limits.idle_timeout
@@ -141,7 +142,7 @@ class Loop(ByReadiness, _StreamServer):
                     continue
                 flow.made = None
                 flow.replies = memory.replies
-                flow.again = memory.again
+                flow.again = again
                 flow.descriptor = descriptor
                 flow.overdue = BETWEEN_MESSAGES
                 flow.deadline = flow.opened + idle_timeout
