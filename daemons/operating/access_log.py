@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any, TypeAlias
 
 from daemons.operating.lines import Lines
 from daemons.operating.request_log import RequestLog
@@ -17,12 +16,11 @@ DONE = Ending.DONE
 #: Most conversations take less than a second; to write a float takes as long as half of all else in a line.
 MILLISECONDS = tuple(f"0.{number:03}" for number in range(1000))
 
-#: What is told of a conversation: when (monotonic) it ended, the level and the word of that, its peer's address
-#: or name, when it began, messages, octets received and sent, and the reason.
-Told: TypeAlias = tuple[float, int, str, Any, float, int | None, int, int, str]
+#: Peer, word, messages, octets received and sent, seconds, and the reason.
+FORM = "%s %s messages=%s received=%s sent=%s seconds=%s%s"
 
 
-class AccessLog(Lines[Told]):
+class AccessLog(Lines):
     """Writes the access lines of the daemon `name`, to the logger ``daemons.NAME.access``; and, with `requests`, a
     form of `daemons.operating.request_log`, a line for each request of a service that has such."""
 
@@ -59,31 +57,31 @@ class AccessLog(Lines[Told]):
             level = ending.level
             if not self.enabled[level]:
                 continue
-            # Not the connection itself: its memory is wanted, while it is warm, for the next one.
-            told = (
-                now,
-                level,
-                ending.word,
+            address = connection.address
+            if type(address) is not tuple:
                 # Of a Unix peer the socket knows, which is about to be closed.
-                connection.address if type(connection.address) is tuple else connection.peer,
-                connection.opened,
-                connection.messages,
-                connection.received,
-                connection.sent,
-                connection.reason,
-            )
-            put(told)
+                peer = connection.peer
+            elif ":" in (host := address[0]):
+                peer = show_peer(address)
+            else:
+                peer = f"{host}:{address[1]}"
+            took = int((now - connection.opened) * 1000 + 0.5)
+            seconds = MILLISECONDS[took] if took < 1000 else f"{took / 1000:.3f}"
+            why = "" if not (reason := connection.reason) else _why(reason)
+            messages, received, sent = connection.messages, connection.received, connection.sent
+            # Not the connection itself: its memory is wanted, while it is warm, for the next one.
+            if messages is not None:
+                put((now, level, (peer, ending.word, messages, received, sent, seconds, why)))
+            else:
+                # What a raw handler receives and sends, nobody sees.
+                put((now, level, (peer, ending.word, "-", "-", "-", seconds, why)))
         if self.holds:
             self.hold(now)
 
-    def message(self, told: Told) -> str:
-        now, _, word, address, opened, messages, received, sent, reason = told
-        peer = show_peer(address) if type(address) is tuple else address
-        took = int((now - opened) * 1000 + 0.5)
-        seconds = MILLISECONDS[took] if took < 1000 else f"{took / 1000:.3f}"
-        # Our own words, never the peer's.
-        why = "" if not reason else f' reason="{reason}"' if " " in reason else f" reason={reason}"
-        if messages is None:
-            # What a raw handler receives and sends, nobody sees.
-            return f"{peer} {word} messages=- received=- sent=- seconds={seconds}{why}"
-        return f"{peer} {word} messages={messages} received={received} sent={sent} seconds={seconds}{why}"
+    def form(self, now: float) -> str:
+        return FORM
+
+
+def _why(reason: str) -> str:
+    # Our own words, never the peer's.
+    return f' reason="{reason}"' if " " in reason else f" reason={reason}"

@@ -17,7 +17,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar
+from typing import TypeAlias
 
 from daemons.operating.logs import LineFormatter, Output
 
@@ -30,14 +30,14 @@ NEVER = float("inf")
 #: Seconds that the time in a template stays the time: the clock of a log need not be better.
 RESOLUTION = 0.01
 
-#: What is told of an event: when (monotonic) that was, the level of its line, and more.
-Told = TypeVar("Told", bound=tuple[Any, ...])
+#: What is told of an event: when (monotonic) that was, the level of its line, and the values in it.
+Told: TypeAlias = tuple[float, int, tuple[object, ...]]
 
-_NO_TEMPLATE = (0.0, "", "")
+_NO_TEMPLATE = (0.0, "")
 _MARK = "\N{REPLACEMENT CHARACTER}message"
 
 
-class Lines(Generic[Told]):
+class Lines:
     """Writes the lines of the logger `name`, whose records have one of these `levels`.
 
     together
@@ -56,8 +56,9 @@ class Lines(Generic[Told]):
         self.due = NEVER
         self.configure()
 
-    def message(self, told: Told) -> str:
-        """The line without what the format puts around it: in ASCII, and shorter than `LINE_LIMIT` of
+    def form(self, now: float) -> str:
+        """What ``%`` makes messages of, and of the values told, from `now` (monotonic) on for `RESOLUTION`.  A message
+        is the line without what the format puts around it: in ASCII, and shorter than `LINE_LIMIT` of
         `daemons.operating.logs`."""
         raise NotImplementedError
 
@@ -74,15 +75,16 @@ class Lines(Generic[Told]):
         self._records = {
             level: self.logger.makeRecord(self.logger.name, level, "", 0, _MARK, (), None) for level in self._levels
         }
-        #: By level: until when (monotonic) the template holds, and what stands before and after the message.
-        self._templates: dict[int, tuple[float, str, str]] = {}
+        #: By level: until when (monotonic) the template holds, and what ``%`` makes a line of.
+        self._templates: dict[int, tuple[float, str]] = {}
 
     def put(self, told: Told) -> None:
         """Write a line at once."""
+        now, level, values = told
         if self._output is None:
-            self.logger.log(told[1], "%s", self.message(told))
+            self.logger.log(level, "%s", self.form(now) % values)
         else:
-            self._output.write(self._line(told))
+            self._output.write(self._template(now, level)[1] % values)
 
     def hold(self, now: float) -> None:
         """Have what waits written in a moment; or `now` (monotonic), where it is much."""
@@ -100,16 +102,16 @@ class Lines(Generic[Told]):
         waiting, take, most = self.waiting, self.waiting.popleft, self._output.at_once
         together: list[str] = []
         size = 0
-        level, until, head, tail = -1, 0.0, "", ""
+        known, until, template = -1, 0.0, ""
         while waiting:
             try:
-                told = take()
+                now, level, values = take()
             except IndexError:
                 break  # another thread has taken it
-            if told[1] != level or told[0] >= until:
-                level = told[1]
-                until, head, tail = self._around(told)
-            line = head + self.message(told) + tail
+            if level != known or now >= until:
+                known = level
+                until, template = self._template(now, level)
+            line = template % values
             # The lines are ASCII but for what a format puts around them; room is left for that.
             if size + 2 * len(line) > most and together:
                 self._output.write("\n".join(together), len(together))
@@ -119,25 +121,21 @@ class Lines(Generic[Told]):
         if together:
             self._output.write("\n".join(together), len(together))
 
-    def _line(self, told: Told) -> str:
-        _, head, tail = self._around(told)
-        return head + self.message(told) + tail
-
-    def _around(self, told: Told) -> tuple[float, str, str]:
-        """Until when (monotonic) that holds, what stands before a message, and what behind it."""
-        now, level = told[0], told[1]
+    def _template(self, now: float, level: int) -> tuple[float, str]:
+        """What ``%`` makes a line of, and until when (monotonic)."""
         template = self._templates.get(level, _NO_TEMPLATE)
         if now >= template[0]:
-            head, tail = self._template(level, time.time() - (time.monotonic() - now))
-            template = self._templates[level] = now + RESOLUTION, head, tail
+            head, tail = self._around(level, time.time() - (time.monotonic() - now))
+            template = self._templates[level] = now + RESOLUTION, head + self.form(now) + tail
         return template
 
-    def _template(self, level: int, created: float) -> tuple[str, str]:
+    def _around(self, level: int, created: float) -> tuple[str, str]:
+        """What the format puts before a message, and behind it; for ``%``."""
         assert self._output is not None
         record = self._records[level]
         record.created, record.msecs = created, created % 1 * 1000
         record.process = os.getpid()  # where conversations have processes of their own
-        head, _, tail = self._output.format(record).partition(_MARK)
+        head, _, tail = self._output.format(record).replace("%", "%%").partition(_MARK)
         return head, tail
 
 

@@ -24,9 +24,6 @@ LONGEST = 500
 #: What of a request's line stands before the time, after the host, and what behind it.
 Entry: TypeAlias = tuple[str, str]
 
-#: When (monotonic) it was, the level, whose request, and the rest.
-Told: TypeAlias = tuple[float, int, str, Entry]
-
 _SPECIAL = re.compile(r'["\\]|[^ -~]')
 
 
@@ -45,14 +42,12 @@ class Request(Protocol):
     def __bytes__(self) -> bytes: ...
 
 
-class RequestLog(Lines[Told]):
+class RequestLog(Lines):
     """Writes the request lines of the daemon `name`, to the logger ``daemons.NAME.requests``, in a form of `FORMS`."""
 
     def __init__(self, name: str, form: str, *, together: bool = False) -> None:
         self._open, self._entry, self._clock = _FORMS[form]
         self._known: Remembered[tuple[object, int, int | None, str], Entry] = Remembered(HEADS)
-        #: Until when (monotonic) the time in it stays the time.
-        self._date = (0.0, "")
         super().__init__(f"daemons.{name}.requests", (logging.INFO,), together=together)
 
     def entry(self, request: Request, status: int, size: int | None, user: str = "") -> Entry:
@@ -71,21 +66,16 @@ class RequestLog(Lines[Told]):
         """Write the line of a request that `host` has made, and that is answered now."""
         if self.enabled[logging.INFO]:
             now = time.monotonic()
-            told = now, logging.INFO, host, entry
+            told = now, logging.INFO, (host, *entry)
             if self.holds:
                 self.waiting.append(told)
                 self.hold(now)
             else:
                 self.put(told)
 
-    def message(self, told: Told) -> str:
-        now, _, host, (before, after) = told
-        until, date = self._date
-        if now >= until:
-            seconds = time.time() - (time.monotonic() - now)
-            date = self._clock(seconds)
-            self._date = now + 1 - seconds % 1, date
-        return f"{self._open}{host}{before}{date}{after}"
+    def form(self, now: float) -> str:
+        date = self._clock(time.time() - (time.monotonic() - now))
+        return f"{self._open}%s%s{date}%s"
 
 
 def _common(request: Request, status: int, size: int | None, user: str) -> Entry:

@@ -40,7 +40,7 @@ BROWSER = (b'User-Agent: curl/8.1 ("x\\")\xe9', b"Referer: http://here/")
 
 def line_of(form: str, made: Request, status: int = 200, size: int | None = 12, user: str = "") -> str:
     log = RequestLog("x", form)
-    return log.message((0.0, logging.INFO, "127.0.0.1", log.entry(made, status, size, user)))
+    return log.form(0.0) % ("127.0.0.1", *log.entry(made, status, size, user))
 
 
 def test_combined() -> None:

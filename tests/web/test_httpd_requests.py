@@ -26,7 +26,7 @@ class Kept(RequestLog):
         self.lines: list[str] = []
 
     def tell(self, host: str, entry: Entry) -> None:
-        line = self.message((0.0, 0, host, entry))
+        line = self.form(0.0) % (host, *entry)
         self.lines.append(re.sub(r"\[.*\]", "[]", line))
 
 
