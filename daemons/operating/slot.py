@@ -83,9 +83,9 @@ class Slot:
         words[ROLE] = ROLES.index(role)
         words[PID] = os.getpid()
 
-    def accept(self) -> None:
-        """A connection was accepted.  In the leading thread."""
-        self._words[ACCEPTED] += 1
+    def accept(self, connections: int = 1) -> None:
+        """So many connections were accepted.  In the leading thread."""
+        self._words[ACCEPTED] += connections
 
     def hand(self) -> None:
         """A connection that was accepted now belongs to another process.  In the leading thread."""

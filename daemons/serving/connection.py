@@ -33,9 +33,9 @@ class _Name(str):
 class Connection:
     """One accepted socket with its deadline.
 
-    The thread that serves it sets `deadline`, `overdue`, `timed` and `waiting`; the daemon's own thread reads
-    them and may `cut` or `mute` the socket, which ends the other's recv or send at once.  That costs a
-    busy connection nothing, where a socket timeout would cost it a poll(2) before every recv(2).
+    Who serves it sets `deadline` and `overdue`; the daemon's own thread reads them and may `cut` the socket,
+    which ends the other's recv or send at once.  That costs a busy connection nothing, where a socket timeout
+    would cost it a poll(2) before every recv(2).
     """
 
     __slots__ = (
@@ -44,7 +44,6 @@ class Connection:
         "deadline",
         "ending",
         "messages",
-        "muted",
         "opened",
         "overdue",
         "proxied",
@@ -52,33 +51,29 @@ class Connection:
         "received",
         "sent",
         "socket",
-        "timed",
         "told",
-        "waiting",
     )
 
-    def __init__(self, sock: socket.socket, address: Any, timeout: float) -> None:
+    #: Whether it is the peer that is waited for.  What a service takes is not the peer's fault.
+    timed = True
+
+    def __init__(self, sock: socket.socket, address: Any, timeout: float, opened: float | None = None) -> None:
         self.socket = sock
         #: As accept gave it; or, of a peer behind a proxy, as the proxy says.
         self.address = address
         #: Whether it comes from a proxy that has yet to say for whom.
         self.proxied = False
-        self.opened = time.monotonic()
+        #: When (monotonic) it was accepted: by default, now.
+        self.opened = time.monotonic() if opened is None else opened
         #: When (monotonic) it will be cut, and the word for that.
         self.deadline = self.opened + timeout
         self.overdue = _HANDSHAKE
-        #: Whether it is the peer that is waited for.  What a service takes is not the peer's fault.
-        self.timed = True
         #: Whether it counts towards its peer's max_per_peer.
         self.counted = False
         #: Set by whoever ends it first.
         self.ending: Ending | None = None
         #: For the access line, where the ending alone does not say it all: a word, a sentence, or nothing.
         self.reason = ""
-        #: Between two messages, so that it may be muted.
-        self.waiting = False
-        #: Its reading side was shut because the daemon is stopping.
-        self.muted = False
         #: For the access line: messages answered (None: nobody sees them), octets each way.
         self.messages: int | None = 0
         self.received = 0
@@ -148,6 +143,21 @@ class Connection:
         self.ending = self.ending or ending
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
+
+
+class Attended(Connection):
+    """One that a thread waits on, so that the daemon's own looks after it: it keeps the deadline while the connection
+    is `timed`, and when the daemon stops it may `mute` who is `waiting`."""
+
+    __slots__ = ("muted", "timed", "waiting")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.timed = True
+        #: Between two messages, so that it may be muted.
+        self.waiting = False
+        #: Its reading side was shut because the daemon is stopping.
+        self.muted = False
 
     def mute(self) -> None:
         """Ask no more of this peer: what the kernel already holds is still read, then comes the end."""

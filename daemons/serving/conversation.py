@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.endings import Ending
-from daemons.serving.memory import UNKNOWN, Failure, Memory
+from daemons.serving.memory import UNKNOWN, Failure, Known, Memory
 from daemons.serving.pieces import BATCH, Pieces
 from daemons.serving.service import Service, Talk
 from daemons.serving.span import Span
@@ -36,7 +36,7 @@ IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
 DONE = Ending.DONE
 
 #: Nothing is remembered: what `Conversation.replies` is where the input is not what the service is told.
-NOTHING: dict[bytes, tuple[bytes, int]] = {}
+NOTHING: dict[bytes, Known] = {}
 
 
 class Conversation:
@@ -61,8 +61,8 @@ class Conversation:
 
     def __init__(self, service: Service, memory: Memory | None = None) -> None:
         self._memory = memory = memory or Memory(service)
-        #: What is replied, while nothing is held, to inputs that came before: from input to the reply, and to how
-        #: many messages it is one.  `receive` looks here; so may who wants to spare the call, and then looks first.
+        #: What is replied, while nothing is held, to inputs that came before.  `receive` looks here; so may who wants
+        #: to spare the call, and then looks first.
         self.replies = memory.replies
         #: The same for replies that are not remembered.
         self.again: Callable[[bytes], object] | None = memory.again if memory.plain else None
@@ -112,7 +112,7 @@ class Conversation:
             known = self.replies.get(data)
             if known is not None:
                 self.messages += known[1]
-                return known[0]
+                return known[2]
             if not data and self._decoder is None:
                 self._end(DONE)  # what holds nothing has nothing to finish
                 return b""

@@ -235,7 +235,7 @@ class Daemon:
     def _patience(self) -> float:
         """Seconds that may pass before something must be looked at; infinite if nothing must."""
         patience = math.inf
-        if self.active or self.parent is not None or self.on_tick:
+        if self.on_tick or self.parent is not None or self.active:
             patience = self._tick()
         if self._active_services:
             patience = min(patience, self._poll_interval)

@@ -64,21 +64,18 @@ class Exchange(Connection):
 
     __slots__ = ("arrival", "data")
 
+    #: Nothing more is expected of the peer.
+    timed = False
+
     def __init__(self, request: Datagram, address: Any, timeout: float) -> None:
         self.data, sock = request
         super().__init__(sock, address, timeout)
         self.received = len(self.data)
         self.arrival = request.arrival
-        # Nothing more is expected of the peer.
-        self.timed = False
 
     def cut(self, ending: Ending) -> None:
         """End it: it is not answered any more.  The socket is everybody's."""
         self.ending = self.ending or ending
-
-    def mute(self) -> None:
-        """There is nothing more to be heard."""
-        self.muted = True
 
     def answer(self, reply: bytes) -> None:
         """Send `reply` to the peer, from the address that it has asked.  Raises `OSError`."""

@@ -6,21 +6,32 @@ No sockets, no clocks, no threads, no log.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from daemons.framings import Framing
 from daemons.framings.remembered import Remembered
 from daemons.serving.service import Service
 
-#: What a pure service said is remembered for inputs of up to this many bytes (a whole pipeline of
-#: short questions fits), with replies of up to so many, for this many inputs: 5 MiB at the very most.
-REMEMBERED_INPUT = 1024
+#: Octets per recv(2) where messages are short, as most are: with the 33 octets around it, a bytes object of this size
+#: is the largest that Python's own allocator has (512, Objects/obmalloc.c).  malloc takes three times as long.
+SHORT = 512 - 33 - 1
+
+#: What a pure service said is remembered for inputs shorter than `SHORT` (a pipeline of short questions fits), so that
+#: who has got one from recv(2) knows that it was all there is; with replies of up to so many octets, for this many
+#: inputs: 5 MiB at the very most.
 REMEMBERED_REPLY = 4096
 REMEMBERED_COUNT = 1024
+
+#: How an input was framed is remembered for inputs of up to so many octets.
+REMEMBERED_INPUT = 1024
 
 #: How an input was framed is remembered where it came to this many messages at most, which are together no longer
 #: than an input may be.  Each is an object, and a framing that unpacks may make a megabyte of a kilobyte.
 REMEMBERED_MESSAGES = 64
 
+
+#: What is known of an input: its octets, how many messages it is, what is replied, and the octets of that.
+Known: TypeAlias = tuple[int, int, bytes, int]
 
 #: What `Memory.again` says where it knows nothing.
 UNKNOWN = object()
@@ -74,8 +85,8 @@ class Memory:
         #: From other input to the messages in it.
         self._framed: Remembered[bytes, Sequence[bytes]] = Remembered(REMEMBERED_COUNT)
         self.framed = self._framed.table
-        #: From input to what a pure service replies to it, and to how many messages.
-        self._replies: Remembered[bytes, tuple[bytes, int]] = Remembered(REMEMBERED_COUNT)
+        #: From input to what a pure service replies to it.
+        self._replies: Remembered[bytes, Known] = Remembered(REMEMBERED_COUNT)
         self.replies = self._replies.table
 
     def again(self, data: bytes) -> object:
@@ -96,8 +107,8 @@ class Memory:
         """Remember what `data` was: it came when nothing was held, and nothing of it is held now."""
         if len(data) > REMEMBERED_INPUT:
             return
-        if self._pure and len(reply) <= REMEMBERED_REPLY:
-            self._replies.keep(data, (reply, len(messages)))
+        if self._pure and len(data) < SHORT and len(reply) <= REMEMBERED_REPLY:
+            self._replies.keep(data, (len(data), len(messages), reply, len(reply)))
         elif len(messages) > REMEMBERED_MESSAGES or sum(map(len, messages)) > REMEMBERED_INPUT:
             return
         elif self.plain and len(messages) == 1:

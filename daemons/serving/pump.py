@@ -11,15 +11,15 @@ import socketserver
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+from daemons.serving.connection import Attended
 from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.endings import BY_FRAMING, Ending
-from daemons.serving.memory import Memory
+from daemons.serving.memory import SHORT, Memory
 from daemons.serving.service import Service
 from daemons.serving.span import Span
 from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
-    from daemons.serving.connection import Connection
     from daemons.serving.stream import StreamServer
 
 DONTWAIT = socket.MSG_DONTWAIT
@@ -33,10 +33,6 @@ PORTION = 64 * 1024
 #: Octets per recv(2).  Larger reads are not faster for messages, and cost memory per connection.
 RECEIVE = 16 * 1024
 
-#: The same where messages are short, as most are: with the 33 octets around it, a bytes object of this size is the
-#: largest that Python's own allocator has (512, Objects/obmalloc.c).  malloc takes three times as long.
-SHORT = 512 - 33 - 1
-
 #: Seconds to wait for the peer to close after our last words.  Closing while it still sends would reset
 #: the connection, and the kernel would throw those words away (RFC 9112, section 9.6).
 LINGER = 2.0
@@ -44,7 +40,7 @@ LINGER = 2.0
 #: Endings of our own making, after which the peer may still be sending.
 OURS = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.HANDSHAKE, Ending.FAILED))
 
-#: Seconds between two looks for the rest of a message that was cut in two by `Connection.mute`.
+#: Seconds between two looks for the rest of a message that was cut in two by `Attended.mute`.
 NAP = 0.02
 
 
@@ -66,8 +62,10 @@ class Pump(socketserver.BaseRequestHandler):
         return type(name, (Pump,), {"service": service, "memory": Memory(service)})
 
     def setup(self) -> None:
-        self.connection: Connection = self.server.connections[self.request]
-        self.connection.timed = False
+        connection = self.server.connections[self.request]
+        assert isinstance(connection, Attended)
+        connection.timed = False
+        self.connection = connection
         self.conversation = self.server.conversation(self.connection)
         #: How many of its messages `connection` knows of.  Those answered from what came before are none of its own.
         self._counted = 0
@@ -112,21 +110,21 @@ class Pump(socketserver.BaseRequestHandler):
                 data = recv(size)
                 if (known := find(data)) is None:
                     break
-                reply = known[0]
-                connection.messages = messages = messages + known[1]
-                connection.received += len(data)
+                came, answered, reply, octets = known
+                connection.received += came
+                connection.messages = messages = messages + answered
                 try:
                     # What the socket's buffer takes without waiting needs no deadline.
                     sent = send(reply, DONTWAIT)
                 except (BlockingIOError, TimeoutError):
                     sent = 0
                 connection.sent += sent
-                if sent != len(reply):
+                if sent != octets:
                     self._send(reply[sent:])
                     connection.timed = True
                 connection.deadline = clock() + server.limits.idle_timeout
                 connection.overdue = BETWEEN_MESSAGES
-                size = SHORT if len(data) < SHORT else RECEIVE
+                size = SHORT
             if not data and connection.muted and not messages:
                 data = self._receive_muted(connection.newcomer_until)
             connection.timed = connection.waiting = False

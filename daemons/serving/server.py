@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daemons.operating.access_log import AccessLog
-from daemons.serving.connection import Connection
+from daemons.serving.connection import Attended, Connection
 from daemons.serving.conversation import Conversation
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.endings import Ending, Refusal
@@ -68,7 +68,7 @@ class Server(_Base):
     #: Whether it is always the leading thread in which a conversation ends.
     ends_in_one_thread = False
     #: Called with what get_request returned, and the seconds for a handshake.
-    connection_class: Callable[..., Connection] = Connection
+    connection_class: Callable[..., Connection] = Attended
 
     def __init__(
         self, server_address: Any, RequestHandlerClass: Callable[..., Any], bind_and_activate: bool = True
@@ -340,7 +340,7 @@ class Server(_Base):
         self.draining = True
         with self._lock:
             for connection in self.connections.values():
-                if connection.waiting and not connection.muted:
+                if isinstance(connection, Attended) and connection.waiting and not connection.muted:
                     connection.mute()
 
     def cut(self) -> None:

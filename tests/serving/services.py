@@ -8,11 +8,11 @@ import os
 import resource
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from daemons import Ending, Service, Talk, Until
-from daemons.framings import Framing
+from daemons.framings import Decoder, Framing
 from daemons.serving.conversation import Conversation
 from daemons.serving.service import Reply
 
@@ -29,6 +29,38 @@ class Echo(Service):
     """Says each line back."""
 
     framing = LINE
+
+    def respond(self, line: bytes) -> bytes:
+        return line
+
+
+class Comments(Decoder):
+    """Holds what came after the last line end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held = b""
+
+    def decode(self, data: bytes) -> Sequence[bytes]:
+        *lines, self._held = (self._held + data).split(b"\n")
+        return [line + b"\n" for line in lines if not line.startswith(b"#")]
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._held)
+
+
+class Commented(Framing):
+    """Lines, of which those that open with ``#`` are no messages."""
+
+    def decoder(self) -> Comments:
+        return Comments()
+
+
+class Uncommented(Service):
+    """Says each line back that is no comment."""
+
+    framing = Commented()
 
     def respond(self, line: bytes) -> bytes:
         return line

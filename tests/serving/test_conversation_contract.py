@@ -17,6 +17,7 @@ from daemons.serving.memory import (
     REMEMBERED_INPUT,
     REMEMBERED_MESSAGES,
     REMEMBERED_REPLY,
+    SHORT,
     Memory,
 )
 from daemons.serving.pieces import BATCH
@@ -204,11 +205,18 @@ def test_what_a_memory_holds_is_bounded(kind: type[Service], where: str, message
 @pytest.mark.parametrize(
     ("data", "reply", "said", "alone"),
     [
-        (b"a" * REMEMBERED_INPUT, b"b" * REMEMBERED_REPLY, (b"b" * REMEMBERED_REPLY, 1), None),
+        (
+            b"a" * (SHORT - 1),
+            b"b" * REMEMBERED_REPLY,
+            (SHORT - 1, 1, b"b" * REMEMBERED_REPLY, REMEMBERED_REPLY),
+            None,
+        ),
+        # Of one that is as long as what is asked for, there may be more to be read.
+        (b"a" * SHORT, b"b", None, b"a"),
         (b"a" * (REMEMBERED_INPUT + 1), b"b", None, None),
         (b"a", b"b" * (REMEMBERED_REPLY + 1), None, b"a"),
     ],
-    ids=["the most", "input too long", "reply too long"],
+    ids=["the most", "as long as asked for", "input too long", "reply too long"],
 )
 def test_only_what_is_short_is_remembered(data: bytes, reply: bytes, said: object, alone: object) -> None:
     memory = Memory(Pure())

@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import time
+from collections import defaultdict
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,15 +16,16 @@ from typing import TYPE_CHECKING
 from daemons.serving.conversation import DONE, IDLE, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.endings import BY_FRAMING, Ending
 from daemons.serving.engines.flow import Flow
-from daemons.serving.memory import UNKNOWN
+from daemons.serving.memory import SHORT, UNKNOWN
 from daemons.serving.poller import BATCH, Poller
-from daemons.serving.pump import BETWEEN_MESSAGES, LINGER, OURS, PORTION, RECEIVE, SHORT
+from daemons.serving.pump import BETWEEN_MESSAGES, LINGER, OURS, PORTION, RECEIVE
 from daemons.serving.span import Span
 from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from daemons.serving.engines.loop import Loop
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +52,8 @@ class LoopPoller(Poller):
     take, or lingering after its last words) has an action instead, as a listener has.
     """
 
-    #: In a pool: the flow whose message is being answered, while it is.  Whoever takes it out owns what follows:
-    #: this thread when it has the reply, or the watchman who finds that it takes too long.
-    hand: list[Flow] | None = None
+    #: Whether the service may be asked without anybody seeing that it is.
+    on_the_spot = True
     #: What a flow over TCP that is read from waits for.
     reading = READING
 
@@ -60,8 +61,8 @@ class LoopPoller(Poller):
         super().__init__()
         self.register = self._epoll.register
         self.flows: dict[int, Flow] = {}
-        #: Flows that have ended in this turn, and have yet to be accounted for.
-        self._ended: list[Flow] = []
+        #: Flows that have ended in this turn, and have yet to be accounted for, by their server.
+        self._ended: defaultdict[Loop, list[Flow]] = defaultdict(list)
         self.draining = False
         #: Octets per recv(2): more where the last turn of the loop had use for more.
         self._size = SHORT
@@ -71,7 +72,7 @@ class LoopPoller(Poller):
     def wait(self, patience: float) -> bool:
         """As `Poller.wait`.  The hot path of the whole suite, so it stands here in one piece: a method
         call per message would cost a twentieth of the speed."""
-        find, actions, hand = self.flows.get, self._actions, self.hand
+        find, actions, on_the_spot = self.flows.get, self._actions, self.on_the_spot
         events = self._events(patience)
         now = time.monotonic()
         size, much = self._size, False
@@ -90,48 +91,36 @@ class LoopPoller(Poller):
             except OSError:
                 self._end(flow, Ending.RESET)
                 continue
-            octets = len(data)
-            flow.received += octets
-            if octets >= SHORT:
-                much = True
-                if octets == size:
-                    unread.append(descriptor)
-            if event != EPOLLIN:
+            if event != EPOLLIN and data:
                 unread.append(descriptor)
             if (known := flow.replies.get(data)) is not None:
-                # What the conversation would say, and be no other for it.
-                reply, messages = known
+                # What the conversation would say, and be no other for it.  This is shorter than what was asked for.
+                came, messages, reply, octets = known
+                flow.received += came
                 flow.messages += messages
-                state, answered = IDLE, True
             elif not data and flow.made is None:
-                self._end(flow, DONE)  # nothing is held, so that there is nothing to finish
+                # Nothing is held, so that there is nothing to finish.
+                flow.ending = flow.ending or DONE
+                self._close_flow(flow)
                 continue
-            elif hand is None and flow.again is not None and (said := flow.again(data)) is not UNKNOWN:
-                flow.messages += 1
-                if type(said) is bytes:
-                    reply, state = said, IDLE
-                else:
-                    reply = flow.conversation.say(said)
-                    flow.look_up(flow.conversation)
-                    state = flow.conversation.state
-                answered = True
             else:
-                conversation = flow.made or flow.conversation
-                messages = conversation.messages
-                if hand is not None:
-                    hand.append(flow)
-                reply = conversation.receive(data)
-                answered = conversation.messages != messages
-                if hand is not None:
-                    try:
-                        hand.pop()
-                    except IndexError:
-                        self.hand_back(flow, reply, answered)
-                        return False
-                state = conversation.state
-                flow.look_up(conversation)
-            if reply:
+                octets = len(data)
+                flow.received += octets
+                if octets >= SHORT:
+                    much = True
+                    if octets == size:
+                        unread.append(descriptor)
+                said = flow.again(data) if on_the_spot and flow.again is not None else UNKNOWN
+                if type(said) is bytes:
+                    flow.messages += 1
+                    reply = said
+                elif (heard := self._hear(flow, data, said)) is not None:
+                    reply = heard
+                else:
+                    continue
                 octets = len(reply)
+            # Now it is between two messages again.
+            if reply:
                 flow.sent += octets
                 try:
                     sent = flow.socket.send(reply, DONTWAIT)
@@ -143,17 +132,11 @@ class LoopPoller(Poller):
                 if sent != octets:
                     self._hold(flow, memoryview(reply)[sent:])
                     continue
-            if state:  # not IDLE
-                if state == OVER:
-                    self._end(flow, flow.conversation.ending)
-                else:
-                    self._go_on(flow, answered)
-            elif answered:
-                if flow.server is not server:
-                    server = flow.server
-                    deadline = now + server.limits.idle_timeout
-                flow.overdue = BETWEEN_MESSAGES
-                flow.deadline = deadline
+            if flow.server is not server:
+                server = flow.server
+                deadline = now + server.limits.idle_timeout
+            flow.overdue = BETWEEN_MESSAGES
+            flow.deadline = deadline
         self._size = RECEIVE if much else SHORT
         if unread:
             self._read_on(unread)
@@ -181,9 +164,22 @@ class LoopPoller(Poller):
                     patience = min(patience, max(0.0, flow.stays_until - now))
         return self._epoll.poll(None if patience == math.inf else patience, BATCH)
 
-    def hand_back(self, flow: Flow, reply: bytes, answered: bool) -> None:
-        """Another thread leads since this one took too long over `reply`.  Only in a pool."""
-        raise NotImplementedError
+    def _hear(self, flow: Flow, data: bytes, said: object) -> bytes | None:
+        """Have the conversation hear `data`, or say what `Memory.again` has `said`.  Returns what is to be sent, if
+        then it is between two messages; None, if that has been seen to."""
+        conversation = flow.made or flow.conversation
+        if said is not UNKNOWN:
+            flow.messages += 1
+            reply, answered = conversation.say(said), True
+        else:
+            messages = conversation.messages
+            reply = conversation.receive(data)
+            answered = conversation.messages != messages
+        if conversation.state or not answered:
+            self.deliver(flow, reply, answered)
+            return None
+        flow.look_up(conversation)
+        return reply
 
     def take(self, flow: Flow) -> None:
         """Begin with a new conversation: greet, then read."""
@@ -214,7 +210,7 @@ class LoopPoller(Poller):
             self._epoll.modify(flow.descriptor, self._interest(flow))
 
     def deliver(self, flow: Flow, reply: bytes, answered: bool) -> None:
-        """What the hot path does with a reply, in a method."""
+        """What the hot path does with a reply, but for whom it may be that is not between two messages now."""
         if reply:
             flow.sent += len(reply)
             try:
@@ -242,7 +238,8 @@ class LoopPoller(Poller):
             files = not isinstance(flow.socket, SpooledSocket)
             self._say(flow, b"" if conversation.span is not None and files else conversation.proceed(files=files))
         elif conversation.state == IDLE:
-            flow.expect(BETWEEN_MESSAGES, flow.server.limits.idle_timeout)
+            if answered or flow.overdue is not BETWEEN_MESSAGES:
+                flow.expect(BETWEEN_MESSAGES, flow.server.limits.idle_timeout)
         elif conversation.state == PARTIAL and (answered or flow.overdue is not Ending.SLOW):
             flow.expect(Ending.SLOW, flow.server.limits.message_timeout)
         elif conversation.state == SHAKING and flow.overdue is not Ending.HANDSHAKE:
@@ -379,10 +376,11 @@ class LoopPoller(Poller):
         # Closing a descriptor takes it out of epoll.
         if self.flows.pop(flow.descriptor, None) is None:
             self._actions.pop(flow.descriptor, None)
-        if flow.server.end(flow):
-            self._ended.append(flow)
+        server = flow.server
+        if server.end(flow):
+            self._ended[server].append(flow)
 
     def _account(self) -> None:
-        ended, self._ended = self._ended, []
-        for server in {flow.server for flow in ended}:
-            server.account([flow for flow in ended if flow.server is server])
+        ended, self._ended = self._ended, defaultdict(list)
+        for server, flows in ended.items():
+            server.account(flows)

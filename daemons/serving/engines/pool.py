@@ -52,16 +52,22 @@ BACKLOG_REST = 0.005
 PARTING = 0.1
 
 
+class Deposed(Exception):
+    """Another thread leads, since this one took too long over an answer."""
+
+
 class PoolPoller(LoopPoller):
     """A poller whose lead can pass from thread to thread."""
 
-    hand: list[Flow]
+    on_the_spot = False
     # Whoever loses the lead in the middle of a batch leaves the rest of it to the next, who must be told again.
     reading = select.EPOLLIN
 
     def __init__(self) -> None:
         super().__init__()
-        self.hand = []
+        #: The flow whose message is being answered, while it is.  Whoever takes it out owns what follows: the thread
+        #: that leads when it has the reply, or the watchman who finds that it takes too long.
+        self.hand: list[Flow] = []
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         #: Whether each message goes to a worker, or is answered on the spot.
         self.handing_over = False
@@ -88,7 +94,29 @@ class PoolPoller(LoopPoller):
             self.deliver(flow, reply, answered)
         if self._ended:
             self._account()
-        return self._wait_handing_over(patience) if self.handing_over else super().wait(patience)
+        if self.handing_over:
+            return self._wait_handing_over(patience)
+        try:
+            return super().wait(patience)
+        except Deposed:
+            return False
+
+    def _hear(self, flow: Flow, data: bytes, said: object) -> bytes | None:
+        conversation = flow.made or flow.conversation
+        messages = conversation.messages
+        self.hand.append(flow)
+        reply = conversation.receive(data)
+        answered = conversation.messages != messages
+        try:
+            self.hand.pop()
+        except IndexError:
+            self.hand_back(flow, reply, answered)
+            raise Deposed from None
+        if conversation.state or not answered:
+            self.deliver(flow, reply, answered)
+            return None
+        flow.look_up(conversation)
+        return reply
 
     def _wait_handing_over(self, patience: float) -> bool:
         events = self._events(patience)

@@ -14,7 +14,7 @@ from daemons.serving.pump import Pump
 from tests.serving.conftest import ONCE, Run, once
 from tests.serving.peers import ask, connect, converse, hear, hear_all, is_gone, name_of, reset
 from tests.serving.running import Process, Running, Within, access_of
-from tests.serving.services import LARGE, Echo, Failing, Loud, Patient, Polite
+from tests.serving.services import LARGE, Echo, Failing, Loud, Patient, Polite, Uncommented
 from tests.transcripts.transcripts import Transcript, cut_at_random, octet_by_octet, read_all, service_of
 
 #: Of the first two daemons, under every engine, as a process and here; of the others once under each engine.
@@ -161,6 +161,16 @@ def test_half_a_message_is_slow(run: Run) -> None:
         ask(peer, b"a\nb", b"a\n")
         assert hear_all(peer) == b""
         assert access_of(running, name_of(peer)) == ("slow", "1")
+
+
+@once
+def test_what_was_begun_and_came_to_nothing_is_forgotten(run: Run) -> None:
+    running = run(Uncommented, idle_timeout="200ms", message_timeout="1h")
+    with connect(running.address) as peer:
+        ask(peer, b"a\n#b", b"a\n")
+        peer.sendall(b"c\n")
+        assert hear_all(peer) == b""
+        assert access_of(running, name_of(peer)) == ("idle", "1")
 
 
 @once

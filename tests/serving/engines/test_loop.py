@@ -15,7 +15,8 @@ import pytest
 
 from daemons import Service, Until
 from daemons.serving.engines import stream_server
-from daemons.serving.pump import RECEIVE, SHORT, Pump
+from daemons.serving.memory import SHORT
+from daemons.serving.pump import RECEIVE, Pump
 from daemons.serving.server import Server
 from daemons.serving.service import Reply
 from tests.serving.peers import DEADLINE, ask, connect, hear, hear_all, name_of
@@ -40,10 +41,12 @@ class Gated(Service):
 
 
 @contextmanager
-def held(engine: str | type[Server], address: Any = ("127.0.0.1", 0)) -> Iterator[tuple[Any, threading.Event]]:
+def held(
+    engine: str | type[Server], address: Any = ("127.0.0.1", 0), kind: type[Gated] = Gated
+) -> Iterator[tuple[Any, threading.Event]]:
     """A server that looks at nothing before the event is set: its address, and the event.  Under ``pool`` it looks,
     after a moment, in another thread."""
-    service = Gated()
+    service = kind()
     running = Within(engine, Pump.carrying(service), address=address)
     try:
         with closing(connect(running.address)) as first:
@@ -96,6 +99,22 @@ def test_an_end_that_comes_with_the_last_message_is_heard(engine: str) -> None:
         peer.shutdown(socket.SHUT_WR)
         gate.set()
         assert hear_all(peer) == b"last\n"
+
+
+class Sure(Gated):
+    """Says of the same line always the same."""
+
+    pure = True
+
+
+@pytest.mark.parametrize("engine", ["loop", "pool"])
+def test_an_end_that_comes_with_what_came_before_is_heard(engine: str) -> None:
+    with held(engine, kind=Sure) as (address, gate), closing(connect(address)) as one, closing(connect(address)) as two:
+        for peer in (one, two):
+            peer.sendall(b"last\n")
+            peer.shutdown(socket.SHUT_WR)
+        gate.set()
+        assert (hear_all(one), hear_all(two)) == (b"last\n", b"last\n")
 
 
 def test_a_turn_that_fails_does_not_forget_who_came_in_it() -> None:
