@@ -79,7 +79,11 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
     def flush_headers(self) -> None:
         """As the stock method; nothing is sent before the answer is complete.  All fields come this way, however they
         were added.  Raises `ValueError` for what cannot be sent."""
-        if buffer := getattr(self, "_headers_buffer", None):
+        try:
+            buffer = self._headers_buffer
+        except AttributeError:
+            return
+        if buffer:
             self._headers_buffer = []
             self.answer_in_memory.write_head(buffer)
 
@@ -92,9 +96,10 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
         # Any type may be given, and 1 is as good a key as True.
         plain = type(keyword) is type(value) is str
         if plain and (line := _lines.get((keyword, value))) is not None:
-            if not hasattr(self, "_headers_buffer"):
-                self._headers_buffer = []
-            self._headers_buffer.append(line)
+            try:
+                self._headers_buffer.append(line)
+            except AttributeError:
+                self._headers_buffer = [line]
             return
         super().send_header(keyword, value)
         # What is said of the connection, the stock method takes note of.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from email.message import Message
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -74,7 +73,7 @@ class Messages:
         message = object.__new__(self._kind)
         made = vars(message)
         made.update(self._empty)
-        made["_headers"] = fields = copy.copy(head.fields)
+        made["_headers"] = fields = head.fields.copy()
         made["defects"] = []
         if head.chunked:
             fields.append(("Content-Length", str(length)))

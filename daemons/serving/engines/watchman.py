@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from daemons.serving.engines.flow import Flow
-    from daemons.serving.engines.pool import PoolPoller
+    from daemons.serving.engines.pool_poller import PoolPoller
 
 #: Seconds over one message after which the lead is taken away: far more than an answer takes that only
 #: computes, far less than a visitor notices.

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from daemons.serving.endings import Ending
-from daemons.serving.engines.pool import PoolPoller
+from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from tests.serving.peers import ask, connect, eventually, hear, is_gone, name_of

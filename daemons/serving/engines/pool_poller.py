@@ -1,0 +1,168 @@
+"""Conversations by readiness, with workers behind: the poller of ``pool``."""
+
+from __future__ import annotations
+
+import math
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+
+from daemons.serving.conversation import PENDING
+from daemons.serving.endings import Ending
+from daemons.serving.engines.flow import Flow
+from daemons.serving.engines.loop_poller import DONTWAIT, LoopPoller
+from daemons.serving.engines.watchman import STALL
+from daemons.serving.poller import BATCH
+from daemons.serving.pump import RECEIVE
+from daemons.serving.spool import SpooledSocket
+
+
+class Deposed(Exception):
+    """Another thread leads, since this one took too long over an answer."""
+
+
+class PoolPoller(LoopPoller):
+    """A poller whose lead can pass from thread to thread."""
+
+    on_the_spot = False
+    # Whoever loses the lead in the middle of a batch leaves the rest of it to the next, who must be told again.
+    reading = select.EPOLLIN
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: The flow whose message is being answered, while it is.  Whoever takes it out owns what follows: the thread
+        #: that leads when it has the reply, or the watchman who finds that it takes too long.
+        self.hand: list[Flow] = []
+        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        #: Whether each message goes to a worker, or is answered on the spot.
+        self.handing_over = False
+        #: Flows whose answer is ready, from the workers to the leader.
+        self.ready: deque[tuple[Flow, bytes, bool]] = deque()
+        #: Seconds that the peers of flows out of epoll have left for what they had begun.
+        self._left: dict[Flow, float] = {}
+        #: Wakes the leader.
+        self.wake: Callable[[], None] = lambda: None
+        #: Wakes the watchman, who sleeps while the leader has nothing to do.
+        self.news = threading.Event()
+        self.watchman_sleeps = False
+        #: Held by the thread that leads and answers on the spot; another's, or None, once it was taken away.
+        self.lease: object = None
+        #: When (monotonic) an answer was last found to be slow.
+        self.last_slow = -math.inf
+
+    def wait(self, patience: float) -> bool:
+        while self.ready:
+            flow, reply, answered = self.ready.popleft()
+            # A message in parts has the time of one, however often a worker has looked at it.
+            flow.deadline = time.monotonic() + self._left.pop(flow)
+            self.read(flow)
+            self.deliver(flow, reply, answered)
+        if self._ended:
+            self._account()
+        if self.handing_over:
+            return self._wait_handing_over(patience)
+        try:
+            return super().wait(patience)
+        except Deposed:
+            return False
+
+    def _hear(self, flow: Flow, data: bytes, said: object) -> bytes | None:
+        conversation = flow.made or flow.conversation
+        messages = conversation.messages
+        self.hand.append(flow)
+        reply = conversation.receive(data)
+        answered = conversation.messages != messages
+        try:
+            self.hand.pop()
+        except IndexError:
+            self.hand_back(flow, reply, answered)
+            raise Deposed from None
+        if conversation.state or not answered:
+            self.deliver(flow, reply, answered)
+            return None
+        flow.look_up(conversation)
+        return reply
+
+    def _wait_handing_over(self, patience: float) -> bool:
+        events = self._events(patience)
+        for descriptor, _ in events:
+            flow = self.flows.get(descriptor)
+            if flow is None:
+                if (action := self._actions.get(descriptor)) is not None:
+                    action()
+                continue
+            try:
+                data = flow.socket.recv(RECEIVE, DONTWAIT)
+            except BlockingIOError:
+                continue
+            except OSError:
+                self._end(flow, Ending.RESET)
+                continue
+            flow.received += len(data)
+            self.hand_to_worker(flow, partial(flow.conversation.receive, data))
+        if self.draining and len(events) < BATCH:
+            self._dismiss({descriptor for descriptor, _ in events})
+        if self._ended:
+            self._account()
+        return True
+
+    def _events(self, patience: float) -> list[tuple[int, int]]:
+        events = super()._events(patience)
+        # After the wait, not before it: from here on there may be something to watch.
+        if self.watchman_sleeps:
+            self.watchman_sleeps = False
+            self.news.set()
+        return events
+
+    def take(self, flow: Flow) -> None:
+        """Begin with a new conversation.  A greeting is the service's own code, so a worker has it made."""
+        self.read(flow)
+        if flow.server.greets:
+            self.hand_to_worker(flow, flow.conversation.open)
+        else:
+            self.deliver(flow, flow.conversation.open(), True)
+
+    def _go_on(self, flow: Flow, answered: bool) -> None:
+        spooled = isinstance(flow.socket, SpooledSocket)
+        if flow.conversation.state == PENDING and (spooled or flow.conversation.span is None):
+            # Behind a reply in pieces a message begins anew.
+            flow.expect(Ending.STUCK, flow.server.limits.write_timeout)
+            self.hand_to_worker(flow, partial(flow.conversation.proceed, files=not spooled))
+        else:
+            super()._go_on(flow, answered)
+
+    def hand_to_worker(self, flow: Flow, action: Callable[[], bytes]) -> None:
+        """Have a worker do `action`; until it is done, nobody else touches the flow."""
+        self.suspend(flow)
+        self.jobs.put(partial(self._do, flow, action))
+
+    def suspend(self, flow: Flow) -> None:
+        """Take a flow out of epoll: its peer has no deadline while it waits for us, and afterwards what it had left."""
+        self._left[flow] = flow.deadline - time.monotonic()
+        if self.flows.pop(flow.descriptor, None) is None:
+            self._actions.pop(flow.descriptor, None)
+        self._epoll.unregister(flow.descriptor)
+        flow.deadline = math.inf
+
+    def take_back(self) -> None:
+        """The daemon has ended: flows whose reply is ready, and will not be sent, are no worker's any more."""
+        while self.ready:
+            flow, _, _ = self.ready.popleft()
+            flow.deadline = time.monotonic() + self._left.pop(flow)
+
+    def _do(self, flow: Flow, action: Callable[[], bytes]) -> None:
+        """In a worker."""
+        messages = flow.conversation.messages
+        begun = time.monotonic()
+        reply = action()
+        if time.monotonic() - begun > STALL:
+            self.last_slow = time.monotonic()
+        self.hand_back(flow, reply, flow.conversation.messages != messages)
+
+    def hand_back(self, flow: Flow, reply: bytes, answered: bool) -> None:
+        self.ready.append((flow, reply, answered))
+        self.wake()
