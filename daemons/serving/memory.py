@@ -6,7 +6,6 @@ No sockets, no clocks, no threads, no log.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 from daemons.framings import Framing
 from daemons.framings.remembered import Remembered
@@ -31,7 +30,7 @@ REMEMBERED_MESSAGES = 64
 
 
 #: What is known of an input: its octets, how many messages it is, what is replied, and the octets of that.
-Known: TypeAlias = tuple[int, int, bytes, int]
+Known = tuple[int, int, bytes, int]
 
 #: What `Memory.again` says where it knows nothing.
 UNKNOWN = object()
