@@ -105,6 +105,10 @@ class Conversation:
             if memory.plain and (said := memory.again(data)) is not UNKNOWN:
                 self.messages += 1
                 return said if type(said) is bytes else self.say(said)
+            if memory.talks and self._talk is None and data:
+                # Of one that does not greet, this may be the first that is heard.
+                greeting = self.open()
+                return greeting + self.receive(data)
             messages = memory.framed.get(data)
             if messages is not None:
                 # The state stays as it is, unless this ends the conversation.
@@ -209,9 +213,10 @@ class Conversation:
         return decoder.finish()
 
     def _answer_all(self, messages: Sequence[bytes]) -> bytes:
+        if self._pieces is None and not self._waiting and len(messages) < 2:
+            reply = self._answer(messages[0]) if messages else b""
+            return reply if self.state == OVER or self._pieces is not None else reply + self._settle()
         if self._waiting is None:
-            if len(messages) == 0 and self._pieces is None:
-                return self._settle()
             self._waiting = deque(messages)
         else:
             self._waiting.extend(messages)

@@ -54,7 +54,7 @@ class Service:
     blocks: bool | str = False
     #: Whether visitors share what `self` holds, so that they cannot be served in processes of their own.
     shares: ClassVar[bool] = False
-    #: Whether a `talk` may say something before it is asked; if not, conversations begin with less to do.
+    #: Whether a `talk` may say something before it is asked; if not, it may begin no sooner than something comes.
     greets: ClassVar[bool] = True
     #: Whether what it says is secret, so that it must be served over TLS alone.
     tls_only: ClassVar[bool] = False

@@ -61,6 +61,24 @@ def test_a_talk_may_say_nothing() -> None:
     assert (talk.receive(b"c\n"), talk.ending) == (b"", Ending.FINISHED)
 
 
+def test_a_talk_that_was_not_opened_begins_with_what_comes_first() -> None:
+    talk = Conversation(Polite())
+    assert (talk.receive(b"a\nb"), talk.receive(b"\n")) == (b"hello\n1\n", b"2\n")
+    silent = Conversation(Polite())
+    assert (silent.receive(b""), silent.state, silent.ending) == (b"", OVER, Ending.DONE)
+
+
+def test_a_talk_that_cannot_begin_is_a_failure_also_where_it_begins_late() -> None:
+    def broken() -> Talk:
+        yield bytes([256])
+        return None
+
+    early, late = conversation(talk=broken), conversation(talk=broken)
+    assert early.open() == late.receive(b"a\n")
+    for talk in (early, late):
+        assert (talk.state, talk.ending, talk.messages, type(talk.failure)) == (OVER, Ending.FAILED, 0, ValueError)
+
+
 def test_a_talk_may_end_before_it_has_said_anything() -> None:
     def mute() -> Talk:
         yield from ()

@@ -107,10 +107,10 @@ class Loop(ByReadiness, _StreamServer):
         accept = self.socket._accept  # type: ignore[attr-defined]
         pump: Any = self.RequestHandlerClass
         memory = pump.memory
-        # One that need not be opened is made when it is needed.
-        bare = type(self).bare_conversation is not StreamServer.bare_conversation or memory.talks
+        # The conversation of one that does not greet is made when it is needed.
+        greets = self.greets
         replies, again = memory.replies, memory.again if memory.plain else None
-        timeout = limits.handshake_timeout if bare else limits.idle_timeout
+        timeout = limits.handshake_timeout if greets else limits.idle_timeout
         family = int(self.address_family)
         register, flows, connections = self._poller.register, self._poller.flows, self.connections
         reading = select.EPOLLIN if family == socket.AF_UNIX else self._poller.reading
@@ -138,7 +138,7 @@ class Loop(ByReadiness, _StreamServer):
                         continue
                     if not flow.counted and len(exempt) < EXEMPT:
                         exempt.add(host)
-                if bare:
+                if greets:
                     flow.begin(self, self.bare_conversation(flow))
                     self._poller.take(flow)
                     continue

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 
-from daemons.serving.conversation import PENDING
+from daemons.serving.conversation import DONE, PENDING
 from daemons.serving.endings import Ending
 from daemons.serving.engines.flow import Flow
 from daemons.serving.engines.loop_poller import DONTWAIT, LoopPoller
@@ -103,6 +103,10 @@ class PoolPoller(LoopPoller):
                 self._end(flow, Ending.RESET)
                 continue
             flow.received += len(data)
+            if not data and flow.made is None:
+                flow.ending = flow.ending or DONE
+                self._close_flow(flow)
+                continue
             self.hand_to_worker(flow, partial(flow.conversation.receive, data))
         if self.draining and len(events) < BATCH:
             self._dismiss({descriptor for descriptor, _ in events})
