@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from daemons.operating.lines import Lines
 from daemons.operating.request_log import RequestLog
-from daemons.serving.connection import Connection, show_peer
+from daemons.serving.connection import Connection
 from daemons.serving.endings import Ending
 
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
@@ -57,24 +57,16 @@ class AccessLog(Lines):
             level = ending.level
             if not self.enabled[level]:
                 continue
-            address = connection.address
-            if type(address) is not tuple:
-                # Of a Unix peer the socket knows, which is about to be closed.
-                peer = connection.peer
-            elif ":" in (host := address[0]):
-                peer = show_peer(address)
-            else:
-                peer = f"{host}:{address[1]}"
             took = int((now - connection.opened) * 1000 + 0.5)
             seconds = MILLISECONDS[took] if took < 1000 else f"{took / 1000:.3f}"
             why = "" if not (reason := connection.reason) else _why(reason)
             messages, received, sent = connection.messages, connection.received, connection.sent
             # Not the connection itself: its memory is wanted, while it is warm, for the next one.
             if messages is not None:
-                put((now, level, (peer, ending.word, messages, received, sent, seconds, why)))
+                put((now, level, (connection.peer, ending.word, messages, received, sent, seconds, why)))
             else:
                 # What a raw handler receives and sends, nobody sees.
-                put((now, level, (peer, ending.word, "-", "-", "-", seconds, why)))
+                put((now, level, (connection.peer, ending.word, "-", "-", "-", seconds, why)))
         if self.holds:
             self.hold(now)
 

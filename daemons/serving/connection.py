@@ -24,12 +24,6 @@ def show_peer(address: tuple[Any, ...]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class _Name(str):
-    """What `Connection.peer` is, of a Unix peer whose socket may have been closed."""
-
-    __slots__ = ()
-
-
 class Connection:
     """One accepted socket with its deadline.
 
@@ -94,8 +88,6 @@ class Connection:
         is at the other end, unix(7) SO_PEERCRED."""
         if type(self.address) is tuple:
             return show_peer(self.address)
-        if type(self.address) is _Name:
-            return self.address
         if hasattr(socket, "SO_PEERCRED"):
             with suppress(OSError):
                 size = struct.calcsize("3i")
@@ -112,11 +104,6 @@ class Connection:
     def so_far(self) -> tuple[int, int, int]:
         """Messages answered, octets received and sent, of a conversation under way."""
         return self.messages or 0, self.received, self.sent
-
-    def remember_peer(self) -> None:
-        """Before the socket is closed, where `peer` will be asked for afterwards."""
-        if type(self.address) is not tuple:
-            self.address = _Name(self.peer)
 
     def expect(self, overdue: Ending, timeout: float) -> None:
         """A new phase: unless another follows within `timeout` seconds, the ending is `overdue`."""

@@ -79,11 +79,7 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
     def flush_headers(self) -> None:
         """As the stock method; nothing is sent before the answer is complete.  All fields come this way, however they
         were added.  Raises `ValueError` for what cannot be sent."""
-        try:
-            buffer = self._headers_buffer
-        except AttributeError:
-            return
-        if buffer:
+        if buffer := getattr(self, "_headers_buffer", None):
             self._headers_buffer = []
             self.answer_in_memory.write_head(buffer)
 

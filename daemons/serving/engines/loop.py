@@ -184,21 +184,16 @@ class Loop(ByReadiness, _StreamServer):
         if not self._short_out:
             self.shutdown_request(flow.socket)
             return False
-        if type(flow.address) is not tuple:
-            flow.remember_peer()
         if flow.ending not in GONE and flow.ending not in OURS:  # after these it has been done, before lingering
             with suppress(OSError):
                 flow.socket.shutdown(socket.SHUT_WR)
         del self.connections[flow.socket]
-        if flow.counted or (self.daemon is not None and self.daemon.wants_news):
-            self.leave(flow)
+        self.leave(flow)
         return True
 
     def account(self, ended: Sequence[Flow]) -> None:
         """What `close_request` and `log_access` do, for conversations that have ended in one turn of the loop: all
         together, that takes half of the time."""
-        for flow in ended:
-            flow.socket.close()
         now = time.monotonic()
         try:
             if self.metrics is not None:
@@ -207,6 +202,8 @@ class Loop(ByReadiness, _StreamServer):
                 self.access_log.tell_all(ended, now)
         except Exception:
             log.exception("the access lines of %d conversations could not be written", len(ended))
+        for flow in ended:
+            flow.socket.close()  # not before: of a Unix peer, the socket knows the name
 
     def close_request(self, request: Any) -> None:
         connection = self.connections.pop(request, None)

@@ -52,8 +52,8 @@ class LoopPoller(Poller):
     take, or lingering after its last words) has an action instead, as a listener has.
     """
 
-    #: Whether the service may be asked without anybody seeing that it is.
-    on_the_spot = True
+    #: Whether a service may be asked by `Flow.again`, where nobody sees that it is at it.
+    asks_again = True
     #: What a flow over TCP that is read from waits for.
     reading = READING
 
@@ -72,7 +72,7 @@ class LoopPoller(Poller):
     def wait(self, patience: float) -> bool:
         """As `Poller.wait`.  The hot path of the whole suite, so it stands here in one piece: a method
         call per message would cost a twentieth of the speed."""
-        find, actions, on_the_spot = self.flows.get, self._actions, self.on_the_spot
+        find, actions, asks_again = self.flows.get, self._actions, self.asks_again
         events = self._events(patience)
         now = time.monotonic()
         size, much = self._size, False
@@ -110,7 +110,7 @@ class LoopPoller(Poller):
                     much = True
                     if octets == size:
                         unread.append(descriptor)
-                said = flow.again(data) if on_the_spot and flow.again is not None else UNKNOWN
+                said = flow.again(data) if asks_again and flow.again is not None else UNKNOWN
                 if type(said) is bytes:
                     flow.messages += 1
                     reply = said
@@ -175,6 +175,11 @@ class LoopPoller(Poller):
             messages = conversation.messages
             reply = conversation.receive(data)
             answered = conversation.messages != messages
+        return self._heard(flow, reply, answered)
+
+    def _heard(self, flow: Flow, reply: bytes, answered: bool) -> bytes | None:
+        """The conversation has made `reply`: what `_hear` returns."""
+        conversation = flow.conversation
         if conversation.state or not answered:
             self.deliver(flow, reply, answered)
             return None

@@ -28,7 +28,7 @@ class Deposed(Exception):
 class PoolPoller(LoopPoller):
     """A poller whose lead can pass from thread to thread."""
 
-    on_the_spot = False
+    asks_again = False
     # Whoever loses the lead in the middle of a batch leaves the rest of it to the next, who must be told again.
     reading = select.EPOLLIN
 
@@ -71,21 +71,16 @@ class PoolPoller(LoopPoller):
             return False
 
     def _hear(self, flow: Flow, data: bytes, said: object) -> bytes | None:
-        conversation = flow.made or flow.conversation
-        messages = conversation.messages
         self.hand.append(flow)
-        reply = conversation.receive(data)
-        answered = conversation.messages != messages
+        return super()._hear(flow, data, said)
+
+    def _heard(self, flow: Flow, reply: bytes, answered: bool) -> bytes | None:
         try:
             self.hand.pop()
         except IndexError:
             self.hand_back(flow, reply, answered)
             raise Deposed from None
-        if conversation.state or not answered:
-            self.deliver(flow, reply, answered)
-            return None
-        flow.look_up(conversation)
-        return reply
+        return super()._heard(flow, reply, answered)
 
     def _wait_handing_over(self, patience: float) -> bool:
         events = self._events(patience)
@@ -104,8 +99,7 @@ class PoolPoller(LoopPoller):
                 continue
             flow.received += len(data)
             if not data and flow.made is None:
-                flow.ending = flow.ending or DONE
-                self._close_flow(flow)
+                self._end(flow, DONE)  # nothing is held, so that there is nothing to finish
                 continue
             self.hand_to_worker(flow, partial(flow.conversation.receive, data))
         if self.draining and len(events) < BATCH:
