@@ -20,6 +20,7 @@ from daemons.clients.web import common, jar
 from daemons.clients.web.common import Failure, tell
 from daemons.clients.web.shown import Shown, Verbose
 from daemons.clients.web.transport import Deadline, Transport
+from daemons.serving.tls_context import client_context, is_truncation
 
 if TYPE_CHECKING:
     from typing import Self
@@ -164,15 +165,9 @@ class Session:
 
     def _context(self, *, insecure: bool) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cafile=None if self._cafile is None else str(self._cafile))
-        except ssl.SSLError as error:
-            raise Failure(f"{self._cafile}: there is no certificate in it; PEM is expected") from error
+            return client_context(self._cafile, verify=not insecure)
         except OSError as error:
-            raise Failure(f"{self._cafile}: {tools.reason_of(error)}") from error
-        if insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
+            raise Failure(str(error)) from error
 
     def _reason(self, error: BaseException) -> str:
         """Why there is no answer: the first cause says it best."""
@@ -183,8 +178,8 @@ class Session:
         if isinstance(error, TimeoutError) and not error.errno:
             patience = f"nothing has moved for {common.PATIENCE:g} s"
             return patience if self._timeout is None else f"no end in {self._timeout:g} s"
-        if isinstance(error, ssl.SSLEOFError):
-            return "cut off: the connection has ended without the peer's word for it"
+        if isinstance(error, ssl.SSLError) and is_truncation(error):
+            return "cut off: the connection ended without close_notify"
         if isinstance(error, ssl.SSLError):
             return f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
         text = tools.reason_of(error) if isinstance(error, Exception) else str(error)

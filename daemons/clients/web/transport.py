@@ -100,7 +100,7 @@ class Stream(httpcore.NetworkStream):
         try:
             with _as(httpcore.ConnectTimeout, httpcore.ConnectError):
                 self._socket.settimeout(self._deadline.left())
-                # An end without the peer's word for it is an error: somebody else may have cut the body off.
+                # An end without close_notify is an error: the body may have been truncated.
                 secured = ssl_context.wrap_socket(
                     self._socket, server_hostname=server_hostname, suppress_ragged_eofs=False
                 )

@@ -150,7 +150,7 @@ def test_over_tls(capsys: Capture) -> None:
     assert capsys.readouterr() == ("hi", "")
     with server("server.pem", OK + b"\r\nno end but this", goodbye=False) as address:
         assert daemons("fetch", "--cafile", CA, f"https://localhost:{address.port}/") == 1
-    assert capsys.readouterr().err.endswith("/: cut off: the connection has ended without the peer's word for it\n")
+    assert capsys.readouterr().err.endswith("/: cut off: the connection ended without close_notify\n")
 
     def unaware(visitor: socket.socket) -> None:
         visitor.sendall(b"HTTP/1.1 400 What?\r\n\r\n")
