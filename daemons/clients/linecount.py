@@ -13,7 +13,7 @@ from typing import IO
 
 from daemons.clients import tools
 from daemons.clients.dial import NetworkError, dial
-from daemons.operating.logs import escape
+from daemons.printable import escape
 from daemons.serving.address import Address
 
 #: RPyC's own.

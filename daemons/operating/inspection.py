@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from daemons.operating import exposition, ini, lifecycle, loading, logs, supervision, tables
-from daemons.operating.complaints import ConfigurationError, one_line
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import SECTIONS, Settings
 from daemons.operating.values import kind_of
+from daemons.printable import escape
 from daemons.serving.listen import clients_too
 
 #: `daemons list` aligns cells up to so many characters: tcp://255.255.255.255:65535 has 27, and some to spare.
@@ -69,7 +70,7 @@ def show_all(conf: Path) -> int:
             wrong += error.complaints
             continue
         except Exception as error:
-            wrong.append(one_line(f"conf/{name}.ini: its module cannot be imported: {type(error).__name__}: {error}"))
+            wrong.append(escape(f"conf/{name}.ini: its module cannot be imported: {type(error).__name__}: {error}"))
             continue
         engine = settings.daemon.engine
         if settings.processes > 1:
@@ -143,7 +144,7 @@ def _complaints_of_service(settings: Settings) -> list[str]:
         return error.complaints
     except Exception as error:
         where = f"conf/{settings.name}.ini [daemon] {settings.spoken[1]}"
-        return [one_line(f"{where}: cannot be imported: {type(error).__name__}: {error}")]
+        return [escape(f"{where}: cannot be imported: {type(error).__name__}: {error}")]
     return []
 
 

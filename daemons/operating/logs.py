@@ -11,7 +11,6 @@ import configparser
 import logging
 import logging.config
 import os
-import re
 import select
 import stat
 from contextlib import suppress
@@ -19,13 +18,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from daemons.operating.complaints import ConfigurationError
+from daemons.printable import escape
 
 #: pipe(7): a write of up to PIPE_BUF octets, 4,096 on Linux, is atomic: the lines of several processes
 #: are never mixed, and supervisord never reads half of one.
 LINE_LIMIT = 4096
-
-#: Control characters, those of C1 too, the separators that some viewers take for a line's end, and lone surrogates.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 #: Octets of lines that are written to a file together: it takes any number, and never waits for a reader.
 FILE_LIMIT = 64 * 1024
@@ -59,11 +56,6 @@ format = %(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s
 
 #: The text of the configuration in force: what is gone back to when the next one is wrong.
 _in_force: str | None = None
-
-
-def escape(text: str) -> str:
-    r"""`text` with everything that could forge a line or drive a terminal written as ``\n``, ``\x1b``."""
-    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class LineFormatter(logging.Formatter):

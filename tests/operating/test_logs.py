@@ -34,20 +34,6 @@ def test_an_event_is_one_printable_line_under_the_limit(text: str) -> None:
         assert not any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in line)
 
 
-@pytest.mark.parametrize(
-    ("text", "escaped"),
-    [
-        ("a\nERROR forged\r\n", r"a\nERROR forged\r\n"),
-        ("\x1b[2J\x00\x7f", r"\x1b[2J\x00\x7f"),
-        ("\x85\x9b\u2028\u2029", r"\x85\x9b\u2028\u2029"),
-        ("\ud800", r"\ud800"),
-        ("künstler 中 \\n", "künstler 中 \\n"),
-    ],
-)
-def test_what_could_forge_a_line_or_drive_a_terminal_is_written_out(text: str, escaped: str) -> None:
-    assert logs.escape(text) == escaped
-
-
 def _raise(depth: int, text: str) -> None:
     if depth:
         _raise(depth - 1, text)
