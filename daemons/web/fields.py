@@ -11,10 +11,10 @@ from daemons.framings.remembered import Remembered
 from daemons.web.dates import now_written
 
 #: A 1xx is no answer; what is not below 600 is no status (RFC 9110, section 15).
-_STATUS = re.compile(r"[2-5][0-9][0-9] [ -~\x80-\xff]*+")
+_STATUS = re.compile(r"[2-5][0-9][0-9] [ -~\x80-\xff]*")
 #: RFC 9110, section 5.6.2; and PEP 3333: no control characters, among which is the tab.
-NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
-_VALUE = re.compile(r"[ -~\x80-\xff]*+")
+NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[ -~\x80-\xff]*")
 
 _SERVER = f"Server: {software_version}\r\n".encode("latin-1")
 
