@@ -43,18 +43,10 @@ class Secure:
     ) -> None:
         self._socket = connected
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        try:
-            context = ssl.create_default_context(cafile=None if cafile is None else str(cafile))
-        except ssl.SSLError as error:
-            raise OSError(f"{cafile}: there is no certificate in it; PEM is expected") from error
-        except OSError as error:
-            raise OSError(f"{cafile}: {error.strerror}") from error
+        context = client_context(cafile, verify=verify)
         if protocols:
             context.set_alpn_protocols(list(protocols))
-        if not verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=without_zone(host))
         try:
             while not self._shaken():
                 self._fill()
@@ -141,6 +133,36 @@ class Secure:
         if not data:
             raise ConnectionAbortedError("the connection ended in the middle of the conversation")
         self._incoming.write(data)
+
+
+def client_context(cafile: Path | None, *, verify: bool = True) -> ssl.SSLContext:
+    """Return a context for clients that trusts the CAs in `cafile`, None for those of this system.
+
+    Raises `OSError`, whose text says why."""
+    try:
+        context = ssl.create_default_context(cafile=None if cafile is None else str(cafile))
+    except ssl.SSLError as error:
+        raise OSError(f"{cafile}: there is no certificate in it; PEM is expected") from error
+    except OSError as error:
+        raise OSError(f"{cafile}: {str(error.strerror).lower()}") from error
+    # Python 3.11 sets this option, by which a connection that was cut looks like one that was closed (close_notify).
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def was_cut(error: BaseException) -> bool:
+    """Return whether a connection ended without close_notify.  Which exception says so depends on Python's version."""
+    return isinstance(error, ssl.SSLEOFError) or getattr(error, "reason", None) == "UNEXPECTED_EOF_WHILE_READING"
+
+
+def without_zone(host: str) -> str:
+    """Return a host as certificates name it: the zone of an IPv6 address has a meaning on this machine alone (RFC
+    4007, section 11.2)."""
+    address, percent, _ = host.partition("%")
+    return address if percent and ":" in address else host
 
 
 def why(error: ssl.SSLCertVerificationError, cafile: Path | None) -> str:
