@@ -47,7 +47,7 @@ class Secure:
         context = client_context(cafile, verify=verify)
         if protocols:
             context.set_alpn_protocols(list(protocols))
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=without_zone(host))
         try:
             while not self._shaken():
                 self._fill()
@@ -134,6 +134,13 @@ class Secure:
         if not data:
             raise ConnectionAbortedError("the connection ended in the middle of the conversation")
         self._incoming.write(data)
+
+
+def without_zone(host: str) -> str:
+    """Return a host as certificates name it: the zone of an IPv6 address has a meaning on this machine alone (RFC
+    4007, section 11.2)."""
+    address, percent, _ = host.partition("%")
+    return address if percent and ":" in address else host
 
 
 def why(error: ssl.SSLCertVerificationError, cafile: Path | None) -> str:

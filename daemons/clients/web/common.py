@@ -10,10 +10,10 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from daemons.clients import arguments, tools
-from daemons.operating.logs import escape
+from daemons.printable import escape
 
 #: What they need beyond the standard library.
-PACKAGES = frozenset(("bs4", "hishel", "httpcore", "httpx", "lxml", "protego", "soupsieve"))
+PACKAGES = frozenset(("bs4", "hishel", "httpcore2", "httpx2", "lxml", "protego", "soupsieve"))
 
 #: 128 and SIGINT, as a shell has it.
 INTERRUPTED = 130

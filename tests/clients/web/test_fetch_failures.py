@@ -54,7 +54,10 @@ def saying(*answers: bytes) -> Foreign:
         ),
         (OK + b"Transfer-Encoding: chunked\r\n\r\nhalf", "cut off: peer unexpectedly closed connection"),
         (OK + b"Content-Length: -1\r\n\r\n", "bad Content-Length"),
-        (OK + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nhalf", "error -3 while decompressing data"),
+        (
+            OK + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nhalf",
+            "Content-Encoding: gzip: error -3 while",
+        ),
         (OK + b"X: " + b"x" * 200_000, "receive buffer too long"),
         (OK, "server disconnected without sending a response"),
         (b"", "server disconnected without sending a response"),
