@@ -25,7 +25,7 @@ from tests.operating.live import BIN, READY, end_all, environment, free_port, ta
 TOP = Path(__file__).resolve().parents[2]
 
 #: Files and folders of the top level that an operator works with.
-COPIED = ("conf", "Makefile", "pyproject.toml", "setup.cfg", "supervisord.conf")
+COPIED = ("conf", "constraints.txt", "Makefile", "pyproject.toml", "setup.cfg", "supervisord.conf")
 
 #: The line of one conversation in a log.
 ACCESS = re.compile(

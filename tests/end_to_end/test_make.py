@@ -67,7 +67,7 @@ def test_make_alone_lists_its_words(project: Project) -> None:
     listed = project.type_in("make")
     assert listed.returncode == 0
     words = re.findall(r"^    make (\w+) +\S", listed.stdout, re.MULTILINE)
-    assert words == ["run", "stop", "test", "check", "bench", "soak", "engines", "clean", "help"]
+    assert words == ["run", "stop", "test", "check", "bench", "soak", "engines", "constraints", "clean", "help"]
 
 
 def test_stop_waits_for_a_conversation_that_is_under_way(project: Project) -> None:

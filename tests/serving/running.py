@@ -88,8 +88,13 @@ class Within:
         eventually(lambda: self.server.active == 0)
         assert self.server._tally._counts == {}
 
+    @property
+    def alive(self) -> bool:
+        """Whether its loop runs."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
-        alive = self._thread.is_alive()
+        alive = self.alive
         self.server.shutdown()
         self._thread.join()
         self.server.server_close()
