@@ -1,0 +1,89 @@
+"""The regular expressions of HTTP: no possessive quantifiers, which CPython 3.11.2 mishandles, and linear time."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from daemons.framings.http import HTTP
+from tests.framings.test_http_refused import CHUNKED, GET, HOST, POST
+
+#: What the regular expressions of these modules match comes from the network.
+MODULES = [
+    *(f"daemons.framings.http.{name}" for name in ("bodies", "framing", "grammar", "head", "trailers")),
+    *("daemons.web.upstream", "daemons.web.forwarding", "daemons.web.behind"),
+    *("daemons.clients.rpc", "daemons.clients.rpc_json", "daemons.clients.rpc_xml"),
+]
+
+
+def possessive(pattern: str) -> Iterable[str]:
+    """The possessive quantifiers and atomic groups of a pattern; none inside of a character class."""
+    bare = re.sub(r"\\.", "_", pattern, flags=re.DOTALL)
+    bare = re.sub(r"\[\^?\]?[^\]]*\]", "_", bare)
+    return re.findall(r"[*+?}]\+|\(\?>", bare)
+
+
+@pytest.mark.parametrize("pattern", ["a*+", "(?:;a++)*+X", "[+*]?+", "a{1,2}+", "(?>a)"])
+def test_possessive_quantifiers_are_found(pattern: str) -> None:
+    assert possessive(pattern)
+
+
+@pytest.mark.parametrize("pattern", [r"a\*+", r"[*+]+", r"\++", "a+?", "[a*+b]"])
+def test_other_quantifiers_are_not_taken_for_possessive(pattern: str) -> None:
+    assert not possessive(pattern)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_pattern_is_possessive(name: str) -> None:
+    module = importlib.import_module(name)
+    found = [value.pattern for value in vars(module).values() if isinstance(value, re.Pattern)]
+    patterns = [each if isinstance(each, str) else each.decode("latin-1") for each in found]
+    assert not [pattern for pattern in patterns if possessive(pattern)]
+    assert len(patterns) == Path(module.__file__ or "").read_text("utf-8").count("re.compile(")
+
+
+CHUNKS = POST + HOST + CHUNKED + b"\r\n"
+
+#: Inputs of `size` bytes that are refused at their end, or go on without an end, and make a pattern that can match in
+#: several ways try all of them.
+HOSTILE: dict[str, Callable[[int], bytes]] = {
+    "a method without an end": lambda size: b"A" * size,
+    "a target without a version": lambda size: b"GET /" + b"a" * size + b"\r\n\r\n",
+    "fields and one line without a colon": lambda size: GET + b"a: b\r\n" * (size // 6) + b"x\r\n\r\n",
+    "a name without a colon": lambda size: GET + b"a" * size + b"\r\n\r\n",
+    "a value of tabs": lambda size: GET + b"X: " + b"\t" * size + b"\0",
+    "lengths of tabs": lambda size: GET + HOST + b"Content-Length: " + b"\t \t" * (size // 3) + b"1\r\n\r\n",
+    "blanks around a value": lambda size: GET + HOST + b"X:" + b" " * size + b"\x7f\r\n\r\n",
+    "a port without an end": lambda size: GET + b"Host: a:" + b"1" * size + b"\r\n\r\n",
+    "an address without an end": lambda size: GET + b"Host: [" + b":" * size + b"\r\n\r\n",
+    "a URL without an end": lambda size: b"GET http://" + b"a" * size + b"@ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a trailer without a colon": lambda size: CHUNKS + b"0\r\n" + b"a" * size + b"\r\n\r\n",
+    "trailers and a line that is none": lambda size: CHUNKS + b"0\r\n" + b"a: b\r\n" * (size // 6) + b"x\r\n\r\n",
+    "chunks with extensions": lambda size: CHUNKS + b'1;a;b=c;d="\\"e"\r\nx\r\n' * (size // 21) + b"x",
+    "extensions and no line end": lambda size: CHUNKS + (b"1" + b";a" * 127 + b"\r\nx\r\n") * (size // 260) + b'1;a="',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_refusing_takes_time_in_proportion_to_the_length(name: str) -> None:
+    """Of eight times as long an input the CPU time is at most 20 times as much; of a quadratic pattern, 64 times."""
+    times = []
+    for size in (8_000, 64_000):
+        data = HOSTILE[name](size)
+        framing = HTTP(head=100_000, headers=100_000, body=100_000)
+        best = float("inf")
+        for _ in range(5):
+            decoder = framing.decoder()
+            start = time.thread_time()
+            decoder.decode(data)
+            decoder.finish()
+            best = min(best, time.thread_time() - start)
+            assert decoder.error is not None
+        times.append(best)
+    # Below 200 microseconds, fixed costs count.
+    assert times[1] < max(20 * times[0], 200e-6)
