@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from daemons.framings.http import HTTP
+from daemons.framings.http import HTTP, ResponseDecoder, ResponseLimits
 from tests.framings.test_http_refused import CHUNKED, GET, HOST, POST
 
 #: What the regular expressions of these modules match comes from the network.
 MODULES = [
-    *(f"daemons.framings.http.{name}" for name in ("bodies", "framing", "grammar", "head", "trailers")),
+    *(f"daemons.framings.http.{name}" for name in ("bodies", "framing", "grammar", "head", "responses", "trailers")),
     *("daemons.web.upstream", "daemons.web.forwarding", "daemons.web.behind"),
     *("daemons.clients.rpc", "daemons.clients.rpc_json", "daemons.clients.rpc_xml"),
 ]
@@ -69,16 +69,30 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+OK = b"HTTP/1.1 200 OK\r\n"
+
+#: The same for responses.
+HOSTILE_RESPONSES: dict[str, Callable[[int], bytes]] = {
+    "a reason without an end": lambda size: b"HTTP/1.1 200 " + b"a" * size + b"\0",
+    "blanks and a folded line": lambda size: OK + b"X:" + b" " * size + b"\r\n" + b"\t" * size + b"\0\r\n\r\n",
+    "folded lines": lambda size: OK + b"X: a\r\n" + b" \r\n" * (size // 3) + b"x\r\n\r\n",
+    "fields of a response and one line without a colon": lambda size: OK + b"a: b\r\n" * (size // 6) + b"x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, *HOSTILE_RESPONSES])
 def test_refusing_takes_time_in_proportion_to_the_length(name: str) -> None:
     """Of eight times as long an input the CPU time is at most 20 times as much; of a quadratic pattern, 64 times."""
     times = []
     for size in (8_000, 64_000):
-        data = HOSTILE[name](size)
-        framing = HTTP(head=100_000, headers=100_000, body=100_000)
+        data = (HOSTILE.get(name) or HOSTILE_RESPONSES[name])(size)
         best = float("inf")
         for _ in range(5):
-            decoder = framing.decoder()
+            decoder = (
+                HTTP(head=200_000, headers=100_000, body=100_000).decoder()
+                if name in HOSTILE
+                else ResponseDecoder("GET", ResponseLimits(head=200_000, fields=100_000), unfold=True)
+            )
             start = time.thread_time()
             decoder.decode(data)
             decoder.finish()

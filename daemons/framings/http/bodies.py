@@ -71,6 +71,32 @@ class SizedBody(Body):
         return end
 
 
+class UntilCloseBody(Body):
+    """All bytes until the connection is closed; only a response may be so (RFC 9112, section 6.3).
+
+    limit
+        The most bytes; None: any number.
+    """
+
+    __slots__ = ("_left",)
+
+    octets: bytearray
+
+    def __init__(self, limit: int | None) -> None:
+        super().__init__(bytearray())
+        self._left = limit
+
+    def take(self, source: bytes | bytearray, start: int) -> int:
+        if self._left is None:
+            self.octets += source[start:]
+        else:
+            self.octets += source[start : start + self._left]
+            if len(source) - start > self._left:
+                raise refusal(413, "the body is longer than is allowed")
+            self._left -= len(source) - start
+        return len(source)
+
+
 class ChunkedBody(Body):
     """Chunks until an empty one, then trailers, which are checked and dropped; extensions are dropped, too.
 
