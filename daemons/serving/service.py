@@ -17,6 +17,11 @@ Reply: TypeAlias = bytes | Iterator[bytes] | Iterator[bytes | Span]
 Talk: TypeAlias = Generator[Reply | None, bytes, Reply | None]
 
 
+class ReplyCutShort(Exception):
+    """Raised by the iterator of a reply whose rest cannot be had, which is no bug of the service: the connection is
+    closed, and the text is logged in one line, without a traceback."""
+
+
 class Visitor(NamedTuple):
     """Who a conversation is with."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from daemons.framings.http import Request
 from daemons.serving.service import Reply, Visitor
-from daemons.web.behind import Behind
+from daemons.web.behind import Behind, UpstreamLimits
 from daemons.web.documents import Documents
 from daemons.web.places import Places, names_of
 from daemons.web.protection import Protection, Realm
@@ -58,12 +58,12 @@ class Subtrees:
         protected: Mapping[str, Protection],
         documents: Mapping[str, Store],
         proxy: Mapping[str, Behind],
-        upstream_timeout: float,
+        upstream: UpstreamLimits,
     ) -> None:
         self._static = static
         self._moved = Moved(redirects)
         self._protected = Places(protected)
-        self._forwarding = _forwarding(proxy, upstream_timeout)
+        self._forwarding = _forwarding(proxy, upstream)
         answering: dict[str, Documents | Forwarding] = {path: Documents(store) for path, store in documents.items()}
         self._places = Places(answering | self._forwarding)
         #: What has it wait for something else: for a server, for the disk (fsync), or for scrypt's fifth of a second.
@@ -103,10 +103,14 @@ class Subtrees:
             forwarding.close()
 
 
-def _forwarding(proxy: Mapping[str, Behind], timeout: float) -> dict[str, Forwarding]:
+def _forwarding(proxy: Mapping[str, Behind], limits: UpstreamLimits) -> dict[str, Forwarding]:
+    """A server that stands below several paths is one; all servers have an equal share of the requests."""
     if not proxy:
         return {}
-    from daemons.web.forwarding import Forwarding  # http.client is dear, and most do without it
+    from daemons.web.forwarding import Forwarding
     from daemons.web.upstream import Upstream
 
-    return {prefix: Forwarding(prefix, Upstream(behind, timeout)) for prefix, behind in proxy.items()}
+    servers = set(proxy.values())
+    share = limits._replace(requests=max(1, limits.requests // len(servers)))
+    upstreams = {behind: Upstream(behind, share) for behind in servers}
+    return {prefix: Forwarding(prefix, upstreams[behind]) for prefix, behind in proxy.items()}
