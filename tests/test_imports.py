@@ -102,9 +102,10 @@ def test_a_daemon_is_made_of_what_the_package_exports(path: Path) -> None:
 
 
 def test_a_daemon_in_several_files_is_made_of_the_same() -> None:
-    for path in PROJECT.glob("daemons/webapp/*.py"):
-        named = {name for name in imports_of(path) if name.startswith("daemons.")}
-        assert not {name for name in named if not name.startswith(("daemons.webapp", "daemons.rpc."))}, path
+    for daemon in ("dns", "webapp"):
+        for path in PROJECT.glob(f"daemons/{daemon}/*.py"):
+            named = {name for name in imports_of(path) if name.startswith("daemons.")}
+            assert not {name for name in named if not name.startswith((f"daemons.{daemon}", "daemons.rpc."))}, path
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

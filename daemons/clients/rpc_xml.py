@@ -8,6 +8,7 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 from daemons.clients.rpc import Call, Caller, ProtocolError, RemoteFault
+from daemons.rpc.xml_encoding import UnreadableError, decode
 from daemons.rpc.xml_writer import Writer
 
 #: Methods that tell of others.
@@ -52,17 +53,18 @@ class XMLCaller(Caller):
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{method}: {error}") from error
         heard = self.post(body, repeatable)
-        # Such a declaration has no place in a response, and may make it grow without end.  Whatever its encoding is,
-        # expat sees it.
+        # A document type declaration has no place in a response, and its entities may make it grow without end.
         parser: Any
         parser, unmarshaller = xmlrpc.client.getparser(use_builtin_types=True)
         parser._parser.StartDoctypeDeclHandler = self._refuse
         try:
-            parser.feed(heard)
+            parser.feed(decode(heard))
             parser.close()
             (result,) = unmarshaller.close()
         except xmlrpc.client.Fault as fault:
             raise RemoteFault(fault.faultCode, fault.faultString) from None
+        except UnreadableError as error:
+            raise ProtocolError(f"{self.place}: unreadable response: {error}") from error
         except (xmlrpc.client.Error, ExpatError, ValueError, TypeError, LookupError) as error:
             raise ProtocolError(f"{self.place} has answered with what is no XML-RPC") from error
         return result

@@ -10,7 +10,8 @@ from xmlrpc.server import SimpleXMLRPCDispatcher
 from daemons.rpc.faults import told
 from daemons.rpc.introspection import NO_SIGNATURES, signatures_of
 from daemons.rpc.methods import Method, Methods
-from daemons.rpc.xml_reader import Reader, UnreadableError
+from daemons.rpc.xml_encoding import UnreadableError
+from daemons.rpc.xml_reader import Reader
 from daemons.rpc.xml_writer import Writer
 
 #: Codes of faults: xmlrpc-epi.sourceforge.net/specs/rfc.fault_codes.php.  What a method says has 1, as Python's own

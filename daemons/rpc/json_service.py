@@ -114,8 +114,10 @@ class JSONRPC(Service):
         self.framing = HTTP(body=LONGEST) if self._over_http else Lines(limit=LONGEST)
         super().__init__(options)
         published = list(self.methods.values())
+        #: What can be called, as an OpenRPC document.
+        self._document = document(self.title, self.about, self.version, published)
         if options.discover:
-            published.append(Method.of(self._discover, DISCOVER))
+            published.append(Method.of(lambda: self._document, DISCOVER))
         self._calls = json_calls.Calls(
             {each.name: each for each in published}, batch=options.batch, depth=options.depth
         )
@@ -124,10 +126,6 @@ class JSONRPC(Service):
         self._begun: dict[bool, bytes] = {}
         #: From heads to why they are refused, or to who calls.
         self._verdicts: ByHead[RefusalError | str] = ByHead()
-
-    def _discover(self) -> dict[str, Any]:
-        """What can be called: an OpenRPC document."""
-        return document(self.title, self.about, self.version, self.methods.values())
 
     def talk(self) -> Talk:
         """Answer call after call, until the connection is to be closed."""
@@ -168,7 +166,7 @@ class JSONRPC(Service):
             return self._say(request, (host, ""), verdict.status, verdict.body, media, verdict.fields)
         who = host, verdict
         if request.method != "POST":
-            described = json_text.write(self._discover())
+            described = json_text.write(self._document)
             return self._say(request, who, 200, described.encode("ascii"), "application/json")
         answer = self._calls.answer(request.body)
         if answer is None:

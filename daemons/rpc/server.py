@@ -12,11 +12,15 @@ from daemons.rpc.dispatcher import NOT_TO_BE_DONE, Dispatcher, fault_of
 from daemons.rpc.documentation import POLICY, page
 from daemons.rpc.refusals import RefusalError, check_visitor, unpacked
 from daemons.rpc.service import ASKED, SERVER, RPCService
+from daemons.web.negotiation import prefers_gzip
 from daemons.web.server import WebServer
 
 if TYPE_CHECKING:
     from daemons.rpc.users import Users
     from daemons.web.service import WebService
+
+#: Characters of Accept-Encoding that are read: those of browsers have thirty.  Others get an answer without a coding.
+LONGEST_ACCEPT = 256
 
 
 class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
@@ -46,14 +50,25 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
     do_HEAD = do_GET
 
     def decode_request_content(self, data: bytes) -> bytes | None:
-        """As the stock method; no more is unpacked than may be sent as it is."""
-        if self.headers.get("content-encoding", "").lower() != "gzip":
-            return super().decode_request_content(data)
+        """Return the body without its content coding; None if it is refused, after the response has been sent.  No more
+        is unpacked than may be sent without a coding.  The stock method repeats the name of an unknown coding in the
+        status line."""
         try:
-            return unpacked(data, getattr(self.server.framing, "body", 1024**2))
+            match self.headers.get("content-encoding", "identity").lower():
+                case "identity":
+                    return data
+                case "gzip":
+                    return unpacked(data, getattr(self.server.framing, "body", 1024**2))
+            raise RefusalError(501, "Not Implemented: the content coding is neither gzip nor identity.")
         except RefusalError as error:
             self._refuse(error)
             return None
+
+    def accept_encodings(self) -> dict[str, float]:
+        """Return gzip with its weight if the client prefers it.  The stock method fails, after the call, for a weight
+        such as 1.2.3."""
+        field = self.headers.get("accept-encoding", "")
+        return {"gzip": 1.0} if len(field) <= LONGEST_ACCEPT and prefers_gzip(field) else {}
 
     def report_404(self) -> None:
         """No such page."""

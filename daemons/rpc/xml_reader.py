@@ -1,24 +1,21 @@
-"""XML-RPC calls (xmlrpc.com/spec, "Payload format") → names and parameters, strictly.
+"""XML-RPC calls (xmlrpc.com/spec, "Payload format") → names and parameters, strictly, by expat.
 
-Every call may be read by expat; but most are as simple as ``add(3, 5)``, and for those one regular expression says all
-that expat would: tests hold that the two agree.
+Simple calls take the fast path, `daemons.rpc.xml_fast_path`.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 from xml.parsers import expat
 from xmlrpc.client import Binary, DateTime
 
 from daemons.framings.remembered import Remembered
+from daemons.rpc.xml_encoding import LONGEST_DECLARATION, UnreadableError, declared_codec, decode
+from daemons.rpc.xml_fast_path import Call, read_simply
 from daemons.rpc.xml_writer import DEPTH
-
-#: A method's name and its parameters.
-Call = tuple[str, tuple[Any, ...]]
 
 #: The most values in a call.  They take some 100 ms to be read, which under `loop` everybody waits for.
 VALUES = 20_000
@@ -46,36 +43,19 @@ _WITHIN: Final[dict[str, frozenset[str]]] = {
     "member": frozenset({"name", "value"}),
 }
 
-#: All octets of a simple call are ASCII's, so that it does not matter which encoding it says it has, as long as that is
-#: one of these.  There is no markup in a string, nor a `>`, which might be the end of a `]]>`.
-_TEXT = rb"[\t\n -%'-;=?-~]*+"
-_VALUE = (
-    rb"\s*+<value>(?:<int>(?P<int>[+-]?[0-9]{1,9})</int>|<i4>(?P<i4>[+-]?[0-9]{1,9})</i4>|"
-    rb"<string>(?P<string>%b)</string>|<double>(?P<double>-?[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?)"
-    rb"</double>|<boolean>(?P<boolean>[01])</boolean>|(?P<text>%b))</value>\s*+" % (_TEXT, _TEXT)
-)
-_PARAMETER = rb"\s*+<param>%b</param>\s*+" % _VALUE
-_CALL = re.compile(
-    rb"(?:<\?xml version=(?:'1\.0'|\"1\.0\")(?: encoding=(?:'(?i:utf-8|us-ascii)'|\"(?i:utf-8|us-ascii)\"))? ?\?>)?+"
-    rb"\s*+<methodCall>\s*+<methodName>([A-Za-z0-9_.:/]++)</methodName>\s*+"
-    rb"(?:<params>((?:%b)*+)\s*+</params>\s*+)?+</methodCall>\s*+" % re.sub(rb"\?P<\w+>", rb"?:", _PARAMETER)
-)
-_PARAMETERS = re.compile(_PARAMETER)
-_BLANK = re.compile(r"[ \t\r\n]*+")
+#: White space: XML 1.0, section 2.3.
+_BLANKS = " \t\r\n"
+_BLANK = re.compile(r"[ \t\r\n]*")
 
-_INTEGER = re.compile(r"[ \t\r\n]*+([+-]?[0-9]{1,20})[ \t\r\n]*+")
+_INTEGER = re.compile(r"[ \t\r\n]*([+-]?[0-9]{1,20})[ \t\r\n]*")
 _DOUBLE = re.compile(
-    r"[ \t\r\n]*+([+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})?)\s*+"
+    r"[ \t\r\n]*([+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})?)[ \t\r\n]*"
 )
 #: What xmlrpc.client writes, though the specification has no place for it.
 _NO_NUMBERS = {"nan", "inf", "-inf"}
-_DATE = re.compile(r"[ \t\r\n]*+([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})[ \t\r\n]*+")
+_DATE = re.compile(r"[ \t\r\n]*([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})[ \t\r\n]*")
 
 _UNSET: Final = object()
-
-
-class UnreadableError(Exception):
-    """What came is no call.  The text says why; there is nothing of ours in it, so the caller may read it."""
 
 
 class Reader:
@@ -101,29 +81,6 @@ class Reader:
         return call
 
 
-_CONVERTED: dict[str | None, Callable[[bytes], Any]] = {
-    "int": int,
-    "i4": int,
-    "double": float,
-    "string": bytes.decode,
-    "text": bytes.decode,
-    "boolean": b"1".__eq__,
-}
-
-
-def read_simply(data: bytes) -> Call | None:
-    """The call in `data`, where all its parameters are numbers, truths and short words; None: somebody else must look
-    at it."""
-    match = _CALL.fullmatch(data)
-    if match is None:
-        return None
-    name, parameters = match.groups()
-    if not parameters:
-        return name.decode(), ()
-    found = _PARAMETERS.finditer(parameters)
-    return name.decode(), tuple([_CONVERTED[each.lastgroup](each[each.lastgroup or 0]) for each in found])
-
-
 def read_fully(data: bytes | str, use_builtin_types: bool = False) -> Call:
     """The call in `data`.  Raises `UnreadableError`, before anything is made of a document that brings a DTD."""
     return _Builder(use_builtin_types).build(data)
@@ -146,6 +103,11 @@ class _Builder:
         self._parameters: list[Any] | None = None
 
     def build(self, data: bytes | str) -> Call:
+        if isinstance(data, str):
+            declared_codec(data[:LONGEST_DECLARATION])
+            text = data
+        else:
+            text = decode(data)
         parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._refuse
@@ -153,11 +115,11 @@ class _Builder:
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text.append
         try:
-            parser.Parse(data, True)
+            parser.Parse(text, True)
         except expat.ExpatError as error:
             raise UnreadableError(f"not XML: {error}") from None
-        except (LookupError, UnicodeError, ValueError) as error:
-            raise UnreadableError("not XML: an encoding that is not known, or not kept to") from error
+        except UnicodeEncodeError as error:  # a string may hold half of a surrogate pair
+            raise UnreadableError(f"not XML: character {error.start} is half of a surrogate pair") from None
         if self._name is None:
             raise UnreadableError("there is no <methodName> in <methodCall>")
         return self._name, tuple(self._parameters or ())
@@ -270,13 +232,13 @@ class _Builder:
                     return number
                 raise UnreadableError(f"an <{tag}> has {bits} bits; {number} has more")
         elif tag == "boolean":
-            if text.strip() in ("0", "1"):
-                return text.strip() == "1"
+            if text.strip(_BLANKS) in ("0", "1"):
+                return text.strip(_BLANKS) == "1"
         elif tag == "double":
-            if (found := _DOUBLE.fullmatch(text)) or text.strip() in _NO_NUMBERS:
+            if (found := _DOUBLE.fullmatch(text)) or text.strip(_BLANKS) in _NO_NUMBERS:
                 return float(found[1] if found else text)
         elif tag == "nil":
-            if not text.strip():
+            if not text.strip(_BLANKS):
                 return None
         elif tag == "base64":
             try:
@@ -286,7 +248,7 @@ class _Builder:
             else:
                 return data if self._builtin else Binary(data)
         elif not self._builtin:
-            return DateTime(text.strip())
+            return DateTime(text.strip(_BLANKS))
         elif found := _DATE.fullmatch(text):
             try:
                 return datetime(*map(int, found.groups()))  # type: ignore[arg-type]  # six of them

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from daemons.dns import read_zone
+from daemons.dns.zones import read_zone
 from daemons.operating import inspection
 from daemons.rpc.users import Users as Callers
 from daemons.rpc.users import line_for

@@ -142,6 +142,7 @@ SAME = answer(xmlrpc.client.dumps((7,), methodresponse=True).encode())
         (answer(b"", "500 Internal Server Error"), ProtocolError, "has answered 500 Internal Server Error"),
         (answer(b"<html>"), ProtocolError, "has answered with what is no XML-RPC"),
         (answer(b"<!DOCTYPE a>"), ProtocolError, "has answered with a document type declaration"),
+        (answer(b"<?xml version='1.0' encoding='hz'?><a/>"), ProtocolError, "the encoding 'hz' is not accepted"),
         (answer("<!DOCTYPE a>".encode("utf-16")), ProtocolError, "has answered with a document type declaration"),
         (answer(b"<methodResponse><params/></methodResponse>"), ProtocolError, "has answered with what is no XML-RPC"),
         (b"SSH-2.0-x\r\n", ProtocolError, "does not speak HTTP"),

@@ -104,7 +104,15 @@ def test_the_last_answer_says_that_it_is(version: str) -> None:
         (("Origin: http://evil.example",), {}, 403, b"A browser's scripts may not call this.\n"),
         (("Origin: null",), {"method": "GET"}, 403, b"A browser's scripts may not call this.\n"),
         (("Content-Encoding: gzip",), {}, 400, b"That is not gzip.\n"),
-        (("Content-Encoding: br",), {}, 501, b""),
+        *(
+            (
+                (f"Content-Encoding: {coding}",),
+                {},
+                501,
+                b"Not Implemented: the content coding is neither gzip nor identity.\n",
+            )
+            for coding in ("br", "x-gzip", "gzip, gzip", "<b>", "")
+        ),
         ((), {"method": "GET", "page": False}, 405, b"Calls are sent by POST.\n"),
         ((), {"method": "PUT"}, 501, None),
     ],
@@ -116,6 +124,22 @@ def test_what_is_refused(fields: tuple[str, ...], more: dict[str, Any], status: 
         assert (response.status, response.body) == (status, response.body if body is None else body)
         if there.ending is None:
             assert loaded(post(there, ADD).body) == 8
+
+
+def test_unknown_content_coding_is_not_repeated_in_the_response() -> None:
+    with visit(daemons.adder) as there:
+        assert b"<b>" not in said(there, request(ADD, "Content-Encoding: <b>"))
+
+
+@pytest.mark.parametrize("weight", ["1.2.3", ".", "1e400", "9" * 400, "0", "-1", "", "nan"])
+def test_malformed_weight_of_a_coding_gets_an_answer_without_a_coding(weight: str) -> None:
+    with visit(daemons.rpcmath) as there:
+        body = xmlrpc.client.dumps(("x" * 3000,), "remote_repr").encode()
+        response = post(there, body, f"Accept-Encoding: gzip;q={weight}")
+        assert (response.status, "content-encoding" in response.fields) == (200, False)
+        assert there.failure is None
+        weighted = post(there, body, "Accept-Encoding: identity;q=0.5, gzip;q=0.7")
+        assert weighted.fields["content-encoding"] == "gzip"
 
 
 def test_nothing_beyond_the_limit_is_unpacked() -> None:
