@@ -148,7 +148,7 @@ class Httpd(Service):
         return Subtrees(
             self._static,
             said.redirects,
-            {path: Protection(realm, insecure=said.insecure) for path, realm in said.protected.items()},
+            {path: Protection(realm, path, insecure=said.insecure) for path, realm in said.protected.items()},
             {path: Store(folder, said.document_count, said.document_space) for path, folder in said.documents.items()},
             said.proxy,
             UpstreamLimits(said.upstream_timeout, said.upstream_total, said.upstream_requests),
@@ -208,13 +208,12 @@ class Httpd(Service):
             return known
         if request.expects:
             return CONTINUE, None
-        if self._subtrees is not None:
-            special = self._subtrees.answer(request, second, visitor)
-            if special is not None:
-                return special, self._entry(request, special)
-        reply = self._static.answer(request, second)
+        if self._subtrees is None:
+            reply, for_all = self._static.answer(request, second), True
+        else:
+            reply, for_all = self._subtrees.answer(request, second, visitor)
         entry = self._entry(request, reply)
-        if type(reply) is bytes:
+        if for_all and type(reply) is bytes:
             second.remember(request, reply, entry)
         return reply, entry
 

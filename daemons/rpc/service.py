@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from xmlrpc.client import gzip_encode
 
@@ -57,9 +57,9 @@ class RPCService(WebService):
         self._second = 0
         self._head = b""
 
-    def talk_to(self, server: WebServer, address: Any, peer: str) -> Talk:
+    def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
         """The conversation with one visitor."""
-        asked = super().talk_to(server, address, peer)
+        asked = super().talk_to(server, address, peer, is_gone)
         next(asked)
         rpc = cast("XMLRPCServer", server)
         reply: Reply | None = None

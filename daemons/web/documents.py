@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 
 from daemons.framings.http import Request
 from daemons.serving.service import Reply, Visitor
 from daemons.web.conditions import judge_change, tag_of
 from daemons.web.dates import written
-from daemons.web.files import IsFolder, Refused
+from daemons.web.files import Identity, IsFolder, Refused
 from daemons.web.media import suffix_for
 from daemons.web.places import Names
 from daemons.web.representations import Chooser
@@ -36,10 +37,18 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class Documents:
-    """Answers to whatever is asked of the documents in a `Store`."""
+    """Answers to whatever is asked of the documents in a `Store`.  Those that `hides` returns true for are not listed:
+    it is given name and identity."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, hides: Callable[[bytes, Identity | None], bool]) -> None:
         self._store = store
+        self._hides = hides
+
+    def identity(self, rest: Names) -> Identity | None:
+        """Return the identity of the document that `rest`, the names behind the prefix, lead to; None if there is
+        none."""
+        name = _name_of(rest)
+        return None if name is None else self._store.identity(name)
 
     def answer(self, request: Request, second: Second, visitor: Visitor, prefix: str, rest: Names) -> Reply:
         """What is answered to a request for what is at or below `prefix`, by the names behind that."""
@@ -80,6 +89,7 @@ class Documents:
                 "etag": tag_of(entry.modified, entry.size),
             }
             for entry in self._store.entries()
+            if not self._hides(name := entry.name.encode("ascii"), self._store.identity(name))
         ]
         return say(request, 200, second, json.dumps(about, indent=1).encode() + b"\n", (), "application/json")
 

@@ -17,6 +17,10 @@ log = logging.getLogger(__name__)
 #: What reads the socket.  A handler with a method of its own in the place of one of these is run with a socket.
 READING = ("handle", "handle_one_request", "parse_request")
 
+#: Header fields of one response, its status line included: some ten times as many as clients take.
+MOST_FIELDS = 1000
+_TOO_MANY = f"more than {MOST_FIELDS} header fields in one response"
+
 #: Fields of up to so many characters are remembered with their lines, and so many of them.
 REMEMBERED_FIELD = 200
 REMEMBERED_COUNT = 512
@@ -96,7 +100,12 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
                 self._headers_buffer.append(line)
             except AttributeError:
                 self._headers_buffer = [line]
+            else:
+                if len(self._headers_buffer) > MOST_FIELDS:
+                    raise ValueError(_TOO_MANY)
             return
+        if len(getattr(self, "_headers_buffer", ())) >= MOST_FIELDS:
+            raise ValueError(_TOO_MANY)
         super().send_header(keyword, value)
         # What is said of the connection, the stock method takes note of.
         if plain and len(keyword) + len(value) <= REMEMBERED_FIELD and keyword.lower() != "connection":

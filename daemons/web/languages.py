@@ -48,10 +48,12 @@ class Languages:
 
     def __init__(self, tags: tuple[str, ...]) -> None:
         self._suffixes = {tag: f".{tag}".encode("ascii") for tag in tags}
+        #: What the name of a file in one of the languages ends with.
+        self.suffixes = tuple(self._suffixes.values())
 
     def bare(self, name: bytes) -> bytes:
         """The name of a file in a certain language without that language; nothing where it has none."""
-        return next((bare for suffix in self._suffixes.values() if (bare := name.removesuffix(suffix)) != name), b"")
+        return next((bare for suffix in self.suffixes if (bare := name.removesuffix(suffix)) != name), b"")
 
     def choose(self, folder: Folder, name: bytes, accepted: str | None) -> Variant:
         """Which file in `folder` answers to `name`, for who sends such an Accept-Language.  Whether there is one

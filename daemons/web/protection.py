@@ -15,6 +15,7 @@ from daemons.serving.guards.limits import is_local
 from daemons.serving.service import Visitor
 from daemons.web import basic
 from daemons.web.passwords import Busy, Unreadable, Users, read
+from daemons.web.places import Names, bare, names_of
 from daemons.web.responses import Second, error
 
 #: A realm is shown to the visitor, in quotes.
@@ -51,9 +52,11 @@ REALM: Kind[Realm] = Kind(_realm, lambda realm: f'"{realm.name}" {realm.file}', 
 
 
 class Protection:
-    """Lets the users of a realm in.  `insecure`: also where others can read their passwords."""
+    """Lets the users of a realm in, at and below `path`.  `insecure`: also where others can read their passwords."""
 
-    def __init__(self, realm: Realm, *, insecure: bool) -> None:
+    def __init__(self, realm: Realm, path: str, *, insecure: bool) -> None:
+        #: Of `path`; none for all of the site.
+        self.names: Names = bare(names_of(path) or ())
         self._challenge = basic.challenge(realm.name)
         self._users = Users(realm.file)
         self._insecure = insecure
