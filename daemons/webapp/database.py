@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from daemons.webapp.passwords import hashed
@@ -55,9 +56,7 @@ class Database:
             raise
 
     def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        # Nobody else's business, whatever the umask.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._create()
         connection = sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None)
         try:
             if not _version(connection):
@@ -66,6 +65,22 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def _create(self) -> None:
+        """Create an empty file, mode 0600, where there is none.  Raises `OSError`.
+
+        SQLite holds POSIX locks on the database, and closing any descriptor of a file drops all of the process's locks
+        on it (fcntl(2)).  So an existing file is never opened here, and a new one is closed before it gets its name."""
+        if self._path.exists():
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, made = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+        os.close(descriptor)
+        try:
+            with suppress(FileExistsError):  # another thread or process was first
+                os.link(made, self._path)
+        finally:
+            os.unlink(made)
 
     def _fill(self, connection: sqlite3.Connection) -> None:
         users = [(name, hashed(password)) for name, password in USERS.items()]
