@@ -36,8 +36,11 @@ def _lines_of(pieces: Iterable[bytes], charset: str) -> Iterator[str]:
     r"""Decode `pieces`, with LF in place of CRLF.  What is malformed is written as ``\xff``."""
     decoder = codecs.getincrementaldecoder(charset)("backslashreplace")
     held = ""
+    begun = False
     for piece in pieces:
         text = held + decoder.decode(piece)
+        if text and not begun:
+            begun, text = True, text.removeprefix("\ufeff")
         held = "\r" if text.endswith("\r") else ""
         if text := text.removesuffix("\r").replace("\r\n", "\n"):
             yield text

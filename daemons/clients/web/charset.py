@@ -10,8 +10,9 @@ import httpx2
 #: Byte order marks, which are stronger than any declaration (Encoding Standard, section 6, "BOM sniff").
 MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
-#: Codecs of Python from bytes to text that are no character sets: they evaluate escapes, or fail on most input.
-NOT_CHARSETS = frozenset(("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"))
+#: Codecs of Python from bytes to text that the Encoding Standard does not have for good reason: they evaluate escapes,
+#: hide ASCII, or fail on most input.
+NOT_CHARSETS = frozenset(("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7", "utf-32"))
 
 #: Characters of the longest name in the IANA's registry, and some to spare: the codec registry keeps every name that it
 #: is asked for.
@@ -31,11 +32,14 @@ def codec_of(declared: str | None) -> str | None:
     if not declared or len(declared) > LONGEST_NAME or not declared.isascii() or not declared.isprintable():
         return None
     try:
-        b"".decode(declared)  # raises LookupError for codecs that are not from bytes to text
+        b"a".decode(declared, "replace")  # raises LookupError for codecs that are not from bytes to text
         name = codecs.lookup(declared).name
     except (LookupError, ValueError):
         return None
-    return None if name.replace("_", "-") in NOT_CHARSETS else name
+    if name.replace("_", "-") in NOT_CHARSETS:
+        return None
+    # Without a mark UTF-16 is little-endian (Encoding Standard); Python's codec would refuse it.
+    return "utf-16-le" if name == "utf-16" else name
 
 
 def marked(data: bytes) -> tuple[str, int] | None:

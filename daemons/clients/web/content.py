@@ -101,9 +101,10 @@ def inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
                 head = data
                 continue
             decoder, head = zlib.decompressobj(zlib.MAX_WBITS if _is_zlib(data) else -zlib.MAX_WBITS), b""
-        if decoder.eof:
+        if decoder.eof and data:
             raise zlib.error("data after the end of the stream")
-        yield from _drained(decoder, data)
+        if data:
+            yield from _drained(decoder, data)
         if decoder.unused_data:
             raise zlib.error("data after the end of the stream")
     if head or (decoder is not None and not decoder.eof):
@@ -111,13 +112,14 @@ def inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _drained(decoder: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    while data or not decoder.eof:
+    while True:
         piece = decoder.decompress(data, PIECE)
-        data = decoder.unconsumed_tail
         if piece:
             yield piece
-        # zlib may hold output for which there was no room, with no input left.
-        if not data and len(piece) < PIECE:
+        data = decoder.unconsumed_tail
+        # At its end a decoder keeps an unconsumed tail, which is the same as the unused data.  Before it, zlib may hold
+        # output for which there was no room, with no input left.
+        if decoder.eof or (not data and len(piece) < PIECE):
             return
 
 
