@@ -27,7 +27,7 @@ CUT = (
 )
 OTHER = "2026-11-21 08:44:00,763 INFO daemons.operating.reload[7] reloaded; changed: nothing"
 READY = "zen ready tcp://127.0.0.1:1070 engine=loop processes=1 pid=7"
-DROPPED = "WARNING daemons.operating.logs dropped lines: 12"
+DROPPED = "2026-11-21 10:00:00,000 WARNING daemons.operating.logs[4242] dropped lines: 12 (1200 bytes)"
 
 FIGURES = Figures(
     *("zen", "stopped", "loop", 7, 1.0, 2.0, None, 0, 0, 0, {}, 0, 0, 0),

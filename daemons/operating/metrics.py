@@ -9,6 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from daemons.operating import logs
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.scoreboard import Scoreboard
 from daemons.operating.slot import Slot
@@ -65,7 +66,7 @@ class Metrics:
     def supervise(self, prefork: Prefork) -> None:
         """Count for the process that supervises workers."""
         slot = self._claim("supervisor")
-        prefork.on_tick.append(slot.beat)
+        prefork.on_tick += [slot.beat, lambda now: logs.report_drops()]
         prefork.on_restart = slot.restart
         self._serve(prefork)
 
@@ -76,7 +77,8 @@ class Metrics:
             self._serve(daemon)
 
     def leave(self) -> None:
-        """A process that serves is about to end: nobody may have taken its last lines."""
+        """Count, in a process that is about to end, the last lines that it dropped."""
+        logs.report_drops()
         if self._slot is not None:
             self._slot.beat(time.monotonic())
 

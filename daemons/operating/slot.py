@@ -139,6 +139,7 @@ class Slot:
             server.metrics = self
 
         def tick(now: float) -> None:
+            logs.report_drops()
             self.beat(now)
             if now >= self._next_news:
                 self._next_news = now + NEWS
