@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from daemons.operating import logs
@@ -59,9 +60,11 @@ class Metrics:
     def begin(self) -> None:
         """Lay out the scoreboard; in the process that was started, before it forks."""
         settings = self._settings
-        self._scoreboard = Scoreboard.create(
-            path_of(settings), {"name": settings.name, "engine": settings.daemon.engine}
-        )
+        path = path_of(settings)
+        self._scoreboard = Scoreboard.create(path, {"name": settings.name, "engine": settings.daemon.engine})
+        if self._scoreboard.copied:
+            with suppress(OSError):
+                settings.drop.hand_over(str(path))  # its owner alone can read it
 
     def supervise(self, prefork: Prefork) -> None:
         """Count for the process that supervises workers."""

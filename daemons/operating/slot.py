@@ -174,11 +174,12 @@ class Slot:
         """The leading thread has made its turn."""
         self._reals[HEARTBEAT] = now
         self._words[DROPPED] = self._dropped_before + logs.Output.dropped_ever
+        self.scoreboard.publish()
 
     def stop(self) -> None:
         """This process has ended as it should."""
-        self.beat(time.monotonic())
         self._reals[STOPPED] = time.time()
+        self.beat(time.monotonic())
 
     def close(self) -> None:
         """Let go of the memory, and with it of every lock that this process has on the scoreboard."""
