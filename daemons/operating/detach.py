@@ -11,22 +11,22 @@ However many processes serve, one writes the file: they all print into one pipe.
 
 from __future__ import annotations
 
-import logging.handlers
 import os
 import signal
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 from daemon import DaemonContext
 
 from daemons.operating import ini, lifecycle, logs
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.lifecycle import Bound
+from daemons.operating.log_file import DropCount, LogFile, write_log
 from daemons.operating.pidfile import AlreadyRunning, Pidfile
 from daemons.operating.settings import Settings
+from daemons.serving import signals
 from daemons.serving.guards.limits import Limits
 
 #: Seconds beyond drain_timeout that ``daemons stop`` waits for the end.
@@ -156,12 +156,18 @@ def _detach(settings: Settings, tell: int) -> int:
         )
         context.open()
     # From here on this is the daemon: another pid, no terminal, and errors go to the log.
-    if os.fork() == 0:
+    dropped = logs.writer_drops = DropCount()
+    writer = os.fork()
+    if writer == 0:
         pidfile.release()
         os.close(tell)
         bound.close_listeners()
-        _write_log(read, log_of(settings), settings.log.size, settings.log.backups)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        write_log(read, LogFile(log_of(settings), settings.log.size, settings.log.backups, dropped))
     os.close(read)
+    logs.on_reopen.append(lambda: os.kill(writer, signals.REOPEN))
     try:
         return lifecycle.reported(settings.name, lambda: _serve(bound, tell))
     finally:
@@ -178,20 +184,3 @@ def _serve(bound: Bound, tell: int) -> int:
         os.close(tell)
 
     return lifecycle.serve(bound, announce)
-
-
-def _write_log(read: int, path: Path, size: int, backups: int) -> NoReturn:
-    """The log writer: copy lines from `read` into a rotated file, until no process can write any more."""
-    try:
-        # It ends when its last writer has ended, and not before.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=size, backupCount=backups, encoding="utf-8")
-        with os.fdopen(read, encoding="utf-8", errors="backslashreplace") as lines:
-            for line in lines:
-                handler.emit(logging.makeLogRecord({"msg": line.removesuffix("\n")}))
-    finally:
-        os._exit(lifecycle.ENDED)

@@ -13,12 +13,18 @@ import logging.config
 import os
 import select
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from daemons.operating.complaints import ConfigurationError
 from daemons.printable import escape
+
+if TYPE_CHECKING:
+    from daemons.operating.log_file import DropCount
+
+log = logging.getLogger(__name__)
 
 #: pipe(7): a write of up to PIPE_BUF octets, 4,096 on Linux, is atomic: the lines of several processes
 #: are never mixed, and supervisord never reads half of one.
@@ -183,11 +189,41 @@ class Output(logging.Handler):
         return max(0, done - len(head))
 
 
+#: What else is opened again by `reopen`: the files that standard output leads to.
+on_reopen: list[Callable[[], None]] = []
+
+#: Of a detached daemon: the lines that its log writer could not write.
+writer_drops: DropCount | None = None
+
+
 def report_drops() -> None:
     """Have every output of the root logger report the lines that it dropped, now that they may get through again."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, Output):
             handler.report()
+
+
+def reopen() -> None:
+    """Open the log files again, after somebody has moved them: that of standard output where a process of ours has
+    opened it, and those of the handlers in logging.ini."""
+    reopen_output()
+    if _in_force is None:
+        return
+    try:
+        _apply(_in_force)
+    except Exception as error:
+        # Some handlers may be closed by now: better all lines on standard output than some of them nowhere.
+        _apply(_BUILT_IN)
+        log.error("log files could not be opened again: %s; all lines go to standard output", error)
+    else:
+        log.info("log files opened again")
+
+
+def reopen_output() -> None:
+    """Open the file again that standard output leads to, where a process of ours has opened it."""
+    for action in on_reopen:
+        with suppress(OSError):
+            action()
 
 
 def configure(path: Path | None) -> bool:

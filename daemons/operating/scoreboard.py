@@ -92,6 +92,11 @@ class Scoreboard:
         return cls(descriptor, copy)
 
     @property
+    def first(self) -> bool:
+        """Whether this process has the first slot: it is the one that was started."""
+        return self._own == 1
+
+    @property
     def copied(self) -> bool:
         """Whether there is a file for others to read."""
         return self._copy >= 0
@@ -120,10 +125,10 @@ class Scoreboard:
         if not self.copied:
             return
         size = os.fstat(self.descriptor).st_size
-        first, length = (0, size) if self._own == 1 else (self._own * PAGE, PAGE)
+        first, length = (0, size) if self.first else (self._own * PAGE, PAGE)
         # A full disk, and whoever truncates or removes the file, harm the copy alone, and not for longer than a second.
         with suppress(OSError):
-            if (found := os.fstat(self._copy).st_size) < size or (self._own == 1 and found > size):
+            if (found := os.fstat(self._copy).st_size) < size or (self.first and found > size):
                 os.ftruncate(self._copy, size)
             os.pwrite(self._copy, os.pread(self.descriptor, length, first), first)
 

@@ -74,6 +74,8 @@ class Slot:
         self._reals = memoryview(memory).cast("d")
         self._lock = threading.Lock()
         self._next_news = 0.0
+        #: The process that was started counts for the log writer too.
+        self._first = scoreboard.first
         # Whoever had this slot before left these behind.
         words[LOST] += max(0, outstanding(words))
         self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
@@ -173,7 +175,10 @@ class Slot:
     def beat(self, now: float) -> None:
         """The leading thread has made its turn."""
         self._reals[HEARTBEAT] = now
-        self._words[DROPPED] = self._dropped_before + logs.Output.dropped_ever
+        dropped = self._dropped_before + logs.Output.dropped_ever
+        if self._first and logs.writer_drops is not None:
+            dropped += logs.writer_drops.lines
+        self._words[DROPPED] = dropped
         self.scoreboard.publish()
 
     def stop(self) -> None:
