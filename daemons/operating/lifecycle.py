@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.operating import kinds, loading, logs
+from daemons.operating import init, kinds, loading, logs
 from daemons.operating.access_log import AccessLog
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
@@ -90,7 +90,13 @@ class Bound:
 
 def run(settings: Settings) -> int:
     """Serve in the foreground until told to stop.  Returns the exit code; what went wrong is on standard error."""
-    return reported(settings.name, lambda: serve(prepare(settings), say))
+
+    def serve_in_foreground() -> int:
+        return reported(settings.name, lambda: serve(prepare(settings), say))
+
+    if os.getpid() != init.PID:
+        return serve_in_foreground()
+    return init.run_under_init(serve_in_foreground)
 
 
 def say(line: str) -> None:
