@@ -48,7 +48,7 @@ class _ForOne(Threads, StreamServer):
 
 def run(conf: Path, options: argparse.Namespace) -> int:
     """Serve what is on descriptor 0; returns the exit code."""
-    _spare_the_visitor(conf.resolve().parent / "logs" / f"{options.name}.inetd.log")
+    _spare_the_visitor(ini.placed(conf).parent / "logs" / f"{options.name}.inetd.log")
     overrides = [*options.overrides]
     if options.inetd == "wait":
         overrides.append(Override("--inetd", "daemon", "listen", "fd://0"))

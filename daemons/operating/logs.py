@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from daemons.operating.complaints import ConfigurationError
+from daemons.operating.layers import read_text
 from daemons.printable import escape
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def configure(path: Path | None) -> bool:
     that is another configuration than before.  Raises `ConfigurationError`, and then leaves everything as it was."""
     global _in_force
     try:
-        text = _BUILT_IN if path is None else path.read_text("utf-8")
+        text = _BUILT_IN if path is None else read_text(path) or ""
         try:
             _apply(text)
         except BaseException:
@@ -239,6 +240,8 @@ def configure(path: Path | None) -> bool:
                 _forget(text)
                 _apply(_in_force)
             raise
+    except ConfigurationError:
+        raise
     except Exception as error:  # fileConfig evaluates the file, so it can raise anything
         reason = " ".join(str(error).split())  # of configparser's, several lines
         raise ConfigurationError([f"conf/logging.ini: {type(error).__name__}: {reason}"]) from error
