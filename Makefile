@@ -47,6 +47,8 @@ $(CERTIFICATE): | $(INSTALLED)
 
 run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the background; say where they listen and what to type next
 	@mkdir -p run logs
+	# What keeps every daemon from starting is said once, and at once. One daemon with a fault does not stop the others.
+	.venv/bin/daemons check --shared || { echo "make run: nothing was started" >&2; exit 1; }
 	if pid=$$($(CONTROL) pid 2>/dev/null); then
 	    echo "supervisord already runs (pid $$pid); reading supervisord.conf again"
 	    $(CONTROL) update
@@ -76,9 +78,10 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	    for name in $$down; do
 	        log=logs/$${name%%:*}.log
 	        echo "$$log:"
-	        # Of the last try: what stands below the line with which the try before it ended too.
+	        # Of the last try: what stands below the line with which the try before it ended too. The lines differ in their
+	        # times, which are left out.
 	        tail -n 200 "$$log" 2>/dev/null | awk '
-	            { line[NR] = $$0 }
+	            { sub(/^[-0-9]+ [:,0-9]+ [A-Z]+ [a-z.]+\[[0-9]+\] /, ""); line[NR] = $$0 }
 	            END {
 	                if (!NR) { print "    (empty)"; exit }
 	                for (first = NR; first > 1 && first > NR - 9 && line[first - 1] != line[NR]; first--);

@@ -17,8 +17,7 @@ ACCESS = re.compile(
 )
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?P<level>[A-Z]+) (?P<logger>[\w.-]+)\[\d+\] ")
 READY = re.compile(r"[\w-]+ ready \S+.* engine=\w+ processes=\d+ pid=\d+")
-#: Written past the formatter, docs/operating.md.
-DROPPED = re.compile(r"WARNING daemons\.operating\.logs dropped lines: (\d+)")
+DROPPED = re.compile(r"\S+ \S+ WARNING daemons\.operating\.logs\[\d+\] dropped lines: (\d+) \(\d+ bytes\)")
 
 #: Errors that were provoked: somebody was killed.
 PROVOKED = re.compile(r"died of signal 9")

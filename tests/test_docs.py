@@ -25,6 +25,7 @@ from daemons.operating.settings import SECTIONS
 from daemons.operating.values import kind_of
 from daemons.serving.address import Address
 from daemons.serving.endings import Ending
+from tests.shipped import SHIPPED
 
 PROJECT = Path(__file__).resolve().parents[1]
 SETTINGS = PROJECT / "docs" / "settings.md"
@@ -92,9 +93,9 @@ def endings_table() -> str:
 
 
 def daemons_table() -> str:
-    """The table of the daemons that are configured, in the order of their ports."""
+    """The table of the daemons that are shipped, in the order of their ports."""
     rows = []
-    for name in ini.names(PROJECT / "conf"):
+    for name in SHIPPED:
         settings = ini.read(PROJECT / "conf", name)
         kind = loading.spoken_class(settings)
         module = sys.modules[kind.__module__]

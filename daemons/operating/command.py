@@ -114,7 +114,12 @@ def parser() -> argparse.ArgumentParser:
     cert.add_argument("--days", type=int, default=90, metavar="N", help="for how long it is valid; else 90")
     cert.add_argument("--force", action="store_true", help="overwrite what is there")
     add("cgi", "answer one request with a WSGI application, as CGI (this is what a web server starts)", named, changed)
-    add("check", "check every ini and supervisord.conf; say what is wrong, all at once", conf)
+    check = add("check", "check every ini and supervisord.conf; list all faults at once", conf)
+    check.add_argument(
+        "--shared",
+        action="store_true",
+        help="only for faults that keep every daemon from starting: in defaults.ini, logging.ini, supervisord.conf",
+    )
     add("list", "every daemon: what it is, where it listens, its engine", conf)
     stats = add("stats", "what a daemon has done and is doing, read without asking it", named)
     stats.add_argument("--json", action="store_true", help="for programs; docs/metrics.md tells the keys")
@@ -183,7 +188,9 @@ def _carry_out(options: argparse.Namespace) -> int:
         # Imported where they are needed: `daemons run` is what starts, and it starts without them.
         from daemons.operating import inspection
 
-        return inspection.check(conf, options.run) if options.command == "check" else inspection.show_all(conf)
+        if options.command == "list":
+            return inspection.show_all(conf)
+        return inspection.check_shared(conf) if options.shared else inspection.check(conf, options.run)
     if options.command == "stop":
         from daemons.operating import detach
 

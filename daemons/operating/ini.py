@@ -58,20 +58,27 @@ def names(conf: Path) -> list[str]:
     return sorted(path.stem for path in conf.glob("*.ini") if path.stem not in SHARED and path.name[0] != ".")
 
 
+def placed(conf: Path) -> Path:
+    """Return `conf` as an absolute path.  A link stays one: the project is the folder that the link is in."""
+    conf = Path(os.path.abspath(conf))
+    return conf.parent.resolve() / conf.name
+
+
 def run_folder(conf: Path, run: Path | None = None) -> Path:
-    """``run`` beside the folder `conf`, unless --run names another."""
-    return conf.resolve().parent / "run" if run is None else run.absolute()
+    """Return ``run`` beside the folder `conf`, unless --run names another."""
+    return placed(conf).parent / "run" if run is None else run.absolute()
 
 
 def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | None = None) -> Settings:
     """The settings of the daemon `name`.  Raises `ConfigurationError` with every complaint there is."""
     if not conf.is_dir():
         raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
-    path = conf.resolve() / f"{name}.ini"
+    conf = placed(conf)
+    path = conf / f"{name}.ini"
     if name in SHARED or not path.is_file():
         raise ConfigurationError([f"{shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
     # Made absolute now: to be read again when the working folder is another.
-    conf, overrides, run = conf.resolve(), list(overrides), run and run.absolute()
+    overrides, run = list(overrides), run and run.absolute()
     return _Reader(conf, name, overrides, run, partial(read, conf, name, overrides, run)).read()
 
 

@@ -42,7 +42,7 @@ def check(conf: Path, run: Path | None = None) -> int:
             complaints += error.complaints
     complaints += _complaints_of_logging(daemons)
     complaints += _collisions(daemons)
-    supervised = conf.resolve().parent / "supervisord.conf"
+    supervised = ini.placed(conf).parent / "supervisord.conf"
     if supervised.is_file():
         complaints += supervision.complaints(supervised, names, daemons)
         notes += supervision.notes(supervised, names)
@@ -56,6 +56,30 @@ def check(conf: Path, run: Path | None = None) -> int:
         return lifecycle.WRONG_CONFIGURATION
     print(f"OK: {', '.join(names)}" + (f"; {supervised.name}" if supervised.is_file() else ""))
     return lifecycle.ENDED
+
+
+def check_shared(conf: Path) -> int:
+    """Look at the files that all daemons share, for faults that keep each of them from starting.  Prints every such
+    complaint; returns the exit code."""
+    complaints: list[str] = []
+    by_daemon: list[set[str]] = []
+    daemons: list[Settings] = []
+    for name in ini.names(conf):
+        try:
+            daemons.append(ini.read(conf, name))
+            by_daemon.append(set())
+        except ConfigurationError as error:
+            own = f"{ini.placed(conf).name}/{name}.ini"
+            by_daemon.append({complaint for complaint in error.complaints if not complaint.startswith(own)})
+    if by_daemon:
+        complaints += sorted(set.intersection(*by_daemon))
+    complaints += _complaints_of_logging(daemons)
+    supervised = ini.placed(conf).parent / "supervisord.conf"
+    if supervised.is_file():
+        complaints += supervision.complaints_for_all(supervised)
+    for complaint in complaints:
+        print(complaint, file=sys.stderr)
+    return lifecycle.WRONG_CONFIGURATION if complaints else lifecycle.ENDED
 
 
 def show_all(conf: Path) -> int:

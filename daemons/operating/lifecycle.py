@@ -13,14 +13,15 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.operating import kinds, loading, logs
+from daemons.operating import init, kinds, loading, logs
 from daemons.operating.access_log import AccessLog
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
 from daemons.operating.metrics import Metrics
-from daemons.operating.reload import InPlace, Renewal
+from daemons.operating.reload import InPlace, Renewal, handle_signal
 from daemons.operating.settings import Settings
 from daemons.operating.trial import ChildError, try_in_child
 from daemons.serving.address import Address
@@ -89,7 +90,13 @@ class Bound:
 
 def run(settings: Settings) -> int:
     """Serve in the foreground until told to stop.  Returns the exit code; what went wrong is on standard error."""
-    return reported(settings.name, lambda: serve(prepare(settings), say))
+
+    def serve_in_foreground() -> int:
+        return reported(settings.name, lambda: serve(prepare(settings), say))
+
+    if os.getpid() != init.PID:
+        return serve_in_foreground()
+    return init.run_under_init(serve_in_foreground)
 
 
 def say(line: str) -> None:
@@ -172,6 +179,7 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
             parent,
         )
         prefork.may_renew = renewal.reload
+        prefork.on_signal = handle_signal
         bound.metrics.supervise(prefork)
         code = prefork.run(lambda: announce(ready_line))
         bound.metrics.end()
@@ -193,14 +201,16 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
     for server in servers:
         server.log_to(access_log)
     daemon = Daemon(servers, parent=parent)
+    daemon.on_signal = partial(handle_signal, access_log=access_log)
     if settings.processes == 1:
         daemon.idle_exit = settings.daemon.idle_exit
         daemon.on_signal = InPlace(bound, servers, access_log).hear
     bound.metrics.work(daemon, alone=settings.processes == 1)
     daemon.hear_signals()
     if settings.processes > 1:
-        # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C and Ctrl-\ go to the parent and to its workers; the parent passes on what they mean, once.
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
     ready()
     daemon.serve_forever()
     bound.metrics.leave()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import signal
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
 from daemons.operating.settings import SECTIONS, TABLES, Settings, TLSSettings
 from daemons.operating.trial import ChildError, try_in_child
+from daemons.serving import signals
 
 if TYPE_CHECKING:
     import ssl
@@ -45,6 +47,7 @@ class Reload:
     def reload(self) -> bool:
         """Take up what can be; False if the old settings stay, and then the log says why."""
         old = self.bound.settings
+        logs.reopen_output()
         try:
             new = old.again()
             settings = self._taken_up(old, new)
@@ -108,7 +111,10 @@ class InPlace(Reload):
         self._access_log = access_log
 
     def hear(self, number: int) -> None:
-        """SIGHUP."""
+        """Handle SIGHUP, and the signals that `handle_signal` does."""
+        if number != signal.SIGHUP:
+            handle_signal(number, self._access_log)
+            return
         self.reload()
         # Also where it was refused: the handlers may be others, though they do the same.
         self._access_log.configure()
@@ -124,6 +130,17 @@ class InPlace(Reload):
         for server in self._servers:
             server.limits = self.bound.limits
             server.access = self.bound.settings.access
+
+
+def handle_signal(number: int, access_log: AccessLog | None = None) -> None:
+    """Open the log files again at SIGUSR1; log any other signal, which has no meaning."""
+    if number == signals.REOPEN:
+        logs.reopen()
+        if access_log is not None:
+            access_log.configure()
+    elif number in signals.UNUSED:
+        name = signal.Signals(number).name
+        log.warning("%s ignored: SIGTERM stops, SIGHUP reloads, SIGUSR1 opens log files again", name)
 
 
 class Renewal(Reload):

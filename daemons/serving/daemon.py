@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import socketserver
 import threading
 import time
@@ -129,7 +128,7 @@ class Daemon:
         self.poller.forget(source)
 
     def hear_signals(self) -> None:
-        """Let SIGTERM and SIGINT stop this daemon, and pass SIGHUP to `on_signal`.  In the main thread."""
+        """Let SIGTERM, SIGINT and SIGQUIT stop this daemon, and pass others to `on_signal`.  In the main thread."""
         signals.hear(self._waker)
         self._hears_signals = True
 
@@ -252,7 +251,7 @@ class Daemon:
 
     def _hear(self) -> None:
         for number in self._waker.heard():
-            if number in (signal.SIGTERM, signal.SIGINT):
+            if number in signals.STOPPING:
                 self.stop()
             else:
                 self.on_signal(number)

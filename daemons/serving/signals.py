@@ -9,14 +9,32 @@ from types import FrameType
 
 from daemons.serving.waker import Waker
 
-#: The signals that a daemon acts upon.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: End after the conversations under way have finished.  SIGQUIT is Ctrl-\ of a terminal.
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+#: Open the log files again, as after logrotate(8) has moved them.
+REOPEN = signal.SIGUSR1
+
+#: Signals without a meaning for a daemon, whose default action would end it, signal(7).  They are logged and ignored.
+UNUSED = (
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGIO,
+    signal.SIGPWR,
+)
+
+#: The signals that a daemon handles.
+SIGNALS = (*STOPPING, signal.SIGHUP, REOPEN, *UNUSED)
 
 
 def hear(waker: Waker, *more: signal.Signals) -> None:
     """Have Python write the number of each of `SIGNALS`, and `more`, to `waker`, in C.  In the main thread."""
     for number in (*SIGNALS, *more):
-        signal.signal(number, _ignore)
+        # A service may use a timer, or a signal to itself: its own handlers stay.
+        if number not in UNUSED or signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _ignore)
     signal.set_wakeup_fd(waker.writer.fileno(), warn_on_full_buffer=False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 

@@ -83,6 +83,8 @@ class Prefork:
         self._next_tick = 0.0
         #: Called when a worker has died and will be replaced.
         self.on_restart: Callable[[], None] = lambda: None
+        #: Called with the number of a signal that is not handled here.  SIGUSR1 goes to the workers too.
+        self.on_signal: Callable[[int], None] = lambda number: None
         #: Asked at SIGHUP whether the workers are to be replaced, one by one, by new ones.
         self.may_renew: Callable[[], bool] = lambda: False
         #: Workers that are to be replaced, and those that were told to end because they have been.
@@ -233,8 +235,12 @@ class Prefork:
     def _hear(self) -> None:
         numbers = set(self._waker.heard())
         # First: of a SIGTERM to all of us and the SIGCHLD it leads to, the kernel may deliver the second first.
-        if numbers & {signal.SIGTERM, signal.SIGINT}:
+        if numbers & {*signals.STOPPING}:
             self._stop()
+        for number in sorted(numbers - {*signals.STOPPING, signal.SIGHUP, signal.SIGCHLD}):
+            self.on_signal(number)
+            if number == signals.REOPEN:
+                self._signal_all(signals.REOPEN)
         if signal.SIGHUP in numbers and self._until is None and self.may_renew():
             # One that is about to be replaced will be, though its successor, begun before, is outdated too.
             succeeded = self._succeeded()
