@@ -143,8 +143,10 @@ soak: $(INSTALLED)  ## five minutes of honest and hostile load on every daemon, 
 
 # The clients that the tests use as a person would; and for the benchmarks a C compiler, a load generator, and the servers
 # to compare with. nodejs too, but where there is a node from elsewhere.
-ENGINES := python3-venv netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev wrk chromium nginx \
-    librpc-xml-perl strace libpython3-testsuite
+# The tests of Debian's own Python, which are run against this project's classes too.
+TESTSUITE = $(shell /usr/bin/python3 -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])')
+ENGINES = python3-venv netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev wrk chromium nginx \
+    librpc-xml-perl strace $(TESTSUITE)
 
 engines:  ## install the Debian packages that the tests and benchmarks use (as root)
 	@wanted="$(ENGINES)" missing=

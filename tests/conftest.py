@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 
 import hypothesis
@@ -22,6 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """``--require-engines``, as `.ci/run` has it."""
     text = f"a test that is skipped for want of a program of `{INSTALLABLE}` has failed"
     parser.addoption("--require-engines", action="store_true", help=text)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked `root` for an ordinary user."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
 
 
 @pytest.hookimpl(wrapper=True)

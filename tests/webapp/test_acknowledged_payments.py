@@ -170,7 +170,7 @@ def test_payment_is_not_acknowledged_when_the_disk_is_full(tmp_path: Path) -> No
     assert {memo.rstrip("x ") for memo in recorded(tmp_path / "webapp.db")} == told
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace(1) is needed to have system calls fail")
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing: make engines")
 def test_payment_is_not_acknowledged_when_it_cannot_be_written_to_the_disk(tmp_path: Path) -> None:
     failing = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync,fdatasync:error=EIO:when=30+7")
     told, refused = outcomes_of(tmp_path, 40, 0, *failing)
