@@ -48,7 +48,7 @@ def unlike(number: int) -> bytes:
     low, high = number % 65_536, 65_535 - number % 65_536
     option = struct.pack("!HH", low, 8) + word(number, 8).encode()
     kinds = [
-        query(NAME, *(record((low + n) % 65_536, (high - n) % 65_536) for n in range(109))),
+        query(NAME, *(record((number * 109 + n) % 65_536, 300 + number % 60_000) for n in range(109))),
         query(NAME, record(low, high)),
         query(NAME, rdtype=low),
         query(NAME, rdclass=low),
