@@ -49,7 +49,10 @@ def quadratic(a: float, b: float, c: float) -> list[float]:
     if discriminant < 0:
         raise ValueError("math domain error")  # Python says so itself, in other words from 3.14 on
     root = math.sqrt(discriminant)
-    return sorted({(-b - root) / (2.0 * a), (-b + root) / (2.0 * a)})
+    solutions = {(-b - root) / (2.0 * a), (-b + root) / (2.0 * a)}
+    if not all(map(math.isfinite, solutions)):
+        raise OverflowError("math range error")
+    return sorted(solutions)
 
 
 @idempotent

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons.rpcmath import addtogether
+from daemons.rpcmath import addtogether, quadratic
 
 things = st.one_of(
     st.lists(st.text(max_size=3), min_size=1),
@@ -30,6 +30,14 @@ def test_sum_is_that_of_one_addition_after_the_other(things: list[Any]) -> None:
 def test_things_of_unlike_types_are_refused(things: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError):
         addtogether(*things)
+
+
+@pytest.mark.parametrize(
+    "numbers", [(1, 1e200, 1), (1e-320, 1.0, 0.0), (1.0, float("inf"), 1.0), (1.0, float("nan"), 1.0)]
+)
+def test_solutions_beyond_the_range_of_floats_are_refused(numbers: tuple[float, float, float]) -> None:
+    with pytest.raises(OverflowError, match="math range error"):
+        quadratic(*numbers)
 
 
 def test_one_list_is_added_to_nothing_and_left_alone() -> None:

@@ -90,4 +90,6 @@ def unpacked(data: bytes, limit: int) -> bytes:
         raise RefusalError(413, f"That is longer than {limit} octets when it is unpacked.")
     if not unpacker.eof:
         raise RefusalError(400, "The end of that gzip is missing.")
+    if unpacker.unused_data:
+        raise RefusalError(400, "Bad Request: bytes behind the end of the gzip data.")
     return data

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 from daemons.operating.values import Kind
+from daemons.web.field_cache import field_cache
 from daemons.web.files import Folder
 from daemons.web.media import media_type
 
@@ -75,7 +75,7 @@ class Languages:
         return Variant(name + self._suffixes[tag], media, tag, chosen=True)
 
 
-@lru_cache(maxsize=256)
+@field_cache
 def best(value: str | None, tags: tuple[str, ...]) -> str | None:
     """Which of `tags` is wanted most, the first of several; None: none of them.
 

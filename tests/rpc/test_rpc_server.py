@@ -142,6 +142,14 @@ def test_malformed_weight_of_a_coding_gets_an_answer_without_a_coding(weight: st
         assert weighted.fields["content-encoding"] == "gzip"
 
 
+def test_bytes_behind_gzip_data_are_refused() -> None:
+    """Of several members (RFC 1952, section 2.2), a reader that stops at the first would execute another call."""
+    for behind in (gzip.compress(ADD), b"\0", b"a" * 100):
+        with visit(daemons.adder) as there:
+            assert post(there, gzip.compress(ADD) + behind, "Content-Encoding: gzip").status == 400
+            assert loaded(post(there, gzip.compress(ADD), "Content-Encoding: gzip").body) == 8
+
+
 def test_nothing_beyond_the_limit_is_unpacked() -> None:
     bomb = gzip.compress(b"<methodCall>" + b" " * 16 * 1024**2)
     assert len(bomb) < 100_000
