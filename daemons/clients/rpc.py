@@ -75,17 +75,32 @@ class Place:
             raise ValueError(f"{url} is no URL: {error}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url} is no URL of a service; write http://HOST:PORT/PATH or https://…")
+        if port == 0:
+            raise ValueError(f"{url} is no URL: a service has a port of 1 to 65535")
+        host, authority = _host_of(url, parts.hostname)
         secure = parts.scheme == "https"
-        address = Address("tls" if secure else "tcp", host=parts.hostname, port=port or (443 if secure else 80))
+        address = Address("tls" if secure else "tcp", host=host, port=port or (443 if secure else 80))
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not path.isascii() or not path.isprintable() or " " in path:
             raise ValueError(f"{url} is no URL: write other than visible ASCII as %xx")
-        return cls(address, path, parts.netloc.rpartition("@")[2], credentials, timeout, cafile)
+        return cls(address, path, authority + (f":{port}" if port else ""), credentials, timeout, cafile)
 
     def __str__(self) -> str:
         scheme = {"tcp": "http", "tls": "https"}.get(self.address.scheme)
         return f"{scheme}://{self.host}{self.path}" if scheme else f"{self.address}, {self.path}"
+
+
+def _host_of(url: str, host: str) -> tuple[str, str]:
+    """The host to connect to, and how Host has it.  Raises `ValueError`."""
+    if ":" in host:
+        # The zone of an address means something on this machine alone (RFC 6874, section 2, and RFC 9110, section 7.2).
+        return host.replace("%25", "%", 1), f"[{host.partition('%')[0]}]"
+    try:
+        host = host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise ValueError(f"{url} is no URL: {host} is no host name") from None
+    return host, host
 
 
 class Caller(ABC):

@@ -99,7 +99,28 @@ def test_a_daemon_of_ours_is_called_by_its_name(folder: Folder, capfd: pytest.Ca
         assert call(capfd, *conf, "knights", "same", "1")[0] == 100
 
 
-@pytest.mark.parametrize("where", ["ftp://127.0.0.1/", "http://", "http://127.0.0.1:99999/", "http://x/a b"])
+@pytest.mark.parametrize(
+    ("url", "host", "port", "authority"),
+    [
+        ("http://Example.org/RPC2", "example.org", 80, "example.org"),
+        ("https://example.org:8443/", "example.org", 8443, "example.org:8443"),
+        ("http://[fe80::1%25lo]:8000/", "fe80::1%lo", 8000, "[fe80::1]:8000"),
+        ("http://[::1]/", "::1", 80, "[::1]"),
+        ("http://b\u00fccher.example:81/", "xn--bcher-kva.example", 81, "xn--bcher-kva.example:81"),
+    ],
+)
+def test_the_host_of_a_url(url: str, host: str, port: int, authority: str) -> None:
+    place = Place.of(url)
+    assert (place.address.host, place.address.port, place.host) == (host, port, authority)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        *("ftp://127.0.0.1/", "http://", "http://127.0.0.1:99999/", "http://127.0.0.1:0/", "http://x/a b"),
+        *("http://[::1/", "http://\u00fc..example/"),
+    ],
+)
 def test_what_is_no_url(capfd: pytest.CaptureFixture[str], where: str) -> None:
     assert call(capfd, where, "same")[0] == 2
 
