@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import xmlrpc.client
 from collections.abc import Sequence
 from typing import Any
-from xml.parsers.expat import ExpatError
+from xmlrpc.client import Fault
 
 from daemons.clients.rpc import Call, Caller, ProtocolError, RemoteFault
-from daemons.rpc.xml_encoding import UnreadableError, decode
+from daemons.rpc.xml_encoding import UnreadableError
+from daemons.rpc.xml_response import ResponseBuilder
 from daemons.rpc.xml_writer import Writer
 
 #: Methods that tell of others.
@@ -53,24 +53,12 @@ class XMLCaller(Caller):
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{method}: {error}") from error
         heard = self.post(body, repeatable)
-        # A document type declaration has no place in a response, and its entities may make it grow without end.
-        parser: Any
-        parser, unmarshaller = xmlrpc.client.getparser(use_builtin_types=True)
-        parser._parser.StartDoctypeDeclHandler = self._refuse
         try:
-            parser.feed(decode(heard))
-            parser.close()
-            (result,) = unmarshaller.close()
-        except xmlrpc.client.Fault as fault:
+            return ResponseBuilder().read(heard)
+        except Fault as fault:
             raise RemoteFault(fault.faultCode, fault.faultString) from None
         except UnreadableError as error:
-            raise ProtocolError(f"{self.place}: unreadable response: {error}") from error
-        except (xmlrpc.client.Error, ExpatError, ValueError, TypeError, LookupError) as error:
-            raise ProtocolError(f"{self.place} has answered with what is no XML-RPC") from error
-        return result
-
-    def _refuse(self, *declared: object) -> None:
-        raise ProtocolError(f"{self.place} has answered with a document type declaration")
+            raise ProtocolError(f"{self.place} has sent what is no XML-RPC: {error}") from error
 
     def _answer(self, answer: Any) -> Any:
         match answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import binascii
 import re
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from xml.parsers import expat
 from xmlrpc.client import Binary, DateTime
 
@@ -55,7 +55,8 @@ _DOUBLE = re.compile(
 _NO_NUMBERS = {"nan", "inf", "-inf"}
 _DATE = re.compile(r"[ \t\r\n]*([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})[ \t\r\n]*")
 
-_UNSET: Final = object()
+#: In the place of a value that has not come.
+UNSET: Final = object()
 
 
 class Reader:
@@ -83,11 +84,16 @@ class Reader:
 
 def read_fully(data: bytes | str, use_builtin_types: bool = False) -> Call:
     """The call in `data`.  Raises `UnreadableError`, before anything is made of a document that brings a DTD."""
-    return _Builder(use_builtin_types).build(data)
+    return Builder(use_builtin_types).build(data)
 
 
-class _Builder:
-    """Is told of elements and text by expat, in their order."""
+class Builder:
+    """Build a call of the elements and the text that expat finds, in their order."""
+
+    #: Which elements may be in which.
+    within: ClassVar[dict[str, frozenset[str]]] = _WITHIN
+    #: The most values.
+    values: ClassVar[int] = VALUES
 
     def __init__(self, builtin: bool) -> None:
         self._builtin = builtin
@@ -98,11 +104,18 @@ class _Builder:
         self._values: list[Any] = []
         self._containers: list[Any] = []
         self._members: list[list[Any]] = []
-        self._left = VALUES
+        self._left = self.values
         self._name: str | None = None
         self._parameters: list[Any] | None = None
 
     def build(self, data: bytes | str) -> Call:
+        """Return the call in `data`.  Raises `UnreadableError`."""
+        self._parse(data)
+        if self._name is None:
+            raise UnreadableError("there is no <methodName> in <methodCall>")
+        return self._name, tuple(self._parameters or ())
+
+    def _parse(self, data: bytes | str) -> None:
         if isinstance(data, str):
             declared_codec(data[:LONGEST_DECLARATION])
             text = data
@@ -120,16 +133,13 @@ class _Builder:
             raise UnreadableError(f"not XML: {error}") from None
         except UnicodeEncodeError as error:  # a string may hold half of a surrogate pair
             raise UnreadableError(f"not XML: character {error.start} is half of a surrogate pair") from None
-        if self._name is None:
-            raise UnreadableError("there is no <methodName> in <methodCall>")
-        return self._name, tuple(self._parameters or ())
 
     def _refuse(self, *declared: object) -> None:
-        raise UnreadableError("a document type declaration; there is none in a call")
+        raise UnreadableError("a document type declaration, which XML-RPC has not")
 
     def _start(self, tag: str, attributes: object) -> None:
         parent = self._open[-1]
-        if tag not in _WITHIN.get(parent, ()):
+        if tag not in self.within.get(parent, ()):
             where = f"<{parent}>" if parent else "a document"
             raise UnreadableError(f"<{tag[:40]}> cannot be in {where}")
         self._check_blank(parent)
@@ -137,9 +147,9 @@ class _Builder:
         if tag == "value":
             self._left -= 1
             if self._left < 0:
-                raise UnreadableError(f"more than {VALUES} values")
-            self._values.append(_UNSET)
-        elif parent == "value" and self._values[-1] is not _UNSET:
+                raise UnreadableError(f"more than {self.values} values")
+            self._values.append(UNSET)
+        elif parent == "value" and self._values[-1] is not UNSET:
             raise UnreadableError("there are two in one <value>")
         elif tag in ("array", "struct"):
             if len(self._containers) == DEPTH:
@@ -150,10 +160,10 @@ class _Builder:
                 raise UnreadableError("there are two <data> in one <array>")
             self._containers[-1] = []
         elif tag == "member":
-            self._members.append([_UNSET, _UNSET])
+            self._members.append([UNSET, UNSET])
         elif tag == "param":
             assert self._parameters is not None
-            self._parameters.append(_UNSET)
+            self._parameters.append(UNSET)
         elif tag == "params":
             if self._parameters is not None or self._name is None:
                 raise UnreadableError("one <params> is expected, behind <methodName>")
@@ -172,29 +182,29 @@ class _Builder:
         elif tag == "member":
             self._check_blank(tag)
             name, value = self._members.pop()
-            if name is _UNSET or value is _UNSET:
+            if name is UNSET or value is UNSET:
                 raise UnreadableError("a <name> and a <value> are expected in <member>")
             if name in self._containers[-1]:
                 raise UnreadableError("there are two members of one name")
             self._containers[-1][name] = value
         elif tag == "name":
-            if self._members[-1][0] is not _UNSET:
+            if self._members[-1][0] is not UNSET:
                 raise UnreadableError("there are two <name> in one <member>")
             self._members[-1][0] = self._take_text()
         elif tag == "methodName":
             if self._name is not None:
                 raise UnreadableError("there are two <methodName>")
             self._name = self._take_text()
-        elif tag in _WITHIN:
+        elif tag in self.within:
             self._check_blank(tag)
-            if tag == "param" and self._parameters and self._parameters[-1] is _UNSET:
+            if tag == "param" and self._parameters and self._parameters[-1] is UNSET:
                 raise UnreadableError("there is no <value> in <param>")
         else:
             self._values[-1] = self._converted(tag, self._take_text())
 
     def _end_value(self) -> None:
         value = self._values.pop()
-        if value is _UNSET:
+        if value is UNSET:
             value = self._take_text()  # "If no type is indicated, the type is string."
         else:
             self._check_blank("value")
@@ -202,12 +212,12 @@ class _Builder:
         if parent == "data":
             self._containers[-1].append(value)
         elif parent == "member":
-            if self._members[-1][1] is not _UNSET:
+            if self._members[-1][1] is not UNSET:
                 raise UnreadableError("there are two <value> in one <member>")
             self._members[-1][1] = value
         else:
             assert self._parameters is not None
-            if self._parameters[-1] is not _UNSET:
+            if self._parameters[-1] is not UNSET:
                 raise UnreadableError("there are two <value> in one <param>")
             self._parameters[-1] = value
 
