@@ -78,7 +78,7 @@ def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.Captu
         "conf/a.ini [daemon] service: missing; write service = NAME or module:Class\n"
         "conf/b.ini [daemon] service = nosuch: there is no module daemons.nosuch in the suite; "
         "one of your own is written module:Class\n"
-        "conf/c.ini [daemon] angry:Angry: cannot be imported: ZeroDivisionError: division by zero\n"
+        "conf/c.ini [daemon] service = angry:Angry: angry.py line 1: ZeroDivisionError: division by zero\n"
         "conf/logging.ini: KeyError: 'formatters'\n"
         "conf/launcelot.ini [daemon] tcp://127.0.0.1:1060: conf/b.ini has tcp://127.0.0.1:1060 already\n"
         "supervisord.conf [program:x] stopwait: no such setting; did you mean stopwaitsecs?\n"
@@ -167,7 +167,7 @@ def test_list_shows_the_good_ones_and_says_what_is_wrong_with_the_others(
     assert typed(capfd, "list") == (
         100,
         "launcelot  tcp://127.0.0.1:1060  threads  Answers the questions put to Sir Launcelot.\n",
-        "conf/c.ini: its module cannot be imported: RuntimeError: no\n"
+        "conf/c.ini [daemon] service = angry:Angry: angry.py line 1: RuntimeError: no\n"
         "conf/zen.ini [daemon] service: missing; write service = NAME or module:Class\n",
     )
 
