@@ -15,6 +15,7 @@ from daemons.clients import calling, tools
 from daemons.clients.arguments import seconds
 from daemons.operating import ini, lifecycle
 from daemons.operating.complaints import ConfigurationError
+from daemons.operating.diagnostics import say
 from daemons.operating.ini import Override
 from daemons.operating.settings import Settings
 
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         prog="daemons",
         description="Classic network daemons: run one, ask one, check and show their settings; and tools.",
         epilog="Exit codes: 0 ended as asked, 1 a failure, 2 a wrong command line, "
-        "100 a wrong configuration, 111 the system refused.",
+        "100 a wrong configuration, or a module named in it that fails, 111 the system refused.",
     )
     conf = argparse.ArgumentParser(add_help=False)
     conf.add_argument(
@@ -199,7 +200,7 @@ def _carry_out(options: argparse.Namespace) -> int:
         settings = ini.read(conf, options.name, getattr(options, "overrides", ()), options.run)
     except ConfigurationError as error:
         for complaint in error.complaints:
-            print(f"{options.name}: {complaint}", file=sys.stderr)
+            say(f"{options.name}: {complaint}")
         return lifecycle.WRONG_CONFIGURATION
     return _one(settings, options)
 

@@ -11,9 +11,9 @@ However many processes serve, one writes the file: they all print into one pipe.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +22,7 @@ from daemon import DaemonContext
 
 from daemons.operating import ini, lifecycle, logs
 from daemons.operating.complaints import ConfigurationError
+from daemons.operating.diagnostics import say
 from daemons.operating.lifecycle import Bound
 from daemons.operating.log_file import DropCount, LogFile, write_log
 from daemons.operating.pidfile import AlreadyRunning, Pidfile
@@ -57,10 +58,10 @@ def run(settings: Settings) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if not ready_line:
         if code == lifecycle.ENDED:
-            print(f"{settings.name}: did not start; {log_of(settings)} says why", file=sys.stderr)
+            say(f"{settings.name}: did not start; {log_of(settings)} says why")
             return lifecycle.BUG
         return code
-    print(ready_line, end="", file=sys.stderr)
+    say(ready_line.removesuffix("\n"), logging.INFO)
     print(f"{settings.name} is detached: its pid in {pidfile_of(settings).path}, its log {log_of(settings)}")
     return lifecycle.ENDED
 
@@ -77,7 +78,7 @@ def stop(conf: Path, name: str, run: Path | None = None) -> int:
     except PermissionError:
         said = pidfile.read()
         process = str(pidfile.path) if said is None else f"pid {said}"
-        lifecycle.say(f"{name}: {process} belongs to another user, who may stop it; so may root")
+        say(f"{name}: {process} belongs to another user, who may stop it; so may root")
         return lifecycle.SYSTEM_REFUSED
     until = time.monotonic() + _drain_timeout(conf, name) + STOP_GRACE
     while pidfile.held():
@@ -87,7 +88,7 @@ def stop(conf: Path, name: str, run: Path | None = None) -> int:
                 if signalled
                 else f"another process than pid {pid} of {pidfile.path} holds its lock; nothing was signalled"
             )
-            lifecycle.say(f"{name}: {reason}")
+            say(f"{name}: {reason}")
             return lifecycle.BUG
         time.sleep(0.05)
     print(f"{name}: stopped")
@@ -115,10 +116,7 @@ def _nothing_to_stop(conf: Path, name: str, pidfile: Pidfile) -> int:
     if name not in ini.names(conf):
         ini.read(conf, name)  # raises what is to be said of a name that nobody has
     reason = "it is only just starting" if pidfile.held() else f"{pidfile.path} is not held by anybody"
-    print(
-        f"{name}: not running detached ({reason}); under supervisord: supervisorctl stop {name}",
-        file=sys.stderr,
-    )
+    say(f"{name}: not running detached ({reason}); under supervisord: supervisorctl stop {name}")
     return lifecycle.BUG
 
 
@@ -135,7 +133,7 @@ def _detach(settings: Settings, tell: int) -> int:
         log_of(settings).parent.mkdir(parents=True, exist_ok=True)
         pidfile.lock()
     except (AlreadyRunning, OSError) as error:
-        print(f"{settings.name}: {error}", file=sys.stderr, flush=True)
+        say(f"{settings.name}: {error}")
         return lifecycle.SYSTEM_REFUSED
     try:
         bound = lifecycle.prepare(settings)
@@ -179,7 +177,7 @@ def _serve(bound: Bound, tell: int) -> int:
     logs.configure(bound.settings.logging_ini)
 
     def announce(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        lifecycle.announce(line)
         os.write(tell, f"{line}\n".encode())
         os.close(tell)
 

@@ -20,7 +20,7 @@ from daemons.operating import layers
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.layers import Layer, shown
 from daemons.operating.settings import SECTIONS, SPOKEN, TABLES, DaemonSettings, MetricsSettings, Settings, TLSSettings
-from daemons.operating.values import hint, kind_of
+from daemons.operating.values import comment_hint, hint, kind_of
 from daemons.serving.address import Address, parse_addresses
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ def parse_section(
                 values[key] = kind_of(fields[key]).parse(text)
                 origins[name, key] = origin
             except ValueError as error:
-                complaints.append(f"{where} = {text}: {error}")
+                complaints.append(f"{where} = {text}: {error}{comment_hint(text)}")
     return declaration(**values), origins
 
 
@@ -196,7 +196,9 @@ class _Reader:
             or (which == "service" and text.isidentifier())
             or (which in ("rpc", "jsonrpc") and _MODULE.fullmatch(text))
         ):
-            self.complaints.append(f"{self._origin(which)} [daemon] {which} = {text}: write {SPOKEN[which]}")
+            self.complaints.append(
+                f"{self._origin(which)} [daemon] {which} = {text}: write {SPOKEN[which]}{comment_hint(text)}"
+            )
         others: dict[str, Any] = dict.fromkeys(SPOKEN.keys() - {which or "service"}, "")
         return dataclasses.replace(daemon, **others)
 

@@ -14,8 +14,9 @@ from typing import Any
 from daemons.operating import exposition, ini, lifecycle, loading, logs, supervision, tables
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import SECTIONS, Settings
-from daemons.operating.values import kind_of
+from daemons.operating.values import SIZE, kind_of
 from daemons.printable import escape
+from daemons.serving.engines import stream_server
 from daemons.serving.listen import clients_too
 
 #: `daemons list` aligns cells up to so many characters: tcp://255.255.255.255:65535 has 27, and some to spare.
@@ -124,10 +125,13 @@ def show(settings: Settings) -> int:
         for complaint in error.complaints:
             print(f"{settings.name}: {complaint}", file=sys.stderr)
         return lifecycle.WRONG_CONFIGURATION
+    automatic = _automatic(settings, kind)
     print(f"{settings.name}: {summary(settings, kind)}\nlistens at {_listens(settings)}")
     for section, values in sections.items():
         print(f"\n[{section}]")
         for name, text, origin in _rows(settings, section, values):
+            if text == "auto" and (value := automatic.get((section, name))):
+                text = f"auto ({value})"
             print(f"{name:<21} {text:<24} {origin}".rstrip())
     for section, rows in tables.rows(settings, options):
         print(f"\n[{section}]")
@@ -145,6 +149,21 @@ def _rows(settings: Settings, section: str, values: Any) -> Iterable[tuple[str, 
         if origin == "built in" and value in ("", (), None) and kind_of(field).show(value) == "":
             continue  # not said, and nothing that could be shown for it
         yield field.name, kind_of(field).show(value), origin
+
+
+def _automatic(settings: Settings, kind: Any) -> dict[tuple[str, str], str]:
+    """Return the values that ``auto`` stands for, by section and key, where they are known before the daemon runs."""
+    connections = settings.limits.max_connections or stream_server(settings.daemon.engine).capacity
+    share = -(-connections // settings.processes)
+    found = {
+        ("daemon", "processes"): str(settings.processes),
+        ("limits", "max_connections"): str(connections),
+        ("limits", "max_per_peer"): str(max(1, share // 2)),
+    }
+    body = getattr(getattr(kind, "framing", None), "body", None)
+    if isinstance(body, int):
+        found["limits", "body"] = SIZE.show(body)
+    return found
 
 
 def _listens(settings: Settings) -> str:

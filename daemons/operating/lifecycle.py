@@ -8,8 +8,6 @@ import os
 import signal
 import socket
 import socketserver
-import sys
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from daemons.operating import init, kinds, loading, logs
 from daemons.operating.access_log import AccessLog
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
+from daemons.operating.diagnostics import say
 from daemons.operating.metrics import Metrics
 from daemons.operating.reload import InPlace, Renewal, handle_signal
 from daemons.operating.settings import Settings
@@ -92,21 +91,20 @@ def run(settings: Settings) -> int:
     """Serve in the foreground until told to stop.  Returns the exit code; what went wrong is on standard error."""
 
     def serve_in_foreground() -> int:
-        return reported(settings.name, lambda: serve(prepare(settings), say))
+        return reported(settings.name, lambda: serve(prepare(settings), announce))
 
     if os.getpid() != init.PID:
         return serve_in_foreground()
     return init.run_under_init(serve_in_foreground)
 
 
-def say(line: str) -> None:
-    """One line on standard error, with its end in the same write(2): several processes speak at once."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+def announce(line: str) -> None:
+    """Write the ready line to standard error."""
+    say(line, logging.INFO)
 
 
 def reported(name: str, action: Callable[[], int]) -> int:
-    """The exit code of `action`; what it raises is told on standard error and becomes one too."""
+    """Return the exit code of `action`; an exception of it is reported on standard error, and becomes one too."""
     try:
         return action()
     except ConfigurationError as error:
@@ -122,8 +120,7 @@ def reported(name: str, action: Callable[[], int]) -> int:
         say(f"{name}: a bug: {error}")
         return BUG
     except Exception as error:
-        traceback.print_exc()
-        say(f"{name}: a bug: {type(error).__name__}: {error}")
+        say(f"{name}: a bug: {type(error).__name__}: {error}", failure=error)
         return BUG
 
 

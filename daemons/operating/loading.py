@@ -18,6 +18,7 @@ from daemons.operating import tables
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.ini import parse_section
 from daemons.operating.kinds import is_published, runs_in_memory
+from daemons.operating.module_errors import reported_as_complaint
 from daemons.operating.publications import check_secrets, configured, publication
 from daemons.operating.settings import Settings
 from daemons.operating.values import PLACE, hint, kind_of
@@ -29,16 +30,11 @@ from daemons.serving.service import Service
 _OUT_OF_PLACE = {False: socketserver.DatagramRequestHandler, True: socketserver.StreamRequestHandler}
 
 
-class LeavingError(Exception):
-    """A module of a service wanted to end the process, or raised what only the interpreter may."""
-
-
 def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.BaseRequestHandler]]:
     """What a server runs for each connection, or for each datagram: the pump of the service, or the raw handler;
     by whether it is for datagrams.
 
-    Raises `ConfigurationError` for what the ini got wrong; an exception of the module's own, while it is
-    imported, comes through as it is, or as a `LeavingError`."""
+    Raises `ConfigurationError` for faults of the ini, and for any exception of the module that it names."""
     kind: type[socketserver.BaseRequestHandler | Service] = spoken_class(settings)
     engine = settings.daemon.engine
     if settings.daemon.idle_exit is not None and settings.processes > 1:
@@ -110,11 +106,9 @@ def application_of(settings: Settings) -> Callable[..., Any]:
 def make_service(settings: Settings, kind: type[Service]) -> Service:
     """The service with the options of its own section."""
     options = options_of(settings, kind)
-    try:
-        with _staying(kind.__name__, "it was made"):
-            return _limited(settings, kind(options))
-    except TypeError as error:
-        raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
+    with reported_as_complaint(kind.__name__, "it was made", _where(settings), settings.base):
+        service = kind(options)
+    return _limited(settings, service)
 
 
 def _limited(settings: Settings, service: Service) -> Service:
@@ -201,9 +195,13 @@ def spoken_class(settings: Settings) -> Any:
 
 
 def _module(settings: Settings, name: str) -> ModuleType:
+    with reported_as_complaint(name, "it was imported", _where(settings), settings.base):
+        return _imported(settings, name)
+
+
+def _imported(settings: Settings, name: str) -> ModuleType:
     try:
-        with _staying(name, "it was imported"):
-            return importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(missing + "."):
@@ -214,20 +212,6 @@ def _module(settings: Settings, name: str) -> ModuleType:
             if name.startswith("daemons."):
                 reason += ": pip install 'camelot-daemons[all]'"
         raise ConfigurationError([f"{_where(settings)}: {reason}"]) from error
-
-
-@contextmanager
-def _staying(what: str, when: str) -> Iterator[None]:
-    """Whatever `what` raises is an `Exception`: a module that calls sys.exit() would end the daemon without a word, and
-    with exit code 0, as if it had been told to stop."""
-    try:
-        yield
-    except SystemExit as error:
-        raise LeavingError(f"{what} called sys.exit({error.code!r}) while {when}") from error
-    except (Exception, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise LeavingError(f"{what} raised {type(error).__name__} while {when}: {error}") from error
 
 
 def _class_in(module: ModuleType, name: str, base: type, settings: Settings) -> Any:

@@ -36,8 +36,11 @@ FILE_LIMIT = 64 * 1024
 
 _CUT = " [...] "
 
+#: The form of a line, as shipped.
+FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
+
 #: What conf/logging.ini says as shipped.
-_BUILT_IN = """
+_BUILT_IN = f"""
 [loggers]
 keys = root
 
@@ -58,7 +61,7 @@ args = ()
 
 [formatter_line]
 class = daemons.operating.logs.LineFormatter
-format = %(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s
+format = {FORMAT}
 """
 
 #: The text of the configuration in force: what is gone back to when the next one is wrong.

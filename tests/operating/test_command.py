@@ -48,14 +48,14 @@ def test_cut_at_the_drain_limit_is_0_too(suite: Folder, engine: str) -> None:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_bug_is_1_with_its_traceback_and_a_line_that_says_so(suite: Folder, processes: str) -> None:
+def test_module_that_fails_is_100_and_one_line(suite: Folder, processes: str) -> None:
     suite.module("angry", "raise RuntimeError('on purpose')")
     suite.write("angry", "[daemon]\nservice = angry:Angry\nport = 0\n")
     ended = daemons(suite.path, "run", "angry", "--processes", processes)
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("Traceback")
-    assert ended.stderr.count("Traceback") == 1
-    assert ended.stderr.endswith("angry: a bug: RuntimeError: on purpose\n")
+    assert ended.returncode == 100
+    assert ended.stderr == (
+        "angry: conf/angry.ini [daemon] service = angry:Angry: angry.py line 1: RuntimeError: on purpose\n"
+    )
 
 
 @pytest.mark.parametrize(
