@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator, Iterator
 
 import hypothesis
@@ -50,6 +51,10 @@ def no_leaks() -> Iterator[None]:
     It is set up before the other fixtures of a test and torn down after them."""
     before = Snapshot.take()
     yield
+    # Its threads are those of the process, and wait for the next password.
+    if verifier := sys.modules.get("daemons.accounts.verifier"):
+        verifier.shared.close()
+        verifier.shared.waiting = verifier.WAITING
     if leaks := before.leaks():
         clear(before)
         pytest.fail("left behind:\n" + "\n".join(leaks), pytrace=False)

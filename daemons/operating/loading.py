@@ -51,6 +51,7 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
         _check_transports(settings, kind)
         options = options_of(settings, kind)
         handler = configured(settings, kind, options)
+        _bound_waiting(settings)
         return lambda over_udp: handler
     if kind.blocks and engine == "loop":
         reason = "engine = loop cannot run a service that says it blocks; write engine = pool"
@@ -71,10 +72,20 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
     if service.blocks and engine == "loop":
         reason = f"engine = loop cannot run a service that waits, as with {service.blocks}; write engine = pool"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
+    _bound_waiting(settings)
     pump = Pump.carrying(service)
     # Made now, so that what is wrong with it is found before anything is bound.
     udp = pump if kind.datagrams is None else Pump.carrying(make_service(settings, kind.datagrams))
     return lambda over_udp: udp if over_udp else pump
+
+
+def _bound_waiting(settings: Settings) -> None:
+    """Leave half of a pool's threads to requests that wait for no password, and never have the loop wait for one.
+    Modules that most daemons do without are not imported for that."""
+    verifier = sys.modules.get("daemons.accounts.verifier")
+    if verifier is not None:
+        pool = max(1, min(verifier.WAITING, settings.daemon.threads // 2))
+        verifier.shared.waiting = {"pool": pool, "loop": 0}.get(settings.daemon.engine, verifier.WAITING)
 
 
 def _refuse_body(settings: Settings, reason: str) -> None:

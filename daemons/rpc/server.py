@@ -10,13 +10,13 @@ from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler, Si
 
 from daemons.rpc.dispatcher import NOT_TO_BE_DONE, Dispatcher, fault_of
 from daemons.rpc.documentation import POLICY, page
-from daemons.rpc.refusals import RefusalError, check_visitor, unpacked
+from daemons.rpc.refusals import PEER, RefusalError, check_visitor, unpacked
 from daemons.rpc.service import ASKED, SERVER, RPCService
 from daemons.web.negotiation import prefers_gzip
 from daemons.web.server import WebServer
 
 if TYPE_CHECKING:
-    from daemons.rpc.users import Users
+    from daemons.accounts import Accounts
     from daemons.web.service import WebService
 
 
@@ -76,7 +76,8 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
             self.report_404()
             return False
         try:
-            self.user = self.server.check_visitor({name.lower(): value for name, value in self.headers.items()})
+            fields = {name.lower(): value for name, value in self.headers.items()}
+            self.user = self.server.check_visitor({**fields, PEER: self.client_address[0]})
         except RefusalError as error:
             self._refuse(error)
             return False
@@ -123,7 +124,7 @@ class XMLRPCServer(Dispatcher, WebServer, _Beneath):
     #: Whether GET shows what can be called.
     documents = False
     #: Who may call; None: everybody.
-    users: Users | None = None
+    users: Accounts | None = None
 
     def __init__(
         self,
@@ -142,11 +143,13 @@ class XMLRPCServer(Dispatcher, WebServer, _Beneath):
     def make_service(self, handler: Callable[..., Any]) -> WebService:
         """What runs `handler` in memory, or does without it."""
         asks = type(self).check_visitor is not XMLRPCServer.check_visitor
-        return RPCService(self.framing, handler, _AS_SHIPPED, always_asks=asks)
+        service = RPCService(self.framing, handler, _AS_SHIPPED, always_asks=asks)
+        service.blocks = self.users is not None and self.users.slow
+        return service
 
     def check_visitor(self, fields: Mapping[str, str]) -> str:
-        """Who calls, or nothing where nobody is asked.  `fields` are those of his request, by names in small letters.
-        Raises `RefusalError` for who may not."""
+        """Return the user who calls, or nothing where every peer may call.  `fields` are those of its request, by names
+        in small letters, and its IP address, as `PEER`.  Raises `RefusalError` for one that may not."""
         return check_visitor(fields, self.users, self.title, scripts=False)
 
     def documentation(self, where: str) -> bytes:

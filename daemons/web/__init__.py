@@ -31,7 +31,6 @@
     identities.py       from an opened file to the configured paths that lead to it
     hard_links.py       further names of protected files: hard links, bind mounts
     partly_protected.py what is protected below documents and other servers
-    passwords.py        users and their passwords, in a file
     documents.py        what clients write: PUT, POST and DELETE
     store.py            where that is kept
     forwarding.py       what another server answers
