@@ -11,6 +11,9 @@ from daemons.serving.conversation import OVER, PENDING, Conversation
 #: Bytes that an engine reads at once.
 PIECE = 64 * 1024
 
+#: What an honest call of a function is about.
+RECORDS = [{"number": number, "symbol": "Ne", "mass": 20.1797, "noble": True} for number in range(10)]
+
 Feed = Callable[[bytes], object]
 
 

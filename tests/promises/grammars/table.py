@@ -6,7 +6,7 @@ authentication, users files, logins) and of HTTP responses (front, call, fetch) 
 
 from __future__ import annotations
 
-from tests.promises.grammars import framings, http, names, rpc
+from tests.promises.grammars import framings, http, json_rpc, names, rpyc, site, xml_rpc
 from tests.promises.grammars.grammar import Grammar
 
 GRAMMARS: dict[str, Grammar] = {
@@ -15,7 +15,10 @@ GRAMMARS: dict[str, Grammar] = {
         *framings.GRAMMARS,
         *http.GRAMMARS,
         *names.GRAMMARS,
-        *rpc.GRAMMARS,
+        *json_rpc.GRAMMARS,
+        *rpyc.GRAMMARS,
+        *site.GRAMMARS,
+        *xml_rpc.GRAMMARS,
         # Passwords: `*passwords.GRAMMARS`.
         # Responses of HTTP: `*responses.GRAMMARS`.
     )
