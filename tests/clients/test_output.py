@@ -63,8 +63,9 @@ def piped(folder: Path, *words: str) -> bytes:
 @pytest.mark.parametrize("service", ["lines", "dance:Dance"])
 def test_ask_escapes_at_a_terminal_and_leaves_bytes_alone_in_a_pipe(service: str, folder: Folder) -> None:
     """Of a service with framed replies, and of a raw handler, whose replies nobody frames."""
-    folder.module("dance", "from daemons import StreamRequestHandler\nclass Dance(StreamRequestHandler): pass\n")
-    folder.write("x", f"[daemon]\nservice = {service}\nport = 1060\n")
+    folder.module("dance", "from socketserver import StreamRequestHandler\nclass Dance(StreamRequestHandler): pass\n")
+    key = "handler" if ":" in service else "service"
+    folder.write("x", f"[daemon]\n{key} = {service}\nport = 1060\n")
     said = HOSTILE.encode() + b"\xff\n"
 
     def visit(visitor: socket.socket) -> None:
