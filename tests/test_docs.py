@@ -207,7 +207,7 @@ def wrong_options(line: str) -> list[str]:
             words = shlex.split(each)
         except ValueError:
             continue
-        if words[:1] != ["daemons"] or len(words) < 2 or words[1] in ("-h", "--help"):
+        if words[:1] != ["daemons"] or len(words) < 2 or words[1] in ("-h", "--help", "--version"):
             continue
         command = words[1]
         if command not in known:

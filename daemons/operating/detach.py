@@ -25,6 +25,7 @@ from daemons.operating.complaints import ConfigurationError
 from daemons.operating.diagnostics import say
 from daemons.operating.lifecycle import Bound
 from daemons.operating.log_file import DropCount, LogFile, write_log
+from daemons.operating.outcome import Command
 from daemons.operating.pidfile import AlreadyRunning, Pidfile
 from daemons.operating.settings import Settings
 from daemons.serving import signals
@@ -50,7 +51,7 @@ def run(settings: Settings) -> int:
     if pid == 0:
         os.close(hear)
         # DaemonContext ends this process with os._exit when it has forked the daemon.
-        os._exit(lifecycle.reported(settings.name, lambda: _detach(settings, tell)))
+        os._exit(Command().carry_out(lambda: lifecycle.reported(settings.name, lambda: _detach(settings, tell))))
     os.close(tell)
     with os.fdopen(hear, encoding="utf-8") as pipe:
         # Not to the end of the file: the workers, forked before the line is written, hold the pipe too.
@@ -73,7 +74,7 @@ def stop(conf: Path, name: str, run: Path | None = None) -> int:
     try:
         pid = pidfile.read() if pidfile.held() else None
         if pid is None:
-            return lifecycle.reported(name, lambda: _nothing_to_stop(conf, name, pidfile))
+            return _nothing_to_stop(conf, name, pidfile)
         signalled = _terminate(pidfile, pid)
     except PermissionError:
         said = pidfile.read()

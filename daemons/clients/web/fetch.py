@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     ):
         if wrong:
             options.parser.error(said)
-    return common.carry_out("fetch", lambda: _fetch(options))
+    return _fetch(options)
 
 
 def _method(text: str) -> str:

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return common.carry_out("links", lambda: _check(options))
+    return _check(options)
 
 
 def _depth(text: str) -> int:

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return common.carry_out("scrape", lambda: _scrape(options))
+    return _scrape(options)
 
 
 def _delay(text: str) -> float:

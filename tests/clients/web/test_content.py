@@ -6,7 +6,7 @@ import bz2
 import gzip
 import os
 import subprocess
-import threading
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from daemons.clients.web import content
 from daemons.clients.web.content import gunzip, inflate
 from tests.clients.web.site import daemons
 from tests.clients.web.test_fetch_failures import Capture, saying
-from tests.operating.live import BIN, environment
+from tests.operating.live import environment
 
 TEXT = b"Listen. Strange women lying in ponds distributing swords is no basis for a system of government.\n" * 50
 WHOLE = gzip.compress(TEXT)
@@ -131,21 +131,29 @@ def members(size: int) -> bytes:
     return zeros(1) * size
 
 
+#: Runs a command, and prints the peak of its resident memory; that in the usage of a child has its parent's in it.
+MEASURE = """
+import re, sys
+from daemons.operating.command import main
+code = main(sys.argv[1:])
+print(re.search("VmHWM:\\s*([0-9]+) kB", open("/proc/self/status").read())[1], file=sys.stderr)
+sys.exit(code)
+"""
+
+
 def measured(folder: Path, *words: str) -> tuple[int, str, int]:
     """Run a command to its end; return its exit code, standard error, and peak of resident memory in bytes."""
-    command = [str(BIN / "daemons"), *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(), cwd=folder) as process:
-        timer = threading.Timer(60, process.kill)
-        timer.start()
-        try:
-            assert process.stderr is not None
-            err = process.stderr.read()
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        finally:
-            timer.cancel()
-            timer.join()
-    return process.returncode, err, usage.ru_maxrss * 1024  # ru_maxrss is in KiB
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=folder,
+        timeout=60,
+    )
+    err, _, peak = done.stderr.removesuffix("\n").rpartition("\n")
+    return done.returncode, f"{err}\n", int(peak) * 1024
 
 
 @pytest.mark.parametrize(
