@@ -7,16 +7,20 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from daemons.framings.http import Request
+from daemons.framings.remembered import HEAD
 from daemons.serving.service import Reply
 from daemons.web.dates import written
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+#: The Server field, without versions, which would say what this server is vulnerable to.
+SERVER = "camelot"
+
 #: Statuses without a body, whatever is said (RFC 9110, sections 15.3.5 and 15.4.5).
 BODILESS = frozenset((204, 304))
 
 #: What is remembered for a second, in octets of requests and their answers.
-REMEMBERED = 8 * 1024 * 1024
+REMEMBERED = 3 * 1024 * 1024
 
 #: Octets that one takes beside its own; roughly.
 ENTRY = 256
@@ -57,7 +61,7 @@ class Second:
         if self.private:
             return
         size = ENTRY + len(request) + len(reply)
-        if self._size + size <= REMEMBERED:
+        if self._size + size <= REMEMBERED and len(request) <= HEAD:
             self._size += size
             # The octets alone: the request would keep its body.
             self._replies[bytes(request)] = reply, entry
@@ -66,7 +70,7 @@ class Second:
 def head(request: Request, status: int, second: Second, fields: Fields) -> bytes:
     """Status line and header fields of the answer to `request`, with the empty line.  Raises `ValueError`: a control
     character in a field."""
-    lines = [f"HTTP/1.1 {status} {phrase(status)}", f"Date: {second.date}", "Server: camelot"]
+    lines = [f"HTTP/1.1 {status} {phrase(status)}", f"Date: {second.date}", f"Server: {SERVER}"]
     for name, value in fields:
         if second.private and name in ("Cache-Control", "Expires"):
             continue
