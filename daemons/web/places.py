@@ -74,14 +74,19 @@ def folded(name: bytes) -> bytes:
 
 def is_ambiguous(names: Names) -> bool:
     """Return whether another reader of the path may come to other names: it contains path parameters (RFC 3986, section
-    3.3), is encoded twice, has a control character, is not UTF-8, or is too long to be `folded`."""
-    path = b"/".join(names)
-    if _AMBIGUOUS.search(path) or any(len(name) > LONGEST_FOLDED for name in names if not name.isascii()):
+    3.3), is encoded twice, has a control character, is not UTF-8, is too long to be `folded`, or has other names then.
+    """
+    if _AMBIGUOUS.search(b"/".join(names)):
         return True
-    try:
-        path.decode("utf-8")
-    except UnicodeDecodeError:
-        return True
+    for name in names:
+        if not name.isascii():
+            try:
+                name.decode("utf-8")
+            except UnicodeDecodeError:
+                return True
+            same = folded(name)
+            if len(name) > LONGEST_FOLDED or not same or FORBIDDEN.search(same) or _AMBIGUOUS.search(same):
+                return True
     return False
 
 
