@@ -26,11 +26,10 @@ OF_ALL, OF_ONE = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, DELETE, OPTIONS"
 #: act for the visitor.
 WITH_IT = [("Cache-Control", "no-cache"), ("Content-Security-Policy", "sandbox")]
 
-_NAMES = "<p>A document is called by up to 100 letters, digits and <code>. _ ~ -</code>, and no dot begins it.\n"
-_CODED = "<p>A document is stored as it is read: send it without a Content-Encoding.\n"
-_FORM = "<p>A document is no form: send it as it is, with its own Content-Type.\n"
-_FULL = "<p>There is no room for more documents.\n"
-_ORIGIN = "<p>This was asked for by another site.\n"
+_NAMES = "<p>A document's name has up to 100 letters, digits and <code>. _ ~ -</code>, and does not begin with a dot.\n"
+_CODED = "<p>Documents are stored without a Content-Encoding.\n"
+_FORM = "<p>Form data is not stored; send the document itself, with its own Content-Type.\n"
+_ORIGIN = "<p>The Origin of the request is another site.\n"
 
 #: What forms are sent as; some store would be all they have in common with a document.
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -77,7 +76,7 @@ class Documents:
             return error(request, 404, second)
         except Refused as refused:
             later = [("Retry-After", "1")] * (refused.status == 503)
-            return error(request, refused.status, second, later, _FULL if refused.status == 507 else "")
+            return error(request, refused.status, second, later)
 
     def _list(self, request: Request, second: Second, base: str) -> Reply:
         about = [

@@ -166,7 +166,7 @@ class Files:
         """The names that lead from the root to what `path`, the path of a URL, means.  The last is empty where it is a
         folder.  Raises `Refused`."""
         names = names_of(path)
-        if names is None or not all(map(self.shows, names)):
+        if names is None or (not self._hidden and b"/." in b"/" + b"/".join(names)):
             raise Refused(404)
         return names
 

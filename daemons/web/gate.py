@@ -91,6 +91,8 @@ class Gate:
         self._visitor = visitor
         self._above = names[:-1]
         self._passed = [] if passed is None else [passed]
+        #: What is protected, for the names of one list.
+        self._known: dict[Identity, list[Protection]] | None = None
         #: The second of the answer: of its own where that is for this visitor alone.
         self.second = second
 
@@ -127,11 +129,13 @@ class Gate:
         if found is None or not (named is None or self._has_passed(named.value)):
             return False
         identity = identity_of(found)
+        if self._known is None:
+            self._known = self._files.by_identity.by_identity()
         try:
             if stat.S_ISDIR(found.st_mode):
-                protections = self._files.by_identity.find((*folder.entered, identity))
+                protections = self._files.by_identity.find((*folder.entered, identity), known=self._known)
             else:
-                protections = self._files.by_identity.find(folder.entered, identity, found.st_nlink)
+                protections = self._files.by_identity.find(folder.entered, identity, found.st_nlink, self._known)
         except Unindexed:
             return False
         return not protections or any(map(self._has_passed, protections))

@@ -7,7 +7,7 @@ hard links or bind mounts. All of them are the same device and inode, fstat(2).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from daemons.web.files import Identity, identity_of
@@ -39,11 +39,18 @@ class PathIdentities(Generic[T]):
     def __bool__(self) -> bool:
         return bool(self._paths)
 
-    def find(self, entered: Sequence[Identity], file: Identity | None = None, links: int = 1) -> list[T]:
+    def find(
+        self,
+        entered: Sequence[Identity],
+        file: Identity | None = None,
+        links: int = 1,
+        known: Mapping[Identity, list[T]] | None = None,
+    ) -> list[T]:
         """Return the values that hold for a file with so many hard links in the last of the directories entered, the
         nearest first. All of these must still be open: some file systems number inodes anew when nobody uses them.
-        Raises `OSError`, and `Unindexed` where there are too many files to be sure."""
-        found = self._by_identity()
+        `known` is what `by_identity` has returned, by default now. Raises `Unindexed` where there are too many files to
+        be sure."""
+        found = self.by_identity() if known is None else known
         for each in (*([] if file is None else [file]), *reversed(entered)):
             if each in found:
                 return found[each]
@@ -56,7 +63,8 @@ class PathIdentities(Generic[T]):
         paths = {index[each] for each in own if each in index}
         return [value for path, value in reversed(self._paths) if path in paths]
 
-    def _by_identity(self) -> dict[Identity, list[T]]:
+    def by_identity(self) -> dict[Identity, list[T]]:
+        """Return the values by what their paths lead to at this moment."""
         found: dict[Identity, list[T]] = {}
         for path, value in self._paths:
             try:

@@ -18,6 +18,9 @@ REMEMBERED = 16 * 1024 * 1024
 #: Octets that a key takes, and its place; roughly.
 KEY = 512
 
+#: Codings of one Accept-Encoding that are looked at: more than there are.
+MOST = 32
+
 _CODING = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?:[ \t]*;[ \t]*[qQ]=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?")
 
 
@@ -25,7 +28,7 @@ _CODING = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?:[ \t]*;[ \t]*[qQ]=(0(?:\
 def prefers_gzip(value: str | None) -> bool:
     """Whether gzip is accepted, and identity is not preferred.  What cannot be read is not there."""
     weights: dict[str, float] = {}
-    for part in (value or "").split(","):
+    for part in (value or "").split(",", MOST)[:MOST]:
         if match := _CODING.fullmatch(part.strip(" \t")):
             weights[match[1].lower()] = float(match[2] or 1)
     weight = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Generic, NamedTuple, TypeVar
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from daemons.operating.values import Kind
 
@@ -26,6 +26,10 @@ FORBIDDEN = re.compile(rb"[\0/\\]")
 #: The same in a path that has been split at its slashes, percent-encoded or not.
 _ENCODED = re.compile(r"%(?:00|2[Ff]|5[Cc])|[\0\\]")
 
+#: Bytes by their two hexadecimal digits.
+_DIGITS = "0123456789abcdefABCDEF"
+_BYTES = {(a + b).encode("ascii"): bytes([int(a + b, 16)]) for a in _DIGITS for b in _DIGITS}
+
 _AMBIGUOUS = re.compile(rb"[\0-\x1f\x7f%;?#]")
 
 #: Bytes of a name that `folded` folds: 255 characters of 4 bytes, the longest name of most file systems.
@@ -39,8 +43,19 @@ def names_of(path: str) -> Names | None:
     if not path.startswith("/") or _ENCODED.search(path):
         return None
     # In one step, since a path of 8 KiB may have thousands of names.
-    names = tuple(unquote_to_bytes(path[1:]).split(b"/"))
+    names = tuple(unquoted(path[1:]).split(b"/"))
     return None if b"" in names[:-1] or b"." in names or b".." in names else names
+
+
+def unquoted(text: str) -> bytes:
+    """Return `text` without its percent-encoding. Unlike `urllib.parse.unquote_to_bytes`, it takes no longer for a `%`
+    that encodes nothing; that is kept."""
+    first, *parts = text.encode("utf-8").split(b"%")
+    find = _BYTES.get
+    decoded = [
+        b"%" if not part else b"%" + part if (byte := find(part[:2])) is None else byte + part[2:] for part in parts
+    ]
+    return first + b"".join(decoded)
 
 
 def folded(name: bytes) -> bytes:
@@ -59,14 +74,19 @@ def folded(name: bytes) -> bytes:
 
 def is_ambiguous(names: Names) -> bool:
     """Return whether another reader of the path may come to other names: it contains path parameters (RFC 3986, section
-    3.3), is encoded twice, has a control character, is not UTF-8, or is too long to be `folded`."""
-    path = b"/".join(names)
-    if _AMBIGUOUS.search(path) or any(len(name) > LONGEST_FOLDED for name in names if not name.isascii()):
+    3.3), is encoded twice, has a control character, is not UTF-8, is too long to be `folded`, or has other names then.
+    """
+    if _AMBIGUOUS.search(b"/".join(names)):
         return True
-    try:
-        path.decode("utf-8")
-    except UnicodeDecodeError:
-        return True
+    for name in names:
+        if not name.isascii():
+            try:
+                name.decode("utf-8")
+            except UnicodeDecodeError:
+                return True
+            same = folded(name)
+            if len(name) > LONGEST_FOLDED or not same or FORBIDDEN.search(same) or _AMBIGUOUS.search(same):
+                return True
     return False
 
 

@@ -22,7 +22,7 @@ from daemons.web.responses import Second, error
 #: A realm is shown to the visitor, in quotes.
 _PROTECTED = re.compile(r"\"([ !#-\[\]-~]+)\"[ \t]+(\S.*)|([!#-\[\]-~]+)[ \t]+(\S.*)")
 
-_OPEN = "<p>A password is asked for here, which others could read on its way: come over <code>https://</code>.\n"
+_OPEN = "<p>This page needs a password, which is accepted over <code>https://</code> only.\n"
 
 
 class Realm(NamedTuple):

@@ -21,7 +21,7 @@ from daemons.serving.memory import Memory
 from daemons.serving.pump import Pump
 from daemons.serving.service import Talk
 from daemons.serving.stream import StreamServer
-from daemons.web.handlers import in_memory
+from daemons.web.handlers import in_memory, without_version
 from daemons.web.service import WebService
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ class WebServer(StreamServer, http.server.HTTPServer):
         #: The handler's class as it was given.
         self.handler_class = RequestHandlerClass
         handler: Any = RequestHandlerClass
-        if in_memory(handler):
-            handler = Pump.carrying(self.make_service(handler))
+        handler = Pump.carrying(self.make_service(handler)) if in_memory(handler) else without_version(handler)
         self._tell_name(server_address)
         super().__init__(server_address, handler, bind_and_activate)
 

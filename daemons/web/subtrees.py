@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from daemons.web.forwarding import Forwarding
 
 _AMBIGUOUS = (
-    "<p>Parts of this site need a password, and other servers may read this path in another way: it contains "
-    "<code>;</code>, an encoded <code>% ? #</code>, a control character, or what is not UTF-8.\n"
+    "<p>The path contains <code>;</code>, an encoded <code>% ? #</code>, a control character, or text that is not "
+    "UTF-8, which is refused where parts of a site need a password.\n"
 )
 
 

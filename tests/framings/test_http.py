@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemons.framings import FramingError, Incomplete, Oversize
-from daemons.framings.http import HTTP, Request
+from daemons.framings.http import HTTP, Request, bodies
 from daemons.framings.remembered import HEAD, HEADS
 
 HOST = b"Host: camelot.example:8080\r\n"
@@ -267,6 +267,22 @@ def test_limits_of_chunks(good: bytes, bad: bytes, code: int) -> None:
     for size in (1, 30, 999):
         requests, error = read(CHUNKS + bad, framing, size)
         assert (requests, status(error)) == ([], code)
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "accepted"),
+    [
+        (bodies.CHUNKS, 0, True),
+        (bodies.CHUNKS + bodies.CHUNKS // 32, 0, False),
+        (bodies.CHUNKS + bodies.CHUNKS // 32, 100, True),
+        (4 * bodies.CHUNKS, 100, False),
+    ],
+)
+def test_many_chunks_must_not_be_short_on_average(short: int, long: int, accepted: bool) -> None:
+    chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
+    requests, error = read(CHUNKS + chunk * long + b"1\r\nx\r\n" * short + b"0\r\n\r\n", HTTP(), 65536)
+    assert len(requests) == accepted
+    assert accepted or status(error) == 400
 
 
 @pytest.mark.parametrize("wrong", [{"head": 0}, {"headers": 0}, {"body": -1}])

@@ -197,7 +197,15 @@ def test_list_leaves_out_what_needs_another_password(folder: Path) -> None:
     assert b"inner.txt" not in found
 
 
-@pytest.mark.parametrize("path", ["/app/admin;x", "/app;x/admin", "/app/%2561dmin", "/app/admin%3bx", "/app/admin%3Fx"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/app/admin;x", "/app;x/admin", "/app/%2561dmin", "/app/admin%3bx", "/app/admin%3Fx", "/app/admin%23x"),
+        *("/app/admin%09", "/app/x;/../admin", "/app/..;/admin", "/app//admin", "/app/./admin", "/app/%2e/admin"),
+        *("/app/x%EF%BC%8Fadmin", "/app/%EF%BC%8E%EF%BC%8E/admin", "/app/admin%EF%BC%9Bx", "/app/%c1%a1dmin"),
+        *("/app/x%5c..%5cadmin", "/app/x%2f..%2fadmin", "/app/admin%00", "/app/" + "%CC%81" * 600 + "admin"),
+    ],
+)
 def test_paths_that_a_server_behind_may_read_otherwise_are_refused(folder: Path, path: str) -> None:
     httpd = site(folder, "/app/admin", proxy={"/app": BEHIND.parse("127.0.0.1:1")}, upstream_timeout=1.0)
     assert ask(httpd, path, GOOD).status in (400, 404)

@@ -17,7 +17,7 @@ from tests.web import applications
 from tests.web.applications import closed
 
 #: What every answer has, and what is not compared.
-_EACH = re.compile(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\nServer: WSGIServer/[ -~]+\r\n")
+_EACH = re.compile(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\nServer: camelot\r\n")
 
 FAILED = (
     b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 26\r\n"

@@ -107,7 +107,7 @@ def check_codings(codings: list[bytes], lengths: list[bytes] | None, version: tu
 
 def list_members(values: Iterable[bytes]) -> set[bytes]:
     """Return the members of a comma-separated list, which may come in several fields; in lower case."""
-    return {word for value in values for part in value.split(b",") if (word := part.strip(b" \t").lower())}
+    return {word for value in values for part in set(value.lower().split(b",")) if (word := part.strip(b" \t"))}
 
 
 def describe_bad_lines(lines: Iterable[bytes]) -> str:
