@@ -238,6 +238,25 @@ def test_an_option_that_does_not_exist_is_found(line: str, wrong: list[str]) -> 
     assert wrong_options(line) == wrong
 
 
+def test_tutorials_use_ports_of_their_own() -> None:
+    """So that two of them can be followed in one checkout, which runs the shipped daemons too."""
+    taken = {
+        address.port: name for name in SHIPPED for address in ini.read(PROJECT / "conf", name).addresses if address.port
+    }
+    wrong = []
+    for page in PAGES:
+        inis = re.findall(
+            r"^`conf/(\w+)\.ini`:\n\n```ini\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        )
+        for name, text in inis:
+            for port in map(int, re.findall(r"^port = (\d+)$", text, re.MULTILINE)):
+                tutorial = f"{_shown(page)} {name}"
+                if taken.setdefault(port, tutorial) != tutorial:
+                    wrong.append(f"{tutorial}: {port} is the port of {taken[port]}")
+    assert wrong == []
+    assert len(taken) > len(SHIPPED) + 5
+
+
 def test_the_tests_that_the_pages_name_exist() -> None:
     missing = []
     for path, function in re.findall(r"`(tests/\S+\.py)::(\w+)`", "".join(map(prose, PAGES))):
