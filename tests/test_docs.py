@@ -59,6 +59,7 @@ def settings_page() -> str:
     ]
     for name, declaration in SECTIONS.items():
         text = " ".join((inspect.getdoc(declaration) or "").split()).partition(". ")[0].partition(": ")[2]
+        assert text, f"the docstring of [{name}] says nothing behind the colon"
         rows = [_row(field) for field in dataclasses.fields(declaration)]
         parts.append(
             f"## [{name}]\n\n{text[:1].upper()}{text[1:].rstrip('.')}.\n\n"
@@ -221,6 +222,13 @@ def wrong_options(line: str) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "benchmarks"], ids=_shown)
 def test_documented_options_exist(page: Path) -> None:
     assert [wrong for line in code(page) for wrong in wrong_options(line)] == []
+
+
+def test_the_table_of_commands_names_every_command() -> None:
+    section = OPERATING.read_text("utf-8").partition("## The command\n")[2].partition("\n## ")[0]
+    table = section.lstrip().partition("\n\n")[0]
+    named = {word.removeprefix("daemons ").split()[0] for word in re.findall(r"`([^`]+)`", table)}
+    assert commands().keys() - named == set()
 
 
 @pytest.mark.parametrize(
