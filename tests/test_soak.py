@@ -50,6 +50,7 @@ def test_every_shipped_daemon_is_visited() -> None:
 def test_books_that_agree() -> None:
     assert complained(READY, DONE, RAW, CUT, OTHER, accepted=3, done=1, finished=1, cut=1) == ""
     assert complained(DROPPED, DONE, accepted=13, dropped=12, done=13) == ""
+    assert complained(*[DONE] * 240, kills=1) == ""
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,7 @@ def test_books_that_agree() -> None:
     [
         ("0 dropped lines", complained(accepted=1, done=1)),
         ("1 lines say done, and 0 were counted", complained(DONE)),
+        ("241 lines say done, and 0 were counted", complained(*[DONE] * 241, kills=1)),
         ("12 lines were dropped, and the log tells of 0", complained(dropped=12)),
         ("accepted 2, ended 1", complained(DONE, accepted=2, done=1)),
         ("1 conversations failed", complained(DONE.replace("done", "failed"), accepted=1, failed=1)),

@@ -133,6 +133,9 @@ def parser() -> argparse.ArgumentParser:
     add("cgi", "answer one request with a WSGI application, as CGI (this is what a web server starts)", named, changed)
     check = add("check", "check every ini and supervisord.conf; list all faults at once", conf)
     check.add_argument(
+        "names", metavar="NAME", nargs="*", help="only the inis of these daemons, and no supervisord.conf"
+    )
+    check.add_argument(
         "--shared",
         action="store_true",
         help="only for faults that keep every daemon from starting: in defaults.ini, logging.ini, supervisord.conf",
@@ -233,7 +236,7 @@ def _carry_out(options: argparse.Namespace) -> int:
 
         if options.command == "list":
             return inspection.show_all(conf)
-        return inspection.check_shared(conf) if options.shared else inspection.check(conf, options.run)
+        return inspection.check_shared(conf) if options.shared else inspection.check(conf, options.run, options.names)
     if options.command == "stop":
         from daemons.operating import detach
 

@@ -8,6 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+#: Bytes that are enough for a pid and a line end.
+ROOM = 16
+
 
 class AlreadyRunning(Exception):
     """Another process holds the pidfile."""
@@ -27,7 +30,7 @@ class Pidfile:
         return self._descriptor
 
     def lock(self) -> None:
-        """Take the lock, which children inherit.  Raises `AlreadyRunning`."""
+        """Take the lock, which children inherit.  Raises `AlreadyRunning`, `OSError`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             # For the owner alone: flock(2) needs no more than that a file can be opened.
@@ -42,6 +45,8 @@ class Pidfile:
                     self._descriptor = descriptor
                     with suppress(PermissionError):  # of another owner, whose mode it is
                         os.fchmod(descriptor, 0o600)
+                    # The pid is written when the daemon is detached, and could not report a full disk any more.
+                    os.posix_fallocate(descriptor, 0, ROOM)
                     return
             # A daemon that was just ending has removed the file between our open and our lock.
             os.close(descriptor)
@@ -83,8 +88,9 @@ class Pidfile:
         return False
 
     def __enter__(self) -> Pidfile:
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        line = f"{os.getpid()}\n".encode("ascii")
+        os.pwrite(self._descriptor, line, 0)
+        os.ftruncate(self._descriptor, len(line))
         return self
 
     def __exit__(

@@ -16,17 +16,19 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 REOPEN = signal.SIGUSR1
 
 #: Signals without a meaning for a daemon, whose default action would end it, signal(7).  They are logged and ignored.
-UNUSED = (
+UNUSED: tuple[int, ...] = (
     signal.SIGUSR2,
     signal.SIGALRM,
     signal.SIGVTALRM,
     signal.SIGPROF,
     signal.SIGIO,
     signal.SIGPWR,
+    signal.SIGSTKFLT,
+    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
 )
 
 #: The signals that a daemon handles.
-SIGNALS = (*STOPPING, signal.SIGHUP, REOPEN, *UNUSED)
+SIGNALS: tuple[int, ...] = (*STOPPING, signal.SIGHUP, REOPEN, *UNUSED)
 
 
 def hear(waker: Waker, *more: signal.Signals) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.operating.folder import GOOD, Folder
-from tests.operating.live import daemons, end_all, until, working_in
+from tests.operating.live import daemons, end_all, type_in, until, working_in
 
 
 @pytest.fixture
@@ -53,6 +53,14 @@ def test_a_bug_in_the_module(suite: Folder) -> None:
     assert ended.returncode == 100
     assert ended.stderr.endswith("angry.py line 1: RuntimeError: on purpose\n")
     nothing_is_left(suite)
+
+
+def test_pid_file_that_cannot_be_written(suite: Folder) -> None:
+    """RLIMIT_FSIZE of setrlimit(2) refuses as a full disk does."""
+    ended = type_in(suite.path, "bash", "-c", "ulimit -f 0; daemons run launcelot --detach 2>&1 | cat")
+    assert "launcelot: [Errno 27] File too large\n" in ended.stdout
+    assert ended.stdout.count("\n") == 1
+    until(lambda: not working_in(suite.path), "the end of every process")
 
 
 @pytest.mark.parametrize("options", [("--run", "conf/launcelot.ini"), ("--run", "/proc/nowhere")])

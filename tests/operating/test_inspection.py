@@ -207,6 +207,7 @@ max_rate              100/m                    --set
 amplification         1                        built in
 spool                 off                      built in
 body                  auto                     built in
+response              64MiB                    built in
 handshake_timeout     10s                      built in
 message_timeout       30s                      built in
 idle_timeout          90s                      conf/defaults.ini
