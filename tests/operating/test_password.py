@@ -82,3 +82,35 @@ def test_what_is_refused(
     assert (path.read_text() if path.exists() else None) == before
     assert typed(monkeypatch, tmp_path / "no" / "users", "a", "x") == 1
     assert "no such file or directory" in capsys.readouterr().err
+
+
+def test_generated_secret_is_printed_once_and_replaces_the_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "users"
+    secrets = []
+    for _ in range(2):
+        assert main(["password", "--generate", str(path), "robin"]) == 0
+        first, _ = capsys.readouterr().out.splitlines()
+        secrets.append(first.removeprefix("secret: "))
+    assert [accepted(path, "robin", secret) for secret in secrets] == [False, True]
+    assert path.read_text().startswith("robin:sha256$")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_byte_order_mark_is_dropped_and_lines_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "users"
+    assert typed(monkeypatch, path, "Arthur", "first\n") == 0
+    line = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf# these may\r\n" + line.strip().encode() + b"\r\n")
+    assert typed(monkeypatch, path, "Robin", "x\n") == 0
+    assert path.read_bytes().startswith(f"# these may\n{line}Robin:scrypt$".encode())
+
+
+@pytest.mark.parametrize("said", ["x" * 257, "\u0301" * 200])
+def test_longer_password_than_is_ever_verified_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    assert typed(monkeypatch, tmp_path / "users", "Arthur", said) == 1
+    assert "at most 256 are expected; nothing is changed" in capsys.readouterr().err
+    assert not (tmp_path / "users").exists()

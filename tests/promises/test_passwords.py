@@ -68,8 +68,8 @@ def test_basic_credentials_cost_no_more_than_honest_ones_of_their_size(tmp_path:
 
 def test_login_costs_no_more_than_an_honest_one_of_its_size(tmp_path: Path) -> None:
     write_users(tmp_path / "users", brandon="atigdng")
-    files = {name: str(tmp_path / name) for name in ("key", "database", "users")}
-    browser = Browser(Webapp(Webapp.Options(**files)))
+    key, database, users = (str(tmp_path / name) for name in ("key", "database", "users"))
+    browser = Browser(Webapp(Webapp.Options(key=key, database=database, users=users)))
     token = browser.token("/bank/login")
 
     def log_in(status: int, **fields: str) -> None:
@@ -178,9 +178,11 @@ def test_no_password_is_in_any_file_that_a_daemon_writes(folder: Folder) -> None
             for password, status in ((CANARY, 200), (f"wrong {CANARY}", 401), (f"{CANARY}" * 100, 401)):
                 client = Client(daemon.port)
                 assert client.ask("GET", "/", authorization=basic("arthur", password))[0] == status
+            daemon.stop()  # it writes its last lines
             said += [daemon.out, daemon.err]
     with bank(folder) as daemon:
         assert Client(daemon.port).log_in("brandon", CANARY) == 422
+        daemon.stop()
         said += [daemon.out, daemon.err]
     assert "arthur" in "".join(said)
     assert CANARY not in "".join(said)
