@@ -359,3 +359,6 @@ def test_an_announced_length_and_a_long_body_take_no_memory() -> None:
         assert decoder.decode(b"x" * 65536) == [b"x" * 65536]
         assert not decoder._held
     assert (decoder.received, decoder.complete) == (6553600, False)
+    decoder = ResponseDecoder("GET")
+    assert decoder.decode(chunks(b"ffffffffffffffff\r\nabc"))[1:] == [b"abc"]
+    assert decoder.decode(b"\r\nde") == [b"\r\nde"]
