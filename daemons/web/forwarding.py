@@ -114,7 +114,7 @@ class Forwarding:
         return ForwardedReply(self._parts(head, exchange, chunked), exchange, closes=closes)
 
     def _parts(self, head: bytes, exchange: Exchange, chunked: bool) -> Generator[bytes, None, None]:
-        """The octets of a response, each piece followed by an empty one, so that it is sent before the next is waited
+        """The bytes of a response, each piece followed by an empty one, so that it is sent before the next is waited
         for.  Raises `ReplyCutShort`."""
         yield head
         try:
@@ -133,7 +133,7 @@ class ForwardedReply(Iterator[bytes]):
     def __init__(self, parts: Generator[bytes, None, None], exchange: Exchange, *, closes: bool) -> None:
         self._parts = parts
         self._exchange = exchange
-        #: For the log: the status, and the octets of the body; None: nobody knows yet.
+        #: For the log: the status, and the length of the body in bytes; None: unknown.
         self.told = exchange.head.status, exchange.head.length
         #: Whether its end is that of the connection.
         self.closes = closes

@@ -21,7 +21,7 @@ class Found(NamedTuple):
     fields: tuple[tuple[bytes, bytes], ...]
     body: bytes
     complete: bool
-    #: What is behind it, if it is complete.
+    #: The bytes behind it, if it is complete.
     rest: bytes
 
 
