@@ -159,6 +159,11 @@ class Httpd(Service):
         if self._subtrees is not None:
             self._subtrees.close()
 
+    def bound_waiting(self, most: int) -> None:
+        """Answer 503 beyond so many requests in progress at the servers of [proxy]."""
+        if self._subtrees is not None:
+            self._subtrees.bound_waiting(most)
+
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
         """For the client: a request for each path; the connection is closed behind the last."""

@@ -160,7 +160,7 @@ class Caller(ABC):
                 try:
                     peer.sendall("\r\n".join(head).encode("latin-1") + body)
                 except ConnectionError:
-                    # The server may have sent the reason before it closed; if not, `_receive` says so.
+                    # The server may have sent the reason before it closed; else `_receive` raises.
                     pass
                 return self._receive(peer)
             except OSError as error:

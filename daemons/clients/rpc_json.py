@@ -85,23 +85,23 @@ class JSONCaller(Caller):
         if not self._lines:
             return super()._post(body, sent)
         place = self.place
-        heard = bytearray()
+        received = bytearray()
         with dial(place.address, place.timeout, place.cafile) as peer:
             try:
                 sent.maybe = True
                 peer.sendall(body + b"\n")
                 searched = 0
-                while (end := heard.find(b"\n", searched)) < 0:
-                    searched = len(heard)
+                while (end := received.find(b"\n", searched)) < 0:
+                    searched = len(received)
                     if searched > LONGEST:
                         raise ProtocolError(f"{place} has answered with more than {LONGEST} octets")
                     data = peer.recv(RECEIVE)
                     if not data:
                         raise ConnectionResetError("closed in the middle of the answer")
-                    heard += data
+                    received += data
             except OSError as error:
                 raise NetworkError(place.address, error) from error
-        return bytes(heard[:end])
+        return bytes(received[:end])
 
 
 def _request(method: str, params: Sequence[Any], number: int) -> dict[str, Any]:

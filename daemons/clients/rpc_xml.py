@@ -52,13 +52,13 @@ class XMLCaller(Caller):
             body = _WRITER.call(method, params)
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{method}: {error}") from error
-        heard = self.post(body, repeatable)
+        received = self.post(body, repeatable)
         try:
-            return ResponseBuilder().read(heard)
+            return ResponseBuilder().read(received)
         except Fault as fault:
             raise RemoteFault(fault.faultCode, fault.faultString) from None
         except UnreadableError as error:
-            raise ProtocolError(f"{self.place} has sent what is no XML-RPC: {error}") from error
+            raise ProtocolError(f"{self.place} has sent malformed XML-RPC: {error}") from error
 
     def _answer(self, answer: Any) -> Any:
         match answer:

@@ -51,7 +51,7 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
         _check_transports(settings, kind)
         options = options_of(settings, kind)
         handler = configured(settings, kind, options)
-        _bound_waiting(settings)
+        _bound_waiting(settings, None)
         return lambda over_udp: handler
     if kind.blocks and engine == "loop":
         reason = "engine = loop cannot run a service that says it blocks; write engine = pool"
@@ -72,20 +72,23 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
     if service.blocks and engine == "loop":
         reason = f"engine = loop cannot run a service that waits, as with {service.blocks}; write engine = pool"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
-    _bound_waiting(settings)
+    _bound_waiting(settings, service)
     pump = Pump.carrying(service)
     # Made now, so that what is wrong with it is found before anything is bound.
     udp = pump if kind.datagrams is None else Pump.carrying(make_service(settings, kind.datagrams))
     return lambda over_udp: udp if over_udp else pump
 
 
-def _bound_waiting(settings: Settings) -> None:
-    """Leave half of a pool's threads to requests that wait for no password, and never have the loop wait for one.
-    Modules that most daemons do without are not imported for that."""
+def _bound_waiting(settings: Settings, service: Service | None) -> None:
+    """Leave half of a pool's threads to requests that wait for no password, and never have the loop wait for one; and
+    an eighth to those that wait for nothing.  Modules that most daemons do without are not imported for that."""
     verifier = sys.modules.get("daemons.accounts.verifier")
+    free = settings.daemon.threads - max(1, settings.daemon.threads // 8)
     if verifier is not None:
         pool = max(1, min(verifier.WAITING, settings.daemon.threads // 2))
         verifier.shared.waiting = {"pool": pool, "loop": 0}.get(settings.daemon.engine, verifier.WAITING)
+    if service is not None and settings.daemon.engine == "pool":
+        service.bound_waiting(max(1, free))
 
 
 def _refuse_body(settings: Settings, reason: str) -> None:

@@ -142,6 +142,10 @@ class Service:
         """Whether it has to know whom it talks with, which is not told for nothing."""
         return type(self).talk_with is not Service.talk_with
 
+    def bound_waiting(self, most: int, /) -> None:
+        """Have at most `most` calls of `respond` wait for something else at a time: a pool needs its other threads for
+        calls that do not wait.  For services that can answer otherwise; by default nothing."""
+
     def truncated(self, datagram: bytes, /) -> bytes:
         """Over UDP: what to answer in place of an answer that is longer than `Limits.amplification` allows, and is
         not to be sent.  Nor is this, where it is too long as well.  By default nothing."""

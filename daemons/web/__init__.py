@@ -34,7 +34,8 @@
     documents.py        what clients write: PUT, POST and DELETE
     store.py            where that is kept
     forwarding.py       what another server answers
-    upstream.py         connections to that
+    upstream.py         requests to that, bounded in number and time
+    upstream_socket.py  connections to it
     behind.py           how such a server is written
 
 Requests are read by `daemons.framings.http`.

@@ -52,7 +52,7 @@ class Forwarding:
 
     def __init__(self, prefix: str, upstream: Upstream) -> None:
         self._prefix = prefix
-        self._upstream = upstream
+        self.upstream = upstream
 
     def answer(self, request: Request, second: Second, visitor: Visitor, prefix: str, rest: Names) -> Reply:
         """What is answered to a request.  Where it comes in pieces it is a `Stream`."""
@@ -63,7 +63,7 @@ class Forwarding:
             return error(request, 508, second)
         target = normalize(request.path).encode("ascii")
         try:
-            exchange = self._upstream.ask(request.method, target, fields, request.body)
+            exchange = self.upstream.ask(request.method, target, fields, request.body)
         except UpstreamError as failure:
             return self._failed(request, second, visitor, failure)
         try:
@@ -77,19 +77,19 @@ class Forwarding:
 
     def close(self) -> None:
         """Close the connections that are kept."""
-        self._upstream.close()
+        self.upstream.close()
 
     def _failed(self, request: Request, second: Second, visitor: Visitor, failure: UpstreamError) -> bytes:
         if failure.status != 503:
             log.warning("%s: %s", visitor.peer, self._describe(failure))
             return error(request, failure.status, second)
         # Under a flood of requests, a line for each would be another flood.
-        if refused := self._upstream.take_refused():
+        if refused := self.upstream.take_refused():
             log.warning("%s: %s; requests refused: %d", visitor.peer, self._describe(failure), refused)
         return error(request, failure.status, second, [("Retry-After", RETRY_AFTER)])
 
     def _describe(self, failure: UpstreamError) -> str:
-        return f"{self._prefix}: the server at {self._upstream}: {failure}"
+        return f"{self._prefix}: the server at {self.upstream}: {failure}"
 
     def _passed_on(self, request: Request, second: Second, exchange: Exchange) -> Reply:
         response = exchange.head
@@ -114,7 +114,7 @@ class Forwarding:
         return ForwardedReply(self._parts(head, exchange, chunked), exchange, closes=closes)
 
     def _parts(self, head: bytes, exchange: Exchange, chunked: bool) -> Generator[bytes, None, None]:
-        """The octets of a response, each piece followed by an empty one, so that it is sent before the next is waited
+        """The bytes of a response, each piece followed by an empty one, so that it is sent before the next is waited
         for.  Raises `ReplyCutShort`."""
         yield head
         try:
@@ -133,7 +133,7 @@ class ForwardedReply(Iterator[bytes]):
     def __init__(self, parts: Generator[bytes, None, None], exchange: Exchange, *, closes: bool) -> None:
         self._parts = parts
         self._exchange = exchange
-        #: For the log: the status, and the octets of the body; None: nobody knows yet.
+        #: For the log: the status, and the length of the body in bytes; None: unknown.
         self.told = exchange.head.status, exchange.head.length
         #: Whether its end is that of the connection.
         self.closes = closes

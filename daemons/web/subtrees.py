@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daemons.accounts import verifier
 from daemons.framings.http import Request
 from daemons.serving.service import Reply, Visitor
 from daemons.web.behind import Behind, UpstreamLimits
@@ -146,6 +147,16 @@ class Subtrees:
             if nearest is not None and (protection is None or len(nearest.names) > len(protection.names)):
                 return nearest
         return protection
+
+    def bound_waiting(self, most: int) -> None:
+        """Have at most `most` requests in progress at the servers behind this one together, also if the settings allow
+        more, and fewer where passwords are waited for as well; each server has an equal share of one at least."""
+        if self._protected:
+            most -= verifier.shared.waiting
+        upstreams = {each.upstream for each in self._forwarding.values()}
+        for upstream in upstreams:
+            share = max(1, most // len(upstreams))
+            upstream.limits = upstream.limits._replace(requests=min(upstream.limits.requests, share))
 
     def close(self) -> None:
         """Close the connections to servers behind this one."""

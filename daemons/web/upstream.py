@@ -156,8 +156,8 @@ class Exchange:
             return
         if isinstance(error, Incomplete):
             raise UpstreamError(502, f"closed the connection {error}")
-        what = "too large a response" if isinstance(error, Oversize) else "a malformed response"
-        raise UpstreamError(502, f"sent {what}: {error}")
+        kind = "too large a response" if isinstance(error, Oversize) else "a malformed response"
+        raise UpstreamError(502, f"sent {kind}: {error}")
 
     def _finish(self) -> None:
         connection, self._connection = self._connection, None
@@ -179,9 +179,9 @@ class Upstream:
         self._closed = False
         self._lock = threading.Lock()
         self._exchanges: set[Exchange] = set()
-        #: Requests refused since a log line said so, and when (monotonic) it did.
+        #: Requests refused since the last log line about them, and when (monotonic) that was written.
         self._refused = 0
-        self._said = float("-inf")
+        self._logged = float("-inf")
 
     def __str__(self) -> str:
         return self._behind.text
@@ -228,9 +228,9 @@ class Upstream:
         """Return how many requests have been refused since the last log line; 0 if that was a moment ago."""
         with self._lock:
             now = time.monotonic()
-            if now - self._said < QUIET:
+            if now - self._logged < QUIET:
                 return 0
-            self._said = now
+            self._logged = now
             refused, self._refused = self._refused, 0
             return refused
 

@@ -40,7 +40,7 @@ class UpstreamSocket:
         return bool(found[0][1] & ~select.POLLOUT), bool(found[0][1] & select.POLLOUT)
 
     def send(self, data: memoryview) -> int:
-        """Send what the kernel takes at once; return how many bytes that was.  Raises `OSError`."""
+        """Send as much as the kernel takes at once; return how many bytes that was.  Raises `OSError`."""
         try:
             return self._socket.send(data, socket.MSG_DONTWAIT)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Good responses, cut anywhere; what is refused, and the limits: `ResponseDecoder`."""
+"""`ResponseDecoder`: good responses, cut anywhere; refusals; limits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def decode(
 
 
 def good(data: bytes, method: str = "GET", *, unfold: bool = False) -> tuple[ResponseHead, bytes, bytes]:
-    """Head and body of the good response in `data`, and what is behind it: the same however it is cut."""
+    """Head and body of the good response in `data`, and the bytes behind it: the same however it is cut."""
     found = []
     for size in (len(data), 1, 7):
         decoder, head, body = decode(data, size, method, unfold=unfold)
@@ -42,7 +42,7 @@ def good(data: bytes, method: str = "GET", *, unfold: bool = False) -> tuple[Res
 
 
 def refused(data: bytes, kind: type[FramingError] = Malformed, limits: ResponseLimits | None = None) -> str:
-    """What is wrong with `data`: the same however it is cut, and never a complete response."""
+    """The error of `data`: the same however it is cut, and never a complete response."""
     found = set()
     for size in (len(data) or 1, 1, 7):
         decoder, _, _ = decode(data, size, limits=limits)
@@ -359,3 +359,6 @@ def test_an_announced_length_and_a_long_body_take_no_memory() -> None:
         assert decoder.decode(b"x" * 65536) == [b"x" * 65536]
         assert not decoder._held
     assert (decoder.received, decoder.complete) == (6553600, False)
+    decoder = ResponseDecoder("GET")
+    assert decoder.decode(chunks(b"ffffffffffffffff\r\nabc"))[1:] == [b"abc"]
+    assert decoder.decode(b"\r\nde") == [b"\r\nde"]

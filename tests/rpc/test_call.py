@@ -166,13 +166,13 @@ SAME = answer(BODY)
     [
         (answer(b"", "500 Internal Server Error"), ProtocolError, "has answered 500 Internal Server Error$"),
         (answer(b"", "404 "), ProtocolError, "has answered 404$"),
-        (answer(b"<html>"), ProtocolError, "has sent what is no XML-RPC: <html> cannot be in a document"),
-        (answer(b"<!DOCTYPE a>"), ProtocolError, "has sent what is no XML-RPC: a document type declaration"),
+        (answer(b"<html>"), ProtocolError, "has sent malformed XML-RPC: <html> cannot be in a document"),
+        (answer(b"<!DOCTYPE a>"), ProtocolError, "has sent malformed XML-RPC: a document type declaration"),
         (answer(b"<?xml version='1.0' encoding='hz'?><a/>"), ProtocolError, "the encoding 'hz' is not accepted"),
         (
             answer("<!DOCTYPE a>".encode("utf-16")),
             ProtocolError,
-            "has sent what is no XML-RPC: a document type declaration",
+            "has sent malformed XML-RPC: a document type declaration",
         ),
         (answer(b"<methodResponse><params/></methodResponse>"), ProtocolError, "one <param> is expected in a response"),
         (b"SSH-2.0-x\r\n", ProtocolError, "does not speak HTTP: it does not begin with HTTP/1"),
@@ -203,7 +203,7 @@ def test_what_is_no_answer(said: bytes, kind: type[Exception], reason: str) -> N
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [
         SAME,
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" + SAME,
@@ -214,8 +214,8 @@ def test_what_is_no_answer(said: bytes, kind: type[Exception], reason: str) -> N
     ],
     ids=["a length", "1xx before it", "folded", "HTTP/1.0", "chunks", "200 fields"],
 )
-def test_what_is_an_answer(said: bytes) -> None:
-    with answering(said) as (where, _):
+def test_good_responses_are_read(sent: bytes) -> None:
+    with answering(sent) as (where, _):
         assert XMLCaller(Place.of(where)).call("same", [7]) == 7
 
 

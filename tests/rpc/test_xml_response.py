@@ -1,4 +1,4 @@
-"""XML-RPC responses: what `xmlrpc.client` writes is read, and what it would guess is refused."""
+"""XML-RPC responses: those that `xmlrpc.client` writes are read, and its leniencies are refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def response(value: str) -> bytes:
         *([], [1, [2, "x"], {}], {"a": [None], "": 1}, [[[[1]]]]),
     ],
 )
-def test_what_the_standard_library_writes_is_read(value: Any) -> None:
+def test_responses_of_the_standard_library_are_read(value: Any) -> None:
     body = xmlrpc.client.dumps((value,), methodresponse=True, allow_none=True).encode()
     assert ResponseBuilder().read(body) == value
 

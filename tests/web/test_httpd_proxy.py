@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from daemons.framings.http import HTTP
 from daemons.httpd import Httpd
 from daemons.operating import loading
 from daemons.operating.complaints import ConfigurationError
@@ -357,6 +358,32 @@ def test_what_waits_is_refused_under_the_loop(folder: Folder, table: str, line: 
         return
     with pytest.raises(ConfigurationError, match=rf"waits, as with \[{table}\]; write engine = pool"):
         loading.request_handlers(folder.read("daemon.engine=loop"))
+
+
+def test_a_response_before_the_end_of_the_request_is_passed_on(tmp_path: Path) -> None:
+    class Refusing(Scripted):
+        """Reads a head and not its body, and waits for the end of the connection."""
+
+        def handle(self) -> None:
+            with suppress(OSError), self.request.makefile("rb", buffering=0) as octets:
+                while octets.readline() != b"\r\n":
+                    pass
+                self.request.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+                self.request.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
+                ended.wait(20)
+
+    ended = Event()
+    running = Within("threads", Refusing)
+    running.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    try:
+        with closing(in_front(tmp_path, "{}:{}".format(*running.address))) as httpd:
+            httpd.framing = HTTP(body=64 * 1024**2)
+            found = asked(httpd, "/app/a", method="PUT", body=bytes(32 * 1024**2))
+            assert (found.status, found.body) == (413, b"big")
+            ended.set()
+    finally:
+        ended.set()
+        running.close()
 
 
 def test_behind_a_body_that_nobody_reads_the_next_visitor_hears_what_he_has_asked(tmp_path: Path) -> None:

@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 
+from daemons.operating import loading
 from daemons.serving.pump import Pump
 from daemons.web.behind import BEHIND
+from tests.operating.folder import Folder
 from tests.serving.peers import connect, eventually, hear, hear_all
 from tests.serving.running import Within
 from tests.web.behind import OK, Scripted
 from tests.web.site import TEXT, make, request, service
 from tests.web.talking import responses
+from tests.web.test_httpd_protected import write
 from tests.web.test_httpd_proxy import asked
 
 
@@ -106,8 +109,23 @@ def test_each_server_has_an_equal_share_of_the_requests(tmp_path: Path, slow: tu
     for requests, share in ((12, 6), (7, 3), (1, 1)):
         with closing(service(str(tmp_path), proxy=table, upstream_requests=requests)) as httpd:
             assert httpd._subtrees is not None
-            upstreams = {id(each._upstream): each._upstream for each in httpd._subtrees._forwarding.values()}
-            assert [upstream.limits.requests for upstream in upstreams.values()] == [share, share]
+            upstreams = {each.upstream for each in httpd._subtrees._forwarding.values()}
+            assert [upstream.limits.requests for upstream in upstreams] == [share, share]
+
+
+@pytest.mark.parametrize(
+    ("threads", "protected", "bound"), [(16, False, 12), (16, True, 6), (8, False, 7), (4, True, 1), (1, False, 1)]
+)
+def test_some_threads_of_a_pool_are_for_files_only(folder: Folder, threads: int, protected: bool, bound: int) -> None:
+    (folder.path / "www").mkdir()
+    ini = f"[daemon]\nservice = httpd\nport = 1\nengine = pool\nthreads = {threads}\n[httpd]\nroot = www\n"
+    if protected:
+        write(folder.path / "users", Arthur="of the Britons:")
+        ini += '[protected]\n/app = "The vault" users\n'
+    folder.write("x", f"{ini}[proxy]\n/app = 127.0.0.1:1\n")
+    pump: Any = loading.request_handlers(folder.read())(False)
+    (forwarding,) = pump.service._subtrees._forwarding.values()
+    assert forwarding.upstream.limits.requests == bound
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
 
     framing.py      HTTP and its decoder: bytes → requests
     head.py         a request line and its fields → Request, or an error
-    refusals.py     errors, and the responses that say them
+    refusals.py     errors, with the responses to them
 
     responses.py    ResponseDecoder: bytes → the response to a request
 

@@ -48,9 +48,9 @@ class Body(ABC):
 
     def drain(self) -> bytes:
         """Return the bytes that have come since the last call, and forget them."""
-        octets = bytes(self.octets)
+        received = bytes(self.octets)
         self.octets = bytearray()
-        return octets
+        return received
 
 
 class SizedBody(Body):
@@ -76,10 +76,10 @@ class SizedBody(Body):
 
 
 class UntilCloseBody(Body):
-    """All bytes until the connection is closed; only a response may be so (RFC 9112, section 6.3).
+    """All bytes until the connection is closed, in responses only (RFC 9112, section 6.3).
 
     limit
-        The most bytes; None: any number.
+        Maximum length in bytes; None: unlimited.
     """
 
     __slots__ = ("_left",)
@@ -105,7 +105,7 @@ class ChunkedBody(Body):
     """Chunks until an empty one, then trailers, which are checked and dropped; extensions are dropped, too.
 
     limit
-        The most octets of all chunks together; None: any number.
+        Maximum length of all chunks together, in bytes; None: unlimited.
     notes
         The most octets of extensions and trailers together.
     """

@@ -111,7 +111,7 @@ def list_members(values: Iterable[bytes]) -> set[bytes]:
 
 
 def describe_bad_lines(lines: Iterable[bytes]) -> str:
-    """Say for the log which of these lines is no header field, and why; none of their bytes are repeated."""
+    """Return for the log the first of these lines that is no header field, by its number, and why."""
     for number, line in enumerate(lines, 1):
         name, colon, _ = line.partition(b":")
         if line.startswith((b" ", b"\t")):

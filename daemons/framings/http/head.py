@@ -36,7 +36,7 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 #: Fields that decide where a request ends, which server it is for, and whether the connection is kept.
 _JUDGED = (b"connection", b"content-length", b"expect", b"host", b"transfer-encoding")
 
-#: Fields with one value that say how a body is to be read (RFC 9110, sections 8.3 and 14.4).  Of two, one reader takes
+#: Fields with one value that decide how a body is read (RFC 9110, sections 8.3 and 14.4).  Of two, one reader takes
 #: the first and another the last.
 _SINGLE = (b"content-range", b"content-type")
 

@@ -1,7 +1,7 @@
 """HTTP/1.1 responses as a client reads them, as strictly as requests are read (RFC 9112, sections 4 to 8).
 
-A reader that forgives passes on what it has guessed: a field behind a broken line is lost, and with it a cookie or
-``Cache-Control: private``; two opinions about a length are one visitor's response sent to another.  So each leniency
+A lenient reader passes on its guesses: a field behind a broken line is lost, and with it a cookie or
+``Cache-Control: private``; two opinions about a length send one client's response to another.  So each leniency
 that RFC 9112 leaves to a recipient is refused, but for these: the blank before an absent reason phrase may be missing,
 which old servers leave out; and `ResponseDecoder` can be asked to unfold fields.
 """
@@ -28,7 +28,7 @@ from daemons.framings.http.grammar import (
 )
 from daemons.framings.http.refusals import refusal
 
-#: Statuses without a body, whatever the fields say (RFC 9112, section 6.3), beside 1xx.
+#: Statuses beside 1xx without a body, whatever the fields are (RFC 9112, section 6.3).
 BODILESS = frozenset((204, 304))
 
 _START = b"HTTP/1."
@@ -38,7 +38,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\x
 #: A line that goes on with the next one (RFC 9112, section 5.2).
 _FOLD = re.compile(rb"\r\n[ \t]+")
 
-#: Fields that say where the response ends, and whether the connection is kept.
+#: Fields that decide where the response ends, and whether the connection is kept.
 _JUDGED = frozenset((b"connection", b"content-length", b"transfer-encoding"))
 
 
@@ -211,8 +211,8 @@ class ResponseDecoder:
         return SizedBody(head.length)
 
     def _refuse(self, error: FramingError) -> None:
-        error.apology = b""  # which is for whoever sends a bad request
-        self.error = error.with_traceback(None)  # whose frames keep the input
+        error.apology = b""  # which is the response to a bad request
+        self.error = error.with_traceback(None)  # its frames keep the input
         self._held = bytearray()
         self._body = None
 
@@ -283,7 +283,7 @@ def _framing(judged: dict[bytes, list[bytes]], version: tuple[int, int]) -> tupl
 
 
 def _describe(raw: bytes) -> str:
-    """Say for the log why this is no head."""
+    """Return for the log why this is no head."""
     if has_forbidden_byte(raw, 0, len(raw)):
         return FORBIDDEN_BYTE
     if not _STATUS_LINE.match(raw):

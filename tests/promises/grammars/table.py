@@ -1,12 +1,12 @@
 """The grammars of promises R1 and R2.
 
 To add one: a module beside this one with a `Grammar`, and its name in `GRAMMARS`.  Those of passwords (Basic
-authentication, users files, logins) and of HTTP responses (front, call, fetch) have their places there.
+authentication, users files, logins) have their place there.
 """
 
 from __future__ import annotations
 
-from tests.promises.grammars import framings, http, json_rpc, names, rpyc, site, xml_rpc
+from tests.promises.grammars import framings, http, json_rpc, names, responses, rpyc, site, xml_rpc
 from tests.promises.grammars.grammar import Grammar
 
 GRAMMARS: dict[str, Grammar] = {
@@ -20,6 +20,6 @@ GRAMMARS: dict[str, Grammar] = {
         *site.GRAMMARS,
         *xml_rpc.GRAMMARS,
         # Passwords: `*passwords.GRAMMARS`.
-        # Responses of HTTP: `*responses.GRAMMARS`.
+        *responses.GRAMMARS,
     )
 }
