@@ -72,6 +72,8 @@ def test_any_response_is_a_documented_exit_code_and_lines(
         assert "Traceback" not in err, (seed, err)
         assert "a bug" not in err, (seed, err)
         assert code == 0 or err or out, seed
+        if "-v" not in COMMANDS[name]:  # which shows all that was received
+            assert all(len(line) < 8000 for line in err.splitlines()), (seed, err)
         assert all(character.isprintable() or character == "\n" for character in err), (seed, err)
         kept = {path.name for path in tmp_path.iterdir()}
         assert kept <= {"target", "jar", "cache", "target.part", "target.part.of"}, (seed, kept)
