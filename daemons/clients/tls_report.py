@@ -69,8 +69,7 @@ def run(options: argparse.Namespace) -> int:
                 _report(peer)
             return lifecycle.BUG
     except (OSError, UnicodeError) as error:
-        print(f"daemons tls-report: {NetworkError(address, error)}", file=sys.stderr)
-        return lifecycle.BUG
+        raise NetworkError(address, error) from error
     return lifecycle.ENDED
 
 

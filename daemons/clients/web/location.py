@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote
 
 import httpx2
 
@@ -44,7 +43,7 @@ def host_to_connect(host: str) -> str:
     """Return a host as getaddrinfo(3) takes it.  In a URL the zone of an IPv6 address is behind ``%25`` (RFC 6874) or,
     as curl accepts it, ``%``."""
     address, percent, zone = host.partition("%")
-    return f"{address}%{unquote(zone.removeprefix('25'))}" if percent and ":" in address else host
+    return f"{address}%{zone.removeprefix('25')}" if percent and ":" in address else host
 
 
 def redirected(url: httpx2.URL, location: str) -> httpx2.URL:

@@ -40,6 +40,9 @@ FOR_ONE = frozenset(("authorization", "cookie", "proxy-authorization", "host"))
 #: Fields that say something about a body.
 OF_A_BODY = frozenset(("content-type", "content-length", "content-encoding", "transfer-encoding", "if-range", "range"))
 
+#: Characters of a reason that are reported: some exceptions quote all that a server sent.
+LONGEST_REASON = 300
+
 Fields = Iterable[tuple[str, str]]
 Content = bytes | Iterable[bytes] | None
 
@@ -178,7 +181,7 @@ class Session:
             return error
         if isinstance(error, OSError) and error.filename is not None:
             return Failure(f"{error.filename}: {tools.reason_of(error)}")
-        return Failure(f"{location.shown(url)}: {self._reason(error)}")
+        return Failure(f"{location.shown(url)}: {self._reason(error)[:LONGEST_REASON]}")
 
     def _context(self, *, insecure: bool) -> ssl.SSLContext:
         try:

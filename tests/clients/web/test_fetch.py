@@ -200,12 +200,15 @@ def test_over_a_unix_socket_and_through_a_proxy(
         assert daemons("fetch", "--proxy", f"http://{at}", "https://far.invalid/") == 1
         monkeypatch.setenv("http_proxy", f"http://{at}")
         assert daemons("fetch", "http://far.invalid/") == 0
+        monkeypatch.setenv("http_proxy", at)
+        assert daemons("fetch", "http://far.invalid/bare") == 0
         monkeypatch.setenv("no_proxy", "far.invalid")
         assert daemons("fetch", "http://far.invalid/") == 1
     assert [heard.split(b"\r\n")[0].decode() for heard in foreign.heard] == [
         "GET http://far.invalid/x?y HTTP/1.1",
         "CONNECT far.invalid:443 HTTP/1.1",
         "GET http://far.invalid/ HTTP/1.1",
+        "GET http://far.invalid/bare HTTP/1.1",
     ]
     assert b"\r\nProxy-Authorization: Basic bWU6cHc=\r\n" in foreign.heard[0]
     err = capsys.readouterr().err.splitlines()

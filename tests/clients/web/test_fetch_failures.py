@@ -113,6 +113,26 @@ def test_a_long_one_has_its_time_as_long_as_something_moves(capsys: Capture, mon
     assert capsys.readouterr().err.endswith("/: nothing has moved for 0.2 s\n")
 
 
+def test_interim_responses_without_end_do_not_extend_the_deadline(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaving = threading.Event()
+
+    def visit(visitor: socket.socket) -> None:
+        until_delimiter(visitor, b"\r\n\r\n")
+        with suppress(OSError):
+            while not leaving.wait(0.01):
+                visitor.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
+
+    monkeypatch.setattr(common, "PATIENCE", 0.3)
+    with Foreign(visit) as foreign:
+        try:
+            assert daemons("fetch", f"http://127.0.0.1:{foreign.port}/") == 1
+        finally:
+            leaving.set()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_who_is_not_there(capsys: Capture, tmp_path: Path) -> None:
     port = closed_port()
     for words, said in (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.web.hostile import hostile
+from tests.clients.web.hostile import URLS, hostile
 from tests.clients.web.site import daemons
 
 COMMANDS: dict[str, Sequence[str]] = {
@@ -31,6 +31,23 @@ COMMANDS: dict[str, Sequence[str]] = {
     "scrape a form": ("scrape", "{url}/", "--delay", "0", "--form", "q=x"),
     "scrape a site": ("scrape", "{url}/", "--delay", "0", "--recursive", "--pages", "5", "--cache", "cache"),
 }
+
+
+@pytest.mark.parametrize(
+    "words", [("fetch",), ("links",), ("scrape", "--delay", "0"), ("url",)], ids=lambda words: words[0]
+)
+def test_any_url_is_a_documented_exit_code_and_lines(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for url in URLS:
+        try:
+            code: object = daemons(*words, url, *(() if words == ("url",) else ("-t", "2")))
+        except SystemExit as ended:
+            code = ended.code
+        err = capsys.readouterr().err
+        assert code in (0, 1, 2), (url, err)
+        assert "Traceback" not in err, (url, err)
+        assert "a bug" not in err, (url, err)
+        assert code == 0 or err, url
+
 
 #: Responses to each command.  CAMELOT_HOSTILE asks for more.
 ROUNDS = int(os.environ.get("CAMELOT_HOSTILE", "60"))
@@ -55,6 +72,8 @@ def test_any_response_is_a_documented_exit_code_and_lines(
         assert "Traceback" not in err, (seed, err)
         assert "a bug" not in err, (seed, err)
         assert code == 0 or err or out, seed
+        if "-v" not in COMMANDS[name]:  # which shows all that was received
+            assert all(len(line) < 8000 for line in err.splitlines()), (seed, err)
         assert all(character.isprintable() or character == "\n" for character in err), (seed, err)
         kept = {path.name for path in tmp_path.iterdir()}
         assert kept <= {"target", "jar", "cache", "target.part", "target.part.of"}, (seed, kept)
