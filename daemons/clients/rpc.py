@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
@@ -173,7 +173,10 @@ class Caller(ABC):
         # (RFC 9112, section 5.2).
         decoder = ResponseDecoder("POST", ResponseLimits(body=LONGEST), unfold=True)
         body = bytearray()
+        deadline = monotonic() + place.timeout
         while not decoder.complete:
+            if decoder.head is None and monotonic() > deadline:
+                raise TimeoutError("timed out")
             if data := peer.recv(RECEIVE):
                 for event in decoder.decode(data):
                     if isinstance(event, ResponseHead):

@@ -113,7 +113,7 @@ class Service:
         replies as they are.  Pieces are drawn as the peer takes them; the next message is answered after the last.  A
         piece may be a `Span` of an open file, which is sent from there.  Where the iterator has a ``close()``, that is
         called at the end, or when the visitor leaves first.  After an exception in it nothing more is said, since half
-        of the reply may be out."""
+        of the reply may be out; `ReplyCutShort` is logged without a traceback."""
         raise NotImplementedError
 
     def talk(self) -> Talk:

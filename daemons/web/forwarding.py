@@ -111,20 +111,29 @@ class Forwarding:
         head = _head(lines, request, closes=closes)
         if length is not None and length <= WHOLE:
             return head + b"".join(exchange.pieces())
-        return ForwardedReply(self._parts(head, exchange, chunked), exchange, closes=closes)
+        pieces = exchange.pieces()
+        # As long as there is none of the body, the response can still be replaced by 502.
+        first = next(pieces, b"")
+        return ForwardedReply(self._parts(head, first, pieces, chunked), exchange, closes=closes)
 
-    def _parts(self, head: bytes, exchange: Exchange, chunked: bool) -> Generator[bytes, None, None]:
+    def _parts(self, head: bytes, first: bytes, pieces: Iterator[bytes], chunked: bool) -> Generator[bytes, None, None]:
         """The bytes of a response, each piece followed by an empty one, so that it is sent before the next is waited
         for.  Raises `ReplyCutShort`."""
-        yield head
+        yield head + _framed(first, chunked)
+        yield b""
         try:
-            for piece in exchange.pieces():
-                yield b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
+            for piece in pieces:
+                yield _framed(piece, chunked)
                 yield b""
         except UpstreamError as failure:
             raise ReplyCutShort(self._describe(failure)) from None
         if chunked:
             yield b"0\r\n\r\n"
+
+
+def _framed(piece: bytes, chunked: bool) -> bytes:
+    """A piece of a body as it is sent; an empty chunk would be the last."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
 
 
 class ForwardedReply(Iterator[bytes]):

@@ -276,3 +276,26 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     sleep: Callable[[float], None] = pauses.append
     monkeypatch.setattr("daemons.clients.rpc.sleep", sleep)
     return pauses
+
+
+def test_a_head_that_trickles_is_waited_for_no_longer_than_the_timeout() -> None:
+    ended = threading.Event()
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, suppress(ConnectionError):
+            client.sendall(OK + b"X: ")
+            while not ended.wait(0.01):
+                client.sendall(b"x")
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        listener.settimeout(20)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            place = Place.of(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.3)
+            with pytest.raises(NetworkError, match="timed out"):
+                XMLCaller(place).call("same", [7])
+        finally:
+            ended.set()
+            thread.join()

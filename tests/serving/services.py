@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from daemons import Ending, Service, Talk, Until
+from daemons import Ending, ReplyCutShort, Service, Talk, Until
 from daemons.framings import Decoder, Framing
 from daemons.serving.conversation import Conversation
 from daemons.serving.service import Reply
@@ -106,6 +106,16 @@ class Pieces(Service):
             log.info("all drawn")
         finally:
             log.info("put away")
+
+
+class CutShort(Service):
+    """Answers each line with half a reply."""
+
+    framing = LINE
+
+    def respond(self, line: bytes) -> Iterator[bytes]:
+        yield b"half"
+        raise ReplyCutShort("the source failed")
 
 
 class Patient(Service):

@@ -67,6 +67,8 @@ SCRIPT: dict[str, tuple[bytes, bool]] = {
     "split": (OK + b"Location: /a\rSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n", False),
     "reason": (b"HTTP/1.1 200 \x1b[2J\r\nContent-Length: 0\r\n\r\n", False),
     "empty-chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", False),
+    "head-only": (OK + b"Transfer-Encoding: chunked\r\n\r\n", True),
+    "head-of-much": (OK + b"Content-Length: 300000\r\n\r\n", True),
     "mute": (b"", False),
     "surplus": (OK + b"Content-Length: 2\r\n\r\nok" + OK + b"Content-Length: 6\r\n\r\nothers", False),
     "first": (OK + b"Content-Length: 5\r\n\r\nplain", False),

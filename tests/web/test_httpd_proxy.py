@@ -159,6 +159,8 @@ def test_who_knows_no_chunks_is_told_the_end_by_the_end(front: Httpd) -> None:
         ("split", 502, "sent a malformed response: a control character, or a CR or LF without the other"),
         ("reason", 502, "sent a malformed response: a control character, or a CR or LF without the other"),
         ("short", 502, "closed the connection 4 bytes before the end of the body"),
+        ("head-only", 502, "closed the connection in the middle of a chunked body, behind 0 bytes"),
+        ("head-of-much", 502, "closed the connection 300000 bytes before the end of the body"),
         ("mute", 504, "no response within 0.1 s (upstream_timeout)"),
     ],
 )
