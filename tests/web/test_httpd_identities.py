@@ -328,6 +328,7 @@ def see_folding(folder: Path) -> None:
         "plan.html": SECRET,
         "app": {"settings.py": SECRET},
         "old": {"page.html": SECRET},
+        "docs": {"page.html": TEXT},
         "text.txt": TEXT,
     }
     FoldingFileSystem(str(folder / "www"), tree, stable=True)
@@ -336,9 +337,15 @@ def see_folding(folder: Path) -> None:
         "/private",
         "/plan.html",
         proxy={"/app": BEHIND.parse("127.0.0.1:1")},
-        redirects={"/old/*": Redirect(301, "/new/*")},
+        redirects={
+            "/old/*": Redirect(301, "/new/*"),
+            "/Docs/*": Redirect(301, "/docs/*"),
+            "/TEXT.TXT": Redirect(301, "/text.txt"),
+        },
         listing=True,
     )
+    assert ask(httpd, "/docs/page.html").body == TEXT
+    assert [ask(httpd, path).status for path in ("/Docs/page.html", "/TEXT.TXT", "/DOCS/page.html")] == [301, 301, 200]
     for path in ("/private/plan.html", "/PRIVATE/plan.html", "/Private/DEEP/Plan.HTML", "/PLAN.html", "/plan.HTML"):
         assert_protected(httpd, path)
     for path in ("/PRIVATE", "/PRIVATE/", "/Private/nothing", "/PRIVATE/deep/", "/privatE/no/thing"):
