@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from daemons.framings.http import Request
 from daemons.serving.service import Reply, Visitor
@@ -12,6 +12,7 @@ from daemons.web.hard_links import Unindexed
 from daemons.web.identities import PathIdentities
 from daemons.web.places import Names, Places, bare, names_of
 from daemons.web.protection import Protection
+from daemons.web.redirects import ALL, Redirect
 from daemons.web.responses import Second, error
 
 
@@ -24,35 +25,43 @@ class Denied(Exception):
 
 
 class Shadowed:
-    """Files below `files` that no request reaches by their own path, since something else is answered there.
+    """Files below `files` that no request reaches by their own path, since a redirect is answered there, or something
+    else below the paths of `elsewhere`.
 
-    trees
-        Paths of which that holds for all that is below them.
-    single
-        Paths for which it holds alone.
-    """
+    A redirect to another name of the same file shadows nothing."""
 
-    #: When the file system was last asked, in seconds since 1970, and the identities of `trees` and of both.
+    #: When the file system was last asked, in seconds since 1970, and what it said: see `at`.
     _Known = tuple[int, frozenset[Identity], frozenset[Identity]]
 
-    def __init__(self, files: Files, trees: Iterable[str], single: Iterable[str]) -> None:
+    def __init__(self, files: Files, redirects: Mapping[str, Redirect], elsewhere: Iterable[str]) -> None:
         self._files = files
-        self._trees = [names for path in trees if (names := bare(names_of(path) or ()))]
-        self._single = [names for path in single if (names := bare(names_of(path) or ()))]
+        #: Paths, where a redirect from there leads, and whether it is about all that is below.
+        self._paths: list[tuple[Names, Names | None, bool]] = [(_names(path), None, True) for path in elsewhere]
+        for key, redirect in redirects.items():
+            target = redirect.target.partition("?")[0]
+            local = _names(target) if target.startswith("/") else None
+            self._paths.append((_names(key), local, key.endswith(ALL)))
         self._known: Shadowed._Known = (0, frozenset(), frozenset())
 
     def __bool__(self) -> bool:
-        return bool(self._trees or self._single)
+        return bool(self._paths)
 
     def at(self, now: int) -> tuple[frozenset[Identity], frozenset[Identity]]:
-        """Return the identities of trees, and of trees and single paths, as of the second `now`."""
+        """Return, as of the second `now`, the identities of directories that are shadowed with all that is below them,
+        and those of all that is shadowed."""
         if self._known[0] != now:
-            trees = self._identities(self._trees)
-            self._known = now, trees, trees | self._identities(self._single)
+            found = [(each, below) for names, target, below in self._paths if (each := self._identity(names, target))]
+            trees = frozenset(each for each, below in found if below)
+            self._known = now, trees, frozenset(each for each, _ in found)
         return self._known[1:]
 
-    def _identities(self, paths: Iterable[Names]) -> frozenset[Identity]:
-        return frozenset(found for names in paths if (found := self._files.identity(names)) is not None)
+    def _identity(self, names: Names, target: Names | None) -> Identity | None:
+        found = self._files.identity(names) if names else None
+        return None if found is None or (target is not None and self._files.identity(target) == found) else found
+
+
+def _names(path: str) -> Names:
+    return bare(names_of(path.removesuffix(ALL) or "/") or ())
 
 
 class GuardedFiles:

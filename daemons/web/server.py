@@ -6,9 +6,9 @@ import http.server
 import select
 import socket
 import socketserver
+import time
 import weakref
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daemons.framings import Framing
@@ -103,19 +103,38 @@ class WebConversation(Conversation):
         address, peer = connection.address, connection.peer
         # Handlers take the first part of an address for a host; a Unix peer has none.
         visitor = address if isinstance(address, tuple) else (peer, 0)
-        # Not the connection itself, which has this conversation and would stay with it.
-        return self._service.talk_to(self._server, visitor, peer, partial(peer_is_gone, weakref.ref(connection)))
+        is_gone = PeerCheck(connection, self._server.limits.write_timeout)
+        return self._service.talk_to(self._server, visitor, peer, is_gone)
 
 
-def peer_is_gone(reference: weakref.ref[Connection]) -> bool:
-    """Return whether nothing can be sent on a connection any more, since the peer has reset it, or the daemon has shut
-    it down; then its ending says so. A peer that has closed its half alone may still read."""
-    connection = reference()
-    if connection is None or connection.socket.fileno() < 0:
+class PeerCheck:
+    """Call it to learn whether the peer of `connection` cannot be sent anything any more; then the ending says so. It
+    cannot if it has reset the connection, or the daemon has shut that down. A peer that has closed its sending half may
+    still read: it counts as gone `patience` seconds after that was first seen, since most such peers have closed all.
+    """
+
+    __slots__ = ("_connection", "_half_closed", "_patience")
+
+    def __init__(self, connection: Connection, patience: float) -> None:
+        # Not the connection itself, which has the conversation that has this.
+        self._connection = weakref.ref(connection)
+        self._patience = patience
+        #: When (monotonic) the peer was first seen to have closed its half.
+        self._half_closed: float | None = None
+
+    def __call__(self) -> bool:
+        connection = self._connection()
+        if connection is None or connection.socket.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(connection.socket, select.POLLRDHUP)  # POLLHUP and POLLERR are always reported
+        events = poll.poll(0)
+        if not events:
+            return False
+        if not events[0][1] & ~select.POLLRDHUP:
+            now = time.monotonic()
+            self._half_closed = self._half_closed or now
+            if now < self._half_closed + self._patience:
+                return False
+        connection.ending = connection.ending or Ending.RESET
         return True
-    poll = select.poll()
-    poll.register(connection.socket, 0)  # POLLHUP and POLLERR are always reported
-    if not poll.poll(0):
-        return False
-    connection.ending = connection.ending or Ending.RESET
-    return True

@@ -14,10 +14,11 @@ from daemons.web.behind import Behind, UpstreamLimits
 from daemons.web.documents import Documents
 from daemons.web.gate import Denied, Gate, GuardedFiles, Shadowed
 from daemons.web.identities import PathIdentities
+from daemons.web.inode_probe import numbered_by_name
 from daemons.web.partly_protected import PartlyProtected
-from daemons.web.places import Found, Names, Places, is_ambiguous, names_of
+from daemons.web.places import Found, Names, Places, bare, is_ambiguous, names_of
 from daemons.web.protection import Protection, Realm
-from daemons.web.redirects import ALL, Moved, Redirect, itself
+from daemons.web.redirects import Moved, Redirect, itself
 from daemons.web.responses import Second, error
 from daemons.web.static import Static
 from daemons.web.store import Store
@@ -50,6 +51,9 @@ def contradiction(
     for prefix, realm in protected.items():
         if any(_lies_in(realm.file, folder) for folder in (root, *documents.values())):
             return f"[protected] {prefix}: {realm.file} would be served; write another file"
+    if protected and (file := numbered_by_name(root, [bare(names_of(prefix) or ()) for prefix in protected])):
+        reason = "its file system ignores case or Unicode form, and gives it an inode number for each spelling"
+        return f"[protected]: {file} cannot be protected: {reason}; move the root to another file system"
     return ""
 
 
@@ -82,12 +86,11 @@ class Subtrees:
             path: Documents(store, self._partly[path].hides) for path, store in documents.items()
         }
         self._places = Places(answering | self._forwarding)
-        trees = [key.removesuffix(ALL) for key in redirects if key.endswith(ALL)]
         self._guarded = GuardedFiles(
             static.files,
             self._protected,
             PathIdentities(static.files.root, [(each.names, each) for each in protected.values()], static.variants),
-            Shadowed(static.files, [*trees, *documents, *proxy], [key for key in redirects if not key.endswith(ALL)]),
+            Shadowed(static.files, redirects, [*documents, *proxy]),
         )
         #: What has it wait for something else: for a server, for the disk (fsync), or for scrypt's fifth of a second.
         self.blocks = "[proxy]" if proxy else "[documents]" if documents else "[protected]" if protected else ""

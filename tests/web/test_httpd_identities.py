@@ -17,10 +17,16 @@ from daemons.web import hard_links
 from daemons.web.behind import BEHIND
 from daemons.web.protection import Realm
 from daemons.web.redirects import Redirect
+from tests.web.folding_fs import FoldingFileSystem, Tree
 from tests.web.site import TEXT, WRITTEN, ask, make, service
 from tests.web.test_httpd_protected import GOOD, basic, write
 
 SECRET = b"the plan of the castle" * 20
+needs_namespaces = pytest.mark.skipif(
+    shutil.which("unshare") is None or subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode != 0,
+    reason="needs unshare(1), and leave to make namespaces",
+)
+
 ROBIN = basic("Robin", "the brave")
 
 
@@ -271,7 +277,7 @@ def test_no_other_name_leads_to_a_file_that_is_shadowed(folder: Path) -> None:
     assert [ask(httpd, path).status for path in ("/", "/new/page.html", "/text.txt")] == [200, 200, 200]
 
 
-def in_a_namespace(folder: Path) -> None:
+def see_bind_mounts(folder: Path) -> None:
     """The part of the next test that sees bind mounts: a directory under another name, as where case is ignored."""
     for source, target in (
         ("private", "PRIVATE"),
@@ -293,20 +299,75 @@ def in_a_namespace(folder: Path) -> None:
     assert ask(httpd, "/no/thing").status == 404
 
 
-@pytest.mark.skipif(
-    shutil.which("unshare") is None or subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode != 0,
-    reason="needs unshare(1), and leave to make namespaces",
-)
-def test_directory_is_protected_under_every_name(folder: Path) -> None:
-    for path in ("private/deep/plan.html", "public/plan.html", "public/DEEP/x", "public/open.txt", "app/settings.py"):
-        put(folder, path)
-    for name in ("PRIVATE", "APP"):
-        (folder / "www" / name).mkdir()
-    code = f"from pathlib import Path; from {__name__} import in_a_namespace; in_a_namespace(Path({str(folder)!r}))"
+def run_in_a_namespace(function: str, folder: Path) -> None:
+    """Run a function of this file in a process with mounts of its own."""
+    flags = "-m" if os.geteuid() == 0 else "-Urm"
+    code = f"from pathlib import Path; from {__name__} import {function}; {function}(Path({str(folder)!r}))"
     done = subprocess.run(
-        ["unshare", "-Urm", sys.executable, "-c", code],
+        ["unshare", flags, sys.executable, "-c", code],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+@needs_namespaces
+def test_directory_is_protected_under_every_name(folder: Path) -> None:
+    for path in ("private/deep/plan.html", "public/plan.html", "public/DEEP/x", "public/open.txt", "app/settings.py"):
+        put(folder, path)
+    for name in ("PRIVATE", "APP"):
+        (folder / "www" / name).mkdir()
+    run_in_a_namespace("see_bind_mounts", folder)
+
+
+def see_folding(folder: Path) -> None:
+    """The part of the next test that sees a file system that ignores case."""
+    tree: Tree = {
+        "private": {"plan.html": SECRET, "deep": {"plan.html": SECRET}},
+        "plan.html": SECRET,
+        "app": {"settings.py": SECRET},
+        "old": {"page.html": SECRET},
+        "docs": {"page.html": TEXT},
+        "text.txt": TEXT,
+    }
+    FoldingFileSystem(str(folder / "www"), tree, stable=True)
+    httpd = site(
+        folder,
+        "/private",
+        "/plan.html",
+        proxy={"/app": BEHIND.parse("127.0.0.1:1")},
+        redirects={
+            "/old/*": Redirect(301, "/new/*"),
+            "/Docs/*": Redirect(301, "/docs/*"),
+            "/TEXT.TXT": Redirect(301, "/text.txt"),
+        },
+        listing=True,
+    )
+    assert ask(httpd, "/docs/page.html").body == TEXT
+    assert [ask(httpd, path).status for path in ("/Docs/page.html", "/TEXT.TXT", "/DOCS/page.html")] == [301, 301, 200]
+    for path in ("/private/plan.html", "/PRIVATE/plan.html", "/Private/DEEP/Plan.HTML", "/PLAN.html", "/plan.HTML"):
+        assert_protected(httpd, path)
+    for path in ("/PRIVATE", "/PRIVATE/", "/Private/nothing", "/PRIVATE/deep/", "/privatE/no/thing"):
+        assert ask(httpd, path).status == 401, path
+    for path in ("/APP/settings.py", "/OLD/page.html", "/Old/"):
+        assert ask(httpd, path).status == 404, path
+    assert ask(httpd, "/TEXT.txt").body == TEXT
+    assert b"private" not in ask(httpd, "/").body
+
+
+def see_unstable_folding(folder: Path) -> None:
+    """The same where a file has an inode number for each spelling of its name."""
+    FoldingFileSystem(str(folder / "www"), {"private": {"plan.html": SECRET}}, stable=False)
+    with pytest.raises(ValueError, match="private cannot be protected: its file system ignores case"):
+        site(folder, "/private")
+    service(str(folder / "www"))
+
+
+@needs_namespaces
+@pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs access to /dev/fuse")
+@pytest.mark.parametrize("function", ["see_folding", "see_unstable_folding"])
+def test_case_makes_no_difference_where_the_file_system_ignores_it(folder: Path, function: str) -> None:
+    shutil.rmtree(folder / "www")
+    (folder / "www").mkdir()
+    run_in_a_namespace(function, folder)

@@ -103,6 +103,24 @@ def test_peer_that_has_closed_its_half_alone_gets_the_whole_response(serve: Call
     assert (response.status, len(response.body)) == (200, LARGE)
 
 
+@each_engine
+def test_slow_writer_ends_some_time_after_the_peer_has_closed(
+    engine: str, serve: Callable[..., Within], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler that writes a line now and then, as a stream of events does."""
+    monkeypatch.setattr(answer, "LOOK", 0.0)
+    monkeypatch.setattr(endless, "BLOCK", b"a line\n")
+    running = serve(engine, write_timeout=0.2)
+    may_write.clear()
+    with connect(running.address) as peer:
+        name = name_of(peer)
+        peer.sendall(get("/endless"))
+        assert begun.wait(20)
+    may_write.set()
+    assert type(raised.get(timeout=20)) is BrokenPipeError
+    assert access_of(running, name)[0] == "reset"
+
+
 @pytest.mark.parametrize("engine", ["threads", "forks", "pool", "loop"])
 def test_endless_handler_does_not_keep_a_daemon_from_stopping(engine: str, process: Callable[..., Process]) -> None:
     running = process(

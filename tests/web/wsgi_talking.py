@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from daemons.serving.connection import Connection
 from daemons.serving.conversation import PENDING, Conversation
 from daemons.serving.pump import Pump
 from daemons.web.server import WebServer
 from daemons.web.wsgi import WSGIService
 from tests.web import applications
 from tests.web.applications import closed
+from tests.web.talking import conversation_of
 
 #: What every answer has, and what is not compared.
 _EACH = re.compile(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\nServer: camelot\r\n")
@@ -33,14 +32,11 @@ def carried(application: Any, **more: Any) -> type[Pump]:
 def visit(application: Any = applications.page, address: Any = ("192.0.2.7", 4242), **more: Any) -> Iterator[Any]:
     """A visitor's conversation with `application`, opened and, in the end, closed."""
     closed.clear()
-    with WebServer(("127.0.0.1", 8001), carried(application, **more), bind_and_activate=False) as server:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            connection = Connection(ours, address, 1.0)
-            conversation = server.conversation(connection)
-            assert conversation.open() == b""
-            yield conversation
-            conversation.close()
+    with (
+        WebServer(("127.0.0.1", 8001), carried(application, **more), bind_and_activate=False) as server,
+        conversation_of(server, address) as conversation,
+    ):
+        yield conversation
 
 
 def batches(conversation: Conversation, data: bytes) -> list[bytes]:
