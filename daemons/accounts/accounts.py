@@ -33,7 +33,7 @@ NOTICED = 1.0
 
 
 class Outcome(Enum):
-    """What is decided of a name and a password."""
+    """The decision on a name and a password."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -83,6 +83,13 @@ class Accounts:
         """Whether the file has a hash now that takes long to compute."""
         try:
             return self._file.users(NOTICED).slow
+        except Unreadable:
+            return False
+
+    def knows(self, name: str) -> bool:
+        """Return whether the file has a user of this name, as a verdict has it."""
+        try:
+            return name in self._file.users(NOTICED)
         except Unreadable:
             return False
 
