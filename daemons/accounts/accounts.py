@@ -112,7 +112,7 @@ class Accounts:
         decoy = self._decoy(users, name)
         stored = users.get(name, decoy)
         known = name in users
-        # Lengths are fixed or bounded by NUL, which a name does not have.
+        # No two questions are the same bytes: the name of a user has no NUL in it.
         question = f"{stored}\0{name}\0".encode() + octets
         proof = hmac.digest(self._key, question if known else b"\0" + question, "sha256")
         if self._remembers(proof):
