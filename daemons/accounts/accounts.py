@@ -33,7 +33,7 @@ NOTICED = 1.0
 
 
 class Outcome(Enum):
-    """What is decided of a name and a password."""
+    """The decision on a name and a password."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -86,6 +86,13 @@ class Accounts:
         except Unreadable:
             return False
 
+    def knows(self, name: str) -> bool:
+        """Return whether the file has a user of this name, as a verdict has it."""
+        try:
+            return name in self._file.users(NOTICED)
+        except Unreadable:
+            return False
+
     def check(self, name: str, password: str, peer: str) -> Verdict:
         """Decide whether `password` is that of the user `name`.
 
@@ -105,7 +112,7 @@ class Accounts:
         decoy = self._decoy(users, name)
         stored = users.get(name, decoy)
         known = name in users
-        # Lengths are fixed or bounded by NUL, which a name does not have.
+        # No two questions are the same bytes: the name of a user has no NUL in it.
         question = f"{stored}\0{name}\0".encode() + octets
         proof = hmac.digest(self._key, question if known else b"\0" + question, "sha256")
         if self._remembers(proof):

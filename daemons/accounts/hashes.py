@@ -28,16 +28,19 @@ MEMORY = 256 * 1024**2
 WORK = 2**23
 
 #: Bytes of a name and of a password, in UTF-8.  Work before the throttle grows with them: the Unicode normalisation of
-#: 12 KB of combining marks takes 100 ms, of 256 bytes 50 µs.  A name has up to 64 characters of up to four bytes; 256
-#: bytes of a password are more than the 64 characters that NIST SP 800-63B asks for, in any script.
+#: 12 KB of combining marks takes 100 ms, of 256 bytes 50 µs.  64 characters of up to
+#: four bytes fit, which is what a name may have, and what NIST SP 800-63B has a password be allowed to have.
 LONGEST_NAME, LONGEST_PASSWORD = 256, 256
 
 #: RFC 7617, section 2: no colon and no control characters in a name.  A line that begins with # is a comment.
 NAME = re.compile(r"[^:\x00-\x1f\x7f#\s][^:\x00-\x1f\x7f]{0,63}")
 
-_SCRYPT = re.compile(r"scrypt\$(\d{1,8})\$(\d{1,3})\$(\d{1,3})\$([A-Za-z0-9+/]+={0,2})\$([A-Za-z0-9+/]+={0,2})")
-#: The second form, with a colon, is that of earlier releases.
-_SHA256 = re.compile(r"(?:sha256\$)?((?:[0-9a-f]{2}){8,})[$:]([0-9a-f]{64})")
+_SCRYPT = re.compile(
+    r"scrypt\$(\d{1,8})\$(\d{1,3})\$(\d{1,3})\$([A-Za-z0-9+/]+={0,2})\$([A-Za-z0-9+/]+={0,2})", re.ASCII
+)
+_SHA256 = re.compile(r"sha256\$((?:[0-9a-f]{2}){8,64})\$([0-9a-f]{64})")
+#: As earlier releases wrote it.
+_FORMER_SHA256 = re.compile(r"((?:[0-9a-f]{2}){8,64}):([0-9a-f]{64})")
 
 
 class Cost(NamedTuple):
@@ -116,7 +119,7 @@ Hash: TypeAlias = Scrypt | SHA256
 
 
 def hash_password(password: str, cost: Cost = COST) -> Scrypt:
-    """Return the hash of a password that somebody chose.  Raises `ValueError` for one that `encoded` refuses."""
+    """Return the hash of a password.  Raises `ValueError` for one that `encoded` refuses."""
     salt = secrets.token_bytes(SALT)
     return Scrypt(cost, salt, _scrypt(encoded(password), salt, cost, DIGEST))
 
@@ -143,7 +146,7 @@ def encoded(password: str) -> bytes:
 
 def parse(text: str) -> Hash:
     """Read the hash in a line of a users file.  Raises `ValueError`."""
-    if (match := _SHA256.fullmatch(text)) is not None:
+    if (match := _SHA256.fullmatch(text) or _FORMER_SHA256.fullmatch(text)) is not None:
         return SHA256(bytes.fromhex(match[1]), bytes.fromhex(match[2]))
     match = _SCRYPT.fullmatch(text)
     if match is None:

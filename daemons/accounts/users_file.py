@@ -78,8 +78,8 @@ def read_text(path: str | os.PathLike[str], *, private: bool = False) -> str:
 
 
 def read(path: str | os.PathLike[str]) -> Users:
-    """Return the users in a file.  Raises `OSError`, and `ValueError` that names the line and what is expected; also
-    for a file that every user of the machine may read, and for one without a user."""
+    """Return the users in a file.  Raises `OSError`, and `ValueError` that names the line and the form expected there;
+    also for a file that every user of the machine may read, and for one without a user."""
     users = parse_lines(read_text(path, private=True))
     if not users:
         raise ValueError("no user in it; `daemons password FILE NAME` adds one")

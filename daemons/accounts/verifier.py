@@ -96,7 +96,7 @@ class Verifier:
                 _uncount(self._waiters, network)
 
     def close(self) -> None:
-        """End the threads, once they have done what is under way."""
+        """End the threads when all tasks are done."""
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None and self._pid == os.getpid():

@@ -89,7 +89,7 @@ class JSONRPC(Service):
         batch: int = setting(COUNT, json_calls.BATCH, "the most calls in a batch")
         depth: int = setting(COUNT, json_text.DEPTH, "the most brackets within each other")
         discover: bool = setting(YES_NO, True, "tell what can be called: rpc.discover, and GET")
-        users: Accounts | None = setting(USERS, None, "over HTTP, the users file; by default everybody may call")  # noqa: RUF009, it is frozen
+        users: Accounts | None = setting(USERS, None, "over HTTP, the users file; by default every peer may call")  # noqa: RUF009, it is frozen
 
     options: Options
 

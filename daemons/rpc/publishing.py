@@ -42,7 +42,7 @@ class Options:
     multicall: bool = setting(YES_NO, True, "publish system.multicall")
     calls: int = setting(COUNT, CALLS, "the most calls of one system.multicall")
     page: bool = setting(YES_NO, True, "show what can be called to people, by GET")
-    users: Accounts | None = setting(USERS, None, "the users file; by default everybody may call")  # noqa: RUF009, it is frozen
+    users: Accounts | None = setting(USERS, None, "the users file; by default every peer may call")  # noqa: RUF009, it is frozen
 
 
 class Published(XMLRPCRequestHandler):

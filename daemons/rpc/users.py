@@ -1,4 +1,4 @@
-"""``users`` of [rpc] and [jsonrpc]: the accounts of those who may call.
+"""``users`` of [rpc] and [jsonrpc]: the accounts that may call.
 
     python -m daemons.rpc.users robin
 
@@ -23,7 +23,7 @@ def _accounts(text: str) -> Accounts | None:
     return Accounts(text)
 
 
-#: For a setting that names a users file; nothing: everybody may call.
+#: For a setting that names a users file; empty: every peer may call.
 USERS: Kind[Accounts | None] = Kind(_accounts, lambda accounts: "" if accounts is None else accounts.path, "file")
 
 

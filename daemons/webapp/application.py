@@ -16,6 +16,7 @@ from werkzeug.wrappers import Response
 
 from daemons import DURATION, PLACE, YES_NO, Kind, rpcmath, setting
 from daemons.accounts import Accounts
+from daemons.accounts.users_file import checked
 from daemons.rpc.json_wsgi import JSONApplication
 from daemons.rpc.wsgi import RPC, dispatcher
 from daemons.webapp import api, environ_dump, timeapp, weather
@@ -97,6 +98,11 @@ class Webapp:
         secret = Secret(Path(options.key))
         if complaint := secret.complaint():
             raise TypeError(complaint)
+        if Path(options.users).exists():
+            try:
+                checked(options.users)
+            except ValueError as error:
+                raise TypeError(str(error)) from None
         self._banner = Template(options.banner)
         self._mounts = mounts(secret, Database(Path(options.database), Path(options.users)), options)
         application: WSGIApplication = DispatcherMiddleware(
@@ -118,8 +124,9 @@ class Webapp:
 def mounts(secret: Secret, database: Database, options: Webapp.Options) -> list[Mount]:
     """What is mounted, in the order of the front page.  Any WSGI application can be: one more is one more line."""
     sums = dispatcher(rpcmath)
-    bank = Bank(database, Accounts(options.users))
-    sessions = Sessions(Authenticated(bank), secret, database, options.session, options.secure)
+    accounts = Accounts(options.users)
+    bank = Authenticated(Bank(database, accounts), accounts.knows)
+    sessions = Sessions(bank, secret, database, options.session, options.secure)
     return [
         Mount("/bank", "Bank", "Log in, see your payments, and make one: forms that change something.", sessions),
         Mount("/base64", "Base64, by hand", "A form on WSGI alone: a function, and nothing else.", Themed(base64_form)),

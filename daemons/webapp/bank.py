@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LONGEST_NAME, LONGEST_MEMO = 40, 200
 
 WRONG_LOGIN = "The user or the password is wrong."
-BUSY_LOGIN = "There are too many logins at the moment. Please send this again in {seconds} s."
+BUSY_LOGIN = "Logins cannot be verified at the moment. Please send this again in {seconds} s."
 
 
 class Bank:
@@ -95,7 +95,7 @@ class Bank:
     def _login(self, request: Form) -> Response:
         _check_token(request)
         username, password = request.form.get("username", ""), request.form.get("password", "")
-        self._database.prepare()  # and with it the users file
+        # The users file is there by now: it is made with the database, in which the session has been looked up.
         verdict = self._accounts.check(username, password, request.remote_addr or "unix")
         if verdict.outcome is BUSY:
             complaint = BUSY_LOGIN.format(seconds=verdict.retry_after)

@@ -16,6 +16,7 @@ def create(path: Path, content: bytes) -> None:
     locks that SQLite holds on it (fcntl(2))."""
     if path.exists():
         return
+    path = path.resolve()  # a link to a file that is not there
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -66,11 +66,6 @@ class Database:
         finally:
             self._turn.release()
 
-    def prepare(self) -> None:
-        """Make the file, and the users file, if they are not there.  Raises as `read`."""
-        with self.read():
-            pass
-
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         try:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from daemons.accounts import accounts
 from daemons.accounts.throttle import NAMED
 from daemons.webapp import Webapp
 from daemons.webapp.sessions import CLOCK_STEP, MOST
@@ -211,9 +212,14 @@ def test_too_many_logins_are_told_when_to_come_again(visitor: Visitor) -> None:
     assert visitor.log_in().status_code == 303
 
 
-def test_user_whose_line_is_taken_out_cannot_log_in(visitor: Visitor, tmp_path: Path) -> None:
+def test_user_whose_line_is_taken_out_is_logged_out_and_cannot_log_in(
+    visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "NOTICED", 0.0)
     assert visitor.log_in("sam", "xyzzy").status_code == 303
+    assert visitor.get("/bank/").status_code == 200
     write_users(tmp_path / "run" / "webapp.users", brandon="atigdng")
+    assert visitor.get("/bank/").headers["Location"] == "/bank/login"
     assert visitor.log_in("sam", "xyzzy").status_code == 422
     (tmp_path / "run" / "webapp.users").unlink()
     assert visitor.log_in("sam", "xyzzy").status_code == 503

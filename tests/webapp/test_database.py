@@ -78,6 +78,13 @@ def test_busy_database_is_503_and_changes_nothing(
     assert visitor.post("/bank/pay", data=payment).status_code == 303
 
 
+def test_file_behind_a_dangling_link_is_made_where_the_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "file")
+    create(tmp_path / "link", b"first")
+    assert (tmp_path / "folder" / "file").read_bytes() == b"first"
+    assert (tmp_path / "folder" / "file").stat().st_mode & 0o777 == 0o600
+
+
 def test_file_that_exists_is_neither_opened_nor_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
     create(path, b"first")

@@ -32,7 +32,8 @@ PARTS = "Content-Type: multipart/form-data; boundary=b"
 
 
 def serve(folder: Path) -> Feed:
-    application = Webapp(Webapp.Options(key=str(folder / "webapp.key"), database=str(folder / "webapp.db")))
+    key, database, users = (str(folder / f"webapp.{suffix}") for suffix in ("key", "db", "users"))
+    application = Webapp(Webapp.Options(key=key, database=database, users=users))
     server = WebServer(("127.0.0.1", 8001), carried(application), bind_and_activate=False)
     server.server_close()  # its conversations need no socket
     return lambda data: converse(server.conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0)), data)

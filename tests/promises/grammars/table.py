@@ -1,12 +1,11 @@
 """The grammars of promises R1 and R2.
 
-To add one: a module beside this one with a `Grammar`, and its name in `GRAMMARS`.  Those of passwords (Basic
-authentication, users files, logins) have their place there.
+To add one: a module beside this one with a `Grammar`, and its name in `GRAMMARS`.
 """
 
 from __future__ import annotations
 
-from tests.promises.grammars import framings, http, json_rpc, names, responses, rpyc, site, xml_rpc
+from tests.promises.grammars import framings, http, json_rpc, names, passwords, responses, rpyc, site, xml_rpc
 from tests.promises.grammars.grammar import Grammar
 
 GRAMMARS: dict[str, Grammar] = {
@@ -19,7 +18,7 @@ GRAMMARS: dict[str, Grammar] = {
         *rpyc.GRAMMARS,
         *site.GRAMMARS,
         *xml_rpc.GRAMMARS,
-        # Passwords: `*passwords.GRAMMARS`.
+        *passwords.GRAMMARS,
         *responses.GRAMMARS,
     )
 }
