@@ -28,6 +28,7 @@ from daemons.operating import ini, lifecycle, logs
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.lifecycle import Bound
 from daemons.operating.settings import Settings
+from daemons.serving import signals
 from daemons.serving.guards.limits import Limits
 
 #: Seconds beyond drain_timeout that ``daemons stop`` waits for the end.
@@ -234,8 +235,7 @@ def _write_log(read: int, path: Path, size: int, backups: int) -> NoReturn:
     """The log writer: copy lines from `read` into a rotated file, until no process can write any more."""
     try:
         # It ends when its last writer has ended, and not before.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        signals.end()
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)

@@ -23,6 +23,7 @@ from daemons.operating.metrics import Metrics
 from daemons.operating.reload import InPlace, Renewal
 from daemons.operating.settings import Settings
 from daemons.operating.trial import ChildError, try_in_child
+from daemons.serving import signals
 from daemons.serving.address import Address
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import adopt
@@ -71,10 +72,14 @@ class Bound:
         """All that were bound."""
         return [*(listener for _, listener in self.listeners), *self.metrics.listeners]
 
-    def close_listeners(self) -> None:
-        """In a process that is not to serve."""
+    def stop_listening(self) -> None:
+        """Close this process's copies of the listeners."""
         for _, listener in self.listeners:
             listener.close()
+
+    def close_listeners(self) -> None:
+        """In a process that is not to serve."""
+        self.stop_listening()
         self.metrics.close_listeners()
 
     def close(self) -> None:
@@ -133,6 +138,7 @@ def prepare(settings: Settings) -> Bound:
     else:
         # The parent of several workers never imports a service: so they can be replaced by newer ones.
         try_in_child(lambda: loading.request_handlers(settings))
+    signals.keep()  # from the bind on, peers may be waiting
     limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
     bound = Bound(settings, limits, Metrics(settings), [], _tls(settings))
     try:
@@ -165,23 +171,29 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
             return code
         ready_line = bound.ready_line
         renewal = Renewal(bound)
-        prefork = renewal.prefork = Prefork(
-            lambda ready, master: reported(settings.name, lambda: _work(renewal.bound, ready, master)),
+        prefork = Prefork(
+            lambda ready, master: reported(
+                settings.name, lambda: _work(renewal.bound, ready, master, prefork.lifeline)
+            ),
             settings.processes,
             bound.limits.drain_timeout,
             parent,
         )
-        prefork.may_renew = renewal.reload
+        renewal.join(prefork)
+        # Otherwise the kernel would go on to queue connections that nobody accepts.
+        prefork.on_stop.append(bound.stop_listening)
         bound.metrics.supervise(prefork)
         code = prefork.run(lambda: announce(ready_line))
         bound.metrics.end()
         return code
     finally:
         bound.close()
+        signals.end()
 
 
-def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
-    """One serving process, from the import of the service to the last reply."""
+def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline: int | None = None) -> int:
+    """One serving process, from the import of the service to the last reply.  It leaves with `parent`, of whose end it
+    learns at once by `lifeline`, as in `Daemon.leave_with`."""
     settings = bound.settings
     handlers = loading.request_handlers(settings)
     servers = [
@@ -198,7 +210,8 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
         daemon.on_signal = InPlace(bound, servers, access_log).hear
     bound.metrics.work(daemon, alone=settings.processes == 1)
     daemon.hear_signals()
-    if settings.processes > 1:
+    if lifeline is not None:
+        daemon.leave_with(lifeline)
         # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     ready()

@@ -66,7 +66,7 @@ class Metrics:
         """Count for the process that supervises workers."""
         slot = self._claim("supervisor")
         prefork.on_tick.append(slot.beat)
-        prefork.on_restart = slot.restart
+        prefork.table.on_restart = slot.restart
         self._serve(prefork)
 
     def work(self, daemon: Daemon, *, alone: bool) -> None:

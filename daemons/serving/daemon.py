@@ -66,7 +66,8 @@ class Daemon:
     def __init__(self, servers: Sequence[Server], *, parent: int | None = None, poll_interval: float = 0.5) -> None:
         self.servers = list(servers)
         self.parent = parent
-        #: Called by the leading thread with the number of a signal that is not the daemon's own to handle.
+        #: Called by the leading thread with the number of a signal that is not the daemon's own to handle; with SIGHUP
+        #: only until it stops.
         self.on_signal: Callable[[int], None] = lambda number: None
         self.state = SERVING
         #: Seconds without a conversation after which to leave; None: stay.
@@ -85,6 +86,8 @@ class Daemon:
         #: Whether the end of a conversation must wake this loop: it is full, or draining.
         self.wants_news = False
         self._hears_signals = False
+        #: Whether a repeated SIGTERM or SIGINT ends everything at once.
+        self.stop_request = signals.StopRequest(once=parent is not None)
         self._next_tick = 0.0
         self._access_log = self.servers[0].access_log
         self._admission = Admission(self)
@@ -128,8 +131,17 @@ class Daemon:
         """Stop watching `source`; before it is closed."""
         self.poller.forget(source)
 
+    def leave_with(self, lifeline: int) -> None:
+        """Drain and end when the process that has the other end of the pipe `lifeline` has gone."""
+
+        def orphaned() -> None:
+            self.forget(lifeline)
+            self._leave_orphaned()
+
+        self.watch(lifeline, orphaned)
+
     def hear_signals(self) -> None:
-        """Let SIGTERM and SIGINT stop this daemon, and pass SIGHUP to `on_signal`.  In the main thread."""
+        """Let SIGTERM, SIGINT and SIGQUIT stop this daemon, and pass others to `on_signal`.  In the main thread."""
         signals.hear(self._waker)
         self._hears_signals = True
 
@@ -160,11 +172,11 @@ class Daemon:
         self.serve_forever()
 
     def stop(self, drain: float | None = None) -> None:
-        """Begin to drain, for at most `drain` seconds (by default `Limits.drain_timeout`); told a second
-        time, end everything now.  In the leading thread."""
+        """Begin to drain, for at most `drain` seconds (by default `Limits.drain_timeout`; 0: end everything now).
+        Called again, it can only shorten that.  In the leading thread."""
         now = time.monotonic()
+        timeout = self.servers[0].limits.drain_timeout if drain is None else drain
         if self._until == math.inf:
-            timeout = self.servers[0].limits.drain_timeout if drain is None else drain
             self._until = now + timeout
             self._queue_until = now + timeout * QUEUE_SHARE
             log.info("stopping; conversations under way: %d, and %g s to finish them", self.active, timeout)
@@ -173,7 +185,8 @@ class Daemon:
             for server in self.servers:
                 server.drain()
         else:
-            self._until = self._queue_until = min(self._until, now)
+            self._until = min(self._until, now + timeout)
+            self._queue_until = min(self._queue_until, now + timeout * QUEUE_SHARE)
 
     def turn_safely(self) -> None:
         """A turn; a bug in it must not leave a process that lives with a port that is deaf."""
@@ -209,9 +222,7 @@ class Daemon:
             for server in self.servers:
                 server.sweep(now)
             if self.parent is not None and os.getppid() != self.parent:
-                log.warning("the parent process %d has gone; leaving too", self.parent)
-                self.parent = None
-                self.stop(ORPHAN_DRAIN)
+                self._leave_orphaned()
             for action in self.on_tick:
                 _guarded(action, now)
         for server in self._active_services:
@@ -252,10 +263,21 @@ class Daemon:
 
     def _hear(self) -> None:
         for number in self._waker.heard():
-            if number in (signal.SIGTERM, signal.SIGINT):
+            if number == signal.SIGQUIT or (
+                number in signals.STOPPING and self.stop_request.repeated(time.monotonic())
+            ):
+                self.stop(0.0)
+            elif number in signals.STOPPING:
                 self.stop()
-            else:
+            elif number != signal.SIGHUP or self._until == math.inf:
                 self.on_signal(number)
+
+    def _leave_orphaned(self) -> None:
+        """The parent process has gone: leave the port to the next one soon."""
+        if self.parent is not None:
+            log.warning("the parent process %d has gone; leaving too", self.parent)
+            self.parent = None
+            self.stop(ORPHAN_DRAIN)
 
     def visited(self) -> None:
         """Somebody has come: `idle_exit` is counted anew."""

@@ -1,7 +1,18 @@
-"""Signals: the handlers do nothing, the number goes to a `Waker`, and the loop acts."""
+"""Signals: the handlers do nothing, the number goes to a `Waker`, and the loop acts.
+
+    SIGTERM, SIGINT    drain, then end; repeated, end at once (`StopRequest`)
+    SIGQUIT            end at once; by this a process also passes on the repeated SIGTERM to its children
+    SIGHUP             reload
+    others             SIGUSR1, SIGUSR2 and SIGALRM, whose default is to kill, have no effect unless a service uses them
+
+A signal to the process group reaches parent and children, and then the children once more through their parent.  So in
+a child a repeated SIGTERM means the same as the first.
+"""
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +20,79 @@ from types import FrameType
 
 from daemons.serving.waker import Waker
 
+#: Signals that ask a daemon to finish.
+STOPPING = frozenset((signal.SIGTERM, signal.SIGINT))
+
 #: The signals that a daemon acts upon.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+#: Signals that kill by default, and are none of a daemon's business.
+HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+
+#: Seconds within which a second SIGTERM or SIGINT counts as the first one, arriving by another way: timeout(1) sends
+#: one to the process and one to its group.  A person who presses Ctrl-C again takes longer.
+REPEAT = 0.5
+
+#: Seconds between two checks whether the parent is still the same, in a process that has no loop yet.
+PARENT_CHECK = 1.0
+
+#: Signals that arrived before there was a loop to act upon them.
+_early: list[int] = []
 
 
 def hear(waker: Waker, *more: signal.Signals) -> None:
-    """Have Python write the number of each of `SIGNALS`, and `more`, to `waker`, in C.  In the main thread."""
+    """Have Python write the number of each of `SIGNALS`, and `more`, to `waker`, in C; those too that arrived since
+    `begin`.  In the main thread."""
+    signal.set_wakeup_fd(waker.writer.fileno(), warn_on_full_buffer=False)
+    if signal.getsignal(signal.SIGALRM) is _check_parent:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
     for number in (*SIGNALS, *more):
         signal.signal(number, _ignore)
-    signal.set_wakeup_fd(waker.writer.fileno(), warn_on_full_buffer=False)
+    for number in HARMLESS:
+        # A service may have a handler of its own.
+        if signal.getsignal(number) in (signal.SIG_DFL, _remember, _check_parent):
+            signal.signal(number, _ignore)
+    while _early:
+        waker.wake(_early.pop(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def begin() -> None:
+    """From the first moment of a process that will be a daemon: end at once, with exit code 0, when asked to stop,
+    since there is nothing to finish; keep all other signals for `hear`."""
+    for number in (*STOPPING, signal.SIGQUIT):
+        signal.signal(number, _leave)
+    for number in (signal.SIGHUP, *HARMLESS):
+        signal.signal(number, _remember)
+
+
+def keep() -> None:
+    """From the moment in which peers may be waiting, keep SIGTERM and SIGINT too for `hear`."""
+    for number in SIGNALS:
+        signal.signal(number, _remember)
+
+
+def await_start(parent: int) -> None:
+    """In a forked child that has yet to import its service, and so to accept its first peer: end at once on SIGTERM,
+    and within about a second of the end of `parent`, until `hear`."""
+    global _parent
+    _early.clear()
+    _parent = parent
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # also where the import is stuck in C
+    signal.signal(signal.SIGQUIT, _leave)
+    # From a terminal it comes to the parent as well, which passes on what it means.
+    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGHUP, _ignore)
+    signal.signal(signal.SIGALRM, _check_parent)
+    signal.setitimer(signal.ITIMER_REAL, PARENT_CHECK, PARENT_CHECK)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def end() -> None:
+    """From now on the process only exits: Python's end would otherwise restore the defaults, and a late SIGTERM would
+    change the exit code."""
+    for number in (*SIGNALS, *HARMLESS):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def deafen() -> None:
@@ -37,5 +111,41 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class StopRequest:
+    """Tells the first SIGTERM or SIGINT from a repeated one, which asks to end at once.
+
+    once
+        There is no repeated one: in a child, whose parent passes it on as SIGQUIT; and under supervisord, which sends
+        SIGTERM once, while a service manager that stops the whole group sends another, and kills by itself what does
+        not end in time.
+    """
+
+    def __init__(self, *, once: bool = False) -> None:
+        self.once = once
+        self._first = math.inf
+
+    def repeated(self, now: float) -> bool:
+        """A SIGTERM or SIGINT has arrived, `now` (monotonic): whether it is a repeated one."""
+        self._first = min(self._first, now)
+        return not self.once and now - self._first >= REPEAT
+
+
+#: The parent of this process, in `await_start`.
+_parent = 0
+
+
 def _ignore(number: int, frame: FrameType | None) -> None:
     """A handler must exist for Python to write the number; there is nothing for it to do."""
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    _early.append(number)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(0)
+
+
+def _check_parent(number: int, frame: FrameType | None) -> None:
+    if os.getppid() != _parent:
+        os._exit(1)

@@ -99,7 +99,7 @@ def test_told_a_second_time_all_of_them_end_at_once(engine: str, process: Launch
         running.log_line("asked")
         running.signal()
         running.log_line("stopping; conversations under way: 1")
-        running.signal()
+        running.insist()
         assert is_gone(peer)
     assert running.wait() == 0
 
@@ -129,15 +129,14 @@ def test_a_worker_that_cannot_start_ends_them_all_with_its_exit_code(tmp_path: P
 def test_a_worker_whose_pipe_and_whose_signal_tell_of_its_death_at_once_is_buried_once() -> None:
     prefork = Prefork(lambda ready, parent: 7, 1, 1.0)
     try:
-        prefork._start()
-        (worker,) = prefork._workers.values()
+        prefork.table.begin(0.0)
+        (worker,) = prefork.table.workers.values()
         os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
         prefork._reap()
-        prefork._listen_to(worker)
-        assert (prefork._workers, prefork._code) == ({}, 7)
+        prefork._receive_report(worker.pid)
+        assert (prefork.table.workers, prefork.table.code) == ({}, 7)
     finally:
-        prefork._selector.close()
-        prefork._waker.close()
+        prefork.close()
 
 
 def test_a_connection_in_the_queue_of_a_worker_that_is_killed_is_served_by_another(process: Launch) -> None:
