@@ -31,7 +31,7 @@ DROPPED = "WARNING daemons.operating.logs dropped lines: 12"
 
 FIGURES = Figures(
     *("zen", "stopped", "loop", 7, 1.0, 2.0, None, 0, 0, 0, {}, 0, 0, 0),
-    *({ending.word: 0 for ending in Ending}, 0.0, [], 0, 0, []),
+    *({ending.word: 0 for ending in Ending}, 0.0, [], 0, 0, 0, None, []),
 )
 
 

@@ -116,7 +116,8 @@ def parser() -> argparse.ArgumentParser:
     add("cgi", "answer one request with a WSGI application, as CGI (this is what a web server starts)", named, changed)
     add("check", "check every ini and supervisord.conf; say what is wrong, all at once", conf)
     add("list", "every daemon: what it is, where it listens, its engine", conf)
-    stats = add("stats", "what a daemon has done and is doing, read without asking it", named)
+    stats = add("stats", "what a daemon has done and is doing, read without asking it", conf)
+    stats.add_argument("name", nargs="?", metavar="NAME", help="the daemon; else one line for each of them")
     stats.add_argument("--json", action="store_true", help="for programs; docs/metrics.md tells the keys")
     add("show", "the settings of a daemon as they come out, and where each was set", named, changed)
     tools.add_words(commands)
@@ -184,6 +185,10 @@ def _carry_out(options: argparse.Namespace) -> int:
         from daemons.operating import inspection
 
         return inspection.check(conf, options.run) if options.command == "check" else inspection.show_all(conf)
+    if options.command == "stats" and options.name is None:
+        from daemons.operating import stats
+
+        return stats.show_all(ini.run_folder(conf, options.run), ini.names(conf), options.json)
     if options.command == "stop":
         from daemons.operating import detach
 

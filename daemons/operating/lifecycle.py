@@ -26,7 +26,7 @@ from daemons.operating.trial import ChildError, try_in_child
 from daemons.serving import signals
 from daemons.serving.address import Address
 from daemons.serving.daemon import Daemon
-from daemons.serving.engines import adopt
+from daemons.serving.engines import adopt, stall_probes
 from daemons.serving.engines.pool import ByThreads
 from daemons.serving.engines.prefork import Prefork
 from daemons.serving.guards.limits import Limits
@@ -214,6 +214,7 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline:
         daemon.leave_with(lifeline)
         # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stall_probes.watch(daemon)
     ready()
     daemon.serve_forever()
     bound.metrics.leave()

@@ -229,6 +229,11 @@ class Daemon:
             _guarded(server.service_actions)
 
     @property
+    def thread(self) -> int | None:
+        """The thread that takes it through its life; None before that."""
+        return self._thread
+
+    @property
     def active(self) -> int:
         """Conversations under way."""
         active = 0

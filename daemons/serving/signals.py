@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -36,6 +37,10 @@ REPEAT = 0.5
 #: Seconds between two checks whether the parent is still the same, in a process that has no loop yet.
 PARENT_CHECK = 1.0
 
+#: When (monotonic) the first SIGTERM or SIGINT, and the first SIGQUIT, was received since `hear`; infinite: none was.
+#: The loop that should act upon it may stand.
+stop_received = cut_received = math.inf
+
 #: Signals that arrived before there was a loop to act upon them.
 _early: list[int] = []
 
@@ -43,11 +48,15 @@ _early: list[int] = []
 def hear(waker: Waker, *more: signal.Signals) -> None:
     """Have Python write the number of each of `SIGNALS`, and `more`, to `waker`, in C; those too that arrived since
     `begin`.  In the main thread."""
+    global stop_received, cut_received
+    stop_received = cut_received = math.inf
     signal.set_wakeup_fd(waker.writer.fileno(), warn_on_full_buffer=False)
     if signal.getsignal(signal.SIGALRM) is _check_parent:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
     for number in (*SIGNALS, *more):
         signal.signal(number, _ignore)
+    for number in (*STOPPING, signal.SIGQUIT):
+        signal.signal(number, _note)
     for number in HARMLESS:
         # A service may have a handler of its own.
         if signal.getsignal(number) in (signal.SIG_DFL, _remember, _check_parent):
@@ -136,6 +145,14 @@ _parent = 0
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     """A handler must exist for Python to write the number; there is nothing for it to do."""
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    global stop_received, cut_received
+    if number == signal.SIGQUIT:
+        cut_received = min(cut_received, time.monotonic())
+    else:
+        stop_received = min(stop_received, time.monotonic())
 
 
 def _remember(number: int, frame: FrameType | None) -> None:

@@ -35,7 +35,7 @@ def add_daemons(project: Project, engine: str) -> None:
 
 def start(project: Project) -> None:
     """supervisord alone, without what make looks after."""
-    command = [project.path / ".venv" / "bin" / "supervisord", "-c", project.path / "supervisord.conf"]
+    command = [f"{project.path}/.venv/bin/supervisord", "-c", f"{project.path}/supervisord.conf"]
     ended = subprocess.run(
         command, cwd=project.path, env=project.environment, capture_output=True, timeout=30, check=False
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from daemons.serving import signals
 from daemons.serving.connection import Connection
 from daemons.serving.daemon import PARTING, TICK, Daemon
+from daemons.serving.engines.stalls import STALL, CallProbe, StallMonitor
 from daemons.serving.journal import Journal
 
 if TYPE_CHECKING:
@@ -243,6 +244,7 @@ class Watch:
         self._request = request
         self._connection = server.connections[request]
         self._parent = parent
+        self._call = CallProbe(server, _thread.get_ident())
         self._daemon: Daemon | None = None
         #: Signals that it has yet to be told of.
         self._heard: deque[int] = deque()
@@ -267,7 +269,7 @@ class Watch:
         signal.setitimer(signal.ITIMER_REAL, min(TICK, self._server.limits.shortest / 4))
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGALRM and self._alarmed and not self._heard and self._all_is_well():
+        if number == signal.SIGALRM and self._alarmed and not self._heard and self._nothing_is_due():
             self._set_alarm()
             return
         self._heard.append(number)
@@ -281,9 +283,12 @@ class Watch:
             self._begun.release()
             self._set_alarm()
 
-    def _all_is_well(self) -> bool:
+    def _nothing_is_due(self) -> bool:
         """A tick: whether there is nothing for the watch to do yet."""
         now = time.monotonic()
+        since = self._call.stuck_since(now)
+        if since is not None and now - since >= STALL:
+            return False
         if os.getppid() != self._parent or (self._connection.timed and now >= self._connection.deadline):
             return False
         if (metrics := self._server.metrics) is not None:
@@ -309,8 +314,11 @@ class Watch:
             return
         if server.metrics is not None:
             server.metrics.attach(daemon)
+        monitor = StallMonitor(daemon, self._call)
+        monitor.attach()
         self._daemon = daemon
         self._pass_on()
+        monitor.sample(time.monotonic())
         daemon.see_out()
         if server.connections:
             # It was cut and has not ended: the service is lost in its own code.
