@@ -17,6 +17,7 @@ from daemons.operating import ini, lifecycle
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.ini import Override
 from daemons.operating.settings import Settings
+from daemons.serving import signals
 
 #: Options that mean a key of [daemon].
 KEYS = ("host", "port", "engine", "processes")
@@ -144,6 +145,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command line; returns the exit code."""
     _open_standard_streams()
+    if arguments is None and sys.argv[1:2] == ["run"] and "--detach" not in sys.argv:
+        signals.begin()
     try:
         code = _carry_out(_parsed(arguments))
         sys.stdout.flush()

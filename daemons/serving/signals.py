@@ -73,6 +73,7 @@ def begin() -> None:
         signal.signal(number, _leave)
     for number in (signal.SIGHUP, *HARMLESS):
         signal.signal(number, _remember)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP, *HARMLESS))  # blocked by `camelot_start`
 
 
 def keep() -> None:
