@@ -21,7 +21,9 @@ from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
 from daemons.operating.metrics import Metrics
 from daemons.operating.reload import InPlace, Renewal
+from daemons.operating.scoreboard import has_orphans
 from daemons.operating.settings import Settings
+from daemons.operating.stats import path_of
 from daemons.operating.trial import ChildError, try_in_child
 from daemons.serving import signals
 from daemons.serving.address import Address
@@ -139,12 +141,15 @@ def prepare(settings: Settings) -> Bound:
         # The parent of several workers never imports a service: so they can be replaced by newer ones.
         try_in_child(lambda: loading.request_handlers(settings))
     signals.keep()  # from the bind on, peers may be waiting
+    beside_orphans = has_orphans(path_of(settings))
     limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
     bound = Bound(settings, limits, Metrics(settings), [], _tls(settings))
     try:
         bound.files.update(bound.metrics.bind())
         for address in settings.addresses:
-            for listener in listen(address, settings.daemon.backlog, settings.daemon.socket_mode):
+            for listener in listen(
+                address, settings.daemon.backlog, settings.daemon.socket_mode, beside=beside_orphans
+            ):
                 bound.listeners.append((name_of(listener, address.scheme), listener))
             if address.scheme == "unix":
                 bound.files[address.path] = os.stat(address.path).st_ino

@@ -117,6 +117,13 @@ class Scoreboard:
         kind: int = struct.unpack("hhqqi4x", fcntl.fcntl(self.descriptor, fcntl.F_GETLK, question))[0]
         return kind != fcntl.F_UNLCK
 
+    def abandon(self, path: Path) -> None:
+        """Remove the file from `path`, if it is still there: an orphan leaves it to the next daemon, which may begin
+        before this one has ended."""
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self.descriptor), os.stat(path)):
+                path.unlink()
+
     def close(self) -> None:
         """In a process that counts nothing, or no more."""
         for each in self._maps:
@@ -125,6 +132,19 @@ class Scoreboard:
                 each.close()
         self._maps.clear()
         os.close(self.descriptor)
+
+
+def has_orphans(path: Path) -> bool:
+    """Whether processes of an earlier run live on, of which the first has gone."""
+    try:
+        former = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    try:
+        pages = os.fstat(former.descriptor).st_size // PAGE
+        return not former.alive(1) and any(map(former.alive, range(2, pages)))
+    finally:
+        former.close()
 
 
 def _new_file(path: Path, page: bytes) -> int:

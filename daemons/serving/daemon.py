@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from daemons.serving import signals
 from daemons.serving.admission import Admission
 from daemons.serving.journal import Journal
+from daemons.serving.listen import share
 from daemons.serving.poller import Source
 from daemons.serving.waker import Waker
 
@@ -45,6 +46,10 @@ QUEUE_SHARE = 0.25
 
 #: Seconds to drain when the parent process has died: an orphan must leave its port to the next one.
 ORPHAN_DRAIN = 1.0
+
+#: Seconds that an orphaned worker goes on accepting.  Its parent is started again meanwhile, and binds the port beside
+#: it: so that no client is refused in between.
+HANDOVER = 1.5
 
 #: Seconds that conversations have, once they were cut, to write their access lines.  One that is lost in
 #: its own code does not keep the daemon from leaving.
@@ -77,12 +82,16 @@ class Daemon:
         self.on_tick: list[Callable[[float], None]] = []
         #: Called once, when the poller is closed: at the end, and in a forked child that lets go of it.
         self.on_close: list[Callable[[], None]] = []
+        #: Called once, when the parent process has gone.
+        self.on_orphaned: list[Callable[[], None]] = []
         self._poll_interval = poll_interval
         self._waker = Waker()
         self.poller = self.servers[0].make_poller()
         #: Until when (monotonic) to drain, and to take who was in the queue.
         self._until = math.inf
         self._queue_until = math.inf
+        #: When (monotonic) to leave, as an orphan.
+        self._leave_at = math.inf
         #: Whether the end of a conversation must wake this loop: it is full, or draining.
         self.wants_news = False
         self._hears_signals = False
@@ -132,11 +141,18 @@ class Daemon:
         self.poller.forget(source)
 
     def leave_with(self, lifeline: int) -> None:
-        """Drain and end when the process that has the other end of the pipe `lifeline` has gone."""
+        """Drain and end when the process that has the other end of the pipe `lifeline` has gone; where others can
+        listen on the same ports, after `HANDOVER`."""
 
         def orphaned() -> None:
             self.forget(lifeline)
-            self._leave_orphaned()
+            shared = [share(server.socket) for server in self.servers]
+            parent, self.parent = self.parent, None
+            log.warning("the parent process %s has gone; leaving too", parent)
+            if all(shared) and self.state == SERVING:
+                self._leave_at = time.monotonic() + HANDOVER
+            else:
+                self.stop(ORPHAN_DRAIN)
 
         self.watch(lifeline, orphaned)
 
@@ -222,7 +238,14 @@ class Daemon:
             for server in self.servers:
                 server.sweep(now)
             if self.parent is not None and os.getppid() != self.parent:
-                self._leave_orphaned()
+                log.warning("the parent process %d has gone; leaving too", self.parent)
+                self.parent = None
+                self.stop(ORPHAN_DRAIN)
+                for orphaned in self.on_orphaned:
+                    _guarded(orphaned)
+            if now >= self._leave_at:
+                self._leave_at = math.inf
+                self.stop(ORPHAN_DRAIN)
             for action in self.on_tick:
                 _guarded(action, now)
         for server in self._active_services:
@@ -255,6 +278,8 @@ class Daemon:
             patience = self._tick()
         if self._active_services:
             patience = min(patience, self._poll_interval)
+        if self._leave_at < math.inf:
+            patience = min(patience, TICK / 4)
         if self._access_log is not None and (due := self._access_log.first_due) < math.inf:
             patience = min(patience, max(0.0, due - time.monotonic()))
         if self.state == SERVING and self._idle_until < math.inf:
@@ -276,13 +301,6 @@ class Daemon:
                 self.stop()
             elif number != signal.SIGHUP or self._until == math.inf:
                 self.on_signal(number)
-
-    def _leave_orphaned(self) -> None:
-        """The parent process has gone: leave the port to the next one soon."""
-        if self.parent is not None:
-            log.warning("the parent process %d has gone; leaving too", self.parent)
-            self.parent = None
-            self.stop(ORPHAN_DRAIN)
 
     def visited(self) -> None:
         """Somebody has come: `idle_exit` is counted anew."""

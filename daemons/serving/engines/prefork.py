@@ -62,6 +62,8 @@ class Prefork:
         self.on_hangup: Callable[[], None] = lambda: None
         #: Called when a child process, not necessarily a worker, has ended.
         self.on_child: list[Callable[[], None]] = []
+        #: Called once, when the parent process has gone.
+        self.on_orphaned: list[Callable[[], None]] = []
         #: Called once, when the daemon begins to stop.
         self.on_stop: list[Callable[[], None]] = []
 
@@ -118,6 +120,8 @@ class Prefork:
             log.warning("the parent process %d has gone; leaving too", self._parent)
             self._parent = None
             self.table.stop(now, ORPHAN_DRAIN)
+            for orphaned in self.on_orphaned:
+                orphaned()
         patience = self.table.next_deadline - now
         if self._parent is not None or self.on_tick:
             patience = min(patience, TICK)

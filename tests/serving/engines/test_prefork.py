@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from daemons.serving.address import Address
 from daemons.serving.engines.prefork import Prefork
-from tests.serving.peers import ask, children_of, connect, converse, ended, eventually, is_gone
+from daemons.serving.listen import ListenError, listen
+from tests.serving.peers import DEADLINE, ask, children_of, connect, converse, ended, eventually, hear, is_gone
 from tests.serving.running import Process
 
 Launch = Callable[..., Process]
@@ -149,3 +152,43 @@ def test_a_connection_in_the_queue_of_a_worker_that_is_killed_is_served_by_anoth
         waiting.sendall(b"b\n")
         os.kill(children_of(running.pid)[0], signal.SIGKILL)
         ask(waiting, b"", b"b\n")
+
+
+@pytest.mark.parametrize("engine", ["one", "threads", "forks", "pool", "loop"])
+def test_orphaned_workers_accept_until_the_next_daemon_has_bound_the_port_beside_them(
+    engine: str, process: Launch
+) -> None:
+    running = process("tests.serving.services:Echo", engine, processes=2)
+    workers = children_of(running.pid)
+    running.signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    running.log_line("has gone; leaving too")
+    (beside,) = listen(Address("tcp", host=running.address[0], port=running.address[1]), 10, beside=True)
+    with beside:
+        # The kernel divides connections among both, so at least one of these comes to a worker.
+        with ExitStack() as stack:
+            peers = [stack.enter_context(connect(running.address)) for _ in range(20)]
+            for peer in peers:
+                peer.sendall(b"a\n")
+            assert select.select(peers, [], [], DEADLINE)[0]
+        ended(workers)
+        # They have closed their listeners, and everybody comes to the next daemon.
+        while accepted := accept(beside):
+            accepted.close()
+        with connect(running.address) as peer, accept(beside) or peer as server:
+            peer.sendall(b"a\n")
+            hear(server, b"a\n")
+
+
+def test_another_daemon_cannot_bind_the_port_of_one_that_lives(process: Launch) -> None:
+    running = process("tests.serving.services:Echo", "threads", processes=2)
+    with pytest.raises(ListenError, match="address already in use"):
+        listen(Address("tcp", host=running.address[0], port=running.address[1]), 10, beside=True)
+
+
+def accept(listener: socket.socket) -> socket.socket | None:
+    """A connection that waits; None if there is none."""
+    try:
+        return listener.accept()[0]
+    except BlockingIOError:
+        return None
