@@ -13,10 +13,11 @@ import pytest
 
 from daemons.operating import stats
 from tests.operating.folder import Folder
-from tests.operating.live import Live, daemons, until
+from tests.operating.live import Live, alive, children, daemons, until
 
 #: Answers; or, asked for it, takes a while: in a call that waits, or in one that computes.
 SLOW = """
+    import ctypes
     import time
     import daemons
 
@@ -30,6 +31,8 @@ SLOW = """
                 until = time.monotonic() + 2.5
                 while time.monotonic() < until:
                     pass
+            if message == b"hold?":
+                ctypes.PyDLL(None).sleep(3)  # with the interpreter, which no other thread then gets
             if message == b"forever?":
                 while True:
                     pass
@@ -164,6 +167,25 @@ def test_a_loop_that_never_comes_back_ends_when_it_is_told_and_leaves_a_line(
         assert code == (1 if processes == "1" else 0)
         last = re.search(r" ERROR \S+ it should have ended, but the loop stands; .* at slow\.py:\d+ ", daemon.out)
         assert last, daemon.out
+
+
+def test_a_worker_whose_loop_never_comes_back_does_not_outlive_its_parent(slow: Folder) -> None:
+    with Live(slow.path, "x", "--engine", "loop", "--processes", "2") as daemon, ExitStack() as stack:
+        workers = children(daemon.process.pid)
+        for _ in range(6):
+            asked(stack, daemon, b"forever?")
+        stall(daemon)
+        daemon.stop(signal.SIGKILL)
+        until(lambda: not any(map(alive, workers)), "the workers' end")
+
+
+@pytest.mark.parametrize("engine", ["loop", "pool", "one", "threads"])
+def test_code_in_c_that_holds_the_interpreter_is_a_line_afterwards(slow: Folder, engine: str) -> None:
+    with Live(slow.path, "x", "--engine", engine) as daemon, ExitStack() as stack:
+        peer = asked(stack, daemon, b"hold?")
+        assert peer.recv(1) == b"."
+        until(lambda: re.search(r" stalled for \d\.\d s, which are over: code in C held", daemon.out), "the line")
+        assert figures(daemon, slow).stalls == 1
 
 
 def test_stats_tells_a_living_daemon_from_a_hanging_and_a_dead_one(slow: Folder) -> None:

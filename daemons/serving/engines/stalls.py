@@ -133,24 +133,26 @@ class StallMonitor:
         while not self._over.wait(delay):
             now = time.monotonic()
             try:
-                self._check_own_sleep(now - before - delay)
-                delay = self.sample(now)
-                self._leave_standing_loop(now)
+                if not self._overslept(now - before - delay):
+                    delay = self.sample(now)
+                    self._leave_standing_loop(now)
             except Exception:
                 log.exception("the stall monitor failed; it goes on")
                 delay = STALL
             before = time.monotonic()
 
-    def _check_own_sleep(self, late: float) -> None:
-        """This thread wants nothing but the interpreter; if it had to wait for that, so had everything else."""
-        if late < STALL:
-            return
+    def _overslept(self, late: float) -> bool:
+        """Whether this thread was `late` for a stall's length: it waits for nothing but the interpreter, and so did
+        everything else.  Of a stall that is known already there is nothing new to log."""
+        if late < STALL or self._stalled:
+            return False
         if (metrics := self._daemon.servers[0].metrics) is not None:
             metrics.stall(time.monotonic())
             metrics.resume()
         log.warning(
             "stalled for %.1f s, which are over: code in C held the interpreter, or the process was stopped", late
         )
+        return True
 
     def _leave_standing_loop(self, now: float) -> None:
         """End the process if it should have ended, and its loop stands, so that it cannot."""
