@@ -8,19 +8,19 @@ import os
 import signal
 import socket
 import socketserver
-import sys
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.operating import kinds, loading, logs
+from daemons.operating import init, kinds, loading, logs
 from daemons.operating.access_log import AccessLog
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
+from daemons.operating.diagnostics import say
 from daemons.operating.metrics import Metrics
-from daemons.operating.reload import InPlace, Renewal
+from daemons.operating.reload import InPlace, Renewal, handle_signal
 from daemons.operating.scoreboard import has_orphans
 from daemons.operating.settings import Settings
 from daemons.operating.stats import path_of
@@ -96,17 +96,22 @@ class Bound:
 
 def run(settings: Settings) -> int:
     """Serve in the foreground until told to stop.  Returns the exit code; what went wrong is on standard error."""
-    return reported(settings.name, lambda: serve(prepare(settings), say))
+
+    def serve_in_foreground() -> int:
+        return reported(settings.name, lambda: serve(prepare(settings), announce))
+
+    if os.getpid() != init.PID:
+        return serve_in_foreground()
+    return init.run_under_init(serve_in_foreground)
 
 
-def say(line: str) -> None:
-    """One line on standard error, with its end in the same write(2): several processes speak at once."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+def announce(line: str) -> None:
+    """Write the ready line to standard error."""
+    say(line, logging.INFO)
 
 
 def reported(name: str, action: Callable[[], int]) -> int:
-    """The exit code of `action`; what it raises is told on standard error and becomes one too."""
+    """Return the exit code of `action`; an exception of it is reported on standard error, and becomes one too."""
     try:
         return action()
     except ConfigurationError as error:
@@ -122,8 +127,7 @@ def reported(name: str, action: Callable[[], int]) -> int:
         say(f"{name}: a bug: {error}")
         return BUG
     except Exception as error:
-        traceback.print_exc()
-        say(f"{name}: a bug: {type(error).__name__}: {error}")
+        say(f"{name}: a bug: {type(error).__name__}: {error}", failure=error)
         return BUG
 
 
@@ -187,6 +191,7 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
         renewal.join(prefork)
         # Otherwise the kernel would go on to queue connections that nobody accepts.
         prefork.on_stop.append(bound.stop_listening)
+        prefork.on_signal = handle_signal
         bound.metrics.supervise(prefork)
         code = prefork.run(lambda: announce(ready_line))
         bound.metrics.end()
@@ -210,6 +215,7 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline:
     for server in servers:
         server.log_to(access_log)
     daemon = Daemon(servers, parent=parent)
+    daemon.on_signal = partial(handle_signal, access_log=access_log)
     if settings.processes == 1:
         daemon.idle_exit = settings.daemon.idle_exit
         daemon.on_signal = InPlace(bound, servers, access_log).hear
@@ -217,8 +223,9 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline:
     daemon.hear_signals()
     if lifeline is not None:
         daemon.leave_with(lifeline)
-        # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C and Ctrl-\ go to the parent and to its workers; the parent passes on what they mean, once.
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
     stall_probes.watch(daemon)
     ready()
     daemon.serve_forever()

@@ -7,8 +7,10 @@ import logging
 import os
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from daemons.operating import logs
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.scoreboard import Scoreboard
 from daemons.operating.slot import Slot
@@ -58,14 +60,16 @@ class Metrics:
     def begin(self) -> None:
         """Lay out the scoreboard; in the process that was started, before it forks."""
         settings = self._settings
-        self._scoreboard = Scoreboard.create(
-            path_of(settings), {"name": settings.name, "engine": settings.daemon.engine}
-        )
+        path = path_of(settings)
+        self._scoreboard = Scoreboard.create(path, {"name": settings.name, "engine": settings.daemon.engine})
+        if self._scoreboard.copied:
+            with suppress(OSError):
+                settings.drop.hand_over(str(path))  # its owner alone can read it
 
     def supervise(self, prefork: Prefork) -> None:
         """Count for the process that supervises workers."""
         slot = self._claim("supervisor")
-        prefork.on_tick.append(slot.beat)
+        prefork.on_tick += [slot.beat, lambda now: logs.report_drops()]
         prefork.on_orphaned.append(self._abandon)
         prefork.table.on_restart = slot.restart
         self._serve(prefork)
@@ -78,7 +82,8 @@ class Metrics:
             self._serve(daemon)
 
     def leave(self) -> None:
-        """A process that serves is about to end: nobody may have taken its last lines."""
+        """Count, in a process that is about to end, the last lines that it dropped."""
+        logs.report_drops()
         if self._slot is not None:
             self._slot.beat(time.monotonic())
 

@@ -22,6 +22,7 @@ from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
 from daemons.operating.settings import SECTIONS, TABLES, Settings, TLSSettings
 from daemons.operating.trial import ChildError, Trial
+from daemons.serving import signals
 
 if TYPE_CHECKING:
     import ssl
@@ -45,7 +46,8 @@ class Reload:
         self.bound = bound
 
     def _read(self) -> tuple[Settings, Settings]:
-        """The settings as the files are now, and those of them that can be taken up."""
+        """Open the log files again; return the settings as the files are now, and what of them can be taken up."""
+        logs.reopen_output()
         new = self.bound.settings.again()
         return new, self._taken_up(self.bound.settings, new)
 
@@ -97,8 +99,9 @@ class InPlace(Reload):
         self._access_log = access_log
 
     def hear(self, number: int) -> None:
-        """A signal; SIGHUP reloads."""
+        """Handle SIGHUP, and the signals that `handle_signal` does."""
         if number != signal.SIGHUP:
+            handle_signal(number, self._access_log)
             return
         with _refusals_logged():
             self._apply(*self._read())
@@ -116,6 +119,18 @@ class InPlace(Reload):
         for server in self._servers:
             server.limits = self.bound.limits
             server.access = self.bound.settings.access
+
+
+def handle_signal(number: int, access_log: AccessLog | None = None) -> None:
+    """Open the log files again at SIGUSR1; log any other signal, which has no meaning."""
+    if number == signals.REOPEN:
+        logs.reopen()
+        if access_log is not None:
+            access_log.configure()
+    elif number in signals.UNUSED and not signals.has_other_handler(number):
+        # Of the real-time signals, only the first and the last have a name.
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        log.warning("%s ignored: SIGTERM stops, SIGHUP reloads, SIGUSR1 opens log files again", name)
 
 
 class Renewal(Reload):

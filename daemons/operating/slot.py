@@ -76,6 +76,8 @@ class Slot:
         self._reals = memoryview(memory).cast("d")
         self._lock = threading.Lock()
         self._next_news = 0.0
+        #: The process that was started counts for the log writer too.
+        self._first = scoreboard.first
         # Whoever had this slot before left these behind.
         words[LOST] += max(0, outstanding(words))
         self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
@@ -105,10 +107,12 @@ class Slot:
         """A stall was found, which has lasted since then (monotonic)."""
         self._words[STALLS] += 1
         self._reals[STALLED] = since
+        self.scoreboard.publish()  # the loop that does so once a second may stand
 
     def resume(self) -> None:
         """Nothing stalls any more."""
         self._reals[STALLED] = 0.0
+        self.scoreboard.publish()
 
     def end(self, connection: Connection) -> None:
         """Count a conversation that has ended, with what was not yet told of it; from any thread."""
@@ -150,6 +154,7 @@ class Slot:
             server.metrics = self
 
         def tick(now: float) -> None:
+            logs.report_drops()
             self.beat(now)
             if now >= self._next_news:
                 self._next_news = now + NEWS
@@ -183,12 +188,16 @@ class Slot:
     def beat(self, now: float) -> None:
         """The leading thread has made its turn."""
         self._reals[HEARTBEAT] = now
-        self._words[DROPPED] = self._dropped_before + logs.Output.dropped_ever
+        dropped = self._dropped_before + logs.Output.dropped_ever
+        if self._first and logs.writer_drops is not None:
+            dropped += logs.writer_drops.lines
+        self._words[DROPPED] = dropped
+        self.scoreboard.publish()
 
     def stop(self) -> None:
         """This process has ended as it should."""
-        self.beat(time.monotonic())
         self._reals[STOPPED] = time.time()
+        self.beat(time.monotonic())
 
     def close(self) -> None:
         """Let go of the memory, and with it of every lock that this process has on the scoreboard."""

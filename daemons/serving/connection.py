@@ -33,6 +33,7 @@ class Connection:
     """
 
     __slots__ = (
+        "__weakref__",
         "address",
         "counted",
         "deadline",

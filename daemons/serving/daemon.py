@@ -53,7 +53,7 @@ HANDOVER = 1.5
 
 #: Seconds that conversations have, once they were cut, to write their access lines.  One that is lost in
 #: its own code does not keep the daemon from leaving.
-PARTING = 0.5
+PARTING = 1.0
 
 #: Seconds to rest after a turn that failed: the next may fail too.
 BUG_REST = 0.1
@@ -293,9 +293,7 @@ class Daemon:
 
     def _hear(self) -> None:
         for number in self._waker.heard():
-            if number == signal.SIGQUIT or (
-                number in signals.STOPPING and self.stop_request.repeated(time.monotonic())
-            ):
+            if number == signals.CUT or (number in signals.STOPPING and self.stop_request.repeated(time.monotonic())):
                 self.stop(0.0)
             elif number in signals.STOPPING:
                 self.stop()

@@ -1,12 +1,7 @@
 """Signals: the handlers do nothing, the number goes to a `Waker`, and the loop acts.
 
-    SIGTERM, SIGINT    drain, then end; repeated, end at once (`StopRequest`)
-    SIGQUIT            end at once; by this a process also passes on the repeated SIGTERM to its children
-    SIGHUP             reload
-    others             SIGUSR1, SIGUSR2 and SIGALRM, whose default is to kill, have no effect unless a service uses them
-
 A signal to the process group reaches parent and children, and then the children once more through their parent.  So in
-a child a repeated SIGTERM means the same as the first.
+a child a repeated SIGTERM means the same as the first, and the parent passes on the repeated one as `CUT`.
 """
 
 from __future__ import annotations
@@ -21,14 +16,29 @@ from types import FrameType
 
 from daemons.serving.waker import Waker
 
-#: Signals that ask a daemon to finish.
-STOPPING = frozenset((signal.SIGTERM, signal.SIGINT))
+#: End after the conversations under way have finished.  SIGQUIT is Ctrl-\ of a terminal.
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
-#: The signals that a daemon acts upon.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+#: End at once.  The process that was started passes a repeated SIGTERM on as this, to its workers or children.
+CUT = signal.SIGRTMIN
 
-#: Signals that kill by default, and are none of a daemon's business.
-HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+#: Open the log files again, as after logrotate(8) has moved them.
+REOPEN = signal.SIGUSR1
+
+#: Signals without a meaning for a daemon, whose default action would end it, signal(7).  They are logged and ignored.
+UNUSED: tuple[int, ...] = (
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGIO,
+    signal.SIGPWR,
+    signal.SIGSTKFLT,
+    *range(signal.SIGRTMIN + 1, signal.SIGRTMAX + 1),
+)
+
+#: The signals that a daemon handles.
+SIGNALS: tuple[int, ...] = (*STOPPING, CUT, signal.SIGHUP, REOPEN, *UNUSED)
 
 #: Seconds within which a second SIGTERM or SIGINT counts as the first one, arriving by another way: timeout(1) sends
 #: one to the process and one to its group.  A person who presses Ctrl-C again takes longer.
@@ -37,8 +47,8 @@ REPEAT = 0.5
 #: Seconds between two checks whether the parent is still the same, in a process that has no loop yet.
 PARENT_CHECK = 1.0
 
-#: When (monotonic) the first SIGTERM or SIGINT, and the first SIGQUIT, was received since `hear`; infinite: none was.
-#: The loop that should act upon it may stand.
+#: When (monotonic) the first of `STOPPING`, and the first `CUT`, was received since `hear`; infinite: none was.  The
+#: loop that should act upon it may stand.
 stop_received = cut_received = math.inf
 
 #: Signals that arrived before there was a loop to act upon them.
@@ -54,13 +64,9 @@ def hear(waker: Waker, *more: signal.Signals) -> None:
     if signal.getsignal(signal.SIGALRM) is _check_parent:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
     for number in (*SIGNALS, *more):
-        signal.signal(number, _ignore)
-    for number in (*STOPPING, signal.SIGQUIT):
-        signal.signal(number, _note)
-    for number in HARMLESS:
-        # A service may have a handler of its own.
-        if signal.getsignal(number) in (signal.SIG_DFL, _remember, _check_parent):
-            signal.signal(number, _ignore)
+        # A service may use a timer, or a signal to itself: its own handlers stay.
+        if number not in UNUSED or signal.getsignal(number) in (signal.SIG_DFL, _remember, _check_parent):
+            signal.signal(number, _note if number in STOPPING or number == CUT else _ignore)
     while _early:
         waker.wake(_early.pop(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -69,16 +75,14 @@ def hear(waker: Waker, *more: signal.Signals) -> None:
 def begin() -> None:
     """From the first moment of a process that will be a daemon: end at once, with exit code 0, when asked to stop,
     since there is nothing to finish; keep all other signals for `hear`."""
-    for number in (*STOPPING, signal.SIGQUIT):
-        signal.signal(number, _leave)
-    for number in (signal.SIGHUP, *HARMLESS):
-        signal.signal(number, _remember)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP, *HARMLESS))  # blocked by `camelot_start`
+    for number in SIGNALS:
+        signal.signal(number, _leave if number in STOPPING or number == CUT else _remember)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # some are blocked by `camelot_start`
 
 
 def keep() -> None:
-    """From the moment in which peers may be waiting, keep SIGTERM and SIGINT too for `hear`."""
-    for number in SIGNALS:
+    """From the moment in which peers may be waiting, keep the signals to stop too for `hear`."""
+    for number in (*STOPPING, CUT, signal.SIGHUP, REOPEN):
         signal.signal(number, _remember)
 
 
@@ -89,10 +93,10 @@ def await_start(parent: int) -> None:
     _early.clear()
     _parent = parent
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # also where the import is stuck in C
-    signal.signal(signal.SIGQUIT, _leave)
-    # From a terminal it comes to the parent as well, which passes on what it means.
-    signal.signal(signal.SIGINT, _ignore)
-    signal.signal(signal.SIGHUP, _ignore)
+    signal.signal(CUT, _leave)
+    # From a terminal these come to the parent as well, which passes on what they mean.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, _ignore)
     signal.signal(signal.SIGALRM, _check_parent)
     signal.setitimer(signal.ITIMER_REAL, PARENT_CHECK, PARENT_CHECK)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -101,8 +105,13 @@ def await_start(parent: int) -> None:
 def end() -> None:
     """From now on the process only exits: Python's end would otherwise restore the defaults, and a late SIGTERM would
     change the exit code."""
-    for number in (*SIGNALS, *HARMLESS):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def has_other_handler(number: int) -> bool:
+    """Whether the handler is not one of these: a service has set it.  Python writes the number all the same."""
+    return signal.getsignal(number) is not _ignore
 
 
 def deafen() -> None:
@@ -122,10 +131,10 @@ def held_back() -> Iterator[None]:
 
 
 class StopRequest:
-    """Tells the first SIGTERM or SIGINT from a repeated one, which asks to end at once.
+    """Tells the first of `STOPPING` from a repeated one, which asks to end at once.
 
     once
-        There is no repeated one: in a child, whose parent passes it on as SIGQUIT; and under supervisord, which sends
+        There is no repeated one: in a child, whose parent passes it on as `CUT`; and under supervisord, which sends
         SIGTERM once, while a service manager that stops the whole group sends another, and kills by itself what does
         not end in time.
     """
@@ -135,7 +144,7 @@ class StopRequest:
         self._first = math.inf
 
     def repeated(self, now: float) -> bool:
-        """A SIGTERM or SIGINT has arrived, `now` (monotonic): whether it is a repeated one."""
+        """One of `STOPPING` has arrived, `now` (monotonic): whether it is a repeated one."""
         self._first = min(self._first, now)
         return not self.once and now - self._first >= REPEAT
 
@@ -150,7 +159,7 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 def _note(number: int, frame: FrameType | None) -> None:
     global stop_received, cut_received
-    if number == signal.SIGQUIT:
+    if number == CUT:
         cut_received = min(cut_received, time.monotonic())
     else:
         stop_received = min(stop_received, time.monotonic())

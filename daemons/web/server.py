@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import http.server
+import select
 import socket
 import socketserver
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daemons.framings import Framing
 from daemons.framings.http import HTTP
 from daemons.serving.connection import Connection
 from daemons.serving.conversation import Conversation
+from daemons.serving.endings import Ending
 from daemons.serving.listen import prepare
 from daemons.serving.memory import Memory
 from daemons.serving.pump import Pump
 from daemons.serving.service import Talk
 from daemons.serving.stream import StreamServer
-from daemons.web.handlers import in_memory
+from daemons.web.handlers import in_memory, without_version
 from daemons.web.service import WebService
 
 if TYPE_CHECKING:
@@ -44,8 +48,7 @@ class WebServer(StreamServer, http.server.HTTPServer):
         #: The handler's class as it was given.
         self.handler_class = RequestHandlerClass
         handler: Any = RequestHandlerClass
-        if in_memory(handler):
-            handler = Pump.carrying(self.make_service(handler))
+        handler = Pump.carrying(self.make_service(handler)) if in_memory(handler) else without_version(handler)
         self._tell_name(server_address)
         super().__init__(server_address, handler, bind_and_activate)
 
@@ -99,4 +102,20 @@ class WebConversation(Conversation):
         assert connection is not None
         address, peer = connection.address, connection.peer
         # Handlers take the first part of an address for a host; a Unix peer has none.
-        return self._service.talk_to(self._server, address if isinstance(address, tuple) else (peer, 0), peer)
+        visitor = address if isinstance(address, tuple) else (peer, 0)
+        # Not the connection itself, which has this conversation and would stay with it.
+        return self._service.talk_to(self._server, visitor, peer, partial(peer_is_gone, weakref.ref(connection)))
+
+
+def peer_is_gone(reference: weakref.ref[Connection]) -> bool:
+    """Return whether nothing can be sent on a connection any more, since the peer has reset it, or the daemon has shut
+    it down; then its ending says so. A peer that has closed its half alone may still read."""
+    connection = reference()
+    if connection is None or connection.socket.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(connection.socket, 0)  # POLLHUP and POLLERR are always reported
+    if not poll.poll(0):
+        return False
+    connection.ending = connection.ending or Ending.RESET
+    return True

@@ -65,6 +65,21 @@ class Secured:
         return self._application(environ, start)
 
 
+class CaseSensitive:
+    """Refuses a method that is not in capitals: ``get`` is not GET (RFC 9110, section 9.1), but frameworks take it for
+    that."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        if method != method.upper():
+            response: Any = Response("501 Not Implemented: methods are in capitals.\n", 501, mimetype="text/plain")
+            return response(environ, start_response)  # type: ignore[no-any-return]
+        return self._application(environ, start_response)
+
+
 class ForHosts:
     """Refuses: an application that answers for these hosts alone, or, with none, for every host.  A page of another
     site, whose name suddenly means this machine, hears 404 (DNS rebinding)."""

@@ -25,7 +25,7 @@ def load(name: str, **instead: ModuleType) -> Any:
     except ModuleNotFoundError:
         spec = None
     if spec is None or spec.loader is None:
-        pytest.skip(f"this Python came without test.{name}", allow_module_level=True)
+        pytest.skip(f"this Python came without test.{name}: make engines, for that of Debian", allow_module_level=True)
     module = importlib.util.module_from_spec(spec)
     with mock.patch.dict(sys.modules, instead):
         spec.loader.exec_module(module)

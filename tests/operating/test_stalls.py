@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from daemons.operating import stats
+from daemons.serving import signals
 from tests.operating.folder import Folder
 from tests.operating.live import Live, alive, children, daemons, until
 
@@ -156,7 +157,7 @@ def test_an_idle_daemon_and_an_idle_peer_are_no_stalls(slow: Folder, engine: str
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signals.CUT])
 def test_a_loop_that_never_comes_back_ends_when_it_is_told_and_leaves_a_line(
     slow: Folder, processes: str, number: signal.Signals
 ) -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from daemons.serving import signals
 from tests.serving.peers import ask, children_of, connect, eventually, is_gone
 from tests.serving.running import Process
 
@@ -26,7 +27,7 @@ def session(command: list[str]) -> list[str]:
 
 @each_engine
 @one_or_several
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", signals.STOPPING)
 def test_a_stop_of_the_process_group_drains(
     engine: str, processes: int, number: signal.Signals, process: Launch
 ) -> None:
@@ -58,11 +59,13 @@ def test_a_stop_of_the_process_and_then_of_its_group_drains(engine: str, process
 
 @one_or_several
 @each_engine
-def test_sigquit_ends_everything_at_once_also_to_the_group(engine: str, processes: int, process: Launch) -> None:
+def test_the_signal_to_cut_ends_everything_at_once_also_to_the_group(
+    engine: str, processes: int, process: Launch
+) -> None:
     running = process(ECHO, engine, "limits.drain_timeout=1h", processes=processes, launch=session)
     with connect(running.address) as peer:
         ask(peer, b"a\nha", b"a\n")
-        os.killpg(running.pid, signal.SIGQUIT)
+        os.killpg(running.pid, signals.CUT)
         assert is_gone(peer)
     assert running.wait() == 0
     assert " stopped messages=1 " in running.all_said()[0]
@@ -74,7 +77,7 @@ def test_signals_that_mean_nothing_to_a_daemon_change_nothing(engine: str, proce
     running = process(ECHO, engine, processes=processes, launch=session)
     with connect(running.address) as peer:
         ask(peer, b"a\nha", b"a\n")
-        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+        for number in (signals.REOPEN, signal.SIGUSR2, signal.SIGALRM):
             os.killpg(running.pid, number)
         ask(peer, b"lf\n", b"half\n")
 

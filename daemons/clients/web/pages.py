@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from bs4 import BeautifulSoup, Tag
+from bs4.dammit import EncodingDetector
 from soupsieve import SelectorSyntaxError
 
+from daemons.clients import tools
+from daemons.clients.web import charset
 from daemons.clients.web.common import Failure
 
 # Beautiful Soup would not say which package is missing.
@@ -60,13 +63,16 @@ class Form:
 class Page:
     """One page, which was found at `url`."""
 
-    def __init__(self, url: str, octets: bytes, charset: str | None = None) -> None:
+    def __init__(self, url: str, octets: bytes, declared: str | None = None) -> None:
         self.url = url
-        with warnings.catch_warnings():
-            # That it looks like XML, or like a file's name: it is what it is said to be.
-            warnings.simplefilter("ignore")
-            # By lxml: the time that `html.parser` takes grows with the square of what is left open.
-            self._soup = BeautifulSoup(octets, "lxml", from_encoding=charset)
+        try:
+            with warnings.catch_warnings():
+                # That it looks like XML, or like a file's name: it is what it is said to be.
+                warnings.simplefilter("ignore")
+                # By lxml: the time that `html.parser` takes grows with the square of what is left open.
+                self._soup = BeautifulSoup(_text_of(octets, declared), "lxml")
+        except Exception as error:  # of Beautiful Soup and lxml, for a page that they cannot read
+            raise Failure(f"{url}: this page cannot be parsed: {tools.reason_of(error)}") from error
         base = self._soup.find("base", href=True)
         self._base = self._join(url, _text(base, "href")) if base is not None else None
         self._base = self._base or url
@@ -91,7 +97,7 @@ class Page:
         """The text of each element that a CSS selector finds.  Raises `Failure`."""
         try:
             return [_words(element) for element in self._soup.select(selector)]
-        except (SelectorSyntaxError, NotImplementedError) as error:
+        except (SelectorSyntaxError, NotImplementedError, ValueError, RecursionError) as error:
             raise Failure(f"--select {selector!r}: {str(error).splitlines()[0]}") from error
 
     def facts(self) -> Iterator[tuple[str, str]]:
@@ -152,6 +158,18 @@ class Page:
         with suppress(ValueError):
             return urljoin(base, reference)
         return ""
+
+
+def _text_of(octets: bytes, declared: str | None) -> str:
+    """Decode a page, in the order of the HTML Standard (section 13.2.3.1): by its byte order mark, by the response's
+    Content-Type, by its own declaration; else it is UTF-8, or windows-1252 if it is not valid UTF-8."""
+    named = declared or charset.codec_of(EncodingDetector.find_declared_encoding(octets, is_html=True))
+    if charset.marked(octets) is None and named is None:
+        try:
+            return octets.decode("utf-8")
+        except UnicodeDecodeError:
+            named = "windows-1252"
+    return charset.decode(octets, named)
 
 
 def _kind(element: Tag) -> str:

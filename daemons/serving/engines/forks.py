@@ -161,7 +161,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         now = time.monotonic()
         self._cut_since = min(self._cut_since, now)
         asked = self.draining and now - self._cut_since < PARTING / 2
-        self._signal_children(signal.SIGQUIT if asked else signal.SIGKILL)
+        self._signal_children(signals.CUT if asked else signal.SIGKILL)
 
     def sweep(self, now: float) -> None:
         super().sweep(now)
@@ -254,10 +254,11 @@ class Watch:
 
     def hear(self, *, alarm: bool) -> None:
         """Hear the signals from now on; begin with the first tick, or, without `alarm`, at once."""
-        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGALRM):
+        for number in (signal.SIGTERM, signals.CUT, signal.SIGHUP, signal.SIGALRM):
             signal.signal(number, self._hear)
-        # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C and Ctrl-\ go to the parent and to its children; the parent passes on what they mean, once.
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*signals.SIGNALS, signal.SIGALRM))
         self._alarmed = alarm
         if alarm:

@@ -60,6 +60,8 @@ class Prefork:
         self._next_tick = 0.0
         #: Called at SIGHUP, unless the daemon is stopping; it may call `renew`, at once or later.
         self.on_hangup: Callable[[], None] = lambda: None
+        #: Called with the number of a signal that is not handled here.  SIGUSR1 goes to the workers too.
+        self.on_signal: Callable[[int], None] = lambda number: None
         #: Called when a child process, not necessarily a worker, has ended.
         self.on_child: list[Callable[[], None]] = []
         #: Called once, when the parent process has gone.
@@ -195,14 +197,20 @@ class Prefork:
                 self.table.died(pid, os.waitstatus_to_exitcode(status), time.monotonic())
 
     def _handle_signals(self) -> None:
-        numbers = self._waker.heard()
+        numbers = set(self._waker.heard())
         # First: of a SIGTERM to the whole process group and the SIGCHLD it leads to, the kernel may deliver the
         # second first.
         now = time.monotonic()
-        if signal.SIGQUIT in numbers or (signals.STOPPING.intersection(numbers) and self._stop_request.repeated(now)):
+        stop = not numbers.isdisjoint(signals.STOPPING)
+        if signals.CUT in numbers or (stop and self._stop_request.repeated(now)):
             self.table.cut(now)
-        elif signals.STOPPING.intersection(numbers):
+        elif stop:
             self.table.stop(now)
+        for number in sorted(numbers - {*signals.STOPPING, signals.CUT, signal.SIGHUP, signal.SIGCHLD}):
+            self.on_signal(number)
+            if number == signals.REOPEN:
+                for pid in self.table.workers:
+                    self._send(pid, signals.REOPEN)
         if signal.SIGHUP in numbers and not self.stopping:
             self.on_hangup()
         if signal.SIGCHLD in numbers:

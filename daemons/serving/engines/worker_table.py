@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from daemons.serving import signals
 from daemons.serving.journal import Journal
 
 log = Journal(__name__)
@@ -44,7 +45,7 @@ class State(IntEnum):
 
 
 #: The signal by which a worker enters a state.
-SIGNAL_OF = {State.DRAINING: signal.SIGTERM, State.CUTTING: signal.SIGQUIT, State.KILLED: signal.SIGKILL}
+SIGNAL_OF = {State.DRAINING: signal.SIGTERM, State.CUTTING: signals.CUT, State.KILLED: signal.SIGKILL}
 
 
 @dataclass

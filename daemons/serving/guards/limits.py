@@ -48,6 +48,13 @@ class Limits:
         "over HTTP, octets of a request's body, which is held in memory until it is complete; a longer one is refused. "
         "auto: 1MiB; for JSON-RPC, also on lines, 256KiB; for a site of files that nobody writes to, 64KiB",
     )
+    response: int = setting(
+        SIZE,
+        64 * 1024**2,
+        "over HTTP, bytes that a handler, or the write() of a WSGI application, may write before the response is sent, "
+        "which is when it is complete; above 256KiB they are in a temporary file. More raises ResponseTooLarge in the "
+        "handler. Files that SimpleHTTPRequestHandler sends, and what an application yields, do not count",
+    )
     handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
     message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")
     idle_timeout: float = setting(

@@ -152,9 +152,9 @@ def test_redirects_that_are_not_wanted_that_have_no_end_and_that_leave_the_web(s
     assert lines[-1] == f"daemons fetch: {site.url}/loop: more than 10 redirects, the last to {site.url}/loop"
     assert site.asked.count("GET /loop") == 11
     for where, said in (
-        ("file:///etc/passwd", "redirected to 'file:///etc/passwd', which is nothing of the web\n"),
-        ("gopher://x/", "redirected to 'gopher://x/', which is nothing of the web\n"),
-        ("http://x:y/", "invalid URL in location header: Invalid port: 'y'\n"),
+        ("file:///etc/passwd", "redirected to 'file:///etc/passwd', which is no URL of the web\n"),
+        ("gopher://x/", "redirected to 'gopher://x/', which is no URL of the web\n"),
+        ("http://x:y/", "redirected to 'http://x:y/', which is no URL of the web\n"),
     ):
         assert daemons("fetch", f"{site.url}/to?u={where}") == 1
         assert capsys.readouterr().err == f"daemons fetch: {site.url}/to?u={where}: {said}"

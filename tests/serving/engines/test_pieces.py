@@ -6,7 +6,7 @@ import pytest
 
 from daemons.serving.pump import Pump
 from tests.serving.conftest import ONCE, Run
-from tests.serving.peers import connect, hear, hear_all, name_of
+from tests.serving.peers import connect, eventually, hear, hear_all, name_of
 from tests.serving.running import Within, access_of
 from tests.serving.services import LARGE, SOME, Pieces
 
@@ -49,5 +49,6 @@ def test_it_is_put_away_when_the_server_ends_without_draining(engine: str) -> No
         running.server.shutdown()
         running.server.server_close()
         running.log_line("put away")
+    eventually(lambda: not running.alive)
     with pytest.raises(AssertionError, match="the loop had ended"):
         running.close()

@@ -9,10 +9,11 @@ from collections import Counter
 
 import pytest
 
+from daemons.serving import signals
 from daemons.serving.engines.worker_table import GRACE, SHORT_LIFE, SIGNAL_OF, START_LIMIT, State, WorkerTable
 
 DRAIN = 10.0
-TERM, QUIT, KILL = signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL
+TERM, CUT, KILL = signal.SIGTERM, signals.CUT, signal.SIGKILL
 
 
 class Kernel:
@@ -83,7 +84,7 @@ def test_no_worker_is_started_after_a_stop(kernel: Kernel) -> None:
 def test_a_worker_that_does_not_end_is_cut_then_killed(kernel: Kernel) -> None:
     kernel.table.stop(kernel.now)
     kernel.tick(DRAIN)
-    assert kernel.sent[2:] == [(1, QUIT), (2, QUIT)]
+    assert kernel.sent[2:] == [(1, CUT), (2, CUT)]
     kernel.tick(GRACE)
     assert kernel.sent[4:] == [(1, KILL), (2, KILL)]
     assert kernel.table.next_deadline == float("inf")
@@ -125,14 +126,14 @@ def test_a_repeated_stop_cuts_each_worker_once(kernel: Kernel) -> None:
     kernel.table.stop(kernel.now)
     kernel.table.cut(kernel.now)
     kernel.table.cut(kernel.now)
-    assert Counter(kernel.sent) == {(pid, number): 1 for pid in (1, 2) for number in (TERM, QUIT)}
+    assert Counter(kernel.sent) == {(pid, number): 1 for pid in (1, 2) for number in (TERM, CUT)}
 
 
 def test_a_second_stop_can_only_shorten_the_time(kernel: Kernel) -> None:
     kernel.table.stop(kernel.now, 1.0)
     kernel.table.stop(kernel.now, DRAIN)
     kernel.tick(1.0)
-    assert [number for _, number in kernel.sent] == [TERM, TERM, QUIT, QUIT]
+    assert [number for _, number in kernel.sent] == [TERM, TERM, CUT, CUT]
 
 
 def test_without_a_process_to_be_had_a_dead_worker_is_replaced_later(kernel: Kernel) -> None:

@@ -1,0 +1,25 @@
+"""The grammars of promises R1 and R2.
+
+To add one: a module beside this one with a `Grammar`, and its name in `GRAMMARS`.  Those of passwords (Basic
+authentication, users files, logins) have their place there.
+"""
+
+from __future__ import annotations
+
+from tests.promises.grammars import framings, http, json_rpc, names, responses, rpyc, site, xml_rpc
+from tests.promises.grammars.grammar import Grammar
+
+GRAMMARS: dict[str, Grammar] = {
+    grammar.name: grammar
+    for grammar in (
+        *framings.GRAMMARS,
+        *http.GRAMMARS,
+        *names.GRAMMARS,
+        *json_rpc.GRAMMARS,
+        *rpyc.GRAMMARS,
+        *site.GRAMMARS,
+        *xml_rpc.GRAMMARS,
+        # Passwords: `*passwords.GRAMMARS`.
+        *responses.GRAMMARS,
+    )
+}
