@@ -130,8 +130,8 @@ test: $(INSTALLED)  ## run the tests; ARGS goes to pytest; WORKERS=0: one at a t
 
 check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and every ini file
 	@# A daemon of your own, beside conf/, may be written as you like.
-	.venv/bin/ruff check daemons tests benchmarks soak
-	.venv/bin/ruff format --check daemons tests benchmarks soak
+	.venv/bin/ruff check camelot_start.py daemons tests benchmarks soak
+	.venv/bin/ruff format --check camelot_start.py daemons tests benchmarks soak
 	.venv/bin/mypy --strict
 	.venv/bin/daemons check
 

@@ -31,7 +31,7 @@ DROPPED = "2026-11-21 10:00:00,000 WARNING daemons.operating.logs[4242] dropped 
 
 FIGURES = Figures(
     *("zen", "stopped", "loop", 7, 1.0, 2.0, None, 0, 0, 0, {}, 0, 0, 0),
-    *({ending.word: 0 for ending in Ending}, 0.0, [], 0, 0, []),
+    *({ending.word: 0 for ending in Ending}, 0.0, [], 0, 0, 0, None, []),
 )
 
 

@@ -19,6 +19,7 @@ from daemons.clients.arguments import seconds
 from daemons.operating import diagnostics, ini, lifecycle, outcome
 from daemons.operating.ini import Override
 from daemons.operating.settings import Settings
+from daemons.serving import signals
 
 #: Options that mean a key of [daemon].
 KEYS = ("host", "port", "engine", "processes")
@@ -141,7 +142,8 @@ def parser() -> argparse.ArgumentParser:
         help="only for faults that keep every daemon from starting: in defaults.ini, logging.ini, supervisord.conf",
     )
     add("list", "every daemon: what it is, where it listens, its engine", conf)
-    stats = add("stats", "what a daemon has done and is doing, read without asking it", named)
+    stats = add("stats", "what a daemon has done and is doing, read without asking it", conf)
+    stats.add_argument("name", nargs="?", metavar="NAME", help="the daemon; else one line for each of them")
     stats.add_argument("--json", action="store_true", help="for programs; docs/metrics.md tells the keys")
     add("show", "the settings of a daemon as they come out, and where each was set", named, changed)
     tools.add_words(commands)
@@ -172,6 +174,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command line; returns the exit code."""
     _open_standard_streams()
+    if arguments is None and sys.argv[1:2] == ["run"] and "--detach" not in sys.argv:
+        signals.begin()
     command = outcome.Command()
 
     def action() -> int:
@@ -237,6 +241,10 @@ def _carry_out(options: argparse.Namespace) -> int:
         if options.command == "list":
             return inspection.show_all(conf)
         return inspection.check_shared(conf) if options.shared else inspection.check(conf, options.run, options.names)
+    if options.command == "stats" and options.name is None:
+        from daemons.operating import stats
+
+        return stats.show_all(ini.run_folder(conf, options.run), ini.names(conf), options.json)
     if options.command == "stop":
         from daemons.operating import detach
 

@@ -21,11 +21,14 @@ from daemons.operating.descriptors import affordable
 from daemons.operating.diagnostics import say
 from daemons.operating.metrics import Metrics
 from daemons.operating.reload import InPlace, Renewal, handle_signal
+from daemons.operating.scoreboard import has_orphans
 from daemons.operating.settings import Settings
+from daemons.operating.stats import path_of
 from daemons.operating.trial import ChildError, try_in_child
+from daemons.serving import signals
 from daemons.serving.address import Address
 from daemons.serving.daemon import Daemon
-from daemons.serving.engines import adopt
+from daemons.serving.engines import adopt, stall_probes
 from daemons.serving.engines.pool import ByThreads
 from daemons.serving.engines.prefork import Prefork
 from daemons.serving.guards.limits import Limits
@@ -71,10 +74,14 @@ class Bound:
         """All that were bound."""
         return [*(listener for _, listener in self.listeners), *self.metrics.listeners]
 
-    def close_listeners(self) -> None:
-        """In a process that is not to serve."""
+    def stop_listening(self) -> None:
+        """Close this process's copies of the listeners."""
         for _, listener in self.listeners:
             listener.close()
+
+    def close_listeners(self) -> None:
+        """In a process that is not to serve."""
+        self.stop_listening()
         self.metrics.close_listeners()
 
     def close(self) -> None:
@@ -137,12 +144,16 @@ def prepare(settings: Settings) -> Bound:
     else:
         # The parent of several workers never imports a service: so they can be replaced by newer ones.
         try_in_child(lambda: loading.request_handlers(settings))
+    signals.keep()  # from the bind on, peers may be waiting
+    beside_orphans = has_orphans(path_of(settings))
     limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
     bound = Bound(settings, limits, Metrics(settings), [], _tls(settings))
     try:
         bound.files.update(bound.metrics.bind())
         for address in settings.addresses:
-            for listener in listen(address, settings.daemon.backlog, settings.daemon.socket_mode):
+            for listener in listen(
+                address, settings.daemon.backlog, settings.daemon.socket_mode, beside=beside_orphans
+            ):
                 bound.listeners.append((name_of(listener, address.scheme), listener))
             if address.scheme == "unix":
                 bound.files[address.path] = os.stat(address.path).st_ino
@@ -169,13 +180,17 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
             return code
         ready_line = bound.ready_line
         renewal = Renewal(bound)
-        prefork = renewal.prefork = Prefork(
-            lambda ready, master: reported(settings.name, lambda: _work(renewal.bound, ready, master)),
+        prefork = Prefork(
+            lambda ready, master: reported(
+                settings.name, lambda: _work(renewal.bound, ready, master, prefork.lifeline)
+            ),
             settings.processes,
             bound.limits.drain_timeout,
             parent,
         )
-        prefork.may_renew = renewal.reload
+        renewal.join(prefork)
+        # Otherwise the kernel would go on to queue connections that nobody accepts.
+        prefork.on_stop.append(bound.stop_listening)
         prefork.on_signal = handle_signal
         bound.metrics.supervise(prefork)
         code = prefork.run(lambda: announce(ready_line))
@@ -183,10 +198,12 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
         return code
     finally:
         bound.close()
+        signals.end()
 
 
-def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
-    """One serving process, from the import of the service to the last reply."""
+def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline: int | None = None) -> int:
+    """One serving process, from the import of the service to the last reply.  It leaves with `parent`, of whose end it
+    learns at once by `lifeline`, as in `Daemon.leave_with`."""
     settings = bound.settings
     handlers = loading.request_handlers(settings)
     servers = [
@@ -204,10 +221,12 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
         daemon.on_signal = InPlace(bound, servers, access_log).hear
     bound.metrics.work(daemon, alone=settings.processes == 1)
     daemon.hear_signals()
-    if settings.processes > 1:
+    if lifeline is not None:
+        daemon.leave_with(lifeline)
         # Ctrl-C and Ctrl-\ go to the parent and to its workers; the parent passes on what they mean, once.
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
+    stall_probes.watch(daemon)
     ready()
     daemon.serve_forever()
     bound.metrics.leave()

@@ -70,13 +70,15 @@ class Metrics:
         """Count for the process that supervises workers."""
         slot = self._claim("supervisor")
         prefork.on_tick += [slot.beat, lambda now: logs.report_drops()]
-        prefork.on_restart = slot.restart
+        prefork.on_orphaned.append(self._abandon)
+        prefork.table.on_restart = slot.restart
         self._serve(prefork)
 
     def work(self, daemon: Daemon, *, alone: bool) -> None:
         """Count for a process that serves; `alone`: there is no other."""
         self._claim("worker").attach(daemon)
         if alone:
+            daemon.on_orphaned.append(self._abandon)
             self._serve(daemon)
 
     def leave(self) -> None:
@@ -102,6 +104,10 @@ class Metrics:
             self._slot.close()
         if self._scoreboard is not None:
             self._scoreboard.close()
+
+    def _abandon(self) -> None:
+        if self._scoreboard is not None:
+            self._scoreboard.abandon(path_of(self._settings))
 
     def _claim(self, role: str) -> Slot:
         assert self._scoreboard is not None

@@ -144,6 +144,13 @@ class Scoreboard:
         kind: int = struct.unpack("hhqqi4x", fcntl.fcntl(self.descriptor, fcntl.F_GETLK, question))[0]
         return kind != fcntl.F_UNLCK
 
+    def abandon(self, path: Path) -> None:
+        """Remove the copy from `path`, if it is still there: an orphan leaves the path to the next daemon, which may
+        begin before this one has ended."""
+        with suppress(OSError):
+            if self.copied and os.path.samestat(os.fstat(self._copy), os.stat(path)):
+                path.unlink()
+
     def close(self) -> None:
         """Close the descriptors: in a process that counts nothing, or nothing more."""
         os.close(self.descriptor)
@@ -160,6 +167,19 @@ def _lock(descriptor: int, page: int) -> bool:
             raise
         return False
     return True
+
+
+def has_orphans(path: Path) -> bool:
+    """Whether processes of an earlier run live on, of which the first has gone."""
+    try:
+        former = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    try:
+        pages = os.fstat(former.descriptor).st_size // PAGE
+        return not former.alive(1) and any(map(former.alive, range(2, pages)))
+    finally:
+        former.close()
 
 
 def _new_file(path: Path, page: bytes) -> int:

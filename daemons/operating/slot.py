@@ -29,11 +29,13 @@ WORDS = (
     *("pid", "role", "started", "stopped", "heartbeat"),
     *("accepted", "handed", "taken", "lost"),
     *("messages", "received", "sent", "seconds", "dropped", "restarts"),
+    *("stalls", "stalled"),
 )
-REALS = frozenset(("started", "stopped", "heartbeat", "seconds"))
+REALS = frozenset(("started", "stopped", "heartbeat", "seconds", "stalled"))
 PID, ROLE, STARTED, STOPPED, HEARTBEAT = range(5)
 ACCEPTED, HANDED, TAKEN, LOST = range(5, 9)
-MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, len(WORDS))
+MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, 15)
+STALLS, STALLED = range(15, len(WORDS))
 
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 DONE, REFUSED = Ending.DONE, Ending.REFUSED
@@ -79,7 +81,7 @@ class Slot:
         # Whoever had this slot before left these behind.
         words[LOST] += max(0, outstanding(words))
         self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
-        self._reals[STOPPED] = 0.0
+        self._reals[STOPPED] = self._reals[STALLED] = 0.0
         self._reals[STARTED] = time.time()
         self._reals[HEARTBEAT] = time.monotonic()
         words[ROLE] = ROLES.index(role)
@@ -100,6 +102,17 @@ class Slot:
     def restart(self) -> None:
         """A worker is replaced because it has died."""
         self._words[RESTARTS] += 1
+
+    def stall(self, since: float) -> None:
+        """A stall was found, which has lasted since then (monotonic)."""
+        self._words[STALLS] += 1
+        self._reals[STALLED] = since
+        self.scoreboard.publish()  # the loop that does so once a second may stand
+
+    def resume(self) -> None:
+        """Nothing stalls any more."""
+        self._reals[STALLED] = 0.0
+        self.scoreboard.publish()
 
     def end(self, connection: Connection) -> None:
         """Count a conversation that has ended, with what was not yet told of it; from any thread."""

@@ -275,3 +275,23 @@ def test_stop_of_another_users_daemon_is_refused_in_one_line(
     assert capsys.readouterr().err == (
         f"launcelot: pid {launcelot.pid} belongs to another user, who may stop it; so may root\n"
     )
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_sigterm_to_all_its_processes_drains_and_the_log_is_written_to_the_end(
+    launcelot: Detached, processes: str
+) -> None:
+    """As systemd does it: also the log writer is signalled."""
+    port = launcelot.start("--processes", processes)
+    group = os.getpgid(launcelot.pid)
+    assert all(os.getpgid(pid) == group for pid in launcelot.processes)
+    with socket.create_connection(("127.0.0.1", port), 10.0) as peer:
+        peer.sendall(b"What is your name?What is")
+        assert peer.recv(100)
+        os.killpg(group, signal.SIGTERM)
+        until(lambda: "stopping; conversations under way: 1" in launcelot.text, "the stop")
+        peer.sendall(b" your quest?")
+        assert peer.recv(100) == GRAIL
+        assert peer.recv(100) == b""
+    until(lambda: not launcelot.pidfile.exists(), "its end")
+    until(lambda: " drained messages=2 " in launcelot.text, "its last line")

@@ -187,6 +187,15 @@ class Process:
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
+    def insist(self) -> None:
+        """Send SIGTERM again and again, as an impatient person does, until it has ended."""
+
+        def ended() -> bool:
+            self.signal()
+            return self.process.poll() is not None
+
+        eventually(ended)
+
     def wait(self) -> int:
         """Its exit code."""
         return self.process.wait(DEADLINE)

@@ -235,6 +235,28 @@ class Deaf(socketserver.BaseRequestHandler):
         threading.Event().wait()
 
 
+class Executing(socketserver.BaseRequestHandler):
+    """Becomes another program, which says ``held`` and stays for as long as its peer does."""
+
+    def handle(self) -> None:
+        self.request.setblocking(True)
+        for descriptor in (0, 1):
+            os.dup2(self.request.fileno(), descriptor)
+        os.execvp("sh", ["sh", "-c", "echo held; exec cat"])
+
+
+class Closing(socketserver.BaseRequestHandler):
+    """Closes all descriptors but its socket, says ``held``, and stays for as long as its peer does."""
+
+    def handle(self) -> None:
+        kept = self.request.fileno()
+        os.closerange(3, kept)
+        os.closerange(kept + 1, 1000)
+        self.request.sendall(b"held\n")
+        while self.request.recv(1024):
+            pass
+
+
 class RawDatagram(socketserver.DatagramRequestHandler):
     """A stock handler: upper case.  ``fail`` is a bug that comes to light when half of the answer is made."""
 
