@@ -101,7 +101,7 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
 
     def version_string(self) -> str:
         """As the stock method, without a blank where `sys_version` is empty."""
-        return f"{self.server_version} {self.sys_version}".strip()
+        return f"{self.server_version} {self.sys_version}" if self.sys_version else self.server_version
 
     def handle(self) -> None:
         """Nothing: each request calls its method."""
@@ -126,12 +126,13 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
         plain = type(keyword) is type(value) is str
         if plain and (line := _lines.get((keyword, value))) is not None:
             try:
-                self._headers_buffer.append(line)
+                buffer = self._headers_buffer
             except AttributeError:
                 self._headers_buffer = [line]
-            else:
-                if len(self._headers_buffer) > MOST_FIELDS:
-                    raise ValueError(_TOO_MANY)
+                return
+            buffer.append(line)
+            if len(buffer) > MOST_FIELDS:
+                raise ValueError(_TOO_MANY)
             return
         if len(getattr(self, "_headers_buffer", ())) >= MOST_FIELDS:
             raise ValueError(_TOO_MANY)
