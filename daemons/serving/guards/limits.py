@@ -53,7 +53,7 @@ class Limits:
         64 * 1024**2,
         "over HTTP, bytes that a handler, or the write() of a WSGI application, may write before the response is sent, "
         "which is when it is complete; above 256KiB they are in a temporary file. More raises ResponseTooLarge in the "
-        "handler. Files that SimpleHTTPRequestHandler sends, and what an application yields, do not count",
+        "handler. Files that SimpleHTTPRequestHandler sends, and pieces that an application yields, do not count",
     )
     handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
     message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")
