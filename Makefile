@@ -93,7 +93,7 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	fi
 	echo "$$status" | awk '$$2 == "RUNNING" { running++; next } { print } END { print running + 0, "daemons run." }'
 	echo
-	.venv/bin/daemons list
+	.venv/bin/daemons list || true  # what is wrong with an ini that no program runs is on standard error
 	printf '%s\n' '' 'What to type next:' \
 	    '    . .venv/bin/activate            # once in each terminal, for the commands below' \
 	    '    supervisorctl status            # likewise start, stop and restart, with a name' \

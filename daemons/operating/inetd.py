@@ -19,12 +19,14 @@ import os
 import socket
 import stat
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from daemons.operating import ini, kinds, lifecycle, loading, logs
 from daemons.operating.access_log import AccessLog
 from daemons.operating.ini import Override
+from daemons.operating.reload import handle_signal
 from daemons.operating.settings import Settings
 from daemons.serving.address import Address
 from daemons.serving.daemon import Daemon
@@ -91,13 +93,15 @@ def _serve_connection(settings: Settings) -> int:
     server.stop_listening()
     server.limits = settings.limits
     server.access = settings.access
-    server.log_to(AccessLog(settings.name, requests=settings.log.requests))
+    access_log = AccessLog(settings.name, requests=settings.log.requests)
+    server.log_to(access_log)
     try:
         server.guest = connection, connection.getpeername()
     except OSError:
         connection.close()
         return lifecycle.ENDED  # gone before it began
     daemon = Daemon([server])
+    daemon.on_signal = partial(handle_signal, access_log=access_log)
     daemon.hear_signals()
     server.accept()
     daemon.see_out()

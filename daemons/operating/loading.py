@@ -121,7 +121,10 @@ def make_service(settings: Settings, kind: type[Service]) -> Service:
     """The service with the options of its own section."""
     options = options_of(settings, kind)
     with reported_as_complaint(kind.__name__, "it was made", _where(settings), settings.base):
-        service = kind(options)
+        try:
+            service = kind(options)
+        except TypeError as error:  # so a class refuses its options; the text is for the author of the ini
+            raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
     return _limited(settings, service)
 
 

@@ -94,21 +94,20 @@ class Output(logging.Handler):
 
     #: Lines dropped by all outputs of this process since it started.
     dropped_ever: ClassVar[int] = 0
-    #: Lines and bytes dropped by outputs that were closed before they could report them, as at each reload, by device
-    #: and inode of the file: the next output to the same file reports them.
-    _unreported: ClassVar[dict[tuple[int, int], tuple[int, int]]] = {}
+    #: Of outputs that were closed, as at each reload, before they could report what they dropped: lines, bytes, and
+    #: whether the last line is torn, by device and inode.  The next output to the same file goes on from it.
+    _unreported: ClassVar[dict[tuple[int, int], tuple[int, int, bool]]] = {}
 
     def __init__(self, descriptor: int = 1) -> None:
         super().__init__()
         self.descriptor = descriptor
         status = os.fstat(descriptor)
         self._file = status.st_dev, status.st_ino
-        #: Lines and bytes dropped and not reported yet.
-        self.dropped, self.dropped_bytes = Output._unreported.pop(self._file, (0, 0))
+        #: Lines and bytes dropped and not reported yet; and whether the file may end with a part of a line, so that the
+        #: next write begins with a line end.
+        self.dropped, self.dropped_bytes, self._torn = Output._unreported.pop(self._file, (0, 0, False))
         #: Bytes of lines that may be written together.
         self.at_once = LINE_LIMIT
-        #: Whether the file may end with a part of a line: the next write begins with a line end.
-        self._torn = False
         self._poll: select.poll | None = None
         # A file is always ready; a pipe, socket or terminal may not be.  The descriptor is inherited, so
         # it is not made non-blocking: that would change it for its other users too.
@@ -157,10 +156,11 @@ class Output(logging.Handler):
         self.acquire()
         try:
             self._report()
-            if self.dropped:
-                lines, size = Output._unreported.get(self._file, (0, 0))
-                Output._unreported[self._file] = lines + self.dropped, size + self.dropped_bytes
+            if self.dropped or self._torn:
+                lines, size, torn = Output._unreported.get(self._file, (0, 0, False))
+                Output._unreported[self._file] = lines + self.dropped, size + self.dropped_bytes, torn or self._torn
                 self.dropped = self.dropped_bytes = 0
+                self._torn = False
         finally:
             self.release()
         super().close()

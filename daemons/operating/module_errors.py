@@ -31,9 +31,7 @@ def reported_as_complaint(what: str, when: str, where: str, base: Path) -> Itera
     except BaseException as error:
         log.debug("%s failed while %s", what, when, exc_info=error)
         place = _place(error, base)
-        # A TypeError that no code of the author's has raised is the suite's own, and says it all.
-        name = "" if isinstance(error, TypeError) and not place else f"{type(error).__name__}: "
-        raise ConfigurationError([f"{where}: {place}{name}{_reason(error)}"]) from error
+        raise ConfigurationError([f"{where}: {place}{type(error).__name__}: {_reason(error)}"]) from error
 
 
 def _reason(error: BaseException) -> str:

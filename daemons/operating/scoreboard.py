@@ -169,6 +169,7 @@ def _lock(descriptor: int, page: int) -> bool:
     return True
 
 
+<<<<<<< HEAD
 def has_orphans(path: Path) -> bool:
     """Whether processes of an earlier run live on, of which the first has gone."""
     try:
@@ -178,6 +179,21 @@ def has_orphans(path: Path) -> bool:
     try:
         pages = os.fstat(former.descriptor).st_size // PAGE
         return not former.alive(1) and any(map(former.alive, range(2, pages)))
+=======
+def _taken(path: Path) -> bool:
+    """Return whether a living process has the first slot of the file at `path`."""
+    try:
+        former = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        # Of another user, as of root before: only its lock can be looked for, in proc_locks(5).
+        status = os.stat(path)
+        place = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
+        return place in Path("/proc/locks").read_text("ascii")
+    try:
+        return former.alive(1)
+>>>>>>> d77dea69c6838b93f1d59e7d2ecd0fe59a2ffdfe
     finally:
         former.close()
 
@@ -185,13 +201,8 @@ def has_orphans(path: Path) -> bool:
 def _new_file(path: Path, page: bytes) -> int:
     """Return a descriptor of a new file with `page` in it, put in the place of `path` in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        former = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        try:
-            if former.alive(1):
-                raise _TakenError
-        finally:
-            former.close()
+    if _taken(path):
+        raise _TakenError
     new = path.with_name(f"{path.name}.{os.getpid()}")
     new.unlink(missing_ok=True)
     # For the owner alone: who can read a file can also lock it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.operating.folder import GOOD, Folder
-from tests.operating.live import BIN, GRAIL, QUEST, daemons, environment, talk
+from tests.operating.live import BIN, GRAIL, QUEST, daemons, environment, talk, until
 
 
 @contextmanager
@@ -79,6 +80,22 @@ def test_datagrams_are_for_wait_and_are_answered(folder: Folder) -> None:
             with inetd(folder, "wait", given, "--set", "daemon.idle_exit=100ms") as process:
                 assert peer.recv(65536) == GRAIL
     assert process.returncode == 0
+
+
+def test_moved_log_is_opened_again_at_sigusr1(folder: Folder) -> None:
+    folder.write("x", GOOD)
+    path = folder.path / "logs" / "x.inetd.log"
+    peer, given = visit()
+    with peer, inetd(folder, "nowait", given) as process:
+        given.close()
+        peer.sendall(QUEST)
+        assert peer.recv(100) == GRAIL
+        path.rename(path.with_suffix(".1"))
+        process.send_signal(signal.SIGUSR1)
+        until(lambda: path.exists() and "log files opened again" in path.read_text("utf-8"), "the new file")
+        peer.shutdown(socket.SHUT_WR)
+        assert received(peer) == b""
+    assert " done messages=1 " in log(folder)
 
 
 def test_nowait_over_a_unix_socket_and_with_o_nonblock(folder: Folder) -> None:

@@ -44,8 +44,8 @@ WRONG: list[tuple[str, list[str]]] = [
     (
         DAEMON.replace("1060", "1060 # the book's"),
         [
-            "[daemon] port = 1060 # the book's: not a port; write a number from 0 to 65535 or a name from /etc/services"
-            "; a comment needs a line of its own"
+            "[daemon] port = 1060 # the book's: not a port; write a number from 0 to 65535 or a name from "
+            "/etc/services; a comment needs a line of its own"
         ],
     ),
     (

@@ -169,6 +169,11 @@ def without_space(path: Path, lines: list[str], together: int, *, space_returns:
             output.setFormatter(LineFormatter("%(message)s"))
             for first in range(0, len(lines), together):
                 output.write("\n".join(lines[first : first + together]))
+                if first % 3 == 0:  # a reload: another output to the same file
+                    formatter = output.formatter
+                    output.close()
+                    output = Output(output.descriptor)
+                    output.setFormatter(formatter)
             if space_returns:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
                 output.report()

@@ -228,6 +228,23 @@ def test_claim_ends_where_another_process_has_locked_the_whole_file(
         slot.close()
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_file_that_cannot_be_read_is_replaced_unless_a_daemon_counts_in_it(
+    metrics_file: Path,
+) -> None:
+    """As root leaves it behind, in a folder that is the user's."""
+    metrics_file.parent.mkdir()
+    metrics_file.write_bytes(b"\0" * 3 * PAGE)
+    with Locked(metrics_file, fcntl.LOCK_EX):
+        metrics_file.chmod(0)
+        taken = Scoreboard.create(metrics_file, ABOUT)
+        assert not taken.copied
+        taken.close()
+    free = Scoreboard.create(metrics_file, ABOUT)
+    assert free.copied
+    free.close()
+
+
 class Locked:
     """A file of which a child process has locked every byte."""
 
