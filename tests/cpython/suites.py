@@ -30,8 +30,8 @@ def load(name: str, **instead: ModuleType) -> Any:
     with mock.patch.dict(sys.modules, instead):
         spec.loader.exec_module(module)
     if helper := getattr(module, "threading_helper", None):
-        # With a client that is still connected it collects garbage a hundred times, which takes a minute in a process of
-        # this size. What a test leaves behind is looked for here after each test anyway (tests/leaks.py).
+        # With a client that is still connected it collects garbage a hundred times, which takes a minute in a process
+        # of this size. What a test leaves behind is looked for here after each test anyway (tests/leaks.py).
         vars(module)["threading_helper"] = like(helper, threading_cleanup=lambda *original_values: None)
     return module
 
