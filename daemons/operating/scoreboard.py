@@ -169,7 +169,6 @@ def _lock(descriptor: int, page: int) -> bool:
     return True
 
 
-<<<<<<< HEAD
 def has_orphans(path: Path) -> bool:
     """Whether processes of an earlier run live on, of which the first has gone."""
     try:
@@ -179,7 +178,10 @@ def has_orphans(path: Path) -> bool:
     try:
         pages = os.fstat(former.descriptor).st_size // PAGE
         return not former.alive(1) and any(map(former.alive, range(2, pages)))
-=======
+    finally:
+        former.close()
+
+
 def _taken(path: Path) -> bool:
     """Return whether a living process has the first slot of the file at `path`."""
     try:
@@ -193,7 +195,6 @@ def _taken(path: Path) -> bool:
         return place in Path("/proc/locks").read_text("ascii")
     try:
         return former.alive(1)
->>>>>>> d77dea69c6838b93f1d59e7d2ecd0fe59a2ffdfe
     finally:
         former.close()
 
