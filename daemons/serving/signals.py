@@ -46,6 +46,12 @@ def deafen() -> None:
     signal.set_wakeup_fd(-1)
 
 
+def is_unused(number: int) -> bool:
+    """Return whether a signal means nothing: it is one of `UNUSED`, and no code of a service has a handler for it.
+    (Python writes the number of a signal to the waker whatever its handler is.)"""
+    return number in UNUSED and signal.getsignal(number) is _ignore
+
+
 @contextmanager
 def held_back() -> Iterator[None]:
     """Around a fork: a signal that reaches the child before it hears for itself would go to the waker it
