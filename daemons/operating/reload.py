@@ -127,7 +127,7 @@ def handle_signal(number: int, access_log: AccessLog | None = None) -> None:
         logs.reopen()
         if access_log is not None:
             access_log.configure()
-    elif number in signals.UNUSED and not signals.has_other_handler(number):
+    elif signals.is_unused(number):
         # Of the real-time signals, only the first and the last have a name.
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         log.warning("%s ignored: SIGTERM stops, SIGHUP reloads, SIGUSR1 opens log files again", name)
