@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from daemons.operating.values import COUNT, DURATION, FACTOR, RATE, SIZE, or_word, setting
+from daemons.serving.budget import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,13 @@ class Limits:
         None,
         "over HTTP, octets of a request's body, which is held in memory until it is complete; a longer one is refused. "
         "auto: 1MiB; for JSON-RPC, also on lines, 256KiB; for a site of files that nobody writes to, 64KiB",
+    )
+    held: int = setting(
+        SIZE,
+        DEFAULT,
+        "bytes of unfinished messages and unsent replies that one process holds for all peers together. Beyond half of "
+        "it only the oldest unfinished message, and messages of up to 64KiB, are read further; beyond all of it the "
+        "connections without progress for the longest time are closed",
     )
     handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
     message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")
