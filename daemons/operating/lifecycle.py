@@ -23,6 +23,7 @@ from daemons.operating.metrics import Metrics
 from daemons.operating.reload import InPlace, Renewal
 from daemons.operating.settings import Settings
 from daemons.operating.trial import ChildError, try_in_child
+from daemons.serving import malloc
 from daemons.serving.address import Address
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import adopt
@@ -201,6 +202,7 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
     if settings.processes > 1:
         # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    malloc.give_back()
     ready()
     daemon.serve_forever()
     bound.metrics.leave()

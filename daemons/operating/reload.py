@@ -20,6 +20,7 @@ from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
 from daemons.operating.settings import SECTIONS, TABLES, Settings, TLSSettings
 from daemons.operating.trial import ChildError, try_in_child
+from daemons.serving import budget
 
 if TYPE_CHECKING:
     import ssl
@@ -121,6 +122,7 @@ class InPlace(Reload):
         )
 
     def _take_up(self) -> None:
+        budget.PROCESS.limit = self.bound.limits.held
         for server in self._servers:
             server.limits = self.bound.limits
             server.access = self.bound.settings.access

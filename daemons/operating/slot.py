@@ -1,7 +1,7 @@
 """What one process of a daemon counts: its slot of the `daemons.operating.scoreboard`.
 
-All words but the heartbeat, and what says whose the slot is, only ever grow: a process takes over the slot
-of one that has died, totals and all, so nothing is lost with it and nothing has to be moved.
+All words but the heartbeat, the bytes held, and what says whose the slot is, only ever grow: a process takes over the
+slot of one that has died, totals and all, so nothing is lost with it and nothing has to be moved.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from daemons.operating import logs
+from daemons.serving import budget
 from daemons.serving.endings import Ending, Refusal
 
 if TYPE_CHECKING:
@@ -29,11 +30,14 @@ WORDS = (
     *("pid", "role", "started", "stopped", "heartbeat"),
     *("accepted", "handed", "taken", "lost"),
     *("messages", "received", "sent", "seconds", "dropped", "restarts"),
+    *("held", "waits"),
+    *("datagrams_dropped", "rate_pauses"),
 )
 REALS = frozenset(("started", "stopped", "heartbeat", "seconds"))
 PID, ROLE, STARTED, STOPPED, HEARTBEAT = range(5)
 ACCEPTED, HANDED, TAKEN, LOST = range(5, 9)
-MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, len(WORDS))
+MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, 15)
+HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES = range(15, 19)
 
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 DONE, REFUSED = Ending.DONE, Ending.REFUSED
@@ -77,6 +81,7 @@ class Slot:
         # Whoever had this slot before left these behind.
         words[LOST] += max(0, outstanding(words))
         self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
+        self._waits_before = words[WAITS] - budget.PROCESS.waits
         self._reals[STOPPED] = 0.0
         self._reals[STARTED] = time.time()
         self._reals[HEARTBEAT] = time.monotonic()
@@ -94,6 +99,14 @@ class Slot:
     def take(self) -> None:
         """A connection that another process accepted now belongs to this one."""
         self._words[TAKEN] += 1
+
+    def drop_datagrams(self, count: int) -> None:
+        """The kernel has dropped so many datagrams, for which a socket's receive buffer had no room."""
+        self._words[DATAGRAMS_DROPPED] += count
+
+    def pause(self) -> None:
+        """A listener pauses for `Limits.max_rate`."""
+        self._words[RATE_PAUSES] += 1
 
     def restart(self) -> None:
         """A worker is replaced because it has died."""
@@ -173,6 +186,8 @@ class Slot:
         """The leading thread has made its turn."""
         self._reals[HEARTBEAT] = now
         self._words[DROPPED] = self._dropped_before + logs.Output.dropped_ever
+        self._words[HELD] = budget.PROCESS.held
+        self._words[WAITS] = self._waits_before + budget.PROCESS.waits
 
     def stop(self) -> None:
         """This process has ended as it should."""

@@ -76,6 +76,14 @@ class Figures:
     dropped_lines: int
     worker_restarts: int
     processes: list[Process]
+    #: Bytes of unfinished messages and unsent replies that the living processes hold, and how many times a connection
+    #: has waited for room in that budget (``[limits] held``); those refused are in `refused`.
+    held: int = 0
+    waits: int = 0
+    #: Datagrams that the kernel dropped for lack of room in a receive buffer.
+    datagrams_dropped: int = 0
+    #: Pauses of a listener for ``[limits] max_rate``.
+    rate_pauses: int = 0
 
     @property
     def ended(self) -> int:
@@ -149,6 +157,10 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
         durations=[(bound, sum(each_class[: place + 1])) for place, bound in enumerate(bounds)],
         dropped_lines=totals["dropped"],
         worker_restarts=totals["restarts"],
+        held=sum(slot.words["held"] for slot in slots if slot.alive),
+        waits=totals["waits"],
+        datagrams_dropped=totals["datagrams_dropped"],
+        rate_pauses=totals["rate_pauses"],
         processes=processes,
     )
 
@@ -248,6 +260,9 @@ def as_text(found: Figures) -> str:
         ("lost with a process", found.lost, ""),
         ("worker restarts", found.worker_restarts, ""),
         ("dropped log lines", found.dropped_lines, ""),
+        ("bytes held", found.held, f"waited for room {found.waits:,} times" if found.waits else ""),
+        ("dropped datagrams", found.datagrams_dropped, ""),
+        ("rate pauses", found.rate_pauses, ""),
     ]
     width = max(len(f"{number:,}") for _, number, _ in rows)
     lines += [f"{name:<20} {number:>{width},}  {more}".rstrip() for name, number, more in rows]

@@ -26,6 +26,10 @@ DEFAULT = 256 * 1024**2
 SMALL = 64 * 1024
 
 
+#: A connection that holds fewer bytes than this is not charged: ten thousand of them hold 10 MiB.
+FREE = 1024
+
+
 class Verdict(Enum):
     """What an engine does with a connection after `Budget.hold`."""
 

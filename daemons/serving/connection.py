@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from daemons.serving import budget
 from daemons.serving.endings import Ending, Refusal
 
 #: Seconds from accept within which who has not asked anything is no idler: a daemon that stops must not close in the
@@ -34,6 +35,7 @@ class Connection:
 
     __slots__ = (
         "address",
+        "charged",
         "counted",
         "deadline",
         "ending",
@@ -64,6 +66,8 @@ class Connection:
         self.overdue = _HANDSHAKE
         #: Whether it counts towards its peer's max_per_peer.
         self.counted = False
+        #: Bytes kept for it that the budget of the process counts (`daemons.serving.budget`).
+        self.charged = 0
         #: Set by whoever ends it first.
         self.ending: Ending | None = None
         #: For the access line, where the ending alone does not say it all: a word, a sentence, or nothing.
@@ -115,6 +119,10 @@ class Connection:
         else was expected meanwhile."""
         self.overdue = Ending.HANDSHAKE
         self.deadline = self.opened + timeout
+
+    def may_read(self) -> bool:
+        """Whether the budget of the process has room for more of its message, after it had to wait for that."""
+        return self.ending is not None or budget.PROCESS.may_read(self)
 
     def refuse(self, refusal: Refusal) -> None:
         """A guard's verdict."""

@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from daemons.serving.address import WILDCARDS
+from daemons.serving.conclude import conclude
 from daemons.serving.connection import Connection
 from daemons.serving.conversation import OVER, PENDING
-from daemons.serving.endings import BY_FRAMING, Ending
+from daemons.serving.endings import Ending
 from daemons.serving.guards.limits import is_local
 from daemons.serving.journal import Journal
 from daemons.serving.server import Server
@@ -147,14 +148,9 @@ class DatagramServer(Server, socketserver.UDPServer):
             said.append(conversation.receive_all(exchange.data))
         while conversation.state == PENDING and sum(map(len, said)) <= LARGEST:
             said.append(conversation.proceed())
-        conversation.close()
-        exchange.messages = conversation.messages
-        exchange.ending = exchange.ending or conversation.ending or Ending.DONE
-        if exchange.ending in BY_FRAMING:
-            exchange.explain(conversation.reason)
-        if conversation.failure is not None:
-            exchange.ending = Ending.FAILED
-            self.log_failure(exchange, conversation.failure)
+        failure = conclude(exchange, conversation)
+        if failure is not None:
+            self.log_failure(exchange, failure)
         return b"".join(said)
 
     def _send(self, exchange: Exchange, replies: list[bytes]) -> None:

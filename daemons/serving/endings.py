@@ -41,7 +41,7 @@ class Ending(Enum):
     OVERLONG = "overlong", logging.WARNING, "a raw handler took longer than conversation_timeout"
     OVERSIZE = "oversize", logging.WARNING, "a message was longer than the framing allows"
     MALFORMED = "malformed", logging.WARNING, "the bytes broke the rules of the framing"
-    REFUSED = "refused", logging.WARNING, "a guard did not let the peer in; a reason from `Refusal` follows"
+    REFUSED = "refused", logging.WARNING, "a guard did not let the peer in, or on; a reason from `Refusal` follows"
     AMPLIFIED = "amplified", logging.WARNING, "over UDP, an answer longer than amplification allows: it was not sent"
     DRAINED = "drained", logging.INFO, "idle when the daemon was stopping, so closed"
     STOPPED = "stopped", logging.WARNING, "still busy at drain_timeout when the daemon was stopping, so cut off"
@@ -66,3 +66,4 @@ class Refusal(Enum):
     DENIED = "denied", "[access] deny names its network, and allow no smaller one"
     UNLISTED = "unlisted", "[access] allow names networks, none of which it is in"
     CROWDED = "crowded", "it already had max_per_peer connections"
+    HELD = "held", "its message or reply had no room in [limits] held"

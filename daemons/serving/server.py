@@ -24,12 +24,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daemons.operating.access_log import AccessLog
+from daemons.serving import budget
+from daemons.serving.budget import Verdict
 from daemons.serving.connection import Attended, Connection
 from daemons.serving.conversation import Conversation
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.endings import Ending, Refusal
 from daemons.serving.guards.access import Access
-from daemons.serving.guards.limits import Limits, Tally, is_local
+from daemons.serving.guards.limits import Limits, Tally, is_local, peer_network
 from daemons.serving.journal import Journal
 from daemons.serving.listen import prepare
 from daemons.serving.poller import Poller
@@ -222,7 +224,7 @@ class Server(_Base):
         limits = self.limits
         if refusal is None and (limits.max_per_peer is not None or not is_local(host)):
             with self._lock:
-                count = self._tally.enter(host)
+                count = self._tally.enter(peer_network(host))
             connection.counted = True
             if count > self._most_per_peer(host):
                 refusal = Refusal.CROWDED
@@ -286,7 +288,7 @@ class Server(_Base):
             connection = self.connections.pop(request, None)
             if connection is not None and connection.counted:
                 # Together with the place it held: else the next one may be counted before this one is not.
-                self._tally.leave(connection.host)
+                self._tally.leave(peer_network(connection.host))
             super().close_request(request)
         self._tell_daemon()
 
@@ -314,12 +316,39 @@ class Server(_Base):
         """A conversation has ended: somebody may be waiting for its place."""
         if connection.counted:
             with self._lock:
-                self._tally.leave(connection.host)
+                self._tally.leave(peer_network(connection.host))
         self._tell_daemon()
 
     def _tell_daemon(self) -> None:
         if (daemon := self.daemon) is not None and daemon.wants_news:
             daemon.wake()
+
+    def hold(self, connection: Connection, size: int, *, writing: bool = False) -> bool:
+        """Charge `connection` to the budget of the process: `size` bytes of an unfinished message or, `writing`, of a
+        reply that the peer has not taken; 0 releases it.  Return whether it may be read from now.
+
+        Connections that have to give way are closed, this one included."""
+        if size < budget.FREE:
+            if connection.charged:
+                connection.charged = 0
+                budget.PROCESS.release(connection)
+            return True
+        connection.charged = size
+        verdict, closed = budget.PROCESS.hold(connection, size, writing=writing)
+        if verdict is Verdict.REFUSE:
+            closed.append(connection)
+        for each in closed:
+            assert isinstance(each, Connection)
+            self.give_way(each)
+        return verdict is Verdict.GO
+
+    def give_way(self, connection: Connection) -> None:
+        """Close a connection, of any server of the daemon, for lack of room in the budget of the process."""
+        for server in [self] if self.daemon is None else self.daemon.servers:
+            with server._lock:
+                if server.connections.get(connection.socket) is connection:
+                    connection.refuse(Refusal.HELD)
+                    connection.cut(Ending.REFUSED)
 
     def count(self) -> None:
         """Have the metrics know of conversations under way."""

@@ -98,6 +98,8 @@ class SpooledSocket(socket.socket):
         self._spool = Spool(cap)
         #: The disk is, or something else is wrong with it.
         self._full = False
+        #: An error of the file, which makes what the peer has yet to read unreadable.
+        self.failure: OSError | None = None
         #: Called when it has come to have something to send on, and when it has no more: for who waits by readiness.
         self.changed: Callable[[], None] = _ignored
 
@@ -162,7 +164,7 @@ class SpooledSocket(socket.socket):
             return 0
         if wait:
             self._wait(select.POLLOUT)
-        while kept := spool.look():
+        while kept := self._look():
             try:
                 # A copy, for a bytearray cannot shrink while somebody looks at it.
                 spool.drop(super().send(bytes(kept[:PIECE]), DONTWAIT))
@@ -170,6 +172,13 @@ class SpooledSocket(socket.socket):
                 return len(spool)
         self.changed()
         return 0
+
+    def _look(self) -> bytearray:
+        try:
+            return self._spool.look()
+        except OSError as error:
+            self.failure = error
+            raise
 
     def close(self) -> None:
         self._spool.close()

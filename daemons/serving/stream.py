@@ -69,6 +69,14 @@ class StreamServer(Server, socketserver.TCPServer):
             return request
         return SpooledSocket(request, self.limits.spool)
 
+    def settle_spool(self, connection: Connection, request: SpooledSocket) -> OSError | None:
+        """At the end: what is still kept was not sent.  Return the error, if it was that of the file it is kept in, for
+        the log."""
+        connection.sent -= request.unsent
+        if request.failure is not None:
+            connection.ending = Ending.FAILED
+        return request.failure
+
     def judge(self, connection: Connection) -> None:
         """Ask the guards about a peer; of one that comes through a proxy, not before the proxy has said who it is."""
         if not connection.proxied and self.access.proxies and self.access.is_proxy(connection.host):

@@ -88,7 +88,7 @@ def test_at_the_seam_one_that_has_shrunk(tmp_path: Path) -> None:
     assert b"".join(drawn(talk, files=False)) == shelf.content[:-1]
     assert (talk.state, talk.ending) == (OVER, Ending.FAILED)
     talk.close()
-    assert str(talk.failure) == "a file has become shorter while it was sent, by 1 octets"
+    assert str(talk.failure) == f"{tmp_path}/shelf: became shorter while it was sent, by 1 bytes"
 
 
 @ENGINES
@@ -118,7 +118,7 @@ def test_of_one_that_has_shrunk_the_rest_is_not_waited_for(engine: str, within: 
         assert is_gone(peer)
         name = name_of(peer)
     assert access_of(running, name) == ("failed", "1")
-    running.log_line(f"{name}: the service failed", "a file has become shorter while it was sent, by 10 octets")
+    running.log_line(f"{name}: the service failed", "became shorter while it was sent, by 10 bytes")
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])

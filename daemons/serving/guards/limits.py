@@ -25,7 +25,7 @@ class Limits:
     max_per_peer: int | None = setting(
         or_word("auto", COUNT),
         None,
-        "connections of one address at once; more are closed. "
+        "connections of one peer at once; more are closed. A peer is an IPv4 address or an IPv6 network of 64 bits. "
         "auto: half of max_connections, and no limit for loopback and Unix peers",
     )
     max_rate: float | None = setting(
@@ -87,6 +87,25 @@ def is_local(host: str) -> bool:
     address = ipaddress.ip_address(host.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)
+
+
+@lru_cache(maxsize=4096)
+def peer_network(host: str) -> str:
+    """Return what a limit per peer counts by: an IPv4 address, or the /64 of an IPv6 address.
+
+    One subscriber has a whole /64 (RFC 6177) and may use a new address of it for each connection.  IPv4 in IPv6
+    (``::ffff:192.0.2.1``) is IPv4.  A link-local network is another one at each interface, so its zone stays
+    (``fe80::%eth0``); ``unix`` is one peer."""
+    if ":" not in host:
+        return host
+    text, _, zone = host.partition("%")
+    address = ipaddress.IPv6Address(text)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    if address.is_loopback:
+        return text
+    network = ipaddress.IPv6Network((address, 64), strict=False)
+    return f"{network.network_address}%{zone}" if zone else str(network.network_address)
 
 
 class Rate:
