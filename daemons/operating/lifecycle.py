@@ -173,7 +173,7 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
             parent,
         )
         prefork.may_renew = renewal.reload
-        bound.metrics.supervise(prefork)
+        bound.metrics.supervise(prefork, [listener for _, listener in bound.listeners])
         code = prefork.run(lambda: announce(ready_line))
         bound.metrics.end()
         return code
@@ -217,7 +217,7 @@ def _server(
 ) -> Server:
     kind = kinds.server_class(handler, bound.settings.limits.body)
     server = adopt(bound.settings.daemon.engine, listener, handler, kind)
-    server.limits = bound.limits
+    server.apply(bound.limits)
     server.access = bound.settings.access
     if address.scheme == "tls":
         assert isinstance(server, StreamServer)

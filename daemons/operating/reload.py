@@ -124,7 +124,7 @@ class InPlace(Reload):
     def _take_up(self) -> None:
         budget.PROCESS.limit = self.bound.limits.held
         for server in self._servers:
-            server.limits = self.bound.limits
+            server.apply(self.bound.limits)
             server.access = self.bound.settings.access
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from daemons.serving import budget
+from daemons.serving.address import host_of
 from daemons.serving.endings import Ending, Refusal
 
 #: Seconds from accept within which who has not asked anything is no idler: a daemon that stops must not close in the
@@ -21,7 +22,7 @@ _HANDSHAKE = Ending.HANDSHAKE
 
 def show_peer(address: tuple[Any, ...]) -> str:
     """An IP address and port as the log shows them."""
-    host, port = address[0], address[1]
+    host, port = host_of(address), address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -82,7 +83,10 @@ class Connection:
     @property
     def host(self) -> str:
         """What all connections of one peer share: its IP address, or ``unix``."""
-        return self.address[0] if type(self.address) is tuple else "unix"
+        address = self.address
+        if type(address) is not tuple:
+            return "unix"
+        return address[0] if len(address) < 4 or not address[3] else host_of(address)
 
     @property
     def peer(self) -> str:

@@ -66,4 +66,5 @@ class Refusal(Enum):
     DENIED = "denied", "[access] deny names its network, and allow no smaller one"
     UNLISTED = "unlisted", "[access] allow names networks, none of which it is in"
     CROWDED = "crowded", "it already had max_per_peer connections"
+    LOOP = "loop", "a datagram from a port whose service would answer the answer, for ever"
     HELD = "held", "its message or reply had no room in [limits] held"

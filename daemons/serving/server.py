@@ -92,6 +92,7 @@ class Server(_Base):
         self._stop_at_once = False
         #: When it must not be polled.
         self.rest = Rest()
+        self.rest.on_pause = self._count_pause
         self._lock = threading.Lock()
         self._tally = Tally()
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
@@ -104,6 +105,10 @@ class Server(_Base):
         server.socket = listener
         server.server_address = listener.getsockname()
         return server
+
+    def apply(self, limits: Limits) -> None:
+        """Take up `limits`, also while it serves."""
+        self.limits = limits
 
     # --- what the daemon's loop asks ---------------------------------------------------------------
 
@@ -149,6 +154,10 @@ class Server(_Base):
         """Seconds until the listener should be polled again: 0.0 now, or a rest for lack of
         descriptors, or for the sake of `Limits.max_rate`."""
         return self.rest.wait(self.limits.max_rate)
+
+    def _count_pause(self) -> None:
+        if self.metrics is not None:
+            self.metrics.pause()
 
     def conversation(self, connection: Connection) -> Conversation:
         """A conversation for a new visitor, with all that is around it."""

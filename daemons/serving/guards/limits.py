@@ -37,6 +37,13 @@ class Limits:
         "over UDP: how many times as long as its question an answer may be; one that is longer is not sent, for "
         "who is said to ask may be whom the answer is to flood. Peers on this machine are exempt",
     )
+    receive_buffer: int | None = setting(
+        or_word("auto", SIZE),
+        None,
+        "over UDP, bytes of the kernel's buffer for datagrams that have not been read (SO_RCVBUF, socket(7)); those "
+        "that do not fit are dropped, and counted by `daemons stats`. The kernel gives at most net.core.rmem_max. "
+        "auto: 1MiB",
+    )
     spool: int | None = setting(
         or_word("off", SIZE),
         None,
