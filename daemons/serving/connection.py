@@ -22,7 +22,7 @@ _HANDSHAKE = Ending.HANDSHAKE
 
 def show_peer(address: tuple[Any, ...]) -> str:
     """An IP address and port as the log shows them."""
-    host, port = host_of(address), address[1]
+    host, port = address[0] if len(address) == 2 else host_of(address), address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

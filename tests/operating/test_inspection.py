@@ -204,8 +204,10 @@ max_connections       auto                     built in
 max_per_peer          auto                     built in
 max_rate              100/m                    --set
 amplification         1                        built in
+receive_buffer        auto                     built in
 spool                 off                      built in
 body                  auto                     built in
+held                  256MiB                   built in
 handshake_timeout     10s                      built in
 message_timeout       30s                      built in
 idle_timeout          90s                      conf/defaults.ini
