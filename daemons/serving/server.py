@@ -253,13 +253,17 @@ class Server(_Base):
             connection.ending = connection.ending or Ending.IDLE
         except OSError as error:
             # A peer that has gone is no error of ours; and once we cut it, neither is what follows.
-            if connection.ending is None and not isinstance(error, ConnectionError):
+            if connection.ending is None and not self.is_of_peer(connection, error):
                 raise
             connection.ending = connection.ending or Ending.RESET
         except SystemExit:
             # A handler's sys.exit() is no Exception, but a bug like any other: it must not end the daemon.
             self.handle_error(request, client_address)
         connection.ending = connection.ending or Ending.FINISHED
+
+    def is_of_peer(self, connection: Connection, error: OSError) -> bool:
+        """Return whether an error that a handler raised says that its peer has gone."""
+        return isinstance(error, ConnectionError)
 
     def run_handler(self, connection: Connection) -> None:
         """Have the conversation of `connection` run, to its end."""
