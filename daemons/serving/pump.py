@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import socket
 import socketserver
 import time
@@ -19,6 +18,7 @@ from daemons.serving.memory import SHORT, Memory
 from daemons.serving.service import Service
 from daemons.serving.span import Span
 from daemons.serving.spool import SpooledSocket
+from daemons.serving.waiting import wait_for_room, wait_to_write
 
 if TYPE_CHECKING:
     from daemons.serving.stream import StreamServer
@@ -37,9 +37,6 @@ LINGER = 2.0
 
 #: Endings of our own making, after which the peer may still be sending.
 OURS = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.HANDSHAKE, Ending.FAILED))
-
-#: Seconds between two looks whether there is room in the budget of the process.
-ROOM_NAP = 0.25
 
 #: Seconds between two looks for the rest of a message that was cut in two by `Attended.mute`.
 NAP = 0.02
@@ -170,9 +167,9 @@ class Pump(socketserver.BaseRequestHandler):
         connection, conversation = self.connection, self.conversation
         answered = self._count() > 0
         expect_next(connection, conversation.state, self.server.limits, answered=answered)
-        if not self.server.hold(connection, conversation.buffered):
-            self._wait_for_room()
         connection.timed = True
+        if not self.server.hold(connection, conversation.buffered):
+            wait_for_room(connection, self.request)
         data = self.request.recv(RECEIVE)
         if not data and connection.muted and conversation.state == PARTIAL:
             data = self._receive_muted()
@@ -192,21 +189,6 @@ class Pump(socketserver.BaseRequestHandler):
                 break
             time.sleep(NAP)
         return b""
-
-    def _wait_for_room(self) -> None:
-        """Wait until the budget of the process allows more to be read, or until the connection is cut or reset."""
-        connection, request = self.connection, self.request
-        ended = select.poll()
-        ended.register(request, 0)  # for POLLHUP and POLLERR, which need not be asked for
-        connection.timed = True
-        while not connection.may_read():
-            if time.monotonic() >= connection.deadline:
-                raise TimeoutError  # without a daemon nobody cuts it
-            if isinstance(request, SpooledSocket):
-                request.flush()
-            if ended.poll(ROOM_NAP * 1000):
-                break
-        connection.timed = False
 
     def _peer_has_closed(self) -> bool:
         if self.request.family == socket.AF_UNIX or not hasattr(socket, "TCP_INFO"):
@@ -270,7 +252,7 @@ class Pump(socketserver.BaseRequestHandler):
             try:
                 sent = os.sendfile(self.request.fileno(), span.descriptor, span.start, count)
             except BlockingIOError:  # it has a timeout
-                _wait_to_write(self.request)
+                wait_to_write(self.request)
                 continue
             except OSError:
                 span.sendable = False
@@ -303,12 +285,3 @@ class Pump(socketserver.BaseRequestHandler):
                 pass
         except OSError:
             pass
-
-
-def _wait_to_write(request: socket.socket) -> None:
-    """Wait until a socket with a timeout takes more.  Raises `TimeoutError`."""
-    poll = select.poll()
-    poll.register(request, select.POLLOUT)
-    timeout = request.gettimeout()
-    if not poll.poll(None if timeout is None else timeout * 1000):
-        raise TimeoutError("timed out")

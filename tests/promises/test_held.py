@@ -16,10 +16,15 @@ from pathlib import Path
 import pytest
 
 from daemons.operating.stats import Figures, read
+from daemons.serving.conversation import IDLE
+from daemons.serving.proxy import ProxiedConversation
 from tests.operating.folder import Folder
-from tests.operating.live import Live, until
+from tests.operating.live import GRAIL, QUEST, Live, until
 from tests.promises.crowds import MIB, address_of, growth, settings
 from tests.serving.peers import ask, connect, hear, hear_all, reset
+from tests.serving.services import conversation as made
+from tests.serving.tls_live import connect as tls_connect
+from tests.serving.tls_live import serve
 
 many_at_once = pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
 
@@ -28,7 +33,7 @@ HELD = 64 * MIB
 SLACK = 32 * MIB
 
 SERVICES = """
-    import time
+    import http.server
 
     import daemons
 
@@ -51,6 +56,16 @@ SERVICES = """
 
         def respond(self, message):
             return message
+
+    class Posted(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            size = b"%d" % len(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(size)))
+            self.end_headers()
+            self.wfile.write(size)
 
     class Prefixed(daemons.Service):
         framing = daemons.LengthPrefixed(limit=1024 * 1024)
@@ -140,7 +155,7 @@ def test_messages_beyond_the_budget_are_answered_one_after_the_other(
     run: Callable[..., Live], folder: Folder, engine: str
 ) -> None:
     daemon = run("Patient", engine)
-    message = b"x" * (16 * MIB) + b"\n"
+    message = b"x" * (12 * MIB) + b"\n"
     with growth(daemon.process.pid, HELD + SLACK), senders(daemon, 8, message) as peers:
         for peer in peers:
             hear(peer, b"%d\n" % len(message))
@@ -206,3 +221,52 @@ def test_what_a_compressed_message_is_unpacked_to_counts(run: Callable[..., Live
     with growth(daemon.process.pid, HELD + SLACK), senders(daemon, 8, half) as _:
         until(lambda: figures(folder).waits >= 1, "a peer that waits for room")
     until(lambda: figures(folder).held == 0, "nothing held")
+
+
+@many_at_once
+def test_half_bodies_of_http_count(folder: Folder, engine: str) -> None:
+    folder.module("hoard", SERVICES)
+    folder.write("hoard", "[daemon]\nhandler = hoard:Posted\nport = 0\n")
+    limits = settings(held="32MiB", body="32MiB", message_timeout="10m")
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    with (
+        Live(folder.path, "hoard", "--engine", engine, *limits) as daemon,
+        growth(daemon.process.pid, 32 * MIB + SLACK),
+        senders(daemon, 8, head % (32 * MIB), *[b"x" * MIB] * 20) as _,
+        connect(address_of(daemon)) as honest,
+    ):
+        until(lambda: figures(folder).waits >= 6, "peers that wait for room")
+        for _ in range(50):
+            honest.sendall(head % 5000)
+            honest.sendall(b"x" * 5000)
+            hear(honest, b"HTTP/1.1 200 OK\r\n")
+            answer = b""
+            while not answer.endswith(b"\r\n\r\n5000"):
+                answer += honest.recv(4096)
+
+
+@many_at_once
+def test_half_handshakes_of_tls_count_and_honest_clients_are_served(tmp_path: Path, engine: str) -> None:
+    limits = settings(held="8MiB", handshake_timeout="10m")
+    hello = b"\x16\x03\x01\x02\x00" + bytes(300)  # part of a record
+    with serve(tmp_path, "service = launcelot", "--engine", engine, *limits) as daemon:
+        with growth(daemon.process.pid, 8 * MIB + SLACK), senders(daemon, 400, hello) as _:
+            path = tmp_path / "run" / "x.metrics"
+            until(lambda: read(path).refused["held"] >= 200, "peers that give way")
+            for _ in range(20):
+                with tls_connect(daemon) as honest:
+                    honest.sendall(QUEST)
+                    hear(honest, GRAIL)
+        until(lambda: read(path).held == 0, "nothing held")
+
+
+def test_a_proxy_header_in_parts_and_the_bytes_behind_it_count() -> None:
+    conversation = ProxiedConversation(made(respond=lambda line: line), lambda header: None)
+    conversation.receive(b"PROXY TCP4 192.0.2.7 ")
+    assert conversation.buffered == 21
+    conversation.receive(b"127.0.0.1 4242 80\r\n" + b"x" * 30)
+    assert conversation.buffered >= 30
+    conversation.proceed()
+    assert conversation.buffered >= 30
+    conversation.receive(b"\n")
+    assert conversation.state == IDLE

@@ -166,5 +166,9 @@ class PoolPoller(LoopPoller):
         self.hand_back(flow, reply, flow.conversation.messages != messages)
 
     def hand_back(self, flow: Flow, reply: bytes, answered: bool) -> None:
+        if len(reply) > budget.SMALL:
+            # Many workers may be done before the leader has sent the first of their replies.
+            flow.charged = len(reply)
+            budget.PROCESS.pin(flow, len(reply))
         self.ready.append((flow, reply, answered))
         self.wake()
