@@ -7,7 +7,8 @@ may come up to it at once.  So what is kept for a peer from one turn to the next
 * beyond it, only the oldest unfinished message and small ones are read further; the others wait, unread, until there
   is room or their deadline passes.  The other half is for the growth of the oldest, for the copy that is made of a
   message when it is complete, and for small requests, which are served all the time;
-* beyond the whole budget, the connections without progress for the longest time are closed, one after the other.
+* beyond the whole budget, the connections without progress for the longest time are closed, one after the other; then,
+  for the sake of the oldest message or a reply, the newest of those that wait.
 
 A message that is complete with one read, and a reply that the socket takes at once, are never charged: the hot path
 does not come here.
@@ -100,13 +101,15 @@ class Budget:
                 self._unfinished.setdefault(connection)
             closed: list[Hashable] = []
             while self.held > self.limit:
-                victim = connection if size > self.limit else next(iter(self._idle))
+                victim = self._victim(connection, size, writing=writing)
+                if victim is None:
+                    break
                 self._set(victim, 0)
                 self.refusals += 1
                 if victim is connection:
                     return Verdict.REFUSE, closed
                 closed.append(victim)
-            if writing or size <= SMALL or self._has_room(connection):
+            if writing or (size <= SMALL and self.held <= self.limit) or self._has_room(connection):
                 return Verdict.GO, closed
             # It waits for us, not we for it: others give way first.
             del self._idle[connection]
@@ -147,8 +150,25 @@ class Budget:
         # The lock may have been held by another thread at the fork.
         self.__init__(self.limit)  # type: ignore[misc]
 
+    def _victim(self, connection: Hashable, size: int, *, writing: bool) -> Hashable | None:
+        """Return the connection to close now; None: `connection` is to wait until others are done."""
+        if size > self.limit:
+            return connection
+        if (idlest := next(iter(self._idle))) is not connection:
+            return idlest
+        # All others wait for us.  The oldest message, and a reply, come before the newest message.
+        oldest = next(iter(self._unfinished), None)
+        if writing or oldest is connection:
+            newest = next(reversed(self._unfinished), None)
+            if newest is not None and newest is not connection:
+                return newest
+            if not writing:
+                return None
+        return connection
+
     def _has_room(self, connection: Hashable) -> bool:
-        return self.held <= self.limit // 2 or next(iter(self._unfinished), None) is connection
+        oldest = next(iter(self._unfinished), None)
+        return self.held <= self.limit // 2 or (oldest is connection and self.held <= self.limit)
 
     def _set(self, owner: Hashable, size: int) -> None:
         self.held += size - self._sizes.get(owner, 0)

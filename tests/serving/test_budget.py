@@ -90,19 +90,35 @@ def test_a_single_message_beyond_the_budget_is_refused_and_nobody_else_is(budget
     assert budget.held == KIB
 
 
-def test_a_connection_is_refused_itself_when_no_other_can_give_way(budget: Budget) -> None:
+def test_when_only_others_than_connections_hold_bytes_the_oldest_waits_and_the_newer_are_refused(
+    budget: Budget,
+) -> None:
     budget.charge("handler", 8 * MIB)
-    assert budget.hold("one", KIB) == (Verdict.REFUSE, [])
-    assert budget.held == 8 * MIB
+    assert budget.hold("oldest", KIB) == (Verdict.WAIT, [])
+    assert budget.hold("newer", KIB) == (Verdict.REFUSE, [])
+    assert not budget.may_read("oldest")
+    budget.release("handler")
+    assert budget.may_read("oldest")
+
+
+def test_the_newest_of_those_that_wait_give_way_to_the_oldest_message(budget: Budget) -> None:
+    budget.hold("oldest", 2 * MIB)
+    for name in ("second", "third", "fourth"):
+        budget.hold(name, 3 * MIB // 2)
+    assert budget.hold("oldest", 4 * MIB) == (Verdict.GO, ["second"])  # which had room, and waits for its peer
+    assert budget.hold("oldest", 6 * MIB) == (Verdict.GO, ["fourth"])
+    assert budget.hold("oldest", 8 * MIB) == (Verdict.GO, ["third"])
+    assert budget.hold("oldest", 8 * MIB + 1) == (Verdict.REFUSE, [])
 
 
 def test_a_pinned_connection_stays_charged_and_is_never_closed(budget: Budget) -> None:
     budget.hold("one", 5 * MIB)
     budget.pin("one")
-    assert budget.hold("two", 5 * MIB) == (Verdict.REFUSE, [])
-    assert budget.held == 5 * MIB
+    assert budget.hold("two", 5 * MIB) == (Verdict.WAIT, [])
+    assert budget.held == 10 * MIB
     budget.hold("one", 0)
-    assert budget.held == 0
+    assert budget.may_read("two")
+    assert budget.held == 5 * MIB
 
 
 def test_a_child_process_begins_with_nothing_held(budget: Budget) -> None:

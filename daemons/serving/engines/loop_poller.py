@@ -262,7 +262,7 @@ class LoopPoller(Poller):
         """Charge the part of a message that is held, and read no more of it while the budget of the process has no
         room."""
         if (size >= budget.FREE or flow.charged) and not flow.server.hold(flow, size) and flow.ending is None:
-            self.flows.pop(flow.descriptor)
+            self.flows.pop(flow.descriptor, None)
             self._paused[flow] = None
             self._actions[flow.descriptor] = partial(self._look_at_paused, flow)
             self._epoll.modify(flow.descriptor, self._interest(flow) & select.EPOLLOUT)
