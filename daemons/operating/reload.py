@@ -22,7 +22,7 @@ from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
 from daemons.operating.settings import SECTIONS, TABLES, Settings, TLSSettings
 from daemons.operating.trial import ChildError, Trial
-from daemons.serving import signals
+from daemons.serving import budget, signals
 
 if TYPE_CHECKING:
     import ssl
@@ -116,8 +116,9 @@ class InPlace(Reload):
         )
 
     def _take_up(self) -> None:
+        budget.PROCESS.limit = self.bound.limits.held
         for server in self._servers:
-            server.limits = self.bound.limits
+            server.apply(self.bound.limits)
             server.access = self.bound.settings.access
 
 
