@@ -26,7 +26,7 @@ from daemons.dns.query import HEADER, OPCODE, QR, FormatError, Query
 from daemons.dns.response import Response, bare
 from daemons.dns.zones import ZONES, Labels, Zone, suffix
 
-#: Octets that a query may have; RFC 1035 has one question, and EDNS (RFC 6891) little more.
+#: Bytes of the longest query; RFC 1035 has one question, and EDNS (RFC 6891) little more.
 LONGEST_QUERY = 1232
 
 #: Octets that an answer may have over UDP: as many as its asker takes, 512 unless it says so (RFC 1035, section 2.3.4;
@@ -34,7 +34,7 @@ LONGEST_QUERY = 1232
 #: less 48 for the headers.
 SHORTEST_PAYLOAD, PAYLOAD = 512, 1232
 
-#: How many aliases are followed for one answer; who asked can go on from there.
+#: Aliases that are followed for one response; a resolver goes on from the last.
 LONGEST_CHAIN = 8
 
 

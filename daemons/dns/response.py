@@ -22,7 +22,7 @@ Records = list[tuple[Name, dns.rdataset.Rdataset]]
 
 @dataclass
 class Response:
-    """What is sent for a query; record sets are with the names that own them."""
+    """The response to a query: record sets, each with the name that owns it."""
 
     rcode: dns.rcode.Rcode = dns.rcode.NOERROR
     authoritative: bool = False

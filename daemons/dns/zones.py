@@ -68,7 +68,7 @@ class Zone:
 
 class _Reader(dns.zonefile.Reader):
     def _eat_line(self) -> None:
-        """Where it would pass over a name that lies outside."""
+        """Refuse a record whose name lies outside the zone; the base class would skip its line."""
         raise ValueError("the name does not lie in the zone")
 
 
@@ -92,8 +92,8 @@ def read_zone(path: str) -> Zone:
     nodes = {name: {each.rdtype: each for each in node} for name, node in found.nodes.items() if len(node)}
     origin = found.origin
     if origin is None or not {RdataType.SOA, RdataType.NS} <= nodes.get(origin, {}).keys():
-        whose = "below a line $ORIGIN NAME." if origin is None else f"for {origin}"
-        raise ValueError(f"{path}: an SOA record and an NS record are expected, {whose}")
+        place = "below a line $ORIGIN NAME." if origin is None else f"for {origin}"
+        raise ValueError(f"{path}: an SOA record and an NS record are expected, {place}")
     for name, node in nodes.items():
         if RdataType.DNAME in node:
             raise ValueError(f"{path}: {name}: DNAME is not served; write a CNAME for each name")
@@ -104,7 +104,7 @@ def read_zone(path: str) -> Zone:
 
 
 def _parsed(text: str) -> dns.zone.Zone | str:
-    """The records of a zone file, or what is wrong with the first that is."""
+    """Return the records of a zone file, or the reason why the first malformed record is refused."""
     zone = dns.zone.Zone(None, relativize=False)
     try:
         with zone.writer(True) as records:

@@ -23,7 +23,7 @@ LINGER = 2.0
 
 
 class NetrefHandler(BaseRequestHandler):
-    """Serves one peer of RPyC: a raw handler, under every engine but ``loop``.  A subclass names what it `offers`."""
+    """Raw handler for one peer of RPyC, for every engine but ``loop``.  A subclass names the service it `offers`."""
 
     #: An `rpyc.Service`, made for each peer.
     offers: ClassVar[type[Any]]

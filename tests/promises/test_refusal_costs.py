@@ -38,7 +38,7 @@ def cost(feed: Feed, *inputs: bytes) -> float:
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Without the log, whose lines are bounded elsewhere."""
+    """Disable the log: other tests bound its lines."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)

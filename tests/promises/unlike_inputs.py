@@ -21,7 +21,7 @@ COUNT = 5000
 def resident() -> int:
     """Return the bytes of memory that this process holds, other than pages of files."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what is free is not held: mallopt(3)
+    ctypes.CDLL(None).malloc_trim(0)  # give free memory back: malloc_trim(3)
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return 1024 * int(lines["RssAnon"].split()[0])
 
@@ -33,7 +33,7 @@ def main(name: str) -> int:
         feed = grammar.serve(Path(folder))
         for number in range(50):
             feed(grammar.honest(2000))
-            feed(grammar.unlike(number))  # what is imported once
+            feed(grammar.unlike(number))  # modules are imported once
         before = resident()
         for number in range(50, 50 + COUNT):
             feed(grammar.unlike(number))

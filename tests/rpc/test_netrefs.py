@@ -69,7 +69,7 @@ class RawPeer:
                 return data[0], seq, content
 
     def ask(self, handler: Any, args: Any) -> tuple[int, Any]:
-        """What comes next: an answer to this request, or a request of the other side."""
+        """Send a request.  Returns the next message: its answer, or a request of the other side."""
         self.send(consts.MSG_REQUEST, 7, (handler, args))
         message, _, content = self.receive()
         return message, content

@@ -20,7 +20,7 @@ SIZE = 64 * 1024
 
 
 class Swallowed:
-    """A channel whose peer never answers: for messages at the seam."""
+    """A channel for one message at the seam: the peer never answers."""
 
     over = None
     closed = False
