@@ -13,6 +13,7 @@ from daemons.rpc.refusals import PEER, RefusalError
 from daemons.serving.service import Reply, Talk
 from daemons.web.dates import written
 from daemons.web.handlers import class_of
+from daemons.web.negotiation import prefers_gzip
 from daemons.web.responses import Second, head
 from daemons.web.service import WebService
 
@@ -109,9 +110,7 @@ class RPCService(WebService):
         if not request.keep_alive or request.path not in kind.rpc_paths or "content-encoding" in fields:
             return None
         user = server.check_visitor({**fields, PEER: peer})
-        zips = kind.encode_threshold is not None and "gzip" in fields.get("accept-encoding", "")
-        if zips and fields["accept-encoding"] not in ("gzip", "gzip, deflate", "gzip, deflate, br"):
-            return None  # with weights; the handler reads them
+        zips = kind.encode_threshold is not None and prefers_gzip(fields.get("accept-encoding"))
         judged.keep(request, (zips, user))
         return zips, user
 

@@ -3,16 +3,60 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import xmlrpc.client
 
 import pytest
 
 import daemons.adder
 import daemons.rpcmath
-from tests.rpc.calling import loaded, post, request, visit
+from tests.rpc.calling import loaded, post, request, server_for, visit, visit_server
 from tests.web.talking import said
 
 ADD = xmlrpc.client.dumps((3, 5), "add").encode()
+
+#: Values of Accept-Encoding, and whether they ask for gzip.
+ACCEPTED = {
+    "gzip": True,
+    "gzip, deflate, br": True,
+    "GZIP": True,
+    "x-gzip": True,
+    "*": True,
+    "identity;q=0, gzip;q=0.1": True,
+    "gzip;q=0": False,
+    "gzip;q=0.1, identity;q=0.5": False,
+    "gzip;q=1.2.3": False,
+    "br": False,
+    "xgzip": False,
+}
+
+
+def test_with_a_handler_and_without_one_the_answer_is_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for body in (ADD, b"nonsense", xmlrpc.client.dumps(("x" * 2000, "y"), "add").encode()):
+        heard = []
+        for logs in (False, True):
+            handler, kind = server_for(daemons.adder)
+            server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
+            server.logRequests = logs
+            with visit_server(server) as there:
+                for accepted in ACCEPTED:
+                    response = post(there, body, f"Accept-Encoding: {accepted}")
+                    fields = {name: value for name, value in response.fields.items() if name != "date"}
+                    heard.append((accepted, response.status, fields, loaded_or_not(response.fields, response.body)))
+                    assert (response.fields.get("content-encoding") == "gzip") is (
+                        ACCEPTED[accepted] and len(body) > 1400
+                    )
+        assert heard[: len(ACCEPTED)] == heard[len(ACCEPTED) :]
+    logged = [record for record in caplog.records if record.name == "daemons.web.handlers"]
+    assert len(logged) == 3 * len(ACCEPTED)
+
+
+def loaded_or_not(fields: dict[str, str], body: bytes) -> object:
+    try:
+        return loaded(gzip.decompress(body) if fields.get("content-encoding") == "gzip" else body)
+    except xmlrpc.client.Fault as fault:
+        return fault.faultCode, fault.faultString
 
 
 def test_unknown_content_coding_is_not_repeated_in_the_response() -> None:

@@ -60,34 +60,6 @@ def test_rpcmath() -> None:
             call(there, "addtogether")
 
 
-def test_with_a_handler_and_without_one_the_answer_is_the_same(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    for body in (ADD, b"nonsense", xmlrpc.client.dumps(("x" * 2000, "y"), "add").encode()):
-        heard = []
-        for logs in (False, True):
-            handler, kind = server_for(daemons.adder)
-            server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
-            server.logRequests = logs
-            with visit_server(server) as there:
-                for accepted in ("gzip", "gzip;q=0", "br"):
-                    response = post(there, body, f"Accept-Encoding: {accepted}")
-                    fields = {name: value for name, value in response.fields.items() if name != "date"}
-                    heard.append((accepted, response.status, fields, loaded_or_not(response.fields, response.body)))
-                    assert (response.fields.get("content-encoding") == "gzip") is (
-                        accepted == "gzip" and len(body) > 1400
-                    )
-        assert heard[:3] == heard[3:]
-    logged = [record for record in caplog.records if record.name == "daemons.web.handlers"]
-    assert len(logged) == 9
-
-
-def loaded_or_not(fields: dict[str, str], body: bytes) -> object:
-    try:
-        return loaded(gzip.decompress(body) if fields.get("content-encoding") == "gzip" else body)
-    except xmlrpc.client.Fault as fault:
-        return fault.faultCode, fault.faultString
-
-
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_the_last_answer_says_that_it_is(version: str) -> None:
     with visit(daemons.adder) as there:
