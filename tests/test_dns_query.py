@@ -110,6 +110,22 @@ def test_ds_of_a_delegation_is_answered_from_the_zone_above_it(tmp_path: Path) -
     assert (reply.answer, reply.authority[0].name) == ([], dns.name.from_text("sub.x.test."))
 
 
+def test_additional_records_are_left_out_beside_an_answer_and_never_in_a_referral(tmp_path: Path) -> None:
+    path = tmp_path / "x.zone"
+    servers = [f"server-with-a-rather-long-name-{number}" for number in range(9)]
+    lines_ = [f"@ MX {number} {server}" for number, server in enumerate(servers)]
+    lines_ += [f"sub NS {server}.sub" for server in servers]
+    lines_ += [f"{server}{below} AAAA ::1" for server in servers for below in ("", ".sub")]
+    path.write_text(BEGINNING + "\n".join(lines_) + "\n")
+    zones = Dns.Options(zone=ZONES.parse(str(path)))
+    answered = asked("x.test", "MX", DnsOverUdp(zones))
+    assert (answered.flags & dns.flags.TC, len(answered.answer[0]), answered.additional) == (0, 9, [])
+    referred = asked("sub.x.test", "A", DnsOverUdp(zones))
+    assert (referred.flags & dns.flags.TC, referred.authority, referred.additional) == (dns.flags.TC, [], [])
+    whole = asked("sub.x.test", "A", Dns(zones))
+    assert (whole.flags & dns.flags.TC, len(whole.authority[0]), len(whole.additional)) == (0, 9, 9)
+
+
 def test_question_is_repeated_byte_by_byte_and_long_names_are_answered() -> None:
     for labels in (["cAmElOt", "TeSt"], ["a"] * 115 + ["LAKE", "camelot", "test"], ["b" * 63] * 3 + ["com"]):
         query = dns.message.make_query(".".join(labels), "A").to_wire()

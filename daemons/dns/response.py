@@ -39,19 +39,17 @@ class Response:
             payload: our EDNS payload size in bytes, or None for a response without EDNS.
             depth: labels of the longest name in the records other than the query's, for compression.
         """
-        for attempt in (self, self._without_additional(), self._emptied()):
+        attempts = [self, Response(self.rcode, self.authoritative, truncated=True)]
+        if self.answer:
+            # Beside an answer they are a courtesy (RFC 2181, section 9).  In a referral they are its glue, without
+            # which it is truncated: RFC 9471, section 3.
+            attempts.insert(1, Response(self.rcode, self.authoritative, self.truncated, self.answer, self.authority))
+        for attempt in attempts:
             try:
                 return attempt._render(query, size, payload, depth)
             except dns.exception.TooBig:
                 pass
         raise AssertionError("a header and a question fit into 512 bytes")
-
-    def _without_additional(self) -> Response:
-        """These records are a courtesy: RFC 2181, section 9."""
-        return Response(self.rcode, self.authoritative, self.truncated, self.answer, self.authority)
-
-    def _emptied(self) -> Response:
-        return Response(self.rcode, self.authoritative, truncated=True)
 
     def _render(self, query: Query, size: int, payload: int | None, depth: int) -> bytes:
         flags = query.flags & (OPCODE | RD) | QR | self.rcode & 0xF
