@@ -44,6 +44,7 @@ class Command:
                 flush()
                 raise
             flush()
+            _discard(2)
             return code
         except KeyboardInterrupt:
             code = INTERRUPTED
@@ -54,6 +55,7 @@ class Command:
         _discard(1)
         for each in line.splitlines():
             self.say(self.prefix + escape(each))
+        _discard(2)
         return code
 
 
