@@ -32,10 +32,6 @@ FAULT, NO_PROTOCOL = 3, 4
 
 def run(options: argparse.Namespace, conf: Path) -> int:
     """Carry out one command line; returns the exit code."""
-    return lifecycle.reported(options.target, lambda: _run(options, conf))
-
-
-def _run(options: argparse.Namespace, conf: Path) -> int:
     ways = bool(options.words) + options.list + (options.batch is not None)
     if ways != 1:
         return _refuse(options, "write METHOD VALUES, --list or --batch FILE; one of them")

@@ -1,8 +1,8 @@
-"""What a peer said, on standard output.
+"""Replies of peers on standard output.
 
-To a file or a pipe it goes byte by byte, for the program behind it.  At a terminal it is text, in which control
-characters, invisible ones and those that change the direction of writing are escaped (`daemons.printable`), since they
-could drive the terminal, or show something else than was sent.
+In a file or a pipe a reply has the bytes that the peer sent, for the program behind it.  At a terminal it is text in
+which control characters, invisible ones and those that change the direction of writing are escaped
+(`daemons.printable`), since they could drive the terminal, or show something else than was sent.
 """
 
 from __future__ import annotations

@@ -180,13 +180,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def action() -> int:
         options = _parsed(arguments)
-        is_tool = options.command in tools.TOOLS
-        command.prefix = f"{options.name}: " if "name" in options and not is_tool else f"daemons {options.command}: "
+        command.prefix = _prefix(options)
         if options.command == "run":
             command.say = diagnostics.say  # standard error may be the log
         return _carry_out(options)
 
     return command.carry_out(action)
+
+
+def _prefix(options: argparse.Namespace) -> str:
+    """Return what an error begins with: the daemon that it is about, or the command."""
+    about = None if options.command in tools.TOOLS else getattr(options, "name", getattr(options, "target", None))
+    return f"daemons {options.command}: " if about is None else f"{about}: "
 
 
 def _open_standard_streams() -> None:

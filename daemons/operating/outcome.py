@@ -1,4 +1,4 @@
-"""From what a command raises to one line on standard error and an exit code: the one place for all commands."""
+"""Exceptions of commands: one line on standard error and an exit code each, in one place for all commands."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Command:
                 flush()
                 raise
             flush()
+            _discard(2)
             return code
         except KeyboardInterrupt:
             code = INTERRUPTED
@@ -54,6 +55,7 @@ class Command:
         _discard(1)
         for each in line.splitlines():
             self.say(self.prefix + escape(each))
+        _discard(2)
         return code
 
 
@@ -94,7 +96,7 @@ def _reported(error: Exception) -> tuple[int, str]:
         case UnicodeError():
             return tools.FAILED, f"text that cannot be encoded: {error}".split("\n")[0]
         case _:
-            # An interpreter in development mode (-X dev) is that of somebody who wants to see where.
+            # Users cannot do anything with a traceback; developers run Python in development mode (-X dev).
             where = f"\n{traceback.format_exc()}" if sys.flags.dev_mode else ""
             said = escape(f"{type(error).__name__}: {error}"[:500])
             return lifecycle.BUG, f"a bug: {said} (python -X dev -m daemons … shows the traceback){where}"

@@ -1,4 +1,4 @@
-"""What a peer says, at a terminal and in a pipe."""
+"""Replies of peers: escaped at a terminal, unchanged in a pipe."""
 
 from __future__ import annotations
 

@@ -21,6 +21,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+# Before any test: `_as_found` would have each import the packages of others anew, which know each other's classes.
+import daemons.clients.web.cache
+import daemons.clients.web.pages
+import daemons.clients.web.polite  # noqa: F401
 from daemons.clients.tools import CommandParser
 from daemons.operating.command import main, parser
 from tests.operating.folder import GOOD, Folder
