@@ -213,6 +213,8 @@ class Httpd(Service):
             return known
         if request.expects:
             return CONTINUE, None
+        # The object may be that of an earlier request with the same head, when the file was still protected.
+        request.user = ""
         if self._subtrees is None:
             reply, for_all = self._static.answer(request, second), True
         else:
