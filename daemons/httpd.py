@@ -217,6 +217,9 @@ class Httpd(Service):
             reply, for_all = self._static.answer(request, second), True
         else:
             reply, for_all = self._subtrees.answer(request, second, visitor)
+        if for_all:
+            # The object may be that of an earlier request with the same head, when the file was still protected.
+            request.user = ""
         entry = self._entry(request, reply)
         if for_all and type(reply) is bytes:
             second.remember(request, reply, entry)

@@ -18,6 +18,7 @@ from typing import Any
 
 from daemons.framings.remembered import Remembered
 from daemons.operating.values import SIZE
+from daemons.serving import budget
 from daemons.serving.guards.limits import Limits
 from daemons.serving.span import Span
 from daemons.web.unnamed_file import unnamed_file
@@ -89,6 +90,7 @@ class Answer:
         "_end",
         "_kept",
         "_look_at",
+        "_owner",
         "_parts",
         "_spilled",
         "_threshold",
@@ -128,7 +130,7 @@ class Answer:
         #: The file of what was too much for the memory, and where its end is.
         self._spilled: int | None = None
         self._end = 0
-        #: All that must be closed.
+        #: All that must be closed.  (`_owner`, where there is such a file, is charged for it if it is in memory.)
         self._descriptors: list[int] = []
 
     def writable(self) -> bool:
@@ -282,11 +284,11 @@ class Answer:
         if not self._descriptors:
             return b"".join((head, *parts))  # type: ignore[arg-type]  # they are all bytes
         descriptors, self._descriptors = self._descriptors, []
-        return Parts([head, *parts], descriptors)
+        return Parts([head, *parts], descriptors, getattr(self, "_owner", None))
 
     def discard(self) -> None:
         """Nothing of it is to be sent."""
-        Parts([], self._descriptors).close()
+        Parts([], self._descriptors, getattr(self, "_owner", None)).close()
         self._descriptors = []
         self._spilled = None
 
@@ -303,7 +305,8 @@ class Answer:
             self._kept = 0
             raise self.failure
         if self._spilled is None:
-            self._spilled = unnamed_file()
+            self._spilled, in_memory = unnamed_file()
+            self._owner = object() if in_memory else None
             self._descriptors.append(self._spilled)
         first = len(self._parts)
         while first and isinstance(self._parts[first - 1], bytes):
@@ -315,6 +318,10 @@ class Answer:
             self._end += written
             data = data[written:]
         self._kept = 0
+        if self._owner is not None and not budget.PROCESS.charge(self._owner, self._end):
+            budget.PROCESS.refuse(self._owner)
+            self._fail(ResponseTooLarge("no temporary file can be written, and [limits] held has no room in memory"))
+            self._spill()
 
     def _look_now_and_then(self) -> None:
         now = time.monotonic()
@@ -337,14 +344,16 @@ io.BufferedIOBase.register(Answer)
 
 
 class Parts(Iterator[bytes | Span]):
-    """An answer in pieces.  It has its descriptors to itself, and closes them at its end."""
+    """An answer in pieces.  It has its descriptors to itself, and closes them at its end.  Then `owner`, which has been
+    charged for memory, is released (`daemons.serving.budget`)."""
 
     #: For the log, where it is not told by who made this: the status, and the octets of the body.
     told: tuple[int, int | None] = (0, None)
 
-    def __init__(self, parts: list[bytes | Span], descriptors: list[int]) -> None:
+    def __init__(self, parts: list[bytes | Span], descriptors: list[int], owner: object | None = None) -> None:
         self._parts = parts[::-1]
         self._descriptors = descriptors
+        self._owner = owner
 
     def __next__(self) -> bytes | Span:
         while self._parts:
@@ -369,6 +378,9 @@ class Parts(Iterator[bytes | Span]):
         for descriptor in descriptors:
             with suppress(OSError):
                 os.close(descriptor)
+        if self._owner is not None:
+            budget.PROCESS.release(self._owner)
+            self._owner = None
 
     def __del__(self) -> None:
         self.close()

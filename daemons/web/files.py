@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -33,6 +34,13 @@ _STATUSES = {
     errno.ENFILE: 503,
 }
 
+
+#: Unicode's Default_Ignorable_Code_Point, which file systems that fold names (HFS+, ext4 with casefold) ignore, and
+#: characters that are a dot once normalised (NFKC).
+_HIDDEN = re.compile(
+    "/[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*[.\u2024\ufe52\uff0e]"
+)
 
 #: Device and inode: the same for every name of a file or directory.
 Identity = tuple[int, int]
@@ -166,13 +174,13 @@ class Files:
         """The names that lead from the root to what `path`, the path of a URL, means.  The last is empty where it is a
         folder.  Raises `Refused`."""
         names = names_of(path)
-        if names is None or (not self._hidden and b"/." in b"/" + b"/".join(names)):
+        if names is None or (not self._hidden and _has_hidden(b"/" + b"/".join(names))):
             raise Refused(404)
         return names
 
     def shows(self, name: bytes) -> bool:
         """Whether there can be something of that name for a visitor."""
-        if name.startswith(b".") and (not self._hidden or name in (b".", b"..")):
+        if name in (b".", b"..") or (not self._hidden and _has_hidden(b"/" + name)):
             return False
         return not FORBIDDEN.search(name)
 
@@ -210,6 +218,11 @@ class Files:
         except (Refused, OSError):
             return None
         return None if found is None else identity_of(found)
+
+
+def _has_hidden(path: bytes) -> bool:
+    """Return whether a name in `path` begins with a dot, or does so to a file system that ignores some characters."""
+    return b"/." in path or (not path.isascii() and _HIDDEN.search(path.decode("utf-8", "replace")) is not None)
 
 
 def identity_of(found: os.stat_result) -> Identity:

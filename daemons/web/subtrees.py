@@ -115,6 +115,8 @@ class Subtrees:
             if refusal is not None:
                 return refusal, False
             second = Second(second.now, private=True)
+        elif found is not None:
+            request.user = ""  # which an earlier request with the same head may have left
         moved = self._moved.answer(request, second, names)
         if moved is not None:
             return moved, False

@@ -15,13 +15,13 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _warned = False
 
 
-def unnamed_file() -> int:
-    """Open an unnamed file and return its descriptor. It is in the folder for temporary files, or, where there is none
-    that can be written, in memory (memfd_create(2)); the first time, that is logged. Raises `OSError`."""
+def unnamed_file() -> tuple[int, bool]:
+    """Open an unnamed file and return its descriptor, and whether it is in memory (memfd_create(2)): so it is where no
+    folder for temporary files can be written. The first time, that is logged. Raises `OSError`."""
     global _warned
     try:
         with tempfile.TemporaryFile(buffering=0) as file:
-            return os.dup(file.fileno())
+            return os.dup(file.fileno()), False
     except OSError as error:
         if error.errno in _NO_DESCRIPTORS:
             raise
@@ -29,4 +29,4 @@ def unnamed_file() -> int:
             _warned = True
             reason = (error.strerror or str(error)).lower()
             log.warning("no folder for temporary files (%s): long responses are kept in memory; set TMPDIR", reason)
-        return os.memfd_create("camelot")
+        return os.memfd_create("camelot"), True

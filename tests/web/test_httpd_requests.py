@@ -83,6 +83,16 @@ def test_who_has_shown_a_password_is_named_and_nobody_else(root: str, tmp_path: 
     assert [line.split()[2] for line in lines] == ["Arthur", "-", "-"]
 
 
+def test_user_is_not_logged_once_a_file_is_no_longer_protected(root: str, tmp_path: Path) -> None:
+    write(tmp_path / "users", Arthur="of the Britons:")
+    realm = Realm("The vault", str(tmp_path / "users"))
+    store = str(tmp_path / "notes")
+    for protected, user in (({"/sub": realm, "/notes": realm}, "Arthur"), ({}, "-")):
+        httpd = service(root, protected=protected, documents={"/notes": store})
+        lines = told(httpd, request("/sub/", GOOD), request("/notes/", GOOD))
+        assert [line.split()[2] for line in lines] == [user] * 2
+
+
 def test_of_what_is_passed_on_the_status_and_the_size_where_they_are_known(root: str) -> None:
     with scripted() as (running, _):
         httpd = service(root, proxy={"/app": BEHIND.parse(f"127.0.0.1:{running.address[1]}")})

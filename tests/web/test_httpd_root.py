@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -102,6 +103,19 @@ def test_dots_lead_nowhere_where_hidden_files_are_shown(root: str) -> None:
     assert ask(shown, "/.hidden").body == SECRET
     for path in ("/..", "/../", "/../secret.txt", "/%2e%2e/secret.txt", "/.", "/./"):
         assert ask(shown, path).status == 404, path
+
+
+@pytest.mark.parametrize("name", ["\u200c.git", "\ufeff.x", "\u00ad\u2060.x", "\uff0egit", "sub/\u200b.x"])
+def test_a_name_that_some_file_systems_take_for_a_hidden_one_is_hidden(tmp_path: Path, name: str) -> None:
+    """CVE-2014-9390: HFS+ ignores some characters, and opens .git."""
+    root = make(tmp_path)
+    (tmp_path / "www" / name).write_bytes(SECRET)
+    (tmp_path / "www" / "empty" / "\u00e9.txt").write_bytes(b"open")
+    httpd = service(root, listing=True, index="none")
+    assert ask(httpd, "/" + quote(name)).status == 404
+    assert quote(name.rpartition("/")[2]).encode() not in ask(httpd, "/sub/" if "/" in name else "/").body
+    assert ask(httpd, "/empty/%C3%A9.txt").body == b"open"
+    assert ask(service(root, hidden=True), "/" + quote(name)).body == SECRET
 
 
 def test_a_link_to_the_root_is_followed_at_each_request(tmp_path: Path) -> None:

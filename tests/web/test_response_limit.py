@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from daemons.serving import budget
 from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
 from daemons.web import answer, unnamed_file
@@ -188,5 +189,11 @@ def test_without_a_temporary_folder_long_responses_are_kept_in_memory(
         heard, _ = converse(running.address, get("/large"))
         (response,) = responses(heard)
         assert (response.status, len(response.body)) == (200, LARGE)
-    (line,) = [line for line in running.lines if "temporary" in line]
+    assert budget.PROCESS.held == 0
+    monkeypatch.setattr(budget.PROCESS, "limit", LARGE // 2)
+    heard, name = converse(running.address, get("/large"))
+    assert responses(heard)[0].status == 500
+    assert "[limits] held has no room" in running.log_line(f"{name}: the service failed")
+    assert budget.PROCESS.held == 0
+    (line,) = [line for line in running.lines if "no folder for temporary" in line]
     assert re.search(r"no folder for temporary files \(no such file or directory\): .*; set TMPDIR", line)
