@@ -116,12 +116,18 @@ class Scoreboard:
                 os.posix_fallocate(self.descriptor, page * PAGE, PAGE)
             self._own = page
             slot = Slot(self, mmap.mmap(self.descriptor, PAGE, offset=page * PAGE), role)
-            self.publish()
+            self._copy_slots()  # at once: there is a process more
             return slot
         raise OSError(errno.ENOLCK, f"none of {MOST} slots for counters is free")
 
     def publish(self) -> None:
-        """Bring the copy up to date: this process's own slot, and by the process that has the first slot, all of it."""
+        """Bring the copy up to date.  The process that has the first slot copies all of them, so that the figures of
+        several processes agree; where it has died, each copies its own."""
+        if self.first or not self.alive(1):
+            self._copy_slots()
+
+    def _copy_slots(self) -> None:
+        """Copy this process's own slot, or all of them if that is the first."""
         if not self.copied:
             return
         size = os.fstat(self.descriptor).st_size

@@ -140,9 +140,7 @@ def test_two_processes_write_words_of_their_own(scoreboard: Scoreboard, slot: Sl
     assert (found.endings["done"], found.endings["cut"]) == (1000, 1000)
 
 
-def test_what_a_killed_process_counted_stays_and_its_slot_is_taken_over(
-    scoreboard: Scoreboard, slot: Slot, metrics_file: Path
-) -> None:
+def test_what_a_killed_process_counted_stays_and_its_slot_is_taken_over(scoreboard: Scoreboard, slot: Slot) -> None:
     def count() -> None:
         own = scoreboard.claim("worker")
         for _ in range(3):
@@ -155,7 +153,7 @@ def test_what_a_killed_process_counted_stays_and_its_slot_is_taken_over(
         assert (found.accepted, found.active, found.lost, found.ended) == (3 * times, 0, 2 * times, times)
         assert sums(found) == (5 * times, 6 * times, 7 * times)
         assert [process.pid for process in found.processes] == [os.getpid()]
-    assert metrics_file.stat().st_size == 3 * PAGE
+    assert os.fstat(scoreboard.descriptor).st_size == 3 * PAGE
 
 
 def test_a_conversation_handed_to_a_child_is_one(scoreboard: Scoreboard, slot: Slot) -> None:
