@@ -27,7 +27,7 @@ INI = "[daemon]\nwsgi = daemons.webapp:Webapp\nport = 0\n"
 CUSTOMERS = 8
 
 #: Payments of each customer; under forks each request is a process that compiles its page anew.
-PAYMENTS = {"threads": 15, "forks": 4, "pool": 15}
+PAYMENTS = {"threads": 15, "forks": 4, "pool": 15, "loop": 15}
 
 #: Logs each file that Python code opens while this process holds a POSIX lock on it, and each database that it opens
 #: at all.  /proc/locks names a file as MAJOR:MINOR:INODE.
@@ -70,7 +70,7 @@ class Customer:
         self._cookie = ""
         token = self._token("/bank/login")
         login = {"username": "brandon", "password": "atigdng", "token": token}
-        # Under forks each login is verified anew, and too many at once are told to come again.
+        # Under forks each login is verified anew, and too many at once are 503; under loop the first one is.
         until(lambda: self._ask("POST", "/bank/login", **login)[0] == 303, "the login")
 
     def pay(self, memo: str) -> bool:
