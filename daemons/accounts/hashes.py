@@ -28,8 +28,8 @@ MEMORY = 256 * 1024**2
 WORK = 2**23
 
 #: Bytes of a name and of a password, in UTF-8.  Work before the throttle grows with them: the Unicode normalisation of
-#: 12 KB of combining marks takes 100 ms, of 256 bytes 50 µs.  64 characters of up to
-#: four bytes fit, which is what a name may have, and what NIST SP 800-63B has a password be allowed to have.
+#: 12 KB of combining marks takes 100 ms, of 256 bytes 50 µs.  64 characters of up to four bytes fit, which is what a
+#: name may have, and what NIST SP 800-63B wants to be possible for a password.
 LONGEST_NAME, LONGEST_PASSWORD = 256, 256
 
 #: RFC 7617, section 2: no colon and no control characters in a name.  A line that begins with # is a comment.

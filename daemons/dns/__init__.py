@@ -42,6 +42,7 @@ class Dns(Service):
     framing: Framing = LengthPrefixed(prefix="!H", limit=LONGEST_QUERY)  # over TCP: RFC 1035, section 4.2.2
     questions = (b"camelot.test", b"camelot.test MX")
     answers = LengthPrefixed(prefix="!H", limit=65_535)
+    same_port = True  # resolvers may ask from port 53; a response (QR) is never answered
 
     @dataclass(frozen=True)
     class Options:

@@ -34,6 +34,18 @@ class Incomplete(FramingError):
     """The input ended in the middle of a message.  The text, where there is one, says how far it had come."""
 
 
+#: Bytes from which on it pays to cut a message out of a buffer without a second copy.
+LARGE = 64 * 1024
+
+
+def cut_out(buffer: bytes | bytearray, start: int, end: int) -> bytes:
+    """Return a part of `buffer` as bytes; of a large one no second copy is made on the way."""
+    if end - start < LARGE:
+        return bytes(buffer[start:end])
+    with memoryview(buffer) as view:
+        return bytes(view[start:end])
+
+
 class Decoder(ABC):
     """The bytes of one connection that are not yet a message."""
 
@@ -60,6 +72,15 @@ class Decoder(ABC):
     @abstractmethod
     def pending(self) -> bool:
         """Whether bytes of an incomplete message are being held."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of memory kept for an incomplete message, as the budget of the process counts them (``[limits] held``).
+
+        By default the lengths of all attributes that are bytes; a decoder that keeps anything else defines it."""
+        names = [name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ())]
+        values = [*(getattr(self, name, None) for name in names), *getattr(self, "__dict__", {}).values()]
+        return sum(len(value) for value in values if isinstance(value, (bytes, bytearray)))
 
     def finish(self) -> Sequence[bytes]:
         """The input has ended: return the messages that this completes, in most framings none.

@@ -99,6 +99,10 @@ class BlocksDecoder(Decoder):
     def pending(self) -> bool:
         return bool(self._held or self._lengths)
 
+    @property
+    def buffered(self) -> int:
+        return self._held.__alloc__() + self._content.__alloc__() + self._lengths.__alloc__()
+
     def decode(self, data: bytes) -> Sequence[bytes]:
         if self.error is not None:
             return ()

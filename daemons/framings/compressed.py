@@ -11,6 +11,10 @@ from daemons.framings.base import Decoder, Framing, Incomplete, Malformed, Overs
 #: of a thousand short ones costs.
 SLICE = 4096
 
+#: Bytes of memory that zlib keeps while it unpacks: a window of 32 KiB and its tables (zlib.h, "The memory requirements
+#: for inflate are (in bytes) 1 << windowBits … plus about 7 kilobytes for small objects").
+STREAM = 40 * 1024
+
 #: The highest limit, for zlib itself counts no further everywhere.
 LONGEST = 2**31 - 1
 
@@ -66,6 +70,10 @@ class CompressedDecoder(Decoder):
     @property
     def pending(self) -> bool:
         return self._stream is not None
+
+    @property
+    def buffered(self) -> int:
+        return self._held.__alloc__() + (0 if self._stream is None else STREAM)
 
     def decode(self, data: bytes) -> Sequence[bytes]:
         messages: list[bytes] = []

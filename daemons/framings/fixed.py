@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from daemons.framings.base import Decoder, Framing, Incomplete
+from daemons.framings.base import Decoder, Framing, Incomplete, cut_out
 
 
 class Fixed(Framing):
@@ -39,13 +39,17 @@ class FixedDecoder(Decoder):
     def pending(self) -> bool:
         return bool(self._held)
 
+    @property
+    def buffered(self) -> int:
+        return self._held.__alloc__()
+
     def decode(self, data: bytes) -> Sequence[bytes]:
         if self.error is not None:
             return ()
         held, size = self._held, self._size
         held += data
         end = len(held) - len(held) % size
-        messages = [bytes(held[start : start + size]) for start in range(0, end, size)]
+        messages = [cut_out(held, start, start + size) for start in range(0, end, size)]
         del held[:end]
         return messages
 

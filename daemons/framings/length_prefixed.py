@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from daemons.framings.base import Decoder, Framing, Incomplete, Oversize
+from daemons.framings.base import Decoder, Framing, Incomplete, Oversize, cut_out
 
 #: Unsigned integers, as `struct` has them: 1, 2, 4 and 8 octets.
 UNSIGNED = "BHILQ"
@@ -73,6 +73,10 @@ class LengthPrefixedDecoder(Decoder):
     def pending(self) -> bool:
         return bool(self._held)
 
+    @property
+    def buffered(self) -> int:
+        return self._held.__alloc__()
+
     def decode(self, data: bytes) -> Sequence[bytes]:
         if self.error is not None:
             return ()
@@ -93,7 +97,7 @@ class LengthPrefixedDecoder(Decoder):
             end = start + size + length
             if end > have:
                 break
-            messages.append(bytes(source[start + size : end]))
+            messages.append(cut_out(source, start + size, end))
             start = end
         if source is held:
             del held[:start]

@@ -65,6 +65,10 @@ class LinesDecoder(Decoder):
     def pending(self) -> bool:
         return self._until.pending
 
+    @property
+    def buffered(self) -> int:
+        return self._until.buffered
+
     def decode(self, data: bytes) -> Sequence[bytes]:
         if self.error is not None:
             return ()

@@ -88,6 +88,11 @@ class HeaderDecoder:
             self.error = Incomplete("the input ended before the header did")
 
     @property
+    def buffered(self) -> int:
+        """Bytes of an incomplete header."""
+        return len(self._held)
+
+    @property
     def wanted(self) -> int:
         """How many octets may be read, such that none of them can lie behind the header; 0: it is complete."""
         if self.header is not None or self.error is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from daemons.framings.base import Decoder, Framing, Oversize
+from daemons.framings.base import Decoder, Framing, Oversize, cut_out
 
 
 class Until(Framing):
@@ -57,6 +57,10 @@ class UntilDecoder(Decoder):
     def pending(self) -> bool:
         return bool(self._held)
 
+    @property
+    def buffered(self) -> int:
+        return self._held.__alloc__()
+
     def decode(self, data: bytes) -> Sequence[bytes]:
         if self.error is not None:
             return ()
@@ -77,7 +81,7 @@ class UntilDecoder(Decoder):
             end = found + len(delimiter)
             if end - start > self._limit:
                 return self._refuse(messages)
-            messages.append(bytes(held[start:end]))
+            messages.append(cut_out(held, start, end))
             start = seen = self._past_skipped(end)
         del held[:start]
         # As many bytes as the limit, and still no delimiter: no message can come of this.

@@ -43,6 +43,10 @@ class WholeDecoder(Decoder):
     def pending(self) -> bool:
         return bool(self._held)
 
+    @property
+    def buffered(self) -> int:
+        return self._held.__alloc__()
+
     def decode(self, data: bytes) -> Sequence[bytes]:
         if self.error is None:
             if len(self._held) + len(data) > self._limit:

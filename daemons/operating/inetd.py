@@ -91,7 +91,7 @@ def _serve_connection(settings: Settings) -> int:
     served: type[_ForOne] = type("_Server", (_ForOne, kinds.server_class(handler, settings.limits.body)), {})
     server = served(("", 0), handler, bind_and_activate=False)
     server.stop_listening()
-    server.limits = settings.limits
+    server.apply(settings.limits)
     server.access = settings.access
     access_log = AccessLog(settings.name, requests=settings.log.requests)
     server.log_to(access_log)

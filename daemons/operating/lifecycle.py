@@ -25,7 +25,7 @@ from daemons.operating.scoreboard import has_orphans
 from daemons.operating.settings import Settings
 from daemons.operating.stats import path_of
 from daemons.operating.trial import ChildError, try_in_child
-from daemons.serving import signals
+from daemons.serving import malloc, signals
 from daemons.serving.address import Address
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import adopt, stall_probes
@@ -192,7 +192,7 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
         # Otherwise the kernel would go on to queue connections that nobody accepts.
         prefork.on_stop.append(bound.stop_listening)
         prefork.on_signal = handle_signal
-        bound.metrics.supervise(prefork)
+        bound.metrics.supervise(prefork, [listener for _, listener in bound.listeners])
         code = prefork.run(lambda: announce(ready_line))
         bound.metrics.end()
         return code
@@ -227,6 +227,7 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline:
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
     stall_probes.watch(daemon)
+    malloc.give_back()
     ready()
     daemon.serve_forever()
     bound.metrics.leave()
@@ -241,7 +242,7 @@ def _server(
 ) -> Server:
     kind = kinds.server_class(handler, bound.settings.limits.body)
     server = adopt(bound.settings.daemon.engine, listener, handler, kind)
-    server.limits = bound.limits
+    server.apply(bound.limits)
     server.access = bound.settings.access
     if address.scheme == "tls":
         assert isinstance(server, StreamServer)

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from daemons.operating.scoreboard import Scoreboard
 from daemons.operating.slot import Slot
 from daemons.operating.stats import path_of
 from daemons.serving.listen import listen, name_of
+from daemons.serving.receive_buffer import DropCounter
 
 if TYPE_CHECKING:
     from daemons.operating.exposition import Leader
@@ -66,9 +68,10 @@ class Metrics:
             with suppress(OSError):
                 settings.drop.hand_over(str(path))  # its owner alone can read it
 
-    def supervise(self, prefork: Prefork) -> None:
-        """Count for the process that supervises workers."""
+    def supervise(self, prefork: Prefork, listeners: Sequence[socket.socket] = ()) -> None:
+        """Count for the process that supervises workers, and datagrams dropped at the `listeners` that they share."""
         slot = self._claim("supervisor")
+        self._count_drops(prefork, slot, listeners)
         prefork.on_tick += [slot.beat, lambda now: logs.report_drops()]
         prefork.on_orphaned.append(self._abandon)
         prefork.table.on_restart = slot.restart
@@ -76,9 +79,11 @@ class Metrics:
 
     def work(self, daemon: Daemon, *, alone: bool) -> None:
         """Count for a process that serves; `alone`: there is no other."""
-        self._claim("worker").attach(daemon)
+        slot = self._claim("worker")
+        slot.attach(daemon)
         if alone:
             daemon.on_orphaned.append(self._abandon)
+            self._count_drops(daemon, slot, [server.socket for server in daemon.servers])
             self._serve(daemon)
 
     def leave(self) -> None:
@@ -113,6 +118,12 @@ class Metrics:
         assert self._scoreboard is not None
         self._slot = self._scoreboard.claim(role)
         return self._slot
+
+    def _count_drops(self, leader: Daemon | Prefork, slot: Slot, listeners: Sequence[socket.socket]) -> None:
+        """Have one process count what the kernel drops: its own count is one for all that share a socket."""
+        if any(listener.type == socket.SOCK_DGRAM for listener in listeners):
+            drops = DropCounter(listeners)
+            leader.on_tick.append(lambda now: slot.drop_datagrams(drops.take()))
 
     def _serve(self, leader: Leader) -> None:
         if self.listeners:

@@ -22,7 +22,7 @@ from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
 from daemons.operating.settings import SECTIONS, TABLES, Settings, TLSSettings
 from daemons.operating.trial import ChildError, Trial
-from daemons.serving import signals
+from daemons.serving import budget, signals
 
 if TYPE_CHECKING:
     import ssl
@@ -116,8 +116,9 @@ class InPlace(Reload):
         )
 
     def _take_up(self) -> None:
+        budget.PROCESS.limit = self.bound.limits.held
         for server in self._servers:
-            server.limits = self.bound.limits
+            server.apply(self.bound.limits)
             server.access = self.bound.settings.access
 
 
@@ -127,7 +128,7 @@ def handle_signal(number: int, access_log: AccessLog | None = None) -> None:
         logs.reopen()
         if access_log is not None:
             access_log.configure()
-    elif number in signals.UNUSED and not signals.has_other_handler(number):
+    elif signals.is_unused(number):
         # Of the real-time signals, only the first and the last have a name.
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         log.warning("%s ignored: SIGTERM stops, SIGHUP reloads, SIGUSR1 opens log files again", name)

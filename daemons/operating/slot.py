@@ -1,7 +1,7 @@
 """What one process of a daemon counts: its slot of the `daemons.operating.scoreboard`.
 
-All words but the heartbeat, and what says whose the slot is, only ever grow: a process takes over the slot
-of one that has died, totals and all, so nothing is lost with it and nothing has to be moved.
+All words but the heartbeat, the bytes held, and what says whose the slot is, only ever grow: a process takes over the
+slot of one that has died, totals and all, so nothing is lost with it and nothing has to be moved.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from daemons.operating import logs
+from daemons.serving import budget
 from daemons.serving.endings import Ending, Refusal
 
 if TYPE_CHECKING:
@@ -30,12 +31,15 @@ WORDS = (
     *("accepted", "handed", "taken", "lost"),
     *("messages", "received", "sent", "seconds", "dropped", "restarts"),
     *("stalls", "stalled"),
+    *("held", "waits"),
+    *("datagrams_dropped", "rate_pauses"),
 )
 REALS = frozenset(("started", "stopped", "heartbeat", "seconds", "stalled"))
 PID, ROLE, STARTED, STOPPED, HEARTBEAT = range(5)
 ACCEPTED, HANDED, TAKEN, LOST = range(5, 9)
 MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, 15)
-STALLS, STALLED = range(15, len(WORDS))
+STALLS, STALLED = range(15, 17)
+HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES = range(17, len(WORDS))
 
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 DONE, REFUSED = Ending.DONE, Ending.REFUSED
@@ -82,6 +86,7 @@ class Slot:
         words[LOST] += max(0, outstanding(words))
         self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
         self._reals[STOPPED] = self._reals[STALLED] = 0.0
+        self._waits_before = words[WAITS] - budget.PROCESS.waits
         self._reals[STARTED] = time.time()
         self._reals[HEARTBEAT] = time.monotonic()
         words[ROLE] = ROLES.index(role)
@@ -98,6 +103,14 @@ class Slot:
     def take(self) -> None:
         """A connection that another process accepted now belongs to this one."""
         self._words[TAKEN] += 1
+
+    def drop_datagrams(self, count: int) -> None:
+        """The kernel has dropped so many datagrams, for which a socket's receive buffer had no room."""
+        self._words[DATAGRAMS_DROPPED] += count
+
+    def pause(self) -> None:
+        """A listener pauses for `Limits.max_rate`."""
+        self._words[RATE_PAUSES] += 1
 
     def restart(self) -> None:
         """A worker is replaced because it has died."""
@@ -192,6 +205,8 @@ class Slot:
         if self._first and logs.writer_drops is not None:
             dropped += logs.writer_drops.lines
         self._words[DROPPED] = dropped
+        self._words[HELD] = budget.PROCESS.held
+        self._words[WAITS] = self._waits_before + budget.PROCESS.waits
         self.scoreboard.publish()
 
     def stop(self) -> None:

@@ -88,6 +88,14 @@ class Figures:
     stalls: int
     stalled: float | None
     processes: list[Process]
+    #: Bytes of unfinished messages and unsent replies that the living processes hold, and how many times a connection
+    #: has waited for room in that budget (``[limits] held``); those refused are in `refused`.
+    held: int = 0
+    waits: int = 0
+    #: Datagrams that the kernel dropped for lack of room in a receive buffer.
+    datagrams_dropped: int = 0
+    #: Pauses of a listener for ``[limits] max_rate``.
+    rate_pauses: int = 0
 
     @property
     def ended(self) -> int:
@@ -166,6 +174,10 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
         worker_restarts=totals["restarts"],
         stalls=totals.get("stalls", 0),
         stalled=None if silent is None else stalled,
+        held=sum(slot.words["held"] for slot in slots if slot.alive),
+        waits=totals["waits"],
+        datagrams_dropped=totals["datagrams_dropped"],
+        rate_pauses=totals["rate_pauses"],
         processes=processes,
     )
 
@@ -311,6 +323,9 @@ def as_text(found: Figures) -> str:
         ("worker restarts", found.worker_restarts, ""),
         ("stalls", found.stalls, "" if found.stalled is None else f"stalled for {found.stalled:.1f} s now"),
         ("dropped log lines", found.dropped_lines, ""),
+        ("bytes held", found.held, f"waited for room {found.waits:,} times" if found.waits else ""),
+        ("dropped datagrams", found.datagrams_dropped, ""),
+        ("rate pauses", found.rate_pauses, ""),
     ]
     width = max(len(f"{number:,}") for _, number, _ in rows)
     lines += [f"{name:<20} {number:>{width},}  {more}".rstrip() for name, number, more in rows]

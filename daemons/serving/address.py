@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass, replace
+from typing import Any
 
 from daemons.operating.values import parse_port
 
@@ -22,6 +24,18 @@ WILDCARDS = ("0.0.0.0", "::")
 
 #: Names that stand for several hosts.
 ALIASES = {"": WILDCARDS, "localhost": ("127.0.0.1", "::1")}
+
+
+def host_of(sockaddr: tuple[Any, ...]) -> str:
+    """Return the host of a socket address, with its zone where it has one (RFC 4007, section 11): ``fe80::1%eth0``."""
+    host: str = sockaddr[0]
+    if len(sockaddr) < 4 or not sockaddr[3] or "%" in host:
+        return host
+    try:
+        zone = socket.if_indextoname(sockaddr[3])
+    except OSError:  # the interface has gone
+        zone = str(sockaddr[3])
+    return f"{host}%{zone}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ def parse_address(text: str) -> Address:
         return Address("unix", path=match[1])
     if match := re.fullmatch(r"(fd)://([0-9]{1,4})|(systemd):(?!//)([^\s:]*)", text):
         return Address(match[1] or match[3], path=match[2] or match[4] or "")
-    if match := re.fullmatch(r"(\w+)://(\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:/\s]*):([\w-]+)/?", text):
+    if match := re.fullmatch(r"(\w+)://(\[[0-9A-Fa-f:.]+(?:%[^\s/:\[\]]+)?\]|[^\[\]:/\s]*):([\w-]+)/?", text):
         scheme, host, port = match.groups()
         if scheme in INET:
             return Address(scheme, host=host.strip("[]"), port=parse_port(port, "udp" if scheme == "udp" else "tcp"))

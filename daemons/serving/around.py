@@ -27,6 +27,10 @@ class Around(Conversation):
         return b""
 
     @property
+    def buffered(self) -> int:
+        return self._inner.buffered
+
+    @property
     def span(self) -> None:
         """It is read."""
 

@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from daemons.serving import budget
+from daemons.serving.address import host_of
 from daemons.serving.endings import Ending, Refusal
 
 #: Seconds from accept within which who has not asked anything is no idler: a daemon that stops must not close in the
@@ -20,7 +22,7 @@ _HANDSHAKE = Ending.HANDSHAKE
 
 def show_peer(address: tuple[Any, ...]) -> str:
     """An IP address and port as the log shows them."""
-    host, port = address[0], address[1]
+    host, port = address[0] if len(address) == 2 else host_of(address), address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -35,6 +37,7 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "address",
+        "charged",
         "counted",
         "deadline",
         "ending",
@@ -65,6 +68,8 @@ class Connection:
         self.overdue = _HANDSHAKE
         #: Whether it counts towards its peer's max_per_peer.
         self.counted = False
+        #: Bytes kept for it that the budget of the process counts (`daemons.serving.budget`).
+        self.charged = 0
         #: Set by whoever ends it first.
         self.ending: Ending | None = None
         #: For the access line, where the ending alone does not say it all: a word, a sentence, or nothing.
@@ -79,7 +84,10 @@ class Connection:
     @property
     def host(self) -> str:
         """What all connections of one peer share: its IP address, or ``unix``."""
-        return self.address[0] if type(self.address) is tuple else "unix"
+        address = self.address
+        if type(address) is not tuple:
+            return "unix"
+        return address[0] if len(address) < 4 or not address[3] else host_of(address)
 
     @property
     def peer(self) -> str:
@@ -116,6 +124,10 @@ class Connection:
         else was expected meanwhile."""
         self.overdue = Ending.HANDSHAKE
         self.deadline = self.opened + timeout
+
+    def may_read(self) -> bool:
+        """Whether the budget of the process has room for more of its message, after it had to wait for that."""
+        return self.ending is not None or budget.PROCESS.may_read(self)
 
     def refuse(self, refusal: Refusal) -> None:
         """A guard's verdict."""

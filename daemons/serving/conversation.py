@@ -182,9 +182,16 @@ class Conversation:
         return "" if error is None else str(error)
 
     @property
+    def buffered(self) -> int:
+        """Bytes kept from one turn to the next: of an incomplete message, and of messages without a reply yet."""
+        held = 0 if self._decoder is None else self._decoder.buffered
+        return held + sum(map(len, self._waiting)) if self._waiting else held
+
+    @property
     def span(self) -> Span | None:
-        """What of a file comes next of a reply that comes in pieces."""
-        return None if self._pieces is None else self._pieces.span
+        """What of a file comes next of a reply that comes in pieces, where the kernel can send it from there."""
+        span = None if self._pieces is None else self._pieces.span
+        return span if span is not None and span.sendable else None
 
     def fail(self, failure: BaseException) -> None:
         """What was to be sent cannot be: the conversation is over."""

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.serving import signals
+from daemons.serving import budget, signals
 from daemons.serving.admission import Admission
 from daemons.serving.journal import Journal
 from daemons.serving.listen import share
@@ -175,6 +175,7 @@ class Daemon:
     def serve_forever(self) -> None:
         """Accept and serve until stopped; after `stop`, drain first."""
         self._thread = threading.get_ident()
+        budget.PROCESS.limit = self.servers[0].limits.held
         try:
             self.servers[0].lead(self)
         finally:

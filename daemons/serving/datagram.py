@@ -14,14 +14,18 @@ import socket
 import socketserver
 import struct
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from daemons.serving.address import WILDCARDS
+from daemons.serving.conclude import conclude
 from daemons.serving.connection import Connection
 from daemons.serving.conversation import OVER, PENDING
-from daemons.serving.endings import BY_FRAMING, Ending
-from daemons.serving.guards.limits import is_local
+from daemons.serving.endings import Ending, Refusal
+from daemons.serving.guards.limits import Limits, is_local
+from daemons.serving.guards.reflection import may_loop
 from daemons.serving.journal import Journal
+from daemons.serving.receive_buffer import resize
 from daemons.serving.server import Server
 
 if TYPE_CHECKING:
@@ -113,6 +117,24 @@ class DatagramServer(Server, socketserver.UDPServer):
         super().server_bind()
         self._note_arrivals()
 
+    def judge(self, connection: Connection) -> None:
+        """Ask the guards about a datagram; first whether its answer may be answered."""
+        same_port = self.service is not None and self.service.same_port
+        if may_loop(connection.host, connection.address[1], self._ports, same_port=same_port):
+            connection.refuse(Refusal.LOOP)
+        else:
+            super().judge(connection)
+
+    @cached_property
+    def _ports(self) -> frozenset[int]:
+        """The ports at which the daemon receives datagrams."""
+        servers = [self] if self.daemon is None else self.daemon.servers
+        return frozenset(server.server_address[1] for server in servers if isinstance(server, DatagramServer))
+
+    def apply(self, limits: Limits) -> None:
+        super().apply(limits)
+        resize(self.socket, limits.receive_buffer)
+
     def stop_listening(self) -> None:
         """Nothing, for the answers still under way need the socket: `server_close` closes it."""
 
@@ -147,14 +169,9 @@ class DatagramServer(Server, socketserver.UDPServer):
             said.append(conversation.receive_all(exchange.data))
         while conversation.state == PENDING and sum(map(len, said)) <= LARGEST:
             said.append(conversation.proceed())
-        conversation.close()
-        exchange.messages = conversation.messages
-        exchange.ending = exchange.ending or conversation.ending or Ending.DONE
-        if exchange.ending in BY_FRAMING:
-            exchange.explain(conversation.reason)
-        if conversation.failure is not None:
-            exchange.ending = Ending.FAILED
-            self.log_failure(exchange, conversation.failure)
+        failure = conclude(exchange, conversation)
+        if failure is not None:
+            self.log_failure(exchange, failure)
         return b"".join(said)
 
     def _send(self, exchange: Exchange, replies: list[bytes]) -> None:

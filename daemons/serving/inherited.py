@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 
-from daemons.serving.address import Address
+from daemons.serving.address import Address, host_of
 
 #: sd_listen_fds(3): "SD_LISTEN_FDS_START […] the first file descriptor" passed.
 FIRST = 3
@@ -73,7 +73,7 @@ def name_of(listener: socket.socket) -> Address:
     """Where an inherited socket listens, whoever has bound it."""
     where = listener.getsockname()
     if isinstance(where, tuple):
-        return Address("udp" if listener.type == socket.SOCK_DGRAM else "tcp", host=where[0], port=where[1])
+        return Address("udp" if listener.type == socket.SOCK_DGRAM else "tcp", host=host_of(where), port=where[1])
     if isinstance(where, bytes):  # unix(7): in the abstract namespace, which `ss` and systemd write as @name
         return Address("unix", path="@" + where[1:].decode("utf-8", "backslashreplace"))
     return Address("unix", path=where)

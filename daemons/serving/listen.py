@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from daemons.serving import inherited
-from daemons.serving.address import INHERITED, Address
+from daemons.serving.address import INHERITED, Address, host_of
 
 #: The mode of a Unix socket: its user and group may connect.
 UNIX_MODE = 0o660
@@ -124,7 +124,7 @@ def _listen_unix(path: Path, backlog: int, mode: int) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         prepare(listener)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         with _locked(path.parent):
             _remove_stale(path)
             mask = os.umask(0o777 & ~mode)
@@ -137,6 +137,13 @@ def _listen_unix(path: Path, backlog: int, mode: int) -> socket.socket:
         listener.close()
         raise ListenError(explain(address, error)) from error
     return listener
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OSError(errno.ENOTDIR, f"{folder} is not a folder, nor a link to one") from None
 
 
 @contextmanager
@@ -158,6 +165,9 @@ def _remove_stale(path: Path) -> None:
         if not stat.S_ISSOCK(path.stat().st_mode):
             raise OSError(errno.EEXIST, "a file that is not a socket is in the way")
     except FileNotFoundError:
+        if path.is_symlink():
+            # bind(2) calls it an address in use.
+            raise OSError(errno.EEXIST, f"a link to {os.readlink(path)}, which is missing, is in the way") from None
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
@@ -204,4 +214,4 @@ def name_of(listener: socket.socket, scheme: str) -> Address:
     where = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return Address("unix", path=os.path.abspath(where))
-    return Address(scheme, host=where[0], port=where[1])
+    return Address(scheme, host=host_of(where), port=where[1])

@@ -51,7 +51,7 @@ class Pieces:
         try:
             while size < BATCH:
                 if (span := self.span) is not None:
-                    if files:
+                    if files and span.sendable:
                         break
                     piece: object = span.read(BATCH - size)
                 elif (piece := next(self._iterator)) == b"":

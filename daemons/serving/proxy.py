@@ -67,6 +67,11 @@ class ProxiedConversation(Around):
             return self._said(self._inner.receive(rest))
         return self._said(self._inner.proceed() if self._inner.state == PENDING else b"")
 
+    @property
+    def buffered(self) -> int:
+        header = 0 if self._header is None else self._header.buffered
+        return header + len(self._rest) + self._inner.buffered
+
     def _said(self, reply: bytes) -> bytes:
         conversation = self._inner
         self.state = conversation.state

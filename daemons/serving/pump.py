@@ -5,27 +5,25 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import socket
 import socketserver
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+from daemons.serving.conclude import BETWEEN_MESSAGES, conclude, expect_next
 from daemons.serving.connection import Attended
-from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING
-from daemons.serving.endings import BY_FRAMING, Ending
+from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING
+from daemons.serving.endings import Ending
 from daemons.serving.memory import SHORT, Memory
 from daemons.serving.service import Service
 from daemons.serving.span import Span
 from daemons.serving.spool import SpooledSocket
+from daemons.serving.waiting import wait_for_room, wait_to_write
 
 if TYPE_CHECKING:
     from daemons.serving.stream import StreamServer
 
 DONTWAIT = socket.MSG_DONTWAIT
-
-#: An attribute of an enumeration's class is slow to get, until Python 3.12.
-BETWEEN_MESSAGES = Ending.IDLE
 
 #: Octets of a reply that comes in pieces for which a peer has write_timeout.
 PORTION = 64 * 1024
@@ -95,6 +93,8 @@ class Pump(socketserver.BaseRequestHandler):
         conversation, connection, server = self.conversation, self.connection, self.server
         recv, send, find, clock = self.request.recv, self.request.send, conversation.replies.get, time.monotonic
         connection.expect(BETWEEN_MESSAGES, server.limits.idle_timeout)
+        if connection.charged:
+            server.hold(connection, 0)
         size = SHORT
         # `while True`, because Python 3.11 comes to specialize what is called once, as this is in a process of its own,
         # by a jump without a condition alone: that makes a seventh of the speed.
@@ -120,7 +120,7 @@ class Pump(socketserver.BaseRequestHandler):
                     sent = 0
                 connection.sent += sent
                 if sent != octets:
-                    self._send(reply[sent:])
+                    self._send(reply, sent)
                     connection.timed = True
                 connection.deadline = clock() + server.limits.idle_timeout
                 connection.overdue = BETWEEN_MESSAGES
@@ -129,7 +129,10 @@ class Pump(socketserver.BaseRequestHandler):
                 data = self._receive_muted(connection.newcomer_until)
             connection.timed = connection.waiting = False
             connection.received += len(data)
-            self._say(conversation.receive(data))
+            if reply := conversation.receive(data):
+                sent = self._send_now(reply)
+                if sent != len(reply):
+                    self._send_rest(reply, sent)
             if self._count():
                 connection.expect(BETWEEN_MESSAGES, server.limits.idle_timeout)
             if conversation.state != IDLE:
@@ -137,17 +140,6 @@ class Pump(socketserver.BaseRequestHandler):
             size = SHORT if len(data) < SHORT else RECEIVE
         if conversation.state == PENDING:
             self._send(b"")
-
-    def _say(self, reply: bytes) -> None:
-        """Send `reply`, at once if the socket takes it."""
-        if reply:
-            try:
-                sent = self.request.send(reply, DONTWAIT)
-            except (BlockingIOError, TimeoutError):
-                sent = 0
-            self.connection.sent += sent
-            if sent != len(reply):
-                self._send(reply[sent:])
 
     def _count(self) -> int:
         """Count the messages that the conversation has answered since it was last asked; returns how many."""
@@ -157,19 +149,15 @@ class Pump(socketserver.BaseRequestHandler):
         return answered
 
     def finish(self) -> None:
-        conversation, connection = self.conversation, self.connection
-        conversation.close()
-        self._count()
-        if isinstance(self.request, SpooledSocket):
-            connection.sent -= self.request.unsent
-        if connection.ending is None:
-            connection.ending = conversation.ending
-            if connection.ending is Ending.DONE and connection.muted:
-                connection.ending = Ending.DRAINED
-        if connection.ending in BY_FRAMING:
-            connection.explain(conversation.reason)
-        if conversation.failure is not None:
-            self.server.log_failure(connection, conversation.failure)
+        conversation, connection, request = self.conversation, self.connection, self.request
+        # The end of the input after `mute` is ours, not the peer's.
+        drained = conversation.ending is Ending.DONE and connection.muted
+        failure = conclude(connection, conversation, Ending.DRAINED if drained else None, counted=self._counted)
+        if isinstance(request, SpooledSocket):
+            failure = self.server.settle_spool(connection, request) or failure
+        if failure is not None:
+            self.server.log_failure(connection, failure)
+        self.server.hold(connection, 0)
         if connection.ending in OURS:
             self._linger()
 
@@ -177,16 +165,18 @@ class Pump(socketserver.BaseRequestHandler):
         """More of a message, or of what comes before the first; ``b""`` at the end of the input.  The
         deadline belongs to the message, not to a recv: it is set when the message begins."""
         connection, conversation = self.connection, self.conversation
-        answered = self._count()
-        if conversation.state == PARTIAL and (answered or connection.overdue is not Ending.SLOW):
-            connection.expect(Ending.SLOW, self.server.limits.message_timeout)
-        elif conversation.state == SHAKING and connection.overdue is not Ending.HANDSHAKE:
-            connection.expect_handshake(self.server.limits.handshake_timeout)
+        answered = self._count() > 0
+        expect_next(connection, conversation.state, self.server.limits, answered=answered)
         connection.timed = True
+        if not self.server.hold(connection, conversation.buffered):
+            wait_for_room(connection, self.request)
         data = self.request.recv(RECEIVE)
         if not data and connection.muted and conversation.state == PARTIAL:
             data = self._receive_muted()
         connection.timed = False
+        if not data and connection.ending is not None:
+            # The daemon's thread has cut the connection.  This is no end of the input, which completes some messages.
+            raise ConnectionAbortedError
         return data
 
     def _receive_muted(self, until: float = math.inf) -> bytes:
@@ -206,25 +196,54 @@ class Pump(socketserver.BaseRequestHandler):
         established = 1  # the first octet of tcp_info is the state, tcp(7) and include/net/tcp_states.h
         return self.request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != established
 
-    def _send(self, reply: bytes) -> None:
-        """Send `reply`, and what else waits to be said, within write_timeout each."""
+    def _send(self, reply: bytes, sent: int = 0) -> None:
+        """Send `reply`, of which so many bytes are sent already, and what else waits to be said, within write_timeout
+        each."""
+        conversation = self.conversation
         while True:
             if reply:
-                self.connection.expect(Ending.STUCK, self.server.limits.write_timeout)
-                self.connection.timed = True
-                self.request.sendall(reply)
-                self.connection.timed = False
-                self.connection.sent += len(reply)
+                sent = sent or self._send_now(reply)
+                if sent != len(reply):
+                    self._send_rest(reply, sent)
+                sent = 0
             # One that keeps what the peer has yet to read has to be given it.
             files = not isinstance(self.request, SpooledSocket)
-            if files and self.conversation.state == PENDING and self.conversation.span is not None:
-                self._send_file(self.conversation.span)
-            if self.conversation.state != PENDING:
+            if files and conversation.state == PENDING and conversation.span is not None:
+                self._send_file(conversation.span)
+            if conversation.state != PENDING:
                 return
-            reply = self.conversation.proceed(files=files)
+            reply = conversation.proceed(files=files)
+
+    def _send_now(self, reply: bytes) -> int:
+        """Send as much of `reply` as the socket takes without waiting; return how many bytes."""
+        try:
+            sent = self.request.send(reply, DONTWAIT)
+        except (BlockingIOError, TimeoutError):
+            return 0
+        self.connection.sent += sent
+        return sent
+
+    def _send_rest(self, reply: bytes, sent: int) -> None:
+        """Send `reply` from the byte `sent` on, a portion at a time, so that progress is seen."""
+        connection, request, unsent = self.connection, self.request, memoryview(reply)
+        connection.expect(Ending.STUCK, self.server.limits.write_timeout)
+        connection.timed = True
+        while sent < len(reply):
+            # All of `reply` is held until its last byte is sent.
+            self.server.hold(connection, len(reply) + self.conversation.buffered, writing=True)
+            portion = unsent[sent : sent + PORTION]
+            if isinstance(request, SpooledSocket):
+                request.sendall(portion)
+                count = len(portion)
+            else:
+                count = request.send(portion)
+            connection.sent += count
+            sent += count
+        connection.timed = False
 
     def _send_file(self, span: Span) -> None:
-        """Send what is left of `span`, within write_timeout for each portion."""
+        """Send the rest of `span`, within write_timeout for each portion.  Where sendfile(2) fails, the rest is left to
+        be read."""
         connection = self.connection
         while span.left and self.conversation.state != OVER:
             connection.expect(Ending.STUCK, self.server.limits.write_timeout)
@@ -233,8 +252,11 @@ class Pump(socketserver.BaseRequestHandler):
             try:
                 sent = os.sendfile(self.request.fileno(), span.descriptor, span.start, count)
             except BlockingIOError:  # it has a timeout
-                _wait_to_write(self.request)
+                wait_to_write(self.request)
                 continue
+            except OSError:
+                span.sendable = False
+                return
             try:
                 span.take(sent)
             except EOFError as error:
@@ -263,12 +285,3 @@ class Pump(socketserver.BaseRequestHandler):
                 pass
         except OSError:
             pass
-
-
-def _wait_to_write(request: socket.socket) -> None:
-    """Wait until a socket with a timeout takes more.  Raises `TimeoutError`."""
-    poll = select.poll()
-    poll.register(request, select.POLLOUT)
-    timeout = request.gettimeout()
-    if not poll.poll(None if timeout is None else timeout * 1000):
-        raise TimeoutError("timed out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
 
 from daemons.serving.guards.limits import Rate
 from daemons.serving.journal import Journal
@@ -38,13 +39,22 @@ TRANSIENT = frozenset(
 REST = 0.1
 
 
+#: Seconds between two lines that say the rate is used up.  At a high rate there are many pauses a second.
+NEWS = 10.0
+
+
 class Rest:
     """The rests of one server."""
 
     def __init__(self) -> None:
         #: Until when (monotonic); 0.0: it does not rest.
         self.until = 0.0
+        #: Called when the rate is used up, and a pause begins.
+        self.on_pause: Callable[[], None] = lambda: None
         self._rate: Rate | None = None
+        self._pausing = False
+        self._pauses = 0
+        self._next_news = 0.0
 
     def after(self, error: Exception) -> None:
         """An accept has failed: rest, unless that was the visitor's own."""
@@ -69,8 +79,24 @@ class Rest:
         if max_rate:
             if self._rate is None:
                 self._rate = Rate(max_rate)
-            rest = max(rest, self._rate.wait())
+            pause = self._rate.wait()
+            if pause and not self._pausing:
+                self._begin_pause(max_rate)
+            self._pausing = pause > 0
+            rest = max(rest, pause)
         return rest
+
+    def _begin_pause(self, max_rate: float) -> None:
+        self.on_pause()
+        self._pauses += 1
+        if time.monotonic() >= self._next_news:
+            self._next_news = time.monotonic() + NEWS
+            log.warning(
+                "max_rate of %g a second used up; the next ones wait unaccepted (pauses since the last such line: %d)",
+                max_rate,
+                self._pauses,
+            )
+            self._pauses = 0
 
     def end(self) -> None:
         """It is polled again."""

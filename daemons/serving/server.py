@@ -24,12 +24,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daemons.operating.access_log import AccessLog
+from daemons.serving import budget
+from daemons.serving.budget import Verdict
 from daemons.serving.connection import Attended, Connection
 from daemons.serving.conversation import Conversation
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.endings import Ending, Refusal
 from daemons.serving.guards.access import Access
-from daemons.serving.guards.limits import Limits, Tally, is_local
+from daemons.serving.guards.limits import Limits, Tally, is_local, peer_network
 from daemons.serving.journal import Journal
 from daemons.serving.listen import prepare
 from daemons.serving.poller import Poller
@@ -90,6 +92,7 @@ class Server(_Base):
         self._stop_at_once = False
         #: When it must not be polled.
         self.rest = Rest()
+        self.rest.on_pause = self._count_pause
         self._lock = threading.Lock()
         self._tally = Tally()
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
@@ -102,6 +105,10 @@ class Server(_Base):
         server.socket = listener
         server.server_address = listener.getsockname()
         return server
+
+    def apply(self, limits: Limits) -> None:
+        """Take up `limits`, also while it serves."""
+        self.limits = limits
 
     # --- what the daemon's loop asks ---------------------------------------------------------------
 
@@ -147,6 +154,10 @@ class Server(_Base):
         """Seconds until the listener should be polled again: 0.0 now, or a rest for lack of
         descriptors, or for the sake of `Limits.max_rate`."""
         return self.rest.wait(self.limits.max_rate)
+
+    def _count_pause(self) -> None:
+        if self.metrics is not None:
+            self.metrics.pause()
 
     def conversation(self, connection: Connection) -> Conversation:
         """A conversation for a new visitor, with all that is around it."""
@@ -222,7 +233,7 @@ class Server(_Base):
         limits = self.limits
         if refusal is None and (limits.max_per_peer is not None or not is_local(host)):
             with self._lock:
-                count = self._tally.enter(host)
+                count = self._tally.enter(peer_network(host))
             connection.counted = True
             if count > self._most_per_peer(host):
                 refusal = Refusal.CROWDED
@@ -242,13 +253,17 @@ class Server(_Base):
             connection.ending = connection.ending or Ending.IDLE
         except OSError as error:
             # A peer that has gone is no error of ours; and once we cut it, neither is what follows.
-            if connection.ending is None and not isinstance(error, ConnectionError):
+            if connection.ending is None and not self.is_of_peer(connection, error):
                 raise
             connection.ending = connection.ending or Ending.RESET
         except SystemExit:
             # A handler's sys.exit() is no Exception, but a bug like any other: it must not end the daemon.
             self.handle_error(request, client_address)
         connection.ending = connection.ending or Ending.FINISHED
+
+    def is_of_peer(self, connection: Connection, error: OSError) -> bool:
+        """Return whether an error that a handler raised says that its peer has gone."""
+        return isinstance(error, ConnectionError)
 
     def run_handler(self, connection: Connection) -> None:
         """Have the conversation of `connection` run, to its end."""
@@ -289,7 +304,7 @@ class Server(_Base):
             connection = self.connections.pop(request, None)
             if connection is not None and connection.counted:
                 # Together with the place it held: else the next one may be counted before this one is not.
-                self._tally.leave(connection.host)
+                self._tally.leave(peer_network(connection.host))
             super().close_request(request)
         self._tell_daemon()
 
@@ -317,12 +332,39 @@ class Server(_Base):
         """A conversation has ended: somebody may be waiting for its place."""
         if connection.counted:
             with self._lock:
-                self._tally.leave(connection.host)
+                self._tally.leave(peer_network(connection.host))
         self._tell_daemon()
 
     def _tell_daemon(self) -> None:
         if (daemon := self.daemon) is not None and daemon.wants_news:
             daemon.wake()
+
+    def hold(self, connection: Connection, size: int, *, writing: bool = False) -> bool:
+        """Charge `connection` to the budget of the process: `size` bytes of an unfinished message or, `writing`, of a
+        reply that the peer has not taken; 0 releases it.  Return whether it may be read from now.
+
+        Connections that have to give way are closed, this one included."""
+        if size < budget.FREE:
+            if connection.charged:
+                connection.charged = 0
+                budget.PROCESS.release(connection)
+            return True
+        connection.charged = size
+        verdict, closed = budget.PROCESS.hold(connection, size, writing=writing)
+        if verdict is Verdict.REFUSE:
+            closed.append(connection)
+        for each in closed:
+            assert isinstance(each, Connection)
+            self.give_way(each)
+        return verdict is Verdict.GO
+
+    def give_way(self, connection: Connection) -> None:
+        """Close a connection, of any server of the daemon, for lack of room in the budget of the process."""
+        for server in [self] if self.daemon is None else self.daemon.servers:
+            with server._lock:
+                if server.connections.get(connection.socket) is connection:
+                    connection.refuse(Refusal.HELD)
+                    connection.cut(Ending.REFUSED)
 
     def count(self) -> None:
         """Have the metrics know of conversations under way."""

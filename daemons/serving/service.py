@@ -66,6 +66,9 @@ class Service:
     #: The service that speaks at udp:// listeners in place of this one, with the same options, where a datagram is
     #: framed in another way, or must not become too long; None: this one.
     datagrams: ClassVar[type[Service] | None] = None
+    #: Over UDP: whether clients may send from the port at which the service listens, as in DNS, where no answer is
+    #: taken for a question.  If not, such datagrams are dropped: two services might answer each other for ever.
+    same_port: ClassVar[bool] = False
     #: A frozen dataclass of `daemons.setting` fields: the service's own section in its ini.
     Options: ClassVar[type[Any] | None] = None
 

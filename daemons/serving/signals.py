@@ -109,14 +109,15 @@ def end() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def has_other_handler(number: int) -> bool:
-    """Whether the handler is not one of these: a service has set it.  Python writes the number all the same."""
-    return signal.getsignal(number) is not _ignore
-
-
 def deafen() -> None:
     """Undo `hear`, before its waker is closed."""
     signal.set_wakeup_fd(-1)
+
+
+def is_unused(number: int) -> bool:
+    """Return whether a signal means nothing: it is one of `UNUSED`, and no code of a service has a handler for it.
+    (Python writes the number of a signal to the waker whatever its handler is.)"""
+    return number in UNUSED and signal.getsignal(number) is _ignore
 
 
 @contextmanager

@@ -7,6 +7,7 @@ on reading, and keeps the answers: up to a mebibyte in memory, from there on in 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -14,6 +15,8 @@ import socket
 import tempfile
 from collections.abc import Callable
 from typing import IO
+
+from daemons.serving import budget
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +49,9 @@ class Spool:
     def put(self, data: memoryview) -> int:
         """Keep as much of `data` as there is room for; returns how many octets.  Raises `OSError`: no space left."""
         data = data[: self._cap - len(self)]
-        if self._written == self._read and len(self._memory) + len(data) <= MEMORY:
+        if self._written == self._read and len(self._memory) + len(data) <= MEMORY and len(data) <= budget.PROCESS.room:
             self._memory += data
+            self._charge()
             return len(data)
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, it is closed with the spool
@@ -68,15 +72,23 @@ class Spool:
         """The oldest octets, some of them; none if it is empty."""
         if not self._memory and self._written > self._read and self._file is not None:
             at = self._read % self._cap
-            count = min(MEMORY, self._written - self._read, self._cap - at)
+            count = min(MEMORY if budget.PROCESS.room else PIECE, self._written - self._read, self._cap - at)
             piece = os.pread(self._file.fileno(), count, at)
+            if not piece:
+                raise OSError(errno.EIO, "the file of a spool became shorter")
             self._memory += piece
+            self._charge()
             self._read += len(piece)
         return self._memory
 
     def drop(self, count: int) -> None:
         """Forget the oldest octets, which `look` has shown."""
         del self._memory[:count]
+        self._charge()
+
+    def _charge(self) -> None:
+        """Count the memory to the budget of the process; there is a file for bytes that do not fit."""
+        budget.PROCESS.charge(self, self._memory.__alloc__())
 
     def close(self) -> None:
         """Forget all."""
@@ -84,6 +96,7 @@ class Spool:
             self._file.close()
             self._file = None
         self._memory.clear()
+        budget.PROCESS.release(self)
         self._written = self._read = 0
 
 
@@ -98,6 +111,8 @@ class SpooledSocket(socket.socket):
         self._spool = Spool(cap)
         #: The disk is, or something else is wrong with it.
         self._full = False
+        #: An error of the file, which makes what the peer has yet to read unreadable.
+        self.failure: OSError | None = None
         #: Called when it has come to have something to send on, and when it has no more: for who waits by readiness.
         self.changed: Callable[[], None] = _ignored
 
@@ -162,7 +177,7 @@ class SpooledSocket(socket.socket):
             return 0
         if wait:
             self._wait(select.POLLOUT)
-        while kept := spool.look():
+        while kept := self._look():
             try:
                 # A copy, for a bytearray cannot shrink while somebody looks at it.
                 spool.drop(super().send(bytes(kept[:PIECE]), DONTWAIT))
@@ -170,6 +185,13 @@ class SpooledSocket(socket.socket):
                 return len(spool)
         self.changed()
         return 0
+
+    def _look(self) -> bytearray:
+        try:
+            return self._spool.look()
+        except OSError as error:
+            self.failure = error
+            raise
 
     def close(self) -> None:
         self._spool.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import socketserver
 from functools import partial
@@ -69,6 +70,14 @@ class StreamServer(Server, socketserver.TCPServer):
             return request
         return SpooledSocket(request, self.limits.spool)
 
+    def settle_spool(self, connection: Connection, request: SpooledSocket) -> OSError | None:
+        """At the end: what is still kept was not sent.  Return the error, if it was that of the file it is kept in, for
+        the log."""
+        connection.sent -= request.unsent
+        if request.failure is not None:
+            connection.ending = Ending.FAILED
+        return request.failure
+
     def judge(self, connection: Connection) -> None:
         """Ask the guards about a peer; of one that comes through a proxy, not before the proxy has said who it is."""
         if not connection.proxied and self.access.proxies and self.access.is_proxy(connection.host):
@@ -111,6 +120,17 @@ class StreamServer(Server, socketserver.TCPServer):
 
         with over_tls(self.tls, request, connection, self.limits) as lent:
             handler(lent, connection.address, self)
+
+    def is_of_peer(self, connection: Connection, error: OSError) -> bool:
+        """As in `Server`.  The same error may come from another connection that a handler has made: then its peer is
+        still there, and the error is a failure of ours."""
+        if not isinstance(error, ConnectionError):
+            return False
+        if connection.reason or connection.socket.fileno() < 0:
+            return True  # TLS has failed, or the handler closed the socket
+        poll = select.poll()
+        poll.register(connection.socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def shutdown_request(self, request: Any) -> None:
         """The end of every conversation: one access line, then the socket is closed."""

@@ -22,6 +22,9 @@ from daemons.serving.pieces import BATCH
 RECORD = 16 * 1024
 HEADER = 5
 
+#: Bytes that OpenSSL 3 keeps for a connection in its handshake, measured: 3,000 half handshakes take 137 MiB.
+STATE = 46 * 1024
+
 
 class TLS:
     """What a server needs to be a TLS server.  `context` may be replaced at any time, by one with a newer
@@ -187,6 +190,14 @@ class Secured(Around):
             # to its end, the handshake or a record with no message in it: so it is asked to look again.
             quiet = before in (SHAKING, PARTIAL) and self.messages == answered
             self.state = PENDING if quiet else IDLE
+
+    @property
+    def buffered(self) -> int:
+        """Bytes kept in both directions, and those that OpenSSL needs for a connection."""
+        held = self._inner.buffered
+        if self._tls is None:
+            return held
+        return held + STATE + self._incoming.pending + self._outgoing.pending + len(self._unsent)
 
     def _queue(self, reply: bytes) -> None:
         self._unsent = b"".join((self._unsent, reply)) if self._unsent else reply

@@ -31,7 +31,7 @@
     identities.py       from an opened file to the configured paths that lead to it
     hard_links.py       further names of protected files: hard links, bind mounts
     inode_probe.py      whether a file has one inode number under all its names
-    partly_protected.py what is protected below documents and other servers
+    partly_protected.py protected paths below documents and other servers
     documents.py        what clients write: PUT, POST and DELETE
     store.py            where that is kept
     forwarding.py       what another server answers

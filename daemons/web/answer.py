@@ -60,7 +60,7 @@ class ResponseTooLarge(Exception):
 
 
 class Bounds:
-    """What bounds the answers of one conversation; made once for all of them.
+    """Bounds of the responses in one conversation; made once for all of them.
 
     limit
         Bytes that may be written; files that are sent from where they are do not count. Beyond it, writing raises
@@ -75,7 +75,7 @@ class Bounds:
     def __init__(self, limit: int = Limits.response, is_gone: Callable[[], bool] = bool) -> None:
         self.limit = limit
         self.is_gone = is_gone
-        #: Bytes beyond which what is in memory is moved to a file.
+        #: Bytes in memory beyond which they are moved to a file.
         self.threshold = min(SPILL, limit)
 
 

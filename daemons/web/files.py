@@ -49,11 +49,11 @@ class Refused(Exception):
 
 
 class Check(Protocol):
-    """Decides whether what has been opened may be served."""
+    """Decides whether an opened file may be served."""
 
     def check(self, entered: Sequence[Identity]) -> object:
         """Check the directories entered, the root first; the last of them is still open. Raise an exception of its own
-        unless what they contain may be served."""
+        unless their contents may be served."""
 
 
 class IsFolder(Exception):
@@ -177,8 +177,9 @@ class Files:
         return not FORBIDDEN.search(name)
 
     def folder(self, names: Sequence[bytes], gate: Check | None = None) -> Folder:
-        """Open the directory to which `names`, as `names()` returns them, lead. If only some of them exist, `gate` is
-        asked about those, so that the answer does not tell what a protected directory contains. Raises `Refused`."""
+        """Open the directory to which `names`, as `names()` returns them, lead. If only some of them exist, `gate`
+        checks those, so that the response does not disclose the contents of a protected directory. Raises `Refused`.
+        """
         descriptor = -1
         entered: list[Identity] = []
         try:

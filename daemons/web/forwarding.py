@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Generator, Iterable, Iterator
+from urllib.parse import unquote_to_bytes
 
 from daemons.framings.http import Request, ResponseHead
 from daemons.framings.http.grammar import list_members
@@ -43,6 +44,11 @@ RETRY_AFTER = "1"
 #: A percent-encoded byte, or a percent sign that begins none.
 _ESCAPE = re.compile(r"%(?:([0-9A-Fa-f]{2})|)")
 
+#: How often a name is decoded in search of dots; one that goes on has no honest meaning.
+MOST_DECODINGS = 8
+
+_SLASH = re.compile(rb"[/\\]")
+
 #: RFC 3986, section 2.3.
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
@@ -55,9 +61,11 @@ class Forwarding:
         self.upstream = upstream
 
     def answer(self, request: Request, second: Second, visitor: Visitor, prefix: str, rest: Names) -> Reply:
-        """What is answered to a request.  Where it comes in pieces it is a `Stream`."""
+        """The response to a request; in pieces it is a `ForwardedReply`."""
         if request.method not in ALLOWED.split(", "):
             return refuse(request, second, ALLOWED)
+        if any(map(_may_be_dots, rest)):
+            return error(request, 404, second)
         fields, hops = _forwarded(request, visitor)
         if hops > MOST_HOPS:
             return error(request, 508, second)
@@ -154,6 +162,17 @@ class ForwardedReply(Iterator[bytes]):
         """At the end, or when the client has left before it."""
         self._parts.close()
         self._exchange.close()
+
+
+def _may_be_dots(name: bytes) -> bool:
+    """Whether a server that decodes a name more than once, or drops parameters behind a semicolon, may find a dot
+    segment in it, and so leave the prefix."""
+    for _ in range(MOST_DECODINGS):
+        decoded = unquote_to_bytes(name)
+        if decoded == name:
+            return any(part.partition(b";")[0] in (b".", b"..") for part in _SLASH.split(name))
+        name = decoded
+    return True
 
 
 def normalize(path: str) -> str:

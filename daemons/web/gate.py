@@ -1,4 +1,4 @@
-"""Passwords for files by what is opened, not by the path asked for: `daemons.web.identities` says why."""
+"""Password checks for the file that was opened, not for the path in the request; see `daemons.web.identities`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from daemons.web.responses import Second, error
 
 
 class Denied(Exception):
-    """The file that was opened is not served; `reply` is what is answered instead."""
+    """The file that was opened is not served; `reply` is sent instead."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Shadowed:
 
     A redirect to another name of the same file shadows nothing."""
 
-    #: When the file system was last asked, in seconds since 1970, and what it said: see `at`.
+    #: When the file system was last asked, in seconds since 1970, and its answer: see `at`.
     _Known = tuple[int, frozenset[Identity], frozenset[Identity]]
 
     def __init__(self, files: Files, redirects: Mapping[str, Redirect], elsewhere: Iterable[str]) -> None:
@@ -65,7 +65,7 @@ def _names(path: str) -> Names:
 
 
 class GuardedFiles:
-    """What is known of all requests: which files are protected or shadowed."""
+    """The protected and shadowed files of a site."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Gate:
         self._visitor = visitor
         self._above = names[:-1]
         self._passed = [] if passed is None else [passed]
-        #: What is protected, for the names of one list.
+        #: The protected files, looked up once for all names of a list.
         self._known: dict[Identity, list[Protection]] | None = None
         #: The second of the answer: of its own where that is for this visitor alone.
         self.second = second
@@ -123,8 +123,8 @@ class Gate:
         return self.second
 
     def check_name(self, folder: Folder, name: bytes) -> None:
-        """Check what was asked for: `name` in `folder`, which may yet be answered with another file; if empty, that
-        directory. Raises `Denied`."""
+        """Check the file that the path names, which need not be the one that is served: `name` in `folder`; if empty,
+        the directory itself. Raises `Denied`."""
         shadowed = self._files.shadowed
         found = folder.stat(name or b".") if shadowed else None
         if found is not None and identity_of(found) in shadowed.at(self.second.now)[1]:
@@ -132,7 +132,7 @@ class Gate:
             raise Denied(error(self._request, 404, self.second))
 
     def shows(self, folder: Folder, name: bytes) -> bool:
-        """Return whether a list of `folder` may contain `name`: not what has another password than the list."""
+        """Return whether a list of `folder` may contain `name`: not if that needs another password than the list."""
         named = self._files.by_name.find((*self._above, name))
         found = folder.stat(name)
         if found is None or not (named is None or self._has_passed(named.value)):

@@ -56,8 +56,8 @@ def class_of(handler: object) -> object:
 
 
 def without_version(handler: Any) -> Any:
-    """Return a raw handler that does not tell which Python this is, unless its author has said what it tells; any other
-    as it is."""
+    """Return a subclass of a raw handler whose Server field has no version of Python, unless its author has set one.
+    Return any other handler unchanged."""
     kind: Any = class_of(handler)
     stock = http.server.BaseHTTPRequestHandler
     if not (isinstance(kind, type) and issubclass(kind, stock)) or kind.sys_version != stock.sys_version:
@@ -94,14 +94,14 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
     #: Whether requests are told by the daemon, or are not to be told.
     told_in_memory = False
 
-    #: Neither which Python this is nor its version is for a peer to know.
+    #: Without the version of Python, unlike the stock class.
     server_version, sys_version = SERVER, ""
 
     _headers_buffer: list[bytes]
 
     def version_string(self) -> str:
         """As the stock method, without a blank where `sys_version` is empty."""
-        return f"{self.server_version} {self.sys_version}".strip()
+        return f"{self.server_version} {self.sys_version}" if self.sys_version else self.server_version
 
     def handle(self) -> None:
         """Nothing: each request calls its method."""
@@ -126,12 +126,13 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
         plain = type(keyword) is type(value) is str
         if plain and (line := _lines.get((keyword, value))) is not None:
             try:
-                self._headers_buffer.append(line)
+                buffer = self._headers_buffer
             except AttributeError:
                 self._headers_buffer = [line]
-            else:
-                if len(self._headers_buffer) > MOST_FIELDS:
-                    raise ValueError(_TOO_MANY)
+                return
+            buffer.append(line)
+            if len(buffer) > MOST_FIELDS:
+                raise ValueError(_TOO_MANY)
             return
         if len(getattr(self, "_headers_buffer", ())) >= MOST_FIELDS:
             raise ValueError(_TOO_MANY)

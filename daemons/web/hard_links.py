@@ -82,7 +82,7 @@ class LinkIndex:
                 try:
                     entries = os.scandir(waiting.pop())
                 except OSError:
-                    continue  # a file, or nothing that could be served
+                    continue  # a file, or a directory whose files cannot be served
                 with entries:
                     for entry in entries:
                         left -= 1
@@ -101,18 +101,18 @@ class LinkIndex:
 
 
 def _mounts_below(root: str) -> frozenset[Identity]:
-    """Return the identities of what is mounted below `root`."""
+    """Return the identities of the mount points below `root`."""
     above = os.path.realpath(os.fsencode(root)).rstrip(b"/") + b"/"
     found = set()
     try:
         with open(_MOUNTS, "rb") as lines:
             points = [_ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), line.split(b" ")[4]) for line in lines]
     except FileNotFoundError:
-        return frozenset()  # no /proc: the limit of what can be known
+        return frozenset()  # without /proc, mount points are unknown
     for point in points:
         if point.startswith(above):
             try:
                 found.add(identity_of(os.stat(point)))
             except OSError:
-                continue  # nobody gets there
+                continue  # it cannot be reached
     return frozenset(found)

@@ -48,7 +48,7 @@ class PathIdentities(Generic[T]):
     ) -> list[T]:
         """Return the values that hold for a file with so many hard links in the last of the directories entered, the
         nearest first. All of these must still be open: some file systems number inodes anew when nobody uses them.
-        `known` is what `by_identity` has returned, by default now. Raises `Unindexed` where there are too many files to
+        `known` is a result of `by_identity`, by default a new one. Raises `Unindexed` where there are too many files to
         be sure."""
         found = self.by_identity() if known is None else known
         for each in (*([] if file is None else [file]), *reversed(entered)):
@@ -64,11 +64,11 @@ class PathIdentities(Generic[T]):
         return [value for path, value in reversed(self._paths) if path in paths]
 
     def by_identity(self) -> dict[Identity, list[T]]:
-        """Return the values by what their paths lead to at this moment."""
+        """Return the values by the files and directories that their paths lead to at this moment."""
         found: dict[Identity, list[T]] = {}
         for path, value in self._paths:
             try:
-                # Links are followed: what a protected link leads to is protected as well.
+                # Symbolic links are followed: the target of a protected link is protected as well.
                 identity = identity_of(os.stat(path))
             except OSError:
                 continue  # nothing can be opened under this path

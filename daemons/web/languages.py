@@ -48,7 +48,7 @@ class Languages:
 
     def __init__(self, tags: tuple[str, ...]) -> None:
         self._suffixes = {tag: f".{tag}".encode("ascii") for tag in tags}
-        #: What the name of a file in one of the languages ends with.
+        #: The suffixes of files in one of the languages.
         self.suffixes = tuple(self._suffixes.values())
 
     def bare(self, name: bytes) -> bytes:

@@ -13,7 +13,7 @@ from daemons.web.protection import Protection
 class PartlyProtected:
     """The protections strictly below `prefix`; false if there are none.
 
-    What the disk or the other server takes for one path is unknown, so names are compared as `folded` returns them.
+    It is unknown which spellings the disk or the other server takes for one path, so names are compared `folded`.
     Documents in `folder` are compared by identity as well.
     """
 

@@ -67,8 +67,8 @@ def _rest_of(file: Any) -> int | None:
 
 
 class Answering:
-    """The answer to one request.  `name` is the application's, for messages; `bounds` are those of
-    what `write` is given."""
+    """The answer to one request.  `name` is the application's, for messages; `bounds` are for
+    the bytes given to `write`."""
 
     def __init__(self, name: str, peer: str, request: Request, closes: bool, bounds: Bounds | None = None) -> None:
         self._name = name

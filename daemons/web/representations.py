@@ -35,7 +35,7 @@ class Representation:
     def __init__(
         self, file: File, made: bytes | None, media: str, mark: str, now: int, *, vary: str = "", language: str = ""
     ) -> None:
-        #: What was opened, whose octets are sent or were compressed.
+        #: The file that was opened; its bytes are sent, or were compressed.
         self.file = file
         self._open = True
         #: What was made; None: the file's own octets.

@@ -13,7 +13,7 @@ from daemons.web.dates import written
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-#: The Server field, without versions, which would say what this server is vulnerable to.
+#: The Server field, without versions, which would disclose known vulnerabilities.
 SERVER = "camelot"
 
 #: Statuses without a body, whatever is said (RFC 9110, sections 15.3.5 and 15.4.5).
@@ -31,7 +31,7 @@ _FORBIDDEN = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 #: Methods that are known (RFC 9110, section 9.3; RFC 5789).
 KNOWN = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"))
 
-#: What the page of an error says where its caller says nothing more exact.
+#: The sentence on the page of an error, unless the caller gives a more exact one.
 SENTENCES = {
     301: "This page has moved permanently.",
     302: "This page is at another address for now.",

@@ -67,7 +67,7 @@ class Static:
         self._languages = Languages(languages) if languages else None
 
     def answer(self, request: Request, second: Second, gate: Gate | None = None) -> Reply:
-        """What is answered to a request.  What is opened for it, `gate` is asked about."""
+        """Return the response to a request. `gate` checks each file that is opened for it."""
         if request.method not in ("GET", "HEAD"):
             return refuse(request, second, ALLOWED)
         path, mark, query = request.path.partition("?")
@@ -87,7 +87,7 @@ class Static:
             return error(request, refused.status, second, [("Retry-After", "1")] * (refused.status == 503))
 
     def _in(self, folder: Folder, names: Names, request: Request, second: Second, gate: Gate | None) -> Reply:
-        """What is answered to a request for a file in `folder`, or for that."""
+        """Return the response to a request for a file in `folder`, or for `folder` itself."""
         try:
             if gate is not None:
                 gate.check_name(folder, names[-1])
@@ -95,7 +95,7 @@ class Static:
                 return self._file(request, second, folder, names[-1], gate)
             return self._index_of(request, second, folder, gate, root=len(names) == 1)
         except Refused as refused:
-            # Whether there is such a file, only those are told who may see it.
+            # The existence of a protected file is not disclosed either.
             if gate is not None:
                 found = refused.found
                 gate.check(folder.entered, *(() if found is None else (identity_of(found), found.st_nlink)))

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from daemons.web.forwarding import Forwarding
 
 _AMBIGUOUS = (
-    "<p>The path contains <code>;</code>, an encoded <code>% ? #</code>, a control character, or text that is not "
-    "UTF-8, which is refused where parts of a site need a password.\n"
+    "<p>The path contains <code>;</code>, an encoded <code>% ? #</code>, or a control character, or is not UTF-8. "
+    "Such paths are refused where parts of a site need a password.\n"
 )
 
 
@@ -77,7 +77,7 @@ class Subtrees:
         self._moved = Moved(redirects)
         self._protected = Places(protected)
         self._forwarding = _forwarding(proxy, upstream)
-        #: Of `documents` and `proxy`, what is protected below them.
+        #: The protections below each path of `documents` and `proxy`.
         self._partly = {
             path: PartlyProtected(path, protected.values(), documents[path].folder if path in documents else "")
             for path in (*documents, *proxy)
@@ -130,10 +130,10 @@ class Subtrees:
         return reply, not gate.second.private
 
     def _protection_of_file(self, names: Names) -> Protection | None:
-        """Return what protects the file at `names`, by that path alone."""
+        """Return the protection of the file at `names`, judged by that path alone."""
         found = self._protected.find(names)
         if self._protected and (found is None or found.rest):
-            # What is protected as one file is not to be had by another name of it.
+            # A protected file has its protection under the names of its variants, too.
             for other in self._static.others(names):
                 single = self._protected.find(other)
                 if single is not None and not single.rest:
@@ -141,7 +141,7 @@ class Subtrees:
         return None if found is None else found.value
 
     def _protection_elsewhere(self, names: Names, found: Found[Documents | Forwarding]) -> Protection | None:
-        """Return what protects `names`, which are answered by `found`."""
+        """Return the protection of `names`, which `found` answers."""
         protected = self._protected.find(names)
         protection = None if protected is None else protected.value
         if partly := self._partly[found.prefix]:

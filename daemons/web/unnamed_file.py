@@ -1,4 +1,4 @@
-"""Files without a name, for what is too long for memory."""
+"""Unnamed files for data that is too long for memory."""
 
 from __future__ import annotations
 

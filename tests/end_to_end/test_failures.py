@@ -123,7 +123,7 @@ def test_it_is_fatal_and_its_log_says_why(broken: Broken, name: str) -> None:
 @pytest.mark.timeout(60)
 def test_make_run_names_what_does_not_run_and_why(broken: Broken) -> None:
     assert broken.ran.returncode == 2
-    assert broken.seconds < 20
+    assert broken.seconds < 40  # the recipe's own deadline: it has seen that they are FATAL
     for name, (_, reason) in REASONS.items():
         assert re.search(rf"^{name} +FATAL ", broken.ran.stdout, re.MULTILINE)
         said = broken.said_of(name)

@@ -26,7 +26,9 @@ from daemons.framings import (
     Until,
     Whole,
 )
+from daemons.framings.compressed import STREAM
 from daemons.framings.http import HTTP, Request
+from tests.serving.services import Commented
 
 #: Limits so low that random octets often reach them.
 FRAMINGS: dict[str, Framing] = {
@@ -179,6 +181,30 @@ def test_what_a_message_costs_is_a_small_multiple_of_its_limit(framing: Framing,
         tracemalloc.stop()
     # 64 KiB are zlib's window, and its first room for what it unpacks.
     assert most < 3.5 * LIMIT + (64 * 1024 if isinstance(framing, Compressed) else 1024)
+
+
+@pytest.mark.parametrize(("framing", "start", "piece"), ENDLESS.values(), ids=ENDLESS)
+def test_the_bytes_held_for_an_incomplete_message_are_counted(framing: Framing, start: bytes, piece: bytes) -> None:
+    decoder = framing.decoder()
+    assert decoder.buffered == 0
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        decoder.decode(start)
+        for _ in range(LIMIT // 2 // len(piece) if piece else 0):
+            decoder.decode(piece)
+        kept = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    if decoder.pending:
+        # An object or two, and the head of a request, are not counted; zlib's own memory may be used later.
+        assert kept - 4096 <= decoder.buffered <= kept + (STREAM if isinstance(framing, Compressed) else 0)
+
+
+def test_the_bytes_of_a_decoder_that_counts_none_are_those_of_its_attributes() -> None:
+    decoder = Commented().decoder()
+    decoder.decode(b"a line\n" + b"x" * 1000)
+    assert decoder.buffered == 1000
 
 
 class Creates:

@@ -205,9 +205,11 @@ max_connections       auto (200)               built in
 max_per_peer          auto (EACH)                  built in
 max_rate              100/m                    --set
 amplification         1                        built in
+receive_buffer        auto                     built in
 spool                 off                      built in
 body                  auto                     built in
 response              64MiB                    built in
+held                  256MiB                   built in
 handshake_timeout     10s                      built in
 message_timeout       30s                      built in
 idle_timeout          90s                      conf/defaults.ini

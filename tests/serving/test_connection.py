@@ -19,6 +19,8 @@ from daemons.serving.endings import Ending
         (("127.0.0.1", 53412), "127.0.0.1:53412", "127.0.0.1"),
         (("::1", 53412, 0, 0), "[::1]:53412", "::1"),
         (("fe80::1%eth0", 1, 0, 2), "[fe80::1%eth0]:1", "fe80::1%eth0"),
+        (("fe80::1", 1, 0, 1), "[fe80::1%lo]:1", "fe80::1%lo"),
+        (("fe80::1", 1, 0, 2**31 - 1), "[fe80::1%2147483647]:1", "fe80::1%2147483647"),
     ],
 )
 def test_a_peer_is_its_address_and_its_host_is_shared(address: tuple[object, ...], peer: str, host: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import ipaddress
 import os
 import socket
 import stat
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from daemons.serving.address import Address
+from daemons.serving.address import Address, parse_address
 from daemons.serving.listen import ListenError, explain, listen, name_of
 from tests.serving.peers import connect
 
@@ -179,6 +180,59 @@ def test_what_is_no_socket_is_left_alone(kind: str, tmp_path: Path) -> None:
     assert path.exists()
 
 
+def test_a_dangling_link_at_the_path_is_refused_by_its_name_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    path.symlink_to("gone/x.sock")
+    with pytest.raises(ListenError, match=f"^unix:{path}: a link to gone/x.sock, which is missing, is in the way$"):
+        listen(unix(path), 8)
+    assert path.is_symlink()
+
+
+def test_a_dangling_link_in_place_of_the_folder_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to("gone")
+    with pytest.raises(ListenError, match=f"{tmp_path}/run is not a folder, nor a link to one$"):
+        listen(unix(tmp_path / "run" / "x.sock"), 8)
+
+
+def test_a_link_to_a_socket_is_followed(tmp_path: Path, stack: ExitStack) -> None:
+    path, link = tmp_path / "x.sock", tmp_path / "link.sock"
+    (listener,) = listening(stack, unix(path))
+    link.symlink_to(path)
+    with pytest.raises(ListenError, match="already in use"):
+        listen(unix(link), 8)
+    listener.close()
+    listening(stack, unix(link))  # nobody answers at the old one any more
+    assert not link.is_symlink()
+
+
+@pytest.mark.parametrize("zone", ["eth0", "br-lan", "eth0.100", "veth1@if2", "2"])
+@pytest.mark.parametrize("scheme", ["tcp", "tls", "udp"])
+def test_an_address_may_have_a_zone(scheme: str, zone: str) -> None:
+    text = f"{scheme}://[fe80::1%{zone}]:1060"
+    address = parse_address(text)
+    assert (address.host, address.port) == (f"fe80::1%{zone}", 1060)
+    assert str(address) == text
+
+
+@pytest.mark.parametrize("host", ["fe80::1%", "fe80::1%a b", "fe80::1%a/b", "fe80::1%a:b", "%eth0"])
+def test_what_is_no_zone_is_refused(host: str) -> None:
+    with pytest.raises(ValueError, match="is not an address"):
+        parse_address(f"tcp://[{host}]:1060")
+
+
+def test_a_listener_at_a_link_local_address_is_named_with_its_zone(stack: ExitStack) -> None:
+    lines = Path("/proc/net/if_inet6").read_text().split("\n")
+    found = next((line.split() for line in lines if line.startswith("fe80")), None)
+    if found is None:
+        pytest.skip("no interface here has a link-local address")
+    host = f"{ipaddress.IPv6Address(bytes.fromhex(found[0]))}%{found[5]}"
+    for scheme in ("tcp", "udp"):
+        (listener,) = listening(stack, parse_address(f"{scheme}://[{host}]:0"))
+        address = name_of(listener, scheme)
+        assert address.host == host
+        assert parse_address(str(address)) == address
+
+
 def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 108)
     with pytest.raises(ListenError, match="path too long"):
@@ -187,7 +241,7 @@ def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 def test_where_no_folder_can_be_made_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ListenError, match=r"not a directory|file exists"):
+    with pytest.raises(ListenError, match=r"not a directory|is not a folder"):
         listen(unix(tmp_path / "file" / "x.sock"), 8)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,25 @@ def test_max_per_peer_counts_whom_the_proxy_speaks_for(folder: Folder, engine: s
                 assert third.recv(100) == b""
         until(lambda: " 192.0.2.7:4242 refused " in live.out, "the access line")
         assert "reason=crowded" in live.out
+
+
+@pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
+def test_max_per_peer_counts_an_ipv6_network_of_64_bits_as_one_peer(folder: Folder, engine: str) -> None:
+    folder.write("x", INI.format(service="launcelot", engine=engine).replace("192.0.2.0/24", "2001:db8::/32"))
+    with Live(folder.path, "x", "--set", "limits.max_per_peer=2") as live, ExitStack() as stack:
+
+        def answer(source: str) -> bytes:
+            peer = stack.enter_context(socket.socket())
+            peer.settimeout(10.0)
+            peer.bind(("127.0.0.3", 0))
+            peer.connect(("127.0.0.1", live.port))
+            peer.sendall(f"PROXY TCP6 {source} 2001:db8::1 4242 80\r\n".encode() + QUEST)
+            return peer.recv(100)
+
+        assert [answer(f"2001:db8:0:7::{number}") for number in (1, 2, 3)] == [GRAIL, GRAIL, b""]
+        assert answer("2001:db8:0:7:ffff:ffff:ffff:ffff") == b""
+        assert answer("2001:db8:0:8::1") == GRAIL
+        until(lambda: live.out.count("reason=crowded") == 2, "the access lines")
 
 
 def test_a_reload_changes_the_rules(folder: Folder) -> None:

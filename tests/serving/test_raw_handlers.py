@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import socketserver
 from collections.abc import Callable
 
@@ -109,6 +110,35 @@ def test_an_error_of_another_file_than_the_peer_s_is_the_handler_s_own(within: C
     _, name = converse(running.address, b"a\n")
     assert "FileNotFoundError" in running.log_line(f"{name}: the conversation failed")
     assert access_of(running, name) == ("failed", "-")
+
+
+class Asking(socketserver.BaseRequestHandler):
+    """Asks somebody else, who has gone: a word says how."""
+
+    def handle(self) -> None:
+        word = self.request.recv(100)
+        if word == b"refused":
+            with socket.socket() as unused:
+                unused.bind(("127.0.0.1", 0))
+                socket.create_connection(unused.getsockname(), 5.0)
+        ours, theirs = socket.socketpair()
+        with ours:
+            theirs.close()
+            ours.sendall(b"a broken pipe")
+
+
+@pytest.mark.parametrize("word", [b"refused", b"broken"])
+@pytest.mark.parametrize("engine", ["one", "threads", "pool"])
+def test_a_connection_error_of_another_connection_is_a_failure(
+    engine: str, word: bytes, within: Callable[..., Within]
+) -> None:
+    running = within(engine, Asking)
+    with connect(running.address) as peer:
+        peer.sendall(word)
+        assert hear_all(peer) == b""
+        name = name_of(peer)
+    assert access_of(running, name) == ("failed", "-")
+    running.log_line(f"{name}: the conversation failed", "Error")
 
 
 @pytest.mark.parametrize("engine", ["one", "threads", "forks"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from daemons.serving.pump import Pump
 from daemons.serving.span import Span
 from daemons.serving.stream import StreamServer
 from daemons.serving.tls import TLS
-from tests.serving.peers import connect, hear, is_gone, name_of
+from tests.serving.peers import connect, hear, is_gone, name_of, reset
 from tests.serving.running import Within, access_of
 from tests.serving.tls_client import ours, theirs
 
@@ -88,7 +89,7 @@ def test_at_the_seam_one_that_has_shrunk(tmp_path: Path) -> None:
     assert b"".join(drawn(talk, files=False)) == shelf.content[:-1]
     assert (talk.state, talk.ending) == (OVER, Ending.FAILED)
     talk.close()
-    assert str(talk.failure) == "a file has become shorter while it was sent, by 1 octets"
+    assert str(talk.failure) == f"{tmp_path}/shelf: became shorter while it was sent, by 1 bytes"
 
 
 @ENGINES
@@ -118,7 +119,71 @@ def test_of_one_that_has_shrunk_the_rest_is_not_waited_for(engine: str, within: 
         assert is_gone(peer)
         name = name_of(peer)
     assert access_of(running, name) == ("failed", "1")
-    running.log_line(f"{name}: the service failed", "a file has become shorter while it was sent, by 10 octets")
+    running.log_line(f"{name}: the service failed", "became shorter while it was sent, by 10 bytes")
+
+
+class Unsendable(Service):
+    """Replies with bytes of its own memory, or with some that are not there: sendfile(2) refuses the file of either
+    (EINVAL, EOVERFLOW), and reading the latter is an error of the disk (EIO)."""
+
+    framing = AsItIs(limit=100)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.content = os.urandom(LONG)
+        self._buffer = ctypes.create_string_buffer(self.content, LONG)
+
+    def respond(self, message: bytes) -> Reply:
+        return self.pieces(ctypes.addressof(self._buffer) if message == b"whole" else UNMAPPED)
+
+    def pieces(self, start: int) -> Iterator[bytes | Span]:
+        with open("/proc/self/mem", "rb") as file:
+            yield b"<"
+            yield Span(file.fileno(), start, LONG)
+            yield b">"
+
+
+#: An address below mmap_min_addr, proc(5): no process has anything there.
+UNMAPPED = 4096
+
+
+@ENGINES
+def test_a_file_that_sendfile_refuses_is_read_and_sent(engine: str, within: Start) -> None:
+    service = Unsendable()
+    running = within(engine, Pump.carrying(service))
+    with connect(running.address) as peer:
+        for _ in range(2):
+            peer.sendall(b"whole\n")
+            hear(peer, b"<" + service.content + b">")
+        name = name_of(peer)
+    assert access_of(running, name) == ("done", "2")
+    assert f" sent={2 * (LONG + 2)} " in running.log_line(f"{name} done")
+
+
+@ENGINES
+@pytest.mark.parametrize("spool", [None, 1024**2])
+def test_an_error_of_the_disk_is_ours_and_named(engine: str, spool: int | None, within: Start) -> None:
+    running = within(engine, Pump.carrying(Unsendable()), Limits(spool=spool))
+    with connect(running.address) as peer:
+        peer.sendall(b"broken\n")
+        hear(peer, b"<")
+        assert is_gone(peer)
+        name = name_of(peer)
+    assert access_of(running, name) == ("failed", "1")
+    running.log_line(f"{name}: the service failed", "Input/output error", "/mem")
+
+
+@ENGINES
+def test_a_peer_that_resets_while_a_file_is_sent_is_no_error_of_the_disk(
+    engine: str, within: Start, tmp_path: Path
+) -> None:
+    running = within(engine, Pump.carrying(Shelf(tmp_path / "shelf", 16 * LONG)))
+    peer = connect(running.address)
+    name = name_of(peer)
+    peer.sendall(b"1\n")
+    hear(peer, b"<")
+    reset(peer)
+    assert access_of(running, name) == ("reset", "1")
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])

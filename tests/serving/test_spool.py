@@ -8,6 +8,7 @@ import random
 import re
 import socket
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -15,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons import Service, Stream
-from daemons.serving import spool
-from daemons.serving.spool import Spool
+from daemons.serving import budget, spool
+from daemons.serving.budget import Budget
+from daemons.serving.guards.limits import Limits
+from daemons.serving.pump import Pump
+from daemons.serving.spool import Spool, SpooledSocket
 from tests.serving.conftest import Run, once
-from tests.serving.peers import connect, hear_all, name_of
-from tests.serving.running import access_of
+from tests.serving.peers import connect, eventually, hear_all, name_of
+from tests.serving.running import Within, access_of
 
 #: More than the kernel keeps for the two ends, and than is kept in memory.
 MUCH = 24 * 1024**2
@@ -141,3 +145,43 @@ def test_a_full_disk_is_as_if_there_were_no_spool(monkeypatch: pytest.MonkeyPatc
             kept.flush()
             received += len(theirs.recv(1024**2))
         assert kept.unsent == 0
+
+
+def test_memory_of_a_spool_is_charged_and_without_room_the_file_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "PROCESS", Budget(1024**2))
+    kept, other = Spool(4 * 1024**2), Spool(4 * 1024**2)
+    data = memoryview(random.randbytes(600_000))
+    assert kept.put(data[:400_000]) == 400_000
+    assert budget.PROCESS.held >= 400_000
+    assert other.put(data) == 600_000
+    assert budget.PROCESS.held < 600_000
+    assert drained(other) == data
+    kept.close()
+    other.close()
+    assert budget.PROCESS.held == 0
+
+
+def drained(kept: Spool) -> bytes:
+    out = bytearray()
+    while piece := bytes(kept.look()):
+        out += piece
+        kept.drop(len(piece))
+    return bytes(out)
+
+
+@pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
+def test_an_error_of_the_file_of_a_spool_is_ours(engine: str, within: Callable[..., Within]) -> None:
+    running = within(engine, Pump.carrying(Same()), Limits(spool=64 * 1024**2))
+    with connect(running.address) as peer:
+        peer.sendall(bytes(MUCH))
+        name = name_of(peer)
+        (connection,) = running.server.connections.values()
+        kept = connection.socket
+        assert isinstance(kept, SpooledSocket)
+        eventually(lambda: connection.received == MUCH)
+        assert kept._spool._file is not None
+        os.ftruncate(kept._spool._file.fileno(), 0)
+        with suppress(OSError):
+            hear_all(peer)
+    assert access_of(running, name)[0] == "failed"
+    running.log_line(f"{name}: the service failed", "the file of a spool became shorter")

@@ -1,4 +1,4 @@
-"""Handlers and applications that write without end, and what happened to them."""
+"""Handlers and applications that write without end, and the exceptions raised in them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ BLOCK = b"x" * 65536
 #: More than a response may have in memory.
 LARGE = 16 * len(BLOCK)
 
-#: What was raised in a handler of this process, and when it may begin to write.
+#: Exceptions raised in handlers of this process.
 raised: SimpleQueue[BaseException] = SimpleQueue()
+#: Set by a handler when it is called, and by a test when that may write.
 begun, may_write = Event(), Event()
 may_write.set()
 
 
 def write_without_end(write: Any) -> None:
-    """Write until that raises, and keep what it raises."""
+    """Write until that raises, and record the exception."""
     begun.set()
     may_write.wait(20)
     try:
@@ -39,7 +40,7 @@ def write_much(write: Any) -> None:
 
 
 class Endless(BaseHTTPRequestHandler):
-    """One page that has no end, one whose author ignores errors, and one that has."""
+    """Pages without end, one of which ignores exceptions, and pages with an end."""
 
     def do_GET(self) -> None:
         self.send_response(200)

@@ -1,4 +1,4 @@
-"""What is protected is protected under every name: the decision is about the file that is opened."""
+"""Protection holds under every name of a file: the decision is about the file that is opened."""
 
 from __future__ import annotations
 

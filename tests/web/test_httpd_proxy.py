@@ -231,12 +231,27 @@ def test_bytes_behind_a_response_are_no_other_clients_response(front: Httpd, beh
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        *("/app/..;/admin", "/app/a/..;x=y/b", "/app/.;/plain", "/app/%2e%2e;/plain", "/app/%252e%252e/plain"),
+        *("/app/%25252E./plain", "/app/a%252f..%252fb/plain", "/app/a%255c..%255cb/plain", "/app/%" + "25" * 99 + "2e"),
+    ],
+)
+def test_a_path_in_which_the_server_behind_may_find_dot_segments_is_not_forwarded(
+    front: Httpd, behind: tuple[Within, Any], path: str
+) -> None:
+    assert asked(front, path).status == 404
+    assert behind[1].heard == []
+
+
+@pytest.mark.parametrize(
     ("path", "forwarded"),
     [
         ("/%61pp/%7euser/%2d%2E%5F", "/app/~user/-._"),
         ("/app/%c3%bc%3b%2b", "/app/%C3%BC%3B%2B"),
         ("/app/;a=b/+!$&'()*,=:@?%61=%zz%2f", "/app/;a=b/+!$&'()*,=:@?%61=%zz%2f"),
         ("/app/100%?%", "/app/100%25?%"),
+        ("/app/.../..a/a..;b", "/app/.../..a/a..;b"),
         ("/app/%2561dmin/%25", "/app/%2561dmin/%25"),
         ("http://localhost/app/%41", "/app/A"),
     ],

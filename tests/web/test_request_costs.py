@@ -1,4 +1,4 @@
-"""What a request may cost: CPU before it is answered, and memory that stays, whatever stands in it."""
+"""Bounds of the CPU and the lasting memory that one request costs, whatever its contents."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ FIELD, PATH = 15_800, 8_000
 #: How many times the CPU of an honest request.
 MOST = 20
 
-#: Honest requests differ from each other in this too: what is remembered of one is of no use to the next.
+#: Makes every request unlike the others, so that caches are of no use.
 number = count()
 
-#: Fields whose values somebody reads.
+#: Fields whose values are parsed.
 NAMES = (
     *("Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Connection", "Content-Type"),
     *("Cookie", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Range"),
@@ -113,7 +113,7 @@ def test_no_request_costs_more_than_twenty_honest_ones(
     honest = sorted(cpu(visit, request("/text.txt", *HONEST)) for _ in range(31))[15]
     dear = {}
     for name, octets in requests(tag):
-        # The least of several: what the machine did meanwhile is not the request's.
+        # The least of several, since other processes disturb the measurement.
         if cpu(visit, octets) > MOST * honest:
             again = min(cpu(visit, other) for _ in range(3) for which, other in requests(tag) if which == name)
             if again > MOST * honest:

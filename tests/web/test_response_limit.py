@@ -1,4 +1,4 @@
-"""What a handler may write before it is sent: `[limits] response`, and a peer that has left."""
+"""Bounds of a handler's output before it is sent: `[limits] response`, and a peer that has left."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from hishel.httpx2 import CacheTransport
 
 from daemons.clients import tools
 from daemons.clients.web.common import Failure, tell
+from daemons.clients.web.jar import LATEST
 
 #: Octets of the longest answer that is kept, and of all of them together.
 LONGEST, LARGEST = 64 * 1024 * 1024, 1024 * 1024 * 1024
@@ -92,7 +93,8 @@ class _Aged(httpx2.BaseTransport):
         response.extensions[self.ORIGINAL] = {name: response.headers.get(name) for name in ("Date", "Expires")}
         expires = _seconds(response.headers.get("Expires"))
         if expires is not None:
-            response.headers["Expires"] = formatdate(expires - (now if date is None else date) + now - age, usegmt=True)
+            moved = expires + now - age - (now if date is None else date)
+            response.headers["Expires"] = formatdate(min(moved, LATEST), usegmt=True)
         response.headers["Date"] = formatdate(now - age, usegmt=True)
         return response
 
@@ -132,18 +134,17 @@ class Cache(httpx2.BaseTransport):
             response = self._cached.handle_request(request)
         except (sqlite3.Error, OSError, RuntimeError) as error:
             raise Failure(f"--cache {self._folder}: {tools.reason_of(error)}") from error
+        for name, value in response.extensions.pop(_Aged.ORIGINAL, {}).items():
+            if value is not None:
+                response.headers[name] = value
+            else:
+                response.headers.pop(name, None)
         status: CacheStatus = response.extensions["caching"]
         if status["from_cache"]:
             # Set when it was fetched; by now there may be others.
             response.headers.pop("Set-Cookie", None)
             response.request = request
             response.stream = _Kept(response, self._folder)
-        for name, value in response.extensions.pop(_Aged.ORIGINAL, {}).items():
-            if value is not None:
-                response.headers[name] = value
-            else:
-                response.headers.pop(name, None)
-        if status["from_cache"]:
             tell("from the cache, 304 Not Modified" if status["revalidated"] else "from the cache")
         return response
 

@@ -31,9 +31,9 @@ LONGEST = 8 * 1024 * 1024
 #: Tags of the page with the most: each takes about 800 bytes of memory, and 10 µs.
 MOST_TAGS = 200_000
 
-#: How often each node of a page may be visited, on average, to read the text of elements; and each character of the
-#: longest page four times.  Elements that are nested in
-#: each other have all the text of the inner ones again, so that the work could grow with the square of the page.
+#: How often each node of a page may be visited, on average, to read the text of elements; each character of the longest
+#: page four times.  Elements that are nested in each other have all the text of the inner ones again, so that the work
+#: could grow with the square of the page.
 VISITS = 100
 
 #: Where links stand: the element and its attribute.  A form is no link: what is there depends on what is filled in.

@@ -85,6 +85,11 @@ class HTTPDecoder(Decoder):
     def pending(self) -> bool:
         return bool(self._held or self._body is not None or self._empty)
 
+    @property
+    def buffered(self) -> int:
+        body = b"" if self._body is None else self._body.octets
+        return self._held.__alloc__() + (body.__alloc__() if isinstance(body, bytearray) else len(body))
+
     def decode(self, data: bytes) -> Sequence[bytes]:
         if self.ended:
             self.surplus |= bool(data)

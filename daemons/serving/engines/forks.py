@@ -15,10 +15,11 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from daemons.serving import signals
+from daemons.serving import budget, signals
 from daemons.serving.connection import Connection
 from daemons.serving.daemon import PARTING, TICK, Daemon
 from daemons.serving.engines.stalls import STALL, CallProbe, StallMonitor
+from daemons.serving.guards.limits import peer_network
 from daemons.serving.journal import Journal
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self.close_request(request)
         # That has counted the peer out of this process, but its child is still here.
         if connection.counted:
-            self._tally.enter(connection.host)
+            self._tally.enter(peer_network(connection.host))
 
     def _live(self, request: Any, client_address: Any, place: int, parent: int) -> NoReturn:
         """In the child: serve the conversation, and end.  It has the daemon's memory, but must not touch
@@ -126,6 +127,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if self.daemon is not None:
             self.daemon.abandon()
         self.stop_listening()
+        budget.PROCESS.reset()
         # Kept, since to let go of each would be to write to it.
         self._siblings, self.children = self.children, {}
         if self.metrics is not None:

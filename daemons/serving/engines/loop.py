@@ -13,16 +13,18 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from daemons.serving.conclude import BETWEEN_MESSAGES
 from daemons.serving.engines.flow import Flow
 from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.journal import Journal
 from daemons.serving.poller import Poller
-from daemons.serving.pump import BETWEEN_MESSAGES, OURS
+from daemons.serving.pump import OURS
 from daemons.serving.stream import GONE, StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from daemons.serving.connection import Connection
     from daemons.serving.server import Server as _Server
 
     _StreamServer = StreamServer
@@ -211,6 +213,11 @@ class Loop(ByReadiness, _StreamServer):
         if connection is not None:
             self.leave(connection)
 
+    def give_way(self, connection: Connection) -> None:
+        """As `Server.give_way`; in the thread that leads, which alone holds connections."""
+        assert isinstance(connection, Flow)
+        self._poller.give_way(connection)
+
     def server_close(self) -> None:
         """Close the listener, and every conversation: with the loop, who served them has gone."""
         super().server_close()
@@ -222,6 +229,7 @@ class Loop(ByReadiness, _StreamServer):
 
     def drop(self, flow: Flow) -> None:
         """Let go of a conversation that nobody serves any more."""
+        self.hold(flow, 0)
         if flow.made is not None:
             flow.made.close()
             if flow.made.failure is not None:

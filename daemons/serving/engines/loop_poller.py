@@ -11,14 +11,17 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from daemons.serving.conversation import DONE, IDLE, OVER, PARTIAL, PENDING, SHAKING
-from daemons.serving.endings import BY_FRAMING, Ending
+from daemons.serving import budget
+from daemons.serving.conclude import BETWEEN_MESSAGES, conclude, expect_next
+from daemons.serving.conversation import DONE, IDLE, OVER, PENDING
+from daemons.serving.endings import Ending, Refusal
 from daemons.serving.engines.flow import Flow
 from daemons.serving.memory import SHORT, UNKNOWN
 from daemons.serving.poller import BATCH, Poller
-from daemons.serving.pump import BETWEEN_MESSAGES, LINGER, OURS, PORTION, RECEIVE
+from daemons.serving.pump import LINGER, OURS, PORTION, RECEIVE
 from daemons.serving.span import Span
 from daemons.serving.spool import SpooledSocket
 
@@ -63,6 +66,8 @@ class LoopPoller(Poller):
         self.flows: dict[int, Flow] = {}
         #: Flows that have ended in this turn, and have yet to be accounted for, by their server.
         self._ended: defaultdict[Loop, list[Flow]] = defaultdict(list)
+        #: Flows with an unfinished message that wait for room in the budget of the process, unread.
+        self._paused: dict[Flow, None] = {}
         self.draining = False
         #: Octets per recv(2): more where the last turn of the loop had use for more.
         self._size = SHORT
@@ -98,10 +103,13 @@ class LoopPoller(Poller):
                 came, messages, reply, octets = known
                 flow.received += came
                 flow.messages += messages
-            elif not data and flow.made is None:
-                # Nothing is held, so that there is nothing to finish.
-                flow.ending = flow.ending or DONE
-                self._close_flow(flow)
+            elif not data and (flow.made is None or flow.ending is not None):
+                # Nothing is held, so that there is nothing to finish; or it was cut, which is no end of the input.
+                if flow.made is None:
+                    flow.ending = flow.ending or DONE
+                    self._close_flow(flow)
+                else:
+                    self._end(flow, None)
                 continue
             else:
                 octets = len(data)
@@ -127,6 +135,7 @@ class LoopPoller(Poller):
                 except BlockingIOError:
                     sent = 0
                 except OSError:
+                    flow.sent -= octets
                     self._end(flow, Ending.RESET)
                     continue
                 if sent != octets:
@@ -156,6 +165,8 @@ class LoopPoller(Poller):
         self._read_on(list(self.flows))
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
+        if self._paused:
+            self._resume()
         if self.draining:
             # Until the first of the newcomers is none any more; not at all if somebody may go at once.
             now = time.monotonic()
@@ -180,7 +191,7 @@ class LoopPoller(Poller):
     def _heard(self, flow: Flow, reply: bytes, answered: bool) -> bytes | None:
         """The conversation has made `reply`: what `_hear` returns."""
         conversation = flow.conversation
-        if conversation.state or not answered:
+        if conversation.state or not answered or flow.charged:
             self.deliver(flow, reply, answered)
             return None
         flow.look_up(conversation)
@@ -223,6 +234,7 @@ class LoopPoller(Poller):
             except BlockingIOError:
                 sent = 0
             except OSError:
+                flow.sent -= len(reply)
                 self._end(flow, Ending.RESET)
                 return
             if sent != len(reply):
@@ -242,13 +254,42 @@ class LoopPoller(Poller):
             # One that keeps what the peer has yet to read has to be given it.
             files = not isinstance(flow.socket, SpooledSocket)
             self._say(flow, b"" if conversation.span is not None and files else conversation.proceed(files=files))
-        elif conversation.state == IDLE:
-            if answered or flow.overdue is not BETWEEN_MESSAGES:
-                flow.expect(BETWEEN_MESSAGES, flow.server.limits.idle_timeout)
-        elif conversation.state == PARTIAL and (answered or flow.overdue is not Ending.SLOW):
-            flow.expect(Ending.SLOW, flow.server.limits.message_timeout)
-        elif conversation.state == SHAKING and flow.overdue is not Ending.HANDSHAKE:
-            flow.expect_handshake(flow.server.limits.handshake_timeout)
+        else:
+            expect_next(flow, conversation.state, flow.server.limits, answered=answered)
+            self._keep(flow, 0 if conversation.state == IDLE else conversation.buffered)
+
+    def _keep(self, flow: Flow, size: int) -> None:
+        """Charge the part of a message that is held, and read no more of it while the budget of the process has no
+        room."""
+        if (size >= budget.FREE or flow.charged) and not flow.server.hold(flow, size) and flow.ending is None:
+            self.flows.pop(flow.descriptor, None)
+            self._paused[flow] = None
+            self._actions[flow.descriptor] = partial(self._look_at_paused, flow)
+            self._epoll.modify(flow.descriptor, self._interest(flow) & select.EPOLLOUT)
+
+    def _look_at_paused(self, flow: Flow) -> None:
+        """A paused peer has gone, the connection was cut, or what is kept for the peer can be sent on."""
+        try:
+            if isinstance(flow.socket, SpooledSocket) and flow.socket.unsent and flow.ending is None:
+                flow.socket.flush()
+                self._epoll.modify(flow.descriptor, self._interest(flow) & select.EPOLLOUT)
+                return
+        except OSError:
+            pass
+        self._end(flow, Ending.RESET)
+
+    def _resume(self) -> None:
+        """Read on from paused flows, as many as there is room for, and from the one with the oldest message."""
+        due = list(islice(self._paused, budget.PROCESS.room // RECEIVE))
+        oldest = budget.PROCESS.oldest
+        if oldest in self._paused and oldest not in due:
+            due.append(oldest)
+        for flow in due:
+            if flow.may_read():
+                del self._paused[flow]
+                del self._actions[flow.descriptor]
+                self._epoll.modify(flow.descriptor, self._interest(flow))
+                self.flows[flow.descriptor] = flow
 
     def _say(self, flow: Flow, reply: bytes) -> None:
         """Send `reply` when the socket takes it, which may be at once; not before the others had a turn."""
@@ -256,11 +297,18 @@ class LoopPoller(Poller):
         self._hold(flow, memoryview(reply))
 
     def _hold(self, flow: Flow, unsent: memoryview) -> None:
-        """Read no more from this peer until it has taken what it was told."""
+        """Read no more from this peer until it has taken the rest of a reply."""
+        flow.sent -= len(unsent)
         if self.flows.pop(flow.descriptor, None) is not None:
             self._epoll.modify(flow.descriptor, select.EPOLLOUT)
-        flow.expect(Ending.STUCK, flow.server.limits.write_timeout)
+        expect_next(flow, PENDING, flow.server.limits, answered=True)
         self._actions[flow.descriptor] = partial(self._write, flow, unsent)
+        self._charge(flow, unsent)
+
+    def _charge(self, flow: Flow, unsent: memoryview) -> None:
+        """Charge a reply that the peer has not taken, which is held until its last byte is sent."""
+        held = 0 if flow.made is None else flow.made.buffered
+        flow.server.hold(flow, len(unsent.obj) + held, writing=True)  # type: ignore[arg-type]  # it is of bytes
 
     def _write(self, flow: Flow, unsent: memoryview) -> None:
         if unsent:
@@ -271,8 +319,10 @@ class LoopPoller(Poller):
             except OSError:
                 self._end(flow, Ending.RESET)
                 return
+            flow.sent += sent
             if sent < len(unsent):
                 self._actions[flow.descriptor] = partial(self._write, flow, unsent[sent:])
+                self._charge(flow, unsent)
                 return
         if (
             flow.conversation.state == PENDING
@@ -297,13 +347,12 @@ class LoopPoller(Poller):
         except EOFError as error:
             flow.conversation.fail(error)
         except OSError:
-            self._end(flow, Ending.RESET)
-            return
+            span.sendable = False  # the rest is read, and the error shows whose it is
         flow.sent += before - span.left
-        if flow.conversation.state == OVER or not span.left:
+        if flow.conversation.state == OVER or not span.left or not span.sendable:
             self._go_on(flow, True)
         elif before // PORTION != span.left // PORTION:
-            flow.expect(Ending.STUCK, flow.server.limits.write_timeout)
+            expect_next(flow, PENDING, flow.server.limits, answered=True)
 
     def _dismiss(self, ready: set[int]) -> None:
         """The daemon is stopping: who is between two messages, and had nothing for us, may go."""
@@ -318,40 +367,45 @@ class LoopPoller(Poller):
 
     def _end(self, flow: Flow, ending: Ending | None) -> None:
         """The conversation is over; if the last word was ours, see that it arrives."""
-        if flow.server.limits.spool and self._flush(flow, ending):
-            return
-        flow.ending = flow.ending or ending
+        request = flow.socket
+        failure: BaseException | None = None
+        if isinstance(request, SpooledSocket):
+            if self._flush(flow, request, ending):
+                return
+            failure = flow.server.settle_spool(flow, request)
         if (conversation := flow.made) is not None:
-            conversation.close()
-            flow.messages += conversation.messages
+            failure = conclude(flow, conversation, ending) or failure
             conversation.messages = 0
-            if flow.ending in BY_FRAMING:
-                flow.explain(conversation.reason)
-            if conversation.failure is not None:
-                flow.ending = Ending.FAILED
-                flow.server.log_failure(flow, conversation.failure)
+        else:
+            flow.ending = flow.ending or ending
+        if failure is not None:
+            flow.server.log_failure(flow, failure)
+        if flow.charged:
+            flow.server.hold(flow, 0)
+            self._paused.pop(flow, None)
+            flow.made = None  # the flow lives on until it is accounted for, what it held need not
         if flow.ending in OURS:
             self._linger(flow)
         else:
             self._close_flow(flow)
 
-    def _flush(self, flow: Flow, ending: Ending | None) -> bool:
+    def give_way(self, flow: Flow) -> None:
+        """Close a flow for lack of room in the budget of the process."""
+        flow.refuse(Refusal.HELD)
+        self._end(flow, Ending.REFUSED)
+
+    def _flush(self, flow: Flow, request: SpooledSocket, ending: Ending | None) -> bool:
         """Before the end, send on what is kept for the peer.  Returns whether that takes a while; then it ends."""
-        request = flow.socket
-        if not isinstance(request, SpooledSocket):
-            return False
         try:
             if flow.ending is not None or ending in UNHEARD or not request.flush():
-                flow.sent -= request.unsent
                 return False
         except OSError:
             flow.ending = Ending.RESET
-            flow.sent -= request.unsent
             return False
         if self.flows.pop(flow.descriptor, None) is not None:
             self._epoll.modify(flow.descriptor, select.EPOLLOUT)
         # The kernel asks for more when it has room for a good part of its buffer, so this is no reward for one octet.
-        flow.expect(Ending.STUCK, flow.server.limits.write_timeout)
+        expect_next(flow, PENDING, flow.server.limits, answered=True)
         self._actions[flow.descriptor] = partial(self._end, flow, ending)
         return True
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 
+from daemons.serving import budget
+from daemons.serving.conclude import expect_next
 from daemons.serving.conversation import DONE, PENDING
 from daemons.serving.endings import Ending
 from daemons.serving.engines.flow import Flow
@@ -102,8 +104,8 @@ class PoolPoller(LoopPoller):
                 self._end(flow, Ending.RESET)
                 continue
             flow.received += len(data)
-            if not data and flow.made is None:
-                self._end(flow, DONE)  # nothing is held, so that there is nothing to finish
+            if not data and (flow.made is None or flow.ending is not None):
+                self._end(flow, None if flow.made else DONE)  # as in the loop
                 continue
             self.hand_to_worker(flow, partial(flow.conversation.receive, data))
         if self.draining and len(events) < BATCH:
@@ -132,7 +134,7 @@ class PoolPoller(LoopPoller):
         spooled = isinstance(flow.socket, SpooledSocket)
         if flow.conversation.state == PENDING and (spooled or flow.conversation.span is None):
             # Behind a reply in pieces a message begins anew.
-            flow.expect(Ending.STUCK, flow.server.limits.write_timeout)
+            expect_next(flow, PENDING, flow.server.limits, answered=True)
             self.hand_to_worker(flow, partial(flow.conversation.proceed, files=not spooled))
         else:
             super()._go_on(flow, answered)
@@ -154,6 +156,8 @@ class PoolPoller(LoopPoller):
             self._actions.pop(flow.descriptor, None)
         self._epoll.unregister(flow.descriptor)
         flow.deadline = math.inf
+        if flow.charged:
+            budget.PROCESS.pin(flow)
 
     def take_back(self) -> None:
         """The daemon has ended: flows whose reply is ready, and will not be sent, are no worker's any more."""
@@ -171,5 +175,9 @@ class PoolPoller(LoopPoller):
         self.hand_back(flow, reply, flow.conversation.messages != messages)
 
     def hand_back(self, flow: Flow, reply: bytes, answered: bool) -> None:
+        if len(reply) > budget.SMALL:
+            # Many workers may be done before the leader has sent the first of their replies.
+            flow.charged = len(reply)
+            budget.PROCESS.pin(flow, len(reply))
         self.ready.append((flow, reply, answered))
         self.wake()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from daemons.operating.values import COUNT, DURATION, FACTOR, RATE, SIZE, or_word, setting
+from daemons.serving.budget import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Limits:
     max_per_peer: int | None = setting(
         or_word("auto", COUNT),
         None,
-        "connections of one address at once; more are closed. "
+        "connections of one peer at once; more are closed. A peer is an IPv4 address or an IPv6 network of 64 bits. "
         "auto: half of max_connections, and no limit for loopback and Unix peers",
     )
     max_rate: float | None = setting(
@@ -35,6 +36,13 @@ class Limits:
         1.0,
         "over UDP: how many times as long as its question an answer may be; one that is longer is not sent, for "
         "who is said to ask may be whom the answer is to flood. Peers on this machine are exempt",
+    )
+    receive_buffer: int | None = setting(
+        or_word("auto", SIZE),
+        None,
+        "over UDP, bytes of the kernel's buffer for datagrams that have not been read (SO_RCVBUF, socket(7)); those "
+        "that do not fit are dropped, and counted by `daemons stats`. The kernel gives at most net.core.rmem_max. "
+        "auto: 1MiB",
     )
     spool: int | None = setting(
         or_word("off", SIZE),
@@ -53,7 +61,14 @@ class Limits:
         64 * 1024**2,
         "over HTTP, bytes that a handler, or the write() of a WSGI application, may write before the response is sent, "
         "which is when it is complete; above 256KiB they are in a temporary file. More raises ResponseTooLarge in the "
-        "handler. Files that SimpleHTTPRequestHandler sends, and what an application yields, do not count",
+        "handler. Files that SimpleHTTPRequestHandler sends, and pieces that an application yields, do not count",
+    )
+    held: int = setting(
+        SIZE,
+        DEFAULT,
+        "bytes of unfinished messages and unsent replies that one process holds for all peers together. Beyond half of "
+        "it only the oldest unfinished message, and messages of up to 64KiB, are read further; beyond all of it the "
+        "connections without progress for the longest time are closed",
     )
     handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
     message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")
@@ -86,6 +101,25 @@ def is_local(host: str) -> bool:
     address = ipaddress.ip_address(host.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)
+
+
+@lru_cache(maxsize=4096)
+def peer_network(host: str) -> str:
+    """Return what a limit per peer counts by: an IPv4 address, or the /64 of an IPv6 address.
+
+    One subscriber has a whole /64 (RFC 6177) and may use a new address of it for each connection.  IPv4 in IPv6
+    (``::ffff:192.0.2.1``) is IPv4.  A link-local network is another one at each interface, so its zone stays
+    (``fe80::%eth0``); ``unix`` is one peer."""
+    if ":" not in host:
+        return host
+    text, _, zone = host.partition("%")
+    address = ipaddress.IPv6Address(text)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    if address.is_loopback:
+        return text
+    network = ipaddress.IPv6Network((address, 64), strict=False)
+    return f"{network.network_address}%{zone}" if zone else str(network.network_address)
 
 
 class Rate:

@@ -67,6 +67,8 @@ def at(date: float, expires: float) -> list[str]:
         (["Cache-Control: max-age=1000", "Date: yesterday"], 1),
         (at(0, 1000), 1),
         ([*at(0, 1000), "Age: 2000"], 2),
+        (["Date: Thu, 01 Jan 1970 00:00:00 GMT", "Expires: Fri, 31 Dec 9999 23:59:59 GMT"], 1),
+        (["Date: Thu, 01 Jan 0001 00:00:00 GMT", "Expires: Thu, 01 Jan 0001 00:00:00 GMT", "Age: 9999999999"], 2),
         # A server whose clock is ten hours ahead: the lifetime is counted by its own clock, the age by ours.
         (at(36_000, 36_010), 1),
         ([*at(36_000, 36_010), "Age: 60"], 2),
