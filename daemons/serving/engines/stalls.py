@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = Journal(__name__)
 
-#: Seconds: what takes longer is a stall.
+#: Seconds from which on a delay is a stall.
 STALL = 1.0
 
 #: Seconds after the time to drain: time for the loop to end by itself, and less than `GRACE` of workers, so that the
@@ -42,17 +42,17 @@ STACK_LIMIT = 1000
 
 
 class Probe:
-    """What can stall."""
+    """One possible cause of a stall."""
 
     #: Whether a stall keeps the process from hearing that it should end.
     stops_everything = False
 
     def stuck_since(self, now: float) -> float | None:
-        """Since when (monotonic) the same thing has held everything up, however short that is; None: nothing does."""
+        """Return since when (monotonic) the same operation has held everything up, if only for a moment; None: none."""
         raise NotImplementedError
 
     def describe(self) -> str:
-        """What has stalled, and the stack that holds it."""
+        """Describe the stall, with the stack that holds everything up."""
         raise NotImplementedError
 
 
