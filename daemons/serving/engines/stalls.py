@@ -48,7 +48,7 @@ class Probe:
     stops_everything = False
 
     def stuck_since(self, now: float) -> float | None:
-        """Return since when (monotonic) the same operation has held everything up, if only for a moment; None: none."""
+        """Return since when (monotonic) the same operation has held everything up, if only briefly; None: none."""
         raise NotImplementedError
 
     def describe(self) -> str:
