@@ -1,7 +1,8 @@
 """``processes = N``: any engine, N times, on the same listening sockets.
 
 The parent forks the workers before there is any thread, replaces those that die, and does nothing else:
-it accepts nobody and runs no service.  `daemons.serving.engines.worker_table` decides, and this module makes the system calls.
+it accepts nobody and runs no service.  `daemons.serving.engines.worker_table` decides, and this module makes the
+system calls.
 """
 
 from __future__ import annotations
