@@ -247,9 +247,9 @@ def _carry_out(options: argparse.Namespace) -> int:
             return inspection.show_all(conf)
         return inspection.check_shared(conf) if options.shared else inspection.check(conf, options.run, options.names)
     if options.command == "stats" and options.name is None:
-        from daemons.operating import stats
+        from daemons.operating import stats_report
 
-        return stats.show_all(ini.run_folder(conf, options.run), ini.names(conf), options.json)
+        return stats_report.show_all(ini.run_folder(conf, options.run), ini.names(conf), options.json)
     if options.command == "stop":
         from daemons.operating import detach
 
@@ -270,9 +270,9 @@ def _one(settings: Settings, options: argparse.Namespace) -> int:
 
             return cgi.run(settings)
         case "stats":
-            from daemons.operating import stats
+            from daemons.operating import stats_report
 
-            return stats.show(settings, options.json)
+            return stats_report.show(settings, options.json)
         case "show":
             from daemons.operating import inspection
 

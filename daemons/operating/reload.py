@@ -46,7 +46,7 @@ class Reload:
         self.bound = bound
 
     def _read(self) -> tuple[Settings, Settings]:
-        """Open the log files again; return the settings as the files are now, and what of them can be taken up."""
+        """Open the log files again; return the new settings, and those that will be in force."""
         logs.reopen_output()
         new = self.bound.settings.again()
         return new, self._taken_up(self.bound.settings, new)
@@ -157,7 +157,7 @@ class Renewal(Reload):
         prefork.on_stop.append(self._end_trial)
 
     def hang_up(self) -> None:
-        """SIGHUP.  Reads the settings and begins to try the service; what follows is done when that has ended."""
+        """Handle SIGHUP: read the settings and begin to try the service; the rest follows when that has ended."""
         if self._trial is not None:
             self._again = True
             return

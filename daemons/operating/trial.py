@@ -61,7 +61,7 @@ class Trial:
         return time.monotonic() - self._begun > LIMIT
 
     def receive(self) -> bool:
-        """Take what the child has reported; returns whether that was all."""
+        """Read the next part of the child's report; return whether it is complete."""
         data = os.read(self._pipe, 65536)
         self._received += data
         return not data or data.endswith(_END)
@@ -82,7 +82,7 @@ class Trial:
             return True
 
     def check(self) -> None:
-        """Raise what came of it: `ConfigurationError`, or `ChildError`, also if there is no result yet."""
+        """Raise the error of the action, `ConfigurationError` or `ChildError`; the latter also without a result."""
         report = self._received.removesuffix(_END).decode("utf-8", "replace")
         if self._received.endswith(_END) and not report:
             return
@@ -107,7 +107,7 @@ def try_in_child(action: Callable[[], object]) -> None:
 
 
 def _tried(action: Callable[[], object], let_go: Callable[[], None], write: int, parent: int) -> int:
-    """In the child: do it, and report what came of it.  Returns the exit code."""
+    """In the child: carry out `action`, and report its error.  Returns the exit code."""
     report = ""
     try:
         signals.deafen()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons.operating import stats
+from daemons.operating import stats, stats_report
 from daemons.operating.scoreboard import HEAD, Scoreboard
 from daemons.operating.slot import PAGE, SIZE, Slot
 from daemons.operating.stats import UnreadableError
@@ -41,7 +41,7 @@ def test_a_process_that_makes_no_turn_hangs(scoreboard: Scoreboard, slot: Slot) 
     found = stats.figures(scoreboard)
     assert found.state == "hanging"
     assert 60.0 <= (found.silent or 0.0) < 70.0
-    assert "hanging" in stats.as_text(found)
+    assert "hanging" in stats_report.as_text(found)
 
 
 def _broken(page: bytes, size: int = 2 * PAGE) -> bytes:
@@ -92,8 +92,8 @@ def test_any_octet_that_is_wrong_gives_figures_or_an_error(
         found = stats.read(folder / "x.metrics")
     except UnreadableError:
         return
-    stats.as_text(found)
-    json.dumps(stats.as_dict(found), allow_nan=place >= PAGE)
+    stats_report.as_text(found)
+    json.dumps(stats_report.as_dict(found), allow_nan=place >= PAGE)
 
 
 def test_no_file_says_that_it_has_not_run(tmp_path: Path) -> None:
@@ -102,6 +102,6 @@ def test_no_file_says_that_it_has_not_run(tmp_path: Path) -> None:
 
 
 def test_the_json_keys_are_those_of_the_documentation(scoreboard: Scoreboard, slot: Slot) -> None:
-    values = stats.as_dict(stats.figures(scoreboard))
+    values = stats_report.as_dict(stats.figures(scoreboard))
     page = Path("docs/metrics.md").read_text("utf-8")
     assert [key for key in (*values, *values["processes"][0]) if f"`{key}`" not in page] == []

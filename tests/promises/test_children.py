@@ -85,6 +85,8 @@ def test_somebody_else_s_child_is_left_to_them(script: str) -> None:
 def test_nothing_in_the_suite_waits_for_just_any_child() -> None:
     """``os.wait()``, ``waitpid(-1)``, ``waitpid(0)``, ``waitid(P_ALL)`` and the like: it is asked by name."""
     for path in Path(daemons.__file__).parent.rglob("*.py"):
+        if path.match("operating/init.py"):
+            continue  # process 1 of a container has to reap every orphan; the daemon is its child
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 name, first = node.func.attr, ast.unparse(node.args[0]) if node.args else ""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import _thread
 import math
 import os
 import select
 import signal
 import socketserver
 import time
-from collections import deque
 from contextlib import suppress
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from daemons.serving import budget, signals
 from daemons.serving.connection import Connection
-from daemons.serving.daemon import PARTING, TICK, Daemon
-from daemons.serving.engines.stalls import STALL, CallProbe, StallMonitor
+from daemons.serving.daemon import PARTING
+from daemons.serving.engines.child_watch import Watch
 from daemons.serving.guards.limits import peer_network
 from daemons.serving.journal import Journal
 
@@ -231,100 +228,3 @@ def _pidfd(pid: int) -> int:
         return os.pidfd_open(pid)
     except OSError:
         return -1
-
-
-class Watch:
-    """In a child: a `Daemon` in a thread, to keep the deadlines and hear the signals while the main thread serves.
-
-    It is not begun before there is something to do: a signal, or a deadline that has passed.  Until then SIGALRM
-    is the tick, and its handler looks whether that is so.  Handlers interrupt the service anywhere, so they must
-    not wait for a lock, nor raise: what may do either is left to the thread that they begin.
-    """
-
-    def __init__(self, server: Forks, request: Any, parent: int) -> None:
-        self._server = server
-        self._request = request
-        self._connection = server.connections[request]
-        self._parent = parent
-        self._call = CallProbe(server, _thread.get_ident())
-        self._daemon: Daemon | None = None
-        #: Signals that it has yet to be told of.
-        self._heard: deque[int] = deque()
-        self._begun = _thread.allocate_lock()
-        #: Whether ticks need no thread.
-        self._alarmed = False
-
-    def hear(self, *, alarm: bool) -> None:
-        """Hear the signals from now on; begin with the first tick, or, without `alarm`, at once."""
-        for number in (signal.SIGTERM, signals.CUT, signal.SIGHUP, signal.SIGALRM):
-            signal.signal(number, self._hear)
-        # Ctrl-C and Ctrl-\ go to the parent and to its children; the parent passes on what they mean, once.
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*signals.SIGNALS, signal.SIGALRM))
-        self._alarmed = alarm
-        if alarm:
-            self._set_alarm()
-        else:
-            signal.raise_signal(signal.SIGALRM)
-
-    def _set_alarm(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, min(TICK, self._server.limits.shortest / 4))
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGALRM and self._alarmed and not self._heard and self._nothing_is_due():
-            self._set_alarm()
-            return
-        self._heard.append(number)
-        if not self._begun.acquire(blocking=False):
-            self._pass_on()
-            return
-        try:
-            # No threading.Thread: it waits for a lock that the service may have when it is interrupted.
-            _thread.start_new_thread(self._watch, ())
-        except RuntimeError:  # the system has no thread for us now
-            self._begun.release()
-            self._set_alarm()
-
-    def _nothing_is_due(self) -> bool:
-        """A tick: whether there is nothing for the watch to do yet."""
-        now = time.monotonic()
-        since = self._call.stuck_since(now)
-        if since is not None and now - since >= STALL:
-            return False
-        if os.getppid() != self._parent or (self._connection.timed and now >= self._connection.deadline):
-            return False
-        if (metrics := self._server.metrics) is not None:
-            metrics.beat(now)
-            metrics.tell_of((self._connection,), wait=False)
-        return True
-
-    def _pass_on(self) -> None:
-        if self._daemon is not None:
-            with suppress(IndexError):
-                while True:
-                    self._daemon.tell(self._heard.popleft())
-
-    def _watch(self) -> None:
-        server = self._server
-        try:
-            daemon = Daemon([server], parent=self._parent)
-            daemon.stop_request.once = True
-        except OSError as error:
-            log.error("no watch is kept over a conversation: %s", error)
-            self._begun.release()
-            self._set_alarm()
-            return
-        if server.metrics is not None:
-            server.metrics.attach(daemon)
-        monitor = StallMonitor(daemon, self._call)
-        monitor.attach()
-        self._daemon = daemon
-        self._pass_on()
-        monitor.sample(time.monotonic())
-        daemon.see_out()
-        if server.connections:
-            # It was cut and has not ended: the service is lost in its own code.
-            server.shutdown_request(self._request)
-            server.tell_last()
-            os._exit(0)

@@ -1,7 +1,8 @@
 """``processes = N``: any engine, N times, on the same listening sockets.
 
 The parent forks the workers before there is any thread, replaces those that die, and does nothing else:
-it accepts nobody and runs no service.  `daemons.serving.engines.worker_table` decides what to do; here it is done.
+it accepts nobody and runs no service.  `daemons.serving.engines.worker_table` decides, and this module makes the
+system calls.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ class Prefork:
         return pid
 
     def _become_worker(self, ready: int, parent: int) -> None:
-        """In the child: let go of what is the parent's, work, and never return."""
+        """In the child: close the parent's descriptors, work, and never return."""
         code = 1
         try:
             signals.deafen()

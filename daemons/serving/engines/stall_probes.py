@@ -1,4 +1,4 @@
-"""What can stall under each engine, and who looks at it."""
+"""The probes for stalls of each engine, and the choice among them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from daemons.serving import signals
 from daemons.serving.connection import Connection
-from daemons.serving.daemon import ORPHAN_DRAIN, PARTING, Daemon
+from daemons.serving.daemon import ORPHAN_DRAIN, Daemon
 from daemons.serving.journal import Journal
 
 if TYPE_CHECKING:
@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
 log = Journal(__name__)
 
-#: Seconds: what takes longer is a stall.
+#: Seconds from which on a delay is a stall.
 STALL = 1.0
+
+#: Seconds after the time to drain: time for the loop to end by itself, and less than `GRACE` of workers, so that the
+#: line comes before their parent kills them.
+LEAVE = 0.5
 
 #: Innermost frames of a stack in the log, and characters of all of them.
 FRAMES = 8
@@ -38,17 +42,17 @@ STACK_LIMIT = 1000
 
 
 class Probe:
-    """What can stall."""
+    """One possible cause of a stall."""
 
     #: Whether a stall keeps the process from hearing that it should end.
     stops_everything = False
 
     def stuck_since(self, now: float) -> float | None:
-        """Since when (monotonic) the same thing has held everything up, however short that is; None: nothing does."""
+        """Return since when (monotonic) the same operation has held everything up, if only briefly; None: none."""
         raise NotImplementedError
 
     def describe(self) -> str:
-        """What has stalled, and the stack that holds it."""
+        """Describe the stall, with the stack that holds everything up."""
         raise NotImplementedError
 
 
@@ -134,8 +138,7 @@ class StallMonitor:
             now = time.monotonic()
             try:
                 if not self._overslept(now - before - delay):
-                    delay = self.sample(now)
-                    self._leave_standing_loop(now)
+                    delay = min(self.sample(now), self._leave_standing_loop(now))
             except Exception:
                 log.exception("the stall monitor failed; it goes on")
                 delay = STALL
@@ -154,8 +157,9 @@ class StallMonitor:
         )
         return True
 
-    def _leave_standing_loop(self, now: float) -> None:
-        """End the process if it should have ended, and its loop stands, so that it cannot."""
+    def _leave_standing_loop(self, now: float) -> float:
+        """End the process if it should have ended, and its loop stands, so that it cannot; or return the seconds until
+        then."""
         daemon = self._daemon
         if self._parent is not None and self._orphaned == math.inf and os.getppid() != self._parent:
             self._orphaned = now
@@ -164,14 +168,17 @@ class StallMonitor:
             signals.cut_received,
             self._orphaned + ORPHAN_DRAIN,
         )
-        for probe in self._stalled:
-            if probe.stops_everything and now >= limit + PARTING:
-                log.error(
-                    "it should have ended, but the loop stands; ending the process, with %d conversations: %s",
-                    daemon.active,
-                    probe.describe(),
-                )
-                os._exit(1)
+        standing = next((probe for probe in self._stalled if probe.stops_everything), None)
+        if standing is None:
+            return math.inf
+        if (left := limit + LEAVE - now) <= 0:
+            log.error(
+                "it should have ended, but the loop stands; ending the process, with %d conversations: %s",
+                daemon.active,
+                standing.describe(),
+            )
+            os._exit(1)
+        return left
 
 
 def stack_of(thread: int | None) -> str:

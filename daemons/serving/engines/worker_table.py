@@ -1,7 +1,7 @@
 """States of the workers of ``processes = N``: when to start one, to signal one, and to kill one.
 
-There are no system calls and there is no clock here: each event comes with its time (monotonic, in seconds), and what
-follows from it is done by the two functions that `WorkerTable` is given.  `Prefork` connects both to the kernel.
+There are no system calls and there is no clock here: each event comes with its time (monotonic, in seconds), and
+`WorkerTable` acts by calling the two functions that it is given.  `Prefork` connects both to the kernel.
 
     STARTING ──► READY ──► DRAINING ──► CUTTING ──► KILLED
 
