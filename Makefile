@@ -13,7 +13,7 @@ endif
 .SHELLFLAGS := -eu -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: run stop test check bench soak engines clean help
+.PHONY: run stop test check bench soak engines constraints clean help
 
 INSTALLED := .venv/installed
 CONTROL := .venv/bin/supervisorctl -c supervisord.conf
@@ -23,7 +23,7 @@ ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
 .PHONY: $(INSTALLED)
 endif
 
-$(INSTALLED): setup.cfg pyproject.toml
+$(INSTALLED): constraints.txt setup.cfg pyproject.toml
 	@refuse() { echo "make: $$*" >&2; exit 1; }
 	command -v "$(PYTHON)" >/dev/null || refuse "there is no $(PYTHON); name a Python with make PYTHON=/path/to/python3"
 	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
@@ -33,7 +33,9 @@ $(INSTALLED): setup.cfg pyproject.toml
 	test "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" || rm -rf .venv
 	echo "Installing into .venv"
 	test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[all,test]'
+	# Just the files that constraints.txt names, by their hashes; then the project itself, which needs nothing more.
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement constraints.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	echo "$(CURDIR)" >$@
 
 # For the daemons that speak TLS.  Made once; `daemons cert --force` makes it anew, before its 90 days are over.
@@ -45,6 +47,8 @@ $(CERTIFICATE): | $(INSTALLED)
 
 run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the background; say where they listen and what to type next
 	@mkdir -p run logs
+	# What keeps every daemon from starting is said once, and at once. One daemon with a fault does not stop the others.
+	.venv/bin/daemons check --shared || { echo "make run: nothing was started" >&2; exit 1; }
 	if pid=$$($(CONTROL) pid 2>/dev/null); then
 	    echo "supervisord already runs (pid $$pid); reading supervisord.conf again"
 	    $(CONTROL) update
@@ -74,9 +78,10 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	    for name in $$down; do
 	        log=logs/$${name%%:*}.log
 	        echo "$$log:"
-	        # Of the last try: what stands below the line with which the try before it ended too.
+	        # Of the last try: what stands below the line with which the try before it ended too. The lines differ in their
+	        # times, which are left out.
 	        tail -n 200 "$$log" 2>/dev/null | awk '
-	            { line[NR] = $$0 }
+	            { sub(/^[-0-9]+ [:,0-9]+ [A-Z]+ [a-z.]+\[[0-9]+\] /, ""); line[NR] = $$0 }
 	            END {
 	                if (!NR) { print "    (empty)"; exit }
 	                for (first = NR; first > 1 && first > NR - 9 && line[first - 1] != line[NR]; first--);
@@ -125,8 +130,8 @@ test: $(INSTALLED)  ## run the tests; ARGS goes to pytest; WORKERS=0: one at a t
 
 check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and every ini file
 	@# A daemon of your own, beside conf/, may be written as you like.
-	.venv/bin/ruff check daemons tests benchmarks soak
-	.venv/bin/ruff format --check daemons tests benchmarks soak
+	.venv/bin/ruff check camelot_start.py daemons tests benchmarks soak
+	.venv/bin/ruff format --check camelot_start.py daemons tests benchmarks soak
 	.venv/bin/mypy --strict
 	.venv/bin/daemons check
 
@@ -136,10 +141,12 @@ bench: $(INSTALLED)  ## measure against others; ARGS goes to the benchmarks
 soak: $(INSTALLED)  ## five minutes of honest and hostile load on every daemon, in a copy; ARGS as --seconds 60
 	@.venv/bin/python -m soak $(ARGS)
 
-# The clients that the tests use as a person would; and for the benchmarks a C compiler, a load, and whom to compare with.
-# nodejs too, but where there is a node from elsewhere.
-ENGINES := netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev wrk chromium nginx \
-    librpc-xml-perl
+# The clients that the tests use as a person would; and for the benchmarks a C compiler, a load generator, and the servers
+# to compare with. nodejs too, but where there is a node from elsewhere.
+# The tests of Debian's own Python, which are run against this project's classes too.
+TESTSUITE = $(shell /usr/bin/python3 -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])')
+ENGINES = python3-venv netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev wrk chromium nginx \
+    librpc-xml-perl strace $(TESTSUITE)
 
 engines:  ## install the Debian packages that the tests and benchmarks use (as root)
 	@wanted="$(ENGINES)" missing=
@@ -161,6 +168,17 @@ engines:  ## install the Debian packages that the tests and benchmarks use (as r
 	apt-get install -qq --no-install-recommends $$missing
 	case "$$missing " in *" nginx "*) systemctl disable --quiet nginx || true ;; esac
 
+constraints:  ## renew constraints.txt: the newest versions that setup.cfg and pyproject.toml allow, with their hashes
+	@tools=$$(mktemp -d)
+	trap 'rm -rf "$$tools"' EXIT
+	"$(PYTHON)" -m venv "$$tools"
+	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv
+	# setuptools builds the project itself. --universal: one file for every Python from 3.11 on.
+	echo 'setuptools>=68' | "$$tools/bin/uv" pip compile --quiet --upgrade --universal --python-version 3.11 \
+	    --generate-hashes --system-certs --custom-compile-command 'make constraints' --no-emit-index-url \
+	    --extra all --extra test --output-file constraints.txt setup.cfg - >/dev/null
+	echo "constraints.txt is renewed; try it with: make check test"
+
 clean:  ## remove what was built or written: .venv, caches, logs/, run/; refused while a daemon runs
 	@for file in run/*.pid; do
 	    if [ -e "$$file" ] && kill -0 "$$(cat "$$file")" 2>/dev/null; then
@@ -174,4 +192,4 @@ clean:  ## remove what was built or written: .venv, caches, logs/, run/; refused
 	find logs run -mindepth 1 ! -name .gitignore -delete 2>/dev/null || true
 
 help:  ## this list
-	@awk -F ':.*## +' '/^[a-z]+:.*## / { printf "    make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## +' '/^[a-z]+:.*## / { printf "    make %-11s %s\n", $$1, $$2 }' Makefile

@@ -31,7 +31,7 @@ from daemons.operating.values import (
 )
 from daemons.rpc.methods import idempotent
 from daemons.serving.endings import Ending
-from daemons.serving.service import Reply, Service, Talk, Visitor
+from daemons.serving.service import Reply, ReplyCutShort, Service, Talk, Visitor
 from daemons.serving.span import Span
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "LengthPrefixed",
     "Lines",
     "Reply",
+    "ReplyCutShort",
     "Service",
     "Span",
     "Stream",

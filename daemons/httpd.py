@@ -33,7 +33,7 @@ from daemons import (
 )
 from daemons.framings.http import HTTP, Request
 from daemons.web.asking import requests
-from daemons.web.behind import BEHIND, Behind, placed
+from daemons.web.behind import BEHIND, Behind, UpstreamLimits, placed
 from daemons.web.languages import LANGUAGES
 from daemons.web.places import PREFIX
 from daemons.web.protection import REALM, Protection, Realm
@@ -102,7 +102,15 @@ class Httpd(Service):
             or_word("no", HTTPS), None, "where the same is to be had over TLS, and who comes without it is sent to"
         )
         insecure: bool = setting(YES_NO, False, "ask for passwords where others can read them, too: without TLS")
-        upstream_timeout: float = setting(DURATION, 30.0, "how long a server of [proxy] may take to begin an answer")
+        upstream_timeout: float = setting(
+            DURATION, 30.0, "longest pause of a server of [proxy], before a response and within it"
+        )
+        upstream_total: float | None = setting(
+            or_word("no", DURATION), 300.0, "longest wait for all of one response of a server of [proxy]"
+        )
+        upstream_requests: int = setting(
+            COUNT, 12, "requests in progress at the servers of [proxy], each of which has an equal share"
+        )
         redirects: Mapping[str, Redirect] = table(MOVED, REDIRECT, "from a path, or all below it, to somewhere else")
         protected: Mapping[str, Realm] = table(PREFIX, REALM, "below a path, who may see it: a realm, and its users")
         documents: Mapping[str, str] = table(PREFIX, STORE, "below a path, a folder that clients may write to", _store)
@@ -140,16 +148,21 @@ class Httpd(Service):
         return Subtrees(
             self._static,
             said.redirects,
-            {path: Protection(realm, insecure=said.insecure) for path, realm in said.protected.items()},
+            {path: Protection(realm, path, insecure=said.insecure) for path, realm in said.protected.items()},
             {path: Store(folder, said.document_count, said.document_space) for path, folder in said.documents.items()},
             said.proxy,
-            said.upstream_timeout,
+            UpstreamLimits(said.upstream_timeout, said.upstream_total, said.upstream_requests),
         )
 
     def close(self) -> None:
         """Close the connections to servers behind this one."""
         if self._subtrees is not None:
             self._subtrees.close()
+
+    def bound_waiting(self, most: int) -> None:
+        """Answer 503 beyond so many requests in progress at the servers of [proxy]."""
+        if self._subtrees is not None:
+            self._subtrees.bound_waiting(most)
 
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
@@ -200,13 +213,12 @@ class Httpd(Service):
             return known
         if request.expects:
             return CONTINUE, None
-        if self._subtrees is not None:
-            special = self._subtrees.answer(request, second, visitor)
-            if special is not None:
-                return special, self._entry(request, special)
-        reply = self._static.answer(request, second)
+        if self._subtrees is None:
+            reply, for_all = self._static.answer(request, second), True
+        else:
+            reply, for_all = self._subtrees.answer(request, second, visitor)
         entry = self._entry(request, reply)
-        if type(reply) is bytes:
+        if for_all and type(reply) is bytes:
             second.remember(request, reply, entry)
         return reply, entry
 

@@ -12,7 +12,8 @@ from typing import Any
 import rpyc
 
 from daemons.rpc.frames import Refused
-from daemons.rpc.netrefs import NetrefHandler, Theirs
+from daemons.rpc.netref_handler import NetrefHandler
+from daemons.rpc.netrefs import Theirs
 
 #: Lines of one file.
 MOST = 1_000_000

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable, Iterable
 from functools import reduce
+from itertools import chain
 from typing import Any
 
 from daemons import idempotent
@@ -18,12 +20,23 @@ __all__ = ["addtogether", "elements", "quadratic", "remote_repr"]
 
 SYMBOLS = {1: "H", 2: "He", 3: "Li", 4: "Be", 5: "B", 6: "C", 7: "N", 8: "O", 9: "F", 10: "Ne"}
 
+#: Sums of things that are all of one type, in linear time.
+_JOINS: dict[type, Callable[[Iterable[Any]], Any]] = {
+    str: "".join,
+    bytes: b"".join,
+    list: lambda lists: list(chain.from_iterable(lists)),
+}
+
 
 @idempotent
 def addtogether(*things: Any) -> Any:
     """Add together everything in the list `things`."""
     if not things:
         raise ValueError("there is nothing to add together")
+    # Added one by one, each sum would be copied for the next: quadratic in the size of a call.
+    join = _JOINS.get(type(things[0]))
+    if join is not None and len(set(map(type, things))) == 1:
+        return join(things)
     return reduce(operator.add, things)
 
 
@@ -36,7 +49,10 @@ def quadratic(a: float, b: float, c: float) -> list[float]:
     if discriminant < 0:
         raise ValueError("math domain error")  # Python says so itself, in other words from 3.14 on
     root = math.sqrt(discriminant)
-    return sorted({(-b - root) / (2.0 * a), (-b + root) / (2.0 * a)})
+    solutions = {(-b - root) / (2.0 * a), (-b + root) / (2.0 * a)}
+    if not all(map(math.isfinite, solutions)):
+        raise OverflowError("math range error")
+    return sorted(solutions)
 
 
 @idempotent

@@ -68,6 +68,11 @@ class Place:
         self.path = Path(tempfile.mkdtemp(prefix="soak-", dir="/tmp")).resolve()
         shutil.copytree(TOP / "conf", self.path / "conf")
         shutil.copy2(TOP / "supervisord.conf", self.path)
+        # Daemons of whoever works in the checkout are not in it, but in conf.d/.
+        programs = re.findall(r"(?m)^\[program:(\w+)\]", (self.path / "supervisord.conf").read_text("utf-8"))
+        for path in (self.path / "conf").glob("*.ini"):
+            if path.stem not in (*programs, *NO_DAEMONS):
+                path.unlink()
         for name in ("run", "logs", ".venv/bin"):
             (self.path / name).mkdir(parents=True)
         for command in ("daemons", "supervisord"):

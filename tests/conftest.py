@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Generator, Iterator
 
 import hypothesis
@@ -24,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-engines", action="store_true", help=text)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked `root` for an ordinary user."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """What is skipped, and must not be, has failed."""
@@ -43,6 +51,10 @@ def no_leaks() -> Iterator[None]:
     It is set up before the other fixtures of a test and torn down after them."""
     before = Snapshot.take()
     yield
+    # Its threads are those of the process, and wait for the next password.
+    if verifier := sys.modules.get("daemons.accounts.verifier"):
+        verifier.shared.close()
+        verifier.shared.waiting = verifier.WAITING
     if leaks := before.leaks():
         clear(before)
         pytest.fail("left behind:\n" + "\n".join(leaks), pytrace=False)

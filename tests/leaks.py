@@ -16,9 +16,10 @@ from typing import Any
 SETTLING = 5.0
 
 
-#: What belongs to no single test: children, by pid, and descriptors that the session keeps and will close.
+#: Children (by pid), descriptors and threads of the session, which no single test owns and the session ends.
 KEPT_CHILDREN: set[int] = set()
 KEPT_DESCRIPTORS: set[int] = set()
+KEPT_THREADS: set[threading.Thread] = set()
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Snapshot:
         return found
 
     def _compare(self, now: Snapshot) -> list[str]:
-        found = [f"a thread: {thread.name}" for thread in now.threads - self.threads]
+        found = [f"a thread: {thread.name}" for thread in now.threads - self.threads - KEPT_THREADS]
         found += [
             f"a descriptor: {number} -> {target}"
             for number, target in now.descriptors.items()

@@ -25,8 +25,8 @@ class Network:
     Their names are made unique: ``{a}`` in a command stands for the namespace of the host ``a``."""
 
     def __init__(self, links: Iterable[str], hosts: dict[str, Iterable[str]]) -> None:
-        if os.geteuid() != 0 or shutil.which("ip") is None:
-            pytest.skip("network namespaces need root and ip(8): make engines")
+        if shutil.which("ip") is None:
+            pytest.skip("ip is missing: make engines")
         self._names = {host: f"camelot-{os.getpid()}-{host}" for host in hosts}
         try:
             if complaint := self._ip((), [f"netns add {name}" for name in self._names.values()]):

@@ -72,6 +72,7 @@ def test_a_client_hears_who_answers(tmp_path: Path) -> None:
     assert (asked.stdout, asked.stderr, asked.returncode) == ("", said, 1)
 
 
+@pytest.mark.root
 def test_on_a_network_everybody_hears_and_answers_from_an_address_of_theirs() -> None:
     """arthur listens at the broadcast address, bedevere at every address of his; galahad asks."""
     hosts = {"arthur": "10.0.0.1", "bedevere": "10.0.0.2", "galahad": "10.0.0.3"}

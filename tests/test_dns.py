@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdata
+import dns.rdatatype
 import dns.rrset
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from daemons.dns import PAYLOAD, ZONES, Dns, DnsOverUdp, read_zone
-from daemons.serving.conversation import Conversation
-from daemons.serving.endings import Ending
+from daemons.dns import PAYLOAD, Dns, DnsOverUdp
+from daemons.dns.zones import ZONES, read_zone
 
 CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = Dns.Options(zone=ZONES.parse(f"{CONF}/camelot.zone {CONF}/127.zone"))
@@ -125,56 +125,6 @@ def test_what_does_not_fit_into_a_datagram_is_had_over_tcp(payload: int | None, 
     assert whole.edns == (-1 if payload is None else 0)
 
 
-QUERY = dns.message.make_query("camelot.test", "A", id=0x1234).to_wire()
-FORMERR, NOTIMP, REFUSED, BADVERS = dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.REFUSED, dns.rcode.BADVERS
-
-
-@pytest.mark.parametrize(
-    ("query", "code"),
-    [
-        (QUERY[:-1], FORMERR),
-        (QUERY + b"\0", FORMERR),
-        (QUERY[:4] + b"\0\0" + QUERY[6:12], FORMERR),
-        (QUERY[:4] + b"\0\2" + QUERY[6:] + QUERY[12:], FORMERR),
-        (QUERY[:12] + b"\xc0\x0c" + QUERY[-4:], FORMERR),  # a name that points at itself
-        (QUERY[:2] + b"\x28" + QUERY[3:], NOTIMP),  # an update
-        (dns.message.make_query("camelot.test", "AXFR", id=0x1234).to_wire(), REFUSED),
-        (dns.message.make_query("camelot.test", "TXT", "CH", id=0x1234).to_wire(), REFUSED),
-        (dns.message.make_query("camelot.test", "TKEY", id=0x1234).to_wire(), NOTIMP),
-        (dns.message.make_query("camelot.test", "A", id=0x1234, use_edns=1).to_wire(), BADVERS),
-    ],
-)
-def test_what_cannot_be_answered_is_told_so(query: bytes, code: dns.rcode.Rcode) -> None:
-    reply = dns.message.from_wire(UDP.respond(query))
-    assert (reply.id, reply.rcode(), reply.answer) == (0x1234, code, [])
-
-
-@pytest.mark.parametrize("octets", [b"", QUERY[:11], QUERY[:2] + b"\x81" + QUERY[3:]])
-def test_what_is_no_query_is_not_answered(octets: bytes) -> None:
-    assert UDP.respond(octets) == b""
-    conversation = Conversation(TCP)
-    assert conversation.open() == b""
-    framed = TCP.framing.encode(octets)
-    assert (conversation.receive(framed + TCP.framing.encode(QUERY)), conversation.ending) == (b"", Ending.FINISHED)
-
-
-def test_over_tcp_one_query_may_follow_the_other_however_they_are_cut() -> None:
-    conversation = Conversation(TCP)
-    heard = conversation.open()
-    for octet in TCP.framing.encode(QUERY) * 2:
-        heard += conversation.receive(bytes([octet]))
-    assert heard == TCP.framing.encode(TCP.respond(QUERY)) * 2
-    conversation.close()
-
-
-@given(st.binary(max_size=64), st.integers(0, len(QUERY)), st.integers(0, 8), st.booleans())
-def test_for_any_octets_there_is_an_answer_or_silence(noise: bytes, at: int, cut: int, whole: bool) -> None:
-    query = noise if whole else QUERY[:at] + noise + QUERY[at + cut :]
-    for service, longest in ((UDP, PAYLOAD), (TCP, 65_535)):
-        reply = service.respond(query)
-        assert not reply or (len(reply) <= longest and reply[:2] == query[:2] and reply[2] & 0x80)
-
-
 def test_the_client_asks_and_shows_what_it_hears() -> None:
     for question in Dns.questions:
         assert dns.message.from_wire(UDP.respond(Dns.question(question))).answer
@@ -186,6 +136,12 @@ def test_the_client_asks_and_shows_what_it_hears() -> None:
     assert not Dns.matches(question, question)
     assert Dns.shown(b"?").startswith(b"no DNS message: ")
     assert dns.message.from_wire(Dns.question("bücher.test".encode())).question[0].name.labels[0] == b"xn--bcher-kva"
+
+
+def test_zone_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "x.zone"
+    path.write_text(BEGINNING, "utf-8-sig")
+    assert read_zone(str(path)).origin == dns.name.from_text("x.test.")
 
 
 @pytest.mark.parametrize("word", [b"camelot.test NOSUCHTYPE", b"..", b"\xff", b"x" * 64])
@@ -216,7 +172,7 @@ BEGINNING = "$ORIGIN x.test.\n$TTL 1h\n@ SOA ns hostmaster (\n 1 2 3\n 4 5 )\n@ 
         (BEGINNING.replace("@ NS ns", ""), ": an SOA record and an NS record are expected, for x.test."),
         ("@ SOA ns hostmaster 1 2 3 4 5\n", " line 1: '@ SOA ns hostmaster 1 2 3 4 5': Unknown origin"),
         ("", ": an SOA record and an NS record are expected, below a line $ORIGIN NAME."),
-        ("\udcff", ": not UTF-8 at octet 0"),
+        ("\udcff", ": not UTF-8 at byte 0"),
     ],
 )
 def test_a_wrong_zone_is_complained_of_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
@@ -225,14 +181,3 @@ def test_a_wrong_zone_is_complained_of_with_its_line(tmp_path: Path, text: str, 
     with pytest.raises(ValueError, match="zone") as raised:
         read_zone(str(path))
     assert str(raised.value).startswith(f"{path}{complaint}")
-
-
-@pytest.mark.parametrize("options", [{}, {"use_edns": 0, "payload": 1232}], ids=["plain", "EDNS"])
-def test_to_who_may_be_forged_it_says_that_there_is_more_in_no_more_octets(options: dict[str, int]) -> None:
-    query = dns.message.make_query("camelot.test", "MX", **options)  # type: ignore[arg-type]
-    wire = UDP.truncated(query.to_wire())
-    reply = dns.message.from_wire(wire, ignore_trailing=True)
-    assert len(wire) <= len(query.to_wire())
-    assert query.is_response(reply)
-    assert reply.flags & dns.flags.TC
-    assert not reply.answer

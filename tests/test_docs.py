@@ -25,6 +25,7 @@ from daemons.operating.settings import SECTIONS
 from daemons.operating.values import kind_of
 from daemons.serving.address import Address
 from daemons.serving.endings import Ending
+from tests.shipped import SHIPPED
 
 PROJECT = Path(__file__).resolve().parents[1]
 SETTINGS = PROJECT / "docs" / "settings.md"
@@ -58,6 +59,7 @@ def settings_page() -> str:
     ]
     for name, declaration in SECTIONS.items():
         text = " ".join((inspect.getdoc(declaration) or "").split()).partition(". ")[0].partition(": ")[2]
+        assert text, f"the docstring of [{name}] says nothing behind the colon"
         rows = [_row(field) for field in dataclasses.fields(declaration)]
         parts.append(
             f"## [{name}]\n\n{text[:1].upper()}{text[1:].rstrip('.')}.\n\n"
@@ -92,9 +94,9 @@ def endings_table() -> str:
 
 
 def daemons_table() -> str:
-    """The table of the daemons that are configured, in the order of their ports."""
+    """The table of the daemons that are shipped, in the order of their ports."""
     rows = []
-    for name in ini.names(PROJECT / "conf"):
+    for name in SHIPPED:
         settings = ini.read(PROJECT / "conf", name)
         kind = loading.spoken_class(settings)
         module = sys.modules[kind.__module__]
@@ -206,7 +208,7 @@ def wrong_options(line: str) -> list[str]:
             words = shlex.split(each)
         except ValueError:
             continue
-        if words[:1] != ["daemons"] or len(words) < 2 or words[1] in ("-h", "--help"):
+        if words[:1] != ["daemons"] or len(words) < 2 or words[1] in ("-h", "--help", "--version"):
             continue
         command = words[1]
         if command not in known:
@@ -222,6 +224,13 @@ def test_documented_options_exist(page: Path) -> None:
     assert [wrong for line in code(page) for wrong in wrong_options(line)] == []
 
 
+def test_the_table_of_commands_names_every_command() -> None:
+    section = OPERATING.read_text("utf-8").partition("## The command\n")[2].partition("\n## ")[0]
+    table = section.lstrip().partition("\n\n")[0]
+    named = {word.removeprefix("daemons ").split()[0] for word in re.findall(r"`([^`]+)`", table)}
+    assert commands().keys() - named == set()
+
+
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [
@@ -235,6 +244,25 @@ def test_documented_options_exist(page: Path) -> None:
 )
 def test_an_option_that_does_not_exist_is_found(line: str, wrong: list[str]) -> None:
     assert wrong_options(line) == wrong
+
+
+def test_tutorials_use_ports_of_their_own() -> None:
+    """So that two of them can be followed in one checkout, which runs the shipped daemons too."""
+    taken = {
+        address.port: name for name in SHIPPED for address in ini.read(PROJECT / "conf", name).addresses if address.port
+    }
+    wrong = []
+    for page in PAGES:
+        inis = re.findall(
+            r"^`conf/(\w+)\.ini`:\n\n```ini\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        )
+        for name, text in inis:
+            for port in map(int, re.findall(r"^port = (\d+)$", text, re.MULTILINE)):
+                tutorial = f"{_shown(page)} {name}"
+                if taken.setdefault(port, tutorial) != tutorial:
+                    wrong.append(f"{tutorial}: {port} is the port of {taken[port]}")
+    assert wrong == []
+    assert len(taken) > len(SHIPPED) + 5
 
 
 def test_the_tests_that_the_pages_name_exist() -> None:

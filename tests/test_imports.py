@@ -92,7 +92,7 @@ def test_nobody_imports_what_nobody_may(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if name_of(path).count(".") == 1], ids=name_of)
 def test_a_daemon_is_made_of_what_the_package_exports(path: Path) -> None:
-    if path.name in ("__init__.py", "__main__.py"):
+    if path.name in ("__init__.py", "__main__.py", "printable.py"):  # the last is used by daemons, and is none
         return
     named = set(imports_of(path)) - {"__future__"}
     # The web and RPC have more parts than an author of other daemons would want to see.
@@ -102,9 +102,18 @@ def test_a_daemon_is_made_of_what_the_package_exports(path: Path) -> None:
 
 
 def test_a_daemon_in_several_files_is_made_of_the_same() -> None:
-    for path in PROJECT.glob("daemons/webapp/*.py"):
-        named = {name for name in imports_of(path) if name.startswith("daemons.")}
-        assert not {name for name in named if not name.startswith(("daemons.webapp", "daemons.rpc."))}, path
+    for daemon in ("dns", "webapp"):
+        allowed = (f"daemons.{daemon}", "daemons.rpc.", "daemons.accounts")
+        for path in PROJECT.glob(f"daemons/{daemon}/*.py"):
+            named = {name for name in imports_of(path) if name.startswith("daemons.")}
+            assert not {name for name in named if not name.startswith(allowed)}, path
+
+
+def test_accounts_know_no_protocol_and_no_socket() -> None:
+    for path in PROJECT.glob("daemons/accounts/*.py"):
+        named = set(imports_of(path))
+        assert not {name for name in named if name.startswith("daemons.") and not name.startswith("daemons.accounts")}
+        assert not {name.partition(".")[0] for name in named} & {"socket", "socketserver", "ssl", "http", "werkzeug"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

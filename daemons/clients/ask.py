@@ -3,7 +3,8 @@
 A service says how its replies end (`Service.answers`); then each is printed on a line of its own, as
 soon as it has come.  Where it does not say, and with a raw handler, everything is said, our half of the
 connection is closed, and what comes until the other half closes is printed: as ``nc -N`` does, and so it is with
-what comes on standard input.  Over UDP each question is a datagram, or all of standard input is one.
+what comes on standard input.  At a terminal it is printed as text without what could drive that
+(`daemons.clients.output`).  Over UDP each question is a datagram, or all of standard input is one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from daemons.clients import output
 from daemons.clients.datagram import LONGEST, anything, inquire, is_broadcast, proclaim
 from daemons.clients.dial import NetworkError, Note, dial, exchange, silent
 from daemons.framings import Framing, FramingError, Until
@@ -54,21 +56,17 @@ def ask(settings: Settings, options: argparse.Namespace) -> int:
         return lifecycle.USAGE
     cafile = _trusted(settings, options) if address.scheme == "tls" else None
     note = partial(print, file=sys.stderr, flush=True) if options.verbose else silent
-    try:
-        if address.scheme == "udp":
-            if options.stdin:
-                kind, said = Service, [_datagram()]
-            for who, answer in _inquire(kind, address, said or [b""], options.timeout, note):
-                _print(kind, answer, who)
-        elif options.stdin or framing is None:
-            with _standard_input() if options.stdin else nullcontext(said) as octets:
-                _print_all(tell(address, octets, options.timeout, cafile, note), closed=not options.stdin)
-        else:
-            for answer in converse(address, said, framing, options.timeout, cafile, note):
-                _print(kind, answer)
-    except NetworkError as error:
-        print(f"{settings.name}: {error}", file=sys.stderr)
-        return lifecycle.BUG
+    if address.scheme == "udp":
+        if options.stdin:
+            kind, said = Service, [_datagram()]
+        for who, answer in _inquire(kind, address, said or [b""], options.timeout, note):
+            _print(kind, answer, who)
+    elif options.stdin or framing is None:
+        with _standard_input() if options.stdin else nullcontext(said) as octets:
+            output.write_all(tell(address, octets, options.timeout, cafile, note), end_line=not options.stdin)
+    else:
+        for answer in converse(address, said, framing, options.timeout, cafile, note):
+            _print(kind, answer)
     return lifecycle.ENDED
 
 
@@ -184,20 +182,8 @@ def _datagram() -> bytes:
     return said
 
 
-def _print_all(pieces: Iterable[bytes], *, closed: bool) -> None:
-    """All that comes; `closed`: with a newline at its end, where it has none: it is for a person to read."""
-    last = b""
-    for last in pieces:
-        sys.stdout.buffer.write(last)
-    if closed and last and not last.endswith(b"\n"):
-        sys.stdout.buffer.write(b"\n")
-    sys.stdout.buffer.flush()
-
-
 def _print(kind: Any, reply: bytes, who: str = "") -> None:
-    """A reply on a line of its own, whatever its octets; before it who gave it."""
+    """Print a reply on a line of its own; before it, if it is one of several peers, the peer's address."""
     if issubclass(kind, Service):
         reply = kind.shown(reply)
-    reply = f"{who}: ".encode() + reply if who else reply
-    sys.stdout.buffer.write(reply if reply.endswith(b"\n") else reply + b"\n")
-    sys.stdout.buffer.flush()
+    output.write_all([f"{who}: ".encode() + reply if who else reply], end_line=True)

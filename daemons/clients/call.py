@@ -22,8 +22,8 @@ from daemons.clients.dial import NetworkError
 from daemons.clients.rpc import Call, Caller, Place, ProtocolError, RemoteFault
 from daemons.operating import ini, lifecycle, loading
 from daemons.operating.complaints import ConfigurationError
-from daemons.operating.logs import escape
 from daemons.operating.settings import Settings
+from daemons.printable import escape
 
 #: Exit codes beside those of all commands: the function said no; who answered does not speak the protocol.  That
 #: nobody answered is a failure, 1.

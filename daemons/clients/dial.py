@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from daemons.clients import tools
 from daemons.serving.address import Address
 
 if TYPE_CHECKING:
@@ -20,14 +21,12 @@ Note: TypeAlias = Callable[[str], None]
 PIECE = 64 * 1024
 
 
-class NetworkError(Exception):
+class NetworkError(tools.ToolError):
     """The conversation could not be held.  The text names the peer and the reason; the cause is the
     exception that the socket raised."""
 
     def __init__(self, address: Address, error: Exception) -> None:
-        # TimeoutError('timed out') has no strerror, and gaierror's number is no errno (T31).
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        super().__init__(f"{address}: {reason[:1].lower()}{reason[1:]}")
+        super().__init__(f"{address}: {tools.reason_of(error)}")
 
 
 def silent(line: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from daemons.clients import tools
 from daemons.clients.system import NONE, is_address, places, reverse
-from daemons.operating.logs import escape
+from daemons.printable import escape
 
 #: Second labels under which the registries of countries register: bbc.co.uk, anu.edu.au, u-tokyo.ac.jp.
 SECOND_LEVEL = frozenset(

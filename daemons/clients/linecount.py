@@ -13,7 +13,7 @@ from typing import IO
 
 from daemons.clients import tools
 from daemons.clients.dial import NetworkError, dial
-from daemons.operating.logs import escape
+from daemons.printable import escape
 from daemons.serving.address import Address
 
 #: RPyC's own.
@@ -99,18 +99,22 @@ def count(file: IO[str], address: Address, timeout: float) -> int:
     """How many lines there are, as `address` counts them; it has `timeout` seconds for each.  Raises `NetworkError`,
     `EOFError`, and `RemoteError` where the other end refuses."""
     from daemons.rpc.frames import Frames
-    from daemons.rpc.netrefs import Guarded
+    from daemons.rpc.netrefs import Guarded, Theirs
 
     with dial(address, timeout) as peer:
         assert isinstance(peer, socket.socket), "tcp:// was dialled"
         frames = Frames(peer, limit=LIMIT, idle=timeout, message=timeout, write=timeout)
         conn = Guarded(Nothing(), frames, str(address))
         try:
-            found = conn.root.line_counter(Lines(file), noisy)
+            root = conn.root
+            counter = root.line_counter if isinstance(root, Theirs) else None
+            found = counter(Lines(file), noisy) if isinstance(counter, Theirs) else None
         except (OSError, ValueError) as error:
             raise NetworkError(address, error) from error
+        except StopIteration:  # the server may answer any request so
+            found = None
         finally:
             conn.close()
-    if not isinstance(found, int):
+    if type(found) is not int:
         raise NetworkError(address, ValueError("a number is expected; this is another service"))
     return found

@@ -84,8 +84,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         found = probe(address, options.timeout)
     except (OSError, UnicodeError) as error:
-        print(f"daemons mtu: {NetworkError(address, error)}", file=sys.stderr)
-        return lifecycle.BUG
+        raise NetworkError(address, error) from error
     print("Alas, the datagram did not make it" if found.too_long else "The big datagram was sent!")
     print(f"Actual MTU: {found.mtu}")
     if not found.arrived:

@@ -9,7 +9,7 @@ import time
 
 from daemons.clients import arguments, tools
 from daemons.clients.system import Place, places
-from daemons.operating.logs import escape
+from daemons.printable import escape
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

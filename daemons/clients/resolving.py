@@ -6,7 +6,6 @@ Whoever wants an address asks the system (`daemons.clients.system`), which knows
 from __future__ import annotations
 
 import argparse
-import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -16,14 +15,14 @@ from daemons.clients import tools
 
 try:
     import dns.exception
-    import dns.flags
     import dns.message
     import dns.name
-    import dns.query
     import dns.rcode
     import dns.rdatatype
     import dns.resolver
     import dns.rrset
+
+    from daemons.clients import dns_query
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "dns":
         raise
@@ -37,14 +36,15 @@ PORT = 53
 #: How many aliases are followed; RFC 1034, section 3.6.2, wants chains followed, and loops signalled.
 LONGEST_CHAIN = 8
 
-#: Octets that an answer over UDP may have (EDNS, RFC 6891): what passes anywhere without being cut in pieces.
-PAYLOAD = 1232
-
-#: Seconds that one server has to answer over UDP before the next one is asked.
+#: Seconds that one server has to answer before the next one is asked.
 PATIENCE = 2.0
 
+#: Rounds over the servers after errors that may pass, and seconds between the first two; then twice as many.  RFC 9520,
+#: section 3.1, wants few retries, and a pause.
+ROUNDS, PAUSE = 3, 0.2
 
-class LookupFailure(Exception):
+
+class LookupFailure(tools.ToolError):
     """Nobody could tell, which is not the same as that there is none.  The text says what was asked and why."""
 
 
@@ -78,10 +78,7 @@ def run(word: str, options: argparse.Namespace, tool: Callable[[Resolver], int])
     """A tool of the DNS, given whom to ask; returns its exit code, or says what was wrong."""
     if MISSING:
         return tools.refuse(word, "the package dnspython is not installed: pip install 'camelot-daemons[dns]'")
-    try:
-        return tool(Resolver(options.server, options.timeout))
-    except LookupFailure as error:
-        return tools.refuse(word, str(error))
+    return tool(Resolver(options.server, options.timeout))
 
 
 def name_of(text: str) -> dns.name.Name:
@@ -140,41 +137,35 @@ class Resolver:
                 return Found(name, not nothing, records, aliases, whole)
 
     def _ask(self, name: dns.name.Name, kind: str) -> dns.message.Message:
-        """One answer: NOERROR or NXDOMAIN.  Raises `LookupFailure`."""
-        # RFC 5452, section 9.2: what cannot be guessed.
-        question = dns.message.make_query(name, kind, use_edns=0, payload=PAYLOAD, id=secrets.randbelow(65536))
+        """Return one answer: NOERROR or NXDOMAIN.  A server that fails (SERVFAIL), or does not answer, is asked again
+        when all others have been.  Raises `LookupFailure`."""
         until = time.monotonic() + self._timeout
         problem = ""
+        failures = 0
         while True:
+            again = False
             for server in self._servers:
                 if (left := until - time.monotonic()) <= 0:
                     reason = problem or f"no answer in {self._timeout:g} s"
                     raise LookupFailure(f"{shown(name)} {kind}: {reason}")
                 try:
-                    response = _exchange(question, server, min(PATIENCE, left))
+                    response = dns_query.query(name, kind, server, min(PATIENCE, left))
                 except dns.exception.Timeout:
+                    again = True
                     continue
                 except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
                     problem = f"{_written(server)}: {_reason(error)}"
                     continue
                 if response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
                     return response
+                if response.rcode() == dns.rcode.SERVFAIL:
+                    failures, again = failures + 1, True
                 problem = f"{_written(server)} answered {dns.rcode.to_text(response.rcode())}"
-            if problem:
+            rounds = -(-failures // len(self._servers))
+            if problem and (not again or rounds >= ROUNDS):
                 raise LookupFailure(f"{shown(name)} {kind}: {problem}")
-
-
-def _exchange(question: dns.message.Message, server: Any, timeout: float) -> dns.message.Message:
-    """Over UDP, and over TCP where the answer is too long for that.  The socket is connected: nobody else can answer,
-    and a port where nobody listens is heard of (T21)."""
-    family, address = server
-    with socket.socket(family, socket.SOCK_DGRAM) as peer:
-        peer.setblocking(False)
-        peer.connect(address)
-        response, _ = dns.query.udp_with_fallback(
-            question, address[0], timeout, address[1], ignore_unexpected=True, udp_sock=peer
-        )
-    return response
+            if failures:
+                time.sleep(max(0.0, min(PAUSE * 2 ** (rounds - 1), until - time.monotonic())))
 
 
 def _of(answer: Sequence[dns.rrset.RRset], name: dns.name.Name, kind: str) -> list[Any]:

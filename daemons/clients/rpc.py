@@ -7,24 +7,29 @@ speak the protocol (`ProtocolError`); nobody answered (`daemons.clients.dial.Net
 from __future__ import annotations
 
 import base64
-import http.client
-import io
 import random
+import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import sleep
-from typing import Any, ClassVar, TypeVar
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 from daemons.clients.dial import NetworkError, dial
+from daemons.framings import Incomplete, Oversize
+from daemons.framings.http import ResponseDecoder, ResponseHead, ResponseLimits
 from daemons.serving.address import Address
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from daemons.clients.secure import Secure
 
 #: Octets of the longest response that is read.
 LONGEST = 16 * 1024 * 1024
+
+#: Bytes per recv(2).
+RECEIVE = 64 * 1024
 
 #: Seconds before the second attempt; before each other twice as many, up to the most.  Up to half of it less, so that
 #: those who failed together do not come back together.
@@ -70,17 +75,32 @@ class Place:
             raise ValueError(f"{url} is no URL: {error}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url} is no URL of a service; write http://HOST:PORT/PATH or https://…")
+        if port == 0:
+            raise ValueError(f"{url} is no URL: a service has a port of 1 to 65535")
+        host, authority = _host_of(url, parts.hostname)
         secure = parts.scheme == "https"
-        address = Address("tls" if secure else "tcp", host=parts.hostname, port=port or (443 if secure else 80))
+        address = Address("tls" if secure else "tcp", host=host, port=port or (443 if secure else 80))
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not path.isascii() or not path.isprintable() or " " in path:
             raise ValueError(f"{url} is no URL: write other than visible ASCII as %xx")
-        return cls(address, path, parts.netloc.rpartition("@")[2], credentials, timeout, cafile)
+        return cls(address, path, authority + (f":{port}" if port else ""), credentials, timeout, cafile)
 
     def __str__(self) -> str:
         scheme = {"tcp": "http", "tls": "https"}.get(self.address.scheme)
         return f"{scheme}://{self.host}{self.path}" if scheme else f"{self.address}, {self.path}"
+
+
+def _host_of(url: str, host: str) -> tuple[str, str]:
+    """The host to connect to, and how Host has it.  Raises `ValueError`."""
+    if ":" in host:
+        # The zone of an address means something on this machine alone (RFC 6874, section 2, and RFC 9110, section 7.2).
+        return host.replace("%25", "%", 1), f"[{host.partition('%')[0]}]"
+    try:
+        host = host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise ValueError(f"{url} is no URL: {host} is no host name") from None
+    return host, host
 
 
 class Caller(ABC):
@@ -137,26 +157,50 @@ class Caller(ABC):
         with dial(place.address, place.timeout, place.cafile) as peer:
             try:
                 sent.maybe = True
-                peer.sendall("\r\n".join(head).encode("latin-1") + body)
-                with http.client.HTTPResponse(_Readable(peer), method="POST") as response:  # type: ignore[arg-type]
-                    response.begin()
-                    heard = response.read(LONGEST + 1)
-                    length = response.length
-            except http.client.RemoteDisconnected as error:
-                raise NetworkError(place.address, ConnectionResetError("closed without an answer")) from error
-            except http.client.IncompleteRead as error:
-                raise NetworkError(place.address, ConnectionResetError("closed in the middle of the answer")) from error
-            except http.client.HTTPException as error:
-                raise ProtocolError(f"{place} does not speak HTTP") from error
+                try:
+                    peer.sendall("\r\n".join(head).encode("latin-1") + body)
+                except ConnectionError:
+                    # The server may have sent the reason before it closed; else `_receive` raises.
+                    pass
+                return self._receive(peer)
             except OSError as error:
                 raise NetworkError(place.address, error) from error
-        if len(heard) > LONGEST:
-            raise ProtocolError(f"{place} has answered with more than {LONGEST} octets")
-        if length:
-            raise NetworkError(place.address, ConnectionResetError("closed in the middle of the answer"))
-        if response.status != 200:
-            raise ProtocolError(f"{place} has answered {response.status} {response.reason}")
-        return heard
+
+    def _receive(self, peer: socket.socket | Secure) -> bytes:
+        """The body of a response of 200.  Raises `ProtocolError`, `NetworkError`, `OSError`."""
+        place = self.place
+        # "A user agent that receives an obs-fold […] MUST replace each received obs-fold with one or more SP octets"
+        # (RFC 9112, section 5.2).
+        decoder = ResponseDecoder("POST", ResponseLimits(body=LONGEST), unfold=True)
+        body = bytearray()
+        deadline = monotonic() + place.timeout
+        while not decoder.complete:
+            if decoder.head is None and monotonic() > deadline:
+                raise TimeoutError("timed out")
+            if data := peer.recv(RECEIVE):
+                for event in decoder.decode(data):
+                    if isinstance(event, ResponseHead):
+                        self._check(event)
+                    else:
+                        body += event
+            else:
+                decoder.finish()
+            match decoder.error:
+                case Incomplete() as error:
+                    raise NetworkError(place.address, ConnectionResetError(f"closed the connection {error}"))
+                case Oversize() as error:
+                    raise ProtocolError(f"{place} has sent too large a response: {error}")
+                case error if error is not None:
+                    raise ProtocolError(f"{place} does not speak HTTP: {error}")
+        return bytes(body)
+
+    def _check(self, head: ResponseHead) -> None:
+        """Refuse a head behind which no answer can be.  Raises `ProtocolError`."""
+        if head.status != 200:
+            raise ProtocolError(f"{self.place} has answered {head.status} {head.reason.decode('latin-1')}".rstrip())
+        for name, value in head.fields:
+            if name.lower() == b"content-encoding" and value.lower() not in (b"", b"identity"):
+                raise ProtocolError(f"{self.place} has encoded its response ({value.decode('latin-1')}), unasked")
 
 
 class Sent:
@@ -167,26 +211,3 @@ class Sent:
 
     def __bool__(self) -> bool:
         return self.maybe
-
-
-class _Readable:
-    """What `http.client.HTTPResponse` wants of a socket."""
-
-    def __init__(self, peer: Any) -> None:
-        self._peer = peer
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Raw(self._peer.recv))
-
-
-class _Raw(io.RawIOBase):
-    def __init__(self, recv: Callable[[int], bytes]) -> None:
-        self._recv = recv
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._recv(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)

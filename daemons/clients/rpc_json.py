@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from daemons.clients.dial import NetworkError, dial
-from daemons.clients.rpc import LONGEST, Call, Caller, ProtocolError, RemoteFault, Sent
+from daemons.clients.rpc import LONGEST, RECEIVE, Call, Caller, ProtocolError, RemoteFault, Sent
 from daemons.rpc import json_text
 from daemons.rpc.json_schema import shown
 
@@ -85,21 +85,23 @@ class JSONCaller(Caller):
         if not self._lines:
             return super()._post(body, sent)
         place = self.place
-        heard = b""
+        received = bytearray()
         with dial(place.address, place.timeout, place.cafile) as peer:
             try:
                 sent.maybe = True
                 peer.sendall(body + b"\n")
-                while b"\n" not in heard:
-                    data = peer.recv(64 * 1024)
+                searched = 0
+                while (end := received.find(b"\n", searched)) < 0:
+                    searched = len(received)
+                    if searched > LONGEST:
+                        raise ProtocolError(f"{place} has answered with more than {LONGEST} octets")
+                    data = peer.recv(RECEIVE)
                     if not data:
                         raise ConnectionResetError("closed in the middle of the answer")
-                    heard += data
-                    if len(heard) > LONGEST:
-                        raise ProtocolError(f"{place} has answered with more than {LONGEST} octets")
+                    received += data
             except OSError as error:
                 raise NetworkError(place.address, error) from error
-        return heard.partition(b"\n")[0]
+        return bytes(received[:end])
 
 
 def _request(method: str, params: Sequence[Any], number: int) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import xmlrpc.client
 from collections.abc import Sequence
 from typing import Any
-from xml.parsers.expat import ExpatError
+from xmlrpc.client import Fault
 
 from daemons.clients.rpc import Call, Caller, ProtocolError, RemoteFault
+from daemons.rpc.xml_encoding import UnreadableError
+from daemons.rpc.xml_response import ResponseBuilder
 from daemons.rpc.xml_writer import Writer
 
 #: Methods that tell of others.
@@ -51,24 +52,13 @@ class XMLCaller(Caller):
             body = _WRITER.call(method, params)
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{method}: {error}") from error
-        heard = self.post(body, repeatable)
-        # Such a declaration has no place in a response, and may make it grow without end.  Whatever its encoding is,
-        # expat sees it.
-        parser: Any
-        parser, unmarshaller = xmlrpc.client.getparser(use_builtin_types=True)
-        parser._parser.StartDoctypeDeclHandler = self._refuse
+        received = self.post(body, repeatable)
         try:
-            parser.feed(heard)
-            parser.close()
-            (result,) = unmarshaller.close()
-        except xmlrpc.client.Fault as fault:
+            return ResponseBuilder().read(received)
+        except Fault as fault:
             raise RemoteFault(fault.faultCode, fault.faultString) from None
-        except (xmlrpc.client.Error, ExpatError, ValueError, TypeError, LookupError) as error:
-            raise ProtocolError(f"{self.place} has answered with what is no XML-RPC") from error
-        return result
-
-    def _refuse(self, *declared: object) -> None:
-        raise ProtocolError(f"{self.place} has answered with a document type declaration")
+        except UnreadableError as error:
+            raise ProtocolError(f"{self.place} has sent malformed XML-RPC: {error}") from error
 
     def _answer(self, answer: Any) -> Any:
         match answer:

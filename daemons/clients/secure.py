@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from daemons.clients.dial import exchange
+from daemons.serving.tls_context import client_context
 
 #: Octets per recv(2), and per record.
 SIZE = 16 * 1024
@@ -30,7 +31,7 @@ class Secure:
 
     Unlike `ssl.SSLSocket` it can close its own half, and go on to hear what the peer has to say.  Raises
     `OSError`, whose text says why, where the peer is not who it should be, and where the connection ends
-    without the peer's word for it (close_notify): then somebody else may have ended it."""
+    without close_notify: somebody else may have ended it then."""
 
     def __init__(
         self,
@@ -43,18 +44,10 @@ class Secure:
     ) -> None:
         self._socket = connected
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        try:
-            context = ssl.create_default_context(cafile=None if cafile is None else str(cafile))
-        except ssl.SSLError as error:
-            raise OSError(f"{cafile}: there is no certificate in it; PEM is expected") from error
-        except OSError as error:
-            raise OSError(f"{cafile}: {error.strerror}") from error
+        context = client_context(cafile, verify=verify)
         if protocols:
             context.set_alpn_protocols(list(protocols))
-        if not verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=without_zone(host))
         try:
             while not self._shaken():
                 self._fill()
@@ -141,6 +134,13 @@ class Secure:
         if not data:
             raise ConnectionAbortedError("the connection ended in the middle of the conversation")
         self._incoming.write(data)
+
+
+def without_zone(host: str) -> str:
+    """Return a host as certificates name it: the zone of an IPv6 address has a meaning on this machine alone (RFC
+    4007, section 11.2)."""
+    address, percent, _ = host.partition("%")
+    return address if percent and ":" in address else host
 
 
 def why(error: ssl.SSLCertVerificationError, cafile: Path | None) -> str:

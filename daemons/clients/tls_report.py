@@ -14,7 +14,7 @@ from pathlib import Path
 
 from daemons.clients import arguments, x509
 from daemons.clients.dial import NetworkError
-from daemons.clients.secure import Secure, UntrustedError
+from daemons.clients.secure import Secure, UntrustedError, without_zone
 from daemons.operating import lifecycle
 from daemons.serving.address import Address
 
@@ -69,8 +69,7 @@ def run(options: argparse.Namespace) -> int:
                 _report(peer)
             return lifecycle.BUG
     except (OSError, UnicodeError) as error:
-        print(f"daemons tls-report: {NetworkError(address, error)}", file=sys.stderr)
-        return lifecycle.BUG
+        raise NetworkError(address, error) from error
     return lifecycle.ENDED
 
 
@@ -117,7 +116,7 @@ def _report(peer: Secure) -> None:
 
 def _tell_of_document(peer: Secure, options: argparse.Namespace) -> None:
     """GET /, as the notes do: HTTP/1.0, for then its end is the connection's, which TLS vouches for."""
-    host = options.name or options.host
+    host = without_zone(options.name or options.host)
     host = f"[{host}]" if ":" in host else host
     peer.sendall(b"GET / HTTP/1.0\r\nHost: %b\r\n\r\n" % host.encode("idna"))
     head, length = b"", 0

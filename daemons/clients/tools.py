@@ -13,9 +13,14 @@ import sys
 from typing import Any, NamedTuple
 
 from daemons.clients import arguments
+from daemons.printable import escape
 
 #: What a tool returns; a wrong command line is 2, which argparse says itself.
 DONE, FAILED = 0, 1
+
+
+class ToolError(Exception):
+    """A tool could not do what it was asked to: the text, which `daemons.operating.outcome` reports, says why."""
 
 
 class Tool(NamedTuple):
@@ -73,7 +78,8 @@ def add_words(commands: Any) -> None:
 
 def refuse(word: str, reason: str) -> int:
     """Say why a tool failed; returns the exit code for that."""
-    print(f"daemons {word}: {reason}", file=sys.stderr)
+    sys.stdout.flush()
+    print(escape(f"daemons {word}: {reason}"), file=sys.stderr)
     return FAILED
 
 
@@ -91,7 +97,7 @@ def add_timeout(parser: argparse.ArgumentParser, default: float = 10.0) -> None:
 
 def host_and_port(text: str, default: int) -> tuple[str, int]:
     """``HOST``, ``HOST:PORT``, ``::1`` or ``[::1]:PORT``."""
-    match = re.fullmatch(r"\[([^\[\]]+)\](?::([\w-]+))?|([^\[\]:]+)(?::([\w-]+))?|([0-9A-Fa-f:.]+(?:%\w+)?)", text)
+    match = re.fullmatch(r"\[([^\[\]]+)\](?::([\w-]+))?|([^\[\]:]+)(?::([\w-]+))?|([0-9A-Fa-f:.]+(?:%[\w.-]+)?)", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no server; write HOST, HOST:PORT or [::1]:PORT")
     host, numbered = match[1] or match[3] or match[5], match[2] or match[4]

@@ -8,7 +8,7 @@ import socket
 import time
 
 from daemons.clients import tools
-from daemons.operating.logs import escape
+from daemons.printable import escape
 
 #: RFC 3912, section 2.
 PORT = 43

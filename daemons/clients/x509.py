@@ -11,6 +11,8 @@ import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from daemons.printable import is_printable
+
 #: Tags of X.690, section 8, and of GeneralName, RFC 5280, section 4.2.1.6.
 SEQUENCE, SET, OBJECT, UTC_TIME, GENERALIZED_TIME = 0x30, 0x31, 0x06, 0x17, 0x18
 VERSION, EXTENSIONS = 0xA0, 0xA3
@@ -72,7 +74,7 @@ def shown(text: str) -> str:
         f"\\{character}"
         if character in SEPARATORS
         else character
-        if character.isprintable()
+        if is_printable(character)
         else character.encode("unicode_escape").decode("ascii")
         for character in text
     )

@@ -39,10 +39,14 @@ class Lines(Framing):
         if self.quoted:
             return reply.replace(b"\\", b"\\\\").replace(b"\n", b"\\n") + b"\n"
         if b"\n" in reply:
-            raise ValueError("a newline in a reply of one line; Lines(quoted=True) can carry it")
+            raise ValueError(
+                f"the reply {reply[:40]!r} contains a newline; Lines ends each reply with one, and only "
+                "Lines(quoted=True) can carry others"
+            )
         if reply.endswith(b"\r"):
             raise ValueError(
-                "a CR at the end of a line, which is taken for a part of its end; Lines(quoted=True) can carry it"
+                f"the reply {reply[-40:]!r} ends with a CR, which a peer takes for a part of the line's end; only "
+                "Lines(quoted=True) can carry it"
             )
         return reply + b"\n"
 

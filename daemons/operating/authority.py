@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from daemons.operating import lifecycle
+from daemons.operating import ini, lifecycle
 
 try:
     from cryptography import x509
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, conf: Path) -> int:
     """Carry out the command; returns the exit code."""
     if MISSING:
         return _refuse("the package cryptography is not installed: pip install 'camelot-daemons[tls]'")
-    base = conf.resolve().parent
+    base = ini.placed(conf).parent
     run = options.run.absolute() if options.run else base / "run"
     out = options.out.absolute() if options.out else run / "tls"
     there = [str(out / name) for name in FILES if (out / name).exists()]

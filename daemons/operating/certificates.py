@@ -8,7 +8,8 @@ from pathlib import Path
 
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import Settings
-from daemons.serving.tls import TLS, reason_of, server_context
+from daemons.serving.tls import TLS, reason_of
+from daemons.serving.tls_context import server_context
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from wsgiref.handlers import CGIHandler, read_environ
 
 from daemons.operating import lifecycle, loading, logs
+from daemons.operating.diagnostics import say
 from daemons.operating.settings import Settings
 
 FAILED = (
@@ -37,7 +38,7 @@ def run(settings: Settings) -> int:
     with 500, and told on standard error."""
     if "REQUEST_METHOD" not in os.environ:
         reason = "REQUEST_METHOD is not set; a web server starts this, as CGI, with the request in the environment"
-        lifecycle.say(f"{settings.name}: {reason}")
+        say(f"{settings.name}: {reason}")
         return lifecycle.USAGE
     for name, value in ASSUMED.items():
         os.environ.setdefault(name, value)

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
+import platform
 import re
 import sys
 from collections.abc import Sequence
@@ -13,10 +16,10 @@ from typing import Any
 
 from daemons.clients import calling, tools
 from daemons.clients.arguments import seconds
-from daemons.operating import ini, lifecycle
-from daemons.operating.complaints import ConfigurationError
+from daemons.operating import diagnostics, ini, lifecycle, outcome
 from daemons.operating.ini import Override
 from daemons.operating.settings import Settings
+from daemons.serving import signals
 
 #: Options that mean a key of [daemon].
 KEYS = ("host", "port", "engine", "processes")
@@ -42,14 +45,29 @@ class _Set(argparse.Action):
         namespace.overrides = overrides
 
 
+class _Version(argparse.Action):
+    """Prints the versions of the suite and of Python."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
+
+        try:
+            own = version("camelot-daemons")
+        except PackageNotFoundError:
+            own = "(not installed)"
+        print(f"daemons {own}, Python {platform.python_version()}")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
         prog="daemons",
         description="Classic network daemons: run one, ask one, check and show their settings; and tools.",
         epilog="Exit codes: 0 ended as asked, 1 a failure, 2 a wrong command line, "
-        "100 a wrong configuration, 111 the system refused.",
+        "100 a wrong configuration, or a module named in it that fails, 111 the system refused, 130 Ctrl-C.",
     )
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version, and exit")
     conf = argparse.ArgumentParser(add_help=False)
     conf.add_argument(
         "--conf", type=Path, metavar="DIR", help="the folder of the ini files; else $DAEMONS_CONF, else ./conf"
@@ -65,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     )
     changed.set_defaults(overrides=[])
 
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=tools.CommandParser)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=tools.CommandParser)
 
     def add(word: str, help_text: str, *parents: Any) -> argparse.ArgumentParser:
         return commands.add_parser(word, help=help_text, description=help_text, parents=[*parents])
@@ -114,9 +132,18 @@ def parser() -> argparse.ArgumentParser:
     cert.add_argument("--days", type=int, default=90, metavar="N", help="for how long it is valid; else 90")
     cert.add_argument("--force", action="store_true", help="overwrite what is there")
     add("cgi", "answer one request with a WSGI application, as CGI (this is what a web server starts)", named, changed)
-    add("check", "check every ini and supervisord.conf; say what is wrong, all at once", conf)
+    check = add("check", "check every ini and supervisord.conf; list all faults at once", conf)
+    check.add_argument(
+        "names", metavar="NAME", nargs="*", help="only the inis of these daemons, and no supervisord.conf"
+    )
+    check.add_argument(
+        "--shared",
+        action="store_true",
+        help="only for faults that keep every daemon from starting: in defaults.ini, logging.ini, supervisord.conf",
+    )
     add("list", "every daemon: what it is, where it listens, its engine", conf)
-    stats = add("stats", "what a daemon has done and is doing, read without asking it", named)
+    stats = add("stats", "what a daemon has done and is doing, read without asking it", conf)
+    stats.add_argument("name", nargs="?", metavar="NAME", help="the daemon; else one line for each of them")
     stats.add_argument("--json", action="store_true", help="for programs; docs/metrics.md tells the keys")
     add("show", "the settings of a daemon as they come out, and where each was set", named, changed)
     tools.add_words(commands)
@@ -128,6 +155,10 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     (bpo-15112): for ``ask`` and ``call`` what comes after one is added here."""
     top = parser()
     options, rest = top.parse_known_args(arguments)
+    if options.command is None and not rest:
+        # As git does: the help, and a failure, since a script that lost its words has not done what it should.
+        top.print_help()
+        top.exit(lifecycle.USAGE)
     end = rest.index("--") if "--" in rest else len(rest)
     if rest and (options.command not in ("ask", "call") or any(_OPTION.match(word) for word in rest[:end])):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -143,23 +174,45 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command line; returns the exit code."""
     _open_standard_streams()
-    try:
-        code = _carry_out(_parsed(arguments))
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # `daemons list | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return lifecycle.BUG
+    if arguments is None and sys.argv[1:2] == ["run"] and "--detach" not in sys.argv:
+        signals.begin()
+    command = outcome.Command()
+
+    def action() -> int:
+        options = _parsed(arguments)
+        is_tool = options.command in tools.TOOLS
+        command.prefix = f"{options.name}: " if "name" in options and not is_tool else f"daemons {options.command}: "
+        if options.command == "run":
+            command.say = diagnostics.say  # standard error may be the log
+        return _carry_out(options)
+
+    return command.carry_out(action)
 
 
 def _open_standard_streams() -> None:
-    """Who starts us may have closed some of them; then a listener or a pidfile would become standard output."""
+    """Open those that are closed, so that no listener and no file gets the number of one: standard output in a way in
+    which each write fails (EBADF), as if it were still closed, and the others at /dev/null.  Text that the locale's
+    encoding does not have is written as escapes, and never raises `UnicodeError`."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+            os.open(os.devnull, os.O_RDWR if descriptor == 2 else os.O_RDONLY)  # the lowest that is free: this one
             setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _make_output_optional() -> None:
+    """Let a command whose success does not depend on what it prints go on without a standard output."""
+    try:
+        os.write(1, b"")
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 1)
+            os.close(null)
 
 
 def _carry_out(options: argparse.Namespace) -> int:
@@ -167,6 +220,8 @@ def _carry_out(options: argparse.Namespace) -> int:
         code: int = options.run_tool(options)
         return code
     conf = options.conf or Path(os.environ.get("DAEMONS_CONF") or "conf")
+    if options.command in ("run", "stop"):
+        _make_output_optional()
     if options.command == "call":
         from daemons.clients import call
 
@@ -183,18 +238,18 @@ def _carry_out(options: argparse.Namespace) -> int:
         # Imported where they are needed: `daemons run` is what starts, and it starts without them.
         from daemons.operating import inspection
 
-        return inspection.check(conf, options.run) if options.command == "check" else inspection.show_all(conf)
+        if options.command == "list":
+            return inspection.show_all(conf)
+        return inspection.check_shared(conf) if options.shared else inspection.check(conf, options.run, options.names)
+    if options.command == "stats" and options.name is None:
+        from daemons.operating import stats
+
+        return stats.show_all(ini.run_folder(conf, options.run), ini.names(conf), options.json)
     if options.command == "stop":
         from daemons.operating import detach
 
         return detach.stop(conf, options.name, options.run)
-    try:
-        settings = ini.read(conf, options.name, getattr(options, "overrides", ()), options.run)
-    except ConfigurationError as error:
-        for complaint in error.complaints:
-            print(f"{options.name}: {complaint}", file=sys.stderr)
-        return lifecycle.WRONG_CONFIGURATION
-    return _one(settings, options)
+    return _one(ini.read(conf, options.name, getattr(options, "overrides", ()), options.run), options)
 
 
 def _one(settings: Settings, options: argparse.Namespace) -> int:
@@ -216,8 +271,8 @@ def _one(settings: Settings, options: argparse.Namespace) -> int:
         case "show":
             from daemons.operating import inspection
 
-            return lifecycle.reported(settings.name, lambda: inspection.show(settings))
+            return inspection.show(settings)
         case _:
             from daemons.clients import ask
 
-            return lifecycle.reported(settings.name, lambda: ask.ask(settings, options))
+            return ask.ask(settings, options)

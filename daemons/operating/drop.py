@@ -35,7 +35,7 @@ def _parse_group(text: str) -> str:
 
 @dataclass(frozen=True)
 class Drop:
-    """The section [drop]."""
+    """The section [drop]: the user and group of the daemon after the bind, where root has started it."""
 
     user: str = setting(Kind(_parse_user, str, "user"), "", "the user to become after the bind; empty: stay who it is")
     group: str = setting(

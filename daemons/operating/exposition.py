@@ -180,6 +180,8 @@ class _Collector:
             "dropped_datagrams", "Datagrams dropped by the kernel: a full receive buffer.", found.datagrams_dropped
         )
         yield counter("rate_pauses", "Pauses of a listener for [limits] max_rate.", found.rate_pauses)
+        yield counter("stalls", "Times that something held the daemon up for more than a second.", found.stalls)
+        yield gauge("stalled_seconds", "For how long something has held it up now.", found.stalled or 0)
         yield counter("accepted", "Connections accepted.", found.accepted)
         yield gauge("active", "Conversations under way.", found.active)
         yield counters("refused", "Connections refused, by reason.", "reason", found.refused.items())

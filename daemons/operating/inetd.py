@@ -8,7 +8,7 @@ With ``wait``, descriptor 0 is the listening socket: the daemon serves as ever, 
 ``idle_exit``.  With ``nowait`` it is one connection: the daemon serves that, and ends with it.
 
 inetd makes 1 and 2 the same socket, where a word of the log would be a word to the visitor.  So before
-anything is said they are turned into ``logs/NAME.inetd.log``; nobody rotates it but logrotate(8).
+anything is said they are turned into ``logs/NAME.inetd.log``; nobody rotates it but logrotate(8), which sends SIGUSR1.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _ForOne(Threads, StreamServer):
 
 def run(conf: Path, options: argparse.Namespace) -> int:
     """Serve what is on descriptor 0; returns the exit code."""
-    _spare_the_visitor(conf.resolve().parent / "logs" / f"{options.name}.inetd.log")
+    _spare_the_visitor(ini.placed(conf).parent / "logs" / f"{options.name}.inetd.log")
     overrides = [*options.overrides]
     if options.inetd == "wait":
         overrides.append(Override("--inetd", "daemon", "listen", "fd://0"))
@@ -114,14 +114,22 @@ def _spare_the_visitor(path: Path) -> None:
     ]
     if not ours:
         return
-    try:
+
+    def redirect() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        for descriptor in ours:
+            os.dup2(file, descriptor)
+        os.close(file)
+
+    try:
+        redirect()
     except OSError:
-        file = os.open(os.devnull, os.O_WRONLY)  # silence is better than to say it to the visitor
-    for descriptor in ours:
-        os.dup2(file, descriptor)
-    os.close(file)
+        null = os.open(os.devnull, os.O_WRONLY)  # silence is better than to say it to the peer
+        for descriptor in ours:
+            os.dup2(null, descriptor)
+        os.close(null)
+    logs.on_reopen.append(redirect)
 
 
 def _same(descriptor: int, visited: os.stat_result) -> bool:

@@ -20,7 +20,7 @@ from daemons.operating import layers
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.layers import Layer, shown
 from daemons.operating.settings import SECTIONS, SPOKEN, TABLES, DaemonSettings, MetricsSettings, Settings, TLSSettings
-from daemons.operating.values import hint, kind_of
+from daemons.operating.values import comment_hint, hint, kind_of
 from daemons.serving.address import Address, parse_addresses
 
 T = TypeVar("T")
@@ -58,20 +58,27 @@ def names(conf: Path) -> list[str]:
     return sorted(path.stem for path in conf.glob("*.ini") if path.stem not in SHARED and path.name[0] != ".")
 
 
+def placed(conf: Path) -> Path:
+    """Return `conf` as an absolute path.  A link stays one: the project is the folder that the link is in."""
+    conf = Path(os.path.abspath(conf))
+    return conf.parent.resolve() / conf.name
+
+
 def run_folder(conf: Path, run: Path | None = None) -> Path:
-    """``run`` beside the folder `conf`, unless --run names another."""
-    return conf.resolve().parent / "run" if run is None else run.absolute()
+    """Return ``run`` beside the folder `conf`, unless --run names another."""
+    return placed(conf).parent / "run" if run is None else run.absolute()
 
 
 def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | None = None) -> Settings:
     """The settings of the daemon `name`.  Raises `ConfigurationError` with every complaint there is."""
     if not conf.is_dir():
         raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
-    path = conf.resolve() / f"{name}.ini"
+    conf = placed(conf)
+    path = conf / f"{name}.ini"
     if name in SHARED or not path.is_file():
         raise ConfigurationError([f"{shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
     # Made absolute now: to be read again when the working folder is another.
-    conf, overrides, run = conf.resolve(), list(overrides), run and run.absolute()
+    overrides, run = list(overrides), run and run.absolute()
     return _Reader(conf, name, overrides, run, partial(read, conf, name, overrides, run)).read()
 
 
@@ -97,7 +104,7 @@ def parse_section(
                 values[key] = kind_of(fields[key]).parse(text)
                 origins[name, key] = origin
             except ValueError as error:
-                complaints.append(f"{where} = {text}: {error}")
+                complaints.append(f"{where} = {text}: {error}{comment_hint(text)}")
     return declaration(**values), origins
 
 
@@ -189,7 +196,9 @@ class _Reader:
             or (which == "service" and text.isidentifier())
             or (which in ("rpc", "jsonrpc") and _MODULE.fullmatch(text))
         ):
-            self.complaints.append(f"{self._origin(which)} [daemon] {which} = {text}: write {SPOKEN[which]}")
+            self.complaints.append(
+                f"{self._origin(which)} [daemon] {which} = {text}: write {SPOKEN[which]}{comment_hint(text)}"
+            )
         others: dict[str, Any] = dict.fromkeys(SPOKEN.keys() - {which or "service"}, "")
         return dataclasses.replace(daemon, **others)
 

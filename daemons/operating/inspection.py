@@ -6,25 +6,27 @@ import dataclasses
 import inspect
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from daemons.operating import exposition, ini, lifecycle, loading, logs, supervision, tables
-from daemons.operating.complaints import ConfigurationError, one_line
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import SECTIONS, Settings
-from daemons.operating.values import kind_of
+from daemons.operating.values import SIZE, kind_of
+from daemons.printable import escape
+from daemons.serving.engines import stream_server
 from daemons.serving.listen import clients_too
 
 #: `daemons list` aligns cells up to so many characters: tcp://255.255.255.255:65535 has 27, and some to spare.
 WIDE = 40
 
 
-def check(conf: Path, run: Path | None = None) -> int:
-    """Look at every ini, at each daemon alone and at all together, and at supervisord.conf.  Prints OK,
-    or every complaint; and notes, which may be as they are meant.  Returns the exit code."""
-    names = ini.names(conf)
+def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
+    """Look at every ini, at each daemon alone and at all together, and at supervisord.conf; or at the inis of the
+    daemons in `only`.  Prints OK, or all complaints; and notes, about what may be intended.  Returns the exit code."""
+    names = list(only) or ini.names(conf)
     complaints: list[str] = []
     notes: list[str] = []
     if not names:
@@ -41,8 +43,9 @@ def check(conf: Path, run: Path | None = None) -> int:
             complaints += error.complaints
     complaints += _complaints_of_logging(daemons)
     complaints += _collisions(daemons)
-    supervised = conf.resolve().parent / "supervisord.conf"
-    if supervised.is_file():
+    supervised = ini.placed(conf).parent / "supervisord.conf"
+    supervised_too = supervised.is_file() and not only
+    if supervised_too:
         complaints += supervision.complaints(supervised, names, daemons)
         notes += supervision.notes(supervised, names)
     for complaint in dict.fromkeys(complaints):
@@ -53,8 +56,32 @@ def check(conf: Path, run: Path | None = None) -> int:
         print(f"note: {note}", file=sys.stderr)
     if complaints:
         return lifecycle.WRONG_CONFIGURATION
-    print(f"OK: {', '.join(names)}" + (f"; {supervised.name}" if supervised.is_file() else ""))
+    print(f"OK: {', '.join(names)}" + (f"; {supervised.name}" if supervised_too else ""))
     return lifecycle.ENDED
+
+
+def check_shared(conf: Path) -> int:
+    """Look at the files that all daemons share, for faults that keep each of them from starting.  Prints every such
+    complaint; returns the exit code."""
+    complaints: list[str] = []
+    by_daemon: list[set[str]] = []
+    daemons: list[Settings] = []
+    for name in ini.names(conf):
+        try:
+            daemons.append(ini.read(conf, name))
+            by_daemon.append(set())
+        except ConfigurationError as error:
+            own = f"{ini.placed(conf).name}/{name}.ini"
+            by_daemon.append({complaint for complaint in error.complaints if not complaint.startswith(own)})
+    if by_daemon:
+        complaints += sorted(set.intersection(*by_daemon))
+    complaints += _complaints_of_logging(daemons)
+    supervised = ini.placed(conf).parent / "supervisord.conf"
+    if supervised.is_file():
+        complaints += supervision.complaints_for_all(supervised)
+    for complaint in complaints:
+        print(complaint, file=sys.stderr)
+    return lifecycle.WRONG_CONFIGURATION if complaints else lifecycle.ENDED
 
 
 def show_all(conf: Path) -> int:
@@ -69,7 +96,7 @@ def show_all(conf: Path) -> int:
             wrong += error.complaints
             continue
         except Exception as error:
-            wrong.append(one_line(f"conf/{name}.ini: its module cannot be imported: {type(error).__name__}: {error}"))
+            wrong.append(escape(f"conf/{name}.ini: its module cannot be imported: {type(error).__name__}: {error}"))
             continue
         engine = settings.daemon.engine
         if settings.processes > 1:
@@ -99,10 +126,13 @@ def show(settings: Settings) -> int:
         for complaint in error.complaints:
             print(f"{settings.name}: {complaint}", file=sys.stderr)
         return lifecycle.WRONG_CONFIGURATION
+    automatic = _automatic(settings, kind)
     print(f"{settings.name}: {summary(settings, kind)}\nlistens at {_listens(settings)}")
     for section, values in sections.items():
         print(f"\n[{section}]")
         for name, text, origin in _rows(settings, section, values):
+            if text == "auto" and (value := automatic.get((section, name))):
+                text = f"auto ({value})"
             print(f"{name:<21} {text:<24} {origin}".rstrip())
     for section, rows in tables.rows(settings, options):
         print(f"\n[{section}]")
@@ -120,6 +150,21 @@ def _rows(settings: Settings, section: str, values: Any) -> Iterable[tuple[str, 
         if origin == "built in" and value in ("", (), None) and kind_of(field).show(value) == "":
             continue  # not said, and nothing that could be shown for it
         yield field.name, kind_of(field).show(value), origin
+
+
+def _automatic(settings: Settings, kind: Any) -> dict[tuple[str, str], str]:
+    """Return the values that ``auto`` stands for, by section and key, where they are known before the daemon runs."""
+    connections = settings.limits.max_connections or stream_server(settings.daemon.engine).capacity
+    share = -(-connections // settings.processes)
+    found = {
+        ("daemon", "processes"): str(settings.processes),
+        ("limits", "max_connections"): str(connections),
+        ("limits", "max_per_peer"): str(max(1, share // 2)),
+    }
+    body = getattr(getattr(kind, "framing", None), "body", None)
+    if isinstance(body, int):
+        found["limits", "body"] = SIZE.show(body)
+    return found
 
 
 def _listens(settings: Settings) -> str:
@@ -143,7 +188,7 @@ def _complaints_of_service(settings: Settings) -> list[str]:
         return error.complaints
     except Exception as error:
         where = f"conf/{settings.name}.ini [daemon] {settings.spoken[1]}"
-        return [one_line(f"{where}: cannot be imported: {type(error).__name__}: {error}")]
+        return [escape(f"{where}: cannot be imported: {type(error).__name__}: {error}")]
     return []
 
 

@@ -23,6 +23,27 @@ def shown(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def read_text(path: Path) -> str | None:
+    """Return the text of a file that people write: UTF-8, with or without the byte order mark that some editors begin
+    a file with.  None if there is no such file.  Raises `ConfigurationError`, which names the file and the line."""
+    origin = shown(path)
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError([f"{origin}: {(error.strerror or str(error)).lower()}"]) from error
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError([f"{origin} line {line}: not UTF-8 (byte 0x{byte:02x}); save it as UTF-8"]) from error
+    if (place := text.find("\0")) >= 0:
+        line = text.count("\n", 0, place) + 1
+        raise ConfigurationError([f"{origin} line {line}: a NUL character; not a text file"])
+    return text
+
+
 def _key(written: str) -> str:
     return written if written.startswith("/") else written.lower()
 
@@ -33,20 +54,11 @@ def of_file(path: Path) -> Layer | None:
     # Keys are words, in any case; but for paths, in which small letters and capitals differ.
     parser.optionxform = _key  # type: ignore[assignment]
     origin = shown(path)
-    try:
-        # Some editors begin a file with a byte order mark, which utf-8-sig takes away.
-        text = path.read_text("utf-8-sig")
-        if "\0" in text:
-            raise ConfigurationError(
-                [f"{origin}: a NUL at octet {len(text.partition(chr(0))[0].encode())}; not a text"]
-            )
-        parser.read_string(text, origin)
-    except FileNotFoundError:
+    text = read_text(path)
+    if text is None:
         return None
-    except OSError as error:
-        reasons = [f": {(error.strerror or str(error)).lower()}"]
-    except UnicodeDecodeError as error:
-        reasons = [f": not UTF-8 at octet {error.start}"]
+    try:
+        parser.read_string(text, origin)
     except configparser.DuplicateOptionError as error:
         reasons = [f" [{error.section}] {error.option}: stands here twice, again in line {error.lineno}"]
     except configparser.DuplicateSectionError as error:

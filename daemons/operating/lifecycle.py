@@ -8,25 +8,27 @@ import os
 import signal
 import socket
 import socketserver
-import sys
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.operating import kinds, loading, logs
+from daemons.operating import init, kinds, loading, logs
 from daemons.operating.access_log import AccessLog
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
+from daemons.operating.diagnostics import say
 from daemons.operating.metrics import Metrics
-from daemons.operating.reload import InPlace, Renewal
+from daemons.operating.reload import InPlace, Renewal, handle_signal
+from daemons.operating.scoreboard import has_orphans
 from daemons.operating.settings import Settings
+from daemons.operating.stats import path_of
 from daemons.operating.trial import ChildError, try_in_child
-from daemons.serving import malloc
+from daemons.serving import malloc, signals
 from daemons.serving.address import Address
 from daemons.serving.daemon import Daemon
-from daemons.serving.engines import adopt
+from daemons.serving.engines import adopt, stall_probes
 from daemons.serving.engines.pool import ByThreads
 from daemons.serving.engines.prefork import Prefork
 from daemons.serving.guards.limits import Limits
@@ -72,10 +74,14 @@ class Bound:
         """All that were bound."""
         return [*(listener for _, listener in self.listeners), *self.metrics.listeners]
 
-    def close_listeners(self) -> None:
-        """In a process that is not to serve."""
+    def stop_listening(self) -> None:
+        """Close this process's copies of the listeners."""
         for _, listener in self.listeners:
             listener.close()
+
+    def close_listeners(self) -> None:
+        """In a process that is not to serve."""
+        self.stop_listening()
         self.metrics.close_listeners()
 
     def close(self) -> None:
@@ -90,17 +96,22 @@ class Bound:
 
 def run(settings: Settings) -> int:
     """Serve in the foreground until told to stop.  Returns the exit code; what went wrong is on standard error."""
-    return reported(settings.name, lambda: serve(prepare(settings), say))
+
+    def serve_in_foreground() -> int:
+        return reported(settings.name, lambda: serve(prepare(settings), announce))
+
+    if os.getpid() != init.PID:
+        return serve_in_foreground()
+    return init.run_under_init(serve_in_foreground)
 
 
-def say(line: str) -> None:
-    """One line on standard error, with its end in the same write(2): several processes speak at once."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+def announce(line: str) -> None:
+    """Write the ready line to standard error."""
+    say(line, logging.INFO)
 
 
 def reported(name: str, action: Callable[[], int]) -> int:
-    """The exit code of `action`; what it raises is told on standard error and becomes one too."""
+    """Return the exit code of `action`; an exception of it is reported on standard error, and becomes one too."""
     try:
         return action()
     except ConfigurationError as error:
@@ -116,8 +127,7 @@ def reported(name: str, action: Callable[[], int]) -> int:
         say(f"{name}: a bug: {error}")
         return BUG
     except Exception as error:
-        traceback.print_exc()
-        say(f"{name}: a bug: {type(error).__name__}: {error}")
+        say(f"{name}: a bug: {type(error).__name__}: {error}", failure=error)
         return BUG
 
 
@@ -134,12 +144,16 @@ def prepare(settings: Settings) -> Bound:
     else:
         # The parent of several workers never imports a service: so they can be replaced by newer ones.
         try_in_child(lambda: loading.request_handlers(settings))
+    signals.keep()  # from the bind on, peers may be waiting
+    beside_orphans = has_orphans(path_of(settings))
     limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
     bound = Bound(settings, limits, Metrics(settings), [], _tls(settings))
     try:
         bound.files.update(bound.metrics.bind())
         for address in settings.addresses:
-            for listener in listen(address, settings.daemon.backlog, settings.daemon.socket_mode):
+            for listener in listen(
+                address, settings.daemon.backlog, settings.daemon.socket_mode, beside=beside_orphans
+            ):
                 bound.listeners.append((name_of(listener, address.scheme), listener))
             if address.scheme == "unix":
                 bound.files[address.path] = os.stat(address.path).st_ino
@@ -166,23 +180,30 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
             return code
         ready_line = bound.ready_line
         renewal = Renewal(bound)
-        prefork = renewal.prefork = Prefork(
-            lambda ready, master: reported(settings.name, lambda: _work(renewal.bound, ready, master)),
+        prefork = Prefork(
+            lambda ready, master: reported(
+                settings.name, lambda: _work(renewal.bound, ready, master, prefork.lifeline)
+            ),
             settings.processes,
             bound.limits.drain_timeout,
             parent,
         )
-        prefork.may_renew = renewal.reload
+        renewal.join(prefork)
+        # Otherwise the kernel would go on to queue connections that nobody accepts.
+        prefork.on_stop.append(bound.stop_listening)
+        prefork.on_signal = handle_signal
         bound.metrics.supervise(prefork, [listener for _, listener in bound.listeners])
         code = prefork.run(lambda: announce(ready_line))
         bound.metrics.end()
         return code
     finally:
         bound.close()
+        signals.end()
 
 
-def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
-    """One serving process, from the import of the service to the last reply."""
+def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline: int | None = None) -> int:
+    """One serving process, from the import of the service to the last reply.  It leaves with `parent`, of whose end it
+    learns at once by `lifeline`, as in `Daemon.leave_with`."""
     settings = bound.settings
     handlers = loading.request_handlers(settings)
     servers = [
@@ -194,14 +215,18 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None) -> int:
     for server in servers:
         server.log_to(access_log)
     daemon = Daemon(servers, parent=parent)
+    daemon.on_signal = partial(handle_signal, access_log=access_log)
     if settings.processes == 1:
         daemon.idle_exit = settings.daemon.idle_exit
         daemon.on_signal = InPlace(bound, servers, access_log).hear
     bound.metrics.work(daemon, alone=settings.processes == 1)
     daemon.hear_signals()
-    if settings.processes > 1:
-        # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if lifeline is not None:
+        daemon.leave_with(lifeline)
+        # Ctrl-C and Ctrl-\ go to the parent and to its workers; the parent passes on what they mean, once.
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
+    stall_probes.watch(daemon)
     malloc.give_back()
     ready()
     daemon.serve_forever()

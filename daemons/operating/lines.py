@@ -114,12 +114,12 @@ class Lines:
             line = template % values
             # The lines are ASCII but for what a format puts around them; room is left for that.
             if size + 2 * len(line) > most and together:
-                self._output.write("\n".join(together), len(together))
+                self._output.write("\n".join(together))
                 together, size = [], 0
             together.append(line)
             size += len(line) + 1
         if together:
-            self._output.write("\n".join(together), len(together))
+            self._output.write("\n".join(together))
 
     def _template(self, now: float, level: int) -> tuple[float, str]:
         """What ``%`` makes a line of, and until when (monotonic)."""

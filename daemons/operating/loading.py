@@ -18,6 +18,7 @@ from daemons.operating import tables
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.ini import parse_section
 from daemons.operating.kinds import is_published, runs_in_memory
+from daemons.operating.module_errors import reported_as_complaint
 from daemons.operating.publications import check_secrets, configured, publication
 from daemons.operating.settings import Settings
 from daemons.operating.values import PLACE, hint, kind_of
@@ -29,16 +30,11 @@ from daemons.serving.service import Service
 _OUT_OF_PLACE = {False: socketserver.DatagramRequestHandler, True: socketserver.StreamRequestHandler}
 
 
-class LeavingError(Exception):
-    """A module of a service wanted to end the process, or raised what only the interpreter may."""
-
-
 def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.BaseRequestHandler]]:
     """What a server runs for each connection, or for each datagram: the pump of the service, or the raw handler;
     by whether it is for datagrams.
 
-    Raises `ConfigurationError` for what the ini got wrong; an exception of the module's own, while it is
-    imported, comes through as it is, or as a `LeavingError`."""
+    Raises `ConfigurationError` for faults of the ini, and for any exception of the module that it names."""
     kind: type[socketserver.BaseRequestHandler | Service] = spoken_class(settings)
     engine = settings.daemon.engine
     if settings.daemon.idle_exit is not None and settings.processes > 1:
@@ -55,6 +51,7 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
         _check_transports(settings, kind)
         options = options_of(settings, kind)
         handler = configured(settings, kind, options)
+        _bound_waiting(settings, None)
         return lambda over_udp: handler
     if kind.blocks and engine == "loop":
         reason = "engine = loop cannot run a service that says it blocks; write engine = pool"
@@ -75,10 +72,23 @@ def request_handlers(settings: Settings) -> Callable[[bool], type[socketserver.B
     if service.blocks and engine == "loop":
         reason = f"engine = loop cannot run a service that waits, as with {service.blocks}; write engine = pool"
         raise ConfigurationError([f"{_where(settings)}: {reason}"])
+    _bound_waiting(settings, service)
     pump = Pump.carrying(service)
     # Made now, so that what is wrong with it is found before anything is bound.
     udp = pump if kind.datagrams is None else Pump.carrying(make_service(settings, kind.datagrams))
     return lambda over_udp: udp if over_udp else pump
+
+
+def _bound_waiting(settings: Settings, service: Service | None) -> None:
+    """Leave half of a pool's threads to requests that wait for no password, and never have the loop wait for one; and
+    an eighth to those that wait for nothing.  Modules that most daemons do without are not imported for that."""
+    verifier = sys.modules.get("daemons.accounts.verifier")
+    free = settings.daemon.threads - max(1, settings.daemon.threads // 8)
+    if verifier is not None:
+        pool = max(1, min(verifier.WAITING, settings.daemon.threads // 2))
+        verifier.shared.waiting = {"pool": pool, "loop": 0}.get(settings.daemon.engine, verifier.WAITING)
+    if service is not None and settings.daemon.engine == "pool":
+        service.bound_waiting(max(1, free))
 
 
 def _refuse_body(settings: Settings, reason: str) -> None:
@@ -110,11 +120,9 @@ def application_of(settings: Settings) -> Callable[..., Any]:
 def make_service(settings: Settings, kind: type[Service]) -> Service:
     """The service with the options of its own section."""
     options = options_of(settings, kind)
-    try:
-        with _staying(kind.__name__, "it was made"):
-            return _limited(settings, kind(options))
-    except TypeError as error:
-        raise ConfigurationError([f"{_where(settings)}: {error}"]) from error
+    with reported_as_complaint(kind.__name__, "it was made", _where(settings), settings.base):
+        service = kind(options)
+    return _limited(settings, service)
 
 
 def _limited(settings: Settings, service: Service) -> Service:
@@ -201,9 +209,13 @@ def spoken_class(settings: Settings) -> Any:
 
 
 def _module(settings: Settings, name: str) -> ModuleType:
+    with reported_as_complaint(name, "it was imported", _where(settings), settings.base):
+        return _imported(settings, name)
+
+
+def _imported(settings: Settings, name: str) -> ModuleType:
     try:
-        with _staying(name, "it was imported"):
-            return importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(missing + "."):
@@ -214,20 +226,6 @@ def _module(settings: Settings, name: str) -> ModuleType:
             if name.startswith("daemons."):
                 reason += ": pip install 'camelot-daemons[all]'"
         raise ConfigurationError([f"{_where(settings)}: {reason}"]) from error
-
-
-@contextmanager
-def _staying(what: str, when: str) -> Iterator[None]:
-    """Whatever `what` raises is an `Exception`: a module that calls sys.exit() would end the daemon without a word, and
-    with exit code 0, as if it had been told to stop."""
-    try:
-        yield
-    except SystemExit as error:
-        raise LeavingError(f"{what} called sys.exit({error.code!r}) while {when}") from error
-    except (Exception, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise LeavingError(f"{what} raised {type(error).__name__} while {when}: {error}") from error
 
 
 def _class_in(module: ModuleType, name: str, base: type, settings: Settings) -> Any:

@@ -11,29 +11,36 @@ import configparser
 import logging
 import logging.config
 import os
-import re
 import select
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from daemons.operating.complaints import ConfigurationError
+from daemons.operating.layers import read_text
+from daemons.printable import escape
+
+if TYPE_CHECKING:
+    from daemons.operating.log_file import DropCount
+
+log = logging.getLogger(__name__)
 
 #: pipe(7): a write of up to PIPE_BUF octets, 4,096 on Linux, is atomic: the lines of several processes
 #: are never mixed, and supervisord never reads half of one.
 LINE_LIMIT = 4096
-
-#: Control characters, those of C1 too, the separators that some viewers take for a line's end, and lone surrogates.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 #: Octets of lines that are written to a file together: it takes any number, and never waits for a reader.
 FILE_LIMIT = 64 * 1024
 
 _CUT = " [...] "
 
+#: The form of a line, as shipped.
+FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
+
 #: What conf/logging.ini says as shipped.
-_BUILT_IN = """
+_BUILT_IN = f"""
 [loggers]
 keys = root
 
@@ -54,16 +61,11 @@ args = ()
 
 [formatter_line]
 class = daemons.operating.logs.LineFormatter
-format = %(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s
+format = {FORMAT}
 """
 
 #: The text of the configuration in force: what is gone back to when the next one is wrong.
 _in_force: str | None = None
-
-
-def escape(text: str) -> str:
-    r"""`text` with everything that could forge a line or drive a terminal written as ``\n``, ``\x1b``."""
-    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class LineFormatter(logging.Formatter):
@@ -84,26 +86,29 @@ class LineFormatter(logging.Formatter):
 
 
 class Output(logging.Handler):
-    """Writes each event with one write(2) to standard output, and never waits for its reader.
+    """Write each event with one write(2) to standard output, without ever waiting for a reader.
 
-    A reader that has stopped reading, or a full disk, must not stop the daemon: the event is dropped
-    and counted, and the next that gets through is preceded by a line that tells how many were.
+    A line that a full pipe, a reader that has gone or a full disk does not take is dropped and counted.  A line with
+    the counts precedes the next one that gets through.
     """
 
-    #: By all outputs of this process, since it began.
+    #: Lines dropped by all outputs of this process since it started.
     dropped_ever: ClassVar[int] = 0
-    #: By outputs that were closed before they could say so, as at each reload: the next one to the same file, known by
-    #: device and inode, says it.
-    _untold: ClassVar[dict[tuple[int, int], int]] = {}
+    #: Lines and bytes dropped by outputs that were closed before they could report them, as at each reload, by device
+    #: and inode of the file: the next output to the same file reports them.
+    _unreported: ClassVar[dict[tuple[int, int], tuple[int, int]]] = {}
 
     def __init__(self, descriptor: int = 1) -> None:
         super().__init__()
         self.descriptor = descriptor
         status = os.fstat(descriptor)
         self._file = status.st_dev, status.st_ino
-        self.dropped = Output._untold.pop(self._file, 0)
-        #: Octets of lines that may be written together.
+        #: Lines and bytes dropped and not reported yet.
+        self.dropped, self.dropped_bytes = Output._unreported.pop(self._file, (0, 0))
+        #: Bytes of lines that may be written together.
         self.at_once = LINE_LIMIT
+        #: Whether the file may end with a part of a line: the next write begins with a line end.
+        self._torn = False
         self._poll: select.poll | None = None
         # A file is always ready; a pipe, socket or terminal may not be.  The descriptor is inherited, so
         # it is not made non-blocking: that would change it for its other users too.
@@ -121,41 +126,108 @@ class Output(logging.Handler):
             line = f"ERROR {__name__} a message could not be formatted: {escape(repr(error))}"
         self.write(line)
 
-    def write(self, text: str, lines: int = 1) -> None:
-        """Write `text`, of as many `lines` (under `LINE_LIMIT` octets in all), or count them as dropped."""
+    def write(self, text: str) -> None:
+        """Write one or more lines, at most `at_once` bytes in all; count those that are not written."""
+        data = text.encode("utf-8", "replace") + b"\n"
         # Also called from outside `handle`, by many threads at once, and a poll object is for one at a time.
         self.acquire()
         try:
-            self._tell()
-            if not self._write(text):
+            if self.dropped:
+                self._report()
+            written = self._write(data)
+            if written < len(data):
+                # A line of which only the end is missing gets it from the next write.
+                lines = data.count(b"\n", written + (written > 0 and data[written] == 0x0A))
                 self.dropped += lines
+                self.dropped_bytes += len(data) - written
                 Output.dropped_ever += lines
         finally:
             self.release()
 
+    def report(self) -> None:
+        """Write the line with the counts of dropped lines, if there are any and it gets through."""
+        if self.dropped:
+            self.acquire()
+            try:
+                self._report()
+            finally:
+                self.release()
+
     def close(self) -> None:
         self.acquire()
         try:
-            self._tell()
+            self._report()
             if self.dropped:
-                Output._untold[self._file] = Output._untold.get(self._file, 0) + self.dropped
-                self.dropped = 0
+                lines, size = Output._unreported.get(self._file, (0, 0))
+                Output._unreported[self._file] = lines + self.dropped, size + self.dropped_bytes
+                self.dropped = self.dropped_bytes = 0
         finally:
             self.release()
         super().close()
 
-    def _tell(self) -> None:
-        if self.dropped and self._write(f"WARNING {__name__} dropped lines: {self.dropped}"):
-            self.dropped = 0
-
-    def _write(self, line: str) -> bool:
+    def _report(self) -> None:
+        if not self.dropped:
+            return
+        message = f"dropped lines: {self.dropped} ({self.dropped_bytes} bytes)"
+        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (), None)
         try:
-            if self._poll is not None and not self._poll.poll(0):
-                return False
-            os.write(self.descriptor, line.encode("utf-8", "replace") + b"\n")
+            line = self.format(record)
+        except Exception:
+            line = f"WARNING {__name__} {message}"  # the formatter is somebody else's, and needs more than this
+        data = line.encode("utf-8", "replace") + b"\n"
+        if self._write(data) == len(data):
+            self.dropped = self.dropped_bytes = 0
+
+    def _write(self, data: bytes) -> int:
+        """Return how many bytes of `data` were written: fewer than all on a full disk, or where there is no reader."""
+        head = b"\n" if self._torn else b""
+        whole = head + data
+        done = 0
+        try:
+            while done < len(whole) and (self._poll is None or self._poll.poll(0)):
+                done += os.write(self.descriptor, whole[done:])
         except (OSError, RuntimeError):  # RuntimeError: another thread polls, "concurrent poll() invocation"
-            return False
-        return True
+            pass
+        # Another process that writes to the same file may have torn a line too, when this one could write nothing.
+        self._torn = done < len(whole) and (self._poll is None or self._torn or done > 0)
+        return max(0, done - len(head))
+
+
+#: What else is opened again by `reopen`: the files that standard output leads to.
+on_reopen: list[Callable[[], None]] = []
+
+#: Of a detached daemon: the lines that its log writer could not write.
+writer_drops: DropCount | None = None
+
+
+def report_drops() -> None:
+    """Have every output of the root logger report the lines that it dropped, now that they may get through again."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, Output):
+            handler.report()
+
+
+def reopen() -> None:
+    """Open the log files again, after somebody has moved them: that of standard output where a process of ours has
+    opened it, and those of the handlers in logging.ini."""
+    reopen_output()
+    if _in_force is None:
+        return
+    try:
+        _apply(_in_force)
+    except Exception as error:
+        # Some handlers may be closed by now: better all lines on standard output than some of them nowhere.
+        _apply(_BUILT_IN)
+        log.error("log files could not be opened again: %s; all lines go to standard output", error)
+    else:
+        log.info("log files opened again")
+
+
+def reopen_output() -> None:
+    """Open the file again that standard output leads to, where a process of ours has opened it."""
+    for action in on_reopen:
+        with suppress(OSError):
+            action()
 
 
 def configure(path: Path | None) -> bool:
@@ -163,7 +235,7 @@ def configure(path: Path | None) -> bool:
     that is another configuration than before.  Raises `ConfigurationError`, and then leaves everything as it was."""
     global _in_force
     try:
-        text = _BUILT_IN if path is None else path.read_text("utf-8")
+        text = _BUILT_IN if path is None else read_text(path) or ""
         try:
             _apply(text)
         except BaseException:
@@ -171,6 +243,8 @@ def configure(path: Path | None) -> bool:
                 _forget(text)
                 _apply(_in_force)
             raise
+    except ConfigurationError:
+        raise
     except Exception as error:  # fileConfig evaluates the file, so it can raise anything
         reason = " ".join(str(error).split())  # of configparser's, several lines
         raise ConfigurationError([f"conf/logging.ini: {type(error).__name__}: {reason}"]) from error

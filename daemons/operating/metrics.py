@@ -8,8 +8,10 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from daemons.operating import logs
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.scoreboard import Scoreboard
 from daemons.operating.slot import Slot
@@ -60,16 +62,19 @@ class Metrics:
     def begin(self) -> None:
         """Lay out the scoreboard; in the process that was started, before it forks."""
         settings = self._settings
-        self._scoreboard = Scoreboard.create(
-            path_of(settings), {"name": settings.name, "engine": settings.daemon.engine}
-        )
+        path = path_of(settings)
+        self._scoreboard = Scoreboard.create(path, {"name": settings.name, "engine": settings.daemon.engine})
+        if self._scoreboard.copied:
+            with suppress(OSError):
+                settings.drop.hand_over(str(path))  # its owner alone can read it
 
     def supervise(self, prefork: Prefork, listeners: Sequence[socket.socket] = ()) -> None:
         """Count for the process that supervises workers, and datagrams dropped at the `listeners` that they share."""
         slot = self._claim("supervisor")
         self._count_drops(prefork, slot, listeners)
-        prefork.on_tick.append(slot.beat)
-        prefork.on_restart = slot.restart
+        prefork.on_tick += [slot.beat, lambda now: logs.report_drops()]
+        prefork.on_orphaned.append(self._abandon)
+        prefork.table.on_restart = slot.restart
         self._serve(prefork)
 
     def work(self, daemon: Daemon, *, alone: bool) -> None:
@@ -78,10 +83,12 @@ class Metrics:
         slot.attach(daemon)
         if alone:
             self._count_drops(daemon, slot, [server.socket for server in daemon.servers])
+            daemon.on_orphaned.append(self._abandon)
             self._serve(daemon)
 
     def leave(self) -> None:
-        """A process that serves is about to end: nobody may have taken its last lines."""
+        """Count, in a process that is about to end, the last lines that it dropped."""
+        logs.report_drops()
         if self._slot is not None:
             self._slot.beat(time.monotonic())
 
@@ -102,6 +109,10 @@ class Metrics:
             self._slot.close()
         if self._scoreboard is not None:
             self._scoreboard.close()
+
+    def _abandon(self) -> None:
+        if self._scoreboard is not None:
+            self._scoreboard.abandon(path_of(self._settings))
 
     def _claim(self, role: str) -> Slot:
         assert self._scoreboard is not None

@@ -1,4 +1,4 @@
-"""``daemons password FILE NAME``: add a user to a file for [protected], or change a password."""
+"""``daemons password FILE NAME``: add a user to a users file, or change a password."""
 
 from __future__ import annotations
 
@@ -9,43 +9,59 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from daemons.accounts import hashes, users_file
 from daemons.clients.tools import DONE, refuse
-from daemons.web import passwords
 
-#: Nobody else reads it: passwords can be tried against what is in it, as fast as one's machines go.
+#: Passwords can be tried against the file, without any throttle, by every user who can read it.
 MODE = 0o600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """FILE and NAME.  The password is no argument: those can be seen by everybody on the machine."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="the users' file, which is made where there is none")
-    parser.add_argument("name", metavar="NAME", help="the user; a line that names one already is replaced")
+    """FILE, NAME and --generate.  The password is no argument: every user of the machine can see those."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="the users file; made if there is none")
+    parser.add_argument("name", metavar="NAME", help="the user; an existing line is replaced")
+    parser.add_argument(
+        "--generate",
+        action="store_true",
+        help="print a random secret, once, for a program: it needs no slow hash, and may be used under engine = loop",
+    )
     parser.epilog = (
-        "It is asked for twice; or, where standard input is no terminal, it is the first line of that. "
+        "The password is asked for twice; or, where standard input is no terminal, it is the first line of that. "
         "Exit codes: 0 it is written, 1 it is not, 2 a wrong command line."
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask for the password, and write the line; returns the exit code."""
-    name = passwords.normalised(options.name)
-    if not passwords.NAME.fullmatch(name):
+    """Ask for the password, or make a secret, and write the line; returns the exit code."""
+    name = hashes.normalised(options.name)
+    if not hashes.NAME.fullmatch(name):
         return refuse("password", f"{options.name!r} is no name; up to 64 characters without a colon are expected")
     try:
-        users = passwords.read(options.file) if options.file.exists() else {}
-    except OSError as error:
-        return refuse("password", f"{options.file}: {(error.strerror or str(error)).lower()}")
-    except ValueError as error:
-        return refuse("password", f"{options.file}: {error}")
-    password = _asked(name)
-    if password is None:
-        return refuse("password", "the two are not the same; nothing is changed")
-    if not password:
-        return refuse("password", "an empty password is none; nothing is changed")
+        text = users_file.read_text(options.file) if options.file.exists() else ""
+        users = users_file.parse_lines(text)
+    except (OSError, ValueError) as error:
+        return refuse("password", users_file.complaint(str(options.file), error))
+    stored: hashes.Hash
+    if options.generate:
+        secret, stored = hashes.generate_secret()
+    else:
+        password = _asked(name)
+        if password is None:
+            return refuse("password", "the two are not the same; nothing is changed")
+        if not password:
+            return refuse("password", "an empty password is none; nothing is changed")
+        try:
+            stored = hashes.hash_password(password)
+        except UnicodeEncodeError:
+            return refuse("password", "not UTF-8; nothing is changed")
+        except ValueError as error:
+            return refuse("password", f"{error}; nothing is changed")
     try:
-        _write(options.file, name, str(passwords.stored(password)))
+        _write(options.file, text, name, f"{name}:{stored}")
     except OSError as error:
         return refuse("password", f"{options.file}: {(error.strerror or str(error)).lower()}")
+    if options.generate:
+        print(f"secret: {secret}")
     print(f"{options.file}: {name} {'has a new password' if name in users else 'is added'}")
     return DONE
 
@@ -58,13 +74,11 @@ def _asked(name: str) -> str | None:
     return password if getpass.getpass("Once more: ") == password else None
 
 
-def _write(path: Path, name: str, stored: str) -> None:
-    """Replace the file as a whole: a daemon may be reading it."""
-    text = path.read_text("utf-8") if path.exists() else ""
+def _write(path: Path, text: str, name: str, line: str) -> None:
+    """Replace the file, whose text is `text`, as a whole: a daemon may be reading it.  Raises `OSError`."""
     old = text.removesuffix("\n").split("\n") if text else []
-    line = f"{name}:{stored}"
-    mine = [number for number, each in enumerate(old) if passwords.normalised(each.partition(":")[0]) == name]
-    lines = [line if number in mine else each for number, each in enumerate(old)] if mine else [*old, line]
+    own = [number for number, each in enumerate(old) if hashes.normalised(each.partition(":")[0]) == name]
+    lines = [line if number in own else each for number, each in enumerate(old)] if own else [*old, line]
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
     try:

@@ -25,6 +25,11 @@ def configured(settings: Settings, kind: Any, options: Any) -> Any:
     if options is None:
         return kind
     check_secrets(settings, options)
+    if options.users is not None and options.users.slow and settings.daemon.engine == "loop":
+        origin = settings.origins.get((settings.own_section, "users"), "")
+        reason = f"engine = loop cannot wait for the scrypt in {options.users.path}; write engine = pool, or give "
+        reason += "secrets to programs: daemons password --generate FILE NAME"
+        raise ConfigurationError([f"{origin} [{settings.own_section}] users: {reason}"])
     return kind.configured(options)
 
 

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from daemons.operating import loading, logs
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
 from daemons.operating.settings import SECTIONS, TABLES, Settings, TLSSettings
-from daemons.operating.trial import ChildError, try_in_child
-from daemons.serving import budget
+from daemons.operating.trial import ChildError, Trial
+from daemons.serving import budget, signals
 
 if TYPE_CHECKING:
     import ssl
@@ -43,26 +45,18 @@ class Reload:
         #: What is in force: with what needs a restart as it was at the start, so that the next reload tells of it too.
         self.bound = bound
 
-    def reload(self) -> bool:
-        """Take up what can be; False if the old settings stay, and then the log says why."""
+    def _read(self) -> tuple[Settings, Settings]:
+        """Open the log files again; return the settings as the files are now, and what of them can be taken up."""
+        logs.reopen_output()
+        new = self.bound.settings.again()
+        return new, self._taken_up(self.bound.settings, new)
+
+    def _apply(self, new: Settings, settings: Settings) -> None:
+        """Take up `settings`, which may still be refused."""
         old = self.bound.settings
-        try:
-            new = old.again()
-            settings = self._taken_up(old, new)
-            self._try(settings)
-            context = self._fresh_context(settings, new)
-            # Last, for it can be tried only by doing it; where it fails, it is undone.
-            logging_changed = logs.configure(settings.logging_ini)
-        except ConfigurationError as error:
-            for complaint in error.complaints:
-                log.error("not reloaded: %s", complaint)
-            return False
-        except (ChildError, OSError) as error:
-            log.error("not reloaded: %s", error)
-            return False
-        except Exception:
-            log.exception("not reloaded")
-            return False
+        context = self._fresh_context(settings, new)
+        # Last, for it can be tried only by doing it; where it fails, it is undone.
+        logging_changed = logs.configure(settings.logging_ini)
         if self.bound.tls is not None and context is not None:
             self.bound.tls.context = context
         limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
@@ -78,14 +72,10 @@ class Reload:
         )
         if left := changed(settings, new):
             log.warning("these need a restart: %s", ", ".join(f"{section}.{key}" for section, key in left))
-        return True
 
     def _taken_up(self, old: Settings, new: Settings) -> Settings:
         """What will be in force, of `new`; the rest as in `old`."""
         raise NotImplementedError
-
-    def _try(self, settings: Settings) -> None:
-        """Raise what speaks against `settings`."""
 
     def _take_up(self) -> None:
         """Give `bound` to who needs it."""
@@ -109,8 +99,12 @@ class InPlace(Reload):
         self._access_log = access_log
 
     def hear(self, number: int) -> None:
-        """SIGHUP."""
-        self.reload()
+        """Handle SIGHUP, and the signals that `handle_signal` does."""
+        if number != signal.SIGHUP:
+            handle_signal(number, self._access_log)
+            return
+        with _refusals_logged():
+            self._apply(*self._read())
         # Also where it was refused: the handlers may be others, though they do the same.
         self._access_log.configure()
 
@@ -128,13 +122,90 @@ class InPlace(Reload):
             server.access = self.bound.settings.access
 
 
+def handle_signal(number: int, access_log: AccessLog | None = None) -> None:
+    """Open the log files again at SIGUSR1; log any other signal, which has no meaning."""
+    if number == signals.REOPEN:
+        logs.reopen()
+        if access_log is not None:
+            access_log.configure()
+    elif number in signals.UNUSED and not signals.has_other_handler(number):
+        # Of the real-time signals, only the first and the last have a name.
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        log.warning("%s ignored: SIGTERM stops, SIGHUP reloads, SIGUSR1 opens log files again", name)
+
+
 class Renewal(Reload):
-    """With several processes: in the parent, whose new workers take up what `bound` then is."""
+    """With several processes: in the parent, whose new workers take up what `bound` then is.
+
+    The service is tried in a child first, which the parent does not wait for: an import may hang."""
 
     def __init__(self, bound: Bound) -> None:
         super().__init__(bound)
-        #: Which they are workers of.
-        self.prefork: Prefork | None = None
+        self._prefork: Prefork | None = None
+        #: The import of the new service, under way in a child, and the settings that it is tried for.
+        self._trial: Trial | None = None
+        self._tried: tuple[Settings, Settings] | None = None
+        #: SIGHUP has come again meanwhile.
+        self._again = False
+
+    def join(self, prefork: Prefork) -> None:
+        """Reload and renew the workers of `prefork` at SIGHUP."""
+        self._prefork = prefork
+        prefork.on_hangup = self.hang_up
+        prefork.on_tick.append(self._tick)
+        prefork.on_child.append(self._reap)
+        prefork.on_stop.append(self._end_trial)
+
+    def hang_up(self) -> None:
+        """SIGHUP.  Reads the settings and begins to try the service; what follows is done when that has ended."""
+        if self._trial is not None:
+            self._again = True
+            return
+        prefork = self._prefork
+        assert prefork is not None
+
+        def let_go() -> None:
+            prefork.let_go()
+            self.bound.close_listeners()
+
+        with _refusals_logged():
+            new, settings = self._read()
+            self._trial = Trial(lambda: loading.request_handlers(settings), let_go)
+            self._tried = new, settings
+            prefork.watch(self._trial, self._receive)
+
+    def _receive(self) -> None:
+        assert self._trial is not None
+        if self._trial.receive():
+            self._end_trial()
+
+    def _tick(self, now: float) -> None:
+        if self._trial is not None and self._trial.overdue:
+            self._end_trial()
+        self._reap()
+
+    def _end_trial(self) -> None:
+        """There is a result, or none is waited for any more."""
+        if self._prefork is not None and self._trial is not None and not self._trial.ended:
+            self._prefork.forget(self._trial)
+            self._trial.end()
+
+    def _reap(self) -> None:
+        """If the trial's process has gone: take up the settings and renew the workers, or log why not."""
+        trial, prefork = self._trial, self._prefork
+        if trial is None or prefork is None or not trial.ended or not trial.reap():
+            return
+        self._trial = None
+        if prefork.stopping:
+            return
+        with _refusals_logged():
+            trial.check()
+            assert self._tried is not None
+            self._apply(*self._tried)
+            prefork.renew()
+        if self._again:
+            self._again = False
+            self.hang_up()
 
     def _taken_up(self, old: Settings, new: Settings) -> Settings:
         # What the listeners and the parent are bound to stays as it is.
@@ -149,13 +220,24 @@ class Renewal(Reload):
             log=old.log,
         )
 
-    def _try(self, settings: Settings) -> None:
-        try_in_child(lambda: loading.request_handlers(settings))
-
     def _take_up(self) -> None:
-        if self.prefork is not None:
+        if self._prefork is not None:
             # It must not kill workers that still have time.
-            self.prefork.drain_timeout = self.bound.limits.drain_timeout
+            self._prefork.table.drain_timeout = self.bound.limits.drain_timeout
+
+
+@contextmanager
+def _refusals_logged() -> Iterator[None]:
+    """Log why the old settings stay, instead of raising it."""
+    try:
+        yield
+    except ConfigurationError as error:
+        for complaint in error.complaints:
+            log.error("not reloaded: %s", complaint)
+    except (ChildError, OSError) as error:
+        log.error("not reloaded: %s", error)
+    except Exception:
+        log.exception("not reloaded")
 
 
 def _tls_of(old: Settings, new: Settings) -> TLSSettings:

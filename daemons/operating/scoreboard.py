@@ -1,15 +1,15 @@
-"""What a daemon has done and is doing, in memory that its processes share and anybody may read: a
-scoreboard, as Apache calls its own, in the file ``run/NAME.metrics``.
+"""The scoreboard of a daemon (Apache's term): counters in memory that its processes share.
 
-    page 0     whose it is, and the names of what follows
+    page 0     name and engine of the daemon, and the names of the words that follow
     page 1 …   one `Slot` for each process: words of 64 bits that only this process writes
 
-Whoever reads adds the slots up (`daemons.operating.stats`); nobody is asked, so a daemon that hangs can be
-read too.
+The memory is a memfd, sealed against shrinking: a mapped file that somebody truncates ends every process that writes
+to it with SIGBUS, mmap(2).  ``run/NAME.metrics`` is a copy, written at least once a second.  `daemons.operating.stats`
+reads it without asking the daemon, so that a daemon that hangs, or has ended, can be read too.
 
-The kernel says who lives: a process holds a POSIX lock on the first octet of its slot, fcntl(2), and loses
-it however it dies.  Such a lock also goes when its process closes *any* descriptor of the file, and an mmap
-object has one: so in a process that counts, no mapping of this file is closed before the last.
+POSIX locks tell which processes live, fcntl(2): a process holds one on the first byte of its slot, in the memory and in
+the copy, and loses both however it ends.  Such a lock is also lost when its process closes *any* descriptor of the
+file, and an mmap object has one: a process that counts closes no mapping of the memory before its end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import os
 import struct
 import zlib
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +37,33 @@ FORMAT = 1
 #: Magic, format, octets of the text that follows, and their CRC-32.
 HEAD = struct.Struct("<8sQQQ")
 
+#: Slots that are looked at for a free one: many more than a daemon has processes.
+MOST = 100_000
+
 
 class _TakenError(Exception):
     """A living process has the first slot of the file that is there."""
 
 
 class Scoreboard:
-    """The file of one daemon.  It grows by a slot when more processes live than ever before."""
+    """The counters of one daemon, to write and to read.  They grow by a slot when more processes live than ever before.
 
-    def __init__(self, descriptor: int) -> None:
+    descriptor
+        Of the shared memory; of a reader, of the copy.
+    copy
+        The file at ``run/NAME.metrics``; -1: there is none.
+    """
+
+    def __init__(self, descriptor: int, copy: int = -1) -> None:
         self.descriptor = descriptor
+        self._copy = copy
         #: The page of this process's own slot.
         self._own = 0
-        self._maps: list[mmap.mmap] = []
 
     @classmethod
     def create(cls, path: Path, about: dict[str, Any]) -> Scoreboard:
-        """A new one at `path`, where that of an earlier run may lie.  A daemon whose folder cannot be
-        written, or where another process keeps score already, counts all the same, but in memory that only
-        its own processes see."""
+        """Make a new one, with its copy at `path`, in place of that of an earlier run.  Where the folder cannot be
+        written, or another daemon of this name runs, there is no copy: the counters serve the endpoint alone."""
         text = json.dumps(
             {
                 **about,
@@ -71,64 +78,112 @@ class Scoreboard:
         ).encode()
         page = HEAD.pack(MAGIC, FORMAT, len(text), zlib.crc32(text)) + text
         assert len(page) <= PAGE
+        copy = -1
         try:
-            return cls(_new_file(path, page))
+            copy = _new_file(path, page)
         except _TakenError:
-            # As meant, where [fcgi-program] has several processes on one socket.
-            log.info(
-                "%s: another daemon of this name is running, of which `daemons stats` tells, not of this one", path
-            )
+            log.info("%s: another daemon of this name is running, of which `daemons stats` tells", path)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            log.warning("%s: %s; so `daemons stats` cannot tell of this daemon", path, reason)
-        descriptor = os.memfd_create("metrics")
+            log.warning("%s: %s, so `daemons stats` cannot tell of this daemon", path, reason)
+        descriptor = os.memfd_create("metrics", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.write(descriptor, page.ljust(PAGE, b"\0"))
-        return cls(descriptor)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        return cls(descriptor, copy)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process has the first slot: it is the one that was started."""
+        return self._own == 1
+
+    @property
+    def copied(self) -> bool:
+        """Whether there is a file for others to read."""
+        return self._copy >= 0
 
     def claim(self, role: str, first: int = 1) -> Slot:
-        """The first slot that no living process has, for this process.  Who knows of some that are taken says
-        from which on to look: each look is a system call."""
-        for page in count(first):
-            try:
-                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, page * PAGE)
-            except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise
+        """Take the first slot that no living process has, from page `first` on.  Raises `OSError` (ENOLCK) where there
+        is none within `MOST`."""
+        for page in range(first, first + MOST):
+            if not _lock(self.descriptor, page):
                 continue
+            if self.copied:
+                # For readers.  A lock of somebody else's there must not keep this process from counting.
+                with suppress(OSError):
+                    _lock(self._copy, page)
             if os.fstat(self.descriptor).st_size < (page + 1) * PAGE:
-                # Not only longer: on a full disk, a write into a hole would be a SIGBUS.
+                # Not only longer: without memory left, a write into a hole would be a SIGBUS.
                 os.posix_fallocate(self.descriptor, page * PAGE, PAGE)
             self._own = page
-            return Slot(self, mmap.mmap(self.descriptor, PAGE, offset=page * PAGE), role)
-        raise AssertionError
+            slot = Slot(self, mmap.mmap(self.descriptor, PAGE, offset=page * PAGE), role)
+            self.publish()
+            return slot
+        raise OSError(errno.ENOLCK, f"none of {MOST} slots for counters is free")
+
+    def publish(self) -> None:
+        """Bring the copy up to date: this process's own slot, and by the process that has the first slot, all of it."""
+        if not self.copied:
+            return
+        size = os.fstat(self.descriptor).st_size
+        first, length = (0, size) if self.first else (self._own * PAGE, PAGE)
+        # A full disk, and whoever truncates or removes the file, harm the copy alone, and not for longer than a second.
+        with suppress(OSError):
+            if (found := os.fstat(self._copy).st_size) < size or (self.first and found > size):
+                os.ftruncate(self._copy, size)
+            os.pwrite(self._copy, os.pread(self.descriptor, length, first), first)
 
     def memory(self) -> memoryview:
-        """All of it, to read."""
-        size = os.fstat(self.descriptor).st_size
-        if not self._maps or len(self._maps[-1]) < size:
-            self._maps.append(mmap.mmap(self.descriptor, size, prot=mmap.PROT_READ))
-        return memoryview(self._maps[-1])
+        """Return all of it as it is now, to read."""
+        return memoryview(os.pread(self.descriptor, os.fstat(self.descriptor).st_size, 0))
 
     def alive(self, page: int) -> bool:
-        """Whether a living process has the slot in `page`."""
+        """Return whether a living process has the slot in `page`."""
         if page == self._own:
             return True  # a process does not see its own locks
         question = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, page * PAGE, 1, 0)
         kind: int = struct.unpack("hhqqi4x", fcntl.fcntl(self.descriptor, fcntl.F_GETLK, question))[0]
         return kind != fcntl.F_UNLCK
 
+    def abandon(self, path: Path) -> None:
+        """Remove the copy from `path`, if it is still there: an orphan leaves the path to the next daemon, which may
+        begin before this one has ended."""
+        with suppress(OSError):
+            if self.copied and os.path.samestat(os.fstat(self._copy), os.stat(path)):
+                path.unlink()
+
     def close(self) -> None:
-        """In a process that counts nothing, or no more."""
-        for each in self._maps:
-            # A view that somebody still reads keeps its map until it is done.
-            with suppress(BufferError):
-                each.close()
-        self._maps.clear()
+        """Close the descriptors: in a process that counts nothing, or nothing more."""
         os.close(self.descriptor)
+        if self.copied:
+            os.close(self._copy)
+
+
+def _lock(descriptor: int, page: int) -> bool:
+    """Lock the slot in `page`; return False where another process has.  Raises `OSError` for any other reason."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, page * PAGE)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
+        return False
+    return True
+
+
+def has_orphans(path: Path) -> bool:
+    """Whether processes of an earlier run live on, of which the first has gone."""
+    try:
+        former = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    try:
+        pages = os.fstat(former.descriptor).st_size // PAGE
+        return not former.alive(1) and any(map(former.alive, range(2, pages)))
+    finally:
+        former.close()
 
 
 def _new_file(path: Path, page: bytes) -> int:
-    """A descriptor of a new file with `page` in it, put in the place of `path` in one step."""
+    """Return a descriptor of a new file with `page` in it, put in the place of `path` in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
         former = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
@@ -139,10 +194,10 @@ def _new_file(path: Path, page: bytes) -> int:
             former.close()
     new = path.with_name(f"{path.name}.{os.getpid()}")
     new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    # For the owner alone: who can read a file can also lock it.
+    descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.posix_fallocate(descriptor, 0, PAGE)
-        os.pwrite(descriptor, page, 0)
+        os.pwrite(descriptor, page.ljust(PAGE, b"\0"), 0)
         os.rename(new, path)
     except BaseException:
         os.close(descriptor)

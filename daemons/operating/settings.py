@@ -70,7 +70,7 @@ def _plain_addresses(text: str) -> tuple[Address, ...]:
 
 @dataclass(frozen=True)
 class MetricsSettings:
-    """The section [metrics].  `daemons stats NAME` needs none of it."""
+    """The section [metrics]: the endpoint for Prometheus.  `daemons stats NAME` needs none of it."""
 
     listen: tuple[Address, ...] = setting(
         Kind(_plain_addresses, _LISTEN.show, _LISTEN.form),

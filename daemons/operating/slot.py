@@ -30,14 +30,16 @@ WORDS = (
     *("pid", "role", "started", "stopped", "heartbeat"),
     *("accepted", "handed", "taken", "lost"),
     *("messages", "received", "sent", "seconds", "dropped", "restarts"),
+    *("stalls", "stalled"),
     *("held", "waits"),
     *("datagrams_dropped", "rate_pauses"),
 )
-REALS = frozenset(("started", "stopped", "heartbeat", "seconds"))
+REALS = frozenset(("started", "stopped", "heartbeat", "seconds", "stalled"))
 PID, ROLE, STARTED, STOPPED, HEARTBEAT = range(5)
 ACCEPTED, HANDED, TAKEN, LOST = range(5, 9)
 MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, 15)
-HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES = range(15, 19)
+STALLS, STALLED = range(15, 17)
+HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES = range(17, 21)
 
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 DONE, REFUSED = Ending.DONE, Ending.REFUSED
@@ -78,11 +80,13 @@ class Slot:
         self._reals = memoryview(memory).cast("d")
         self._lock = threading.Lock()
         self._next_news = 0.0
+        #: The process that was started counts for the log writer too.
+        self._first = scoreboard.first
         # Whoever had this slot before left these behind.
         words[LOST] += max(0, outstanding(words))
         self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
         self._waits_before = words[WAITS] - budget.PROCESS.waits
-        self._reals[STOPPED] = 0.0
+        self._reals[STOPPED] = self._reals[STALLED] = 0.0
         self._reals[STARTED] = time.time()
         self._reals[HEARTBEAT] = time.monotonic()
         words[ROLE] = ROLES.index(role)
@@ -111,6 +115,17 @@ class Slot:
     def restart(self) -> None:
         """A worker is replaced because it has died."""
         self._words[RESTARTS] += 1
+
+    def stall(self, since: float) -> None:
+        """A stall was found, which has lasted since then (monotonic)."""
+        self._words[STALLS] += 1
+        self._reals[STALLED] = since
+        self.scoreboard.publish()  # the loop that does so once a second may stand
+
+    def resume(self) -> None:
+        """Nothing stalls any more."""
+        self._reals[STALLED] = 0.0
+        self.scoreboard.publish()
 
     def end(self, connection: Connection) -> None:
         """Count a conversation that has ended, with what was not yet told of it; from any thread."""
@@ -152,6 +167,7 @@ class Slot:
             server.metrics = self
 
         def tick(now: float) -> None:
+            logs.report_drops()
             self.beat(now)
             if now >= self._next_news:
                 self._next_news = now + NEWS
@@ -185,14 +201,18 @@ class Slot:
     def beat(self, now: float) -> None:
         """The leading thread has made its turn."""
         self._reals[HEARTBEAT] = now
-        self._words[DROPPED] = self._dropped_before + logs.Output.dropped_ever
+        dropped = self._dropped_before + logs.Output.dropped_ever
+        if self._first and logs.writer_drops is not None:
+            dropped += logs.writer_drops.lines
+        self._words[DROPPED] = dropped
         self._words[HELD] = budget.PROCESS.held
         self._words[WAITS] = self._waits_before + budget.PROCESS.waits
+        self.scoreboard.publish()
 
     def stop(self) -> None:
         """This process has ended as it should."""
-        self.beat(time.monotonic())
         self._reals[STOPPED] = time.time()
+        self.beat(time.monotonic())
 
     def close(self) -> None:
         """Let go of the memory, and with it of every lock that this process has on the scoreboard."""

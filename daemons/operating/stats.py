@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,16 @@ HANGS = 5.0
 ALWAYS = 1e11
 
 
+#: Exit codes of ``daemons stats``: nothing can be read; a process hangs; the daemon does not run.
+UNREADABLE, HANGING, NOT_RUNNING = 1, 3, 4
+
+
 class UnreadableError(Exception):
     """There is no scoreboard, or it is none that can be read.  The text says which, and why."""
+
+
+class NeverRunError(UnreadableError):
+    """There is no scoreboard."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,8 @@ class Figures:
     These are the keys of ``daemons stats NAME --json`` and stay what they are; more may come."""
 
     name: str
-    #: ``running``; ``hanging``: a process has not made its turn for `HANGS` seconds; ``stopped``, as it was
-    #: asked to; ``dead``: it ended without a word, as by kill -9.
+    #: ``running``; ``hanging``: a process has not made its turn, or has been stalled, for `HANGS` seconds;
+    #: ``stopped``, as it was asked to; ``dead``: it ended without a word, as by kill -9.
     state: str
     engine: str
     #: Of the process that was started, which `daemons stop` or supervisord would stop.
@@ -75,6 +84,9 @@ class Figures:
     durations: list[tuple[float, int]]
     dropped_lines: int
     worker_restarts: int
+    #: How often something stalled for more than a second; and for how many seconds it has now, None: it does not.
+    stalls: int
+    stalled: float | None
     processes: list[Process]
     #: Bytes of unfinished messages and unsent replies that the living processes hold, and how many times a connection
     #: has waited for room in that budget (``[limits] held``); those refused are in `refused`.
@@ -100,7 +112,7 @@ def read(path: Path) -> Figures:
     try:
         scoreboard = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except FileNotFoundError:
-        raise UnreadableError(f"{path}: no such file; the daemon has not run yet, or with another --run") from None
+        raise NeverRunError(f"{path}: no such file; the daemon has not run yet, or with another --run") from None
     except OSError as error:
         raise UnreadableError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     try:
@@ -127,8 +139,11 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
     # The others leave with the first; a child of theirs may take a moment.
     silent = max((each.silent for each in processes), default=0.0) if first.alive else None
     stopped = first.words["stopped"] or None
+    stalled = max(
+        (now - slot.words["stalled"] for slot in slots if slot.alive and slot.words.get("stalled")), default=None
+    )
     if silent is not None:
-        state = "hanging" if silent > HANGS else "running"
+        state = "hanging" if max(silent, stalled or 0.0) > HANGS else "running"
     else:
         state = "dead" if stopped is None else "stopped"
     endings = {word: sum(sum(slot.endings[word]) for slot in slots) for word in about["endings"]}
@@ -157,10 +172,12 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
         durations=[(bound, sum(each_class[: place + 1])) for place, bound in enumerate(bounds)],
         dropped_lines=totals["dropped"],
         worker_restarts=totals["restarts"],
-        held=sum(slot.words["held"] for slot in slots if slot.alive),
-        waits=totals["waits"],
-        datagrams_dropped=totals["datagrams_dropped"],
-        rate_pauses=totals["rate_pauses"],
+        stalls=totals.get("stalls", 0),
+        stalled=None if silent is None else stalled,
+        held=sum(slot.words.get("held", 0) for slot in slots if slot.alive),
+        waits=totals.get("waits", 0),
+        datagrams_dropped=totals.get("datagrams_dropped", 0),
+        rate_pauses=totals.get("rate_pauses", 0),
         processes=processes,
     )
 
@@ -225,18 +242,63 @@ def _slot(about: dict[str, Any], memory: memoryview, alive: bool) -> _Slot:
 
 
 def show(settings: Settings, as_json: bool) -> int:
-    """``daemons stats``; returns the exit code."""
+    """``daemons stats NAME``; returns the exit code."""
     try:
         found = read(path_of(settings))
     except UnreadableError as error:
         print(f"{settings.name}: {error}", file=sys.stderr)
-        return 1
+        return _code_of(error)
+    _print(json.dumps(as_dict(found), indent=2) if as_json else as_text(found))
+    return code(found)
+
+
+def show_all(run: Path, names: Sequence[str], as_json: bool) -> int:
+    """``daemons stats`` for all daemons, one line for each; returns the highest exit code of any."""
+    found: dict[str, Figures | UnreadableError] = {}
+    for name in names:
+        try:
+            found[name] = read(run / f"{name}.metrics")
+        except UnreadableError as error:
+            found[name] = error
+    if as_json:
+        values = [
+            as_dict(each) if isinstance(each, Figures) else {"name": name, "state": "unknown", "error": str(each)}
+            for name, each in found.items()
+        ]
+        _print(json.dumps(values, indent=2))
+    else:
+        width = max(map(len, names), default=0)
+        _print("\n".join(f"{name:<{width}}  {_line(each)}" for name, each in found.items()))
+    return max((_code_of(each) if isinstance(each, Exception) else code(each) for each in found.values()), default=0)
+
+
+def code(found: Figures) -> int:
+    """The exit code that tells a living daemon (0) from one that hangs or does not run."""
+    return {"running": 0, "hanging": HANGING}.get(found.state, NOT_RUNNING)
+
+
+def _code_of(error: UnreadableError) -> int:
+    return NOT_RUNNING if isinstance(error, NeverRunError) else UNREADABLE
+
+
+def _print(text: str) -> None:
     try:
-        print(json.dumps(as_dict(found), indent=2) if as_json else as_text(found), flush=True)
+        print(text, flush=True)
     except BrokenPipeError:
         # The reader, as `head -1`, has seen enough.  Python would try again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 0
+
+
+def _line(found: Figures | UnreadableError) -> str:
+    """``running  4242  last turn 0.3 s ago, 12 active``"""
+    if isinstance(found, NeverRunError):
+        return "not running  it has never run, or with another --run"
+    if isinstance(found, UnreadableError):
+        return f"unknown  {found}"
+    if found.silent is None:
+        return f"not running  {_ending(found)}"
+    stalled = "" if found.stalled is None else f", stalled for {found.stalled:.1f} s"
+    return f"{found.state:<8} {found.pid:>8}  last turn {found.silent:.1f} s ago, {found.active} active{stalled}"
 
 
 def as_dict(found: Figures) -> dict[str, Any]:
@@ -259,6 +321,7 @@ def as_text(found: Figures) -> str:
         ("conversations ended", found.ended, _listed(found.endings)),
         ("lost with a process", found.lost, ""),
         ("worker restarts", found.worker_restarts, ""),
+        ("stalls", found.stalls, "" if found.stalled is None else f"stalled for {found.stalled:.1f} s now"),
         ("dropped log lines", found.dropped_lines, ""),
         ("bytes held", found.held, f"waited for room {found.waits:,} times" if found.waits else ""),
         ("dropped datagrams", found.datagrams_dropped, ""),
@@ -283,9 +346,14 @@ def _headline(found: Figures) -> str:
     head = f"{found.name}: {found.state}, engine {found.engine}, pid {found.pid}, started {since}"
     if found.silent is not None:
         return f"{head}, last turn {found.silent:.1f} s ago"
+    return f"{head}, {_ending(found)}"
+
+
+def _ending(found: Figures) -> str:
+    """How a daemon ended that does not run."""
     if found.stopped is not None:
-        return f"{head}, stopped {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(found.stopped))}"
-    return f"{head}; it ended without a word"
+        return f"stopped {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(found.stopped))}"
+    return "ended without a word, as by kill -9"
 
 
 def _listed(counts: dict[str, int]) -> str:

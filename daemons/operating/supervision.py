@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import glob
 import io
 import math
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from supervisor.options import ProcessConfig, ServerOptions
 
+from daemons.operating.ini import UNIX_PATH_LIMIT, placed
 from daemons.operating.settings import Settings
 from daemons.operating.values import DURATION, hint
 
@@ -32,6 +34,10 @@ PROGRAM_KEYS = frozenset(
 )
 
 
+#: supervisord binds the name with a dot and its pid behind it, of up to seven digits, proc(5); sockaddr_un has room
+#: for 107 bytes, unix(7).
+SOCKET_LIMIT = UNIX_PATH_LIMIT - len(".4194304")
+
 #: What an option of the command line in [program:x] sets: the drain_timeout that counts.
 _DRAIN = ("limits", "drain_timeout")
 
@@ -40,7 +46,7 @@ GRACE = 2
 
 
 class _BrokenError(Exception):
-    """supervisord could not read the file."""
+    """supervisord could not read the file.  The text names it, and the reason."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +64,44 @@ class _Program:
 
 
 def complaints(path: Path, names: list[str], daemons: list[Settings]) -> list[str]:
-    """What is wrong with the file at `path`, given the daemons that have an ini, and their settings."""
-    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=True)
-    try:
-        parser.read_string(path.read_text("utf-8"), path.name)
-    except (configparser.Error, OSError, UnicodeDecodeError) as error:
-        return [f"{path.name}: {' '.join(str(error).split())}"]
-    found = [complaint for section in parser.sections() for complaint in _unknown_keys(path, parser, section)]
-    try:
-        programs = _programs(path)
-    except _BrokenError as error:
-        return [*found, f"{path.name}: {error}"]
+    """Return the faults of the file at `path`, given the daemons that have an ini, and their settings."""
+    if fatal := complaints_for_all(path):
+        return fatal
+    files = _files(path)
+    places = {section: file.name for file in files for section in file.parser.sections()}
+    found = [complaint for file in files for complaint in _unknown_keys(file)]
+    found += _duplicates(files)
     by_name = {settings.name: settings for settings in daemons}
-    for program in programs:
+    for program in _programs(path, places):
         reasons = _complaints_of(program, path.parent, names, by_name.get(program.name))
         found += [f"{program.where} {reason}" for reason in reasons]
     return found
 
 
-def notes(path: Path, names: list[str]) -> list[str]:
-    """Which daemons no program runs: systemd or inetd may."""
+def complaints_for_all(path: Path) -> list[str]:
+    """Return the faults that keep supervisord itself from starting, and every daemon with it."""
+    if "%" in str(path.parent):
+        return [
+            f"{path.name}: supervisord takes the % in {path.parent} for the beginning of a format; "
+            "give the folder another name, or start the daemons without supervisord"
+        ]
     try:
-        run = {program.name for program in _programs(path)}
+        _files(path)
+        options = _realized(path)
+    except _BrokenError as error:
+        return [str(error)]
+    return [
+        f"{path.name} [unix_http_server] file: {config['file']} is longer than {SOCKET_LIMIT} bytes, which supervisord "
+        "needs to bind it; move the project to a shorter path, or name a file in another folder"
+        for config in options.server_configs
+        if config["section"] == "unix_http_server" and len(os.fsencode(config["file"])) > SOCKET_LIMIT
+    ]
+
+
+def notes(path: Path, names: list[str]) -> list[str]:
+    """Return which daemons no program runs: systemd or inetd may."""
+    try:
+        run = {program.name for program in _programs(path, {})}
     except _BrokenError:
         return []
     return [f"conf/{name}.ini: no [program:x] of {path.name} runs it" for name in names if name not in run]
@@ -92,7 +114,7 @@ def _complaints_of(program: _Program, base: Path, names: list[str], settings: Se
     if reason := _missing(program.config.command):
         yield f"command: {reason}"
     options = program.options
-    if options is not None and options.conf is not None and (base / options.conf).resolve() != base / "conf":
+    if options is not None and options.conf is not None and placed(base / options.conf) != base / "conf":
         return  # its ini is in another folder
     if program.name and program.name not in names:
         yield f"command: there is no conf/{program.name}.ini{hint(program.name, names)}"
@@ -127,19 +149,51 @@ def _missing(command: str) -> str:
     return f"there is no {program}" + ("; `make run` makes .venv" if "/.venv/" in program else "")
 
 
-def _programs(path: Path) -> list[_Program]:
-    """The programs that run daemons, as supervisord itself understands them.  Raises `_BrokenError`."""
+def _files(path: Path) -> list[_File]:
+    """Return the file and those that its [include] brings in.  Raises `_BrokenError`."""
+    main = _File(path, path.name)
+    patterns = main.parser.get("include", "files", fallback="").replace("%(here)s", str(path.parent)).split()
+    included = [each for pattern in patterns for each in sorted(glob.glob(os.path.join(path.parent, pattern)))]
+    return [main, *(_File(Path(each), os.path.relpath(each, path.parent)) for each in included)]
+
+
+class _File:
+    """One file that supervisord reads.  `name` is its path from the project's folder."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name = name
+        self.parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=True)
+        try:
+            text = path.read_text("utf-8")  # a byte order mark stays: supervisord cannot read it
+            if text.startswith("\ufeff"):
+                raise _BrokenError(
+                    f"{name}: begins with a byte order mark, which supervisord cannot read; save it without"
+                )
+            self.parser.read_string(text, name)
+        except (configparser.Error, OSError, UnicodeDecodeError) as error:
+            raise _BrokenError(f"{name}: {' '.join(str(error).split())}") from None
+
+
+def _realized(path: Path) -> ServerOptions:
+    """Return the file as supervisord itself understands it.  Raises `_BrokenError`."""
     options = ServerOptions()
     # Its own attributes, set when its module was imported: redirecting sys.stderr would not reach them.
     options.stdout = options.stderr = said = io.StringIO()
     try:
         options.realize(["-c", str(path)])
     except SystemExit:
-        raise _BrokenError(re.sub(r"^Error: ", "", said.getvalue().strip().partition("\n")[0])) from None
+        reason = re.sub(r"^Error: ", "", said.getvalue().strip().partition("\n")[0])
+        raise _BrokenError(f"{path.name}: {reason}") from None
+    return options
+
+
+def _programs(path: Path, places: dict[str, str]) -> list[_Program]:
+    """Return the programs that run daemons; `places` names the file of each section.  Raises `_BrokenError`."""
     found = [
-        _understood(f"{path.name} [program:{config.name}]", config)
-        for group in options.process_group_configs
+        _understood(f"{places.get(section, path.name)} [{section}]", config)
+        for group in _realized(path).process_group_configs
         for config in group.process_configs
+        for section in [f"program:{config.name}"]
     ]
     return [program for program in found if program is not None]
 
@@ -167,11 +221,19 @@ def _understood(where: str, config: ProcessConfig) -> _Program | None:
     return _Program(where, config, match[1]) if match else None
 
 
-def _unknown_keys(path: Path, parser: configparser.RawConfigParser, section: str) -> list[str]:
-    if not section.startswith("program:"):
-        return []
-    return [
-        f"{path.name} [{section}] {key}: no such setting{hint(key, PROGRAM_KEYS)}"
-        for key in parser[section]
-        if key not in PROGRAM_KEYS
-    ]
+def _unknown_keys(file: _File) -> Iterator[str]:
+    for section in file.parser.sections():
+        if section.startswith("program:"):
+            for key in file.parser[section]:
+                if key not in PROGRAM_KEYS:
+                    yield f"{file.name} [{section}] {key}: no such setting{hint(key, PROGRAM_KEYS)}"
+
+
+def _duplicates(files: list[_File]) -> Iterator[str]:
+    """Sections that stand in two files: supervisord mixes them without a word."""
+    seen: dict[str, str] = {}
+    for file in files:
+        for section in file.parser.sections():
+            if section in seen:
+                yield f"{file.name} [{section}]: stands in {seen[section]} too"
+            seen.setdefault(section, file.name)

@@ -8,7 +8,7 @@ from contextlib import chdir
 from typing import Any
 
 from daemons.operating.settings import Settings
-from daemons.operating.values import Kind, hint, kind_of
+from daemons.operating.values import Kind, comment_hint, hint, kind_of
 
 
 def declared(options: Any) -> dict[str, dataclasses.Field[Any]]:
@@ -41,7 +41,7 @@ def added(settings: Settings, kind: Any, options: Any, complaints: list[str]) ->
                         value = placed(value, settings.placed)
                     found[section][written] = value
                 except ValueError as error:
-                    complaints.append(f"{where} = {text}: {error}")
+                    complaints.append(f"{where} = {text}: {error}{comment_hint(text)}")
     try:
         with chdir(settings.base):
             return dataclasses.replace(options, **found) if found else options

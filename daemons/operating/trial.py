@@ -1,53 +1,123 @@
-"""Something done in a child process, for its errors alone."""
+"""An action carried out in a child process, for its errors alone."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 from daemons.operating.complaints import ConfigurationError
 from daemons.serving import signals
+
+#: Seconds that the import of a service may take at a reload.
+LIMIT = 10.0
+
+#: The last octet of the child's report.  Its end of file may come later, or never: an import can leave processes behind
+#: that have the pipe too.
+_END = b"\4"
 
 
 class ChildError(Exception):
     """What was tried in a child process has failed there, with a bug; the text is its name and reason."""
 
 
+class Trial:
+    """`action` under way in a child process, which is thrown away.
+
+    let_go
+        Called in the child first, to close what belongs to this process.
+    """
+
+    def __init__(self, action: Callable[[], object], let_go: Callable[[], None] = lambda: None) -> None:
+        self._begun = time.monotonic()
+        #: Whether `end` was called.
+        self.ended = False
+        self._received = b""
+        self._pipe, write = os.pipe()
+        parent = os.getpid()
+        # A signal must not reach the waker of this process by way of its child.
+        try:
+            with signals.held_back():
+                self.pid = os.fork()
+                if self.pid == 0:
+                    os.close(self._pipe)
+                    os._exit(_tried(action, let_go, write, parent))
+        except OSError:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(write)
+
+    def fileno(self) -> int:
+        """Readable when there is something to `receive`."""
+        return self._pipe
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has taken longer than `LIMIT`."""
+        return time.monotonic() - self._begun > LIMIT
+
+    def receive(self) -> bool:
+        """Take what the child has reported; returns whether that was all."""
+        data = os.read(self._pipe, 65536)
+        self._received += data
+        return not data or data.endswith(_END)
+
+    def end(self) -> None:
+        """Kill the child, and close the pipe; `reap` remains to be called."""
+        self.ended = True
+        os.close(self._pipe)
+        # Not reaped yet, so the pid is still its own.
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def reap(self, options: int = os.WNOHANG) -> bool:
+        """Reap the child, waitpid(2); returns whether it has ended."""
+        try:
+            return os.waitpid(self.pid, options)[0] != 0
+        except ChildProcessError:
+            return True
+
+    def check(self) -> None:
+        """Raise what came of it: `ConfigurationError`, or `ChildError`, also if there is no result yet."""
+        report = self._received.removesuffix(_END).decode("utf-8", "replace")
+        if self._received.endswith(_END) and not report:
+            return
+        complaints, _, reason = report.partition("\0")
+        if complaints:
+            raise ConfigurationError(complaints.splitlines())
+        if self.overdue:
+            reason = reason or f"the service was not imported within {LIMIT:g} s"
+        raise ChildError(reason or "the service could not be tried: its process ended without a result")
+
+
 def try_in_child(action: Callable[[], object]) -> None:
-    """Do `action` in a child process, which is thrown away; its complaints are raised here."""
-    read, write = os.pipe()
-    # A signal must not reach the waker of this process by way of its child.
-    with signals.held_back():
-        pid = os.fork()
-        if pid == 0:
-            os.close(read)
-            os._exit(_tried(action, write))
-    os.close(write)
-    with os.fdopen(read, encoding="utf-8") as pipe:
-        complaints, _, reason = pipe.read().partition("\0")
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if complaints:
-        raise ConfigurationError(complaints.splitlines())
-    if code:
-        raise ChildError(reason or f"the service could not be tried: exit code {code}")
+    """Carry out `action` in a child process, however long it takes; raises `ConfigurationError` or `ChildError`."""
+    trial = Trial(action)
+    try:
+        while not trial.receive():
+            pass
+    finally:
+        trial.end()
+        trial.reap(0)
+    trial.check()
 
 
-def _tried(action: Callable[[], object], write: int) -> int:
-    """In the child: do it, and say what came of it.  Returns the exit code."""
+def _tried(action: Callable[[], object], let_go: Callable[[], None], write: int, parent: int) -> int:
+    """In the child: do it, and report what came of it.  Returns the exit code."""
+    report = ""
     try:
         signals.deafen()
-        for number in signals.SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
+        signals.await_start(parent)
+        let_go()
         action()
     except ConfigurationError as error:
-        os.write(write, str(error).encode("utf-8", "replace"))
-        return 1
+        report = str(error)
     except BaseException as error:
         traceback.print_exc()
-        os.write(write, f"\0{type(error).__name__}: {error}".encode("utf-8", "replace"))
-        return 1
-    return 0
+        report = f"\0{type(error).__name__}: {error}"
+    os.write(write, report.encode("utf-8", "replace").replace(_END, b"") + _END)
+    return 1 if report else 0

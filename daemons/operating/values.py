@@ -198,6 +198,11 @@ def hint(wrong: str, known: Any) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def comment_hint(text: str) -> str:
+    """Return what to do about a value that was refused and seems to have a comment behind it; "" otherwise."""
+    return "; a comment needs a line of its own" if re.search(r"\s[;#]", text) else ""
+
+
 TEXT: Kind[str] = Kind(str, str, "text")
 #: A file that a daemon makes.  `daemons.operating.loading` turns it into where that is: ``run/…`` in the run folder.
 PLACE: Kind[str] = Kind(_place, str, "path")

@@ -84,6 +84,8 @@ class Frames:
         if len(found) > self._limit:
             self.over = Oversize(f"a message of more than {self._limit} octets, unpacked; no more are taken")
             raise self.over
+        if not unpacking.eof or unpacking.unused_data:
+            raise Refused("a message whose compressed data ends too early, or is followed by other bytes")
         return found
 
     def _take(self, size: int, until: float) -> bytes:

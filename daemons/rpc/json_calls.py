@@ -119,7 +119,7 @@ class Calls:
         if type(request) is not list:
             return self._respond(request)
         if not request:
-            return error(INVALID_REQUEST)
+            return _INVALID
         if len(request) > self._batch:
             return error(INVALID_REQUEST, data=f"{len(request)} requests; {self._batch} are taken at once")
         responses = [response for each in request if (response := self._respond(each)) is not None]
@@ -127,7 +127,7 @@ class Calls:
 
     def _respond(self, request: Any) -> str | None:
         if type(request) is not dict:
-            return error(INVALID_REQUEST)
+            return _INVALID
         number = request.get("id", _NO_ID)
         method, params = request.get("method"), request.get("params", [])
         if (
@@ -136,7 +136,7 @@ class Calls:
             or type(method) is not str
             or type(params) not in (list, dict)
         ):
-            return error(INVALID_REQUEST, number if type(number) in _IDS else None)
+            return _INVALID if number is _NO_ID else error(INVALID_REQUEST, number if type(number) in _IDS else None)
         response = self._call(method, params, None if number is _NO_ID else number)
         # Of a notification nobody wants to hear, not even that it failed: section 4.1.
         return None if number is _NO_ID else response
@@ -168,3 +168,7 @@ def error(code: int, number: Any = None, message: str = "", data: Any = None) ->
     shown = message.encode("utf-8", "backslashreplace").decode() or MESSAGES[code]
     told = {"code": code, "message": shown} | ({} if data is None else {"data": data})
     return json_text.write({"jsonrpc": "2.0", "error": told, "id": number})
+
+
+#: The response to a request of which not even the id is known.  A batch may be a thousand of those in 2 KB.
+_INVALID = error(INVALID_REQUEST)

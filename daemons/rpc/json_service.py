@@ -10,6 +10,7 @@ from time import time
 from types import ModuleType
 from typing import Any, ClassVar, cast
 
+from daemons.accounts import Accounts
 from daemons.framings import Lines
 from daemons.framings.http import HTTP, Request
 from daemons.framings.remembered import ByHead
@@ -17,8 +18,8 @@ from daemons.operating.values import COUNT, YES_NO, Kind, setting, word
 from daemons.rpc import json_calls, json_text
 from daemons.rpc.json_schema import document
 from daemons.rpc.methods import Method, Methods
-from daemons.rpc.refusals import RefusalError, check_visitor
-from daemons.rpc.users import USERS, Users
+from daemons.rpc.refusals import PEER, RefusalError, check_visitor
+from daemons.rpc.users import USERS
 from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk, Visitor
 from daemons.web.responses import CONTINUE, Fields, Second, head
@@ -88,7 +89,7 @@ class JSONRPC(Service):
         batch: int = setting(COUNT, json_calls.BATCH, "the most calls in a batch")
         depth: int = setting(COUNT, json_text.DEPTH, "the most brackets within each other")
         discover: bool = setting(YES_NO, True, "tell what can be called: rpc.discover, and GET")
-        users: Users | None = setting(USERS, None, "over HTTP, a file of names and secrets; else everybody may call")  # noqa: RUF009, it is frozen
+        users: Accounts | None = setting(USERS, None, "over HTTP, the users file; by default every peer may call")  # noqa: RUF009, it is frozen
 
     options: Options
 
@@ -110,24 +111,25 @@ class JSONRPC(Service):
         options = options or self.Options()
         self._over_http = options.framing == "http"
         if options.users is not None and not self._over_http:
-            raise TypeError("users: on lines nobody says who he is; write framing = http")
+            raise TypeError("users: calls on lines carry no credentials; write framing = http")
+        if options.users is not None and options.users.slow:
+            self.blocks = "scrypt in its users file"
         self.framing = HTTP(body=LONGEST) if self._over_http else Lines(limit=LONGEST)
         super().__init__(options)
         published = list(self.methods.values())
+        #: What can be called, as an OpenRPC document.
+        self._document = document(self.title, self.about, self.version, published)
         if options.discover:
-            published.append(Method.of(self._discover, DISCOVER))
+            published.append(Method.of(lambda: self._document, DISCOVER))
         self._calls = json_calls.Calls(
             {each.name: each for each in published}, batch=options.batch, depth=options.depth
         )
         self._second = Second(0)
         #: What is true for this second of answers to POST: up to the length, by whether the connection is kept.
         self._begun: dict[bool, bytes] = {}
-        #: From heads to why they are refused, or to who calls.
-        self._verdicts: ByHead[RefusalError | str] = ByHead()
-
-    def _discover(self) -> dict[str, Any]:
-        """What can be called: an OpenRPC document."""
-        return document(self.title, self.about, self.version, self.methods.values())
+        #: The state of the users file, and from heads to why they are refused, or to the user who calls.  Together: a
+        #: thread that has judged by another state of the file must not leave its verdict here.
+        self._verdicts: tuple[object, ByHead[RefusalError | str]] = None, ByHead()
 
     def talk(self) -> Talk:
         """Answer call after call, until the connection is to be closed."""
@@ -160,15 +162,19 @@ class JSONRPC(Service):
         if self._second.now != now:
             self._second = Second(now)
             self._begun = {}
-        verdict = self._verdicts.get(request)
+        version, verdicts = self._verdicts
+        users = self.options.users
+        if (found := users if users is None else users.version) is not version:
+            _, verdicts = self._verdicts = found, ByHead()
+        verdict = verdicts.get(request)
         if verdict is None:
-            verdict = self._judge(request)
+            verdict = self._judge(request, host, verdicts)
         if isinstance(verdict, RefusalError):
             media = "text/plain; charset=utf-8"
             return self._say(request, (host, ""), verdict.status, verdict.body, media, verdict.fields)
         who = host, verdict
         if request.method != "POST":
-            described = json_text.write(self._discover())
+            described = json_text.write(self._document)
             return self._say(request, who, 200, described.encode("ascii"), "application/json")
         answer = self._calls.answer(request.body)
         if answer is None:
@@ -191,9 +197,11 @@ class JSONRPC(Service):
         if self.requests is not None:
             self.requests.tell(who[0], self.requests.entry(request, status, size, who[1]))
 
-    def _judge(self, request: Request) -> RefusalError | str:
-        """Why a request is refused; or who calls, or asks what there is, which is often nobody who is known."""
+    def _judge(self, request: Request, host: str, verdicts: ByHead[RefusalError | str]) -> RefusalError | str:
+        """Return why a request is refused, or the user who calls, nothing where every peer may.  It is added to
+        `verdicts`, unless the throttle must know of the next such request."""
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
+        fields[PEER] = host
         verdict: RefusalError | str
         try:
             if request.path.partition("?")[0] != self.options.path:
@@ -204,7 +212,9 @@ class JSONRPC(Service):
             check_call(request.method, fields, documents=self.options.discover)
         except RefusalError as refusal:
             verdict = refusal.with_traceback(None)  # in whose frames the request is
-        self._verdicts.keep(request, verdict)
+            if refusal.status in (401, 503):
+                return verdict
+        verdicts.keep(request, verdict)
         return verdict
 
     def _say(

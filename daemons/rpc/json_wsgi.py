@@ -18,13 +18,13 @@ from http import HTTPStatus
 from types import ModuleType
 from typing import Any
 
+from daemons.accounts import Accounts
 from daemons.rpc import json_text
 from daemons.rpc.json_calls import Calls
 from daemons.rpc.json_schema import document
 from daemons.rpc.json_service import DISCOVER, check_call
 from daemons.rpc.methods import Method, Methods
-from daemons.rpc.refusals import RefusalError, check_visitor, read_body
-from daemons.rpc.users import Users
+from daemons.rpc.refusals import PEER, RefusalError, check_visitor, read_body
 
 
 class JSONApplication:
@@ -37,7 +37,7 @@ class JSONApplication:
         origins: Mapping[str, ModuleType | object],
         *,
         title: str = "JSON-RPC",
-        users: Users | None = None,
+        users: Accounts | None = None,
         body: int = 256 * 1024,
     ) -> None:
         self._calls = {path: _calls(Methods.of(origin), title) for path, origin in origins.items()}
@@ -67,7 +67,7 @@ class JSONApplication:
             raise RefusalError(404, "No such page")
         fields = {key[5:].replace("_", "-").lower(): str(value) for key, value in environ.items() if key[:5] == "HTTP_"}
         fields["content-type"] = environ.get("CONTENT_TYPE") or ""
-        check_visitor(fields, self._users, self._title)
+        check_visitor({**fields, PEER: environ.get("REMOTE_ADDR", "")}, self._users, self._title)
         check_call(environ["REQUEST_METHOD"], fields, documents=True)
         calls, described = found
         return calls.answer(read_body(environ, self._body)) if environ["REQUEST_METHOD"] == "POST" else described

@@ -13,23 +13,17 @@ from __future__ import annotations
 
 import inspect
 import secrets
-import socket
-import time
 from contextlib import suppress
-from socketserver import BaseRequestHandler
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from rpyc.core import brine, consts, netref
 from rpyc.core.protocol import Connection
 from rpyc.lib import get_id_pack
 
-from daemons.rpc.frames import Frames, Oversize, Refused
-from daemons.serving.connection import show_peer
+from daemons.rpc import brine_limits
+from daemons.rpc.frames import Frames, Refused
 from daemons.serving.journal import Journal
-
-if TYPE_CHECKING:
-    from daemons.serving.stream import StreamServer
 
 log = Journal(__name__)
 
@@ -56,8 +50,11 @@ CONFIG = {
 #: Objects that a peer may have in use: each method that it gets is one.
 MOST_LENT = 1000
 
-#: Seconds to wait for the peer to close after our last words.
-LINGER = 2.0
+#: Objects of the peer's that may be in use here.  A call brings two or three; each is a message more when it is done.
+MOST_BORROWED = 100
+
+#: Requests within each other: a peer may send one while it is asked for something, and another while that asks.
+MOST_NESTED = 16
 
 
 class Closed(Refused):
@@ -69,11 +66,11 @@ class RemoteError(Exception):
 
     def __init__(self, dump: Any) -> None:
         self.dump = dump
-        try:
-            (_, name), args, _, _ = dump
-            super().__init__(f"{name}: {', '.join(str(arg) for arg in args)}")
-        except (TypeError, ValueError):
-            super().__init__("an exception that cannot be read")
+        match dump:
+            case ((str(), str(name)), tuple(args), _, _):
+                super().__init__(f"{name}: {', '.join(map(str, args))}")
+            case _:
+                super().__init__("an exception that cannot be read")
 
 
 class Theirs(netref.class_factory(("Theirs", 0, 0), [(name, "") for name in ("__call__", "__iter__", "__next__")])):  # type: ignore[misc]
@@ -96,6 +93,7 @@ class Guarded(Connection):  # type: ignore[misc]
     def __init__(self, root: Any, frames: Frames, peer: str) -> None:
         super().__init__(root, frames, CONFIG)
         self._peer = peer
+        self._nested = 0
 
     def close(self) -> None:
         """Forget the peer.  RPyC's own asks the peer first, and waits for what it says."""
@@ -127,6 +125,30 @@ class Guarded(Connection):  # type: ignore[misc]
             raise Refused(f"{MOST_LENT} objects are in use")
         return super()._box(obj)
 
+    def _unbox(self, package: Any) -> Any:
+        """Return the value or object that was sent.  A netref can pose as anything that is iterated, compared or
+        looked up; so each type is checked, and never by a method of the value.  Raises `Refused`."""
+        if type(package) is not tuple or len(package) != 2 or type(package[0]) is not int:
+            raise Refused("a value with its label is expected")
+        label, value = package
+        if label == consts.LABEL_VALUE:
+            return value
+        if label == consts.LABEL_TUPLE:
+            if type(value) is not tuple:
+                raise Refused("a tuple of values with labels is expected")
+            return tuple([self._unbox(item) for item in value])
+        _check_id_pack(value)
+        if (
+            label == consts.LABEL_REMOTE_REF
+            and value not in self._proxy_cache
+            and len(self._proxy_cache) >= MOST_BORROWED
+        ):
+            raise Refused(f"{MOST_BORROWED} objects of the peer's are in use")
+        try:
+            return super()._unbox(package)
+        except KeyError as error:
+            raise Refused("that was not given") from error
+
     def _netref_factory(self, id_pack: Any) -> Theirs:
         return Theirs(self, id_pack)
 
@@ -135,6 +157,7 @@ class Guarded(Connection):  # type: ignore[misc]
         return StopIteration if raw == consts.EXC_STOP_ITERATION else RemoteError(raw)
 
     def _dispatch(self, data: bytes) -> None:
+        brine_limits.check(data[1:])  # the first byte says whether it is a request
         try:
             super()._dispatch(data)
         except (EOFError, OSError):
@@ -142,7 +165,14 @@ class Guarded(Connection):  # type: ignore[misc]
         except Exception as error:  # brine does not say which: requests deal with their own
             raise Refused("a message that cannot be read") from error
 
+    def _seq_request_callback(self, msg: int, seq: Any, is_exc: bool, obj: Any) -> None:
+        if type(seq) is not int:
+            raise Refused("the number of a request is expected")
+        super()._seq_request_callback(msg, seq, is_exc, obj)
+
     def _dispatch_request(self, seq: Any, raw_args: Any) -> None:
+        if type(seq) is not int:
+            raise Refused("the number of a request is expected")
         try:
             result = self._box(self._perform(raw_args))
         except KeyboardInterrupt:
@@ -158,14 +188,24 @@ class Guarded(Connection):  # type: ignore[misc]
             self._send(consts.MSG_REPLY, seq, result)
 
     def _perform(self, raw_args: Any) -> Any:
+        if type(raw_args) is not tuple or len(raw_args) != 2 or type(raw_args[0]) is not int:
+            raise Refused("a request that cannot be read")
+        number, boxed = raw_args
+        if self._nested >= MOST_NESTED:
+            raise Refused(f"{MOST_NESTED} requests within each other")
+        args = self._unbox(boxed)
+        if type(args) is not tuple:
+            raise Refused("a request that cannot be read: a tuple of arguments is expected")
+        handler = self._HANDLERS.get(number, type(self)._refuse)
         try:
-            number, boxed = raw_args
-            args = self._unbox(boxed)
-            handler = self._HANDLERS.get(number, type(self)._refuse)
             inspect.signature(handler).bind(self, *args)
-        except Exception as error:
-            raise Refused("a request that cannot be read") from error
-        return handler(self, *args)
+        except TypeError as error:
+            raise Refused("a request that cannot be read: it has another number of arguments") from error
+        self._nested += 1
+        try:
+            return handler(self, *args)
+        finally:
+            self._nested -= 1
 
     def _refuse(self, *args: Any) -> None:
         raise Refused("that is not done here; what is exposed can be got and called")
@@ -198,6 +238,8 @@ class Guarded(Connection):  # type: ignore[misc]
         # Such cannot come over the wire, so that it is one that was given.
         if not isinstance(obj, FunctionType | MethodType):
             raise Refused("a function that was given is expected")
+        if type(args) is not tuple or type(kwargs) is not tuple or not all(map(_is_keyword, kwargs)):
+            raise Refused("a tuple of arguments, and one of names with arguments, is expected")
         try:
             inspect.signature(obj).bind(*args, **dict(kwargs))
         except (TypeError, ValueError) as error:
@@ -209,65 +251,28 @@ class Guarded(Connection):  # type: ignore[misc]
 
     def _handle_inspect(self, id_pack: Any) -> Any:
         """The exposed methods with underscores, which Python looks for in a class: that of the peer's netref."""
+        _check_id_pack(id_pack)
         try:
             kind = type(self._local_objects[id_pack])
-        except (KeyError, TypeError) as error:
+        except KeyError as error:
             raise Refused("that was not given") from error
         names = [name.removeprefix("exposed_") for name in dir(kind) if name.startswith("exposed___")]
         return tuple((name, None) for name in names)
 
     def _handle_del(self, obj: Any, count: Any = 1) -> None:
-        if type(count) is not int or isinstance(obj, Theirs):
+        if type(count) is not int or count < 1 or isinstance(obj, Theirs):
             raise Refused("an object that was given, and how often, is expected")
         with suppress(KeyError):
             self._local_objects.decref(get_id_pack(obj), count)
 
 
-class NetrefHandler(BaseRequestHandler):
-    """Serves one peer of RPyC: a raw handler, under every engine but ``loop``.  A subclass names what it `offers`."""
+def _check_id_pack(value: Any) -> None:
+    """Raise `Refused` unless `value` names an object as `rpyc.lib.get_id_pack` does.  Larger integers can be chosen to
+    have one hash."""
+    if type(value) is tuple and tuple(map(type, value)) == (str, int, int) and all(0 <= n < 2**64 for n in value[1:]):
+        return
+    raise Refused("the name of an object is expected")
 
-    #: An `rpyc.Service`, made for each peer.
-    offers: ClassVar[type[Any]]
-    #: Octets of the longest message.
-    limit: ClassVar[int] = 64 * 1024
 
-    request: socket.socket
-    server: StreamServer
-
-    def handle(self) -> None:
-        limits = self.server.limits
-        frames = Frames(
-            self.request,
-            limit=self.limit,
-            idle=limits.idle_timeout,
-            message=limits.message_timeout,
-            write=limits.write_timeout,
-        )
-        name = show_peer(self.client_address) if isinstance(self.client_address, tuple) else "unix"
-        service = self.offers()
-        conn = Guarded(service, frames, name)
-        service.on_connect(conn)
-        try:
-            while not conn.closed:
-                conn.serve(None)
-        except EOFError:
-            pass
-        except Refused as error:
-            log.warning("%s: %s", name, error)
-        finally:
-            conn.close()
-        if isinstance(frames.over, Oversize):
-            self._linger()
-        elif isinstance(frames.over, OSError):
-            raise frames.over
-
-    def _linger(self) -> None:
-        """Read and forget until the peer closes: closing before would reset the connection, and the peer would not
-        hear why."""
-        until = time.monotonic() + LINGER
-        with suppress(OSError):
-            self.request.shutdown(socket.SHUT_WR)
-            while (left := until - time.monotonic()) > 0:
-                self.request.settimeout(left)
-                if not self.request.recv(64 * 1024):
-                    break
+def _is_keyword(pair: Any) -> bool:
+    return type(pair) is tuple and len(pair) == 2 and type(pair[0]) is str

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
+from daemons.accounts import Accounts
 from daemons.operating.values import COUNT, YES_NO, Kind, setting
 from daemons.rpc.dispatcher import CALLS
 from daemons.rpc.methods import Methods
 from daemons.rpc.server import XMLRPCRequestHandler, XMLRPCServer
-from daemons.rpc.users import USERS, Users
+from daemons.rpc.users import USERS
 
 
 def _paths(text: str) -> tuple[str, ...]:
@@ -41,7 +42,7 @@ class Options:
     multicall: bool = setting(YES_NO, True, "publish system.multicall")
     calls: int = setting(COUNT, CALLS, "the most calls of one system.multicall")
     page: bool = setting(YES_NO, True, "show what can be called to people, by GET")
-    users: Users | None = setting(USERS, None, "a file of names and secrets; by default everybody may call")  # noqa: RUF009, it is frozen
+    users: Accounts | None = setting(USERS, None, "the users file; by default every peer may call")  # noqa: RUF009, it is frozen
 
 
 class Published(XMLRPCRequestHandler):

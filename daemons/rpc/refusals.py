@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from daemons.accounts import ACCEPTED, BUSY
 from daemons.web import basic
 
 if TYPE_CHECKING:
-    from daemons.rpc.users import Users
+    from daemons.accounts import Accounts
+
+#: Stands among the fields of a request for the IP address of the peer.  No field can have that name (RFC 9110, section
+#: 5.1).
+PEER = ":peer"
 
 #: What must not stand between the quotes of a realm.
 _UNQUOTED = re.compile(r"[^ !#-\[\]-~]")
@@ -33,18 +38,20 @@ class RefusalError(Exception):
 
 
 def check_visitor(
-    fields: Mapping[str, str], users: Users | None, realm: str, *, scripts: bool = True, named: bool = True
+    fields: Mapping[str, str],
+    users: Accounts | None,
+    realm: str,
+    *,
+    scripts: bool = True,
+    named: bool = True,
 ) -> str:
-    """Who calls, or nothing where nobody is asked; raises `RefusalError` for who may not.  `fields` are those of his
-    request, by names in small letters; `scripts` says whether those of the same site may call, and `named` whether also
-    where the site has a name other than localhost.
+    """Return the user who calls, or nothing where every peer may call; raises `RefusalError` for one that may not.
+    `fields` are those of its request, by names in small letters, and its IP address, as `PEER`; `scripts` says whether
+    those of the same site may call, and `named` whether also where the site has a name other than localhost.
 
     A browser says where a script comes from (RFC 6454), and nobody else has an origin.  That of the same site is to be
     believed where somebody knows which names the site has: any name may be led to the loopback (DNS rebinding)."""
-    user = "" if users is None else users.name(fields.get("authorization", ""))
-    if user is None:
-        asked = basic.challenge(_UNQUOTED.sub("", realm))
-        raise RefusalError(401, "Who are you?", ("WWW-Authenticate", asked))
+    user = "" if users is None else _authenticate(fields, users, realm)
     origin = fields.get("origin")
     if origin is not None and not scripts:
         raise RefusalError(403, "A browser's scripts may not call this.")
@@ -53,6 +60,19 @@ def check_visitor(
     if origin is not None and not named and not _is_address(fields["host"]):
         raise RefusalError(403, "Scripts of a site with a name may not call this.")
     return user
+
+
+def _authenticate(fields: Mapping[str, str], users: Accounts, realm: str) -> str:
+    shown = basic.shown(fields.get("authorization", ""))
+    if shown is not None:
+        verdict = users.check(*shown, fields.get(PEER, ""))
+        if verdict.outcome is ACCEPTED:
+            return verdict.user
+        if verdict.outcome is BUSY:
+            text = f"Service Unavailable: names and secrets are verified again in {verdict.retry_after} s."
+            raise RefusalError(503, text, ("Retry-After", str(verdict.retry_after)))
+    challenge = basic.challenge(_UNQUOTED.sub("", realm))
+    raise RefusalError(401, "Unauthorized: a name and a secret are expected.", ("WWW-Authenticate", challenge))
 
 
 def _is_address(host: str) -> bool:
@@ -90,4 +110,6 @@ def unpacked(data: bytes, limit: int) -> bytes:
         raise RefusalError(413, f"That is longer than {limit} octets when it is unpacked.")
     if not unpacker.eof:
         raise RefusalError(400, "The end of that gzip is missing.")
+    if unpacker.unused_data:
+        raise RefusalError(400, "Bad Request: bytes behind the end of the gzip data.")
     return data

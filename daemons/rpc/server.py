@@ -10,12 +10,13 @@ from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler, Si
 
 from daemons.rpc.dispatcher import NOT_TO_BE_DONE, Dispatcher, fault_of
 from daemons.rpc.documentation import POLICY, page
-from daemons.rpc.refusals import RefusalError, check_visitor, unpacked
+from daemons.rpc.refusals import PEER, RefusalError, check_visitor, unpacked
 from daemons.rpc.service import ASKED, SERVER, RPCService
+from daemons.web.negotiation import prefers_gzip
 from daemons.web.server import WebServer
 
 if TYPE_CHECKING:
-    from daemons.rpc.users import Users
+    from daemons.accounts import Accounts
     from daemons.web.service import WebService
 
 
@@ -46,14 +47,24 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
     do_HEAD = do_GET
 
     def decode_request_content(self, data: bytes) -> bytes | None:
-        """As the stock method; no more is unpacked than may be sent as it is."""
-        if self.headers.get("content-encoding", "").lower() != "gzip":
-            return super().decode_request_content(data)
+        """Return the body without its content coding; None if it is refused, after the response has been sent.  No more
+        is unpacked than may be sent without a coding.  The stock method repeats the name of an unknown coding in the
+        status line."""
         try:
-            return unpacked(data, getattr(self.server.framing, "body", 1024**2))
+            match self.headers.get("content-encoding", "identity").lower():
+                case "identity":
+                    return data
+                case "gzip":
+                    return unpacked(data, getattr(self.server.framing, "body", 1024**2))
+            raise RefusalError(501, "Not Implemented: the content coding is neither gzip nor identity.")
         except RefusalError as error:
             self._refuse(error)
             return None
+
+    def accept_encodings(self) -> dict[str, float]:
+        """Return gzip with its weight if the client prefers it.  The stock method fails, after the call, for a weight
+        such as 1.2.3."""
+        return {"gzip": 1.0} if prefers_gzip(self.headers.get("accept-encoding")) else {}
 
     def report_404(self) -> None:
         """No such page."""
@@ -65,7 +76,8 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
             self.report_404()
             return False
         try:
-            self.user = self.server.check_visitor({name.lower(): value for name, value in self.headers.items()})
+            fields = {name.lower(): value for name, value in self.headers.items()}
+            self.user = self.server.check_visitor({**fields, PEER: self.client_address[0]})
         except RefusalError as error:
             self._refuse(error)
             return False
@@ -112,7 +124,7 @@ class XMLRPCServer(Dispatcher, WebServer, _Beneath):
     #: Whether GET shows what can be called.
     documents = False
     #: Who may call; None: everybody.
-    users: Users | None = None
+    users: Accounts | None = None
 
     def __init__(
         self,
@@ -131,11 +143,13 @@ class XMLRPCServer(Dispatcher, WebServer, _Beneath):
     def make_service(self, handler: Callable[..., Any]) -> WebService:
         """What runs `handler` in memory, or does without it."""
         asks = type(self).check_visitor is not XMLRPCServer.check_visitor
-        return RPCService(self.framing, handler, _AS_SHIPPED, always_asks=asks)
+        service = RPCService(self.framing, handler, _AS_SHIPPED, always_asks=asks)
+        service.blocks = self.users is not None and self.users.slow
+        return service
 
     def check_visitor(self, fields: Mapping[str, str]) -> str:
-        """Who calls, or nothing where nobody is asked.  `fields` are those of his request, by names in small letters.
-        Raises `RefusalError` for who may not."""
+        """Return the user who calls, or nothing where every peer may call.  `fields` are those of its request, by names
+        in small letters, and its IP address, as `PEER`.  Raises `RefusalError` for one that may not."""
         return check_visitor(fields, self.users, self.title, scripts=False)
 
     def documentation(self, where: str) -> bytes:

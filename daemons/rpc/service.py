@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from xmlrpc.client import gzip_encode
 
 from daemons.framings.http import Request
 from daemons.framings.remembered import ByHead
-from daemons.rpc.refusals import RefusalError
+from daemons.rpc.refusals import PEER, RefusalError
 from daemons.serving.service import Reply, Talk
 from daemons.web.dates import written
 from daemons.web.handlers import class_of
+from daemons.web.responses import Second, head
 from daemons.web.service import WebService
 
 if TYPE_CHECKING:
     from daemons.framings import Framing
     from daemons.rpc.server import XMLRPCServer
-    from daemons.rpc.users import Users
     from daemons.web.server import WebServer
 
 #: With another method of its own in the place of one of these, a handler is asked.
@@ -49,28 +49,36 @@ class RPCService(WebService):
         self._handler_class = kind
         #: Whether handlers do nothing but what we know.
         self._plain = plain and kind is handler and not hasattr(kind, "_dispatch")
-        #: Who may call, and the heads of POSTs that may be answered then: whether the answer may be gzipped, and who
-        #: calls.  Together: a thread that has judged by other users must not leave its verdict here.
-        self._judged: tuple[Users | None, Judged] = None, ByHead()
+        #: The state of the users file, and the heads of POSTs that may be answered then: whether the answer may be
+        #: gzipped, and the user.  Together: a thread that has judged by another state must not leave its verdict here.
+        self._judged: tuple[object, Judged] = None, ByHead()
         #: The stock class has a `log_request` of its own, which does not count.
         self._writes_log = any(getattr(kind, name) is not as_shipped[name] for name in ("log_request", "log_message"))
         self._second = 0
         self._head = b""
 
-    def talk_to(self, server: WebServer, address: Any, peer: str) -> Talk:
+    def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
         """The conversation with one visitor."""
-        asked = super().talk_to(server, address, peer)
+        asked = super().talk_to(server, address, peer, is_gone)
         next(asked)
         rpc = cast("XMLRPCServer", server)
         reply: Reply | None = None
         try:
             while True:
                 request = cast(Request, (yield reply))
-                users, judged = self._judged
-                if rpc.users is not users:
-                    _, judged = self._judged = rpc.users, ByHead()
-                known = judged.get(request) or self._judge(rpc, request, judged)
-                if known is None or server.draining:
+                version, judged = self._judged
+                users = rpc.users
+                if (found := users if users is None else users.version) is not version:
+                    _, judged = self._judged = found, ByHead()
+                known = None if server.draining else judged.get(request)
+                if known is None and not server.draining:
+                    try:
+                        known = self._judge(rpc, request, address[0], judged)
+                    except RefusalError as refusal:
+                        # Not by the handler, which would verify the password once more.
+                        reply = self._refuse(request, address[0], refusal)
+                        continue
+                if known is None:
                     try:
                         reply = asked.send(request)
                     except StopIteration as stop:
@@ -89,9 +97,9 @@ class RPCService(WebService):
             handler.user = ""  # it is this request's
             self.requests.tell(handler.client_address[0], self.requests.entry(request, status, size, user))
 
-    def _judge(self, server: XMLRPCServer, request: Request, judged: Judged) -> tuple[bool, str] | None:
-        """Whether an answer to `request` may be gzipped, and who calls; None: it is for the handler.  What is found
-        is added to `judged`."""
+    def _judge(self, server: XMLRPCServer, request: Request, peer: str, judged: Judged) -> tuple[bool, str] | None:
+        """Return whether the response to `request` may be gzipped, and the user who calls, and add them to `judged`;
+        None: the request is for the handler.  Raises `RefusalError`."""
         kind = self._handler_class
         if not self._plain or request.method != "POST" or request.version == (1, 0):
             return None
@@ -100,15 +108,20 @@ class RPCService(WebService):
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
         if not request.keep_alive or request.path not in kind.rpc_paths or "content-encoding" in fields:
             return None
-        try:
-            user = server.check_visitor(fields)
-        except RefusalError:
-            return None
+        user = server.check_visitor({**fields, PEER: peer})
         zips = kind.encode_threshold is not None and "gzip" in fields.get("accept-encoding", "")
         if zips and fields["accept-encoding"] not in ("gzip", "gzip, deflate", "gzip, deflate, br"):
             return None  # with weights; the handler reads them
         judged.keep(request, (zips, user))
         return zips, user
+
+    def _refuse(self, request: Request, peer: str, refusal: RefusalError) -> bytes:
+        body = refusal.body
+        if self.requests is not None:
+            self.requests.tell(peer, self.requests.entry(request, refusal.status, len(body)))
+        media = ("Content-Type", "text/plain; charset=utf-8")
+        fields = [*refusal.fields, media, ("Content-Length", str(len(body)))]
+        return head(request, refusal.status, Second(int(time.time())), fields) + body
 
     def _coded(self, body: bytes, zips: bool) -> tuple[bytes, bytes]:
         """The body as it is sent, and the field that tells how."""

@@ -18,11 +18,11 @@ from http import HTTPStatus
 from types import ModuleType
 from typing import Any
 
+from daemons.accounts import Accounts
 from daemons.rpc.dispatcher import Dispatcher
 from daemons.rpc.documentation import POLICY, page
 from daemons.rpc.methods import Methods
-from daemons.rpc.refusals import RefusalError, check_visitor, read_body, unpacked
-from daemons.rpc.users import Users
+from daemons.rpc.refusals import PEER, RefusalError, check_visitor, read_body, unpacked
 
 
 def dispatcher(origin: ModuleType | object) -> Dispatcher:
@@ -44,7 +44,7 @@ class RPC(Mapping[str, Dispatcher]):
         dispatchers: Mapping[str, Dispatcher],
         *,
         title: str = "XML-RPC",
-        users: Users | None = None,
+        users: Accounts | None = None,
         body: int = 1024**2,
     ) -> None:
         self._dispatchers = dict(dispatchers)
@@ -78,7 +78,7 @@ class RPC(Mapping[str, Dispatcher]):
         if found is None:
             raise RefusalError(404, "No such page")
         said = {key[5:].replace("_", "-").lower(): str(value) for key, value in environ.items() if key[:5] == "HTTP_"}
-        check_visitor(said, self._users, self._title)
+        check_visitor({**said, PEER: environ.get("REMOTE_ADDR", "")}, self._users, self._title)
         match environ["REQUEST_METHOD"]:
             case "POST":
                 return "text/xml", found._marshaled_dispatch(self._read(environ), None, path), ()

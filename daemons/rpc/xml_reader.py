@@ -1,24 +1,21 @@
-"""XML-RPC calls (xmlrpc.com/spec, "Payload format") → names and parameters, strictly.
+"""XML-RPC calls (xmlrpc.com/spec, "Payload format") → names and parameters, strictly, by expat.
 
-Every call may be read by expat; but most are as simple as ``add(3, 5)``, and for those one regular expression says all
-that expat would: tests hold that the two agree.
+Simple calls take the fast path, `daemons.rpc.xml_fast_path`.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from xml.parsers import expat
 from xmlrpc.client import Binary, DateTime
 
 from daemons.framings.remembered import Remembered
+from daemons.rpc.xml_encoding import LONGEST_DECLARATION, UnreadableError, declared_codec, decode
+from daemons.rpc.xml_fast_path import Call, read_simply
 from daemons.rpc.xml_writer import DEPTH
-
-#: A method's name and its parameters.
-Call = tuple[str, tuple[Any, ...]]
 
 #: The most values in a call.  They take some 100 ms to be read, which under `loop` everybody waits for.
 VALUES = 20_000
@@ -46,36 +43,20 @@ _WITHIN: Final[dict[str, frozenset[str]]] = {
     "member": frozenset({"name", "value"}),
 }
 
-#: All octets of a simple call are ASCII's, so that it does not matter which encoding it says it has, as long as that is
-#: one of these.  There is no markup in a string, nor a `>`, which might be the end of a `]]>`.
-_TEXT = rb"[\t\n -%'-;=?-~]*+"
-_VALUE = (
-    rb"\s*+<value>(?:<int>(?P<int>[+-]?[0-9]{1,9})</int>|<i4>(?P<i4>[+-]?[0-9]{1,9})</i4>|"
-    rb"<string>(?P<string>%b)</string>|<double>(?P<double>-?[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?)"
-    rb"</double>|<boolean>(?P<boolean>[01])</boolean>|(?P<text>%b))</value>\s*+" % (_TEXT, _TEXT)
-)
-_PARAMETER = rb"\s*+<param>%b</param>\s*+" % _VALUE
-_CALL = re.compile(
-    rb"(?:<\?xml version=(?:'1\.0'|\"1\.0\")(?: encoding=(?:'(?i:utf-8|us-ascii)'|\"(?i:utf-8|us-ascii)\"))? ?\?>)?+"
-    rb"\s*+<methodCall>\s*+<methodName>([A-Za-z0-9_.:/]++)</methodName>\s*+"
-    rb"(?:<params>((?:%b)*+)\s*+</params>\s*+)?+</methodCall>\s*+" % re.sub(rb"\?P<\w+>", rb"?:", _PARAMETER)
-)
-_PARAMETERS = re.compile(_PARAMETER)
-_BLANK = re.compile(r"[ \t\r\n]*+")
+#: White space: XML 1.0, section 2.3.
+_BLANKS = " \t\r\n"
+_BLANK = re.compile(r"[ \t\r\n]*")
 
-_INTEGER = re.compile(r"[ \t\r\n]*+([+-]?[0-9]{1,20})[ \t\r\n]*+")
+_INTEGER = re.compile(r"[ \t\r\n]*([+-]?[0-9]{1,20})[ \t\r\n]*")
 _DOUBLE = re.compile(
-    r"[ \t\r\n]*+([+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})?)\s*+"
+    r"[ \t\r\n]*([+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})?)[ \t\r\n]*"
 )
 #: What xmlrpc.client writes, though the specification has no place for it.
 _NO_NUMBERS = {"nan", "inf", "-inf"}
-_DATE = re.compile(r"[ \t\r\n]*+([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})[ \t\r\n]*+")
+_DATE = re.compile(r"[ \t\r\n]*([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})[ \t\r\n]*")
 
-_UNSET: Final = object()
-
-
-class UnreadableError(Exception):
-    """What came is no call.  The text says why; there is nothing of ours in it, so the caller may read it."""
+#: In the place of a value that has not come.
+UNSET: Final = object()
 
 
 class Reader:
@@ -101,36 +82,18 @@ class Reader:
         return call
 
 
-_CONVERTED: dict[str | None, Callable[[bytes], Any]] = {
-    "int": int,
-    "i4": int,
-    "double": float,
-    "string": bytes.decode,
-    "text": bytes.decode,
-    "boolean": b"1".__eq__,
-}
-
-
-def read_simply(data: bytes) -> Call | None:
-    """The call in `data`, where all its parameters are numbers, truths and short words; None: somebody else must look
-    at it."""
-    match = _CALL.fullmatch(data)
-    if match is None:
-        return None
-    name, parameters = match.groups()
-    if not parameters:
-        return name.decode(), ()
-    found = _PARAMETERS.finditer(parameters)
-    return name.decode(), tuple([_CONVERTED[each.lastgroup](each[each.lastgroup or 0]) for each in found])
-
-
 def read_fully(data: bytes | str, use_builtin_types: bool = False) -> Call:
     """The call in `data`.  Raises `UnreadableError`, before anything is made of a document that brings a DTD."""
-    return _Builder(use_builtin_types).build(data)
+    return Builder(use_builtin_types).build(data)
 
 
-class _Builder:
-    """Is told of elements and text by expat, in their order."""
+class Builder:
+    """Build a call of the elements and the text that expat finds, in their order."""
+
+    #: Which elements may be in which.
+    within: ClassVar[dict[str, frozenset[str]]] = _WITHIN
+    #: The most values.
+    values: ClassVar[int] = VALUES
 
     def __init__(self, builtin: bool) -> None:
         self._builtin = builtin
@@ -141,11 +104,23 @@ class _Builder:
         self._values: list[Any] = []
         self._containers: list[Any] = []
         self._members: list[list[Any]] = []
-        self._left = VALUES
+        self._left = self.values
         self._name: str | None = None
         self._parameters: list[Any] | None = None
 
     def build(self, data: bytes | str) -> Call:
+        """Return the call in `data`.  Raises `UnreadableError`."""
+        self._parse(data)
+        if self._name is None:
+            raise UnreadableError("there is no <methodName> in <methodCall>")
+        return self._name, tuple(self._parameters or ())
+
+    def _parse(self, data: bytes | str) -> None:
+        if isinstance(data, str):
+            declared_codec(data[:LONGEST_DECLARATION])
+            text = data
+        else:
+            text = decode(data)
         parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._refuse
@@ -153,21 +128,18 @@ class _Builder:
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text.append
         try:
-            parser.Parse(data, True)
+            parser.Parse(text, True)
         except expat.ExpatError as error:
             raise UnreadableError(f"not XML: {error}") from None
-        except (LookupError, UnicodeError, ValueError) as error:
-            raise UnreadableError("not XML: an encoding that is not known, or not kept to") from error
-        if self._name is None:
-            raise UnreadableError("there is no <methodName> in <methodCall>")
-        return self._name, tuple(self._parameters or ())
+        except UnicodeEncodeError as error:  # a string may hold half of a surrogate pair
+            raise UnreadableError(f"not XML: character {error.start} is half of a surrogate pair") from None
 
     def _refuse(self, *declared: object) -> None:
-        raise UnreadableError("a document type declaration; there is none in a call")
+        raise UnreadableError("a document type declaration, which XML-RPC has not")
 
     def _start(self, tag: str, attributes: object) -> None:
         parent = self._open[-1]
-        if tag not in _WITHIN.get(parent, ()):
+        if tag not in self.within.get(parent, ()):
             where = f"<{parent}>" if parent else "a document"
             raise UnreadableError(f"<{tag[:40]}> cannot be in {where}")
         self._check_blank(parent)
@@ -175,9 +147,9 @@ class _Builder:
         if tag == "value":
             self._left -= 1
             if self._left < 0:
-                raise UnreadableError(f"more than {VALUES} values")
-            self._values.append(_UNSET)
-        elif parent == "value" and self._values[-1] is not _UNSET:
+                raise UnreadableError(f"more than {self.values} values")
+            self._values.append(UNSET)
+        elif parent == "value" and self._values[-1] is not UNSET:
             raise UnreadableError("there are two in one <value>")
         elif tag in ("array", "struct"):
             if len(self._containers) == DEPTH:
@@ -188,10 +160,10 @@ class _Builder:
                 raise UnreadableError("there are two <data> in one <array>")
             self._containers[-1] = []
         elif tag == "member":
-            self._members.append([_UNSET, _UNSET])
+            self._members.append([UNSET, UNSET])
         elif tag == "param":
             assert self._parameters is not None
-            self._parameters.append(_UNSET)
+            self._parameters.append(UNSET)
         elif tag == "params":
             if self._parameters is not None or self._name is None:
                 raise UnreadableError("one <params> is expected, behind <methodName>")
@@ -210,29 +182,29 @@ class _Builder:
         elif tag == "member":
             self._check_blank(tag)
             name, value = self._members.pop()
-            if name is _UNSET or value is _UNSET:
+            if name is UNSET or value is UNSET:
                 raise UnreadableError("a <name> and a <value> are expected in <member>")
             if name in self._containers[-1]:
                 raise UnreadableError("there are two members of one name")
             self._containers[-1][name] = value
         elif tag == "name":
-            if self._members[-1][0] is not _UNSET:
+            if self._members[-1][0] is not UNSET:
                 raise UnreadableError("there are two <name> in one <member>")
             self._members[-1][0] = self._take_text()
         elif tag == "methodName":
             if self._name is not None:
                 raise UnreadableError("there are two <methodName>")
             self._name = self._take_text()
-        elif tag in _WITHIN:
+        elif tag in self.within:
             self._check_blank(tag)
-            if tag == "param" and self._parameters and self._parameters[-1] is _UNSET:
+            if tag == "param" and self._parameters and self._parameters[-1] is UNSET:
                 raise UnreadableError("there is no <value> in <param>")
         else:
             self._values[-1] = self._converted(tag, self._take_text())
 
     def _end_value(self) -> None:
         value = self._values.pop()
-        if value is _UNSET:
+        if value is UNSET:
             value = self._take_text()  # "If no type is indicated, the type is string."
         else:
             self._check_blank("value")
@@ -240,12 +212,12 @@ class _Builder:
         if parent == "data":
             self._containers[-1].append(value)
         elif parent == "member":
-            if self._members[-1][1] is not _UNSET:
+            if self._members[-1][1] is not UNSET:
                 raise UnreadableError("there are two <value> in one <member>")
             self._members[-1][1] = value
         else:
             assert self._parameters is not None
-            if self._parameters[-1] is not _UNSET:
+            if self._parameters[-1] is not UNSET:
                 raise UnreadableError("there are two <value> in one <param>")
             self._parameters[-1] = value
 
@@ -270,13 +242,13 @@ class _Builder:
                     return number
                 raise UnreadableError(f"an <{tag}> has {bits} bits; {number} has more")
         elif tag == "boolean":
-            if text.strip() in ("0", "1"):
-                return text.strip() == "1"
+            if text.strip(_BLANKS) in ("0", "1"):
+                return text.strip(_BLANKS) == "1"
         elif tag == "double":
-            if (found := _DOUBLE.fullmatch(text)) or text.strip() in _NO_NUMBERS:
+            if (found := _DOUBLE.fullmatch(text)) or text.strip(_BLANKS) in _NO_NUMBERS:
                 return float(found[1] if found else text)
         elif tag == "nil":
-            if not text.strip():
+            if not text.strip(_BLANKS):
                 return None
         elif tag == "base64":
             try:
@@ -286,7 +258,7 @@ class _Builder:
             else:
                 return data if self._builtin else Binary(data)
         elif not self._builtin:
-            return DateTime(text.strip())
+            return DateTime(text.strip(_BLANKS))
         elif found := _DATE.fullmatch(text):
             try:
                 return datetime(*map(int, found.groups()))  # type: ignore[arg-type]  # six of them

@@ -35,6 +35,7 @@ class Connection:
     """
 
     __slots__ = (
+        "__weakref__",
         "address",
         "charged",
         "counted",

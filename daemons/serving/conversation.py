@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.endings import Ending
 from daemons.serving.memory import UNKNOWN, Failure, Known, Memory
-from daemons.serving.pieces import BATCH, Pieces
+from daemons.serving.pieces import BATCH, Pieces, not_bytes
 from daemons.serving.service import Service, Talk
 from daemons.serving.span import Span
 
@@ -256,7 +256,7 @@ class Conversation:
                 return self._say_in_pieces(Pieces(reply, name))
             framing = type(self._memory.service.framing).__name__
             raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
-        raise TypeError(f"{name} replied with {type(reply).__name__}; bytes are expected")
+        raise not_bytes(f"{name}.talk yielded" if self._talk is not None else f"{name}.respond returned", reply)
 
     def _say_in_pieces(self, pieces: Pieces) -> bytes:
         """Begin with a reply that comes in pieces, and may be over with the first batch."""

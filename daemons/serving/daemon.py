@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from daemons.serving import budget, signals
 from daemons.serving.admission import Admission
 from daemons.serving.journal import Journal
+from daemons.serving.listen import share
 from daemons.serving.poller import Source
 from daemons.serving.waker import Waker
 
@@ -46,9 +47,13 @@ QUEUE_SHARE = 0.25
 #: Seconds to drain when the parent process has died: an orphan must leave its port to the next one.
 ORPHAN_DRAIN = 1.0
 
+#: Seconds that an orphaned worker goes on accepting.  Its parent is started again meanwhile, and binds the port beside
+#: it: so that no client is refused in between.
+HANDOVER = 1.5
+
 #: Seconds that conversations have, once they were cut, to write their access lines.  One that is lost in
 #: its own code does not keep the daemon from leaving.
-PARTING = 0.5
+PARTING = 1.0
 
 #: Seconds to rest after a turn that failed: the next may fail too.
 BUG_REST = 0.1
@@ -66,7 +71,8 @@ class Daemon:
     def __init__(self, servers: Sequence[Server], *, parent: int | None = None, poll_interval: float = 0.5) -> None:
         self.servers = list(servers)
         self.parent = parent
-        #: Called by the leading thread with the number of a signal that is not the daemon's own to handle.
+        #: Called by the leading thread with the number of a signal that is not the daemon's own to handle; with SIGHUP
+        #: only until it stops.
         self.on_signal: Callable[[int], None] = lambda number: None
         self.state = SERVING
         #: Seconds without a conversation after which to leave; None: stay.
@@ -76,15 +82,21 @@ class Daemon:
         self.on_tick: list[Callable[[float], None]] = []
         #: Called once, when the poller is closed: at the end, and in a forked child that lets go of it.
         self.on_close: list[Callable[[], None]] = []
+        #: Called once, when the parent process has gone.
+        self.on_orphaned: list[Callable[[], None]] = []
         self._poll_interval = poll_interval
         self._waker = Waker()
         self.poller = self.servers[0].make_poller()
         #: Until when (monotonic) to drain, and to take who was in the queue.
         self._until = math.inf
         self._queue_until = math.inf
+        #: When (monotonic) to leave, as an orphan.
+        self._leave_at = math.inf
         #: Whether the end of a conversation must wake this loop: it is full, or draining.
         self.wants_news = False
         self._hears_signals = False
+        #: Whether a repeated SIGTERM or SIGINT ends everything at once.
+        self.stop_request = signals.StopRequest(once=parent is not None)
         self._next_tick = 0.0
         self._access_log = self.servers[0].access_log
         self._admission = Admission(self)
@@ -128,8 +140,24 @@ class Daemon:
         """Stop watching `source`; before it is closed."""
         self.poller.forget(source)
 
+    def leave_with(self, lifeline: int) -> None:
+        """Drain and end when the process that has the other end of the pipe `lifeline` has gone; where others can
+        listen on the same ports, after `HANDOVER`."""
+
+        def orphaned() -> None:
+            self.forget(lifeline)
+            shared = [share(server.socket) for server in self.servers]
+            parent, self.parent = self.parent, None
+            log.warning("the parent process %s has gone; leaving too", parent)
+            if all(shared) and self.state == SERVING:
+                self._leave_at = time.monotonic() + HANDOVER
+            else:
+                self.stop(ORPHAN_DRAIN)
+
+        self.watch(lifeline, orphaned)
+
     def hear_signals(self) -> None:
-        """Let SIGTERM and SIGINT stop this daemon, and pass SIGHUP to `on_signal`.  In the main thread."""
+        """Let SIGTERM, SIGINT and SIGQUIT stop this daemon, and pass others to `on_signal`.  In the main thread."""
         signals.hear(self._waker)
         self._hears_signals = True
 
@@ -161,11 +189,11 @@ class Daemon:
         self.serve_forever()
 
     def stop(self, drain: float | None = None) -> None:
-        """Begin to drain, for at most `drain` seconds (by default `Limits.drain_timeout`); told a second
-        time, end everything now.  In the leading thread."""
+        """Begin to drain, for at most `drain` seconds (by default `Limits.drain_timeout`; 0: end everything now).
+        Called again, it can only shorten that.  In the leading thread."""
         now = time.monotonic()
+        timeout = self.servers[0].limits.drain_timeout if drain is None else drain
         if self._until == math.inf:
-            timeout = self.servers[0].limits.drain_timeout if drain is None else drain
             self._until = now + timeout
             self._queue_until = now + timeout * QUEUE_SHARE
             log.info("stopping; conversations under way: %d, and %g s to finish them", self.active, timeout)
@@ -174,7 +202,8 @@ class Daemon:
             for server in self.servers:
                 server.drain()
         else:
-            self._until = self._queue_until = min(self._until, now)
+            self._until = min(self._until, now + timeout)
+            self._queue_until = min(self._queue_until, now + timeout * QUEUE_SHARE)
 
     def turn_safely(self) -> None:
         """A turn; a bug in it must not leave a process that lives with a port that is deaf."""
@@ -213,10 +242,20 @@ class Daemon:
                 log.warning("the parent process %d has gone; leaving too", self.parent)
                 self.parent = None
                 self.stop(ORPHAN_DRAIN)
+                for orphaned in self.on_orphaned:
+                    _guarded(orphaned)
+            if now >= self._leave_at:
+                self._leave_at = math.inf
+                self.stop(ORPHAN_DRAIN)
             for action in self.on_tick:
                 _guarded(action, now)
         for server in self._active_services:
             _guarded(server.service_actions)
+
+    @property
+    def thread(self) -> int | None:
+        """The thread that takes it through its life; None before that."""
+        return self._thread
 
     @property
     def active(self) -> int:
@@ -240,6 +279,8 @@ class Daemon:
             patience = self._tick()
         if self._active_services:
             patience = min(patience, self._poll_interval)
+        if self._leave_at < math.inf:
+            patience = min(patience, TICK / 4)
         if self._access_log is not None and (due := self._access_log.first_due) < math.inf:
             patience = min(patience, max(0.0, due - time.monotonic()))
         if self.state == SERVING and self._idle_until < math.inf:
@@ -253,9 +294,11 @@ class Daemon:
 
     def _hear(self) -> None:
         for number in self._waker.heard():
-            if number in (signal.SIGTERM, signal.SIGINT):
+            if number == signals.CUT or (number in signals.STOPPING and self.stop_request.repeated(time.monotonic())):
+                self.stop(0.0)
+            elif number in signals.STOPPING:
                 self.stop()
-            else:
+            elif number != signal.SIGHUP or self._until == math.inf:
                 self.on_signal(number)
 
     def visited(self) -> None:

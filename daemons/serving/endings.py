@@ -45,7 +45,11 @@ class Ending(Enum):
     AMPLIFIED = "amplified", logging.WARNING, "over UDP, an answer longer than amplification allows: it was not sent"
     DRAINED = "drained", logging.INFO, "idle when the daemon was stopping, so closed"
     STOPPED = "stopped", logging.WARNING, "still busy at drain_timeout when the daemon was stopping, so cut off"
-    FAILED = "failed", logging.ERROR, "a bug in the service or handler; a line before this one has the traceback"
+    FAILED = (
+        "failed",
+        logging.ERROR,
+        "a bug in the service or handler, or a reply without its end; a line before this one has the reason",
+    )
 
 
 #: Endings of which the framing may say more: the `reason` that follows them.

@@ -26,13 +26,14 @@ class ListenError(Exception):
     """The system refused an address.  The text names the address and the reason."""
 
 
-def listen(address: Address, backlog: int, mode: int = UNIX_MODE) -> list[socket.socket]:
+def listen(address: Address, backlog: int, mode: int = UNIX_MODE, *, beside: bool = False) -> list[socket.socket]:
     """Bind `address` and, unless it is for datagrams, listen with room for `backlog` connections not yet
     accepted, listen(2).
 
     A host name may stand for several addresses (``localhost``: 127.0.0.1 and ::1), and no host at all stands
     for every address of both families; each gets a socket, all the same port, also where that is 0.
-    `mode` is that of a Unix socket's file.  The sockets do not block.  Raises `ListenError`; then none is left
+    `mode` is that of a Unix socket's file.  With `beside`, a TCP port is shared with orphaned workers of the same user
+    that are about to leave it (`share`).  The sockets do not block.  Raises `ListenError`; then none is left
     open.
     """
     if address.scheme == "unix":
@@ -49,14 +50,23 @@ def listen(address: Address, backlog: int, mode: int = UNIX_MODE) -> list[socket
         raise ListenError(f"{address}: {getattr(error, 'strerror', None) or error}") from error
     for tries in range(PORT_TRIES, 0, -1):
         try:
-            return _listen_all(list(dict.fromkeys(found)), backlog)
+            return _listen_all(list(dict.fromkeys(found)), backlog, beside)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or address.port or tries == 1:
                 raise ListenError(explain(address, error)) from error
     raise AssertionError
 
 
-def _listen_all(found: list[Any], backlog: int) -> list[socket.socket]:
+def share(listener: socket.socket) -> bool:
+    """Let another process of the same user bind the same TCP port beside this listener, socket(7) SO_REUSEPORT; the
+    kernel then divides new connections among both.  Returns whether that can be."""
+    if listener.type != socket.SOCK_STREAM or listener.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return True
+
+
+def _listen_all(found: list[Any], backlog: int, beside: bool) -> list[socket.socket]:
     """A listener for each of what getaddrinfo found, as far as this machine has it.  Raises `OSError`."""
     listeners: list[socket.socket] = []
     try:
@@ -73,7 +83,12 @@ def _listen_all(found: list[Any], backlog: int) -> list[socket.socket]:
             if where[1] == 0 and len(listeners) > 1:
                 where = (where[0], listeners[0].getsockname()[1], *where[2:])
             try:
-                listener.bind(where)
+                try:
+                    listener.bind(where)
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE or not beside or not share(listener):
+                        raise
+                    listener.bind(where)
             except OSError as error:
                 # ::1 is in /etc/hosts, but no interface has it.
                 if error.errno == errno.EADDRNOTAVAIL and family == socket.AF_INET6 and len(found) > 1:

@@ -11,6 +11,17 @@ from daemons.serving.span import Span
 BATCH = 64 * 1024
 
 
+#: What to write in place of a reply that is not bytes.
+_ADVICE = {"None": 'b"" for no reply', "str": "as text.encode() makes", "bytearray": "as bytes(reply) makes"}
+
+
+def not_bytes(what: str, reply: object) -> TypeError:
+    """Return the error for a reply that is not bytes; `what` says where it came from."""
+    kind = "None" if reply is None else type(reply).__name__
+    advice = f", {_ADVICE[kind]}" if kind in _ADVICE else ""
+    return TypeError(f"{what} {kind}; bytes are expected{advice}")
+
+
 class Pieces:
     """The pieces that `iterator` has yet to give: bytes, and spans of files.  `name` is whose reply it is."""
 
@@ -51,7 +62,7 @@ class Pieces:
                         break  # from the next batch on, it may be sent as it is
                     continue
                 if not isinstance(piece, bytes):
-                    raise TypeError(f"{self._name} replied with a piece of {type(piece).__name__}; bytes are expected")
+                    raise not_bytes(f"a reply of {self._name} in pieces yielded", piece)
                 pieces.append(piece)
                 size += len(piece)
         except StopIteration:

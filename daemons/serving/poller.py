@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import select
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -27,6 +28,8 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._actions: dict[int, Callable[[], None]] = {}
+        #: When (monotonic) the last wait ended.
+        self.woke = time.monotonic()
 
     def watch(self, source: Source, action: Callable[[], None]) -> None:
         """Call `action` whenever `source` can be read, or has closed."""
@@ -43,7 +46,9 @@ class Poller:
     def wait(self, patience: float) -> bool:
         """Wait at most `patience` seconds for something to be ready, and do what is due.  Returns whether
         this thread still leads."""
-        for descriptor, _ in self._epoll.poll(None if patience == math.inf else patience, BATCH):
+        events = self._epoll.poll(None if patience == math.inf else patience, BATCH)
+        self.woke = time.monotonic()
+        for descriptor, _ in events:
             # An action may have forgotten a descriptor whose event is in the same batch.
             if (action := self._actions.get(descriptor)) is not None:
                 action()

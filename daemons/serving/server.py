@@ -36,7 +36,7 @@ from daemons.serving.journal import Journal
 from daemons.serving.listen import prepare
 from daemons.serving.poller import Poller
 from daemons.serving.rest import Rest
-from daemons.serving.service import Service, Visitor
+from daemons.serving.service import ReplyCutShort, Service, Visitor
 from daemons.serving.visited import VisitedConversation
 
 if TYPE_CHECKING:
@@ -285,6 +285,9 @@ class Server(_Base):
 
     def log_failure(self, connection: Connection, failure: BaseException) -> None:
         """Log what a service raised, with its traceback, as one line; the peer is never told."""
+        if isinstance(failure, ReplyCutShort):
+            log.warning("%s: %s", connection.peer, failure)
+            return
         log.error("%s: the service failed", connection.peer, exc_info=failure)
 
     def shutdown_request(self, request: Any) -> None:

@@ -17,6 +17,11 @@ Reply: TypeAlias = bytes | Iterator[bytes] | Iterator[bytes | Span]
 Talk: TypeAlias = Generator[Reply | None, bytes, Reply | None]
 
 
+class ReplyCutShort(Exception):
+    """Raised by the iterator of a reply whose rest cannot be had, which is no bug of the service: the connection is
+    closed, and the text is logged in one line, without a traceback."""
+
+
 class Visitor(NamedTuple):
     """Who a conversation is with."""
 
@@ -111,7 +116,7 @@ class Service:
         replies as they are.  Pieces are drawn as the peer takes them; the next message is answered after the last.  A
         piece may be a `Span` of an open file, which is sent from there.  Where the iterator has a ``close()``, that is
         called at the end, or when the visitor leaves first.  After an exception in it nothing more is said, since half
-        of the reply may be out."""
+        of the reply may be out; `ReplyCutShort` is logged without a traceback."""
         raise NotImplementedError
 
     def talk(self) -> Talk:
@@ -139,6 +144,10 @@ class Service:
     def visited(self) -> bool:
         """Whether it has to know whom it talks with, which is not told for nothing."""
         return type(self).talk_with is not Service.talk_with
+
+    def bound_waiting(self, most: int, /) -> None:
+        """Have at most `most` calls of `respond` wait for something else at a time: a pool needs its other threads for
+        calls that do not wait.  For services that can answer otherwise; by default nothing."""
 
     def truncated(self, datagram: bytes, /) -> bytes:
         """Over UDP: what to answer in place of an answer that is longer than `Limits.amplification` allows, and is

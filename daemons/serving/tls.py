@@ -25,21 +25,6 @@ HEADER = 5
 #: Bytes that OpenSSL 3 keeps for a connection in its handshake, measured: 3,000 half handshakes take 137 MiB.
 STATE = 46 * 1024
 
-#: For TLS 1.2; every suite of TLS 1.3 is an AEAD with an ephemeral key anyway.
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-
-MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-
-
-def server_context(minimum: str = "1.2") -> ssl.SSLContext:
-    """What a server of ours agrees to; it has yet to load its certificate.  `minimum` is ``1.2`` or ``1.3``."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = MINIMUM[minimum]
-    context.set_ciphers(CIPHERS)
-    # A renegotiation costs the client nothing and us a handshake; and it made TLS 1.2 insecure once.
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    return context
-
 
 class TLS:
     """What a server needs to be a TLS server.  `context` may be replaced at any time, by one with a newer

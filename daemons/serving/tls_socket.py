@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from daemons.serving.endings import Ending
 from daemons.serving.tls import TLS, reason_of
+from daemons.serving.tls_context import is_truncation
 
 if TYPE_CHECKING:
     from daemons.serving.connection import Connection
@@ -30,7 +31,10 @@ def over_tls(tls: TLS, request: socket.socket, connection: Connection, limits: L
     twin.settimeout(limits.handshake_timeout)
     with twin:
         try:
-            lent = tls.context.wrap_socket(twin, server_side=True, do_handshake_on_connect=False)
+            # A connection that was cut is an error to the handler, not the end of its input.
+            lent = tls.context.wrap_socket(
+                twin, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            )
         except OSError as error:
             raise _failed(connection, error) from error
     with lent:
@@ -45,6 +49,8 @@ def over_tls(tls: TLS, request: socket.socket, connection: Connection, limits: L
         except ssl.SSLCertVerificationError:
             raise  # of a server that the handler itself asks; ours was done with the handshake
         except ssl.SSLError as error:
+            if connection.ending is None and is_truncation(error):
+                connection.ending = Ending.CUT
             connection.reason = connection.reason or reason_of(error)
             raise ConnectionResetError(str(error)) from error
         _say_goodbye(lent)

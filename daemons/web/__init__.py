@@ -27,11 +27,16 @@
     places.py           paths, and what holds below them
     redirects.py        what has moved, and what is to be had over TLS
     protection.py       who may see it
-    passwords.py        users and their passwords, in a file
+    gate.py             passwords by the file that is opened
+    identities.py       from an opened file to the configured paths that lead to it
+    hard_links.py       further names of protected files: hard links, bind mounts
+    inode_probe.py      whether a file has one inode number under all its names
+    partly_protected.py what is protected below documents and other servers
     documents.py        what clients write: PUT, POST and DELETE
     store.py            where that is kept
     forwarding.py       what another server answers
-    upstream.py         connections to that
+    upstream.py         requests to that, bounded in number and time
+    upstream_socket.py  connections to it
     behind.py           how such a server is written
 
 Requests are read by `daemons.framings.http`.

@@ -5,21 +5,31 @@ So its length is known before its first octet is sent, and a handler that fails 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
 import stat
-import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 from daemons.framings.remembered import Remembered
+from daemons.operating.values import SIZE
+from daemons.serving.guards.limits import Limits
 from daemons.serving.span import Span
+from daemons.web.unnamed_file import unnamed_file
 
 #: Octets of one answer that are kept in memory; what is beyond goes to a file without a name.
 SPILL = 256 * 1024
+
+#: Files of one answer that are read while they are sent; each takes a descriptor. Further ones are copied.
+MOST_FILES = 16
+
+#: Seconds between two looks whether the peer is still there, while a handler writes less than `SPILL`.
+LOOK = 1.0
 
 #: Octets that are read from a file at a time.  A file that has no more is copied at once.
 PIECE = 64 * 1024
@@ -45,19 +55,47 @@ REMEMBERED_HEAD = 2048
 _heads: Remembered[tuple[bytes, ...], tuple[list[bytes], int, int | None, bool, bool]] = Remembered(REMEMBERED_COUNT)
 
 
+class ResponseTooLarge(Exception):
+    """A handler has written more than ``[limits] response`` allows before any of it could be sent."""
+
+
+class Bounds:
+    """What bounds the answers of one conversation; made once for all of them.
+
+    limit
+        Bytes that may be written; files that are sent from where they are do not count. Beyond it, writing raises
+        `ResponseTooLarge`.
+    is_gone
+        Returns whether the peer can no longer be sent anything. Then writing raises `BrokenPipeError`; it is asked
+        for every `SPILL` bytes, and every second.
+    """
+
+    __slots__ = ("is_gone", "limit", "threshold")
+
+    def __init__(self, limit: int = Limits.response, is_gone: Callable[[], bool] = bool) -> None:
+        self.limit = limit
+        self.is_gone = is_gone
+        #: Bytes beyond which what is in memory is moved to a file.
+        self.threshold = min(SPILL, limit)
+
+
 class Answer:
     """A handler's `wfile`, for one request: an `io.BufferedIOBase`, but for the finalizer, which would take as long as
     all else about a short answer."""
 
     __slots__ = (
+        "_bounds",
         "_descriptors",
         "_end",
         "_kept",
+        "_look_at",
         "_parts",
         "_spilled",
+        "_threshold",
         "announced",
         "chunked",
         "closed",
+        "failure",
         "head",
         "headed",
         "keeps",
@@ -65,8 +103,13 @@ class Answer:
         "status",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Bounds | None = None) -> None:
         self.closed = False
+        self._bounds = bounds = bounds or Bounds()
+        #: Of `bounds`; after a failure below 0, so that every write comes to `_spill`.
+        self._threshold = bounds.threshold
+        #: Why nothing of it can be sent, whatever the handler made of the exception.
+        self.failure: ResponseTooLarge | BrokenPipeError | None = None
         #: Whether the handler has said that the connection is kept.
         self.keeps = False
         #: The status line and fields so far, each with its end; the empty line is not among them.
@@ -173,16 +216,20 @@ class Answer:
             self.headed = True
 
     def write(self, data: Any, /) -> int:
-        """Add to the body; or, where no head has been made, to an answer that is sent as it is."""
+        """Add to the body; or, where no head has been made, to an answer that is sent as it is. Raises
+        `ResponseTooLarge`, `BrokenPipeError`, and `OSError` for a disk that is full."""
         if type(data) is not bytes:
             with memoryview(data) as view:
                 data = view.tobytes()
         size = len(data)
-        self._parts.append(data)
-        self.size += size
-        self._kept += size
-        if self._kept > SPILL:
+        if size:
+            self._parts.append(data)
+            self.size += size
+            self._kept += size
+        if self._kept > self._threshold:
             self._spill()
+        elif len(self._parts) > 1:
+            self._look_now_and_then()
         return size
 
     def writelines(self, lines: Iterable[Any], /) -> None:
@@ -198,7 +245,7 @@ class Answer:
         found = os.fstat(source.fileno())
         start = source.tell()
         length = found.st_size - start
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(found.st_mode) or len(self._descriptors) > MOST_FILES:
             return False
         if length <= PIECE:
             self.write(source.read(length) if length > 0 else b"")
@@ -241,12 +288,22 @@ class Answer:
         """Nothing of it is to be sent."""
         Parts([], self._descriptors).close()
         self._descriptors = []
+        self._spilled = None
 
     def _spill(self) -> None:
         """Move what is in memory to a file."""
+        if self.failure is None and self._bounds.is_gone():
+            self._fail(BrokenPipeError(errno.EPIPE, "the peer has closed the connection"))
+        if self.failure is None and self._end + self._kept > self._bounds.limit:
+            self._fail(
+                ResponseTooLarge(f"more than [limits] response, {SIZE.show(self._bounds.limit)}, is written unsent")
+            )
+        if self.failure is not None:
+            self._parts = []
+            self._kept = 0
+            raise self.failure
         if self._spilled is None:
-            with tempfile.TemporaryFile(buffering=0) as file:
-                self._spilled = os.dup(file.fileno())
+            self._spilled = unnamed_file()
             self._descriptors.append(self._spilled)
         first = len(self._parts)
         while first and isinstance(self._parts[first - 1], bytes):
@@ -258,6 +315,22 @@ class Answer:
             self._end += written
             data = data[written:]
         self._kept = 0
+
+    def _look_now_and_then(self) -> None:
+        now = time.monotonic()
+        # It is set by the second write: most answers have one.
+        if now < getattr(self, "_look_at", 0.0):
+            return
+        if hasattr(self, "_look_at") and self._bounds.is_gone():
+            self._spill()
+        self._look_at = now + LOOK
+
+    def _fail(self, failure: ResponseTooLarge | BrokenPipeError) -> None:
+        """Send nothing, and keep nothing. Every further write fails in the same way."""
+        self.failure = failure
+        self.discard()
+        self._end = 0
+        self._threshold = -1
 
 
 io.BufferedIOBase.register(Answer)

@@ -1,25 +1,31 @@
-"""Basic authentication, RFC 7617: how it is asked for, and what is shown."""
+"""Basic authentication, RFC 7617: the challenge and the credentials."""
 
 from __future__ import annotations
 
 import base64
 import re
 
+from daemons.accounts.hashes import LONGEST_NAME, LONGEST_PASSWORD
+
+#: Characters of the longest credentials that are decoded: base64 of the longest name and password, and a colon.
+LONGEST = -(-(LONGEST_NAME + 1 + LONGEST_PASSWORD) // 3) * 4
+
 _BASIC = re.compile(r"basic +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE | re.ASCII)
 
 
 def challenge(realm: str) -> str:
-    """WWW-Authenticate.  `realm` is shown to the visitor; it has neither quotes nor backslashes."""
+    """Return the value of WWW-Authenticate.  `realm` is shown to people; it has neither quotes nor backslashes."""
     return f'Basic realm="{realm}", charset="UTF-8"'
 
 
 def shown(authorization: str) -> tuple[str, str] | None:
-    """Name and password in the value of an Authorization; None where there are none that can be read."""
+    """Return name and password in the value of an Authorization; None for other schemes, for credentials that are
+    not base64 of UTF-8, and for longer ones than any user's, which are not decoded."""
     match = _BASIC.fullmatch(authorization)
-    if match is None:
+    if match is None or len(match[1]) > LONGEST:
         return None
     try:
         name, colon, password = base64.b64decode(match[1], validate=True).decode("utf-8").partition(":")
-    except ValueError:  # it is no base64, or no UTF-8
+    except ValueError:  # not base64, or not UTF-8
         return None
     return (name, password) if colon else None

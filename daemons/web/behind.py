@@ -9,6 +9,24 @@ from typing import NamedTuple
 
 from daemons.operating.values import Kind, parse_port
 
+
+class UpstreamLimits(NamedTuple):
+    """How long a server behind this one may take, in seconds, and how many requests it may have.
+
+    pause
+        Between two parts of the request that it takes, from the request to the end of the response's head, and from one
+        piece of the body to the next.
+    total
+        All waiting for one response together; None: any time.  The time that its client takes does not count.
+    requests
+        Requests in progress at a time.
+    """
+
+    pause: float
+    total: float | None
+    requests: int
+
+
 _HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\w+)")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import NamedTuple
+
+from daemons.web.field_cache import field_cache
 
 #: RFC 9110, section 8.8.3, in a list.
 _TAG = re.compile(r'[ \t,]*(W/)?("[!#-~\x80-\xff]*")[ \t]*(?:,|$)')
@@ -93,7 +94,7 @@ def _lists(value: str, tag: str, *, weakly: bool) -> bool:
     return found
 
 
-@lru_cache(maxsize=256)
+@field_cache
 def date(value: str | None) -> int | None:
     """Seconds since 1970; None: what is no date is not there."""
     match = None if value is None else next((found for form in _DATES if (found := form.fullmatch(value))), None)

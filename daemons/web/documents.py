@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 
 from daemons.framings.http import Request
 from daemons.serving.service import Reply, Visitor
 from daemons.web.conditions import judge_change, tag_of
 from daemons.web.dates import written
-from daemons.web.files import IsFolder, Refused
+from daemons.web.files import Identity, IsFolder, Refused
 from daemons.web.media import suffix_for
 from daemons.web.places import Names
 from daemons.web.representations import Chooser
@@ -25,21 +26,28 @@ OF_ALL, OF_ONE = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, DELETE, OPTIONS"
 #: act for the visitor.
 WITH_IT = [("Cache-Control", "no-cache"), ("Content-Security-Policy", "sandbox")]
 
-_NAMES = "<p>A document is called by up to 100 letters, digits and <code>. _ ~ -</code>, and no dot begins it.\n"
-_CODED = "<p>A document is stored as it is read: send it without a Content-Encoding.\n"
-_FORM = "<p>A document is no form: send it as it is, with its own Content-Type.\n"
-_FULL = "<p>There is no room for more documents.\n"
-_ORIGIN = "<p>This was asked for by another site.\n"
+_NAMES = "<p>A document's name has up to 100 letters, digits and <code>. _ ~ -</code>, and does not begin with a dot.\n"
+_CODED = "<p>Documents are stored without a Content-Encoding.\n"
+_FORM = "<p>Form data is not stored; send the document itself, with its own Content-Type.\n"
+_ORIGIN = "<p>The Origin of the request is another site.\n"
 
 #: What forms are sent as; some store would be all they have in common with a document.
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class Documents:
-    """Answers to whatever is asked of the documents in a `Store`."""
+    """Answers to whatever is asked of the documents in a `Store`.  Those that `hides` returns true for are not listed:
+    it is given name and identity."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, hides: Callable[[bytes, Identity | None], bool]) -> None:
         self._store = store
+        self._hides = hides
+
+    def identity(self, rest: Names) -> Identity | None:
+        """Return the identity of the document that `rest`, the names behind the prefix, lead to; None if there is
+        none."""
+        name = _name_of(rest)
+        return None if name is None else self._store.identity(name)
 
     def answer(self, request: Request, second: Second, visitor: Visitor, prefix: str, rest: Names) -> Reply:
         """What is answered to a request for what is at or below `prefix`, by the names behind that."""
@@ -68,7 +76,7 @@ class Documents:
             return error(request, 404, second)
         except Refused as refused:
             later = [("Retry-After", "1")] * (refused.status == 503)
-            return error(request, refused.status, second, later, _FULL if refused.status == 507 else "")
+            return error(request, refused.status, second, later)
 
     def _list(self, request: Request, second: Second, base: str) -> Reply:
         about = [
@@ -80,6 +88,7 @@ class Documents:
                 "etag": tag_of(entry.modified, entry.size),
             }
             for entry in self._store.entries()
+            if not self._hides(name := entry.name.encode("ascii"), self._store.identity(name))
         ]
         return say(request, 200, second, json.dumps(about, indent=1).encode() + b"\n", (), "application/json")
 

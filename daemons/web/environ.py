@@ -6,10 +6,10 @@ import io
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
-from wsgiref.simple_server import software_version
 
 from daemons.framings.remembered import ByHead
+from daemons.web.places import unquoted
+from daemons.web.responses import SERVER
 
 if TYPE_CHECKING:
     from daemons.framings.http import Request
@@ -49,7 +49,7 @@ def _of_head(request: Request) -> dict[str, Any]:
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": "",
         # Octets in a str, PEP 3333, "Unicode Issues".  The * of OPTIONS is no path.
-        "PATH_INFO": "" if path == "*" else unquote_to_bytes(path).decode("latin-1"),
+        "PATH_INFO": "" if path == "*" else unquoted(path).decode("latin-1"),
         "QUERY_STRING": query,
         "SERVER_PROTOCOL": f"HTTP/{major}.{minor}",
     }
@@ -75,7 +75,7 @@ def of_visitor(server: WebServer, address: Any, peer: str) -> dict[str, Any]:
     name, port = str(server.server_name), server.server_port
     return {
         "GATEWAY_INTERFACE": "CGI/1.1",
-        "SERVER_SOFTWARE": software_version,
+        "SERVER_SOFTWARE": SERVER,
         "SERVER_NAME": f"[{name}]" if ":" in name else name,
         # A Unix socket has none; what is of use then is the scheme's own.
         "SERVER_PORT": str(port or (80 if scheme == "http" else 443)),

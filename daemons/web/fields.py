@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from typing import Any, NamedTuple
-from wsgiref.simple_server import software_version
 from wsgiref.util import is_hop_by_hop
 
 from daemons.framings.remembered import Remembered
 from daemons.web.dates import now_written
+from daemons.web.responses import SERVER
 
 #: A 1xx is no answer; what is not below 600 is no status (RFC 9110, section 15).
-_STATUS = re.compile(r"[2-5][0-9][0-9] [ -~\x80-\xff]*+")
+_STATUS = re.compile(r"[2-5][0-9][0-9] [ -~\x80-\xff]*")
 #: RFC 9110, section 5.6.2; and PEP 3333: no control characters, among which is the tab.
-NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
-_VALUE = re.compile(r"[ -~\x80-\xff]*+")
+NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[ -~\x80-\xff]*")
 
-_SERVER = f"Server: {software_version}\r\n".encode("latin-1")
+_SERVER = f"Server: {SERVER}\r\n".encode("latin-1")
 
 #: Most applications say few heads, again and again.  So many are remembered, with up to so many fields.
 REMEMBERED_COUNT = 256

@@ -11,11 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
-from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from daemons.web.places import FORBIDDEN
+from daemons.web.places import FORBIDDEN, Names, names_of
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -35,12 +34,26 @@ _STATUSES = {
 }
 
 
+#: Device and inode: the same for every name of a file or directory.
+Identity = tuple[int, int]
+
+
 class Refused(Exception):
     """There is no such file to be had: 404, 403, or for now 503."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, found: os.stat_result | None = None) -> None:
         super().__init__(status)
         self.status = status
+        #: The file that exists but cannot be served.
+        self.found = found
+
+
+class Check(Protocol):
+    """Decides whether what has been opened may be served."""
+
+    def check(self, entered: Sequence[Identity]) -> object:
+        """Check the directories entered, the root first; the last of them is still open. Raise an exception of its own
+        unless what they contain may be served."""
 
 
 class IsFolder(Exception):
@@ -56,7 +69,9 @@ class File(NamedTuple):
     #: Nanoseconds since 1970.
     modified: int
     #: What is this file and no other, as long as it exists.
-    identity: tuple[int, int]
+    identity: Identity
+    #: Number of hard links.
+    links: int = 1
 
     def read(self, start: int, length: int) -> bytes:
         """So many octets.  Raises `EOFError`: there are no longer so many."""
@@ -69,10 +84,12 @@ class File(NamedTuple):
 class Folder:
     """A folder at or below the root, to be used in a ``with``."""
 
-    __slots__ = ("_descriptor",)
+    __slots__ = ("_descriptor", "entered")
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, entered: Sequence[Identity] = ()) -> None:
         self._descriptor = descriptor
+        #: The directories from the root to this one; empty where no `Check` asked for them.
+        self.entered = entered
 
     def __enter__(self) -> Folder:
         return self
@@ -83,27 +100,38 @@ class Folder:
     def open(self, name: bytes) -> File:
         """Open a regular file, and nothing else: to open a FIFO or a device may do something to it.  Raises `Refused`,
         and `IsFolder`."""
+        found: os.stat_result | None = None
         try:
             found = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
                 raise IsFolder
             if not stat.S_ISREG(found.st_mode):
-                raise Refused(404)
+                raise Refused(404, found)
             descriptor = os.open(name, _FILE, dir_fd=self._descriptor)
         except OSError as error:
-            raise refused(error) from error
+            failure = refused(error)
+            if isinstance(failure, Refused):
+                failure.found = found
+            raise failure from error
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             os.close(descriptor)
-            raise Refused(404)
-        return File(descriptor, found.st_size, found.st_mtime_ns, (found.st_dev, found.st_ino))
+            raise Refused(404, found)
+        return File(descriptor, found.st_size, found.st_mtime_ns, identity_of(found), found.st_nlink)
+
+    def stat(self, name: bytes) -> os.stat_result | None:
+        """Return the status of `name`, a symbolic link not followed; None if there is none to be had."""
+        try:
+            return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+        except OSError:
+            return None
 
     def kind(self, name: bytes) -> str:
         """What is there: a "file" or a "folder"; nothing where there is neither."""
-        try:
-            mode = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_mode
-        except OSError:
+        found = self.stat(name)
+        if found is None:
             return ""  # what is wrong, opening it shows
+        mode = found.st_mode
         return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else ""
 
     def entries(self, most: int) -> list[tuple[bytes, bool]]:
@@ -131,16 +159,14 @@ class Files:
     """The files below `root`; unless `hidden`, without those whose names begin with a dot, and what is below such."""
 
     def __init__(self, root: str, *, hidden: bool = False) -> None:
-        self._root = root
+        self.root = root
         self._hidden = hidden
 
-    def names(self, path: str) -> list[bytes]:
+    def names(self, path: str) -> Names:
         """The names that lead from the root to what `path`, the path of a URL, means.  The last is empty where it is a
         folder.  Raises `Refused`."""
-        first, *parts = path.split("/")
-        # Decoded once, and after it was split: an encoded slash separates nothing.
-        names = [unquote_to_bytes(part) for part in parts]
-        if first or not names or b"" in names[:-1] or not all(map(self.shows, names)):
+        names = names_of(path)
+        if names is None or (not self._hidden and b"/." in b"/" + b"/".join(names)):
             raise Refused(404)
         return names
 
@@ -150,19 +176,44 @@ class Files:
             return False
         return not FORBIDDEN.search(name)
 
-    def folder(self, names: list[bytes]) -> Folder:
-        """The folder to which `names`, as `names()` returns them, lead.  Raises `Refused`."""
+    def folder(self, names: Sequence[bytes], gate: Check | None = None) -> Folder:
+        """Open the directory to which `names`, as `names()` returns them, lead. If only some of them exist, `gate` is
+        asked about those, so that the answer does not tell what a protected directory contains. Raises `Refused`."""
         descriptor = -1
+        entered: list[Identity] = []
         try:
-            descriptor = os.open(self._root, _FOLDER)
+            descriptor = os.open(self.root, _FOLDER)
+            if gate is not None:
+                entered.append(identity_of(os.fstat(descriptor)))
             for name in names:
                 above, descriptor = descriptor, os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
                 os.close(above)
+                if gate is not None:
+                    entered.append(identity_of(os.fstat(descriptor)))
         except OSError as error:
-            if descriptor >= 0:
-                os.close(descriptor)
+            try:
+                if gate is not None and entered:
+                    gate.check(entered)
+            finally:
+                if descriptor >= 0:
+                    os.close(descriptor)
             raise refused(error) from error
-        return Folder(descriptor)
+        return Folder(descriptor, entered)
+
+    def identity(self, names: Sequence[bytes]) -> Identity | None:
+        """Return the identity of the file or directory to which `names` lead, no symbolic link followed; None if there
+        is none."""
+        try:
+            with self.folder(names[:-1]) as folder:
+                found = folder.stat(names[-1] if names else b".")
+        except (Refused, OSError):
+            return None
+        return None if found is None else identity_of(found)
+
+
+def identity_of(found: os.stat_result) -> Identity:
+    """Return device and inode."""
+    return found.st_dev, found.st_ino
 
 
 def refused(error: OSError, statuses: Mapping[int, int] = _STATUSES) -> Exception:

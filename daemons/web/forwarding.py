@@ -8,37 +8,43 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
-from daemons.framings.http import Request
-from daemons.serving.service import Reply, Visitor
-from daemons.web.fields import NAME
+from daemons.framings.http import Request, ResponseHead
+from daemons.framings.http.grammar import list_members
+from daemons.serving.service import Reply, ReplyCutShort, Visitor
 from daemons.web.places import Names
-from daemons.web.reply import framed
 from daemons.web.representations import WHOLE
 from daemons.web.responses import BODILESS, Second, error, refuse
-from daemons.web.upstream import Response, Upstream, UpstreamError
+from daemons.web.upstream import Exchange, Upstream, UpstreamError
 
 log = logging.getLogger(__name__)
 
 #: Of one connection alone, and so not passed on (RFC 9110, section 7.6.1); and what is about the body's way.
 HOP_BY_HOP = frozenset(
     (
-        *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
-        *("proxy-authenticate", "proxy-authorization", "content-length"),
+        *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+        *(b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"content-length"),
     )
 )
 
 #: Of a request: answered here, or said anew.  ``Proxy`` would become HTTP_PROXY, a setting of many clients
 #: (https://httpoxy.org).
-OURS = HOP_BY_HOP | frozenset(("expect", "forwarded", "proxy", "via", "x-real-ip"))
+OURS = HOP_BY_HOP | frozenset((b"expect", b"forwarded", b"proxy", b"via", b"x-real-ip"))
 
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
 #: What this server is called in Via; and how often it may stand there before it is a circle.
 PSEUDONYM, MOST_HOPS = b"camelot", 8
 
-_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+#: Seconds after which a client may ask again when too many requests are in progress.
+RETRY_AFTER = "1"
+
+#: A percent-encoded byte, or a percent sign that begins none.
+_ESCAPE = re.compile(r"%(?:([0-9A-Fa-f]{2})|)")
+
+#: RFC 3986, section 2.3.
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
 
 class Forwarding:
@@ -46,7 +52,7 @@ class Forwarding:
 
     def __init__(self, prefix: str, upstream: Upstream) -> None:
         self._prefix = prefix
-        self._upstream = upstream
+        self.upstream = upstream
 
     def answer(self, request: Request, second: Second, visitor: Visitor, prefix: str, rest: Names) -> Reply:
         """What is answered to a request.  Where it comes in pieces it is a `Stream`."""
@@ -55,97 +61,131 @@ class Forwarding:
         fields, hops = _forwarded(request, visitor)
         if hops > MOST_HOPS:
             return error(request, 508, second)
+        target = normalize(request.path).encode("ascii")
         try:
-            response = self._upstream.ask(request.method, request.path, fields, request.body)
+            exchange = self.upstream.ask(request.method, target, fields, request.body)
         except UpstreamError as failure:
             return self._failed(request, second, visitor, failure)
         try:
-            return self._passed_on(request, second, response)
+            return self._passed_on(request, second, exchange)
         except UpstreamError as failure:
-            response.close()
+            exchange.close()
             return self._failed(request, second, visitor, failure)
         except BaseException:
-            response.close()
+            exchange.close()
             raise
 
     def close(self) -> None:
         """Close the connections that are kept."""
-        self._upstream.close()
+        self.upstream.close()
 
     def _failed(self, request: Request, second: Second, visitor: Visitor, failure: UpstreamError) -> bytes:
-        log.warning("%s: %s: the server at %s: %s", visitor.peer, self._prefix, self._upstream, failure)
-        return error(request, failure.status, second)
+        if failure.status != 503:
+            log.warning("%s: %s", visitor.peer, self._describe(failure))
+            return error(request, failure.status, second)
+        # Under a flood of requests, a line for each would be another flood.
+        if refused := self.upstream.take_refused():
+            log.warning("%s: %s; requests refused: %d", visitor.peer, self._describe(failure), refused)
+        return error(request, failure.status, second, [("Retry-After", RETRY_AFTER)])
 
-    def _passed_on(self, request: Request, second: Second, response: Response) -> Reply:
-        lines = _head(second, response)
-        length = response.left
+    def _describe(self, failure: UpstreamError) -> str:
+        return f"{self._prefix}: the server at {self.upstream}: {failure}"
+
+    def _passed_on(self, request: Request, second: Second, exchange: Exchange) -> Reply:
+        response = exchange.head
+        lines = _fields(second, response)
+        length = response.length
         if request.method == "HEAD" or response.status in BODILESS:
-            # What GET would have: Content-Length is about that.
-            lines += {
-                f"Content-Length: {value}"
-                for name, value in response.fields
-                if _announces(name, value, response.status)
-            }
-            for _ in response.pieces():
+            # RFC 9110, section 8.6: the length is that of GET; a 204 has none.
+            if response.announced is not None and response.status != 204:
+                lines.append(b"Content-Length: %d" % response.announced)
+            for _ in exchange.pieces():
                 pass
-            return _ended(lines, request, closes=False)
+            return _head(lines, request, closes=False)
         chunked = length is None and request.version != (1, 0)
         closes = length is None and not chunked
         if length is not None:
-            lines.append(f"Content-Length: {length}")
+            lines.append(b"Content-Length: %d" % length)
         elif chunked:
-            lines.append("Transfer-Encoding: chunked")
-        head = _ended(lines, request, closes=closes)
+            lines.append(b"Transfer-Encoding: chunked")
+        head = _head(lines, request, closes=closes)
         if length is not None and length <= WHOLE:
-            return head + b"".join(response.pieces())
-        told = response.status, length
-        return Stream(response, framed(head, response.pieces(), length, chunked), told, closes=closes)
+            return head + b"".join(exchange.pieces())
+        pieces = exchange.pieces()
+        # As long as there is none of the body, the response can still be replaced by 502.
+        first = next(pieces, b"")
+        return ForwardedReply(self._parts(head, first, pieces, chunked), exchange, closes=closes)
+
+    def _parts(self, head: bytes, first: bytes, pieces: Iterator[bytes], chunked: bool) -> Generator[bytes, None, None]:
+        """The bytes of a response, each piece followed by an empty one, so that it is sent before the next is waited
+        for.  Raises `ReplyCutShort`."""
+        yield head + _framed(first, chunked)
+        yield b""
+        try:
+            for piece in pieces:
+                yield _framed(piece, chunked)
+                yield b""
+        except UpstreamError as failure:
+            raise ReplyCutShort(self._describe(failure)) from None
+        if chunked:
+            yield b"0\r\n\r\n"
 
 
-class Stream(Iterator[bytes]):
-    """An answer that is passed on as it comes."""
+def _framed(piece: bytes, chunked: bool) -> bytes:
+    """A piece of a body as it is sent; an empty chunk would be the last."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
 
-    def __init__(
-        self,
-        response: Response,
-        pieces: Generator[bytes, None, None],
-        told: tuple[int, int | None],
-        *,
-        closes: bool,
-    ) -> None:
-        self._response = response
-        #: For the log: the status, and the octets of the body.
-        self.told = told
-        self._pieces = pieces
+
+class ForwardedReply(Iterator[bytes]):
+    """A response that is passed on as it comes."""
+
+    def __init__(self, parts: Generator[bytes, None, None], exchange: Exchange, *, closes: bool) -> None:
+        self._parts = parts
+        self._exchange = exchange
+        #: For the log: the status, and the length of the body in bytes; None: unknown.
+        self.told = exchange.head.status, exchange.head.length
         #: Whether its end is that of the connection.
         self.closes = closes
 
     def __next__(self) -> bytes:
-        return next(self._pieces)
+        return next(self._parts)
 
     def close(self) -> None:
-        """At the end, or when the visitor has left before it."""
-        self._pieces.close()
-        self._response.close()
+        """At the end, or when the client has left before it."""
+        self._parts.close()
+        self._exchange.close()
+
+
+def normalize(path: str) -> str:
+    """Return the normal form of a path and its query (RFC 3986, section 6.2.2), which the server behind must not be
+    able to read otherwise than `daemons.web.places` has: escapes of unreserved characters are decoded, others are in
+    upper case, and in the path a percent sign that begins no escape is escaped."""
+    path, mark, query = path.partition("?")
+    return _ESCAPE.sub(_normal_escape, path) + mark + query
+
+
+def _normal_escape(match: re.Match[str]) -> str:
+    if match[1] is None:
+        return "%25"
+    character = chr(int(match[1], 16))
+    return character if _UNRESERVED.fullmatch(character) else match[0].upper()
 
 
 def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, bytes]], int]:
     """The fields for the server behind, and how often this request has been here."""
-    named = _connection_options(
-        value.decode("latin-1") for name, value in request.headers if name.lower() == b"connection"
-    )
+    named = _nominated(request.headers)
     fields: list[tuple[bytes, bytes]] = []
     via: list[bytes] = []
     host = b""
     for name, value in request.headers:
-        word = name.decode("ascii").lower()
-        if word == "via":
+        word = name.lower()
+        if word == b"via":
             via.append(value)
-        elif word == "host":
+        elif word == b"host":
             host = value
             fields.append((name, value))
         # With an underscore, X_Forwarded_For is HTTP_X_FORWARDED_FOR to many, as the one that is believed is.
-        elif word not in OURS and word not in named and not word.startswith("x-forwarded-") and "_" not in word:
+        elif word not in OURS and word not in named and not word.startswith(b"x-forwarded-") and b"_" not in word:
             fields.append((name, value))
     major, minor = request.version
     hops = sum(each.count(PSEUDONYM) for each in via)
@@ -162,47 +202,34 @@ def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, by
     return fields, hops
 
 
-def _head(second: Second, response: Response) -> list[str]:
-    """The status line and the fields of an answer, without those of one connection.  Raises `UpstreamError` for what
-    must not be said."""
-    named = _connection_options(value for name, value in response.fields if name.lower() == "connection")
-    reason = response.reason if _VALUE.fullmatch(response.reason) else ""
-    lines = [f"HTTP/1.1 {response.status} {reason}"]
+def _fields(second: Second, response: ResponseHead) -> list[bytes]:
+    """The status line and the fields of a response, without those of one connection."""
+    named = _nominated(response.fields)
+    lines = [b"HTTP/1.1 %d %b" % (response.status, response.reason)]
     dated = False
-    if len({value for name, value in response.fields if name.lower() == "content-length"}) > 1:
-        raise UpstreamError(502, "two lengths in one answer")
     for name, value in response.fields:
         word = name.lower()
-        if not (NAME.fullmatch(name) and _VALUE.fullmatch(value)):
-            raise UpstreamError(502, "a field of its answer has a control character, or is folded")
-        if word == "transfer-encoding" and value.lower() != "chunked":
-            raise UpstreamError(502, "a Transfer-Encoding other than chunked")
-        dated |= word == "date"
-        if second.private and word in ("cache-control", "expires"):
+        dated |= word == b"date"
+        if second.private and word in (b"cache-control", b"expires"):
             continue
         if word not in HOP_BY_HOP and word not in named:
-            lines.append(f"{name}: {value}")
+            lines.append(b"%b: %b" % (name, value))
     if not dated:
-        lines.append(f"Date: {second.date}")
+        lines.append(b"Date: " + second.date.encode("ascii"))
     if second.private:
-        lines.append("Cache-Control: private, no-cache")
+        lines.append(b"Cache-Control: private, no-cache")
     return lines
 
 
-def _announces(name: str, value: str, status: int) -> bool:
-    """Whether a field tells the length of what is not sent; a 204 has none."""
-    return name.lower() == "content-length" and value.isdecimal() and status != 204
-
-
-def _ended(lines: list[str], request: Request, *, closes: bool) -> bytes:
+def _head(lines: list[bytes], request: Request, *, closes: bool) -> bytes:
     """A complete head."""
     if closes or not request.keep_alive:
-        lines.append("Connection: close")
+        lines.append(b"Connection: close")
     elif request.version == (1, 0):
-        lines.append("Connection: keep-alive")
-    return "\r\n".join((*lines, "\r\n")).encode("latin-1")
+        lines.append(b"Connection: keep-alive")
+    return b"\r\n".join((*lines, b"\r\n"))
 
 
-def _connection_options(values: Iterator[str]) -> set[str]:
+def _nominated(fields: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
     """The fields that Connection names, in small letters."""
-    return {word for value in values for part in value.split(",") if (word := part.strip(" \t").lower())}
+    return list_members(value for name, value in fields if name.lower() == b"connection")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,11 +12,20 @@ from typing import Any
 from daemons.framings.remembered import Remembered
 from daemons.web.answer import Answer
 from daemons.web.dates import now_written, written
+from daemons.web.responses import SERVER
 
 log = logging.getLogger(__name__)
 
 #: What reads the socket.  A handler with a method of its own in the place of one of these is run with a socket.
 READING = ("handle", "handle_one_request", "parse_request")
+
+#: Names of a path that is looked for, and bytes of it that may be encoded: in a request line of 8 KiB, more than 2730
+#: ``%`` are not the beginnings of as many ``%XX``.
+MOST_NAMES, MOST_ENCODED = 256, 2730
+
+#: Header fields of one response, its status line included: some ten times as many as clients take.
+MOST_FIELDS = 1000
+_TOO_MANY = f"more than {MOST_FIELDS} header fields in one response"
 
 #: Fields of up to so many characters are remembered with their lines, and so many of them.
 REMEMBERED_FIELD = 200
@@ -45,6 +55,22 @@ def class_of(handler: object) -> object:
     return handler.func if isinstance(handler, partial) else handler
 
 
+def without_version(handler: Any) -> Any:
+    """Return a raw handler that does not tell which Python this is, unless its author has said what it tells; any other
+    as it is."""
+    kind: Any = class_of(handler)
+    stock = http.server.BaseHTTPRequestHandler
+    if not (isinstance(kind, type) and issubclass(kind, stock)) or kind.sys_version != stock.sys_version:
+        return handler
+    more: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "sys_version": ""}
+    if kind.version_string is stock.version_string:
+        more["version_string"] = HandlerInMemory.version_string
+    if kind.server_version == stock.server_version:
+        more["server_version"] = SERVER
+    made = type(kind.__name__, (kind,), more)
+    return partial(made, *handler.args, **handler.keywords) if isinstance(handler, partial) else made
+
+
 def for_memory(handler: Any) -> Callable[..., Any]:
     """The same handler, with what it needs in memory.
 
@@ -68,7 +94,14 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
     #: Whether requests are told by the daemon, or are not to be told.
     told_in_memory = False
 
+    #: Neither which Python this is nor its version is for a peer to know.
+    server_version, sys_version = SERVER, ""
+
     _headers_buffer: list[bytes]
+
+    def version_string(self) -> str:
+        """As the stock method, without a blank where `sys_version` is empty."""
+        return f"{self.server_version} {self.sys_version}".strip()
 
     def handle(self) -> None:
         """Nothing: each request calls its method."""
@@ -96,7 +129,12 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
                 self._headers_buffer.append(line)
             except AttributeError:
                 self._headers_buffer = [line]
+            else:
+                if len(self._headers_buffer) > MOST_FIELDS:
+                    raise ValueError(_TOO_MANY)
             return
+        if len(getattr(self, "_headers_buffer", ())) >= MOST_FIELDS:
+            raise ValueError(_TOO_MANY)
         super().send_header(keyword, value)
         # What is said of the connection, the stock method takes note of.
         if plain and len(keyword) + len(value) <= REMEMBERED_FIELD and keyword.lower() != "connection":
@@ -115,6 +153,14 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
 
 class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory):
     """What is other than in `SimpleHTTPRequestHandler`."""
+
+    server_version = SERVER
+
+    def translate_path(self, path: str) -> str:
+        """As the stock method, which takes quadratic time for paths with thousands of names; these name no file."""
+        if path.count("/") > MOST_NAMES or path.count("%") > MOST_ENCODED:
+            return os.path.join(self.directory, "x" * 256)  # longer than a name can be
+        return super().translate_path(path)
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         """As the stock method; a long file is read while it is sent."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 from daemons.operating.values import Kind
+from daemons.web.field_cache import field_cache
 from daemons.web.files import Folder
 from daemons.web.media import media_type
 
@@ -48,10 +48,12 @@ class Languages:
 
     def __init__(self, tags: tuple[str, ...]) -> None:
         self._suffixes = {tag: f".{tag}".encode("ascii") for tag in tags}
+        #: What the name of a file in one of the languages ends with.
+        self.suffixes = tuple(self._suffixes.values())
 
     def bare(self, name: bytes) -> bytes:
         """The name of a file in a certain language without that language; nothing where it has none."""
-        return next((bare for suffix in self._suffixes.values() if (bare := name.removesuffix(suffix)) != name), b"")
+        return next((bare for suffix in self.suffixes if (bare := name.removesuffix(suffix)) != name), b"")
 
     def choose(self, folder: Folder, name: bytes, accepted: str | None) -> Variant:
         """Which file in `folder` answers to `name`, for who sends such an Accept-Language.  Whether there is one
@@ -73,7 +75,7 @@ class Languages:
         return Variant(name + self._suffixes[tag], media, tag, chosen=True)
 
 
-@lru_cache(maxsize=256)
+@field_cache
 def best(value: str | None, tags: tuple[str, ...]) -> str | None:
     """Which of `tags` is wanted most, the first of several; None: none of them.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import re
-from functools import lru_cache
 
+from daemons.web.field_cache import field_cache
 from daemons.web.files import File
 
 #: Octets of a file that is compressed when it is asked for: of fewer little would be saved, and more would take so long
@@ -18,14 +18,17 @@ REMEMBERED = 16 * 1024 * 1024
 #: Octets that a key takes, and its place; roughly.
 KEY = 512
 
+#: Codings of one Accept-Encoding that are looked at: more than there are.
+MOST = 32
+
 _CODING = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?:[ \t]*;[ \t]*[qQ]=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?")
 
 
-@lru_cache(maxsize=256)
+@field_cache
 def prefers_gzip(value: str | None) -> bool:
     """Whether gzip is accepted, and identity is not preferred.  What cannot be read is not there."""
     weights: dict[str, float] = {}
-    for part in (value or "").split(","):
+    for part in (value or "").split(",", MOST)[:MOST]:
         if match := _CODING.fullmatch(part.strip(" \t")):
             weights[match[1].lower()] = float(match[2] or 1)
     weight = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))

@@ -8,9 +8,10 @@ with an empty name in them, a dot segment, or an encoded slash, are below nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from typing import Generic, NamedTuple, TypeVar
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from daemons.operating.values import Kind
 
@@ -22,17 +23,71 @@ Names = tuple[bytes, ...]
 #: What stands in no name.  A backslash may, but to browsers it is a slash.
 FORBIDDEN = re.compile(rb"[\0/\\]")
 
+#: The same in a path that has been split at its slashes, percent-encoded or not.
+_ENCODED = re.compile(r"%(?:00|2[Ff]|5[Cc])|[\0\\]")
+
+#: Bytes by their two hexadecimal digits.
+_DIGITS = "0123456789abcdefABCDEF"
+_BYTES = {(a + b).encode("ascii"): bytes([int(a + b, 16)]) for a in _DIGITS for b in _DIGITS}
+
+_AMBIGUOUS = re.compile(rb"[\0-\x1f\x7f%;?#]")
+
+#: Bytes of a name that `folded` folds: 255 characters of 4 bytes, the longest name of most file systems.
+LONGEST_FOLDED = 1020
+
 _PATH = re.compile(r"/[!$-.0-;=@-\[\]_a-z~%&'()*+,/]*")
 
 
 def names_of(path: str) -> Names | None:
     """The names of `path`, the path of a URL without its query; None: it is not one that can be below anything."""
-    first, *parts = path.split("/")
-    # Decoded after it was split: an encoded slash separates nothing.
-    names = tuple(map(unquote_to_bytes, parts))
-    if first or not names or b"" in names[:-1] or any(name in (b".", b"..") for name in names):
+    if not path.startswith("/") or _ENCODED.search(path):
         return None
-    return None if any(map(FORBIDDEN.search, names)) else names
+    # In one step, since a path of 8 KiB may have thousands of names.
+    names = tuple(unquoted(path[1:]).split(b"/"))
+    return None if b"" in names[:-1] or b"." in names or b".." in names else names
+
+
+def unquoted(text: str) -> bytes:
+    """Return `text` without its percent-encoding. Unlike `urllib.parse.unquote_to_bytes`, it takes no longer for a `%`
+    that encodes nothing; that is kept."""
+    first, *parts = text.encode("utf-8").split(b"%")
+    find = _BYTES.get
+    decoded = [
+        b"%" if not part else b"%" + part if (byte := find(part[:2])) is None else byte + part[2:] for part in parts
+    ]
+    return first + b"".join(decoded)
+
+
+def folded(name: bytes) -> bytes:
+    """Return `name` as a reader may understand it that ignores case, Unicode forms (NFKC), invisible characters, blanks
+    around it and dots at its end. Names of more than `LONGEST_FOLDED` bytes are returned as they are, since
+    normalisation takes quadratic time."""
+    if name.isascii():
+        return name.lower().lstrip(b" ").rstrip(b". ")
+    if len(name) > LONGEST_FOLDED:
+        return name
+    text = unicodedata.normalize("NFKC", name.decode("utf-8", "surrogateescape"))
+    text = unicodedata.normalize("NFKC", text.casefold())
+    text = "".join(each for each in text if unicodedata.category(each) != "Cf")
+    return text.lstrip(" ").rstrip(". ").encode("utf-8", "surrogateescape")
+
+
+def is_ambiguous(names: Names) -> bool:
+    """Return whether another reader of the path may come to other names: it contains path parameters (RFC 3986, section
+    3.3), is encoded twice, has a control character, is not UTF-8, is too long to be `folded`, or has other names then.
+    """
+    if _AMBIGUOUS.search(b"/".join(names)):
+        return True
+    for name in names:
+        if not name.isascii():
+            try:
+                name.decode("utf-8")
+            except UnicodeDecodeError:
+                return True
+            same = folded(name)
+            if len(name) > LONGEST_FOLDED or not same or FORBIDDEN.search(same) or _AMBIGUOUS.search(same):
+                return True
+    return False
 
 
 def _prefix(text: str) -> str:
@@ -44,6 +99,11 @@ def _prefix(text: str) -> str:
 
 
 PREFIX: Kind[str] = Kind(_prefix, str, "path")
+
+
+def bare(names: Names) -> Names:
+    """Return `names` without the empty one that a slash at the end makes."""
+    return names[:-1] if names and not names[-1] else names
 
 
 class Found(NamedTuple, Generic[T]):
@@ -63,8 +123,16 @@ class Places(Generic[T]):
         for prefix, value in places.items():
             names = names_of(prefix)
             assert names is not None, "`PREFIX` has seen to that"
-            self._places[names if names != (b"",) else ()] = (prefix, value)
+            self._places[bare(names)] = (prefix, value)
         self._longest = max(map(len, self._places), default=0)
+
+    @classmethod
+    def by_names(cls, places: Iterable[tuple[Names, T]]) -> Places[T]:
+        """Return the same from the names of prefixes, which need not be those of a URL."""
+        made = cls({})
+        made._places = {names: ("", value) for names, value in places}
+        made._longest = max(map(len, made._places), default=0)
+        return made
 
     def __bool__(self) -> bool:
         return bool(self._places)

@@ -9,18 +9,20 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from daemons.accounts import ACCEPTED, BUSY, REFUSED, Accounts, Verdict
+from daemons.accounts.users_file import checked
 from daemons.framings.http import Request
 from daemons.operating.values import Kind
 from daemons.serving.guards.limits import is_local
 from daemons.serving.service import Visitor
 from daemons.web import basic
-from daemons.web.passwords import Busy, Unreadable, Users, read
+from daemons.web.places import Names, bare, names_of
 from daemons.web.responses import Second, error
 
 #: A realm is shown to the visitor, in quotes.
 _PROTECTED = re.compile(r"\"([ !#-\[\]-~]+)\"[ \t]+(\S.*)|([!#-\[\]-~]+)[ \t]+(\S.*)")
 
-_OPEN = "<p>A password is asked for here, which others could read on its way: come over <code>https://</code>.\n"
+_OPEN = "<p>This page needs a password, which is accepted over <code>https://</code> only.\n"
 
 
 class Realm(NamedTuple):
@@ -35,15 +37,7 @@ def _realm(text: str) -> Realm:
     if match is None:
         raise ValueError('not a realm and a file; write "The vault" conf/users')
     realm = Realm(match[1] or match[3], match[2] or match[4])
-    try:
-        read(realm.file)
-    except FileNotFoundError:
-        raise ValueError(f"there is no file {realm.file}; `daemons password {realm.file} NAME` makes it") from None
-    except OSError as failure:
-        raise ValueError(f"{realm.file}: {(failure.strerror or str(failure)).lower()}") from None
-    except ValueError as failure:
-        reason = "not UTF-8" if isinstance(failure, UnicodeDecodeError) else failure
-        raise ValueError(f"{realm.file}: {reason}") from None
+    checked(realm.file)
     return realm
 
 
@@ -51,11 +45,13 @@ REALM: Kind[Realm] = Kind(_realm, lambda realm: f'"{realm.name}" {realm.file}', 
 
 
 class Protection:
-    """Lets the users of a realm in.  `insecure`: also where others can read their passwords."""
+    """Lets the users of a realm in, at and below `path`.  `insecure`: also where others can read their passwords."""
 
-    def __init__(self, realm: Realm, *, insecure: bool) -> None:
+    def __init__(self, realm: Realm, path: str, *, insecure: bool) -> None:
+        #: Of `path`; none for all of the site.
+        self.names: Names = bare(names_of(path) or ())
         self._challenge = basic.challenge(realm.name)
-        self._users = Users(realm.file)
+        self._accounts = Accounts(realm.file)
         self._insecure = insecure
 
     def refusal(self, request: Request, second: Second, visitor: Visitor) -> bytes | None:
@@ -64,18 +60,13 @@ class Protection:
             request.user = ""
             return error(request, 403, second, content=_OPEN)
         shown = _credentials(request)
-        try:
-            if shown is not None and self._users.admit(*shown):
-                # The object may be that of others who ask the same, and then have shown the same.
-                request.user = shown[0]
-                return None
-        except Unreadable:
-            request.user = ""
-            return error(request, 503, second, [("Retry-After", "60")])
-        except Busy:
-            request.user = ""
-            return error(request, 503, second, [("Retry-After", "1")])
-        request.user = ""
+        verdict = Verdict(REFUSED) if shown is None else self._accounts.check(*shown, visitor.host)
+        # Empty unless accepted: the object may be that of another peer, which has sent the same bytes.
+        request.user = verdict.user
+        if verdict.outcome is ACCEPTED:
+            return None
+        if verdict.outcome is BUSY:
+            return error(request, 503, second, [("Retry-After", str(verdict.retry_after))])
         return error(request, 401, second, [("WWW-Authenticate", self._challenge)])
 
 

@@ -23,9 +23,10 @@ Range = tuple[int, int]
 
 def ranges_of(value: str, size: int) -> list[Range] | None:
     """What is asked for of `size` octets; nothing where none of it is there (416), and None where the whole is to be
-    sent, since that is no range of octets, or too many of them."""
+    sent, since that is no range of octets, or too many of them.  Of an empty representation it is the whole: there are
+    no positions in it, and clients that resume a download send ``bytes=0-`` (RFC 9110, section 14.2, allows it)."""
     match = _RANGES.fullmatch(value)
-    if match is None:
+    if match is None or not size:
         return None
     parts = [part for part in match[1].split(",", 2 * MOST) if part.strip(" \t")]
     if not 0 < len(parts) <= MOST:
@@ -37,8 +38,6 @@ def ranges_of(value: str, size: int) -> list[Range] | None:
             return None
         first, last, suffix = match.groups()
         if suffix is not None:
-            if not size:
-                return None  # there is no way to write a range of nothing
             start, end = max(0, size - int(suffix)), size
         else:
             start, end = int(first), size if last is None else int(last) + 1

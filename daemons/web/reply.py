@@ -14,7 +14,7 @@ from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, Any
 
 from daemons.serving.service import Reply
-from daemons.web.answer import PIECE, Answer
+from daemons.web.answer import PIECE, Answer, Bounds
 from daemons.web.fields import head_of
 from daemons.web.responses import BODILESS
 
@@ -67,15 +67,19 @@ def _rest_of(file: Any) -> int | None:
 
 
 class Answering:
-    """The answer to one request.  `name` is the application's, for messages."""
+    """The answer to one request.  `name` is the application's, for messages; `bounds` are those of
+    what `write` is given."""
 
-    def __init__(self, name: str, peer: str, request: Request, closes: bool) -> None:
+    def __init__(self, name: str, peer: str, request: Request, closes: bool, bounds: Bounds | None = None) -> None:
         self._name = name
         self._peer = peer
         self._old = request.version == (1, 0)
         self._for_head = request.method == "HEAD"
         #: Whether the connection is closed after it.
         self.closes = closes or not request.keep_alive
+        self._bounds = bounds
+        #: Whether `write` has found that nothing can be sent any more.
+        self.peer_is_gone = False
         self._head: list[bytes] = []
         #: The Content-Length, once somebody has said it.
         self._announced: int | None = None
@@ -97,6 +101,8 @@ class Answering:
             iterable = application(environ, self.start_response)
             self._returned = True
             self._close = getattr(iterable, "close", None)
+            if self._written is not None and self._written.failure is not None:
+                raise self._written.failure  # whatever the application has made of it
             return self._reply(iterable)
         except BaseException:
             try:
@@ -138,8 +144,11 @@ class Answering:
         if self._returned:
             raise RuntimeError("write() is called behind the application's return; yield what is to be sent")
         if self._written is None:
-            self._written = Answer()
-        self._written.write(_checked(data))
+            self._written = Answer(self._bounds)
+        try:
+            self._written.write(_checked(data))
+        finally:
+            self.peer_is_gone = isinstance(self._written.failure, BrokenPipeError)
         self._headed = True
 
     # --- what becomes of it ------------------------------------------------------------------------

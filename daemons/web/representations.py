@@ -35,7 +35,8 @@ class Representation:
     def __init__(
         self, file: File, made: bytes | None, media: str, mark: str, now: int, *, vary: str = "", language: str = ""
     ) -> None:
-        self._file = file
+        #: What was opened, whose octets are sent or were compressed.
+        self.file = file
         self._open = True
         #: What was made; None: the file's own octets.
         self._made = made
@@ -62,7 +63,7 @@ class Representation:
 
     def __exit__(self, *_: object) -> None:
         if self._open:
-            os.close(self._file.descriptor)
+            os.close(self.file.descriptor)
 
     def parts(self, wanted: list[ranges.Range], *, partial: bool) -> tuple[Fields, Pieces]:
         """The fields of an answer with the ranges that are wanted, and what its body is put together from."""
@@ -82,7 +83,7 @@ class Representation:
 
     def body(self, head: bytes, pieces: Pieces) -> Reply:
         """`head`, and the body behind it: at once, or read while it is sent.  Raises `OSError` and `EOFError`."""
-        made, file = self._made, self._file
+        made, file = self._made, self.file
         if made is not None:
             return b"".join((head, *(each if isinstance(each, bytes) else made[slice(*each)] for each in pieces)))
         if sum(map(_length, pieces)) <= WHOLE:

@@ -7,16 +7,20 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from daemons.framings.http import Request
+from daemons.framings.remembered import HEAD
 from daemons.serving.service import Reply
 from daemons.web.dates import written
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+#: The Server field, without versions, which would say what this server is vulnerable to.
+SERVER = "camelot"
+
 #: Statuses without a body, whatever is said (RFC 9110, sections 15.3.5 and 15.4.5).
 BODILESS = frozenset((204, 304))
 
 #: What is remembered for a second, in octets of requests and their answers.
-REMEMBERED = 8 * 1024 * 1024
+REMEMBERED = 3 * 1024 * 1024
 
 #: Octets that one takes beside its own; roughly.
 ENTRY = 256
@@ -26,6 +30,32 @@ _FORBIDDEN = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 
 #: Methods that are known (RFC 9110, section 9.3; RFC 5789).
 KNOWN = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"))
+
+#: What the page of an error says where its caller says nothing more exact.
+SENTENCES = {
+    301: "This page has moved permanently.",
+    302: "This page is at another address for now.",
+    303: "The result is at another address.",
+    307: "This page is at another address for now.",
+    308: "This page has moved permanently.",
+    400: "The request is not valid.",
+    401: "A name and a password are required.",
+    403: "Access to this page is not allowed.",
+    404: "There is no page at this address.",
+    405: "This page does not support the method of the request.",
+    409: "A document of this name exists already.",
+    410: "This page has been removed permanently.",
+    412: "The version on the server does not meet a condition of the request.",
+    415: "The type of the body is not supported.",
+    416: "The page has none of the requested bytes.",
+    500: "The server failed to answer the request.",
+    501: "The server does not support the method of the request.",
+    502: "The server behind this one did not send a valid response.",
+    503: "The server cannot answer at the moment.",
+    504: "The server behind this one did not respond in time.",
+    507: "There is no room for the document.",
+    508: "The request was forwarded in a loop.",
+}
 
 #: Names and values.
 Fields = Iterable[tuple[str, str]]
@@ -57,7 +87,7 @@ class Second:
         if self.private:
             return
         size = ENTRY + len(request) + len(reply)
-        if self._size + size <= REMEMBERED:
+        if self._size + size <= REMEMBERED and len(request) <= HEAD:
             self._size += size
             # The octets alone: the request would keep its body.
             self._replies[bytes(request)] = reply, entry
@@ -66,7 +96,7 @@ class Second:
 def head(request: Request, status: int, second: Second, fields: Fields) -> bytes:
     """Status line and header fields of the answer to `request`, with the empty line.  Raises `ValueError`: a control
     character in a field."""
-    lines = [f"HTTP/1.1 {status} {phrase(status)}", f"Date: {second.date}", "Server: camelot"]
+    lines = [f"HTTP/1.1 {status} {phrase(status)}", f"Date: {second.date}", f"Server: {SERVER}"]
     for name, value in fields:
         if second.private and name in ("Cache-Control", "Expires"):
             continue
@@ -100,7 +130,10 @@ def say(
 
 
 def error(request: Request, status: int, second: Second, fields: Fields = (), content: str = "") -> bytes:
-    """A page with the status, and nothing of the request; `content` is HTML."""
+    """A page with the status and a sentence, and nothing of the request; `content` is HTML, by default of
+    `SENTENCES`."""
+    if not content and (sentence := SENTENCES.get(status)):
+        content = f"<p>{sentence}\n"
     return say(request, status, second, page(f"{status} {phrase(status)}", content), fields)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.server
+import select
 import socket
 import socketserver
+import time
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +15,13 @@ from daemons.framings import Framing
 from daemons.framings.http import HTTP
 from daemons.serving.connection import Connection
 from daemons.serving.conversation import Conversation
+from daemons.serving.endings import Ending
 from daemons.serving.listen import prepare
 from daemons.serving.memory import Memory
 from daemons.serving.pump import Pump
 from daemons.serving.service import Talk
 from daemons.serving.stream import StreamServer
-from daemons.web.handlers import in_memory
+from daemons.web.handlers import in_memory, without_version
 from daemons.web.service import WebService
 
 if TYPE_CHECKING:
@@ -44,8 +48,7 @@ class WebServer(StreamServer, http.server.HTTPServer):
         #: The handler's class as it was given.
         self.handler_class = RequestHandlerClass
         handler: Any = RequestHandlerClass
-        if in_memory(handler):
-            handler = Pump.carrying(self.make_service(handler))
+        handler = Pump.carrying(self.make_service(handler)) if in_memory(handler) else without_version(handler)
         self._tell_name(server_address)
         super().__init__(server_address, handler, bind_and_activate)
 
@@ -99,4 +102,39 @@ class WebConversation(Conversation):
         assert connection is not None
         address, peer = connection.address, connection.peer
         # Handlers take the first part of an address for a host; a Unix peer has none.
-        return self._service.talk_to(self._server, address if isinstance(address, tuple) else (peer, 0), peer)
+        visitor = address if isinstance(address, tuple) else (peer, 0)
+        is_gone = PeerCheck(connection, self._server.limits.write_timeout)
+        return self._service.talk_to(self._server, visitor, peer, is_gone)
+
+
+class PeerCheck:
+    """Call it to learn whether the peer of `connection` cannot be sent anything any more; then the ending says so. It
+    cannot if it has reset the connection, or the daemon has shut that down. A peer that has closed its sending half may
+    still read: it counts as gone `patience` seconds after that was first seen, since most such peers have closed all.
+    """
+
+    __slots__ = ("_connection", "_half_closed", "_patience")
+
+    def __init__(self, connection: Connection, patience: float) -> None:
+        # Not the connection itself, which has the conversation that has this.
+        self._connection = weakref.ref(connection)
+        self._patience = patience
+        #: When (monotonic) the peer was first seen to have closed its half.
+        self._half_closed: float | None = None
+
+    def __call__(self) -> bool:
+        connection = self._connection()
+        if connection is None or connection.socket.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(connection.socket, select.POLLRDHUP)  # POLLHUP and POLLERR are always reported
+        events = poll.poll(0)
+        if not events:
+            return False
+        if not events[0][1] & ~select.POLLRDHUP:
+            now = time.monotonic()
+            self._half_closed = self._half_closed or now
+            if now < self._half_closed + self._patience:
+                return False
+        connection.ending = connection.ending or Ending.RESET
+        return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +12,7 @@ from daemons.framings import Framing
 from daemons.framings.http import Request
 from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk
-from daemons.web.answer import Answer
+from daemons.web.answer import Answer, Bounds
 from daemons.web.handlers import class_of, for_memory, writes_log
 from daemons.web.heads import Head, Heads, Messages
 from daemons.web.memory_socket import MemorySocket
@@ -55,23 +56,28 @@ class WebService(Service):
         """500 for a handler that has failed.  What is wrong with a request, its error says."""
         return FAILED if ending is Ending.FAILED else b""
 
-    def talk_to(self, server: WebServer, address: Any, peer: str) -> Talk:
-        """The conversation with one visitor: one handler, made when the first request has come."""
+    def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
+        """The conversation with one visitor: one handler, made when the first request has come.  `is_gone` returns
+        whether nothing can be sent any more."""
         handler: Any = None
         reply: Reply | None = None
+        bounds = Bounds(server.limits.response, is_gone)
         try:
             while True:
                 request = cast(Request, (yield reply))
                 if request.expects:
                     reply = CONTINUE
                     continue
-                answer = Answer()
+                answer = Answer(bounds)
                 if handler is None:
                     handler = self._handler(server, address, peer, answer)
                 try:
                     reply = self._respond(handler, request, answer)
                 except BaseException:
                     answer.discard()
+                    if isinstance(answer.failure, BrokenPipeError):
+                        self._tell(handler, request, answer.status, 0)
+                        return b""
                     self._tell(handler, request, 500, FAILED_SIZE)
                     raise
                 if handler.close_connection and request.keep_alive:
@@ -107,6 +113,8 @@ class WebService(Service):
             handler.send_error(HTTPStatus.NOT_IMPLEMENTED, f"Unsupported method ({head.command!r})")
         else:
             method()
+        if answer.failure is not None:
+            raise answer.failure  # whatever the method has made of it
         if not request.keep_alive or handler.server.draining:
             handler.close_connection = True
         if not answer.headed:

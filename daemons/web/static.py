@@ -10,7 +10,8 @@ from daemons.framings.http import Request
 from daemons.serving.service import Reply
 from daemons.web.conditions import judge, unchanged
 from daemons.web.dates import written
-from daemons.web.files import Files, Folder, IsFolder, Refused
+from daemons.web.files import Files, Folder, IsFolder, Refused, identity_of
+from daemons.web.gate import Gate
 from daemons.web.languages import Languages
 from daemons.web.listing import listing
 from daemons.web.places import Names
@@ -58,30 +59,55 @@ class Static:
         lists: bool = False,
         languages: tuple[str, ...] = (),
     ) -> None:
-        self._files = Files(root, hidden=hidden)
+        self.files = Files(root, hidden=hidden)
         self._index = os.fsencode(index)
         self._cache = cache
         self._lists = lists
         self._chooser = Chooser()
         self._languages = Languages(languages) if languages else None
 
-    def answer(self, request: Request, second: Second) -> Reply:
-        """What is answered to a request."""
+    def answer(self, request: Request, second: Second, gate: Gate | None = None) -> Reply:
+        """What is answered to a request.  What is opened for it, `gate` is asked about."""
         if request.method not in ("GET", "HEAD"):
             return refuse(request, second, ALLOWED)
         path, mark, query = request.path.partition("?")
         try:
-            names = self._files.names(path)
-            with self._files.folder(names[:-1]) as folder:
-                if names[-1]:
-                    return self._file(request, second, folder, names[-1])
-                return self._index_of(request, second, folder, root=len(names) == 1)
-        except IsFolder:
-            # No part of the path is empty, so that it cannot begin with //, which would be another host.
-            where = quote(path, safe="/%:@!$&'()*+,;=~") + "/" + mark + quote(query, safe="/%:@!$&'()*+,;=~?")
-            return error(request, 301, second, [("Location", where)])
+            names = self.files.names(path)
+            try:
+                with self.files.folder(names[:-1], gate) as folder:
+                    return self._in(folder, names, request, second, gate)
+            except IsFolder:
+                if gate is not None:
+                    with self.files.folder(names, gate) as folder:
+                        gate.check(folder.entered)
+                # No part of the path is empty, so that it cannot begin with //, which would be another host.
+                where = quote(path, safe="/%:@!$&'()*+,;=~") + "/" + mark + quote(query, safe="/%:@!$&'()*+,;=~?")
+                return error(request, 301, second, [("Location", where)])
         except Refused as refused:
             return error(request, refused.status, second, [("Retry-After", "1")] * (refused.status == 503))
+
+    def _in(self, folder: Folder, names: Names, request: Request, second: Second, gate: Gate | None) -> Reply:
+        """What is answered to a request for a file in `folder`, or for that."""
+        try:
+            if gate is not None:
+                gate.check_name(folder, names[-1])
+            if names[-1]:
+                return self._file(request, second, folder, names[-1], gate)
+            return self._index_of(request, second, folder, gate, root=len(names) == 1)
+        except Refused as refused:
+            # Whether there is such a file, only those are told who may see it.
+            if gate is not None:
+                found = refused.found
+                gate.check(folder.entered, *(() if found is None else (identity_of(found), found.st_nlink)))
+            raise
+
+    def variants(self, name: bytes) -> Iterator[bytes]:
+        """The names of the files that may be served for `name`, without itself."""
+        yield name + COMPRESSED
+        if self._languages is not None:
+            for suffix in self._languages.suffixes:
+                yield name + suffix
+                yield name + suffix + COMPRESSED
 
     def others(self, names: Names) -> Iterator[Names]:
         """Further names of what is found at `names`: the index for a folder, and for a compressed file, or one in a
@@ -99,10 +125,10 @@ class Static:
             return name.removesuffix(COMPRESSED)
         return b"" if self._languages is None else self._languages.bare(name)
 
-    def _index_of(self, request: Request, second: Second, folder: Folder, *, root: bool) -> Reply:
+    def _index_of(self, request: Request, second: Second, folder: Folder, gate: Gate | None, *, root: bool) -> Reply:
         """A folder's index, or the list of what is in it."""
         try:
-            return self._file(request, second, folder, self._index)
+            return self._file(request, second, folder, self._index, gate)
         except IsFolder:
             pass
         except Refused as refused:
@@ -110,15 +136,19 @@ class Static:
                 raise
         if not self._lists:
             raise Refused(403)
-        return say(request, 200, second, listing(self._files, folder, root=root))
+        if gate is not None:
+            second = gate.check(folder.entered)
+        return say(request, 200, second, listing(self.files, folder, gate, root=root))
 
-    def _file(self, request: Request, second: Second, folder: Folder, name: bytes) -> Reply:
+    def _file(self, request: Request, second: Second, folder: Folder, name: bytes, gate: Gate | None) -> Reply:
         asked = asked_of(request)
         variant = None
         if self._languages is not None:
             variant = self._languages.choose(folder, name, asked.get("accept-language"))
             name = variant.name
         with self._chooser.choose(folder, name, asked.get("accept-encoding"), second.now, variant) as chosen:
+            if gate is not None:
+                second = gate.check(folder.entered, chosen.file.identity, chosen.file.links)
             return answer_with(request, second, chosen, asked, self._freshness(second.now))
 
     def _freshness(self, now: int) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from daemons.web.conditions import Validators, tag_of
-from daemons.web.files import Folder, Refused, refused
+from daemons.web.files import Folder, Identity, Refused, identity_of, refused
 
 #: What a document may be called: nothing that a shell, a URL, a log or another system takes for something else, and
 #: nothing hidden.
@@ -66,6 +66,18 @@ class Store:
         self._folder = folder
         self._count = count
         self._space = space
+
+    @property
+    def folder(self) -> str:
+        """Where the documents are."""
+        return self._folder
+
+    def identity(self, name: bytes) -> Identity | None:
+        """Return the identity of a document; None if there is none."""
+        try:
+            return identity_of(os.stat(os.path.join(os.fsencode(self._folder), name), follow_symlinks=False))
+        except (OSError, ValueError):
+            return None
 
     def open(self) -> Folder:
         """The folder, for reading."""

@@ -7,19 +7,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daemons.accounts import verifier
 from daemons.framings.http import Request
 from daemons.serving.service import Reply, Visitor
-from daemons.web.behind import Behind
+from daemons.web.behind import Behind, UpstreamLimits
 from daemons.web.documents import Documents
-from daemons.web.places import Places, names_of
+from daemons.web.gate import Denied, Gate, GuardedFiles, Shadowed
+from daemons.web.identities import PathIdentities
+from daemons.web.inode_probe import numbered_by_name
+from daemons.web.partly_protected import PartlyProtected
+from daemons.web.places import Found, Names, Places, bare, is_ambiguous, names_of
 from daemons.web.protection import Protection, Realm
 from daemons.web.redirects import Moved, Redirect, itself
-from daemons.web.responses import Second
+from daemons.web.responses import Second, error
 from daemons.web.static import Static
 from daemons.web.store import Store
 
 if TYPE_CHECKING:
     from daemons.web.forwarding import Forwarding
+
+_AMBIGUOUS = (
+    "<p>The path contains <code>;</code>, an encoded <code>% ? #</code>, a control character, or text that is not "
+    "UTF-8, which is refused where parts of a site need a password.\n"
+)
 
 
 def contradiction(
@@ -41,6 +51,9 @@ def contradiction(
     for prefix, realm in protected.items():
         if any(_lies_in(realm.file, folder) for folder in (root, *documents.values())):
             return f"[protected] {prefix}: {realm.file} would be served; write another file"
+    if protected and (file := numbered_by_name(root, [bare(names_of(prefix) or ()) for prefix in protected])):
+        reason = "its file system ignores case or Unicode form, and gives it an inode number for each spelling"
+        return f"[protected]: {file} cannot be protected: {reason}; move the root to another file system"
     return ""
 
 
@@ -58,44 +71,95 @@ class Subtrees:
         protected: Mapping[str, Protection],
         documents: Mapping[str, Store],
         proxy: Mapping[str, Behind],
-        upstream_timeout: float,
+        upstream: UpstreamLimits,
     ) -> None:
         self._static = static
         self._moved = Moved(redirects)
         self._protected = Places(protected)
-        self._forwarding = _forwarding(proxy, upstream_timeout)
-        answering: dict[str, Documents | Forwarding] = {path: Documents(store) for path, store in documents.items()}
+        self._forwarding = _forwarding(proxy, upstream)
+        #: Of `documents` and `proxy`, what is protected below them.
+        self._partly = {
+            path: PartlyProtected(path, protected.values(), documents[path].folder if path in documents else "")
+            for path in (*documents, *proxy)
+        }
+        answering: dict[str, Documents | Forwarding] = {
+            path: Documents(store, self._partly[path].hides) for path, store in documents.items()
+        }
         self._places = Places(answering | self._forwarding)
+        self._guarded = GuardedFiles(
+            static.files,
+            self._protected,
+            PathIdentities(static.files.root, [(each.names, each) for each in protected.values()], static.variants),
+            Shadowed(static.files, redirects, [*documents, *proxy]),
+        )
         #: What has it wait for something else: for a server, for the disk (fsync), or for scrypt's fifth of a second.
         self.blocks = "[proxy]" if proxy else "[documents]" if documents else "[protected]" if protected else ""
         #: Whether it has to know who asks; and whether bodies are of use.
         self.visited = bool(proxy or protected)
         self.takes_bodies = bool(documents or proxy)
 
-    def answer(self, request: Request, second: Second, visitor: Visitor) -> Reply | None:
-        """What is answered, which nobody may remember; None: a file is meant."""
+    def answer(self, request: Request, second: Second, visitor: Visitor) -> tuple[Reply, bool]:
+        """Return the answer to a request, and whether everybody is given the same within this second."""
         names = names_of(request.path.partition("?")[0])
         if names is None:
-            return None  # nor is it a file
+            return self._static.answer(request, second), True  # 404
         found = self._places.find(names)
-        protected = self._protected.find(names)
-        if found is None and self._protected:
-            # What is protected as one file is not to be had by another name of it.
-            for other in self._static.others(names):
-                asking = self._protected.find(other)
-                if asking is not None and not asking.rest:
-                    protected = asking
-        if protected is not None:
-            refusal = protected.value.refusal(request, second, visitor)
+        if found is None:
+            protection = self._protection_of_file(names)
+        else:
+            if self._partly[found.prefix] and found.prefix in self._forwarding and is_ambiguous(names):
+                return error(request, 400, second, content=_AMBIGUOUS), False
+            protection = self._protection_elsewhere(names, found)
+        if protection is not None:
+            refusal = protection.refusal(request, second, visitor)
             if refusal is not None:
-                return refusal
+                return refusal, False
             second = Second(second.now, private=True)
         moved = self._moved.answer(request, second, names)
         if moved is not None:
-            return moved
+            return moved, False
         if found is not None:
-            return found.value.answer(request, second, visitor, found.prefix, found.rest)
-        return None if protected is None else self._static.answer(request, second)
+            return found.value.answer(request, second, visitor, found.prefix, found.rest), False
+        if not self._guarded:
+            return self._static.answer(request, second), True
+        gate = Gate(self._guarded, request, second, visitor, names, protection)
+        try:
+            reply = self._static.answer(request, second, gate)
+        except Denied as denied:
+            return denied.reply, False
+        return reply, not gate.second.private
+
+    def _protection_of_file(self, names: Names) -> Protection | None:
+        """Return what protects the file at `names`, by that path alone."""
+        found = self._protected.find(names)
+        if self._protected and (found is None or found.rest):
+            # What is protected as one file is not to be had by another name of it.
+            for other in self._static.others(names):
+                single = self._protected.find(other)
+                if single is not None and not single.rest:
+                    found = single
+        return None if found is None else found.value
+
+    def _protection_elsewhere(self, names: Names, found: Found[Documents | Forwarding]) -> Protection | None:
+        """Return what protects `names`, which are answered by `found`."""
+        protected = self._protected.find(names)
+        protection = None if protected is None else protected.value
+        if partly := self._partly[found.prefix]:
+            document = found.value.identity(found.rest) if isinstance(found.value, Documents) else None
+            nearest = partly.find(names, document)
+            if nearest is not None and (protection is None or len(nearest.names) > len(protection.names)):
+                return nearest
+        return protection
+
+    def bound_waiting(self, most: int) -> None:
+        """Have at most `most` requests in progress at the servers behind this one together, also if the settings allow
+        more, and fewer where passwords are waited for as well; each server has an equal share of one at least."""
+        if self._protected:
+            most -= verifier.shared.waiting
+        upstreams = {each.upstream for each in self._forwarding.values()}
+        for upstream in upstreams:
+            share = max(1, most // len(upstreams))
+            upstream.limits = upstream.limits._replace(requests=min(upstream.limits.requests, share))
 
     def close(self) -> None:
         """Close the connections to servers behind this one."""
@@ -103,10 +167,14 @@ class Subtrees:
             forwarding.close()
 
 
-def _forwarding(proxy: Mapping[str, Behind], timeout: float) -> dict[str, Forwarding]:
+def _forwarding(proxy: Mapping[str, Behind], limits: UpstreamLimits) -> dict[str, Forwarding]:
+    """A server that stands below several paths is one; all servers have an equal share of the requests."""
     if not proxy:
         return {}
-    from daemons.web.forwarding import Forwarding  # http.client is dear, and most do without it
+    from daemons.web.forwarding import Forwarding
     from daemons.web.upstream import Upstream
 
-    return {prefix: Forwarding(prefix, Upstream(behind, timeout)) for prefix, behind in proxy.items()}
+    servers = set(proxy.values())
+    share = limits._replace(requests=max(1, limits.requests // len(servers)))
+    upstreams = {behind: Upstream(behind, share) for behind in servers}
+    return {prefix: Forwarding(prefix, upstreams[behind]) for prefix, behind in proxy.items()}

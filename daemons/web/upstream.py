@@ -1,31 +1,37 @@
-"""A server behind this one, asked over HTTP: connections that are kept and used again, and what can go wrong."""
+"""A server behind this one: requests to it, in a bounded number and time, over connections that are kept."""
 
 from __future__ import annotations
 
-import http.client
-import select
-import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from daemons.web.answer import PIECE
-from daemons.web.behind import Behind
+from daemons.framings import Incomplete, Oversize
+from daemons.framings.http import ResponseDecoder, ResponseHead
+from daemons.web.behind import Behind, UpstreamLimits
 from daemons.web.responses import BODILESS
+from daemons.web.upstream_socket import UpstreamSocket
 
-#: Seconds to connect: it is near, and where it is not there the visitor should be told at once.
-CONNECT = 5.0
-
-#: Connections that are kept while nobody needs them; and for how many seconds, which is less than most
-#: servers keep them.
+#: Connections that are kept while no request needs them; and for how many seconds, which is less than most servers
+#: keep them.
 IDLE, KEPT = 16, 10.0
 
-#: Methods that may be said twice (RFC 9110, section 9.2.2).
+#: Seconds after which a response whose client takes no more of it does not count as in progress: no thread waits for
+#: its server, and slow clients must not shut out others.
+PAUSED = 1.0
+
+#: Seconds between two log lines about refused requests.
+QUIET = 1.0
+
+#: Methods that may be repeated (RFC 9110, section 9.2.2).
 IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
+
+RESET = "reset the connection before the end of its response"
 
 
 class UpstreamError(Exception):
-    """There is no answer to be had; `status` is what the visitor is told, 502 or 504, and the text is for the log."""
+    """There is no response; `status` is for the client, 502, 503 or 504, and the text is for the log."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -33,188 +39,234 @@ class UpstreamError(Exception):
 
 
 class _StaleError(Exception):
-    """A connection that was kept has been closed by the other end meanwhile."""
+    """A kept connection was closed by the server before it was used again."""
 
 
-class _Connection(http.client.HTTPConnection):
-    """To a host and port, or to a Unix socket."""
+class Exchange:
+    """A request and its response.  To be closed."""
 
-    def __init__(self, behind: Behind) -> None:
-        super().__init__(behind.host or "localhost", behind.port, timeout=CONNECT)
-        self._path = behind.path
-        #: When (monotonic) it was last used.
-        self.used = 0.0
-
-    def connect(self) -> None:
-        if not self._path:
-            super().connect()
-            return
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            sock.settimeout(CONNECT)
-            sock.connect(self._path)
-        except BaseException:
-            sock.close()
-            raise
-        self.sock = sock
+    def __init__(self, upstream: Upstream, method: str) -> None:
+        self._upstream = upstream
+        self._decoder = ResponseDecoder(method)
+        self._method = method
+        self._connection: UpstreamSocket | None = None
+        self._events: deque[ResponseHead | bytes] = deque()
+        self._waited = 0.0
+        #: Whether the connection can be used again.
+        self._keeps = False
+        #: When (monotonic) the last piece was taken; infinite while a thread is here.
+        self.paused = float("inf")
 
     @property
-    def stale(self) -> bool:
-        """Whether the other end has closed it, or has said what nobody asked."""
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(0))
+    def head(self) -> ResponseHead:
+        """The head of the response, when it has come."""
+        head = self._decoder.head
+        assert head is not None
+        return head
 
-
-class Response:
-    """An answer, of which the head has come.  To be closed.  With `keeps` its connection may be used again."""
-
-    def __init__(
-        self, upstream: Upstream, connection: _Connection, response: http.client.HTTPResponse, *, keeps: bool
-    ) -> None:
-        self._upstream = upstream
-        self._keeps = keeps
+    def run(self, connection: UpstreamSocket, request: bytes, has_body: bool) -> None:
+        """Send `request`, and wait for the head of the response.  Raises `UpstreamError`, and `_StaleError` where a
+        connection that was used before is closed without a response."""
         self._connection = connection
-        self._response = response
-        self._complete = False
-        self.status = response.status
-        self.reason = response.reason
-        #: Names and values.
-        self.fields: Sequence[tuple[str, str]] = response.getheaders()
-        #: Octets of the body that are to come; None: nobody knows.
-        self.left: int | None = None if response.chunked else response.length
-        if self.status in BODILESS or response._method == "HEAD":  # type: ignore[attr-defined]
-            self.left = 0
+        deadline = time.monotonic() + self._upstream.limits.pause
+        unsent = memoryview(request)
+        received = False
+        try:
+            while self._decoder.head is None:
+                readable, writable = self._wait(deadline, writing=bool(unsent))
+                if writable:
+                    try:
+                        unsent = unsent[connection.send(unsent) :]
+                        deadline = time.monotonic() + self._upstream.limits.pause
+                    except ConnectionError:
+                        # The server may have sent the reason before it closed.
+                        unsent = memoryview(b"")
+                if readable:
+                    data = connection.receive()
+                    received = received or bool(data)
+                    self._decode(data)
+        except OSError as error:
+            if connection.used and not received:
+                raise _StaleError from error
+            raise UpstreamError(502, RESET) from error
+        except UpstreamError as error:
+            if connection.used and not received and isinstance(self._decoder.error, Incomplete):
+                raise _StaleError from error
+            raise
+        # A server that responds without reading the body takes it for the next request; and one that sends a body to
+        # HEAD, or behind a status that has none, would have it sent to another client.
+        head = self.head
+        self._keeps = head.keep_alive and not (unsent or has_body) and self._method != "HEAD"
+        self._keeps = self._keeps and head.status not in BODILESS
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it comes.  Raises `UpstreamError`."""
-        while self.left != 0:
-            try:
-                piece = self._response.read1(PIECE if self.left is None else min(PIECE, self.left))
-            except (OSError, http.client.HTTPException) as error:
-                raise _reason_of(error, "in the middle of its answer") from error
-            if not piece:
-                if self.left:
-                    raise UpstreamError(502, f"closed the connection {self.left} octets before the end of its answer")
+        while True:
+            while self._events:
+                if type(piece := self._events.popleft()) is bytes:
+                    self.paused = time.monotonic()
+                    yield piece
+                    self.paused = float("inf")
+            if self._decoder.complete:
                 break
-            if self.left is not None:
-                self.left -= len(piece)
-            yield piece
+            self._read()
         self._finish()
 
-    def _finish(self) -> None:
-        """It is complete."""
-        self._complete = True
-        self._response.close()
-        if self._keeps:
-            self._upstream.keep(self._connection)
-        else:
-            self._connection.close()
-
     def close(self) -> None:
-        """Let go of it; where it is not complete, of its connection too."""
-        if not self._complete:
-            self._response.close()
-            self._connection.close()
+        """Release the connection, which is closed unless the response is complete."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        self._upstream.release(self)
+
+    def _read(self) -> None:
+        assert self._connection is not None
+        self._wait(time.monotonic() + self._upstream.limits.pause, writing=False)
+        try:
+            data = self._connection.receive()
+        except OSError as error:
+            raise UpstreamError(502, RESET) from error
+        self._decode(data)
+
+    def _wait(self, deadline: float, *, writing: bool) -> tuple[bool, bool]:
+        """Wait until the connection is readable or, `writing`, writable.  Raises `UpstreamError`."""
+        assert self._connection is not None
+        began = time.monotonic()
+        patience = deadline - began
+        total = self._upstream.limits.total
+        if total is not None:
+            patience = min(patience, total - self._waited)
+        found = self._connection.wait(max(0.0, patience), writing=writing)
+        self._waited += time.monotonic() - began
+        if found is None:
+            if total is not None and self._waited >= total:
+                raise UpstreamError(504, f"no complete response within {total:g} s of waiting (upstream_total)")
+            pause = self._upstream.limits.pause
+            part = "response" if self._decoder.head is None else "next part of the response"
+            raise UpstreamError(504, f"no {part} within {pause:g} s (upstream_timeout)")
+        return found
+
+    def _decode(self, data: bytes) -> None:
+        if data:
+            self._events += self._decoder.decode(data)
+        else:
+            self._decoder.finish()
+        error = self._decoder.error
+        if error is None:
+            return
+        if isinstance(error, Incomplete):
+            raise UpstreamError(502, f"closed the connection {error}")
+        kind = "too large a response" if isinstance(error, Oversize) else "a malformed response"
+        raise UpstreamError(502, f"sent {kind}: {error}")
+
+    def _finish(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._keeps and not self._decoder.rest:
+                self._upstream.keep(connection)
+            else:
+                connection.close()
+        self._upstream.release(self)
 
 
 class Upstream:
-    """A server behind this one.  `timeout`, in seconds, is for the beginning of an answer, and for each piece."""
+    """A server behind this one, with its limits."""
 
-    def __init__(self, behind: Behind, timeout: float) -> None:
+    def __init__(self, behind: Behind, limits: UpstreamLimits) -> None:
         self._behind = behind
-        self._timeout = timeout
-        self._idle: deque[_Connection] = deque()
+        self.limits = limits
+        self._idle: deque[UpstreamSocket] = deque()
+        self._closed = False
+        self._lock = threading.Lock()
+        self._exchanges: set[Exchange] = set()
+        #: Requests refused since the last log line about them, and when (monotonic) that was written.
+        self._refused = 0
+        self._logged = float("-inf")
 
     def __str__(self) -> str:
         return self._behind.text
 
-    def ask(self, method: str, target: str, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> Response:
-        """The answer to a request, which is said as it is.  Raises `UpstreamError`."""
-        connection = self._kept()
-        if connection is not None:
-            try:
-                return self._exchange(connection, method, target, fields, body)
-            except _StaleError:
-                if method not in IDEMPOTENT:
-                    # It may have been done before the connection was closed.
-                    raise UpstreamError(502, "closed the connection when it was asked") from None
-        connection = _Connection(self._behind)
+    def ask(self, method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> Exchange:
+        """Send a request as it is, and return its exchange when the head of the response has come.  Raises
+        `UpstreamError`, at once if too many requests are in progress."""
+        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+        request = b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method.encode("ascii"), target, lines, body)
+        exchange = self._admit(method)
         try:
-            connection.connect()
-        except OSError as error:
-            raise _reason_of(error, "while connecting") from error
-        assert connection.sock is not None
-        connection.sock.settimeout(self._timeout)
-        return self._exchange(connection, method, target, fields, body)
+            connection = self._take_kept()
+            if connection is not None:
+                try:
+                    exchange.run(connection, request, bool(body))
+                except _StaleError:
+                    if method not in IDEMPOTENT:
+                        # The server may have executed it before the connection was closed.
+                        raise UpstreamError(502, "closed a kept connection when a request came") from None
+                else:
+                    return exchange
+                exchange.close()
+                exchange = self._admit(method)
+            exchange.run(self._connect(), request, bool(body))
+        except BaseException:
+            exchange.close()
+            raise
+        return exchange
 
-    def keep(self, connection: _Connection) -> None:
-        """Use a connection again, unless its other end will have it closed."""
+    def keep(self, connection: UpstreamSocket) -> None:
+        """Keep a connection for another request, if there are not too many."""
         connection.used = time.monotonic()
-        if connection.sock is not None and len(self._idle) < IDLE:
+        if len(self._idle) < IDLE and not self._closed:
             self._idle.append(connection)
         else:
             connection.close()
 
+    def release(self, exchange: Exchange) -> None:
+        """The exchange is over: another may begin."""
+        with self._lock:
+            self._exchanges.discard(exchange)
+
+    def take_refused(self) -> int:
+        """Return how many requests have been refused since the last log line; 0 if that was a moment ago."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._logged < QUIET:
+                return 0
+            self._logged = now
+            refused, self._refused = self._refused, 0
+            return refused
+
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the connections that are kept, and keep no others."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 
-    def _kept(self) -> _Connection | None:
-        """The one that was used last: so that those that are not needed grow old."""
+    def _admit(self, method: str) -> Exchange:
+        exchange = Exchange(self, method)
+        with self._lock:
+            since = time.monotonic() - PAUSED
+            if sum(each.paused > since for each in self._exchanges) >= self.limits.requests:
+                self._refused += 1
+                raise UpstreamError(503, f"{self.limits.requests} requests are in progress (upstream_requests)")
+            self._exchanges.add(exchange)
+        return exchange
+
+    def _connect(self) -> UpstreamSocket:
+        try:
+            return UpstreamSocket(self._behind)
+        except TimeoutError as error:
+            raise UpstreamError(504, "no connection in time") from error
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise UpstreamError(502, f"{reason.lower()} while connecting") from error
+
+    def _take_kept(self) -> UpstreamSocket | None:
+        """Return the connection that was used last, so that those which are not needed grow old."""
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            if time.monotonic() - connection.used < KEPT and not connection.stale:
+            # One that is readable was closed, or has bytes that belong to no request.
+            if time.monotonic() - connection.used < KEPT and connection.wait(0.0, writing=False) is None:
                 return connection
             connection.close()
-
-    def _exchange(
-        self,
-        connection: _Connection,
-        method: str,
-        target: str,
-        fields: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-    ) -> Response:
-        used = bool(connection.used)
-        try:
-            connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-            for name, value in fields:
-                connection.putheader(name, value)
-            try:
-                connection.endheaders(body or None)
-            except ConnectionError:
-                if used:
-                    raise
-                # Who does not want the body may have said why before closing.
-            response = connection.getresponse()
-            if response.status < 200:
-                response.close()
-                raise UpstreamError(502, f"answered with {response.status}, which was not asked for")
-            # A server that answers without reading the body takes it for the next request, and one that sends a body
-            # to HEAD, or behind a status that has none, has more to say: that would be told to somebody else.
-            keeps = not body and method != "HEAD" and response.status not in BODILESS
-            return Response(self, connection, response, keeps=keeps)
-        except ConnectionError as error:  # RemoteDisconnected among them
-            connection.close()
-            if used:
-                raise _StaleError from error
-            raise UpstreamError(502, "closed the connection without an answer") from error
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise _reason_of(error, "instead of an answer") from error
-        except BaseException:
-            connection.close()
-            raise
-
-
-def _reason_of(error: Exception, when: str) -> UpstreamError:
-    if isinstance(error, TimeoutError):
-        return UpstreamError(504, f"nothing came in time {when}".replace(" instead of an answer", ""))
-    if isinstance(error, OSError):
-        return UpstreamError(502, f"{(error.strerror or type(error).__name__).lower()} {when}")
-    return UpstreamError(502, f"what it said is not HTTP ({type(error).__name__}) {when}")

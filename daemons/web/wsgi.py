@@ -13,6 +13,7 @@ from daemons.framings.http import HTTP, Request
 from daemons.framings.http.refusals import RESPONSES
 from daemons.serving.endings import Ending
 from daemons.serving.service import Reply, Service, Talk
+from daemons.web.answer import Bounds
 from daemons.web.asking import requests
 from daemons.web.environ import Environs, of_visitor
 from daemons.web.reply import Answering, FileWrapper
@@ -71,10 +72,11 @@ class WSGIService(Service):
         if self.requests is not None:
             self.requests.tell(host, self.requests.entry(request, status, size))
 
-    def talk_to(self, server: WebServer, address: Any, peer: str) -> Talk:
-        """The conversation with one visitor."""
+    def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
+        """The conversation with one visitor.  `is_gone` returns whether nothing can be sent any more."""
         visitor: dict[str, Any] | None = None
         reply: Reply | None = None
+        bounds = Bounds(server.limits.response, is_gone)
         try:
             while True:
                 request = cast(Request, (yield reply))
@@ -90,10 +92,13 @@ class WSGIService(Service):
                         "wsgi.multithread": self.multithread,
                         "wsgi.multiprocess": self.multiprocess,
                     }
-                answering = Answering(type(self).__name__, peer, request, server.draining)
+                answering = Answering(type(self).__name__, peer, request, server.draining, bounds)
                 try:
                     reply = answering.run(self.ready, self._environs.make(request, visitor))
                 except BaseException:
+                    if answering.peer_is_gone:
+                        self._tell(address[0], request, answering.status, 0)
+                        return b""
                     self._tell(address[0], request, 500, FAILED_SIZE)
                     raise
                 visitor["wsgi.errors"].flush()

@@ -15,6 +15,8 @@ from werkzeug.utils import send_from_directory
 from werkzeug.wrappers import Response
 
 from daemons import DURATION, PLACE, YES_NO, Kind, rpcmath, setting
+from daemons.accounts import Accounts
+from daemons.accounts.users_file import checked
 from daemons.rpc.json_wsgi import JSONApplication
 from daemons.rpc.wsgi import RPC, dispatcher
 from daemons.webapp import api, environ_dump, timeapp, weather
@@ -23,7 +25,7 @@ from daemons.webapp.base64_form import base64_form
 from daemons.webapp.bottle_form import bottle_form
 from daemons.webapp.database import Database
 from daemons.webapp.dispatch import Form, Pages, slashed
-from daemons.webapp.middleware import Authenticated, ForHosts, MethodOverride, Recorded, Secured, Themed
+from daemons.webapp.middleware import Authenticated, CaseSensitive, ForHosts, MethodOverride, Recorded, Secured, Themed
 from daemons.webapp.rendering import ROOT, render
 from daemons.webapp.secret import Secret
 from daemons.webapp.sessions import Sessions
@@ -85,6 +87,7 @@ class Webapp:
 
         key: str = setting(PLACE, "run/webapp.key", "the secret that signs cookies; made where there is none")
         database: str = setting(PLACE, "run/webapp.db", "the bank's database; made where there is none")
+        users: str = setting(PLACE, "run/webapp.users", "the bank's users file; made together with the database")
         session: float = setting(DURATION, 12 * 3600.0, "for how long a login holds")
         secure: bool = setting(YES_NO, False, "cookies for TLS alone, where a proxy speaks it; over tls:// always")
         hosts: tuple[str, ...] = setting(HOSTS, (), "the names that are answered for; empty: every name")
@@ -95,13 +98,18 @@ class Webapp:
         secret = Secret(Path(options.key))
         if complaint := secret.complaint():
             raise TypeError(complaint)
+        if Path(options.users).exists():
+            try:
+                checked(options.users)
+            except ValueError as error:
+                raise TypeError(str(error)) from None
         self._banner = Template(options.banner)
-        self._mounts = mounts(secret, Database(Path(options.database)), options)
+        self._mounts = mounts(secret, Database(Path(options.database), Path(options.users)), options)
         application: WSGIApplication = DispatcherMiddleware(
             Pages({"/": {"GET": self._front}, "/static/<path:name>": {"GET": _static}, **weather.TABLE}),
             {each.path: each.application if each.called else slashed(each.application) for each in self._mounts},
         )
-        self._application = Recorded(Secured(ForHosts(application, options.hosts)))
+        self._application = Recorded(Secured(CaseSensitive(ForHosts(application, options.hosts))))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """PEP 3333."""
@@ -116,9 +124,11 @@ class Webapp:
 def mounts(secret: Secret, database: Database, options: Webapp.Options) -> list[Mount]:
     """What is mounted, in the order of the front page.  Any WSGI application can be: one more is one more line."""
     sums = dispatcher(rpcmath)
-    bank = Sessions(Authenticated(Bank(database)), secret, database, options.session, options.secure)
+    accounts = Accounts(options.users)
+    bank = Authenticated(Bank(database, accounts), accounts.knows)
+    sessions = Sessions(bank, secret, database, options.session, options.secure)
     return [
-        Mount("/bank", "Bank", "Log in, see your payments, and make one: forms that change something.", bank),
+        Mount("/bank", "Bank", "Log in, see your payments, and make one: forms that change something.", sessions),
         Mount("/base64", "Base64, by hand", "A form on WSGI alone: a function, and nothing else.", Themed(base64_form)),
         Mount("/bottle", "Base64, with Bottle", "The same form, in a framework of others.", Themed(bottle_form)),
         Mount("/time", "Time", "What the clock says, in one line of text.", timeapp.timeapp),

@@ -14,9 +14,9 @@ from werkzeug.exceptions import Forbidden
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
 
+from daemons.accounts import ACCEPTED, BUSY, Accounts
 from daemons.webapp import payments
 from daemons.webapp.dispatch import Form, Pages
-from daemons.webapp.passwords import matches
 from daemons.webapp.rendering import render
 from daemons.webapp.sessions import SESSION, Session
 
@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 LONGEST_NAME, LONGEST_MEMO = 40, 200
 
 WRONG_LOGIN = "The user or the password is wrong."
+BUSY_LOGIN = "Logins cannot be verified at the moment. Please send this again in {seconds} s."
 
 
 class Bank:
     """The WSGI application.  Needs `Sessions` and `Authenticated` in front."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, accounts: Accounts) -> None:
         self._database = database
+        self._accounts = accounts
         self._pages = Pages(
             {
                 "/": {"GET": self._index},
@@ -60,7 +62,7 @@ class Bank:
         user = _user(request)
         if user is None:
             return _to(request, "login")
-        with self._database.open() as connection:
+        with self._database.read() as connection:
             found = payments.of(connection, user)
         session = _session(request)
         return render(
@@ -93,11 +95,16 @@ class Bank:
     def _login(self, request: Form) -> Response:
         _check_token(request)
         username, password = request.form.get("username", ""), request.form.get("password", "")
-        with self._database.open() as connection:
-            row = connection.execute("SELECT password FROM user WHERE name = ?", (_plain(username),)).fetchone()
-        if not matches(row and row[0], password):
+        # The users file is there by now: it is made with the database, in which the session has been looked up.
+        verdict = self._accounts.check(username, password, request.remote_addr or "unix")
+        if verdict.outcome is BUSY:
+            complaint = BUSY_LOGIN.format(seconds=verdict.retry_after)
+            response = self._show_login(request, 503, username[:LONGEST_NAME], complaint)
+            response.headers["Retry-After"] = str(verdict.retry_after)
+            return response
+        if verdict.outcome is not ACCEPTED:
             return self._show_login(request, 422, username[:LONGEST_NAME], WRONG_LOGIN)
-        _session(request).log_in(username)
+        _session(request).log_in(verdict.user)
         return _to(request, "")
 
     def _logout(self, request: Form) -> Response:
@@ -114,7 +121,7 @@ class Bank:
         complaints = wrong_with(values)
         if complaints:
             return self._show_pay(request, values, complaints, 422)
-        with self._database.open() as connection:
+        with self._database.write() as connection:
             payments.add(connection, user, values["account"], int(values["dollars"]), values["memo"])
         _session(request).flash("Payment successful")
         return _to(request, "")
@@ -154,11 +161,6 @@ def _check_token(request: Form) -> None:
         raise Forbidden(
             "This form was given to somebody else, or long ago. Load its page again and send it from there."
         )
-
-
-def _plain(text: str) -> str:
-    """`text` as SQLite takes it, which has no half of a surrogate pair."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _to(request: Form, page: str) -> Response:

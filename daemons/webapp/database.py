@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Lock
 
-from daemons.webapp.passwords import hashed
+from daemons.webapp.creation import create
+from daemons.webapp.customers import EXAMPLES, converted, create_users
 
-#: Seconds to wait for who is writing.
+#: Seconds to wait for another connection that writes.
 PATIENCE = 5.0
 
-#: Of the tables below.
-VERSION = 1
+#: Of the tables below.  Version 1 had the users, too.
+VERSION = 2
 
 TABLES = (
-    "CREATE TABLE user (name TEXT PRIMARY KEY, password TEXT NOT NULL)",
     "CREATE TABLE payment (id INTEGER PRIMARY KEY, debit TEXT NOT NULL, credit TEXT NOT NULL,"
     " dollars INTEGER NOT NULL CHECK (dollars > 0), memo TEXT NOT NULL)",
     "CREATE INDEX payment_debit ON payment (debit)",
     "CREATE INDEX payment_credit ON payment (credit)",
-    # The id is the hash of a session's: who reads the database cannot go on with anybody's session.
+    # The id is the hash of a session's: it is of no use to a reader of the database.
     "CREATE TABLE session (id TEXT PRIMARY KEY, user TEXT NOT NULL, until REAL NOT NULL)",
 )
-
-USERS = {"brandon": "atigdng", "sam": "xyzzy"}
 
 PAYMENTS = (
     ("brandon", "psf", 125, "Registration for PyCon"),
@@ -35,48 +33,79 @@ PAYMENTS = (
 )
 
 
-class Database:
-    """The file at `path`.  Each `open` is a connection of its own, for threads and forks alike."""
+class DatabaseBusy(Exception):
+    """Other connections have written for longer than `PATIENCE`; nothing has been changed."""
 
-    def __init__(self, path: Path) -> None:
+
+class Database:
+    """The file at `path`, and the users file at `users`, which is made with it.  Each `read` and `write` is a
+    connection of its own, for threads and forks alike.  Nothing but SQLite may open the file: see `create`."""
+
+    def __init__(self, path: Path, users: Path) -> None:
         self._path = path
+        self._users = users
+        #: SQLite has a connection that finds another writing sleep and try again, and one may starve.  So the threads
+        #: of a process take turns.
+        self._turn = Lock()
 
     @contextmanager
-    def open(self) -> Iterator[sqlite3.Connection]:
-        """A connection, in a transaction, which is over at the end: all of it, or, after an exception, nothing.
-        Raises `OSError` and `sqlite3.Error`."""
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection in a transaction.  Raises `OSError`, `DatabaseBusy` and `sqlite3.Error`."""
+        with self._transaction("BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A connection in a transaction that may write: committed at the end, or, after an exception, rolled back.
+        Only when this has returned is anything on the disk.  Raises `OSError`, `DatabaseBusy` and `sqlite3.Error`."""
+        if not self._turn.acquire(timeout=PATIENCE):
+            raise DatabaseBusy
+        try:
+            with self._transaction("BEGIN IMMEDIATE") as connection:
+                yield connection
+        finally:
+            self._turn.release()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         try:
             with closing(self._connect()) as connection:
-                connection.execute("BEGIN")
+                connection.execute(begin)
                 with connection:
                     yield connection
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:  # or one of its extended codes
+                raise DatabaseBusy from error
             error.add_note(f"the database is {self._path}")  # SQLite does not say
             raise
 
     def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        # Nobody else's business, whatever the umask.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        create(self._path, b"")
         connection = sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None)
         try:
-            if not _version(connection):
-                self._fill(connection)
+            if _version(connection) < VERSION:
+                self._upgrade(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _fill(self, connection: sqlite3.Connection) -> None:
-        users = [(name, hashed(password)) for name, password in USERS.items()]
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        """Make the tables of a new file; move the users of an earlier one to the users file."""
         connection.execute("BEGIN IMMEDIATE")
         with connection:
-            if _version(connection):
+            version = _version(connection)
+            if version == VERSION:
                 return  # another process was first
-            for statement in TABLES:
-                connection.execute(statement)
-            connection.executemany("INSERT INTO user VALUES (?, ?)", users)
-            connection.executemany("INSERT INTO payment (debit, credit, dollars, memo) VALUES (?, ?, ?, ?)", PAYMENTS)
+            if version == 0:
+                create_users(self._users, EXAMPLES)
+                for statement in TABLES:
+                    connection.execute(statement)
+                query = "INSERT INTO payment (debit, credit, dollars, memo) VALUES (?, ?, ?, ?)"
+                connection.executemany(query, PAYMENTS)
+            else:
+                # The table stays, in case there is a users file already that has not all of them.
+                create_users(self._users, converted(connection.execute("SELECT name, password FROM user")))
             connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,21 @@ class Secured:
         return self._application(environ, start)
 
 
+class CaseSensitive:
+    """Refuses a method that is not in capitals: ``get`` is not GET (RFC 9110, section 9.1), but frameworks take it for
+    that."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        if method != method.upper():
+            response: Any = Response("501 Not Implemented: methods are in capitals.\n", 501, mimetype="text/plain")
+            return response(environ, start_response)  # type: ignore[no-any-return]
+        return self._application(environ, start_response)
+
+
 class ForHosts:
     """Refuses: an application that answers for these hosts alone, or, with none, for every host.  A page of another
     site, whose name suddenly means this machine, hears 404 (DNS rebinding)."""
@@ -105,15 +120,17 @@ class MethodOverride:
 
 
 class Authenticated:
-    """Authenticates: REMOTE_USER is who has logged in, whatever the application within would make of a session; what
-    a server has put there is taken away."""
+    """Authenticates: REMOTE_USER is the user who has logged in, if `knows` still knows that name; a value of the
+    server's is removed."""
 
-    def __init__(self, application: WSGIApplication) -> None:
+    def __init__(self, application: WSGIApplication, knows: Callable[[str], bool] = bool) -> None:
         self._application = application
+        self._knows = knows
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.pop("REMOTE_USER", None)
-        if user := environ[SESSION].user:
+        user = environ[SESSION].user
+        if user and self._knows(user):
             environ["REMOTE_USER"] = user
         return self._application(environ, start_response)
 

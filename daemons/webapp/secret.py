@@ -6,9 +6,9 @@ import hmac
 import os
 import secrets
 import stat
-import tempfile
-from contextlib import suppress
 from pathlib import Path
+
+from daemons.webapp.creation import create
 
 #: Octets: less could be guessed; more is not a secret but some other file.
 SHORTEST, LONGEST = 32, 4096
@@ -40,7 +40,7 @@ class Secret:
             try:
                 self._octets = self._read()
             except FileNotFoundError:
-                self._make()
+                create(self._path, f"{secrets.token_hex(SHORTEST)}\n".encode("ascii"))
                 self._octets = self._read()  # ours, or of the process that was first
         return self._octets
 
@@ -65,18 +65,3 @@ class Secret:
             reason = f"a secret of {SHORTEST} to {LONGEST} octets is expected; without the file, one is made"
             raise ValueError(f"{self._path}: {reason}")
         return found
-
-    def _make(self) -> None:
-        """Written beside its place and then linked to it: nobody ever reads half of it, and the first one wins."""
-        folder = self._path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, made = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=folder)  # mode 0600
-        try:
-            with open(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(SHORTEST) + "\n")
-                file.flush()
-                os.fsync(descriptor)
-            with suppress(FileExistsError):
-                os.link(made, self._path)
-        finally:
-            os.unlink(made)

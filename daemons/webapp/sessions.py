@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 from werkzeug.http import dump_cookie
-from werkzeug.wrappers import Request
+from werkzeug.wrappers import Request, Response
+
+from daemons.webapp.database import DatabaseBusy
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -31,6 +33,10 @@ COOKIE = "session"
 
 #: Logins of one user at a time; the oldest is forgotten.
 MOST = 20
+
+#: Seconds that the clock may be set back, as by NTP: what was signed or kept before is then from the future, and holds
+#: all the same.
+CLOCK_STEP = 3600.0
 
 #: Texts that wait to be told: a browser keeps no cookie above 4 KiB.
 MOST_FLASHES = 5
@@ -53,7 +59,10 @@ class Session:
 
     def _loaded(self, cookie: str) -> tuple[str, list[str]]:
         try:
-            found = self._serializer.loads(cookie, max_age=int(self._lifetime))
+            # Without max_age, which refuses what is from the future.
+            found, signed = self._serializer.loads(cookie, return_timestamp=True)
+            if not -CLOCK_STEP <= time.time() - signed.timestamp() < self._lifetime:
+                return "", []
             return str(found["id"]), [str(text) for text in found["flashes"]]
         except (BadData, LookupError, TypeError, ValueError):
             return "", []
@@ -68,9 +77,10 @@ class Session:
     def user(self) -> str | None:
         """Who has logged in."""
         if not self._user_is_known:
-            with self._database.open() as connection:
-                query = "SELECT user FROM session WHERE id = ? AND until > ?"
-                row = connection.execute(query, (self._kept, time.time())).fetchone()
+            now = time.time()
+            with self._database.read() as connection:
+                query = "SELECT user FROM session WHERE id = ? AND until > ? AND until <= ?"
+                row = connection.execute(query, (self._kept, now, now + self._lifetime + CLOCK_STEP)).fetchone()
             self._user = None if row is None else row[0]
             self._user_is_known = True
         return self._user
@@ -90,15 +100,16 @@ class Session:
         """From now on it is `user`, under another id."""
         old, now = self._kept, time.time()
         self._become(user)
-        with self._database.open() as connection:
+        with self._database.write() as connection:
             connection.execute("DELETE FROM session WHERE id = ? OR until <= ?", (old, now))
             connection.execute("INSERT INTO session VALUES (?, ?, ?)", (self._kept, user, now + self._lifetime))
-            newest = "SELECT id FROM session WHERE user = ? ORDER BY until DESC LIMIT ?"
+            # In the order in which they were made, whatever the clock said then.
+            newest = "SELECT id FROM session WHERE user = ? ORDER BY rowid DESC LIMIT ?"
             connection.execute(f"DELETE FROM session WHERE user = ? AND id NOT IN ({newest})", (user, user, MOST))
 
     def log_out(self) -> None:
         """From now on it is nobody, and the old id is worth nothing."""
-        with self._database.open() as connection:
+        with self._database.write() as connection:
             connection.execute("DELETE FROM session WHERE id = ?", (self._kept,))
         self._become(None)
 
@@ -154,7 +165,12 @@ class Sessions:
                 headers = [*headers, ("Set-Cookie", self._cookie(session, request))]
             return start_response(status, headers, *exc_info)
 
-        return self._application(environ, start)
+        try:
+            return self._application(environ, start)
+        except DatabaseBusy:
+            text = "503 Service Unavailable: the database is busy, and nothing has been changed.\n"
+            response: Any = Response(text, 503, {"Retry-After": "1"}, "text/plain")
+            return response(environ, start_response)  # type: ignore[no-any-return]
 
     def _cookie(self, session: Session, request: Request) -> str:
         return dump_cookie(

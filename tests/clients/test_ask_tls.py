@@ -70,7 +70,7 @@ def test_whom_it_does_not_trust(certificate: str, name: str, cafile: Path | None
 
 
 def test_a_file_that_is_no_ca() -> None:
-    for name, said in (("nowhere.pem", "No such file"), ("ca.key", "there is no certificate in it")):
+    for name, said in (("nowhere.pem", "no such file"), ("ca.key", "there is no certificate in it")):
         with server("server.pem") as address, pytest.raises(NetworkError, match=rf"{folder()}/{name}: {said}"):
             dial(address, 10.0, folder() / name)
 

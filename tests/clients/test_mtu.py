@@ -35,6 +35,7 @@ def test_the_loopback_takes_the_longest_that_there_is_of_ipv4(
     assert capsys.readouterr() == (f"{said}\nActual MTU: {mtu_of_lo}\n", "")
 
 
+@pytest.mark.root
 def test_the_narrowest_link_on_the_way_counts(capsys: pytest.CaptureFixture[str]) -> None:
     """knight, 1400, castle, 1300, grail."""
     with Network(

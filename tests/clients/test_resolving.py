@@ -14,7 +14,7 @@ import dns.name
 import dns.rrset
 import pytest
 
-from daemons.clients import mx, resolving
+from daemons.clients import dns_query, mx, resolving
 from daemons.operating.command import main
 from tests.operating.folder import Folder
 from tests.operating.live import Live, free_port
@@ -208,7 +208,7 @@ def test_dns_prints_name_class_type_and_data(
 
 def test_what_is_too_long_for_udp_is_had_over_tcp(resolver: resolving.Resolver) -> None:
     found = resolver.find(dns.name.from_text("grail.camelot.test"), "TXT")
-    assert len(found.records[0].to_wire()) > resolving.PAYLOAD
+    assert len(found.records[0].to_wire()) > dns_query.PAYLOAD
 
 
 @pytest.mark.parametrize("silent", [True, False])

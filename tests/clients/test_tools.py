@@ -238,17 +238,17 @@ def test_the_help_lists_every_tool_and_each_has_its_own(capsys: pytest.CaptureFi
         assert "Exit codes: 0 " in text
 
 
-#: Without dnspython and httpx, and without the tools having been imported until their word is used.
+#: Without dnspython and httpx2, and without the tools having been imported until their word is used.
 WITHOUT = """
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name in ("dns", "httpx"):
+        if name in ("dns", "httpx2"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 from daemons.operating.command import main
 main(["list"])
-assert not {name for name in sys.modules if name in ("daemons.clients.resolving", "daemons.clients.ping", "httpx")}
+assert not {name for name in sys.modules if name in ("daemons.clients.resolving", "daemons.clients.ping", "httpx2")}
 for words in (
     ["mx", "x"], ["dns", "x"], ["names", "127.0.0.1"], ["run", "dns"], ["fetch", "http://x/"], ["url", "x"]
 ):
@@ -271,5 +271,5 @@ def test_without_dnspython_what_needs_it_says_so_and_the_rest_goes_on(tmp_path: 
         f"daemons mx: {missing}",
         f"daemons dns: {missing}",
         f"dns: {needs} 'camelot-daemons[all]'",
-        "daemons fetch: the package httpx is not installed: pip install 'camelot-daemons[fetch]'",
+        "daemons fetch: the package httpx2 is not installed: pip install 'camelot-daemons[fetch]'",
     ]

@@ -25,10 +25,14 @@ def load(name: str, **instead: ModuleType) -> Any:
     except ModuleNotFoundError:
         spec = None
     if spec is None or spec.loader is None:
-        pytest.skip(f"this Python came without test.{name}", allow_module_level=True)
+        pytest.skip(f"this Python came without test.{name}: make engines, for that of Debian", allow_module_level=True)
     module = importlib.util.module_from_spec(spec)
     with mock.patch.dict(sys.modules, instead):
         spec.loader.exec_module(module)
+    if helper := getattr(module, "threading_helper", None):
+        # With a client that is still connected it collects garbage a hundred times, which takes a minute in a process of
+        # this size. What a test leaves behind is looked for here after each test anyway (tests/leaks.py).
+        vars(module)["threading_helper"] = like(helper, threading_cleanup=lambda *original_values: None)
     return module
 
 

@@ -45,7 +45,7 @@ def run_amock(app: Callable[..., Any] = suite.hello_app, data: bytes = b"GET / H
     finally:
         logger.removeHandler(log)
     server = b"Server: %b\r\n" % software_version.encode()
-    out = out.replace(server, b"", 1).replace(b"Connection: close\r\n", b"", 1)
+    out = out.replace(b"Server: camelot\r\n", b"", 1).replace(b"Connection: close\r\n", b"", 1)
     out = out.replace(b"HTTP/1.1 ", b"HTTP/1.0 ", 1).replace(b" 200 OK\r\n", b" 200 OK\r\n" + server, 1)
     return out, log.text
 

@@ -21,11 +21,12 @@ from typing import Any
 from supervisor.xmlrpc import SupervisorTransport
 
 from tests.operating.live import BIN, READY, end_all, environment, free_port, talk, type_in, until, working_in
+from tests.shipped import SHIPPED
 
 TOP = Path(__file__).resolve().parents[2]
 
 #: Files and folders of the top level that an operator works with.
-COPIED = ("conf", "Makefile", "pyproject.toml", "setup.cfg", "supervisord.conf")
+COPIED = ("conf", "constraints.txt", "Makefile", "pyproject.toml", "setup.cfg", "supervisord.conf")
 
 #: The line of one conversation in a log.
 ACCESS = re.compile(
@@ -45,8 +46,13 @@ class Project:
                 shutil.copytree(TOP / name, self.path / name)
             else:
                 shutil.copy2(TOP / name, self.path / name)
-        for name in ("run", "logs"):
+        for name in ("run", "logs", "conf.d"):
             (self.path / name).mkdir()
+        shutil.copy2(TOP / "conf.d" / "example.conf", self.path / "conf.d")
+        # Without the daemons of whoever works in the checkout.
+        for ini in (self.path / "conf").glob("*.ini"):
+            if ini.stem not in (*SHIPPED, "defaults", "logging"):
+                ini.unlink()
         bin_ = self.path / ".venv" / "bin"
         bin_.mkdir(parents=True)
         for command in ("daemons", "supervisord", "supervisorctl", "python"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import subprocess
 
@@ -67,7 +69,7 @@ def test_make_alone_lists_its_words(project: Project) -> None:
     listed = project.type_in("make")
     assert listed.returncode == 0
     words = re.findall(r"^    make (\w+) +\S", listed.stdout, re.MULTILINE)
-    assert words == ["run", "stop", "test", "check", "bench", "soak", "engines", "clean", "help"]
+    assert words == ["run", "stop", "test", "check", "bench", "soak", "engines", "constraints", "clean", "help"]
 
 
 def test_stop_waits_for_a_conversation_that_is_under_way(project: Project) -> None:
@@ -90,3 +92,52 @@ def test_stop_waits_for_a_conversation_that_is_under_way(project: Project) -> No
     assert stop.returncode == 0
     assert printed.endswith("supervisord and all its daemons have ended\n")
     assert project.processes == []
+
+
+@pytest.mark.timeout(60)
+def test_supervisord_stops_all_programs_at_the_same_time(project: Project) -> None:
+    """On its own it stops one after the other, the last of the alphabet first."""
+    project.run()
+    supervisord = project.supervisord
+    with socket.create_connection(("127.0.0.1", project.ports["zen"]), 10.0) as peer:
+        peer.sendall(b"Beautiful")  # a message that is not complete: zen has to wait for the rest
+        until(lambda: re.search(r"^active +1$", stats(project, "zen"), re.MULTILINE), "the conversation")
+        os.kill(supervisord, signal.SIGTERM)
+        until(lambda: refused(project.port), "the end of launcelot")
+        assert "stopping; conversations under way: 1" in project.log("zen")
+        assert alive(supervisord)
+    until(lambda: project.processes == [], "the end of all", 30.0)
+
+
+def stats(project: Project, name: str) -> str:
+    return project.type_in("daemons", "stats", name).stdout
+
+
+@pytest.mark.timeout(60)
+def test_fault_of_defaults_ini_is_said_once_and_nothing_is_started(project: Project) -> None:
+    (project.path / "conf" / "defaults.ini").write_text("[limits]\nidle_timeot = 5m\n")
+    ran = project.type_in("make", "run")
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[:2] == [
+        "conf/defaults.ini [limits] idle_timeot: no such setting; did you mean idle_timeout?",
+        "make run: nothing was started",
+    ]
+    assert (ran.stdout + ran.stderr).count("idle_timeot") == 1
+    assert project.processes == []
+    assert list((project.path / "logs").iterdir()) == []
+
+
+@pytest.mark.timeout(60)
+def test_program_of_ones_own_in_conf_d_is_run_and_a_fault_of_it_stops_no_other(project: Project) -> None:
+    example = (project.path / "conf.d" / "example.conf").read_text("utf-8")
+    text = re.sub("(?m)^; ?", "", example.partition("; [program:NAME]")[2])
+    for name, service in (("good", "launcelot"), ("bad", "lancelot")):
+        (project.path / "conf.d" / f"{name}.conf").write_text(f"[program:{name}]{text}")
+        (project.path / "conf" / f"{name}.ini").write_text(f"[daemon]\nservice = {service}\nport = 0\n")
+    ran = project.type_in("make", "run")
+    assert ran.returncode == 2
+    assert re.search(r"^bad +FATAL ", ran.stdout, re.MULTILINE)
+    for name in ("good", "launcelot", "zen"):
+        assert re.search(rf"^{name} +RUNNING ", ran.stdout, re.MULTILINE)
+    assert "bad: conf/bad.ini [daemon] service = lancelot: there is no module" in ran.stderr
+    assert " ready tcp://127.0.0.1:" in project.log("good")

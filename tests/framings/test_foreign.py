@@ -45,7 +45,7 @@ PERL: dict[str, tuple[Framing, str, str]] = {
 ANSWER = "binmode STDIN; binmode STDOUT; while (1) {{ {read}; $_ .= '!'; {write} }}"
 
 
-@pytest.mark.skipif(shutil.which("perl") is None, reason="no perl")
+@pytest.mark.skipif(shutil.which("perl") is None, reason="perl is missing: apt-get install perl")
 @pytest.mark.parametrize(("framing", "write", "read"), PERL.values(), ids=PERL)
 def test_perl_reads_what_is_encoded_and_what_it_writes_is_decoded(framing: Framing, write: str, read: str) -> None:
     zlib = ["-MCompress::Zlib"] if isinstance(framing, Compressed) else []

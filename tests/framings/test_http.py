@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemons.framings import FramingError, Incomplete, Oversize
-from daemons.framings.http import HTTP, Request
+from daemons.framings.http import HTTP, Request, bodies
 from daemons.framings.remembered import HEAD, HEADS
 
 HOST = b"Host: camelot.example:8080\r\n"
@@ -122,7 +122,7 @@ def test_behind_a_peers_last_request_nothing_is_read(last: bytes, size: int) -> 
         (b"Transfer-Encoding: chunked", b"0\r\n\r\n", b""),
         (b"transfer-encoding:  CHUNKED ", b"5\r\nhel\r\n\r\n00000000000000aB\r\n%b\r\n0\r\n\r\n" % bytes(171), None),
         (b"Transfer-Encoding: chunked", b'2;a="0;\\" ";b\r\nhe\r\n1;c=d\r\n!\r\n000\r\n\r\n', b"he!"),
-        (b"Transfer-Encoding: chunked", b"1\r\n0\r\n0\r\nHost: b\r\nContent-Length: 9\r\n\r\n", b"0"),
+        (b"Transfer-Encoding: chunked", b'1\r\n0\r\n0\r\nETag: "a"\r\nX-Host: b\r\nX-Host: c\r\n\r\n', b"0"),
     ],
 )
 def test_bodies(how: bytes, sent: bytes, body: bytes | None) -> None:
@@ -267,6 +267,22 @@ def test_limits_of_chunks(good: bytes, bad: bytes, code: int) -> None:
     for size in (1, 30, 999):
         requests, error = read(CHUNKS + bad, framing, size)
         assert (requests, status(error)) == ([], code)
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "accepted"),
+    [
+        (bodies.CHUNKS, 0, True),
+        (bodies.CHUNKS + bodies.CHUNKS // 32, 0, False),
+        (bodies.CHUNKS + bodies.CHUNKS // 32, 100, True),
+        (4 * bodies.CHUNKS, 100, False),
+    ],
+)
+def test_many_chunks_must_not_be_short_on_average(short: int, long: int, accepted: bool) -> None:
+    chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
+    requests, error = read(CHUNKS + chunk * long + b"1\r\nx\r\n" * short + b"0\r\n\r\n", HTTP(), 65536)
+    assert len(requests) == accepted
+    assert accepted or status(error) == 400
 
 
 @pytest.mark.parametrize("wrong", [{"head": 0}, {"headers": 0}, {"body": -1}])

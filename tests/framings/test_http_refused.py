@@ -132,6 +132,10 @@ REFUSED: dict[int, dict[str, bytes]] = {
         "a port too long": host(b"a:000080"),
         "IPv6 without brackets": host(b"::1"),
         "half a bracket": host(b"[::1"),
+        # Fields with one value.
+        "two Content-Types": POST + HOST + b"Content-Type: a/b\r\ncontent-type: a/c\r\nContent-Length: 0\r\n" + END,
+        "two Content-Types that are one": header(b"Content-Type: a/b\r\nContent-Type: a/b"),
+        "two Content-Ranges": header(b"Content-Range: bytes 0-1/2\r\nContent-Range: bytes 2-3/4"),
         # Content-Length.
         "a length twice": POST + HOST + b"Content-Length: 5\r\n" * 2 + END + b"aaaaa",
         "two lengths": POST + HOST + b"Content-Length: 5\r\ncontent-length: 0\r\n" + END + b"aaaaa",
@@ -178,6 +182,11 @@ REFUSED: dict[int, dict[str, bytes]] = {
         "a blank before an extension": chunks(b"1 ;a\r\na\r\n" + EMPTY),
         "a blank in an extension": chunks(b"1;a =b\r\na\r\n" + EMPTY),
         "an extension without a name": chunks(b"1;\r\na\r\n" + EMPTY),
+        "an extension without a value": chunks(b"1;a=\r\na\r\n" + EMPTY),
+        "an extension of two semicolons": chunks(b"1;;a\r\na\r\n" + EMPTY),
+        "an extension behind a semicolon too many": chunks(b"1;a=b;\r\na\r\n" + EMPTY),
+        "an extension behind a quoted value": chunks(b'1;a="b"c\r\na\r\n' + EMPTY),
+        "an extension with two values": chunks(b"1;a=b=c\r\na\r\n" + EMPTY),
         "an extension without its other quote": chunks(b'1;a="b\\"\r\na\r\n' + EMPTY),
         "LF alone in an extension": chunks(b"1;a\nb\r\na\r\n" + EMPTY),
         "CR alone in an extension": chunks(b"1;a\rb\r\na\r\n" + EMPTY),
@@ -186,6 +195,14 @@ REFUSED: dict[int, dict[str, bytes]] = {
         "LF alone behind the last chunk": chunks(b"0\n\r\n"),
         "LF alone behind it all": chunks(b"0\r\n\n"),
         "a trailer without a colon": chunks(b"0\r\nX\r\n\r\n"),
+        **{
+            f"a trailer {name}": chunks(b"0\r\n%b: 1\r\n\r\n" % name.encode())
+            for name in (
+                *("Content-Length", "host", "TE", "Transfer-Encoding", "Content_Length", "Content-Type", "Cookie"),
+                *("AUTHORIZATION", "If-Match", "Cache-Control", "Trailer", "Connection", "Expires", "Range"),
+            )
+        },
+        "two ETags in the trailers": chunks(b"0\r\nETag: a\r\nA: b\r\netag: a\r\n\r\n"),
         "a trailer that is folded": chunks(b"0\r\nX: a\r\n b\r\n\r\n"),
         "a trailer with NUL": chunks(b"0\r\nX: \0\r\n\r\n"),
         "LF alone behind a trailer": chunks(b"0\r\nX: a\n\r\n"),
@@ -300,7 +317,7 @@ def test_it_is_refused_with_the_first_octet_that_is_wrong(data: bytes, octets: i
     [
         (header(b"X: a\r\n b"), "header line 3 begins with a blank: lines are not folded"),
         (header(b"X"), "header line 2 has no colon"),
-        (header(b"X : a"), "header line 2: what stands before the colon is no name"),
+        (header(b"X : a"), "header line 2: the bytes before the colon are not a field name"),
         (header(b"X: \0"), "a control character, or a CR or LF without the other"),
         (target(b"/a b"), "the request line is not a method, a target and HTTP/1.1, one blank between them"),
         (length(b" 1048577"), "a body of 1048577 octets is announced; 1048576 are allowed"),

@@ -229,11 +229,17 @@ def test_a_reply(framing: Framing, reply: bytes, data: bytes) -> None:
 
 #: (framing, a reply, the complaint)
 UNSENDABLE: list[tuple[Framing, bytes, str]] = [
-    (Lines(limit=9), b"a\nb", "a newline in a reply of one line; Lines(quoted=True) can carry it"),
+    (
+        Lines(limit=9),
+        b"a\nb",
+        "the reply b'a\\nb' contains a newline; Lines ends each reply with one, and only "
+        "Lines(quoted=True) can carry others",
+    ),
     (
         Lines(limit=9),
         b"a\r",
-        "a CR at the end of a line, which is taken for a part of its end; Lines(quoted=True) can carry it",
+        "the reply b'a\\r' ends with a CR, which a peer takes for a part of the line's end; only "
+        "Lines(quoted=True) can carry it",
     ),
     (LengthPrefixed(limit=9, prefix="!B"), b"a" * 256, "256 bytes are more than a prefix of 1 octets can say"),
     (BLOCKS, Blocked([b"a" * 256]), "256 bytes are more than a prefix of 1 octets can say"),

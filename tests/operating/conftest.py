@@ -61,7 +61,8 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
 
 @pytest.fixture(autouse=True)
 def _as_found() -> Iterator[None]:
-    """What a command changes in its own process, here undone: modules, paths, loggers, the working folder."""
+    """What a command changes in its own process, here undone: modules, paths, loggers, the working folder, and how many
+    requests may wait for the verifier of passwords."""
     where, path, modules = Path.cwd(), sys.path[:], set(sys.modules)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -73,3 +74,6 @@ def _as_found() -> Iterator[None]:
             del sys.modules[name]
     root.handlers[:] = handlers
     root.setLevel(level)
+    verifier = sys.modules.get("daemons.accounts.verifier")
+    if verifier is not None:
+        verifier.shared.waiting = verifier.WAITING

@@ -25,9 +25,9 @@ T = TypeVar("T")
 #: The folder of the environment's commands.
 BIN = Path(sysconfig.get_path("scripts"))
 
-#: The ready line, bare, on a line of its own.
+#: The ready line, on a line of its own: bare, or in a log behind the time.
 READY = re.compile(
-    r"^(?P<name>[\w-]+) ready "
+    r"^(?:\S+ \S+ INFO daemons\.operating\.lifecycle\[\d+\] )?(?P<name>[\w-]+) ready "
     r"(?P<addresses>(?:(?:tcp|tls|udp)://\S+:\d+|unix:/\S+)(?: (?:(?:tcp|tls|udp)://\S+:\d+|unix:/\S+))*) "
     r"engine=(?P<engine>\w+) processes=(?P<processes>\d+) pid=(?P<pid>\d+)$",
     re.MULTILINE,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import socket
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -48,20 +50,19 @@ def test_cut_at_the_drain_limit_is_0_too(suite: Folder, engine: str) -> None:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_bug_is_1_with_its_traceback_and_a_line_that_says_so(suite: Folder, processes: str) -> None:
+def test_module_that_fails_is_100_and_one_line(suite: Folder, processes: str) -> None:
     suite.module("angry", "raise RuntimeError('on purpose')")
     suite.write("angry", "[daemon]\nservice = angry:Angry\nport = 0\n")
     ended = daemons(suite.path, "run", "angry", "--processes", processes)
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("Traceback")
-    assert ended.stderr.count("Traceback") == 1
-    assert ended.stderr.endswith("angry: a bug: RuntimeError: on purpose\n")
+    assert ended.returncode == 100
+    assert ended.stderr == (
+        "angry: conf/angry.ini [daemon] service = angry:Angry: angry.py line 1: RuntimeError: on purpose\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "daemons: error: the following arguments are required: COMMAND"),
         (("dance",), "daemons: error: argument COMMAND: invalid choice: 'dance'"),
         (("run",), "daemons run: error: the following arguments are required: NAME"),
         (("run", "launcelot", "--prot", "1"), "daemons: error: unrecognized arguments: --prot 1"),
@@ -240,6 +241,18 @@ def test_the_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixtur
         assert f"\n    {word} " in text
     for code in (0, 1, 2, 100, 111):
         assert f" {code} " in text
+
+
+def test_without_words_the_help_is_printed_and_the_exit_code_is_2(suite: Folder) -> None:
+    ended = daemons(suite.path)
+    assert (ended.returncode, ended.stderr) == (2, "")
+    assert ended.stdout == daemons(suite.path, "--help").stdout
+
+
+def test_version_names_the_suite_and_python(suite: Folder) -> None:
+    ended = daemons(suite.path, "--version")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == f"daemons {version('camelot-daemons')}, Python {platform.python_version()}\n"
 
 
 def test_options_keep_the_order_in_which_they_were_given() -> None:

@@ -6,13 +6,15 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from daemons.operating import detach
-from daemons.operating.detach import Pidfile
+from daemons.operating.pidfile import Pidfile
+from daemons.serving.guards.limits import Limits
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, READY, alive, children, daemons, end_all, open_files, refused, talk, until
 
@@ -70,7 +72,7 @@ def test_it_has_no_terminal_no_parent_of_ours_and_its_own_session(launcelot: Det
     # Nothing is open but what it needs: null, its log's pipe, its listener, its lock, its counts.
     counts = str(launcelot.pidfile.with_suffix(".metrics"))
     open_now = {target for target in open_files(pid) if target.startswith("/")}
-    assert open_now == {"/dev/null", str(launcelot.pidfile), counts}
+    assert open_now == {"/dev/null", str(launcelot.pidfile), counts, "/memfd:metrics (deleted)"}
 
 
 def test_stop_waits_for_the_end_and_leaves_nothing(launcelot: Detached) -> None:
@@ -225,6 +227,41 @@ def test_stop_of_what_is_only_starting_says_so(launcelot: Detached) -> None:
     assert stop.stderr.startswith("launcelot: not running detached (it is only just starting); ")
 
 
+def test_stop_signals_no_process_that_only_has_the_pid_of_a_daemon(
+    launcelot: Detached, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is stale and names a process that has the pid by now, and another process holds its lock."""
+    (launcelot.path / "run").mkdir()
+    stranger = subprocess.Popen(["sleep", "60"])
+    holder = Pidfile(launcelot.pidfile)
+    holder.lock()
+    try:
+        launcelot.pidfile.write_text(f"{stranger.pid}\n")
+        with monkeypatch.context() as patched:
+            patched.setattr(detach, "STOP_GRACE", 0.0)
+            patched.setattr(Limits, "drain_timeout", 0.1)
+            assert detach.stop(launcelot.path / "conf", "launcelot") == 1
+        assert stranger.poll() is None
+    finally:
+        holder.release()
+        stranger.kill()
+        stranger.wait()
+    assert capsys.readouterr().err == (
+        f"launcelot: another process than pid {stranger.pid} of {launcelot.pidfile} holds its lock; "
+        "nothing was signalled\n"
+    )
+
+
+def test_pid_file_is_for_its_owner_alone_even_where_an_older_one_was_not(launcelot: Detached) -> None:
+    launcelot.pidfile.parent.mkdir()
+    launcelot.pidfile.write_text("1\n")
+    launcelot.pidfile.chmod(0o644)
+    launcelot.start()
+    assert launcelot.pidfile.stat().st_mode & 0o777 == 0o600
+    assert Pidfile(launcelot.pidfile).opened_by(launcelot.pid)
+    assert not Pidfile(launcelot.pidfile).opened_by(os.getpid())
+
+
 def test_stop_of_another_users_daemon_is_refused_in_one_line(
     launcelot: Detached, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -233,8 +270,28 @@ def test_stop_of_another_users_daemon_is_refused_in_one_line(
 
     launcelot.start()
     with monkeypatch.context() as patched:
-        patched.setattr(os, "kill", forbidden)
+        patched.setattr(signal, "pidfd_send_signal", forbidden)
         assert detach.stop(launcelot.path / "conf", "launcelot") == 111
     assert capsys.readouterr().err == (
         f"launcelot: pid {launcelot.pid} belongs to another user, who may stop it; so may root\n"
     )
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_sigterm_to_all_its_processes_drains_and_the_log_is_written_to_the_end(
+    launcelot: Detached, processes: str
+) -> None:
+    """As systemd does it: also the log writer is signalled."""
+    port = launcelot.start("--processes", processes)
+    group = os.getpgid(launcelot.pid)
+    assert all(os.getpgid(pid) == group for pid in launcelot.processes)
+    with socket.create_connection(("127.0.0.1", port), 10.0) as peer:
+        peer.sendall(b"What is your name?What is")
+        assert peer.recv(100)
+        os.killpg(group, signal.SIGTERM)
+        until(lambda: "stopping; conversations under way: 1" in launcelot.text, "the stop")
+        peer.sendall(b" your quest?")
+        assert peer.recv(100) == GRAIL
+        assert peer.recv(100) == b""
+    until(lambda: not launcelot.pidfile.exists(), "its end")
+    until(lambda: " drained messages=2 " in launcelot.text, "its last line")

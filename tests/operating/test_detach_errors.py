@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 
 import pytest
 
 from tests.operating.folder import GOOD, Folder
-from tests.operating.live import daemons, end_all, until, working_in
+from tests.operating.live import daemons, end_all, type_in, until, working_in
 
 
 @pytest.fixture
@@ -49,9 +50,17 @@ def test_a_bug_in_the_module(suite: Folder) -> None:
     suite.module("angry", "raise RuntimeError('on purpose')")
     suite.write("angry", "[daemon]\nservice = angry:Angry\nport = 0\n")
     ended = daemons(suite.path, "run", "angry", "--detach")
-    assert ended.returncode == 1
-    assert ended.stderr.endswith("angry: a bug: RuntimeError: on purpose\n")
+    assert ended.returncode == 100
+    assert ended.stderr.endswith("angry.py line 1: RuntimeError: on purpose\n")
     nothing_is_left(suite)
+
+
+def test_pid_file_that_cannot_be_written(suite: Folder) -> None:
+    """RLIMIT_FSIZE of setrlimit(2) refuses as a full disk does."""
+    ended = type_in(suite.path, "bash", "-c", "ulimit -f 0; daemons run launcelot --detach 2>&1 | cat")
+    assert "launcelot: [Errno 27] File too large\n" in ended.stdout
+    assert ended.stdout.count("\n") == 1
+    until(lambda: not working_in(suite.path), "the end of every process")
 
 
 @pytest.mark.parametrize("options", [("--run", "conf/launcelot.ini"), ("--run", "/proc/nowhere")])
@@ -99,4 +108,4 @@ def test_what_fails_after_it_has_left_the_terminal_is_in_the_log(suite: Folder, 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == f"late: did not start; {log} says why\n"
     nothing_is_left(suite)
-    assert "late: a bug: RuntimeError: the second time it is made" in log.read_text()
+    assert re.search(r"^\S+ \S+ ERROR .* late: .*late\.py line \d+: RuntimeError: the second time", log.read_text())

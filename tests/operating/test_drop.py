@@ -15,7 +15,7 @@ from tests.operating.live import GRAIL, Live, children, daemons, talk
 
 NOBODY = pwd.getpwnam("nobody")
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+as_root = pytest.mark.root
 
 
 def status(pid: int) -> dict[str, list[str]]:

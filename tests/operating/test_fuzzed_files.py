@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from daemons.dns import read_zone
+from daemons.accounts import users_file
+from daemons.accounts.hashes import hash_password
+from daemons.dns.zones import read_zone
 from daemons.operating import inspection
-from daemons.rpc.users import Users as Callers
 from daemons.rpc.users import line_for
-from daemons.web import passwords
+from tests.accounts.files import CHEAP
 from tests.operating.folder import GOOD, Folder
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -183,8 +184,7 @@ def test_any_lines_of_logging_are_a_logging_or_one_complaint(folder: Folder, tex
 
 #: What a line of each file looks like, and a reader of it.
 FILES: dict[str, tuple[list[str], Callable[[str], object]]] = {
-    "passwords": ([f"arthur:{passwords.stored('x', passwords.Cost(2, 8, 1))}"], passwords.read),
-    "callers": ([line_for("arthur")[1], line_for("robin")[1]], Callers.read),
+    "users": ([f"arthur:{hash_password('x', CHEAP)}", line_for("robin")[1]], users_file.read),
     "zone": ((CONF / "camelot.zone").read_text("utf-8").splitlines(), read_zone),
 }
 

@@ -43,7 +43,10 @@ WRONG: list[tuple[str, list[str]]] = [
     ),
     (
         DAEMON.replace("1060", "1060 # the book's"),
-        ["[daemon] port = 1060 # the book's: not a port; write a number from 0 to 65535 or a name from /etc/services"],
+        [
+            "[daemon] port = 1060 # the book's: not a port; write a number from 0 to 65535 or a name from /etc/services"
+            "; a comment needs a line of its own"
+        ],
     ),
     (
         "",
@@ -117,8 +120,8 @@ BROKEN: list[tuple[bytes, str]] = [
     (b"[daemon]\nport: 1\n", " line 2: neither [section] nor key = value"),
     (b"[daemon]\nport = 1\nPort = 2\n", " [daemon] port: stands here twice, again in line 3"),
     (b"[daemon]\nport = 1\n[daemon]\n", " [daemon]: stands here twice, again in line 3"),
-    ("[daemon]\nservice = künstler".encode("latin-1"), ": not UTF-8 at octet 20"),
-    (b"[daemon]\nservice = a\0b", ": a NUL at octet 20; not a text"),
+    ("[daemon]\nservice = künstler".encode("latin-1"), " line 2: not UTF-8 (byte 0xfc); save it as UTF-8"),
+    (b"[daemon]\nservice = a\0b", " line 2: a NUL character; not a text file"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.Captu
         "conf/a.ini [daemon] service: missing; write service = NAME or module:Class\n"
         "conf/b.ini [daemon] service = nosuch: there is no module daemons.nosuch in the suite; "
         "one of your own is written module:Class\n"
-        "conf/c.ini [daemon] angry:Angry: cannot be imported: ZeroDivisionError: division by zero\n"
+        "conf/c.ini [daemon] service = angry:Angry: angry.py line 1: ZeroDivisionError: division by zero\n"
         "conf/logging.ini: KeyError: 'formatters'\n"
         "conf/launcelot.ini [daemon] tcp://127.0.0.1:1060: conf/b.ini has tcp://127.0.0.1:1060 already\n"
         "supervisord.conf [program:x] stopwait: no such setting; did you mean stopwaitsecs?\n"
@@ -167,7 +168,7 @@ def test_list_shows_the_good_ones_and_says_what_is_wrong_with_the_others(
     assert typed(capfd, "list") == (
         100,
         "launcelot  tcp://127.0.0.1:1060  threads  Answers the questions put to Sir Launcelot.\n",
-        "conf/c.ini: its module cannot be imported: RuntimeError: no\n"
+        "conf/c.ini [daemon] service = angry:Angry: angry.py line 1: RuntimeError: no\n"
         "conf/zen.ini [daemon] service: missing; write service = NAME or module:Class\n",
     )
 
@@ -193,21 +194,22 @@ host                  127.0.0.1                built in
 listen                unix:run/c.sock          conf/counter.ini
 public                no                       built in
 engine                forks                    --engine
-processes             auto                     --processes
+processes             auto (CORES)                  --processes
 threads               16                       built in
 socket_mode           0660                     built in
 idle_exit             off                      built in
 backlog               1024                     built in
 
 [limits]
-max_connections       auto                     built in
-max_per_peer          auto                     built in
+max_connections       auto (200)               built in
+max_per_peer          auto (EACH)                  built in
 max_rate              100/m                    --set
 amplification         1                        built in
 receive_buffer        auto                     built in
 spool                 off                      built in
 body                  auto                     built in
 held                  256MiB                   built in
+response              64MiB                    built in
 handshake_timeout     10s                      built in
 message_timeout       30s                      built in
 idle_timeout          90s                      conf/defaults.ini
@@ -240,7 +242,48 @@ def test_show_tells_every_setting_and_where_it_was_set(suite: Folder, capfd: pyt
     suite.write("counter", "[daemon]\nservice = counter:Counter\nlisten = unix:run/c.sock\n[counter]\nfirst = 3\n")
     suite.write("defaults", "[limits]\nidle_timeout = 90s\n[log]\nsize = 64KiB\n")
     options = ("--engine", "forks", "--processes", "auto", "--set", "limits.max_rate=100/m")
-    assert typed(capfd, "show", "counter", *options) == (0, SHOWN, "")
+    cores = len(os.sched_getaffinity(0))
+    shown = SHOWN
+    for name, value in (("CORES", cores), ("EACH", -(-200 // cores) // 2)):
+        shown = re.sub(rf"auto \({name}\) +", f"auto ({value})".ljust(25), shown)
+    assert typed(capfd, "show", "counter", *options) == (0, shown, "")
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "expected"),
+    [
+        ("daemon", "port = 1060 ; the book's", "not a port"),
+        ("daemon", "port = 1060 # the book's", "not a port"),
+        ("daemon", "engine = loop\t; fast", "write one, threads"),
+        ("daemon", "listen = tcp://127.0.0.1:1060 ; here", "not an address"),
+        ("daemon", "public = yes ; all", "neither yes nor no"),
+        ("daemon", "processes = auto # one each", "not a count"),
+        ("limits", "idle_timeout = 5m ; minutes", "not a duration"),
+        ("limits", "body = 1MiB # large", "not a size"),
+        ("access", "allow = 127.0.0.1 ; here", ""),
+        ("log", "requests = common ; short", "write combined"),
+        ("counter", "first = 3 ; three", "not a count"),
+    ],
+)
+def test_comment_behind_a_value_gets_a_hint(
+    suite: Folder, capfd: pytest.CaptureFixture[str], section: str, line: str, expected: str
+) -> None:
+    suite.module("counter", OPTIONS)
+    rest = "" if line.startswith(("port", "listen")) else "port = 1\n"
+    lines = {"daemon": f"service = counter:Counter\n{rest}"}
+    lines[section] = lines.get(section, "") + line + "\n"
+    suite.write("counter", "".join(f"[{name}]\n{text}" for name, text in lines.items()))
+    code, _, err = typed(capfd, "show", "counter")
+    assert code == 100
+    assert err.count("\n") == 1
+    assert expected in err
+    assert err.endswith("; a comment needs a line of its own\n")
+
+
+def test_comment_behind_a_service_gets_a_hint(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+    suite.write("x", "[daemon]\nservice = launcelot ; the brave\nport = 1\n")
+    _, _, err = typed(capfd, "show", "x")
+    assert err.endswith(", or module:Class; a comment needs a line of its own\n")
 
 
 def test_show_says_what_is_wrong(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:

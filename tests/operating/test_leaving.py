@@ -1,6 +1,8 @@
-"""A module that would end the process when it is imported does not: it is a bug, and told as one."""
+"""A module that fails, or would end the process, when it is imported: one line that points at its own line."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -9,12 +11,20 @@ from tests.operating.live import daemons
 
 #: What the module does → what is said of it.
 LEAVING = {
-    "import sys; sys.exit()": "LeavingError: x called sys.exit(None) while it was imported",
-    "import sys; sys.exit(0)": "LeavingError: x called sys.exit(0) while it was imported",
-    "import sys; sys.exit('no database')": "LeavingError: x called sys.exit('no database') while it was imported",
-    "raise GeneratorExit('odd')": "LeavingError: x raised GeneratorExit while it was imported: odd",
-    "raise RuntimeError('no database')": "RuntimeError: no database",
+    "import sys; sys.exit()": "x called sys.exit(None) while it was imported",
+    "import sys; sys.exit(0)": "x called sys.exit(0) while it was imported",
+    "import sys; sys.exit('no database')": "x called sys.exit('no database') while it was imported",
+    "raise GeneratorExit('odd')": "x.py line 1: GeneratorExit: odd",
+    "raise RuntimeError('no database')": "x.py line 1: RuntimeError: no database",
+    "import daemons\n\n\ndef f(:\n": "x.py line 4: SyntaxError: invalid syntax",
+    "x = 1\n  y = 2\n": "x.py line 2: IndentationError: unexpected indent",
+    "from daemons import Servic\n": "x.py line 1: ImportError: cannot import name 'Servic' from 'daemons'",
+    "import json\n\njson.loads('no JSON')\n": "x.py line 3: JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
+    "from daemons import COUNT\n\nCOUNT.parse('no count')\n": "x.py line 3: ValueError: not a count; ",
+    "def f(depth=0):\n    f(depth + 1)\nf()\n": "x.py line 2: RecursionError: ",
 }
+
+WHERE = "conf/x.ini [daemon] service = x:X"
 
 #: A class that leaves when the service is made of it.
 MADE = """
@@ -43,12 +53,12 @@ def suite(folder: Folder) -> Folder:
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 @every_case
-def test_run_ends_with_1_and_a_traceback(suite: Folder, text: str, said: str, processes: str) -> None:
+def test_run_ends_with_100_and_one_line(suite: Folder, text: str, said: str, processes: str) -> None:
     suite.module("x", text)
     ended = daemons(suite.path, "run", "x", "--processes", processes)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert 'x.py", line 1, in <module>' in ended.stderr
-    assert ended.stderr.endswith(f"\nx: a bug: {said}\n")
+    assert (ended.returncode, ended.stdout) == (100, "")
+    assert ended.stderr.startswith(f"x: {WHERE}: {said}")
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -57,9 +67,8 @@ def test_run_ends_with_1_and_a_traceback(suite: Folder, text: str, said: str, pr
 def test_likewise_of_a_service_that_leaves_when_it_is_made(suite: Folder, options: tuple[str, ...]) -> None:
     suite.module("x", MADE)
     ended = daemons(suite.path, "run", "x", *options)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert "Traceback" in ended.stderr
-    assert ended.stderr.endswith("\nx: a bug: LeavingError: X called sys.exit(0) while it was made\n")
+    assert (ended.returncode, ended.stdout) == (100, "")
+    assert ended.stderr == f"x: {WHERE}: X called sys.exit(0) while it was made\n"
 
 
 @every_case
@@ -67,15 +76,26 @@ def test_check_and_list_tell_of_it_and_of_the_others(suite: Folder, text: str, s
     suite.module("x", text)
     checked = daemons(suite.path, "check")
     assert (checked.returncode, checked.stdout) == (100, "")
-    assert checked.stderr == f"conf/x.ini [daemon] x:X: cannot be imported: {said}\n"
+    assert checked.stderr.startswith(f"{WHERE}: {said}")
+    assert checked.stderr.count("\n") == 1
     listed = daemons(suite.path, "list")
     assert (listed.returncode, listed.stdout.split()[0]) == (100, "launcelot")
-    assert listed.stderr == f"conf/x.ini: its module cannot be imported: {said}\n"
+    assert listed.stderr == checked.stderr
 
 
 @every_case
-def test_show_ends_with_1(suite: Folder, text: str, said: str) -> None:
+def test_show_ends_with_100(suite: Folder, text: str, said: str) -> None:
     suite.module("x", text)
     shown = daemons(suite.path, "show", "x")
-    assert (shown.returncode, shown.stdout) == (1, "")
-    assert shown.stderr.endswith(f"\nx: a bug: {said}\n")
+    assert (shown.returncode, shown.stdout) == (100, "")
+    assert shown.stderr.startswith(f"x: {WHERE}: {said}")
+
+
+def test_traceback_is_in_the_log_at_the_level_debug(suite: Folder) -> None:
+    suite.module("x", "1 / 0")
+    shipped = Path(__file__).resolve().parents[2] / "conf" / "logging.ini"
+    suite.write("logging", shipped.read_text("utf-8").replace("level = INFO", "level = DEBUG"))
+    ended = daemons(suite.path, "run", "x")
+    assert ended.returncode == 100
+    assert r"Traceback (most recent call last):\n" in ended.stdout
+    assert ended.stderr == f"x: {WHERE}: x.py line 1: ZeroDivisionError: division by zero\n"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import resource
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -32,20 +35,6 @@ def test_an_event_is_one_printable_line_under_the_limit(text: str) -> None:
         assert len(line.splitlines()) == 1
         assert len(line.encode("utf-8")) < LINE_LIMIT
         assert not any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in line)
-
-
-@pytest.mark.parametrize(
-    ("text", "escaped"),
-    [
-        ("a\nERROR forged\r\n", r"a\nERROR forged\r\n"),
-        ("\x1b[2J\x00\x7f", r"\x1b[2J\x00\x7f"),
-        ("\x85\x9b\u2028\u2029", r"\x85\x9b\u2028\u2029"),
-        ("\ud800", r"\ud800"),
-        ("künstler 中 \\n", "künstler 中 \\n"),
-    ],
-)
-def test_what_could_forge_a_line_or_drive_a_terminal_is_written_out(text: str, escaped: str) -> None:
-    assert logs.escape(text) == escaped
 
 
 def _raise(depth: int, text: str) -> None:
@@ -116,7 +105,9 @@ def test_a_full_pipe_holds_up_nobody_and_the_dropped_lines_are_told(pipe: tuple[
     lines = drain(read)
     assert [line.split()[1] for line in lines] == [str(number) for number in range(written)]
     output.emit(record("after"))
-    assert drain(read) == ["WARNING daemons.operating.logs dropped lines: 10", "after"]
+    report, after = drain(read)
+    assert re.fullmatch(r"dropped lines: 10 \(\d{4} bytes\)", report)
+    assert after == "after"
     assert output.dropped == 0
 
 
@@ -128,7 +119,7 @@ def test_what_one_output_dropped_its_successor_tells(pipe: tuple[int, Output]) -
     successor = Output(output.descriptor)
     successor.setFormatter(output.formatter)
     successor.emit(record("after"))
-    assert drain(read) == ["WARNING daemons.operating.logs dropped lines: 1", "after"]
+    assert re.fullmatch(r"dropped lines: 1 \(1\d{3} bytes\)\nafter", "\n".join(drain(read)))
 
 
 def test_the_descriptor_stays_as_it_was_inherited(pipe: tuple[int, Output]) -> None:
@@ -158,6 +149,56 @@ def test_a_full_disk_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
     os.close(full)
     assert output.dropped == 1
     assert capfd.readouterr() == ("", "")
+
+
+#: Bytes that the file takes: about twenty lines, and a part of one.
+SPACE = 2050
+
+
+def without_space(path: Path, lines: list[str], together: int, *, space_returns: bool) -> None:
+    """In a child process, write `lines` to `path`, which takes `SPACE` bytes as RLIMIT_FSIZE of setrlimit(2) has it: a
+    write beyond that is cut short, and the next one fails, as on a full disk."""
+    before = Output.dropped_ever
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (SPACE, hard))
+            output = Output(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
+            output.setFormatter(LineFormatter("%(message)s"))
+            for first in range(0, len(lines), together):
+                output.write("\n".join(lines[first : first + together]))
+            if space_returns:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+                output.report()
+            assert output.dropped == 0 or not space_returns
+            os._exit(Output.dropped_ever - before)
+        finally:
+            os._exit(255)
+    dropped = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    found = path.read_text().splitlines()
+    whole = [line for line in found if line in lines]
+    assert dropped < 255
+    assert len(whole) + dropped == len(lines)
+    assert len(whole) > 10
+    if space_returns:
+        (report,) = (line for line in found if line.startswith("dropped lines: "))
+        assert report.startswith(f"dropped lines: {dropped} (")
+
+
+@pytest.mark.parametrize("together", [1, 7, 400])
+@pytest.mark.parametrize("space_returns", [True, False])
+def test_full_disk_loses_no_line_uncounted(tmp_path: Path, together: int, space_returns: bool) -> None:
+    lines = [f"line {number} " + "x" * (80 + number % 7) for number in range(100)]
+    without_space(tmp_path / "log", lines, together, space_returns=space_returns)
+
+
+def test_line_that_lacks_only_its_end_is_not_dropped(tmp_path: Path) -> None:
+    lines = [f"{number:0>40}" for number in range(50, 100)] + ["x" * 40]
+    assert SPACE % 41 == 0
+    lines = ["y" * 41, *lines]  # so that the fiftieth line ends one byte beyond the space
+    without_space(tmp_path / "log", lines, 1, space_returns=True)
 
 
 def test_a_wrong_logging_call_is_one_line_too(pipe: tuple[int, Output], capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import signal
@@ -209,6 +210,51 @@ def test_a_second_daemon_of_the_name_leaves_the_file_alone(
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 17
     assert stats.figures(scoreboard).accepted == 0
+
+
+def test_metrics_file_is_for_its_owner_alone(scoreboard: Scoreboard, metrics_file: Path) -> None:
+    """Whoever can open a file can lock it: flock(2) and read locks of fcntl(2) need no more."""
+    assert metrics_file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", [fcntl.LOCK_EX, fcntl.LOCK_SH])
+def test_claim_ends_where_another_process_has_locked_the_whole_file(
+    scoreboard: Scoreboard, metrics_file: Path, kind: int
+) -> None:
+    with Locked(metrics_file, kind):
+        slot = scoreboard.claim("worker")
+        slot.accept()
+        assert stats.figures(scoreboard).accepted == 1
+        slot.close()
+
+
+class Locked:
+    """A file of which a child process has locked every byte."""
+
+    def __init__(self, path: Path, kind: int) -> None:
+        locked, self._done = os.pipe()
+        wait, self._go = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                descriptor = os.open(path, os.O_RDWR)
+                fcntl.lockf(descriptor, kind)
+                os.write(self._done, b"x")
+                os.close(self._go)
+                os.read(wait, 1)
+            finally:
+                os._exit(0)
+        os.close(wait)
+        os.read(locked, 1)
+        os.close(locked)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._go)
+        os.close(self._done)
+        os.waitpid(self._pid, 0)
 
 
 def test_where_no_file_can_be_it_counts_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

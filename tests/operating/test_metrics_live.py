@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import random
 import re
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from daemons.operating import stats
-from daemons.operating.stats import Figures
+from daemons.operating.stats import Figures, UnreadableError
 from tests.operating.folder import Folder
 from tests.operating.live import BIN, QUEST, READY, Live, children, daemons, environment, talk, until
 
@@ -86,6 +87,7 @@ def test_the_sums_are_those_of_the_access_log(suite: Folder, engine: str, proces
         with ThreadPoolExecutor(8) as peers:
             list(peers.map(lambda kind: converse(daemon.port, kind), kinds))
         until(lambda: len(lines(daemon)) == 300, "300 access lines")
+        until(lambda: figures(suite).ended == 300, "300 ends")
         until(lambda: figures(suite).active == 0, "nobody is left")
         found = figures(suite)
         told = lines(daemon)
@@ -175,6 +177,32 @@ def test_what_a_killed_worker_counted_is_kept(suite: Folder, engine: str) -> Non
 
 def kept(found: Figures) -> tuple[int, int, int, int]:
     return found.messages, found.ended, found.active, found.lost
+
+
+@pytest.mark.parametrize(("engine", "processes"), [("threads", "1"), ("loop", "2"), ("forks", "1")])
+def test_metrics_file_truncated_removed_or_overwritten_ends_nobody(suite: Folder, engine: str, processes: str) -> None:
+    """A write to a mapping beyond the end of its file is a SIGBUS, mmap(2)."""
+    path = suite.path / "run" / "launcelot.metrics"
+    with Live(suite.path, "launcelot", "--engine", engine, "--processes", processes) as daemon:
+        pids = [daemon.process.pid, *children(daemon.process.pid)]
+        for number, harm in enumerate((b"", b"x", b"x" * 3 * mmap.PAGESIZE), 1):
+            assert talk(daemon.port)
+            with path.open("wb") as file:  # what : > run/NAME.metrics does
+                file.write(harm)
+            assert talk(daemon.port)
+            until(lambda number=number: ended(suite) == 2 * number, "the figures are back")  # type: ignore[misc]
+        path.unlink()
+        assert talk(daemon.port)
+        assert {daemon.process.pid, *children(daemon.process.pid)} >= set(pids)
+        assert daemon.stop() == 0
+
+
+def ended(suite: Folder) -> int:
+    """Conversations that have ended; -1 while the file is damaged."""
+    try:
+        return figures(suite).ended
+    except UnreadableError:
+        return -1
 
 
 def test_a_killed_daemon_is_dead_and_its_figures_stay(suite: Folder) -> None:

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from daemons.accounts import ACCEPTED, Accounts, hashes
 from daemons.operating.command import main
-from daemons.web import passwords
-from daemons.web.passwords import Cost, Users
+from tests.accounts.files import CHEAP
 
 
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passwords.stored, "__defaults__", (Cost(2, 1, 1),))
+    monkeypatch.setattr(hashes.hash_password, "__defaults__", (CHEAP,))
+
+
+def accepted(path: Path, name: str, password: str) -> bool:
+    return Accounts(str(path)).check(name, password, "192.0.2.7").outcome is ACCEPTED
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, path: Path, name: str, said: str) -> int:
@@ -33,8 +37,7 @@ def test_a_user_is_added_and_gets_a_new_password(
     path.chmod(0o640)
     assert typed(monkeypatch, path, "Zoe\u0308", "x\n") == 0
     assert typed(monkeypatch, path, "Arthur", "second") == 0
-    users = Users(str(path))
-    assert [users.admit("Arthur", each) for each in ("first", "second")] == [False, True]
+    assert [accepted(path, "Arthur", each) for each in ("first", "second")] == [False, True]
     assert path.read_text().startswith("# these may\nArthur:scrypt$2$1$1$")
     assert (path.stat().st_mode & 0o777, os.listdir(tmp_path)) == (0o640, ["users"])
     assert capsys.readouterr().out.splitlines()[1:] == [f"{path}: Zoë is added", f"{path}: Arthur has a new password"]
@@ -48,7 +51,7 @@ def test_at_a_terminal_it_is_asked_for_twice(tmp_path: Path, monkeypatch: pytest
     assert main(["password", str(tmp_path / "users"), "Arthur"]) == 1
     assert not (tmp_path / "users").exists()
     assert main(["password", str(tmp_path / "users"), "Arthur"]) == 0
-    assert Users(str(tmp_path / "users")).admit("Arthur", "same")
+    assert accepted(tmp_path / "users", "Arthur", "same")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,7 @@ def test_at_a_terminal_it_is_asked_for_twice(tmp_path: Path, monkeypatch: pytest
         ("a:b", "x", None, "'a:b' is no name; up to 64 characters without a colon are expected"),
         ("#a", "x", None, "'#a' is no name"),
         ("a", "\n", None, "an empty password is none; nothing is changed"),
-        ("a", "x", "nonsense\n", "line 1: not scrypt"),
+        ("a", "x", "nonsense\n", "line 1: no hash; scrypt"),
     ],
 )
 def test_what_is_refused(
@@ -79,3 +82,35 @@ def test_what_is_refused(
     assert (path.read_text() if path.exists() else None) == before
     assert typed(monkeypatch, tmp_path / "no" / "users", "a", "x") == 1
     assert "no such file or directory" in capsys.readouterr().err
+
+
+def test_generated_secret_is_printed_once_and_replaces_the_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "users"
+    secrets = []
+    for _ in range(2):
+        assert main(["password", "--generate", str(path), "robin"]) == 0
+        first, _ = capsys.readouterr().out.splitlines()
+        secrets.append(first.removeprefix("secret: "))
+    assert [accepted(path, "robin", secret) for secret in secrets] == [False, True]
+    assert path.read_text().startswith("robin:sha256$")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_byte_order_mark_is_dropped_and_lines_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "users"
+    assert typed(monkeypatch, path, "Arthur", "first\n") == 0
+    line = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf# these may\r\n" + line.strip().encode() + b"\r\n")
+    assert typed(monkeypatch, path, "Robin", "x\n") == 0
+    assert path.read_bytes().startswith(f"# these may\n{line}Robin:scrypt$".encode())
+
+
+@pytest.mark.parametrize("said", ["x" * 257, "\u0301" * 200])
+def test_longer_password_than_is_ever_verified_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    assert typed(monkeypatch, tmp_path / "users", "Arthur", said) == 1
+    assert "at most 256 are expected; nothing is changed" in capsys.readouterr().err
+    assert not (tmp_path / "users").exists()

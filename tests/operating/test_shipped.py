@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from daemons.operating.settings import SECTIONS
 from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
 from tests.operating.folder import GOOD, Folder
+from tests.shipped import SHIPPED
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONF = PROJECT / "conf"
@@ -68,7 +70,20 @@ def test_the_capacities_named_in_defaults_ini_are_those_of_the_engines() -> None
 AGAIN = {"httpsd": "httpd", "front": "httpd"}
 
 
-@pytest.mark.parametrize("name", ini.names(CONF))
+def test_the_list_of_shipped_daemons_is_complete() -> None:
+    tracked = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "conf/*.ini"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if tracked.returncode:
+        pytest.skip("no git here, or no repository")
+    assert sorted(Path(line).stem for line in tracked.stdout.splitlines()) == sorted([*SHIPPED, *ini.SHARED])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_daemon_shipped_has_its_program_its_port_and_its_docstring(name: str) -> None:
     settings = ini.read(CONF, name)
     kind = loading.spoken_class(settings)
@@ -90,7 +105,7 @@ def test_launcelot_listens_where_the_book_has_it() -> None:
 def test_the_programs_of_supervisord_conf_differ_in_their_names_alone() -> None:
     text = (PROJECT / "supervisord.conf").read_text("utf-8")
     programs = dict(re.findall(r"^\[program:(\w+)\]\n((?:(?!\[).*\n?)*)", text, re.MULTILINE))
-    assert sorted(programs) == ini.names(CONF)
+    assert sorted(programs) == sorted(SHIPPED)
     assert len({body.strip() for body in programs.values()}) == 1
     assert "\n[group:" not in text
     assert "inet_http_server" not in text
@@ -113,7 +128,7 @@ def test_loggers_are_named_after_their_modules() -> None:
 def test_no_two_daemons_want_one_port_and_none_wants_one_that_clients_are_given() -> None:
     """Of the notes' ports several programs have the same: 1060, 8000, 8080."""
     taken: dict[tuple[str, int], str] = {}
-    for name in ini.names(CONF):
+    for name in SHIPPED:
         for address in ini.read(CONF, name).addresses:
             if address.port:
                 kind = "udp" if address.scheme == "udp" else "tcp"

@@ -25,7 +25,13 @@ def test_the_end_of_a_process_is_told_by_how_it_ended(metrics_file: Path) -> Non
 
     in_child(stopped)
     assert stats.read(metrics_file).state == "stopped"
-    in_child(lambda: Scoreboard.create(metrics_file, ABOUT).claim("worker").accept(), signal.SIGKILL)
+
+    def killed() -> None:
+        slot = Scoreboard.create(metrics_file, ABOUT).claim("worker")
+        slot.accept()
+        slot.beat(time.monotonic())
+
+    in_child(killed, signal.SIGKILL)
     found = stats.read(metrics_file)
     assert (found.state, found.silent, found.lost, found.processes) == ("dead", None, 1, [])
 

@@ -55,9 +55,8 @@ def test_a_daemon_detaches_without_them(suite: Folder, closed: str) -> None:
 
 
 @pytest.mark.parametrize("words", ["list", "show launcelot", "check", "--help"])
-@pytest.mark.parametrize("closed", [">&-", "| head -c 0"])
-def test_a_command_whose_words_nobody_hears_says_nothing_instead(suite: Folder, closed: str, words: str) -> None:
-    ended = type_in(suite.path, "bash", "-c", f"daemons {words} {closed}")
+def test_a_command_whose_reader_has_gone_says_nothing(suite: Folder, words: str) -> None:
+    ended = type_in(suite.path, "bash", "-c", f"daemons {words} | head -c 0")
     assert (ended.stdout, ended.stderr) == ("", "")
 
 

@@ -13,5 +13,5 @@ class Writes(Output):
         self.at_once = LINE_LIMIT  # whatever standard output is
         self.made: list[tuple[str, int]] = []
 
-    def write(self, text: str, lines: int = 1) -> None:
-        self.made.append((text, lines))
+    def write(self, text: str) -> None:
+        self.made.append((text, text.count("\n") + 1))

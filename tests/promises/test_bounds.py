@@ -46,6 +46,7 @@ def test_ten_thousand_with_half_a_message_keep_no_honest_one_waiting(launcelot: 
         assert "Traceback" not in daemon.out + daemon.err
 
 
+@pytest.mark.usefixtures("many_descriptors")
 @pytest.mark.parametrize(("engine", "places", "each"), [("threads", 200, 1), ("forks", 40, 50)])
 def test_one_address_cannot_take_all_places(launcelot: Folder, engine: str, places: int, each: int) -> None:
     limits = settings(max_connections=places, max_per_peer=places // 2, message_timeout="10m")

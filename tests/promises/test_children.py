@@ -53,10 +53,10 @@ def work(ready, parent):
         signal.pause()
 
 def announce():
-    os.kill(next(iter(prefork._workers)), signal.SIGKILL)
+    os.kill(next(iter(prefork.table.workers)), signal.SIGKILL)
 
 prefork = Prefork(work, 2, 5.0)
-prefork.on_restart = lambda: os.kill(os.getpid(), signal.SIGTERM)
+prefork.table.on_restart = lambda: os.kill(os.getpid(), signal.SIGTERM)
 assert prefork.run(announce) == 0
 """
 

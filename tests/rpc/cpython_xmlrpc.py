@@ -12,6 +12,7 @@ from typing import Any
 
 from daemons.rpc import server
 from daemons.rpc.dispatcher import Dispatcher
+from daemons.serving.guards.limits import Limits
 
 #: Those that talk to a server, or have a dispatcher.
 CASES = (
@@ -22,6 +23,9 @@ CASES = (
 
 class Server(server.XMLRPCServer):
     """CPython's server for the tests registers its instance with dotted names, which ours refuses."""
+
+    #: A test that fails keeps its client in the traceback, and since 3.13 waits for the end of the connection.
+    limits = Limits(idle_timeout=1.0)
 
     def register_instance(self, instance: Any, allow_dotted_names: bool = False) -> None:
         super().register_instance(instance)

@@ -6,7 +6,7 @@ import socket
 import threading
 import xmlrpc.client
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -99,7 +99,28 @@ def test_a_daemon_of_ours_is_called_by_its_name(folder: Folder, capfd: pytest.Ca
         assert call(capfd, *conf, "knights", "same", "1")[0] == 100
 
 
-@pytest.mark.parametrize("where", ["ftp://127.0.0.1/", "http://", "http://127.0.0.1:99999/", "http://x/a b"])
+@pytest.mark.parametrize(
+    ("url", "host", "port", "authority"),
+    [
+        ("http://Example.org/RPC2", "example.org", 80, "example.org"),
+        ("https://example.org:8443/", "example.org", 8443, "example.org:8443"),
+        ("http://[fe80::1%25lo]:8000/", "fe80::1%lo", 8000, "[fe80::1]:8000"),
+        ("http://[::1]/", "::1", 80, "[::1]"),
+        ("http://b\u00fccher.example:81/", "xn--bcher-kva.example", 81, "xn--bcher-kva.example:81"),
+    ],
+)
+def test_the_host_of_a_url(url: str, host: str, port: int, authority: str) -> None:
+    place = Place.of(url)
+    assert (place.address.host, place.address.port, place.host) == (host, port, authority)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        *("ftp://127.0.0.1/", "http://", "http://127.0.0.1:99999/", "http://127.0.0.1:0/", "http://x/a b"),
+        *("http://[::1/", "http://\u00fc..example/"),
+    ],
+)
 def test_what_is_no_url(capfd: pytest.CaptureFixture[str], where: str) -> None:
     assert call(capfd, where, "same")[0] == 2
 
@@ -112,7 +133,8 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
     def serve() -> None:
         for answer in answers:
             visitor, _ = listener.accept()
-            with visitor:
+            # The client may have had enough, and reset the connection.
+            with visitor, suppress(ConnectionError):
                 asked.append(visitor.recv(65536))
                 visitor.sendall(answer)
                 visitor.shutdown(socket.SHUT_WR)
@@ -133,25 +155,89 @@ def answer(body: bytes, status: str = "200 OK") -> bytes:
     return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status.encode(), len(body), body)
 
 
-SAME = answer(xmlrpc.client.dumps((7,), methodresponse=True).encode())
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+BODY = xmlrpc.client.dumps((7,), methodresponse=True).encode()
+SAME = answer(BODY)
 
 
 @pytest.mark.parametrize(
     ("said", "kind", "reason"),
     [
-        (answer(b"", "500 Internal Server Error"), ProtocolError, "has answered 500 Internal Server Error"),
-        (answer(b"<html>"), ProtocolError, "has answered with what is no XML-RPC"),
-        (answer(b"<!DOCTYPE a>"), ProtocolError, "has answered with a document type declaration"),
-        (answer("<!DOCTYPE a>".encode("utf-16")), ProtocolError, "has answered with a document type declaration"),
-        (answer(b"<methodResponse><params/></methodResponse>"), ProtocolError, "has answered with what is no XML-RPC"),
-        (b"SSH-2.0-x\r\n", ProtocolError, "does not speak HTTP"),
-        (b"", NetworkError, "closed without an answer"),
-        (SAME[:-5], NetworkError, "closed in the middle of the answer"),
+        (answer(b"", "500 Internal Server Error"), ProtocolError, "has answered 500 Internal Server Error$"),
+        (answer(b"", "404 "), ProtocolError, "has answered 404$"),
+        (answer(b"<html>"), ProtocolError, "has sent malformed XML-RPC: <html> cannot be in a document"),
+        (answer(b"<!DOCTYPE a>"), ProtocolError, "has sent malformed XML-RPC: a document type declaration"),
+        (answer(b"<?xml version='1.0' encoding='hz'?><a/>"), ProtocolError, "the encoding 'hz' is not accepted"),
+        (
+            answer("<!DOCTYPE a>".encode("utf-16")),
+            ProtocolError,
+            "has sent malformed XML-RPC: a document type declaration",
+        ),
+        (answer(b"<methodResponse><params/></methodResponse>"), ProtocolError, "one <param> is expected in a response"),
+        (b"SSH-2.0-x\r\n", ProtocolError, "does not speak HTTP: it does not begin with HTTP/1"),
+        (b"HTTP/1.1 101 \r\n\r\n", ProtocolError, "does not speak HTTP: 101 Switching Protocols"),
+        (
+            SAME.replace(b"\r\n", b"\r\nno colon\r\n", 1),
+            ProtocolError,
+            "does not speak HTTP: header line 1 has no colon",
+        ),
+        (SAME.replace(b"Length: ", b"Length: +"), ProtocolError, "does not speak HTTP: Content-Length is not"),
+        (SAME.replace(b"Length: ", b"Length: 9999999999"), ProtocolError, "too large a response: a body of 9999999999"),
+        (
+            SAME.replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1),
+            ProtocolError,
+            "encoded its response .gzip., unasked",
+        ),
+        (OK + CHUNKED + b"1_0\r\n", ProtocolError, "does not speak HTTP: a chunk's size"),
+        (OK + b"A" * 70_000, ProtocolError, "too large a response: no end of the head within 65536 octets"),
+        (b"", NetworkError, "closed the connection without a response"),
+        (OK + b"A: b\r\n", NetworkError, "closed the connection in the middle of the head"),
+        (SAME[:-5], NetworkError, "closed the connection 5 bytes before the end of the body"),
+        (OK + CHUNKED + b"5\r\nabc", NetworkError, "closed the connection in the middle of a chunked body"),
     ],
 )
 def test_what_is_no_answer(said: bytes, kind: type[Exception], reason: str) -> None:
     with answering(said) as (where, _), pytest.raises(kind, match=reason):
         XMLCaller(Place.of(where)).call("same", [7])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        SAME,
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" + SAME,
+        SAME.replace(b"\r\n", b"\r\nX: folded\r\n line\r\n", 1),
+        b"HTTP/1.0 200 OK\r\n\r\n" + BODY,
+        OK + CHUNKED + b"%x\r\n%b\r\n0\r\nX-Trailer: a\r\n\r\n" % (len(BODY), BODY),
+        OK + b"Set-Cookie: a=b\r\n" * 200 + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY),
+    ],
+    ids=["a length", "1xx before it", "folded", "HTTP/1.0", "chunks", "200 fields"],
+)
+def test_good_responses_are_read(sent: bytes) -> None:
+    with answering(sent) as (where, _):
+        assert XMLCaller(Place.of(where)).call("same", [7]) == 7
+
+
+def test_a_malformed_response_is_one_line_and_its_exit_code(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It does not go through a proxy, so these mean nothing to it.
+    monkeypatch.setenv("http_proxy", "127.0.0.1:3128")
+    monkeypatch.setenv("HTTPS_PROXY", "proxy")
+    for said, code, text in (
+        (
+            b"HTTP/1.1 200 OK\nA: \x1b[2J\n\n",
+            4,
+            "does not speak HTTP: a control character, or a CR or LF without the other",
+        ),
+        (b"HTTP/1.1 500 \x9b\r\n\r\n", 4, "has answered 500 \\x9b"),
+        (b"", 1, "closed the connection without a response"),
+    ):
+        with answering(said) as (where, _):
+            found, printed, error = call(capfd, where, "same", "7")
+        assert (found, printed, error.count("\n")) == (code, "", 1)
+        assert error.endswith(f"{text}\n")
 
 
 def test_only_what_may_be_done_twice_is_tried_twice(no_pause: list[float]) -> None:
@@ -190,3 +276,26 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     sleep: Callable[[float], None] = pauses.append
     monkeypatch.setattr("daemons.clients.rpc.sleep", sleep)
     return pauses
+
+
+def test_a_head_that_trickles_is_waited_for_no_longer_than_the_timeout() -> None:
+    ended = threading.Event()
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, suppress(ConnectionError):
+            client.sendall(OK + b"X: ")
+            while not ended.wait(0.01):
+                client.sendall(b"x")
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        listener.settimeout(20)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            place = Place.of(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.3)
+            with pytest.raises(NetworkError, match="timed out"):
+                XMLCaller(place).call("same", [7])
+        finally:
+            ended.set()
+            thread.join()

@@ -14,7 +14,7 @@ import daemons.rpcmath
 from daemons.rpc.json_service import JSONRPC
 from daemons.serving.conversation import Conversation
 from tests.rpc.calling import post, request, visit
-from tests.rpc.test_xml import calls
+from tests.rpc.test_xml_fast_path import calls
 from tests.web.talking import Response, responses, said
 
 #: Beside calls that are nearly right: what would be a bomb, if anybody read on.

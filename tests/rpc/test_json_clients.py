@@ -50,7 +50,7 @@ def url(running: Within) -> str:
 def run(program: str, *arguments: str, said: str = "") -> str:
     """What a program prints."""
     if shutil.which(program) is None:
-        pytest.skip(f"there is no {program}")
+        pytest.skip(f"{program} is missing: make engines")
     done = subprocess.run([program, *arguments], input=said, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -16,7 +16,7 @@ __all__ = ["_as_found", "folder"]
 PAGE = DOCS / "jsonrpc.md"
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: make engines")
 def test_the_page_shows_what_happens(folder: Folder) -> None:
     # Two files, and the commands of the first block.
     follow(PAGE, folder, 7, "1094")

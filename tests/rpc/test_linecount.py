@@ -22,7 +22,7 @@ from daemons.linecount import LineCount
 from daemons.operating.command import main
 from daemons.rpc import netrefs
 from daemons.rpc.frames import Frames
-from daemons.rpc.netrefs import NetrefHandler
+from daemons.rpc.netref_handler import NetrefHandler
 from daemons.serving.guards.limits import Limits
 from tests.serving.conftest import within  # noqa: F401
 from tests.serving.peers import connect, hear_all, name_of

@@ -75,14 +75,26 @@ def test_options(folder: Folder) -> None:
         ("rpc = this", "conf/x.ini [daemon] rpc = this: this has no __all__; write __all__ = [...]"),
         ("rpc = sums\nservice = zen", "conf/x.ini [daemon] rpc: there is a service too; write only one of the two"),
         ("rpc = sums\n[rpc]\npath = sums", "conf/x.ini [rpc] path = sums: not the paths of URLs; write / or /RPC2"),
-        ("rpc = sums\n[rpc]\nusers = none", "conf/x.ini [rpc] users = none: cannot be read: No such file or directory"),
-        ("rpc = sums\n[rpc]\nusers = open", "conf/x.ini [rpc] users = open: open can be read by everybody; chmod 640"),
-        ("rpc = sums\n[rpc]\nusers = odd", "conf/x.ini [rpc] users = odd: odd, line 2: not NAME:SALT:HASH; python -m"),
+        (
+            "rpc = sums\n[rpc]\nusers = none",
+            "conf/x.ini [rpc] users = none: none: no such file; `daemons password none NAME` makes it",
+        ),
+        (
+            "rpc = sums\n[rpc]\nusers = open",
+            "conf/x.ini [rpc] users = open: open: mode 0644 lets every user of this machine read it; chmod 640",
+        ),
+        (
+            "rpc = sums\n[rpc]\nusers = odd",
+            "conf/x.ini [rpc] users = odd: odd: line 2: no hash; scrypt$N$R$P$SALT$HASH or sha256$SALT$HASH is",
+        ),
         (
             "rpc = sums\n[rpc]\nusers = twice",
-            "conf/x.ini [rpc] users = twice: twice, line 2: another line for one name",
+            "conf/x.ini [rpc] users = twice: twice: line 2: robin has another line already",
         ),
-        ("rpc = sums\n[rpc]\nusers = empty", "conf/x.ini [rpc] users = empty: empty names nobody"),
+        (
+            "rpc = sums\n[rpc]\nusers = empty",
+            "conf/x.ini [rpc] users = empty: empty: no user in it; `daemons password FILE NAME` adds one",
+        ),
         ("rpc = sums\n[rpc]\npaths = /", "conf/x.ini [rpc] paths: no such setting; did you mean path?"),
         (
             "rpc = sums\nhost = 0.0.0.0\npublic = yes\n[rpc]\nusers = good",

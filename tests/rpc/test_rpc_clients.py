@@ -7,12 +7,14 @@ import subprocess
 import xmlrpc.client
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
+from daemons.accounts import Accounts
 from daemons.clients.rpc import Place
 from daemons.clients.rpc_xml import XMLCaller
-from daemons.rpc.users import Users, line_for
+from tests.accounts.files import write_secret
 from tests.rpc.knights import running
 
 
@@ -54,10 +56,9 @@ def test_every_engine_answers(engine: str) -> None:
         assert [proxy.same(n) for n in range(3)] == [0, 1, 2]
 
 
-def test_who_is_asked_for_a_secret_gives_it_in_the_url() -> None:
-    secret, line = line_for("robin")
-    name, salt, hashed = line.split(":")
-    with running(users=Users({name: (salt, hashed)})) as there:
+def test_who_is_asked_for_a_secret_gives_it_in_the_url(tmp_path: Path) -> None:
+    secret = write_secret(tmp_path / "users")
+    with running(users=Accounts(str(tmp_path / "users"))) as there:
         where = f"127.0.0.1:{there.address[1]}/RPC2"
         with xmlrpc.client.ServerProxy(f"http://robin:{secret}@{where}") as known:
             assert known.same(1) == 1

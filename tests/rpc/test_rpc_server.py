@@ -15,13 +15,14 @@ import pytest
 import daemons.adder
 import daemons.calc
 import daemons.rpcmath
+from daemons.accounts import ACCEPTED, Accounts, Verdict, accounts
 from daemons.operating.access_log import AccessLog
 from daemons.rpc.refusals import RefusalError
 from daemons.rpc.server import MultiPathXMLRPCServer, XMLRPCRequestHandler, XMLRPCServer
-from daemons.rpc.users import Users, line_for
 from daemons.rpc.wsgi import dispatcher
 from daemons.serving.connection import Connection
 from daemons.serving.engines import stream_server
+from tests.accounts.files import write_secret
 from tests.rpc.calling import call, loaded, post, request, server_for, visit, visit_server
 from tests.web.talking import responses, said
 
@@ -104,7 +105,15 @@ def test_the_last_answer_says_that_it_is(version: str) -> None:
         (("Origin: http://evil.example",), {}, 403, b"A browser's scripts may not call this.\n"),
         (("Origin: null",), {"method": "GET"}, 403, b"A browser's scripts may not call this.\n"),
         (("Content-Encoding: gzip",), {}, 400, b"That is not gzip.\n"),
-        (("Content-Encoding: br",), {}, 501, b""),
+        *(
+            (
+                (f"Content-Encoding: {coding}",),
+                {},
+                501,
+                b"Not Implemented: the content coding is neither gzip nor identity.\n",
+            )
+            for coding in ("br", "x-gzip", "gzip, gzip", "<b>", "")
+        ),
         ((), {"method": "GET", "page": False}, 405, b"Calls are sent by POST.\n"),
         ((), {"method": "PUT"}, 501, None),
     ],
@@ -141,12 +150,11 @@ def test_what_is_too_long_is_refused_before_it_is_read() -> None:
 
 
 def test_who_is_known_may_call(tmp_path: Path) -> None:
-    secret, line = line_for("robin")
     users = tmp_path / "users"
-    users.write_text(f"# who may call\n\n{line}\n")
+    secret = write_secret(users)
     users.chmod(0o640)
     known = base64.b64encode(f"robin:{secret}".encode()).decode()
-    with visit(daemons.adder, users=Users.read(str(users))) as there:
+    with visit(daemons.adder, users=Accounts(str(users))) as there:
         for wrong in (
             "",
             "Basic",
@@ -158,14 +166,14 @@ def test_who_is_known_may_call(tmp_path: Path) -> None:
         ):
             for method in ("POST", "GET"):
                 response = post(there, ADD, *([f"Authorization: {wrong}"] * bool(wrong)), method=method)
-                assert (response.status, response.body) == (401, b"Who are you?\n")
+                assert (response.status, response.body) == (401, b"Unauthorized: a name and a secret are expected.\n")
                 assert response.fields["www-authenticate"] == 'Basic realm="knights", charset="UTF-8"'
         for _ in range(2):
             assert loaded(post(there, ADD, f"Authorization: basic {known}").body) == 8
         assert post(there, b"", f"Authorization: Basic {known}", method="GET").status == 200
 
 
-def test_a_server_that_judges_visitors_itself_is_asked_each_time() -> None:
+def test_a_server_that_judges_visitors_itself_is_asked_each_time(tmp_path: Path) -> None:
     handler, kind = server_for(daemons.adder)
     asked: list[str] = []
 
@@ -181,38 +189,43 @@ def test_a_server_that_judges_visitors_itself_is_asked_each_time() -> None:
     server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
     with visit_server(server) as there:
         assert post(there, ADD).status == 200
-        server.users = Users({"robin": ("00", "")})
+        write_secret(tmp_path / "users")
+        server.users = Accounts(str(tmp_path / "users"))
         assert post(there, ADD).status == 401
 
 
-def test_a_verdict_by_users_who_have_changed_meanwhile_is_not_kept() -> None:
-    secret, line = line_for("robin")
-    name, salt, hashed = line.split(":")
+def test_verdict_by_an_earlier_state_of_the_users_file_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "NOTICED", 0.0)
+    path = tmp_path / "users"
+    secret = write_secret(path)
     who = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"
     handler, kind = server_for(daemons.adder)
     server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
 
-    class Changing(Users):
-        def name(self, authorization: str) -> str | None:
-            """While one thread judges, the users change, and another thread has seen that."""
-            server.users = Users({"galahad": (salt, hashed)})
-            assert post(other, ADD, who).status == 401
-            return super().name(authorization)
+    class Changing(Accounts):
+        def check(self, name: str, password: str, peer: str) -> Verdict:
+            """While one thread judges, the file changes, and another thread has seen that."""
+            verdict = super().check(name, password, peer)
+            if verdict.outcome is ACCEPTED:
+                write_secret(path, "galahad")
+                assert post(other, ADD, who).status == 401
+            return verdict
 
     with visit_server(server) as there:
         other = server.conversation(Connection(server.socket, ("192.0.2.7", 4243), 1.0))
         other.open()
-        server.users = Changing({name: (salt, hashed)})
+        server.users = Changing(str(path))
         assert post(there, ADD, who).status == 200
         assert post(there, ADD, who).status == 401
         other.close()
 
 
-def test_each_request_has_its_line_and_in_it_who_calls(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_request_has_its_line_and_in_it_who_calls(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     caplog.set_level(logging.INFO)
-    secret, line = line_for("robin")
-    name, salt, hashed = line.split(":")
-    handler, kind = server_for(daemons.adder, users=Users({name: (salt, hashed)}))
+    secret = write_secret(tmp_path / "users")
+    handler, kind = server_for(daemons.adder, users=Accounts(str(tmp_path / "users")))
     server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
     server.log_to(AccessLog("adder", requests="common"))
     who = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"

@@ -6,6 +6,7 @@ import base64
 import gzip
 import xmlrpc.client
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -14,8 +15,9 @@ import pytest
 
 import daemons.adder
 import daemons.calc
-from daemons.rpc.users import Users, line_for
+from daemons.accounts import Accounts
 from daemons.rpc.wsgi import RPC, dispatcher
+from tests.accounts.files import write_secret
 from tests.rpc.calling import loaded
 from tests.web.wsgi_talking import said, visit
 
@@ -72,10 +74,9 @@ def test_what_is_refused(method: str, path: str, body: bytes, more: dict[str, st
     assert ask(rpc, method, path, body, **more)[0].startswith(status)
 
 
-def test_who_is_known_may_call() -> None:
-    secret, line = line_for("robin")
-    name, *known = line.split(":")
-    rpc = RPC({"/rpc": dispatcher(daemons.adder)}, users=Users({name: (known[0], known[1])}))
+def test_who_is_known_may_call(tmp_path: Path) -> None:
+    secret = write_secret(tmp_path / "users")
+    rpc = RPC({"/rpc": dispatcher(daemons.adder)}, users=Accounts(str(tmp_path / "users")))
     status, fields, _ = ask(rpc, "POST", "/rpc", ADD)
     assert (status, fields["WWW-Authenticate"]) == ("401 Unauthorized", 'Basic realm="XML-RPC", charset="UTF-8"')
     said = base64.b64encode(f"robin:{secret}".encode()).decode()

@@ -5,7 +5,6 @@ has not come by the `DEADLINE`."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -23,7 +22,7 @@ from daemons.operating.access_log import AccessLog
 from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
 from daemons.serving.server import Server
-from tests.leaks import KEPT_CHILDREN, KEPT_DESCRIPTORS
+from tests.leaks import KEPT_CHILDREN, KEPT_DESCRIPTORS, KEPT_THREADS
 from tests.serving.peers import DEADLINE, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -89,8 +88,13 @@ class Within:
         eventually(lambda: self.server.active == 0)
         assert self.server._tally._counts == {}
 
+    @property
+    def alive(self) -> bool:
+        """Whether its loop runs."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
-        alive = self._thread.is_alive()
+        alive = self.alive
         self.server.shutdown()
         self._thread.join()
         self.server.server_close()
@@ -147,8 +151,6 @@ class Process:
         )
         assert self.process.stdout is not None
         assert self.process.stderr is not None
-        # Room for a long log, which nobody reads until the end.
-        fcntl.fcntl(self.process.stdout, 1031, 1024 * 1024)  # F_SETPIPE_SZ, fcntl(2)
         self._out, self._err = _Pipe(self.process.stdout), _Pipe(self.process.stderr)
         self.address: Any = None
 
@@ -168,7 +170,8 @@ class Process:
     def keep(self) -> None:
         """From now on it belongs to the session, not to the test in which it was started."""
         KEPT_CHILDREN.add(self.pid)
-        KEPT_DESCRIPTORS.update((self._out.fileno(), self._err.fileno()))
+        self._out.keep()
+        self._err.keep()
 
     def forget(self) -> None:
         """The log so far was another test's."""
@@ -183,6 +186,15 @@ class Process:
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
+
+    def insist(self) -> None:
+        """Send SIGTERM again and again, as an impatient person does, until it has ended."""
+
+        def ended() -> bool:
+            self.signal()
+            return self.process.poll() is not None
+
+        eventually(ended)
 
     def wait(self) -> int:
         """Its exit code."""
@@ -210,48 +222,84 @@ class Process:
         self.process.kill()
         self.process.wait()
         KEPT_CHILDREN.discard(self.pid)
-        KEPT_DESCRIPTORS.difference_update((self._out.fileno(), self._err.fileno()))
         self._out.close()
         self._err.close()
 
 
 class _Pipe:
-    """The lines that come out of a pipe."""
+    """The lines that come out of a pipe. A thread drains it, so that a daemon never waits for a test.
+
+    A larger pipe would do for most logs, but an ordinary user may have few of those (pipe-user-pages-soft, pipe(7))."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
         self._rest = b""
+        self._ended = False
+        self._changed = threading.Condition()
+        self._stop = os.eventfd(0)
         self.lines: list[str] = []
-        self.fileno = pipe.fileno
+        self._thread = threading.Thread(target=self._drain, name=f"reader of descriptor {pipe.fileno()}")
+        self._thread.start()
+
+    def keep(self) -> None:
+        """Let the pipe outlive the test in which it was opened."""
+        KEPT_DESCRIPTORS.update((self._pipe.fileno(), self._stop))
+        KEPT_THREADS.add(self._thread)
 
     def forget(self) -> None:
-        while select.select([self._pipe], [], [], 0)[0] and self._read():
-            pass
-        self.lines.clear()
+        with self._changed:
+            while select.select([self._pipe], [], [], 0)[0] and self._read():
+                pass
+            self.lines.clear()
 
     def wait_for(self, texts: Iterable[str]) -> str:
         return self.wait_for_many(texts, 1)[0]
 
     def wait_for_many(self, texts: Iterable[str], count: int) -> list[str]:
         texts = list(texts)
-        while len(found := [line for line in self.lines if _has(line, texts)]) < count:
-            assert select.select([self._pipe], [], [], DEADLINE)[0], f"{texts} not in {self.lines}"
-            assert self._read(), f"{texts} not in {self.lines}"
-        return found
+
+        def found() -> list[str]:
+            return [line for line in self.lines if _has(line, texts)]
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or len(found()) >= count, DEADLINE)
+            assert len(found()) >= count, f"{texts} not in {self.lines}"
+            return found()
 
     def read_on(self) -> None:
-        while self._read():
-            pass
+        """Wait for the end of the input: every process that holds the other end has closed it."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._ended, DEADLINE), f"the pipe is still open: {self.lines}"
 
     def close(self) -> None:
-        self._pipe.close()
+        if not self._pipe.closed:
+            os.eventfd_write(self._stop, 1)
+            self._thread.join()
+            KEPT_DESCRIPTORS.difference_update((self._pipe.fileno(), self._stop))
+            KEPT_THREADS.discard(self._thread)
+            self._pipe.close()
+            os.close(self._stop)
+
+    def _drain(self) -> None:
+        ends = [self._pipe.fileno(), self._stop]
+        while not self._ended and self._stop not in select.select(ends, [], [])[0]:
+            with self._changed:
+                # A test that forgets the lines so far may have read what was there.
+                if select.select([self._pipe], [], [], 0)[0]:
+                    self._read()
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def _read(self) -> bool:
-        if self._pipe.closed or not (data := os.read(self._pipe.fileno(), 65536)):
-            return False
+        """Read once; the caller has the lock. Returns whether there may be more."""
+        data = os.read(self._pipe.fileno(), 65536)
+        if not data:
+            self._ended = True
         *lines, self._rest = (self._rest + data).split(b"\n")
         self.lines += [line.decode() for line in lines]
-        return True
+        return bool(data)
 
 
 def _has(line: str, texts: Iterable[str]) -> bool:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from daemons import Ending, Service, Talk, Until
+from daemons import Ending, ReplyCutShort, Service, Talk, Until
 from daemons.framings import Decoder, Framing
 from daemons.serving.conversation import Conversation
 from daemons.serving.service import Reply
@@ -106,6 +106,16 @@ class Pieces(Service):
             log.info("all drawn")
         finally:
             log.info("put away")
+
+
+class CutShort(Service):
+    """Answers each line with half a reply."""
+
+    framing = LINE
+
+    def respond(self, line: bytes) -> Iterator[bytes]:
+        yield b"half"
+        raise ReplyCutShort("the source failed")
 
 
 class Patient(Service):
@@ -223,6 +233,28 @@ class Deaf(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         logging.getLogger(__name__).info("deaf")
         threading.Event().wait()
+
+
+class Executing(socketserver.BaseRequestHandler):
+    """Becomes another program, which says ``held`` and stays for as long as its peer does."""
+
+    def handle(self) -> None:
+        self.request.setblocking(True)
+        for descriptor in (0, 1):
+            os.dup2(self.request.fileno(), descriptor)
+        os.execvp("sh", ["sh", "-c", "echo held; exec cat"])
+
+
+class Closing(socketserver.BaseRequestHandler):
+    """Closes all descriptors but its socket, says ``held``, and stays for as long as its peer does."""
+
+    def handle(self) -> None:
+        kept = self.request.fileno()
+        os.closerange(3, kept)
+        os.closerange(kept + 1, 1000)
+        self.request.sendall(b"held\n")
+        while self.request.recv(1024):
+            pass
 
 
 class RawDatagram(socketserver.DatagramRequestHandler):

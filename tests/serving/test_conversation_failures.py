@@ -49,7 +49,10 @@ def test_a_reply_that_is_no_bytes_is_a_failure(wrong: object) -> None:
     talk = conversation(respond=lambda line: wrong)
     assert talk.receive(b"a\n") == b"sorry\n"
     assert talk.ending is Ending.FAILED
-    assert str(talk.failure) == f"Made replied with {type(wrong).__name__}; bytes are expected"
+    kind = "None" if wrong is None else type(wrong).__name__
+    assert str(talk.failure).startswith(f"Made.respond returned {kind}; bytes are expected")
+    if wrong is None:
+        assert str(talk.failure).endswith(', b"" for no reply')
 
 
 @each_error

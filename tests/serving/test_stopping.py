@@ -120,7 +120,7 @@ def test_told_a_second_time_it_ends_at_once(engine: str, process: Launch) -> Non
         ask(peer, b"a\nha", b"a\n")
         running.signal()
         running.log_line("stopping")
-        running.signal()
+        running.insist()
         assert is_gone(peer)
         assert access_of(running, name_of(peer)) == ("stopped", "1")
     assert running.wait() == 0
@@ -134,7 +134,7 @@ def test_told_a_second_time_while_others_wait_for_a_place_it_ends_at_once(engine
         assert queued(running.address) == 1
         running.signal()
         running.log_line("stopping")
-        running.signal()
+        running.insist()
         assert is_gone(peer)
         assert is_gone(waiting)
     assert running.wait() == 0
@@ -151,7 +151,7 @@ def test_a_service_that_never_answers_does_not_keep_it_from_leaving(engine: str,
         running.signal()
         running.log_line("stopping; conversations under way: 1")
         if again:
-            running.signal()
+            running.insist()
         assert is_gone(peer)
     assert running.wait() == 0
 

@@ -75,3 +75,16 @@ def test_a_bug_of_a_raw_handler(tmp_path: Path, engine: str) -> None:
             assert no_goodbye(peer)
         ended(daemon, "failed")
         assert "a secret of the handler" in daemon.out
+
+
+@raw_engines
+def test_truncated_input_is_an_error_to_a_raw_handler_and_not_its_end(tmp_path: Path, engine: str) -> None:
+    with serve(tmp_path, RAW, "--engine", engine) as daemon:
+        with connect(daemon) as peer:
+            peer.sendall(b"half a li")
+            with socket.socket(fileno=os.dup(peer.fileno())) as beneath:
+                beneath.shutdown(socket.SHUT_WR)
+            # At the end of its input the handler would have replied to the half line.
+            assert no_goodbye(peer)
+        assert ended(daemon, "cut").endswith(" reason=unexpected-eof-while-reading")
+        assert "Traceback" not in daemon.out + daemon.err

@@ -9,7 +9,8 @@ from functools import cache
 
 from daemons.serving.conversation import OVER, PENDING, Conversation
 from daemons.serving.service import Service
-from daemons.serving.tls import TLS, server_context
+from daemons.serving.tls import TLS
+from daemons.serving.tls_context import client_context, server_context
 from tests.certificates import folder
 
 Cut = Callable[[bytes], Iterator[bytes]]
@@ -51,7 +52,7 @@ def ours(client_ca: bool = False) -> ssl.SSLContext:
 
 def theirs(version: str = "1.3", certificate: str = "") -> ssl.SSLContext:
     """The context of a client that speaks just that version."""
-    context = ssl.create_default_context(cafile=str(folder() / "ca.pem"))
+    context = client_context(folder() / "ca.pem")
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.minimum_version = context.maximum_version = VERSIONS[version]
     if certificate:

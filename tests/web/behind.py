@@ -24,7 +24,7 @@ SCRIPT: dict[str, tuple[bytes, bool]] = {
         b"Date: then\r\nCache-Control: public, max-age=9\r\n\r\n",
         False,
     ),
-    "chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n3;x=y\r\ntwo\r\n0\r\nTrailer: x\r\n\r\n", False),
+    "chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n3;x=y\r\ntwo\r\n0\r\nX-Trailer: x\r\n\r\n", False),
     "end": (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", True),
     "long": (OK + b"Content-Length: 200000\r\n\r\n" + bytes(200000), False),
     "endless": (OK + b"Content-Length: 900000000\r\n\r\n" + bytes(3000000), False),
@@ -45,7 +45,32 @@ SCRIPT: dict[str, tuple[bytes, bool]] = {
     "upgrade": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", True),
     "short": (OK + b"Content-Length: 9\r\n\r\nshort", True),
     "short-chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n9\r\nshort", True),
+    "short-until-close": (OK + b"Content-Length: 300000\r\n\r\n" + bytes(100000), True),
+    "hints": (
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+        + OK
+        + b"Content-Length: 5\r\n\r\nhints",
+        False,
+    ),
+    "many-hints": (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 17 + OK + b"Content-Length: 0\r\n\r\n", False),
+    "many-fields": (OK + b"Set-Cookie: a=b\r\n" * 150 + b"Content-Length: 0\r\n\r\n", False),
+    "no-colon": (
+        OK + b"no colon\r\nSet-Cookie: a=b\r\nCache-Control: private\r\nX-Frame-Options: DENY\r\n"
+        b"Content-Length: 0\r\n\r\n",
+        False,
+    ),
+    "blank-name": (OK + b"Name : a\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n", False),
+    "hexadecimal": (OK + b"Content-Length: 0x2\r\n\r\nok", False),
+    "plus": (OK + b"Content-Length: +2\r\n\r\nok", False),
+    "underscore": (OK + b"Transfer-Encoding: chunked\r\n\r\n1_0\r\n0123456789abcdef\r\n0\r\n\r\n", False),
+    "both": (OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n", False),
+    "split": (OK + b"Location: /a\rSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n", False),
+    "reason": (b"HTTP/1.1 200 \x1b[2J\r\nContent-Length: 0\r\n\r\n", False),
+    "empty-chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", False),
+    "head-only": (OK + b"Transfer-Encoding: chunked\r\n\r\n", True),
+    "head-of-much": (OK + b"Content-Length: 300000\r\n\r\n", True),
     "mute": (b"", False),
+    "surplus": (OK + b"Content-Length: 2\r\n\r\nok" + OK + b"Content-Length: 6\r\n\r\nothers", False),
     "first": (OK + b"Content-Length: 5\r\n\r\nplain", False),
 }
 

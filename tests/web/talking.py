@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,13 +69,25 @@ def _body(fields: dict[str, str], octets: bytes) -> tuple[bytes, bytes]:
 
 
 @contextmanager
-def visit(handler: Any, address: Any = ("192.0.2.7", 4242)) -> Iterator[Conversation]:
-    """A visitor's conversation with `handler`, opened and, in the end, closed."""
-    with WebServer(("127.0.0.1", 80), handler, bind_and_activate=False) as server:
-        conversation = server.conversation(Connection(server.socket, address, 1.0))
+def conversation_of(server: WebServer, address: Any) -> Iterator[Conversation]:
+    """A conversation of `server` on a connected socket, opened and, in the end, closed."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(ours, address, 1.0)
+        conversation = server.conversation(connection)
         assert conversation.open() == b""
         yield conversation
         conversation.close()
+
+
+@contextmanager
+def visit(handler: Any, address: Any = ("192.0.2.7", 4242)) -> Iterator[Conversation]:
+    """A visitor's conversation with `handler`, opened and, in the end, closed."""
+    with (
+        WebServer(("127.0.0.1", 80), handler, bind_and_activate=False) as server,
+        conversation_of(server, address) as conversation,
+    ):
+        yield conversation
 
 
 def said(conversation: Conversation, *pieces: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from daemons.httpd import Httpd
 from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
@@ -25,9 +27,19 @@ from tests.operating.live import Live
 from tests.serving.peers import ask, connect, converse, hear, hear_all, is_gone, name_of
 from tests.serving.running import Process, Running, Within, access_of
 from tests.serving.tls_client import theirs
+from tests.web.applications import page
 from tests.web.handlers import LARGE, Hello, Reading
 from tests.web.site import LONG, TEXT, make, service
 from tests.web.talking import get, responses
+from tests.web.wsgi_talking import carried
+
+
+class Raw(Hello):
+    """A handler that reads its socket as the stock class does."""
+
+    def handle(self) -> None:
+        super().handle()
+
 
 HERE = ("one", "threads", "pool", "loop")
 
@@ -170,6 +182,30 @@ def test_one_that_reads_its_socket_is_a_raw_handler(engine: str, serve: Callable
     heard, name = converse(running.address, b"any line\nanother\n")
     assert heard == b"any line\n"
     assert access_of(running, name)[1] == "-"
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        Hello,
+        Raw,
+        partial(Raw),
+        SimpleHTTPRequestHandler,
+        type("NamedRaw", (Raw,), {"server_version": "Mine/2"}),
+        type("NamedHello", (Hello,), {"server_version": "Mine/2"}),
+        carried(page),
+        Pump.carrying(Httpd()),
+    ],
+)
+def test_no_response_tells_a_version_of_python_or_of_a_library(handler: Any, serve: Callable[..., Within]) -> None:
+    running = serve("threads", handler)
+    named = "Mine" in str(vars(handler)) if isinstance(handler, type) else False
+    for request in (get("/"), get("/nothing"), get("/fail"), get("/", method="FROB"), b"GET\r\n\r\n", get("/../x")):
+        heard, _ = converse(running.address, request)
+        assert b"ython" not in heard
+        assert b"http.server" not in heard
+        servers = set(re.findall(rb"^Server: *(.*)\r$", heard, re.MULTILINE))
+        assert servers <= {b"Mine/2" if named else b"camelot"}
 
 
 def test_from_an_ini_under_the_loop_over_tcp_tls_and_unix_until_it_is_stopped(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,25 @@ def test_an_error_page_says_nothing_of_the_request(httpd: Httpd) -> None:
     assert found.status == 404
     assert b"script" not in found.body
     assert "script" not in str(found.fields)
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "sentence"),
+    [
+        ("/nothing", "GET", 404, "There is no page at this address."),
+        ("/empty/", "GET", 403, "Access to this page is not allowed."),
+        ("/sub", "GET", 301, "This page has moved permanently."),
+        ("/", "PUT", 405, "This page does not support the method of the request."),
+        ("/", "FROB", 501, "The server does not support the method of the request."),
+    ],
+)
+def test_an_error_page_has_the_reason_phrase_and_a_sentence(
+    httpd: Httpd, path: str, method: str, status: int, sentence: str
+) -> None:
+    found = ask(httpd, path, method=method)
+    title = f"{status} {HTTPStatus(status).phrase}"
+    assert found.status == status
+    assert f"<title>{title}</title>\n<h1>{title}</h1>\n<p>{sentence}\n" in found.body.decode()
 
 
 @pytest.mark.parametrize(

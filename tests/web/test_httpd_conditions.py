@@ -151,10 +151,6 @@ def test_ranges_of_a_hundred_octets(value: str, found: list[tuple[int, int]] | N
     assert ranges_of(value, 100) == found
 
 
-def test_ranges_of_nothing() -> None:
-    assert (ranges_of("bytes=0-", 0), ranges_of("bytes=-1", 0)) == ([], None)
-
-
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [
@@ -295,3 +291,11 @@ def test_several_parts_in_one_answer(httpd: Httpd, path: str) -> None:
         + content[start:end]
         for start, end in wanted
     ) + (f"\r\n--{match[1]}--\r\n".encode())
+
+
+@pytest.mark.parametrize("wanted", ["0-", "0-0", "5-", "-5", "0-,1-", "-0"])
+def test_any_range_of_an_empty_file_is_answered_with_the_whole(site: Httpd, wanted: str) -> None:
+    for method in ("GET", "HEAD"):
+        found = ask(site, "/none.txt", f"Range: bytes={wanted}", method=method)
+        assert (found.status, found.fields["Content-Length"], found.body) == (200, "0", b"")
+        assert "Content-Range" not in found.fields

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import base64
-import re
 from pathlib import Path
-from threading import BoundedSemaphore, Event, Thread, current_thread, main_thread
 from typing import Any
 
 import pytest
 
+from daemons.accounts import hashes
+from daemons.accounts.throttle import NAMED
 from daemons.httpd import Httpd
 from daemons.operating import loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.serving.conversation import Conversation
 from daemons.serving.service import Visitor
-from daemons.web import passwords
-from daemons.web.passwords import Cost, Users
 from daemons.web.protection import REALM, Realm
+from tests.accounts.files import write_lines, write_users
 from tests.operating.folder import Folder
 from tests.web.site import Heard, ask, heard, make, parsed, request, service
 
-#: Dear enough to test with.
-CHEAP = Cost(2, 1, 1)
+write = write_users
 
 FAR = Visitor("192.0.2.7:4242", "192.0.2.7", False)
 FAR_OVER_TLS = FAR._replace(secure=True)
@@ -33,13 +31,6 @@ def basic(name: str, password: str, scheme: str = "Basic") -> str:
 
 
 GOOD = basic("Arthur", "of the Britons:")
-
-
-def write(path: Path, **users: str) -> None:
-    lines = [f"{name}:{passwords.stored(password, CHEAP)}\n" for name, password in users.items()]
-    new = path.with_name("new")
-    new.write_text("# who may come\n\n" + "".join(lines), "utf-8")
-    new.replace(path)
 
 
 @pytest.fixture
@@ -175,15 +166,16 @@ def test_a_changed_file_is_read_anew_and_a_wrong_one_lets_nobody_in(
     write(users, Arthur="another")
     assert refused(ask(httpd, "/sub/", GOOD))
     assert ask(httpd, "/sub/", basic("Arthur", "another")).status == 200
-    users.write_text("Arthur:another\n")
+    write_lines(users, "Arthur:another")
     for _ in range(2):
         found = ask(httpd, "/sub/", basic("Arthur", "another"))
         assert (found.status, found.fields["Retry-After"]) == (503, "60")
     users.unlink()
     assert ask(httpd, "/sub/", GOOD).status == 503
     assert [record.getMessage() for record in caplog.records] == [
-        f"{users}: line 1: not scrypt$N$R$P$SALT$HASH; `daemons password` writes it; nobody is let in",
-        f"{users}: no such file or directory; nobody is let in",
+        f"users file unreadable, all requests denied: {users}: line 1: no hash; scrypt$N$R$P$SALT$HASH or "
+        "sha256$SALT$HASH is expected, as `daemons password` writes",
+        f"users file unreadable, all requests denied: {users}: no such file; `daemons password {users} NAME` makes it",
     ]
     write(users, Arthur="of the Britons:")
     assert ask(httpd, "/sub/", GOOD).status == 200
@@ -192,47 +184,21 @@ def test_a_changed_file_is_read_anew_and_a_wrong_one_lets_nobody_in(
 def test_what_was_verified_is_remembered_and_costs_the_same_for_who_does_not_exist(
     users: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passwords, "REMEMBERED", 1)
-    costs: list[Cost] = []
-    digest = passwords._digest
+    computed = 0
+    scrypt = hashes._scrypt
 
-    def counted(password: str, salt: bytes, cost: Cost) -> bytes:
-        costs.append(cost)
-        return digest(password, salt, cost)
+    def counted(*arguments: Any) -> bytes:
+        nonlocal computed
+        computed += 1
+        return scrypt(*arguments)
 
-    monkeypatch.setattr(passwords, "_digest", counted)
-    known = Users(str(users))
-    assert [known.admit("Arthur", "of the Britons:") for _ in range(3)] == [True] * 3
-    assert costs == [CHEAP]
-    assert [known.admit(name, "x") for name in ("Arthur", "Nobody", "Nobody")] == [False] * 3
-    assert costs == [CHEAP] * 4
-    assert known.admit("Zoë", "café")
-    assert len(known._known) == 1
-    assert b"Britons" not in b"".join(known._known)
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("Arthur", "line 1: not scrypt"),
-        (":x", "line 1: not NAME:HASH"),
-        ("A:scrypt$3$1$1$AA==$AA==", "line 1: scrypt N=3 R=1 P=1; N a power of 2"),
-        # hashlib would refuse that, when somebody comes.
-        ("A:scrypt$65536$1$1$AA==$AA==", "line 1: scrypt N=65536 R=1 P=1; N a power of 2 below 2 ** (16 * R)"),
-        (
-            "A:scrypt$16777216$8$1$AA==$AA==",
-            "line 1: scrypt N=16777216 R=8 P=1; N a power of 2 below 2 ** (16 * R), and up to 256 MiB",
-        ),
-        ("A:scrypt$2$1$1$AA==$AA==", "line 1: a hash of 1 octets; 32 are expected"),
-        ("A:scrypt$2$1$1$AA==$A", "line 1: a salt or hash that is not base64"),
-        ("\n{0}\n{0}", "line 3: Arthur stands here twice"),
-    ],
-)
-def test_a_line_that_is_none_is_named(tmp_path: Path, line: str, reason: str) -> None:
-    path = tmp_path / "users"
-    path.write_text(line.format(f"Arthur:{passwords.stored('x', CHEAP)}"))
-    with pytest.raises(ValueError, match="^" + re.escape(reason)):
-        passwords.read(path)
+    monkeypatch.setattr(hashes, "_scrypt", counted)
+    httpd = protected(users)
+    assert [ask(httpd, "/sub/", GOOD).status for _ in range(3)] == [200] * 3
+    assert computed == 1
+    for name in ("Arthur", "Nobody"):
+        assert refused(ask(httpd, "/sub/", basic(name, "x")))
+    assert computed == 3
 
 
 def test_a_realm_is_written_with_its_file(users: Path) -> None:
@@ -248,12 +214,13 @@ def test_a_realm_is_written_with_its_file(users: Path) -> None:
 def test_what_check_says_of_protected(folder: Folder) -> None:
     (folder.path / "www").mkdir()
     (folder.path / "octets").write_bytes(b"\xff")
+    (folder.path / "octets").chmod(0o600)
     write(folder.path / "www" / "users", A="x")
     said = {
-        "Vault conf/nosuch": " = Vault conf/nosuch: there is no file conf/nosuch; "
+        "Vault conf/nosuch": " = Vault conf/nosuch: conf/nosuch: no such file; "
         "`daemons password conf/nosuch NAME` makes it",
         "Vault octets": " = Vault octets: octets: not UTF-8",
-        "Vault conf": " = Vault conf: conf: is a directory",
+        "Vault conf": " = Vault conf: conf: not a regular file",
         "Vault www/users": ": www/users would be served; write another file",
     }
     for value, reason in said.items():
@@ -273,43 +240,6 @@ def test_what_check_says_of_protected(folder: Folder) -> None:
     loading.request_handlers(folder.read("daemon.engine=pool"))
 
 
-def test_a_reader_who_is_late_does_not_bring_back_who_has_been_taken_out(
-    users: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One thread has read the old file, and keeps what it read while another is keeping what it reads of the new."""
-    old = passwords.read(users)
-    has_read, may_go_on = Event(), Event()
-
-    def late(path: str) -> dict[str, passwords.Stored]:
-        monkeypatch.setattr(passwords, "read", read)
-        has_read.set()
-        assert may_go_on.wait(10)
-        return old
-
-    class Slow(Users):
-        def __setattr__(self, name: str, value: object) -> None:
-            super().__setattr__(name, value)
-            if has_read.is_set() and current_thread() is main_thread():
-                may_go_on.set()
-                thread.join()
-
-    read = passwords.read
-    kept = Slow(str(users))
-    monkeypatch.setattr(passwords, "read", late)
-    thread = Thread(target=kept.admit, args=("Arthur", ""))
-    thread.start()
-    assert has_read.wait(10)
-    write(users, Robin="the brave")
-    assert kept.admit("Robin", "the brave")
-    assert not kept.admit("Arthur", "of the Britons:")
-
-
-def test_a_name_with_a_line_end_of_another_alphabet_is_a_name_and_no_second_line(users: Path) -> None:
-    kept = passwords.stored("x", CHEAP)
-    users.write_text(f"# a\u2028b\nA\x85B\u2028C:{kept}\n", "utf-8")
-    assert list(passwords.read(users)) == ["A\x85B\u2028C"]
-
-
 def test_who_is_refused_is_not_told_to_the_log_as_who_was_let_in(users: Path) -> None:
     httpd = protected(users)
     ((asked),) = httpd.framing.decoder().decode(request("/sub/", GOOD))
@@ -318,12 +248,17 @@ def test_who_is_refused_is_not_told_to_the_log_as_who_was_let_in(users: Path) ->
         assert getattr(asked, "user") == user  # noqa: B009, to the framing's base it is bytes
 
 
-def test_who_is_known_does_not_wait_for_who_guesses(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_known_does_not_wait_for_who_guesses(users: Path) -> None:
     httpd = protected(users)
     assert ask(httpd, "/sub/", GOOD).status == 200
-    monkeypatch.setattr(passwords, "IN_ALL", BoundedSemaphore(1))
-    with passwords.IN_ALL:
-        found = ask(httpd, "/sub/", basic("Arthur", "guess"))
-        assert (found.status, found.fields["Retry-After"]) == (503, "1")
-        assert ask(httpd, "/sub/", GOOD).status == 200
-    assert refused(ask(httpd, "/sub/", basic("Arthur", "guess")))
+    found = [ask(httpd, "/sub/", basic("Arthur", str(number))) for number in range(NAMED.burst + 1)]
+    assert [each.status for each in found] == [401] * NAMED.burst + [503]
+    assert 1 <= int(found[-1].fields["Retry-After"]) <= NAMED.interval
+    assert ask(httpd, "/sub/", GOOD).status == 200
+
+
+def test_longer_credentials_than_any_users_are_not_decoded(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    httpd = protected(users)
+    assert ask(httpd, "/sub/", basic("x" * 64, "x" * 256)).status == 401
+    monkeypatch.setattr("base64.b64decode", lambda *arguments, **more: pytest.fail("decoded"))
+    assert ask(httpd, "/sub/", basic("Arthur", "\u0301" * 4000)).status == 401

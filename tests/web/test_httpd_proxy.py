@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 
+from daemons.framings.http import HTTP
 from daemons.httpd import Httpd
 from daemons.operating import loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.serving.conversation import IDLE, OVER, PENDING
-from daemons.serving.endings import Ending
 from daemons.serving.pump import Pump
 from daemons.serving.service import Visitor
 from daemons.web.behind import BEHIND
+from daemons.web.places import names_of
 from daemons.web.protection import Realm
 from tests.operating.folder import Folder
+from tests.serving.peers import connect, hear_all
 from tests.serving.running import Within
 from tests.web.behind import OK, Scripted, scripted
 from tests.web.site import LOCAL, heard, make, request, service, talking
@@ -131,14 +133,35 @@ def test_who_knows_no_chunks_is_told_the_end_by_the_end(front: Httpd) -> None:
 @pytest.mark.parametrize(
     ("name", "status", "reason"),
     [
-        ("nothing", 502, "closed the connection without an answer"),
-        ("garbage", 502, "what it said is not HTTP (BadStatusLine) instead of an answer"),
-        ("folded", 502, "a field of its answer has a control character, or is folded"),
-        ("coded", 502, "a Transfer-Encoding other than chunked"),
-        ("lengths", 502, "two lengths in one answer"),
-        ("upgrade", 502, "answered with 101, which was not asked for"),
-        ("short", 502, "closed the connection 4 octets before the end of its answer"),
-        ("mute", 504, "nothing came in time"),
+        ("nothing", 502, "closed the connection without a response"),
+        ("garbage", 502, "sent a malformed response: it does not begin with HTTP/1."),
+        ("folded", 502, "sent a malformed response: header line 2 begins with a blank: lines are not folded"),
+        ("coded", 502, "sent a malformed response: a Transfer-Encoding other than chunked"),
+        ("lengths", 502, "sent a malformed response: more than one Content-Length"),
+        ("twice", 502, "sent a malformed response: more than one Content-Length"),
+        ("latin", 502, "sent a malformed response: Content-Length is not one to 18 digits"),
+        ("hexadecimal", 502, "sent a malformed response: Content-Length is not one to 18 digits"),
+        ("plus", 502, "sent a malformed response: Content-Length is not one to 18 digits"),
+        ("both", 502, "sent a malformed response: both Content-Length and Transfer-Encoding"),
+        (
+            "underscore",
+            502,
+            "sent a malformed response: a chunk's size is one to sixteen hexadecimal digits, and maybe extensions",
+        ),
+        ("upgrade", 502, "sent a malformed response: 101 Switching Protocols, but the request had no Upgrade"),
+        ("many-hints", 502, "sent a malformed response: more than 16 responses of 1xx"),
+        ("no-colon", 502, "sent a malformed response: header line 1 has no colon"),
+        (
+            "blank-name",
+            502,
+            "sent a malformed response: header line 1: the bytes before the colon are not a field name",
+        ),
+        ("split", 502, "sent a malformed response: a control character, or a CR or LF without the other"),
+        ("reason", 502, "sent a malformed response: a control character, or a CR or LF without the other"),
+        ("short", 502, "closed the connection 4 bytes before the end of the body"),
+        ("head-only", 502, "closed the connection in the middle of a chunked body, behind 0 bytes"),
+        ("head-of-much", 502, "closed the connection 300000 bytes before the end of the body"),
+        ("mute", 504, "no response within 0.1 s (upstream_timeout)"),
     ],
 )
 def test_a_server_that_fails_is_told_in_the_log_and_of_it_no_more_than_that_to_the_visitor(
@@ -150,7 +173,8 @@ def test_a_server_that_fails_is_told_in_the_log_and_of_it_no_more_than_that_to_t
     with closing(httpd):
         found = asked(httpd, f"/app/{name}", method="POST", body=b"")
     assert found.status == status
-    assert b"octets" not in found.body
+    assert b"malformed" not in found.body
+    assert "set-cookie" not in found.fields
     assert behind[0].log_line(f"127.0.0.1:4242: /app: the server at {server}: {reason}")
 
 
@@ -161,14 +185,71 @@ def test_who_leaves_in_the_middle_has_the_server_behind_told(front: Httpd, behin
     behind[0].expect_nobody()
 
 
-def test_an_answer_that_stops_in_its_middle_ends_the_conversation(front: Httpd) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("short-chunk", "closed the connection in the middle of a chunked body, behind 5 bytes"),
+        ("short-until-close", "closed the connection 200000 bytes before the end of the body"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["pool", "threads"])
+def test_a_response_that_stops_in_its_middle_is_cut_short_and_logged_in_one_line(
+    front: Httpd, behind: tuple[Within, Any], engine: str, name: str, reason: str
+) -> None:
+    running = Within(engine, Pump.carrying(front))
+    try:
+        with connect(running.address) as client:
+            client.sendall(request(f"/app/{name}") + request("/text.txt"))
+            octets = hear_all(client)
+        line = running.log_line(": /app: the server at ")
+        assert line.endswith(f": /app: the server at 127.0.0.1:{behind[0].address[1]}: {reason}")
+        running.log_line(" failed messages=")
+        assert not [each for each in running.lines if "Traceback" in each or "the service failed" in each]
+    finally:
+        running.close()
+    assert octets.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert octets.count(b"HTTP/1.1") == 1, "nothing is sent behind it"
+    if name != "short-until-close":
+        assert not octets.endswith(b"0\r\n\r\n")
+
+
+def test_interim_responses_are_skipped_and_many_fields_passed_on(front: Httpd) -> None:
+    assert asked(front, "/app/hints").body == b"hints"
     with talking(front) as conversation:
-        octets = heard(conversation, request("/app/short-chunk"))
-        assert (conversation.ending, str(conversation.failure)) == (
-            Ending.FAILED,
-            "what it said is not HTTP (IncompleteRead) in the middle of its answer",
-        )
-    assert not octets.endswith(b"0\r\n\r\n")
+        assert heard(conversation, request("/app/many-fields")).count(b"Set-Cookie: a=b\r\n") == 150
+
+
+def test_a_body_without_a_chunk_is_passed_on_with_its_head(front: Httpd) -> None:
+    found = asked(front, "/app/empty-chunks")
+    assert (found.status, found.body, found.fields["transfer-encoding"]) == (200, b"", "chunked")
+
+
+def test_bytes_behind_a_response_are_no_other_clients_response(front: Httpd, behind: tuple[Within, Any]) -> None:
+    assert asked(front, "/app/surplus").body == b"ok"
+    assert asked(front, "/app/plain").body == b"plain"
+    assert [number for number, _ in behind[1].heard] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("path", "forwarded"),
+    [
+        ("/%61pp/%7euser/%2d%2E%5F", "/app/~user/-._"),
+        ("/app/%c3%bc%3b%2b", "/app/%C3%BC%3B%2B"),
+        ("/app/;a=b/+!$&'()*,=:@?%61=%zz%2f", "/app/;a=b/+!$&'()*,=:@?%61=%zz%2f"),
+        ("/app/100%?%", "/app/100%25?%"),
+        ("/app/%2561dmin/%25", "/app/%2561dmin/%25"),
+        ("http://localhost/app/%41", "/app/A"),
+    ],
+)
+def test_the_path_that_is_forwarded_is_the_path_that_was_checked_in_its_normal_form(
+    front: Httpd, behind: tuple[Within, Any], path: str, forwarded: str
+) -> None:
+    asked(front, path + ("&/plain" if "?" in path else "/plain"))
+    target = behind[1].heard[0][1].split(b" ")[1].decode()
+    assert target == forwarded + ("&/plain" if "?" in path else "/plain")
+    assert names_of(target.partition("?")[0]) == names_of(
+        path.removeprefix("http://localhost").partition("?")[0] + "/plain" * ("?" not in path)
+    )
 
 
 def test_nobody_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -199,7 +280,7 @@ def test_connections_are_kept_and_a_stale_one_is_noticed(front: Httpd, behind: t
 
 
 def test_of_what_get_would_have_head_tells_one_length_or_none(front: Httpd) -> None:
-    for name, lengths in (("head", 1), ("twice", 1), ("latin", 0)):
+    for name, lengths in (("head", 1), ("chunks", 0), ("end", 0)):
         with talking(front) as conversation:
             said = heard(conversation, request(f"/app/{name}", method="HEAD")).lower()
             assert said.count(b"content-length: 7\r\n") == said.count(b"content-length:") == lengths
@@ -209,7 +290,7 @@ def test_what_may_have_been_done_is_not_done_twice(front: Httpd, behind: tuple[W
     asked(front, "/app/plain")
     assert asked(front, "/app/first", method="POST", body=b"1").status == 502
     assert [number for number, _ in behind[1].heard] == [1, 1]
-    behind[0].log_line("closed the connection when it was asked")
+    behind[0].log_line("closed a kept connection when a request came")
     asked(front, "/app/stale")
     behind[0].expect_nobody()
     # By now it is known that this connection has ended.
@@ -279,6 +360,32 @@ def test_what_waits_is_refused_under_the_loop(folder: Folder, table: str, line: 
         return
     with pytest.raises(ConfigurationError, match=rf"waits, as with \[{table}\]; write engine = pool"):
         loading.request_handlers(folder.read("daemon.engine=loop"))
+
+
+def test_a_response_before_the_end_of_the_request_is_passed_on(tmp_path: Path) -> None:
+    class Refusing(Scripted):
+        """Reads a head and not its body, and waits for the end of the connection."""
+
+        def handle(self) -> None:
+            with suppress(OSError), self.request.makefile("rb", buffering=0) as octets:
+                while octets.readline() != b"\r\n":
+                    pass
+                self.request.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+                self.request.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
+                ended.wait(20)
+
+    ended = Event()
+    running = Within("threads", Refusing)
+    running.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    try:
+        with closing(in_front(tmp_path, "{}:{}".format(*running.address))) as httpd:
+            httpd.framing = HTTP(body=64 * 1024**2)
+            found = asked(httpd, "/app/a", method="PUT", body=bytes(32 * 1024**2))
+            assert (found.status, found.body) == (413, b"big")
+            ended.set()
+    finally:
+        ended.set()
+        running.close()
 
 
 def test_behind_a_body_that_nobody_reads_the_next_visitor_hears_what_he_has_asked(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from daemons.serving.pump import Pump
@@ -30,6 +30,6 @@ def test_a_page_is_the_same_at_every_level(tmp_path: Path, monkeypatch: pytest.M
         for path, body in (("/text.txt", TEXT), ("/long.bin", LONG)):
             for name in ("by_url", "by_http", "by_socket"):
                 assert shown[name]("127.0.0.1", port, path) == body, name
-            assert httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, timeout=10).content == body
+            assert httpx2.get(f"http://127.0.0.1:{port}{path}", trust_env=False, timeout=10).content == body
     finally:
         running.close()

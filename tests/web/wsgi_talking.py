@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from daemons.serving.connection import Connection
 from daemons.serving.conversation import PENDING, Conversation
 from daemons.serving.pump import Pump
 from daemons.web.server import WebServer
 from daemons.web.wsgi import WSGIService
 from tests.web import applications
 from tests.web.applications import closed
+from tests.web.talking import conversation_of
 
 #: What every answer has, and what is not compared.
-_EACH = re.compile(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\nServer: WSGIServer/[ -~]+\r\n")
+_EACH = re.compile(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\nServer: camelot\r\n")
 
 FAILED = (
     b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 26\r\n"
@@ -32,11 +32,11 @@ def carried(application: Any, **more: Any) -> type[Pump]:
 def visit(application: Any = applications.page, address: Any = ("192.0.2.7", 4242), **more: Any) -> Iterator[Any]:
     """A visitor's conversation with `application`, opened and, in the end, closed."""
     closed.clear()
-    with WebServer(("127.0.0.1", 8001), carried(application, **more), bind_and_activate=False) as server:
-        conversation = server.conversation(Connection(server.socket, address, 1.0))
-        assert conversation.open() == b""
+    with (
+        WebServer(("127.0.0.1", 8001), carried(application, **more), bind_and_activate=False) as server,
+        conversation_of(server, address) as conversation,
+    ):
         yield conversation
-        conversation.close()
 
 
 def batches(conversation: Conversation, data: bytes) -> list[bytes]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from daemons.webapp import Webapp
+from tests.accounts.files import write_users
 from tests.operating.conftest import folder
 from tests.webapp.visitor import Visitor
 
@@ -17,10 +18,13 @@ __all__ = ["folder"]
 
 @pytest.fixture
 def site(tmp_path: Path) -> Callable[..., Webapp]:
-    """Makes one; all that a test makes have the same files."""
+    """Makes one; all that a test makes have the same files.  Its users' passwords are cheap to verify."""
+    (tmp_path / "run").mkdir()
+    write_users(tmp_path / "run" / "webapp.users", brandon="atigdng", sam="xyzzy")
 
     def make(**options: Any) -> Webapp:
-        files = {"key": str(tmp_path / "run" / "webapp.key"), "database": str(tmp_path / "run" / "webapp.db")}
+        names = {"key": "webapp.key", "database": "webapp.db", "users": "webapp.users"}
+        files = {option: str(tmp_path / "run" / name) for option, name in names.items()}
         return Webapp(Webapp.Options(**{**files, **options}))
 
     return make

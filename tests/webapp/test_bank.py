@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
-from daemons.webapp import Webapp, passwords
-from daemons.webapp.sessions import MOST
+from daemons.accounts import accounts
+from daemons.accounts.throttle import NAMED
+from daemons.webapp import Webapp
+from daemons.webapp.sessions import CLOCK_STEP, MOST
+from tests.accounts.files import write_users
 from tests.webapp.visitor import Visitor
 
 #: What the book's scraper finds in brandon's account.
@@ -24,13 +27,6 @@ BRANDON = [
 ]
 
 GOOD = {"account": "psf", "dollars": "12", "memo": "Lunch"}
-
-
-@pytest.fixture(autouse=True)
-def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passwords that take no time: how dear they are is looked at in test_secret.py."""
-    monkeypatch.setattr(passwords, "METHOD", "scrypt:128:8:1")
-    monkeypatch.setattr(passwords, "NOBODY", "scrypt:128:8:1$nobody$0")
 
 
 @pytest.fixture
@@ -86,12 +82,11 @@ def test_a_wrong_login_shows_the_form_again_filled_in_and_marked(visitor: Visito
 
 
 def test_passwords_are_kept_hashed(brandon: Visitor, tmp_path: Path) -> None:
-    kept = dict(rows(tmp_path, "SELECT name, password FROM user"))
-    assert kept.keys() == {"brandon", "sam"}
-    assert all(text.startswith("scrypt:") for text in kept.values())
-    for octets in (b"atigdng", b"xyzzy", value_of(brandon).encode()):
-        assert octets not in (tmp_path / "run" / "webapp.db").read_bytes()
-    assert (tmp_path / "run" / "webapp.db").stat().st_mode & 0o777 == 0o600
+    for name in ("webapp.db", "webapp.users"):
+        path = tmp_path / "run" / name
+        assert path.stat().st_mode & 0o777 == 0o600
+        for octets in (b"atigdng", b"xyzzy", value_of(brandon).encode()):
+            assert octets not in path.read_bytes()
 
 
 # --- the session's cookie --------------------------------------------------------------------------
@@ -170,13 +165,64 @@ def test_a_login_ends_by_itself(site: Callable[..., Webapp], monkeypatch: pytest
         assert visitor.get("/bank/").status_code == status
 
 
-def test_logins_of_one_user_are_bounded(brandon: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemons.webapp.bank.matches", lambda kept, password: True)
+def test_clock_set_back_logs_nobody_out(site: Callable[..., Webapp], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the cookie nor the session nor the form's token; but what is from far in the future is refused."""
+    visitor = Visitor(site(session=60.0))
+    visitor.log_in()
+    now = time.time()
+    for earlier in (1, CLOCK_STEP - 1):
+        monkeypatch.setattr(time, "time", lambda earlier=earlier: now - earlier)
+        assert visitor.get("/bank/").status_code == 200
+        assert visitor.post("/bank/pay", data={**GOOD, "token": visitor.token("/bank/pay")}).status_code == 303
+    visitor.get("/bank/")
+    cookie = value_of(visitor)
+    monkeypatch.setattr(time, "time", lambda: now - 2 * CLOCK_STEP - 100)
+    visitor.set_cookie("session", cookie, path="/bank/")
+    assert visitor.get("/bank/").status_code == 303
+
+
+def test_session_made_after_the_clock_was_set_back_is_not_the_oldest(
+    brandon: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(MOST):
+        brandon.delete_cookie("session", path="/bank/")
+        brandon.log_in()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 100)
+    brandon.delete_cookie("session", path="/bank/")
+    brandon.log_in()
+    assert brandon.get("/bank/").status_code == 200
+
+
+def test_logins_of_one_user_are_bounded(brandon: Visitor, tmp_path: Path) -> None:
     for _ in range(MOST + 2):
         brandon.delete_cookie("session", path="/bank/")
         brandon.log_in()
     assert rows(tmp_path, "SELECT count(*), user FROM session") == [(MOST, "brandon")]
     assert brandon.get("/bank/").status_code == 200
+
+
+def test_too_many_logins_are_told_when_to_come_again(visitor: Visitor) -> None:
+    answers = [visitor.log_in("sam", str(number)) for number in range(NAMED.burst + 1)]
+    assert [each.status_code for each in answers] == [422] * NAMED.burst + [503]
+    seconds = answers[-1].headers["Retry-After"]
+    assert 1 <= int(seconds) <= NAMED.interval
+    assert f"Please send this again in {seconds} s." in answers[-1].text
+    assert 'value="sam"' in answers[-1].text
+    assert visitor.log_in().status_code == 303
+
+
+def test_user_whose_line_is_taken_out_is_logged_out_and_cannot_log_in(
+    visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "NOTICED", 0.0)
+    assert visitor.log_in("sam", "xyzzy").status_code == 303
+    assert visitor.get("/bank/").status_code == 200
+    write_users(tmp_path / "run" / "webapp.users", brandon="atigdng")
+    assert visitor.get("/bank/").headers["Location"] == "/bank/login"
+    assert visitor.log_in("sam", "xyzzy").status_code == 422
+    (tmp_path / "run" / "webapp.users").unlink()
+    assert visitor.log_in("sam", "xyzzy").status_code == 503
 
 
 # --- paying ----------------------------------------------------------------------------------------

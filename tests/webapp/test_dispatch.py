@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
+from daemons.webapp import Webapp
 from daemons.webapp.dispatch import Form, Pages
 from tests.webapp.visitor import Visitor
 
@@ -65,3 +69,17 @@ def test_static_files_and_nothing_beside_them(visitor: Visitor) -> None:
     for path in ("../bank.py", "..%2fbank.py", "/etc/passwd", ""):
         assert visitor.get(f"/static/{path}").status_code == 404
     assert visitor.post("/static/style.css").status_code == 405
+
+
+PAGES = ("/", "/bank/login", "/base64/", "/bottle/", "/weather", "/time/", "/environ/", "/api/weather")
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/rpc/", "/jsonrpc/", "/static/style.css"])
+def test_method_in_small_letters_is_no_method(site: Callable[..., Webapp], path: str) -> None:
+    """RFC 9110, section 9.1: methods are case-sensitive."""
+    client = Client(site())
+    assert client.get(path, buffered=True).status_code == 200
+    for method in ("get", "Get", "head", "post", "options"):
+        # In the environ, for the client writes methods in capitals.
+        answer = client.open(path, environ_overrides={"REQUEST_METHOD": method})
+        assert (answer.status_code, answer.text) == (501, "501 Not Implemented: methods are in capitals.\n")

@@ -7,16 +7,22 @@ import json
 import re
 import xmlrpc.client
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from threading import Event
 from typing import Any
 from urllib.parse import urlencode
 from wsgiref.validate import validator
 
+import pytest
+
+from daemons.accounts import hashes, verifier
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import Pump
 from daemons.web.server import WebServer
 from daemons.web.wsgi import WSGIService
 from daemons.webapp import Webapp
+from tests.operating.live import until
 from tests.serving.running import Within, access_of
 
 FORM = "application/x-www-form-urlencoded"
@@ -81,3 +87,44 @@ def test_calls_are_answered_beneath_the_site(site: Callable[..., Webapp]) -> Non
             assert b"Determine x values satisfying" in page.read()
         # Before that, a worker may have yet to close what the application has returned.
         server.expect_nobody()
+
+
+def test_pages_are_served_while_logins_wait_and_too_many_are_told_to_come_again(
+    site: Callable[..., Webapp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = Event()
+    scrypt = hashes._scrypt
+
+    def held(*arguments: Any) -> bytes:
+        assert free.wait(30)
+        return scrypt(*arguments)
+
+    monkeypatch.setattr(hashes, "_scrypt", held)
+    pump = Pump.carrying(WSGIService.of(site(), "Webapp")())
+    with closing(Within(stream_server("pool", WebServer), pump)) as server, ThreadPoolExecutor(64) as guessers:
+        address: Any = server.address
+
+        def ask(method: str, path: str, **fields: str) -> tuple[int, Any, str]:
+            with closing(http.client.HTTPConnection(address[0], address[1], timeout=30)) as client:
+                headers = {"Content-Type": FORM, "Cookie": cookie}
+                client.request(method, path, urlencode(fields) if fields else None, headers)
+                response = client.getresponse()
+                return response.status, response.headers, response.read().decode()
+
+        cookie = ""
+        _, headers, page = ask("GET", "/bank/login")
+        cookie = headers["Set-Cookie"].partition(";")[0]
+        token = re.search('name="token" value="(.*?)"', page)[1]  # type: ignore[index]
+        try:
+            logins = [
+                guessers.submit(ask, "POST", "/bank/login", username=str(number), password="x", token=token)
+                for number in range(64)
+            ]
+            most = verifier.TASKS_PER_NETWORK
+            until(lambda: sum(login.done() for login in logins) == 64 - most, "the logins that need not wait")
+            told = [login.result() for login in logins if login.done()]
+            assert {(status, headers["Retry-After"]) for status, headers, _ in told} == {(503, "1")}
+            assert [ask("GET", path)[0] for path in ("/time/", "/bank/login", "/") * 5] == [200] * 15
+        finally:
+            free.set()
+        assert sorted(login.result()[0] for login in logins) == [422] * most + [503] * (64 - most)

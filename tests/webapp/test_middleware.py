@@ -12,7 +12,7 @@ import pytest
 
 from daemons.webapp.base64_form import base64_form
 from daemons.webapp.bottle_form import bottle_form
-from daemons.webapp.middleware import Authenticated, ForHosts, MethodOverride, Recorded, Secured, Themed
+from daemons.webapp.middleware import Authenticated, CaseSensitive, ForHosts, MethodOverride, Recorded, Secured, Themed
 from daemons.webapp.sessions import SESSION
 from tests.webapp.visitor import Visitor
 
@@ -33,8 +33,8 @@ def around(middleware: Callable[[Any], Any], application: Any = told) -> Visitor
 
 @pytest.mark.parametrize(
     "middleware",
-    [Recorded, Secured, lambda app: ForHosts(app, ()), MethodOverride, Authenticated, Themed],
-    ids=["recorded", "secured", "hosts", "override", "authenticated", "themed"],
+    [Recorded, Secured, CaseSensitive, lambda app: ForHosts(app, ()), MethodOverride, Authenticated, Themed],
+    ids=["recorded", "secured", "case", "hosts", "override", "authenticated", "themed"],
 )
 @pytest.mark.parametrize("application", [base64_form, bottle_form])
 def test_an_application_behind_it_says_what_it_would_say_without(middleware: Any, application: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 
 from daemons.webapp import Webapp
 from daemons.webapp.database import PAYMENTS, Database
-from daemons.webapp.passwords import hashed, matches
 from daemons.webapp.secret import Secret
 
 
@@ -32,7 +30,7 @@ def test_it_is_made_on_first_use_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_several_at_once_have_the_same_secret_and_the_same_bank(tmp_path: Path) -> None:
     secrets = [Secret(tmp_path / "key") for _ in range(8)]
-    databases = [Database(tmp_path / "db") for _ in range(4)]
+    databases = [Database(tmp_path / "db", tmp_path / "users") for _ in range(4)]
     begin = Barrier(12)
 
     def read(secret: Secret) -> bytes:
@@ -41,7 +39,7 @@ def test_several_at_once_have_the_same_secret_and_the_same_bank(tmp_path: Path) 
 
     def count(database: Database) -> int:
         begin.wait()
-        with database.open() as connection:
+        with database.read() as connection:
             return int(connection.execute("SELECT count(*) FROM payment").fetchone()[0])
 
     with ThreadPoolExecutor(12) as together:
@@ -49,15 +47,7 @@ def test_several_at_once_have_the_same_secret_and_the_same_bank(tmp_path: Path) 
         found = set(together.map(read, secrets))
         assert [each.result() for each in counts] == [len(PAYMENTS)] * 4
     assert len(found) == 1
-    assert sorted(os.listdir(tmp_path)) == ["db", "key"]
-
-
-def test_a_password_is_checked_against_what_is_kept_and_against_nothing() -> None:
-    kept = hashed("atigdng")
-    assert re.fullmatch(r"scrypt:16384:8:1\$\w+\$[0-9a-f]{128}", kept)
-    assert matches(kept, "atigdng")
-    assert not matches(kept, "xyzzy")
-    assert not matches(None, "0")
+    assert sorted(os.listdir(tmp_path)) == ["db", "key", "users"]
 
 
 def _open(path: Path) -> None:
@@ -100,7 +90,7 @@ def test_what_is_no_secret_is_refused_at_the_start(tmp_path: Path, make: object,
 
 def test_what_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "db").write_text("This is a page of a book. " * 100)
-    with pytest.raises(sqlite3.DatabaseError) as caught, Database(tmp_path / "db").open():
+    with pytest.raises(sqlite3.DatabaseError) as caught, Database(tmp_path / "db", tmp_path / "users").read():
         pass
     assert caught.value.__notes__ == [f"the database is {tmp_path / 'db'}"]
 

@@ -13,6 +13,7 @@ import pytest
 from daemons.operating import loading
 from daemons.operating.command import main
 from daemons.operating.complaints import ConfigurationError
+from tests.accounts.files import write_lines
 from tests.operating.folder import Folder
 
 INI = """
@@ -39,6 +40,14 @@ def test_what_is_wrong_is_said_before_anything_is_bound(folder: Folder, line: st
     with pytest.raises(ConfigurationError) as caught:
         loading.request_handlers(folder.read())
     assert str(caught.value) == f"conf/x.ini {WRONG[line]}"
+
+
+def test_wrong_users_file_is_complained_of_before_anything_is_bound(folder: Folder) -> None:
+    folder.write("x", INI)
+    (folder.path / "run").mkdir()
+    write_lines(folder.path / "run" / "webapp.users", "brandon")
+    with pytest.raises(ConfigurationError, match=r"run/webapp\.users: line 1: no hash; scrypt"):
+        loading.request_handlers(folder.read())
 
 
 def test_a_good_one_makes_no_file_yet_and_hosts_may_be_addresses(folder: Folder) -> None:

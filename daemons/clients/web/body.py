@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
 import os
-import re
 import stat
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 
+from daemons.clients import output
+from daemons.clients.web import charset
 from daemons.clients.web.common import Failure
+from daemons.clients.web.content import decoded
 
 #: Octets that are read of a file at a time.
 PIECE = 64 * 1024
-
-#: What could drive a terminal: all but tab and newline.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class FileBody:
@@ -44,34 +40,15 @@ class FileBody:
             raise Failure(f"{self._path}: it has become shorter while it was sent")
 
 
-def printed(response: httpx.Response) -> None:
-    """A body on standard output: its octets; at a terminal as text, without what could drive it."""
-    if not sys.stdout.isatty():
-        for piece in response.iter_bytes():
-            sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
-        return
-    last = ""
-    for last in _text(response):
-        sys.stdout.write(_CONTROL.sub(lambda match: ascii(match[0])[1:-1], last))
-    sys.stdout.write("" if last.endswith("\n") or not last else "\n")
-    sys.stdout.flush()
+def printed(response: httpx2.Response) -> None:
+    """Write a body to standard output, as `daemons.clients.output` does; text is decoded as the response declares."""
+    output.write_all(decoded(response), charset.declared_by(response))
 
 
-def _text(response: httpx.Response) -> Iterator[str]:
-    charset = "utf-8"
-    with suppress(LookupError):
-        charset = codecs.lookup(response.charset_encoding or charset).name
-    decoder = codecs.getincrementaldecoder(charset)("backslashreplace")
-    for piece in response.iter_bytes():
-        if text := decoder.decode(piece).replace("\r\n", "\n"):
-            yield text
-
-
-def limited(response: httpx.Response, longest: int) -> bytes:
+def limited(response: httpx2.Response, longest: int) -> bytes:
     """The whole body.  Raises `Failure` where it has more than `longest` octets."""
     body = bytearray()
-    for piece in response.iter_bytes():
+    for piece in decoded(response):
         body += piece
         if len(body) > longest:
             raise Failure(f"{response.request.url}: more than {longest} octets, which is no page")

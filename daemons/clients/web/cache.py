@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import sqlite3
+import time
 from collections.abc import Iterator
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import hishel
-import httpx
+import httpx2
 from hishel import CacheStatus
-from hishel.httpx import CacheTransport
+from hishel.httpx2 import CacheTransport
 
 from daemons.clients import tools
 from daemons.clients.web.common import Failure, tell
@@ -42,10 +45,10 @@ class _Complaints(logging.Handler):
             tell(f"the cache in {self._folder} is of no use: {why}")
 
 
-class _Kept(httpx.SyncByteStream):
+class _Kept(httpx2.SyncByteStream):
     """The body of an answer that was kept.  Raises `Failure` where it is not what it was."""
 
-    def __init__(self, response: httpx.Response, folder: Path) -> None:
+    def __init__(self, response: httpx2.Response, folder: Path) -> None:
         self._stream: Any = response.stream
         self._length = response.headers.get("Content-Length") if response.request.method != "HEAD" else None
         self._folder = folder
@@ -68,10 +71,47 @@ class _Kept(httpx.SyncByteStream):
         return Failure(f"--cache {self._folder}: what was kept is damaged; delete the folder")
 
 
-class Cache(httpx.BaseTransport):
+class _Aged(httpx2.BaseTransport):
+    """Gives hishel, which computes the age of a response from its Date alone, a Date from which the right age follows
+    (RFC 9111, section 4.2.3): the Age that other caches counted is included, and a server's wrong clock is not.
+    Expires is moved with it, since the lifetime is counted from Date.  `ORIGINAL` keeps the fields as they were."""
+
+    ORIGINAL = "camelot_date_fields"
+
+    def __init__(self, transport: httpx2.BaseTransport) -> None:
+        self._transport = transport
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        began = time.time()
+        response = self._transport.handle_request(request)
+        now = time.time()
+        date = _seconds(response.headers.get("Date"))
+        text = response.headers.get("Age", "")
+        counted = int(text) if re.fullmatch("[0-9]{1,10}", text) else 0
+        age = max(now - date if date is not None else 0, counted + now - began, 0)
+        response.extensions[self.ORIGINAL] = {name: response.headers.get(name) for name in ("Date", "Expires")}
+        expires = _seconds(response.headers.get("Expires"))
+        if expires is not None:
+            response.headers["Expires"] = formatdate(expires - (now if date is None else date) + now - age, usegmt=True)
+        response.headers["Date"] = formatdate(now - age, usegmt=True)
+        return response
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def _seconds(date: str | None) -> float | None:
+    """Return the seconds since 1970 that an HTTP date stands for, None if it is none."""
+    try:
+        return parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+class Cache(httpx2.BaseTransport):
     """Answers from `folder` what it may, and asks `transport` for the rest; tells which."""
 
-    def __init__(self, folder: Path, transport: httpx.BaseTransport) -> None:
+    def __init__(self, folder: Path, transport: httpx2.BaseTransport) -> None:
         try:
             folder.mkdir(MODE, parents=True, exist_ok=True)
         except OSError as error:
@@ -81,9 +121,9 @@ class Cache(httpx.BaseTransport):
         _log.addHandler(self._complaints)
         self._propagated, _log.propagate = _log.propagate, False
         storage = hishel.SqliteStorage(database_path=folder / "answers.db", max_stream_size=LONGEST, max_size=LARGEST)
-        self._cached = CacheTransport(transport, storage, rfc=hishel.CacheOptions(shared=False))
+        self._cached = CacheTransport(_Aged(transport), storage, rfc=hishel.CacheOptions(shared=False))
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         if who := request.headers.get("Authorization"):
             # What one is given, another is not.
             key = hashlib.sha256(f"{request.url}\n{who}".encode()).hexdigest()
@@ -98,6 +138,12 @@ class Cache(httpx.BaseTransport):
             response.headers.pop("Set-Cookie", None)
             response.request = request
             response.stream = _Kept(response, self._folder)
+        for name, value in response.extensions.pop(_Aged.ORIGINAL, {}).items():
+            if value is not None:
+                response.headers[name] = value
+            else:
+                response.headers.pop(name, None)
+        if status["from_cache"]:
             tell("from the cache, 304 Not Modified" if status["revalidated"] else "from the cache")
         return response
 

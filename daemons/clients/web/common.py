@@ -6,46 +6,17 @@ import argparse
 import getpass
 import re
 import sys
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from daemons.clients import arguments, tools
-from daemons.operating.logs import escape
-
-#: What they need beyond the standard library.
-PACKAGES = frozenset(("bs4", "hishel", "httpcore", "httpx", "lxml", "protego", "soupsieve"))
-
-#: 128 and SIGINT, as a shell has it.
-INTERRUPTED = 130
+from daemons.printable import escape
 
 #: Seconds without an octet; and for all that one URL takes, its redirects included.
 PATIENCE, TIMEOUT = 60.0, 60.0
 
 
-class Failure(Exception):
+class Failure(tools.ToolError):
     """It could not be done; the text says what, and why."""
-
-
-def carry_out(word: str, action: Callable[[], int]) -> int:
-    """The exit code of a tool, which imports what it needs in `action`; or says what was wrong."""
-    try:
-        code = action()
-        sys.stdout.flush()
-        return code
-    except ModuleNotFoundError as error:
-        if error.name not in PACKAGES:
-            raise
-        return tools.refuse(word, f"the package {error.name} is not installed: pip install 'camelot-daemons[fetch]'")
-    except Failure as failure:
-        sys.stdout.flush()
-        return tools.refuse(word, escape(str(failure)))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        return tools.refuse(word, escape(f"{error.filename or 'standard output'}: {tools.reason_of(error)}"))
-    except KeyboardInterrupt:
-        tools.refuse(word, "interrupted")
-        return INTERRUPTED
 
 
 def tell(line: str) -> None:

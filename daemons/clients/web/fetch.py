@@ -13,13 +13,17 @@ from urllib.parse import urlencode
 from daemons.clients import tools
 from daemons.clients.web import common
 from daemons.clients.web.common import Failure, tell
-from daemons.operating.logs import escape
+from daemons.printable import escape
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
     from daemons.clients.web.resume import Part
     from daemons.clients.web.session import Session
+
+
+#: Statuses of success without content (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5): no file is written.
+NOTHING_SENT = frozenset((204, 205, 304))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     ):
         if wrong:
             options.parser.error(said)
-    return common.carry_out("fetch", lambda: _fetch(options))
+    return _fetch(options)
 
 
 def _method(text: str) -> str:
@@ -100,35 +104,40 @@ def _once(session: Session, options: argparse.Namespace) -> int:
     ) as response:
         if options.head or (options.no_redirects and response.has_redirect_location):
             _print_head(response)
-        if options.output and response.status_code < 400 and not options.head:
+        if options.output and response.status_code in NOTHING_SENT:
+            tell(f"{options.output}: left as it is: {response.status_code} {response.reason_phrase}".rstrip())
+        elif options.output and response.status_code < 400 and not options.head:
+            if response.status_code == 206 and "Range" not in response.request.headers:
+                raise Failure(f"{response.url}: 206: a part was sent, and the whole was asked for")
             _save(response, Path(options.output))
         elif not options.head:
             printed(response)
         return _verdict(response)
 
 
-def _print_head(response: httpx.Response) -> None:
+def _print_head(response: httpx2.Response) -> None:
     print(escape(f"{response.http_version} {response.status_code} {response.reason_phrase}".rstrip()))
     for name, value in response.headers.raw:  # as they were written
         print(escape((name + b": " + value).decode("utf-8", "backslashreplace")))
     print(flush=True)
 
 
-def _verdict(response: httpx.Response) -> int:
+def _verdict(response: httpx2.Response) -> int:
     if response.status_code < 400:
         return tools.DONE
     sys.stdout.flush()
     said = f"{response.status_code} {response.reason_phrase}".rstrip()
-    return tools.refuse("fetch", escape(f"{response.url.copy_with(userinfo=b'')}: {said}"))
+    return tools.refuse("fetch", escape(f"{response.url}: {said}"))
 
 
-def _save(response: httpx.Response, target: Path) -> None:
+def _save(response: httpx2.Response, target: Path) -> None:
+    from daemons.clients.web.content import decoded
     from daemons.clients.web.progress import Progress
     from daemons.clients.web.written import anew
 
     with anew(target) as file, Progress(_length(response)) as progress:
         before = 0
-        for piece in response.iter_bytes():
+        for piece in decoded(response):
             file.write(piece)
             progress.came(response.num_bytes_downloaded - before)
             before = response.num_bytes_downloaded
@@ -150,9 +159,11 @@ def _resume(session: Session, options: argparse.Namespace) -> int:
             return _go_on(response, part, asked=False)
 
 
-def _go_on(response: httpx.Response, part: Part, *, asked: bool) -> int:
+def _go_on(response: httpx2.Response, part: Part, *, asked: bool) -> int:
     from daemons.clients.web.body import printed
+    from daemons.clients.web.content import coding_of, decoded
     from daemons.clients.web.progress import Progress
+    from daemons.clients.web.resume import validator_of
     from daemons.clients.web.written import named
 
     if response.status_code not in (200, 206):
@@ -160,22 +171,26 @@ def _go_on(response: httpx.Response, part: Part, *, asked: bool) -> int:
         if response.status_code < 400:
             raise Failure(f"{response.url}: {response.status_code} {response.reason_phrase}, which is no file")
         return _verdict(response)
+    coding = coding_of(response)
+    if coding and response.status_code == 206:
+        raise Failure(f"{response.url}: a part in the coding {coding} was sent, and the part of the file was asked for")
     there = part.size if response.status_code == 206 else 0
     if there:
         tell(f"{part.target}: {there} octets are there; the rest")
     else:
         if asked:
             tell(f"{part.target}: it is another by now, or the server gives no parts; from the beginning")
-        part.begin(response)
+        # Bytes that were decoded cannot be counted, so a coded body is not continued the next time.
+        part.begin("" if coding else validator_of(response))
     length = _length(response)
     with named(part.path), part.path.open("ab") as file, Progress(length and length + there, there) as progress:
-        for piece in response.iter_bytes():
+        for piece in decoded(response):
             file.write(piece)
             progress.came(len(piece))
     part.complete()
     return tools.DONE
 
 
-def _length(response: httpx.Response) -> int | None:
+def _length(response: httpx2.Response) -> int | None:
     text = response.headers.get("Content-Length", "")
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else None

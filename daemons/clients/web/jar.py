@@ -7,9 +7,14 @@ marks with 0, for one that expired in 1970; and writes it in a way that curl doe
 from __future__ import annotations
 
 import re
+import threading
+import warnings
+from contextlib import suppress
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from urllib.request import Request
+
+import httpx2
 
 from daemons.clients import tools
 from daemons.clients.web.common import Failure
@@ -40,6 +45,30 @@ class Policy(DefaultCookiePolicy):
         return _printable(cookie) and super().return_ok(cookie, request)
 
 
+class Cookies:
+    """The cookies of a session; may be used by several threads at once."""
+
+    def __init__(self, jar: CookieJar) -> None:
+        self.jar = jar
+        self._cookies = httpx2.Cookies(jar)
+        self._lock = threading.Lock()
+
+    def add_to(self, request: httpx2.Request) -> None:
+        """Add the cookies that a server may have."""
+        with self._lock:
+            self._cookies.set_cookie_header(request)
+
+    def take_from(self, response: httpx2.Response) -> None:
+        """Keep the cookies that a response sets.  Each is read by itself: `http.cookiejar` drops all cookies of a
+        response if its parser fails on one of them, and prints a traceback as a warning.  Such a cookie is ignored."""
+        with self._lock, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for line in response.headers.get_list("Set-Cookie"):
+                field = [(b"Set-Cookie", line.encode(response.headers.encoding))]
+                with suppress(Exception):
+                    self._cookies.extract_cookies(httpx2.Response(200, headers=field, request=response.request))
+
+
 def empty() -> CookieJar:
     return CookieJar(Policy())
 
@@ -48,7 +77,7 @@ def load(path: Path) -> CookieJar:
     """The cookies in a file that have not expired; none, where there is no file.  Raises `Failure`."""
     jar = empty()
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         return jar
     except OSError as error:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 from daemons.clients import tools
 from daemons.clients.web import common
 from daemons.clients.web.common import Failure, tell
-from daemons.operating.logs import escape
+from daemons.printable import escape
 
 if TYPE_CHECKING:
     from daemons.clients.web.pages import Page
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return common.carry_out("links", lambda: _check(options))
+    return _check(options)
 
 
 def _depth(text: str) -> int:
@@ -164,13 +164,14 @@ def _check(options: argparse.Namespace) -> int:
 def _page(session: Session, url: str, *, needed: bool) -> Page | None:
     """A page of HTML; None where there is none, and it is not the first.  Raises `Failure`."""
     from daemons.clients.web.body import limited
+    from daemons.clients.web.charset import declared_by
     from daemons.clients.web.pages import LONGEST, Page
 
     # Where it leads, what was asked with HEAD has told.
     with session.ask("GET", url, redirected=None if needed else lambda _: None) as response:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.status_code < 400 and kind in ("text/html", "application/xhtml+xml"):
-            return Page(str(response.url), limited(response, LONGEST), response.charset_encoding)
+            return Page(str(response.url), limited(response, LONGEST), declared_by(response))
         if not needed:
             return None
         if response.status_code >= 400:

@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from bs4 import BeautifulSoup, Tag
+from bs4.dammit import EncodingDetector
+from bs4.element import PageElement
 from soupsieve import SelectorSyntaxError
 
+from daemons.clients import tools
+from daemons.clients.web import charset
 from daemons.clients.web.common import Failure
 
 # Beautiful Soup would not say which package is missing.
@@ -23,6 +27,14 @@ logging.getLogger("bs4.dammit").setLevel(logging.ERROR)
 
 #: Octets of the longest page that is read.
 LONGEST = 8 * 1024 * 1024
+
+#: Tags of the page with the most: each takes about 800 bytes of memory, and 10 µs.
+MOST_TAGS = 200_000
+
+#: How often each node of a page may be visited, on average, to read the text of elements; and each character of the
+#: longest page four times.  Elements that are nested in
+#: each other have all the text of the inner ones again, so that the work could grow with the square of the page.
+VISITS = 100
 
 #: Where links stand: the element and its attribute.  A form is no link: what is there depends on what is filled in.
 LINKS = {
@@ -60,13 +72,20 @@ class Form:
 class Page:
     """One page, which was found at `url`."""
 
-    def __init__(self, url: str, octets: bytes, charset: str | None = None) -> None:
+    def __init__(self, url: str, octets: bytes, declared: str | None = None) -> None:
         self.url = url
-        with warnings.catch_warnings():
-            # That it looks like XML, or like a file's name: it is what it is said to be.
-            warnings.simplefilter("ignore")
-            # By lxml: the time that `html.parser` takes grows with the square of what is left open.
-            self._soup = BeautifulSoup(octets, "lxml", from_encoding=charset)
+        if (tags := octets.count(b"<")) > MOST_TAGS:
+            raise Failure(f"{url}: more than {MOST_TAGS} tags; a page with fewer is expected")
+        self._visits, self._characters = VISITS * (tags + 1000), 4 * LONGEST
+        self._marks: frozenset[str] | None = None
+        try:
+            with warnings.catch_warnings():
+                # That it looks like XML, or like a file's name: it is what it is said to be.
+                warnings.simplefilter("ignore")
+                # By lxml: the time that `html.parser` takes grows with the square of what is left open.
+                self._soup = BeautifulSoup(_text_of(octets, declared), "lxml")
+        except Exception as error:  # of Beautiful Soup and lxml, for a page that they cannot read
+            raise Failure(f"{url}: this page cannot be parsed: {tools.reason_of(error)}") from error
         base = self._soup.find("base", href=True)
         self._base = self._join(url, _text(base, "href")) if base is not None else None
         self._base = self._base or url
@@ -83,15 +102,16 @@ class Page:
 
     def has(self, fragment: str) -> bool:
         """Whether there is such a place in it (HTML, section 7.4.6.4): an id, or the name of an anchor."""
-        if fragment.lower() in ("", "top"):
-            return True
-        return self._soup.find(id=fragment) is not None or self._soup.find("a", attrs={"name": fragment}) is not None
+        if self._marks is None:
+            anchors = (_text(each, "name") for each in self._soup.find_all("a", attrs={"name": True}))
+            self._marks = frozenset((*(_text(each, "id") for each in self._soup.find_all(id=True)), *anchors))
+        return fragment.lower() in ("", "top") or fragment in self._marks
 
     def selected(self, selector: str) -> list[str]:
         """The text of each element that a CSS selector finds.  Raises `Failure`."""
         try:
-            return [_words(element) for element in self._soup.select(selector)]
-        except (SelectorSyntaxError, NotImplementedError) as error:
+            return [self._words(element) for element in self._soup.select(selector)]
+        except (SelectorSyntaxError, NotImplementedError, ValueError, RecursionError) as error:
             raise Failure(f"--select {selector!r}: {str(error).splitlines()[0]}") from error
 
     def facts(self) -> Iterator[tuple[str, str]]:
@@ -100,14 +120,14 @@ class Page:
             if element.name == "tr":
                 cells = element.find_all(["th", "td"], recursive=False)
                 if len(cells) == 2:
-                    yield _words(cells[0]).rstrip(":"), _words(cells[1])
+                    yield self._words(cells[0]).rstrip(":"), self._words(cells[1])
             else:
                 name = ""
-                for part in element.find_all(["dt", "dd"]):
+                for part in self._within(element, "dt", "dd"):
                     if part.name == "dt":
-                        name = _words(part).rstrip(":")
+                        name = self._words(part).rstrip(":")
                     else:
-                        yield name, _words(part)
+                        yield name, self._words(part)
 
     def form(self, given: Sequence[tuple[str, str]]) -> Form:
         """The form that has all these fields, filled in; what else is in it stays as the page has it.  Raises
@@ -115,9 +135,9 @@ class Page:
         wanted = {name for name, _ in given}
         forms = self._soup.find_all("form")
         for element in forms:
-            if wanted <= {_text(each, "name") for each in element.find_all(FIELDS)}:
+            if wanted <= {_text(each, "name") for each in self._within(element, *FIELDS)}:
                 return self._filled(element, given)
-        there = sorted({_text(each, "name") for form in forms for each in form.find_all(FIELDS)} - {""})
+        there = sorted({_text(each, "name") for form in forms for each in self._within(form, *FIELDS)} - {""})
         names = ", ".join(map(repr, sorted(wanted)))
         raise Failure(f"{self.url}: no form has {names}; there are: {', '.join(map(repr, there)) or 'none'}")
 
@@ -130,7 +150,7 @@ class Page:
             values.setdefault(name, []).append(value)
         fields: list[tuple[str, str]] = []
         pressed = False
-        for element in form.find_all(FIELDS):
+        for element in self._within(form, *FIELDS):
             name, kind = _text(element, "name"), _kind(element)
             if not name or element.has_attr("disabled"):
                 continue
@@ -142,10 +162,45 @@ class Page:
                     fields += [(name, _text(element, "value"))] * (kind == "submit" and not pressed)
                     pressed = True
                 else:
-                    fields += [(name, value) for value in _values(element, kind)]
+                    fields += [(name, value) for value in self._values(element, kind)]
         action = self._join(self._base or self.url, _text(form, "action").strip()) or self.url
         method = "POST" if _text(form, "method").lower() == "post" else "GET"
         return Form(method, urldefrag(action).url, encoding == "multipart/form-data", fields)
+
+    def _values(self, element: Tag, kind: str) -> list[str]:
+        """What a field says that nobody has touched."""
+        if kind in ("checkbox", "radio"):
+            return [_text(element, "value") or "on"] * element.has_attr("checked")
+        if kind in BUTTONS or kind == "file":
+            return []
+        if kind == "textarea":
+            self._words(element)  # which raises `Failure` for too much
+            return [element.get_text().removeprefix("\n")]
+        if kind == "select":
+            options = [each for each in self._within(element, "option") if not each.has_attr("disabled")]
+            chosen = [each for each in options if each.has_attr("selected")]
+            if not element.has_attr("multiple"):
+                chosen = chosen[-1:] or options[:1]
+            return [_text(each, "value") if each.has_attr("value") else self._words(each) for each in chosen]
+        return [_text(element, "value")]
+
+    def _words(self, element: Tag) -> str:
+        """Return the text in an element.  Raises `Failure` if the page has been read too often."""
+        for _ in self._visited(element):
+            pass
+        return _words(element)
+
+    def _within(self, element: Tag, *names: str) -> list[Tag]:
+        """Return the elements of these names in an element.  Raises `Failure` as `_words` does."""
+        return [each for each in self._visited(element) if isinstance(each, Tag) and each.name in names]
+
+    def _visited(self, element: Tag) -> Iterator[PageElement]:
+        for each in element.descendants:
+            self._visits -= 1
+            self._characters -= 0 if isinstance(each, Tag) else len(str(each))
+            if self._visits < 0 or self._characters < 0:
+                raise Failure(f"{self.url}: too many elements are nested in each other to read the text of all")
+            yield each
 
     @staticmethod
     def _join(base: str, reference: str) -> str:
@@ -154,27 +209,22 @@ class Page:
         return ""
 
 
+def _text_of(octets: bytes, declared: str | None) -> str:
+    """Decode a page, in the order of the HTML Standard (section 13.2.3.1): by its byte order mark, by the response's
+    Content-Type, by its own declaration; else it is UTF-8, or windows-1252 if it is not valid UTF-8."""
+    named = declared or charset.codec_of(EncodingDetector.find_declared_encoding(octets, is_html=True))
+    if charset.marked(octets) is None and named is None:
+        try:
+            return octets.decode("utf-8")
+        except UnicodeDecodeError:
+            named = "windows-1252"
+    return charset.decode(octets, named)
+
+
 def _kind(element: Tag) -> str:
     if element.name in ("input", "button"):
         return _text(element, "type").lower() or ("text" if element.name == "input" else "submit")
     return element.name
-
-
-def _values(element: Tag, kind: str) -> list[str]:
-    """What a field says that nobody has touched."""
-    if kind in ("checkbox", "radio"):
-        return [_text(element, "value") or "on"] * element.has_attr("checked")
-    if kind in BUTTONS or kind == "file":
-        return []
-    if kind == "textarea":
-        return [element.get_text().removeprefix("\n")]
-    if kind == "select":
-        options = [each for each in element.find_all("option") if not each.has_attr("disabled")]
-        chosen = [each for each in options if each.has_attr("selected")]
-        if not element.has_attr("multiple"):
-            chosen = chosen[-1:] or options[:1]
-        return [_text(each, "value") if each.has_attr("value") else _words(each) for each in chosen]
-    return [_text(element, "value")]
 
 
 def _text(element: Tag, name: str) -> str:

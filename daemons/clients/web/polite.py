@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 from protego import Protego
 
+from daemons.clients.web import charset
 from daemons.clients.web.common import Failure, tell
+from daemons.clients.web.content import decoded
 from daemons.clients.web.session import PRODUCT, Session
 
 #: Octets of robots.txt that are read: what RFC 9309, section 2.5, asks for at least.
@@ -59,8 +61,8 @@ class Manners:
                 raise Failure(f"{url}: {response.status_code} {response.reason_phrase}, so nothing may be read there")
             text = bytearray()
             if response.status_code < 400:
-                for piece in response.iter_bytes():
+                for piece in decoded(response):
                     text += piece
                     if len(text) > LONGEST:
                         break
-            return Protego.parse(text[:LONGEST].decode("utf-8", "replace"))
+            return Protego.parse(charset.decode(bytes(text[:LONGEST])))

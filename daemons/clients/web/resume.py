@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
+import httpx2
 
 from daemons.clients.web.common import Failure
 from daemons.clients.web.written import named
@@ -69,7 +69,7 @@ class Part:
         except FileNotFoundError:
             return 0
 
-    def goes_on(self, response: httpx.Response) -> bool:
+    def goes_on(self, response: httpx2.Response) -> bool:
         """Whether a response is the rest of what is there, all of it: a server may send less than it was asked for (RFC
         9110, section 14.2)."""
         found = re.fullmatch(
@@ -80,10 +80,10 @@ class Part:
         first, last, length = map(int, found.groups())
         return first == self.size and last == length - 1
 
-    def begin(self, response: httpx.Response) -> None:
-        """From nothing, and remember what of."""
+    def begin(self, validator: str) -> None:
+        """Start from nothing, and remember the version of the file; an empty validator is never continued."""
         self.path.unlink(missing_ok=True)
-        self._of.write_text(json.dumps({"url": self._url, "validator": validator_of(response)}), "utf-8")
+        self._of.write_text(json.dumps({"url": self._url, "validator": validator}), "utf-8")
 
     def complete(self) -> None:
         """It is whole."""
@@ -100,7 +100,7 @@ class Part:
         return ""
 
 
-def validator_of(response: httpx.Response) -> str:
+def validator_of(response: httpx2.Response) -> str:
     """What tells this version from every other; empty where nothing does for sure.  A weak ETag does not."""
     etag = str(response.headers.get("ETag", ""))
     if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag):

@@ -11,10 +11,10 @@ from urllib.parse import urldefrag, urlencode, urlsplit
 from daemons.clients import tools
 from daemons.clients.web import common
 from daemons.clients.web.common import Failure, tell
-from daemons.operating.logs import escape
+from daemons.printable import escape
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
     from daemons.clients.web.pages import Form, Page
     from daemons.clients.web.polite import Manners
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return common.carry_out("scrape", lambda: _scrape(options))
+    return _scrape(options)
 
 
 def _delay(text: str) -> float:
@@ -96,7 +96,7 @@ def _page(session: Session, manners: Manners, url: str) -> Page:
 
 def _submitted(session: Session, manners: Manners, form: Form) -> Page:
     """The page that comes when a form is sent as the page says (HTML, section 4.10.22)."""
-    import httpx
+    import httpx2
 
     if form.method == "GET":
         return _page(
@@ -110,19 +110,20 @@ def _submitted(session: Session, manners: Manners, form: Form) -> Page:
     )
     if form.multipart:
         parts = [(name, (None, value.encode("utf-8", "surrogateescape"))) for name, value in form.fields]
-        made = httpx.Request("POST", form.action, files=parts)
+        made = httpx2.Request("POST", form.action, files=parts)
         kind, content = made.headers["Content-Type"], made.read()
     with session.ask("POST", form.action, [("Content-Type", kind)], content, admit=manners.admit) as response:
         return _read(response)
 
 
-def _read(response: httpx.Response) -> Page:
+def _read(response: httpx2.Response) -> Page:
     from daemons.clients.web.body import limited
+    from daemons.clients.web.charset import declared_by
     from daemons.clients.web.pages import LONGEST, Page
 
     if response.status_code >= 400:
         raise Failure(f"{response.url}: {response.status_code} {response.reason_phrase}")
-    return Page(str(response.url), limited(response, LONGEST), response.charset_encoding)
+    return Page(str(response.url), limited(response, LONGEST), declared_by(response))
 
 
 def _print(page: Page, selector: str | None) -> int:
@@ -138,6 +139,7 @@ def _print(page: Page, selector: str | None) -> int:
 def _recursive(session: Session, manners: Manners, options: argparse.Namespace) -> int:
     """All pages that links lead to, inside the host and port of the first, each once."""
     from daemons.clients.web.body import limited
+    from daemons.clients.web.charset import declared_by
     from daemons.clients.web.pages import LONGEST, Page
     from daemons.clients.web.polite import Disallowed
 
@@ -163,7 +165,7 @@ def _recursive(session: Session, manners: Manners, options: argparse.Namespace) 
                 if response.status_code >= 400:
                     raise Failure(f"{url}: {response.status_code} {response.reason_phrase}")
                 if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html":
-                    page = Page(str(response.url), limited(response, LONGEST), response.charset_encoding)
+                    page = Page(str(response.url), limited(response, LONGEST), declared_by(response))
         except Failure as failure:
             tell(str(failure))
             if not isinstance(failure, Disallowed) or url == start:

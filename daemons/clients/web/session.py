@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import ssl
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import httpcore
-import httpx
+import httpx2
 
 from daemons.clients import secure, tools
-from daemons.clients.web import common, jar
+from daemons.clients.web import common, content, jar, location
 from daemons.clients.web.common import Failure, tell
 from daemons.clients.web.shown import Shown, Verbose
 from daemons.clients.web.transport import Deadline, Transport
+from daemons.serving.tls_context import client_context, is_truncation
 
 if TYPE_CHECKING:
     from typing import Self
@@ -38,6 +39,9 @@ FOR_ONE = frozenset(("authorization", "cookie", "proxy-authorization", "host"))
 
 #: Fields that say something about a body.
 OF_A_BODY = frozenset(("content-type", "content-length", "content-encoding", "transfer-encoding", "if-range", "range"))
+
+#: Characters of a reason that are reported: some exceptions quote all that a server sent.
+LONGEST_REASON = 300
 
 Fields = Iterable[tuple[str, str]]
 Content = bytes | Iterable[bytes] | None
@@ -60,18 +64,16 @@ class Session:
         self._timeout: float | None = options.timeout
         self._cafile = Path(options.cafile) if options.cafile else None
         self._fields: list[tuple[str, str]] = options.headers
-        try:
-            url = httpx.URL(options.url)
-        except httpx.InvalidURL as error:
-            raise Failure(f"{options.url}: {tools.reason_of(error)}") from error
-        self._origin = _origin(url)
-        self._auth = _basic(options.user) if options.user else None
+        url = location.parse(options.url)
+        self._origin = location.origin(url)
+        self._authorization = _basic(options.user) if options.user else None
         if url.userinfo:
             # From here on nobody shows the password by showing where something is.
-            self._auth = self._auth or httpx.BasicAuth(url.username, url.password)
-            options.url = shown(url)
+            given = f"{url.username}:{url.password}".encode("utf-8", "surrogateescape")
+            self._authorization = self._authorization or _authorization(given)
+            options.url = location.shown(url)
         self._jar_file = Path(options.jar) if options.jar else None
-        self._jar = jar.empty() if self._jar_file is None else jar.load(self._jar_file)
+        self._cookies = jar.Cookies(jar.empty() if self._jar_file is None else jar.load(self._jar_file))
         self._transport = Transport(
             partial(self._context, insecure=options.insecure),
             self._deadline,
@@ -79,17 +81,18 @@ class Session:
             options.proxy,
             options.unix_socket,
         )
-        transport: httpx.BaseTransport = self._transport
+        self._answers: httpx2.BaseTransport = self._transport
         if options.cache:
             from daemons.clients.web.cache import Cache
 
-            transport = Cache(Path(options.cache), transport)
+            self._answers = Cache(Path(options.cache), self._transport)
         agent = f"{PRODUCT}/{version(PRODUCT)}" + f" ({comment})" * bool(comment)
-        self._client = httpx.Client(
-            transport=transport,
-            cookies=self._jar,
-            headers={b"User-Agent": (options.agent or agent).encode("latin-1"), b"Accept-Encoding": b"gzip"},
-        )
+        self._always = [
+            ("Accept", "*/*"),
+            ("Connection", "keep-alive"),
+            ("User-Agent", options.agent or agent),
+            ("Accept-Encoding", content.ACCEPTED),
+        ]
 
     def __enter__(self) -> Self:
         return self
@@ -98,10 +101,10 @@ class Session:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._client.close()
+            self._answers.close()
         finally:
             if self._jar_file is not None:
-                jar.save(self._jar, self._jar_file)
+                jar.save(self._cookies.jar, self._jar_file)
 
     def cut(self) -> None:
         """End all that other threads have asked for, at once."""
@@ -113,12 +116,12 @@ class Session:
         method: str,
         url: str,
         fields: Fields = (),
-        content: Content = None,
+        body: Content = None,
         *,
         follow: bool = True,
         admit: Callable[[str], None] = lambda url: None,
         redirected: Callable[[Redirect], None] | None = None,
-    ) -> Iterator[httpx.Response]:
+    ) -> Iterator[httpx2.Response]:
         """The response to a request, whose body is still to be read, all of it within the deadline.
 
         Redirects are followed; `admit` is given each URL before it is asked for, and may raise; `redirected` is told of
@@ -127,52 +130,64 @@ class Session:
         on the command line.
         Raises `Failure`."""
         self._deadline.begin(self._timeout, common.PATIENCE)
-        where = url
+        target = location.parse(url)
+        given = [*self._fields, *fields]
+        for _ in range(LONGEST_CHAIN + 1):
+            with self._deadline.paused():
+                admit(location.asked_for(target))
+            response = self._send(method, target, given, body)
+            try:
+                if not follow or response.status_code not in REDIRECTS or "Location" not in response.headers:
+                    yield response
+                    return
+            finally:
+                response.close()
+            source, target = target, location.redirected(target, response.headers["Location"])
+            (redirected or _tell)(Redirect(response.status_code, location.shown(source), location.shown(target)))
+            if response.status_code not in (307, 308) and method not in ("GET", "HEAD"):
+                method, body = "GET", None
+                given = [(name, text) for name, text in given if name.lower() not in OF_A_BODY]
+        raise Failure(f"{url}: more than {LONGEST_CHAIN} redirects, the last to {location.shown(target)}")
+
+    def _send(self, method: str, url: httpx2.URL, fields: list[tuple[str, str]], body: Content) -> httpx2.Response:
+        """Return the response to one request, its body unread.  Raises `Failure`."""
         try:
-            target = httpx.URL(url)
-            given = [*self._fields, *fields]
-            for _ in range(LONGEST_CHAIN + 1):
-                where = shown(target)
-                with self._deadline.paused():
-                    admit(str(target.copy_with(fragment=None)))
-                ours = _origin(target) == self._origin
-                request = self._client.build_request(
-                    method,
-                    target,
-                    headers=[
-                        (name.encode("ascii"), text.encode("latin-1"))
-                        for name, text in given
-                        if ours or name.lower() not in FOR_ONE
-                    ],
-                    content=content,
-                )
-                response = self._client.send(request, auth=self._auth if ours else None, stream=True)
-                try:
-                    if not follow or response.status_code not in REDIRECTS or "Location" not in response.headers:
-                        yield response
-                        return
-                finally:
-                    response.close()
-                target, source = _next(target, response), where
-                (redirected or _tell)(Redirect(response.status_code, source, shown(target)))
-                if response.status_code not in (307, 308) and method not in ("GET", "HEAD"):
-                    method, content = "GET", None
-                    given = [(name, text) for name, text in given if name.lower() not in OF_A_BODY]
-            raise Failure(f"{shown(httpx.URL(url))}: more than {LONGEST_CHAIN} redirects, the last to {shown(target)}")
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, *_OF_HTTPCORE) as error:
-            raise Failure(f"{where}: {self._reason(error)}") from error
+            ours = location.origin(url) == self._origin
+            given = [(name, text) for name, text in fields if ours or name.lower() not in FOR_ONE]
+            named = {name.lower() for name, _ in given}
+            headers = [
+                (name.encode("ascii"), text.encode("latin-1"))
+                for name, text in [*((name, text) for name, text in self._always if name.lower() not in named), *given]
+            ]
+            if "host" not in named:
+                headers.insert(0, (b"Host", location.host_field(url)))
+            if ours and self._authorization is not None:
+                headers = [each for each in headers if each[0].lower() != b"authorization"]
+                headers.append((b"Authorization", self._authorization))
+            request = httpx2.Request(method, url.copy_with(userinfo=b"", fragment=None), headers=headers, content=body)
+            self._cookies.add_to(request)
+            response = self._answers.handle_request(request)
+            response.request = request
+            response.stream = _Stream(response.stream, lambda error: self._failure(url, error))
+            self._cookies.take_from(response)
+        except Exception as error:
+            raise self._failure(url, error) from error
+        return response
+
+    def _failure(self, url: httpx2.URL, error: Exception) -> Failure:
+        """Return the failure that an exception means.  A hostile response can raise any exception of any library, so
+        all are taken for the peer's; those of files that are sent have a name."""
+        if isinstance(error, Failure):
+            return error
+        if isinstance(error, OSError) and error.filename is not None:
+            return Failure(f"{error.filename}: {tools.reason_of(error)}")
+        return Failure(f"{location.shown(url)}: {self._reason(error)[:LONGEST_REASON]}")
 
     def _context(self, *, insecure: bool) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cafile=None if self._cafile is None else str(self._cafile))
-        except ssl.SSLError as error:
-            raise Failure(f"{self._cafile}: there is no certificate in it; PEM is expected") from error
+            return client_context(self._cafile, verify=not insecure)
         except OSError as error:
-            raise Failure(f"{self._cafile}: {tools.reason_of(error)}") from error
-        if insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
+            raise Failure(str(error)) from error
 
     def _reason(self, error: BaseException) -> str:
         """Why there is no answer: the first cause says it best."""
@@ -183,49 +198,45 @@ class Session:
         if isinstance(error, TimeoutError) and not error.errno:
             patience = f"nothing has moved for {common.PATIENCE:g} s"
             return patience if self._timeout is None else f"no end in {self._timeout:g} s"
-        if isinstance(error, ssl.SSLEOFError):
-            return "cut off: the connection has ended without the peer's word for it"
+        if isinstance(error, ssl.SSLError) and is_truncation(error):
+            return "cut off: the connection ended without close_notify"
         if isinstance(error, ssl.SSLError):
             return f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
         text = tools.reason_of(error) if isinstance(error, Exception) else str(error)
         return f"cut off: {text}" if "closed connection" in text else text.rstrip(".")
 
 
-_OF_HTTPCORE = (
-    httpcore.ConnectionNotAvailable,
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.ProxyError,
-    httpcore.TimeoutException,
-    httpcore.UnsupportedProtocol,
-)
+class _Stream(httpx2.SyncByteStream):
+    """The bytes of a body.  Whatever reading them raises is passed to `failure`, and what that returns is raised."""
+
+    def __init__(self, stream: Any, failure: Callable[[Exception], Failure]) -> None:
+        self._stream = stream
+        self._failure = failure
+
+    def __iter__(self) -> Iterator[bytes]:
+        pieces = iter(self._stream)
+        while True:
+            try:
+                piece = next(pieces, None)
+            except Exception as error:
+                raise self._failure(error) from error
+            if piece is None:
+                return
+            yield piece
+
+    def close(self) -> None:
+        # The connection is given up: an error now has no consequences.
+        with suppress(Exception):
+            self._stream.close()
 
 
-def _basic(user: str) -> httpx.BasicAuth:
-    """Who asks, in the octets that were typed.  Raises `Failure`."""
-    name, password = (text.encode("utf-8", "surrogateescape") for text in common.credentials(user))
-    return httpx.BasicAuth(name, password)
+def _basic(user: str) -> bytes:
+    """The field Authorization, in the bytes that were typed.  Raises `Failure`."""
+    return _authorization(":".join(common.credentials(user)).encode("utf-8", "surrogateescape"))
 
 
-def shown(url: httpx.URL) -> str:
-    """A URL for people to read, and without its password."""
-    return str(url.copy_with(userinfo=b""))
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
-
-
-def _next(url: httpx.URL, response: httpx.Response) -> httpx.URL:
-    """Where a redirect leads.  Raises `Failure`."""
-    location = response.headers["Location"]
-    try:
-        target = url.join(location)
-    except httpx.InvalidURL:
-        target = httpx.URL()
-    if target.scheme not in ("http", "https") or not target.host:
-        raise Failure(f"{shown(url)}: redirected to {location!r}, which is nothing of the web")
-    return target if target.fragment or not url.fragment else target.copy_with(fragment=url.fragment)
+def _authorization(credentials: bytes) -> bytes:
+    return b"Basic " + base64.b64encode(credentials)
 
 
 def _tell(redirect: Redirect) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from daemons.clients.web.common import tell
 
 if TYPE_CHECKING:
-    import httpcore
+    import httpcore2
 
 #: Octets of a body that are shown; of a longer one, how many there are.
 LONGEST = 4096
@@ -19,7 +19,7 @@ class Shown:
     def sent(self, octets: bytes) -> None:
         """What goes to the peer: a head, or a piece of a body."""
 
-    def received(self, response: httpcore.Response) -> None:
+    def received(self, response: httpcore2.Response) -> None:
         """The head of a response.  Its body is the caller's alone."""
 
 
@@ -36,7 +36,7 @@ class Verbose(Shown):
         else:
             _tell_lines(octets)
 
-    def received(self, response: httpcore.Response) -> None:
+    def received(self, response: httpcore2.Response) -> None:
         tell("-" * 20 + " Response " + "-" * 20)
         version, reason = (response.extensions.get(key, b"") for key in ("http_version", "reason_phrase"))
         _tell_lines(b"%b %d %b" % (version, response.status, reason))

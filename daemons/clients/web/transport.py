@@ -1,4 +1,4 @@
-"""How octets get to a web server and back: httpcore, over sockets with a deadline for the whole."""
+"""How octets get to a web server and back: httpcore2, over sockets with a deadline for the whole."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import httpcore
-import httpx
+import httpcore2
+import httpx2
 
+from daemons.clients.secure import without_zone
 from daemons.clients.web.common import Failure
+from daemons.clients.web.location import host_to_connect
 from daemons.clients.web.shown import Shown
 
 
@@ -27,16 +29,27 @@ class Deadline(threading.local):
     it is so many seconds without an octet that are too long."""
 
     until = patience = math.inf
+    in_head = False
 
     def begin(self, seconds: float | None, patience: float) -> None:
         """For all that is done, or None for the patience alone."""
         self.patience = patience if seconds is None else math.inf
         self.until = time.monotonic() + (patience if seconds is None else seconds)
 
-    def went_on(self) -> None:
-        """Octets have come or gone."""
-        if self.patience != math.inf:
+    def went_on(self, *, sent: bool = False) -> None:
+        """Count from now on again, after bytes were sent, or received as part of a body.  The head of a response is due
+        within one `patience` in all: without that, a peer could send interim responses (1xx) for ever."""
+        if self.patience != math.inf and (sent or not self.in_head):
             self.until = time.monotonic() + self.patience
+
+    @contextmanager
+    def head(self) -> Iterator[None]:
+        """A request is sent and the head of its response received within."""
+        self.in_head = True
+        try:
+            yield
+        finally:
+            self.in_head = False
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -55,7 +68,7 @@ class Deadline(threading.local):
 
 @contextmanager
 def _as(late: type[Exception], broken: type[Exception]) -> Iterator[None]:
-    """What a socket raises, as httpcore wants to be told; the argument is the cause, which httpcore takes from it."""
+    """What a socket raises, as httpcore2 wants to be told; the argument is the cause, which httpcore2 takes from it."""
     try:
         yield
     except TimeoutError as error:
@@ -64,7 +77,7 @@ def _as(late: type[Exception], broken: type[Exception]) -> Iterator[None]:
         raise broken(error) from error
 
 
-class Stream(httpcore.NetworkStream):
+class Stream(httpcore2.NetworkStream):
     """A connected socket."""
 
     def __init__(self, connected: socket.socket, backend: Backend, deadline: Deadline, shown: Shown) -> None:
@@ -74,7 +87,7 @@ class Stream(httpcore.NetworkStream):
         self._shown = shown
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with _as(httpcore.ReadTimeout, httpcore.ReadError):
+        with _as(httpcore2.ReadTimeout, httpcore2.ReadError):
             self._socket.settimeout(self._deadline.left())
             octets = self._socket.recv(max_bytes)
         self._deadline.went_on()
@@ -85,24 +98,26 @@ class Stream(httpcore.NetworkStream):
             return
         self._shown.sent(buffer)
         unsent = memoryview(buffer)
-        with _as(httpcore.WriteTimeout, httpcore.WriteError):
+        with _as(httpcore2.WriteTimeout, httpcore2.WriteError):
             while unsent:
                 self._socket.settimeout(self._deadline.left())
                 unsent = unsent[self._socket.send(unsent) :]
-                self._deadline.went_on()
+                self._deadline.went_on(sent=True)
 
     def close(self) -> None:
         self._socket.close()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
+    ) -> httpcore2.NetworkStream:
         try:
-            with _as(httpcore.ConnectTimeout, httpcore.ConnectError):
+            with _as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
                 self._socket.settimeout(self._deadline.left())
-                # An end without the peer's word for it is an error: somebody else may have cut the body off.
+                # An end without close_notify is an error: the body may have been truncated.
                 secured = ssl_context.wrap_socket(
-                    self._socket, server_hostname=server_hostname, suppress_ragged_eofs=False
+                    self._socket,
+                    server_hostname=server_hostname and without_zone(server_hostname),
+                    suppress_ragged_eofs=False,
                 )
         except BaseException:
             self.close()
@@ -119,7 +134,7 @@ class Stream(httpcore.NetworkStream):
         return None
 
 
-class Backend(httpcore.NetworkBackend):
+class Backend(httpcore2.NetworkBackend):
     """Connects, each time within what is left of the deadline."""
 
     def __init__(self, deadline: Deadline, shown: Shown) -> None:
@@ -148,18 +163,18 @@ class Backend(httpcore.NetworkBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        with _as(httpcore.ConnectTimeout, httpcore.ConnectError):
-            connected = socket.create_connection((host, port), self._deadline.left())
+    ) -> httpcore2.NetworkStream:
+        with _as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
+            connected = socket.create_connection((host_to_connect(host), port), self._deadline.left())
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self.adopt(connected)
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.NetworkStream:
+    ) -> httpcore2.NetworkStream:
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with _as(httpcore.ConnectTimeout, httpcore.ConnectError):
+            with _as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
                 connected.settimeout(self._deadline.left())
                 connected.connect(path)
         except BaseException:
@@ -168,7 +183,7 @@ class Backend(httpcore.NetworkBackend):
         return self.adopt(connected)
 
 
-class _Body(httpx.SyncByteStream):
+class _Body(httpx2.SyncByteStream):
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
@@ -179,12 +194,12 @@ class _Body(httpx.SyncByteStream):
         self._stream.close()
 
 
-class Transport(httpx.BaseTransport):
+class Transport(httpx2.BaseTransport):
     """Sends requests, over connections that are kept, and shows what is said.  `proxy` and `path`, a Unix socket, are
     where to connect to instead of the URL's host; without them the environment decides on a proxy.  `tls` is asked for
     when it is needed: to read all the CAs of a system takes longer than most requests.
 
-    Raises httpcore's exceptions."""
+    Raises httpcore2's exceptions."""
 
     def __init__(
         self,
@@ -196,25 +211,30 @@ class Transport(httpx.BaseTransport):
     ) -> None:
         self._tls = tls
         self._backend = Backend(deadline, shown)
+        self._deadline = deadline
         self._shown = shown
         self._proxy = proxy
         self._path = path
         self._lock = threading.Lock()
-        self._pools: dict[tuple[str, str | None], httpcore.ConnectionPool] = {}
+        self._pools: dict[tuple[str, str | None], httpcore2.ConnectionPool] = {}
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
-        answer = self._pool(url).handle_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
+        with self._deadline.head():
+            answer = self._pool(url).handle_request(
+                httpcore2.Request(
+                    request.method,
+                    httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
             )
-        )
+        if answer.status < 200:
+            answer.close()
+            raise httpcore2.RemoteProtocolError(f"{answer.status} was not asked for; a final response is expected")
         self._shown.received(answer)
-        return httpx.Response(
+        return httpx2.Response(
             answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
         )
 
@@ -226,7 +246,7 @@ class Transport(httpx.BaseTransport):
         for pool in self._pools.values():
             pool.close()
 
-    def _pool(self, url: httpx.URL) -> httpcore.ConnectionPool:
+    def _pool(self, url: httpx2.URL) -> httpcore2.ConnectionPool:
         proxy = self._proxy or (None if self._path else _of_environment(url))
         with self._lock:
             pool = self._pools.get((url.scheme, proxy))
@@ -235,20 +255,21 @@ class Transport(httpx.BaseTransport):
                 pool = self._pools[url.scheme, proxy] = self._connections(tls, proxy)
             return pool
 
-    def _connections(self, tls: ssl.SSLContext | None, proxy: str | None) -> httpcore.ConnectionPool:
+    def _connections(self, tls: ssl.SSLContext | None, proxy: str | None) -> httpcore2.ConnectionPool:
         if proxy is None:
-            return httpcore.ConnectionPool(
+            return httpcore2.ConnectionPool(
                 ssl_context=tls, network_backend=self._backend, uds=self._path, max_connections=None
             )
         try:
-            parsed = httpx.Proxy(proxy)
-        except (httpx.InvalidURL, ValueError):
+            # Without a scheme it is http, as curl and wget take it.
+            parsed = httpx2.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+        except (httpx2.InvalidURL, ValueError):
             parsed = None
         if parsed is None or parsed.url.scheme != "http" or not parsed.url.host:
             raise Failure(f"{proxy!r} is no proxy that can be used; write http://HOST:PORT")
         where = parsed.url
-        return httpcore.HTTPProxy(
-            httpcore.URL(scheme=where.raw_scheme, host=where.raw_host, port=where.port, target=b"/"),
+        return httpcore2.HTTPProxy(
+            httpcore2.URL(scheme=where.raw_scheme, host=where.raw_host, port=where.port, target=b"/"),
             proxy_auth=parsed.raw_auth,
             ssl_context=tls,
             network_backend=self._backend,
@@ -256,7 +277,7 @@ class Transport(httpx.BaseTransport):
         )
 
 
-def _of_environment(url: httpx.URL) -> str | None:
+def _of_environment(url: httpx2.URL) -> str | None:
     if urllib.request.proxy_bypass(url.netloc.decode("ascii")):
         return None
     return urllib.request.getproxies().get(url.scheme)

@@ -6,7 +6,7 @@ import argparse
 from urllib.parse import SplitResult, parse_qsl, unquote, urldefrag, urljoin, urlsplit
 
 from daemons.clients import tools
-from daemons.operating.logs import escape
+from daemons.printable import escape
 
 #: What is meant where a URL names no port.
 PORTS = {"http": 80, "https": 443, "ftp": 21}

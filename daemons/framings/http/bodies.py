@@ -1,7 +1,7 @@
 """What stands behind a head: as many octets as it announces, or chunks (RFC 9112, sections 6.2 and 7.1).
 
-A body takes what is its own, cut anywhere, and holds it in one piece: of a list of pieces, each octet might be an
-object of its own.  What is announced allocates nothing.
+A body takes the bytes that belong to it, cut anywhere, and holds them in one object, because a list of pieces could
+have an object for each byte; `drain` hands them out early.  An announced length allocates nothing.
 """
 
 from __future__ import annotations
@@ -10,26 +10,30 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from daemons.framings.http.head import TOKEN
+from daemons.framings.http.grammar import FIELD_LINE, TOKEN
 from daemons.framings.http.refusals import refusal
+from daemons.framings.http.trailers import Trailers
 
 CRLF = b"\r\n"
 
 #: The longest line that says how long a chunk is, with its extensions, which nobody uses.
 SIZE_LINE = 256
 
-#: More digits than sixteen are an overflow waiting for a reader with integers of 64 bits.
-#: Blanks around an extension's semicolon, which RFC 9112 has readers put up with, come from nobody, and some readers
-#: do not.
+#: Chunks of a body that may be as short as they like; further ones must have so many bytes on average. A chunk takes
+#: some 1.5 microseconds: 1 MiB of single bytes would take more than a second, and these 20 milliseconds.
+CHUNKS, SHORT_CHUNK = 16 * 1024, 64
+
+#: RFC 9112, section 7.1.1, but for the whitespace around an extension's ``;`` and ``=`` ("bad whitespace"), which no
+#: sender writes and not every reader takes.  More than sixteen digits would overflow in a reader with 64-bit integers.
 _SIZE = re.compile(
     rb"([0-9A-Fa-f]{1,16})"
-    rb'((?:;%b(?:=(?:%b|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"))?+)*+)\r\n' % (TOKEN, TOKEN)
+    rb'(?:\r\n|((?:;%b(?:=(?:%b|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"))?)+)\r\n)' % (TOKEN, TOKEN)
 )
-_TRAILER = re.compile(rb"%b:[\t -~\x80-\xff]*+\r\n" % TOKEN)
+_TRAILER = re.compile(FIELD_LINE)
 
 
 class Body(ABC):
-    """The octets of one body so far, and whether these are all."""
+    """The bytes of one body that have come and were not drained, and whether they are the last."""
 
     __slots__ = ("complete", "octets")
 
@@ -41,6 +45,12 @@ class Body(ABC):
     def take(self, source: bytes | bytearray, start: int) -> int:
         """Take from `source` what belongs to the body, and return where that begins which has not been taken: until
         `complete` it comes again, with more behind it.  Raises `FramingError`."""
+
+    def drain(self) -> bytes:
+        """Return the bytes that have come since the last call, and forget them."""
+        received = bytes(self.octets)
+        self.octets = bytearray()
+        return received
 
 
 class SizedBody(Body):
@@ -65,20 +75,52 @@ class SizedBody(Body):
         return end
 
 
-class ChunkedBody(Body):
-    """Chunks until an empty one, then trailers, which are dropped as the extensions are.
+class UntilCloseBody(Body):
+    """All bytes until the connection is closed, in responses only (RFC 9112, section 6.3).
 
     limit
-        The most octets of all chunks together.
+        Maximum length in bytes; None: unlimited.
+    """
+
+    __slots__ = ("_left",)
+
+    octets: bytearray
+
+    def __init__(self, limit: int | None) -> None:
+        super().__init__(bytearray())
+        self._left = limit
+
+    def take(self, source: bytes | bytearray, start: int) -> int:
+        if self._left is None:
+            self.octets += source[start:]
+        else:
+            self.octets += source[start : start + self._left]
+            if len(source) - start > self._left:
+                raise refusal(413, "the body is longer than is allowed")
+            self._left -= len(source) - start
+        return len(source)
+
+
+class ChunkedBody(Body):
+    """Chunks until an empty one, then trailers, which are checked and dropped; extensions are dropped, too.
+
+    limit
+        Maximum length of all chunks together, in bytes; None: unlimited.
     notes
         The most octets of extensions and trailers together.
     """
 
-    __slots__ = ("_left", "_limit", "_next", "_notes")
+    __slots__ = ("_count", "_left", "_limit", "_next", "_notes", "_size", "_trailers")
 
-    def __init__(self, limit: int, notes: int) -> None:
+    octets: bytearray
+
+    def __init__(self, limit: int | None, notes: int) -> None:
         super().__init__(bytearray())
         self._limit = limit
+        #: Length of all chunks whose size is known.
+        self._size = 0
+        self._count = 0
+        self._trailers: Trailers | None = None
         self._notes = notes
         #: Octets of this chunk that are to come.
         self._left = 0
@@ -103,8 +145,13 @@ class ChunkedBody(Body):
             return start
         end = match.end()
         self._left = left = int(match[1], 16)
-        if len(self.octets) + left > self._limit:
-            raise refusal(413, f"chunks of more than {self._limit} octets")
+        self._size += left
+        self._count += 1
+        if self._limit is not None:
+            if self._size > self._limit:
+                raise refusal(413, f"chunks of more than {self._limit} octets")
+            if self._count > CHUNKS + self._size // SHORT_CHUNK:
+                raise refusal(400, f"more than {CHUNKS} chunks, and on average less than {SHORT_CHUNK} bytes in each")
         if match[2]:
             self._note(len(match[2]))
         if not left:
@@ -145,6 +192,8 @@ class ChunkedBody(Body):
         if line == CRLF:
             self.complete = True
         elif _TRAILER.fullmatch(line):
+            self._trailers = self._trailers or Trailers()
+            self._trailers.check(line)
             self._note(len(line))
         else:
             raise refusal(400, "a trailer is not a name, a colon and a value")

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from daemons.framings.base import Decoder, Framing, FramingError, Incomplete
 from daemons.framings.http.bodies import Body, ChunkedBody, SizedBody
-from daemons.framings.http.head import REQUEST_LINE, Head, Request, fault, long_line, parse
+from daemons.framings.http.grammar import END, check_incomplete_head
+from daemons.framings.http.head import REQUEST_LINE, Head, Request, long_line, parse
 from daemons.framings.http.refusals import refusal
 from daemons.framings.remembered import ByHead
-
-END = b"\r\n\r\n"
 
 #: "A server […] SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (RFC 9112, section
 #: 2.2), for the sake of clients that put one behind a body; more than a few come from no client.
@@ -180,11 +179,7 @@ class HTTPDecoder(Decoder):
         line = min(limit, REQUEST_LINE)
         if have >= line and source.find(b"\r\n", start, start + line) < 0:
             raise long_line(source, start, line)
-        # A CR that was the last octet is looked at once more, with what came behind it.
-        if fault(source, seen - (seen > start and source[seen - 1] == 13), start + min(have, limit)):
-            raise refusal(400, "a control character, or a CR or LF without the other")
-        if have >= limit:
-            raise refusal(431, f"no end of the head within {limit} octets")
+        check_incomplete_head(source, start, seen, limit)
         self._seen = have
         return None
 

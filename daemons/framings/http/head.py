@@ -6,45 +6,42 @@ One regular expression says what a head may be, octet by octet; what it cannot s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from daemons.framings.base import FramingError
+from daemons.framings.http.grammar import (
+    DISGUISED,
+    FORBIDDEN_BYTE,
+    TOKEN,
+    check_codings,
+    describe_bad_lines,
+    has_forbidden_byte,
+    list_members,
+    read_length,
+    split_fields,
+)
 from daemons.framings.http.refusals import refusal
 
 #: "It is RECOMMENDED that all HTTP senders and recipients support, at a minimum, request-line lengths of 8000 octets"
 #: (RFC 9112, section 3).  In octets, its CRLF included.
 REQUEST_LINE = 8 * 1024
 
-#: A length of more digits than these is no length: no disk holds it, and a reader with 64 bits comes to another one.
-DIGITS = 18
-
-#: RFC 9110, section 5.6.2, as a regular expression.
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-
 #: A target is visible ASCII.  Strictly, `"<>\^`{|}` stand in none either, but browsers send them, and nobody misreads
-#: them; a `#` is cut off by some and not by others.  A value has no control characters but tabs.
-_HEAD = re.compile(
-    rb"(%b) ([!\"$-~]++) HTTP/([0-9])\.([0-9])\r\n((?:%b:[\t -~\x80-\xff]*+\r\n)*+)\r\n" % (TOKEN, TOKEN)
-)
-_FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
-_REQUEST_LINE = re.compile(rb"%b [!\"$-~]++ HTTP/[0-9]\.[0-9]" % TOKEN)
-_NAME = re.compile(TOKEN)
-
-#: The octets that lines may be made of; see `fault`.
-_LINES = re.compile(rb"(?:[\t -~\x80-\xff]++|\r\n)*+")
+#: them; a `#` is cut off by some and not by others.
+_REQUEST_LINE = re.compile(rb"(%b) ([!\"$-~]+) HTTP/([0-9])\.([0-9])\r\n" % TOKEN)
 
 #: What of RFC 3986's `host` anybody has: a name, an IPv4 address, or an IPv6 address in brackets.
-_HOST = re.compile(rb"(?:[A-Za-z0-9._\-]++|\[[0-9A-Fa-f:.]++\])(?::([0-9]{0,5}+))?")
-_ABSOLUTE = re.compile(rb"https?://([^/?]*+)(.*)", re.IGNORECASE)
+_HOST = re.compile(rb"(?:[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
+_ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
-#: What decides where a request ends, whose it is, and what becomes of the connection.
-_JUDGED = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"))
+#: Fields that decide where a request ends, which server it is for, and whether the connection is kept.
+_JUDGED = (b"connection", b"content-length", b"expect", b"host", b"transfer-encoding")
 
-#: A tab around a value is a blank like others; but around these some take it for a part of the value.
-_TABBED = re.compile(rb"(?:^|\n)(?:content-length|transfer-encoding):(?: *\t|[^\r]*\t *\r)", re.IGNORECASE)
+#: Fields with one value that decide how a body is read (RFC 9110, sections 8.3 and 14.4).  Of two, one reader takes
+#: the first and another the last.
+_SINGLE = (b"content-range", b"content-type")
 
-#: With an underscore in it, CGI's HTTP_CONTENT_LENGTH is this header to one reader and another to the next.
-_DISGUISED = frozenset((b"content_length", b"transfer_encoding"))
+#: All names that `parse` looks at; whether there may be several.
+_WATCHED = dict.fromkeys((*DISGUISED, *_SINGLE), False) | dict.fromkeys(_JUDGED, True)
 
 
 class Request(bytes):
@@ -104,46 +101,40 @@ class Head:
         self.alone = None if length or chunked else (request,)
 
 
-def fault(source: bytes | bytearray, start: int, end: int) -> bool:
-    """Whether there is an octet that no head may have: a control character, a CR or LF without the other.
-
-    A CR at the very end may yet have its LF."""
-    stop = _LINES.match(source, start, end)
-    assert stop is not None, "it matches nothing, too"
-    return stop.end() < end - (source[end - 1] == 13)
-
-
 def parse(raw: bytes, *, headers: int, body: int) -> Head:
     """What `raw`, which ends with its first empty line, comes to.  At most `headers` header fields, and a body of at
     most `body` octets.  Raises `FramingError`."""
     line = raw.find(b"\r\n") + 2
     if line > REQUEST_LINE:
         raise long_line(raw)
-    match = _HEAD.fullmatch(raw)
-    if match is None:
+    match = _REQUEST_LINE.match(raw)
+    fields = None if match is None else split_fields(raw, match.end())
+    if match is None or fields is None:
         raise refusal(400, _what_is_wrong(raw))
-    method, target, major, minor, lines = match.groups()
+    method, target, major, minor = match.groups()
     if major != b"1":
         raise refusal(505, "a major version other than 1")
     # Of a minor version not yet known, the highest that is known is spoken (RFC 9110, section 2.5).
     version = (1, 1) if minor != b"0" else (1, 0)
-    fields: tuple[tuple[bytes, bytes], ...] = tuple(_FIELD.findall(lines))
-    if b" \r" in lines or b"\t\r" in lines:  # hardly ever
-        fields = tuple((name, value.rstrip(b" \t")) for name, value in fields)
     if len(fields) > headers:
         raise refusal(431, f"{len(fields)} header fields; {headers} are allowed")
     judged: dict[bytes, list[bytes]] = {}
     for name, value in fields:
         word = name.lower()
-        if word in _JUDGED:
+        listed = _WATCHED.get(word)
+        if listed is None:
+            continue
+        if listed:
             judged.setdefault(word, []).append(value)
-        elif word in _DISGUISED:
+        elif word in DISGUISED:
             raise refusal(400, "Content-Length or Transfer-Encoding with an underscore")
+        elif word in judged:
+            raise refusal(400, f"more than one {word.decode('ascii')}")
+        else:
+            judged[word] = [value]
 
     _judge_host(judged.get(b"host", []), version)
     authority, path = _parts(method, target)
-    if b"\t" in lines and _TABBED.search(lines):
-        raise refusal(400, "a tab around the value of Content-Length or Transfer-Encoding")
     chunked, length = _length(judged, version, body)
     if method == b"CONNECT" and (chunked or length):
         # To some, what stands behind it is for the other end of the tunnel (RFC 9110, section 9.3.6).
@@ -154,9 +145,9 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
     request.path = path.decode("ascii")
     request.version = version
     request.headers = fields if authority is None else _with_host(fields, authority)
-    options = _words(judged.get(b"connection", ()))
+    options = list_members(judged.get(b"connection", ()))
     request.keep_alive = b"close" not in options and (version == (1, 1) or b"keep-alive" in options)
-    expectations = _words(judged.get(b"expect", ())) if version == (1, 1) else set()
+    expectations = list_members(judged.get(b"expect", ())) if version == (1, 1) else set()
     if expectations - {b"100-continue"}:
         raise refusal(417, "an expectation other than 100-continue")
     return Head(request, length, chunked, bool(expectations))
@@ -164,27 +155,18 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
 
 def long_line(source: bytes | bytearray, start: int = 0, limit: int = REQUEST_LINE) -> FramingError:
     """Why a request line that does not end within `limit` octets is refused."""
-    if fault(source, start, start + limit):
-        return refusal(400, "a control character, or a CR or LF without the other")
+    if has_forbidden_byte(source, start, start + limit):
+        return refusal(400, FORBIDDEN_BYTE)
     return refusal(414, f"no end of the request line within {limit} octets")
 
 
 def _what_is_wrong(raw: bytes) -> str:
     """For the log, of a head that is none."""
-    if fault(raw, 0, len(raw)):
-        return "a control character, or a CR or LF without the other"
-    first, *lines = raw[:-4].split(b"\r\n")
-    if not _REQUEST_LINE.fullmatch(first):
+    if has_forbidden_byte(raw, 0, len(raw)):
+        return FORBIDDEN_BYTE
+    if not _REQUEST_LINE.match(raw):
         return "the request line is not a method, a target and HTTP/1.1, one blank between them"
-    for number, line in enumerate(lines, 1):
-        name, colon, _ = line.partition(b":")
-        if line.startswith((b" ", b"\t")):
-            return f"header line {number} begins with a blank: lines are not folded"
-        if not colon:
-            return f"header line {number} has no colon"
-        if not _NAME.fullmatch(name):
-            return f"header line {number}: what stands before the colon is no name"
-    return "not a head"
+    return describe_bad_lines(raw[:-4].split(b"\r\n")[1:])
 
 
 def _judge_host(hosts: list[bytes], version: tuple[int, int]) -> None:
@@ -236,26 +218,11 @@ def _length(judged: dict[bytes, list[bytes]], version: tuple[int, int], limit: i
     codings = judged.get(b"transfer-encoding")
     lengths = judged.get(b"content-length")
     if codings is not None:
-        if lengths is not None:
-            raise refusal(400, "both Content-Length and Transfer-Encoding")
-        if version == (1, 0):
-            raise refusal(400, "Transfer-Encoding in HTTP/1.0")
-        if len(codings) > 1 or codings[0].lower() != b"chunked":
-            raise refusal(501, "a Transfer-Encoding other than chunked")
+        check_codings(codings, lengths, version)
         return True, 0
     if lengths is None:
         return False, 0
-    if len(lengths) > 1:
-        raise refusal(400, "more than one Content-Length")
-    (digits,) = lengths
-    if not digits.isdigit() or len(digits) > DIGITS:
-        raise refusal(400, f"Content-Length is not one to {DIGITS} digits")
-    length = int(digits)
+    length = read_length(lengths)
     if length > limit:
         raise refusal(413, f"a body of {length} octets is announced; {limit} are allowed")
     return False, length
-
-
-def _words(values: Iterable[bytes]) -> set[bytes]:
-    """What a list of tokens says, in one header or in several; in small letters."""
-    return {word for value in values for part in value.split(b",") if (word := part.strip(b" \t").lower())}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from daemons.serving import budget, signals
 from daemons.serving.connection import Connection
 from daemons.serving.daemon import PARTING, TICK, Daemon
+from daemons.serving.engines.stalls import STALL, CallProbe, StallMonitor
 from daemons.serving.guards.limits import peer_network
 from daemons.serving.journal import Journal
 
@@ -35,15 +36,17 @@ FIRST_SLOT = 2
 class Child:
     """What the parent knows of a child."""
 
-    __slots__ = ("alive", "connection", "place")
+    __slots__ = ("connection", "ended", "place", "signalled")
 
-    def __init__(self, connection: Connection, place: int, alive: int) -> None:
+    def __init__(self, connection: Connection, place: int, ended: int) -> None:
         #: The connection that it serves.
         self.connection = connection
         #: A small number that none of its siblings has.
         self.place = place
-        #: The read end of a pipe, whose other end it holds for as long as it lives.
-        self.alive = alive
+        #: A pidfd, readable when the child has ended; -1 where the system had none.
+        self.ended = ended
+        #: The last signal that it was sent; 0: none.
+        self.signalled = 0
 
 
 class Forks(socketserver.ForkingMixIn, _Server):
@@ -51,8 +54,8 @@ class Forks(socketserver.ForkingMixIn, _Server):
 
     What is mended of the stock mixin: it reaps with ``waitpid(-1)``, which steals the children of
     everybody else in the process, and blocks the accept loop in it once there are `max_children`.  Here
-    each child holds the write end of a pipe for as long as it lives; when the loop reads the end of
-    file, it reaps that child, by its own pid, and nothing ever waits.
+    the loop watches a pidfd of each child, pidfd_open(2), which a handler that closes descriptors or calls
+    execve(2) cannot close; when that is readable, it reaps that child, by its own pid, and nothing ever waits.
 
     What a child costs is mostly the pages that it writes, and Python writes to all that it looks at: so
     what a short conversation does without is not made for it.
@@ -80,27 +83,22 @@ class Forks(socketserver.ForkingMixIn, _Server):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self.connections[request]
-        alive, tether = os.pipe()
         place = self._places.pop() if self._places else len(self.children)
         try:
             parent = os.getpid()
             with signals.held_back():
                 pid = os.fork()
                 if pid == 0:
-                    os.close(alive)
                     self._live(request, client_address, place, parent)
         except BaseException:
             self._places.append(place)
-            os.close(alive)
             raise
-        finally:
-            os.close(tether)
         # Only the parent comes here.
-        self.children[pid] = Child(connection, place, alive)
+        child = self.children[pid] = Child(connection, place, _pidfd(pid))
         if self.daemon is None:
-            self.collect_children()  # by `handle_request`: nobody sees their pipes close
-        else:
-            self.daemon.watch(alive, partial(self._reap, pid))
+            self.collect_children()  # by `handle_request`: there is no loop that watches them
+        elif child.ended >= 0:
+            self.daemon.watch(child.ended, partial(self._reap, pid))
         if self.metrics is not None:
             self.metrics.hand()
         self.close_request(request)
@@ -144,16 +142,12 @@ class Forks(socketserver.ForkingMixIn, _Server):
             self.metrics.beat(time.monotonic())
 
     def collect_children(self, *, blocking: bool = False) -> None:
-        """Bury the children that have ended; `blocking`: wait for the others, and bury them too.  Under a daemon
-        there is nothing to do: each is reaped when its pipe closes."""
+        """Reap the children that have ended; `blocking`: wait for the others, and reap them too.  Under a daemon
+        there is nothing to do: each is reaped when its pidfd is readable, or at the next `sweep`."""
         if self.daemon is not None:
             return
-        ended = select.poll()
-        children = {child.alive: pid for pid, child in self.children.items()}
-        for alive in children:
-            ended.register(alive, select.POLLIN)
-        for alive in list(children) if blocking else (ready for ready, _ in ended.poll(0)):
-            self._bury(children[alive])
+        for pid in list(self.children):
+            self._reap(pid, os.WNOHANG if not blocking else 0)
 
     #: Nothing to do, so that the loop need not wake up for it.
     service_actions = socketserver.BaseServer.service_actions
@@ -163,19 +157,28 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self._signal_children(signal.SIGTERM)
 
     def cut(self) -> None:
-        """To a child that drains, a second SIGTERM: it cuts its conversation, writes the access line, and
-        ends.  One that does not, and is still here when this is called again after a while, is killed."""
+        """Have each child cut its conversation, write the access line, and end.  One that does not, and is still here
+        when this is called again after a while, is killed."""
         super().cut()
         now = time.monotonic()
         self._cut_since = min(self._cut_since, now)
-        told = self.draining and now - self._cut_since < PARTING / 2
-        self._signal_children(signal.SIGTERM if told else signal.SIGKILL)
+        asked = self.draining and now - self._cut_since < PARTING / 2
+        self._signal_children(signals.CUT if asked else signal.SIGKILL)
+
+    def sweep(self, now: float) -> None:
+        super().sweep(now)
+        for pid, child in list(self.children.items()):
+            if child.ended < 0:
+                self._reap(pid)
 
     def _signal_children(self, number: signal.Signals) -> None:
-        for pid in self.children:
-            # It has not been reaped, so the pid is still its own.
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        """Send a signal to each child that has not had it already."""
+        for pid, child in self.children.items():
+            if child.signalled != number:
+                child.signalled = number
+                # It has not been reaped, so the pid is still its own.
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def server_close(self) -> None:
         """Close the listener; end the conversations still under way, and bury their children.  Where a subclass has
@@ -184,28 +187,50 @@ class Forks(socketserver.ForkingMixIn, _Server):
             self.collect_children(blocking=True)
         super().server_close()
         self._signal_children(signal.SIGKILL)
-        for pid in list(self.children):
-            self._bury(pid)
+        until = time.monotonic() + PARTING
+        for pid, child in list(self.children.items()):
+            if child.ended >= 0:
+                select.select([child.ended], [], [], max(0.0, until - time.monotonic()))
+            _wait(pid, os.WNOHANG)
+            self._forget(pid)
 
-    def _reap(self, pid: int) -> None:
-        assert self.daemon is not None
+    def _reap(self, pid: int, options: int = os.WNOHANG) -> None:
+        """Reap a child if it has ended."""
+        if (status := _wait(pid, options)) is None:
+            return
         child = self.children[pid]
-        self.daemon.forget(child.alive)
-        if (killer := self._bury(pid)) is not None:
-            log.error("%s: child %d died of signal %d", child.connection.peer, pid, killer)
+        if self.daemon is not None and child.ended >= 0:
+            self.daemon.forget(child.ended)
+        self._forget(pid)
+        if os.WIFSIGNALED(status):
+            log.error("%s: child %d died of signal %d", child.connection.peer, pid, os.WTERMSIG(status))
 
-    def _bury(self, pid: int) -> int | None:
-        """Let go of a child that has ended or is about to; returns the signal that it died of."""
+    def _forget(self, pid: int) -> None:
+        """Take a child out of the books."""
         child = self.children.pop(pid)
-        os.close(child.alive)
+        if child.ended >= 0:
+            os.close(child.ended)
         self._places.append(child.place)
-        try:
-            _, status = os.waitpid(pid, 0)
-        except ChildProcessError:
-            # The process was started with SIGCHLD ignored: then the kernel buries the dead.
-            status = 0
         self.leave(child.connection)
-        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+
+
+def _wait(pid: int, options: int) -> int | None:
+    """The status of a child that has ended, waitpid(2); None if it has not."""
+    try:
+        reaped, status = os.waitpid(pid, options)
+    except ChildProcessError:
+        # The process was started with SIGCHLD ignored: then the kernel reaps by itself.
+        return 0
+    return status if reaped else None
+
+
+def _pidfd(pid: int) -> int:
+    """A descriptor that is readable when the child has ended; -1 if there is none to be had: before Linux 5.3, or out
+    of descriptors."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return -1
 
 
 class Watch:
@@ -221,6 +246,7 @@ class Watch:
         self._request = request
         self._connection = server.connections[request]
         self._parent = parent
+        self._call = CallProbe(server, _thread.get_ident())
         self._daemon: Daemon | None = None
         #: Signals that it has yet to be told of.
         self._heard: deque[int] = deque()
@@ -230,10 +256,11 @@ class Watch:
 
     def hear(self, *, alarm: bool) -> None:
         """Hear the signals from now on; begin with the first tick, or, without `alarm`, at once."""
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+        for number in (signal.SIGTERM, signals.CUT, signal.SIGHUP, signal.SIGALRM):
             signal.signal(number, self._hear)
-        # Ctrl-C goes to the parent and to us; the parent passes on what it means, once.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C and Ctrl-\ go to the parent and to its children; the parent passes on what they mean, once.
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*signals.SIGNALS, signal.SIGALRM))
         self._alarmed = alarm
         if alarm:
@@ -245,7 +272,7 @@ class Watch:
         signal.setitimer(signal.ITIMER_REAL, min(TICK, self._server.limits.shortest / 4))
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGALRM and self._alarmed and not self._heard and self._all_is_well():
+        if number == signal.SIGALRM and self._alarmed and not self._heard and self._nothing_is_due():
             self._set_alarm()
             return
         self._heard.append(number)
@@ -259,9 +286,12 @@ class Watch:
             self._begun.release()
             self._set_alarm()
 
-    def _all_is_well(self) -> bool:
+    def _nothing_is_due(self) -> bool:
         """A tick: whether there is nothing for the watch to do yet."""
         now = time.monotonic()
+        since = self._call.stuck_since(now)
+        if since is not None and now - since >= STALL:
+            return False
         if os.getppid() != self._parent or (self._connection.timed and now >= self._connection.deadline):
             return False
         if (metrics := self._server.metrics) is not None:
@@ -279,6 +309,7 @@ class Watch:
         server = self._server
         try:
             daemon = Daemon([server], parent=self._parent)
+            daemon.stop_request.once = True
         except OSError as error:
             log.error("no watch is kept over a conversation: %s", error)
             self._begun.release()
@@ -286,8 +317,11 @@ class Watch:
             return
         if server.metrics is not None:
             server.metrics.attach(daemon)
+        monitor = StallMonitor(daemon, self._call)
+        monitor.attach()
         self._daemon = daemon
         self._pass_on()
+        monitor.sample(time.monotonic())
         daemon.see_out()
         if server.connections:
             # It was cut and has not ended: the service is lost in its own code.

@@ -79,7 +79,7 @@ class LoopPoller(Poller):
         call per message would cost a twentieth of the speed."""
         find, actions, asks_again = self.flows.get, self._actions, self.asks_again
         events = self._events(patience)
-        now = time.monotonic()
+        self.woke = now = time.monotonic()
         size, much = self._size, False
         server = None
         unread: list[int] = []

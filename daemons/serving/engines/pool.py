@@ -66,23 +66,24 @@ class ByThreads(ByReadiness):
             threading.Thread(target=_work, args=(poller.jobs, idle), name=f"worker-{number}", daemon=True)
             for number in range(self.threads)
         ]
+        poller.workers = workers
         for worker in workers:
             worker.start()
         blocks = self.service is not None and bool(self.service.blocks)
         poller.handing_over = blocks
         watchman = Watchman(poller)
         if not blocks:
-            poller.jobs.put(partial(_lead_on_the_spot, daemon, poller))
+            poller.put(partial(_lead_on_the_spot, daemon, poller))
         while daemon.state != OVER:
             if not poller.handing_over:
-                watchman.look()
+                watchman.look_safely()
                 continue
             daemon.turn_safely()
             if not blocks and idle and time.monotonic() - poller.last_slow > HANDING_OVER:
                 poller.handing_over = False
-                poller.jobs.put(partial(_lead_on_the_spot, daemon, poller))
+                poller.put(partial(_lead_on_the_spot, daemon, poller))
         for _ in workers:
-            poller.jobs.put(None)
+            poller.put(None)
         until = time.monotonic() + PARTING
         for worker in workers:
             worker.join(max(0.0, until - time.monotonic()))
@@ -90,7 +91,7 @@ class ByThreads(ByReadiness):
 
     def _put(self, request: Any, client_address: Any) -> None:
         """Have a worker see this one from beginning to end."""
-        self._pool.jobs.put(partial(self._handle, request, client_address))
+        self._pool.put(partial(self._handle, request, client_address))
 
     def _handle(self, request: Any, client_address: Any) -> None:
         try:

@@ -40,6 +40,10 @@ class PoolPoller(LoopPoller):
         #: that leads when it has the reply, or the watchman who finds that it takes too long.
         self.hand: list[Flow] = []
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        #: How many jobs were ever put into that.
+        self.queued = 0
+        #: The threads that do them.
+        self.workers: list[threading.Thread] = []
         #: Whether each message goes to a worker, or is answered on the spot.
         self.handing_over = False
         #: Flows whose answer is ready, from the workers to the leader.
@@ -138,7 +142,12 @@ class PoolPoller(LoopPoller):
     def hand_to_worker(self, flow: Flow, action: Callable[[], bytes]) -> None:
         """Have a worker do `action`; until it is done, nobody else touches the flow."""
         self.suspend(flow)
-        self.jobs.put(partial(self._do, flow, action))
+        self.put(partial(self._do, flow, action))
+
+    def put(self, job: Callable[[], None] | None) -> None:
+        """Have a worker do `job`; None: have one end."""
+        self.queued += 1
+        self.jobs.put(job)
 
     def suspend(self, flow: Flow) -> None:
         """Take a flow out of epoll: its peer has no deadline while it waits for us, and afterwards what it had left."""

@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from daemons.serving.daemon import BUG_REST
+from daemons.serving.journal import Journal
+
 if TYPE_CHECKING:
     from daemons.serving.engines.flow import Flow
     from daemons.serving.engines.pool_poller import PoolPoller
+
+log = Journal(__name__)
 
 #: Seconds over one message after which the lead is taken away: far more than an answer takes that only
 #: computes, far less than a visitor notices.
@@ -23,6 +28,14 @@ class Watchman:
     def __init__(self, poller: PoolPoller) -> None:
         self._poller = poller
         self._quiet = 0
+
+    def look_safely(self) -> None:
+        """`look`; a bug in it must not end the thread without which nobody takes over from a leader that stalls."""
+        try:
+            self.look()
+        except Exception:
+            log.exception("the watch over the pool's leader failed; it goes on in %d ms", BUG_REST * 1000)
+            time.sleep(BUG_REST)
 
     def look(self) -> None:
         """Look twice, `STALL` apart; or sleep, where there has been nothing to see for a while."""

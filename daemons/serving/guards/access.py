@@ -77,7 +77,9 @@ NETWORKS: Kind[tuple[Network, ...]] = Kind(
 
 @dataclass(frozen=True)
 class Access:
-    """The section [access].  Immutable: other rules are another object, and a server is given that."""
+    """The section [access]: networks that may connect, and proxies that are trusted.
+
+    Immutable: other rules are another object, and a server is given that."""
 
     allow: tuple[Network, ...] = setting(
         NETWORKS, (), "networks whose peers may come, as 127.0.0.0/8 192.0.2.7 2001:db8::/32; empty: everybody's"

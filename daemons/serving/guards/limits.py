@@ -63,6 +63,13 @@ class Limits:
         "it only the oldest unfinished message, and messages of up to 64KiB, are read further; beyond all of it the "
         "connections without progress for the longest time are closed",
     )
+    response: int = setting(
+        SIZE,
+        64 * 1024**2,
+        "over HTTP, bytes that a handler, or the write() of a WSGI application, may write before the response is sent, "
+        "which is when it is complete; above 256KiB they are in a temporary file. More raises ResponseTooLarge in the "
+        "handler. Files that SimpleHTTPRequestHandler sends, and what an application yields, do not count",
+    )
     handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
     message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")
     idle_timeout: float = setting(

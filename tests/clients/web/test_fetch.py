@@ -152,9 +152,9 @@ def test_redirects_that_are_not_wanted_that_have_no_end_and_that_leave_the_web(s
     assert lines[-1] == f"daemons fetch: {site.url}/loop: more than 10 redirects, the last to {site.url}/loop"
     assert site.asked.count("GET /loop") == 11
     for where, said in (
-        ("file:///etc/passwd", "redirected to 'file:///etc/passwd', which is nothing of the web\n"),
-        ("gopher://x/", "redirected to 'gopher://x/', which is nothing of the web\n"),
-        ("http://x:y/", "invalid URL in location header: Invalid port: 'y'\n"),
+        ("file:///etc/passwd", "redirected to 'file:///etc/passwd', which is no URL of the web\n"),
+        ("gopher://x/", "redirected to 'gopher://x/', which is no URL of the web\n"),
+        ("http://x:y/", "redirected to 'http://x:y/', which is no URL of the web\n"),
     ):
         assert daemons("fetch", f"{site.url}/to?u={where}") == 1
         assert capsys.readouterr().err == f"daemons fetch: {site.url}/to?u={where}: {said}"
@@ -200,12 +200,15 @@ def test_over_a_unix_socket_and_through_a_proxy(
         assert daemons("fetch", "--proxy", f"http://{at}", "https://far.invalid/") == 1
         monkeypatch.setenv("http_proxy", f"http://{at}")
         assert daemons("fetch", "http://far.invalid/") == 0
+        monkeypatch.setenv("http_proxy", at)
+        assert daemons("fetch", "http://far.invalid/bare") == 0
         monkeypatch.setenv("no_proxy", "far.invalid")
         assert daemons("fetch", "http://far.invalid/") == 1
     assert [heard.split(b"\r\n")[0].decode() for heard in foreign.heard] == [
         "GET http://far.invalid/x?y HTTP/1.1",
         "CONNECT far.invalid:443 HTTP/1.1",
         "GET http://far.invalid/ HTTP/1.1",
+        "GET http://far.invalid/bare HTTP/1.1",
     ]
     assert b"\r\nProxy-Authorization: Basic bWU6cHc=\r\n" in foreign.heard[0]
     err = capsys.readouterr().err.splitlines()

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from daemons.clients.web.resume import Part, validator_of
@@ -103,4 +103,4 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
     ],
 )
 def test_what_tells_a_version_from_every_other(fields: dict[str, str], validator: str) -> None:
-    assert validator_of(httpx.Response(200, headers=fields)) == validator
+    assert validator_of(httpx2.Response(200, headers=fields)) == validator

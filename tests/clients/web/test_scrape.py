@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urljoin
@@ -43,6 +45,8 @@ VALUES = "Condition: Clear\nTemperature: 98 \u00b0F\\x1b\nHumidity: 9 %\n"
 #: rscrape1 of the book, as far as it matters here: which URLs it asks for.
 RSCRAPE1 = """
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
@@ -204,6 +208,39 @@ def test_any_octets_are_a_page(octets: bytes, charset: str | None) -> None:
     assert isinstance(page.has("x"), bool)
     with suppress(Failure):
         page.form([("a", "b")])
+
+
+#: What each reading of a page does, on a page of elements that are nested in each other, and on an honest one.
+READINGS: dict[str, tuple[Callable[[Page], object], bytes, bytes]] = {
+    "selected": (lambda page: page.selected("div"), b"<div>x", b"</div>"),
+    "facts of tables": (lambda page: list(page.facts()), b"<table><tr><td>x<td>y", b"</table>"),
+    "facts of lists": (lambda page: list(page.facts()), b"<dl><dt>x<dd>y", b"</dl>"),
+    "form": (lambda page: page.form([("a", "b")]), b"<form><input name=x>", b"</form>"),
+    "form of selects": (lambda page: page.form([("a", "b")]), b"<select name=x><option>y", b"</option></select>"),
+    "marks": (lambda page: [page.has(f"x{number}") for number in range(5_000)], b"<a id=x name=y>z", b"</a>"),
+    "links": (lambda page: page.links(), b"<a href=x><img src=y>", b"</a>"),
+}
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_a_nested_page_costs_no_more_than_twenty_honest_ones(name: str) -> None:
+    read, start, end = READINGS[name]
+
+    def cost(page: Page) -> float:
+        began = time.process_time()
+        with suppress(Failure):
+            read(page)
+        return time.process_time() - began
+
+    form = b"<form><input name=a>" if name == "form of selects" else b""
+    honest = Page("http://h/", form + (start + end) * 5_000)
+    nested = Page("http://h/", form + start * 5_000)
+    assert cost(nested) < 20 * max(cost(honest), 0.1)
+
+
+def test_a_page_of_more_tags_than_memory_allows_is_refused() -> None:
+    with pytest.raises(Failure, match="more than 200000 tags"):
+        Page("http://h/", b"<b>" * 200_001)
 
 
 def test_a_page_that_is_left_open_everywhere_takes_no_longer() -> None:

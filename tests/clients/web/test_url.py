@@ -58,7 +58,7 @@ def test_a_reference_leads_where_the_rfc_says() -> None:
     assert [urljoin(base, reference) for base, reference, _ in JOINED] == [joined for *_, joined in JOINED]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is missing")
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is missing: make engines")
 def test_node_agrees() -> None:
     asked = json.dumps([[[base, reference] for base, reference, _ in JOINED], WHOLE])
     done = subprocess.run(["node", "-e", NODE], input=asked, capture_output=True, text=True, check=True)

@@ -108,3 +108,18 @@ def test_started_with_sigchld_ignored_it_serves_all_the_same(processes: int, pro
     with connect(running.address) as peer:
         peer.sendall(b"a\n")
         hear(peer, b"a\n")
+
+
+@pytest.mark.parametrize("handler", ["Executing", "Closing"])
+def test_a_handler_that_execs_or_closes_descriptors_does_not_stop_the_others(handler: str, process: Launch) -> None:
+    running = process(f"tests.serving.services:{handler}", "forks", key="handler")
+    with connect(running.address) as held:
+        hear(held, b"held\n")
+        (child,) = children_of(running.pid)
+        for _ in range(3):
+            with connect(running.address) as other:
+                hear(other, b"held\n")
+        eventually(lambda: child in children_of(running.pid))
+        running.signal(signal.SIGHUP)  # it is not deaf
+        running.log_line("reloaded")
+    eventually(lambda: children_of(running.pid) == [])

@@ -6,9 +6,9 @@ import pytest
 
 from daemons.serving.pump import Pump
 from tests.serving.conftest import ONCE, Run
-from tests.serving.peers import connect, hear, hear_all, name_of
+from tests.serving.peers import connect, eventually, hear, hear_all, name_of
 from tests.serving.running import Within, access_of
-from tests.serving.services import LARGE, SOME, Pieces
+from tests.serving.services import LARGE, SOME, CutShort, Pieces
 
 each_engine = pytest.mark.parametrize("way", [*ONCE[:-1], "loop in this process"], indirect=True)
 
@@ -27,6 +27,19 @@ def test_one_that_is_longer_than_all_buffers_is_drawn_as_it_is_taken_and_the_nex
     # After half of a reply, no apology.
     assert access_of(running, name) == ("failed", "5")
     assert "a secret" in running.log_line(f"{name}: the service failed")
+
+
+@each_engine
+def test_a_reply_that_is_cut_short_closes_the_connection_and_is_one_log_line(run: Run) -> None:
+    running = run(CutShort)
+    with connect(running.address) as peer:
+        peer.sendall(b"a\nb\n")
+        heard, name = hear_all(peer), name_of(peer)
+    assert heard == b"half"
+    assert access_of(running, name) == ("failed", "1")
+    line = running.log_line(f"{name}: the source failed")
+    assert "Traceback" not in line
+    assert "ERROR" not in line
 
 
 @each_engine
@@ -49,5 +62,6 @@ def test_it_is_put_away_when_the_server_ends_without_draining(engine: str) -> No
         running.server.shutdown()
         running.server.server_close()
         running.log_line("put away")
+    eventually(lambda: not running.alive)
     with pytest.raises(AssertionError, match="the loop had ended"):
         running.close()

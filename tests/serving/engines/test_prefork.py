@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from daemons.serving.address import Address
 from daemons.serving.engines.prefork import Prefork
-from tests.serving.peers import ask, children_of, connect, converse, ended, eventually, is_gone
+from daemons.serving.listen import ListenError, listen
+from tests.serving.peers import ask, children_of, connect, converse, ended, eventually, hear, is_gone
 from tests.serving.running import Process
 
 Launch = Callable[..., Process]
@@ -99,7 +102,7 @@ def test_told_a_second_time_all_of_them_end_at_once(engine: str, process: Launch
         running.log_line("asked")
         running.signal()
         running.log_line("stopping; conversations under way: 1")
-        running.signal()
+        running.insist()
         assert is_gone(peer)
     assert running.wait() == 0
 
@@ -129,15 +132,14 @@ def test_a_worker_that_cannot_start_ends_them_all_with_its_exit_code(tmp_path: P
 def test_a_worker_whose_pipe_and_whose_signal_tell_of_its_death_at_once_is_buried_once() -> None:
     prefork = Prefork(lambda ready, parent: 7, 1, 1.0)
     try:
-        prefork._start()
-        (worker,) = prefork._workers.values()
+        prefork.table.begin(0.0)
+        (worker,) = prefork.table.workers.values()
         os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
         prefork._reap()
-        prefork._listen_to(worker)
-        assert (prefork._workers, prefork._code) == ({}, 7)
+        prefork._receive_report(worker.pid)
+        assert (prefork.table.workers, prefork.table.code) == ({}, 7)
     finally:
-        prefork._selector.close()
-        prefork._waker.close()
+        prefork.close()
 
 
 def test_a_connection_in_the_queue_of_a_worker_that_is_killed_is_served_by_another(process: Launch) -> None:
@@ -150,3 +152,46 @@ def test_a_connection_in_the_queue_of_a_worker_that_is_killed_is_served_by_anoth
         waiting.sendall(b"b\n")
         os.kill(children_of(running.pid)[0], signal.SIGKILL)
         ask(waiting, b"", b"b\n")
+
+
+@pytest.mark.parametrize("engine", ["one", "threads", "forks", "pool", "loop"])
+def test_orphaned_workers_accept_until_the_next_daemon_has_bound_the_port_beside_them(
+    engine: str, process: Launch
+) -> None:
+    running = process("tests.serving.services:Echo", engine, processes=2)
+    workers = children_of(running.pid)
+    running.signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    running.log_line("has gone; leaving too")
+    (beside,) = listen(Address("tcp", host=running.address[0], port=running.address[1]), 100, beside=True)
+    with beside:
+        with ExitStack() as stack:
+            # The kernel divides connections among both; none is refused, and none is lost when the workers leave.
+            peers = [stack.enter_context(connect(running.address)) for _ in range(20)]
+            for peer in peers:
+                peer.sendall(b"a\n")
+            ended(workers)
+            waiting = 0
+            while accepted := accept(beside):
+                stack.enter_context(accepted)
+                waiting += 1
+            answered = sum(bool(select.select([peer], [], [], 0)[0] and peer.recv(10) == b"a\n") for peer in peers)
+            # Under `one` those in the queue behind the first wait in vain, since that has not left.
+            assert answered + waiting == 20 or (engine == "one" and answered > 0)
+        with connect(running.address) as peer, accept(beside) or peer as server:
+            peer.sendall(b"a\n")
+            hear(server, b"a\n")
+
+
+def test_another_daemon_cannot_bind_the_port_of_one_that_lives(process: Launch) -> None:
+    running = process("tests.serving.services:Echo", "threads", processes=2)
+    with pytest.raises(ListenError, match="address already in use"):
+        listen(Address("tcp", host=running.address[0], port=running.address[1]), 100, beside=True)
+
+
+def accept(listener: socket.socket) -> socket.socket | None:
+    """A connection that waits; None if there is none."""
+    try:
+        return listener.accept()[0]
+    except BlockingIOError:
+        return None

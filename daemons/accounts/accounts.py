@@ -1,0 +1,177 @@
+"""Accounts: whether a name and a password are those of a user, for any protocol."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from enum import Enum
+from threading import Lock
+from typing import NamedTuple
+
+from daemons.accounts import verifier
+from daemons.accounts.hashes import DIGEST, LONGEST_NAME, Hash, encoded, normalised
+from daemons.accounts.throttle import Throttle, network_of
+from daemons.accounts.users_file import Unreadable, Users, UsersFile
+from daemons.accounts.verifier import Busy
+
+log = logging.getLogger(__name__)
+
+#: Credentials that are remembered as verified, and for how many seconds from their last use.
+REMEMBERED, IDLE = 1024, 3600.0
+
+#: Refusals that wait to be asked for again, and for how many seconds.
+REFUSALS, FRESH = 64, 60.0
+
+#: Seconds after which to come again: where the file is wrong, a person has to correct it.
+WRONG_FILE = 60
+
+#: Seconds for which a change of the file may go unnoticed by those that ask for `Accounts.version`.
+NOTICED = 1.0
+
+
+class Outcome(Enum):
+    """The decision on a name and a password."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    BUSY = "busy"
+
+
+ACCEPTED, REFUSED, BUSY = Outcome
+
+
+class Verdict(NamedTuple):
+    """The outcome; the user's name as the file has it, if accepted; if busy, the seconds after which to come again."""
+
+    outcome: Outcome
+    user: str = ""
+    retry_after: int = 0
+
+
+class Accounts:
+    """The users of one file.  From any thread, and in child processes.
+
+    Verified credentials are remembered, since a page with thirty pictures is thirty requests, each of which would take
+    scrypt's fifth of a second.  They are remembered as an HMAC under a key of this object alone: so the memory of the
+    process is of no use to guess passwords, nor to find out whether two users have the same.  The hash in the file is
+    part of it, so that a changed password is no longer known."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file = UsersFile(path)
+        self._throttle = Throttle()
+        self._key = secrets.token_bytes(DIGEST)
+        self._lock = Lock()
+        #: Credentials, and when (monotonic) they were last used, or refused.
+        self._verified: OrderedDict[bytes, float] = OrderedDict()
+        self._refused: OrderedDict[bytes, float] = OrderedDict()
+
+    @property
+    def version(self) -> object:
+        """An object that is replaced when the users change: what was decided before holds no longer.  A change may
+        go unnoticed for `NOTICED` seconds."""
+        try:
+            return self._file.users(NOTICED)
+        except Unreadable:
+            return None
+
+    @property
+    def slow(self) -> bool:
+        """Whether the file has a hash now that takes long to compute."""
+        try:
+            return self._file.users(NOTICED).slow
+        except Unreadable:
+            return False
+
+    def knows(self, name: str) -> bool:
+        """Return whether the file has a user of this name, as a verdict has it."""
+        try:
+            return name in self._file.users(NOTICED)
+        except Unreadable:
+            return False
+
+    def check(self, name: str, password: str, peer: str) -> Verdict:
+        """Decide whether `password` is that of the user `name`.
+
+        `peer` is the IP address of the peer, or another name for it, by which attempts are limited.  Never raises.  An
+        unknown name costs what a wrong password does.  Waits for a slow hash, unless no thread may wait
+        (`Verifier.waiting`); then the verdict is busy, and the same question is answered once the hash is known."""
+        try:
+            if len(name.encode("utf-8")) > LONGEST_NAME:
+                return Verdict(REFUSED)
+            name, octets = normalised(name), encoded(password)
+        except ValueError:  # too long, or half of a surrogate pair
+            return Verdict(REFUSED)
+        try:
+            users = self._file.users()
+        except Unreadable:
+            return Verdict(BUSY, retry_after=WRONG_FILE)
+        decoy = self._decoy(users, name)
+        stored = users.get(name, decoy)
+        known = name in users
+        # No two questions are the same bytes: the name of a user has no NUL in it.
+        question = f"{stored}\0{name}\0".encode() + octets
+        proof = hmac.digest(self._key, question if known else b"\0" + question, "sha256")
+        if self._remembers(proof):
+            return Verdict(ACCEPTED, name)
+        if self._was_refused(proof):
+            return Verdict(REFUSED)
+        return self._verify(proof, name, octets, stored, network_of(peer), known=known)
+
+    def _verify(self, proof: bytes, name: str, password: bytes, stored: Hash, network: str, *, known: bool) -> Verdict:
+        def admit() -> None:
+            if seconds := self._throttle.take(network, name, slow=stored.slow):
+                raise Busy(seconds)
+
+        def matches() -> bool:
+            return stored.matches(password) and known
+
+        def done(matched: bool) -> None:
+            if matched:
+                self._throttle.give_back(network, name)
+                self._keep(self._verified, proof, REMEMBERED)
+            elif stored.slow and not verifier.shared.waiting:
+                self._keep(self._refused, proof, REFUSALS)
+
+        try:
+            if stored.slow:
+                matched = verifier.shared.verify(proof, network, admit, matches, done)
+            else:
+                admit()
+                matched = matches()
+                done(matched)
+        except Busy as busy:
+            return Verdict(BUSY, retry_after=busy.seconds)
+        except Exception as error:  # out of memory or threads
+            log.error("%s: password could not be verified: %r", self.path, error)
+            return Verdict(BUSY, retry_after=1)
+        return Verdict(ACCEPTED, name) if matched else Verdict(REFUSED)
+
+    def _decoy(self, users: Users, name: str) -> Hash:
+        """Return the hash that an unknown name is verified against.  It is as slow as that of a user which the name
+        chooses, by a key that no peer knows: so where hashes differ in cost, names that exist cannot be told by it."""
+        seed = hmac.digest(self._key, name.encode(), "sha256")
+        return users.hashes[int.from_bytes(seed, "little") % len(users.hashes)].decoy(seed)
+
+    def _remembers(self, proof: bytes) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            if now - self._verified.get(proof, float("-inf")) >= IDLE:
+                return False
+            self._verified[proof] = now
+            self._verified.move_to_end(proof)
+            return True
+
+    def _was_refused(self, proof: bytes) -> bool:
+        with self._lock:
+            return bool(self._refused) and time.monotonic() - self._refused.pop(proof, float("-inf")) < FRESH
+
+    def _keep(self, table: OrderedDict[bytes, float], proof: bytes, most: int) -> None:
+        with self._lock:
+            table[proof] = time.monotonic()
+            table.move_to_end(proof)
+            while len(table) > most:
+                table.popitem(last=False)

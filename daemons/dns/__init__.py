@@ -1,0 +1,189 @@
+"""Tells the records of the zones it is given, as an authoritative name server does.
+
+[daemon]
+service = dns
+listen = udp://127.0.0.1:1053 tcp://127.0.0.1:1053
+
+[dns]
+zone = conf/camelot.zone conf/127.zone
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dns.exception
+import dns.message
+import dns.rcode
+import dns.rdatatype
+from dns.name import Name
+from dns.rdataclass import RdataClass
+from dns.rdataset import Rdataset
+from dns.rdatatype import RdataType
+
+from daemons import Framing, LengthPrefixed, Service, Talk, Whole, setting
+from daemons.dns.query import HEADER, OPCODE, QR, FormatError, Query
+from daemons.dns.response import Response, bare
+from daemons.dns.zones import ZONES, Labels, Zone, suffix
+
+#: Octets that a query may have; RFC 1035 has one question, and EDNS (RFC 6891) little more.
+LONGEST_QUERY = 1232
+
+#: Octets that an answer may have over UDP: as many as its asker takes, 512 unless it says so (RFC 1035, section 2.3.4;
+#: RFC 6891, section 6.2.5), and never more than what passes anywhere in one piece: 1280, the least that IPv6 carries,
+#: less 48 for the headers.
+SHORTEST_PAYLOAD, PAYLOAD = 512, 1232
+
+#: How many aliases are followed for one answer; who asked can go on from there.
+LONGEST_CHAIN = 8
+
+
+class Dns(Service):
+    framing: Framing = LengthPrefixed(prefix="!H", limit=LONGEST_QUERY)  # over TCP: RFC 1035, section 4.2.2
+    questions = (b"camelot.test", b"camelot.test MX")
+    answers = LengthPrefixed(prefix="!H", limit=65_535)
+    same_port = True  # resolvers may ask from port 53; a response (QR) is never answered
+
+    @dataclass(frozen=True)
+    class Options:
+        """The section [dns]."""
+
+        zone: tuple[Zone, ...] = setting(ZONES, (), "the zone files, from the project's folder; read at the start")
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options or self.Options())
+        if not self.options.zone:
+            raise TypeError("Dns: no zone; write [dns] zone = FILE; conf/camelot.zone is one")
+        self._zones = {zone.origin: zone for zone in self.options.zone}
+        self._longest_origin = max(map(len, self._zones))
+        self._depth = max(zone.depth for zone in self.options.zone)
+
+    def talk(self) -> Talk:
+        """Answer until there is something that is not answered; then hang up."""
+        reply = None
+        while reply != b"":
+            reply = self.respond((yield reply))
+        return None
+
+    def respond(self, query: bytes) -> bytes:
+        """Return the response to any bytes; an empty one for a message that is not a query, since two servers would
+        otherwise answer each other without end."""
+        if len(query) < HEADER.size or (flags := HEADER.unpack_from(query)[1]) & QR:
+            return b""
+        if flags & OPCODE:
+            return bare(query, dns.rcode.NOTIMP)
+        try:
+            asked = Query.parse(query)
+        except FormatError:
+            return bare(query, dns.rcode.FORMERR)
+        response = Response()
+        if asked.edns is not None and asked.edns.version > 0:
+            response.rcode = dns.rcode.BADVERS  # RFC 6891, section 6.1.3
+        elif asked.rdclass != RdataClass.IN or asked.rdtype in (RdataType.AXFR, RdataType.IXFR):
+            response.rcode = dns.rcode.REFUSED
+        elif asked.rdtype != RdataType.ANY and dns.rdatatype.is_metatype(RdataType.make(asked.rdtype)):
+            response.rcode = dns.rcode.NOTIMP
+        else:
+            self._answer(asked.labels, asked.rdtype, response)
+        return response.to_wire(asked, self._longest(asked), payload=LONGEST_QUERY, depth=self._depth)
+
+    def _answer(self, labels: Labels, rdtype: int, response: Response) -> None:
+        """RFC 1034, section 4.3.2, without recursion."""
+        for passed in range(LONGEST_CHAIN + 1):
+            zone = self._zone_of(labels, rdtype)
+            if zone is None:
+                if not passed:
+                    response.rcode = dns.rcode.REFUSED
+                return  # an alias for a name in a zone that is not served here
+            if (cut := zone.cut(labels, rdtype)) is not None:
+                servers = zone.nodes[cut][RdataType.NS]
+                response.authority.append((cut, servers))
+                _add_addresses(response, zone, servers)
+                return
+            response.authoritative = True
+            node = zone.node(labels)
+            if node is None:
+                response.rcode = dns.rcode.NXDOMAIN  # of the last name: RFC 6604, section 3
+                response.authority.append((zone.origin, zone.negative))
+                return
+            alias = node.get(RdataType.CNAME)
+            if alias is None or rdtype in (RdataType.CNAME, RdataType.ANY):
+                # For ANY, one type is enough: RFC 8482, section 4.1.
+                found = node.get(min(node) if node and rdtype == RdataType.ANY else RdataType.make(rdtype))
+                if found is None:
+                    response.authority.append((zone.origin, zone.negative))
+                else:
+                    response.answer.append((Name(labels), found))
+                    _add_addresses(response, zone, found)
+                return
+            response.answer.append((Name(labels), alias))
+            target: Name = alias[0].target
+            if any(name == target for name, _ in response.answer):
+                return  # a loop
+            labels = target.labels
+
+    def _zone_of(self, labels: Labels, rdtype: int) -> Zone | None:
+        """Return the zone that has the name.  DS records are in the zone above, where that is served here: RFC 4035,
+        section 3.1.4.1."""
+        if rdtype == RdataType.DS and len(labels) > 1 and (above := self._zone_of(labels[1:], 0)) is not None:
+            return above
+        found = (self._zones.get(suffix(labels, n)) for n in range(min(len(labels), self._longest_origin), 0, -1))
+        return next((zone for zone in found if zone is not None), None)
+
+    def _longest(self, query: Query) -> int:
+        """Return the bytes that a response may have."""
+        return 65_535
+
+    @classmethod
+    def question(cls, word: bytes) -> bytes:
+        """``NAME``, for its addresses, or ``NAME TYPE``.  Raises `ValueError`."""
+        try:
+            name, _, kind = word.decode().partition(" ")
+            return dns.message.make_query(name, kind.strip() or "A", use_edns=0, payload=PAYLOAD, flags=0).to_wire()
+        except (dns.exception.DNSException, ValueError) as error:
+            raise ValueError(f"{word!r} is no question; write NAME, or 'NAME TYPE'") from error
+
+    @classmethod
+    def shown(cls, answer: bytes) -> bytes:
+        """As text; octets that are not printable are written ``\\027``."""
+        try:
+            return dns.message.from_wire(answer).to_text().encode()
+        except dns.exception.DNSException as error:
+            return f"no DNS message: {error}".encode()
+
+    @classmethod
+    def matches(cls, question: bytes, answer: bytes) -> bool:
+        """Whether it is an answer, and has the id of the question."""
+        return len(answer) >= HEADER.size and answer[:2] == question[:2] and bool(answer[2] & 0x80)
+
+
+class DnsOverUdp(Dns):
+    """What does not fit into a datagram is asked for again over TCP (TC)."""
+
+    framing = Whole(limit=LONGEST_QUERY)
+
+    def truncated(self, datagram: bytes) -> bytes:
+        """Return the response that makes an honest client ask over TCP, in no more bytes than the query has: its source
+        may be forged."""
+        try:
+            query = Query.parse(datagram)
+        except FormatError:
+            return bare(datagram, dns.rcode.FORMERR)
+        response = Response(authoritative=True, truncated=True)
+        return response.to_wire(query, SHORTEST_PAYLOAD, payload=None, depth=0)
+
+    def _longest(self, query: Query) -> int:
+        asked = SHORTEST_PAYLOAD if query.edns is None else query.edns.payload
+        return min(max(asked, SHORTEST_PAYLOAD), PAYLOAD)
+
+
+Dns.datagrams = DnsOverUdp
+
+
+def _add_addresses(response: Response, zone: Zone, records: Rdataset) -> None:
+    """Add the addresses that the zone has of the servers named in the records: they would be asked for next."""
+    which = {RdataType.MX: "exchange", RdataType.NS: "target", RdataType.SRV: "target"}.get(records.rdtype)
+    hosts: set[Name] = {getattr(each, which) for each in records} if which else set()
+    for host in hosts:
+        node = zone.nodes.get(host, {})
+        response.additional += [(host, node[kind]) for kind in (RdataType.A, RdataType.AAAA) if kind in node]

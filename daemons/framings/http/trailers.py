@@ -1,0 +1,45 @@
+"""Which fields may stand behind the last chunk (RFC 9110, section 6.5.1), and which may stand there once only."""
+
+from __future__ import annotations
+
+from daemons.framings.http.refusals import refusal
+
+#: Fields that are about framing, routing, the connection, authentication, conditions and controls of the request, the
+#: control of the response, or how the content is processed.  Trailers are dropped here; a reader that merges them into
+#: the head would act on them.
+FORBIDDEN = frozenset(
+    (
+        *(b"connection", b"content-length", b"host", b"keep-alive", b"te", b"trailer", b"transfer-encoding"),
+        *(b"forwarded", b"proxy-connection", b"upgrade", b"via"),
+        *(b"authorization", b"cookie", b"proxy-authenticate", b"proxy-authorization", b"set-cookie"),
+        *(b"authentication-info", b"proxy-authentication-info", b"www-authenticate"),
+        *(b"cache-control", b"expect", b"max-forwards", b"pragma", b"range"),
+        *(b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since"),
+        *(b"age", b"date", b"expires", b"location", b"retry-after", b"vary", b"warning"),
+        *(b"content-encoding", b"content-range", b"content-type"),
+    )
+)
+
+#: Fields that have one value, and no list of values (RFC 9110).
+SINGLE = frozenset((b"etag", b"from", b"last-modified", b"referer", b"server", b"user-agent"))
+
+
+class Trailers:
+    """The names of the trailers of one message so far."""
+
+    __slots__ = ("_single",)
+
+    def __init__(self) -> None:
+        self._single: set[bytes] = set()
+
+    def check(self, line: bytes) -> None:
+        """Refuse a field line that may not be a trailer, or not once more.  Raises `FramingError`."""
+        # CGI does not tell an underscore from a hyphen.
+        name = line.partition(b":")[0].lower().replace(b"_", b"-")
+        # Only names from the tables above are repeated in the log.
+        if name in FORBIDDEN:
+            raise refusal(400, f"{name.decode('ascii')} in a trailer")
+        if name in SINGLE:
+            if name in self._single:
+                raise refusal(400, f"more than one {name.decode('ascii')} in the trailers")
+            self._single.add(name)

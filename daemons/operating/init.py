@@ -1,0 +1,58 @@
+"""Process 1 of a container, init(1): it inherits every orphan of its PID namespace, and must reap them.
+
+A daemon that is started as process 1 serves in a child process.  So the init process may reap any child without
+taking away an exit status that the daemon, or a program that its service has started, waits for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+from daemons.serving import signals
+
+PID = 1
+
+#: si_code of a signal that the kernel has sent, sigaction(2); from a terminal it goes to the child as well.
+SI_KERNEL = 0x80
+
+
+def run_under_init(serve: Callable[[], int]) -> int:
+    """Call `serve` in a child process, forward signals to it, and reap every other child meanwhile.  Return its exit
+    code; where a signal has killed it, 128 plus the number of that, as sh(1) does."""
+    awaited = {*signals.SIGNALS, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if os.environ.get("LISTEN_PID") == str(PID):  # sd_listen_fds(3): the sockets are for this process now
+                os.environ["LISTEN_PID"] = str(os.getpid())
+            code = serve()
+        finally:
+            os._exit(code)
+    while True:
+        received = signal.sigwaitinfo(awaited)
+        if received.si_signo == signal.SIGCHLD:
+            if (status := _reap(child)) is not None:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+        elif received.si_code != SI_KERNEL:
+            with suppress(ProcessLookupError):
+                os.kill(child, received.si_signo)
+
+
+def _reap(child: int) -> int | None:
+    """Reap all children that have ended; return the wait status of `child` if that is one of them."""
+    found = None
+    with suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid == child:
+                found = status
+    return found

@@ -1,0 +1,175 @@
+"""The log file of a detached daemon, and the process that writes it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from daemons.serving import signals
+from daemons.serving.waker import Waker
+
+#: Bytes that are read from the pipe at a time: all that it holds, pipe(7).
+READ = 64 * 1024
+
+#: Seconds between two attempts to report dropped lines while no other lines come.
+RETRY = 1.0
+
+
+class DropCount:
+    """Lines that were not written, in memory shared with the processes that are forked later."""
+
+    def __init__(self) -> None:
+        self._words = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+
+    @property
+    def lines(self) -> int:
+        return int(self._words[0])
+
+    def add(self, lines: int) -> None:
+        self._words[0] += lines
+
+
+class LogFile:
+    """A file of lines that is rotated at `size` bytes: ``path.1`` is the newest of `backups` old ones.
+
+    A file that somebody moves or removes is opened again under its path before the next line is written.  Lines that
+    cannot be written are counted, and the counts written as soon as there is space."""
+
+    def __init__(self, path: Path, size: int, backups: int, dropped: DropCount) -> None:
+        self._path = path
+        self._limit = size
+        self._backups = backups
+        self._count = dropped
+        #: Lines and bytes dropped and not reported yet.
+        self.dropped = self._dropped_bytes = 0
+        self._torn = False
+        self._descriptor = -1
+        self._identity = (0, 0)
+        self._size = 0
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Open the file under its path, making it and its folder where they are missing.  Where that fails, lines go on
+        to the file that is open."""
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._close()
+            self._descriptor = descriptor
+            status = os.fstat(descriptor)
+            self._identity, self._size = (status.st_dev, status.st_ino), status.st_size
+            self._torn = False
+
+    def write(self, line: bytes) -> None:
+        """Write one line, which has no line end."""
+        self._follow()
+        if self.dropped:
+            self.report()
+        self._rotate_for(len(line) + 1)
+        written = self._write(line + b"\n")
+        if written < len(line):
+            self.dropped += 1
+            self._dropped_bytes += len(line) + 1 - written
+            self._count.add(1)
+
+    def report(self) -> None:
+        """Write a line with the counts of dropped lines."""
+        now = time.time()
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+        text = (
+            f"{when},{int(now % 1 * 1000):03} WARNING {__name__}[{os.getpid()}] "
+            f"dropped lines: {self.dropped} ({self._dropped_bytes} bytes)\n"
+        )
+        if self._write(text.encode()) == len(text):
+            self.dropped = self._dropped_bytes = 0
+
+    def _write(self, data: bytes) -> int:
+        """Return how many bytes of `data` were written."""
+        head = b"\n" if self._torn else b""
+        whole = head + data
+        done = 0
+        try:
+            while done < len(whole):
+                done += os.write(self._descriptor, whole[done:])
+        except OSError:
+            pass
+        if done:
+            self._torn = done < len(whole)
+            self._size += done
+        return max(0, done - len(head))
+
+    def _follow(self) -> None:
+        """Open the file again if its path leads to another one, or to none, by now."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            self.reopen()
+        else:
+            if (status.st_dev, status.st_ino) != self._identity:
+                self.reopen()
+            else:
+                self._size = status.st_size  # somebody may have truncated it
+
+    def _rotate_for(self, more: int) -> None:
+        """Rotate if `more` bytes do not fit any more."""
+        if not self._size or self._size + more <= self._limit:
+            return
+        try:
+            for number in range(self._backups - 1, 0, -1):
+                with suppress(FileNotFoundError):
+                    os.replace(self._old(number), self._old(number + 1))
+            os.replace(self._path, self._old(1))
+        except OSError:
+            return  # where no file can be renamed, it grows
+        self.reopen()
+
+    def _old(self, number: int) -> str:
+        return f"{self._path}.{number}"
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+def write_log(read: int, file: LogFile) -> NoReturn:
+    """Be the log writer: copy lines from the pipe `read` into `file` until no process can write to it any more.
+    SIGHUP and SIGUSR1 open the file again; no other signal matters: it ends with its last writer."""
+    try:
+        waker = Waker()
+        signals.hear(waker)
+        _copy(read, file, waker)
+    finally:
+        os._exit(0)
+
+
+def _copy(read: int, file: LogFile, waker: Waker) -> None:
+    held = b""
+    while True:
+        ready, _, _ = select.select([read, waker.fileno()], [], [], RETRY if file.dropped else None)
+        if waker.fileno() in ready and {signals.REOPEN, signal.SIGHUP} & set(waker.heard()):
+            file.reopen()
+        if file.dropped:
+            file.report()
+        if read not in ready:
+            continue
+        data = os.read(read, READ)
+        *lines, held = (held + data).split(b"\n")
+        for line in lines:
+            file.write(_text(line))
+        if held and (not data or len(held) > READ):
+            file.write(_text(held))
+            held = b""
+        if not data:
+            return
+
+
+def _text(line: bytes) -> bytes:
+    """`line`, with what is not UTF-8 in it written as ``\\xff``."""
+    return line.decode("utf-8", "backslashreplace").encode()

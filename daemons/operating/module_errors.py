@@ -1,0 +1,67 @@
+"""Errors in the module of a service: one line that points at the author's own line."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from daemons.operating.complaints import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+#: Frames in here are the suite's, never the author's.
+_SUITE = Path(__file__).parents[1]
+
+
+@contextmanager
+def reported_as_complaint(what: str, when: str, where: str, base: Path) -> Iterator[None]:
+    """Turn every exception of the code of `what` into a `ConfigurationError` of one line, which begins with `where`.
+
+    That includes SystemExit: a module that calls sys.exit() would end the daemon without a word, and with exit code 0,
+    as if it had been told to stop.  The traceback is logged at the level DEBUG."""
+    try:
+        yield
+    except (ConfigurationError, KeyboardInterrupt):
+        raise
+    except SystemExit as error:
+        raise ConfigurationError([f"{where}: {what} called sys.exit({error.code!r}) while {when}"]) from error
+    except BaseException as error:
+        log.debug("%s failed while %s", what, when, exc_info=error)
+        place = _place(error, base)
+        # A TypeError that no code of the author's has raised is the suite's own, and says it all.
+        name = "" if isinstance(error, TypeError) and not place else f"{type(error).__name__}: "
+        raise ConfigurationError([f"{where}: {place}{name}{_reason(error)}"]) from error
+
+
+def _reason(error: BaseException) -> str:
+    return (error.msg if isinstance(error, SyntaxError) else str(error)) or "no reason given"
+
+
+def _place(error: BaseException, base: Path) -> str:
+    """Return ``knights.py line 12: ``, of the author's own code if possible; "" if none is known."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_shown(error.filename, base)} line {error.lineno}: "
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen ")]
+    own = [frame for frame in frames if _is_own(Path(frame.filename), base)]
+    if own:
+        return f"{_shown(own[-1].filename, base)} line {own[-1].lineno}: "
+    # The first frames are those of the suite that called it.
+    others = [frame for frame in frames if not _in_suite(Path(frame.filename))]
+    return f"{others[-1].filename} line {others[-1].lineno}: " if others else ""
+
+
+def _is_own(file: Path, base: Path) -> bool:
+    return file.is_relative_to(base) and not _in_suite(file) and ".venv" not in file.relative_to(base).parts
+
+
+def _in_suite(file: Path) -> bool:
+    """Whether the file is a part of the suite other than a daemon, which may be the author's: daemons/NAME.py."""
+    return file.is_relative_to(_SUITE) and len(file.relative_to(_SUITE).parts) > 1
+
+
+def _shown(file: str, base: Path) -> str:
+    path = Path(file)
+    return str(path.relative_to(base)) if path.is_relative_to(base) else file

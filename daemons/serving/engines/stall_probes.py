@@ -1,0 +1,147 @@
+"""What can stall under each engine, and who looks at it."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING
+
+from daemons.serving.connection import Connection
+from daemons.serving.daemon import SERVING, Daemon
+from daemons.serving.engines.forks import Forks
+from daemons.serving.engines.loop_poller import LoopPoller
+from daemons.serving.engines.pool_poller import PoolPoller
+from daemons.serving.engines.stalls import CallProbe, Probe, StallMonitor, serving_threads, stack_of
+from daemons.serving.poller import Poller
+
+if TYPE_CHECKING:
+    from daemons.serving.server import Server
+
+#: Samples that are kept of a pool's queue: after that, a stall is a minute old in any case.
+SAMPLES = 60
+
+#: Where a thread that leads waits for something to happen.
+_WAITING: frozenset[CodeType] = frozenset((Poller.wait.__code__, LoopPoller._events.__code__))
+
+_SERVING_FOLDER = str(Path(__file__).parents[1]) + os.sep
+
+
+def watch(daemon: Daemon) -> None:
+    """Have the stalls of `daemon` logged and counted from now on.  In the process that serves."""
+    server = daemon.servers[0]
+    if isinstance(server, Forks):
+        StallMonitor(daemon, PlaceProbe(daemon)).attach()
+    elif isinstance(daemon.poller, PoolPoller):
+        StallMonitor(daemon, PoolProbe(daemon.poller)).start()
+    elif isinstance(daemon.poller, LoopPoller):
+        StallMonitor(daemon, LoopProbe(daemon)).start()
+    elif server.max_connections == 1:
+        StallMonitor(daemon, LoopProbe(daemon), *(CallProbe(server) for server in daemon.servers)).start()
+    else:
+        StallMonitor(daemon, LoopProbe(daemon), PlaceProbe(daemon)).start()
+
+
+class LoopProbe(Probe):
+    """The loop that leads: stuck while it is in the same turn."""
+
+    stops_everything = True
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def stuck_since(self, now: float) -> float | None:
+        frame = sys._current_frames().get(self._daemon.thread or 0)
+        if frame is None or frame.f_code in _WAITING:
+            return None
+        return self._daemon.poller.woke
+
+    def describe(self) -> str:
+        return f"the loop stands at {stack_of(self._daemon.thread)}"
+
+
+class PoolProbe(Probe):
+    """The workers of a pool: stuck while a message waits for one."""
+
+    def __init__(self, poller: PoolPoller) -> None:
+        self._poller = poller
+        #: Samples as (time, jobs queued until then), as far as some of those jobs have not been begun.
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def stuck_since(self, now: float) -> float | None:
+        poller, samples = self._poller, self._samples
+        queued = poller.queued
+        waiting = poller.jobs.qsize()
+        if waiting and len(samples) < SAMPLES:
+            samples.append((now, queued))
+        while samples and (not waiting or samples[0][1] <= queued - waiting):
+            samples.popleft()
+        return samples[0][0] if samples else None
+
+    def describe(self) -> str:
+        workers = [thread.ident for thread in self._poller.workers]
+        return (
+            f"no free thread: {len(workers)} busy, {self._poller.jobs.qsize()} messages waiting; {_commonest(workers)}"
+        )
+
+
+class PlaceProbe(Probe):
+    """The places of a daemon that has one thread or process for each connection: stuck while all of them are taken,
+    none becomes free, and a connection waits."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._newest = -math.inf
+        self._since: float | None = None
+
+    def stuck_since(self, now: float) -> float | None:
+        servers = self._daemon.servers
+        if self._daemon.state != SERVING or self._daemon.active < servers[0].max_connections or not _awaited(servers):
+            self._since = None
+            return None
+        newest = max((each.opened for server in servers for each in _connections(server)), default=0.0)
+        if self._since is None or newest != self._newest:
+            self._newest, self._since = newest, now
+        return self._since
+
+    def describe(self) -> str:
+        text = f"no free place: {self._daemon.active} connections, and the next ones wait"
+        if isinstance(self._daemon.servers[0], Forks):
+            return text
+        busy = [thread for thread in serving_threads() if _in_service(thread)]
+        return f"{text}; {_commonest(busy)}" if busy else f"{text}; all of them wait for their peers"
+
+
+def _commonest(threads: Iterable[int | None]) -> str:
+    """``14 of them at STACK``, where most of these threads are: they have the innermost frame in common."""
+    stacks = [stack_of(thread) for thread in threads]
+    counts = Counter(stack.partition(" <- ")[0] for stack in stacks)
+    innermost, count = counts.most_common(1)[0]
+    return f"{count} of them at {next(stack for stack in stacks if stack.startswith(innermost))}"
+
+
+def _in_service(thread: int) -> bool:
+    """Whether a serving thread is at the service, and not at its peer's socket."""
+    frame = sys._current_frames().get(thread)
+    return frame is not None and not frame.f_code.co_filename.startswith(_SERVING_FOLDER)
+
+
+def _connections(server: Server) -> list[Connection]:
+    found = list(server.connections.values())
+    if isinstance(server, Forks):
+        found += [child.connection for child in list(server.children.values())]
+    return found
+
+
+def _awaited(servers: Sequence[Server]) -> bool:
+    """Whether a connection waits to be accepted."""
+    queues = select.poll()
+    for server in servers:
+        if server.socket.fileno() >= 0:
+            queues.register(server.socket, select.POLLIN)
+    return bool(queues.poll(0))

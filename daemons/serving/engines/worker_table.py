@@ -1,0 +1,238 @@
+"""States of the workers of ``processes = N``: when to start one, to signal one, and to kill one.
+
+There are no system calls and there is no clock here: each event comes with its time (monotonic, in seconds), and what
+follows from it is done by the two functions that `WorkerTable` is given.  `Prefork` connects both to the kernel.
+
+    STARTING ──► READY ──► DRAINING ──► CUTTING ──► KILLED
+
+A worker may skip states, but never goes back, and gets one signal for each state.  So a worker that drains for its
+successor is not told a second time when the whole daemon stops.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from daemons.serving import signals
+from daemons.serving.journal import Journal
+
+log = Journal(__name__)
+
+#: Seconds that a worker must have lived to be replaced at once.  One that dies sooner is likely to die again: its
+#: successor is started when this time is over.
+SHORT_LIFE = 1.0
+
+#: Seconds from CUTTING to KILLED.  A worker needs about half a second to cut its conversations and log them.
+GRACE = 1.5
+
+#: Seconds within which the successor of a live worker must be ready.  Its import has just been tried, within ten
+#: seconds, so this leaves room for a busy machine.
+START_LIMIT = 30.0
+
+
+class State(IntEnum):
+    """How far a worker has come."""
+
+    STARTING = 0
+    READY = 1
+    DRAINING = 2
+    CUTTING = 3
+    KILLED = 4
+
+
+#: The signal by which a worker enters a state.
+SIGNAL_OF = {State.DRAINING: signal.SIGTERM, State.CUTTING: signals.CUT, State.KILLED: signal.SIGKILL}
+
+
+@dataclass
+class Worker:
+    """One worker process."""
+
+    pid: int
+    started: float
+    #: The pid of the worker that is to drain when this one is ready; 0: none.
+    replaces: int = 0
+    state: State = State.STARTING
+    #: When (monotonic) it must have left this state; after that it enters the next one.
+    deadline: float = math.inf
+    #: Drains because its successor is ready, so its end needs no replacement.
+    retiring: bool = False
+
+
+class WorkerTable:
+    """Keeps `processes` workers alive until told to stop.
+
+    start
+        Starts a worker; returns its pid.  Raises `OSError` if the system has no process for it.
+    send
+        Sends a signal to a worker that has not been reaped.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        drain_timeout: float,
+        start: Callable[[], int],
+        send: Callable[[int, signal.Signals], None],
+    ) -> None:
+        self._processes = processes
+        #: Seconds that a worker has to finish its conversations; may be changed.
+        self.drain_timeout = drain_timeout
+        self._start = start
+        self._send = send
+        #: By pid, until `died`.
+        self.workers: dict[int, Worker] = {}
+        #: When (monotonic) to start replacements of workers that died young.
+        self._due: list[float] = []
+        #: Pids of workers that are to be replaced one after the other.
+        self._outdated: list[int] = []
+        self.stopping = False
+        #: Whether all workers have been ready at the same time.
+        self.complete = False
+        #: Exit code of the daemon: that of a worker that failed before the daemon was complete, else 0.
+        self.code = 0
+        #: Called when a worker has died and will be replaced.
+        self.on_restart: Callable[[], None] = lambda: None
+
+    @property
+    def ended(self) -> bool:
+        """Whether no worker is left and none will be started."""
+        return not self.workers and not self._due
+
+    @property
+    def next_deadline(self) -> float:
+        """When (monotonic) `tick` has something to do; infinite if never."""
+        return min([*self._due, *(worker.deadline for worker in self.workers.values())], default=math.inf)
+
+    # --- events ------------------------------------------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """Start all workers.  Raises `OSError`."""
+        for _ in range(self._processes):
+            self._add(now)
+
+    def ready(self, pid: int, now: float) -> None:
+        """A worker accepts connections.  The worker that it replaces drains."""
+        worker = self.workers.get(pid)
+        if worker is None or worker.state is not State.STARTING:
+            return  # it was told to stop before it was ready
+        worker.state, worker.deadline = State.READY, math.inf
+        if worker.replaces:
+            if (old := self.workers.get(worker.replaces)) is not None:
+                old.retiring = True
+                self._enter(old, State.DRAINING, now + self.drain_timeout)
+            self._replace_next(now)
+        ready = [each for each in self.workers.values() if each.state is State.READY]
+        self.complete = self.complete or len(ready) == len(self.workers) == self._processes
+
+    def died(self, pid: int, code: int, now: float) -> None:
+        """A worker was reaped; `code` is its exit code, or the negative number of the signal that killed it."""
+        worker = self.workers.pop(pid)
+        if self.stopping or worker.retiring:
+            return
+        if worker.replaces in self.workers and worker.state is not State.READY:
+            log.error("worker %d could not start (%d); the old ones stay", pid, code)
+            self._outdated.clear()
+            return
+        if pid in self._succeeded():
+            log.error("worker %d died; its successor is starting already", pid)
+            return
+        if not self.complete and code > 0:
+            # It could not even start, so nor could another.
+            self.code = code
+            self.stop(now)
+            return
+        died = f"died of signal {-code}" if code < 0 else f"ended with {code}"
+        log.error("worker %d %s; starting a replacement", pid, died)
+        self.on_restart()
+        self._due.append(now if now - worker.started > SHORT_LIFE else worker.started + SHORT_LIFE)
+
+    def renew(self, now: float) -> None:
+        """Replace all workers, one after the other."""
+        if self.stopping:
+            return
+        # A worker whose successor is starting will be replaced by it, though that successor is outdated too.
+        succeeded = self._succeeded()
+        self._outdated = [pid for pid, worker in self.workers.items() if not worker.retiring and pid not in succeeded]
+        if not succeeded:
+            self._replace_next(now)
+
+    def stop(self, now: float, drain: float | None = None) -> None:
+        """Start no worker any more; have each finish within `drain` seconds, by default `drain_timeout`.  Called again,
+        it can only shorten that."""
+        drain = self.drain_timeout if drain is None else drain
+        self.stopping = True
+        self._due.clear()
+        self._outdated.clear()
+        for worker in self.workers.values():
+            self._enter(worker, State.DRAINING, now + drain)
+
+    def cut(self, now: float) -> None:
+        """Start no worker any more; have each end its conversations at once."""
+        self.stop(now, 0.0)
+        for worker in self.workers.values():
+            self._enter(worker, State.CUTTING, now + GRACE)
+
+    def kill(self) -> None:
+        """Kill every worker that is left."""
+        for worker in self.workers.values():
+            self._enter(worker, State.KILLED, math.inf)
+
+    def tick(self, now: float) -> None:
+        """Act on the deadlines that have passed."""
+        for when in [when for when in self._due if when <= now]:
+            self._due.remove(when)
+            try:
+                self._add(now)
+            except OSError as error:
+                log.error("no worker could be started: %s; trying again in %g s", error.strerror, SHORT_LIFE)
+                self._due.append(now + SHORT_LIFE)
+        killed = 0
+        for worker in self.workers.values():
+            if worker.deadline > now:
+                continue
+            if worker.state is State.DRAINING:
+                self._enter(worker, State.CUTTING, now + GRACE)
+                continue
+            if worker.state is State.STARTING:
+                log.error("worker %d was not ready within %g s and is killed", worker.pid, START_LIMIT)
+            else:
+                killed += 1
+            self._enter(worker, State.KILLED, math.inf)
+        if killed:
+            log.error("%d workers did not end in time and are killed", killed)
+
+    # --- beneath them ------------------------------------------------------------------------------
+
+    def _enter(self, worker: Worker, state: State, deadline: float) -> None:
+        """Bring a worker into a later state; if it is there already, its deadline can only come nearer."""
+        if worker.state < state:
+            worker.state, worker.deadline = state, deadline
+            self._send(worker.pid, SIGNAL_OF[state])
+        elif worker.state is state:
+            worker.deadline = min(worker.deadline, deadline)
+
+    def _add(self, now: float, replaces: int = 0) -> None:
+        pid = self._start()
+        deadline = now + START_LIMIT if replaces else math.inf
+        self.workers[pid] = Worker(pid, now, replaces, deadline=deadline)
+
+    def _replace_next(self, now: float) -> None:
+        """Start a successor for the next outdated worker."""
+        if self.stopping:
+            return
+        self._outdated = [pid for pid in self._outdated if pid in self.workers]
+        if self._outdated:
+            try:
+                self._add(now, replaces=self._outdated.pop(0))
+            except OSError as error:
+                log.error("no worker could be started: %s; the old ones stay", error.strerror)
+                self._outdated.clear()
+
+    def _succeeded(self) -> set[int]:
+        """The workers, dead or alive, whose successor is starting."""
+        return {worker.replaces for worker in self.workers.values() if worker.state is State.STARTING} - {0}

@@ -1,0 +1,32 @@
+"""Files without a name, for what is too long for memory."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import tempfile
+
+log = logging.getLogger(__name__)
+
+#: Errors that a file in memory would not avoid: no descriptors are left.
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
+_warned = False
+
+
+def unnamed_file() -> int:
+    """Open an unnamed file and return its descriptor. It is in the folder for temporary files, or, where there is none
+    that can be written, in memory (memfd_create(2)); the first time, that is logged. Raises `OSError`."""
+    global _warned
+    try:
+        with tempfile.TemporaryFile(buffering=0) as file:
+            return os.dup(file.fileno())
+    except OSError as error:
+        if error.errno in _NO_DESCRIPTORS:
+            raise
+        if not _warned:
+            _warned = True
+            reason = (error.strerror or str(error)).lower()
+            log.warning("no folder for temporary files (%s): long responses are kept in memory; set TMPDIR", reason)
+        return os.memfd_create("camelot")

@@ -1,0 +1,242 @@
+"""Bodies in content codings: whole or an error, and bounded."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemons.clients.web import content
+from daemons.clients.web.content import gunzip, inflate
+from tests.clients.web.site import daemons
+from tests.clients.web.test_fetch_failures import Capture, saying
+from tests.operating.live import environment
+
+TEXT = b"Listen. Strange women lying in ponds distributing swords is no basis for a system of government.\n" * 50
+WHOLE = gzip.compress(TEXT)
+
+
+def raw_deflate(data: bytes) -> bytes:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush()
+
+
+def response(body: bytes, *fields: str, status: str = "200 OK") -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *fields, "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
+
+
+def fetched(answer: bytes, target: Path, *words: str) -> int:
+    """Fetch one response to `target`; return the exit code."""
+    with saying(answer) as foreign:
+        return daemons("fetch", f"http://127.0.0.1:{foreign.port}/", "-o", target, *words)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", WHOLE),
+        ("GZip", WHOLE),
+        ("x-gzip", WHOLE),
+        ("identity, gzip", WHOLE),
+        ("gzip", gzip.compress(TEXT[:1000]) + gzip.compress(TEXT[1000:1001]) + gzip.compress(TEXT[1001:])),
+        ("gzip", b"".join(gzip.compress(TEXT[at : at + 7]) for at in range(0, len(TEXT), 7))),
+        ("gzip", gzip.compress(b"") + WHOLE + gzip.compress(b"")),
+        ("deflate", zlib.compress(TEXT)),
+        ("deflate", raw_deflate(TEXT)),
+        ("identity", TEXT),
+        ("", TEXT),
+    ],
+)
+def test_a_coded_body_is_written_whole(coding: str, body: bytes, tmp_path: Path, capsys: Capture) -> None:
+    assert fetched(response(body, f"Content-Encoding: {coding}"), tmp_path / "x") == 0
+    assert (tmp_path / "x").read_bytes() == TEXT
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "said"),
+    [
+        ("gzip", WHOLE[:-1], "truncated"),
+        ("gzip", WHOLE[:-8], "truncated"),
+        ("gzip", WHOLE[: len(WHOLE) // 2], "truncated"),
+        ("gzip", WHOLE[:5], "truncated"),
+        ("gzip", WHOLE + WHOLE[:-8], "truncated"),
+        ("gzip", WHOLE + b"garbage", "error -3"),
+        ("gzip", WHOLE + b"\0", "truncated"),
+        ("gzip", WHOLE + b"\0" * 512, "error -3"),
+        ("gzip", WHOLE[:-8] + bytes(8), "error -3"),
+        ("gzip", TEXT, "error -3"),
+        ("gzip", zlib.compress(TEXT), "error -3"),
+        ("deflate", zlib.compress(TEXT)[:-1], "truncated"),
+        ("deflate", raw_deflate(TEXT)[:-1], "truncated"),
+        ("deflate", zlib.compress(TEXT) + b"x", "data after the end"),
+        ("deflate", raw_deflate(TEXT) + b"x", "data after the end"),
+        ("deflate", b"x", "truncated"),
+        ("deflate", WHOLE, "error -3"),
+        ("gzip, gzip", gzip.compress(WHOLE), "more than one coding; one is accepted"),
+        ("gzip, gzip, gzip", gzip.compress(gzip.compress(WHOLE)), "more than one coding"),
+        ("br", TEXT, "not supported; gzip and deflate are"),
+        ("zstd", TEXT, "not supported"),
+        ("bzip2", bz2.compress(TEXT), "not supported"),
+        ("aws-chunked", TEXT, "not supported"),
+        ("\x7f\xff", TEXT, ""),
+    ],
+)
+def test_a_malformed_body_is_an_error_and_leaves_the_file(
+    coding: str, body: bytes, said: str, tmp_path: Path, capsys: Capture
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("before")
+    assert fetched(response(body, f"Content-Encoding: {coding}"), target) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), said in err) == ("", 1, True)
+    assert (os.listdir(tmp_path), target.read_text()) == (["target"], "before")
+
+
+def test_codings_in_two_fields_are_two_codings(tmp_path: Path, capsys: Capture) -> None:
+    answer = response(gzip.compress(WHOLE), "Content-Encoding: gzip", "Content-Encoding: gzip")
+    assert fetched(answer, tmp_path / "x") == 1
+    assert "Content-Encoding: gzip, gzip: more than one coding" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_only_codings_that_can_be_decoded_are_asked_for(tmp_path: Path) -> None:
+    with saying(response(b"")) as foreign:
+        assert daemons("fetch", f"http://127.0.0.1:{foreign.port}/") == 0
+    assert b"\r\nAccept-Encoding: gzip\r\n" in foreign.heard[0]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
+def test_an_empty_body_with_a_coding_is_empty(status: str, tmp_path: Path) -> None:
+    code = fetched(response(b"", "Content-Encoding: gzip", status=status), tmp_path / "x")
+    assert code == (0 if status.startswith("200") else 1)
+
+
+def zeros(size: int, wbits: int = zlib.MAX_WBITS | 16) -> bytes:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, wbits)
+    return b"".join(compressor.compress(bytes(1024 * 1024)) for _ in range(size)) + compressor.flush()
+
+
+def members(size: int) -> bytes:
+    return zeros(1) * size
+
+
+#: Runs a command, and prints the peak of its resident memory; that in the usage of a child has its parent's in it.
+MEASURE = """
+import re, sys
+from daemons.operating.command import main
+code = main(sys.argv[1:])
+print(re.search("VmHWM:\\s*([0-9]+) kB", open("/proc/self/status").read())[1], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def measured(folder: Path, *words: str) -> tuple[int, str, int]:
+    """Run a command to its end; return its exit code, standard error, and peak of resident memory in bytes."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=folder,
+        timeout=60,
+    )
+    err, _, peak = done.stderr.removesuffix("\n").rpartition("\n")
+    return done.returncode, f"{err}\n", int(peak) * 1024
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [("gzip", zeros(400)), ("gzip", members(400)), ("deflate", zeros(400, -zlib.MAX_WBITS))],
+    ids=["one member", "many members", "deflate"],
+)
+@pytest.mark.parametrize("word", ["fetch", "links", "scrape"])
+def test_a_bomb_is_refused_in_bounded_memory(word: str, coding: str, body: bytes, tmp_path: Path) -> None:
+    answer = response(body, f"Content-Encoding: {coding}", "Content-Type: text/html")
+    robots = response(b"", status="404 Not Found")
+    with saying(*([robots] if word == "scrape" else []), answer) as foreign:
+        words = [word, f"http://127.0.0.1:{foreign.port}/", *(("-o", "x") if word == "fetch" else ())]
+        code, err, rss = measured(tmp_path, *words)
+    assert (code, err.count("\n")) == (1, 1)
+    assert ("decompression bomb" if word == "fetch" else "more than 8388608 octets") in err
+    # The interpreter and its libraries have about 50 MiB.
+    assert rss < 120 * 1024 * 1024
+    assert os.listdir(tmp_path) == []
+
+
+def test_much_data_that_compresses_well_is_no_bomb(tmp_path: Path) -> None:
+    body = zeros(content.ALLOWANCE // (1024 * 1024))
+    assert fetched(response(body, "Content-Encoding: gzip"), tmp_path / "x") == 0
+    assert (tmp_path / "x").stat().st_size == content.ALLOWANCE
+
+
+def cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
+    at = 0
+    for size in sizes:
+        yield data[at : at + size]
+        at += size
+    yield data[at:]
+
+
+@given(texts=st.lists(st.binary(max_size=200), min_size=1, max_size=5), sizes=st.lists(st.integers(0, 40)))
+def test_gzip_decodes_the_same_however_it_is_cut(texts: list[bytes], sizes: list[int]) -> None:
+    assert b"".join(gunzip(cut(b"".join(map(gzip.compress, texts)), sizes))) == b"".join(texts)
+
+
+@given(data=st.binary(max_size=300), sizes=st.lists(st.integers(0, 40)), raw=st.booleans())
+def test_deflate_decodes_the_same_however_it_is_cut(data: bytes, sizes: list[int], raw: bool) -> None:
+    whole = raw_deflate(data) if raw else zlib.compress(data)
+    assert b"".join(inflate(cut(whole, sizes))) == data
+
+
+@given(data=st.binary(max_size=200), sizes=st.lists(st.integers(1, 40)), end=st.integers(0, 10_000))
+def test_any_truncation_is_an_error(data: bytes, sizes: list[int], end: int) -> None:
+    for compress, decode in ((gzip.compress, gunzip), (zlib.compress, inflate), (raw_deflate, inflate)):
+        whole = compress(data)
+        part = whole[: 1 + end % (len(whole) - 1)]
+        with pytest.raises((EOFError, zlib.error)):
+            list(decode(cut(part, sizes)))
+
+
+@pytest.mark.parametrize("status", ["304 Not Modified", "204 No Content", "205 Reset Content"])
+def test_a_response_without_content_leaves_the_file(status: str, tmp_path: Path, capsys: Capture) -> None:
+    target = tmp_path / "target"
+    target.write_text("before")
+    answer = f'HTTP/1.1 {status}\r\nETag: "x"\r\nConnection: close\r\n\r\n'.encode()
+    assert fetched(answer, target, "-H", 'If-None-Match: "x"') == 0
+    assert capsys.readouterr() == ("", f"{target}: left as it is: {status}\n")
+    assert (os.listdir(tmp_path), target.read_text()) == (["target"], "before")
+    target.unlink()
+    assert fetched(answer, target, "-H", 'If-None-Match: "x"') == 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_part_is_not_kept_as_the_whole(tmp_path: Path, capsys: Capture) -> None:
+    part = response(b"half", "Content-Range: bytes 0-3/8", status="206 Partial Content")
+    assert fetched(part, tmp_path / "x") == 1
+    assert capsys.readouterr().err.endswith("/: 206: a part was sent, and the whole was asked for\n")
+    assert fetched(part, tmp_path / "x", "-H", "Range: bytes=0-3") == 0
+    assert (tmp_path / "x").read_bytes() == b"half"
+
+
+def test_a_coded_body_is_not_continued_as_if_it_were_the_file(tmp_path: Path, capsys: Capture) -> None:
+    target = tmp_path / "x"
+    tag = 'ETag: "1"'
+    cut_off = response(WHOLE, "Content-Encoding: gzip", tag)[:-20]
+    with saying(cut_off, response(TEXT, tag)) as foreign:
+        url = f"http://127.0.0.1:{foreign.port}/"
+        assert daemons("fetch", url, "-C", "-o", target) == 1
+        assert daemons("fetch", url, "-C", "-o", target) == 0
+    assert target.read_bytes() == TEXT
+    assert b"Range" not in foreign.heard[1]

@@ -1,0 +1,101 @@
+"""Cookies that cannot be parsed, and what a cache may keep (RFC 9111)."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from tests.clients.web.site import daemons
+from tests.clients.web.test_content import response
+from tests.clients.web.test_fetch_failures import Capture, saying
+
+#: Values of Set-Cookie on which `http.cookiejar` has failed, or might.
+BAD_COOKIES = [
+    "bad=1; Expires=Thu, 32 Foo 2030 00:00:00 GMT",
+    "bad=1; Expires=Thu, 32 Foo",
+    "bad=1; Expires=Thu, 99 Jan 99999 99:99:99 GMT",
+    "bad=1; Max-Age=1e9; Version=x",
+    "bad=1; Version=1; Port=x; Domain=.",
+    "bad=1; Domain=..; Path=\\",
+    "bad=\xff; Expires=\xff",
+    "=; =; =",
+    ";" * 1000,
+    "bad=" + "x" * 50_000,
+    "bad=1; Domain=xn--a.invalid",
+    "bad=1; Max-Age=-" + "9" * 5000,
+]
+
+
+@pytest.mark.parametrize("bad", BAD_COOKIES, ids=lambda text: repr(text[:40]))
+def test_a_bad_cookie_leaves_the_others(bad: str, tmp_path: Path, capsys: Capture) -> None:
+    fields = [f"Set-Cookie: {text}" for text in ("first=1; Path=/", bad, "last=2; Max-Age=1000")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with saying(response(b"", *fields), response(b"")) as foreign:
+            for _ in range(2):
+                assert daemons("fetch", "--jar", tmp_path / "jar", f"http://127.0.0.1:{foreign.port}/") == 0
+    assert capsys.readouterr() == ("", "")
+    (sent,) = [line for line in foreign.heard[1].split(b"\r\n") if line.startswith(b"Cookie: ")]
+    assert {b"first=1", b"last=2"} <= set(sent.removeprefix(b"Cookie: ").split(b"; "))
+
+
+NOW = time.time()
+
+
+def at(date: float, expires: float) -> list[str]:
+    """Return the fields Date and Expires, in seconds from now."""
+    return [f"Date: {formatdate(NOW + date, usegmt=True)}", f"Expires: {formatdate(NOW + expires, usegmt=True)}"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "asked"),
+    [
+        (["Cache-Control: max-age=1000"], 1),
+        (["Cache-Control: max-age=1000", "Age: 10"], 1),
+        (["Cache-Control: max-age=1000", "Age: 2000"], 2),
+        (["Cache-Control: max-age=1000", "Age: 99999999999999999999"], 1),
+        (["Cache-Control: max-age=1000", "Age: -1"], 1),
+        (["Cache-Control: max-age=1000", "Cache-Control: no-store"], 2),
+        (["Cache-Control: no-cache", "Cache-Control: max-age=1000"], 2),
+        (["Cache-Control: public", "Cache-Control: max-age=1000"], 1),
+        (["Cache-Control: max-age=1000", f"Date: {formatdate(NOW - 2000, usegmt=True)}"], 2),
+        (["Cache-Control: max-age=1", f"Date: {formatdate(NOW - 2, usegmt=True)}"], 2),
+        (["Cache-Control: max-age=1000", "Date: yesterday"], 1),
+        (at(0, 1000), 1),
+        ([*at(0, 1000), "Age: 2000"], 2),
+        # A server whose clock is ten hours ahead: the lifetime is counted by its own clock, the age by ours.
+        (at(36_000, 36_010), 1),
+        ([*at(36_000, 36_010), "Age: 60"], 2),
+    ],
+)
+def test_the_age_of_a_response_decides_whether_it_is_asked_for_again(
+    fields: list[str], asked: int, tmp_path: Path, capsys: Capture
+) -> None:
+    with saying(response(b"fresh", *fields)) as foreign:
+        url = f"http://127.0.0.1:{foreign.port}/"
+        for _ in range(2):
+            assert daemons("fetch", "--cache", tmp_path / "cache", url) == 0
+            assert capsys.readouterr().out == "fresh"
+    assert len(foreign.heard) == asked
+
+
+def test_the_head_of_a_response_is_printed_as_the_server_sent_it(tmp_path: Path, capsys: Capture) -> None:
+    with saying(response(b"", "Date: Thu, 01 Jan 1970 00:00:00 GMT", "Expires: never", "Age: 5")) as foreign:
+        url = f"http://127.0.0.1:{foreign.port}/"
+        assert daemons("fetch", "-I", "--cache", tmp_path / "cache", url) == 0
+    out = capsys.readouterr().out
+    assert "Date: Thu, 01 Jan 1970 00:00:00 GMT\n" in out.replace("date:", "Date:")
+    assert "Expires: never\n" in out.replace("expires:", "Expires:")
+
+
+def test_fragments_and_credentials_are_no_part_of_what_is_cached(tmp_path: Path, capsys: Capture) -> None:
+    with saying(response(b"fresh", "Cache-Control: max-age=1000")) as foreign:
+        for fragment in ("#one", "#two", ""):
+            url = f"http://127.0.0.1:{foreign.port}/x{fragment}"
+            assert daemons("fetch", "--cache", tmp_path / "cache", url) == 0
+    assert len(foreign.heard) == 1
+    assert capsys.readouterr().err.count("from the cache\n") == 2

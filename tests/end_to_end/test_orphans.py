@@ -1,0 +1,101 @@
+"""Daemons whose supervisord, or whose own first process, is killed leave their ports to the next ones in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from contextlib import ExitStack
+
+import pytest
+
+from tests.end_to_end.project import Project
+from tests.operating.live import alive, children, free_port, until
+
+#: Each daemon is launcelot, by another name and in so many processes.
+PROCESSES = {"single": 1, "twins": 2, "quartet": 4}
+
+each_engine = pytest.mark.parametrize("engine", ["one", "threads", "forks", "pool", "loop"])
+
+
+def add_daemons(project: Project, engine: str) -> None:
+    supervision = project.path / "supervisord.conf"
+    text = supervision.read_text("utf-8")
+    section = text[text.index("[program:launcelot]") : text.rindex("[program:zen]")]
+    project.keep()
+    for name, processes in PROCESSES.items():
+        project.ports[name] = port = free_port()
+        (project.path / "conf" / f"{name}.ini").write_text(
+            f"[daemon]\nservice = launcelot\nport = {port}\nengine = {engine}\nprocesses = {processes}\n", "utf-8"
+        )
+        with supervision.open("a", encoding="utf-8") as file:
+            file.write("\n" + section.replace("launcelot", name))
+
+
+def start(project: Project) -> None:
+    """supervisord alone, without what make looks after."""
+    command = [f"{project.path}/.venv/bin/supervisord", "-c", f"{project.path}/supervisord.conf"]
+    ended = subprocess.run(
+        command, cwd=project.path, env=project.environment, capture_output=True, timeout=30, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    pidfile = project.path / "run" / "supervisord.pid"
+    until(lambda: pidfile.exists() and pidfile.read_text("ascii").endswith("\n"), "supervisord")
+    until(lambda: alive(project.supervisord), "supervisord")
+
+
+def ready(project: Project, name: str) -> bool:
+    """Whether it is RUNNING; it must not be FATAL."""
+    state = project.state(name)
+    assert state != "FATAL", project.log(name)[-2000:]
+    return state == "RUNNING"
+
+
+@each_engine
+@pytest.mark.timeout(120)
+def test_all_daemons_run_again_when_supervisord_is_killed_and_started_at_once(project: Project, engine: str) -> None:
+    add_daemons(project, engine)
+    start(project)
+    for name in PROCESSES:
+        until(lambda: ready(project, name), f"{name} running", 30.0)  # noqa: B023
+    with ExitStack() as stack:
+        for port in project.ports.values():
+            # A conversation that would drain for ten seconds.
+            busy = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10.0))
+            busy.sendall(b"What is your name?What is")
+            assert busy.recv(100)
+        old = [project.pid(name) for name in PROCESSES]
+        os.kill(project.supervisord, signal.SIGKILL)
+        until(lambda: not alive(project.supervisord), "its end")
+        (project.path / "run" / "supervisord.pid").unlink()
+        start(project)
+        for name in PROCESSES:
+            until(lambda: ready(project, name), f"{name} running", 30.0)  # noqa: B023
+    for name, port in project.ports.items():
+        until(lambda: project.answers(port), f"{name}'s answer")  # noqa: B023
+        shown = project.type_in("daemons", "stats", name)
+        assert (shown.returncode, shown.stdout.split()[1]) == (0, "running,"), shown
+    assert not any(map(alive, old))
+
+
+@each_engine
+@pytest.mark.timeout(120)
+def test_a_parent_of_workers_that_is_killed_is_started_again_at_once(project: Project, engine: str) -> None:
+    add_daemons(project, engine)
+    start(project)
+    for name in PROCESSES:
+        until(lambda: ready(project, name), f"{name} running", 30.0)  # noqa: B023
+    for name in ("twins", "quartet"):
+        with socket.create_connection(("127.0.0.1", project.ports[name]), 10.0) as busy:
+            busy.sendall(b"What is your name?What is")
+            assert busy.recv(100)
+            parent = project.pid(name)
+            workers = children(parent)
+            os.kill(parent, signal.SIGKILL)
+            until(lambda: project.pid(name) not in (0, parent) and ready(project, name), f"{name} running", 30.0)  # noqa: B023
+            until(lambda: not any(map(alive, workers)), f"the end of {name}'s old workers")  # noqa: B023
+        until(lambda: project.answers(project.ports[name]), f"{name}'s answer")  # noqa: B023
+        # What it counts is not hidden by what the orphans counted.
+        shown = project.type_in("daemons", "stats", name)
+        assert (shown.returncode, shown.stdout.split()[1]) == (0, "running,"), shown

@@ -1,0 +1,145 @@
+"""Faults that keep every daemon from starting are found before any is started: files that all share, and the folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from daemons.operating import inspection, supervision
+from tests.operating.folder import GOOD, Folder
+from tests.operating.live import BIN, GRAIL, Live, daemons, talk
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+#: As it is shipped, without its programs.
+SUPERVISORD = (PROJECT / "supervisord.conf").read_text("utf-8").partition("[program:")[0]
+
+#: In the manner of conf.d/example.conf.
+PROGRAM = re.sub(
+    "(?m)^; ", "", (PROJECT / "conf.d" / "example.conf").read_text("utf-8").partition("; [program:NAME]")[2]
+)
+
+
+def project_in(path: Path) -> Folder:
+    """A project with two daemons and a supervisord.conf, at `path`."""
+    path.mkdir(parents=True)
+    folder = Folder(path)
+    for each in ("logs", "run", ".venv", "conf.d"):
+        (path / each).mkdir()
+    (path / ".venv" / "bin").symlink_to(BIN)
+    for name, port in (("launcelot", "1060"), ("zen", "1070")):
+        folder.write(name, GOOD.replace("1060", port).replace("launcelot", name))
+    (path / "supervisord.conf").write_text(SUPERVISORD)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Folder:
+    return project_in(tmp_path / "p")
+
+
+def program(name: str, more: str = "") -> str:
+    return f"[program:{name}]{PROGRAM}{more}"
+
+
+def shared(project: Folder) -> list[str]:
+    ended = daemons(project.path, "check", "--shared")
+    assert (ended.returncode == 0) == (ended.stderr == "")
+    return ended.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("defaults", "[limits]\nidle_timeot = 5m\n", "conf/defaults.ini [limits] idle_timeot: no such setting"),
+        ("defaults", "idle_timeout = 5m\n", "conf/defaults.ini line 1: before any section"),
+        ("defaults", "[daemon]\n\0", "conf/defaults.ini line 2: a NUL character"),
+        ("logging", "[loggers]\nkeys = \n", "conf/logging.ini: "),
+        ("logging", "[loggers]\nkeys = root\0", "conf/logging.ini line 2: a NUL character"),
+    ],
+)
+def test_fault_of_a_shared_file_is_one_line(project: Folder, name: str, text: str, complaint: str) -> None:
+    (project.conf / f"{name}.ini").write_text(text)
+    (said,) = shared(project)
+    assert said.startswith(complaint)
+
+
+def test_fault_of_one_daemon_is_none_of_all(project: Folder) -> None:
+    project.write("zen", "[daemon]\nprot = 1\n")
+    project.write("own", "no section\n")
+    (project.path / "conf.d" / "own.conf").write_text(program("own", "colour = blue\n"))
+    assert shared(project) == []
+    (project.conf / "launcelot.ini").unlink()
+    assert shared(project) == []
+
+
+def test_defaults_that_only_some_daemons_refuse_are_no_fault_of_all(project: Folder) -> None:
+    project.write("defaults", "[zen]\nseed = 1\n")
+    assert len(daemons(project.path, "check").stderr.splitlines()) > 0
+    assert shared(project) == []
+
+
+@pytest.mark.parametrize("name", ["100% sure", "50%d", "%(here)s", "a%%b"])
+def test_folder_with_a_percent_sign_is_named(tmp_path: Path, name: str) -> None:
+    project = project_in(tmp_path / name)
+    (said,) = shared(project)
+    assert said.startswith(f"supervisord.conf: supervisord takes the % in {project.path} for the beginning of a format")
+    # Without supervisord such a folder will do.
+    project.write("launcelot", GOOD.replace("1060", "0"))
+    with Live(project.path, "launcelot") as daemon:
+        assert talk(daemon.port) == GRAIL
+
+
+def test_socket_of_supervisord_with_too_long_a_path_is_named(tmp_path: Path) -> None:
+    length = supervision.SOCKET_LIMIT - len(str(tmp_path)) - len("//run/supervisor.sock")
+    assert shared(project_in(tmp_path / ("x" * length))) == []
+    project = project_in(tmp_path / ("x" * (length + 1)))
+    (said,) = shared(project)
+    path = project.path / "run" / "supervisor.sock"
+    assert said.startswith(
+        f"supervisord.conf [unix_http_server] file: {path} is longer than 99 bytes, which supervisord"
+    )
+
+
+def test_byte_order_mark_that_supervisord_cannot_read_is_named(project: Folder) -> None:
+    (project.path / "supervisord.conf").write_text("\ufeff" + SUPERVISORD, "utf-8")
+    (said,) = shared(project)
+    assert said.startswith("supervisord.conf: begins with a byte order mark")
+
+
+def test_included_programs_are_checked_as_the_others(project: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    own = project.path / "conf.d" / "own.conf"
+    own.write_text(program("launcelot") + program("zen"))
+    assert inspection.check(project.conf) == 0
+    assert capsys.readouterr().err == ""
+    own.write_text(program("launcelot", "colour = blue\nstopwaitsecs2 = 1\n") + program("lancelot"))
+    (project.path / "conf.d" / "two.conf").write_text(program("launcelot"))
+    assert inspection.check(project.conf) == 100
+    assert [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")] == [
+        "conf.d/own.conf [program:launcelot] colour: no such setting",
+        "conf.d/own.conf [program:launcelot] stopwaitsecs2: no such setting; did you mean stopwaitsecs?",
+        "conf.d/two.conf [program:launcelot]: stands in conf.d/own.conf too",
+        "conf.d/own.conf [program:lancelot] command: there is no conf/lancelot.ini; did you mean launcelot?",
+    ]
+
+
+def test_included_file_that_is_broken_is_named(project: Folder) -> None:
+    (project.path / "conf.d" / "own.conf").write_text("colour = blue\n")
+    (said,) = shared(project)
+    assert said.startswith("conf.d/own.conf: File contains no section headers")
+
+
+@pytest.mark.parametrize("folder", ["elsewhere", "elsewhere/deep"])
+def test_conf_that_is_a_link_leaves_the_project_where_it_is(project: Folder, folder: str) -> None:
+    target = project.path.parent / folder / "etc"
+    target.parent.mkdir(parents=True)
+    project.conf.rename(target)
+    project.conf.symlink_to(target)
+    project.write("launcelot", GOOD.replace("port = 1060", "listen = unix:run/l.sock"))
+    settings = project.read(name="launcelot")
+    assert (settings.base, settings.run) == (project.path, project.path / "run")
+    with Live(project.path, "launcelot") as daemon:
+        assert daemon.addresses == [f"unix:{project.path}/run/l.sock"]
+    assert daemons(project.path, "check").stdout.endswith("; supervisord.conf\n")

@@ -1,0 +1,222 @@
+"""What holds a daemon up for more than a second is one line in the log, with the stack, and a counter."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from daemons.operating import stats
+from daemons.serving import signals
+from tests.operating.folder import Folder
+from tests.operating.live import Live, alive, children, daemons, until
+
+#: Answers; or, asked for it, takes a while: in a call that waits, or in one that computes.
+SLOW = """
+    import ctypes
+    import time
+    import daemons
+
+    class Service(daemons.Service):
+        framing = daemons.Until(b"?", limit=64)
+
+        def respond(self, message):
+            if message == b"sleep?":
+                time.sleep(2.5)
+            if message == b"compute?":
+                until = time.monotonic() + 2.5
+                while time.monotonic() < until:
+                    pass
+            if message == b"hold?":
+                ctypes.PyDLL(None).sleep(3)  # with the interpreter, which no other thread then gets
+            if message == b"forever?":
+                while True:
+                    pass
+            return b"."
+"""
+
+INI = "[daemon]\nservice = slow:Service\nport = 0\n[limits]\ndrain_timeout = 100ms\n"
+
+BEGUN = re.compile(r" WARNING \S+ stalled for \d+\.\d s: (?P<what>.*)")
+OVER = re.compile(r" WARNING \S+ the stall is over after \d+\.\d s$", re.MULTILINE)
+
+
+@pytest.fixture
+def slow(folder: Folder) -> Folder:
+    folder.module("slow", SLOW)
+    folder.write("x", INI)
+    return folder
+
+
+def figures(daemon: Live, folder: Folder) -> stats.Figures:
+    return stats.read(folder.path / "run" / "x.metrics")
+
+
+def stall(daemon: Live) -> str:
+    """What the line says that a stall has, waited for."""
+    found = until(lambda: BEGUN.search(daemon.out), "the line")
+    assert found
+    return found["what"]
+
+
+def asked(stack: ExitStack, daemon: Live, message: bytes) -> socket.socket:
+    peer = stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), 20.0))
+    peer.sendall(message)
+    return peer
+
+
+@pytest.mark.parametrize("message", [b"sleep?", b"compute?"])
+@pytest.mark.parametrize(
+    ("engine", "processes"), [("loop", "1"), ("loop", "2"), ("one", "1"), ("one", "2"), ("forks", "1")]
+)
+def test_a_slow_call_is_one_line_with_its_stack_and_one_when_it_is_over(
+    slow: Folder, engine: str, processes: str, message: bytes
+) -> None:
+    with Live(slow.path, "x", "--engine", engine, "--processes", processes) as daemon, ExitStack() as stack:
+        peer = asked(stack, daemon, message)
+        what = stall(daemon)
+        assert re.search(r"at slow\.py:\d+ Service\.respond <- ", what)
+        assert figures(daemon, slow).stalled is not None
+        assert peer.recv(1) == b"."
+        until(lambda: OVER.search(daemon.out), "its end")
+        until(lambda: figures(daemon, slow).stalled is None, "the end in the metrics")
+        assert figures(daemon, slow).stalls == 1
+        peer.close()
+        assert daemon.stop() == 0
+        assert (len(BEGUN.findall(daemon.out)), len(OVER.findall(daemon.out))) == (1, 1)
+
+
+def test_a_pool_without_a_free_thread_is_a_line_if_messages_wait(slow: Folder) -> None:
+    with Live(slow.path, "x", "--engine", "pool", "--set", "daemon.threads=3") as daemon, ExitStack() as stack:
+        peers = [asked(stack, daemon, b"sleep?") for _ in range(5)]
+        what = stall(daemon)
+        held = r"no free thread: 3 busy, \d messages waiting; 3 of them at slow\.py:\d+ Service\.respond <- .*"
+        assert re.fullmatch(held, what), what
+        for peer in peers:
+            assert peer.recv(1) == b"."
+        until(lambda: OVER.search(daemon.out), "its end")
+        assert figures(daemon, slow).stalls == 1
+
+
+def test_a_pool_in_which_a_slow_call_keeps_nobody_waiting_is_not_stalled(slow: Folder) -> None:
+    with Live(slow.path, "x", "--engine", "pool") as daemon, ExitStack() as stack:
+        peers = [asked(stack, daemon, b"sleep?") for _ in range(3)]
+        for peer in peers:
+            assert peer.recv(1) == b"."
+        assert daemon.stop() == 0
+        assert "stall" not in daemon.out
+
+
+@pytest.mark.parametrize("engine", ["threads", "forks"])
+def test_a_daemon_without_a_free_place_is_a_line_if_connections_wait(slow: Folder, engine: str) -> None:
+    options = ["--engine", engine, "--set", "limits.max_connections=2"]
+    with Live(slow.path, "x", *options) as daemon, ExitStack() as stack:
+        peers = [asked(stack, daemon, b"?") for _ in range(2)]
+        for peer in peers:
+            assert peer.recv(1) == b"."
+        waiting = asked(stack, daemon, b"?")
+        what = stall(daemon)
+        assert what.startswith("no free place: 2 connections, and the next ones wait")
+        assert engine == "forks" or what.endswith("; all of them wait for their peers")
+        peers.pop().close()
+        assert waiting.recv(1) == b"."
+        until(lambda: OVER.search(daemon.out), "its end")
+        assert figures(daemon, slow).stalls == 1
+
+
+def test_the_threads_that_hold_the_places_are_shown(slow: Folder) -> None:
+    options = ["--engine", "threads", "--set", "limits.max_connections=2"]
+    with Live(slow.path, "x", *options) as daemon, ExitStack() as stack:
+        peers = [asked(stack, daemon, b"sleep?") for _ in range(3)]
+        what = stall(daemon)
+        assert re.search(r"; 2 of them at slow\.py:\d+ Service\.respond <- ", what)
+        for peer in peers[:2]:
+            assert peer.recv(1) == b"."
+
+
+@pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop", "forks"])
+def test_an_idle_daemon_and_an_idle_peer_are_no_stalls(slow: Folder, engine: str) -> None:
+    with Live(slow.path, "x", "--engine", engine) as daemon, ExitStack() as stack:
+        peer = asked(stack, daemon, b"?")
+        assert peer.recv(1) == b"."
+        # Until it has made a few turns, of about a second each.
+        seen: set[float] = set()
+
+        def turned() -> bool:
+            seen.add(round(time.monotonic() - (figures(daemon, slow).silent or 0), 1))
+            return len(seen) > 3
+
+        until(turned, "a few turns")
+        assert "stall" not in daemon.out
+        assert figures(daemon, slow).stalls == 0
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signals.CUT])
+def test_a_loop_that_never_comes_back_ends_when_it_is_told_and_leaves_a_line(
+    slow: Folder, processes: str, number: signal.Signals
+) -> None:
+    with Live(slow.path, "x", "--engine", "loop", "--processes", processes) as daemon, ExitStack() as stack:
+        asked(stack, daemon, b"forever?")
+        until(lambda: BEGUN.search(daemon.out), "the stall")
+        code = daemon.stop(number)
+        assert code == (1 if processes == "1" else 0)
+        last = re.search(r" ERROR \S+ it should have ended, but the loop stands; .* at slow\.py:\d+ ", daemon.out)
+        assert last, daemon.out
+
+
+def test_a_worker_whose_loop_never_comes_back_does_not_outlive_its_parent(slow: Folder) -> None:
+    with Live(slow.path, "x", "--engine", "loop", "--processes", "2") as daemon, ExitStack() as stack:
+        workers = children(daemon.process.pid)
+        for _ in range(6):
+            asked(stack, daemon, b"forever?")
+        stall(daemon)
+        daemon.stop(signal.SIGKILL)
+        until(lambda: not any(map(alive, workers)), "the workers' end")
+
+
+@pytest.mark.parametrize("engine", ["loop", "pool", "one", "threads"])
+def test_code_in_c_that_holds_the_interpreter_is_a_line_afterwards(slow: Folder, engine: str) -> None:
+    with Live(slow.path, "x", "--engine", engine) as daemon, ExitStack() as stack:
+        peer = asked(stack, daemon, b"hold?")
+        assert peer.recv(1) == b"."
+        until(lambda: re.search(r" stalled for \d\.\d s, which are over: code in C held", daemon.out), "the line")
+        assert figures(daemon, slow).stalls == 1
+
+
+def test_stats_tells_a_living_daemon_from_a_hanging_and_a_dead_one(slow: Folder) -> None:
+    def code(*options: str) -> int:
+        return daemons(slow.path, "stats", "x", *options).returncode
+
+    assert code() == 4  # it has never run
+    with Live(slow.path, "x", "--engine", "loop") as daemon, ExitStack() as stack:
+        assert code() == 0
+        asked(stack, daemon, b"forever?")
+        until(lambda: figures(daemon, slow).state == "hanging", "that it hangs")
+        assert code() == code("--json") == 3
+        assert json.loads(daemons(slow.path, "stats", "x", "--json").stdout)["stalled"] > 5
+        assert re.search(r"x: hanging, .*, last turn \d+\.\d s ago", daemons(slow.path, "stats", "x").stdout)
+        daemon.stop(signal.SIGKILL)
+    assert figures(daemon, slow).state == "dead"
+    assert code() == 4
+    with Live(slow.path, "x", "--engine", "loop") as daemon:
+        assert daemon.stop() == 0
+    assert figures(daemon, slow).state == "stopped"
+    assert code() == 4
+
+
+def test_stats_without_a_name_has_a_line_for_each_daemon_and_the_worst_code(slow: Folder) -> None:
+    slow.write("y", INI)
+    with Live(slow.path, "x", "--engine", "loop"):
+        both = daemons(slow.path, "stats")
+        assert both.returncode == 4
+        assert re.fullmatch(r"x +running +\d+ .*\ny +not running.*\n", both.stdout), both.stdout
+        with Live(slow.path, "y", "--engine", "one"):
+            assert daemons(slow.path, "stats").returncode == 0
+            values = json.loads(daemons(slow.path, "stats", "--json").stdout)
+            assert [each["name"] for each in values] == ["x", "y"]

@@ -1,0 +1,64 @@
+"""A grammar: what peers send to one kind of service, honestly and otherwise, at the seam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemons.serving.conversation import OVER, PENDING, Conversation
+
+#: Bytes that an engine reads at once.
+PIECE = 64 * 1024
+
+#: What an honest call of a function is about.
+RECORDS = [{"number": number, "symbol": "Ne", "mass": 20.1797, "noble": True} for number in range(10)]
+
+Feed = Callable[[bytes], object]
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """One row of the table of promises R1 and R2."""
+
+    name: str
+    #: Start a service, with a folder for its files.  Returns the function that serves one peer: it takes all that the
+    #: peer sends.
+    serve: Callable[[Path], Feed]
+    #: The input of the nth peer.  Thousands of them differ in everything that a library might remember.
+    unlike: Callable[[int], bytes]
+    #: An honest input of about so many bytes; another one each time, where inputs are remembered.
+    honest: Callable[[int], bytes]
+    #: Inputs of at most so many bytes, by name, each shaped so as to cost as much as possible.
+    adversarial: Callable[[int], Mapping[str, bytes]]
+    #: Bytes of the largest input that is read before a decision.
+    size: int
+
+
+def converse(conversation: Conversation, data: bytes, piece: int = PIECE) -> int:
+    """Hold one conversation as an engine does: `data` in pieces, then the end of the input.  Returns the bytes that
+    were sent.  Raises the exception with which a service has failed."""
+    sent = len(conversation.open())
+    for part in (*(data[start : start + piece] for start in range(0, len(data), piece)), b""):
+        if conversation.state == OVER:
+            break
+        sent += len(conversation.receive(part))
+        while conversation.state == PENDING:
+            sent += len(conversation.proceed())
+    failure = conversation.failure
+    conversation.close()
+    if failure is not None:
+        raise failure
+    return sent
+
+
+def word(number: int, size: int) -> str:
+    """Return the nth of many unlike words of letters and digits."""
+    part = f"u{number:07x}"
+    return (part * (size // len(part) + 1))[:size]
+
+
+def filled(before: bytes, unit: bytes, behind: bytes, size: int, between: bytes = b"", most: int = 10**9) -> bytes:
+    """Return `unit` between `before` and `behind`, as often as `size` bytes allow, and at most so often."""
+    count = min((size - len(before) - len(behind) + len(between)) // (len(unit) + len(between)), most)
+    return before + between.join([unit] * count) + behind

@@ -1,0 +1,24 @@
+"""The grammars of promises R1 and R2.
+
+To add one: a module beside this one with a `Grammar`, and its name in `GRAMMARS`.
+"""
+
+from __future__ import annotations
+
+from tests.promises.grammars import framings, http, json_rpc, names, passwords, responses, rpyc, site, xml_rpc
+from tests.promises.grammars.grammar import Grammar
+
+GRAMMARS: dict[str, Grammar] = {
+    grammar.name: grammar
+    for grammar in (
+        *framings.GRAMMARS,
+        *http.GRAMMARS,
+        *names.GRAMMARS,
+        *json_rpc.GRAMMARS,
+        *rpyc.GRAMMARS,
+        *site.GRAMMARS,
+        *xml_rpc.GRAMMARS,
+        *passwords.GRAMMARS,
+        *responses.GRAMMARS,
+    )
+}

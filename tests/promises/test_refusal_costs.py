@@ -1,0 +1,62 @@
+"""Promise R2: CPU before a refusal is bounded.
+
+No input of an allowed size costs more than 20 times the CPU time of an honest one of that size.  Both are measured
+here, one after the other, so the ratio does not depend on the machine; the least of several times is compared."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.promises.grammars.grammar import Feed
+from tests.promises.grammars.table import GRAMMARS
+
+#: The bound of the promise.
+RATIO = 20
+
+#: Bytes of a head that comes before an input of the largest size.
+HEAD = 1024
+
+#: Measurements of one input at most.
+TRIES = 5
+
+#: Seconds of CPU time in one measurement of the honest input, so that the steps of the clock do not matter.
+LEAST = 0.01
+
+
+def cost(feed: Feed, *inputs: bytes) -> float:
+    """Return the seconds of CPU time for one of the inputs, on average."""
+    before = time.process_time()
+    for data in inputs:
+        feed(data)
+    return (time.process_time() - before) / len(inputs)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Without the log, whose lines are bounded elsewhere."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_no_input_costs_more_than_twenty_honest_ones(name: str, tmp_path: Path) -> None:
+    grammar = GRAMMARS[name]
+    feed = grammar.serve(tmp_path)
+    assert grammar.size * 0.9 <= len(grammar.honest(grammar.size)) <= grammar.size
+    times = 1 + int(LEAST / min(cost(feed, grammar.honest(grammar.size)) for _ in range(TRIES)))
+    once = min(cost(feed, *[grammar.honest(grammar.size) for _ in range(times)]) for _ in range(TRIES))
+    ratios = {}
+    for shape, data in grammar.adversarial(grammar.size).items():
+        assert len(data) <= grammar.size + HEAD, shape
+        measured = (cost(feed, data) / once for _ in range(TRIES))
+        ratio = next(measured)
+        while ratio > RATIO and (another := next(measured, None)) is not None:
+            ratio = min(ratio, another)
+        ratios[shape] = ratio
+    assert not {shape: f"{ratio:.0f} times" for shape, ratio in ratios.items() if ratio > RATIO}

@@ -1,0 +1,42 @@
+"""Escaping of text that peers and files supply."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+
+import pytest
+
+from daemons.printable import escape, escape_text, is_printable
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a\nERROR forged\r\n", r"a\nERROR forged\r\n"),
+        ("\x1b[2J\x00\x7f", r"\x1b[2J\x00\x7f"),
+        ("\x85\x9b\u2028\u2029", r"\x85\x9b\u2028\u2029"),
+        ("\ud800\udcff", r"\ud800\udcff"),
+        ("user\u202etxt.exe\u2066", r"user\u202etxt.exe\u2066"),
+        ("ad\u200bmin\ufeff\u2060\u00ad", r"ad\u200bmin\ufeff\u2060\xad"),
+        ("ad\ufe0fmin\U000e0041\u3164", r"ad\ufe0fmin\U000e0041\u3164"),
+        ("künstler 中 😀 \\n", "künstler 中 😀 \\n"),
+    ],
+)
+def test_characters_that_forge_lines_drive_terminals_or_are_invisible_are_escaped(text: str, escaped: str) -> None:
+    assert escape(text) == escaped
+
+
+def test_text_keeps_tabs_line_feeds_and_spaces() -> None:
+    assert escape_text("a\tb\nc\xa0d\u3000e\r\x1b[m\u202e") == "a\tb\nc\xa0d\u3000e\\r\\x1b[m\\u202e"
+
+
+def test_every_control_format_and_surrogate_character_of_unicode_is_escaped() -> None:
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+            assert not is_printable(character)
+            assert escape(character).isascii()
+            assert character in "\t\n" or escape_text(character).isascii()
+        elif is_printable(character):
+            assert escape(character) == character

@@ -1,0 +1,96 @@
+"""Handlers and applications that write without end, and what happened to them."""
+
+from __future__ import annotations
+
+from http.server import BaseHTTPRequestHandler
+from queue import SimpleQueue
+from threading import Event
+from typing import Any
+
+BLOCK = b"x" * 65536
+
+#: More than a response may have in memory.
+LARGE = 16 * len(BLOCK)
+
+#: What was raised in a handler of this process, and when it may begin to write.
+raised: SimpleQueue[BaseException] = SimpleQueue()
+begun, may_write = Event(), Event()
+may_write.set()
+
+
+def write_without_end(write: Any) -> None:
+    """Write until that raises, and keep what it raises."""
+    begun.set()
+    may_write.wait(20)
+    try:
+        while True:
+            write(BLOCK)
+    except BaseException as error:
+        raised.put(error)
+        raise
+
+
+def write_much(write: Any) -> None:
+    """Write `LARGE` bytes."""
+    begun.set()
+    may_write.wait(20)
+    for _ in range(LARGE // len(BLOCK)):
+        write(BLOCK)
+
+
+class Endless(BaseHTTPRequestHandler):
+    """One page that has no end, one whose author ignores errors, and one that has."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        getattr(self, self.path.strip("/"))()
+
+    def endless(self) -> None:
+        write_without_end(self.wfile.write)
+
+    def stubborn(self) -> None:
+        for _ in range(100):
+            try:
+                write_without_end(self.wfile.write)
+            except Exception:
+                continue
+
+    def socket(self) -> None:
+        write_without_end(self.request.sendall)
+
+    def lines(self) -> None:
+        write_without_end(lambda block: self.wfile.writelines([block] * 3))
+
+    def hello(self) -> None:
+        self.wfile.write(b"hello")
+
+    def headers_without_end(self) -> None:
+        while True:
+            self.send_header("X", "y")
+
+    def empty(self) -> None:
+        for _ in range(100_000):
+            self.wfile.write(b"")
+        assert not self.wfile._parts  # type: ignore[attr-defined]
+
+    def large(self) -> None:
+        write_much(self.wfile.write)
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Any:
+    """The same for WSGI: with write(), and pieces."""
+    write = start_response("200 OK", [("Content-Type", "text/plain")])
+    path = environ["PATH_INFO"].strip("/")
+    if path == "endless":
+        write_without_end(write)
+    elif path == "stubborn":
+        for _ in range(100):
+            try:
+                write_without_end(write)
+            except Exception:
+                continue
+    elif path == "large":
+        write_much(write)
+        return []
+    return [b"hello"]

@@ -1,0 +1,140 @@
+"""What a request may cost: CPU before it is answered, and memory that stays, whatever stands in it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemons.serving.conversation import Conversation
+from daemons.web.protection import Realm
+from tests.web import talking, wsgi_talking
+from tests.web.handlers import Hello
+from tests.web.site import ask, heard, make, service
+from tests.web.site import talking as visit_site
+from tests.web.test_httpd_protected import write
+
+#: Bytes of a field that fills a head of 16 KiB, and of a path that fills a request line of 8 KiB.
+FIELD, PATH = 15_800, 8_000
+
+#: How many times the CPU of an honest request.
+MOST = 20
+
+#: Honest requests differ from each other in this too: what is remembered of one is of no use to the next.
+number = count()
+
+#: Fields whose values somebody reads.
+NAMES = (
+    *("Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Connection", "Content-Type"),
+    *("Cookie", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Range"),
+    *("X-Forwarded-For", "Expect"),
+)
+PIECES = (",", "a,", "a;q=0.1,", '"",', "TAG,", '"a",W/', "0-0,", "en-", "en,", " ", "=", "a=b;", "a", "\t,", "Basic ")
+PATHS = ("/a", "/", "%41", "/%41", "a", "%2e", ".", "/.", "~", ";", "%c3%a9", "%cc%81", "%", "%%41", "&a=b", "a%41")
+
+
+#: The fields of a browser, which an honest request has.
+HONEST = (
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8",
+    "Accept-Language: en-GB,en;q=0.8,de;q=0.5",
+    "Accept-Encoding: gzip, deflate, br, zstd",
+    "Connection: keep-alive",
+    "Upgrade-Insecure-Requests: 1",
+    "Sec-Fetch-Dest: document",
+    "Sec-Fetch-Mode: navigate",
+    "Sec-Fetch-Site: same-origin",
+    "Referer: http://localhost/index.html",
+    "Cookie: session=0123456789abcdef",
+)
+
+
+def request(path: str, *fields: str) -> bytes:
+    lines = [f"GET {path} HTTP/1.1", "Host: localhost", f"X-Number: {next(number)}", *fields]
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
+
+
+def requests(tag: str) -> Iterator[tuple[str, bytes]]:
+    """The largest requests of each kind, as unlike each other as can be."""
+    for name in NAMES:
+        for piece in PIECES:
+            begin = "bytes=" if name == "Range" else f"a{next(number)}," if name != "If-Range" else ""
+            value = begin + piece.replace("TAG", tag) * (
+                FIELD // len(piece) // (len(tag) // 3 if "TAG" in piece else 1)
+            )
+            yield f"{name}: {piece}", request("/text.txt", f"{name}: {value}")
+    for piece in PATHS:
+        for begin in ("/", "/text.txt?", "/notes/", "/sub/"):
+            yield f"{begin}{piece}", request(begin + piece * (PATH // len(piece)))
+    for name in ("Accept-Language", "Accept-Encoding", "Cookie", "If-None-Match"):
+        yield f"many {name}", request("/text.txt", *[f"{name}: {'a,' * 70}"] * 95)
+    yield "many names", request("/text.txt", *[f"X-{each}-{next(number)}: {'a' * 100}" for each in range(95)])
+
+
+@pytest.fixture(params=["httpd", "tables", "handler", "files", "application"])
+def visit(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], AbstractContextManager[Conversation]]:
+    """Makes a conversation with each kind of service of the web."""
+    root = make(tmp_path)
+    write(tmp_path / "users", Arthur="x")
+    realm = Realm("x", str(tmp_path / "users"))
+    protected = {"/sub/text.txt": realm, "/notes/x": realm}
+    tables = service(root, languages=("en", "fr"), protected=protected, documents={"/notes": str(tmp_path / "notes")})
+    made: dict[str, Any] = {
+        "httpd": partial(visit_site, service(root, languages=("en", "de-CH"))),
+        "tables": partial(visit_site, tables),
+        "handler": partial(talking.visit, Hello),
+        "files": partial(talking.visit, partial(SimpleHTTPRequestHandler, directory=root)),
+        "application": wsgi_talking.visit,
+    }
+    found: Callable[[], AbstractContextManager[Conversation]] = made[request.param]
+    return found
+
+
+def cpu(visit: Callable[[], AbstractContextManager[Conversation]], octets: bytes) -> float:
+    """Seconds of CPU until it is answered."""
+    with visit() as conversation:
+        before = time.process_time()
+        heard(conversation, octets)
+        return time.process_time() - before
+
+
+def test_no_request_costs_more_than_twenty_honest_ones(
+    visit: Callable[[], AbstractContextManager[Conversation]], tmp_path: Path
+) -> None:
+    tag = ask(service(str(tmp_path / "www")), "/text.txt").fields["ETag"]
+    honest = sorted(cpu(visit, request("/text.txt", *HONEST)) for _ in range(31))[15]
+    dear = {}
+    for name, octets in requests(tag):
+        # The least of several: what the machine did meanwhile is not the request's.
+        if cpu(visit, octets) > MOST * honest:
+            again = min(cpu(visit, other) for _ in range(3) for which, other in requests(tag) if which == name)
+            if again > MOST * honest:
+                dear[name] = again / honest
+    assert not dear
+
+
+def rss() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_unlike_values_are_not_remembered(visit: Callable[[], AbstractContextManager[Conversation]]) -> None:
+    def send_all(times: int) -> None:
+        for name in NAMES:
+            for _ in range(times):
+                with visit() as conversation:
+                    value = ("bytes=" if name == "Range" else "") + f"en-{next(number)};q=0.5," * 500
+                    heard(conversation, request("/text.txt", f"{name}: {value}"))
+
+    send_all(3)
+    before = rss()
+    send_all(300)
+    assert rss() - before < 4 * 1024**2
