@@ -19,7 +19,7 @@ from daemons.serving import budget, signals
 from daemons.serving.connection import Connection
 from daemons.serving.daemon import PARTING, TICK, Daemon
 from daemons.serving.engines.stalls import STALL, CallProbe, StallMonitor
-from daemons.serving.guards.limits import peer_network
+from daemons.serving.guards.networks import peer_network
 from daemons.serving.journal import Journal
 
 if TYPE_CHECKING:

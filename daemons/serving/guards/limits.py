@@ -103,25 +103,6 @@ def is_local(host: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-@lru_cache(maxsize=4096)
-def peer_network(host: str) -> str:
-    """Return what a limit per peer counts by: an IPv4 address, or the /64 of an IPv6 address.
-
-    One subscriber has a whole /64 (RFC 6177) and may use a new address of it for each connection.  IPv4 in IPv6
-    (``::ffff:192.0.2.1``) is IPv4.  A link-local network is another one at each interface, so its zone stays
-    (``fe80::%eth0``); ``unix`` is one peer."""
-    if ":" not in host:
-        return host
-    text, _, zone = host.partition("%")
-    address = ipaddress.IPv6Address(text)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    if address.is_loopback:
-        return text
-    network = ipaddress.IPv6Network((address, 64), strict=False)
-    return f"{network.network_address}%{zone}" if zone else str(network.network_address)
-
-
 class Rate:
     """A token bucket: `rate` events a second, of which one second's worth may come at once."""
 
