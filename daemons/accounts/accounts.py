@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from daemons.accounts import verifier
 from daemons.accounts.hashes import DIGEST, LONGEST_NAME, Hash, encoded, normalised
-from daemons.accounts.throttle import Throttle, network_of
+from daemons.accounts.throttle import Throttle
 from daemons.accounts.users_file import Unreadable, Users, UsersFile
 from daemons.accounts.verifier import Busy
+from daemons.serving.guards.networks import peer_network
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class Accounts:
             return Verdict(ACCEPTED, name)
         if self._was_refused(proof):
             return Verdict(REFUSED)
-        return self._verify(proof, name, octets, stored, network_of(peer), known=known)
+        return self._verify(proof, name, octets, stored, peer_network(peer), known=known)
 
     def _verify(self, proof: bytes, name: str, password: bytes, stored: Hash, network: str, *, known: bool) -> Verdict:
         def admit() -> None:

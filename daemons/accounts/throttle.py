@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import math
 import mmap
 import secrets
@@ -38,23 +37,6 @@ SETS, WAYS = 1024, 4
 
 #: A key, and the time at which its allowance is whole again.
 _ENTRY = struct.Struct("=Qd")
-
-
-def network_of(host: str) -> str:
-    """Return the network that counts as one peer: an IPv4 address, or the /64 of an IPv6 address, since a host has all
-    addresses of its /64 to choose from (RFC 4291, section 2.5.4).  Link-local networks are one for each interface.
-    Anything else is a peer of that name."""
-    bare, _, zone = host.partition("%")
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    network = str(ipaddress.IPv6Address(int(address) >> 64 << 64))
-    return f"{network}%{zone}/64" if zone else f"{network}/64"
 
 
 class Throttle:

@@ -174,14 +174,14 @@ class _Collector:
         yield gauge("processes", "Processes that live, the supervising one included.", len(found.processes))
         yield counter("worker_restarts", "Workers replaced because they had died.", found.worker_restarts)
         yield counter("dropped_log_lines", "Lines that nobody took in time.", found.dropped_lines)
-        yield counter("stalls", "Times that something held the daemon up for more than a second.", found.stalls)
-        yield gauge("stalled_seconds", "For how long something has held it up now.", found.stalled or 0)
         yield gauge("held_bytes", "Of unfinished messages and unsent replies.", found.held)
         yield counter("held_waits", "Times that a connection waited for room in [limits] held.", found.waits)
         yield counter(
             "dropped_datagrams", "Datagrams dropped by the kernel: a full receive buffer.", found.datagrams_dropped
         )
         yield counter("rate_pauses", "Pauses of a listener for [limits] max_rate.", found.rate_pauses)
+        yield counter("stalls", "Times that something held the daemon up for more than a second.", found.stalls)
+        yield gauge("stalled_seconds", "For how long something has held it up now.", found.stalled or 0)
         yield counter("accepted", "Connections accepted.", found.accepted)
         yield gauge("active", "Conversations under way.", found.active)
         yield counters("refused", "Connections refused, by reason.", "reason", found.refused.items())

@@ -82,8 +82,8 @@ class Metrics:
         slot = self._claim("worker")
         slot.attach(daemon)
         if alone:
-            daemon.on_orphaned.append(self._abandon)
             self._count_drops(daemon, slot, [server.socket for server in daemon.servers])
+            daemon.on_orphaned.append(self._abandon)
             self._serve(daemon)
 
     def leave(self) -> None:

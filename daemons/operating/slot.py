@@ -39,7 +39,7 @@ PID, ROLE, STARTED, STOPPED, HEARTBEAT = range(5)
 ACCEPTED, HANDED, TAKEN, LOST = range(5, 9)
 MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, 15)
 STALLS, STALLED = range(15, 17)
-HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES = range(17, len(WORDS))
+HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES = range(17, 21)
 
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 DONE, REFUSED = Ending.DONE, Ending.REFUSED
@@ -85,8 +85,8 @@ class Slot:
         # Whoever had this slot before left these behind.
         words[LOST] += max(0, outstanding(words))
         self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
-        self._reals[STOPPED] = self._reals[STALLED] = 0.0
         self._waits_before = words[WAITS] - budget.PROCESS.waits
+        self._reals[STOPPED] = self._reals[STALLED] = 0.0
         self._reals[STARTED] = time.time()
         self._reals[HEARTBEAT] = time.monotonic()
         words[ROLE] = ROLES.index(role)

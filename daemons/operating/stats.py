@@ -167,10 +167,10 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
         worker_restarts=totals["restarts"],
         stalls=totals.get("stalls", 0),
         stalled=None if silent is None else stalled,
-        held=sum(slot.words["held"] for slot in slots if slot.alive),
-        waits=totals["waits"],
-        datagrams_dropped=totals["datagrams_dropped"],
-        rate_pauses=totals["rate_pauses"],
+        held=sum(slot.words.get("held", 0) for slot in slots if slot.alive),
+        waits=totals.get("waits", 0),
+        datagrams_dropped=totals.get("datagrams_dropped", 0),
+        rate_pauses=totals.get("rate_pauses", 0),
         processes=processes,
     )
 

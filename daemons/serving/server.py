@@ -31,7 +31,8 @@ from daemons.serving.conversation import Conversation
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.endings import Ending, Refusal
 from daemons.serving.guards.access import Access
-from daemons.serving.guards.limits import Limits, Tally, is_local, peer_network
+from daemons.serving.guards.limits import Limits, Tally, is_local
+from daemons.serving.guards.networks import peer_network
 from daemons.serving.journal import Journal
 from daemons.serving.listen import prepare
 from daemons.serving.poller import Poller

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from daemons.accounts import throttle
-from daemons.accounts.throttle import ALL, NAMED, PEER, SETS, WAYS, Rate, Throttle, network_of
+from daemons.accounts.throttle import ALL, NAMED, PEER, SETS, WAYS, Rate, Throttle
 
 
 class Clock:
@@ -15,22 +15,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.mark.parametrize(
-    ("host", "network"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::%eth0/64"),
-        ("unix", "unix"),
-        ("", ""),
-    ],
-)
-def test_addresses_that_one_host_may_choose_from_are_one_network(host: str, network: str) -> None:
-    assert network_of(host) == network
 
 
 def test_attempts_for_one_name_are_limited_and_allowed_again_with_time() -> None:

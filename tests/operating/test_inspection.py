@@ -208,8 +208,8 @@ amplification         1                        built in
 receive_buffer        auto                     built in
 spool                 off                      built in
 body                  auto                     built in
-response              64MiB                    built in
 held                  256MiB                   built in
+response              64MiB                    built in
 handshake_timeout     10s                      built in
 message_timeout       30s                      built in
 idle_timeout          90s                      conf/defaults.ini

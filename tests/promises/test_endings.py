@@ -98,7 +98,9 @@ def leaving(peer: socket.socket) -> None:
 
 
 def waiting(peer: socket.socket) -> None:
-    is_gone(peer)
+    """See the daemon close the connection, in whatever way."""
+    with suppress(OSError):
+        hear_all(peer)
 
 
 def resetting(peer: socket.socket) -> None:

@@ -126,7 +126,7 @@ def rss(pid: int) -> int:
 def see_released(folder: Folder, daemon: Live, before: int) -> None:
     until(lambda: figures(folder).active == 0, "the end of the conversations")
     until(lambda: figures(folder).held == 0, "nothing held")
-    assert rss(daemon.process.pid) - before < SLACK
+    until(lambda: rss(daemon.process.pid) - before < SLACK, "the memory given back")
 
 
 @many_at_once

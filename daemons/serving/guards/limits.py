@@ -56,19 +56,19 @@ class Limits:
         "over HTTP, octets of a request's body, which is held in memory until it is complete; a longer one is refused. "
         "auto: 1MiB; for JSON-RPC, also on lines, 256KiB; for a site of files that nobody writes to, 64KiB",
     )
-    response: int = setting(
-        SIZE,
-        64 * 1024**2,
-        "over HTTP, bytes that a handler, or the write() of a WSGI application, may write before the response is sent, "
-        "which is when it is complete; above 256KiB they are in a temporary file. More raises ResponseTooLarge in the "
-        "handler. Files that SimpleHTTPRequestHandler sends, and pieces that an application yields, do not count",
-    )
     held: int = setting(
         SIZE,
         DEFAULT,
         "bytes of unfinished messages and unsent replies that one process holds for all peers together. Beyond half of "
         "it only the oldest unfinished message, and messages of up to 64KiB, are read further; beyond all of it the "
         "connections without progress for the longest time are closed",
+    )
+    response: int = setting(
+        SIZE,
+        64 * 1024**2,
+        "over HTTP, bytes that a handler, or the write() of a WSGI application, may write before the response is sent, "
+        "which is when it is complete; above 256KiB they are in a temporary file. More raises ResponseTooLarge in the "
+        "handler. Files that SimpleHTTPRequestHandler sends, and what an application yields, do not count",
     )
     handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
     message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")
@@ -101,25 +101,6 @@ def is_local(host: str) -> bool:
     address = ipaddress.ip_address(host.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)
-
-
-@lru_cache(maxsize=4096)
-def peer_network(host: str) -> str:
-    """Return what a limit per peer counts by: an IPv4 address, or the /64 of an IPv6 address.
-
-    One subscriber has a whole /64 (RFC 6177) and may use a new address of it for each connection.  IPv4 in IPv6
-    (``::ffff:192.0.2.1``) is IPv4.  A link-local network is another one at each interface, so its zone stays
-    (``fe80::%eth0``); ``unix`` is one peer."""
-    if ":" not in host:
-        return host
-    text, _, zone = host.partition("%")
-    address = ipaddress.IPv6Address(text)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    if address.is_loopback:
-        return text
-    network = ipaddress.IPv6Network((address, 64), strict=False)
-    return f"{network.network_address}%{zone}" if zone else str(network.network_address)
 
 
 class Rate:

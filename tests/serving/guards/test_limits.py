@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons.operating.values import kind_of
-from daemons.serving.guards.limits import Limits, Rate, Tally, peer_network
+from daemons.serving.guards.limits import Limits, Rate, Tally
 
 
 class Clock:
@@ -18,26 +18,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.mark.parametrize(
-    ("host", "network"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("unix", "unix"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("2001:DB8:1:2::", "2001:db8:1:2::"),
-        ("2001:db8:1:3::", "2001:db8:1:3::"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("::ffff:c000:207", "192.0.2.7"),
-        ("::1", "::1"),
-        ("fe80::1%eth0", "fe80::%eth0"),
-        ("fe80::2%eth0", "fe80::%eth0"),
-        ("fe80::2%br-lan", "fe80::%br-lan"),
-    ],
-)
-def test_a_peer_is_an_ipv4_address_or_an_ipv6_network_of_64_bits(host: str, network: str) -> None:
-    assert peer_network(host) == network
 
 
 def test_a_second_s_worth_may_come_at_once_and_then_one_at_a_time() -> None:
@@ -133,6 +113,7 @@ def test_the_limits_as_shipped() -> None:
         "spool": "off",
         "body": "auto",
         "held": "256MiB",
+        "response": "64MiB",
         "idle_timeout": "5m",
         "write_timeout": "30s",
         "conversation_timeout": "1h",
