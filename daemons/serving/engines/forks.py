@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from daemons.serving import budget, signals
 from daemons.serving.connection import Connection
-from daemons.serving.daemon import PARTING, TICK, Daemon
-from daemons.serving.engines.stalls import STALL, CallProbe, StallMonitor
+from daemons.serving.daemon import PARTING
+from daemons.serving.engines.child_watch import Watch
 from daemons.serving.guards.networks import peer_network
 from daemons.serving.journal import Journal
 
