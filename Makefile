@@ -128,12 +128,12 @@ WORKERS := auto
 test: $(INSTALLED)  ## run the tests; ARGS goes to pytest; WORKERS=0: one at a time
 	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
 
-check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and every ini file
-	@# A daemon of your own, beside conf/, may be written as you like.
+check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and the ini of every program in supervisord.conf
+	@# A daemon of your own, beside conf/ and in conf.d/, may be written as you like.
 	.venv/bin/ruff check camelot_start.py daemons tests benchmarks soak
 	.venv/bin/ruff format --check camelot_start.py daemons tests benchmarks soak
 	.venv/bin/mypy --strict
-	.venv/bin/daemons check
+	.venv/bin/daemons check $$(sed -n 's/^\[program:\(.*\)\]$$/\1/p' supervisord.conf)
 
 bench: $(INSTALLED)  ## measure against others; ARGS goes to the benchmarks
 	@.venv/bin/python -m benchmarks $(ARGS)

@@ -26,6 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-engines", action="store_true", help=text)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `root` the tests that make a network."""
+    for item in items:
+        if "network" in getattr(item, "fixturenames", ()):
+            item.add_marker("root")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked `root` for an ordinary user."""
     if item.get_closest_marker("root") and os.geteuid() != 0:

@@ -364,6 +364,7 @@ def see_unstable_folding(folder: Path) -> None:
     service(str(folder / "www"))
 
 
+@pytest.mark.root
 @needs_namespaces
 @pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs access to /dev/fuse")
 @pytest.mark.parametrize("function", ["see_folding", "see_unstable_folding"])
