@@ -185,7 +185,10 @@ def stack_of(thread: int | None) -> str:
     """The innermost frames of a thread in one line, ``slow.py:7 respond <- …``, of at most `STACK_LIMIT` characters."""
     frame: FrameType | None = sys._current_frames().get(thread or 0)
     parts: list[str] = []
-    here = os.getcwd() + os.sep
+    try:
+        here = os.getcwd() + os.sep
+    except FileNotFoundError:  # the folder was removed
+        here = ""
     while frame is not None and len(parts) < FRAMES:
         code = frame.f_code
         parts.append(f"{code.co_filename.removeprefix(here)}:{frame.f_lineno} {code.co_qualname}")
