@@ -140,7 +140,7 @@ def test_a_port_that_is_taken_is_111_in_one_line(suite: Folder) -> None:
         ),
         ("tcp://no-such-host.invalid:0", "tcp://no-such-host.invalid:0: "),
         ("unix:conf/launcelot.ini", "a file that is not a socket is in the way"),
-        ("unix:conf/launcelot.ini/x", "launcelot.ini/x: file exists"),
+        ("unix:conf/launcelot.ini/x", "launcelot.ini is not a folder, nor a link to one"),
     ],
 )
 def test_what_else_the_system_refuses_is_111(suite: Folder, where: str, said: str) -> None:
