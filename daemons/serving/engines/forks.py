@@ -199,7 +199,8 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if self.daemon is not None and child.ended >= 0:
             self.daemon.forget(child.ended)
         self._forget(pid)
-        if os.WIFSIGNALED(status):
+        # A server that is closed without draining kills its children: that is no news.
+        if os.WIFSIGNALED(status) and (self.draining or child.signalled != signal.SIGKILL):
             log.error("%s: child %d died of signal %d", child.connection.peer, pid, os.WTERMSIG(status))
 
     def _forget(self, pid: int) -> None:
