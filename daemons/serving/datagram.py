@@ -119,8 +119,12 @@ class DatagramServer(Server, socketserver.UDPServer):
 
     def judge(self, connection: Connection) -> None:
         """Ask the guards about a datagram; first whether its answer may be answered."""
-        same_port = self.service is not None and self.service.same_port
-        if may_loop(connection.host, connection.address[1], self._ports, same_port=same_port):
+        if self.address_family == socket.AF_UNIX:
+            loops = connection.address == self.server_address
+        else:
+            same_port = self.service is not None and self.service.same_port
+            loops = may_loop(connection.host, connection.address[1], self._ports, same_port=same_port)
+        if loops:
             connection.refuse(Refusal.LOOP)
         else:
             super().judge(connection)
@@ -129,7 +133,11 @@ class DatagramServer(Server, socketserver.UDPServer):
     def _ports(self) -> frozenset[int]:
         """The ports at which the daemon receives datagrams."""
         servers = [self] if self.daemon is None else self.daemon.servers
-        return frozenset(server.server_address[1] for server in servers if isinstance(server, DatagramServer))
+        return frozenset(
+            server.server_address[1]
+            for server in servers
+            if isinstance(server, DatagramServer) and server.address_family != socket.AF_UNIX
+        )
 
     def apply(self, limits: Limits) -> None:
         super().apply(limits)
