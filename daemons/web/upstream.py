@@ -54,8 +54,10 @@ class Exchange:
         self._waited = 0.0
         #: Whether the connection can be used again.
         self._keeps = False
-        #: When (monotonic) the last piece was taken; infinite while a thread is here.
-        self.paused = float("inf")
+        #: When (monotonic) the last piece was taken; infinite while a thread waits for the server.
+        self._paused = float("inf")
+        #: Whether it counts as in progress, unless it has paused for too long; then it has to be counted anew.
+        self._counts = True
 
     @property
     def head(self) -> ResponseHead:
@@ -63,6 +65,16 @@ class Exchange:
         head = self._decoder.head
         assert head is not None
         return head
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether a thread waits for the server, or has waited a moment ago."""
+        return self._counts and self._paused > time.monotonic() - PAUSED
+
+    def wait_on(self) -> None:
+        """A thread is about to wait for the server."""
+        self._counts = True
+        self._paused = float("inf")
 
     def run(self, connection: UpstreamSocket, request: bytes, has_body: bool) -> None:
         """Send `request`, and wait for the head of the response.  Raises `UpstreamError`, and `_StaleError` where a
@@ -104,9 +116,9 @@ class Exchange:
         while True:
             while self._events:
                 if type(piece := self._events.popleft()) is bytes:
-                    self.paused = time.monotonic()
+                    self._paused = time.monotonic()
                     yield piece
-                    self.paused = float("inf")
+                    self._counts = self.in_progress
             if self._decoder.complete:
                 break
             self._read()
@@ -121,7 +133,11 @@ class Exchange:
 
     def _read(self) -> None:
         assert self._connection is not None
-        self._wait(time.monotonic() + self._upstream.limits.pause, writing=False)
+        if self._upstream.resume(self):
+            self._wait(time.monotonic() + self._upstream.limits.pause, writing=False)
+        elif self._connection.wait(0.0, writing=False) is None:
+            in_progress = f"{self._upstream.limits.requests} requests are in progress (upstream_requests)"
+            raise UpstreamError(503, f"{in_progress}, and the client of this one had paused")
         try:
             data = self._connection.receive()
         except OSError as error:
@@ -219,6 +235,15 @@ class Upstream:
         else:
             connection.close()
 
+    def resume(self, exchange: Exchange) -> bool:
+        """Count an exchange as in progress again, before a thread waits for more of its response; return False if too
+        many others are.  Clients that pause, each with its exchange, and go on together must not take all threads."""
+        with self._lock:
+            if not exchange.in_progress and self._is_full():
+                return False
+            exchange.wait_on()
+        return True
+
     def release(self, exchange: Exchange) -> None:
         """The exchange is over: another may begin."""
         with self._lock:
@@ -243,12 +268,14 @@ class Upstream:
     def _admit(self, method: str) -> Exchange:
         exchange = Exchange(self, method)
         with self._lock:
-            since = time.monotonic() - PAUSED
-            if sum(each.paused > since for each in self._exchanges) >= self.limits.requests:
+            if self._is_full():
                 self._refused += 1
                 raise UpstreamError(503, f"{self.limits.requests} requests are in progress (upstream_requests)")
             self._exchanges.add(exchange)
         return exchange
+
+    def _is_full(self) -> bool:
+        return sum(each.in_progress for each in self._exchanges) >= self.limits.requests
 
     def _connect(self) -> UpstreamSocket:
         try:
