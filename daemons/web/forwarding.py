@@ -44,6 +44,9 @@ RETRY_AFTER = "1"
 #: A percent-encoded byte, or a percent sign that begins none.
 _ESCAPE = re.compile(r"%(?:([0-9A-Fa-f]{2})|)")
 
+#: What the names of fields that are forwarded consist of, in lower case.
+_NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-"
+
 #: How often a name is decoded in search of dots; one that goes on has no honest meaning.
 MOST_DECODINGS = 8
 
@@ -203,8 +206,14 @@ def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, by
         elif word == b"host":
             host = value
             fields.append((name, value))
-        # With an underscore, X_Forwarded_For is HTTP_X_FORWARDED_FOR to many, as the one that is believed is.
-        elif word not in OURS and word not in named and not word.startswith(b"x-forwarded-") and b"_" not in word:
+        # With other characters than these, X_Forwarded_For or X.Forwarded.For is HTTP_X_FORWARDED_FOR to many servers,
+        # as the field that is believed is.
+        elif (
+            word not in OURS
+            and word not in named
+            and not word.startswith(b"x-forwarded")
+            and not word.translate(None, _NAME_CHARACTERS)
+        ):
             fields.append((name, value))
     major, minor = request.version
     hops = sum(each.count(PSEUDONYM) for each in via)

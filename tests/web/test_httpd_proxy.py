@@ -61,6 +61,7 @@ def test_what_the_server_behind_is_told(front: Httpd, behind: tuple[Within, Any]
         front,
         "/app/plain?a=b",
         *("X-Forwarded-For: 6.6.6.6", "X-Forwarded-User: root", "Forwarded: for=6.6.6.6", "X_Forwarded_For: 6.6.6.6"),
+        *("X.Forwarded.For: 6.6.6.6", "X-Forwarded!For: 6.6.6.6", "X~Real^IP: 6.6.6.6", "X-Forwarded: for=6.6.6.6"),
         *("Connection: X-Mine, te", "X-Mine: 1", "TE: trailers", "Upgrade: h2c", "Proxy: http://evil.example"),
         *("Via: 1.1 elsewhere", "Accept: text/html", "Accept: */*", "Expect: 100-continue"),
         method="POST",
