@@ -5,9 +5,9 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -330,6 +330,46 @@ def test_what_is_protected_is_no_cache_s(tmp_path: Path, behind: tuple[Within, A
         assert asked(httpd, "/app/hops", GOOD).fields["cache-control"] == "private, no-cache"
 
 
+def test_a_full_queue_of_a_unix_socket_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "app.sock")
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.connect(path)
+
+        def serve() -> None:
+            listener.accept()[0].close()
+            with listener.accept()[0] as visitor:
+                visitor.recv(65536)
+                visitor.sendall(OK + b"Content-Length: 2\r\n\r\nok")
+
+        server = Thread(target=serve)
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                server.start()
+            Event().wait(seconds)
+
+        monkeypatch.setattr("daemons.web.upstream_socket.sleep", pause)
+        httpd = service(make(tmp_path), proxy={"/app": BEHIND.parse(f"unix:{path}")})
+        stack.enter_context(closing(httpd))
+        assert asked(httpd, "/app/").body == b"ok"
+        server.join()
+        monkeypatch.setattr("daemons.web.upstream_socket.CONNECT", 0.0)
+        stack.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
+        assert asked(httpd, "/app/").status == 504
+
+
+def test_a_server_at_an_address_with_a_zone_is_asked(tmp_path: Path) -> None:
+    with closing(service(make(tmp_path), proxy={"/app": BEHIND.parse("[fe80::1%lo]:9")})) as httpd:
+        assert asked(httpd, "/app/").status in (502, 504)  # nobody has that address
+    assert BEHIND.parse("[fe80::1%lo]:9")[1:3] == ("fe80::1%lo", 9)
+
+
 def test_under_a_pool_a_stock_client_hears_what_a_slow_reader_hears(front: Httpd, behind: tuple[Within, Any]) -> None:
     running = Within("pool", Pump.carrying(front))
     try:
@@ -350,6 +390,9 @@ def test_under_a_pool_a_stock_client_hears_what_a_slow_reader_hears(front: Httpd
         ("/app = localhost:70000", "/app = localhost:70000: not a port"),
         ("/app = localhost:0", "/app = localhost:0: port 0 is nobody's"),
         ("/app = unix:", "/app = unix:: no path"),
+        ("/app = [::::]:80", "/app = [::::]:80: :::: is not an IPv6 address; write [::1]:8001"),
+        ("/app = [1.2.3.4]:80", "/app = [1.2.3.4]:80: 1.2.3.4 is not an IPv6 address"),
+        (f"/app = unix:/{'x' * 107}", f"/app = unix:/{'x' * 107}: /{'x' * 107} is longer than 107 bytes, the limit"),
         ("/app = [::1]:8001\n[documents]\n/app = notes", "/app: there are [documents] of that path"),
     ],
 )
