@@ -330,6 +330,27 @@ def test_what_is_protected_is_no_cache_s(tmp_path: Path, behind: tuple[Within, A
         assert asked(httpd, "/app/hops", GOOD).fields["cache-control"] == "private, no-cache"
 
 
+def test_a_server_may_respond_before_it_has_read_the_body(tmp_path: Path) -> None:
+    path, size = str(tmp_path / "app.sock"), 1_000_000
+
+    def serve() -> None:
+        with listener.accept()[0] as visitor, visitor.makefile("rb") as octets:
+            while octets.readline() != b"\r\n":
+                pass
+            visitor.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            visitor.sendall(b"7\r\n%d\r\n0\r\n\r\n" % len(octets.read(size)))
+
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(path)
+        listener.listen()
+        server = Thread(target=serve)
+        server.start()
+        with closing(in_front(tmp_path, f"unix:{path}")) as httpd:
+            # More than the socket holds:
+            assert asked(httpd, "/app/", method="POST", body=bytes(size)).body == b"hello1000000"
+        server.join()
+
+
 def test_a_full_queue_of_a_unix_socket_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "app.sock")
     with ExitStack() as stack:
