@@ -237,10 +237,10 @@ def _fields(second: Second, response: ResponseHead) -> list[bytes]:
     dated = False
     for name, value in response.fields:
         word = name.lower()
-        dated |= word == b"date"
         if second.private and word in (b"cache-control", b"expires"):
             continue
         if word not in HOP_BY_HOP and word not in named:
+            dated |= word == b"date"
             lines.append(b"%b: %b" % (name, value))
     if not dated:
         lines.append(b"Date: " + second.date.encode("ascii"))

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 import select
 import socket
-from time import monotonic, sleep
+from time import monotonic
 
+from daemons.serving import unix_client
 from daemons.web.behind import Behind
 
 #: Seconds to connect: the server is near, and if it is down the client should not wait for it.
 CONNECT = 5.0
-
-#: Seconds between two attempts to connect to a Unix socket whose queue is full.
-RETRY = 0.01
 
 #: Bytes per recv(2).
 RECEIVE = 64 * 1024
@@ -60,9 +58,11 @@ class UpstreamSocket:
 
 def _connected(behind: Behind) -> socket.socket:
     """A connected socket; of several addresses of a host, the first that accepts."""
-    deadline = monotonic() + CONNECT
     if behind.path:
-        return _connected_to_path(behind.path, deadline)
+        sock = unix_client.connect(behind.path, CONNECT)
+        sock.setblocking(True)
+        return sock
+    deadline = monotonic() + CONNECT
     problem: OSError | None = None
     for family, _, protocol, _, address in socket.getaddrinfo(behind.host, behind.port, type=socket.SOCK_STREAM):
         try:
@@ -74,18 +74,6 @@ def _connected(behind: Behind) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock
     raise problem or OSError(f"{behind.host} has no address")
-
-
-def _connected_to_path(path: str, deadline: float) -> socket.socket:
-    """The same for a Unix socket.  While the queue of its server is full, connect(2) fails at once, and poll(2) does
-    not report that there is room again; so it is tried until `deadline`, as TCP would do by itself."""
-    while True:
-        try:
-            return _connect(socket.AF_UNIX, 0, path, CONNECT)
-        except BlockingIOError:
-            if monotonic() > deadline:
-                raise TimeoutError from None
-            sleep(RETRY)
 
 
 def _connect(family: int, protocol: int, address: object, timeout: float) -> socket.socket:

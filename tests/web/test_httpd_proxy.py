@@ -90,6 +90,7 @@ def test_what_the_server_behind_is_told(front: Httpd, behind: tuple[Within, Any]
 def test_what_is_about_one_connection_is_not_passed_on(front: Httpd) -> None:
     found = asked(front, "/app/hops")
     assert found.fields == {"content-length": "0", "date": "then", "cache-control": "public, max-age=9"}
+    assert asked(front, "/app/hop-date").fields["date"] != "then"
     with talking(front) as conversation:
         octets = heard(conversation, request("/app/cookies"))
     assert octets.count(b"Set-Cookie: ") == 2
@@ -375,7 +376,7 @@ def test_a_full_queue_of_a_unix_socket_is_waited_for(tmp_path: Path, monkeypatch
                 server.start()
             Event().wait(seconds)
 
-        monkeypatch.setattr("daemons.web.upstream_socket.sleep", pause)
+        monkeypatch.setattr("daemons.serving.unix_client.sleep", pause)
         httpd = service(make(tmp_path), proxy={"/app": BEHIND.parse(f"unix:{path}")})
         stack.enter_context(closing(httpd))
         assert asked(httpd, "/app/").body == b"ok"
