@@ -10,6 +10,7 @@ import argparse
 import base64
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -23,11 +24,13 @@ from daemons.clients.rpc import Call, Caller, Place, ProtocolError, RemoteFault
 from daemons.operating import ini, lifecycle, loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import Settings
-from daemons.printable import escape
+from daemons.printable import escape, is_printable
 
 #: Exit codes beside those of all commands: the function said no; who answered does not speak the protocol.  That
 #: nobody answered is a failure, 1.
 FAULT, NO_PROTOCOL = 3, 4
+
+_NOT_ASCII = re.compile(r"[^\0-\x7e]")
 
 
 def run(options: argparse.Namespace, conf: Path) -> int:
@@ -172,7 +175,13 @@ def _shown(value: Any) -> str:
     """A result for people and programs."""
     if isinstance(value, str):
         return "\n".join(map(escape, value.split("\n")))
-    return json.dumps(value, ensure_ascii=False, default=_plain)
+    text = json.dumps(value, ensure_ascii=False, default=_plain)
+    return text if text.isascii() else _NOT_ASCII.sub(_visible, text)
+
+
+def _visible(match: re.Match[str]) -> str:
+    """A character as it is printed within JSON: one that drives a terminal, or is invisible, by its escape."""
+    return match[0] if is_printable(match[0]) else json.dumps(match[0])[1:-1]
 
 
 def _plain(value: Any) -> str:

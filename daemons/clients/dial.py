@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from daemons.clients import tools
+from daemons.serving import unix_client
 from daemons.serving.address import Address
 
 if TYPE_CHECKING:
@@ -41,14 +42,7 @@ def dial(address: Address, timeout: float, cafile: Path | None = None, note: Not
     loopback.  Raises `NetworkError`."""
     try:
         if address.scheme == "unix":
-            peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                peer.settimeout(timeout)
-                peer.connect(address.path)
-            except BaseException:
-                peer.close()
-                raise
-            return peer
+            return unix_client.connect(address.path, timeout)
         host = _host(address)
         connected = socket.create_connection((host, address.port), timeout)
         note(f"Client has been assigned socket name {connected.getsockname()}")

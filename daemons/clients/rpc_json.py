@@ -40,7 +40,7 @@ class JSONCaller(Caller):
         for each in heard if isinstance(heard, list) else ():
             if isinstance(each, dict) and type(number := each.get("id")) is int:
                 answers[number] = each
-        if answers.keys() != set(range(len(calls))):
+        if answers.keys() != set(range(len(calls))) or len(heard) != len(calls):
             raise ProtocolError(f"{self.place} has not answered {len(calls)} calls")
         return [self._answer(answers[number], number) for number in range(len(calls))]
 
@@ -73,11 +73,14 @@ class JSONCaller(Caller):
     def _answer(self, answer: Any, number: int | None) -> Any:
         """The result, or a `RemoteFault`.  Raises `ProtocolError`."""
         match answer:
-            case {"jsonrpc": "2.0", "error": {"code": int(code), "message": str(text), **more}, "id": None | int()}:
+            case {"jsonrpc": "2.0", "error": {"code": int(code), "message": str(text), **more}, "id": found} if type(
+                code
+            ) is int and (found is None or (type(found) is int and found == number)):
                 data = more.get("data")
                 shown_data = data if isinstance(data, str) else json_text.write(data)
                 return RemoteFault(code, text if data is None else f"{text}: {shown_data}")
-            case {"jsonrpc": "2.0", "result": result, "id": int(found)} if found == number:
+            # In Python, false is an int, too.
+            case {"jsonrpc": "2.0", "result": result, "id": int(found)} if type(found) is int and found == number:
                 return result
         raise ProtocolError(f"{self.place} has answered with what is no JSON-RPC")
 

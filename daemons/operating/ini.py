@@ -21,15 +21,13 @@ from daemons.operating.complaints import ConfigurationError
 from daemons.operating.layers import Layer, shown
 from daemons.operating.settings import SECTIONS, SPOKEN, TABLES, DaemonSettings, MetricsSettings, Settings, TLSSettings
 from daemons.operating.values import comment_hint, hint, kind_of
-from daemons.serving.address import Address, parse_addresses
+from daemons.serving.address import UNIX_PATH_LIMIT, Address, parse_addresses
 
 T = TypeVar("T")
 
 #: conf/NAME.ini for every daemon; these two belong to all.
 SHARED = ("defaults", "logging")
 
-#: sockaddr_un has room for 108 octets, the last of them a NUL: unix(7).
-UNIX_PATH_LIMIT = 107
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _CLASS = re.compile(rf"{_MODULE.pattern}:[^\W\d]\w*")

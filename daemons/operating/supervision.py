@@ -17,9 +17,10 @@ from pathlib import Path
 
 from supervisor.options import ProcessConfig, ServerOptions
 
-from daemons.operating.ini import UNIX_PATH_LIMIT, placed
+from daemons.operating.ini import placed
 from daemons.operating.settings import Settings
 from daemons.operating.values import DURATION, hint
+from daemons.serving.address import UNIX_PATH_LIMIT
 
 #: The keys of [program:x], as of supervisor 4.3; supervisord ignores any other without a word.
 PROGRAM_KEYS = frozenset(

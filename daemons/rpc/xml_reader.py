@@ -46,6 +46,7 @@ _WITHIN: Final[dict[str, frozenset[str]]] = {
 #: White space: XML 1.0, section 2.3.
 _BLANKS = " \t\r\n"
 _BLANK = re.compile(r"[ \t\r\n]*")
+_NO_BLANKS = str.maketrans("", "", _BLANKS)
 
 _INTEGER = re.compile(r"[ \t\r\n]*([+-]?[0-9]{1,20})[ \t\r\n]*")
 _DOUBLE = re.compile(
@@ -252,7 +253,8 @@ class Builder:
                 return None
         elif tag == "base64":
             try:
-                data = binascii.a2b_base64(text.encode("ascii"))
+                # By default, a2b_base64 drops other characters, and all that follows the padding.
+                data = binascii.a2b_base64(text.translate(_NO_BLANKS).encode("ascii"), strict_mode=True)
             except ValueError:
                 pass
             else:

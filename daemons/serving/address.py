@@ -16,6 +16,9 @@ INET = ("tcp", "tls", "udp")
 #: Schemes whose ports are those of another.
 CARRIERS = {"tls": "tcp"}
 
+#: Longest path of a Unix socket: sockaddr_un has room for 108 bytes, the last of them a NUL, unix(7).
+UNIX_PATH_LIMIT = 107
+
 #: Schemes of sockets that somebody else has bound (`daemons.serving.inherited`).
 INHERITED = ("fd", "systemd")
 

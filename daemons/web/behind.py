@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from daemons.operating.values import Kind, parse_port
+from daemons.serving.address import UNIX_PATH_LIMIT
 
 
 class UpstreamLimits(NamedTuple):
@@ -27,7 +30,8 @@ class UpstreamLimits(NamedTuple):
     requests: int
 
 
-_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\w+)")
+#: The zone of an IPv6 address (RFC 4007, section 11) is the name or the number of an interface.
+_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[^\s/:\[\]%]+)?)\]|([A-Za-z0-9._-]+)):(\w+)")
 
 
 class Behind(NamedTuple):
@@ -49,6 +53,11 @@ def _behind(text: str) -> Behind:
     match = _HOST_AND_PORT.fullmatch(text)
     if match is None:
         raise ValueError("not a server; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock")
+    if match[1]:
+        try:
+            ipaddress.IPv6Address(match[1])
+        except ValueError:
+            raise ValueError(f"{match[1]} is not an IPv6 address; write [::1]:8001") from None
     port = parse_port(match[3])
     if not port:
         raise ValueError("port 0 is nobody's; write 127.0.0.1:8001")
@@ -56,8 +65,13 @@ def _behind(text: str) -> Behind:
 
 
 def placed(behind: Behind, where: Callable[[str], Path]) -> Behind:
-    """With the path of its socket made absolute."""
-    return behind._replace(path=str(where(behind.path))) if behind.path else behind
+    """With the path of its socket made absolute.  Raises `ValueError` for a path that is too long."""
+    if not behind.path:
+        return behind
+    path = str(where(behind.path))
+    if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
+        raise ValueError(f"{path} is longer than {UNIX_PATH_LIMIT} bytes, the limit of a Unix socket's name")
+    return behind._replace(path=path)
 
 
 BEHIND: Kind[Behind] = Kind(_behind, lambda behind: behind.text, "server")

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Generator, Iterable, Iterator
-from urllib.parse import unquote_to_bytes
 
 from daemons.framings.http import Request, ResponseHead
 from daemons.framings.http.grammar import list_members
 from daemons.serving.service import Reply, ReplyCutShort, Visitor
-from daemons.web.places import Names
+from daemons.web.places import BYTES, Names, unquoted
 from daemons.web.representations import WHOLE
 from daemons.web.responses import BODILESS, Second, error, refuse
 from daemons.web.upstream import Exchange, Upstream, UpstreamError
@@ -41,8 +40,8 @@ PSEUDONYM, MOST_HOPS = b"camelot", 8
 #: Seconds after which a client may ask again when too many requests are in progress.
 RETRY_AFTER = "1"
 
-#: A percent-encoded byte, or a percent sign that begins none.
-_ESCAPE = re.compile(r"%(?:([0-9A-Fa-f]{2})|)")
+#: What the names of fields that are forwarded consist of, in lower case.
+_NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 
 #: How often a name is decoded in search of dots; one that goes on has no honest meaning.
 MOST_DECODINGS = 8
@@ -51,6 +50,12 @@ _SLASH = re.compile(rb"[/\\]")
 
 #: RFC 3986, section 2.3.
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+
+#: The normal form of each escape, by its two hexadecimal digits.
+_NORMAL = {
+    digits.decode("ascii"): text if _UNRESERVED.fullmatch(text := byte.decode("latin-1")) else f"%{byte.hex().upper()}"
+    for digits, byte in BYTES.items()
+}
 
 
 class Forwarding:
@@ -167,8 +172,10 @@ class ForwardedReply(Iterator[bytes]):
 def _may_be_dots(name: bytes) -> bool:
     """Whether a server that decodes a name more than once, or drops parameters behind a semicolon, may find a dot
     segment in it, and so leave the prefix."""
+    if b"." not in name and b"%" not in name:
+        return False
     for _ in range(MOST_DECODINGS):
-        decoded = unquote_to_bytes(name)
+        decoded = unquoted(name)
         if decoded == name:
             return any(part.partition(b";")[0] in (b".", b"..") for part in _SLASH.split(name))
         name = decoded
@@ -180,14 +187,10 @@ def normalize(path: str) -> str:
     able to read otherwise than `daemons.web.places` has: escapes of unreserved characters are decoded, others are in
     upper case, and in the path a percent sign that begins no escape is escaped."""
     path, mark, query = path.partition("?")
-    return _ESCAPE.sub(_normal_escape, path) + mark + query
-
-
-def _normal_escape(match: re.Match[str]) -> str:
-    if match[1] is None:
-        return "%25"
-    character = chr(int(match[1], 16))
-    return character if _UNRESERVED.fullmatch(character) else match[0].upper()
+    first, *parts = path.split("%")
+    find = _NORMAL.get
+    parts = ["%25" + part if (normal := find(part[:2])) is None else normal + part[2:] for part in parts]
+    return first + "".join(parts) + mark + query
 
 
 def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, bytes]], int]:
@@ -203,8 +206,14 @@ def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, by
         elif word == b"host":
             host = value
             fields.append((name, value))
-        # With an underscore, X_Forwarded_For is HTTP_X_FORWARDED_FOR to many, as the one that is believed is.
-        elif word not in OURS and word not in named and not word.startswith(b"x-forwarded-") and b"_" not in word:
+        # With other characters than these, X_Forwarded_For or X.Forwarded.For is HTTP_X_FORWARDED_FOR to many servers,
+        # as the field that is believed is.
+        elif (
+            word not in OURS
+            and word not in named
+            and not word.startswith(b"x-forwarded")
+            and not word.translate(None, _NAME_CHARACTERS)
+        ):
             fields.append((name, value))
     major, minor = request.version
     hops = sum(each.count(PSEUDONYM) for each in via)
@@ -228,10 +237,10 @@ def _fields(second: Second, response: ResponseHead) -> list[bytes]:
     dated = False
     for name, value in response.fields:
         word = name.lower()
-        dated |= word == b"date"
         if second.private and word in (b"cache-control", b"expires"):
             continue
         if word not in HOP_BY_HOP and word not in named:
+            dated |= word == b"date"
             lines.append(b"%b: %b" % (name, value))
     if not dated:
         lines.append(b"Date: " + second.date.encode("ascii"))

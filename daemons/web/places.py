@@ -28,7 +28,7 @@ _ENCODED = re.compile(r"%(?:00|2[Ff]|5[Cc])|[\0\\]")
 
 #: Bytes by their two hexadecimal digits.
 _DIGITS = "0123456789abcdefABCDEF"
-_BYTES = {(a + b).encode("ascii"): bytes([int(a + b, 16)]) for a in _DIGITS for b in _DIGITS}
+BYTES = {(a + b).encode("ascii"): bytes([int(a + b, 16)]) for a in _DIGITS for b in _DIGITS}
 
 _AMBIGUOUS = re.compile(rb"[\0-\x1f\x7f%;?#]")
 
@@ -47,11 +47,11 @@ def names_of(path: str) -> Names | None:
     return None if b"" in names[:-1] or b"." in names or b".." in names else names
 
 
-def unquoted(text: str) -> bytes:
+def unquoted(text: str | bytes) -> bytes:
     """Return `text` without its percent-encoding. Unlike `urllib.parse.unquote_to_bytes`, it takes no longer for a `%`
     that encodes nothing; that is kept."""
-    first, *parts = text.encode("utf-8").split(b"%")
-    find = _BYTES.get
+    first, *parts = (text if isinstance(text, bytes) else text.encode("utf-8")).split(b"%")
+    find = BYTES.get
     decoded = [
         b"%" if not part else b"%" + part if (byte := find(part[:2])) is None else byte + part[2:] for part in parts
     ]

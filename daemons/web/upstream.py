@@ -52,10 +52,15 @@ class Exchange:
         self._connection: UpstreamSocket | None = None
         self._events: deque[ResponseHead | bytes] = deque()
         self._waited = 0.0
+        #: The rest of the request; whether any of the response has come.
+        self._unsent = memoryview(b"")
+        self._received = False
         #: Whether the connection can be used again.
         self._keeps = False
-        #: When (monotonic) the last piece was taken; infinite while a thread is here.
-        self.paused = float("inf")
+        #: When (monotonic) the last piece was taken; infinite while a thread waits for the server.
+        self._paused = float("inf")
+        #: Whether it counts as in progress, unless it has paused for too long; then it has to be counted anew.
+        self._counts = True
 
     @property
     def head(self) -> ResponseHead:
@@ -64,39 +69,37 @@ class Exchange:
         assert head is not None
         return head
 
+    @property
+    def in_progress(self) -> bool:
+        """Whether a thread waits for the server, or has waited a moment ago."""
+        return self._counts and self._paused > time.monotonic() - PAUSED
+
+    def wait_on(self) -> None:
+        """A thread is about to wait for the server."""
+        self._counts = True
+        self._paused = float("inf")
+
     def run(self, connection: UpstreamSocket, request: bytes, has_body: bool) -> None:
         """Send `request`, and wait for the head of the response.  Raises `UpstreamError`, and `_StaleError` where a
         connection that was used before is closed without a response."""
         self._connection = connection
+        self._unsent = memoryview(request)
         deadline = time.monotonic() + self._upstream.limits.pause
-        unsent = memoryview(request)
-        received = False
         try:
             while self._decoder.head is None:
-                readable, writable = self._wait(deadline, writing=bool(unsent))
-                if writable:
-                    try:
-                        unsent = unsent[connection.send(unsent) :]
-                        deadline = time.monotonic() + self._upstream.limits.pause
-                    except ConnectionError:
-                        # The server may have sent the reason before it closed.
-                        unsent = memoryview(b"")
-                if readable:
-                    data = connection.receive()
-                    received = received or bool(data)
-                    self._decode(data)
+                deadline = self._send_and_receive(deadline)
         except OSError as error:
-            if connection.used and not received:
+            if connection.used and not self._received:
                 raise _StaleError from error
             raise UpstreamError(502, RESET) from error
         except UpstreamError as error:
-            if connection.used and not received and isinstance(self._decoder.error, Incomplete):
+            if connection.used and not self._received and isinstance(self._decoder.error, Incomplete):
                 raise _StaleError from error
             raise
         # A server that responds without reading the body takes it for the next request; and one that sends a body to
         # HEAD, or behind a status that has none, would have it sent to another client.
         head = self.head
-        self._keeps = head.keep_alive and not (unsent or has_body) and self._method != "HEAD"
+        self._keeps = head.keep_alive and not (self._unsent or has_body) and self._method != "HEAD"
         self._keeps = self._keeps and head.status not in BODILESS
 
     def pieces(self) -> Iterator[bytes]:
@@ -104,9 +107,9 @@ class Exchange:
         while True:
             while self._events:
                 if type(piece := self._events.popleft()) is bytes:
-                    self.paused = time.monotonic()
+                    self._paused = time.monotonic()
                     yield piece
-                    self.paused = float("inf")
+                    self._counts = self.in_progress
             if self._decoder.complete:
                 break
             self._read()
@@ -121,12 +124,33 @@ class Exchange:
 
     def _read(self) -> None:
         assert self._connection is not None
-        self._wait(time.monotonic() + self._upstream.limits.pause, writing=False)
+        if not self._upstream.resume(self) and self._connection.wait(0.0, writing=bool(self._unsent)) is None:
+            in_progress = f"{self._upstream.limits.requests} requests are in progress (upstream_requests)"
+            raise UpstreamError(503, f"{in_progress}, and the client of this one had paused")
         try:
-            data = self._connection.receive()
+            self._send_and_receive(time.monotonic() + self._upstream.limits.pause)
         except OSError as error:
             raise UpstreamError(502, RESET) from error
-        self._decode(data)
+
+    def _send_and_receive(self, deadline: float) -> float:
+        """Wait until `deadline` at most for one of both, and do it; return the deadline of the next time, which is
+        later if something was sent.  The rest of a request is sent during the response, too: a server may begin to
+        respond before it has read the body.  Raises `UpstreamError`, and `OSError` from the connection."""
+        connection = self._connection
+        assert connection is not None
+        readable, writable = self._wait(deadline, writing=bool(self._unsent))
+        if writable:
+            try:
+                self._unsent = self._unsent[connection.send(self._unsent) :]
+                deadline = time.monotonic() + self._upstream.limits.pause
+            except ConnectionError:
+                # The server may have sent the reason before it closed.
+                self._unsent = memoryview(b"")
+        if readable:
+            data = connection.receive()
+            self._received = self._received or bool(data)
+            self._decode(data)
+        return deadline
 
     def _wait(self, deadline: float, *, writing: bool) -> tuple[bool, bool]:
         """Wait until the connection is readable or, `writing`, writable.  Raises `UpstreamError`."""
@@ -219,6 +243,15 @@ class Upstream:
         else:
             connection.close()
 
+    def resume(self, exchange: Exchange) -> bool:
+        """Count an exchange as in progress again, before a thread waits for more of its response; return False if too
+        many others are.  Clients that pause, each with its exchange, and go on together must not take all threads."""
+        with self._lock:
+            if not exchange.in_progress and self._is_full():
+                return False
+            exchange.wait_on()
+        return True
+
     def release(self, exchange: Exchange) -> None:
         """The exchange is over: another may begin."""
         with self._lock:
@@ -243,12 +276,14 @@ class Upstream:
     def _admit(self, method: str) -> Exchange:
         exchange = Exchange(self, method)
         with self._lock:
-            since = time.monotonic() - PAUSED
-            if sum(each.paused > since for each in self._exchanges) >= self.limits.requests:
+            if self._is_full():
                 self._refused += 1
                 raise UpstreamError(503, f"{self.limits.requests} requests are in progress (upstream_requests)")
             self._exchanges.add(exchange)
         return exchange
+
+    def _is_full(self) -> bool:
+        return sum(each.in_progress for each in self._exchanges) >= self.limits.requests
 
     def _connect(self) -> UpstreamSocket:
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import select
 import socket
-import time
+from time import monotonic
 
+from daemons.serving import unix_client
 from daemons.web.behind import Behind
 
 #: Seconds to connect: the server is near, and if it is down the client should not wait for it.
@@ -58,12 +59,14 @@ class UpstreamSocket:
 def _connected(behind: Behind) -> socket.socket:
     """A connected socket; of several addresses of a host, the first that accepts."""
     if behind.path:
-        return _connect(socket.AF_UNIX, 0, behind.path, CONNECT)
-    deadline = time.monotonic() + CONNECT
+        sock = unix_client.connect(behind.path, CONNECT)
+        sock.setblocking(True)
+        return sock
+    deadline = monotonic() + CONNECT
     problem: OSError | None = None
     for family, _, protocol, _, address in socket.getaddrinfo(behind.host, behind.port, type=socket.SOCK_STREAM):
         try:
-            sock = _connect(family, protocol, address, max(0.001, deadline - time.monotonic()))
+            sock = _connect(family, protocol, address, max(0.001, deadline - monotonic()))
         except OSError as error:
             problem = error
         else:

@@ -135,6 +135,12 @@ REFUSED: dict[int, dict[str, bytes]] = {
         # Fields with one value.
         "two Content-Types": POST + HOST + b"Content-Type: a/b\r\ncontent-type: a/c\r\nContent-Length: 0\r\n" + END,
         "two Content-Types that are one": header(b"Content-Type: a/b\r\nContent-Type: a/b"),
+        "two Authorizations": header(b"Authorization: Basic YTpi\r\nauthorization: Basic YTpj"),
+        "two Proxy-Authorizations": header(b"Proxy-Authorization: Basic YTpi\r\nProxy-Authorization: Basic YTpi"),
+        "two Ranges": header(b"Range: bytes=0-1\r\nRange: bytes=2-3"),
+        "two If-Ranges": header(b'If-Range: "a"\r\nIf-Range: "b"'),
+        "two If-Modified-Since": header(b"If-Modified-Since: a\r\nIf-Modified-Since: b"),
+        "two If-Unmodified-Since": header(b"If-Unmodified-Since: a\r\nIf-Unmodified-Since: b"),
         "two Content-Ranges": header(b"Content-Range: bytes 0-1/2\r\nContent-Range: bytes 2-3/4"),
         # Content-Length.
         "a length twice": POST + HOST + b"Content-Length: 5\r\n" * 2 + END + b"aaaaa",

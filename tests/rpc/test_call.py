@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import xmlrpc.client
@@ -13,6 +14,7 @@ import pytest
 
 from daemons.clients.dial import NetworkError
 from daemons.clients.rpc import Place, ProtocolError, RemoteFault
+from daemons.clients.rpc_json import JSONCaller
 from daemons.clients.rpc_xml import XMLCaller
 from daemons.operating.command import main
 from tests.operating.conftest import _as_found, folder
@@ -238,6 +240,41 @@ def test_a_malformed_response_is_one_line_and_its_exit_code(
             found, printed, error = call(capfd, where, "same", "7")
         assert (found, printed, error.count("\n")) == (code, "", 1)
         assert error.endswith(f"{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("result", "printed"),
+    [
+        ('["\u202e", "\x9b2J", "\u200b", "\U000e0041"]', r'["\u202e", "\u009b2J", "\u200b", "\udb40\udc41"]'),
+        ('{"\x9b2J": "K\u00f6nig \u4e2d \U0001f600"}', '{"\\u009b2J": "K\u00f6nig \u4e2d \U0001f600"}'),
+    ],
+)
+def test_invisible_characters_of_a_result_are_printed_as_escapes_of_json(
+    capfd: pytest.CaptureFixture[str], result: str, printed: str
+) -> None:
+    with answering(answer(f'{{"jsonrpc":"2.0","result":{result},"id":0}}'.encode())) as (where, _):
+        assert call(capfd, where, "--json", "same") == (0, f"{printed}\n", "")
+    assert json.loads(printed) == json.loads(result)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"jsonrpc":"2.0","result":1,"id":false}',
+        b'{"jsonrpc":"2.0","error":{"code":1,"message":"m"},"id":5}',
+        b'{"jsonrpc":"2.0","error":{"code":1,"message":"m"},"id":false}',
+        b'{"jsonrpc":"2.0","error":{"code":true,"message":"m"},"id":0}',
+    ],
+)
+def test_what_is_no_answer_of_json_rpc(said: bytes) -> None:
+    with answering(answer(said)) as (where, _), pytest.raises(ProtocolError, match="no JSON-RPC"):
+        JSONCaller(Place.of(where)).call("same", [])
+
+
+def test_two_answers_to_one_call_of_a_batch_are_refused() -> None:
+    said = b'[{"jsonrpc":"2.0","result":1,"id":0},{"jsonrpc":"2.0","result":2,"id":0}]'
+    with answering(answer(said)) as (where, _), pytest.raises(ProtocolError, match="has not answered 1 calls"):
+        JSONCaller(Place.of(where)).batch([("same", [])])
 
 
 def test_only_what_may_be_done_twice_is_tried_twice(no_pause: list[float]) -> None:

@@ -110,6 +110,9 @@ NO_CALLS = [
     (of(b"<boolean>2</boolean>"), "no boolean: '2'"),
     (of(b"<double>0x1</double>"), "no double: '0x1'"),
     (of(b"<base64>a</base64>"), "no base64: 'a'"),
+    (of(b"<base64>YQ==YQ==</base64>"), "no base64: 'YQ==YQ=='"),
+    (of(b"<base64>Y*Q==</base64>"), "no base64: 'Y*Q=='"),
+    (of(b"<base64>Y=Q=</base64>"), "no base64: 'Y=Q='"),
     (of(b"<dateTime.iso8601>20260230T00:00:00</dateTime.iso8601>"), "no dateTime.iso8601"),
     (of(b"<nil>0</nil>"), "no nil: '0'"),
     (nested(DEPTH + 1), f"nested more than {DEPTH} deep"),
@@ -151,6 +154,7 @@ def test_what_is_unusual_and_one_all_the_same(data: bytes, call: object) -> None
 def test_without_builtin_types_there_are_the_standard_librarys() -> None:
     moment = of(b"<dateTime.iso8601>20260228T01:02:03</dateTime.iso8601>")
     assert Reader().read(moment) == ("add", (xmlrpc.client.DateTime("20260228T01:02:03"),))
+    assert Reader(True).read(of(b"<base64>\n Y\tQ\r\n==\n</base64>")) == ("add", (b"a",))
     assert Reader().read(of(b"<base64>YQ==</base64>")) == ("add", (xmlrpc.client.Binary(b"a"),))
     assert Reader().read(of(b"a").decode()) == ("add", ("a",))
 

@@ -24,6 +24,7 @@ SCRIPT: dict[str, tuple[bytes, bool]] = {
         b"Date: then\r\nCache-Control: public, max-age=9\r\n\r\n",
         False,
     ),
+    "hop-date": (OK + b"Content-Length: 0\r\nConnection: date\r\nDate: then\r\n\r\n", False),
     "chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n3;x=y\r\ntwo\r\n0\r\nX-Trailer: x\r\n\r\n", False),
     "end": (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", True),
     "long": (OK + b"Content-Length: 200000\r\n\r\n" + bytes(200000), False),

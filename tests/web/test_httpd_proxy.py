@@ -5,9 +5,9 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -61,6 +61,7 @@ def test_what_the_server_behind_is_told(front: Httpd, behind: tuple[Within, Any]
         front,
         "/app/plain?a=b",
         *("X-Forwarded-For: 6.6.6.6", "X-Forwarded-User: root", "Forwarded: for=6.6.6.6", "X_Forwarded_For: 6.6.6.6"),
+        *("X.Forwarded.For: 6.6.6.6", "X-Forwarded!For: 6.6.6.6", "X~Real^IP: 6.6.6.6", "X-Forwarded: for=6.6.6.6"),
         *("Connection: X-Mine, te", "X-Mine: 1", "TE: trailers", "Upgrade: h2c", "Proxy: http://evil.example"),
         *("Via: 1.1 elsewhere", "Accept: text/html", "Accept: */*", "Expect: 100-continue"),
         method="POST",
@@ -89,6 +90,7 @@ def test_what_the_server_behind_is_told(front: Httpd, behind: tuple[Within, Any]
 def test_what_is_about_one_connection_is_not_passed_on(front: Httpd) -> None:
     found = asked(front, "/app/hops")
     assert found.fields == {"content-length": "0", "date": "then", "cache-control": "public, max-age=9"}
+    assert asked(front, "/app/hop-date").fields["date"] != "then"
     with talking(front) as conversation:
         octets = heard(conversation, request("/app/cookies"))
     assert octets.count(b"Set-Cookie: ") == 2
@@ -329,6 +331,67 @@ def test_what_is_protected_is_no_cache_s(tmp_path: Path, behind: tuple[Within, A
         assert asked(httpd, "/app/hops", GOOD).fields["cache-control"] == "private, no-cache"
 
 
+def test_a_server_may_respond_before_it_has_read_the_body(tmp_path: Path) -> None:
+    path, size = str(tmp_path / "app.sock"), 1_000_000
+
+    def serve() -> None:
+        with listener.accept()[0] as visitor, visitor.makefile("rb") as octets:
+            while octets.readline() != b"\r\n":
+                pass
+            visitor.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            visitor.sendall(b"7\r\n%d\r\n0\r\n\r\n" % len(octets.read(size)))
+
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(path)
+        listener.listen()
+        server = Thread(target=serve)
+        server.start()
+        with closing(in_front(tmp_path, f"unix:{path}")) as httpd:
+            # More than the socket holds:
+            assert asked(httpd, "/app/", method="POST", body=bytes(size)).body == b"hello1000000"
+        server.join()
+
+
+def test_a_full_queue_of_a_unix_socket_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "app.sock")
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.connect(path)
+
+        def serve() -> None:
+            listener.accept()[0].close()
+            with listener.accept()[0] as visitor:
+                visitor.recv(65536)
+                visitor.sendall(OK + b"Content-Length: 2\r\n\r\nok")
+
+        server = Thread(target=serve)
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                server.start()
+            Event().wait(seconds)
+
+        monkeypatch.setattr("daemons.serving.unix_client.sleep", pause)
+        httpd = service(make(tmp_path), proxy={"/app": BEHIND.parse(f"unix:{path}")})
+        stack.enter_context(closing(httpd))
+        assert asked(httpd, "/app/").body == b"ok"
+        server.join()
+        monkeypatch.setattr("daemons.web.upstream_socket.CONNECT", 0.0)
+        stack.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
+        assert asked(httpd, "/app/").status == 504
+
+
+def test_a_server_at_an_address_with_a_zone_is_asked(tmp_path: Path) -> None:
+    with closing(service(make(tmp_path), proxy={"/app": BEHIND.parse("[fe80::1%lo]:9")})) as httpd:
+        assert asked(httpd, "/app/").status in (502, 504)  # nobody has that address
+    assert BEHIND.parse("[fe80::1%lo]:9")[1:3] == ("fe80::1%lo", 9)
+
+
 def test_under_a_pool_a_stock_client_hears_what_a_slow_reader_hears(front: Httpd, behind: tuple[Within, Any]) -> None:
     running = Within("pool", Pump.carrying(front))
     try:
@@ -349,6 +412,9 @@ def test_under_a_pool_a_stock_client_hears_what_a_slow_reader_hears(front: Httpd
         ("/app = localhost:70000", "/app = localhost:70000: not a port"),
         ("/app = localhost:0", "/app = localhost:0: port 0 is nobody's"),
         ("/app = unix:", "/app = unix:: no path"),
+        ("/app = [::::]:80", "/app = [::::]:80: :::: is not an IPv6 address; write [::1]:8001"),
+        ("/app = [1.2.3.4]:80", "/app = [1.2.3.4]:80: 1.2.3.4 is not an IPv6 address"),
+        (f"/app = unix:/{'x' * 107}", f"/app = unix:/{'x' * 107}: /{'x' * 107} is longer than 107 bytes, the limit"),
         ("/app = [::1]:8001\n[documents]\n/app = notes", "/app: there are [documents] of that path"),
     ],
 )

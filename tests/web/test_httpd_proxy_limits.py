@@ -6,6 +6,7 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 
 from daemons.operating import loading
 from daemons.serving.pump import Pump
+from daemons.web import upstream
 from daemons.web.behind import BEHIND
+from daemons.web.upstream import Exchange
 from tests.operating.folder import Folder
 from tests.serving.peers import connect, eventually, hear, hear_all
 from tests.serving.running import Within
@@ -184,6 +187,60 @@ def test_a_response_whose_client_pauses_is_not_in_progress_after_a_second(
     finally:
         running.close()
         server.close()
+
+
+def test_clients_that_pause_and_go_on_together_do_not_take_all_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server sends more than the buffers of the sockets hold, and then nothing; its clients wait until they do not
+    count, and then read all."""
+    monkeypatch.setattr(upstream, "PAUSED", 0.01)
+    over = Event()
+    sent = 4_000_000
+
+    class Stalling(Scripted):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.recv(65536)
+                self.request.sendall(OK + b"Content-Length: 90000000\r\n\r\n" + bytes(sent))
+                over.wait(60)
+
+    server = Within("threads", Stalling)
+    proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
+    httpd = service(make(tmp_path), proxy=proxy, upstream_requests=4)
+    running = Within("pool", Pump.carrying(httpd))
+    try:
+        with closing(httpd), ExitStack() as stack:
+            assert httpd._subtrees is not None
+            (forwarding,) = httpd._subtrees._forwarding.values()
+            exchanges = forwarding.upstream._exchanges
+            clients = []
+            for number in range(1, 25):
+                peer = stack.enter_context(socket.socket())
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                peer.connect(running.address)
+                peer.sendall(request("/app/long", "Connection: close"))
+                clients.append(peer)
+                eventually(partial(_all_have_paused, exchanges, number))
+            going_on = dict.fromkeys(clients)
+            while len(going_on) > 4:
+                readable, _, _ = select.select(going_on, (), (), 20)
+                assert readable, "more than four wait for the server"
+                for peer in readable:
+                    if not peer.recv(65536):
+                        del going_on[peer]
+            (found,) = responses(hear_all(get(running.address, "/text.txt", stack)))
+            assert (found.status, found.body) == (200, TEXT)
+            running.log_line("4 requests are in progress (upstream_requests), and the client of this one had paused")
+            assert not [line for line in running.lines if "Traceback" in line]
+    finally:
+        over.set()
+        running.close()
+        server.close()
+
+
+def _all_have_paused(exchanges: set[Exchange], number: int) -> bool:
+    return len(exchanges) == number and not any(each.in_progress for each in exchanges)
 
 
 def test_a_circle_of_refusals_leaves_no_request_in_progress(tmp_path: Path) -> None:

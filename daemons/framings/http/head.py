@@ -36,9 +36,12 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 #: Fields that decide where a request ends, which server it is for, and whether the connection is kept.
 _JUDGED = (b"connection", b"content-length", b"expect", b"host", b"transfer-encoding")
 
-#: Fields with one value that decide how a body is read (RFC 9110, sections 8.3 and 14.4).  Of two, one reader takes
-#: the first and another the last.
-_SINGLE = (b"content-range", b"content-type")
+#: Fields with one value that decide how a body is read, who asks, or what is sent (RFC 9110, sections 8.3, 11.6.2,
+#: 11.7.2, 13.1, 14.2 and 14.4).  Of two, one reader takes the first and another the last.
+_SINGLE = (
+    *(b"content-range", b"content-type", b"authorization", b"proxy-authorization"),
+    *(b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"),
+)
 
 #: All names that `parse` looks at; whether there may be several.
 _WATCHED = dict.fromkeys((*DISGUISED, *_SINGLE), False) | dict.fromkeys(_JUDGED, True)

@@ -41,6 +41,10 @@ _FOLD = re.compile(rb"\r\n[ \t]+")
 #: Fields that decide where the response ends, and whether the connection is kept.
 _JUDGED = frozenset((b"connection", b"content-length", b"transfer-encoding"))
 
+#: Fields with one value that decide how a body is read or where a client goes next (RFC 9110, sections 8.3, 10.2.2 and
+#: 14.4).  Of two, one reader takes the first and another the last.
+_SINGLE = frozenset((b"content-range", b"content-type", b"location"))
+
 
 class ResponseLimits(NamedTuple):
     """The longest response that is read.
@@ -241,6 +245,10 @@ def _parse(raw: bytes, method: str, limits: ResponseLimits, unfold: bool) -> Res
         word = name.lower()
         if word in _JUDGED:
             judged.setdefault(word, []).append(value)
+        elif word in _SINGLE:
+            if word in judged:
+                raise refusal(400, f"more than one {word.decode('ascii')}")
+            judged[word] = [value]
         elif word in DISGUISED:
             raise refusal(400, "Content-Length or Transfer-Encoding with an underscore")
     minor, digits, reason = match.groups()
