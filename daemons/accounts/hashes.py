@@ -32,8 +32,9 @@ WORK = 2**23
 #: name may have, and what NIST SP 800-63B wants to be possible for a password.
 LONGEST_NAME, LONGEST_PASSWORD = 256, 256
 
-#: RFC 7617, section 2: no colon and no control characters in a name.  A line that begins with # is a comment.
-NAME = re.compile(r"[^:\x00-\x1f\x7f#\s][^:\x00-\x1f\x7f]{0,63}")
+#: RFC 7617, section 2: no colon and no control characters in a name.  A line that begins with # is a comment.  Nobody
+#: types a byte order mark, which is in the middle where files were joined, or sees a blank before the colon.
+NAME = re.compile(r"(?=[^:]{1,64}\Z)[^:\x00-\x1f\x7f\ufeff#\s](?:[^:\x00-\x1f\x7f\ufeff]*[^:\x00-\x1f\x7f\ufeff\s])?")
 
 _SCRYPT = re.compile(
     r"scrypt\$(\d{1,8})\$(\d{1,3})\$(\d{1,3})\$([A-Za-z0-9+/]+={0,2})\$([A-Za-z0-9+/]+={0,2})", re.ASCII

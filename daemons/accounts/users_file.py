@@ -114,6 +114,8 @@ class UsersFile:
         #: replaced together, since several threads may read the file at once.
         self._state: tuple[tuple[int, ...], Users, float] = (), Users({}), float("-inf")
         self._wrong = ""
+        #: As in `_state`, of a file whose text is wrong: it need not be read for each request.
+        self._wrong_mark: tuple[int, ...] = ()
 
     def users(self, max_age: float = 0.0) -> Users:
         """Return the users; with `max_age`, those that the file had up to so many seconds ago.
@@ -121,12 +123,15 @@ class UsersFile:
         Raises `Unreadable` for a file that is missing or wrong.  A mistake may have left out any user, so none is
         accepted until it is corrected; a line in the log says so, once for each mistake."""
         now = time.monotonic()
+        found: tuple[int, ...] = ()
         mark, users, seen = self._state
         if now - seen < max_age:
             return users
         try:
             about = os.stat(self._place)
             found = (about.st_dev, about.st_ino, about.st_size, about.st_mode, about.st_mtime_ns, about.st_ctime_ns)
+            if found == self._wrong_mark:
+                raise Unreadable
             if found != mark:
                 users = read(self._place)
                 self._wrong = ""
@@ -136,6 +141,8 @@ class UsersFile:
             if wrong != self._wrong:
                 log.error("users file unreadable, all requests denied: %s", wrong)
             self._wrong = wrong
+            # A file that cannot be opened may be readable with the next request, for all stat(2) says.
+            self._wrong_mark = () if isinstance(error, OSError) else found
             self._state = (), Users({}), float("-inf")
             raise Unreadable from None
         return users

@@ -6,11 +6,17 @@ import logging
 import secrets
 
 from daemons.rpc.methods import ANSWERS
+from daemons.serving.guards.limits import Rate
 
 log = logging.getLogger(__name__)
 
 #: Characters of an exception's text that a caller is told.
 LONGEST = 1000
+
+#: Tracebacks written, per second.  Formatting one takes longer than reading its call, and a batch has a thousand calls.
+TRACEBACKS = 30.0
+
+_tracebacks = Rate(TRACEBACKS)
 
 
 def told(error: BaseException, method: str) -> str:
@@ -37,7 +43,16 @@ def said(error: BaseException, method: str) -> str | None:
 
 
 def numbered(error: BaseException, method: str) -> str:
-    """The id under which the log is told of `error`, which `method` has raised, with its traceback."""
+    """Log `error`, which `method` has raised, and return the id of the entry.  Beyond `TRACEBACKS` the entry has the
+    exception's class and the line that raised it in place of the traceback."""
     name = secrets.token_hex(4)
-    log.error("%s has failed: fault %s", method, name, exc_info=error)
+    if not _tracebacks.wait():
+        _tracebacks.take()
+        log.error("%s has failed: fault %s", method, name, exc_info=error)
+        return name
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    where = "" if last is None else f" at {last.tb_frame.f_code.co_filename}:{last.tb_lineno}"
+    log.error("%s has failed: fault %s: %s%s", method, name, type(error).__qualname__, where)
     return name

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from daemons.serving.tls_sessions import disable_cache
+
 #: For TLS 1.2; every suite of TLS 1.3 is an AEAD with an ephemeral key anyway.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
@@ -20,6 +22,7 @@ def server_context(minimum: str = "1.2") -> ssl.SSLContext:
     context.set_ciphers(CIPHERS)
     # A renegotiation costs the client nothing and the server a handshake; and it made TLS 1.2 insecure once.
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    disable_cache(context)
     report_truncation(context)
     return context
 

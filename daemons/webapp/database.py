@@ -6,13 +6,20 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 
 from daemons.webapp.creation import create
 from daemons.webapp.customers import EXAMPLES, converted, create_users
 
 #: Seconds to wait for another connection that writes.
 PATIENCE = 5.0
+
+#: Threads that wait for so long, those that would read and those that would write.  With the one that writes they are
+#: ten of the 16 threads of ``engine = pool``: so the others serve what needs no database.
+WAITING_READERS, WAITING_WRITERS = 2, 7
+
+#: Seconds that any thread waits: while another connection commits, nobody can read.
+SHORT = 0.02
 
 #: Of the tables below.  Version 1 had the users, too.
 VERSION = 2
@@ -34,7 +41,8 @@ PAYMENTS = (
 
 
 class DatabaseBusy(Exception):
-    """Other connections have written for longer than `PATIENCE`; nothing has been changed."""
+    """Other connections have written for longer than `PATIENCE`, or too many threads wait for them; nothing has been
+    changed."""
 
 
 class Database:
@@ -47,44 +55,56 @@ class Database:
         #: SQLite has a connection that finds another writing sleep and try again, and one may starve.  So the threads
         #: of a process take turns.
         self._turn = Lock()
+        self._readers = BoundedSemaphore(WAITING_READERS)
+        self._writers = BoundedSemaphore(WAITING_WRITERS)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection in a transaction.  Raises `OSError`, `DatabaseBusy` and `sqlite3.Error`."""
-        with self._transaction("BEGIN") as connection:
-            yield connection
+        with self._noted():
+            try:
+                connection = self._begun("BEGIN", SHORT)
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error):
+                    raise
+                with _waiting(self._readers):
+                    connection = self._begun("BEGIN", PATIENCE)
+            with closing(connection), connection:
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A connection in a transaction that may write: committed at the end, or, after an exception, rolled back.
         Only when this has returned is anything on the disk.  Raises `OSError`, `DatabaseBusy` and `sqlite3.Error`."""
-        if not self._turn.acquire(timeout=PATIENCE):
-            raise DatabaseBusy
+        if not self._turn.acquire(blocking=False):
+            with _waiting(self._writers):
+                if not self._turn.acquire(timeout=PATIENCE):
+                    raise DatabaseBusy
         try:
-            with self._transaction("BEGIN IMMEDIATE") as connection:
+            with self._noted(), closing(self._begun("BEGIN IMMEDIATE", PATIENCE)) as connection, connection:
                 yield connection
         finally:
             self._turn.release()
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+    def _noted(self) -> Iterator[None]:
         try:
-            with closing(self._connect()) as connection:
-                connection.execute(begin)
-                with connection:
-                    yield connection
+            yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:  # or one of its extended codes
+            if _is_busy(error):
                 raise DatabaseBusy from error
             error.add_note(f"the database is {self._path}")  # SQLite does not say
             raise
 
-    def _connect(self) -> sqlite3.Connection:
+    def _begun(self, begin: str, patience: float) -> sqlite3.Connection:
+        """Return a connection in a transaction that has its lock: what is read in it is there without waiting."""
         create(self._path, b"")
-        connection = sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(self._path, timeout=patience, isolation_level=None)
         try:
             if _version(connection) < VERSION:
                 self._upgrade(connection)
+            connection.execute(begin)
+            _version(connection)  # BEGIN alone takes no lock
         except BaseException:
             connection.close()
             raise
@@ -107,6 +127,22 @@ class Database:
                 # The table stays, in case there is a users file already that has not all of them.
                 create_users(self._users, converted(connection.execute("SELECT name, password FROM user")))
             connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@contextmanager
+def _waiting(places: BoundedSemaphore) -> Iterator[None]:
+    """Take one of the places of threads that wait.  Raises `DatabaseBusy` where there is none."""
+    if not places.acquire(blocking=False):
+        raise DatabaseBusy
+    try:
+        yield
+    finally:
+        places.release()
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    # The code, or one of its extended codes.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _version(connection: sqlite3.Connection) -> int:

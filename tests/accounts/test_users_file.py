@@ -42,6 +42,8 @@ def test_line_end_of_another_alphabet_is_part_of_a_name(tmp_path: Path) -> None:
         (["Arthur"], "line 1: no hash; scrypt$N$R$P$SALT$HASH or sha256$SALT$HASH is expected"),
         ([LINE, ":x"], "line 2: no name; NAME:HASH is expected"),
         (["x" * 65 + ":x"], "line 1: no name"),
+        ([LINE, f"\ufeff{SECRET}"], "line 2: no name"),
+        ([SECRET.replace(":", " :", 1)], "line 1: no name"),
         (["", LINE, LINE], "line 3: Arthur has another line already"),
         (["# nothing else"], "no user in it; `daemons password FILE NAME` adds one"),
     ],
@@ -115,6 +117,21 @@ def test_changed_file_is_read_again_and_a_wrong_one_denies_all_with_one_line_in_
     ]
     path.chmod(0o600)
     assert list(file.users()) == ["Robin"]
+
+
+def test_wrong_file_is_not_read_for_each_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "users"
+    write_lines(path, LINE, "wrong")
+    file = UsersFile(str(path))
+    with pytest.raises(Unreadable):
+        file.users()
+    with monkeypatch.context() as patched:
+        patched.delattr(users_file, "read")
+        for _ in range(3):
+            with pytest.raises(Unreadable):
+                file.users()
+    write_lines(path, LINE)
+    assert list(file.users()) == ["Arthur"]
 
 
 def test_file_is_found_after_the_working_folder_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

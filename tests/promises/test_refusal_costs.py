@@ -6,6 +6,7 @@ here, one after the other, so the ratio does not depend on the machine; the leas
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,10 +39,15 @@ def cost(feed: Feed, *inputs: bytes) -> float:
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Disable the log: other tests bound its lines."""
-    logging.disable()
-    yield
-    logging.disable(logging.NOTSET)
+    """Format the lines of the log, as a daemon does, and write them to nowhere: other tests bound their number."""
+    root = logging.getLogger()
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        before = root.level, root.handlers[:]
+        root.handlers[:] = [logging.StreamHandler(nowhere)]
+        root.setLevel(logging.INFO)
+        yield
+        root.setLevel(before[0])
+        root.handlers[:] = before[1]
 
 
 @pytest.mark.parametrize("name", GRAMMARS)

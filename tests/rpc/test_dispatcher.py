@@ -92,6 +92,16 @@ def test_faults(method: str, parameters: tuple[Any, ...], fault: tuple[int, str]
     assert fault_of(lambda: ask(made(), method, *parameters)) == fault
 
 
+def test_tracebacks_are_bounded_and_every_fault_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    server = made()
+    ids = [fault_of(lambda: ask(server, "fail", "os"))[1].rpartition(" ")[2] for _ in range(200)]
+    assert [record.getMessage().partition("fault ")[2][:8] for record in caplog.records] == ids
+    assert [bool(record.exc_info) for record in caplog.records[:30]] == [True] * 30
+    assert sum(bool(record.exc_info) for record in caplog.records) < 100
+    last = caplog.records[-1].getMessage()
+    assert re.fullmatch(rf"fail has failed: fault \w{{8}}: \w+ at {re.escape(__file__)}:\d+", last)
+
+
 @pytest.mark.parametrize("kind", ["os", "exit", "mine"])
 def test_of_what_a_method_did_not_mean_to_say_the_caller_gets_an_id_and_the_log_the_rest(
     kind: str, caplog: pytest.LogCaptureFixture

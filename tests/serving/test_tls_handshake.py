@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from contextlib import suppress
 
 import pytest
 
@@ -89,3 +90,22 @@ def test_a_client_that_does_not_trust_us_says_so() -> None:
         line.shake()
     line.go()
     assert (line.ours.ending, "alert" in line.reasons[0]) == (Ending.HANDSHAKE, True)
+
+
+@both_versions
+def test_session_is_resumed_by_its_ticket_and_never_kept_for_a_client_without(version: str) -> None:
+    context, client = ours(), theirs(version)
+    sessions: list[ssl.SSLSession | None] = []
+    for take in (True, True, False):
+        if not take:
+            client.options |= ssl.OP_NO_TICKET
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = sessions[-1] if sessions and take else None
+        there = client.wrap_bio(incoming, outgoing, server_hostname="localhost", session=session)
+        here = context.wrap_bio(outgoing, incoming, server_side=True)
+        for step in (there.do_handshake, here.do_handshake) * 2 + (there.read, there.unwrap, here.unwrap):
+            with suppress(ssl.SSLError):
+                step()
+        assert there.session_reused == bool(session)
+        sessions.append(there.session)
+    assert context.session_stats()["number"] == 0

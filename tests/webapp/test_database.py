@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from werkzeug.security import generate_password_hash
 
 from daemons.webapp import Webapp, database
 from daemons.webapp.creation import create
+from tests.operating.live import until
 from tests.webapp.visitor import Visitor
 
 
@@ -76,6 +78,34 @@ def test_busy_database_is_503_and_changes_nothing(
         other.execute("ROLLBACK")
     assert visitor.payments() == before
     assert visitor.post("/bank/pay", data=payment).status_code == 303
+
+
+@pytest.mark.parametrize("method", ["read", "write"])
+def test_threads_that_wait_for_another_connection_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    bank = database.Database(tmp_path / "db", tmp_path / "users")
+    with bank.read():
+        pass
+    monkeypatch.setattr(database, "PATIENCE", 30.0)
+
+    def use() -> int:
+        with getattr(bank, method)() as connection:
+            return len(connection.execute("SELECT * FROM payment").fetchall())
+
+    with (
+        closing(sqlite3.connect(tmp_path / "db", isolation_level=None, check_same_thread=False)) as other,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        other.execute("BEGIN EXCLUSIVE")
+        try:
+            used = [threads.submit(use) for _ in range(16)]
+            most = database.WAITING_READERS if method == "read" else 1 + database.WAITING_WRITERS
+            until(lambda: sum(each.done() for each in used) == 16 - most, "those that need not wait")
+            assert all(isinstance(each.exception(), database.DatabaseBusy) for each in used if each.done())
+        finally:
+            other.execute("ROLLBACK")
+        assert sorted(each.result() for each in used if each.exception() is None) == [3] * most
 
 
 def test_file_behind_a_dangling_link_is_made_where_the_link_leads(tmp_path: Path) -> None:

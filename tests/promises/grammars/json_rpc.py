@@ -122,6 +122,7 @@ def adversarial_json(size: int) -> Mapping[str, bytes]:
         "batch of rpc.discover": batch(call(method="rpc.discover")),
         "batch of elements": batch(call(method="elements")),
         "batch of errors": batch(call(b"[0,0,0]", "quadratic")),
+        "batch of results that JSON cannot hold": batch(call(b"[1e308,1e308]", "addtogether")),
         "one long integer": call(b"[%b]" % (b"1" * (size - 100))),
         "one long fraction": call(b"[1.%b]" % (b"1" * (size - 100))),
         "long id": call(number=b"9" * 4300),

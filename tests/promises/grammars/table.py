@@ -5,7 +5,7 @@ To add one: a module beside this one with a `Grammar`, and its name in `GRAMMARS
 
 from __future__ import annotations
 
-from tests.promises.grammars import framings, http, json_rpc, names, passwords, responses, rpyc, site, xml_rpc
+from tests.promises.grammars import framings, http, json_rpc, names, passwords, responses, rpyc, site, tls, xml_rpc
 from tests.promises.grammars.grammar import Grammar
 
 GRAMMARS: dict[str, Grammar] = {
@@ -20,5 +20,6 @@ GRAMMARS: dict[str, Grammar] = {
         *xml_rpc.GRAMMARS,
         *passwords.GRAMMARS,
         *responses.GRAMMARS,
+        *tls.GRAMMARS,
     )
 }

@@ -1,0 +1,13 @@
+"""The budget of tracebacks, whole for each test."""
+
+from __future__ import annotations
+
+import pytest
+
+from daemons.rpc import faults
+from daemons.serving.guards.limits import Rate
+
+
+@pytest.fixture(autouse=True)
+def _tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "_tracebacks", Rate(faults.TRACEBACKS))
