@@ -195,7 +195,7 @@ def test_whatever_comes_in_whichever_order_no_signal_is_repeated_and_the_end_com
 
 @pytest.mark.parametrize("seed", range(200))
 def test_whatever_comes_in_whichever_order_all_workers_accept_in_the_end(seed: int) -> None:
-    """Random orders as above, from the start on; then every worker that is told to end does so, and each becomes ready."""
+    """Random orders from the start on; then every worker that is told to end does so, and each becomes ready."""
     rng = random.Random(seed)
     kernel = Kernel(rng.randint(1, 4))
     table = kernel.table
