@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 from daemons.operating.complaints import ConfigurationError
 from daemons.serving import signals
@@ -43,8 +44,7 @@ class Trial:
             with signals.held_back():
                 self.pid = os.fork()
                 if self.pid == 0:
-                    os.close(self._pipe)
-                    os._exit(_tried(action, let_go, write, parent))
+                    _work(action, let_go, write, parent)
         except OSError:
             os.close(self._pipe)
             raise
@@ -106,18 +106,31 @@ def try_in_child(action: Callable[[], object]) -> None:
     trial.check()
 
 
-def _tried(action: Callable[[], object], let_go: Callable[[], None], write: int, parent: int) -> int:
-    """In the child: carry out `action`, and report its error.  Returns the exit code."""
-    report = ""
+def _work(action: Callable[[], object], let_go: Callable[[], None], write: int, parent: int) -> NoReturn:
+    """In the child: carry out `action`, report its error, and end.
+
+    Whatever fails, the pipe and standard error included, this must not return: the child would go on as a second
+    parent, and kill the workers of the first."""
+    code = 1
     try:
         signals.deafen()
         signals.await_start(parent)
+        report = _tried(action, let_go)
+        os.write(write, report.encode("utf-8", "replace").replace(_END, b"") + _END)
+        code = 1 if report else 0
+    finally:
+        os._exit(code)
+
+
+def _tried(action: Callable[[], object], let_go: Callable[[], None]) -> str:
+    """Carry out `action`; return its error, as `Trial.check` takes it."""
+    try:
         let_go()
         action()
     except ConfigurationError as error:
-        report = str(error)
+        return str(error)
     except BaseException as error:
-        traceback.print_exc()
-        report = f"\0{type(error).__name__}: {error}"
-    os.write(write, report.encode("utf-8", "replace").replace(_END, b"") + _END)
-    return 1 if report else 0
+        with suppress(Exception):  # a full disk, or closed by the action
+            traceback.print_exc()
+        return f"\0{type(error).__name__}: {error}"
+    return ""

@@ -17,6 +17,7 @@ does not come here.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Hashable
 from enum import Enum, auto
 
@@ -29,6 +30,11 @@ SMALL = 64 * 1024
 
 #: A connection that holds fewer bytes than this is not charged: ten thousand of them hold 10 MiB.
 FREE = 1024
+
+
+#: Seconds for which a pinned connection keeps its place as the oldest unfinished message.  Whether its message is
+#: complete, and the service at work on it, shows only when that returns; the others need not wait for a slow service.
+PINNED = 0.25
 
 
 class Verdict(Enum):
@@ -55,12 +61,15 @@ class Budget:
         self.waits = 0
         #: How many connections, or other owners, were refused.
         self.refusals = 0
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may end an owner, which releases itself, in the middle of any of this.
+        self._lock = threading.RLock()
         self._sizes: dict[Hashable, int] = {}
         #: Connections with an unfinished message, the oldest first.
         self._unfinished: dict[Hashable, None] = {}
         #: Connections that wait for their peer, the one without progress for the longest time first.
         self._idle: dict[Hashable, None] = {}
+        #: Connections that wait for us, and since when (monotonic).
+        self._pinned: dict[Hashable, float] = {}
 
     # --- for anything that keeps bytes ---------------------------------------------------------------
 
@@ -92,6 +101,7 @@ class Budget:
         with self._lock:
             self._set(connection, size)
             self._idle.pop(connection, None)
+            self._pinned.pop(connection, None)
             if not size:
                 return Verdict.GO, []
             self._idle[connection] = None
@@ -117,12 +127,19 @@ class Budget:
             return Verdict.WAIT, closed
 
     def pin(self, connection: Hashable, size: int | None = None) -> None:
-        """A connection that is held does not wait for its peer but for us: it stays charged, with `size` if given, and
-        is not closed."""
+        """A connection that is held does not wait for its peer but for us, until the next `hold`: it stays charged, and
+        is not closed.  With `size` it holds so many bytes of a reply; else its message may still be unfinished."""
         with self._lock:
             if size is not None:
                 self._set(connection, size)
-            self._idle.pop(connection, None)
+                self._unfinished.pop(connection, None)
+            if connection in self._sizes:
+                self._idle.pop(connection, None)
+                self._pinned[connection] = time.monotonic()
+
+    def complete(self, connection: Hashable) -> None:
+        """The message of a connection was answered: the next one that it holds a part of is the newest of all."""
+        with self._lock:
             self._unfinished.pop(connection, None)
 
     def may_read(self, connection: Hashable) -> bool:
@@ -138,7 +155,7 @@ class Budget:
     def oldest(self) -> Hashable | None:
         """The connection with the oldest unfinished message."""
         with self._lock:
-            return next(iter(self._unfinished), None)
+            return self._oldest()
 
     @property
     def room(self) -> int:
@@ -157,9 +174,9 @@ class Budget:
         if (idlest := next(iter(self._idle))) is not connection:
             return idlest
         # All others wait for us.  The oldest message, and a reply, come before the newest message.
-        oldest = next(iter(self._unfinished), None)
+        oldest = next((each for each in self._unfinished if each not in self._pinned), None)
         if writing or oldest is connection:
-            newest = next(reversed(self._unfinished), None)
+            newest = next((each for each in reversed(self._unfinished) if each not in self._pinned), None)
             if newest is not None and newest is not connection:
                 return newest
             if not writing:
@@ -167,17 +184,24 @@ class Budget:
         return connection
 
     def _has_room(self, connection: Hashable) -> bool:
-        oldest = next(iter(self._unfinished), None)
-        return self.held <= self.limit // 2 or (oldest is connection and self.held <= self.limit)
+        return self.held <= self.limit // 2 or (self.held <= self.limit and self._oldest() is connection)
+
+    def _oldest(self) -> Hashable | None:
+        for each in self._unfinished:
+            if (since := self._pinned.get(each)) is None or time.monotonic() - since < PINNED:
+                return each
+        return None
 
     def _set(self, owner: Hashable, size: int) -> None:
-        self.held += size - self._sizes.get(owner, 0)
+        before = self._sizes.get(owner, 0)
+        self.held += size - before
         if size:
             self._sizes[owner] = size
         else:
             self._sizes.pop(owner, None)
             self._unfinished.pop(owner, None)
             self._idle.pop(owner, None)
+            self._pinned.pop(owner, None)
 
 
 #: The budget of this process.

@@ -10,6 +10,7 @@ import socketserver
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+from daemons.serving import budget
 from daemons.serving.conclude import BETWEEN_MESSAGES, conclude, expect_next
 from daemons.serving.connection import Attended
 from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING
@@ -78,6 +79,8 @@ class Pump(socketserver.BaseRequestHandler):
                     continue
                 data = self._receive()
                 connection.received += len(data)
+                if connection.charged:
+                    budget.PROCESS.pin(connection)  # while the service may be at work on it
                 self._send(conversation.receive(data))
             if isinstance(self.request, SpooledSocket):
                 self._flush(self.request)
@@ -168,6 +171,8 @@ class Pump(socketserver.BaseRequestHandler):
         answered = self._count() > 0
         expect_next(connection, conversation.state, self.server.limits, answered=answered)
         connection.timed = True
+        if answered and connection.charged:
+            budget.PROCESS.complete(connection)
         if not self.server.hold(connection, conversation.buffered):
             wait_for_room(connection, self.request)
         data = self.request.recv(RECEIVE)
@@ -245,6 +250,8 @@ class Pump(socketserver.BaseRequestHandler):
         """Send the rest of `span`, within write_timeout for each portion.  Where sendfile(2) fails, the rest is left to
         be read."""
         connection = self.connection
+        if connection.charged:
+            self.server.hold(connection, self.conversation.buffered, writing=True)
         while span.left and self.conversation.state != OVER:
             connection.expect(Ending.STUCK, self.server.limits.write_timeout)
             connection.timed = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,39 @@ def test_a_trial_reports_complaints_bugs_and_an_end_without_a_word(capfd: pytest
     with pytest.raises(ChildError, match="without a result"):
         try_in_child(lambda: os._exit(3))
     assert "on purpose" in capfd.readouterr().err
+
+
+#: What fails so badly that the failure cannot be reported either: no pipe, no standard error.
+UNREPORTABLE = """
+    import os
+    import daemons
+
+    if os.path.exists("fail"):
+        open("failing", "w").close()
+        os.closerange(3, 1000)
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+        {fail}
+
+    class Service(daemons.Service):
+        framing = daemons.Until(b"?", limit=64)
+
+        def respond(self, message):
+            return b"."
+"""
+
+
+@pytest.mark.parametrize("fail", ["pass", "raise KeyboardInterrupt"])
+def test_a_trial_that_cannot_report_its_failure_leaves_the_workers_alone(folder: Folder, fail: str) -> None:
+    """The child went on as a second parent, and killed the workers."""
+    folder.module("hanging", UNREPORTABLE.format(fail=fail))
+    folder.write("x", INI)
+    with Live(folder.path, "x") as daemon:
+        before = children(daemon.process.pid)
+        (folder.path / "fail").touch()
+        daemon.process.send_signal(signal.SIGHUP)
+        until((folder.path / "failing").exists, "the import")
+        until(lambda: f"[{daemon.process.pid}] not reloaded" in daemon.out, "the end of the trial")
+        time.sleep(0.2)
+        assert children(daemon.process.pid) == before
+        assert talk(daemon.port, b"?") == b"."
+        assert daemon.stop() == 0

@@ -43,6 +43,9 @@ SERVICES = """
         def respond(self, line):
             return b"%d\\n" % len(line) if line != b"large\\n" else b"x" * 4 * 1024 * 1024
 
+    class Blocking(Patient):
+        blocks = True
+
     class TwoWay(daemons.Service):
         framing = daemons.Whole(limit=32 * 1024 * 1024)
 
@@ -150,11 +153,13 @@ def test_half_messages_of_all_peers_together_stay_within_the_budget(
     assert "Traceback" not in daemon.out + daemon.err
 
 
-@many_at_once
+@pytest.mark.parametrize(
+    ("engine", "service"), [("threads", "Patient"), ("pool", "Patient"), ("pool", "Blocking"), ("loop", "Patient")]
+)
 def test_messages_beyond_the_budget_are_answered_one_after_the_other(
-    run: Callable[..., Live], folder: Folder, engine: str
+    run: Callable[..., Live], folder: Folder, engine: str, service: str
 ) -> None:
-    daemon = run("Patient", engine)
+    daemon = run(service, engine)
     message = b"x" * (12 * MIB) + b"\n"
     with growth(daemon.process.pid, HELD + SLACK), senders(daemon, 8, message) as peers:
         for peer in peers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
@@ -119,6 +120,63 @@ def test_a_pinned_connection_stays_charged_and_is_never_closed(budget: Budget) -
     budget.hold("one", 0)
     assert budget.may_read("two")
     assert budget.held == 5 * MIB
+
+
+def test_the_oldest_message_stays_the_oldest_while_a_worker_reads_it(budget: Budget) -> None:
+    for name in ("oldest", "second"):
+        budget.hold(name, 2 * MIB + KIB)
+    budget.pin("oldest")
+    assert not budget.may_read("second")
+    assert budget.hold("oldest", 3 * MIB) == (Verdict.GO, [])
+    assert budget.oldest == "oldest"
+
+
+def test_a_slow_service_does_not_keep_other_messages_waiting(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("oldest", "second"):
+        budget.hold(name, 2 * MIB + KIB)
+    monkeypatch.setattr("daemons.serving.budget.PINNED", 0.0)
+    budget.pin("oldest")
+    assert budget.oldest == "second"
+    assert budget.may_read("second")
+
+
+def test_the_message_after_one_that_was_answered_is_the_newest(budget: Budget) -> None:
+    """A peer that never pauses would be the oldest for ever, and all others wait for it."""
+    for name in ("pipeline", "second"):
+        budget.hold(name, 2 * MIB + KIB)
+    budget.complete("pipeline")
+    assert budget.hold("pipeline", MIB) == (Verdict.GO, [])
+    budget.hold("pipeline", 2 * MIB)
+    assert budget.oldest == "second"
+
+
+class Owner:
+    """Releases itself when the garbage collector ends it."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._cycle, self._budget = self, budget
+
+    def __del__(self) -> None:
+        self._budget.release("owner")
+
+
+def test_an_owner_that_ends_by_garbage_collection_meanwhile_is_released(budget: Budget) -> None:
+    """It waited for the lock that its own thread had."""
+
+    class Collecting(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            gc.collect()
+            return super().__hash__()
+
+    budget.charge("owner", MIB)
+    Owner(budget)
+    thread = threading.Thread(target=budget.charge, args=(Collecting("another"), KIB), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert budget.held == KIB
 
 
 def test_a_child_process_begins_with_nothing_held(budget: Budget) -> None:

@@ -256,6 +256,8 @@ class LoopPoller(Poller):
             self._say(flow, b"" if conversation.span is not None and files else conversation.proceed(files=files))
         else:
             expect_next(flow, conversation.state, flow.server.limits, answered=answered)
+            if answered and flow.charged:
+                budget.PROCESS.complete(flow)
             self._keep(flow, 0 if conversation.state == IDLE else conversation.buffered)
 
     def _keep(self, flow: Flow, size: int) -> None:

@@ -54,7 +54,7 @@ class Worker:
 
     pid: int
     started: float
-    #: The pid of the worker that is to drain when this one is ready; 0: none.
+    #: The pid of the worker that is to drain when this one is ready; 0: none, or it is ready.
     replaces: int = 0
     state: State = State.STARTING
     #: When (monotonic) it must have left this state; after that it enters the next one.
@@ -125,16 +125,18 @@ class WorkerTable:
             if (old := self.workers.get(worker.replaces)) is not None:
                 old.retiring = True
                 self._enter(old, State.DRAINING, now + self.drain_timeout)
+            worker.replaces = 0
             self._replace_next(now)
-        ready = [each for each in self.workers.values() if each.state is State.READY]
-        self.complete = self.complete or len(ready) == len(self.workers) == self._processes
+        # Not of all workers: during a renewal there are others, which start or drain.
+        accepting = sum(each.state is State.READY for each in self.workers.values())
+        self.complete = self.complete or accepting >= self._processes
 
     def died(self, pid: int, code: int, now: float) -> None:
         """A worker was reaped; `code` is its exit code, or the negative number of the signal that killed it."""
         worker = self.workers.pop(pid)
         if self.stopping or worker.retiring:
             return
-        if worker.replaces in self.workers and worker.state is not State.READY:
+        if worker.replaces in self.workers:
             log.error("worker %d could not start (%d); the old ones stay", pid, code)
             self._outdated.clear()
             return
@@ -234,5 +236,6 @@ class WorkerTable:
                 self._outdated.clear()
 
     def _succeeded(self) -> set[int]:
-        """The workers, dead or alive, whose successor is starting."""
-        return {worker.replaces for worker in self.workers.values() if worker.state is State.STARTING} - {0}
+        """The workers, dead or alive, whose successor is starting, or was killed before it was ready and is not yet
+        reaped: its end leads to the replacement."""
+        return {worker.replaces for worker in self.workers.values()} - {0}

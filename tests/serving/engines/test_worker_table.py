@@ -193,5 +193,52 @@ def test_whatever_comes_in_whichever_order_no_signal_is_repeated_and_the_end_com
         assert states == sorted(states), f"seed {seed}: {pid} went back"
 
 
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_comes_in_whichever_order_all_workers_accept_in_the_end(seed: int) -> None:
+    """Random orders from the start on; then every worker that is told to end does so, and each becomes ready."""
+    rng = random.Random(seed)
+    kernel = Kernel(rng.randint(1, 4))
+    table = kernel.table
+    table.begin(kernel.now)
+    processes = kernel.started
+
+    def reap() -> None:
+        for pid in [pid for pid in table.workers if (pid, TERM) in kernel.sent or (pid, KILL) in kernel.sent]:
+            table.died(pid, 0, kernel.now)
+
+    for _ in range(rng.randint(0, 60)):
+        pids = list(table.workers)
+        match rng.choice(["ready", "ready", "died", "renew", "tick", "reap"]):
+            case "ready" if pids:
+                table.ready(rng.choice(pids), kernel.now)
+            case "died" if pids:
+                pid = rng.choice(pids)
+                # One that fails while the daemon is incomplete ends it.
+                table.died(pid, -KILL if not table.complete else rng.choice([0, 1, -11]), kernel.now)
+            case "renew":
+                table.renew(kernel.now)
+            case "reap":
+                reap()
+            case _:
+                kernel.tick(rng.choice([0.1, 1.0, 20.0]))
+    for _ in range(4 * processes):
+        kernel.all_ready()
+        reap()
+        kernel.tick(SHORT_LIFE)
+    assert [each.state for each in table.workers.values()] == [State.READY] * processes, f"seed {seed}"
+    assert table.complete, f"seed {seed}"
+
+
+def test_sighup_during_the_start_leaves_the_daemon_complete() -> None:
+    """It was never announced otherwise, and a worker that failed later ended the daemon."""
+    kernel = Kernel(2)
+    kernel.table.begin(kernel.now)
+    kernel.table.ready(1, kernel.now)
+    kernel.table.renew(kernel.now)
+    kernel.all_ready()
+    kernel.all_ready()
+    assert kernel.table.complete
+
+
 def test_every_state_but_the_first_two_has_a_signal() -> None:
     assert SIGNAL_OF.keys() == set(State) - {State.STARTING, State.READY}
