@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +204,60 @@ def test_list_leaves_out_what_needs_another_password(folder: Path) -> None:
     found = ask(httpd, "/all/vault/", GOOD).body
     assert b"x.txt" in found
     assert b"inner.txt" not in found
+
+
+def test_hard_links_are_refused_while_protected_directories_cannot_be_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the index of their files, a name elsewhere may be that of any of them."""
+    monkeypatch.setattr(hard_links, "FRESH", 60.0)
+    deep = put(folder, "private/deep/plan.html").parent
+    put(folder, "private/closed/other.html")
+    os.link(deep / "plan.html", folder / "www" / "link.html")
+    os.link(put(folder, "open.html", TEXT), folder / "www" / "public.html")
+    httpd = site(folder, "/private")
+    assert [ask(httpd, path).status for path in ("/link.html", "/public.html")] == [401, 200]
+
+    httpd = site(folder, "/private")
+    assert ask(httpd, "/short.txt").status == 200  # by which the mount points are known
+    with descriptors_left(2):  # the root and the file
+        assert ask(httpd, "/link.html").status == 403
+    if os.geteuid() == 0:
+        return  # who reads all directories
+    httpd = site(folder, "/private")
+    deep.chmod(0o311)
+    try:
+        assert ask(httpd, "/private/deep/plan.html", GOOD).body == SECRET
+        assert [ask(httpd, path).status for path in ("/link.html", "/public.html")] == [403, 403]
+    finally:
+        deep.chmod(0o755)
+    closed = folder / "www" / "private" / "closed"
+    httpd = site(folder, "/private")
+    closed.chmod(0)  # files that cannot be opened by their own path
+    try:
+        assert [ask(httpd, path).status for path in ("/link.html", "/public.html")] == [401, 200]
+    finally:
+        closed.chmod(0o755)
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """All descriptors but `count` are in use."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 16, before[1]))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize(
