@@ -111,7 +111,7 @@ class Answer:
         #: Of `bounds`; after a failure below 0, so that every write comes to `_spill`.
         self._threshold = bounds.threshold
         #: Why nothing of it can be sent, whatever the handler made of the exception.
-        self.failure: ResponseTooLarge | BrokenPipeError | None = None
+        self.failure: ResponseTooLarge | OSError | None = None
         #: Whether the handler has said that the connection is kept.
         self.keeps = False
         #: The status line and fields so far, each with its end; the empty line is not among them.
@@ -313,10 +313,15 @@ class Answer:
             first -= 1
         data = memoryview(b"".join(self._parts[first:]))  # type: ignore[arg-type]  # these are
         self._parts[first:] = [Span(self._spilled, self._end, len(data))]
-        while data:
-            written = os.pwrite(self._spilled, data, self._end)
-            self._end += written
-            data = data[written:]
+        try:
+            while data:
+                written = os.pwrite(self._spilled, data, self._end)
+                self._end += written
+                data = data[written:]
+        except OSError as error:
+            # A handler that catches it and goes on would be sent with a gap.
+            self._fail(error)
+            raise
         self._kept = 0
         if self._owner is not None and not budget.PROCESS.charge(self._owner, self._end):
             budget.PROCESS.refuse(self._owner)
@@ -332,11 +337,12 @@ class Answer:
             self._spill()
         self._look_at = now + LOOK
 
-    def _fail(self, failure: ResponseTooLarge | BrokenPipeError) -> None:
+    def _fail(self, failure: ResponseTooLarge | OSError) -> None:
         """Send nothing, and keep nothing. Every further write fails in the same way."""
         self.failure = failure
         self.discard()
-        self._end = 0
+        self._parts = []
+        self._kept = self._end = 0
         self._threshold = -1
 
 

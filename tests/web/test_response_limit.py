@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -146,6 +147,23 @@ def test_write_fails_again_after_a_failure_and_keeps_nothing() -> None:
         write_without_end(spilled.write)
     assert type(raised.get()) is ResponseTooLarge
     assert (spilled.content(), spilled._descriptors) == ([], [])
+
+
+def test_nothing_is_sent_of_a_response_that_the_disk_had_no_room_for() -> None:
+    """Also if the handler catches the exception and goes on: what was lost would be a gap."""
+    written = Answer()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (answer.SPILL // 2, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            written.write(b"a" * (answer.SPILL + 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    for _ in range(2):
+        with pytest.raises(OSError, match="File too large"):
+            written.write(b"b" * 10)
+    assert (written.content(), written._descriptors) == ([], [])
+    assert isinstance(written.failure, OSError)
 
 
 def test_slow_writer_is_told_within_a_second_that_the_peer_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
