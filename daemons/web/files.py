@@ -15,7 +15,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from daemons.web.places import FORBIDDEN, Names, names_of
+from daemons.web.places import FORBIDDEN, IGNORABLE, Names, names_of
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -35,12 +35,8 @@ _STATUSES = {
 }
 
 
-#: Unicode's Default_Ignorable_Code_Point, which file systems that fold names (HFS+, ext4 with casefold) ignore, and
-#: characters that are a dot once normalised (NFKC).
-_HIDDEN = re.compile(
-    "/[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
-    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*[.\u2024\ufe52\uff0e]"
-)
+#: A dot, or a character that is one once it is normalised (NFKC), perhaps behind some that are ignored.
+_HIDDEN = re.compile(f"/[{IGNORABLE}]*[.\u2024\ufe52\uff0e]")
 
 #: Device and inode: the same for every name of a file or directory.
 Identity = tuple[int, int]

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Generator, Iterable, Iterator
-from urllib.parse import unquote_to_bytes
 
 from daemons.framings.http import Request, ResponseHead
 from daemons.framings.http.grammar import list_members
 from daemons.serving.service import Reply, ReplyCutShort, Visitor
-from daemons.web.places import Names
+from daemons.web.places import Names, decoded
 from daemons.web.representations import WHOLE
 from daemons.web.responses import BODILESS, Second, error, refuse
 from daemons.web.upstream import Exchange, Upstream, UpstreamError
@@ -41,16 +40,21 @@ PSEUDONYM, MOST_HOPS = b"camelot", 8
 #: Seconds after which a client may ask again when too many requests are in progress.
 RETRY_AFTER = "1"
 
-#: A percent-encoded byte, or a percent sign that begins none.
-_ESCAPE = re.compile(r"%(?:([0-9A-Fa-f]{2})|)")
-
 #: How often a name is decoded in search of dots; one that goes on has no honest meaning.
 MOST_DECODINGS = 8
 
 _SLASH = re.compile(rb"[/\\]")
 
-#: RFC 3986, section 2.3.
+_DIGITS = "0123456789abcdefABCDEF"
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+
+#: The normal form of a percent-encoded byte, by its two digits: the character where that is unreserved (RFC 3986,
+#: section 2.3), else in upper case.
+_NORMAL = {
+    a + b: character if _UNRESERVED.fullmatch(character := chr(int(a + b, 16))) else f"%{a}{b}".upper()
+    for a in _DIGITS
+    for b in _DIGITS
+}
 
 
 class Forwarding:
@@ -168,10 +172,10 @@ def _may_be_dots(name: bytes) -> bool:
     """Whether a server that decodes a name more than once, or drops parameters behind a semicolon, may find a dot
     segment in it, and so leave the prefix."""
     for _ in range(MOST_DECODINGS):
-        decoded = unquote_to_bytes(name)
-        if decoded == name:
+        once = decoded(name)
+        if once == name:
             return any(part.partition(b";")[0] in (b".", b"..") for part in _SLASH.split(name))
-        name = decoded
+        name = once
     return True
 
 
@@ -180,14 +184,11 @@ def normalize(path: str) -> str:
     able to read otherwise than `daemons.web.places` has: escapes of unreserved characters are decoded, others are in
     upper case, and in the path a percent sign that begins no escape is escaped."""
     path, mark, query = path.partition("?")
-    return _ESCAPE.sub(_normal_escape, path) + mark + query
-
-
-def _normal_escape(match: re.Match[str]) -> str:
-    if match[1] is None:
-        return "%25"
-    character = chr(int(match[1], 16))
-    return character if _UNRESERVED.fullmatch(character) else match[0].upper()
+    # No regular expression, whose function would be called for each of thousands of escapes.
+    first, *parts = path.split("%")
+    find = _NORMAL.get
+    normal = ["%25" + part if (found := find(part[:2])) is None else found + part[2:] for part in parts]
+    return first + "".join(normal) + mark + query
 
 
 def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, bytes]], int]:

@@ -264,7 +264,15 @@ def descriptors_left(count: int) -> Iterator[None]:
     "path",
     [
         *("/app/admin;x", "/app;x/admin", "/app/%2561dmin", "/app/admin%3bx", "/app/admin%3Fx", "/app/admin%23x"),
-        *("/app/admin%09", "/app/x;/../admin", "/app/..;/admin", "/app//admin", "/app/./admin", "/app/%2e/admin"),
+        *(
+            "/app/admin%C2%85",
+            "/app/admin%09",
+            "/app/x;/../admin",
+            "/app/..;/admin",
+            "/app//admin",
+            "/app/./admin",
+            "/app/%2e/admin",
+        ),
         *("/app/x%EF%BC%8Fadmin", "/app/%EF%BC%8E%EF%BC%8E/admin", "/app/admin%EF%BC%9Bx", "/app/%c1%a1dmin"),
         *("/app/x%5c..%5cadmin", "/app/x%2f..%2fadmin", "/app/admin%00", "/app/" + "%CC%81" * 600 + "admin"),
     ],
@@ -290,6 +298,8 @@ def test_paths_that_a_server_behind_may_read_otherwise_are_refused(folder: Path,
         "%EF%BD%81dmin",
         "admi%E2%80%8Dn/x",
         "aDmin/",
+        *("adm%C4%B1n", "ADM%C4%B0N", "adm%EF%B8%8Fin", "adm%CD%8Fin", "ad%E3%85%A4min", "adm%F3%A0%84%80in"),
+        *("admin%E2%80%A8", "admin%E1%9A%80.", "%E3%80%80admin", "admin%C2%A0"),
     ],
 )
 def test_other_cases_and_forms_of_a_protected_path_need_its_password(folder: Path, name: str) -> None:
