@@ -76,6 +76,8 @@ class File(NamedTuple):
     identity: Identity
     #: Number of hard links.
     links: int = 1
+    #: Nanoseconds since 1970 when it was last written to, or its metadata was changed: a time that nobody can set.
+    changed: int = 0
 
     def read(self, start: int, length: int) -> bytes:
         """So many octets.  Raises `EOFError`: there are no longer so many."""
@@ -121,7 +123,14 @@ class Folder:
         if not stat.S_ISREG(found.st_mode):
             os.close(descriptor)
             raise Refused(404, found)
-        return File(descriptor, found.st_size, found.st_mtime_ns, identity_of(found), found.st_nlink)
+        return File(
+            descriptor,
+            found.st_size,
+            found.st_mtime_ns,
+            identity_of(found),
+            found.st_nlink,
+            found.st_ctime_ns,
+        )
 
     def stat(self, name: bytes) -> os.stat_result | None:
         """Return the status of `name`, a symbolic link not followed; None if there is none to be had."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import http.server
 import logging
 import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from daemons.framings.remembered import Remembered
@@ -152,6 +155,10 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
             log.info("%s: %s", self.peer_in_memory, format % args)
 
 
+class _NotAFile(Exception):
+    """What a request is about is neither a file nor a folder."""
+
+
 class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory):
     """What is other than in `SimpleHTTPRequestHandler`."""
 
@@ -162,6 +169,22 @@ class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory)
         if path.count("/") > MOST_NAMES or path.count("%") > MOST_ENCODED:
             return os.path.join(self.directory, "x" * 256)  # longer than a name can be
         return super().translate_path(path)
+
+    def send_head(self) -> Any:
+        """As the stock method, which would open a FIFO, and wait for who writes to it, or a device: 404."""
+        try:
+            return super().send_head()
+        except _NotAFile:
+            self.send_error(HTTPStatus.NOT_FOUND, "File not found")
+            return None
+
+    def guess_type(self, path: Any) -> str:
+        """As the stock method, which is asked just before the file is opened."""
+        with suppress(OSError, ValueError):
+            mode = os.stat(path).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise _NotAFile
+        return super().guess_type(path)
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         """As the stock method; a long file is read while it is sent."""
