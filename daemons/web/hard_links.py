@@ -45,6 +45,9 @@ class LinkIndex:
         self._lock = Lock()
         self._mounts: frozenset[Identity] = frozenset()
         self._mounts_until = 0.0
+        #: The root and the protected files for which mounts and index were made.
+        self._mounts_of: Identity | None = None
+        self._made_of: frozenset[Identity] = frozenset()
         #: None: it could not be made.
         self._index: dict[Identity, bytes] | None = None
         self._made = False
@@ -52,28 +55,32 @@ class LinkIndex:
 
     def other_names(self, entered: Sequence[Identity], file: Identity | None, links: int) -> list[Identity]:
         """Return those of the directories and the file that may have another name elsewhere."""
-        if time.monotonic() >= self._mounts_until:
+        root = entered[0] if entered else None
+        if root != self._mounts_of or time.monotonic() >= self._mounts_until:
             self._mounts = _mounts_below(self._root)
+            self._mounts_of = root
             self._mounts_until = time.monotonic() + FRESH
         found = [each for each in entered[1:] if each in self._mounts]
         if file is not None and (links > 1 or file in self._mounts):
             found.append(file)
         return found
 
-    def index(self, directories: Iterable[bytes]) -> dict[Identity, bytes]:
+    def index(self, directories: Iterable[bytes], found: frozenset[Identity]) -> dict[Identity, bytes]:
         """Return, for each file with several links and each source of a bind mount, the longest of `directories` above
-        it. Raises `Unindexed`."""
+        it. `found` are the identities of those that there are: with others, as when the root is replaced, a new index
+        is made at once. Raises `Unindexed`."""
         # While one thread makes a new index, the others use the old one.
-        if self._lock.acquire(blocking=not self._made):
+        if self._lock.acquire(blocking=not self._made or found != self._made_of):
             try:
                 start = time.monotonic()
-                if start >= self._until:
+                if start >= self._until or found != self._made_of:
                     try:
                         self._index = self._make(sorted(directories, key=len, reverse=True))
                     except (Unindexed, OSError) as error:
                         self._index = None
                         log.warning("[protected]: %s: files elsewhere that have several links are refused", error)
                     self._made = True
+                    self._made_of = found
                     end = time.monotonic()
                     self._until = end + max(FRESH, FACTOR * (end - start))
             finally:

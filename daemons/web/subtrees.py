@@ -51,7 +51,7 @@ def contradiction(
             return f"[proxy] {prefix}: there are [documents] of that path; write only one of the two"
         for other, same in documents.items():
             if protected and other != prefix and _is_one(same, folder):
-                return f"[documents] {prefix}: {other} has the same folder, which [protected] forbids; write another folder"
+                return f"[documents] {prefix}: {other} has the same folder, which [protected] forbids; write another"
     for prefix, realm in protected.items():
         if any(_lies_in(realm.file, folder) for folder in (root, *documents.values())):
             return f"[protected] {prefix}: {realm.file} would be served; write another file"

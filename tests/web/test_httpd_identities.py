@@ -18,6 +18,7 @@ import pytest
 from daemons.httpd import Httpd
 from daemons.web import hard_links
 from daemons.web.behind import BEHIND
+from daemons.web.gate import Gate
 from daemons.web.protection import Realm
 from daemons.web.redirects import Redirect
 from tests.web.folding_fs import FoldingFileSystem, Tree
@@ -204,6 +205,44 @@ def test_list_leaves_out_what_needs_another_password(folder: Path) -> None:
     found = ask(httpd, "/all/vault/", GOOD).body
     assert b"x.txt" in found
     assert b"inner.txt" not in found
+
+
+def test_site_that_is_replaced_as_a_whole_is_protected_from_then_on(folder: Path) -> None:
+    """By renaming a link: what is known of the links in the old root says nothing of those in the new one."""
+    for version in ("1", "2"):
+        put(folder, "private/plan.html")
+        put(folder, "public/text.html", TEXT)
+        for name in ("private/plan.html", "public/text.html"):
+            os.link(folder / "www" / name, folder / "www" / f"copy{name[:2]}.html")
+        (folder / "www").rename(folder / version)
+    (folder / "www").symlink_to("1")
+    httpd = site(folder, "/private")
+    for version in ("2", "1", "2"):
+        assert [ask(httpd, path).status for path in ("/copypr.html", "/copypu.html")] == [401, 200]
+        (folder / "new").symlink_to(version)
+        (folder / "new").rename(folder / "www")
+    assert ask(httpd, "/copypr.html").status == 401
+
+
+def test_request_in_whose_midst_the_site_is_replaced_is_to_be_repeated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, "private/plan.html")
+    os.link(folder / "www" / "private" / "plan.html", folder / "www" / "copy.html")
+    (folder / "www").rename(folder / "1")
+    (folder / "2").mkdir()
+    (folder / "www").symlink_to("1")
+    httpd = site(folder, "/private")
+    check = Gate.check
+
+    def replace_before(*arguments: Any) -> Any:
+        (folder / "new").symlink_to("2")
+        (folder / "new").rename(folder / "www")
+        return check(*arguments)
+
+    monkeypatch.setattr(Gate, "check", replace_before)
+    found = ask(httpd, "/copy.html")
+    assert (found.status, found.fields["Retry-After"]) == (503, "1")
 
 
 def test_hard_links_are_refused_while_protected_directories_cannot_be_read(
