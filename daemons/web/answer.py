@@ -32,6 +32,10 @@ MOST_FILES = 16
 #: Seconds between two looks whether the peer is still there, while a handler writes less than `SPILL`.
 LOOK = 1.0
 
+#: Header fields of one response, its status line included: some ten times as many as clients take.
+MOST_FIELDS = 1000
+TOO_MANY = f"more than {MOST_FIELDS} header fields in one response"
+
 #: Octets that are read from a file at a time.  A file that has no more is copied at once.
 PIECE = 64 * 1024
 
@@ -171,6 +175,8 @@ class Answer:
             _heads.keep(key, (self.head.copy(), self.status, self.announced, self.chunked, self.keeps))
 
     def _write_head(self, lines: list[bytes]) -> None:
+        if len(self.head) + len(lines) > MOST_FIELDS + 1:  # and an empty line
+            raise ValueError(TOO_MANY)
         for line in lines:
             if line in _plain and self.status:
                 self.head.append(line)

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from daemons.framings.remembered import Remembered
-from daemons.web.answer import Answer
+from daemons.web.answer import MOST_FIELDS, TOO_MANY, Answer
 from daemons.web.dates import now_written, written
 from daemons.web.responses import SERVER
 
@@ -25,10 +25,6 @@ READING = ("handle", "handle_one_request", "parse_request")
 #: Names of a path that is looked for, and bytes of it that may be encoded: in a request line of 8 KiB, more than 2730
 #: ``%`` are not the beginnings of as many ``%XX``.
 MOST_NAMES, MOST_ENCODED = 256, 2730
-
-#: Header fields of one response, its status line included: some ten times as many as clients take.
-MOST_FIELDS = 1000
-_TOO_MANY = f"more than {MOST_FIELDS} header fields in one response"
 
 #: Fields of up to so many characters are remembered with their lines, and so many of them.
 REMEMBERED_FIELD = 200
@@ -135,10 +131,10 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
                 return
             buffer.append(line)
             if len(buffer) > MOST_FIELDS:
-                raise ValueError(_TOO_MANY)
+                raise ValueError(TOO_MANY)
             return
         if len(getattr(self, "_headers_buffer", ())) >= MOST_FIELDS:
-            raise ValueError(_TOO_MANY)
+            raise ValueError(TOO_MANY)
         super().send_header(keyword, value)
         # What is said of the connection, the stock method takes note of.
         if plain and len(keyword) + len(value) <= REMEMBERED_FIELD and keyword.lower() != "connection":
