@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from daemons.web.files import Identity, Refused, identity_of
+from daemons.web.files import Identity, Refused, identity_of, refused
 from daemons.web.hard_links import LinkIndex
 from daemons.web.places import Names
 
@@ -50,7 +50,8 @@ class PathIdentities(Generic[T]):
         """Return the values that hold for a file with so many hard links in the last of the directories entered, the
         nearest first. All of these must still be open: some file systems number inodes anew when nobody uses them.
         `known` is a result of `by_identity`, by default a new one. Raises `Unindexed` where there are too many files to
-        be sure, and `Refused` where the root was replaced after these were opened, since its paths lead elsewhere now.
+        be sure, and `Refused` where the root was replaced after these were opened, since its paths lead elsewhere now,
+        or where there are no descriptors left to know.
         """
         found = self._find(entered, file, links, self.by_identity() if known is None else known)
         if entered and self._root_identity() != entered[0]:
@@ -65,7 +66,10 @@ class PathIdentities(Generic[T]):
                 return found[each]
         if not found:
             return []
-        own = self._links.other_names(entered, file, links)
+        try:
+            own = self._links.other_names(entered, file, links)
+        except OSError as error:
+            raise refused(error) from error
         if not own:
             return []
         index = self._links.index([path for path, _ in self._paths], frozenset(found))

@@ -258,8 +258,10 @@ def test_hard_links_are_refused_while_protected_directories_cannot_be_read(
     assert [ask(httpd, path).status for path in ("/link.html", "/public.html")] == [401, 200]
 
     httpd = site(folder, "/private")
-    assert ask(httpd, "/short.txt").status == 200  # by which the mount points are known
     with descriptors_left(2):  # the root and the file
+        assert ask(httpd, "/link.html", "X-Number: 1").status == 503
+    assert ask(httpd, "/short.txt").status == 200  # by which the mount points are known
+    with descriptors_left(2):
         assert ask(httpd, "/link.html").status == 403
     if os.geteuid() == 0:
         return  # who reads all directories
