@@ -32,6 +32,10 @@ MOST_FILES = 16
 #: Seconds between two looks whether the peer is still there, while a handler writes less than `SPILL`.
 LOOK = 1.0
 
+#: Header fields of one response, its status line included: some ten times as many as clients take.
+MOST_FIELDS = 1000
+TOO_MANY = f"more than {MOST_FIELDS} header fields in one response"
+
 #: Octets that are read from a file at a time.  A file that has no more is copied at once.
 PIECE = 64 * 1024
 
@@ -111,7 +115,7 @@ class Answer:
         #: Of `bounds`; after a failure below 0, so that every write comes to `_spill`.
         self._threshold = bounds.threshold
         #: Why nothing of it can be sent, whatever the handler made of the exception.
-        self.failure: ResponseTooLarge | BrokenPipeError | None = None
+        self.failure: ResponseTooLarge | OSError | None = None
         #: Whether the handler has said that the connection is kept.
         self.keeps = False
         #: The status line and fields so far, each with its end; the empty line is not among them.
@@ -171,6 +175,8 @@ class Answer:
             _heads.keep(key, (self.head.copy(), self.status, self.announced, self.chunked, self.keeps))
 
     def _write_head(self, lines: list[bytes]) -> None:
+        if len(self.head) + len(lines) > MOST_FIELDS + 1:  # and an empty line
+            raise ValueError(TOO_MANY)
         for line in lines:
             if line in _plain and self.status:
                 self.head.append(line)
@@ -313,10 +319,15 @@ class Answer:
             first -= 1
         data = memoryview(b"".join(self._parts[first:]))  # type: ignore[arg-type]  # these are
         self._parts[first:] = [Span(self._spilled, self._end, len(data))]
-        while data:
-            written = os.pwrite(self._spilled, data, self._end)
-            self._end += written
-            data = data[written:]
+        try:
+            while data:
+                written = os.pwrite(self._spilled, data, self._end)
+                self._end += written
+                data = data[written:]
+        except OSError as error:
+            # A handler that catches it and goes on would be sent with a gap.
+            self._fail(error)
+            raise
         self._kept = 0
         if self._owner is not None and not budget.PROCESS.charge(self._owner, self._end):
             budget.PROCESS.refuse(self._owner)
@@ -332,11 +343,12 @@ class Answer:
             self._spill()
         self._look_at = now + LOOK
 
-    def _fail(self, failure: ResponseTooLarge | BrokenPipeError) -> None:
+    def _fail(self, failure: ResponseTooLarge | OSError) -> None:
         """Send nothing, and keep nothing. Every further write fails in the same way."""
         self.failure = failure
         self.discard()
-        self._end = 0
+        self._parts = []
+        self._kept = self._end = 0
         self._threshold = -1
 
 

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from daemons.web.places import FORBIDDEN, Names, names_of
+from daemons.web.places import FORBIDDEN, IGNORABLE, Names, names_of
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -35,12 +35,8 @@ _STATUSES = {
 }
 
 
-#: Unicode's Default_Ignorable_Code_Point, which file systems that fold names (HFS+, ext4 with casefold) ignore, and
-#: characters that are a dot once normalised (NFKC).
-_HIDDEN = re.compile(
-    "/[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
-    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*[.\u2024\ufe52\uff0e]"
-)
+#: A dot, or a character that is one once it is normalised (NFKC), perhaps behind some that are ignored.
+_HIDDEN = re.compile(f"/[{IGNORABLE}]*[.\u2024\ufe52\uff0e]")
 
 #: Device and inode: the same for every name of a file or directory.
 Identity = tuple[int, int]
@@ -80,6 +76,8 @@ class File(NamedTuple):
     identity: Identity
     #: Number of hard links.
     links: int = 1
+    #: Nanoseconds since 1970 when it was last written to, or its metadata was changed: a time that nobody can set.
+    changed: int = 0
 
     def read(self, start: int, length: int) -> bytes:
         """So many octets.  Raises `EOFError`: there are no longer so many."""
@@ -125,7 +123,14 @@ class Folder:
         if not stat.S_ISREG(found.st_mode):
             os.close(descriptor)
             raise Refused(404, found)
-        return File(descriptor, found.st_size, found.st_mtime_ns, identity_of(found), found.st_nlink)
+        return File(
+            descriptor,
+            found.st_size,
+            found.st_mtime_ns,
+            identity_of(found),
+            found.st_nlink,
+            found.st_ctime_ns,
+        )
 
     def stat(self, name: bytes) -> os.stat_result | None:
         """Return the status of `name`, a symbolic link not followed; None if there is none to be had."""

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from daemons.framings.http import Request, ResponseHead
 from daemons.framings.http.grammar import list_members
 from daemons.serving.service import Reply, ReplyCutShort, Visitor
-from daemons.web.places import BYTES, Names, unquoted
+from daemons.web.places import Names, decoded
 from daemons.web.representations import WHOLE
 from daemons.web.responses import BODILESS, Second, error, refuse
 from daemons.web.upstream import Exchange, Upstream, UpstreamError
@@ -48,13 +48,15 @@ MOST_DECODINGS = 8
 
 _SLASH = re.compile(rb"[/\\]")
 
-#: RFC 3986, section 2.3.
+_DIGITS = "0123456789abcdefABCDEF"
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
-#: The normal form of each escape, by its two hexadecimal digits.
+#: The normal form of a percent-encoded byte, by its two digits: the character where that is unreserved (RFC 3986,
+#: section 2.3), else in upper case.
 _NORMAL = {
-    digits.decode("ascii"): text if _UNRESERVED.fullmatch(text := byte.decode("latin-1")) else f"%{byte.hex().upper()}"
-    for digits, byte in BYTES.items()
+    a + b: character if _UNRESERVED.fullmatch(character := chr(int(a + b, 16))) else f"%{a}{b}".upper()
+    for a in _DIGITS
+    for b in _DIGITS
 }
 
 
@@ -175,10 +177,10 @@ def _may_be_dots(name: bytes) -> bool:
     if b"." not in name and b"%" not in name:
         return False
     for _ in range(MOST_DECODINGS):
-        decoded = unquoted(name)
-        if decoded == name:
+        once = decoded(name)
+        if once == name:
             return any(part.partition(b";")[0] in (b".", b"..") for part in _SLASH.split(name))
-        name = decoded
+        name = once
     return True
 
 
@@ -187,10 +189,11 @@ def normalize(path: str) -> str:
     able to read otherwise than `daemons.web.places` has: escapes of unreserved characters are decoded, others are in
     upper case, and in the path a percent sign that begins no escape is escaped."""
     path, mark, query = path.partition("?")
+    # No regular expression, whose function would be called for each of thousands of escapes.
     first, *parts = path.split("%")
     find = _NORMAL.get
-    parts = ["%25" + part if (normal := find(part[:2])) is None else normal + part[2:] for part in parts]
-    return first + "".join(parts) + mark + query
+    normal = ["%25" + part if (found := find(part[:2])) is None else found + part[2:] for part in parts]
+    return first + "".join(normal) + mark + query
 
 
 def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, bytes]], int]:

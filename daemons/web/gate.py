@@ -107,7 +107,8 @@ class Gate:
 
     def check(self, entered: Sequence[Identity], file: Identity | None = None, links: int = 1) -> Second:
         """Check the directories entered, the root first, and the file opened in the last of them, which has `links`
-        hard links. All of them are still open. Return the second of the answer. Raises `Denied`."""
+        hard links. All of them are still open. Return the second of the answer. Raises `Denied`, and `Refused` where
+        the root was replaced meanwhile."""
         try:
             protections = self._files.by_identity.find(entered, file, links)
         except Unindexed:

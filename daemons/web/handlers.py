@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.server
 import logging
 import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from daemons.framings.remembered import Remembered
-from daemons.web.answer import Answer
+from daemons.web.answer import MOST_FIELDS, TOO_MANY, Answer
 from daemons.web.dates import now_written, written
 from daemons.web.responses import SERVER
 
@@ -22,10 +25,6 @@ READING = ("handle", "handle_one_request", "parse_request")
 #: Names of a path that is looked for, and bytes of it that may be encoded: in a request line of 8 KiB, more than 2730
 #: ``%`` are not the beginnings of as many ``%XX``.
 MOST_NAMES, MOST_ENCODED = 256, 2730
-
-#: Header fields of one response, its status line included: some ten times as many as clients take.
-MOST_FIELDS = 1000
-_TOO_MANY = f"more than {MOST_FIELDS} header fields in one response"
 
 #: Fields of up to so many characters are remembered with their lines, and so many of them.
 REMEMBERED_FIELD = 200
@@ -132,10 +131,10 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
                 return
             buffer.append(line)
             if len(buffer) > MOST_FIELDS:
-                raise ValueError(_TOO_MANY)
+                raise ValueError(TOO_MANY)
             return
         if len(getattr(self, "_headers_buffer", ())) >= MOST_FIELDS:
-            raise ValueError(_TOO_MANY)
+            raise ValueError(TOO_MANY)
         super().send_header(keyword, value)
         # What is said of the connection, the stock method takes note of.
         if plain and len(keyword) + len(value) <= REMEMBERED_FIELD and keyword.lower() != "connection":
@@ -152,6 +151,10 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
             log.info("%s: %s", self.peer_in_memory, format % args)
 
 
+class _NotAFile(Exception):
+    """What a request is about is neither a file nor a folder."""
+
+
 class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory):
     """What is other than in `SimpleHTTPRequestHandler`."""
 
@@ -162,6 +165,22 @@ class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory)
         if path.count("/") > MOST_NAMES or path.count("%") > MOST_ENCODED:
             return os.path.join(self.directory, "x" * 256)  # longer than a name can be
         return super().translate_path(path)
+
+    def send_head(self) -> Any:
+        """As the stock method, which would open a FIFO, and wait for who writes to it, or a device: 404."""
+        try:
+            return super().send_head()
+        except _NotAFile:
+            self.send_error(HTTPStatus.NOT_FOUND, "File not found")
+            return None
+
+    def guess_type(self, path: Any) -> str:
+        """As the stock method, which is asked just before the file is opened."""
+        with suppress(OSError, ValueError):
+            mode = os.stat(path).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise _NotAFile
+        return super().guess_type(path)
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         """As the stock method; a long file is read while it is sent."""

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from daemons.web.files import Identity, identity_of
+from daemons.web.files import Identity, Refused, identity_of, refused
 from daemons.web.hard_links import LinkIndex
 from daemons.web.places import Names
 
@@ -28,6 +28,7 @@ class PathIdentities(Generic[T]):
     ) -> None:
         #: Paths in the file system, variants first: of two values for one file, that of its own name comes first.
         self._paths: list[tuple[bytes, T]] = []
+        self._root = root
         self._links = LinkIndex(root)
         for names, value in values:
             own = os.path.join(os.fsencode(root), *names)
@@ -49,19 +50,38 @@ class PathIdentities(Generic[T]):
         """Return the values that hold for a file with so many hard links in the last of the directories entered, the
         nearest first. All of these must still be open: some file systems number inodes anew when nobody uses them.
         `known` is a result of `by_identity`, by default a new one. Raises `Unindexed` where there are too many files to
-        be sure."""
-        found = self.by_identity() if known is None else known
+        be sure, and `Refused` where the root was replaced after these were opened, since its paths lead elsewhere now,
+        or where there are no descriptors left to know.
+        """
+        found = self._find(entered, file, links, self.by_identity() if known is None else known)
+        if entered and self._root_identity() != entered[0]:
+            raise Refused(503)
+        return found
+
+    def _find(
+        self, entered: Sequence[Identity], file: Identity | None, links: int, found: Mapping[Identity, list[T]]
+    ) -> list[T]:
         for each in (*([] if file is None else [file]), *reversed(entered)):
             if each in found:
                 return found[each]
         if not found:
             return []
-        own = self._links.other_names(entered, file, links)
+        try:
+            own = self._links.other_names(entered, file, links)
+        except OSError as error:
+            raise refused(error) from error
         if not own:
             return []
-        index = self._links.index([path for path, _ in self._paths])
+        index = self._links.index([path for path, _ in self._paths], frozenset(found))
         paths = {index[each] for each in own if each in index}
         return [value for path, value in reversed(self._paths) if path in paths]
+
+    def _root_identity(self) -> Identity | None:
+        """Return the identity of the root; None while there is none, as when its link is being replaced."""
+        try:
+            return identity_of(os.stat(self._root))
+        except OSError:
+            return None
 
     def by_identity(self) -> dict[Identity, list[T]]:
         """Return the values by the files and directories that their paths lead to at this moment."""

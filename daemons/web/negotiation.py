@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import time
 
 from daemons.web.field_cache import field_cache
 from daemons.web.files import File
@@ -17,6 +18,10 @@ REMEMBERED = 16 * 1024 * 1024
 
 #: Octets that a key takes, and its place; roughly.
 KEY = 512
+
+#: Nanoseconds after a change of a file in which another may leave it with the same time: the kernel's clock goes in
+#: steps of up to 10 ms, and some file systems store whole seconds.
+SETTLED = 2 * 10**9
 
 #: Codings of one Accept-Encoding that are looked at: more than there are.
 MOST = 32
@@ -49,7 +54,7 @@ class Compressed:
         `EOFError`."""
         if not SHORTEST <= file.size <= LONGEST:
             return None
-        key = (file.identity, file.size, file.modified)
+        key = (file.identity, file.size, file.modified, file.changed)
         try:
             return self._known[key]
         except KeyError:
@@ -58,6 +63,8 @@ class Compressed:
         data = gzip.compress(file.read(0, file.size), 6, mtime=0)
         shorter = data if len(data) < file.size else None
         # With what a key and its place take, so that there are not too many of those either.
+        if 0 <= time.time_ns() - file.changed < SETTLED:
+            return shorter
         size = KEY + len(shorter or b"")
         if self._size + size > REMEMBERED:
             self._known = {}

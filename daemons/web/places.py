@@ -28,9 +28,21 @@ _ENCODED = re.compile(r"%(?:00|2[Ff]|5[Cc])|[\0\\]")
 
 #: Bytes by their two hexadecimal digits.
 _DIGITS = "0123456789abcdefABCDEF"
-BYTES = {(a + b).encode("ascii"): bytes([int(a + b, 16)]) for a in _DIGITS for b in _DIGITS}
+_BYTES = {(a + b).encode("ascii"): bytes([int(a + b, 16)]) for a in _DIGITS for b in _DIGITS}
 
-_AMBIGUOUS = re.compile(rb"[\0-\x1f\x7f%;?#]")
+_AMBIGUOUS = re.compile(rb"[\0-\x1f\x7f%;?#]|\xc2[\x80-\x9f]")
+
+#: Unicode's Default_Ignorable_Code_Point, as in a set of `re`: characters that file systems which fold names (HFS+,
+#: ext4 with casefold) ignore.
+IGNORABLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+
+_INVISIBLE = re.compile(f"[{IGNORABLE}]")
+
+#: The blanks of Unicode.
+_BLANKS = "".join(blank for code in range(0x3001) if (blank := chr(code)).isspace())
 
 #: Bytes of a name that `folded` folds: 255 characters of 4 bytes, the longest name of most file systems.
 LONGEST_FOLDED = 1020
@@ -47,15 +59,20 @@ def names_of(path: str) -> Names | None:
     return None if b"" in names[:-1] or b"." in names or b".." in names else names
 
 
-def unquoted(text: str | bytes) -> bytes:
+def unquoted(text: str) -> bytes:
     """Return `text` without its percent-encoding. Unlike `urllib.parse.unquote_to_bytes`, it takes no longer for a `%`
     that encodes nothing; that is kept."""
-    first, *parts = (text if isinstance(text, bytes) else text.encode("utf-8")).split(b"%")
-    find = BYTES.get
-    decoded = [
+    return decoded(text.encode("utf-8"))
+
+
+def decoded(text: bytes) -> bytes:
+    """Return the same for bytes."""
+    first, *parts = text.split(b"%")
+    find = _BYTES.get
+    found = [
         b"%" if not part else b"%" + part if (byte := find(part[:2])) is None else byte + part[2:] for part in parts
     ]
-    return first + b"".join(decoded)
+    return first + b"".join(found)
 
 
 def folded(name: bytes) -> bytes:
@@ -66,10 +83,12 @@ def folded(name: bytes) -> bytes:
         return name.lower().lstrip(b" ").rstrip(b". ")
     if len(name) > LONGEST_FOLDED:
         return name
-    text = unicodedata.normalize("NFKC", name.decode("utf-8", "surrogateescape"))
-    text = unicodedata.normalize("NFKC", text.casefold())
+    text = unicodedata.normalize("NFKC", name.decode("utf-8", "surrogateescape")).casefold()
+    text = _INVISIBLE.sub("", text)
     text = "".join(each for each in text if unicodedata.category(each) != "Cf")
-    return text.lstrip(" ").rstrip(". ").encode("utf-8", "surrogateescape")
+    # Many tables of cases have a capital I for the i without a dot, and a small i for the I with one.
+    text = unicodedata.normalize("NFKC", text.replace("\u0131", "i").replace("i\u0307", "i"))
+    return text.lstrip(_BLANKS).rstrip(_BLANKS + ".").encode("utf-8", "surrogateescape")
 
 
 def is_ambiguous(names: Names) -> bool:

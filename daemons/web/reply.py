@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, Any
 
-from daemons.serving.service import Reply
-from daemons.web.answer import PIECE, Answer, Bounds
+from daemons.serving.service import Reply, ReplyCutShort
+from daemons.web.answer import LOOK, PIECE, Answer, Bounds
 from daemons.web.fields import head_of
 from daemons.web.responses import BODILESS
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LAST_CHUNK = b"0\r\n\r\n"
+
+
+#: Empty pieces that are taken in one go before the first that is not.
+MOST_EMPTY = 1000
 
 
 class LengthError(Exception):
@@ -157,8 +162,10 @@ class Answering:
         whole = isinstance(iterable, (list, tuple)) or (isinstance(iterable, Sized) and len(iterable) == 1)
         pieces = iter(iterable)
         # An application that is a generator calls start_response when it is first asked for something.
-        rest = b"".join(map(_checked, pieces)) if whole else next((piece for piece in pieces if _checked(piece)), b"")
-        whole = whole or not rest
+        if whole:
+            rest = b"".join(map(_checked, pieces))
+        else:
+            rest, whole = _first(pieces)
         if not self.status:
             raise RuntimeError(f"{self._name} has not called start_response before there was something to be sent")
         self._headed = True
@@ -177,7 +184,8 @@ class Answering:
             self.closes = True
         self.size = self._announced
         head = self._end_of_head()
-        return Stream(self, framed(head, self._all(rest, pieces), self._announced, chunked))
+        is_gone = bool if self._bounds is None else self._bounds.is_gone
+        return Stream(self, framed(head, self._all(rest, pieces), self._announced, chunked, is_gone))
 
     def _whole(self, rest: bytes, size: int) -> Reply:
         if self._announced is None:
@@ -257,13 +265,34 @@ class Stream(Iterator[bytes]):
             self._answering.close()
 
 
-def framed(head: bytes, pieces: Iterator[bytes], announced: int | None, chunked: bool) -> Generator[bytes, None, None]:
+def _first(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
+    """Return the first piece that is not empty, and whether there is none.  An application that has nothing to say for
+    now may go on with empty pieces (PEP 3333, "Middleware Handling of Block Boundaries"): after many, one of those."""
+    for count, piece in enumerate(pieces):
+        if _checked(piece) or count == MOST_EMPTY:
+            return piece, False
+    return b"", True
+
+
+def framed(
+    head: bytes,
+    pieces: Iterator[bytes],
+    announced: int | None,
+    chunked: bool,
+    is_gone: Callable[[], bool] = bool,
+) -> Generator[bytes, None, None]:
     """The response's octets.  Behind each piece comes an empty one, which has it sent before the next is made: a
     server "must not delay the transmission of any block" (PEP 3333, "Buffering and Streaming").  Raises `LengthError`
-    after the last octet that may be sent."""
+    after the last octet that may be sent, and `ReplyCutShort` where `is_gone` says that nobody is there any more, which
+    is asked while there is nothing to send that would show it."""
     left = announced
+    look_at = 0.0
     for piece in pieces:
         if not _checked(piece):
+            if (now := time.monotonic()) >= look_at:
+                if look_at and is_gone():
+                    raise ReplyCutShort("the peer has closed the connection, and the application says nothing")
+                look_at = now + LOOK
             yield b""
             continue
         if left is not None and len(piece) > left:

@@ -32,6 +32,9 @@ INCOMING = b".incoming"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
+#: Nanoseconds in which file systems count that do not count each: ext4 with small inodes, and FAT.
+_STEPS = (10**9, 2 * 10**9)
+
 #: What an error of writing comes to; any other is a failure.
 _STATUSES = {
     errno.ENOSPC: 507,
@@ -129,6 +132,7 @@ class Store:
                 with suppress(FileExistsError):
                     # Not for everybody on this machine: who may read them, the daemon decides.
                     os.mkdir(self._folder, 0o750)
+                    _sync(os.path.dirname(self._folder) or ".")
             elif not os.path.isdir(self._folder):
                 raise Refused(404)
             folder = os.open(self._folder, _FOLDER)
@@ -145,6 +149,18 @@ class Store:
         others = [each for each in _entries(folder) if each.name != name.decode("ascii")]
         if (new and len(others) >= self._count) or sum(each.size for each in others) + size > self._space:
             raise Refused(507)
+
+
+def _sync(path: str) -> None:
+    """Have the names in a folder on the disk, if it may be read."""
+    try:
+        folder = os.open(path, _FOLDER)
+    except PermissionError:
+        return
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _entries(folder: int) -> Iterator[Entry]:
@@ -173,14 +189,8 @@ def _write(folder: int, name: bytes, body: bytes, before: os.stat_result | None)
         rest = memoryview(body)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-        # The kernel's clock goes in steps of some milliseconds, within which two documents of one length would have
-        # one tag, and the later writer would not be told that he is late.
-        now = time.time_ns()
-        if before is not None:
-            now = max(now, before.st_mtime_ns + 1)
-        os.utime(descriptor, ns=(now, now))
+        found = _dated(descriptor, before)
         os.fsync(descriptor)
-        found = os.fstat(descriptor)
         os.rename(INCOMING, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(OSError):
@@ -189,6 +199,22 @@ def _write(folder: int, name: bytes, body: bytes, before: os.stat_result | None)
     finally:
         os.close(descriptor)
     os.fsync(folder)  # its name, too
+    return found
+
+
+def _dated(descriptor: int, before: os.stat_result | None) -> os.stat_result:
+    """Give a document another time than the one it replaces had, and return its status.
+
+    The kernel's clock goes in steps of some milliseconds, within which two documents of one length would have one tag,
+    and the later writer would not be told that he is late."""
+    now = time.time_ns()
+    least = now if before is None else before.st_mtime_ns
+    # The last of them: before the other, where that has the last time there is.
+    for when in (max(now, least + 1), *(max(now, least + step) for step in _STEPS), now):
+        os.utime(descriptor, ns=(when, when))
+        found = os.fstat(descriptor)
+        if before is None or found.st_mtime_ns != before.st_mtime_ns:
+            break
     return found
 
 

@@ -3,6 +3,7 @@ another server.  In this order; of the last two, the longest path counts."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,9 @@ def contradiction(
             return f"[documents] {prefix}: {folder} lies in the root; write another folder"
         if prefix in proxy:
             return f"[proxy] {prefix}: there are [documents] of that path; write only one of the two"
+        for other, same in documents.items():
+            if protected and other != prefix and _is_one(same, folder):
+                return f"[documents] {prefix}: {other} has the same folder, which [protected] forbids; write another"
     for prefix, realm in protected.items():
         if any(_lies_in(realm.file, folder) for folder in (root, *documents.values())):
             return f"[protected] {prefix}: {realm.file} would be served; write another file"
@@ -59,6 +63,14 @@ def contradiction(
 
 def _lies_in(path: str, folder: str) -> bool:
     return Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+
+def _is_one(folder: str, other: str) -> bool:
+    """Return whether two paths lead to one folder, which need not be there yet."""
+    try:
+        return os.path.samefile(folder, other)
+    except OSError:
+        return Path(folder).resolve() == Path(other).resolve()
 
 
 class Subtrees:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler
+from itertools import chain, repeat
 from queue import SimpleQueue
 from threading import Event
 from typing import Any
@@ -43,8 +44,9 @@ class Endless(BaseHTTPRequestHandler):
     """Pages without end, one of which ignores exceptions, and pages with an end."""
 
     def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
+        if not self.path.startswith("/flushed"):
+            self.send_response(200)
+            self.end_headers()
         getattr(self, self.path.strip("/"))()
 
     def endless(self) -> None:
@@ -70,6 +72,12 @@ class Endless(BaseHTTPRequestHandler):
         while True:
             self.send_header("X", "y")
 
+    def flushed_headers_without_end(self) -> None:
+        self.send_response(200)
+        while True:
+            self.send_header("X", "y")
+            self.flush_headers()
+
     def empty(self) -> None:
         for _ in range(100_000):
             self.wfile.write(b"")
@@ -94,4 +102,7 @@ def application(environ: dict[str, Any], start_response: Any) -> Any:
     elif path == "large":
         write_much(write)
         return []
+    elif path in ("silent", "silent_later"):
+        begun.set()
+        return chain([b"hello"] if path == "silent_later" else [], repeat(b""))
     return [b"hello"]

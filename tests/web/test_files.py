@@ -39,6 +39,20 @@ def test_files_are_sent_and_a_long_one_is_read_while_it_is(files: Callable[..., 
     assert b'<a href="long">' in answers[2].body
 
 
+@pytest.mark.parametrize("path", ["/fifo", "/fifo?x", "/zero"])
+def test_what_is_no_file_is_not_opened(files: Callable[..., Any], tmp_path: Path, path: str) -> None:
+    """To open a FIFO takes until somebody writes to it, and holds up whoever is served by the same thread."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    # Somebody has it open already, so that a fault is seen at once and not at the end of the test's time.
+    writer = os.open(tmp_path / "fifo", os.O_RDWR)
+    try:
+        with visit(files) as talk:
+            assert [each.status for each in responses(said(talk, get(path)))] == [404]
+    finally:
+        os.close(writer)
+
+
 def test_head_of_a_file_and_one_that_has_not_changed(files: Callable[..., Any]) -> None:
     with visit(files) as talk:
         (head,) = responses(said(talk, get("/long", method="HEAD")), ["HEAD"])

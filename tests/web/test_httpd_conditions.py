@@ -215,7 +215,7 @@ def test_what_was_compressed_is_remembered_as_long_as_there_is_room(
     (tmp_path / "long").write_bytes(b"x" * (LONGEST + 1))
     compressed = Compressed()
     with Files(str(tmp_path)).folder([]) as folder:
-        file, long = folder.open(b"a"), folder.open(b"long")
+        file, long = folder.open(b"a")._replace(changed=1), folder.open(b"long")
     try:
         first = compressed.of(file)
         assert first is not None
@@ -228,6 +228,29 @@ def test_what_was_compressed_is_remembered_as_long_as_there_is_room(
     finally:
         os.close(file.descriptor)
         os.close(long.descriptor)
+
+
+def test_file_replaced_in_place_under_the_same_time_is_sent_as_it_is_now(tmp_path: Path) -> None:
+    """As `cp -p` leaves it; and as two changes within a tick of the kernel's clock do."""
+    file = tmp_path / "page.txt"
+    httpd = service(str(tmp_path))
+    for content in (b"old." * 100, b"new." * 100):
+        file.write_bytes(content)
+        os.utime(file, (WRITTEN, WRITTEN))
+        found = ask(httpd, "/page.txt", "Accept-Encoding: gzip", f"X-Number: {content[:3].decode()}")
+        assert (found.fields["Content-Encoding"], gzip.decompress(found.body)) == ("gzip", content)
+    compressed = Compressed()
+    with Files(str(tmp_path)).folder([]) as folder:
+        tick = folder.open(b"page.txt")
+    try:
+        compressed.of(tick)
+        file.write_bytes(b"next" * 100)
+        os.utime(file, (WRITTEN, WRITTEN))
+        again = compressed.of(tick)
+        assert again is not None
+        assert gzip.decompress(again) == b"next" * 100
+    finally:
+        os.close(tick.descriptor)
 
 
 def test_not_modified(httpd: Httpd) -> None:

@@ -16,8 +16,10 @@ from daemons.httpd import Httpd
 from daemons.operating import loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.serving.endings import Ending
+from daemons.web.protection import Realm
 from tests.operating.folder import Folder
 from tests.web.site import ask, heard, make, parsed, request, service, talking
+from tests.web.test_httpd_protected import write
 
 
 @pytest.fixture
@@ -164,6 +166,28 @@ def test_a_full_disk_leaves_the_old_document_as_it_was(httpd: Httpd, monkeypatch
     assert len(json.loads(ask(httpd, "/notes/").body)) == 1
 
 
+def test_new_folder_and_name_are_on_the_disk_before_that_is_said(
+    httpd: Httpd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr("daemons.web.store.os.fsync", lambda each: synced.append(os.readlink(f"/proc/self/fd/{each}")))
+    assert ask(httpd, "/notes/x", method="PUT", body=b"new").status == 201
+    notes = str(tmp_path / "notes")
+    assert synced == [str(tmp_path), f"{notes}/.incoming", notes]
+
+
+@pytest.mark.parametrize("modified", [2**38, 2**33])
+def test_document_with_a_time_to_come_is_replaced_under_another_tag(
+    httpd: Httpd, tmp_path: Path, modified: int
+) -> None:
+    """The first is beyond the last time of some file systems."""
+    assert ask(httpd, "/notes/x", method="PUT", body=b"old").status == 201
+    os.utime(tmp_path / "notes" / "x", (modified, modified))
+    tag = ask(httpd, "/notes/x").fields["ETag"]
+    assert ask(httpd, "/notes/x", f"If-Match: {tag}", method="PUT", body=b"new").status == 204
+    assert ask(httpd, "/notes/x", f"If-Match: {tag}", method="PUT", body=b"too").status == 412
+
+
 def test_of_two_who_replace_the_same_one_is_told_that_he_is_late(tmp_path: Path) -> None:
     root = make(tmp_path)
     ask(documents(tmp_path, root), "/notes/n", method="PUT", body=b"0")
@@ -215,6 +239,20 @@ def test_what_check_says_of_documents(folder: Folder, line: str, wrong: str) -> 
     with pytest.raises(ConfigurationError) as caught:
         loading.request_handlers(folder.read())
     assert caught.value.complaints == ["conf/x.ini [documents] " + wrong.format(folder.path)]
+
+
+def test_two_paths_of_one_folder_are_refused_where_passwords_are_asked_for(tmp_path: Path) -> None:
+    """Who is not let in at the one would come by the other."""
+    root = make(tmp_path)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "link").symlink_to("notes")
+    write(tmp_path / "users", Arthur="x")
+    protected = {"/notes": Realm("Notes", str(tmp_path / "users"))}
+    for other in ("notes", "notes/../notes", "link"):
+        folders = {"/notes": str(tmp_path / "notes"), "/open": str(tmp_path / other)}
+        service(root, documents=folders)
+        with pytest.raises(ValueError, match="has the same folder"):
+            service(root, documents=folders, protected=protected)
 
 
 def test_what_lies_in_the_run_folder_goes_with_it(folder: Folder, tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from daemons.httpd import Httpd
 from daemons.web import hard_links
 from daemons.web.behind import BEHIND
+from daemons.web.gate import Gate
 from daemons.web.protection import Realm
 from daemons.web.redirects import Redirect
 from tests.web.folding_fs import FoldingFileSystem, Tree
@@ -203,11 +207,113 @@ def test_list_leaves_out_what_needs_another_password(folder: Path) -> None:
     assert b"inner.txt" not in found
 
 
+def test_site_that_is_replaced_as_a_whole_is_protected_from_then_on(folder: Path) -> None:
+    """By renaming a link: what is known of the links in the old root says nothing of those in the new one."""
+    for version in ("1", "2"):
+        put(folder, "private/plan.html")
+        put(folder, "public/text.html", TEXT)
+        for name in ("private/plan.html", "public/text.html"):
+            os.link(folder / "www" / name, folder / "www" / f"copy{name[:2]}.html")
+        (folder / "www").rename(folder / version)
+    (folder / "www").symlink_to("1")
+    httpd = site(folder, "/private")
+    for version in ("2", "1", "2"):
+        assert [ask(httpd, path).status for path in ("/copypr.html", "/copypu.html")] == [401, 200]
+        (folder / "new").symlink_to(version)
+        (folder / "new").rename(folder / "www")
+    assert ask(httpd, "/copypr.html").status == 401
+
+
+def test_request_in_whose_midst_the_site_is_replaced_is_to_be_repeated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, "private/plan.html")
+    os.link(folder / "www" / "private" / "plan.html", folder / "www" / "copy.html")
+    (folder / "www").rename(folder / "1")
+    (folder / "2").mkdir()
+    (folder / "www").symlink_to("1")
+    httpd = site(folder, "/private")
+    check = Gate.check
+
+    def replace_before(*arguments: Any) -> Any:
+        (folder / "new").symlink_to("2")
+        (folder / "new").rename(folder / "www")
+        return check(*arguments)
+
+    monkeypatch.setattr(Gate, "check", replace_before)
+    found = ask(httpd, "/copy.html")
+    assert (found.status, found.fields["Retry-After"]) == (503, "1")
+
+
+def test_hard_links_are_refused_while_protected_directories_cannot_be_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the index of their files, a name elsewhere may be that of any of them."""
+    monkeypatch.setattr(hard_links, "FRESH", 60.0)
+    deep = put(folder, "private/deep/plan.html").parent
+    put(folder, "private/closed/other.html")
+    os.link(deep / "plan.html", folder / "www" / "link.html")
+    os.link(put(folder, "open.html", TEXT), folder / "www" / "public.html")
+    httpd = site(folder, "/private")
+    assert [ask(httpd, path).status for path in ("/link.html", "/public.html")] == [401, 200]
+
+    httpd = site(folder, "/private")
+    with descriptors_left(2):  # the root and the file
+        assert ask(httpd, "/link.html", "X-Number: 1").status == 503
+    assert ask(httpd, "/short.txt").status == 200  # by which the mount points are known
+    with descriptors_left(2):
+        assert ask(httpd, "/link.html").status == 403
+    if os.geteuid() == 0:
+        return  # who reads all directories
+    httpd = site(folder, "/private")
+    deep.chmod(0o311)
+    try:
+        assert ask(httpd, "/private/deep/plan.html", GOOD).body == SECRET
+        assert [ask(httpd, path).status for path in ("/link.html", "/public.html")] == [403, 403]
+    finally:
+        deep.chmod(0o755)
+    closed = folder / "www" / "private" / "closed"
+    httpd = site(folder, "/private")
+    closed.chmod(0)  # files that cannot be opened by their own path
+    try:
+        assert [ask(httpd, path).status for path in ("/link.html", "/public.html")] == [401, 200]
+    finally:
+        closed.chmod(0o755)
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """All descriptors but `count` are in use."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 16, before[1]))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 @pytest.mark.parametrize(
     "path",
     [
         *("/app/admin;x", "/app;x/admin", "/app/%2561dmin", "/app/admin%3bx", "/app/admin%3Fx", "/app/admin%23x"),
-        *("/app/admin%09", "/app/x;/../admin", "/app/..;/admin", "/app//admin", "/app/./admin", "/app/%2e/admin"),
+        *(
+            "/app/admin%C2%85",
+            "/app/admin%09",
+            "/app/x;/../admin",
+            "/app/..;/admin",
+            "/app//admin",
+            "/app/./admin",
+            "/app/%2e/admin",
+        ),
         *("/app/x%EF%BC%8Fadmin", "/app/%EF%BC%8E%EF%BC%8E/admin", "/app/admin%EF%BC%9Bx", "/app/%c1%a1dmin"),
         *("/app/x%5c..%5cadmin", "/app/x%2f..%2fadmin", "/app/admin%00", "/app/" + "%CC%81" * 600 + "admin"),
     ],
@@ -233,6 +339,8 @@ def test_paths_that_a_server_behind_may_read_otherwise_are_refused(folder: Path,
         "%EF%BD%81dmin",
         "admi%E2%80%8Dn/x",
         "aDmin/",
+        *("adm%C4%B1n", "ADM%C4%B0N", "adm%EF%B8%8Fin", "adm%CD%8Fin", "ad%E3%85%A4min", "adm%F3%A0%84%80in"),
+        *("admin%E2%80%A8", "admin%E1%9A%80.", "%E3%80%80admin", "admin%C2%A0"),
     ],
 )
 def test_other_cases_and_forms_of_a_protected_path_need_its_password(folder: Path, name: str) -> None:

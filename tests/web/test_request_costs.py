@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from daemons.serving.conversation import Conversation
+from daemons.web.behind import BEHIND
 from daemons.web.protection import Realm
 from tests.web import talking, wsgi_talking
 from tests.web.handlers import Hello
@@ -79,7 +81,7 @@ def requests(tag: str) -> Iterator[tuple[str, bytes]]:
     yield "many names", request("/text.txt", *[f"X-{each}-{next(number)}: {'a' * 100}" for each in range(95)])
 
 
-@pytest.fixture(params=["httpd", "tables", "handler", "files", "application"])
+@pytest.fixture(params=["httpd", "tables", "gateway", "handler", "files", "application"])
 def visit(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], AbstractContextManager[Conversation]]:
     """Makes a conversation with each kind of service of the web."""
     root = make(tmp_path)
@@ -90,6 +92,7 @@ def visit(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Abstra
     made: dict[str, Any] = {
         "httpd": partial(visit_site, service(root, languages=("en", "de-CH"))),
         "tables": partial(visit_site, tables),
+        "gateway": partial(visit_site, service(root, proxy={"/": BEHIND.parse("127.0.0.1:1")})),
         "handler": partial(talking.visit, Hello),
         "files": partial(talking.visit, partial(SimpleHTTPRequestHandler, directory=root)),
         "application": wsgi_talking.visit,
@@ -126,7 +129,11 @@ def rss() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def test_unlike_values_are_not_remembered(visit: Callable[[], AbstractContextManager[Conversation]]) -> None:
+def test_unlike_values_are_not_remembered(
+    visit: Callable[[], AbstractContextManager[Conversation]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)  # pytest keeps what is logged
+
     def send_all(times: int) -> None:
         for name in NAMES:
             for _ in range(times):

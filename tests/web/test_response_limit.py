@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -92,6 +93,25 @@ def test_writing_to_a_peer_that_has_reset_raises_broken_pipe(engine: str, serve:
         assert not any("failed" in line for line in running.lines)
 
 
+@each_engine
+@pytest.mark.parametrize("path", ["/silent", "/silent_later"])
+def test_application_that_has_nothing_to_say_ends_when_the_peer_has_gone(
+    engine: str, path: str, within: Callable[..., Within]
+) -> None:
+    """It yields empty pieces, and so is not told by an error of a write."""
+    running = within(stream_server(engine, WebServer), carried(endless.application))
+    peer = connect(running.address)
+    name = name_of(peer)
+    peer.sendall(get(path))
+    assert begun.wait(20)
+    if engine != "one":
+        heard, _ = converse(running.address, get("/hello"))
+        assert responses(heard)[0].body == b"hello"
+    reset(peer)
+    assert access_of(running, name)[0] == "failed"
+    running.log_line(f"{name}: the peer has closed the connection, and the application says nothing")
+
+
 def test_peer_that_has_closed_its_half_alone_gets_the_whole_response(serve: Callable[..., Within]) -> None:
     running = serve("threads")
     may_write.clear()
@@ -148,6 +168,23 @@ def test_write_fails_again_after_a_failure_and_keeps_nothing() -> None:
     assert (spilled.content(), spilled._descriptors) == ([], [])
 
 
+def test_nothing_is_sent_of_a_response_that_the_disk_had_no_room_for() -> None:
+    """Also if the handler catches the exception and goes on: what was lost would be a gap."""
+    written = Answer()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (answer.SPILL // 2, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            written.write(b"a" * (answer.SPILL + 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    for _ in range(2):
+        with pytest.raises(OSError, match="File too large"):
+            written.write(b"b" * 10)
+    assert (written.content(), written._descriptors) == ([], [])
+    assert isinstance(written.failure, OSError)
+
+
 def test_slow_writer_is_told_within_a_second_that_the_peer_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer, "LOOK", 0.0)
     written = Answer(Bounds(MIB, lambda: True))
@@ -156,7 +193,14 @@ def test_slow_writer_is_told_within_a_second_that_the_peer_has_gone(monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/socket", 500), ("/lines", 500), ("/headers_without_end", 500), ("/empty", 200)]
+    ("path", "status"),
+    [
+        ("/socket", 500),
+        ("/lines", 500),
+        ("/headers_without_end", 500),
+        ("/flushed_headers_without_end", 500),
+        ("/empty", 200),
+    ],
 )
 def test_no_way_of_writing_is_without_a_limit(path: str, status: int, within: Callable[..., Within]) -> None:
     running = within(stream_server("loop", WebServer), Endless, Limits(response=MIB))
