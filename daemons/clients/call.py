@@ -10,6 +10,7 @@ import argparse
 import base64
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -23,11 +24,14 @@ from daemons.clients.rpc import Call, Caller, Place, ProtocolError, RemoteFault
 from daemons.operating import ini, lifecycle, loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.settings import Settings
-from daemons.printable import escape
+from daemons.printable import escape, is_printable
 
 #: Exit codes beside those of all commands: the function said no; who answered does not speak the protocol.  That
 #: nobody answered is a failure, 1.
 FAULT, NO_PROTOCOL = 3, 4
+
+#: In JSON such characters are in strings only.
+_SUSPECT = re.compile(r"[^ -~]")
 
 
 def run(options: argparse.Namespace, conf: Path) -> int:
@@ -172,7 +176,12 @@ def _shown(value: Any) -> str:
     """A result for people and programs."""
     if isinstance(value, str):
         return "\n".join(map(escape, value.split("\n")))
-    return json.dumps(value, ensure_ascii=False, default=_plain)
+    return _SUSPECT.sub(_escape_in_json, json.dumps(value, ensure_ascii=False, default=_plain))
+
+
+def _escape_in_json(match: re.Match[str]) -> str:
+    r"""Return a character as JSON escapes it, such as ``\u202e``: for programs the result stays the same."""
+    return match[0] if is_printable(match[0]) else json.dumps(match[0])[1:-1]
 
 
 def _plain(value: Any) -> str:
