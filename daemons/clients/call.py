@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-from daemons.clients.calling import SECRET
+from daemons.clients.calling import SECRET, without_password
 from daemons.clients.dial import NetworkError
 from daemons.clients.rpc import Call, Caller, Place, ProtocolError, RemoteFault
 from daemons.operating import ini, lifecycle, loading
@@ -30,7 +30,8 @@ from daemons.printable import escape, is_printable
 #: nobody answered is a failure, 1.
 FAULT, NO_PROTOCOL = 3, 4
 
-_NOT_ASCII = re.compile(r"[^\0-\x7e]")
+#: In JSON such characters are in strings only.
+_SUSPECT = re.compile(r"[^ -~]")
 
 
 def run(options: argparse.Namespace, conf: Path) -> int:
@@ -49,13 +50,13 @@ def run(options: argparse.Namespace, conf: Path) -> int:
     except ValueError as error:
         return _refuse(options, str(error))
     except (RemoteFault, ProtocolError, NetworkError) as error:
-        print(f"{options.target}: {escape(str(error))}", file=sys.stderr)
+        print(f"{without_password(options.target)}: {escape(str(error))}", file=sys.stderr)
         return _code(error)
     return lifecycle.ENDED
 
 
 def _refuse(options: argparse.Namespace, reason: str) -> int:
-    print(f"{options.target}: {reason}", file=sys.stderr)
+    print(f"{without_password(options.target)}: {reason}", file=sys.stderr)
     return lifecycle.USAGE
 
 
@@ -140,7 +141,8 @@ def _batch(caller: Caller, options: argparse.Namespace) -> int:
     for (line, _), answer in zip(calls, caller.batch([call for _, call in calls]), strict=True):
         if isinstance(answer, RemoteFault):
             sys.stdout.flush()
-            print(f"{options.target}: {options.batch}, line {line}: {escape(str(answer))}", file=sys.stderr)
+            where = f"{without_password(options.target)}: {options.batch}, line {line}"
+            print(f"{where}: {escape(str(answer))}", file=sys.stderr)
             code = FAULT
         else:
             print(_shown(answer))
@@ -175,12 +177,11 @@ def _shown(value: Any) -> str:
     """A result for people and programs."""
     if isinstance(value, str):
         return "\n".join(map(escape, value.split("\n")))
-    text = json.dumps(value, ensure_ascii=False, default=_plain)
-    return text if text.isascii() else _NOT_ASCII.sub(_visible, text)
+    return _SUSPECT.sub(_escape_in_json, json.dumps(value, ensure_ascii=False, default=_plain))
 
 
-def _visible(match: re.Match[str]) -> str:
-    """A character as it is printed within JSON: one that drives a terminal, or is invisible, by its escape."""
+def _escape_in_json(match: re.Match[str]) -> str:
+    r"""Return a character as JSON escapes it, such as ``\u202e``: for programs the result stays the same."""
     return match[0] if is_printable(match[0]) else json.dumps(match[0])[1:-1]
 
 
