@@ -64,7 +64,9 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	    sleep 0.2
 	done
 	# RUNNING means that it has lived for two seconds. That it listens, its log says; of an old one, long ago.
+	# A program of your own may be no daemon, or have its log elsewhere.
 	$(CONTROL) status | awk '$$2 == "RUNNING" && $$6 ~ /^0:00:/ { print $$1, $$4 }' | while read -r name pid; do
+	    [ -e "conf/$$name.ini" ] && [ -e "logs/$$name.log" ] || continue
 	    while ! grep -qs " ready .* pid=$${pid%,}$$" "logs/$$name.log" && [ $$(date +%s) -lt $$deadline ]; do
 	        sleep 0.1
 	    done

@@ -121,7 +121,9 @@ def _spare_the_visitor(path: Path) -> None:
 
     def redirect() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # Of a FIFO without a reader, open(2) would wait for one; this is an error.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        file = os.open(path, flags, 0o644)
         for descriptor in ours:
             os.dup2(file, descriptor)
         os.close(file)

@@ -26,22 +26,32 @@ def shown(path: Path) -> str:
 def read_text(path: Path) -> str | None:
     """Return the text of a file that people write: UTF-8, with or without the byte order mark that some editors begin
     a file with.  None if there is no such file.  Raises `ConfigurationError`, which names the file and the line."""
-    origin = shown(path)
     try:
         data = path.read_bytes()
-        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigurationError([f"{origin}: {(error.strerror or str(error)).lower()}"]) from error
+        raise ConfigurationError([f"{shown(path)}: {(error.strerror or str(error)).lower()}"]) from error
+    text = decode(data, shown(path))
+    refuse_nul(text, shown(path))
+    return text
+
+
+def decode(data: bytes, origin: str) -> str:
+    """Return the text of a file, with newlines as its line ends.  Raises `ConfigurationError` where it is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigurationError([f"{origin} line {line}: not UTF-8 (byte 0x{byte:02x}); save it as UTF-8"]) from error
+
+
+def refuse_nul(text: str, origin: str) -> None:
+    """Raise `ConfigurationError` where the text of a file has a NUL character in it."""
     if (place := text.find("\0")) >= 0:
         line = text.count("\n", 0, place) + 1
         raise ConfigurationError([f"{origin} line {line}: a NUL character; not a text file"])
-    return text
 
 
 def _key(written: str) -> str:

@@ -60,7 +60,9 @@ class LogFile:
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # Of a FIFO without a reader, open(2) would wait for one; this is an error.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(self._path, flags, 0o644)
             self._close()
             self._descriptor = descriptor
             status = os.fstat(descriptor)

@@ -245,7 +245,7 @@ def configure(path: Path | None) -> bool:
             raise
     except ConfigurationError:
         raise
-    except Exception as error:  # fileConfig evaluates the file, so it can raise anything
+    except (Exception, SystemExit) as error:  # fileConfig evaluates the file, so it can raise anything
         reason = " ".join(str(error).split())  # of configparser's, several lines
         raise ConfigurationError([f"conf/logging.ini: {type(error).__name__}: {reason}"]) from error
     before, _in_force = _in_force, text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import traceback
 from collections.abc import Iterator
@@ -35,14 +36,18 @@ def reported_as_complaint(what: str, when: str, where: str, base: Path) -> Itera
 
 
 def _reason(error: BaseException) -> str:
-    return (error.msg if isinstance(error, SyntaxError) else str(error)) or "no reason given"
+    try:
+        return (error.msg if isinstance(error, SyntaxError) else str(error)) or "no reason given"
+    except Exception as failure:  # the class of the error is the author's too
+        return f"no reason given, as its __str__ failed: {type(failure).__name__}"
 
 
 def _place(error: BaseException, base: Path) -> str:
     """Return ``knights.py line 12: ``, of the author's own code if possible; "" if none is known."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_shown(error.filename, base)} line {error.lineno}: "
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen ")]
+        line = f" line {error.lineno}" if error.lineno else ""  # of an unknown encoding it is 0
+        return f"{_shown(error.filename, base)}{line}: "
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _imports(frame.filename)]
     own = [frame for frame in frames if _is_own(Path(frame.filename), base)]
     if own:
         return f"{_shown(own[-1].filename, base)} line {own[-1].lineno}: "
@@ -58,6 +63,11 @@ def _is_own(file: Path, base: Path) -> bool:
 def _in_suite(file: Path) -> bool:
     """Whether the file is a part of the suite other than a daemon, which may be the author's: daemons/NAME.py."""
     return file.is_relative_to(_SUITE) and len(file.relative_to(_SUITE).parts) > 1
+
+
+def _imports(file: str) -> bool:
+    """Whether the file is a part of Python's import system: it is on the way to every error of a module."""
+    return file.startswith("<frozen ") or file == importlib.__file__
 
 
 def _shown(file: str, base: Path) -> str:

@@ -11,6 +11,9 @@ from types import TracebackType
 #: Bytes that are enough for a pid and a line end.
 ROOM = 16
 
+#: No pid is above it, proc(5): PID_MAX_LIMIT.
+PID_LIMIT = 1 << 22
+
 
 class AlreadyRunning(Exception):
     """Another process holds the pidfile."""
@@ -54,9 +57,10 @@ class Pidfile:
     def read(self) -> int | None:
         """Return the pid in the file, None if there is none."""
         try:
-            return int(self.path.read_text("ascii"))
+            pid = int(self.path.read_text("ascii"))
         except (OSError, ValueError):
             return None
+        return pid if 0 < pid <= PID_LIMIT else None
 
     def held(self) -> bool:
         """Return whether a living process holds the lock.  Raises `PermissionError` where the file is another

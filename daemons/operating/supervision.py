@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import configparser
-import glob
 import io
 import math
 import os
 import re
 import shlex
+import signal
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -17,23 +16,13 @@ from pathlib import Path
 
 from supervisor.options import ProcessConfig, ServerOptions
 
+from daemons.operating import supervisord_files
 from daemons.operating.ini import placed
 from daemons.operating.settings import Settings
+from daemons.operating.supervisord_files import BrokenError
 from daemons.operating.values import DURATION, hint
+from daemons.serving import signals
 from daemons.serving.address import UNIX_PATH_LIMIT
-
-#: The keys of [program:x], as of supervisor 4.3; supervisord ignores any other without a word.
-PROGRAM_KEYS = frozenset(
-    (
-        *("autorestart", "autostart", "command", "directory", "environment", "exitcodes", "killasgroup", "numprocs"),
-        *("numprocs_start", "priority", "process_name", "redirect_stderr", "serverurl", "startretries", "startsecs"),
-        *("stderr_capture_maxbytes", "stderr_events_enabled", "stderr_logfile", "stderr_logfile_backups"),
-        *("stderr_logfile_maxbytes", "stderr_syslog", "stdout_capture_maxbytes", "stdout_events_enabled"),
-        *("stdout_logfile", "stdout_logfile_backups", "stdout_logfile_maxbytes", "stdout_syslog", "stopasgroup"),
-        *("stopsignal", "stopwaitsecs", "umask", "user"),
-    )
-)
-
 
 #: supervisord binds the name with a dot and its pid behind it, of up to seven digits, proc(5); sockaddr_un has room
 #: for 107 bytes, unix(7).
@@ -44,10 +33,6 @@ _DRAIN = ("limits", "drain_timeout")
 
 #: Seconds beyond drain_timeout within which a daemon ends, however busy it is: `prefork.GRACE`, and some of its own.
 GRACE = 2
-
-
-class _BrokenError(Exception):
-    """supervisord could not read the file.  The text names it, and the reason."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +53,9 @@ def complaints(path: Path, names: list[str], daemons: list[Settings]) -> list[st
     """Return the faults of the file at `path`, given the daemons that have an ini, and their settings."""
     if fatal := complaints_for_all(path):
         return fatal
-    files = _files(path)
+    files = supervisord_files.read(path)
     places = {section: file.name for file in files for section in file.parser.sections()}
-    found = [complaint for file in files for complaint in _unknown_keys(file)]
-    found += _duplicates(files)
+    found = supervisord_files.complaints(files)
     by_name = {settings.name: settings for settings in daemons}
     for program in _programs(path, places):
         reasons = _complaints_of(program, path.parent, names, by_name.get(program.name))
@@ -87,9 +71,9 @@ def complaints_for_all(path: Path) -> list[str]:
             "give the folder another name, or start the daemons without supervisord"
         ]
     try:
-        _files(path)
+        supervisord_files.read(path)
         options = _realized(path)
-    except _BrokenError as error:
+    except BrokenError as error:
         return [str(error)]
     return [
         f"{path.name} [unix_http_server] file: {config['file']} is longer than {SOCKET_LIMIT} bytes, which supervisord "
@@ -103,7 +87,7 @@ def notes(path: Path, names: list[str]) -> list[str]:
     """Return which daemons no program runs: systemd or inetd may."""
     try:
         run = {program.name for program in _programs(path, {})}
-    except _BrokenError:
+    except BrokenError:
         return []
     return [f"conf/{name}.ini: no [program:x] of {path.name} runs it" for name in names if name not in run]
 
@@ -114,9 +98,18 @@ def _complaints_of(program: _Program, base: Path, names: list[str], settings: Se
         return
     if reason := _missing(program.config.command):
         yield f"command: {reason}"
+    directory = base / (program.config.directory or "")
+    if not directory.is_dir():
+        yield f"directory: there is no folder {directory}"
+    if program.config.stopsignal not in (*signals.STOPPING, signals.CUT, signal.SIGKILL):
+        word = signal.Signals(program.config.stopsignal).name.removeprefix("SIG")
+        yield f"stopsignal = {word}: no daemon ends at this signal; write TERM"
     options = program.options
-    if options is not None and options.conf is not None and placed(base / options.conf) != base / "conf":
-        return  # its ini is in another folder
+    if options is not None and (conf := placed(directory / _conf_of(program))) != base / "conf":
+        # Its ini is in another folder.
+        if directory.is_dir() and not (conf / f"{program.name}.ini").is_file():
+            yield f"command: there is no {conf}/{program.name}.ini; the daemon starts in {directory}"
+        return
     if program.name and program.name not in names:
         yield f"command: there is no conf/{program.name}.ini{hint(program.name, names)}"
     elif settings is not None:
@@ -128,6 +121,12 @@ def _complaints_of(program: _Program, base: Path, names: list[str], settings: Se
             )
     if "--detach" in program.config.command:
         yield "command: a program under supervisord must not detach; take --detach away"
+
+
+def _conf_of(program: _Program) -> str:
+    """Return the folder of the inis, from the folder in which the daemon starts."""
+    conf = getattr(program.options, "conf", None) or (program.config.environment or {}).get("DAEMONS_CONF")
+    return str(conf or "conf")
 
 
 def _drain_timeout(settings: Settings, options: argparse.Namespace | None) -> float:
@@ -150,33 +149,8 @@ def _missing(command: str) -> str:
     return f"there is no {program}" + ("; `make run` makes .venv" if "/.venv/" in program else "")
 
 
-def _files(path: Path) -> list[_File]:
-    """Return the file and those that its [include] brings in.  Raises `_BrokenError`."""
-    main = _File(path, path.name)
-    patterns = main.parser.get("include", "files", fallback="").replace("%(here)s", str(path.parent)).split()
-    included = [each for pattern in patterns for each in sorted(glob.glob(os.path.join(path.parent, pattern)))]
-    return [main, *(_File(Path(each), os.path.relpath(each, path.parent)) for each in included)]
-
-
-class _File:
-    """One file that supervisord reads.  `name` is its path from the project's folder."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.name = name
-        self.parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=True)
-        try:
-            text = path.read_text("utf-8")  # a byte order mark stays: supervisord cannot read it
-            if text.startswith("\ufeff"):
-                raise _BrokenError(
-                    f"{name}: begins with a byte order mark, which supervisord cannot read; save it without"
-                )
-            self.parser.read_string(text, name)
-        except (configparser.Error, OSError, UnicodeDecodeError) as error:
-            raise _BrokenError(f"{name}: {' '.join(str(error).split())}") from None
-
-
 def _realized(path: Path) -> ServerOptions:
-    """Return the file as supervisord itself understands it.  Raises `_BrokenError`."""
+    """Return the file as supervisord itself understands it.  Raises `BrokenError`."""
     options = ServerOptions()
     # Its own attributes, set when its module was imported: redirecting sys.stderr would not reach them.
     options.stdout = options.stderr = said = io.StringIO()
@@ -184,18 +158,19 @@ def _realized(path: Path) -> ServerOptions:
         options.realize(["-c", str(path)])
     except SystemExit:
         reason = re.sub(r"^Error: ", "", said.getvalue().strip().partition("\n")[0])
-        raise _BrokenError(f"{path.name}: {reason}") from None
+        raise BrokenError(f"{path.name}: {reason}") from None
     return options
 
 
 def _programs(path: Path, places: dict[str, str]) -> list[_Program]:
-    """Return the programs that run daemons; `places` names the file of each section.  Raises `_BrokenError`."""
-    found = [
-        _understood(f"{places.get(section, path.name)} [{section}]", config)
-        for group in _realized(path).process_group_configs
-        for config in group.process_configs
-        for section in [f"program:{config.name}"]
-    ]
+    """Return the programs that run daemons; `places` names the file of each section.  Raises `BrokenError`."""
+    # An fcgi-program is a program too.
+    sections = {section.partition(":")[2].strip(): section for section in places if "program:" in section}
+    found: list[_Program | None] = []
+    for group in _realized(path).process_group_configs:
+        for config in group.process_configs:
+            section = sections.get(config.name) or sections.get(group.name) or f"program:{config.name}"
+            found.append(_understood(f"{places.get(section, path.name)} [{section}]", config))
     return [program for program in found if program is not None]
 
 
@@ -220,21 +195,3 @@ def _understood(where: str, config: ProcessConfig) -> _Program | None:
     # A shell, or whatever else, that starts it.
     match = re.search(r"\bdaemons[\"']? run[\"']? (\w[\w-]*)", config.command)
     return _Program(where, config, match[1]) if match else None
-
-
-def _unknown_keys(file: _File) -> Iterator[str]:
-    for section in file.parser.sections():
-        if section.startswith("program:"):
-            for key in file.parser[section]:
-                if key not in PROGRAM_KEYS:
-                    yield f"{file.name} [{section}] {key}: no such setting{hint(key, PROGRAM_KEYS)}"
-
-
-def _duplicates(files: list[_File]) -> Iterator[str]:
-    """Sections that stand in two files: supervisord mixes them without a word."""
-    seen: dict[str, str] = {}
-    for file in files:
-        for section in file.parser.sections():
-            if section in seen:
-                yield f"{file.name} [{section}]: stands in {seen[section]} too"
-            seen.setdefault(section, file.name)

@@ -109,6 +109,23 @@ def test_supervisord_stops_all_programs_at_the_same_time(project: Project) -> No
     until(lambda: project.processes == [], "the end of all", 30.0)
 
 
+@pytest.mark.timeout(60)
+def test_stop_signal_that_a_program_lost_as_it_was_started_is_sent_again(project: Project) -> None:
+    """As between fork(2) and execve(2). Otherwise supervisord waits for all of stopwaitsecs."""
+    script = "trap 'trap - TERM' TERM; echo started; while :; do sleep 0.1; done"
+    log = project.path / "logs" / "deaf.log"
+    (project.path / "conf.d" / "deaf.conf").write_text(
+        f'[program:deaf]\ncommand = sh -c "{script}"\nstopwaitsecs = 50\nstdout_logfile = {log}\n'
+    )
+    project.run()
+    words = project.type_in("supervisorctl", "pid", "deaf").stdout
+    os.kill(int(words), signal.SIGKILL)
+    until(lambda: log.read_text().count("started") == 2, "the next start")
+    os.kill(project.supervisord, signal.SIGTERM)
+    until(lambda: project.processes == [], "the end of all", 30.0)
+    assert "stopped: deaf (terminated by SIGTERM)" in project.log("supervisord")
+
+
 def stats(project: Project, name: str) -> str:
     return project.type_in("daemons", "stats", name).stdout
 

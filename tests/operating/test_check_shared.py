@@ -57,6 +57,11 @@ def shared(project: Folder) -> list[str]:
         ("defaults", "idle_timeout = 5m\n", "conf/defaults.ini line 1: before any section"),
         ("defaults", "[daemon]\n\0", "conf/defaults.ini line 2: a NUL character"),
         ("logging", "[loggers]\nkeys = \n", "conf/logging.ini: "),
+        (
+            "logging",
+            "[loggers]\nkeys = exit(0)\n[formatters]\nkeys=\n[handlers]\nkeys=a\n[handler_a]\nclass=exit\nargs=(0,)\n",
+            "conf/logging.ini: SystemExit",
+        ),
         ("logging", "[loggers]\nkeys = root\0", "conf/logging.ini line 2: a NUL character"),
     ],
 )
@@ -143,3 +148,26 @@ def test_conf_that_is_a_link_leaves_the_project_where_it_is(project: Folder, fol
     with Live(project.path, "launcelot") as daemon:
         assert daemon.addresses == [f"unix:{project.path}/run/l.sock"]
     assert daemons(project.path, "check").stdout.endswith("; supervisord.conf\n")
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling link", "key twice", "NUL", "unknown section"])
+def test_included_file_that_supervisord_ignores_is_a_fault_of_its_own_alone(project: Folder, kind: str) -> None:
+    own = project.path / "conf.d" / "own.conf"
+    if kind == "folder":
+        own.mkdir()
+    elif kind == "dangling link":
+        own.symlink_to("nowhere")
+    else:
+        more = {"key twice": "umask = 022\numask = 022\n", "NUL": "; \0\n", "unknown section": "[progam:x]\n"}[kind]
+        own.write_text(program("zen", more))
+    assert shared(project) == []
+    ended = daemons(project.path, "check")
+    assert ended.returncode == 100
+    (found,) = [line for line in ended.stderr.splitlines() if not line.startswith("note: ")]
+    assert found.startswith("conf.d/own.conf")
+
+
+@pytest.mark.parametrize(("encoding", "byte"), [("latin-1", "e9"), ("utf-16", "ff")])
+def test_included_file_of_another_encoding_is_named_with_its_line(project: Folder, encoding: str, byte: str) -> None:
+    (project.path / "conf.d" / "own.conf").write_text(f"; caf\u00e9\n{program('zen')}", encoding)
+    assert shared(project) == [f"conf.d/own.conf line 1: not UTF-8 (byte 0x{byte}); save it as UTF-8"]

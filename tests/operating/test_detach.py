@@ -252,6 +252,21 @@ def test_stop_signals_no_process_that_only_has_the_pid_of_a_daemon(
     )
 
 
+@pytest.mark.parametrize("text", ["-1", "0", "4194305", "9" * 30, "\u0664\u0662", "1.5"])
+def test_number_in_the_pid_file_that_is_no_pid_is_none(launcelot: Detached, text: str) -> None:
+    (launcelot.path / "run").mkdir()
+    holder = Pidfile(launcelot.pidfile)
+    holder.lock()
+    try:
+        launcelot.pidfile.write_text(f"{text}\n", "utf-8")
+        assert holder.read() is None
+        ended = daemons(launcelot.path, "stop", "launcelot")
+    finally:
+        holder.release()
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("launcelot: not running detached (")
+
+
 def test_pid_file_is_for_its_owner_alone_even_where_an_older_one_was_not(launcelot: Detached) -> None:
     launcelot.pidfile.parent.mkdir()
     launcelot.pidfile.write_text("1\n")

@@ -21,6 +21,10 @@ LEAVING = {
     "from daemons import Servic\n": "x.py line 1: ImportError: cannot import name 'Servic' from 'daemons'",
     "import json\n\njson.loads('no JSON')\n": "x.py line 3: JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
     "from daemons import COUNT\n\nCOUNT.parse('no count')\n": "x.py line 3: ValueError: not a count; ",
+    "# coding: nosuch\n": "x.py: SyntaxError: unknown encoding: nosuch",
+    "class Odd(Exception):\n    def __str__(self): return 1\nraise Odd\n": (
+        "x.py line 3: Odd: no reason given, as its __str__ failed: TypeError"
+    ),
     "def f(depth=0):\n    f(depth + 1)\nf()\n": "x.py line 2: RecursionError: ",
 }
 
@@ -99,3 +103,11 @@ def test_traceback_is_in_the_log_at_the_level_debug(suite: Folder) -> None:
     assert ended.returncode == 100
     assert r"Traceback (most recent call last):\n" in ended.stdout
     assert ended.stderr == f"x: {WHERE}: x.py line 1: ZeroDivisionError: division by zero\n"
+
+
+def test_module_with_a_nul_is_no_fault_of_pythons_own_files(suite: Folder) -> None:
+    suite.module("x", "x = 1\0")
+    (said,) = daemons(suite.path, "check", "x").stderr.splitlines()
+    assert said.startswith(f"{WHERE}: ")
+    assert said.endswith(" cannot contain null bytes")
+    assert "importlib" not in said

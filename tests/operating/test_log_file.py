@@ -102,6 +102,23 @@ def test_path_that_cannot_be_opened_again_keeps_the_open_file(path: Path) -> Non
     in_child(write)
 
 
+def test_fifo_without_a_reader_at_the_path_is_not_waited_for(path: Path) -> None:
+    def write() -> None:
+        file = open_log(path)
+        file.write(b"before")
+        moved = path.with_suffix(".moved")
+        path.rename(moved)
+        os.mkfifo(path)
+        signal.alarm(10)  # kills, where open(2) waits
+        file.write(b"meanwhile")
+        path.unlink()
+        file.write(b"after")
+        assert moved.read_bytes() == b"before\nmeanwhile\n"
+        assert path.read_bytes() == b"after\n"
+
+    in_child(write)
+
+
 @pytest.mark.parametrize("space", [0, 1, 21, 22, 23, 1000, 2200])
 def test_full_disk_loses_no_line_uncounted(path: Path, space: int) -> None:
     """RLIMIT_FSIZE of setrlimit(2) cuts a write short as a full disk does."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from supervisor.options import ServerOptions
 
-from daemons.operating import supervision
+from daemons.operating import supervision, supervisord_files
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import BIN
 
@@ -127,6 +127,8 @@ def test_a_longer_drain_timeout_needs_a_longer_stopwaitsecs(supervised: Folder) 
     ],
 )
 def test_whatever_starts_a_daemon_will_do(supervised: Folder, command: str) -> None:
+    (supervised.path / "etc").mkdir()
+    (supervised.path / "etc" / "other.ini").touch()
     text = changed('command = "%(here)s/.venv/bin/daemons" run %(program_name)s', f"command = {command}")
     assert said(supervised, text) == []
     noted = supervision.notes(supervised.path / "supervisord.conf", ["launcelot", "zen"])
@@ -173,7 +175,7 @@ def test_a_file_that_is_not_utf8_is_one_line_too(supervised: Folder) -> None:
     path = supervised.path / "supervisord.conf"
     path.write_bytes(SHIPPED.encode() + b"; k\xfcnstler\n")
     (found,) = supervision.complaints(path, [], [])
-    assert found.startswith("supervisord.conf: ")
+    assert re.fullmatch(r"supervisord\.conf line \d+: not UTF-8 \(byte 0xfc\); save it as UTF-8", found)
 
 
 def test_the_known_keys_are_those_that_supervisor_reads(monkeypatch: pytest.MonkeyPatch, supervised: Folder) -> None:
@@ -192,4 +194,40 @@ def test_the_known_keys_are_those_that_supervisor_reads(monkeypatch: pytest.Monk
     monkeypatch.setattr(UnhosedConfigParser, "saneget", spy)
     assert said(supervised, SHIPPED) == []
     assert get is ServerOptions.processes_from_section
-    assert asked == supervision.PROGRAM_KEYS
+    assert frozenset(asked) == supervisord_files.KEYS["program"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("[program:launcelot]", "[progam:launcelot]", "{new}: no such section; did you mean program:launcelot?"),
+        ("[program:launcelot]", "[Program:launcelot]", "{new}: no such section; did you mean program:launcelot?"),
+        ("[program:launcelot]", "[program]", "{new}: no such section; did you mean program:NAME?"),
+        ("[include]", "[includes]", "{new}: no such section; did you mean include?"),
+        ("minfds", "minfd", "[supervisord] minfd: no such setting; did you mean minfds?"),
+        ("chmod = ", "mode = ", "[unix_http_server] mode: no such setting; did you mean chmod?"),
+        ("directory = %(here)s", "directory = /no/such", "[program:launcelot] directory: there is no folder /no/such"),
+        (
+            "startretries = 2",
+            "stopsignal = HUP",
+            "[program:launcelot] {new}: no daemon ends at this signal; write TERM",
+        ),
+    ],
+)
+def test_what_supervisord_ignores_or_a_daemon_cannot_do_is_named(
+    supervised: Folder, old: str, new: str, complaint: str
+) -> None:
+    shipped = SHIPPED.replace("[supervisord]\n", "[supervisord]\nminfds = 1024\n")
+    assert said(supervised, shipped.replace(old, new, 1)) == [f"supervisord.conf {complaint.format(new=new)}"]
+
+
+def test_folder_without_the_ini_of_its_daemon_is_named(supervised: Folder) -> None:
+    text = changed("directory = %(here)s", "directory = %(here)s/logs")
+    logs = supervised.path / "logs"
+    (complaint,) = said(supervised, text)
+    assert complaint == (
+        "supervisord.conf [program:launcelot] command: "
+        f"there is no {logs}/conf/launcelot.ini; the daemon starts in {logs}"
+    )
+    elsewhere = text.replace("startretries = 2", 'environment = DAEMONS_CONF="%(here)s/conf"', 1)
+    assert said(supervised, elsewhere) == []
