@@ -193,7 +193,10 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
         prefork.on_stop.append(bound.stop_listening)
         prefork.on_signal = handle_signal
         bound.metrics.supervise(prefork, [listener for _, listener in bound.listeners])
-        code = prefork.run(lambda: announce(ready_line))
+        try:
+            code = prefork.run(lambda: announce(ready_line))
+        finally:
+            renewal.end()
         bound.metrics.end()
         return code
     finally:

@@ -174,6 +174,13 @@ class Renewal(Reload):
             self._tried = new, settings
             prefork.watch(self._trial, self._receive)
 
+    def end(self) -> None:
+        """The daemon has ended: leave no process of a trial, nor a zombie, behind."""
+        if self._trial is not None:
+            if not self._trial.ended:
+                self._trial.end()
+            self._trial.reap(0)
+
     def _receive(self) -> None:
         assert self._trial is not None
         if self._trial.receive():

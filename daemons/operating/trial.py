@@ -45,6 +45,7 @@ class Trial:
                 self.pid = os.fork()
                 if self.pid == 0:
                     _work(action, let_go, write, parent)
+                signals.to_kill.add(self.pid)
         except OSError:
             os.close(self._pipe)
             raise
@@ -77,9 +78,12 @@ class Trial:
     def reap(self, options: int = os.WNOHANG) -> bool:
         """Reap the child, waitpid(2); returns whether it has ended."""
         try:
-            return os.waitpid(self.pid, options)[0] != 0
+            reaped = os.waitpid(self.pid, options)[0] != 0
         except ChildProcessError:
-            return True
+            reaped = True
+        if reaped:
+            signals.to_kill.discard(self.pid)
+        return reaped
 
     def check(self) -> None:
         """Raise the error of the action, `ConfigurationError` or `ChildError`; the latter also without a result."""

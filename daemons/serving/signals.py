@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from daemons.serving.waker import Waker
@@ -50,6 +50,9 @@ PARENT_CHECK = 1.0
 #: When (monotonic) the first of `STOPPING`, and the first `CUT`, was received since `hear`; infinite: none was.  The
 #: loop that should act upon it may stand.
 stop_received = cut_received = math.inf
+
+#: Child processes that do not outlive this one if it ends before `keep`.
+to_kill: set[int] = set()
 
 #: Signals that arrived before there was a loop to act upon them.
 _early: list[int] = []
@@ -91,6 +94,7 @@ def await_start(parent: int) -> None:
     and within about a second of the end of `parent`, until `hear`."""
     global _parent
     _early.clear()
+    to_kill.clear()
     _parent = parent
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # also where the import is stuck in C
     signal.signal(CUT, _leave)
@@ -171,6 +175,9 @@ def _remember(number: int, frame: FrameType | None) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    for pid in to_kill:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     os._exit(0)
 
 

@@ -19,7 +19,7 @@ from tests.operating.test_renewal import hang_up, renewed
 
 #: Hangs when it is imported, while there is a file of that name.
 IMPORT = """
-    import os, signal
+    import os, signal, time
     import daemons
 
     if os.path.exists("hang"):
@@ -174,6 +174,30 @@ def test_a_trial_reports_complaints_bugs_and_an_end_without_a_word(capfd: pytest
     with pytest.raises(ChildError, match="without a result"):
         try_in_child(lambda: os._exit(3))
     assert "on purpose" in capfd.readouterr().err
+
+
+def test_a_daemon_that_is_stopped_while_it_tries_its_service_leaves_no_process(folder: Folder) -> None:
+    """With several processes the first trial is a child as well; here it is at work in C, where no handler runs."""
+    folder.module(
+        "hanging", IMPORT.format(hang="signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM}); time.sleep(60)")
+    )
+    folder.write("x", INI)
+    (folder.path / "hang").touch()
+    with Live(folder.path, "x", ready=False) as daemon:
+        hung = hang(folder.path)
+        assert daemon.stop() == 0
+        until(lambda: not alive(hung), "the end of the trial", seconds=0.5)
+
+
+@hanging_somehow
+def test_a_trial_under_way_at_the_end_is_reaped(importing: Folder) -> None:
+    os.mkfifo(importing.path / "fifo")
+    with Live(importing.path, "x") as daemon:
+        (importing.path / "hang").touch()
+        daemon.process.send_signal(signal.SIGHUP)
+        hung = hang(importing.path)
+        assert daemon.stop() == 0
+        assert not Path(f"/proc/{hung}").exists()
 
 
 #: What fails so badly that the failure cannot be reported either: no pipe, no standard error.
