@@ -45,6 +45,8 @@ def call(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
         (("same", '"3"'), 0, "3\n", ""),
         (("same", "NaN"), 0, "NaN\n", ""),
         (("same", '{"a": [1, null, "ÿ"]}'), 0, '{"a": [1, null, "ÿ"]}\n', ""),
+        (("same", '["\\u202e\\u200b\\u009b\\ufe0f ÿ"]'), 0, '["\\u202e\\u200b\\u009b\\ufe0f ÿ"]\n', ""),
+        (("same", '{"\\u2028": ["\\udb40\\udd00"]}'), 0, '{"\\u2028": ["\\udb40\\udd00"]}\n', ""),
         (("same", "a\x9bb\nc"), 0, "a\\x9bb\nc\n", ""),
         (("say", "no\x9b"), 3, "", "{url}: fault 1: <class 'ValueError'>:no\\x9b\n"),
         (("say", "no\x1b"), 2, "", "{url}: say: cannot marshal the character U+001B; send bytes\n"),
