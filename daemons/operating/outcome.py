@@ -43,17 +43,24 @@ class Command:
             except SystemExit:
                 flush()
                 raise
-            flush()
-            _discard(2)
-            return code
+            except (KeyboardInterrupt, BrokenPipeError):
+                raise
+            except Exception as error:
+                code, line = _reported(error)
+                with suppress(OSError, ValueError):  # the first error is reported
+                    flush()
+            else:
+                flush()
+                _discard(2)
+                return code
         except KeyboardInterrupt:
-            code = INTERRUPTED
+            code, line = INTERRUPTED, ""
         except BrokenPipeError:  # `daemons list | head -1`
             code = lifecycle.BUG
         except Exception as error:
             code, line = _reported(error)
         _discard(1)
-        for each in line.splitlines():
+        for each in line.split("\n") if line else ():  # other ends of lines may be a peer's
             self.say(self.prefix + escape(each))
         _discard(2)
         return code

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from daemons.clients.web.session import Session
 
 
-#: Statuses of success without content (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5): no file is written.
-NOTHING_SENT = frozenset((204, 205, 304))
+#: Statuses of success without content (RFC 9110, sections 15.3.5 and 15.3.6): no file is written.
+NOTHING_SENT = frozenset((204, 205))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +104,7 @@ def _once(session: Session, options: argparse.Namespace) -> int:
     ) as response:
         if options.head or (options.no_redirects and response.has_redirect_location):
             _print_head(response)
-        if options.output and response.status_code in NOTHING_SENT:
+        if options.output and not options.head and response.status_code < 400 and not _has_file(response):
             tell(f"{options.output}: left as it is: {response.status_code} {response.reason_phrase}".rstrip())
         elif options.output and response.status_code < 400 and not options.head:
             if response.status_code == 206 and "Range" not in response.request.headers:
@@ -113,6 +113,13 @@ def _once(session: Session, options: argparse.Namespace) -> int:
         elif not options.head:
             printed(response)
         return _verdict(response)
+
+
+def _has_file(response: httpx2.Response) -> bool:
+    """Return whether the body of a response is what is at the URL: HEAD has none, and that of a redirect that is not
+    followed is a note about it."""
+    status = response.status_code
+    return status < 300 and status not in NOTHING_SENT and response.request.method != "HEAD"
 
 
 def _print_head(response: httpx2.Response) -> None:
@@ -150,7 +157,7 @@ def _resume(session: Session, options: argparse.Namespace) -> int:
     with Part(Path(options.output), options.url) as part:
         fields = part.fields()
         with session.ask("GET", options.url, [*fields, *whole]) as response:
-            if response.status_code != 416 and (response.status_code != 206 or (fields and part.goes_on(response))):
+            if response.status_code != 416 and (response.status_code != 206 or (fields and part.whole(response))):
                 return _go_on(response, part, asked=bool(fields))
         tell(f"{options.output}: the server has no such part; from the beginning")
         with session.ask("GET", options.url, whole) as response:
@@ -175,7 +182,9 @@ def _go_on(response: httpx2.Response, part: Part, *, asked: bool) -> int:
     if coding and response.status_code == 206:
         raise Failure(f"{response.url}: a part in the coding {coding} was sent, and the part of the file was asked for")
     there = part.size if response.status_code == 206 else 0
+    rest = None
     if there:
+        rest = part.whole(response) - there
         tell(f"{part.target}: {there} octets are there; the rest")
     else:
         if asked:
@@ -184,9 +193,15 @@ def _go_on(response: httpx2.Response, part: Part, *, asked: bool) -> int:
         part.begin("" if coding else validator_of(response))
     length = _length(response)
     with named(part.path), part.path.open("ab") as file, Progress(length and length + there, there) as progress:
+        came = 0
         for piece in decoded(response):
+            came += len(piece)
+            if rest is not None and came > rest:
+                raise Failure(f"{response.url}: more than the {rest} bytes of Content-Range were sent")
             file.write(piece)
             progress.came(len(piece))
+    if rest is not None and came < rest:
+        raise Failure(f"{response.url}: cut off: {came} of the {rest} bytes of Content-Range were sent")
     part.complete()
     return tools.DONE
 

@@ -52,6 +52,9 @@ LINKS = {
     "video": "src",
 }
 
+#: Bytes of a page that are searched for its declaration (HTML Standard, section 13.2.3.2).
+PRESCAN = 1024
+
 FIELDS = ["input", "select", "textarea", "button"]
 
 #: Fields of a form that say nothing unless they are pressed.
@@ -74,7 +77,8 @@ class Page:
 
     def __init__(self, url: str, octets: bytes, declared: str | None = None) -> None:
         self.url = url
-        if (tags := octets.count(b"<")) > MOST_TAGS:
+        text = _text_of(octets, declared)
+        if (tags := text.count("<")) > MOST_TAGS:
             raise Failure(f"{url}: more than {MOST_TAGS} tags; a page with fewer is expected")
         self._visits, self._characters = VISITS * (tags + 1000), 4 * LONGEST
         self._marks: frozenset[str] | None = None
@@ -83,7 +87,7 @@ class Page:
                 # That it looks like XML, or like a file's name: it is what it is said to be.
                 warnings.simplefilter("ignore")
                 # By lxml: the time that `html.parser` takes grows with the square of what is left open.
-                self._soup = BeautifulSoup(_text_of(octets, declared), "lxml")
+                self._soup = BeautifulSoup(text, "lxml")
         except Exception as error:  # of Beautiful Soup and lxml, for a page that they cannot read
             raise Failure(f"{url}: this page cannot be parsed: {tools.reason_of(error)}") from error
         base = self._soup.find("base", href=True)
@@ -212,13 +216,19 @@ class Page:
 def _text_of(octets: bytes, declared: str | None) -> str:
     """Decode a page, in the order of the HTML Standard (section 13.2.3.1): by its byte order mark, by the response's
     Content-Type, by its own declaration; else it is UTF-8, or windows-1252 if it is not valid UTF-8."""
-    named = declared or charset.codec_of(EncodingDetector.find_declared_encoding(octets, is_html=True))
+    named = declared or charset.codec_of(_declaration(octets))
     if charset.marked(octets) is None and named is None:
         try:
             return octets.decode("utf-8")
         except UnicodeDecodeError:
             named = "windows-1252"
     return charset.decode(octets, named)
+
+
+def _declaration(octets: bytes) -> str | None:
+    """Return the encoding that a page declares, as it is written there, None if it declares none."""
+    # The patterns of Beautiful Soup take time that grows with the cube of what they search.
+    return EncodingDetector.find_declared_encoding(octets[:PRESCAN], is_html=True)
 
 
 def _kind(element: Tag) -> str:

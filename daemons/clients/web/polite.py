@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from urllib.parse import urlsplit
 
@@ -17,6 +18,16 @@ LONGEST = 500 * 1024
 
 #: Seconds; who wants to be left alone for longer says Disallow.
 LONGEST_DELAY = 3600.0
+
+
+#: Rules of robots.txt, each counted once for each user agent of its group: each takes 10 µs and 100 bytes.
+MOST_COPIES = 1_000_000
+
+#: Lines that protego may take for a user agent; lines that certainly begin a group if there are rules before them; and
+#: lines that certainly are rules.
+_AGENT = re.compile(r"user[-\s]*agent")
+_NEXT_GROUP = re.compile(r"user[- ]?agent\s*:")
+_RULE = re.compile(r"(?:dis)?allow\s*:")
 
 
 class Disallowed(Failure):
@@ -65,4 +76,25 @@ class Manners:
                     text += piece
                     if len(text) > LONGEST:
                         break
-            return Protego.parse(charset.decode(bytes(text[:LONGEST])))
+            rules = charset.decode(bytes(text[:LONGEST]))
+            if _copies(rules) > MOST_COPIES:
+                raise Failure(f"{url}: more than {MOST_COPIES} rules for all user agents, so nothing may be read there")
+            return Protego.parse(rules)
+
+
+def _copies(text: str) -> int:
+    """Return an upper bound for the rules that protego keeps of a robots.txt: each rule once for each user agent of its
+    group, so that their number can grow with the square of the text."""
+    copies = agents = 0
+    has_rules = False
+    for line in text.splitlines():
+        line = line.strip().lower()
+        if _AGENT.match(line):
+            if has_rules and _NEXT_GROUP.match(line):
+                agents, has_rules = 0, False
+            agents += 2  # with an asterisk in its name it is kept twice
+            copies += agents // 50  # each is searched for in its group
+        else:
+            has_rules = has_rules or _RULE.match(line) is not None
+            copies += agents
+    return copies

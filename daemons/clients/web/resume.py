@@ -69,16 +69,16 @@ class Part:
         except FileNotFoundError:
             return 0
 
-    def goes_on(self, response: httpx2.Response) -> bool:
-        """Whether a response is the rest of what is there, all of it: a server may send less than it was asked for (RFC
-        9110, section 14.2)."""
+    def whole(self, response: httpx2.Response) -> int:
+        """Return the length of the whole file if a response is all of the rest of it, else 0: a server may send less
+        than it was asked for (RFC 9110, section 14.2)."""
         found = re.fullmatch(
             r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", response.headers.get("Content-Range", "")
         )
         if response.status_code != 206 or found is None:
-            return False
+            return 0
         first, last, length = map(int, found.groups())
-        return first == self.size and last == length - 1
+        return length if first == self.size and last == length - 1 else 0
 
     def begin(self, validator: str) -> None:
         """Start from nothing, and remember the version of the file; an empty validator is never continued."""

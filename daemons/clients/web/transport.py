@@ -142,19 +142,52 @@ class Backend(httpcore2.NetworkBackend):
         self._shown = shown
         self._lock = threading.Lock()
         self._sockets = weakref.WeakSet[socket.socket]()
+        self._is_cut = False
 
     def cut(self) -> None:
-        """End all connections at once, under the hands of whatever thread waits for one."""
+        """End all connections at once, under the hands of whatever thread waits for one, also for its establishment;
+        no others are made."""
         with self._lock:
+            self._is_cut = True
             for connected in self._sockets:
                 with suppress(OSError):
                     socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not SSLSocket's, which is not for two threads
 
     def adopt(self, connected: socket.socket) -> Stream:
         """A stream on what is connected."""
-        with self._lock:
-            self._sockets.add(connected)
+        self._register(connected)
         return Stream(connected, self, self._deadline, self._shown)
+
+    def _register(self, unconnected: socket.socket) -> None:
+        """Let `cut` end a socket.  Raises `OSError` if it has been called."""
+        with self._lock:
+            if self._is_cut:
+                raise ConnectionAbortedError("cut off from here")
+            self._sockets.add(unconnected)
+
+    def _connected(self, family: int, address: Any, timeout: float) -> socket.socket:
+        """Return a connected socket.  Raises `OSError`."""
+        peer = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self._register(peer)
+            peer.settimeout(timeout)
+            peer.connect(address)
+        except BaseException:
+            peer.close()
+            raise
+        return peer
+
+    def _connected_to_any(self, host: str, port: int) -> socket.socket:
+        """Return a socket connected to the first address of a host that accepts it; each has an equal share of the time
+        that is left.  Raises `OSError`."""
+        problem: OSError | None = None
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for number, (family, _, _, _, address) in enumerate(found):
+            try:
+                return self._connected(family, address, self._deadline.left() / (len(found) - number))
+            except OSError as error:
+                problem = error
+        raise problem or OSError(f"{host} has no address")
 
     def connect_tcp(
         self,
@@ -165,21 +198,15 @@ class Backend(httpcore2.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
         with _as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
-            connected = socket.create_connection((host_to_connect(host), port), self._deadline.left())
+            connected = self._connected_to_any(host_to_connect(host), port)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self.adopt(connected)
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore2.NetworkStream:
-        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            with _as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
-                connected.settimeout(self._deadline.left())
-                connected.connect(path)
-        except BaseException:
-            connected.close()
-            raise
+        with _as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
+            connected = self._connected(socket.AF_UNIX, path, self._deadline.left())
         return self.adopt(connected)
 
 

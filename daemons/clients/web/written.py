@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +26,11 @@ def anew(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
     exception, Ctrl-C among them, `path` is what it was.  What is no regular file (/dev/stdout, a FIFO) is written to as
     it is.  `mode` is the file's; without it that of the one before, or else what the umask leaves.  Raises
     `OSError`."""
-    if path.exists() and not path.is_file():
+    try:
+        is_special = not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        is_special = False
+    if is_special:
         with named(path), path.open("wb") as file:
             yield file
         return

@@ -222,6 +222,28 @@ def test_a_response_without_content_leaves_the_file(status: str, tmp_path: Path,
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        ("200 OK", b"", ("-X", "HEAD")),
+        ("200 OK", b"", ("-X", "head")),
+        ("300 Multiple Choices", b"", ()),
+        ("302 Found", b"", ()),
+        ("302 Found", b"", ("--no-redirects",)),
+        ("302 Found", b"elsewhere", ("--no-redirects",)),
+    ],
+)
+def test_a_response_that_is_not_the_file_leaves_it(
+    status: str, body: bytes, words: tuple[str, ...], tmp_path: Path, capsys: Capture
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("before")
+    location = ["Location: /x"] if "--no-redirects" in words else []
+    assert fetched(response(body, *location, status=status), target, *words) == 0
+    assert capsys.readouterr().err == f"{target}: left as it is: {status}\n"
+    assert (os.listdir(tmp_path), target.read_text()) == (["target"], "before")
+
+
 def test_a_part_is_not_kept_as_the_whole(tmp_path: Path, capsys: Capture) -> None:
     part = response(b"half", "Content-Range: bytes 0-3/8", status="206 Partial Content")
     assert fetched(part, tmp_path / "x") == 1

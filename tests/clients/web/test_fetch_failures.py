@@ -208,6 +208,9 @@ def test_where_it_cannot_be_put(site: Running, tmp_path: Path, capfd: Capture) -
         assert capfd.readouterr() == ("", f"daemons fetch: {where}: {said}\n")
     assert daemons("fetch", f"{site.url}/good", "-o", tmp_path) == 1
     assert capfd.readouterr().err == f"daemons fetch: {tmp_path}: is a directory\n"
+    (tmp_path / "loop").symlink_to("loop")
+    assert daemons("fetch", f"{site.url}/good", "-o", tmp_path / "loop") == 1
+    assert capfd.readouterr().err == f"daemons fetch: {tmp_path}/loop: too many levels of symbolic links\n"
     (tmp_path / "x.part").mkdir()
     assert daemons("fetch", f"{site.url}/good", "-C", "-o", tmp_path / "x") == 1
     assert capfd.readouterr().err == f"daemons fetch: {tmp_path}/x.part: is a directory\n"
@@ -308,3 +311,18 @@ def test_ctrl_c_leaves_what_was_there(tmp_path: Path) -> None:
                 leaving.set()
                 process.kill()
     assert (os.listdir(tmp_path), target.read_text()) == (["target"], "before")
+
+
+def test_a_slow_reader_of_a_truncated_body_gets_all_of_it() -> None:
+    body = b"x" * 9_000
+    with saying(OK + b"Content-Length: 10000\r\n\r\n" + body) as foreign:
+        command = [str(BIN / "daemons"), "fetch", f"http://127.0.0.1:{foreign.port}/"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), pipesize=4096
+        ) as process:
+            assert process.stdout is not None and process.stderr is not None
+            received = process.stdout.read(1)
+            time.sleep(1)
+            received += process.stdout.read()
+            assert (received, process.wait(20)) == (body, 1)
+            assert b"cut off" in process.stderr.read()

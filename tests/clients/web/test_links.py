@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from tests.clients.test_tools import closed_port
 from tests.clients.web.conftest import Running
 from tests.clients.web.site import Site, daemons, serving
-from tests.operating.live import BIN, environment
+from tests.clients.web.test_content import response
+from tests.clients.web.test_fetch_failures import saying
+from tests.operating.live import BIN, environment, until
 
 Capture = pytest.CaptureFixture[str]
 
@@ -135,6 +139,32 @@ def test_ctrl_c_waits_for_nobody() -> None:
                 process.kill()
 
 
+def is_connecting(port: int) -> bool:
+    """Return whether a socket of the loopback is in SYN_SENT, towards this port."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]]
+    return any(remote.endswith(f":{port:04X}") and state == "02" for _, _, remote, state, *_ in lines)
+
+
+def test_ctrl_c_ends_connecting() -> None:
+    """A listener whose queue is full ignores connections."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as full,
+        socket.create_connection(full.getsockname()),
+    ):
+        port = full.getsockname()[1]
+        page = response(f"<a href=http://127.0.0.1:{port}/>x</a>".encode(), "Content-Type: text/html")
+        with saying(page) as foreign:
+            command = [str(BIN / "daemons"), "links", f"http://127.0.0.1:{foreign.port}/"]
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+                try:
+                    until(lambda: is_connecting(port), "the connection")
+                    process.send_signal(signal.SIGINT)
+                    assert process.communicate(timeout=20)[1] == ""
+                    assert process.returncode == 130
+                finally:
+                    process.kill()
+
+
 def test_what_is_no_page(site: Running, capsys: Capture) -> None:
     for path, said in (
         ("good", f"{site.url}/good: text/plain, which is no page of HTML"),
@@ -142,6 +172,13 @@ def test_what_is_no_page(site: Running, capsys: Capture) -> None:
     ):
         assert daemons("links", f"{site.url}/{path}") == 1
         assert capsys.readouterr() == ("", f"daemons links: {said}\n")
+
+
+def test_an_error_with_text_of_a_peer_is_one_line(capsys: Capture) -> None:
+    with saying(response(b"", "Content-Type: text/x\x85daemons links: fine")) as foreign:
+        assert daemons("links", f"http://127.0.0.1:{foreign.port}/") == 1
+    err = capsys.readouterr().err
+    assert (err.count("\n"), "text/x\\x85daemons links: fine, which is no page" in err) == (1, True)
 
 
 def test_a_page_without_an_end_is_not_read_to_its_end(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

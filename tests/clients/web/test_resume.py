@@ -55,6 +55,27 @@ def test_it_goes_on(
     assert wanted == asked
 
 
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        (b"45", "cut off: 2 of the 6 bytes of Content-Range were sent"),
+        (b"456789more", "more than the 6 bytes of Content-Range were sent"),
+    ],
+)
+def test_a_rest_without_a_length_must_be_as_long_as_its_range(
+    rest: bytes, said: str, tmp_path: Path, capsys: Capture
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("before")
+    unbounded = REST.replace(b"Content-Length: 6\r\n", b"").replace(b"456789", rest)
+    with saying(TAGGED + b"0123", unbounded) as foreign:
+        words = ("fetch", "-C", "-o", target, f"http://127.0.0.1:{foreign.port}/x")
+        assert [daemons(*words), daemons(*words)] == [1, 1]
+    assert said in capsys.readouterr().err
+    assert target.read_text() == "before"
+    assert b"0123456789".startswith((tmp_path / "target.part").read_bytes())
+
+
 def test_a_part_of_something_else_is_no_part(tmp_path: Path, capsys: Capture) -> None:
     target, part, of = (tmp_path / name for name in ("x", "x.part", "x.part.of"))
     with saying(NEW) as foreign:

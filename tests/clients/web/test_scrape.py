@@ -18,6 +18,8 @@ from daemons.clients.web.common import Failure
 from daemons.clients.web.pages import Page
 from tests.clients.web.conftest import Running
 from tests.clients.web.site import Site, daemons, serving
+from tests.clients.web.test_content import response
+from tests.clients.web.test_fetch_failures import saying
 
 Capture = pytest.CaptureFixture[str]
 
@@ -171,6 +173,24 @@ def test_robots_txt_that_cannot_be_had(status: int, code: int, allowed: bool, ca
     assert ("so nothing may be read there\n" in capsys.readouterr().err) is not allowed
 
 
+@pytest.mark.parametrize("agent", ["User-agent:{}", "user agent {}", "Useragent: {}*"])
+def test_robots_txt_whose_rules_multiply_is_refused(agent: str, capsys: Capture) -> None:
+    agents = "".join(agent.format(number) + "\nSitemap: x\n" for number in range(8000))
+    answer = response((agents + "Disallow: /x\n" * 8000).encode())
+    with saying(answer, b"") as foreign:
+        assert daemons("scrape", f"http://127.0.0.1:{foreign.port}/") == 1
+    assert "more than 1000000 rules for all user agents" in capsys.readouterr().err
+    assert len(foreign.heard) == 1
+
+
+def test_robots_txt_of_many_groups_is_read(capsys: Capture) -> None:
+    groups = "".join(f"User-agent: bot{number}\nDisallow: /\n\n" for number in range(10_000))
+    answer = response(f"{groups}User-agent: camelot-daemons\nDisallow: /private\n".encode())
+    with saying(answer, response(b"<dl><dt>knight<dd>Robin</dl>", "Content-Type: text/html")) as foreign:
+        assert daemons("scrape", f"http://127.0.0.1:{foreign.port}/", *AT_ONCE) == 0
+    assert capsys.readouterr().out == "knight: Robin\n"
+
+
 def test_pauses(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is made at once, and each other after the delay, of which robots.txt may want more."""
     pauses: list[float] = []
@@ -241,9 +261,12 @@ def test_a_nested_page_costs_no_more_than_twenty_honest_ones(name: str) -> None:
 def test_a_page_of_more_tags_than_memory_allows_is_refused() -> None:
     with pytest.raises(Failure, match="more than 200000 tags"):
         Page("http://h/", b"<b>" * 200_001)
+    with pytest.raises(Failure, match="more than 200000 tags"):
+        Page("http://h/", ("<b>" * 200_001).encode("cp037"), "cp037")  # EBCDIC
 
 
 def test_a_page_that_is_left_open_everywhere_takes_no_longer() -> None:
     """`html.parser` would take minutes, which the limit for a test would end."""
     Page("http://h/", b"<!--" * 200_000)
+    Page("http://h/", b"<metacharset=" * 150_000)  # what declares an encoding is searched for
     assert Page("http://h/", b"<b>" * 5000 + b"<a href=x>").links() == ["http://h/x"]
