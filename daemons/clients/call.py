@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-from daemons.clients.calling import SECRET
+from daemons.clients.calling import SECRET, without_password
 from daemons.clients.dial import NetworkError
 from daemons.clients.rpc import Call, Caller, Place, ProtocolError, RemoteFault
 from daemons.operating import ini, lifecycle, loading
@@ -49,13 +49,13 @@ def run(options: argparse.Namespace, conf: Path) -> int:
     except ValueError as error:
         return _refuse(options, str(error))
     except (RemoteFault, ProtocolError, NetworkError) as error:
-        print(f"{options.target}: {escape(str(error))}", file=sys.stderr)
+        print(f"{without_password(options.target)}: {escape(str(error))}", file=sys.stderr)
         return _code(error)
     return lifecycle.ENDED
 
 
 def _refuse(options: argparse.Namespace, reason: str) -> int:
-    print(f"{options.target}: {reason}", file=sys.stderr)
+    print(f"{without_password(options.target)}: {reason}", file=sys.stderr)
     return lifecycle.USAGE
 
 
@@ -140,7 +140,8 @@ def _batch(caller: Caller, options: argparse.Namespace) -> int:
     for (line, _), answer in zip(calls, caller.batch([call for _, call in calls]), strict=True):
         if isinstance(answer, RemoteFault):
             sys.stdout.flush()
-            print(f"{options.target}: {options.batch}, line {line}: {escape(str(answer))}", file=sys.stderr)
+            where = f"{without_password(options.target)}: {options.batch}, line {line}"
+            print(f"{where}: {escape(str(answer))}", file=sys.stderr)
             code = FAULT
         else:
             print(_shown(answer))

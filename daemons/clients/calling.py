@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from daemons.clients.arguments import seconds
@@ -31,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-t", dest="timeout", metavar="SECONDS", type=seconds, default=10.0, help="to wait; else 10")
     parser.add_argument("--cafile", metavar="FILE", type=Path, help="the CA that must have signed its certificate")
     parser.add_argument("--user", metavar="NAME", help=f"who calls; the secret is in ${SECRET}")
+
+
+def without_password(target: str) -> str:
+    """Return a daemon's name, or a URL without its user and password, as messages name it."""
+    return re.sub(r"://[^/?#]*@", "://", target, count=1)
 
 
 def _count(text: str) -> int:

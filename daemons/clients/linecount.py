@@ -92,7 +92,7 @@ def noisy(line: str) -> None:
     """What the server calls with each line."""
     if not isinstance(line, str):
         raise ValueError("a line of text is expected")  # what it has not got from here
-    print("Noisy:", repr(line))
+    print("Noisy:", escape(repr(line)))
 
 
 def count(file: IO[str], address: Address, timeout: float) -> int:

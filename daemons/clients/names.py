@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from daemons.clients import tools
+from daemons.printable import escape
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,14 +44,14 @@ class _Calls:
         self.code = tools.DONE
 
     def make(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """What it returns; None where it fails.  repr() leaves no control character as it is."""
+        """What it returns; None where it fails."""
         said = f"{call.__name__}({', '.join(map(repr, arguments))})"
         try:
             found = call(*arguments)
         except (OSError, UnicodeError) as error:
             sys.stdout.flush()
-            print(f"{said}: {tools.reason_of(error)}", file=sys.stderr)
+            print(escape(f"{said}: {tools.reason_of(error)}"), file=sys.stderr)
             self.code = tools.FAILED
             return None
-        print(f"{said} = {found!r}")
+        print(escape(f"{said} = {found!r}"))
         return found

@@ -18,6 +18,7 @@ try:
     import dns.message
     import dns.name
     import dns.rcode
+    import dns.rdataclass
     import dns.rdatatype
     import dns.resolver
     import dns.rrset
@@ -117,10 +118,12 @@ class Resolver:
         while True:
             asked = name
             response = self._ask(name, kind)
-            whole += response.answer
+            # Records of other classes are no answer, and dnspython has other types for them.
+            answer = [rrset for rrset in response.answer if rrset.rdclass == dns.rdataclass.IN]
+            whole += answer
             records: list[Any] = []
-            while not (records := _of(response.answer, name, kind)):
-                targets = _of(response.answer, name, "CNAME")
+            while not (records := _of(answer, name, kind)):
+                targets = _of(answer, name, "CNAME")
                 if not targets:
                     break
                 if name in aliases:

@@ -17,6 +17,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
+from daemons.clients.calling import without_password
 from daemons.clients.dial import NetworkError, dial
 from daemons.framings import Incomplete, Oversize
 from daemons.framings.http import ResponseDecoder, ResponseHead, ResponseLimits
@@ -30,6 +31,9 @@ LONGEST = 16 * 1024 * 1024
 
 #: Bytes per recv(2).
 RECEIVE = 64 * 1024
+
+#: Bytes per second of a slow response: each such number gives it a second more than the timeout.
+SLOWEST = 16 * 1024
 
 #: Seconds before the second attempt; before each other twice as many, up to the most.  Up to half of it less, so that
 #: those who failed together do not come back together.
@@ -68,22 +72,23 @@ class Place:
     @classmethod
     def of(cls, url: str, timeout: float = 10.0, cafile: Path | None = None) -> Place:
         """That of a URL.  Raises `ValueError`, saying what is expected."""
+        shown = without_password(url)
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise ValueError(f"{url} is no URL: {error}") from None
+            raise ValueError(f"{shown} is no URL: {error}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url} is no URL of a service; write http://HOST:PORT/PATH or https://…")
+            raise ValueError(f"{shown} is no URL of a service; write http://HOST:PORT/PATH or https://…")
         if port == 0:
-            raise ValueError(f"{url} is no URL: a service has a port of 1 to 65535")
-        host, authority = _host_of(url, parts.hostname)
+            raise ValueError(f"{shown} is no URL: a service has a port of 1 to 65535")
+        host, authority = _host_of(shown, parts.hostname)
         secure = parts.scheme == "https"
         address = Address("tls" if secure else "tcp", host=host, port=port or (443 if secure else 80))
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not path.isascii() or not path.isprintable() or " " in path:
-            raise ValueError(f"{url} is no URL: write other than visible ASCII as %xx")
+            raise ValueError(f"{shown} is no URL: write other than visible ASCII as %xx")
         return cls(address, path, authority + (f":{port}" if port else ""), credentials, timeout, cafile)
 
     def __str__(self) -> str:
@@ -173,10 +178,9 @@ class Caller(ABC):
         # (RFC 9112, section 5.2).
         decoder = ResponseDecoder("POST", ResponseLimits(body=LONGEST), unfold=True)
         body = bytearray()
-        deadline = monotonic() + place.timeout
+        due = Due(place.timeout)
         while not decoder.complete:
-            if decoder.head is None and monotonic() > deadline:
-                raise TimeoutError("timed out")
+            due.check(len(body))
             if data := peer.recv(RECEIVE):
                 for event in decoder.decode(data):
                     if isinstance(event, ResponseHead):
@@ -201,6 +205,19 @@ class Caller(ABC):
         for name, value in head.fields:
             if name.lower() == b"content-encoding" and value.lower() not in (b"", b"identity"):
                 raise ProtocolError(f"{self.place} has encoded its response ({value.decode('latin-1')}), unasked")
+
+
+class Due:
+    """The deadline of a response: `timeout` seconds, and one for each `SLOWEST` bytes.  The timeout of a socket would
+    not do, since a peer that sends a byte now and then never exceeds it."""
+
+    def __init__(self, timeout: float) -> None:
+        self._until = monotonic() + timeout
+
+    def check(self, received: int) -> None:
+        """Raises `TimeoutError` if more bytes are expected by now."""
+        if monotonic() > self._until + received / SLOWEST:
+            raise TimeoutError("timed out")
 
 
 class Sent:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from daemons.clients.dial import NetworkError, dial
-from daemons.clients.rpc import LONGEST, RECEIVE, Call, Caller, ProtocolError, RemoteFault, Sent
+from daemons.clients.rpc import LONGEST, RECEIVE, Call, Caller, Due, ProtocolError, RemoteFault, Sent
 from daemons.rpc import json_text
 from daemons.rpc.json_schema import shown
 
@@ -94,10 +94,12 @@ class JSONCaller(Caller):
                 sent.maybe = True
                 peer.sendall(body + b"\n")
                 searched = 0
+                due = Due(place.timeout)
                 while (end := received.find(b"\n", searched)) < 0:
                     searched = len(received)
                     if searched > LONGEST:
                         raise ProtocolError(f"{place} has answered with more than {LONGEST} octets")
+                    due.check(searched)
                     data = peer.recv(RECEIVE)
                     if not data:
                         raise ConnectionResetError("closed in the middle of the answer")

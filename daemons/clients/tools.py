@@ -110,4 +110,4 @@ def reason_of(error: Exception) -> str:
         # What came from the command line and is no name in any alphabet: RFC 3490, section 4.
         return "not a host name: a label is empty, longer than 63 octets, or has a character that none may have"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"{text[:1].lower()}{text[1:]}"
+    return text if text[1:2].isupper() else f"{text[:1].lower()}{text[1:]}"  # DNS, AF_UNIX

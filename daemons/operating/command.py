@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _prefix(options: argparse.Namespace) -> str:
     """Return what an error begins with: the daemon that it is about, or the command."""
     about = None if options.command in tools.TOOLS else getattr(options, "name", getattr(options, "target", None))
-    return f"daemons {options.command}: " if about is None else f"{about}: "
+    return f"daemons {options.command}: " if about is None else f"{calling.without_password(about)}: "
 
 
 def _open_standard_streams() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemons.clients import mtu
+from daemons.operating.command import main
 from daemons.serving.address import Address
 from tests.namespaces import Network
 
@@ -78,5 +79,5 @@ def test_where_it_cannot_be_sent(words: tuple[str, ...], code: int, capsys: pyte
             found(*words)
         assert "not a port" in capsys.readouterr().err
         return
-    assert found(*words) == code
+    assert main(["mtu", *words]) == code
     assert capsys.readouterr().err.startswith(f"daemons mtu: udp://{words[0]}:1060: ")

@@ -280,3 +280,20 @@ def test_an_alias_that_comes_alone_is_asked_for_next_eight_times_at_most() -> No
         Scripted({**aliases, "a8.": "CNAME a9."}).find(first, "A")
     with pytest.raises(resolving.LookupFailure, match=r"a0 is an alias in a loop: a0, a0$"):
         Scripted({"a0.": "CNAME a0."}).find(first, "A")
+
+
+def test_records_of_other_classes_are_no_answer(
+    resolver: resolving.Resolver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """dnspython has other types for them, without the attributes of those of the Internet."""
+
+    def query(name: dns.name.Name, kind: str, *_: object) -> dns.message.Message:
+        response = dns.message.make_response(dns.message.make_query(name, kind))
+        data = {"A": "a. 1", "MX": r"\# 3 000100", "CNAME": r"\# 1 00"}.get(kind)
+        if data is not None:
+            response.answer = [dns.rrset.from_text(name, 60, "CH" if kind == "A" else "CLASS300", kind, data)]
+        return response
+
+    monkeypatch.setattr(dns_query, "query", query)
+    assert mx.resolve_email_domain("shrubbery.camelot.test", resolver) == 1
+    assert capsys.readouterr() == (DRAT, "    ERROR: no records for shrubbery.camelot.test\n")

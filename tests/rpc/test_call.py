@@ -8,12 +8,13 @@ import threading
 import xmlrpc.client
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from daemons.clients.dial import NetworkError
-from daemons.clients.rpc import Place, ProtocolError, RemoteFault
+from daemons.clients.rpc import Caller, Place, ProtocolError, RemoteFault
 from daemons.clients.rpc_json import JSONCaller
 from daemons.clients.rpc_xml import XMLCaller
 from daemons.operating.command import main
@@ -73,6 +74,15 @@ def test_call(
     url: str, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, printed: str, said: str
 ) -> None:
     assert call(capfd, url, *words) == (code, printed, said.format(url=url))
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [("http://robin:{}@127.0.0.1:1/", 1), ("http://robin:{}@127.0.0.1:0/", 2), ("x://robin:{}@h", 2)],
+)
+def test_a_password_in_a_url_is_in_no_message(capfd: pytest.CaptureFixture[str], target: str, code: int) -> None:
+    found, _, said = call(capfd, target.format("secret"), "same", "7")
+    assert (found, "secret" in said, said.startswith(target.replace("robin:{}@", ""))) == (code, False, True)
 
 
 def test_a_batch(url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -317,13 +327,25 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return pauses
 
 
-def test_a_head_that_trickles_is_waited_for_no_longer_than_the_timeout() -> None:
+@pytest.mark.parametrize(
+    ("start", "caller"),
+    [
+        (OK + b"X: ", XMLCaller),
+        (OK + b"Content-Length: 100000\r\n\r\n", XMLCaller),
+        (OK + b"\r\n", JSONCaller),
+        (b"", partial(JSONCaller, lines=True)),
+    ],
+    ids=["head", "body", "body without a length", "line"],
+)
+def test_a_response_that_trickles_is_waited_for_no_longer_than_the_timeout(
+    start: bytes, caller: Callable[[Place], Caller]
+) -> None:
     ended = threading.Event()
 
     def serve() -> None:
         client, _ = listener.accept()
         with client, suppress(ConnectionError):
-            client.sendall(OK + b"X: ")
+            client.sendall(start)
             while not ended.wait(0.01):
                 client.sendall(b"x")
 
@@ -334,7 +356,7 @@ def test_a_head_that_trickles_is_waited_for_no_longer_than_the_timeout() -> None
         try:
             place = Place.of(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.3)
             with pytest.raises(NetworkError, match="timed out"):
-                XMLCaller(place).call("same", [7])
+                caller(place).call("same", [7])
         finally:
             ended.set()
             thread.join()

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -320,7 +321,8 @@ def test_a_slow_reader_of_a_truncated_body_gets_all_of_it() -> None:
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), pipesize=4096
         ) as process:
-            assert process.stdout is not None and process.stderr is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
             received = process.stdout.read(1)
             time.sleep(1)
             received += process.stdout.read()
