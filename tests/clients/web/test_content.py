@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,11 @@ from tests.clients.web.test_fetch_failures import Capture, saying
 from tests.operating.live import environment
 
 TEXT = b"Listen. Strange women lying in ponds distributing swords is no basis for a system of government.\n" * 50
-WHOLE = gzip.compress(TEXT)
+
+#: The same at any time: several processes run the tests, and must find the same ones.
+compressed = partial(gzip.compress, mtime=0)
+
+WHOLE = compressed(TEXT)
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -48,9 +53,9 @@ def fetched(answer: bytes, target: Path, *words: str) -> int:
         ("GZip", WHOLE),
         ("x-gzip", WHOLE),
         ("identity, gzip", WHOLE),
-        ("gzip", gzip.compress(TEXT[:1000]) + gzip.compress(TEXT[1000:1001]) + gzip.compress(TEXT[1001:])),
-        ("gzip", b"".join(gzip.compress(TEXT[at : at + 7]) for at in range(0, len(TEXT), 7))),
-        ("gzip", gzip.compress(b"") + WHOLE + gzip.compress(b"")),
+        ("gzip", compressed(TEXT[:1000]) + compressed(TEXT[1000:1001]) + compressed(TEXT[1001:])),
+        ("gzip", b"".join(compressed(TEXT[at : at + 7]) for at in range(0, len(TEXT), 7))),
+        ("gzip", compressed(b"") + WHOLE + compressed(b"")),
         ("deflate", zlib.compress(TEXT)),
         ("deflate", raw_deflate(TEXT)),
         ("identity", TEXT),
@@ -83,8 +88,8 @@ def test_a_coded_body_is_written_whole(coding: str, body: bytes, tmp_path: Path,
         ("deflate", raw_deflate(TEXT) + b"x", "data after the end"),
         ("deflate", b"x", "truncated"),
         ("deflate", WHOLE, "error -3"),
-        ("gzip, gzip", gzip.compress(WHOLE), "more than one coding; one is accepted"),
-        ("gzip, gzip, gzip", gzip.compress(gzip.compress(WHOLE)), "more than one coding"),
+        ("gzip, gzip", compressed(WHOLE), "more than one coding; one is accepted"),
+        ("gzip, gzip, gzip", compressed(compressed(WHOLE)), "more than one coding"),
         ("br", TEXT, "not supported; gzip and deflate are"),
         ("zstd", TEXT, "not supported"),
         ("bzip2", bz2.compress(TEXT), "not supported"),
@@ -104,7 +109,7 @@ def test_a_malformed_body_is_an_error_and_leaves_the_file(
 
 
 def test_codings_in_two_fields_are_two_codings(tmp_path: Path, capsys: Capture) -> None:
-    answer = response(gzip.compress(WHOLE), "Content-Encoding: gzip", "Content-Encoding: gzip")
+    answer = response(compressed(WHOLE), "Content-Encoding: gzip", "Content-Encoding: gzip")
     assert fetched(answer, tmp_path / "x") == 1
     assert "Content-Encoding: gzip, gzip: more than one coding" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
@@ -191,7 +196,7 @@ def cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
 
 @given(texts=st.lists(st.binary(max_size=200), min_size=1, max_size=5), sizes=st.lists(st.integers(0, 40)))
 def test_gzip_decodes_the_same_however_it_is_cut(texts: list[bytes], sizes: list[int]) -> None:
-    assert b"".join(gunzip(cut(b"".join(map(gzip.compress, texts)), sizes))) == b"".join(texts)
+    assert b"".join(gunzip(cut(b"".join(map(compressed, texts)), sizes))) == b"".join(texts)
 
 
 @given(data=st.binary(max_size=300), sizes=st.lists(st.integers(0, 40)), raw=st.booleans())
