@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Generator, Iterator
+from functools import partial
 
 import hypothesis
 import pytest
@@ -24,6 +27,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """``--require-engines``, as `.ci/run` has it."""
     text = f"a test that is skipped for want of a program of `{INSTALLABLE}` has failed"
     parser.addoption("--require-engines", action="store_true", help=text)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Use short folders, whatever the user's name is: the name of a Unix socket has at most 107 bytes."""
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        config.option.basetemp = tempfile.mkdtemp(prefix="t-", dir="/tmp")
+        config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
