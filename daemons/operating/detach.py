@@ -20,8 +20,8 @@ from pathlib import Path
 from daemon import DaemonContext
 
 from daemons.operating import ini, lifecycle, logs
+from daemons.operating.bound import Bound
 from daemons.operating.complaints import ConfigurationError
-from daemons.operating.lifecycle import Bound
 from daemons.operating.log_file import DropCount, LogFile, write_log
 from daemons.operating.outcome import Command, say
 from daemons.operating.pidfile import AlreadyRunning, Pidfile
