@@ -5,37 +5,17 @@ A process of a daemon holds a POSIX lock, fcntl(2), on the first byte of each sl
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from daemons.operating.record_locks import is_locked
 from daemons.operating.slot import PAGE
 
 
 class TakenError(Exception):
     """A living process has the first slot of the file that is there."""
-
-
-def lock(descriptor: int, page: int) -> bool:
-    """Lock the slot in `page`; return False where another process has.  Raises `OSError` for any other reason."""
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, page * PAGE)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            raise
-        return False
-    return True
-
-
-def is_locked(descriptor: int, page: int) -> bool:
-    """Return whether another process has locked the slot in `page`."""
-    question = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, page * PAGE, 1, 0)
-    kind: int = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_GETLK, question))[0]
-    return kind != fcntl.F_UNLCK
 
 
 def is_taken(path: Path) -> bool:
@@ -50,7 +30,7 @@ def is_taken(path: Path) -> bool:
         place = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
         return place in Path("/proc/locks").read_text("ascii")
     try:
-        return is_locked(descriptor, 1)
+        return is_locked(descriptor, PAGE)
     finally:
         os.close(descriptor)
 

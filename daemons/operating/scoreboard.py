@@ -29,7 +29,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from daemons.operating.metrics_file import TakenError, in_place_of, is_locked, lock, new_file
+from daemons.operating.metrics_file import TakenError, in_place_of, new_file
+from daemons.operating.record_locks import is_locked, lock
 from daemons.operating.slot import BOUNDS, ENDINGS, PAGE, REALS, REFUSALS, ROLES, WORDS, Slot
 
 log = logging.getLogger(__name__)
@@ -120,12 +121,12 @@ class Scoreboard:
         """Take the first slot that no living process has, from page `first` on.  Raises `OSError` (ENOLCK) where there
         is none within `MOST`."""
         for page in range(first, first + MOST):
-            if not lock(self.descriptor, page):
+            if not lock(self.descriptor, page * PAGE):
                 continue
             if self.copied:
                 # For readers.  A lock of somebody else's there must not keep this process from counting.
                 with suppress(OSError):
-                    lock(self._copy, page)
+                    lock(self._copy, page * PAGE)
             if os.fstat(self.descriptor).st_size < (page + 1) * PAGE:
                 # Not only longer: without memory left, a write into a hole would be a SIGBUS.
                 os.posix_fallocate(self.descriptor, page * PAGE, PAGE)
@@ -212,7 +213,7 @@ class Scoreboard:
         and locked last, since to close a descriptor of a file ends the locks on it."""
         os.dup2(opened, self._copy, inheritable=False)
         os.close(opened)
-        lock(self._copy, self._own)
+        lock(self._copy, self._own * PAGE)
 
     def memory(self) -> memoryview:
         """Return all of it as it is now, to read."""
@@ -222,7 +223,7 @@ class Scoreboard:
         """Return whether a living process has the slot in `page`."""
         if page == self._own:
             return True  # a process does not see its own locks
-        return is_locked(self.descriptor, page)
+        return is_locked(self.descriptor, page * PAGE)
 
     def abandon(self, path: Path) -> None:
         """Remove the copy from `path`, if it is still there: an orphan leaves the path to the next daemon, which may

@@ -16,7 +16,8 @@ from daemons.serving.service import Reply, ReplyCutShort, Visitor
 from daemons.web.places import Names, decoded
 from daemons.web.representations import WHOLE
 from daemons.web.responses import BODILESS, Second, error, refuse
-from daemons.web.upstream import Exchange, Upstream, UpstreamError
+from daemons.web.exchange import Exchange, UpstreamError
+from daemons.web.upstream import Upstream
 
 log = logging.getLogger(__name__)
 

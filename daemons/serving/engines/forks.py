@@ -73,6 +73,8 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self._siblings: dict[int, Child] = {}
         self._cut_since = math.inf
         super().__init__(*args, **kwargs)
+        if self.service is not None:
+            self.service.share_with_children()
 
     @property
     def active(self) -> int:
