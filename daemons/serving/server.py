@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daemons.operating.access_log import AccessLog
-from daemons.serving import budget
+from daemons.serving import budget, signals
 from daemons.serving.budget import Verdict
 from daemons.serving.connection import Attended, Connection
 from daemons.serving.conversation import Conversation
@@ -127,7 +127,9 @@ class Server(_Base):
         Returns whether there was one; raises nothing."""
         try:
             request, client_address = self.get_request()
-        except Exception as error:
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                raise
             self.rest.after(error)
             return False
         try:
@@ -137,12 +139,12 @@ class Server(_Base):
             else:
                 connection.ending = connection.ending or Ending.REFUSED
                 self.shutdown_request(request)
-        except Exception:
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                self.shutdown_request(request)
+                raise
             self._handle_error_safely(request, client_address)
             self._shutdown_safely(request)
-        except BaseException:
-            self.shutdown_request(request)
-            raise
         return True
 
     def accept_several(self, most: int) -> None:
@@ -257,8 +259,12 @@ class Server(_Base):
             if connection.ending is None and not self.is_of_peer(connection, error):
                 raise
             connection.ending = connection.ending or Ending.RESET
-        except SystemExit:
+        except Exception:
+            raise
+        except BaseException as error:
             # A handler's sys.exit() is no Exception, but a bug like any other: it must not end the daemon.
+            if signals.is_from_handler(error):
+                raise
             self.handle_error(request, client_address)
         connection.ending = connection.ending or Ending.FINISHED
 
@@ -285,7 +291,10 @@ class Server(_Base):
             self.service.requests = access_log.requests
 
     def log_failure(self, connection: Connection, failure: BaseException) -> None:
-        """Log what a service raised, with its traceback, as one line; the peer is never told."""
+        """Log what a service raised, with its traceback, as one line; the peer is never told.  Raises it again if a
+        signal handler has raised it."""
+        if signals.is_from_handler(failure):
+            raise failure
         if isinstance(failure, ReplyCutShort):
             log.warning("%s: %s", connection.peer, failure)
             return
@@ -314,7 +323,9 @@ class Server(_Base):
     def _log_access_safely(self, connection: Connection) -> None:
         try:
             self.log_access(connection)
-        except Exception:
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                raise
             log.exception("%s: the access line could not be written", connection.peer)
 
     def log_access(self, connection: Connection) -> None:
@@ -437,12 +448,16 @@ class Server(_Base):
     def _handle_error_safely(self, request: Any, client_address: Any) -> None:
         try:
             self.handle_error(request, client_address)
-        except Exception:
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                raise
             log.exception("handle_error failed")
 
     def _shutdown_safely(self, request: Any) -> None:
         try:
             self.shutdown_request(request)
-        except Exception:
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                raise
             log.exception("shutdown_request failed")
             Server.close_request(self, request)

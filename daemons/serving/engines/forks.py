@@ -113,7 +113,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
             try:
                 self._settle(request, place, parent)
                 self.finish_request(request, client_address)
-            except Exception:
+            except BaseException:
                 self.handle_error(request, client_address)
             finally:
                 self.shutdown_request(request)
