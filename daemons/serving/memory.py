@@ -91,14 +91,11 @@ class Memory:
     def again(self, data: bytes) -> object:
         """What the service replies now to an input that was one message before, and came when nothing was held, as it
         has this time.  Bytes are to be sent; anything else is for `Conversation.say`, but `UNKNOWN`: that is for
-        `Conversation.receive`, and is all that is ever said where it is not `plain`.  Raises nothing but
-        KeyboardInterrupt."""
+        `Conversation.receive`, and is all that is ever said where it is not `plain`.  Raises nothing."""
         if (message := self.alone.get(data)) is None:
             return UNKNOWN
         try:
             return self.respond(message)
-        except KeyboardInterrupt:
-            raise
         except BaseException as failure:
             return Failure(failure)
 

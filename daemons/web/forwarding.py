@@ -13,10 +13,11 @@ from collections.abc import Generator, Iterable, Iterator
 from daemons.framings.http import Request, ResponseHead
 from daemons.framings.http.grammar import list_members
 from daemons.serving.service import Reply, ReplyCutShort, Visitor
+from daemons.web.exchange import Exchange, UpstreamError
 from daemons.web.places import Names, decoded
 from daemons.web.representations import WHOLE
 from daemons.web.responses import BODILESS, Second, error, refuse
-from daemons.web.upstream import Exchange, Upstream, UpstreamError
+from daemons.web.upstream import Upstream
 
 log = logging.getLogger(__name__)
 

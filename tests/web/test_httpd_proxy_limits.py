@@ -15,9 +15,9 @@ import pytest
 
 from daemons.operating import loading
 from daemons.serving.pump import Pump
-from daemons.web import upstream
+from daemons.web import exchange
 from daemons.web.behind import BEHIND
-from daemons.web.upstream import Exchange
+from daemons.web.exchange import Exchange
 from tests.operating.folder import Folder
 from tests.serving.peers import connect, eventually, hear, hear_all
 from tests.serving.running import Within
@@ -81,7 +81,7 @@ def test_files_are_served_while_64_requests_wait_for_a_slow_server(
     try:
         with closing(httpd), ExitStack() as stack:
             waiting = [get(running.address, path, stack) for _ in range(64)]
-            eventually(lambda: len(_refused(waiting)) == 64 - 12)
+            eventually(lambda: len(refused(waiting)) == 64 - 12)
             # With the other twelve in progress:
             for _ in range(50):
                 (found,) = responses(hear_all(get(running.address, "/text.txt", stack)))
@@ -101,7 +101,7 @@ def test_files_are_served_while_64_requests_wait_for_a_slow_server(
         running.close()
 
 
-def _refused(peers: list[socket.socket]) -> list[socket.socket]:
+def refused(peers: list[socket.socket]) -> list[socket.socket]:
     """Those that have received a 503, which is left there."""
     readable, _, _ = select.select(peers, (), (), 0)
     return [peer for peer in readable if peer.recv(13, socket.MSG_PEEK) == b"HTTP/1.1 503 "]
@@ -194,7 +194,7 @@ def test_clients_that_pause_and_go_on_together_do_not_take_all_threads(
 ) -> None:
     """A server sends more than the buffers of the sockets hold, and then nothing; its clients wait until they do not
     count, and then read all."""
-    monkeypatch.setattr(upstream, "PAUSED", 0.01)
+    monkeypatch.setattr(exchange, "PAUSED", 0.01)
     over = Event()
     sent = 4_000_000
 
