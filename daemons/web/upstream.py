@@ -21,6 +21,10 @@ IDLE, KEPT = 16, 10.0
 #: its server, and slow clients must not shut out others.
 PAUSED = 1.0
 
+#: Responses at a time, for each request that may be in progress, whose clients have paused.  Each holds a connection and
+#: up to 64 KiB; with one more, the response that has paused for longest is cut short.
+PAUSED_RESPONSES = 16
+
 #: Seconds between two log lines about refused requests.
 QUIET = 1.0
 
@@ -61,6 +65,8 @@ class Exchange:
         self._paused = float("inf")
         #: Whether it counts as in progress, unless it has paused for too long; then it has to be counted anew.
         self._counts = True
+        #: Whether it was cut short because too many clients have paused.
+        self._cut = False
 
     @property
     def head(self) -> ResponseHead:
@@ -73,6 +79,18 @@ class Exchange:
     def in_progress(self) -> bool:
         """Whether a thread waits for the server, or has waited a moment ago."""
         return self._counts and self._paused > time.monotonic() - PAUSED
+
+    @property
+    def paused_since(self) -> float:
+        """When (monotonic) the last piece was taken; infinite while a thread waits for the server."""
+        return self._paused
+
+    def cut(self) -> None:
+        """Cut the response short, whichever thread is reading it.  The connection is closed by its owner: another one
+        might have its descriptor by the time that a reading thread uses it."""
+        self._cut = True
+        if (connection := self._connection) is not None:
+            connection.shut_down()
 
     def wait_on(self) -> None:
         """A thread is about to wait for the server."""
@@ -124,6 +142,8 @@ class Exchange:
 
     def _read(self) -> None:
         assert self._connection is not None
+        if self._cut:
+            raise UpstreamError(503, "its client had paused for longest of too many")
         if not self._upstream.resume(self) and self._connection.wait(0.0, writing=bool(self._unsent)) is None:
             in_progress = f"{self._upstream.limits.requests} requests are in progress (upstream_requests)"
             raise UpstreamError(503, f"{in_progress}, and the client of this one had paused")
@@ -279,6 +299,10 @@ class Upstream:
             if self._is_full():
                 self._refused += 1
                 raise UpstreamError(503, f"{self.limits.requests} requests are in progress (upstream_requests)")
+            if len(self._exchanges) >= self.limits.requests * (1 + PAUSED_RESPONSES):
+                oldest = min(self._exchanges, key=lambda each: each.paused_since)
+                oldest.cut()
+                self._exchanges.discard(oldest)
             self._exchanges.add(exchange)
         return exchange
 
