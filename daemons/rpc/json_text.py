@@ -51,9 +51,9 @@ def write(value: Any) -> str:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Pause the cyclic garbage collector.  A parsed text has no cycles, but a hundred thousand containers: meanwhile the
-    collector would run hundreds of times, and examine all objects of the process at least once, which takes longer than
-    the parsing.  In several threads at once, the collector is on again when the first one ends."""
+    """Pause the cyclic garbage collector.  A parsed text has no cycles, but may have a hundred thousand containers:
+    meanwhile the collector would run hundreds of times, and examine all objects of the process at least once, which
+    takes longer than the parsing.  In several threads at once, the collector is on again when the first one ends."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -113,8 +113,8 @@ class Subtrees:
         self.sets_user = bool(protected)
 
     def answer(self, request: Request, second: Second, visitor: Visitor) -> tuple[Reply, bool]:
-        """Return the answer to a request, and whether everybody is given the same within this second.  With `sets_user`,
-        `request` must be an object that no other request shares."""
+        """Return the answer to a request, and whether everybody is given the same within this second.  With
+        `sets_user`, `request` must be an object that no other request shares."""
         names = names_of(request.path.partition("?")[0])
         if names is None:
             return self._static.answer(request, second), True  # 404

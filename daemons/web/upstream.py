@@ -21,8 +21,8 @@ IDLE, KEPT = 16, 10.0
 #: its server, and slow clients must not shut out others.
 PAUSED = 1.0
 
-#: Responses at a time, for each request that may be in progress, whose clients have paused.  Each holds a connection and
-#: up to 64 KiB; with one more, the response that has paused for longest is cut short.
+#: Responses at a time, for each request that may be in progress, whose clients have paused.  Each holds a connection
+#: and up to 64 KiB; with one more, the response that has paused for longest is cut short.
 PAUSED_RESPONSES = 16
 
 #: Seconds between two log lines about refused requests.

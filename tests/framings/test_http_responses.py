@@ -341,7 +341,16 @@ def test_a_response_that_was_cut_short_is_never_complete(data: bytes, text: str)
         (ResponseLimits(), chunks(b"0\r\n" + b"A: b\r\n" * 100 + b"\r\n"), chunks(b"0\r\n" + b"A: b\r\n" * 101)),
         (ResponseLimits(head=50), chunks(b"0\r\nA: %b\r\n\r\n" % (b"a" * 40)), chunks(b"0\r\n" + b"A: b\r\n" * 9)),
     ],
-    ids=["head", "head without an end", "fields", "length", "chunks", "until the close", "number of trailers", "trailers"],
+    ids=[
+        "head",
+        "head without an end",
+        "fields",
+        "length",
+        "chunks",
+        "until the close",
+        "count of trailers",
+        "trailers",
+    ],
 )
 def test_limits(limits: ResponseLimits, within: bytes, beyond: bytes) -> None:
     for size in (1, 9, len(within)):

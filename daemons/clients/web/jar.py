@@ -85,8 +85,8 @@ def empty() -> CookieJar:
 
 
 class JarFile:
-    """The file of a jar.  Several processes may use it at once: saving merges the cookies that this one has set, changed
-    or deleted into those that others have saved meanwhile.  Raises `Failure` when made."""
+    """The file of a jar.  Several processes may use it at once: saving merges the cookies that this one has set,
+    changed or deleted into those that others have saved meanwhile.  Raises `Failure` when made."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
