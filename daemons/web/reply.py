@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, Any
 
-from daemons.serving.service import Reply, ReplyCutShort
+from daemons.serving.service import PeerLeft, Reply
 from daemons.web.answer import LOOK, PIECE, SPILL, Answer, Bounds
 from daemons.web.fields import head_of
 from daemons.web.responses import BODILESS
@@ -310,15 +310,15 @@ def framed(
 ) -> Generator[bytes, None, None]:
     """The response's octets.  Behind each piece comes an empty one, which has it sent before the next is made: a
     server "must not delay the transmission of any block" (PEP 3333, "Buffering and Streaming").  Raises `LengthError`
-    after the last octet that may be sent, and `ReplyCutShort` where `is_gone` says that nobody is there any more, which
-    is asked while there is nothing to send that would show it."""
+    after the last octet that may be sent, and `PeerLeft` where `is_gone` says that nobody is there any more, which is
+    asked while there is nothing to send that would show it."""
     left = announced
     look_at = 0.0
     for piece in pieces:
         if not _checked(piece):
             if (now := time.monotonic()) >= look_at:
                 if look_at and is_gone():
-                    raise ReplyCutShort("the peer has closed the connection, and the application says nothing")
+                    raise PeerLeft("the peer has closed the connection, and the application says nothing")
                 look_at = now + LOOK
             yield b""
             continue
