@@ -22,6 +22,10 @@ class ReplyCutShort(Exception):
     closed, and the text is logged in one line, without a traceback."""
 
 
+class PeerLeft(ReplyCutShort):
+    """The same, because the peer has reset the connection: that is no failure, and is not logged as one."""
+
+
 class Visitor(NamedTuple):
     """Who a conversation is with."""
 

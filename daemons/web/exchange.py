@@ -55,6 +55,8 @@ class Exchange:
         self._counts = True
         #: Where it is in the table of the requests of all processes; None: nowhere.
         self.place: int | None = None
+        #: Whether it was cut short because too many clients have paused.
+        self._cut = False
 
     @property
     def head(self) -> ResponseHead:
@@ -67,6 +69,18 @@ class Exchange:
     def in_progress(self) -> bool:
         """Whether a thread waits for the server, or has waited a moment ago."""
         return self._counts and self._paused > time.monotonic() - PAUSED
+
+    @property
+    def paused_since(self) -> float:
+        """When (monotonic) the last piece was taken; infinite while a thread waits for the server."""
+        return self._paused
+
+    def cut(self) -> None:
+        """Cut the response short, whichever thread is reading it.  The connection is closed by its owner: another one
+        might have its descriptor by the time that a reading thread uses it."""
+        self._cut = True
+        if (connection := self._connection) is not None:
+            connection.shut_down()
 
     def wait_on(self) -> None:
         """A thread is about to wait for the server."""
@@ -126,6 +140,8 @@ class Exchange:
 
     def _read(self) -> None:
         assert self._connection is not None
+        if self._cut:
+            raise UpstreamError(503, "its client had paused for longest of too many")
         if not self._upstream.resume(self) and self._connection.wait(0.0, writing=bool(self._unsent)) is None:
             in_progress = f"{self._upstream.limits.requests} requests are in progress (upstream_requests)"
             raise UpstreamError(503, f"{in_progress}, and the client of this one had paused")

@@ -33,6 +33,16 @@ HOP_BY_HOP = frozenset(
 #: (https://httpoxy.org).
 OURS = HOP_BY_HOP | frozenset((b"expect", b"forwarded", b"proxy", b"via", b"x-real-ip"))
 
+#: Request fields that some frameworks and middleware believe in place of the target, the host or the peer's address.  A
+#: client that sets one could be given a path that `[protected]` has not checked.
+OVERRIDES = frozenset(
+    (
+        *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-script-name", b"x-envoy-original-path"),
+        *(b"x-host", b"x-original-host", b"x-scheme", b"x-url-scheme", b"front-end-https"),
+        *(b"client-ip", b"true-client-ip", b"x-client-ip", b"x-cluster-client-ip", b"x-original-forwarded-for"),
+    )
+)
+
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
 #: What this server is called in Via; and how often it may stand there before it is a circle.
@@ -214,6 +224,7 @@ def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, by
         # as the field that is believed is.
         elif (
             word not in OURS
+            and word not in OVERRIDES
             and word not in named
             and not word.startswith(b"x-forwarded")
             and not word.translate(None, _NAME_CHARACTERS)

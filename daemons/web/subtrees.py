@@ -109,9 +109,12 @@ class Subtrees:
         #: Whether it has to know who asks; and whether bodies are of use.
         self.visited = bool(proxy or protected)
         self.takes_bodies = bool(documents or proxy)
+        #: Whether a request is given the user who has proved to have sent it.
+        self.sets_user = bool(protected)
 
     def answer(self, request: Request, second: Second, visitor: Visitor) -> tuple[Reply, bool]:
-        """Return the answer to a request, and whether everybody is given the same within this second."""
+        """Return the answer to a request, and whether everybody is given the same within this second.  With
+        `sets_user`, `request` must be an object that no other request shares."""
         names = names_of(request.path.partition("?")[0])
         if names is None:
             return self._static.answer(request, second), True  # 404
@@ -127,8 +130,6 @@ class Subtrees:
             if refusal is not None:
                 return refusal, False
             second = Second(second.now, private=True)
-        elif found is not None:
-            request.user = ""  # which an earlier request with the same head may have left
         moved = self._moved.answer(request, second, names)
         if moved is not None:
             return moved, False

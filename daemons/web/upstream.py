@@ -17,6 +17,10 @@ from daemons.web.upstream_socket import UpstreamSocket
 #: keep them.
 IDLE, KEPT = 16, 10.0
 
+#: Responses at a time, for each request that may be in progress, whose clients have paused.  Each holds a connection
+#: and up to 64 KiB; with one more, the response that has paused for longest is cut short.
+PAUSED_RESPONSES = 16
+
 #: Seconds between two log lines about refused requests.
 QUIET = 1.0
 
@@ -128,6 +132,10 @@ class Upstream:
             if full:
                 self._refuse()
                 raise UpstreamError(503, f"{self.limits.requests} requests are in progress (upstream_requests)")
+            if len(self._exchanges) >= self.limits.requests * (1 + PAUSED_RESPONSES):
+                oldest = min(self._exchanges, key=lambda each: each.paused_since)
+                oldest.cut()
+                self._exchanges.discard(oldest)
             self._exchanges.add(exchange)
         return exchange
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import select
 import socket
+from contextlib import suppress
 from time import monotonic
 
 from daemons.serving import unix_client
@@ -50,6 +51,11 @@ class UpstreamSocket:
     def receive(self) -> bytes:
         """Return the bytes that have come, when `wait` has found it readable; none: the end.  Raises `OSError`."""
         return self._socket.recv(RECEIVE)
+
+    def shut_down(self) -> None:
+        """End the connection, whose socket stays open: from any thread."""
+        with suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import socket
@@ -17,8 +16,8 @@ from cryptography.hazmat.primitives import hashes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons.clients import tls_report, x509
-from daemons.operating.outcome import Command
+from daemons.clients import x509
+from daemons.operating.command import main
 from tests.certificates import folder
 from tests.clients.foreign import Foreign
 from tests.clients.test_ask_tls import server
@@ -30,10 +29,7 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 
 def report(*words: object) -> int:
     """``daemons tls-report WORDS``."""
-    parser = argparse.ArgumentParser()
-    tls_report.add_arguments(parser)
-    options = parser.parse_args([str(word) for word in words])
-    return Command().carry_out(lambda: tls_report.run(options))
+    return main(["tls-report", *map(str, words)])
 
 
 @contextmanager

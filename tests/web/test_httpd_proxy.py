@@ -87,6 +87,22 @@ def test_what_the_server_behind_is_told(front: Httpd, behind: tuple[Within, Any]
     )
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("X-Original-URL", "x-rewrite-url", "X-Original-URI", "X-Script-Name", "X-ORIGINAL-HOST", "X-Host"),
+        *("True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "Client-IP", "X-Scheme", "Front-End-Https"),
+    ],
+)
+def test_fields_that_frameworks_believe_in_place_of_the_target_or_peer_are_not_forwarded(
+    name: str, front: Httpd, behind: tuple[Within, Any]
+) -> None:
+    assert asked(front, "/app/plain", f"{name}: /admin", "X-Mine: 1").status == 200
+    ((_, forwarded),) = behind[1].heard
+    assert b"X-Mine: 1\r\n" in forwarded
+    assert b"/admin" not in forwarded
+
+
 def test_what_is_about_one_connection_is_not_passed_on(front: Httpd) -> None:
     found = asked(front, "/app/hops")
     assert found.fields == {"content-length": "0", "date": "then", "cache-control": "public, max-age=9"}

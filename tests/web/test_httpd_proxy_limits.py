@@ -15,7 +15,7 @@ import pytest
 
 from daemons.operating import loading
 from daemons.serving.pump import Pump
-from daemons.web import exchange
+from daemons.web import exchange, upstream
 from daemons.web.behind import BEHIND
 from daemons.web.exchange import Exchange
 from tests.operating.folder import Folder
@@ -249,3 +249,46 @@ def test_a_circle_of_refusals_leaves_no_request_in_progress(tmp_path: Path) -> N
         proxy = {"/app": BEHIND.parse(f"127.0.0.1:{held.getsockname()[1]}")}
         with closing(service(make(tmp_path), proxy=proxy, upstream_requests=1)) as httpd:
             assert [asked(httpd, "/app/").status for _ in range(5)] == [502] * 5
+
+
+def test_response_that_has_paused_for_longest_of_too_many_is_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "PAUSED", 0.01)
+    monkeypatch.setattr(upstream, "PAUSED_RESPONSES", 1)
+    over = Event()
+
+    class Stalling(Scripted):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.recv(65536)
+                self.request.sendall(OK + b"Content-Length: 90000000\r\n\r\n" + bytes(4_000_000))
+                over.wait(60)
+
+    server = Within("threads", Stalling)
+    proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
+    httpd = service(make(tmp_path), proxy=proxy, upstream_requests=2)
+    running = Within("pool", Pump.carrying(httpd))
+    try:
+        with closing(httpd), ExitStack() as stack:
+            assert httpd._subtrees is not None
+            (forwarding,) = httpd._subtrees._forwarding.values()
+            exchanges = forwarding.upstream._exchanges
+            clients = []
+            for number in (1, 2, 3, 4, 4, 4):
+                peer = stack.enter_context(socket.socket())
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                peer.connect(running.address)
+                peer.sendall(request("/app/long", "Connection: close"))
+                hear(peer, OK)
+                clients.append(peer)
+                eventually(partial(_all_have_paused, exchanges, number))
+            for peer in clients[:2]:
+                assert len(hear_all(peer)) < 90_000_000
+            running.log_line("its client had paused for longest of too many")
+            assert len(exchanges) == 4
+            assert not [line for line in running.lines if "Traceback" in line]
+    finally:
+        over.set()
+        running.close()
+        server.close()
