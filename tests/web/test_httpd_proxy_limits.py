@@ -132,17 +132,17 @@ def test_some_threads_of_a_pool_are_for_files_only(folder: Folder, threads: int,
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "reason"),
+    ("path", "limits", "status", "reason"),
     [
-        ("/app/trickle", 200, "no complete response within 0.3 s of waiting (upstream_total)"),
-        ("/app/head", 504, "no response within 0.2 s (upstream_timeout)"),
+        ("/app/trickle", (60.0, 0.3), 200, "no complete response within 0.3 s of waiting (upstream_total)"),
+        ("/app/head", (0.3, 60.0), 504, "no response within 0.3 s (upstream_timeout)"),
     ],
 )
 def test_a_server_that_trickles_is_cut_off(
-    tmp_path: Path, slow: tuple[str, Event], path: str, status: int, reason: str
+    tmp_path: Path, slow: tuple[str, Event], path: str, limits: tuple[float, float], status: int, reason: str
 ) -> None:
     proxy = {"/app": BEHIND.parse(slow[0])}
-    httpd = service(make(tmp_path), proxy=proxy, upstream_timeout=0.2, upstream_total=0.3)
+    httpd = service(make(tmp_path), proxy=proxy, upstream_timeout=limits[0], upstream_total=limits[1])
     running = Within("pool", Pump.carrying(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
