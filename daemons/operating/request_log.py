@@ -22,6 +22,9 @@ LONGEST_TARGET = 1500
 LONGEST_METHOD = 100
 LONGEST = 500
 
+#: Bytes of a remembered entry beside its characters; roughly.
+ENTRY = 500
+
 #: What of a request's line stands before the time, after the host, and what behind it.
 Entry: TypeAlias = tuple[str, str]
 
@@ -60,7 +63,8 @@ class RequestLog(Lines):
             known = self._entry(request, status, size, user)
             if len(request) <= HEAD:
                 # The octets alone: the request would keep its body.
-                self._known.keep((bytes(request), status, size, user), known)
+                room = ENTRY + len(request) + len(user) + sum(map(len, known))
+                self._known.keep((bytes(request), status, size, user), known, room)
         return known
 
     def tell(self, host: str, entry: Entry) -> None:

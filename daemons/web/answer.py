@@ -16,7 +16,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
-from daemons.framings.remembered import Remembered
+from daemons.framings.remembered import FIELD, Remembered
 from daemons.operating.values import SIZE
 from daemons.serving import budget
 from daemons.serving.guards.limits import Limits
@@ -174,7 +174,8 @@ class Answer:
             return
         self._write_head(lines)
         if self.headed and sum(map(len, key)) <= REMEMBERED_HEAD:
-            _heads.keep(key, (self.head.copy(), self.status, self.announced, self.chunked, self.keeps))
+            known = self.head.copy(), self.status, self.announced, self.chunked, self.keeps
+            _heads.keep(key, known, sum(map(len, key)) + FIELD * len(key))
 
     def _write_head(self, lines: list[bytes]) -> None:
         if len(self.head) + len(lines) > MOST_FIELDS + 1:  # and an empty line

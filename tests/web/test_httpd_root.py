@@ -239,7 +239,7 @@ def test_name_that_the_file_system_refuses_is_not_found(
 ) -> None:
     """exFAT and NTFS refuse names that are not UTF-8, and so does ext4 with casefold."""
 
-    def refuse(name: object, *arguments: Any, **keywords: Any) -> Any:
+    def refuse(name: Any, *arguments: Any, **keywords: Any) -> Any:
         if isinstance(name, bytes) and not name.isascii():
             raise OSError(number, os.strerror(number))
         return stat(name, *arguments, **keywords)
