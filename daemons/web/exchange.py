@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from daemons.framings import Incomplete, Oversize
 from daemons.framings.http import ResponseDecoder, ResponseHead
@@ -13,7 +13,8 @@ from daemons.web.responses import BODILESS
 from daemons.web.upstream_socket import UpstreamSocket
 
 if TYPE_CHECKING:
-    from daemons.web.upstream import Upstream
+    from daemons.web.behind import UpstreamLimits
+    from daemons.web.request_table import RequestTable
 
 #: Seconds after which a response whose client takes no more of it does not count as in progress: no thread waits for
 #: its server, and slow clients must not shut out others.
@@ -32,6 +33,17 @@ class UpstreamError(Exception):
 
 class StaleError(Exception):
     """A kept connection was closed by the server before it was used again."""
+
+
+class Upstream(Protocol):
+    """The server of an exchange, `daemons.web.upstream.Upstream`, as its exchanges see it."""
+
+    limits: UpstreamLimits
+    table: RequestTable | None
+
+    def keep(self, connection: UpstreamSocket) -> None: ...
+    def resume(self, exchange: Exchange) -> bool: ...
+    def release(self, exchange: Exchange) -> None: ...
 
 
 class Exchange:

@@ -122,8 +122,8 @@ def test_who_does_not_speak_tls_and_who_is_not_there(capsys: pytest.CaptureFixtu
         assert report("127.0.0.1", closed) == 1
     assert capsys.readouterr() == (
         "",
-        f"daemons: tls://127.0.0.1:{port}: the handshake failed: wrong version number\n"
-        f"daemons: tls://127.0.0.1:{closed}: connection refused\n",
+        f"daemons tls-report: tls://127.0.0.1:{port}: the handshake failed: wrong version number\n"
+        f"daemons tls-report: tls://127.0.0.1:{closed}: connection refused\n",
     )
 
 
@@ -142,7 +142,7 @@ def test_what_is_no_document_or_only_a_part_of_one_is_not_counted(
     with server("server.pem", said, goodbye) as address:
         assert report("localhost", address.port, "--cafile", CA, "--document") == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"daemons: tls://localhost:{address.port}: {why}")
+    assert captured.err.startswith(f"daemons tls-report: tls://localhost:{address.port}: {why}")
     assert "The document" not in captured.out
 
 
