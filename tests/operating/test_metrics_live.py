@@ -23,7 +23,7 @@ import pytest
 from daemons.operating import stats
 from daemons.operating.stats import Figures, UnreadableError
 from tests.operating.folder import Folder
-from tests.operating.live import BIN, QUEST, READY, Live, children, daemons, environment, talk, until
+from tests.operating.live import BIN, QUEST, READY, Live, children, daemons, environment, see_turns, talk, until
 
 ENGINES = ("one", "threads", "forks", "loop", "pool")
 
@@ -120,8 +120,9 @@ def test_a_conversation_that_lasts_is_told_of_and_not_twice(suite: Folder, engin
                 peer.sendall(QUEST)
                 assert peer.recv(100)
                 until(partial(has_messages, suite, number), f"message {number}")
-            found = figures(suite)
-            assert (found.active, found.accepted, found.ended) == (1, 1, 0)
+            # Under forks the parent counts those accepted, and copies its figures once a second.
+            until(lambda: (found := figures(suite)).active == found.accepted == 1, "the conversation")
+            assert figures(suite).ended == 0
         until(lambda: figures(suite).ended == 1, "the end")
         found = figures(suite)
         assert (found.messages, found.received, found.active) == (3, 3 * len(QUEST), 0)
@@ -138,7 +139,7 @@ def test_a_daemon_that_hangs_is_told_by_its_heartbeat(suite: Folder, engine: str
             until(lambda: (figures(suite).silent or 0.0) > stats.HANGS, "it hangs")
             ended = daemons(suite.path, "stats", "launcelot")
             assert ended.returncode == 3
-            assert re.match(r"launcelot: hanging, .*, last turn [5-9]\.\d s ago\n", ended.stdout), ended.stdout
+            assert re.match(r"launcelot: hanging, .*, last turn \d+\.\d s ago\n", ended.stdout), ended.stdout
             assert as_json(suite)["accepted"] == 1
         finally:
             daemon.process.send_signal(signal.SIGCONT)
@@ -147,9 +148,7 @@ def test_a_daemon_that_hangs_is_told_by_its_heartbeat(suite: Folder, engine: str
 
 def test_an_idle_daemon_does_not_seem_to_hang(suite: Folder) -> None:
     with Live(suite.path, "launcelot"):
-        first = figures(suite).silent or 0.0
-        until(lambda: (figures(suite).silent or 0.0) > first + 0.3, "time passes")
-        until(lambda: (figures(suite).silent or 9.0) < 0.3, "another turn")
+        see_turns(lambda: figures(suite), 2)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -175,7 +174,7 @@ def test_what_a_killed_worker_counted_is_kept(suite: Folder, engine: str) -> Non
         for _ in range(10):
             assert talk(daemon.port)
         until(lambda: figures(suite).ended == 20, "twenty ends")
-        assert figures(suite).accepted == 21
+        until(lambda: figures(suite).accepted == 21, "the figures of the parent")
 
 
 def kept(found: Figures) -> tuple[int, int, int, int]:
@@ -294,12 +293,15 @@ def test_a_killed_daemon_is_dead_and_its_figures_stay(suite: Folder) -> None:
         assert (figures(suite).state, figures(suite).accepted) == ("running", 0)
 
 
+def workers(suite: Folder) -> list[int]:
+    return sorted(each.pid for each in figures(suite).processes if each.role == "worker")
+
+
 def test_its_children_are_exactly_its_workers(suite: Folder) -> None:
     suite.write("launcelot", "[daemon]\nservice = launcelot\nport = 0\n[metrics]\nlisten = tcp://127.0.0.1:0\n")
     with Live(suite.path, "launcelot", "--processes", "2") as daemon:
-        workers = [each.pid for each in figures(suite).processes if each.role == "worker"]
-        assert sorted(workers) == children(daemon.process.pid)
-        assert len(workers) == 2
+        until(lambda: len(workers(suite)) == 2, "two workers")
+        assert workers(suite) == children(daemon.process.pid)
     with Live(suite.path, "launcelot") as daemon:
         assert children(daemon.process.pid) == []
 

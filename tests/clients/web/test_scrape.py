@@ -255,8 +255,10 @@ def test_a_nested_page_costs_no_more_than_twenty_honest_ones(name: str) -> None:
     form = b"<form><input name=a>" if name == "form of selects" else b""
     honest = Page("http://h/", form + (start + end) * 5_000)
     nested = Page("http://h/", form + start * 5_000)
-    # The least of several, since other processes take the caches of the processor.
-    assert min(cost(nested) for _ in range(3)) < 20 * max(min(cost(honest) for _ in range(3)), 0.1)
+    # The least of several, since other processes take the caches of the processor; of the nested page, the first that
+    # is low enough.
+    most = 20 * max(min(cost(honest) for _ in range(3)), 0.1)
+    assert any(cost(nested) < most for _ in range(3)), f"three times more than {most:.1f} s"
 
 
 def test_a_page_of_more_tags_than_memory_allows_is_refused() -> None:
