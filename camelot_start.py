@@ -6,9 +6,9 @@ few tenths of a second.  `daemons.serving.signals.begin` takes over from here.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
+from os import _exit
 
 #: Signals that wait until `daemons.serving.signals.begin`.
 HELD = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
@@ -20,7 +20,7 @@ def main() -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             # There is nothing to finish yet.
-            signal.signal(number, lambda number, frame: os._exit(0))
+            signal.signal(number, lambda number, frame: _exit(0))
     from daemons.operating.command import main as carry_out
 
     return carry_out()

@@ -153,7 +153,7 @@ class _Reader:
             name=self.name,
             base=self.base,
             run=self.run,
-            logging_ini=logging_ini if logging_ini.is_file() else None,
+            logging_ini=logging_ini if os.path.lexists(logging_ini) else None,
             addresses=addresses,
             own_section=own_section,
             own=texts[own_section],

@@ -38,6 +38,10 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
             daemons.append(settings)
             complaints += _complaints_of_service(settings)
             complaints += exposition.complaints(settings)
+            where = f"conf/{settings.name}.ini"
+            complaints += (impossible := settings.drop.contradictions(where))
+            # Root may be the user that starts it.
+            notes += (reason for reason in settings.drop.complaints(where) if reason not in impossible)
             complaints += _complaints_of_certificates(settings)
         except ConfigurationError as error:
             complaints += error.complaints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ def read_text(path: Path) -> str | None:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
+        if path.is_symlink():
+            reason = f"a symbolic link to {os.readlink(path)}, which is missing"
+            raise ConfigurationError([f"{shown(path)}: {reason}"]) from None
         return None
     except OSError as error:
         raise ConfigurationError([f"{shown(path)}: {(error.strerror or str(error)).lower()}"]) from error

@@ -71,6 +71,11 @@ def complaints_for_all(path: Path) -> list[str]:
             f"{path.name}: supervisord takes the % in {path.parent} for the beginning of a format; "
             "give the folder another name, or start the daemons without supervisord"
         ]
+    if '"' in str(path.parent):
+        return [
+            f'{path.name}: the " in {path.parent} ends the quoted path of each command; '
+            "give the folder another name, or start the daemons without supervisord"
+        ]
     try:
         supervisord_files.read(path)
         options = _realized(path)

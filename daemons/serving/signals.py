@@ -6,6 +6,7 @@ a child a repeated SIGTERM means the same as the first, and the parent passes on
 
 from __future__ import annotations
 
+import errno
 import math
 import opcode
 import os
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from os import _exit
 from types import CodeType, FrameType
 from typing import Any
 
@@ -76,17 +78,27 @@ def hear(waker: Waker, *more: signal.Signals) -> None:
     for number in (*SIGNALS, *more):
         # A service may use a timer, or a signal to itself: its own handlers stay.
         if number not in UNUSED or signal.getsignal(number) in (signal.SIG_DFL, _remember, _check_parent):
-            signal.signal(number, _note if number in STOPPING or number == CUT else _ignore)
+            _install(number, _note if number in STOPPING or number == CUT else _ignore)
     while _early:
         waker.wake(_early.pop(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _install(number: int, handler: Any) -> None:
+    """As `signal.signal`; leave out one of `UNUSED` that cannot be handled: valgrind, for one, keeps the topmost
+    real-time signal for itself."""
+    try:
+        signal.signal(number, handler)
+    except OSError as error:
+        if error.errno != errno.EINVAL or number not in UNUSED:
+            raise
 
 
 def begin() -> None:
     """From the first moment of a process that will be a daemon: end at once, with exit code 0, when asked to stop,
     since there is nothing to finish; keep all other signals for `hear`."""
     for number in SIGNALS:
-        signal.signal(number, _leave if number in STOPPING or number == CUT else _remember)
+        _install(number, _leave if number in STOPPING or number == CUT else _remember)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # some are blocked by `camelot_start`
 
 
@@ -117,7 +129,7 @@ def end() -> None:
     """From now on the process only exits: Python's end would otherwise restore the defaults, and a late SIGTERM would
     change the exit code."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        _install(number, signal.SIG_IGN)
 
 
 def deafen() -> None:
@@ -213,9 +225,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
     for pid in to_kill:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    os._exit(0)
+    _exit(0)
 
 
 def _check_parent(number: int, frame: FrameType | None) -> None:
     if os.getppid() != _parent:
-        os._exit(1)
+        _exit(1)

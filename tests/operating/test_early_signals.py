@@ -115,3 +115,21 @@ sys.exit(camelot_start.main())
     numbers = sorted((signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM))
     assert held("run", "x").strip() == str(numbers)
     assert held("ask", "x").strip() == held("run", "x", "--detach").strip() == "[]"
+
+
+def test_unused_signal_that_cannot_be_handled_is_left_out() -> None:
+    """Valgrind refuses the topmost real-time signal with EINVAL, as the kernel refuses SIGKILL."""
+    script = """
+import signal
+from daemons.serving import signals
+from daemons.serving.waker import Waker
+signals.UNUSED += (signal.SIGKILL,)
+signals.SIGNALS += (signal.SIGKILL,)
+signals.begin()
+signals.keep()
+signals.hear(Waker())
+signals.deafen()
+signals.end()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=20)
+    assert (ended.returncode, ended.stderr) == (0, "")

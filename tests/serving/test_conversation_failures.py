@@ -4,6 +4,7 @@ raises*, one error at a time."""
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from daemons import Ending, Talk, Until
 from daemons.framings import Decoder, Framing, Malformed
+from daemons.serving import signals
 from daemons.serving.conversation import OVER, Conversation
 from tests.serving.services import Failing, conversation, raising
 
@@ -121,6 +123,20 @@ def test_a_talk_that_is_no_generator_is_a_failure(wrong: object) -> None:
     talk = conversation(talk=lambda: wrong)
     assert (talk.open(), talk.ending) == (b"sorry\n", Ending.FAILED)
     talk.close()
+
+
+def test_the_person_at_the_terminal_is_nobody_s_failure() -> None:
+    """The conversation ends in either case; the server raises again what a signal handler has raised."""
+    for error, is_from_handler in ((interrupt, True), (raising(KeyboardInterrupt()), False)):
+        talk = conversation(respond=error)
+        assert talk.receive(b"a\n") == b"sorry\n"
+        assert isinstance(talk.failure, KeyboardInterrupt)
+        assert signals.is_from_handler(talk.failure) is is_from_handler
+
+
+def interrupt(line: bytes) -> bytes:
+    """Do what Python does at Ctrl-C."""
+    signal.default_int_handler(signal.SIGINT, None)
 
 
 @each_error

@@ -17,9 +17,8 @@ from daemons.serving.engines.forks import Forks
 from daemons.serving.pump import Pump
 from daemons.web import request_table
 from daemons.web.behind import BEHIND
-from tests.serving.peers import eventually, hear, hear_all
+from tests.serving.peers import eventually, hear_all
 from tests.serving.running import Within
-from tests.web.behind import OK, Scripted
 from tests.web.site import make, service
 from tests.web.talking import responses
 from tests.web.test_httpd_proxy_limits import Slow, get, refused
@@ -64,35 +63,6 @@ def test_children_have_one_bound_and_a_killed_child_does_not_count(tmp_path: Pat
             assert status_of(get(running.address, "/app/quick", stack)) == 200
         lines = [line for line in running.lines if "requests refused" in line]
         assert len(lines) < 5, "one line a second, and not one for each"
-    finally:
-        running.close()
-        server.close()
-
-
-def test_response_of_a_child_whose_client_pauses_does_not_count(tmp_path: Path) -> None:
-    class Long(Scripted):
-        def handle(self) -> None:
-            with suppress(OSError), self.request.makefile("rb") as octets:
-                while head := b"".join(iter(octets.readline, b"\r\n")) if octets.peek(1) else b"":
-                    size = 90_000_000 if b"/long" in head else 4
-                    self.request.sendall(OK + b"Content-Length: %d\r\n\r\n" % size)
-                    self.request.sendall(bytes(size))
-
-    server = Within("threads", Long)
-    proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
-    httpd = service(make(tmp_path), proxy=proxy, upstream_requests=1)
-    running = Within("forks", Pump.carrying(httpd))
-    try:
-        with closing(httpd), ExitStack() as stack:
-            hear(get(running.address, "/app/long", stack), OK)
-            statuses: list[int] = []
-
-            def answered() -> bool:
-                statuses.append(status_of(get(running.address, "/app/short", stack)))
-                return statuses[-1] == 200
-
-            eventually(answered)
-            assert set(statuses) <= {200, 503}
     finally:
         running.close()
         server.close()

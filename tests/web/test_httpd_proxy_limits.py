@@ -155,9 +155,8 @@ def test_a_server_that_trickles_is_cut_off(
         running.close()
 
 
-def test_a_response_whose_client_pauses_is_not_in_progress_after_a_second(
-    tmp_path: Path, slow: tuple[str, Event]
-) -> None:
+@pytest.mark.parametrize("engine", ["pool", "forks"])
+def test_a_response_whose_client_pauses_is_not_in_progress_after_a_second(tmp_path: Path, engine: str) -> None:
     """With `upstream_requests` of 1, a client that takes no more of a long response does not shut out others."""
 
     class Long(Scripted):
@@ -171,7 +170,7 @@ def test_a_response_whose_client_pauses_is_not_in_progress_after_a_second(
     server = Within("threads", Long)
     proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=1)
-    running = Within("pool", Pump.carrying(httpd))
+    running = Within(engine, Pump.carrying(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
             hear(get(running.address, "/app/long", stack), OK)

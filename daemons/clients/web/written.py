@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 
@@ -18,6 +21,29 @@ def named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def _signals_unwind() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP raise SystemExit, so that the block removes its temporary file; then end the process by
+    that signal.  Where the program has handlers of its own, and outside the main thread, do nothing."""
+    received: list[int] = []
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise SystemExit(128 + number)
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers if in_main_thread else ():
+        signal.signal(number, unwind)
+    try:
+        yield
+    finally:
+        for number in numbers if in_main_thread else ():
+            signal.signal(number, signal.SIG_DFL)
+        if received:
+            signal.raise_signal(received[0])
 
 
 @contextmanager
@@ -35,17 +61,18 @@ def anew(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
             yield file
         return
     target = path.resolve()  # of a symbolic link, what it leads to
-    with named(path):
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", dir=target.parent)
-    try:
-        with named(path), os.fdopen(descriptor, "wb") as file:
-            yield file
-            os.fchmod(descriptor, _mode(target) if mode is None else mode)
-        os.replace(name, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
+    with _signals_unwind():
+        with named(path):
+            descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", dir=target.parent)
+        try:
+            with named(path), os.fdopen(descriptor, "wb") as file:
+                yield file
+                os.fchmod(descriptor, _mode(target) if mode is None else mode)
+            os.replace(name, target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
 
 
 def _mode(path: Path) -> int:
