@@ -37,8 +37,8 @@ MOST_TAGS = 200_000
 #: could grow with the square of the page.
 VISITS = 100
 
-#: Seconds of CPU time for the elements that a selector finds.  With `:has()` the work of soupsieve grows with the square
-#: of the page: 2000 elements take 7 s, and the most would take a day.
+#: Seconds of CPU time for the elements that a selector finds.  With `:has()` the work of soupsieve grows with the
+#: square of the page: 2000 elements take 7 s, and the most would take a day.
 SELECTION = 20.0
 
 #: Where links stand: the element and its attribute.  A form is no link: what is there depends on what is filled in.
