@@ -66,7 +66,9 @@ class MemorySocket:
             raise ValueError("the file is opened in text mode; a binary one is expected")
         if count is not None and count < 1:
             raise ValueError(f"count is {count}; a number of bytes is expected, at least 1")
-        file.seek(offset)
+        # As sendfile(2), whose offset counts from the beginning; what is no file is read on from where it is.
+        if offset or (isinstance(file, (io.BufferedReader, io.FileIO)) and file.seekable()):
+            file.seek(offset)
         before = self.wfile.size
         if count is None and self.wfile.write_file(file):
             sent = self.wfile.size - before

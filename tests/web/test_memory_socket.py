@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from daemons.web.answer import Answer
 from daemons.web.memory_socket import MemorySocket, RequestBody
 from tests.web.talking import get, responses, said, visit
 
@@ -77,3 +79,17 @@ def test_peek_leaves_the_body_to_be_read(body: bytes) -> None:
         request = get("/", f"Content-Length: {len(body)}", method="POST") + body
         (response,) = responses(said(talk, request))
     assert response.body == body[:1] + b" " + body
+
+
+def test_sendfile_reads_a_pipe_and_a_stream_on_from_where_they_are() -> None:
+    readable, writable = os.pipe()
+    with open(writable, "wb") as end:
+        end.write(b"from a pipe")
+    stream = io.BytesIO(b"0123")
+    stream.read(1)
+    wfile = Answer()
+    connection = MemorySocket(None, None, wfile)
+    with open(readable, "rb") as pipe:
+        assert connection.sendfile(pipe) == 11
+    assert connection.sendfile(stream) == 3
+    assert b"".join(part for part in wfile.content() if isinstance(part, bytes)) == b"from a pipe123"

@@ -16,6 +16,7 @@ from bs4.element import PageElement
 from soupsieve import SelectorSyntaxError
 
 from daemons.clients import tools
+from daemons.clients.cpu_limit import cpu_limit
 from daemons.clients.web import charset
 from daemons.clients.web.common import Failure
 
@@ -35,6 +36,10 @@ MOST_TAGS = 200_000
 #: page four times.  Elements that are nested in each other have all the text of the inner ones again, so that the work
 #: could grow with the square of the page.
 VISITS = 100
+
+#: Seconds of CPU time for the elements that a selector finds.  With `:has()` the work of soupsieve grows with the
+#: square of the page: 2000 elements take 7 s, and the most would take a day.
+SELECTION = 20.0
 
 #: Where links stand: the element and its attribute.  A form is no link: what is there depends on what is filled in.
 LINKS = {
@@ -114,7 +119,10 @@ class Page:
     def selected(self, selector: str) -> list[str]:
         """The text of each element that a CSS selector finds.  Raises `Failure`."""
         try:
-            return [self._words(element) for element in self._soup.select(selector)]
+            with cpu_limit(SELECTION):
+                return [self._words(element) for element in self._soup.select(selector)]
+        except TimeoutError as error:
+            raise Failure(f"{self.url}: --select {selector!r} took {error}; expected a simpler one") from error
         except (SelectorSyntaxError, NotImplementedError, ValueError, RecursionError) as error:
             raise Failure(f"--select {selector!r}: {str(error).splitlines()[0]}") from error
 
