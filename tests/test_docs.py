@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from daemons.operating import ini, inspection, loading
-from daemons.operating.command import parser
+from daemons.operating.parser import parser
 from daemons.operating.settings import SECTIONS
 from daemons.operating.values import kind_of
 from daemons.serving.address import Address

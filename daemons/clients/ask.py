@@ -21,7 +21,8 @@ from typing import Any
 
 from daemons.clients import output
 from daemons.clients.datagram import LONGEST, anything, inquire, is_broadcast, proclaim
-from daemons.clients.dial import NetworkError, Note, dial, exchange, silent
+from daemons.clients.dial import NetworkError, Note, dial, silent
+from daemons.clients.exchange import send_and_receive
 from daemons.framings import Framing, FramingError, Until
 from daemons.operating import lifecycle, loading
 from daemons.operating.complaints import ConfigurationError
@@ -106,7 +107,7 @@ def tell(
     with dial(address, timeout, cafile, note) as peer:
         try:
             for piece in octets:
-                if data := exchange(peer, piece, timeout):
+                if data := send_and_receive(peer, piece, timeout):
                     yield data
             peer.shutdown(socket.SHUT_WR)
             while data := peer.recv(RECEIVE):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
 
 #: Is told what is going on, in a line each, for who wants to read that.
 Note: TypeAlias = Callable[[str], None]
-
-#: Octets per recv(2) while we send.
-PIECE = 64 * 1024
 
 
 class NetworkError(tools.ToolError):
@@ -49,32 +45,6 @@ def dial(address: Address, timeout: float, cafile: Path | None = None, note: Not
         return _secured(connected, host, cafile) if address.scheme == "tls" else connected
     except (OSError, UnicodeError) as error:
         raise NetworkError(address, error) from error
-
-
-def exchange(peer: socket.socket | Secure, data: bytes, timeout: float) -> bytes:
-    """Send all of `data`; returns what has come meanwhile.  Raises `OSError`; `TimeoutError` where nothing could be
-    sent or received for `timeout` seconds."""
-    if not isinstance(peer, socket.socket):
-        return peer.exchange(data)
-    unsent, came = memoryview(data), bytearray()
-    listening = select.POLLIN
-    poll = select.poll()
-    while unsent:
-        poll.register(peer, select.POLLOUT | listening)
-        events = poll.poll(timeout * 1000)
-        if not events:
-            raise TimeoutError("timed out")
-        if events[0][1] & select.POLLIN:
-            piece = peer.recv(PIECE)
-            came += piece
-            # It may close its half and hear what we have to say all the same.
-            listening = select.POLLIN if piece else 0
-        if events[0][1] & ~select.POLLIN:
-            try:
-                unsent = unsent[peer.send(unsent, socket.MSG_DONTWAIT) :]
-            except BlockingIOError:
-                pass
-    return bytes(came)
 
 
 def reachable(address: Address, kind: socket.SocketKind) -> socket.socket:

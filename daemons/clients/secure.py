@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from daemons.clients.dial import exchange
+from daemons.clients.exchange import send_and_receive
 from daemons.serving.tls_context import client_context
 
 #: Octets per recv(2), and per record.
@@ -67,12 +67,12 @@ class Secure:
             self._tls.write(data[start : start + SIZE])
         self._flush()
 
-    def exchange(self, data: bytes) -> bytes:
-        """Send all of `data`; returns what has come meanwhile, as `daemons.clients.dial.exchange`."""
+    def send_and_receive(self, data: bytes) -> bytes:
+        """Send all of `data`; returns what has come meanwhile, as `daemons.clients.exchange.send_and_receive`."""
         came = bytearray()
         for start in range(0, len(data), SIZE):
             self._tls.write(data[start : start + SIZE])
-            self._incoming.write(exchange(self._socket, self._outgoing.read(), self._socket.gettimeout() or 0))
+            self._incoming.write(send_and_receive(self._socket, self._outgoing.read(), self._socket.gettimeout() or 0))
             while self._incoming.pending:
                 try:
                     came += self._tls.read(SIZE)

@@ -11,7 +11,6 @@ However many processes serve, one writes the file: they all print into one pipe.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import time
@@ -21,11 +20,10 @@ from pathlib import Path
 from daemon import DaemonContext
 
 from daemons.operating import ini, lifecycle, logs
+from daemons.operating.bound import Bound
 from daemons.operating.complaints import ConfigurationError
-from daemons.operating.diagnostics import say
-from daemons.operating.lifecycle import Bound
 from daemons.operating.log_file import DropCount, LogFile, write_log
-from daemons.operating.outcome import Command
+from daemons.operating.outcome import Command, say
 from daemons.operating.pidfile import AlreadyRunning, Pidfile
 from daemons.operating.settings import Settings
 from daemons.serving import signals
@@ -62,7 +60,7 @@ def run(settings: Settings) -> int:
             say(f"{settings.name}: did not start; {log_of(settings)} says why")
             return lifecycle.BUG
         return code
-    say(ready_line.removesuffix("\n"), logging.INFO)
+    say(ready_line.removesuffix("\n"))
     print(f"{settings.name} is detached: its pid in {pidfile_of(settings).path}, its log {log_of(settings)}")
     return lifecycle.ENDED
 

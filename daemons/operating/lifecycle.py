@@ -9,13 +9,12 @@ import signal
 import socket
 import socketserver
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from daemons.operating import init, kinds, loading, logs
 from daemons.operating.access_log import AccessLog
+from daemons.operating.bound import Bound
 from daemons.operating.complaints import ConfigurationError
 from daemons.operating.descriptors import affordable
 from daemons.operating.diagnostics import say
@@ -31,7 +30,6 @@ from daemons.serving.daemon import Daemon
 from daemons.serving.engines import adopt, stall_probes
 from daemons.serving.engines.pool import ByThreads
 from daemons.serving.engines.prefork import Prefork
-from daemons.serving.guards.limits import Limits
 from daemons.serving.listen import ListenError, clients_too, listen, name_of
 from daemons.serving.server import Server
 from daemons.serving.stream import StreamServer
@@ -43,55 +41,6 @@ log = logging.getLogger(__name__)
 
 #: Exit codes; 100 and 111 as in daemontools and s6: "you asked wrongly", "the system refused".
 ENDED, BUG, USAGE, WRONG_CONFIGURATION, SYSTEM_REFUSED = 0, 1, 2, 100, 111
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A daemon that has its ports and is about to serve."""
-
-    settings: Settings
-    limits: Limits
-    metrics: Metrics
-    #: Where each listener came to be, port 0 resolved.
-    listeners: list[tuple[Address, socket.socket]]
-    #: What tls:// listeners share; None where there are none.
-    tls: TLS | None = None
-    #: The files of Unix sockets, with their inodes: by now the path may be somebody else's.
-    files: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def ready_line(self) -> str:
-        """``launcelot ready tcp://127.0.0.1:1060 engine=threads processes=1 pid=4242``"""
-        addresses = " ".join(str(address) for address, _ in self.listeners)
-        settings = self.settings
-        return (
-            f"{settings.name} ready {addresses} engine={settings.daemon.engine} "
-            f"processes={settings.processes} pid={os.getpid()}"
-        )
-
-    @property
-    def sockets(self) -> list[socket.socket]:
-        """All that were bound."""
-        return [*(listener for _, listener in self.listeners), *self.metrics.listeners]
-
-    def stop_listening(self) -> None:
-        """Close this process's copies of the listeners."""
-        for _, listener in self.listeners:
-            listener.close()
-
-    def close_listeners(self) -> None:
-        """In a process that is not to serve."""
-        self.stop_listening()
-        self.metrics.close_listeners()
-
-    def close(self) -> None:
-        """Close the listeners; remove the files of Unix sockets."""
-        self.close_listeners()
-        self.metrics.close()
-        for path, inode in self.files.items():
-            with suppress(OSError):
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
 
 
 def run(settings: Settings) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import ssl
 
     from daemons.operating.access_log import AccessLog
-    from daemons.operating.lifecycle import Bound
+    from daemons.operating.bound import Bound
     from daemons.serving.engines.prefork import Prefork
     from daemons.serving.server import Server
 

@@ -12,16 +12,15 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from daemons.operating import logs
 from daemons.serving import budget
 from daemons.serving.endings import Ending, Refusal
 
 if TYPE_CHECKING:
-    from daemons.operating.scoreboard import Scoreboard
     from daemons.serving.connection import Connection
-    from daemons.serving.daemon import Daemon
+    from daemons.serving.interfaces import Leader
 
 PAGE = mmap.ALLOCATIONGRANULARITY
 
@@ -70,10 +69,19 @@ _ALL_TOLD = (-1, -1, -1)
 _NOTHING = (0, 0, 0)
 
 
+class Board(Protocol):
+    """The scoreboard, as its slots see it."""
+
+    @property
+    def first(self) -> bool: ...
+    def publish(self) -> None: ...
+    def claim(self, role: str, first: int = ...) -> Slot: ...
+
+
 class Slot:
     """What one process counts.  Made by `Scoreboard.claim`."""
 
-    def __init__(self, scoreboard: Scoreboard, memory: mmap.mmap, role: str) -> None:
+    def __init__(self, scoreboard: Board, memory: mmap.mmap, role: str) -> None:
         self.scoreboard = scoreboard
         self._memory = memory
         self._words = words = memoryview(memory).cast("Q")
@@ -161,7 +169,7 @@ class Slot:
             words[SENT] += sent
             self._reals[SECONDS] += total
 
-    def attach(self, daemon: Daemon) -> None:
+    def attach(self, daemon: Leader) -> None:
         """Have this slot tell of `daemon`."""
         for server in daemon.servers:
             server.metrics = self

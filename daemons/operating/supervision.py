@@ -18,6 +18,7 @@ from supervisor.options import ProcessConfig, ServerOptions
 
 from daemons.operating import supervisord_files
 from daemons.operating.ini import placed
+from daemons.operating.parser import parser
 from daemons.operating.settings import Settings
 from daemons.operating.supervisord_files import BrokenError
 from daemons.operating.values import DURATION, hint
@@ -180,12 +181,10 @@ def _understood(where: str, config: ProcessConfig) -> _Program | None:
     except ValueError as error:
         return _Program(where, config, complaint=str(error)) if "daemons" in config.command else None
     if os.path.basename(first) == "daemons":
-        from daemons.operating import command  # which has imported us
-
         said = io.StringIO()
         try:
             with redirect_stderr(said), redirect_stdout(said):
-                options = command.parser().parse_args(words)
+                options = parser().parse_args(words)
         except SystemExit:
             reason = said.getvalue().strip().rpartition("error: ")[2].partition("\n")[0]
             return _Program(where, config, complaint=f"`daemons run NAME` is expected; {reason}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from xmlrpc.client import gzip_encode
 
 from daemons.framings.http import Request
@@ -15,12 +15,11 @@ from daemons.web.dates import written
 from daemons.web.handlers import class_of
 from daemons.web.negotiation import prefers_gzip
 from daemons.web.responses import Second, head
-from daemons.web.service import WebService
+from daemons.web.service import WebServer, WebService
 
 if TYPE_CHECKING:
+    from daemons.accounts import Accounts
     from daemons.framings import Framing
-    from daemons.rpc.server import XMLRPCServer
-    from daemons.web.server import WebServer
 
 #: With another method of its own in the place of one of these, a handler is asked.
 ASKED = (
@@ -33,6 +32,17 @@ Judged: TypeAlias = ByHead[tuple[bool, str]]
 
 #: What Server says; which Python that is, is nobody's business.
 SERVER = "camelot"
+
+
+class CallServer(WebServer, Protocol):
+    """The server of XML-RPC, `daemons.rpc.server.XMLRPCServer`, as its service sees it."""
+
+    logRequests: bool
+
+    @property
+    def users(self) -> Accounts | None: ...
+    def check_visitor(self, fields: Mapping[str, str]) -> str: ...
+    def _marshaled_dispatch(self, data: Any, dispatch_method: Any = None, path: Any = None) -> bytes: ...
 
 
 class RPCService(WebService):
@@ -62,7 +72,7 @@ class RPCService(WebService):
         """The conversation with one visitor."""
         asked = super().talk_to(server, address, peer, is_gone)
         next(asked)
-        rpc = cast("XMLRPCServer", server)
+        rpc = cast("CallServer", server)
         reply: Reply | None = None
         try:
             while True:
@@ -98,7 +108,7 @@ class RPCService(WebService):
             handler.user = ""  # it is this request's
             self.requests.tell(handler.client_address[0], self.requests.entry(request, status, size, user))
 
-    def _judge(self, server: XMLRPCServer, request: Request, peer: str, judged: Judged) -> tuple[bool, str] | None:
+    def _judge(self, server: CallServer, request: Request, peer: str, judged: Judged) -> tuple[bool, str] | None:
         """Return whether the response to `request` may be gzipped, and the user who calls, and add them to `judged`;
         None: the request is for the handler.  Raises `RefusalError`."""
         kind = self._handler_class

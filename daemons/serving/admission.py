@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from daemons.serving.journal import Journal
 
 if TYPE_CHECKING:
-    from daemons.serving.daemon import Daemon
-    from daemons.serving.server import Server
+    from daemons.serving.interfaces import Leader, Served
 
 log = Journal(__name__)
 
@@ -28,9 +27,9 @@ FULL_NEWS = 10.0
 class Admission:
     """Who is polled for new connections.  All of it in the leading thread."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Leader) -> None:
         self._daemon = daemon
-        self._polled: set[Server] = set()
+        self._polled: set[Served] = set()
         #: Those with a queue that has yet to be taken, when the daemon is told to stop.
         self._queued = set(daemon.servers)
         self._full_told = -math.inf
@@ -44,7 +43,7 @@ class Admission:
     def _room(self) -> int:
         return self._daemon.servers[0].max_connections - self._daemon.active
 
-    def admit(self, server: Server) -> float:
+    def admit(self, server: Served) -> float:
         """Have `server` polled if and only if it can take a connection now.  Returns in how many seconds
         to look again."""
         daemon = self._daemon
@@ -64,7 +63,7 @@ class Admission:
             log.warning("full: %d connections; the next ones wait in the kernel's queue", daemon.active)
         return rest or math.inf
 
-    def refrain(self, server: Server) -> None:
+    def refrain(self, server: Served) -> None:
         """Poll it no more."""
         if server in self._polled:
             self._daemon.forget(server)
@@ -80,11 +79,11 @@ class Admission:
         """Whether all have come to their ends."""
         return not self._queued
 
-    def _accept(self, server: Server) -> None:
+    def _accept(self, server: Served) -> None:
         self._daemon.visited()
         server.accept_several(min(self._room, ACCEPT_BATCH))
 
-    def _take_queue(self, server: Server, until: float) -> float:
+    def _take_queue(self, server: Served, until: float) -> float:
         self.refrain(server)
         # Datagrams may come as fast as they are answered: then the queue has no end.
         while not self.full and time.monotonic() < until:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import socketserver
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ from daemons.serving.poller import Source
 from daemons.serving.waker import Waker
 
 if TYPE_CHECKING:
-    from daemons.serving.server import Server
+    from daemons.serving.interfaces import Served
 
 log = Journal(__name__)
 
@@ -68,7 +67,7 @@ class Daemon:
         Seconds between two calls of a `service_actions` that a server overrides.
     """
 
-    def __init__(self, servers: Sequence[Server], *, parent: int | None = None, poll_interval: float = 0.5) -> None:
+    def __init__(self, servers: Sequence[Served], *, parent: int | None = None, poll_interval: float = 0.5) -> None:
         self.servers = list(servers)
         self.parent = parent
         #: Called by the leading thread with the number of a signal that is not the daemon's own to handle; with SIGHUP
@@ -102,11 +101,7 @@ class Daemon:
         self._admission = Admission(self)
         self._was_cut = False
         #: Who has something to do in `service_actions`, which in the stock classes is nothing.
-        self._active_services = [
-            server
-            for server in self.servers
-            if type(server).service_actions is not socketserver.BaseServer.service_actions
-        ]
+        self._active_services = [server for server in self.servers if server.acts]
         self._thread: int | None = None
         self._ended = threading.Event()
         self.watch(self._waker, self._hear)

@@ -23,7 +23,6 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from daemons.operating.access_log import AccessLog
 from daemons.serving import budget
 from daemons.serving.budget import Verdict
 from daemons.serving.connection import Attended, Connection
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from daemons.operating.slot import Slot
+    from daemons.serving.interfaces import AccessLog, Metrics
 
     _Base = socketserver.TCPServer
 else:
@@ -87,7 +86,7 @@ class Server(_Base):
         #: Where its access lines go; None writes none.
         self.access_log: AccessLog | None = None
         #: Where its conversations are counted; None counts nothing.
-        self.metrics: Slot | None = None
+        self.metrics: Metrics | None = None
         self.draining = False
         #: `shutdown` was called while nobody served.
         self._stop_at_once = False
@@ -117,6 +116,11 @@ class Server(_Base):
     def active(self) -> int:
         """Conversations under way."""
         return len(self.connections)
+
+    @property
+    def acts(self) -> bool:
+        """Whether `service_actions` does anything, which it does not in the stock classes."""
+        return type(self).service_actions is not socketserver.BaseServer.service_actions
 
     @property
     def max_connections(self) -> int:
@@ -356,16 +360,16 @@ class Server(_Base):
             closed.append(connection)
         for each in closed:
             assert isinstance(each, Connection)
-            self.give_way(each)
+            for server in [self] if self.daemon is None else self.daemon.servers:
+                server.give_way(each)
         return verdict is Verdict.GO
 
     def give_way(self, connection: Connection) -> None:
-        """Close a connection, of any server of the daemon, for lack of room in the budget of the process."""
-        for server in [self] if self.daemon is None else self.daemon.servers:
-            with server._lock:
-                if server.connections.get(connection.socket) is connection:
-                    connection.refuse(Refusal.HELD)
-                    connection.cut(Ending.REFUSED)
+        """Close a connection, if it is one of this server, for lack of room in the budget of the process."""
+        with self._lock:
+            if self.connections.get(connection.socket) is connection:
+                connection.refuse(Refusal.HELD)
+                connection.cut(Ending.REFUSED)
 
     def count(self) -> None:
         """Have the metrics know of conversations under way."""

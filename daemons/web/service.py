@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from daemons.framings import Framing
 from daemons.framings.http import Request
@@ -19,7 +19,7 @@ from daemons.web.memory_socket import MemorySocket
 from daemons.web.responses import BODILESS, CONTINUE
 
 if TYPE_CHECKING:
-    from daemons.web.server import WebServer
+    from daemons.serving.guards.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,17 @@ FAILED = (
 
 #: The octets of its body.
 FAILED_SIZE = 26
+
+
+class WebServer(Protocol):
+    """The server of a conversation, `daemons.web.server.WebServer`, as its service and handlers see it."""
+
+    server_address: Any
+    access_log: Any
+    limits: Limits
+
+    @property
+    def draining(self) -> bool: ...
 
 
 class WebService(Service):

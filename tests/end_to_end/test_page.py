@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import select
 import shutil
-import signal
 import subprocess
 
 import pytest
@@ -15,6 +17,9 @@ from tests.end_to_end.test_conversations import netcat
 from tests.operating.live import BIN, READY, free_port, until
 
 PAGE = TOP / "docs" / "writing-a-daemon.md"
+
+#: The width of the terminal; lists are cut to it.
+COLUMNS = 120
 
 #: The ports that the page names.
 PORTS = {"1060": "launcelot", "1070": "zen", "1090": "knights", "1091": "bridge", "1092": "shout"}
@@ -35,39 +40,78 @@ def clone(project: Project) -> Project:
     return project
 
 
+class Terminal:
+    """A command at a terminal, where daemons print other lines than into a pipe; ended when the context ends."""
+
+    def __init__(self, project: Project, *command: str) -> None:
+        self._descriptor, its_side = pty.openpty()
+        self._received = b""
+        try:
+            self.process = subprocess.Popen(
+                ["setsid", "--ctty", "--wait", *command],
+                cwd=project.path,
+                env={**project.environment, "COLUMNS": str(COLUMNS), "NO_COLOR": "1"},
+                stdin=its_side,
+                stdout=its_side,
+                stderr=its_side,
+            )
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        finally:
+            os.close(its_side)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._descriptor)
+
+    def read(self, seconds: float = 0.0) -> bool:
+        """Read the output that comes within `seconds`; returns whether there can be more."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        while poll.poll(seconds * 1000):
+            try:
+                self._received += os.read(self._descriptor, 4096)
+            except OSError:  # EIO: no process has the terminal open
+                return False
+        return True
+
+    def write(self, data: bytes) -> None:
+        os.write(self._descriptor, data)
+
+    @property
+    def shown(self) -> str:
+        # A page shows what comes after ^C on a line of its own.
+        return self._received.decode().replace("\r\n", "\n").replace("^C", "^C\n")
+
+
 def type_it(project: Project, line: str) -> str:
-    """What a terminal shows of a command."""
-    ended = subprocess.run(
-        ["bash", "-c", line],
-        cwd=project.path,
-        env=project.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return ended.stdout
+    """Return what a terminal shows of a command."""
+    with Terminal(project, "bash", "-c", line) as terminal:
+        until(lambda: not terminal.read(0.05) or terminal.process.poll() is not None, line, 60.0)
+        terminal.read()
+        assert terminal.process.wait(10) is not None
+        return terminal.shown
 
 
 def type_and_interrupt(project: Project, line: str) -> str:
-    """The same of one that is ended by Ctrl-C when it has said that it is ready."""
-    shown = project.path / "shown"
-    with shown.open("wb") as file:
-        process = subprocess.Popen(
-            line.split(), cwd=project.path, env=project.environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
-        )
-    try:
-        until(lambda: READY.search(shown.read_text()), "the ready line")
-        ready = shown.read_text()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    return ready + "^C\n" + shown.read_text().removeprefix(ready)
+    """Return what a terminal shows of a command that is ended by Ctrl-C after its ready line."""
+    with Terminal(project, *line.split()) as terminal:
+
+        def ready() -> bool:
+            terminal.read()
+            return READY.search(terminal.shown) is not None
+
+        until(ready, "the ready line")
+        terminal.write(b"\x03")
+        assert terminal.process.wait(20) == 0
+        terminal.read()
+        return terminal.shown
 
 
 @pytest.mark.timeout(110)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from daemons.operating.command import main, parser
+from daemons.operating.command import main
+from daemons.operating.parser import parser
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, Live, children, daemons, environment, refused, talk, type_in, until
 

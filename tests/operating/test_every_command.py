@@ -26,7 +26,8 @@ import daemons.clients.web.cache
 import daemons.clients.web.pages
 import daemons.clients.web.polite  # noqa: F401
 from daemons.clients.tools import CommandParser
-from daemons.operating.command import main, parser
+from daemons.operating.command import main
+from daemons.operating.parser import parser
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import BIN, end_all, environment, until
 

@@ -9,17 +9,25 @@ import time
 from collections import deque
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from daemons.serving import signals
+from daemons.serving.connection import Connection
 from daemons.serving.daemon import TICK, Daemon
 from daemons.serving.engines.stalls import STALL, CallProbe, StallMonitor
+from daemons.serving.interfaces import Served
 from daemons.serving.journal import Journal
 
-if TYPE_CHECKING:
-    from daemons.serving.engines.forks import Forks
-
 log = Journal(__name__)
+
+
+class ForkedServer(Served, Protocol):
+    """A server in the child process that has its connection."""
+
+    connections: dict[Any, Connection]
+
+    def shutdown_request(self, request: Any) -> None: ...
+    def tell_last(self) -> None: ...
 
 
 class Watch:
@@ -30,7 +38,7 @@ class Watch:
     not wait for a lock, nor raise: what may do either is left to the thread that they begin.
     """
 
-    def __init__(self, server: Forks, request: Any, parent: int) -> None:
+    def __init__(self, server: ForkedServer, request: Any, parent: int) -> None:
         self._server = server
         self._request = request
         self._connection = server.connections[request]

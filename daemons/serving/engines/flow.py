@@ -11,7 +11,7 @@ from daemons.serving.conversation import IDLE, NOTHING, Conversation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemons.serving.engines.loop import Loop
+    from daemons.serving.interfaces import ByReadiness
 
 
 class Flow(Connection):
@@ -26,7 +26,7 @@ class Flow(Connection):
     __slots__ = ("again", "descriptor", "made", "replies", "server")
     messages: int
 
-    def begin(self, server: Loop, conversation: Conversation) -> None:
+    def begin(self, server: ByReadiness, conversation: Conversation) -> None:
         """Take up the conversation."""
         self.server = server
         self.made: Conversation | None = conversation

@@ -215,8 +215,9 @@ class Loop(ByReadiness, _StreamServer):
 
     def give_way(self, connection: Connection) -> None:
         """As `Server.give_way`; in the thread that leads, which alone holds connections."""
-        assert isinstance(connection, Flow)
-        self._poller.give_way(connection)
+        if self.connections.get(connection.socket) is connection:
+            assert isinstance(connection, Flow)
+            self._poller.give_way(connection)
 
     def server_close(self) -> None:
         """Close the listener, and every conversation: with the loop, who served them has gone."""

@@ -28,7 +28,7 @@ from daemons.serving.spool import SpooledSocket
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from daemons.serving.engines.loop import Loop
+    from daemons.serving.interfaces import ByReadiness
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class LoopPoller(Poller):
         self.register = self._epoll.register
         self.flows: dict[int, Flow] = {}
         #: Flows that have ended in this turn, and have yet to be accounted for, by their server.
-        self._ended: defaultdict[Loop, list[Flow]] = defaultdict(list)
+        self._ended: defaultdict[ByReadiness, list[Flow]] = defaultdict(list)
         #: Flows with an unfinished message that wait for room in the budget of the process, unread.
         self._paused: dict[Flow, None] = {}
         self.draining = False

@@ -17,10 +17,13 @@ from daemons.serving.conversation import DONE, PENDING
 from daemons.serving.endings import Ending
 from daemons.serving.engines.flow import Flow
 from daemons.serving.engines.loop_poller import DONTWAIT, LoopPoller
-from daemons.serving.engines.watchman import STALL
 from daemons.serving.poller import BATCH
 from daemons.serving.pump import RECEIVE
 from daemons.serving.spool import SpooledSocket
+
+#: Seconds over one message after which another thread leads: far more than a reply takes that only needs computing, far
+#: less than a person notices.
+STALL = 0.004
 
 
 class Deposed(Exception):

@@ -21,7 +21,7 @@ from daemons.serving.engines.stalls import CallProbe, Probe, StallMonitor, servi
 from daemons.serving.poller import Poller
 
 if TYPE_CHECKING:
-    from daemons.serving.server import Server
+    from daemons.serving.interfaces import Served
 
 #: Samples that are kept of a pool's queue: after that, a stall is a minute old in any case.
 SAMPLES = 60
@@ -131,14 +131,14 @@ def _in_service(thread: int) -> bool:
     return frame is not None and not frame.f_code.co_filename.startswith(_SERVING_FOLDER)
 
 
-def _connections(server: Server) -> list[Connection]:
+def _connections(server: Served) -> list[Connection]:
     found = list(server.connections.values())
     if isinstance(server, Forks):
         found += [child.connection for child in list(server.children.values())]
     return found
 
 
-def _awaited(servers: Sequence[Server]) -> bool:
+def _awaited(servers: Sequence[Served]) -> bool:
     """Whether a connection waits to be accepted."""
     queues = select.poll()
     for server in servers:

@@ -25,7 +25,7 @@ from daemons.serving.daemon import ORPHAN_DRAIN, Daemon
 from daemons.serving.journal import Journal
 
 if TYPE_CHECKING:
-    from daemons.serving.server import Server
+    from daemons.serving.interfaces import Served
 
 log = Journal(__name__)
 
@@ -59,7 +59,7 @@ class Probe:
 class CallProbe(Probe):
     """The one conversation of a process or of ``engine = one``: stuck while the service is at the same message."""
 
-    def __init__(self, server: Server, thread: int | None = None) -> None:
+    def __init__(self, server: Served, thread: int | None = None) -> None:
         self._server = server
         #: The thread that serves it; None: the one that socketserver has made for it.
         self._thread = thread

@@ -6,17 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from daemons.serving.daemon import BUG_REST
+from daemons.serving.engines.pool_poller import STALL, PoolPoller
 from daemons.serving.journal import Journal
 
 if TYPE_CHECKING:
     from daemons.serving.engines.flow import Flow
-    from daemons.serving.engines.pool_poller import PoolPoller
 
 log = Journal(__name__)
-
-#: Seconds over one message after which the lead is taken away: far more than an answer takes that only
-#: computes, far less than a visitor notices.
-STALL = 0.004
 
 #: Looks at an idle leader before the watchman sleeps until there is something to look at.
 QUIET_LOOKS = 25
