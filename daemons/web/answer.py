@@ -256,7 +256,8 @@ class Answer:
         found = os.fstat(source.fileno())
         start = source.tell()
         length = found.st_size - start
-        if not stat.S_ISREG(found.st_mode) or len(self._descriptors) > MOST_FILES:
+        # Files of proc(5) have no size, whatever can be read from them.
+        if not (stat.S_ISREG(found.st_mode) and found.st_size) or len(self._descriptors) > MOST_FILES:
             return False
         if length <= PIECE:
             self.write(source.read(length) if length > 0 else b"")

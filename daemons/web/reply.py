@@ -68,7 +68,8 @@ def _rest_of(file: Any) -> int | None:
     if type(file) not in (BufferedReader, FileIO):
         return None  # what is read from others need not be what is in their file
     found = os.fstat(file.fileno())
-    return max(0, found.st_size - file.tell()) if stat.S_ISREG(found.st_mode) else None
+    # Files of proc(5) have no size, whatever can be read from them.
+    return max(0, found.st_size - file.tell()) if stat.S_ISREG(found.st_mode) and found.st_size else None
 
 
 class Answering:

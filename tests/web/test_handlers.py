@@ -318,3 +318,16 @@ def test_a_field_with_a_line_end_is_refused_also_where_its_octets_were_said_befo
     Answer().write_head(lines)
     with pytest.raises(ValueError, match="a field is expected"):
         Answer().write_head([lines[0], b"".join(lines[1:3]), lines[3]])
+
+
+def test_file_that_has_no_size_is_copied_to_its_end() -> None:
+    class Status(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with Path("/proc/self/comm").open("rb") as file:
+                self.copyfile(file, self.wfile)
+
+    with visit(Status) as talk:
+        (response,) = responses(said(talk, get("/")))
+    assert response.body == Path("/proc/self/comm").read_bytes()

@@ -17,6 +17,7 @@ from daemons.operating import loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.serving.endings import Ending
 from daemons.web.protection import Realm
+from daemons.web.store import Entry, Store
 from tests.operating.folder import Folder
 from tests.web.site import ask, heard, make, parsed, request, service, talking
 from tests.web.test_httpd_protected import write
@@ -294,3 +295,14 @@ def test_folder_at_the_temporary_name_is_not_replaced(httpd: Httpd, tmp_path: Pa
     (tmp_path / "notes" / ".incoming").mkdir()
     assert ask(httpd, "/notes/a", method="PUT", body=b"two").status == 403
     assert ask(httpd, "/notes/a").body == b"one"
+
+
+@pytest.mark.parametrize(("modified", "year"), [(2**38, 9999), (2**60, 9999), (-(2**37), 1)])
+def test_document_with_a_time_that_has_no_date_is_listed(
+    httpd: Httpd, monkeypatch: pytest.MonkeyPatch, modified: int, year: int
+) -> None:
+    """tmpfs, Btrfs and ZFS have such times."""
+    ask(httpd, "/notes/a", method="PUT", body=b"one")
+    monkeypatch.setattr(Store, "entries", lambda store: [Entry("a", 3, modified * 10**9)])
+    (about,) = json.loads(ask(httpd, "/notes/").body)
+    assert int(about["modified"].split()[3]) == year
