@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+import camelot_start
 from tests.operating.folder import Folder
 from tests.operating.live import BIN, READY, environment, until
 
@@ -115,3 +118,13 @@ sys.exit(camelot_start.main())
     numbers = sorted((signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM))
     assert held("run", "x").strip() == str(numbers)
     assert held("ask", "x").strip() == held("run", "x", "--detach").strip() == "[]"
+
+
+def test_ctrl_c_during_the_imports_is_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "daemons.operating.command", Interrupted("daemons.operating.command"))
+    monkeypatch.setattr("sys.argv", ["daemons", "list"])
+    assert camelot_start.main() == 130
