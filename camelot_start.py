@@ -21,6 +21,8 @@ def main() -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             # There is nothing to finish yet.
             signal.signal(number, lambda number, frame: _exit(0))
-    from daemons.operating.command import main as carry_out
-
+    try:
+        from daemons.operating.command import main as carry_out
+    except KeyboardInterrupt:  # Ctrl-C before there is a command that could handle it
+        return 130
     return carry_out()

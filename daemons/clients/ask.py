@@ -113,8 +113,7 @@ def tell(
     with dial(address, timeout, cafile, note) as peer:
         try:
             for piece in octets:
-                if data := send_and_receive(peer, piece, timeout):
-                    yield data
+                yield from send_and_receive(peer, piece, timeout)
             peer.shutdown(socket.SHUT_WR)
             due, received = Due(timeout), 0
             while data := peer.recv(RECEIVE):

@@ -62,7 +62,7 @@ class Place:
     path: str = "/"
     #: For Host.
     host: str = "localhost"
-    #: ``NAME:SECRET``, or nothing.
+    #: ``NAME:SECRET``, or nothing; bytes that are not UTF-8 are surrogates.
     credentials: str = ""
     timeout: float = 10.0
     cafile: Path | None = None
@@ -83,7 +83,8 @@ class Place:
         host, authority = _host_of(shown, parts.hostname)
         secure = parts.scheme == "https"
         address = Address("tls" if secure else "tcp", host=host, port=port or (443 if secure else 80))
-        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
+        user, password = (unquote(text or "", errors="surrogateescape") for text in (parts.username, parts.password))
+        credentials = f"{user}:{password}" if user else ""
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not path.isascii() or not path.isprintable() or " " in path:
             raise ValueError(f"{shown} is no URL: write other than visible ASCII as %xx")
@@ -155,7 +156,8 @@ class Caller(ABC):
         place = self.place
         head = [f"POST {place.path} HTTP/1.1", f"Host: {place.host}", f"Content-Type: {self.media}"]
         if place.credentials:
-            head.append(f"Authorization: Basic {base64.b64encode(place.credentials.encode()).decode()}")
+            octets = place.credentials.encode("utf-8", "surrogateescape")
+            head.append(f"Authorization: Basic {base64.b64encode(octets).decode()}")
         head += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
         with dial(place.address, place.timeout, place.cafile) as peer:
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -69,20 +69,20 @@ class Secure:
             self._tls.write(data[start : start + SIZE])
         self._flush()
 
-    def send_and_receive(self, data: bytes) -> bytes:
-        """Send all of `data`; returns what has come meanwhile, as `daemons.clients.exchange.send_and_receive`."""
-        came = bytearray()
+    def send_and_receive(self, data: bytes) -> Iterator[bytes]:
+        """Send all of `data`; yield what comes meanwhile, as `daemons.clients.exchange.send_and_receive`."""
         for start in range(0, len(data), SIZE):
             self._tls.write(data[start : start + SIZE])
-            self._incoming.write(send_and_receive(self._socket, self._outgoing.read(), self._socket.gettimeout() or 0))
-            while self._incoming.pending:
-                try:
-                    came += self._tls.read(SIZE)
-                except ssl.SSLWantReadError:
-                    break
-                except ssl.SSLZeroReturnError:
-                    break
-        return bytes(came)
+            for received in send_and_receive(self._socket, self._outgoing.read(), self._socket.gettimeout() or 0):
+                self._incoming.write(received)
+                yield from self._decrypted()
+
+    def _decrypted(self) -> Iterator[bytes]:
+        while self._incoming.pending:
+            try:
+                yield self._tls.read(SIZE)
+            except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                return
 
     def recv(self, size: int) -> bytes:
         """What comes next; ``b""`` when the peer has said goodbye.  Raises `TimeoutError` if a record is not complete

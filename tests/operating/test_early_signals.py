@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+import camelot_start
 from tests.operating.folder import Folder
 from tests.operating.live import BIN, READY, environment, until
 
@@ -133,3 +136,13 @@ signals.end()
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=20)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_ctrl_c_during_the_imports_is_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "daemons.operating.command", Interrupted("daemons.operating.command"))
+    monkeypatch.setattr("sys.argv", ["daemons", "list"])
+    assert camelot_start.main() == 130

@@ -273,3 +273,12 @@ def test_our_client_says_what_is_wrong(
     assert main(["linecount", str(path), "127.0.0.1:1"]) == 1
     error = capsys.readouterr().err
     assert re.search(r"no such file.*\n.*says RuntimeError: error \w{8}\n.*refused\n", error), error
+
+
+def test_our_client_reads_no_line_without_an_end(
+    within: Callable[..., Within],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where = f"127.0.0.1:{within('threads', LineCount).address[1]}"
+    assert main(["linecount", "/dev/zero", where]) == 1
+    assert capsys.readouterr() == ("", "daemons linecount: line 1 of the file has more than 1048576 characters\n")

@@ -13,10 +13,12 @@ import stat
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from pathlib import Path
+from urllib.parse import urlsplit
 from urllib.request import Request
 
 import httpx2
@@ -28,9 +30,17 @@ from daemons.clients.web.written import anew
 HEAD = "# Netscape HTTP Cookie File\n\n"
 HTTP_ONLY = "#HttpOnly_"
 
-#: `http.cookiejar` puts this behind a host name without a dot, and curl does not.
-LOCAL = {"localhost": "localhost.local"}
-BARE = {name: host for host, name in LOCAL.items()}
+#: `http.cookiejar` puts this behind a host without a dot, such as localhost and [::1], and curl does not.
+LOCAL = ".local"
+
+#: Attribute of the cookies of such hosts, by which they differ from those of the host of that name.  No server can
+#: set it: a semicolon ends an attribute.
+BARE = ";bare"
+
+#: Cookies of one response, and of a domain and of all together (RFC 6265, section 6.1, wants 50 and 3000 at least); and
+#: characters of one.  A server could fill the memory, and make each request longer, without limits.
+PER_RESPONSE, PER_DOMAIN, MOST = 50, 150, 3000
+LONGEST = 5000
 
 #: The end of the year 9999: no cookie lasts longer.
 LATEST = 253_402_300_799
@@ -50,9 +60,15 @@ class Policy(DefaultCookiePolicy):
     a tab would be the end of a field there."""
 
     def set_ok(self, cookie: Cookie, request: Request) -> bool:
+        if cookie.domain == LOCAL:  # of all hosts without a dot
+            return False
+        if _is_bare(urlsplit(request.full_url).hostname or ""):
+            cookie.set_nonstandard_attr(BARE, "")
         return _printable(cookie) and super().set_ok(cookie, request)
 
     def return_ok(self, cookie: Cookie, request: Request) -> bool:
+        if cookie.has_nonstandard_attr(BARE) != _is_bare(urlsplit(request.full_url).hostname or ""):
+            return False
         return _printable(cookie) and super().return_ok(cookie, request)
 
 
@@ -74,10 +90,23 @@ class Cookies:
         response if its parser fails on one of them, and prints a traceback as a warning.  Such a cookie is ignored."""
         with self._lock, warnings.catch_warnings():
             warnings.simplefilter("error")
-            for line in response.headers.get_list("Set-Cookie"):
+            if len(self.jar) >= MOST:
+                return
+            for line in response.headers.get_list("Set-Cookie")[:PER_RESPONSE]:
+                if len(line) > LONGEST:
+                    continue
                 field = [(b"Set-Cookie", line.encode(response.headers.encoding))]
                 with suppress(Exception):
                     self._cookies.extract_cookies(httpx2.Response(200, headers=field, request=response.request))
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """Drop cookies of the domains that have more than `PER_DOMAIN`."""
+        counts = Counter(cookie.domain for cookie in self.jar)
+        for cookie in list(self.jar):
+            if counts[cookie.domain] > PER_DOMAIN:
+                counts[cookie.domain] -= 1
+                self.jar.clear(cookie.domain, cookie.path, cookie.name)
 
 
 def empty() -> CookieJar:
@@ -182,6 +211,10 @@ def _lines(jar: CookieJar) -> dict[tuple[str, str, str], str]:
     return {(cookie.domain, cookie.path, cookie.name): _line(cookie) for cookie in jar}
 
 
+def _is_bare(host: str) -> bool:
+    return "." not in host
+
+
 def _printable(cookie: Cookie) -> bool:
     return all(
         re.fullmatch(r"[\x20-\x7e]*", text) for text in (cookie.name, cookie.value or "", cookie.path, cookie.domain)
@@ -198,8 +231,11 @@ def _cookie(line: str) -> Cookie | None:
     ):
         return None
     domain, below, path, secure, expires, name, value = fields
-    domain = LOCAL.get(domain, domain)
+    if ":" in domain:  # an IPv6 address
+        domain = f"[{domain.strip('[]')}]"
     below_too = below == "TRUE"
+    is_bare = not below_too and _is_bare(domain)
+    domain += LOCAL * is_bare
     if below_too and not domain.startswith("."):
         domain = f".{domain}"
     return Cookie(
@@ -218,12 +254,15 @@ def _cookie(line: str) -> Cookie | None:
         discard=not int(expires or 0),
         comment=None,
         comment_url=None,
-        rest={"HttpOnly": ""} if http_only else {},
+        rest=dict.fromkeys(["HttpOnly"] * http_only + [BARE] * is_bare, ""),
     )
 
 
 def _line(cookie: Cookie) -> str:
-    domain = BARE.get(cookie.domain, cookie.domain)
+    domain = cookie.domain
+    if cookie.has_nonstandard_attr(BARE):
+        domain = domain.removesuffix(LOCAL)
+    domain = domain.strip("[]")
     fields = (
         (HTTP_ONLY if cookie.has_nonstandard_attr("HttpOnly") else "") + domain,
         "TRUE" if domain.startswith(".") else "FALSE",

@@ -41,6 +41,9 @@ VISITS = 100
 #: square of the page: 2000 elements take 7 s, and the most would take a day.
 SELECTION = 20.0
 
+#: Characters of all the links of a page, resolved: each relative one has the whole path of the page or its base again.
+MOST_LINKED = 4 * LONGEST
+
 #: Where links stand: the element and its attribute.  A form is no link: what is there depends on what is filled in.
 LINKS = {
     "a": "href",
@@ -82,7 +85,9 @@ class Page:
 
     def __init__(self, url: str, octets: bytes, declared: str | None = None) -> None:
         self.url = url
-        text = _text_of(octets, declared)
+        # The time that libxml2 takes grows with the square of the NUL characters.  In an attribute this is what one
+        # stands for (HTML Standard, section 13.2.5).
+        text = _text_of(octets, declared).replace("\0", "\ufffd")
         if (tags := text.count("<")) > MOST_TAGS:
             raise Failure(f"{url}: more than {MOST_TAGS} tags; a page with fewer is expected")
         self._visits, self._characters = VISITS * (tags + 1000), 4 * LONGEST
@@ -100,11 +105,16 @@ class Page:
         self._base = self._base or url
 
     def links(self, *names: str) -> list[str]:
-        """The URLs of the web that it leads to, each once, with their fragments; of these elements, or of all."""
+        """The URLs of the web that it leads to, each once, with their fragments; of these elements, or of all.  Raises
+        `Failure` if they have more than `MOST_LINKED` characters."""
         found = []
+        characters = 0
         for element in self._soup.find_all(names or list(LINKS)):
             reference = _text(element, LINKS[element.name]).strip()
             joined = self._join(self._base or self.url, reference) if reference else ""
+            characters += len(joined)
+            if characters > MOST_LINKED:
+                raise Failure(f"{self.url}: more than {MOST_LINKED} characters of links; fewer are expected")
             if joined and urlsplit(joined).scheme in ("http", "https"):
                 found.append(joined)
         return list(dict.fromkeys(found))

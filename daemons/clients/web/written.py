@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
+
+#: Symbolic links that are followed to find a descriptor; the kernel follows as many, path_resolution(7).
+_LINKS = 40
 
 
 @contextmanager
@@ -49,9 +53,15 @@ def _signals_unwind() -> Iterator[None]:
 @contextmanager
 def anew(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
     """A temporary beside `path` to write to, which takes its name at the end of the ``with``; where that is left by an
-    exception, Ctrl-C among them, `path` is what it was.  What is no regular file (/dev/stdout, a FIFO) is written to as
-    it is.  `mode` is the file's; without it that of the one before, or else what the umask leaves.  Raises
-    `OSError`."""
+    exception, Ctrl-C among them, `path` is what it was.  What is no regular file (a FIFO, a device) is written to as it
+    is.  So is an open descriptor (/dev/stdout), whatever it is: the file that it appends to may have other data.
+    `mode` is the file's; without it that of the one before, or else what the umask leaves.  Raises `OSError`."""
+    if (open_one := _descriptor(path)) is not None:
+        with named(path):
+            sys.stdout.flush()  # may have been printed to the same file
+            with os.fdopen(os.dup(open_one), "wb") as file:
+                yield file
+        return
     try:
         is_special = not stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
@@ -73,6 +83,23 @@ def anew(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
             with suppress(FileNotFoundError):
                 os.unlink(name)
             raise
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return the number of the descriptor of this process that `path` stands for, as /dev/stdout, /dev/fd/1 and
+    /proc/self/fd/1 do; None if it is another file."""
+    for _ in range(_LINKS):
+        if (
+            path.name.isascii()
+            and path.name.isdecimal()
+            and len(path.name) < 8
+            and path.parent.resolve() == Path(f"/proc/{os.getpid()}/fd")
+        ):
+            return int(path.name)
+        if not path.is_symlink():
+            break
+        path = path.parent / os.readlink(path)
+    return None
 
 
 def _mode(path: Path) -> int:
