@@ -10,6 +10,9 @@ import os
 import signal
 import sys
 
+#: The process that has started this one, as long as it is likely to live: before the imports, which may take long.
+PARENT = os.getppid()
+
 #: Signals that wait until `daemons.serving.signals.begin`.
 HELD = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 
