@@ -9,6 +9,7 @@ import io
 import os
 import platform
 import re
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -176,6 +177,10 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command line; returns the exit code."""
     _open_standard_streams()
+    if arguments is None:
+        # Whoever started us may ignore or block it, which outlives execve(2): then no child could be waited for.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
     if arguments is None and sys.argv[1:2] == ["run"] and "--detach" not in sys.argv:
         signals.begin()
     command = outcome.Command()

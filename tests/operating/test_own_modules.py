@@ -1,4 +1,4 @@
-"""Modules of one's own that leave threads behind, change the working folder, or print."""
+"""Modules that leave threads, change the working folder, or print; and starters that block signals."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from daemons.serving import signals
 from tests.operating.folder import Folder
 from tests.operating.live import BIN, Live, alive, daemons, environment, talk, until
 
@@ -86,3 +87,36 @@ def test_daemon_whose_supervisord_dies_while_it_starts_leaves(suite: Folder) -> 
     finally:
         if alive(pid):
             os.kill(pid, signal.SIGKILL)
+
+
+def block_and_ignore_all() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    for number in (*signals.STOPPING, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_signals_that_the_starter_blocks_and_ignores_are_heard(suite: Folder, processes: str) -> None:
+    command = [str(BIN / "daemons"), "run", "plain", "--processes", processes]
+    with (suite.path / "err").open("wb") as err:
+        started = subprocess.Popen(
+            command, cwd=suite.path, env=environment(), stdout=err, stderr=err, preexec_fn=block_and_ignore_all
+        )
+    with started:
+        try:
+            until(lambda: b"ready" in (suite.path / "err").read_bytes(), "the ready line")
+            started.terminate()
+            assert started.wait(20) == 0
+        finally:
+            started.kill()
+
+
+def test_detached_start_where_children_are_ignored(suite: Folder) -> None:
+    command = [str(BIN / "daemons"), "run", "plain", "--detach"]
+    started = subprocess.run(
+        command, cwd=suite.path, env=environment(), capture_output=True, timeout=30, preexec_fn=block_and_ignore_all
+    )
+    try:
+        assert (started.returncode, started.stderr.count(b"\n")) == (0, 1)
+    finally:
+        assert daemons(suite.path, "stop", "plain").returncode == 0
