@@ -6,9 +6,13 @@ few tenths of a second.  `daemons.serving.signals.begin` takes over from here.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from os import _exit
+
+#: The process that has started this one, as long as it is likely to live: before the imports, which may take long.
+PARENT = os.getppid()
 
 #: Signals that wait until `daemons.serving.signals.begin`.
 HELD = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)

@@ -240,10 +240,16 @@ class Scoreboard:
             os.close(self._copy)
 
 
+def open_copy(path: Path) -> Scoreboard:
+    """Return the scoreboard in the file at `path`, to read.  Raises `OSError`."""
+    # Of a FIFO without a writer, open(2) would wait for one otherwise.
+    return Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+
+
 def has_orphans(path: Path) -> bool:
     """Whether processes of an earlier run live on, of which the first has gone."""
     try:
-        former = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        former = open_copy(path)
     except OSError:
         return False
     try:

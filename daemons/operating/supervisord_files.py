@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from daemons.operating.complaints import ConfigurationError
-from daemons.operating.layers import decode, refuse_nul
+from daemons.operating.layers import decode, read_bytes, refuse_nul
 from daemons.operating.values import hint
 
 _PROGRAM = frozenset(
@@ -68,7 +68,7 @@ class File:
         self.complaints: list[str] = []
         self.parser = _parser(strict=False)
         try:
-            data = path.read_bytes()
+            data = read_bytes(path)
         except OSError as error:
             reason = f"{name}: {(error.strerror or str(error)).lower()}"
             if not included:

@@ -81,7 +81,7 @@ def hear(waker: Waker, *more: signal.Signals) -> None:
             _install(number, _note if number in STOPPING or number == CUT else _ignore)
     while _early:
         waker.wake(_early.pop(0))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, *more))
 
 
 def _install(number: int, handler: Any) -> None:
