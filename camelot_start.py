@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from os import _exit
 
 #: The process that has started this one, as long as it is likely to live: before the imports, which may take long.
 PARENT = os.getppid()
@@ -24,7 +23,7 @@ def main() -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             # There is nothing to finish yet.
-            signal.signal(number, lambda number, frame: _exit(0))
+            signal.signal(number, lambda number, frame: os._exit(0))
     try:
         from daemons.operating.command import main as carry_out
     except KeyboardInterrupt:  # Ctrl-C before there is a command that could handle it
