@@ -251,10 +251,10 @@ class Answer:
         if type(source) not in (io.BufferedReader, io.FileIO):
             return False  # what is read from others need not be what is in their file
         found = os.fstat(source.fileno())
-        start = source.tell()
-        length = found.st_size - start
         if not stat.S_ISREG(found.st_mode) or len(self._descriptors) > MOST_FILES:
             return False
+        start = source.tell()  # which a pipe does not have
+        length = found.st_size - start
         if length <= PIECE:
             self.write(source.read(length) if length > 0 else b"")
             return True
