@@ -164,6 +164,11 @@ class Httpd(Service):
         if self._subtrees is not None:
             self._subtrees.bound_waiting(most)
 
+    def share_with_children(self) -> None:
+        """Have ``upstream_requests`` bound the requests of all child processes together."""
+        if self._subtrees is not None:
+            self._subtrees.share_with_children()
+
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
         """For the client: a request for each path; the connection is closed behind the last."""

@@ -153,6 +153,10 @@ class Service:
         """Have at most `most` calls of `respond` wait for something else at a time: a pool needs its other threads for
         calls that do not wait.  For services that can answer otherwise; by default nothing."""
 
+    def share_with_children(self) -> None:
+        """Make what the processes of ``engine = forks`` are to share: called once, before the first of them is forked.
+        By default nothing."""
+
     def truncated(self, datagram: bytes, /) -> bytes:
         """Over UDP: what to answer in place of an answer that is longer than `Limits.amplification` allows, and is
         not to be sent.  Nor is this, where it is too long as well.  By default nothing."""

@@ -176,6 +176,11 @@ class Subtrees:
             share = max(1, most // len(upstreams))
             upstream.limits = upstream.limits._replace(requests=min(upstream.limits.requests, share))
 
+    def share_with_children(self) -> None:
+        """Have processes that are forked from now on count their requests to each server together."""
+        for forwarding in self._forwarding.values():
+            forwarding.upstream.share_with_children()
+
     def close(self) -> None:
         """Close the connections to servers behind this one."""
         for forwarding in self._forwarding.values():

@@ -70,9 +70,12 @@ def _connected(behind: Behind) -> socket.socket:
         return sock
     deadline = monotonic() + CONNECT
     problem: OSError | None = None
-    for family, _, protocol, _, address in socket.getaddrinfo(behind.host, behind.port, type=socket.SOCK_STREAM):
+    addresses = socket.getaddrinfo(behind.host, behind.port, type=socket.SOCK_STREAM)
+    for count, (family, _, protocol, _, address) in enumerate(addresses):
+        # Each may be unreachable, which must not take the time of those behind it.
+        patience = (deadline - monotonic()) / (len(addresses) - count)
         try:
-            sock = _connect(family, protocol, address, max(0.001, deadline - monotonic()))
+            sock = _connect(family, protocol, address, max(0.001, patience))
         except OSError as error:
             problem = error
         else:
