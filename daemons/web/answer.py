@@ -254,11 +254,11 @@ class Answer:
         if type(source) not in (io.BufferedReader, io.FileIO):
             return False  # what is read from others need not be what is in their file
         found = os.fstat(source.fileno())
-        start = source.tell()
-        length = found.st_size - start
         # Files of proc(5) have no size, whatever can be read from them.
         if not (stat.S_ISREG(found.st_mode) and found.st_size) or len(self._descriptors) > MOST_FILES:
             return False
+        start = source.tell()  # which a pipe does not have
+        length = found.st_size - start
         if length <= PIECE:
             self.write(source.read(length) if length > 0 else b"")
             return True
