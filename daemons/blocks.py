@@ -12,6 +12,9 @@ from daemons import Blocked, Blocks, Service, Talk
 
 log = logging.getLogger(__name__)
 
+#: Blocks of one message that are logged, of which 1 MiB may have 200,000.
+LOGGED = 1000
+
 
 class BlockLog(Service):
     framing = Blocks(limit=1024**2)
@@ -25,8 +28,11 @@ class BlockLog(Service):
         while True:
             message = yield None  # an empty reply would be a message too
             assert isinstance(message, Blocked)
-            for block in message.blocks:
+            blocks = message.blocks
+            for block in blocks[:LOGGED]:
                 log.info("Block says: %r", block)
+            if len(blocks) > LOGGED:
+                log.info("(%d more blocks)", len(blocks) - LOGGED)
 
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:

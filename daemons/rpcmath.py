@@ -34,9 +34,13 @@ def addtogether(*things: Any) -> Any:
     if not things:
         raise ValueError("there is nothing to add together")
     # Added one by one, each sum would be copied for the next: quadratic in the size of a call.
-    join = _JOINS.get(type(things[0]))
-    if join is not None and len(set(map(type, things))) == 1:
-        return join(things)
+    first = things[0]
+    join = _JOINS.get(type(first))
+    if join is not None:
+        other = next((each for each in things if type(each) is not type(first)), None)
+        if other is None:
+            return join(things)
+        operator.add(first, other)  # raises TypeError, before the sum of all in front of it is made
     return reduce(operator.add, things)
 
 

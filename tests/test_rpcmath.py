@@ -32,6 +32,10 @@ def test_things_of_unlike_types_are_refused(things: tuple[Any, ...]) -> None:
         addtogether(*things)
 
 
+def test_things_of_types_that_can_be_added_are() -> None:
+    assert addtogether(b"a", bytearray(b"b"), b"c") == b"abc"
+
+
 @pytest.mark.parametrize(
     "numbers", [(1, 1e200, 1), (1e-320, 1.0, 0.0), (1.0, float("inf"), 1.0), (1.0, float("nan"), 1.0)]
 )

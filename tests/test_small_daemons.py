@@ -64,6 +64,15 @@ def test_blocks_tells_of_each_block(caplog: pytest.LogCaptureFixture) -> None:
     assert said("blocks", wire, caplog) == [f"Block says: {block!r}" for block in ZEN]
 
 
+def test_of_many_lines_or_blocks_in_one_message_the_first_thousand_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    lines = said("streamer", b"\n" * 5000, caplog)
+    assert lines[1:] == [""] * 1000 + ["(4000 more lines)"]
+    caplog.clear()
+    wire = struct.pack("!I", 1) + b"a"
+    blocks = said("blocks", wire * 1001 + bytes(4) + wire * 1000 + bytes(4), caplog)
+    assert blocks == ["Block says: b'a'"] * 1000 + ["(1 more blocks)"] + ["Block says: b'a'"] * 1000
+
+
 def test_twoway_tells_the_digest(caplog: pytest.LogCaptureFixture) -> None:
     assert said("twoway", b"abc", caplog) == [f"3 octets, SHA-256 {hashlib.sha256(b'abc').hexdigest()}"]
 

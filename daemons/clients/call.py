@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import math
 import os
 import re
 import shlex
@@ -188,7 +189,20 @@ def _shown(value: Any) -> str:
     """A result for people and programs."""
     if isinstance(value, str):
         return "\n".join(map(escape, value.split("\n")))
-    return _SUSPECT.sub(_escape_in_json, json.dumps(value, ensure_ascii=False, default=_plain))
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        text = json.dumps(_finite(value), ensure_ascii=False, default=_plain)
+    return _SUSPECT.sub(_escape_in_json, text)
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that JSON cannot hold by strings: "Infinity", "-Infinity" and "NaN"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _escape_in_json(match: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from daemons.clients.due import Due
 from daemons.clients.exchange import send_and_receive
 from daemons.serving.tls_context import client_context
 
@@ -49,8 +50,9 @@ class Secure:
             context.set_alpn_protocols(list(protocols))
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=without_zone(host))
         try:
+            due = Due(connected.gettimeout())
             while not self._shaken():
-                self._fill()
+                self._fill(due)
         except ssl.SSLCertVerificationError as error:
             self._flush()  # tell the peer
             raise UntrustedError(f"the certificate does not verify: {why(error, cafile)}") from error
@@ -83,13 +85,15 @@ class Secure:
                 return
 
     def recv(self, size: int) -> bytes:
-        """What comes next; ``b""`` when the peer has said goodbye."""
+        """What comes next; ``b""`` when the peer has said goodbye.  Raises `TimeoutError` if a record is not complete
+        within the timeout of the socket."""
+        due = Due(self._socket.gettimeout())
         while True:
             try:
                 data = self._tls.read(size)
             except ssl.SSLWantReadError:
                 self._flush()
-                self._fill()
+                self._fill(due)
             except ssl.SSLZeroReturnError:
                 return b""
             except ssl.SSLError as error:
@@ -129,7 +133,8 @@ class Secure:
         if data := self._outgoing.read():
             self._socket.sendall(data)
 
-    def _fill(self) -> None:
+    def _fill(self, due: Due) -> None:
+        due.check(0)
         data = self._socket.recv(SIZE)
         if not data:
             raise ConnectionAbortedError("the connection ended in the middle of the conversation")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import getpass
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from daemons.accounts import hashes, users_file
@@ -37,8 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if not hashes.NAME.fullmatch(name):
         return refuse("password", f"{options.name!r} is no name; up to 64 characters without a colon are expected")
     try:
-        text = users_file.read_text(options.file) if options.file.exists() else ""
-        users = users_file.parse_lines(text)
+        _read(options.file)  # before a password is asked for
     except (OSError, ValueError) as error:
         return refuse("password", users_file.complaint(str(options.file), error))
     stored: hashes.Hash
@@ -57,12 +58,14 @@ def run(options: argparse.Namespace) -> int:
         except ValueError as error:
             return refuse("password", f"{error}; nothing is changed")
     try:
-        _write(options.file, text, name, f"{name}:{stored}")
+        is_known = _write(options.file, name, f"{name}:{stored}")
     except OSError as error:
         return refuse("password", f"{options.file}: {(error.strerror or str(error)).lower()}")
+    except ValueError as error:
+        return refuse("password", users_file.complaint(str(options.file), error))
     if options.generate:
         print(f"secret: {secret}")
-    print(f"{options.file}: {name} {'has a new password' if name in users else 'is added'}")
+    print(f"{options.file}: {name} {'has a new password' if is_known else 'is added'}")
     return DONE
 
 
@@ -74,11 +77,40 @@ def _asked(name: str) -> str | None:
     return password if getpass.getpass("Once more: ") == password else None
 
 
-def _write(path: Path, text: str, name: str, line: str) -> None:
-    """Replace the file, whose text is `text`, as a whole: a daemon may be reading it.  Raises `OSError`."""
-    old = text.removesuffix("\n").split("\n") if text else []
-    own = [number for number, each in enumerate(old) if hashes.normalised(each.partition(":")[0]) == name]
-    lines = [line if number in own else each for number, each in enumerate(old)] if own else [*old, line]
+def _read(path: Path) -> tuple[str, users_file.Users]:
+    """Return the text of the file, which need not exist, and its users.  Raises `OSError` and `ValueError`."""
+    text = users_file.read_text(path) if path.exists() else ""
+    return text, users_file.parse_lines(text)
+
+
+def _write(file: Path, name: str, line: str) -> bool:
+    """Replace the line of a user, or add it; return whether there was one.  The file is replaced as a whole: a daemon
+    may be reading it.  Raises `OSError`, and `ValueError` for a file that is wrong by now."""
+    # Of a link the file that it leads to is replaced: others may know that by another name.
+    path = Path(os.path.realpath(file))
+    with _locked(path.parent):
+        # Read only now: while a password was typed, another command may have added or removed a user.
+        text, users = _read(path)
+        old = text.removesuffix("\n").split("\n") if text else []
+        own = [number for number, each in enumerate(old) if hashes.normalised(each.partition(":")[0]) == name]
+        lines = [line if number in own else each for number, each in enumerate(old)] if own else [*old, line]
+        _replace(path, lines)
+    return name in users
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other commands from writing a users file in `folder`.  Waits for them.  Raises `OSError`."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, lines: list[str]) -> None:
+    """Write the lines to a new file in the place of `path`, with its mode and owner."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
     try:

@@ -10,6 +10,7 @@ from xmlrpc.server import SimpleXMLRPCDispatcher
 from daemons.rpc.faults import told
 from daemons.rpc.introspection import NO_SIGNATURES, signatures_of
 from daemons.rpc.methods import Method, Methods
+from daemons.rpc.parameter_types import checked
 from daemons.rpc.xml_encoding import UnreadableError
 from daemons.rpc.xml_reader import Reader
 from daemons.rpc.xml_writer import Writer
@@ -55,9 +56,9 @@ class Dispatcher(SimpleXMLRPCDispatcher):
         self._methods = {} if hasattr(instance, "_dispatch") else dict(Methods.of(instance))
 
     def publish(self, methods: Iterable[Method]) -> None:
-        """Register each under its name."""
+        """Register each under its name.  A call with a value of another type than the method annotates is a fault."""
         for method in methods:
-            self.register_function(method.function, method.name)
+            self.register_function(checked(method), method.name)
 
     def published(self) -> dict[str, Method]:
         """All that can be called, by name; not what an instance's `_dispatch` does."""

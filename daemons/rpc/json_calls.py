@@ -9,9 +9,8 @@ from typing import Any
 
 from daemons.rpc import json_text
 from daemons.rpc.faults import numbered, said
-from daemons.rpc.json_schema import Schema, kinds_of, schema_of
-from daemons.rpc.json_schema import shown as shown_schema
 from daemons.rpc.methods import Method
+from daemons.rpc.parameter_types import ParameterTypes
 
 #: Codes of errors: section 5.1, but for the last, which says that the method itself has said no.
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
@@ -44,26 +43,22 @@ class InvalidParams(Exception):
 class Callee:
     """A method, and what it takes."""
 
-    __slots__ = ("_by_name", "_by_position", "_fewest", "_function", "_most", "_repeated", "_required", "_schemas")
+    __slots__ = ("_fewest", "_function", "_most", "_named", "_required", "_types")
 
     def __init__(self, method: Method) -> None:
         self._function = method.function
+        self._types = ParameterTypes(method.signature)
         parameters = method.signature.parameters.values()
-        self._schemas: dict[str, Schema] = {each.name: schema_of(each.annotation) for each in parameters}
-        kinds = {name: kinds_of(schema) for name, schema in self._schemas.items()}
-        repeated = next((each for each in parameters if each.kind is _Parameter.VAR_POSITIONAL), None)
+        repeated = any(each.kind is _Parameter.VAR_POSITIONAL for each in parameters)
         in_order = [each for each in parameters if each.kind in (_Parameter.POSITIONAL_ONLY, 1)]
         by_name = [each for each in parameters if each.kind in (1, _Parameter.KEYWORD_ONLY)]
         required = [each for each in (*in_order, *by_name) if each.default is each.empty]
-        #: Of each that may be given by its place, its name and what it may be.
-        self._by_position = [(each.name, kinds[each.name]) for each in in_order]
-        #: The same of all the others.
-        self._repeated = None if repeated is None else (repeated.name, kinds[repeated.name])
         self._fewest = len([each for each in in_order if each.default is each.empty])
         self._most = math.inf if repeated else len(in_order)
         if any(each.kind is _Parameter.KEYWORD_ONLY for each in required):
             self._most = -1  # nobody can call it without a name
-        self._by_name = {each.name: kinds[each.name] for each in by_name}
+        #: What each that may be given by its name may be.
+        self._named = {each.name: self._types.by_name[each.name] for each in by_name}
         self._required = {each.name for each in required}
 
     def call(self, params: list[Any] | dict[str, Any]) -> Any:
@@ -71,27 +66,19 @@ class Callee:
         if type(params) is list:
             if not self._fewest <= len(params) <= self._most:
                 raise InvalidParams(self._expected(len(params)))
-            for value, (name, kinds) in zip(params, self._by_position, strict=False):
-                if kinds is not None and type(value) not in kinds:
-                    raise self._wrong(name)
-            if self._repeated is not None and (kinds := self._repeated[1]) is not None:
-                for value in params[len(self._by_position) :]:
-                    if type(value) not in kinds:
-                        raise self._wrong(self._repeated[0])
+            if (complaint := self._types.complaint(params)) is not None:
+                raise InvalidParams(complaint)
             return self._function(*params)
         assert isinstance(params, dict)
         for name, value in params.items():
-            if name not in self._by_name:
+            if name not in self._named:
                 raise InvalidParams("there is no parameter of that name")
-            kinds = self._by_name[name]
+            kinds = self._named[name]
             if kinds is not None and type(value) not in kinds:
-                raise self._wrong(name)
+                raise InvalidParams(self._types.expected(name))
         if missing := self._required - params.keys():
             raise InvalidParams(f"without {', '.join(sorted(missing))}")
         return self._function(**params)
-
-    def _wrong(self, name: str) -> InvalidParams:
-        return InvalidParams(f"{name}: {shown_schema(self._schemas[name])} is expected")
 
     def _expected(self, given: int) -> str:
         if self._most < 0:

@@ -7,12 +7,16 @@ a child a repeated SIGTERM means the same as the first, and the parent passes on
 from __future__ import annotations
 
 import math
+import opcode
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
+from functools import partial
+from types import CodeType, FrameType
+from typing import Any
 
 from daemons.serving.waker import Waker
 
@@ -53,6 +57,9 @@ stop_received = cut_received = math.inf
 
 #: Child processes that do not outlive this one if it ends before `keep`.
 to_kill: set[int] = set()
+
+#: Instructions of a ``raise`` statement.
+_RAISING = frozenset(number for name, number in opcode.opmap.items() if name in ("RAISE_VARARGS", "RERAISE"))
 
 #: Signals that arrived before there was a loop to act upon them.
 _early: list[int] = []
@@ -122,6 +129,34 @@ def is_unused(number: int) -> bool:
     """Return whether a signal means nothing: it is one of `UNUSED`, and no code of a service has a handler for it.
     (Python writes the number of a signal to the waker whatever its handler is.)"""
     return number in UNUSED and signal.getsignal(number) is _ignore
+
+
+def is_from_handler(failure: BaseException) -> bool:
+    """Return whether a signal handler of this process has raised `failure`, such as the KeyboardInterrupt of Ctrl-C: it
+    is meant for the process, and not for the connection at which the code happened to be.
+
+    A daemon's own handlers raise nothing; a program that runs a server by itself may have others.  They run in the main
+    thread.  Python's default handler of SIGINT is in C, so that its KeyboardInterrupt begins at any instruction but a
+    ``raise``."""
+    if isinstance(failure, Exception) or threading.current_thread() is not threading.main_thread():
+        return False
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {_code_of(handler) for handler in handlers if callable(handler)}
+    trace, innermost = failure.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace, innermost = trace.tb_next, trace
+    if not isinstance(failure, KeyboardInterrupt) or signal.default_int_handler not in handlers:
+        return False
+    return innermost is None or innermost.tb_frame.f_code.co_code[innermost.tb_lasti] not in _RAISING
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    while isinstance(handler, partial):
+        handler = handler.func
+    # A function or a method; of other objects their class has a method.
+    return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import mmap
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,6 +198,79 @@ def test_metrics_file_truncated_removed_or_overwritten_ends_nobody(suite: Folder
         assert talk(daemon.port)
         assert {daemon.process.pid, *children(daemon.process.pid)} >= set(pids)
         assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_removed_metrics_file_is_written_again_with_all_figures(suite: Folder, engine: str, processes: str) -> None:
+    with Live(suite.path, "launcelot", "--engine", engine, "--processes", processes) as daemon:
+        assert talk(daemon.port)
+        until(lambda: ended(suite) == 1, "the end")
+        with socket.create_connection(("127.0.0.1", daemon.port)) as peer:
+            peer.settimeout(10.0)
+            peer.sendall(QUEST)
+            assert peer.recv(100)
+            until(lambda: figures(suite).messages == 2, "the message of a connection that lasts")
+            before = _processes(suite)
+            _remove_all(suite.path / "run")
+            until(lambda: _processes(suite) == before, "the file, locked by all processes")
+            found = figures(suite)
+            assert (found.state, found.accepted, found.active, found.ended) == ("running", 2, 1, 1)
+            assert daemons(suite.path, "stats", "launcelot").returncode == 0
+            peer.sendall(QUEST)
+            assert peer.recv(100)
+            until(lambda: figures(suite).messages == 3, "another message")
+        assert "was removed or replaced; written again" in daemon.out
+        assert daemon.stop() == 0
+    assert figures(suite).state == "stopped"
+
+
+def test_metrics_file_removed_with_its_folder_or_replaced_is_written_again(suite: Folder) -> None:
+    with Live(suite.path, "launcelot", "--engine", "loop", "--processes", "2"):
+        before = _processes(suite)
+        for harm in (_remove_with_folder, _replace):
+            harm(suite.path / "run")
+            until(lambda: _processes(suite) == before, f"the file, locked by all processes, after {harm.__name__}")
+
+
+def _remove_all(run: Path) -> None:
+    for path in run.iterdir():
+        path.unlink()
+
+
+def _remove_with_folder(run: Path) -> None:
+    shutil.rmtree(run)
+
+
+def _replace(run: Path) -> None:
+    """As a restored backup does."""
+    path = run / "launcelot.metrics"
+    copy = path.with_suffix(".new")
+    copy.write_bytes(path.read_bytes())
+    copy.rename(path)
+
+
+def _processes(suite: Folder) -> set[tuple[int, str]]:
+    try:
+        return {(each.pid, each.role) for each in figures(suite).processes}
+    except UnreadableError:
+        return set()
+
+
+def test_removed_metrics_file_of_another_daemon_of_the_name_is_not_replaced(suite: Folder) -> None:
+    with Live(suite.path, "launcelot") as first:
+        _remove_all(suite.path / "run")
+        with Live(suite.path, "launcelot") as second:
+            # Whichever of the two has put its file there, the other leaves it alone.
+            until(lambda: _processes(suite), "a file")
+            inode = (suite.path / "run" / "launcelot.metrics").stat().st_ino
+            for daemon in (first, second):
+                assert talk(daemon.port)
+            until(lambda: ended(suite) == 1, "the conversation of one of them")
+            for _ in range(2):
+                until(lambda: (figures(suite).silent or 9.0) < 0.5, "a turn")
+                until(lambda: (figures(suite).silent or 0.0) > 0.5, "time passes")
+            assert (suite.path / "run" / "launcelot.metrics").stat().st_ino == inode
 
 
 def ended(suite: Folder) -> int:

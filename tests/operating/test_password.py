@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from daemons.accounts import ACCEPTED, Accounts, hashes
+from daemons.accounts.users_file import read
 from daemons.operating.command import main
 from tests.accounts.files import CHEAP
+from tests.operating.live import BIN
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +117,41 @@ def test_longer_password_than_is_ever_verified_is_refused(
     assert typed(monkeypatch, tmp_path / "users", "Arthur", said) == 1
     assert "at most 256 are expected; nothing is changed" in capsys.readouterr().err
     assert not (tmp_path / "users").exists()
+
+
+def test_user_added_while_a_password_is_typed_is_kept_and_one_removed_stays_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "users"
+    assert main(["password", "--generate", str(path), "mordred"]) == 0
+
+    def asked(prompt: str) -> str:
+        path.unlink(missing_ok=True)
+        assert main(["password", "--generate", str(path), "robin"]) == 0
+        return "a password"
+
+    monkeypatch.setattr("daemons.operating.password.getpass.getpass", asked)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert main(["password", str(path), "Arthur"]) == 0
+    assert list(read(path)) == ["robin", "Arthur"]
+
+
+def test_users_added_by_several_commands_at_once_are_all_there(tmp_path: Path) -> None:
+    names = [f"user{number}" for number in range(6)]
+    command = [str(BIN / "daemons"), "password", "--generate", str(tmp_path / "users")]
+    started = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in names]
+    for name, process in zip(names, started, strict=True):
+        assert process.communicate(timeout=60)[0].endswith(f"{name} is added\n")
+    assert sorted(read(tmp_path / "users")) == names
+    assert os.listdir(tmp_path) == ["users"]
+
+
+def test_of_a_link_the_file_that_it_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    link, path = tmp_path / "users", tmp_path / "shared" / "accounts"
+    link.symlink_to("shared/accounts")
+    for name in ("robin", "Arthur"):
+        assert main(["password", "--generate", str(link), name]) == 0
+    assert link.is_symlink()
+    assert list(read(path)) == ["robin", "Arthur"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import socket
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from daemons.clients.call import LONGEST_BATCH
+from daemons.clients.call import LONGEST_BATCH, _shown
 from daemons.clients.dial import NetworkError
 from daemons.clients.rpc import Caller, Place, ProtocolError, RemoteFault
 from daemons.clients.rpc_json import JSONCaller
@@ -405,3 +406,13 @@ def test_a_response_that_trickles_is_waited_for_no_longer_than_the_timeout(
         finally:
             ended.set()
             thread.join()
+
+
+def test_numbers_that_json_cannot_hold_are_printed_as_strings(capfd: pytest.CaptureFixture[str]) -> None:
+    infinite = b"<value><double>1e999</double></value>"
+    member = b"<member><name>a</name>%b</member>" % infinite.replace(b"1e", b"-1e")
+    array = b"<value><array><data>%b<value><struct>%b</struct></value></data></array></value>" % (infinite, member)
+    body = b"<methodResponse><params><param>%b</param></params></methodResponse>" % array
+    with answering(answer(body)) as (where, _):
+        assert call(capfd, where, "same") == (0, '["Infinity", {"a": "-Infinity"}]\n', "")
+    assert json.loads(_shown([math.nan, (math.inf, 1.5)])) == ["NaN", ["Infinity", 1.5]]

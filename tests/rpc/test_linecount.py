@@ -237,7 +237,7 @@ def test_what_is_no_rpyc_is_told_in_one_line_of_the_log(octets: bytes, within: C
 
 
 def test_who_does_not_answer_a_call_is_ended(within: Callable[..., Within]) -> None:  # noqa: F811
-    running = within("threads", LineCount, Limits(idle_timeout=0.2))
+    running = within("threads", LineCount, Limits(idle_timeout=1.0))
     with connect(running.address) as peer:
         conn = rpyc.VoidService()._connect(rpyc.Channel(SocketStream(peer)))
         conn._async_request(consts.HANDLE_CALLATTR, (conn.root, "line_counter", (["a"], len)))

@@ -33,10 +33,11 @@ ACCEPTED = {
 
 def test_with_a_handler_and_without_one_the_answer_is_the_same(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    for body in (ADD, b"nonsense", xmlrpc.client.dumps(("x" * 2000, "y"), "add").encode()):
+    joined = xmlrpc.client.dumps(("x" * 2000, "y"), "addtogether").encode()
+    for module, body in ((daemons.adder, ADD), (daemons.adder, b"nonsense"), (daemons.rpcmath, joined)):
         heard = []
         for logs in (False, True):
-            handler, kind = server_for(daemons.adder)
+            handler, kind = server_for(module)
             server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
             server.logRequests = logs
             with visit_server(server) as there:

@@ -21,6 +21,7 @@ ERRORS = [
     StopIteration(b"not last words"),
     StopAsyncIteration(),
     SystemExit(1),
+    KeyboardInterrupt(),
     MemoryError(),
     RecursionError(),
     ConnectionResetError("somebody else's connection"),
@@ -120,12 +121,6 @@ def test_a_talk_that_is_no_generator_is_a_failure(wrong: object) -> None:
     talk = conversation(talk=lambda: wrong)
     assert (talk.open(), talk.ending) == (b"sorry\n", Ending.FAILED)
     talk.close()
-
-
-def test_the_person_at_the_terminal_is_nobody_s_failure() -> None:
-    talk = conversation(respond=raising(KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        talk.receive(b"a\n")
 
 
 @each_error

@@ -12,9 +12,10 @@ from daemons import Ending, Service, Talk, Until
 from daemons.framings import Decoder, Framing
 from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING
 from daemons.serving.pieces import BATCH
+from daemons.serving.tls import STATE
 from daemons.tlsd import SECRET, Tlsd
 from tests.serving.services import LINE, Echo, Failing, Polite
-from tests.serving.tls_client import CUTS, Cut, Line
+from tests.serving.tls_client import CUTS, Cut, Line, ours, theirs
 
 both_versions = pytest.mark.parametrize("version", ["1.2", "1.3"])
 all_cuts = pytest.mark.parametrize("cut", CUTS.values(), ids=list(CUTS))
@@ -269,3 +270,34 @@ def test_a_talk_runs_its_finally_clauses_also_when_they_fail() -> None:
     unbegun.ours.close()
     assert (unbegun.ours.failure, left) == (None, ["left"])
     assert unbegun.ours.state != OVER
+
+
+@all_cuts
+@pytest.mark.parametrize("size", [512, 16_000, 131_072])
+def test_what_a_handshake_message_announces_counts_until_the_handshake_is_complete(cut: Cut, size: int) -> None:
+    line = Line(Echo(), cut=cut)
+    line.send(b"\x16\x03\x01\x00\x06\x01" + size.to_bytes(3, "big") + b"\x03\x03")
+    assert line.ours.state == SHAKING
+    assert STATE + size <= line.ours.buffered <= STATE + size * 4 // 3 + 100
+
+
+@all_cuts
+@both_versions
+def test_certificates_of_a_client_count_before_they_have_come(version: str, cut: Cut) -> None:
+    line = Line(Echo(), version, cut, context=ours(client_ca=True)).use(theirs(version, "client.pem"))
+    with suppress(ssl.SSLWantReadError):
+        line.client.do_handshake()
+    line.go()
+    with suppress(ssl.SSLWantReadError):
+        line.client.do_handshake()
+    flight = line.take()
+    line.send(flight[: len(flight) // 2])
+    assert line.ours.state == SHAKING
+    assert line.ours.buffered > STATE + (100 * 1024 if version == "1.3" else 500)
+    line.send(flight[len(flight) // 2 :])
+    with suppress(ssl.SSLWantReadError):
+        line.client.do_handshake()
+    line.go().deliver(b"")
+    assert line.ours.state == IDLE
+    assert line.ours.buffered == STATE
+    assert line.say(b"a\n").heard == b"a\n"

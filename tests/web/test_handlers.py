@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import re
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,22 @@ def test_what_is_remembered_of_fields_is_bounded() -> None:
         assert len(_plain) <= REMEMBERED_FIELDS
         assert answer.head == [b"HTTP/1.1 200 OK\r\n", line]
     assert max(map(len, _plain)) < 4096
+
+
+def test_field_of_blanks_is_refused_in_time_in_proportion_to_its_length() -> None:
+    """Eight times as long a line takes at most 20 times as long; with a quadratic pattern, 64 times."""
+    times = []
+    for size in (2_000, 16_000):
+        best = float("inf")
+        for _ in range(5):
+            answer = Answer()
+            answer.write_head([b"HTTP/1.0 200 OK\r\n"])
+            start = time.thread_time()
+            with pytest.raises(ValueError, match="a field is expected"):
+                answer.write_head([b"X:" + b" " * size + b"\x01\r\n"])
+            best = min(best, time.thread_time() - start)
+        times.append(max(best, 0.0005))  # less is noise
+    assert times[1] < 20 * times[0]
 
 
 def test_a_field_with_a_line_end_is_refused_also_where_its_octets_were_said_before() -> None:

@@ -236,6 +236,12 @@ def test_a_good_payment_redirects_and_is_told_of_once(brandon: Visitor) -> None:
     assert brandon.payments() == [*BRANDON, ("to", 12, "Lunch")]
 
 
+def test_amount_with_thousands_of_leading_zeros_is_paid(brandon: Visitor) -> None:
+    fields = {**GOOD, "dollars": "0" * 5000 + "12", "token": brandon.token("/bank/pay")}
+    assert brandon.post("/bank/pay", data=fields).status_code == 303
+    assert brandon.payments() == [*BRANDON, ("to", 12, "Lunch")]
+
+
 @pytest.mark.parametrize(
     ("fields", "wrong"),
     [

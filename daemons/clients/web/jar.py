@@ -6,11 +6,16 @@ marks with 0, for one that expired in 1970; and writes it in a way that curl doe
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
+import stat
 import threading
+import time
 import warnings
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,6 +47,12 @@ LATEST = 253_402_300_799
 
 #: Nobody else's business.
 MODE = 0o600
+
+#: Maximum size of a jar in bytes: room for the 3000 cookies of 4096 bytes that RFC 6265, section 6.1, asks for.
+LARGEST = 16 * 1024**2
+
+#: Seconds to wait for other processes that are saving the same jar, which takes each some milliseconds.
+PATIENCE = 10.0
 
 
 class Policy(DefaultCookiePolicy):
@@ -102,11 +113,40 @@ def empty() -> CookieJar:
     return CookieJar(Policy())
 
 
-def load(path: Path) -> CookieJar:
-    """The cookies in a file that have not expired; none, where there is no file.  Raises `Failure`."""
+class JarFile:
+    """The file of a jar.  Several processes may use it at once: saving merges the cookies that this one has set,
+    changed or deleted into those that others have saved meanwhile.  Raises `Failure` when made."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.jar = _load(path)
+        #: The lines of the cookies as they were loaded.
+        self._loaded = _lines(self.jar)
+
+    def save(self) -> None:
+        """Write the cookies that have not expired, also those that a browser deletes when it is closed.  Raises
+        `Failure`."""
+        self.jar.clear_expired_cookies()
+        ours, loaded = _lines(self.jar), self._loaded
+        try:
+            with _locked(self._path):
+                lines = _lines(_load(self._path))
+                for key in loaded.keys() - ours.keys():
+                    if lines.get(key) == loaded[key]:  # otherwise another process has set it anew
+                        del lines[key]
+                lines |= {key: line for key, line in ours.items() if line != loaded.get(key)}
+                with anew(self._path, MODE) as file:
+                    file.write((HEAD + "".join(lines.values())).encode())
+        except OSError as error:
+            raise Failure(f"--jar {self._path}: {tools.reason_of(error)}") from error
+        self._loaded = ours
+
+
+def _load(path: Path) -> CookieJar:
+    """Return the cookies in a file that have not expired; none if the file does not exist.  Raises `Failure`."""
     jar = empty()
     try:
-        text = path.read_text("utf-8-sig")
+        text = _read(path).decode("utf-8-sig")
     except FileNotFoundError:
         return jar
     except OSError as error:
@@ -124,14 +164,51 @@ def load(path: Path) -> CookieJar:
     return jar
 
 
-def save(jar: CookieJar, path: Path) -> None:
-    """Those that have not expired, also those that a browser would forget when it is closed.  Raises `Failure`."""
-    jar.clear_expired_cookies()
+def _read(path: Path) -> bytes:
+    """Return the contents of a regular file.  Raises `OSError`, and `Failure` for another file or one that is longer
+    than `LARGEST`."""
+    # Without O_NONBLOCK, opening a FIFO would wait for a writer.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Failure(f"--jar {path}: not a regular file")
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise Failure(f"--jar {path}: more than {LARGEST // 1024**2} MiB; expected a file of cookies")
+    return content
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock (flock(2)) of the file that has this name, which is made if there is none.  Raises `OSError`, and
+    `Failure` if another process holds the lock for more than `PATIENCE`."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, MODE)
+        try:
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The process that held the lock before may have replaced the file.
+                if _is_named(descriptor, path):
+                    yield
+                    return
+            if time.monotonic() > until:
+                raise Failure(f"--jar {path}: locked by another process for more than {PATIENCE:g} s")
+        finally:
+            os.close(descriptor)
+        time.sleep(0.01)
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Return whether an open file still has this name."""
     try:
-        with anew(path, MODE) as file:
-            file.write((HEAD + "".join(map(_line, jar))).encode())
-    except OSError as error:
-        raise Failure(f"--jar {path}: {tools.reason_of(error)}") from error
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lines(jar: CookieJar) -> dict[tuple[str, str, str], str]:
+    """Return the lines of cookies by domain, path and name, which identify a cookie (RFC 6265, section 5.3)."""
+    return {(cookie.domain, cookie.path, cookie.name): _line(cookie) for cookie in jar}
 
 
 def _is_bare(host: str) -> bool:

@@ -119,6 +119,8 @@ def adversarial_xml(size: int) -> Mapping[str, bytes]:
         "blanks": filled(b"", b" ", b"<a/>", size),
         "blanks in the declaration": filled(b"<?xml version='1.0'", b" ", b"?>", size),
         "lists to add": xmlrpc.client.dumps(([1],) * 6000, "addtogether").encode(),
+        "lists and a number to add": xmlrpc.client.dumps((*[[1]] * 6000, 1), "addtogether").encode(),
+        "strings and a number to add": xmlrpc.client.dumps((*["a" * 20] * 14_000, 1), "addtogether").encode(),
         "strings to add": xmlrpc.client.dumps(("a" * 20,) * 14_000, "addtogether").encode(),
         "utf-16": document(b"a" * (size // 2 - 300)).decode().encode("utf-16"),
         "declarations": filled(b"", b"<!", b"", size),
