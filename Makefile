@@ -18,6 +18,11 @@ endif
 INSTALLED := .venv/installed
 CONTROL := .venv/bin/supervisorctl -c supervisord.conf
 
+# The pid of a supervisord of this folder that supervisorctl does not reach, as somebody has removed its socket; or nothing.
+UNHEARD = unheard=$$(cat run/supervisord.pid 2>/dev/null) || true; \
+	    [ -n "$$unheard" ] && [ "$$(readlink /proc/$$unheard/cwd)" = "$$(pwd -P)" ] && \
+	    grep -qs supervisord "/proc/$$unheard/cmdline" || unheard=
+
 # An environment works only in the folder it was made in: the stamp holds that folder's path.
 ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
 .PHONY: $(INSTALLED)
@@ -55,6 +60,8 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	    failed=$$($(CONTROL) status | awk '$$2 == "FATAL" { print $$1 }')
 	    test -z "$$failed" || $(CONTROL) start $$failed || true
 	else
+	    $(UNHEARD)
+	    [ -z "$$unheard" ] || { echo "make run: supervisord runs (pid $$unheard), but does not answer at run/supervisor.sock: make stop, then make run" >&2; exit 1; }
 	    .venv/bin/supervisord -c "$$PWD/supervisord.conf"
 	fi
 	# A daemon counts as RUNNING after two seconds; one that cannot start is FATAL after three tries, in about four. On a
@@ -108,9 +115,15 @@ stop:  ## let every daemon finish, stop supervisord, and wait until all have end
 	    echo "make stop: run/supervisor.sock is there, but .venv, needed to use it, is not: make run, then make stop" >&2
 	    exit 1
 	fi
-	pid=$$($(CONTROL) pid 2>/dev/null) || { echo "supervisord was not running"; exit 0; }
-	$(CONTROL) stop all || true  # all at once; a shutdown alone would stop one after the other
-	$(CONTROL) shutdown >/dev/null || true
+	if pid=$$($(CONTROL) pid 2>/dev/null); then
+	    $(CONTROL) stop all || true  # all at once; a shutdown alone would stop one after the other
+	    $(CONTROL) shutdown >/dev/null || true
+	else
+	    $(UNHEARD)
+	    [ -n "$$unheard" ] || { echo "supervisord was not running"; exit 0; }
+	    pid=$$unheard
+	    kill -TERM $$pid
+	fi
 	# supervisord removes its pid file when it has seen the last daemon end.
 	deadline=$$(($$(date +%s) + 30))
 	while [ -e run/supervisord.pid ] && kill -0 $$pid 2>/dev/null; do

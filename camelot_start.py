@@ -10,6 +10,9 @@ import os
 import signal
 import sys
 
+#: The process that has started this one, as long as it is likely to live: before the imports, which may take long.
+PARENT = os.getppid()
+
 #: Signals that wait until `daemons.serving.signals.begin`.
 HELD = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 
@@ -21,6 +24,8 @@ def main() -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             # There is nothing to finish yet.
             signal.signal(number, lambda number, frame: os._exit(0))
-    from daemons.operating.command import main as carry_out
-
+    try:
+        from daemons.operating.command import main as carry_out
+    except KeyboardInterrupt:  # Ctrl-C before there is a command that could handle it
+        return 130
     return carry_out()

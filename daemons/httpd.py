@@ -164,6 +164,11 @@ class Httpd(Service):
         if self._subtrees is not None:
             self._subtrees.bound_waiting(most)
 
+    def share_with_children(self) -> None:
+        """Have ``upstream_requests`` bound the requests of all child processes together."""
+        if self._subtrees is not None:
+            self._subtrees.share_with_children()
+
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
         """For the client: a request for each path; the connection is closed behind the last."""
@@ -216,10 +221,10 @@ class Httpd(Service):
         if self._subtrees is None:
             reply, for_all = self._static.answer(request, second), True
         else:
+            if self._subtrees.sets_user:
+                # Another thread may be answering a peer that has sent the same head, with the same object.
+                request = request.with_body(request.body)
             reply, for_all = self._subtrees.answer(request, second, visitor)
-        if for_all:
-            # The object may be that of an earlier request with the same head, when the file was still protected.
-            request.user = ""
         entry = self._entry(request, reply)
         if for_all and type(reply) is bytes:
             second.remember(request, reply, entry)

@@ -7,6 +7,14 @@ import argparse
 from daemons.operating.values import LONGEST, parse_port
 
 
+def filled(text: str) -> str:
+    """A word that is not empty, as that of an unset variable of the shell is: an option would be ignored with it, and a
+    host be this machine."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty word; a value is expected")
+    return text
+
+
 def port(text: str, protocol: str = "tcp") -> int:
     """A port that can be connected to: its number, or its name in /etc/services."""
     try:

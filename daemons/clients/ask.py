@@ -17,11 +17,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from daemons.clients import output
 from daemons.clients.datagram import LONGEST, anything, inquire, is_broadcast, proclaim
 from daemons.clients.dial import NetworkError, Note, dial, silent
+from daemons.clients.due import Due
 from daemons.clients.exchange import send_and_receive
 from daemons.framings import Framing, FramingError, Until
 from daemons.operating import lifecycle, loading
@@ -87,8 +89,11 @@ def converse(
         try:
             for question in questions:
                 peer.sendall(question)
+                due, received = Due(timeout), 0
                 while not answers:
+                    due.check(received)
                     data = peer.recv(RECEIVE)
+                    received += len(data)
                     if not data:
                         raise EOFError(f"closed before it had answered {question!r}")
                     answers += decoder.decode(data)
@@ -103,15 +108,20 @@ def tell(
     address: Address, octets: Iterable[bytes], timeout: float, cafile: Path | None = None, note: Note = silent
 ) -> Iterator[bytes]:
     """Send all `octets`, close our half, and yield what comes until the peer closes its own.  It is read while we
-    send: of two who both send before they read, each would wait for the other for ever.  Raises `NetworkError`."""
+    send: of two that both send before they read, each would wait for the other for ever.  Raises `NetworkError`, also
+    where the peer does not close its half within `timeout` seconds of ours, and one for each `due.SLOWEST` bytes."""
     with dial(address, timeout, cafile, note) as peer:
         try:
             for piece in octets:
-                if data := send_and_receive(peer, piece, timeout):
-                    yield data
+                yield from send_and_receive(peer, piece, timeout)
             peer.shutdown(socket.SHUT_WR)
+            due, received = Due(timeout), 0
             while data := peer.recv(RECEIVE):
+                began = monotonic()
                 yield data
+                due.extend(monotonic() - began)
+                received += len(data)
+                due.check(received)
         except OSError as error:
             raise NetworkError(address, error) from error
 

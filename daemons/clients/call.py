@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import math
 import os
 import re
 import shlex
@@ -30,6 +31,9 @@ from daemons.printable import escape, is_printable
 #: nobody answered is a failure, 1.
 FAULT, NO_PROTOCOL = 3, 4
 
+#: Characters of the longest file of --batch, all of which is held: /dev/zero has no end.
+LONGEST_BATCH = 16 * 1024 * 1024
+
 #: In JSON such characters are in strings only.
 _SUSPECT = re.compile(r"[^ -~]")
 
@@ -50,13 +54,13 @@ def run(options: argparse.Namespace, conf: Path) -> int:
     except ValueError as error:
         return _refuse(options, str(error))
     except (RemoteFault, ProtocolError, NetworkError) as error:
-        print(f"{without_password(options.target)}: {escape(str(error))}", file=sys.stderr)
+        print(f"{escape(without_password(options.target))}: {escape(str(error))}", file=sys.stderr)
         return _code(error)
     return lifecycle.ENDED
 
 
 def _refuse(options: argparse.Namespace, reason: str) -> int:
-    print(f"{without_password(options.target)}: {reason}", file=sys.stderr)
+    print(f"{escape(without_password(options.target))}: {escape(reason)}", file=sys.stderr)
     return lifecycle.USAGE
 
 
@@ -114,6 +118,8 @@ def _known(place: Place, options: argparse.Namespace) -> Place:
     """The same for who is named on the command line."""
     if options.user is None:
         return place
+    if ":" in options.user:
+        raise ValueError(f"--user {options.user}: a name has no colon (RFC 7617, section 2)")
     secret = os.environ.get(SECRET)
     if secret is None:
         raise ValueError(f"--user {options.user}: the secret is missing; put it into ${SECRET}")
@@ -133,15 +139,21 @@ def _list(caller: Caller) -> int:
 
 def _batch(caller: Caller, options: argparse.Namespace) -> int:
     try:
-        with open(0 if options.batch == "-" else options.batch, encoding="utf-8", closefd=options.batch != "-") as file:
-            calls = list(_calls(file, options.batch))
+        source = 0 if options.batch == "-" else options.batch
+        with open(source, encoding="utf-8-sig", closefd=options.batch != "-") as file:
+            text = file.read(LONGEST_BATCH + 1)
     except OSError as error:
         raise ValueError(f"--batch {options.batch}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--batch {options.batch}: not UTF-8: {error.reason}") from error
+    if len(text) > LONGEST_BATCH:
+        raise ValueError(f"--batch {options.batch}: more than {LONGEST_BATCH} characters")
+    calls = list(_calls(text.split("\n"), options.batch))
     code = lifecycle.ENDED
     for (line, _), answer in zip(calls, caller.batch([call for _, call in calls]), strict=True):
         if isinstance(answer, RemoteFault):
             sys.stdout.flush()
-            where = f"{without_password(options.target)}: {options.batch}, line {line}"
+            where = f"{escape(without_password(options.target))}: {options.batch}, line {line}"
             print(f"{where}: {escape(str(answer))}", file=sys.stderr)
             code = FAULT
         else:
@@ -177,7 +189,20 @@ def _shown(value: Any) -> str:
     """A result for people and programs."""
     if isinstance(value, str):
         return "\n".join(map(escape, value.split("\n")))
-    return _SUSPECT.sub(_escape_in_json, json.dumps(value, ensure_ascii=False, default=_plain))
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        text = json.dumps(_finite(value), ensure_ascii=False, default=_plain)
+    return _SUSPECT.sub(_escape_in_json, text)
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that JSON cannot hold by strings: "Infinity", "-Infinity" and "NaN"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _escape_in_json(match: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Iterator
 from typing import Protocol
 
 #: Bytes per recv(2).
@@ -13,15 +14,16 @@ SIZE = 64 * 1024
 class SendsAndReceives(Protocol):
     """A connection whose bytes are not those of its socket."""
 
-    def send_and_receive(self, data: bytes) -> bytes: ...
+    def send_and_receive(self, data: bytes) -> Iterator[bytes]: ...
 
 
-def send_and_receive(peer: socket.socket | SendsAndReceives, data: bytes, timeout: float) -> bytes:
-    """Send all of `data`; return the bytes received meanwhile.  Raises `OSError`; `TimeoutError` if nothing could be
-    sent or received for `timeout` seconds."""
+def send_and_receive(peer: socket.socket | SendsAndReceives, data: bytes, timeout: float) -> Iterator[bytes]:
+    """Send all of `data`; yield the bytes received meanwhile as they come, since a peer that does not receive may send
+    without end.  Raises `OSError`; `TimeoutError` if nothing could be sent or received for `timeout` seconds."""
     if not isinstance(peer, socket.socket):
-        return peer.send_and_receive(data)
-    unsent, came = memoryview(data), bytearray()
+        yield from peer.send_and_receive(data)
+        return
+    unsent = memoryview(data)
     listening = select.POLLIN
     poll = select.poll()
     while unsent:
@@ -30,13 +32,13 @@ def send_and_receive(peer: socket.socket | SendsAndReceives, data: bytes, timeou
         if not events:
             raise TimeoutError("timed out")
         if events[0][1] & select.POLLIN:
-            piece = peer.recv(SIZE)
-            came += piece
             # A peer that has closed its sending side may still receive.
-            listening = select.POLLIN if piece else 0
+            listening = 0
+            if piece := peer.recv(SIZE):
+                listening = select.POLLIN
+                yield piece
         if events[0][1] & ~select.POLLIN:
             try:
                 unsent = unsent[peer.send(unsent, socket.MSG_DONTWAIT) :]
             except BlockingIOError:
                 pass
-    return bytes(came)

@@ -22,18 +22,31 @@ PORT = 18861
 #: Octets of the longest message that is taken: there is nothing long for the server to say.
 LIMIT = 64 * 1024
 
+#: Characters of the longest line that is read: /dev/zero has one without end.
+LONGEST = 1024 * 1024
+
 
 class Lines:
     """The lines of a file, for a server that iterates, and for one that calls ``readlines()`` first."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
+        self._read = 0
+        #: Why there are no more lines, where that is not the end of the file.
+        self.error: ValueError | None = None
 
     def exposed___iter__(self) -> Lines:
         return self
 
     def exposed___next__(self) -> str:
-        return next(self._file)
+        self._read += 1
+        line = self._file.readline(LONGEST + 1)
+        if not line:
+            raise StopIteration
+        if len(line) > LONGEST:
+            self.error = ValueError(f"line {self._read} of the file has more than {LONGEST} characters")
+            raise self.error
+        return line
 
     def exposed_readlines(self) -> Lines:
         # They are not read before they are asked for.
@@ -84,7 +97,8 @@ def run(options: argparse.Namespace) -> int:
     except EOFError:
         return tools.refuse("linecount", f"{address} has closed before it had counted them")
     except (OSError, ValueError) as error:
-        return tools.refuse("linecount", f"{tools.reason_of(error)}")
+        name = f"{options.file}: " if isinstance(error, OSError) and error.filename is not None else ""
+        return tools.refuse("linecount", f"{name}{tools.reason_of(error)}")
     return tools.DONE
 
 
@@ -97,9 +111,11 @@ def noisy(line: str) -> None:
 
 def count(file: IO[str], address: Address, timeout: float) -> int:
     """How many lines there are, as `address` counts them; it has `timeout` seconds for each.  Raises `NetworkError`,
-    `EOFError`, and `RemoteError` where the other end refuses."""
+    `EOFError`, `RemoteError` where the other end refuses, and `ValueError` for a line longer than `LONGEST`."""
     from daemons.rpc.frames import Frames
-    from daemons.rpc.netrefs import Guarded, Theirs
+    from daemons.rpc.netrefs import Guarded, RemoteError, Theirs
+
+    lines = Lines(file)
 
     with dial(address, timeout) as peer:
         assert isinstance(peer, socket.socket), "tcp:// was dialled"
@@ -108,7 +124,11 @@ def count(file: IO[str], address: Address, timeout: float) -> int:
         try:
             root = conn.root
             counter = root.line_counter if isinstance(root, Theirs) else None
-            found = counter(Lines(file), noisy) if isinstance(counter, Theirs) else None
+            found = counter(lines, noisy) if isinstance(counter, Theirs) else None
+        except RemoteError as error:
+            if lines.error is not None:  # the server reports our own exception
+                raise lines.error from error
+            raise
         except (OSError, ValueError) as error:
             raise NetworkError(address, error) from error
         except StopIteration:  # the server may answer any request so

@@ -63,7 +63,7 @@ class Found:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """HOST, PORT and -t."""
-    parser.add_argument("host", metavar="HOST", help="to whom")
+    parser.add_argument("host", metavar="HOST", type=arguments.filled, help="to whom")
     parser.add_argument(
         "port",
         metavar="PORT",

@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterable, MutableSequence
 from itertools import pairwise
 from typing import Any
 
-from daemons.clients import resolving, tools
+from daemons.clients import arguments, resolving, tools
 
 #: Puts a list in any order, in place.
 Shuffle = Callable[[MutableSequence[Any]], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("domain", metavar="DOMAIN", help="what stands behind the @ of an address")
+    parser.add_argument(
+        "domain", metavar="DOMAIN", type=arguments.filled, help="what stands behind the @ of an address"
+    )
     resolving.add_arguments(parser)
     parser.epilog = (
         "Exit codes: 0 there is a server to try, 1 there is none or nobody could tell, 2 a wrong command line. "

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from daemons.clients import resolving, tools
+from daemons.clients import arguments, resolving, tools
 
 #: In the order of the notes.
 KINDS = ("A", "AAAA", "CNAME", "MX", "NS")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="a domain name")
+    parser.add_argument("name", metavar="NAME", type=arguments.filled, help="a domain name")
     resolving.add_arguments(parser)
     parser.epilog = (
         "A line for each record: name, class, type, data; of an alias also what it stands for. Exit codes: 0 there are "

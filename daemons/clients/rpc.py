@@ -13,12 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 from daemons.clients.calling import without_password
 from daemons.clients.dial import NetworkError, dial
+from daemons.clients.due import Due
 from daemons.framings import Incomplete, Oversize
 from daemons.framings.http import ResponseDecoder, ResponseHead, ResponseLimits
 from daemons.serving.address import Address
@@ -31,9 +32,6 @@ LONGEST = 16 * 1024 * 1024
 
 #: Bytes per recv(2).
 RECEIVE = 64 * 1024
-
-#: Bytes per second of a slow response: each such number gives it a second more than the timeout.
-SLOWEST = 16 * 1024
 
 #: Seconds before the second attempt; before each other twice as many, up to the most.  Up to half of it less, so that
 #: those who failed together do not come back together.
@@ -64,7 +62,7 @@ class Place:
     path: str = "/"
     #: For Host.
     host: str = "localhost"
-    #: ``NAME:SECRET``, or nothing.
+    #: ``NAME:SECRET``, or nothing; bytes that are not UTF-8 are surrogates.
     credentials: str = ""
     timeout: float = 10.0
     cafile: Path | None = None
@@ -85,7 +83,8 @@ class Place:
         host, authority = _host_of(shown, parts.hostname)
         secure = parts.scheme == "https"
         address = Address("tls" if secure else "tcp", host=host, port=port or (443 if secure else 80))
-        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
+        user, password = (unquote(text or "", errors="surrogateescape") for text in (parts.username, parts.password))
+        credentials = f"{user}:{password}" if user else ""
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not path.isascii() or not path.isprintable() or " " in path:
             raise ValueError(f"{shown} is no URL: write other than visible ASCII as %xx")
@@ -157,7 +156,8 @@ class Caller(ABC):
         place = self.place
         head = [f"POST {place.path} HTTP/1.1", f"Host: {place.host}", f"Content-Type: {self.media}"]
         if place.credentials:
-            head.append(f"Authorization: Basic {base64.b64encode(place.credentials.encode()).decode()}")
+            octets = place.credentials.encode("utf-8", "surrogateescape")
+            head.append(f"Authorization: Basic {base64.b64encode(octets).decode()}")
         head += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
         with dial(place.address, place.timeout, place.cafile) as peer:
             try:
@@ -205,19 +205,6 @@ class Caller(ABC):
         for name, value in head.fields:
             if name.lower() == b"content-encoding" and value.lower() not in (b"", b"identity"):
                 raise ProtocolError(f"{self.place} has encoded its response ({value.decode('latin-1')}), unasked")
-
-
-class Due:
-    """The deadline of a response: `timeout` seconds, and one for each `SLOWEST` bytes.  The timeout of a socket would
-    not do, since a peer that sends a byte now and then never exceeds it."""
-
-    def __init__(self, timeout: float) -> None:
-        self._until = monotonic() + timeout
-
-    def check(self, received: int) -> None:
-        """Raises `TimeoutError` if more bytes are expected by now."""
-        if monotonic() > self._until + received / SLOWEST:
-            raise TimeoutError("timed out")
 
 
 class Sent:

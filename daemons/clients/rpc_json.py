@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from daemons.clients.dial import NetworkError, dial
-from daemons.clients.rpc import LONGEST, RECEIVE, Call, Caller, Due, ProtocolError, RemoteFault, Sent
+from daemons.clients.due import Due
+from daemons.clients.rpc import LONGEST, RECEIVE, Call, Caller, ProtocolError, RemoteFault, Sent
 from daemons.rpc import json_text
 from daemons.rpc.json_schema import shown
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from daemons.clients.due import Due
 from daemons.clients.exchange import send_and_receive
 from daemons.serving.tls_context import client_context
 
@@ -49,8 +50,9 @@ class Secure:
             context.set_alpn_protocols(list(protocols))
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=without_zone(host))
         try:
+            due = Due(connected.gettimeout())
             while not self._shaken():
-                self._fill()
+                self._fill(due)
         except ssl.SSLCertVerificationError as error:
             self._flush()  # tell the peer
             raise UntrustedError(f"the certificate does not verify: {why(error, cafile)}") from error
@@ -67,29 +69,31 @@ class Secure:
             self._tls.write(data[start : start + SIZE])
         self._flush()
 
-    def send_and_receive(self, data: bytes) -> bytes:
-        """Send all of `data`; returns what has come meanwhile, as `daemons.clients.exchange.send_and_receive`."""
-        came = bytearray()
+    def send_and_receive(self, data: bytes) -> Iterator[bytes]:
+        """Send all of `data`; yield what comes meanwhile, as `daemons.clients.exchange.send_and_receive`."""
         for start in range(0, len(data), SIZE):
             self._tls.write(data[start : start + SIZE])
-            self._incoming.write(send_and_receive(self._socket, self._outgoing.read(), self._socket.gettimeout() or 0))
-            while self._incoming.pending:
-                try:
-                    came += self._tls.read(SIZE)
-                except ssl.SSLWantReadError:
-                    break
-                except ssl.SSLZeroReturnError:
-                    break
-        return bytes(came)
+            for received in send_and_receive(self._socket, self._outgoing.read(), self._socket.gettimeout() or 0):
+                self._incoming.write(received)
+                yield from self._decrypted()
+
+    def _decrypted(self) -> Iterator[bytes]:
+        while self._incoming.pending:
+            try:
+                yield self._tls.read(SIZE)
+            except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                return
 
     def recv(self, size: int) -> bytes:
-        """What comes next; ``b""`` when the peer has said goodbye."""
+        """What comes next; ``b""`` when the peer has said goodbye.  Raises `TimeoutError` if a record is not complete
+        within the timeout of the socket."""
+        due = Due(self._socket.gettimeout())
         while True:
             try:
                 data = self._tls.read(size)
             except ssl.SSLWantReadError:
                 self._flush()
-                self._fill()
+                self._fill(due)
             except ssl.SSLZeroReturnError:
                 return b""
             except ssl.SSLError as error:
@@ -129,7 +133,8 @@ class Secure:
         if data := self._outgoing.read():
             self._socket.sendall(data)
 
-    def _fill(self) -> None:
+    def _fill(self, due: Due) -> None:
+        due.check(0)
         data = self._socket.recv(SIZE)
         if not data:
             raise ConnectionAbortedError("the connection ended in the middle of the conversation")

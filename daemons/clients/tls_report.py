@@ -14,6 +14,7 @@ from pathlib import Path
 
 from daemons.clients import arguments, x509
 from daemons.clients.dial import NetworkError
+from daemons.clients.due import Due
 from daemons.clients.secure import Secure, UntrustedError, without_zone
 from daemons.operating import lifecycle
 from daemons.serving.address import Address
@@ -121,7 +122,9 @@ def _tell_of_document(peer: Secure, options: argparse.Namespace) -> None:
     peer.sendall(b"GET / HTTP/1.0\r\nHost: %b\r\n\r\n" % host.encode("idna"))
     head, length = b"", 0
     in_head = True
+    due = Due(options.timeout)
     while data := peer.recv(RECEIVE):
+        due.check(len(head) + length)
         if not in_head:
             length += len(data)
             continue

@@ -8,12 +8,15 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from daemons.clients import calling, tools
 from daemons.operating import diagnostics, ini, lifecycle, outcome
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.parser import parser
 from daemons.operating.settings import Settings
 from daemons.serving import signals
@@ -46,18 +49,29 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command line; returns the exit code."""
     _open_standard_streams()
+    if arguments is None:
+        # Whoever started us may ignore or block it, which outlives execve(2): then no child could be waited for.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
     if arguments is None and sys.argv[1:2] == ["run"] and "--detach" not in sys.argv:
         signals.begin()
     command = outcome.Command()
+    serves = True
 
     def action() -> int:
+        nonlocal serves
         options = _parsed(arguments)
+        serves = options.command == "run"
         command.prefix = _prefix(options)
         if options.command == "run":
             command.say = diagnostics.say  # standard error may be the log
         return _carry_out(options)
 
-    return command.carry_out(action)
+    code = command.carry_out(action)
+    if arguments is None and not serves and any(not thread.daemon for thread in threading.enumerate()[1:]):
+        # Python would wait for threads that the module of a daemon has started when it was imported, for ever.
+        os._exit(code)
+    return code
 
 
 def _prefix(options: argparse.Namespace) -> str:
@@ -99,6 +113,9 @@ def _carry_out(options: argparse.Namespace) -> int:
     conf = options.conf or Path(os.environ.get("DAEMONS_CONF") or "conf")
     if options.command in ("run", "stop"):
         _make_output_optional()
+    if options.command == "run" and isinstance(sys.stdout, io.TextIOWrapper):
+        # What a service prints is in the log at once: workers, and children of `forks`, end without flushing.
+        sys.stdout.reconfigure(line_buffering=True)
     if options.command == "call":
         from daemons.clients import call
 
@@ -121,7 +138,9 @@ def _carry_out(options: argparse.Namespace) -> int:
     if options.command == "stats" and options.name is None:
         from daemons.operating import stats_report
 
-        return stats_report.show_all(ini.run_folder(conf, options.run), ini.names(conf), options.json)
+        if not (names := ini.names(conf)):
+            raise ConfigurationError([f"{conf}: no daemon's ini is in this folder; name another with --conf DIR"])
+        return stats_report.show_all(ini.run_folder(conf, options.run), names, options.json)
     if options.command == "stop":
         from daemons.operating import detach
 

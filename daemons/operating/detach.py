@@ -22,7 +22,7 @@ from daemon import DaemonContext
 from daemons.operating import ini, lifecycle, logs
 from daemons.operating.bound import Bound
 from daemons.operating.complaints import ConfigurationError
-from daemons.operating.log_file import DropCount, LogFile, write_log
+from daemons.operating.log_file import DropCount, LogFile, open_log, write_log
 from daemons.operating.outcome import Command, say
 from daemons.operating.pidfile import AlreadyRunning, Pidfile
 from daemons.operating.settings import Settings
@@ -130,9 +130,15 @@ def _detach(settings: Settings, tell: int) -> int:
     pidfile = pidfile_of(settings)
     try:
         log_of(settings).parent.mkdir(parents=True, exist_ok=True)
+        # The log writer has nowhere to report that it cannot open its file.
+        os.close(open_log(log_of(settings)))
         pidfile.lock()
-    except (AlreadyRunning, OSError) as error:
+    except AlreadyRunning as error:
         say(f"{settings.name}: {error}")
+        return lifecycle.SYSTEM_REFUSED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"{settings.name}: {where}{(error.strerror or str(error)).lower()}")
         return lifecycle.SYSTEM_REFUSED
     try:
         bound = lifecycle.prepare(settings)
@@ -172,12 +178,14 @@ def _detach(settings: Settings, tell: int) -> int:
 
 
 def _serve(bound: Bound, tell: int) -> int:
+    # supervisord may have started the shell in which the command was typed; it did not start the daemon.
+    os.environ.pop("SUPERVISOR_ENABLED", None)
     # Standard output is another file now than when logging was set up.
     logs.configure(bound.settings.logging_ini)
 
     def announce(line: str) -> None:
         lifecycle.announce(line)
-        os.write(tell, f"{line}\n".encode())
+        os.write(tell, f"{line}\n".encode("utf-8", "backslashreplace"))
         os.close(tell)
 
     return lifecycle.serve(bound, announce)

@@ -66,11 +66,15 @@ class Drop:
         if not self.done:
             os.chown(path, self.uid, self.gid)
 
-    def complaints(self, where: str) -> list[str]:
-        """Why this process cannot do it; `where` names the file."""
-        complaints: list[str] = []
+    def contradictions(self, where: str) -> list[str]:
+        """Return why no process can do it; `where` names the file."""
         if self.group and not self.user:
-            complaints.append(f"{where} [drop] group = {self.group}: there is no user; write user = NAME too")
+            return [f"{where} [drop] group = {self.group}: there is no user; write user = NAME too"]
+        return []
+
+    def complaints(self, where: str) -> list[str]:
+        """Return why this process cannot do it; `where` names the file."""
+        complaints = self.contradictions(where)
         if os.geteuid() != 0 and not self.done:
             whom = f"user = {self.user}" if self.user else f"group = {self.group}"
             complaints.append(

@@ -52,8 +52,15 @@ def parse_override(text: str) -> Override:
 
 
 def names(conf: Path) -> list[str]:
-    """The daemons that have an ini in the folder `conf`.  Hidden files are an editor's: ``.#launcelot.ini``."""
-    return sorted(path.stem for path in conf.glob("*.ini") if path.stem not in SHARED and path.name[0] != ".")
+    """The daemons that have an ini in the folder `conf`.  Hidden files are an editor's: ``.#launcelot.ini``.
+    Raises `ConfigurationError` where the folder cannot be read."""
+    try:
+        files = [Path(file) for file in os.listdir(conf) if file.endswith(".ini") and file[0] != "."]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigurationError([f"{conf}: {(error.strerror or str(error)).lower()}"]) from error
+    return sorted(path.stem for path in files if path.stem not in SHARED)
 
 
 def placed(conf: Path) -> Path:
@@ -69,11 +76,15 @@ def run_folder(conf: Path, run: Path | None = None) -> Path:
 
 def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | None = None) -> Settings:
     """The settings of the daemon `name`.  Raises `ConfigurationError` with every complaint there is."""
-    if not conf.is_dir():
-        raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
-    conf = placed(conf)
-    path = conf / f"{name}.ini"
-    if name in SHARED or not path.is_file():
+    try:
+        if not conf.is_dir():
+            raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
+        conf = placed(conf)
+        path = conf / f"{name}.ini"
+        there = name not in SHARED and path.is_file()
+    except OSError as error:
+        raise ConfigurationError([f"{conf}: {(error.strerror or str(error)).lower()}"]) from error
+    if not there:
         raise ConfigurationError([f"{shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
     # Made absolute now: to be read again when the working folder is another.
     overrides, run = list(overrides), run and run.absolute()
@@ -153,7 +164,7 @@ class _Reader:
             name=self.name,
             base=self.base,
             run=self.run,
-            logging_ini=logging_ini if logging_ini.is_file() else None,
+            logging_ini=logging_ini if os.path.lexists(logging_ini) else None,
             addresses=addresses,
             own_section=own_section,
             own=texts[own_section],

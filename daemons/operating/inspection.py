@@ -27,10 +27,11 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
     """Look at every ini, at each daemon alone and at all together, and at supervisord.conf; or at the inis of the
     daemons in `only`.  Prints OK, or all complaints; and notes, about what may be intended.  Returns the exit code."""
     names = list(only) or ini.names(conf)
+    shown, conf, run = conf, ini.placed(conf), run and run.absolute()  # modules may change the working folder
     complaints: list[str] = []
     notes: list[str] = []
     if not names:
-        complaints.append(f"{conf}: no daemon's ini is in this folder; name another with --conf DIR")
+        complaints.append(f"{shown}: no daemon's ini is in this folder; name another with --conf DIR")
     daemons: list[Settings] = []
     for name in names:
         try:
@@ -38,6 +39,10 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
             daemons.append(settings)
             complaints += _complaints_of_service(settings)
             complaints += exposition.complaints(settings)
+            where = f"conf/{settings.name}.ini"
+            complaints += (impossible := settings.drop.contradictions(where))
+            # Root may be the user that starts it.
+            notes += (reason for reason in settings.drop.complaints(where) if reason not in impossible)
             complaints += _complaints_of_certificates(settings)
         except ConfigurationError as error:
             complaints += error.complaints
@@ -88,6 +93,7 @@ def show_all(conf: Path) -> int:
     """One line for each daemon; what is wrong with an ini stands in the place of its line."""
     rows: list[tuple[str, str, str, str]] = []
     wrong: list[str] = []
+    shown, conf = conf, ini.placed(conf)  # modules may change the working folder
     for name in ini.names(conf):
         try:
             settings = ini.read(conf, name)
@@ -111,7 +117,7 @@ def show_all(conf: Path) -> int:
     for complaint in wrong:
         print(complaint, file=sys.stderr)
     if not rows and not wrong:
-        print(f"{conf}: no daemon's ini is in this folder; name another with --conf DIR", file=sys.stderr)
+        print(f"{shown}: no daemon's ini is in this folder; name another with --conf DIR", file=sys.stderr)
     return lifecycle.WRONG_CONFIGURATION if wrong or not rows else lifecycle.ENDED
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import errno
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +30,28 @@ def read_text(path: Path) -> str | None:
     """Return the text of a file that people write: UTF-8, with or without the byte order mark that some editors begin
     a file with.  None if there is no such file.  Raises `ConfigurationError`, which names the file and the line."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError:
+        if path.is_symlink():
+            reason = f"a symbolic link to {os.readlink(path)}, which is missing"
+            raise ConfigurationError([f"{shown(path)}: {reason}"]) from None
         return None
     except OSError as error:
         raise ConfigurationError([f"{shown(path)}: {(error.strerror or str(error)).lower()}"]) from error
     text = decode(data, shown(path))
     refuse_nul(text, shown(path))
     return text
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return what is in the file at `path`, a regular one or /dev/null: others may have no end, or make a reader wait.
+    Raises `OSError`."""
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) and not os.path.samestat(status, os.stat(os.devnull)):
+            code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+            raise OSError(code, os.strerror(code) if code == errno.EISDIR else "not a regular file")
+        return file.read()
 
 
 def decode(data: bytes, origin: str) -> str:

@@ -8,10 +8,13 @@ import os
 import signal
 import socket
 import socketserver
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+import camelot_start
 from daemons.operating import init, kinds, loading, logs
 from daemons.operating.access_log import AccessLog
 from daemons.operating.bound import Bound
@@ -47,11 +50,32 @@ def run(settings: Settings) -> int:
     """Serve in the foreground until told to stop.  Returns the exit code; what went wrong is on standard error."""
 
     def serve_in_foreground() -> int:
-        return reported(settings.name, lambda: serve(prepare(settings), announce))
+        before = threading.enumerate()
+        code = reported(settings.name, lambda: serve(prepare(settings), announce))
+        _end_in_time(before, settings.limits.drain_timeout, code)
+        return code
 
     if os.getpid() != init.PID:
         return serve_in_foreground()
     return init.run_under_init(serve_in_foreground)
+
+
+def _end_in_time(before: list[threading.Thread], drain_timeout: float, code: int) -> None:
+    """Python waits at its end for threads of the service that are no daemon threads, for ever.  End the process
+    without those that have not ended at `drain_timeout`, or half a second from now where that has passed."""
+    left = [thread for thread in threading.enumerate() if not thread.daemon and thread not in before]
+    if not left:
+        return
+    now = time.monotonic()
+    deadline = max(min(signals.stop_received, now) + drain_timeout, now + 0.5)
+
+    def insist() -> None:
+        time.sleep(deadline - now)
+        names = ", ".join(thread.name for thread in left if thread.is_alive())
+        log.error("ending without threads of the service that did not end: %s", names)
+        os._exit(code)
+
+    threading.Thread(target=insist, daemon=True).start()
 
 
 def announce(line: str) -> None:
@@ -119,8 +143,8 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
     """Serve, in as many processes as the settings say, until told to stop; returns the exit code."""
     settings = bound.settings
     try:
-        # supervisord sets this for what it starts: then leave with it, when it is killed.
-        parent = os.getppid() if "SUPERVISOR_ENABLED" in os.environ else None
+        # supervisord sets this for what it starts: then leave with it, when it is killed, or was meanwhile.
+        parent = camelot_start.PARENT if "SUPERVISOR_ENABLED" in os.environ else None
         bound.metrics.begin()
         settings.drop.become()
         if settings.processes == 1:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -35,6 +36,9 @@ Told: TypeAlias = tuple[float, int, tuple[object, ...]]
 
 _NO_TEMPLATE = (0.0, "")
 _MARK = "\N{REPLACEMENT CHARACTER}message"
+
+#: Attributes of a record, other than the time and the process, that are not the same for all lines of a logger.
+_OF_RECORD = re.compile(r"relativeCreated|thread|taskName|processName|pathname|filename|module|lineno|funcName")
 
 
 class Lines:
@@ -150,4 +154,9 @@ def _only_output(logger: logging.Logger) -> Output | None:
     if len(handlers) != 1 or filters or handlers[0].filters:
         return None
     (output,) = handlers
-    return output if type(output) is Output and type(output.formatter) is LineFormatter else None
+    if type(output) is not Output or type(output.formatter) is not LineFormatter:
+        return None
+    # What a template cannot have: the same message twice, and what differs from one record to the next.
+    record = logger.makeRecord(logger.name, logging.INFO, "", 0, _MARK, (), None)
+    once = output.format(record).count(_MARK) == 1
+    return output if once and not _OF_RECORD.search(output.formatter._fmt or "") else None

@@ -35,6 +35,12 @@ class DropCount:
         self._words[0] += lines
 
 
+def open_log(path: Path) -> int:
+    """Return a descriptor of the log file at `path`, to append to.  Raises `OSError`."""
+    # Of a FIFO without a reader, open(2) would wait for one; this is an error.
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+
+
 class LogFile:
     """A file of lines that is rotated at `size` bytes: ``path.1`` is the newest of `backups` old ones.
 
@@ -60,9 +66,7 @@ class LogFile:
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):
-            # Of a FIFO without a reader, open(2) would wait for one; this is an error.
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-            descriptor = os.open(self._path, flags, 0o644)
+            descriptor = open_log(self._path)
             self._close()
             self._descriptor = descriptor
             status = os.fstat(descriptor)
@@ -124,9 +128,12 @@ class LogFile:
         if not self._size or self._size + more <= self._limit:
             return
         try:
-            for number in range(self._backups - 1, 0, -1):
-                with suppress(FileNotFoundError):
-                    os.replace(self._old(number), self._old(number + 1))
+            # Up to the first gap: `backups` may be far more than there are files.
+            newest = 1
+            while newest < self._backups and os.path.lexists(self._old(newest)):
+                newest += 1
+            for number in range(newest - 1, 0, -1):
+                os.replace(self._old(number), self._old(number + 1))
             os.replace(self._path, self._old(1))
         except OSError:
             return  # where no file can be renamed, it grows

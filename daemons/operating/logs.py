@@ -13,8 +13,8 @@ import logging.config
 import os
 import select
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -109,6 +109,7 @@ class Output(logging.Handler):
         #: Bytes of lines that may be written together.
         self.at_once = LINE_LIMIT
         self._poll: select.poll | None = None
+        self._terminal = os.isatty(descriptor)
         # A file is always ready; a pipe, socket or terminal may not be.  The descriptor is inherited, so
         # it is not made non-blocking: that would change it for its other users too.
         if not stat.S_ISREG(status.st_mode):
@@ -184,13 +185,29 @@ class Output(logging.Handler):
         whole = head + data
         done = 0
         try:
-            while done < len(whole) and (self._poll is None or self._poll.poll(0)):
-                done += os.write(self.descriptor, whole[done:])
+            with self._not_waiting() as descriptor:
+                while done < len(whole) and (self._poll is None or self._poll.poll(0)):
+                    done += os.write(descriptor, whole[done:])
         except (OSError, RuntimeError):  # RuntimeError: another thread polls, "concurrent poll() invocation"
             pass
         # Another process that writes to the same file may have torn a line too, when this one could write nothing.
         self._torn = done < len(whole) and (self._poll is None or self._torn or done > 0)
         return max(0, done - len(head))
+
+    @contextmanager
+    def _not_waiting(self) -> Iterator[int]:
+        """A descriptor to which no write waits: poll(2) says that a terminal has room when it has any, and a write of
+        more than that would wait for the terminal to read."""
+        opened = -1
+        if self._terminal:
+            with suppress(OSError):  # it may belong to another user, as after su(1)
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+                opened = os.open(f"/proc/self/fd/{self.descriptor}", flags)
+        try:
+            yield self.descriptor if opened < 0 else opened
+        finally:
+            if opened >= 0:
+                os.close(opened)
 
 
 #: What else is opened again by `reopen`: the files that standard output leads to.
@@ -213,13 +230,7 @@ def reopen() -> None:
     reopen_output()
     if _in_force is None:
         return
-    try:
-        _apply(_in_force)
-    except Exception as error:
-        # Some handlers may be closed by now: better all lines on standard output than some of them nowhere.
-        _apply(_BUILT_IN)
-        log.error("log files could not be opened again: %s; all lines go to standard output", error)
-    else:
+    if _apply_again(_in_force):
         log.info("log files opened again")
 
 
@@ -241,7 +252,7 @@ def configure(path: Path | None) -> bool:
         except BaseException:
             if _in_force is not None:
                 _forget(text)
-                _apply(_in_force)
+                _apply_again(_in_force)
             raise
     except ConfigurationError:
         raise
@@ -259,6 +270,18 @@ def _apply(text: str) -> None:
         _forget(_in_force)
     # Loggers that modules made when they were imported must not go silent.
     logging.config.fileConfig(parser, disable_existing_loggers=False)
+
+
+def _apply_again(text: str) -> bool:
+    """Apply a configuration that was in force; return whether its log files could be opened again."""
+    try:
+        _apply(text)
+    except Exception as error:
+        # Some handlers may be closed by now: better all lines on standard output than some of them nowhere.
+        _apply(_BUILT_IN)
+        log.error("log files could not be opened again: %s; all lines go to standard output", error)
+        return False
+    return True
 
 
 def _forget(text: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from daemons.operating.complaints import ConfigurationError
 
@@ -22,17 +24,46 @@ def reported_as_complaint(what: str, when: str, where: str, base: Path) -> Itera
     """Turn every exception of the code of `what` into a `ConfigurationError` of one line, which begins with `where`.
 
     That includes SystemExit: a module that calls sys.exit() would end the daemon without a word, and with exit code 0,
-    as if it had been told to stop.  The traceback is logged at the level DEBUG."""
+    as if it had been told to stop; and os._exit(), which is an exception meanwhile.  The traceback is logged at the
+    level DEBUG."""
     try:
-        yield
+        with _exit_raised():
+            yield
     except (ConfigurationError, KeyboardInterrupt):
         raise
+    except _ProcessExit as error:
+        raise ConfigurationError([f"{where}: {what} called os._exit({error.code!r}) while {when}"]) from error
     except SystemExit as error:
         raise ConfigurationError([f"{where}: {what} called sys.exit({error.code!r}) while {when}"]) from error
     except BaseException as error:
         log.debug("%s failed while %s", what, when, exc_info=error)
         place = _place(error, base)
         raise ConfigurationError([f"{where}: {place}{type(error).__name__}: {_reason(error)}"]) from error
+
+
+class _ProcessExit(SystemExit):
+    """The code has called os._exit()."""
+
+
+@contextmanager
+def _exit_raised() -> Iterator[None]:
+    """Have os._exit() raise `_ProcessExit` in this process while the block runs.  The signal handlers of the suite have
+    the function itself."""
+    process, leave = os.getpid(), os._exit
+    over = False
+
+    def refuse(status: int) -> NoReturn:
+        # Code may keep this function, or call it in a child process that it has forked.
+        if over or os.getpid() != process:
+            leave(status)
+        raise _ProcessExit(status)
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        over = True
+        os._exit = leave
 
 
 def _reason(error: BaseException) -> str:

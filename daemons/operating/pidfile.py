@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +40,9 @@ class Pidfile:
         while True:
             # For the owner alone: flock(2) needs no more than that a file can be opened.
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise OSError(errno.EEXIST, "a file that is not a regular one is in the way", str(self.path))
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -57,7 +62,8 @@ class Pidfile:
     def read(self) -> int | None:
         """Return the pid in the file, None if there is none."""
         try:
-            pid = int(self.path.read_text("ascii"))
+            with open(self._open_to_read(), encoding="ascii") as file:
+                pid = int(file.read(ROOM + 1))
         except (OSError, ValueError):
             return None
         return pid if 0 < pid <= PID_LIMIT else None
@@ -66,13 +72,17 @@ class Pidfile:
         """Return whether a living process holds the lock.  Raises `PermissionError` where the file is another
         user's."""
         try:
-            with self.path.open("rb") as file:
+            with open(self._open_to_read(), "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
         except BlockingIOError:
             return True
         return False
+
+    def _open_to_read(self) -> int:
+        # Of a FIFO without a writer, open(2) would wait for one otherwise.
+        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def opened_by(self, pid: int) -> bool:
         """Return whether the process `pid` has this very file open, as the daemon has that wrote its pid into it: a

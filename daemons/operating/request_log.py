@@ -17,9 +17,13 @@ from daemons.operating.lines import Lines
 FORMS = ("combined", "common", "json", "no")
 
 #: Characters of a field that are shown, so that a line keeps below `daemons.operating.logs.LINE_LIMIT`: of the target,
-#: and of the user's name, the referrer and the user agent.
+#: and of the user's name, the referrer and the user agent; and of the method, which may be any token.
 LONGEST_TARGET = 1500
+LONGEST_METHOD = 100
 LONGEST = 500
+
+#: Bytes of a remembered entry beside its characters; roughly.
+ENTRY = 500
 
 #: What of a request's line stands before the time, after the host, and what behind it.
 Entry: TypeAlias = tuple[str, str]
@@ -59,7 +63,8 @@ class RequestLog(Lines):
             known = self._entry(request, status, size, user)
             if len(request) <= HEAD:
                 # The octets alone: the request would keep its body.
-                self._known.keep((bytes(request), status, size, user), known)
+                room = ENTRY + len(request) + len(user) + sum(map(len, known))
+                self._known.keep((bytes(request), status, size, user), known, room)
         return known
 
     def tell(self, host: str, entry: Entry) -> None:
@@ -80,7 +85,7 @@ class RequestLog(Lines):
 
 def _common(request: Request, status: int, size: int | None, user: str) -> Entry:
     major, minor = request.version
-    asked = f"{request.method} {_quoted(request.target, LONGEST_TARGET)} HTTP/{major}.{minor}"
+    asked = f"{_method(request)} {_quoted(request.target, LONGEST_TARGET)} HTTP/{major}.{minor}"
     # In quotes it is not, so that a blank or a quotation mark in it would be taken for the end of something.
     who = quote(user[: LONGEST // 12], safe="@+") or "-"
     return f" - {who} [", f'] "{asked}" {status} {"-" if size is None else size}'
@@ -96,7 +101,7 @@ def _json(request: Request, status: int, size: int | None, user: str) -> Entry:
     major, minor = request.version
     fields = {
         "user": _short(user, LONGEST) or None,
-        "method": request.method,
+        "method": _method(request),
         "target": _short(request.target, LONGEST_TARGET),
         "version": f"{major}.{minor}",
         "status": status,
@@ -105,6 +110,11 @@ def _json(request: Request, status: int, size: int | None, user: str) -> Entry:
         "agent": _short(request.field(b"user-agent"), LONGEST) or None,
     }
     return '","time":"', f'",{json.dumps(fields)[1:]}'
+
+
+def _method(request: Request) -> str:
+    method = request.method
+    return method if len(method) <= LONGEST_METHOD else method[:LONGEST_METHOD] + "..."
 
 
 def _quoted(text: str, longest: int) -> str:

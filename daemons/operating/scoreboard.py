@@ -5,7 +5,8 @@
 
 The memory is a memfd, sealed against shrinking: a mapped file that somebody truncates ends every process that writes
 to it with SIGBUS, mmap(2).  ``run/NAME.metrics`` is a copy, written at least once a second.  `daemons.operating.stats`
-reads it without asking the daemon, so that a daemon that hangs, or has ended, can be read too.
+reads it without asking the daemon, so that a daemon that hangs, or has ended, can be read too.  If the copy is removed
+or replaced while the daemon runs, its first process writes it again within two seconds, and the others open that.
 
 POSIX locks tell which processes live, fcntl(2): a process holds one on the first byte of its slot, in the memory and in
 the copy, and loses both however it ends.  Such a lock is also lost when its process closes *any* descriptor of the
@@ -21,11 +22,15 @@ import logging
 import mmap
 import os
 import struct
+import threading
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from daemons.operating.metrics_file import TakenError, in_place_of, new_file
+from daemons.operating.record_locks import is_locked, lock
 from daemons.operating.slot import BOUNDS, ENDINGS, PAGE, REALS, REFUSALS, ROLES, WORDS, Slot
 
 log = logging.getLogger(__name__)
@@ -37,12 +42,14 @@ FORMAT = 1
 #: Magic, format, octets of the text that follows, and their CRC-32.
 HEAD = struct.Struct("<8sQQQ")
 
+#: Minimum seconds between two checks that the copy is still at its path.
+CHECK_INTERVAL = 1.0
+
+#: Bytes at the start of a slot that identify a run of its process: pid, role, time of the start.
+IDENTITY = 24
+
 #: Slots that are looked at for a free one: many more than a daemon has processes.
 MOST = 100_000
-
-
-class _TakenError(Exception):
-    """A living process has the first slot of the file that is there."""
 
 
 class Scoreboard:
@@ -52,11 +59,20 @@ class Scoreboard:
         Of the shared memory; of a reader, of the copy.
     copy
         The file at ``run/NAME.metrics``; -1: there is none.
+    path
+        The path of the copy.
     """
 
-    def __init__(self, descriptor: int, copy: int = -1) -> None:
+    def __init__(self, descriptor: int, copy: int = -1, path: Path | None = None) -> None:
         self.descriptor = descriptor
         self._copy = copy
+        #: None: the copy is not written again when it is removed.
+        self._path = path
+        self._next_check = 0.0
+        #: Held by the one thread that replaces the copy; never waited for, since a signal handler publishes too.
+        self._replacing = threading.Lock()
+        #: Whether the log has the reason why the copy could not be written again.
+        self._logged = False
         #: The page of this process's own slot.
         self._own = 0
 
@@ -80,8 +96,8 @@ class Scoreboard:
         assert len(page) <= PAGE
         copy = -1
         try:
-            copy = _new_file(path, page)
-        except _TakenError:
+            copy = new_file(path, page)
+        except TakenError:
             log.info("%s: another daemon of this name is running, of which `daemons stats` tells", path)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
@@ -89,7 +105,7 @@ class Scoreboard:
         descriptor = os.memfd_create("metrics", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.write(descriptor, page.ljust(PAGE, b"\0"))
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-        return cls(descriptor, copy)
+        return cls(descriptor, copy, path)
 
     @property
     def first(self) -> bool:
@@ -105,12 +121,12 @@ class Scoreboard:
         """Take the first slot that no living process has, from page `first` on.  Raises `OSError` (ENOLCK) where there
         is none within `MOST`."""
         for page in range(first, first + MOST):
-            if not _lock(self.descriptor, page):
+            if not lock(self.descriptor, page * PAGE):
                 continue
             if self.copied:
                 # For readers.  A lock of somebody else's there must not keep this process from counting.
                 with suppress(OSError):
-                    _lock(self._copy, page)
+                    lock(self._copy, page * PAGE)
             if os.fstat(self.descriptor).st_size < (page + 1) * PAGE:
                 # Not only longer: without memory left, a write into a hole would be a SIGBUS.
                 os.posix_fallocate(self.descriptor, page * PAGE, PAGE)
@@ -123,6 +139,7 @@ class Scoreboard:
     def publish(self) -> None:
         """Bring the copy up to date.  The process that has the first slot copies all of them, so that the figures of
         several processes agree; where it has died, each copies its own."""
+        self._check_copy()
         if self.first or not self.alive(1):
             self._copy_slots()
 
@@ -138,6 +155,66 @@ class Scoreboard:
                 os.ftruncate(self._copy, size)
             os.pwrite(self._copy, os.pread(self.descriptor, length, first), first)
 
+    def _check_copy(self) -> None:
+        """Replace the copy if it is no longer at its path, at most once in `CHECK_INTERVAL`."""
+        now = time.monotonic()
+        if now < self._next_check or self._path is None or not self.copied:
+            return
+        self._next_check = now + CHECK_INTERVAL
+        if not self._replacing.acquire(blocking=False):
+            return
+        try:
+            if not self._is_at(self._path):
+                if self.first:
+                    self._write_copy_again(self._path)
+                else:
+                    self._open_copy_again(self._path)
+        except TakenError:
+            pass  # another daemon of this name has taken the path since
+        except OSError as error:
+            if self.first and not self._logged:
+                self._logged = True
+                reason = (error.strerror or str(error)).lower()
+                log.warning("%s: was removed, and cannot be written again: %s", self._path, reason)
+        finally:
+            self._replacing.release()
+
+    def _is_at(self, path: Path) -> bool:
+        """Return whether the file at `path` is the open copy."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._copy))
+        except FileNotFoundError:
+            return False
+
+    def _write_copy_again(self, path: Path) -> None:
+        """Put a new copy at `path`, with a lock on this process's slot.  Raises `TakenError`, `OSError`."""
+        # Not its parents: with the whole project removed, nothing is to appear in its place.
+        path.parent.mkdir(exist_ok=True)
+        with in_place_of(path) as opened:
+            try:
+                os.pwrite(opened, self.memory(), 0)
+            except BaseException:
+                os.close(opened)
+                raise
+            self._take_copy(opened)
+        self._logged = False
+        log.warning("%s: was removed or replaced; written again", path)
+
+    def _open_copy_again(self, path: Path) -> None:
+        """Open the copy that the first process of this daemon has written again.  Raises `OSError`."""
+        opened = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        if os.pread(opened, IDENTITY, PAGE) == os.pread(self.descriptor, IDENTITY, PAGE):
+            self._take_copy(opened)
+        else:
+            os.close(opened)  # another daemon's
+
+    def _take_copy(self, opened: int) -> None:
+        """Use a file as the copy from now on.  Under the same number, since another thread may be about to write to it;
+        and locked last, since to close a descriptor of a file ends the locks on it."""
+        os.dup2(opened, self._copy, inheritable=False)
+        os.close(opened)
+        lock(self._copy, self._own * PAGE)
+
     def memory(self) -> memoryview:
         """Return all of it as it is now, to read."""
         return memoryview(os.pread(self.descriptor, os.fstat(self.descriptor).st_size, 0))
@@ -146,13 +223,12 @@ class Scoreboard:
         """Return whether a living process has the slot in `page`."""
         if page == self._own:
             return True  # a process does not see its own locks
-        question = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, page * PAGE, 1, 0)
-        kind: int = struct.unpack("hhqqi4x", fcntl.fcntl(self.descriptor, fcntl.F_GETLK, question))[0]
-        return kind != fcntl.F_UNLCK
+        return is_locked(self.descriptor, page * PAGE)
 
     def abandon(self, path: Path) -> None:
         """Remove the copy from `path`, if it is still there: an orphan leaves the path to the next daemon, which may
         begin before this one has ended."""
+        self._path = None
         with suppress(OSError):
             if self.copied and os.path.samestat(os.fstat(self._copy), os.stat(path)):
                 path.unlink()
@@ -164,21 +240,16 @@ class Scoreboard:
             os.close(self._copy)
 
 
-def _lock(descriptor: int, page: int) -> bool:
-    """Lock the slot in `page`; return False where another process has.  Raises `OSError` for any other reason."""
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, page * PAGE)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            raise
-        return False
-    return True
+def open_copy(path: Path) -> Scoreboard:
+    """Return the scoreboard in the file at `path`, to read.  Raises `OSError`."""
+    # Of a FIFO without a writer, open(2) would wait for one otherwise.
+    return Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
 
 
 def has_orphans(path: Path) -> bool:
     """Whether processes of an earlier run live on, of which the first has gone."""
     try:
-        former = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        former = open_copy(path)
     except OSError:
         return False
     try:
@@ -186,39 +257,3 @@ def has_orphans(path: Path) -> bool:
         return not former.alive(1) and any(map(former.alive, range(2, pages)))
     finally:
         former.close()
-
-
-def _taken(path: Path) -> bool:
-    """Return whether a living process has the first slot of the file at `path`."""
-    try:
-        former = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except FileNotFoundError:
-        return False
-    except PermissionError:
-        # Of another user, as of root before: only its lock can be looked for, in proc_locks(5).
-        status = os.stat(path)
-        place = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
-        return place in Path("/proc/locks").read_text("ascii")
-    try:
-        return former.alive(1)
-    finally:
-        former.close()
-
-
-def _new_file(path: Path, page: bytes) -> int:
-    """Return a descriptor of a new file with `page` in it, put in the place of `path` in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if _taken(path):
-        raise _TakenError
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
-    # For the owner alone: who can read a file can also lock it.
-    descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.pwrite(descriptor, page.ljust(PAGE, b"\0"), 0)
-        os.rename(new, path)
-    except BaseException:
-        os.close(descriptor)
-        new.unlink(missing_ok=True)
-        raise
-    return descriptor

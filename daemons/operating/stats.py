@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemons.operating.scoreboard import FORMAT, HEAD, MAGIC, Scoreboard
+from daemons.operating.scoreboard import FORMAT, HEAD, MAGIC, Scoreboard, open_copy
 from daemons.operating.settings import Settings
 
 #: Seconds without a turn after which a process is said to hang; it makes one each second.
@@ -103,7 +103,7 @@ def path_of(settings: Settings) -> Path:
 def read(path: Path) -> Figures:
     """What the file says.  Raises `UnreadableError`."""
     try:
-        scoreboard = Scoreboard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        scoreboard = open_copy(path)
     except FileNotFoundError:
         raise NeverRunError(f"{path}: no such file; the daemon has not run yet, or with another --run") from None
     except OSError as error:

@@ -32,6 +32,9 @@ SOCKET_LIMIT = UNIX_PATH_LIMIT - len(".4194304")
 #: What an option of the command line in [program:x] sets: the drain_timeout that counts.
 _DRAIN = ("limits", "drain_timeout")
 
+#: Sections of programs.
+_PROGRAM = re.compile(r"(?:fcgi-)?program:|eventlistener:")
+
 #: Seconds beyond drain_timeout within which a daemon ends, however busy it is: `prefork.GRACE`, and some of its own.
 GRACE = 2
 
@@ -69,6 +72,11 @@ def complaints_for_all(path: Path) -> list[str]:
     if "%" in str(path.parent):
         return [
             f"{path.name}: supervisord takes the % in {path.parent} for the beginning of a format; "
+            "give the folder another name, or start the daemons without supervisord"
+        ]
+    if '"' in str(path.parent):
+        return [
+            f'{path.name}: the " in {path.parent} ends the quoted path of each command; '
             "give the folder another name, or start the daemons without supervisord"
         ]
     try:
@@ -166,7 +174,7 @@ def _realized(path: Path) -> ServerOptions:
 def _programs(path: Path, places: dict[str, str]) -> list[_Program]:
     """Return the programs that run daemons; `places` names the file of each section.  Raises `BrokenError`."""
     # An fcgi-program is a program too.
-    sections = {section.partition(":")[2].strip(): section for section in places if "program:" in section}
+    sections = {section.partition(":")[2].strip(): section for section in places if _PROGRAM.match(section)}
     found: list[_Program | None] = []
     for group in _realized(path).process_group_configs:
         for config in group.process_configs:
@@ -177,9 +185,12 @@ def _programs(path: Path, places: dict[str, str]) -> list[_Program]:
 
 def _understood(where: str, config: ProcessConfig) -> _Program | None:
     try:
-        first, *words = shlex.split(config.command)
+        parts = shlex.split(config.command)
     except ValueError as error:
         return _Program(where, config, complaint=str(error)) if "daemons" in config.command else None
+    if not parts or not parts[0]:
+        return _Program(where, config, complaint="empty; write `daemons run NAME`")
+    first, *words = parts
     if os.path.basename(first) == "daemons":
         said = io.StringIO()
         try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from daemons.operating.complaints import ConfigurationError
-from daemons.operating.layers import decode, refuse_nul
+from daemons.operating.layers import decode, read_bytes, refuse_nul
 from daemons.operating.values import hint
 
 _PROGRAM = frozenset(
@@ -68,7 +68,7 @@ class File:
         self.complaints: list[str] = []
         self.parser = _parser(strict=False)
         try:
-            data = path.read_bytes()
+            data = read_bytes(path)
         except OSError as error:
             reason = f"{name}: {(error.strerror or str(error)).lower()}"
             if not included:
@@ -93,6 +93,10 @@ def read(path: Path) -> list[File]:
     """Return the file and those that its [include] brings in.  Raises `BrokenError`."""
     main = File(path, path.name, included=False)
     patterns = main.parser.get("include", "files", fallback="").replace("%(here)s", str(path.parent)).split()
+    # As supervisord does it: special characters of glob(7) in the path of the folder are taken for a pattern.
+    if patterns and (folder := str(path.parent)) != glob.escape(folder):
+        reason = f"[include] files: supervisord takes {folder} for a pattern, and finds no files"
+        raise BrokenError(f"{path.name} {reason}; give the folder a name without any of * ? [")
     included = [each for pattern in patterns for each in sorted(glob.glob(os.path.join(path.parent, pattern)))]
     return [main, *(File(Path(each), os.path.relpath(each, path.parent), included=True) for each in included)]
 

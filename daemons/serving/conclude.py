@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from daemons.serving.conversation import IDLE, PARTIAL, PENDING, SHAKING
 from daemons.serving.endings import BY_FRAMING, Ending
+from daemons.serving.service import PeerLeft
 
 if TYPE_CHECKING:
     from daemons.serving.connection import Connection
@@ -47,13 +48,18 @@ def conclude(
     The ending is the one that `connection` has already, by a guard or a deadline; else `ending`, which the engine saw
     on the socket; else the conversation's own, DONE if it has none.  A failure of the service, also one that shows only
     in the `finally` of a talk, comes before all of these: its traceback needs an access line that names it.
-    `counted` messages are in the connection's number already.
+    A reply that was cut short because the peer had reset the connection is no failure.  `counted` messages are in the
+    connection's number already.
 
     Return the exception of the service, for the log.
     """
     conversation.close()
     connection.messages = (connection.messages or 0) + conversation.messages - counted
     connection.ending = connection.ending or ending or conversation.ending or Ending.DONE
+    if isinstance(conversation.failure, PeerLeft):
+        if connection.ending is Ending.FAILED:  # which is the conversation's own
+            connection.ending = Ending.RESET
+        return None
     if conversation.failure is not None:
         connection.ending = Ending.FAILED
     elif connection.ending in BY_FRAMING:

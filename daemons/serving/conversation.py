@@ -306,10 +306,8 @@ class Conversation:
         return b""
 
     def _fail(self, failure: BaseException) -> bytes:
-        """Code that somebody else wrote has raised: anything, a SystemExit or CancelledError too, but for
-        the KeyboardInterrupt of the person at the terminal, which is not meant for this visitor."""
-        if isinstance(failure, KeyboardInterrupt):
-            raise failure
+        """End the conversation because code of the service or the framing has raised: any exception, also SystemExit,
+        KeyboardInterrupt and CancelledError.  `Server.log_failure` raises again what a signal handler has raised."""
         self.failure = failure
         self._end(Ending.FAILED)
         # Half of an answer may be out, and what is said now would be taken for its other half.
@@ -321,8 +319,6 @@ class Conversation:
             apology = self._memory.service.apology(self.ending)
             if not isinstance(apology, bytes):
                 raise TypeError(f"apology() returned {type(apology).__name__}; bytes are expected")
-        except KeyboardInterrupt:
-            raise
         except BaseException as failure:
             self.failure = self.failure or failure
             self.ending = Ending.FAILED

@@ -204,7 +204,10 @@ class Daemon:
         """A turn; a bug in it must not leave a process that lives with a port that is deaf."""
         try:
             self.turn()
-        except Exception:
+        except BaseException as error:
+            # The main thread may end in this way, and the daemon with it; a pool could not go on without its leader.
+            if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+                raise
             log.exception("a turn of the loop failed; the next is in %d ms", BUG_REST * 1000)
             self.poller.look_anew()
             time.sleep(BUG_REST)
@@ -353,5 +356,7 @@ def _guarded(action: Callable[..., None], *args: object) -> None:
     """Nothing that somebody overrides can end the loop."""
     try:
         action(*args)
-    except Exception:
+    except BaseException as error:
+        if signals.is_from_handler(error):
+            raise
         log.exception("%s failed", getattr(action, "__qualname__", action))

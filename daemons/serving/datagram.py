@@ -202,7 +202,7 @@ class DatagramServer(Server, socketserver.UDPServer):
         """What is said instead, if anything."""
         try:
             reply = b"" if self.service is None else self.service.truncated(exchange.data)
-        except Exception as failure:
+        except BaseException as failure:
             exchange.ending = Ending.FAILED
             self.log_failure(exchange, failure)
             return []

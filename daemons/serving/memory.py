@@ -17,7 +17,7 @@ SHORT = 512 - 33 - 1
 
 #: What a pure service said is remembered for inputs shorter than `SHORT` (a pipeline of short questions fits), so that
 #: who has got one from recv(2) knows that it was all there is; with replies of up to so many octets, for this many
-#: inputs: 5 MiB at the very most.
+#: inputs: `daemons.framings.remembered.ROOM` bytes at the very most.
 REMEMBERED_REPLY = 4096
 REMEMBERED_COUNT = 1024
 
@@ -27,6 +27,10 @@ REMEMBERED_INPUT = 1024
 #: How an input was framed is remembered where it came to this many messages at most, which are together no longer
 #: than an input may be.  Each is an object, and a framing that unpacks may make a megabyte of a kilobyte.
 REMEMBERED_MESSAGES = 64
+
+
+#: Bytes of an entry beside its input, messages and reply; roughly.
+ENTRY = 300
 
 
 #: What is known of an input: its octets, how many messages it is, what is replied, and the octets of that.
@@ -91,14 +95,11 @@ class Memory:
     def again(self, data: bytes) -> object:
         """What the service replies now to an input that was one message before, and came when nothing was held, as it
         has this time.  Bytes are to be sent; anything else is for `Conversation.say`, but `UNKNOWN`: that is for
-        `Conversation.receive`, and is all that is ever said where it is not `plain`.  Raises nothing but
-        KeyboardInterrupt."""
+        `Conversation.receive`, and is all that is ever said where it is not `plain`.  Raises nothing."""
         if (message := self.alone.get(data)) is None:
             return UNKNOWN
         try:
             return self.respond(message)
-        except KeyboardInterrupt:
-            raise
         except BaseException as failure:
             return Failure(failure)
 
@@ -107,10 +108,10 @@ class Memory:
         if len(data) > REMEMBERED_INPUT:
             return
         if self._pure and len(data) < SHORT and len(reply) <= REMEMBERED_REPLY:
-            self._replies.keep(data, (len(data), len(messages), reply, len(reply)))
+            self._replies.keep(data, (len(data), len(messages), reply, len(reply)), ENTRY + len(data) + len(reply))
         elif len(messages) > REMEMBERED_MESSAGES or sum(map(len, messages)) > REMEMBERED_INPUT:
             return
         elif self.plain and len(messages) == 1:
-            self._alone.keep(data, messages[0])
+            self._alone.keep(data, messages[0], ENTRY + len(data) + messages[0].__sizeof__())
         else:
-            self._framed.keep(data, tuple(messages))
+            self._framed.keep(data, tuple(messages), ENTRY + len(data) + sum(each.__sizeof__() for each in messages))

@@ -20,6 +20,9 @@ DEFAULT = 1024**2
 SO_MEMINFO = 55
 _DROPS = struct.Struct("=32xI")
 
+#: SO_RCVBUF is an int, socket(7).
+LARGEST = 2**31 - 1
+
 #: Seconds between two lines about dropped datagrams.
 NEWS = 10.0
 
@@ -29,7 +32,7 @@ def resize(listener: socket.socket, size: int | None) -> None:
 
     The kernel counts a datagram with its own overhead, some 800 bytes for a short one, and so doubles the number,
     socket(7); it gives no more than net.core.rmem_max."""
-    wanted = DEFAULT if size is None else size
+    wanted = DEFAULT if size is None else min(size, LARGEST)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
     given = listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
     if given < wanted and size is not None:

@@ -56,7 +56,7 @@ class Rest:
         self._pauses = 0
         self._next_news = 0.0
 
-    def after(self, error: Exception) -> None:
+    def after(self, error: BaseException) -> None:
         """An accept has failed: rest, unless that was the visitor's own."""
         if isinstance(error, OSError) and error.errno in TRANSIENT:
             return

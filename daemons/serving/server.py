@@ -23,7 +23,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from daemons.serving import budget
+from daemons.serving import budget, signals
 from daemons.serving.budget import Verdict
 from daemons.serving.connection import Attended, Connection
 from daemons.serving.conversation import Conversation
@@ -131,7 +131,9 @@ class Server(_Base):
         Returns whether there was one; raises nothing."""
         try:
             request, client_address = self.get_request()
-        except Exception as error:
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                raise
             self.rest.after(error)
             return False
         try:
@@ -141,12 +143,12 @@ class Server(_Base):
             else:
                 connection.ending = connection.ending or Ending.REFUSED
                 self.shutdown_request(request)
-        except Exception:
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                self.shutdown_request(request)
+                raise
             self._handle_error_safely(request, client_address)
             self._shutdown_safely(request)
-        except BaseException:
-            self.shutdown_request(request)
-            raise
         return True
 
     def accept_several(self, most: int) -> None:
@@ -261,8 +263,12 @@ class Server(_Base):
             if connection.ending is None and not self.is_of_peer(connection, error):
                 raise
             connection.ending = connection.ending or Ending.RESET
-        except SystemExit:
+        except Exception:
+            raise
+        except BaseException as error:
             # A handler's sys.exit() is no Exception, but a bug like any other: it must not end the daemon.
+            if signals.is_from_handler(error):
+                raise
             self.handle_error(request, client_address)
         connection.ending = connection.ending or Ending.FINISHED
 
@@ -289,7 +295,10 @@ class Server(_Base):
             self.service.requests = access_log.requests
 
     def log_failure(self, connection: Connection, failure: BaseException) -> None:
-        """Log what a service raised, with its traceback, as one line; the peer is never told."""
+        """Log what a service raised, with its traceback, as one line; the peer is never told.  Raises it again if a
+        signal handler has raised it."""
+        if signals.is_from_handler(failure):
+            raise failure
         if isinstance(failure, ReplyCutShort):
             log.warning("%s: %s", connection.peer, failure)
             return
@@ -318,7 +327,9 @@ class Server(_Base):
     def _log_access_safely(self, connection: Connection) -> None:
         try:
             self.log_access(connection)
-        except Exception:
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                raise
             log.exception("%s: the access line could not be written", connection.peer)
 
     def log_access(self, connection: Connection) -> None:
@@ -441,12 +452,16 @@ class Server(_Base):
     def _handle_error_safely(self, request: Any, client_address: Any) -> None:
         try:
             self.handle_error(request, client_address)
-        except Exception:
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                raise
             log.exception("handle_error failed")
 
     def _shutdown_safely(self, request: Any) -> None:
         try:
             self.shutdown_request(request)
-        except Exception:
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                raise
             log.exception("shutdown_request failed")
             Server.close_request(self, request)

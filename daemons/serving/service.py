@@ -22,6 +22,10 @@ class ReplyCutShort(Exception):
     closed, and the text is logged in one line, without a traceback."""
 
 
+class PeerLeft(ReplyCutShort):
+    """The same, because the peer has reset the connection: that is no failure, and is not logged as one."""
+
+
 class Visitor(NamedTuple):
     """Who a conversation is with."""
 
@@ -148,6 +152,10 @@ class Service:
     def bound_waiting(self, most: int, /) -> None:
         """Have at most `most` calls of `respond` wait for something else at a time: a pool needs its other threads for
         calls that do not wait.  For services that can answer otherwise; by default nothing."""
+
+    def share_with_children(self) -> None:
+        """Make what the processes of ``engine = forks`` are to share: called once, before the first of them is forked.
+        By default nothing."""
 
     def truncated(self, datagram: bytes, /) -> bytes:
         """Over UDP: what to answer in place of an answer that is longer than `Limits.amplification` allows, and is

@@ -6,13 +6,19 @@ a child a repeated SIGTERM means the same as the first, and the parent passes on
 
 from __future__ import annotations
 
+import errno
 import math
+import opcode
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
+from functools import partial
+from os import _exit
+from types import CodeType, FrameType
+from typing import Any
 
 from daemons.serving.waker import Waker
 
@@ -54,6 +60,9 @@ stop_received = cut_received = math.inf
 #: Child processes that do not outlive this one if it ends before `keep`.
 to_kill: set[int] = set()
 
+#: Instructions of a ``raise`` statement.
+_RAISING = frozenset(number for name, number in opcode.opmap.items() if name in ("RAISE_VARARGS", "RERAISE"))
+
 #: Signals that arrived before there was a loop to act upon them.
 _early: list[int] = []
 
@@ -69,17 +78,27 @@ def hear(waker: Waker, *more: signal.Signals) -> None:
     for number in (*SIGNALS, *more):
         # A service may use a timer, or a signal to itself: its own handlers stay.
         if number not in UNUSED or signal.getsignal(number) in (signal.SIG_DFL, _remember, _check_parent):
-            signal.signal(number, _note if number in STOPPING or number == CUT else _ignore)
+            _install(number, _note if number in STOPPING or number == CUT else _ignore)
     while _early:
         waker.wake(_early.pop(0))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, *more))
+
+
+def _install(number: int, handler: Any) -> None:
+    """As `signal.signal`; leave out one of `UNUSED` that cannot be handled: valgrind, for one, keeps the topmost
+    real-time signal for itself."""
+    try:
+        signal.signal(number, handler)
+    except OSError as error:
+        if error.errno != errno.EINVAL or number not in UNUSED:
+            raise
 
 
 def begin() -> None:
     """From the first moment of a process that will be a daemon: end at once, with exit code 0, when asked to stop,
     since there is nothing to finish; keep all other signals for `hear`."""
     for number in SIGNALS:
-        signal.signal(number, _leave if number in STOPPING or number == CUT else _remember)
+        _install(number, _leave if number in STOPPING or number == CUT else _remember)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # some are blocked by `camelot_start`
 
 
@@ -110,7 +129,7 @@ def end() -> None:
     """From now on the process only exits: Python's end would otherwise restore the defaults, and a late SIGTERM would
     change the exit code."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        _install(number, signal.SIG_IGN)
 
 
 def deafen() -> None:
@@ -122,6 +141,34 @@ def is_unused(number: int) -> bool:
     """Return whether a signal means nothing: it is one of `UNUSED`, and no code of a service has a handler for it.
     (Python writes the number of a signal to the waker whatever its handler is.)"""
     return number in UNUSED and signal.getsignal(number) is _ignore
+
+
+def is_from_handler(failure: BaseException) -> bool:
+    """Return whether a signal handler of this process has raised `failure`, such as the KeyboardInterrupt of Ctrl-C: it
+    is meant for the process, and not for the connection at which the code happened to be.
+
+    A daemon's own handlers raise nothing; a program that runs a server by itself may have others.  They run in the main
+    thread.  Python's default handler of SIGINT is in C, so that its KeyboardInterrupt begins at any instruction but a
+    ``raise``."""
+    if isinstance(failure, Exception) or threading.current_thread() is not threading.main_thread():
+        return False
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {_code_of(handler) for handler in handlers if callable(handler)}
+    trace, innermost = failure.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace, innermost = trace.tb_next, trace
+    if not isinstance(failure, KeyboardInterrupt) or signal.default_int_handler not in handlers:
+        return False
+    return innermost is None or innermost.tb_frame.f_code.co_code[innermost.tb_lasti] not in _RAISING
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    while isinstance(handler, partial):
+        handler = handler.func
+    # A function or a method; of other objects their class has a method.
+    return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
 
 
 @contextmanager
@@ -178,9 +225,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
     for pid in to_kill:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    os._exit(0)
+    _exit(0)
 
 
 def _check_parent(number: int, frame: FrameType | None) -> None:
     if os.getppid() != _parent:
-        os._exit(1)
+        _exit(1)

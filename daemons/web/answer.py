@@ -16,7 +16,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
-from daemons.framings.remembered import Remembered
+from daemons.framings.remembered import FIELD, Remembered
 from daemons.operating.values import SIZE
 from daemons.serving import budget
 from daemons.serving.guards.limits import Limits
@@ -43,7 +43,9 @@ PIECE = 64 * 1024
 #: The lines of a head.  A status above 599 is nobody's, and some say it (RFC 9110, section 15).  In one with a line end
 #: in its middle, or another control character, somebody reads two (section 5.5).
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2} [\t -~\x80-\xff]*\r\n)")
-_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)\r\n")
+#: The blanks before a value are removed later: a repetition of blanks before one of blanks and others takes quadratic
+#: time for a line that does not match.
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t -~\x80-\xff]*)\r\n")
 
 
 #: Fields of up to so many octets that were found to be in order, and mean nothing to us: most are said again and again.
@@ -172,7 +174,8 @@ class Answer:
             return
         self._write_head(lines)
         if self.headed and sum(map(len, key)) <= REMEMBERED_HEAD:
-            _heads.keep(key, (self.head.copy(), self.status, self.announced, self.chunked, self.keeps))
+            known = self.head.copy(), self.status, self.announced, self.chunked, self.keeps
+            _heads.keep(key, known, sum(map(len, key)) + FIELD * len(key))
 
     def _write_head(self, lines: list[bytes]) -> None:
         if len(self.head) + len(lines) > MOST_FIELDS + 1:  # and an empty line
@@ -198,7 +201,7 @@ class Answer:
             if _STATUS_LINE.fullmatch(line):
                 raise ValueError(f"a second answer to one request: {line!r} behind one of status {self.status}")
             raise ValueError(f"a field is expected, without control characters, not {line!r}")
-        name, value = field[1].lower(), field[2]
+        name, value = field[1].lower(), field[2].lstrip(b" \t")
         if name == b"content-length":
             if not value.isdigit() or self.announced is not None:
                 raise ValueError(f"Content-Length: {value!r}; a number of octets is expected, once")
@@ -253,7 +256,8 @@ class Answer:
         found = os.fstat(source.fileno())
         start = source.tell()
         length = found.st_size - start
-        if not stat.S_ISREG(found.st_mode) or len(self._descriptors) > MOST_FILES:
+        # Files of proc(5) have no size, whatever can be read from them.
+        if not (stat.S_ISREG(found.st_mode) and found.st_size) or len(self._descriptors) > MOST_FILES:
             return False
         if length <= PIECE:
             self.write(source.read(length) if length > 0 else b"")

@@ -11,12 +11,17 @@ from daemons.framings.remembered import Remembered
 REMEMBERED = 256
 _texts: Remembered[int, str] = Remembered(REMEMBERED)
 
+#: The first and the last second that a year of four digits has.
+FIRST, LAST = -62_135_596_800, 253_402_300_799
+
 #: The second of `now_written`, and its text.
 _now: tuple[int, str] = (0, "")
 
 
 def written(seconds: int) -> str:
-    """A time in seconds since 1970: ``Sun, 06 Nov 1994 08:49:37 GMT``."""
+    """A time in seconds since 1970: ``Sun, 06 Nov 1994 08:49:37 GMT``.  Of a time outside of the years 1 to 9999, which
+    a file may have on some file systems, the nearest one."""
+    seconds = max(FIRST, min(seconds, LAST))
     text = _texts.get(seconds)
     if text is None:
         text = formatdate(seconds, usegmt=True)

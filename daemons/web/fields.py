@@ -6,7 +6,7 @@ import re
 from typing import Any, NamedTuple
 from wsgiref.util import is_hop_by_hop
 
-from daemons.framings.remembered import Remembered
+from daemons.framings.remembered import FIELD, Remembered
 from daemons.web.dates import now_written
 from daemons.web.responses import SERVER
 
@@ -58,7 +58,8 @@ def head_of(status: Any, headers: Any) -> Head:
         return _head_of(status, headers)
     if head is None:
         head = _head_of(status, headers)
-        _heads.keep(key, head)
+        # The application's texts and the lines made of them.
+        _heads.keep(key, head, 2 * sum(map(len, head.lines)) + FIELD * len(key))
     return head
 
 

@@ -28,12 +28,16 @@ _STATUSES = {
     errno.ENOTDIR: 404,
     errno.ELOOP: 404,
     errno.ENAMETOOLONG: 404,
+    # Some file systems, as exFAT, NTFS, and ext4 with casefold, refuse names that are not UTF-8.
+    errno.EINVAL: 404,
+    errno.EILSEQ: 404,
     errno.EACCES: 403,
     errno.EPERM: 403,
     errno.EMFILE: 503,
     errno.ENFILE: 503,
+    # Another process, as a file server, has a lease on the file (fcntl(2), F_SETLEASE), and is asked to give it up.
+    errno.EWOULDBLOCK: 503,
 }
-
 
 #: A dot, or a character that is one once it is normalised (NFKC), perhaps behind some that are ignored.
 _HIDDEN = re.compile(f"/[{IGNORABLE}]*[.\u2024\ufe52\uff0e]")

@@ -13,10 +13,11 @@ from collections.abc import Generator, Iterable, Iterator
 from daemons.framings.http import Request, ResponseHead
 from daemons.framings.http.grammar import list_members
 from daemons.serving.service import Reply, ReplyCutShort, Visitor
+from daemons.web.exchange import Exchange, UpstreamError
 from daemons.web.places import Names, decoded
 from daemons.web.representations import WHOLE
 from daemons.web.responses import BODILESS, Second, error, refuse
-from daemons.web.upstream import Exchange, Upstream, UpstreamError
+from daemons.web.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,20 @@ HOP_BY_HOP = frozenset(
 #: Of a request: answered here, or said anew.  ``Proxy`` would become HTTP_PROXY, a setting of many clients
 #: (https://httpoxy.org).
 OURS = HOP_BY_HOP | frozenset((b"expect", b"forwarded", b"proxy", b"via", b"x-real-ip"))
+
+#: Request fields that some frameworks and middleware believe in place of the target, the host or the peer's address.  A
+#: client that sets one could be given a path that `[protected]` has not checked.
+OVERRIDES = frozenset(
+    (
+        *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-script-name", b"x-envoy-original-path"),
+        *(b"x-host", b"x-original-host", b"x-scheme", b"x-url-scheme", b"front-end-https"),
+        *(b"client-ip", b"true-client-ip", b"x-client-ip", b"x-cluster-client-ip", b"x-original-forwarded-for"),
+    )
+)
+
+#: Of a response: fields that allow caches to store it, beside those for caches of one kind, as CDN-Cache-Control
+#: (RFC 9213), to which these give precedence over Cache-Control.
+_CACHING = frozenset((b"cache-control", b"expires", b"surrogate-control"))
 
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
@@ -47,6 +62,9 @@ _NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 MOST_DECODINGS = 8
 
 _SLASH = re.compile(rb"[/\\]")
+
+#: Where a name ends for a server that drops parameters, or decodes a path before it looks for its query or fragment.
+_END = re.compile(rb"[;?#]")
 
 _DIGITS = "0123456789abcdefABCDEF"
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
@@ -172,14 +190,14 @@ class ForwardedReply(Iterator[bytes]):
 
 
 def _may_be_dots(name: bytes) -> bool:
-    """Whether a server that decodes a name more than once, or drops parameters behind a semicolon, may find a dot
-    segment in it, and so leave the prefix."""
+    """Whether a server that decodes a name more than once, or too early, or drops parameters behind a semicolon, may
+    find a dot segment in it, and so leave the prefix."""
     if b"." not in name and b"%" not in name:
         return False
     for _ in range(MOST_DECODINGS):
         once = decoded(name)
         if once == name:
-            return any(part.partition(b";")[0] in (b".", b"..") for part in _SLASH.split(name))
+            return any(_END.split(part, maxsplit=1)[0] in (b".", b"..") for part in _SLASH.split(name))
         name = once
     return True
 
@@ -213,6 +231,7 @@ def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, by
         # as the field that is believed is.
         elif (
             word not in OURS
+            and word not in OVERRIDES
             and word not in named
             and not word.startswith(b"x-forwarded")
             and not word.translate(None, _NAME_CHARACTERS)
@@ -240,7 +259,7 @@ def _fields(second: Second, response: ResponseHead) -> list[bytes]:
     dated = False
     for name, value in response.fields:
         word = name.lower()
-        if second.private and word in (b"cache-control", b"expires"):
+        if second.private and (word in _CACHING or word.endswith(b"-cache-control")):
             continue
         if word not in HOP_BY_HOP and word not in named:
             dated |= word == b"date"

@@ -5,7 +5,21 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from daemons.web.answer import Answer
+from daemons.web.answer import PIECE, Answer
+
+
+class RequestBody(io.BytesIO):
+    """A handler's `rfile`: what an `io.BufferedReader` can do, over the body of one request."""
+
+    __slots__ = ()
+
+    def peek(self, size: int = 0, /) -> bytes:
+        """Return the next bytes without consuming them, at most `PIECE`; none at the end.  `size` is ignored, as an
+        `io.BufferedReader` may."""
+        position = self.tell()
+        data = self.read(PIECE)
+        self.seek(position)
+        return data
 
 
 class MemorySocket:
@@ -17,7 +31,7 @@ class MemorySocket:
     def __init__(self, here: Any, there: Any, wfile: Answer) -> None:
         self._here = here
         self._there = there
-        self.rfile = io.BytesIO()
+        self.rfile = RequestBody()
         self.wfile = wfile
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **keywords: Any) -> Any:
@@ -43,6 +57,28 @@ class MemorySocket:
     def send(self, data: Any, flags: int = 0) -> int:
         """More of the answer."""
         return self.wfile.write(data)
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Add a file to the answer, from `offset` on and at most `count` bytes, as `socket.socket.sendfile` sends it;
+        return the number of bytes, behind which the file is left.  Raises `ValueError` for a file in text mode, or a
+        count below 1."""
+        if "b" not in getattr(file, "mode", "b"):
+            raise ValueError("the file is opened in text mode; a binary one is expected")
+        if count is not None and count < 1:
+            raise ValueError(f"count is {count}; a number of bytes is expected, at least 1")
+        # As sendfile(2), whose offset counts from the beginning; what is no file is read on from where it is.
+        if offset or (isinstance(file, (io.BufferedReader, io.FileIO)) and file.seekable()):
+            file.seek(offset)
+        before = self.wfile.size
+        if count is None and self.wfile.write_file(file):
+            sent = self.wfile.size - before
+            file.seek(offset + sent)
+            return sent
+        sent = 0
+        while data := file.read(PIECE if count is None else min(PIECE, count - sent)):
+            self.wfile.write(data)
+            sent += len(data)
+        return sent
 
     def fileno(self) -> int:
         """There is none.  Raises `io.UnsupportedOperation`."""

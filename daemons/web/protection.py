@@ -61,7 +61,6 @@ class Protection:
             return error(request, 403, second, content=_OPEN)
         shown = _credentials(request)
         verdict = Verdict(REFUSED) if shown is None else self._accounts.check(*shown, visitor.host)
-        # Empty unless accepted: the object may be that of another peer, which has sent the same bytes.
         request.user = verdict.user
         if verdict.outcome is ACCEPTED:
             return None

@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, Any
 
-from daemons.serving.service import Reply, ReplyCutShort
-from daemons.web.answer import LOOK, PIECE, Answer, Bounds
+from daemons.serving.service import PeerLeft, Reply
+from daemons.web.answer import LOOK, PIECE, SPILL, Answer, Bounds
 from daemons.web.fields import head_of
 from daemons.web.responses import BODILESS
 
@@ -68,7 +68,8 @@ def _rest_of(file: Any) -> int | None:
     if type(file) not in (BufferedReader, FileIO):
         return None  # what is read from others need not be what is in their file
     found = os.fstat(file.fileno())
-    return max(0, found.st_size - file.tell()) if stat.S_ISREG(found.st_mode) else None
+    # Files of proc(5) have no size, whatever can be read from them.
+    return max(0, found.st_size - file.tell()) if stat.S_ISREG(found.st_mode) and found.st_size else None
 
 
 class Answering:
@@ -162,19 +163,28 @@ class Answering:
         whole = isinstance(iterable, (list, tuple)) or (isinstance(iterable, Sized) and len(iterable) == 1)
         pieces = iter(iterable)
         # An application that is a generator calls start_response when it is first asked for something.
+        rest, length = b"", 0
         if whole:
-            rest = b"".join(map(_checked, pieces))
+            parts = [_checked(piece) for piece in pieces]
+            length = sum(map(len, parts))
+            if length > SPILL:
+                pieces = _regrouped(parts)
+            else:
+                rest = b"".join(parts)
         else:
             rest, whole = _first(pieces)
+            length = len(rest)
         if not self.status:
             raise RuntimeError(f"{self._name} has not called start_response before there was something to be sent")
         self._headed = True
         if self._for_head or self.status in BODILESS:
-            return self._bodiless(len(rest) if whole else None)
+            return self._bodiless(length if whole else None)
         written = self._written
-        size = len(rest) + (0 if written is None else written.size)
-        if whole:
+        size = length + (0 if written is None else written.size)
+        if whole and length <= SPILL:
             return self._whole(rest, size)
+        if whole and self._announced is None:
+            self._announce(size)
         if self._announced is None and type(iterable) is FileWrapper and iterable.length is not None:
             self._announce(size + iterable.length)
         chunked = self._announced is None and not self._old
@@ -265,6 +275,24 @@ class Stream(Iterator[bytes]):
             self._answering.close()
 
 
+def _regrouped(parts: list[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of `parts` in pieces of about `PIECE` bytes, without a copy of all of them: a body in memory is
+    not held twice, and many small parts are not sent one by one."""
+    group: list[bytes] = []
+    size = 0
+    for part in parts:
+        for start in range(0, len(part), PIECE):
+            piece = part if len(part) <= PIECE else part[start : start + PIECE]
+            group.append(piece)
+            size += len(piece)
+            if size >= PIECE:
+                yield b"".join(group)
+                group.clear()
+                size = 0
+    if group:
+        yield b"".join(group)
+
+
 def _first(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
     """Return the first piece that is not empty, and whether there is none.  An application that has nothing to say for
     now may go on with empty pieces (PEP 3333, "Middleware Handling of Block Boundaries"): after many, one of those."""
@@ -283,15 +311,15 @@ def framed(
 ) -> Generator[bytes, None, None]:
     """The response's octets.  Behind each piece comes an empty one, which has it sent before the next is made: a
     server "must not delay the transmission of any block" (PEP 3333, "Buffering and Streaming").  Raises `LengthError`
-    after the last octet that may be sent, and `ReplyCutShort` where `is_gone` says that nobody is there any more, which
-    is asked while there is nothing to send that would show it."""
+    after the last octet that may be sent, and `PeerLeft` where `is_gone` says that nobody is there any more, which is
+    asked while there is nothing to send that would show it."""
     left = announced
     look_at = 0.0
     for piece in pieces:
         if not _checked(piece):
             if (now := time.monotonic()) >= look_at:
                 if look_at and is_gone():
-                    raise ReplyCutShort("the peer has closed the connection, and the application says nothing")
+                    raise PeerLeft("the peer has closed the connection, and the application says nothing")
                 look_at = now + LOOK
             yield b""
             continue

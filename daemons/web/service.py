@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,7 +14,7 @@ from daemons.serving.service import Reply, Service, Talk
 from daemons.web.answer import Answer, Bounds
 from daemons.web.handlers import class_of, for_memory, writes_log
 from daemons.web.heads import Head, Heads, Messages
-from daemons.web.memory_socket import MemorySocket
+from daemons.web.memory_socket import MemorySocket, RequestBody
 from daemons.web.responses import BODILESS, CONTINUE
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ class WebService(Service):
         handler.command, handler.path, handler.request_version, handler.requestline = head[:4]
         handler.raw_requestline = head.raw_line
         handler.headers = self._messages.make(head, len(request.body))
-        handler.rfile = handler.request.rfile = io.BytesIO(request.body)
+        handler.rfile = handler.request.rfile = RequestBody(request.body)
         handler.wfile = handler.request.wfile = handler.answer_in_memory = answer
         handler.close_connection = not request.keep_alive
         method = getattr(handler, f"do_{head.command}", None)

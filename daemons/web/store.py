@@ -26,11 +26,13 @@ from daemons.web.files import Folder, Identity, Refused, identity_of, refused
 NAME = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9._~\-]{0,99}")
 
 #: Where a document is written before it has its name.  Under the lock there is one at a time, and what a power cut left
-#: behind is overwritten by the next.
+#: behind is removed by the next.
 INCOMING = b".incoming"
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: A new file in any case: to open a FIFO would wait, and a hard link would have another file overwritten.
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 #: Nanoseconds in which file systems count that do not count each: ext4 with small inodes, and FAT.
 _STEPS = (10**9, 2 * 10**9)
@@ -43,6 +45,7 @@ _STATUSES = {
     errno.EACCES: 403,
     errno.EPERM: 403,
     errno.EROFS: 403,
+    errno.EISDIR: 403,
     errno.EMFILE: 503,
     errno.ENFILE: 503,
 }
@@ -184,6 +187,8 @@ def _found(folder: int, name: bytes) -> os.stat_result | None:
 
 def _write(folder: int, name: bytes, body: bytes, before: os.stat_result | None) -> os.stat_result:
     """Write it beside, and put it in its place.  Returns what it is then."""
+    with suppress(FileNotFoundError):
+        os.unlink(INCOMING, dir_fd=folder)
     descriptor = os.open(INCOMING, _WRITE, 0o640, dir_fd=folder)
     try:
         rest = memoryview(body)

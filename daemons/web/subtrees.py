@@ -109,9 +109,12 @@ class Subtrees:
         #: Whether it has to know who asks; and whether bodies are of use.
         self.visited = bool(proxy or protected)
         self.takes_bodies = bool(documents or proxy)
+        #: Whether a request is given the user who has proved to have sent it.
+        self.sets_user = bool(protected)
 
     def answer(self, request: Request, second: Second, visitor: Visitor) -> tuple[Reply, bool]:
-        """Return the answer to a request, and whether everybody is given the same within this second."""
+        """Return the answer to a request, and whether everybody is given the same within this second.  With
+        `sets_user`, `request` must be an object that no other request shares."""
         names = names_of(request.path.partition("?")[0])
         if names is None:
             return self._static.answer(request, second), True  # 404
@@ -127,8 +130,6 @@ class Subtrees:
             if refusal is not None:
                 return refusal, False
             second = Second(second.now, private=True)
-        elif found is not None:
-            request.user = ""  # which an earlier request with the same head may have left
         moved = self._moved.answer(request, second, names)
         if moved is not None:
             return moved, False
@@ -174,6 +175,11 @@ class Subtrees:
         for upstream in upstreams:
             share = max(1, most // len(upstreams))
             upstream.limits = upstream.limits._replace(requests=min(upstream.limits.requests, share))
+
+    def share_with_children(self) -> None:
+        """Have processes that are forked from now on count their requests to each server together."""
+        for forwarding in self._forwarding.values():
+            forwarding.upstream.share_with_children()
 
     def close(self) -> None:
         """Close the connections to servers behind this one."""

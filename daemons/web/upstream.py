@@ -6,191 +6,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
-from daemons.framings import Incomplete, Oversize
-from daemons.framings.http import ResponseDecoder, ResponseHead
 from daemons.web.behind import Behind, UpstreamLimits
-from daemons.web.responses import BODILESS
+from daemons.web.exchange import PAUSED, Exchange, StaleError, UpstreamError
+from daemons.web.request_table import RequestTable
 from daemons.web.upstream_socket import UpstreamSocket
 
 #: Connections that are kept while no request needs them; and for how many seconds, which is less than most servers
 #: keep them.
 IDLE, KEPT = 16, 10.0
 
-#: Seconds after which a response whose client takes no more of it does not count as in progress: no thread waits for
-#: its server, and slow clients must not shut out others.
-PAUSED = 1.0
+#: Responses at a time, for each request that may be in progress, whose clients have paused.  Each holds a connection
+#: and up to 64 KiB; with one more, the response that has paused for longest is cut short.
+PAUSED_RESPONSES = 16
 
 #: Seconds between two log lines about refused requests.
 QUIET = 1.0
 
 #: Methods that may be repeated (RFC 9110, section 9.2.2).
 IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
-
-RESET = "reset the connection before the end of its response"
-
-
-class UpstreamError(Exception):
-    """There is no response; `status` is for the client, 502, 503 or 504, and the text is for the log."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
-class _StaleError(Exception):
-    """A kept connection was closed by the server before it was used again."""
-
-
-class Exchange:
-    """A request and its response.  To be closed."""
-
-    def __init__(self, upstream: Upstream, method: str) -> None:
-        self._upstream = upstream
-        self._decoder = ResponseDecoder(method)
-        self._method = method
-        self._connection: UpstreamSocket | None = None
-        self._events: deque[ResponseHead | bytes] = deque()
-        self._waited = 0.0
-        #: The rest of the request; whether any of the response has come.
-        self._unsent = memoryview(b"")
-        self._received = False
-        #: Whether the connection can be used again.
-        self._keeps = False
-        #: When (monotonic) the last piece was taken; infinite while a thread waits for the server.
-        self._paused = float("inf")
-        #: Whether it counts as in progress, unless it has paused for too long; then it has to be counted anew.
-        self._counts = True
-
-    @property
-    def head(self) -> ResponseHead:
-        """The head of the response, when it has come."""
-        head = self._decoder.head
-        assert head is not None
-        return head
-
-    @property
-    def in_progress(self) -> bool:
-        """Whether a thread waits for the server, or has waited a moment ago."""
-        return self._counts and self._paused > time.monotonic() - PAUSED
-
-    def wait_on(self) -> None:
-        """A thread is about to wait for the server."""
-        self._counts = True
-        self._paused = float("inf")
-
-    def run(self, connection: UpstreamSocket, request: bytes, has_body: bool) -> None:
-        """Send `request`, and wait for the head of the response.  Raises `UpstreamError`, and `_StaleError` where a
-        connection that was used before is closed without a response."""
-        self._connection = connection
-        self._unsent = memoryview(request)
-        deadline = time.monotonic() + self._upstream.limits.pause
-        try:
-            while self._decoder.head is None:
-                deadline = self._send_and_receive(deadline)
-        except OSError as error:
-            if connection.used and not self._received:
-                raise _StaleError from error
-            raise UpstreamError(502, RESET) from error
-        except UpstreamError as error:
-            if connection.used and not self._received and isinstance(self._decoder.error, Incomplete):
-                raise _StaleError from error
-            raise
-        # A server that responds without reading the body takes it for the next request; and one that sends a body to
-        # HEAD, or behind a status that has none, would have it sent to another client.
-        head = self.head
-        self._keeps = head.keep_alive and not (self._unsent or has_body) and self._method != "HEAD"
-        self._keeps = self._keeps and head.status not in BODILESS
-
-    def pieces(self) -> Iterator[bytes]:
-        """The body as it comes.  Raises `UpstreamError`."""
-        while True:
-            while self._events:
-                if type(piece := self._events.popleft()) is bytes:
-                    self._paused = time.monotonic()
-                    yield piece
-                    self._counts = self.in_progress
-            if self._decoder.complete:
-                break
-            self._read()
-        self._finish()
-
-    def close(self) -> None:
-        """Release the connection, which is closed unless the response is complete."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-        self._upstream.release(self)
-
-    def _read(self) -> None:
-        assert self._connection is not None
-        if not self._upstream.resume(self) and self._connection.wait(0.0, writing=bool(self._unsent)) is None:
-            in_progress = f"{self._upstream.limits.requests} requests are in progress (upstream_requests)"
-            raise UpstreamError(503, f"{in_progress}, and the client of this one had paused")
-        try:
-            self._send_and_receive(time.monotonic() + self._upstream.limits.pause)
-        except OSError as error:
-            raise UpstreamError(502, RESET) from error
-
-    def _send_and_receive(self, deadline: float) -> float:
-        """Wait until `deadline` at most for one of both, and do it; return the deadline of the next time, which is
-        later if something was sent.  The rest of a request is sent during the response, too: a server may begin to
-        respond before it has read the body.  Raises `UpstreamError`, and `OSError` from the connection."""
-        connection = self._connection
-        assert connection is not None
-        readable, writable = self._wait(deadline, writing=bool(self._unsent))
-        if writable:
-            try:
-                self._unsent = self._unsent[connection.send(self._unsent) :]
-                deadline = time.monotonic() + self._upstream.limits.pause
-            except ConnectionError:
-                # The server may have sent the reason before it closed.
-                self._unsent = memoryview(b"")
-        if readable:
-            data = connection.receive()
-            self._received = self._received or bool(data)
-            self._decode(data)
-        return deadline
-
-    def _wait(self, deadline: float, *, writing: bool) -> tuple[bool, bool]:
-        """Wait until the connection is readable or, `writing`, writable.  Raises `UpstreamError`."""
-        assert self._connection is not None
-        began = time.monotonic()
-        patience = deadline - began
-        total = self._upstream.limits.total
-        if total is not None:
-            patience = min(patience, total - self._waited)
-        found = self._connection.wait(max(0.0, patience), writing=writing)
-        self._waited += time.monotonic() - began
-        if found is None:
-            if total is not None and self._waited >= total:
-                raise UpstreamError(504, f"no complete response within {total:g} s of waiting (upstream_total)")
-            pause = self._upstream.limits.pause
-            part = "response" if self._decoder.head is None else "next part of the response"
-            raise UpstreamError(504, f"no {part} within {pause:g} s (upstream_timeout)")
-        return found
-
-    def _decode(self, data: bytes) -> None:
-        if data:
-            self._events += self._decoder.decode(data)
-        else:
-            self._decoder.finish()
-        error = self._decoder.error
-        if error is None:
-            return
-        if isinstance(error, Incomplete):
-            raise UpstreamError(502, f"closed the connection {error}")
-        kind = "too large a response" if isinstance(error, Oversize) else "a malformed response"
-        raise UpstreamError(502, f"sent {kind}: {error}")
-
-    def _finish(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            if self._keeps and not self._decoder.rest:
-                self._upstream.keep(connection)
-            else:
-                connection.close()
-        self._upstream.release(self)
 
 
 class Upstream:
@@ -203,6 +38,8 @@ class Upstream:
         self._closed = False
         self._lock = threading.Lock()
         self._exchanges: set[Exchange] = set()
+        #: The requests of all child processes under ``engine = forks``; otherwise None.
+        self.table: RequestTable | None = None
         #: Requests refused since the last log line about them, and when (monotonic) that was written.
         self._refused = 0
         self._logged = float("-inf")
@@ -221,7 +58,7 @@ class Upstream:
             if connection is not None:
                 try:
                     exchange.run(connection, request, bool(body))
-                except _StaleError:
+                except StaleError:
                     if method not in IDEMPOTENT:
                         # The server may have executed it before the connection was closed.
                         raise UpstreamError(502, "closed a kept connection when a request came") from None
@@ -246,7 +83,7 @@ class Upstream:
     def resume(self, exchange: Exchange) -> bool:
         """Count an exchange as in progress again, before a thread waits for more of its response; return False if too
         many others are.  Clients that pause, each with its exchange, and go on together must not take all threads."""
-        with self._lock:
+        with self._exclusive():
             if not exchange.in_progress and self._is_full():
                 return False
             exchange.wait_on()
@@ -256,10 +93,15 @@ class Upstream:
         """The exchange is over: another may begin."""
         with self._lock:
             self._exchanges.discard(exchange)
+            if self.table is not None and exchange.place is not None:
+                place, exchange.place = exchange.place, None
+                self.table.release(place)
 
     def take_refused(self) -> int:
         """Return how many requests have been refused since the last log line; 0 if that was a moment ago."""
-        with self._lock:
+        with self._exclusive():
+            if self.table is not None:
+                return self.table.take_refused(QUIET)
             now = time.monotonic()
             if now - self._logged < QUIET:
                 return 0
@@ -267,23 +109,53 @@ class Upstream:
             refused, self._refused = self._refused, 0
             return refused
 
+    def share_with_children(self) -> None:
+        """Have the processes that are forked from now on count their requests together."""
+        self.table = self.table or RequestTable()
+
     def close(self) -> None:
         """Close the connections that are kept, and keep no others."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
+        if self.table is not None and not self._exchanges:
+            self.table.close()
+            self.table = None
 
     def _admit(self, method: str) -> Exchange:
         exchange = Exchange(self, method)
-        with self._lock:
-            if self._is_full():
-                self._refused += 1
+        with self._exclusive():
+            full = self._is_full()
+            if not full and self.table is not None:
+                exchange.place = self.table.take()
+                full = exchange.place is None
+            if full:
+                self._refuse()
                 raise UpstreamError(503, f"{self.limits.requests} requests are in progress (upstream_requests)")
+            if len(self._exchanges) >= self.limits.requests * (1 + PAUSED_RESPONSES):
+                oldest = min(self._exchanges, key=lambda each: each.paused_since)
+                oldest.cut()
+                self._exchanges.discard(oldest)
             self._exchanges.add(exchange)
         return exchange
 
     def _is_full(self) -> bool:
-        return sum(each.in_progress for each in self._exchanges) >= self.limits.requests
+        count = sum(each.in_progress for each in self._exchanges)
+        if self.table is not None:
+            count += self.table.count_others(time.monotonic() - PAUSED)
+        return count >= self.limits.requests
+
+    def _refuse(self) -> None:
+        if self.table is not None:
+            self.table.refuse()
+        else:
+            self._refused += 1
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Keep other threads, and other processes that share the table, from this while the block runs."""
+        with self._lock, nullcontext() if self.table is None else self.table.exclusive():
+            yield
 
     def _connect(self) -> UpstreamSocket:
         try:

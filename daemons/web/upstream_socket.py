@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import select
 import socket
+from contextlib import suppress
 from time import monotonic
 
 from daemons.serving import unix_client
@@ -51,6 +52,11 @@ class UpstreamSocket:
         """Return the bytes that have come, when `wait` has found it readable; none: the end.  Raises `OSError`."""
         return self._socket.recv(RECEIVE)
 
+    def shut_down(self) -> None:
+        """End the connection, whose socket stays open: from any thread."""
+        with suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
@@ -64,9 +70,12 @@ def _connected(behind: Behind) -> socket.socket:
         return sock
     deadline = monotonic() + CONNECT
     problem: OSError | None = None
-    for family, _, protocol, _, address in socket.getaddrinfo(behind.host, behind.port, type=socket.SOCK_STREAM):
+    addresses = socket.getaddrinfo(behind.host, behind.port, type=socket.SOCK_STREAM)
+    for count, (family, _, protocol, _, address) in enumerate(addresses):
+        # Each may be unreachable, which must not take the time of those behind it.
+        patience = (deadline - monotonic()) / (len(addresses) - count)
         try:
-            sock = _connect(family, protocol, address, max(0.001, deadline - monotonic()))
+            sock = _connect(family, protocol, address, max(0.001, patience))
         except OSError as error:
             problem = error
         else:

@@ -25,7 +25,16 @@ from daemons.webapp.base64_form import base64_form
 from daemons.webapp.bottle_form import bottle_form
 from daemons.webapp.database import Database
 from daemons.webapp.dispatch import Form, Pages, slashed
-from daemons.webapp.middleware import Authenticated, CaseSensitive, ForHosts, MethodOverride, Recorded, Secured, Themed
+from daemons.webapp.middleware import (
+    Authenticated,
+    BehindProxies,
+    CaseSensitive,
+    ForHosts,
+    MethodOverride,
+    Recorded,
+    Secured,
+    Themed,
+)
 from daemons.webapp.rendering import ROOT, render
 from daemons.webapp.secret import Secret
 from daemons.webapp.sessions import Sessions
@@ -74,7 +83,19 @@ def _hosts(text: str) -> tuple[str, ...]:
     return tuple(host.strip("[]") for host in hosts)
 
 
+def _proxies(text: str) -> tuple[str, ...]:
+    return tuple(each if each == "unix" else _address(each) for each in text.split())
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(f"{text}: neither an address nor unix; write 127.0.0.1, ::1 or unix") from None
+
+
 BANNER: Kind[str] = Kind(_banner, str, "text with $time, $visitor")
+PROXIES: Kind[tuple[str, ...]] = Kind(_proxies, " ".join, "addresses, separated by blanks")
 HOSTS: Kind[tuple[str, ...]] = Kind(_hosts, " ".join, "names, separated by blanks")
 
 
@@ -91,6 +112,9 @@ class Webapp:
         session: float = setting(DURATION, 12 * 3600.0, "for how long a login holds")
         secure: bool = setting(YES_NO, False, "cookies for TLS alone, where a proxy speaks it; over tls:// always")
         hosts: tuple[str, ...] = setting(HOSTS, (), "the names that are answered for; empty: every name")
+        proxies: tuple[str, ...] = setting(
+            PROXIES, (), "proxies in front, whose X-Forwarded-For is believed: addresses, or unix for a Unix socket"
+        )
         banner: str = setting(BANNER, "", "a line above the front page")
 
     def __init__(self, options: Options | None = None) -> None:
@@ -109,7 +133,8 @@ class Webapp:
             Pages({"/": {"GET": self._front}, "/static/<path:name>": {"GET": _static}, **weather.TABLE}),
             {each.path: each.application if each.called else slashed(each.application) for each in self._mounts},
         )
-        self._application = Recorded(Secured(CaseSensitive(ForHosts(application, options.hosts))))
+        application = BehindProxies(CaseSensitive(ForHosts(application, options.hosts)), options.proxies)
+        self._application = Recorded(Secured(application))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """PEP 3333."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +103,24 @@ def _host(environ: WSGIEnvironment) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
+
+
+class BehindProxies:
+    """Set REMOTE_ADDR to the last address in X-Forwarded-For, for requests from these proxies: addresses, or ``unix``
+    for a Unix socket.  Without it all clients of a proxy are one peer, and one that guesses passwords has the logins of
+    all others refused.  Earlier addresses in that field are the client's own words."""
+
+    def __init__(self, application: WSGIApplication, proxies: tuple[str, ...]) -> None:
+        self._application = application
+        self._proxies = frozenset(proxies)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if (environ.get("REMOTE_ADDR") or "unix") in self._proxies:
+            address = environ.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
+            with suppress(ValueError):
+                environ["REMOTE_ADDR"] = str(ipaddress.ip_address(address))
+                environ.pop("REMOTE_PORT", None)  # the proxy's
+        return self._application(environ, start_response)
 
 
 class MethodOverride:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import socket
@@ -17,8 +16,8 @@ from cryptography.hazmat.primitives import hashes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons.clients import tls_report, x509
-from daemons.operating.outcome import Command
+from daemons.clients import x509
+from daemons.operating.command import main
 from tests.certificates import folder
 from tests.clients.foreign import Foreign
 from tests.clients.test_ask_tls import server
@@ -30,10 +29,7 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 
 def report(*words: object) -> int:
     """``daemons tls-report WORDS``."""
-    parser = argparse.ArgumentParser()
-    tls_report.add_arguments(parser)
-    options = parser.parse_args([str(word) for word in words])
-    return Command().carry_out(lambda: tls_report.run(options))
+    return main(["tls-report", *map(str, words)])
 
 
 @contextmanager
@@ -126,8 +122,8 @@ def test_who_does_not_speak_tls_and_who_is_not_there(capsys: pytest.CaptureFixtu
         assert report("127.0.0.1", closed) == 1
     assert capsys.readouterr() == (
         "",
-        f"daemons: tls://127.0.0.1:{port}: the handshake failed: wrong version number\n"
-        f"daemons: tls://127.0.0.1:{closed}: connection refused\n",
+        f"daemons tls-report: tls://127.0.0.1:{port}: the handshake failed: wrong version number\n"
+        f"daemons tls-report: tls://127.0.0.1:{closed}: connection refused\n",
     )
 
 
@@ -146,7 +142,7 @@ def test_what_is_no_document_or_only_a_part_of_one_is_not_counted(
     with server("server.pem", said, goodbye) as address:
         assert report("localhost", address.port, "--cafile", CA, "--document") == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"daemons: tls://localhost:{address.port}: {why}")
+    assert captured.err.startswith(f"daemons tls-report: tls://localhost:{address.port}: {why}")
     assert "The document" not in captured.out
 
 

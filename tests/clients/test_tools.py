@@ -273,3 +273,11 @@ def test_without_dnspython_what_needs_it_says_so_and_the_rest_goes_on(tmp_path: 
         f"dns: {needs} 'camelot-daemons[all]'",
         "daemons fetch: the package httpx2 is not installed: pip install 'camelot-daemons[fetch]'",
     ]
+
+
+@pytest.mark.parametrize("word", ["mtu", "dns", "mx"])
+def test_an_empty_host_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([word, ""])
+    assert ended.value.code == 2
+    assert "an empty word" in capsys.readouterr().err

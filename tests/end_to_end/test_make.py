@@ -159,3 +159,17 @@ def test_program_of_ones_own_in_conf_d_is_run_and_a_fault_of_it_stops_no_other(p
         assert re.search(rf"^{name} +RUNNING ", ran.stdout, re.MULTILINE)
     assert "bad: conf/bad.ini [daemon] service = lancelot: there is no module" in ran.stderr
     assert " ready tcp://127.0.0.1:" in project.log("good")
+
+
+@pytest.mark.timeout(120)
+def test_supervisord_whose_socket_was_removed_is_found_and_stopped(project: Project) -> None:
+    project.run()
+    pid = project.supervisord
+    (project.path / "run" / "supervisor.sock").unlink()
+    again = project.type_in("make", "run")
+    assert again.returncode != 0
+    assert f"make run: supervisord runs (pid {pid}), but does not answer at run/supervisor.sock" in again.stderr
+    assert talk(project.port) == GRAIL
+    stopped = project.type_in("make", "stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "supervisord and all its daemons have ended\n"), stopped.stderr
+    assert refused(project.port)

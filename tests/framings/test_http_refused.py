@@ -228,6 +228,7 @@ REFUSED: dict[int, dict[str, bytes]] = {
         "a parameter": header(b"Expect: 100-continue=1"),
     },
     431: {
+        "more than a hundred trailers": chunks(b"0\r\n" + b"a:b\r\n" * 101 + b"\r\n"),
         "a header without an end": GET + b"X: " + b"a" * 20_000,
         "101 headers": GET + HOST + b"X: a\r\n" * 100 + END,
     },

@@ -338,9 +338,19 @@ def test_a_response_that_was_cut_short_is_never_complete(data: bytes, text: str)
         (ResponseLimits(body=2), fields(b"Content-Length: 2") + b"ab", fields(b"Content-Length: 3") + b"abc"),
         (ResponseLimits(body=2), chunks(b"1\r\na\r\n1\r\nb\r\n" + EMPTY), chunks(b"1\r\na\r\n2\r\nbc\r\n" + EMPTY)),
         (ResponseLimits(body=2), OK + b"\r\nab", OK + b"\r\nabc"),
+        (ResponseLimits(), chunks(b"0\r\n" + b"A: b\r\n" * 100 + b"\r\n"), chunks(b"0\r\n" + b"A: b\r\n" * 101)),
         (ResponseLimits(head=50), chunks(b"0\r\nA: %b\r\n\r\n" % (b"a" * 40)), chunks(b"0\r\n" + b"A: b\r\n" * 9)),
     ],
-    ids=["head", "head without an end", "fields", "length", "chunks", "until the close", "trailers"],
+    ids=[
+        "head",
+        "head without an end",
+        "fields",
+        "length",
+        "chunks",
+        "until the close",
+        "count of trailers",
+        "trailers",
+    ],
 )
 def test_limits(limits: ResponseLimits, within: bytes, beyond: bytes) -> None:
     for size in (1, 9, len(within)):

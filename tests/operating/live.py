@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import pytest
 
+from daemons.operating.stats import Figures
 from tests.serving.peers import children_of
 
 T = TypeVar("T")
@@ -45,6 +46,17 @@ def until(condition: Callable[[], T], what: str, seconds: float = 15.0) -> T:
             pytest.fail(f"not within {seconds:g} s: {what}")
         time.sleep(0.01)
     return found
+
+
+def see_turns(figures: Callable[[], Figures], count: int) -> None:
+    """Wait until a daemon has made `count` more turns of its loop, which are a second apart while nothing happens."""
+
+    def turned() -> float:
+        return time.monotonic() - (figures().silent or 0.0)
+
+    for _ in range(count):
+        before = turned()
+        until(lambda: turned() > before + 0.5, "another turn")  # noqa: B023
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -195,6 +207,21 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def is_waiting(pid: int) -> bool:
+    """Return whether a process has slept, and used no CPU, for 0.2 s."""
+
+    def used() -> tuple[str, str, str]:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], fields[11], fields[12]
+
+    first = used()
+    for _ in range(10):
+        time.sleep(0.02)
+        if used() != first:
+            return False
+    return first[0] == "S"
 
 
 def children(pid: int) -> list[int]:

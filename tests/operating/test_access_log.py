@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from daemons.operating.access_log import AccessLog
 from daemons.operating.lines import BATCH
-from daemons.operating.logs import LINE_LIMIT
+from daemons.operating.logs import LINE_LIMIT, LineFormatter, Output
 from daemons.serving.connection import Connection
 from daemons.serving.endings import Ending
 from tests.operating.folder import GOOD, Folder
@@ -96,3 +98,33 @@ def test_what_waits_is_written_when_the_daemon_ends(folder: Folder, engine: str,
         lines = [line for line in daemon.out.splitlines() if ".access[" in line]
         assert len(lines) == count
         assert all(" done messages=1 received=19 sent=23 seconds=" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("%(message)s | %(message)s", r"(\S+ done messages=.*) \| \1"),
+        ("%(relativeCreated)d %(threadName)s %(message)s", r"[1-9]\d* teller \S+ done messages=.*"),
+        ("%(levelname)s", "INFO"),
+    ],
+)
+def test_line_has_whatever_its_format_names(
+    form: str, expected: str, connection: Connection, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = Output()
+    output.setFormatter(LineFormatter(form))
+    root = logging.getLogger()
+    before, root.handlers[:] = root.handlers[:], [output]
+    level = root.level
+    root.setLevel(logging.INFO)
+    try:
+        log = AccessLog("x", together=True)
+        connection.ending = Ending.DONE
+        teller = threading.Thread(target=log.tell, args=(connection,), name="teller")
+        teller.start()
+        teller.join()
+        log.flush()
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    assert re.fullmatch(expected + "\n", capfd.readouterr().out)

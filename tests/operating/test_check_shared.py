@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -95,6 +96,47 @@ def test_folder_with_a_percent_sign_is_named(tmp_path: Path, name: str) -> None:
     project.write("launcelot", GOOD.replace("1060", "0"))
     with Live(project.path, "launcelot") as daemon:
         assert talk(daemon.port) == GRAIL
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("a[b]", "supervisord.conf [include] files: supervisord takes {} for a pattern, and finds no files; "),
+        ("what?", "supervisord.conf [include] files: supervisord takes {} for a pattern, and finds no files; "),
+        ('a"b', 'supervisord.conf: the " in {} ends the quoted path of each command; '),
+    ],
+)
+def test_folder_that_supervisord_would_misread_is_named(tmp_path: Path, name: str, complaint: str) -> None:
+    project = project_in(tmp_path / name)
+    (said,) = shared(project)
+    assert said.startswith(complaint.format(project.path))
+
+
+@pytest.mark.parametrize("name", ["defaults.ini", "logging.ini"])
+@pytest.mark.parametrize("command", [("check", "--shared"), ("check",), ("run", "launcelot")])
+def test_shared_file_that_is_a_folder_or_a_dangling_link_is_named(
+    project: Folder, name: str, command: tuple[str, ...]
+) -> None:
+    (project.conf / name).mkdir()
+    ended = daemons(project.path, *command)
+    assert (ended.returncode, f"conf/{name}: is a directory\n" in ended.stderr) == (100, True), ended.stderr
+    (project.conf / name).rmdir()
+    (project.conf / name).symlink_to("../elsewhere")
+    ended = daemons(project.path, *command)
+    assert ended.returncode == 100
+    assert f"conf/{name}: a symbolic link to ../elsewhere, which is missing\n" in ended.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can become anybody")
+def test_user_that_only_root_can_become_is_a_note(project: Folder) -> None:
+    project.write("launcelot", GOOD + "[drop]\nuser = root\n")
+    ended = daemons(project.path, "check", "launcelot")
+    assert ended.returncode == 0
+    assert "note: conf/launcelot.ini [drop] user = root: only root can become somebody else" in ended.stderr
+    project.write("launcelot", GOOD + "[drop]\ngroup = root\n")
+    ended = daemons(project.path, "check", "launcelot")
+    assert ended.returncode == 100
+    assert "conf/launcelot.ini [drop] group = root: there is no user; write user = NAME too" in ended.stderr
 
 
 def test_socket_of_supervisord_with_too_long_a_path_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from daemons.operating import detach
 from daemons.operating.pidfile import Pidfile
-from daemons.serving.guards.limits import Limits
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, READY, alive, children, daemons, end_all, open_files, refused, talk, until
 
@@ -231,6 +230,8 @@ def test_stop_signals_no_process_that_only_has_the_pid_of_a_daemon(
     launcelot: Detached, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The file is stale and names a process that has the pid by now, and another process holds its lock."""
+    with (launcelot.path / "conf" / "launcelot.ini").open("a") as ini:
+        ini.write("[limits]\ndrain_timeout = 1ms\n")
     (launcelot.path / "run").mkdir()
     stranger = subprocess.Popen(["sleep", "60"])
     holder = Pidfile(launcelot.pidfile)
@@ -238,8 +239,7 @@ def test_stop_signals_no_process_that_only_has_the_pid_of_a_daemon(
     try:
         launcelot.pidfile.write_text(f"{stranger.pid}\n")
         with monkeypatch.context() as patched:
-            patched.setattr(detach, "STOP_GRACE", 0.0)
-            patched.setattr(Limits, "drain_timeout", 0.1)
+            patched.setattr(detach, "STOP_GRACE", 0.1)
             assert detach.stop(launcelot.path / "conf", "launcelot") == 1
         assert stranger.poll() is None
     finally:

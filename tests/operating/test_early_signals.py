@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+import camelot_start
 from tests.operating.folder import Folder
 from tests.operating.live import BIN, READY, environment, until
 
@@ -115,3 +118,31 @@ sys.exit(camelot_start.main())
     numbers = sorted((signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM))
     assert held("run", "x").strip() == str(numbers)
     assert held("ask", "x").strip() == held("run", "x", "--detach").strip() == "[]"
+
+
+def test_unused_signal_that_cannot_be_handled_is_left_out() -> None:
+    """Valgrind refuses the topmost real-time signal with EINVAL, as the kernel refuses SIGKILL."""
+    script = """
+import signal
+from daemons.serving import signals
+from daemons.serving.waker import Waker
+signals.UNUSED += (signal.SIGKILL,)
+signals.SIGNALS += (signal.SIGKILL,)
+signals.begin()
+signals.keep()
+signals.hear(Waker())
+signals.deafen()
+signals.end()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=20)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_ctrl_c_during_the_imports_is_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "daemons.operating.command", Interrupted("daemons.operating.command"))
+    monkeypatch.setattr("sys.argv", ["daemons", "list"])
+    assert camelot_start.main() == 130

@@ -13,9 +13,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +28,8 @@ from daemons.clients.tools import CommandParser
 from daemons.operating.command import main
 from daemons.operating.parser import parser
 from tests.operating.folder import GOOD, Folder
-from tests.operating.live import BIN, end_all, environment, until
+from tests.operating.live import BIN, end_all, environment, is_waiting, open_files, until
+from tests.operating.live import daemons as daemons_command
 
 #: Exit codes that the help names, and those of `daemons call` (docs/rpc.md).
 DOCUMENTED = {0, 1, 2, 3, 4, 100, 111}
@@ -44,6 +44,11 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 
 COMMANDS = commands()
+
+#: Those that look for the ini files, in the folder of the project or where DAEMONS_CONF says.
+OF_A_PROJECT = [
+    name for name, each in COMMANDS.items() if any("--conf" in action.option_strings for action in each._actions)
+]
 
 
 class Silent(NamedTuple):
@@ -109,26 +114,35 @@ def silent(folder: Folder) -> Iterator[Silent]:
 
 
 def ended(silent: Silent, command: str, *, shell: str = 'exec daemons "$@"', **options: Any) -> tuple[int, str]:
-    """Run a command in a shell until it ends; return its exit code and standard error.  A daemon that serves is
-    told to stop."""
+    """Run a command in a shell until it ends; return its exit code and standard error.  A daemon is stopped once it
+    serves."""
     words = silent.words(command)
     if command == "run":
-        words += ["--set", "limits.drain_timeout=0s"]
-        shell = shell.replace("exec daemons", "timeout -s TERM 2 daemons")
-    found = subprocess.run(
+        words += ["--set", "limits.drain_timeout=1ms"]
+    with subprocess.Popen(
         ["bash", "-c", shell, "-", *words],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         stdout=options.pop("stdout", subprocess.DEVNULL),
         cwd=options.pop("cwd", silent.folder.path),
         env={**environment(), **options.pop("env", {})},
-        timeout=60,
         **options,
-    )
-    code = found.returncode
-    if command == "run" and code == 124:  # that of timeout(1), for a daemon that it had to stop
-        code = 0
-    return code, found.stderr.decode("utf-8", "backslashreplace")
+    ) as process:
+        try:
+            if command == "run":
+                until(lambda: process.poll() is not None or serves(process.pid), "a daemon that serves")
+                process.terminate()
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return process.returncode, err.decode("utf-8", "backslashreplace")
+
+
+def serves(pid: int) -> bool:
+    """Return whether a process listens, and has nothing else to do."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return is_waiting(pid) and any(file.startswith("socket:") for file in open_files(pid))
+    return False
 
 
 def assert_in_order(code: int, err: str) -> None:
@@ -174,21 +188,6 @@ def test_ctrl_c_is_130_and_says_nothing(command: str, silent: Silent) -> None:
         assert_in_order(process.returncode, err)
 
 
-def is_waiting(pid: int) -> bool:
-    """Return whether a process sleeps, and has used no CPU for a while."""
-
-    def used() -> tuple[str, str, str]:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return fields[0], fields[11], fields[12]
-
-    first = used()
-    for _ in range(10):
-        time.sleep(0.02)
-        if used() != first:
-            return False
-    return first[0] == "S"
-
-
 def test_ctrl_c_while_a_daemon_is_being_detached_is_130(silent: Silent) -> None:
     silent.folder.module("slow", "import time\ntime.sleep(60)")
     silent.folder.write("slow", "[daemon]\nservice = slow:Slow\nport = 0\n")
@@ -227,23 +226,20 @@ def test_a_closed_standard_output_is_one_line(command: str, silent: Silent) -> N
         assert err.endswith("standard output: bad file descriptor\n")
 
 
-#: Whether each command printed something, as far as that is known.
-PRINTS: dict[str, bool] = {"run": False}
+#: How each command ended that was run in good circumstances.
+UNDISTURBED: dict[str, subprocess.CompletedProcess[str]] = {}
+
+
+def undisturbed(silent: Silent, command: str) -> subprocess.CompletedProcess[str]:
+    """Return how a command other than `run` ends in good circumstances; it is run once."""
+    if command not in UNDISTURBED:
+        UNDISTURBED[command] = daemons_command(silent.folder.path, *silent.words(command))
+    return UNDISTURBED[command]
 
 
 def says_something(silent: Silent, command: str) -> bool:
     """Return whether a command prints to standard output, apart from the log of one that serves."""
-    if command in PRINTS:
-        return PRINTS[command]
-    found = subprocess.run(
-        ["bash", "-c", 'exec daemons "$@"', "-", *silent.words(command)],
-        cwd=silent.folder.path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-    )
-    return PRINTS.setdefault(command, bool(found.stdout))
+    return command != "run" and bool(undisturbed(silent, command).stdout)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -253,7 +249,7 @@ def test_a_closed_standard_error_leaves_the_exit_code(command: str, closed: str,
     assert err == ""
     assert_in_order(code, err)
     if closed == "2>&-":
-        assert code == ended(silent, command)[0]
+        assert code == (0 if command == "run" else undisturbed(silent, command).returncode)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -274,8 +270,9 @@ def test_a_locale_without_letters_is_no_traceback(command: str, silent: Silent) 
     assert_in_order(*ended(silent, command, env={"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("absolute", [True, False])
+@pytest.mark.parametrize(
+    ("command", "absolute"), [*((each, False) for each in COMMANDS), *((each, True) for each in OF_A_PROJECT)]
+)
 def test_a_deleted_working_directory_is_one_line(command: str, absolute: bool, silent: Silent, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -286,7 +283,7 @@ def test_a_deleted_working_directory_is_one_line(command: str, absolute: bool, s
     assert len(err.splitlines()) <= 4
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", OF_A_PROJECT)
 def test_a_folder_whose_name_is_not_utf8_is_no_traceback(command: str, silent: Silent, tmp_path: Path) -> None:
     strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     shutil.copytree(silent.folder.conf, strange / "conf")

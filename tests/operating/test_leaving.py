@@ -14,6 +14,8 @@ LEAVING = {
     "import sys; sys.exit()": "x called sys.exit(None) while it was imported",
     "import sys; sys.exit(0)": "x called sys.exit(0) while it was imported",
     "import sys; sys.exit('no database')": "x called sys.exit('no database') while it was imported",
+    "import os; os._exit(0)": "x called os._exit(0) while it was imported",
+    "import os; os.fork() or os._exit(0); os.wait(); raise OSError('no database')": "x.py line 1: OSError: no database",
     "raise GeneratorExit('odd')": "x.py line 1: GeneratorExit: odd",
     "raise RuntimeError('no database')": "x.py line 1: RuntimeError: no database",
     "import daemons\n\n\ndef f(:\n": "x.py line 4: SyntaxError: invalid syntax",

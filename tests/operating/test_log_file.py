@@ -144,3 +144,24 @@ def test_full_disk_loses_no_line_uncounted(path: Path, space: int) -> None:
             assert f" dropped lines: {dropped} (" in lines[-2]
 
     in_child(write)
+
+
+@pytest.mark.timeout(30)
+def test_backups_may_be_far_more_than_there_are_files(path: Path) -> None:
+    def write() -> None:
+        file = open_log(path, size=100, backups=999_999_999)
+        for number in range(30):
+            file.write(b"%050d" % number)
+
+    in_child(write)
+    lines = [
+        int(line)
+        for each in sorted(path.parent.iterdir(), key=_age, reverse=True)
+        for line in each.read_bytes().split()
+    ]
+    assert lines == list(range(30))
+
+
+def _age(path: Path) -> int:
+    number = path.suffix.removeprefix(".")
+    return int(number) if number.isdecimal() else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pty
 import re
 import resource
 import signal
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons.operating import logs
+from daemons.operating.complaints import ConfigurationError
 from daemons.operating.logs import LINE_LIMIT, LineFormatter, Output
 
 SHIPPED = Path(__file__).resolve().parents[2] / "conf" / "logging.ini"
@@ -273,3 +275,46 @@ def test_setting_up_twice_writes_once(capfd: pytest.CaptureFixture[str]) -> None
     logging.getLogger("daemons.tests.once").warning("once")
     assert len(capfd.readouterr().out.splitlines()) == 1
     assert sys.exc_info() == (None, None, None)
+
+
+def test_terminal_that_does_not_read_is_not_waited_for() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        output = Output(theirs)
+        output.setFormatter(LineFormatter("%(message)s"))
+        ended = threading.Event()
+
+        def write() -> None:
+            for _ in range(500):
+                output.handle(record("x" * 1000))
+            ended.set()
+
+        threading.Thread(target=write, daemon=True).start()
+        assert ended.wait(20)
+        assert 0 < output.dropped < 500
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_wrong_configuration_while_log_files_cannot_be_opened_leaves_standard_output(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ini, own = tmp_path / "logging.ini", tmp_path / "own.log"
+    text = SHIPPED.read_text("utf-8").replace("keys = output", "keys = output, own")
+    text = text.replace("handlers = output", "handlers = output, own")
+    ini.write_text(f"{text}\n[handler_own]\nclass = FileHandler\nargs = ({str(own)!r},)\n", "utf-8")
+    try:
+        logs.configure(ini)
+        own.unlink()
+        own.mkdir()
+        ini.write_text("no configuration\n", "utf-8")
+        with pytest.raises(ConfigurationError):
+            logs.configure(ini)
+        logging.getLogger("daemons.tests.left").warning("heard")
+        said = capfd.readouterr()
+        assert "log files could not be opened again: " in said.out
+        assert "heard" in said.out
+        assert said.err == ""
+    finally:
+        logs.configure(None)

@@ -7,6 +7,7 @@ import mmap
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ import pytest
 from daemons.operating import stats
 from daemons.operating.stats import Figures, UnreadableError
 from tests.operating.folder import Folder
-from tests.operating.live import BIN, QUEST, READY, Live, children, daemons, environment, talk, until
+from tests.operating.live import BIN, QUEST, READY, Live, children, daemons, environment, see_turns, talk, until
 
 ENGINES = ("one", "threads", "forks", "loop", "pool")
 
@@ -118,8 +120,9 @@ def test_a_conversation_that_lasts_is_told_of_and_not_twice(suite: Folder, engin
                 peer.sendall(QUEST)
                 assert peer.recv(100)
                 until(partial(has_messages, suite, number), f"message {number}")
-            found = figures(suite)
-            assert (found.active, found.accepted, found.ended) == (1, 1, 0)
+            # Under forks the parent counts those accepted, and copies its figures once a second.
+            until(lambda: (found := figures(suite)).active == found.accepted == 1, "the conversation")
+            assert figures(suite).ended == 0
         until(lambda: figures(suite).ended == 1, "the end")
         found = figures(suite)
         assert (found.messages, found.received, found.active) == (3, 3 * len(QUEST), 0)
@@ -136,7 +139,7 @@ def test_a_daemon_that_hangs_is_told_by_its_heartbeat(suite: Folder, engine: str
             until(lambda: (figures(suite).silent or 0.0) > stats.HANGS, "it hangs")
             ended = daemons(suite.path, "stats", "launcelot")
             assert ended.returncode == 3
-            assert re.match(r"launcelot: hanging, .*, last turn [5-9]\.\d s ago\n", ended.stdout), ended.stdout
+            assert re.match(r"launcelot: hanging, .*, last turn \d+\.\d s ago\n", ended.stdout), ended.stdout
             assert as_json(suite)["accepted"] == 1
         finally:
             daemon.process.send_signal(signal.SIGCONT)
@@ -145,9 +148,7 @@ def test_a_daemon_that_hangs_is_told_by_its_heartbeat(suite: Folder, engine: str
 
 def test_an_idle_daemon_does_not_seem_to_hang(suite: Folder) -> None:
     with Live(suite.path, "launcelot"):
-        first = figures(suite).silent or 0.0
-        until(lambda: (figures(suite).silent or 0.0) > first + 0.3, "time passes")
-        until(lambda: (figures(suite).silent or 9.0) < 0.3, "another turn")
+        see_turns(lambda: figures(suite), 2)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -173,7 +174,7 @@ def test_what_a_killed_worker_counted_is_kept(suite: Folder, engine: str) -> Non
         for _ in range(10):
             assert talk(daemon.port)
         until(lambda: figures(suite).ended == 20, "twenty ends")
-        assert figures(suite).accepted == 21
+        until(lambda: figures(suite).accepted == 21, "the figures of the parent")
 
 
 def kept(found: Figures) -> tuple[int, int, int, int]:
@@ -198,6 +199,79 @@ def test_metrics_file_truncated_removed_or_overwritten_ends_nobody(suite: Folder
         assert daemon.stop() == 0
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_removed_metrics_file_is_written_again_with_all_figures(suite: Folder, engine: str, processes: str) -> None:
+    with Live(suite.path, "launcelot", "--engine", engine, "--processes", processes) as daemon:
+        assert talk(daemon.port)
+        until(lambda: ended(suite) == 1, "the end")
+        with socket.create_connection(("127.0.0.1", daemon.port)) as peer:
+            peer.settimeout(10.0)
+            peer.sendall(QUEST)
+            assert peer.recv(100)
+            until(lambda: figures(suite).messages == 2, "the message of a connection that lasts")
+            before = _processes(suite)
+            _remove_all(suite.path / "run")
+            until(lambda: _processes(suite) == before, "the file, locked by all processes")
+            found = figures(suite)
+            assert (found.state, found.accepted, found.active, found.ended) == ("running", 2, 1, 1)
+            assert daemons(suite.path, "stats", "launcelot").returncode == 0
+            peer.sendall(QUEST)
+            assert peer.recv(100)
+            until(lambda: figures(suite).messages == 3, "another message")
+        assert "was removed or replaced; written again" in daemon.out
+        assert daemon.stop() == 0
+    assert figures(suite).state == "stopped"
+
+
+def test_metrics_file_removed_with_its_folder_or_replaced_is_written_again(suite: Folder) -> None:
+    with Live(suite.path, "launcelot", "--engine", "loop", "--processes", "2"):
+        before = _processes(suite)
+        for harm in (_remove_with_folder, _replace):
+            harm(suite.path / "run")
+            until(lambda: _processes(suite) == before, f"the file, locked by all processes, after {harm.__name__}")
+
+
+def _remove_all(run: Path) -> None:
+    for path in run.iterdir():
+        path.unlink()
+
+
+def _remove_with_folder(run: Path) -> None:
+    shutil.rmtree(run)
+
+
+def _replace(run: Path) -> None:
+    """As a restored backup does."""
+    path = run / "launcelot.metrics"
+    copy = path.with_suffix(".new")
+    copy.write_bytes(path.read_bytes())
+    copy.rename(path)
+
+
+def _processes(suite: Folder) -> set[tuple[int, str]]:
+    try:
+        return {(each.pid, each.role) for each in figures(suite).processes}
+    except UnreadableError:
+        return set()
+
+
+def test_removed_metrics_file_of_another_daemon_of_the_name_is_not_replaced(suite: Folder) -> None:
+    with Live(suite.path, "launcelot") as first:
+        _remove_all(suite.path / "run")
+        with Live(suite.path, "launcelot") as second:
+            # Whichever of the two has put its file there, the other leaves it alone.
+            until(lambda: _processes(suite), "a file")
+            inode = (suite.path / "run" / "launcelot.metrics").stat().st_ino
+            for daemon in (first, second):
+                assert talk(daemon.port)
+            until(lambda: ended(suite) == 1, "the conversation of one of them")
+            for _ in range(2):
+                until(lambda: (figures(suite).silent or 9.0) < 0.5, "a turn")
+                until(lambda: (figures(suite).silent or 0.0) > 0.5, "time passes")
+            assert (suite.path / "run" / "launcelot.metrics").stat().st_ino == inode
+
+
 def ended(suite: Folder) -> int:
     """Conversations that have ended; -1 while the file is damaged."""
     try:
@@ -219,12 +293,15 @@ def test_a_killed_daemon_is_dead_and_its_figures_stay(suite: Folder) -> None:
         assert (figures(suite).state, figures(suite).accepted) == ("running", 0)
 
 
+def workers(suite: Folder) -> list[int]:
+    return sorted(each.pid for each in figures(suite).processes if each.role == "worker")
+
+
 def test_its_children_are_exactly_its_workers(suite: Folder) -> None:
     suite.write("launcelot", "[daemon]\nservice = launcelot\nport = 0\n[metrics]\nlisten = tcp://127.0.0.1:0\n")
     with Live(suite.path, "launcelot", "--processes", "2") as daemon:
-        workers = [each.pid for each in figures(suite).processes if each.role == "worker"]
-        assert sorted(workers) == children(daemon.process.pid)
-        assert len(workers) == 2
+        until(lambda: len(workers(suite)) == 2, "two workers")
+        assert workers(suite) == children(daemon.process.pid)
     with Live(suite.path, "launcelot") as daemon:
         assert children(daemon.process.pid) == []
 

@@ -73,11 +73,19 @@ def test_json() -> None:
     assert [empty[name] for name in ("user", "size", "referer", "agent")] == [None] * 4
 
 
+#: Characters of a method (RFC 9110, section 5.6.2).
+TOKEN = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
 @given(
-    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=4000), st.binary(max_size=3000), st.text()
+    st.text(TOKEN, min_size=1, max_size=20) | st.integers(1, 8000).map(lambda length: "A" * length),
+    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=4000),
+    st.binary(max_size=3000),
+    st.text(),
 )
-def test_whatever_a_peer_says_it_is_one_short_line(target: str, agent: bytes, user: str) -> None:
+def test_whatever_a_peer_says_it_is_one_short_line(method: str, target: str, agent: bytes, user: str) -> None:
     made = request()
+    made.method = method
     made.target = "/" + target
     made.headers = ((b"User-Agent", agent), (b"Referer", agent))
     for form in FORMS[:-1]:

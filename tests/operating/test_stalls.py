@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import socket
-import time
 from contextlib import ExitStack
 
 import pytest
@@ -14,11 +13,13 @@ import pytest
 from daemons.operating import stats
 from daemons.serving import signals
 from tests.operating.folder import Folder
-from tests.operating.live import Live, alive, children, daemons, until
+from tests.operating.live import Live, alive, children, daemons, see_turns, until
 
-#: Answers; or, asked for it, takes a while: in a call that waits, or in one that computes.
+#: Answers at once; or, when asked to, as soon as there is a file ``go``: waiting or computing until then.
+#: `os.access` is in C: the innermost frame stays that of the service.
 SLOW = """
     import ctypes
+    import os
     import time
     import daemons
 
@@ -27,10 +28,10 @@ SLOW = """
 
         def respond(self, message):
             if message == b"sleep?":
-                time.sleep(4)
+                while not os.access("go", os.F_OK):
+                    time.sleep(0.02)
             if message == b"compute?":
-                until = time.monotonic() + 4
-                while time.monotonic() < until:
+                while not os.access("go", os.F_OK):
                     pass
             if message == b"hold?":
                 ctypes.PyDLL(None).sleep(3)  # with the interpreter, which no other thread then gets
@@ -53,8 +54,19 @@ def slow(folder: Folder) -> Folder:
     return folder
 
 
-def figures(daemon: Live, folder: Folder) -> stats.Figures:
+def figures(folder: Folder) -> stats.Figures:
     return stats.read(folder.path / "run" / "x.metrics")
+
+
+def expect_one_stall(folder: Folder) -> None:
+    """Wait for the stall in the metrics: the file is a copy, made up to a second after the log line."""
+    until(lambda: figures(folder).stalls, "the stall in the metrics")
+    assert figures(folder).stalls == 1
+
+
+def go(folder: Folder) -> None:
+    """Let the slow calls return."""
+    (folder.path / "go").touch()
 
 
 def stall(daemon: Live) -> str:
@@ -82,11 +94,12 @@ def test_a_slow_call_is_one_line_with_its_stack_and_one_when_it_is_over(
         what = stall(daemon)
         assert re.search(r"at slow\.py:\d+ Service\.respond <- ", what)
         # With several processes, the one that was started copies the figures once a second.
-        until(lambda: figures(daemon, slow).stalled is not None, "the stall in the metrics")
+        until(lambda: figures(slow).stalled is not None, "the stall in the metrics")
+        go(slow)
         assert peer.recv(1) == b"."
         until(lambda: OVER.search(daemon.out), "its end")
-        until(lambda: figures(daemon, slow).stalled is None, "the end in the metrics")
-        assert figures(daemon, slow).stalls == 1
+        until(lambda: figures(slow).stalled is None, "the end in the metrics")
+        expect_one_stall(slow)
         peer.close()
         assert daemon.stop() == 0
         assert (len(BEGUN.findall(daemon.out)), len(OVER.findall(daemon.out))) == (1, 1)
@@ -98,15 +111,18 @@ def test_a_pool_without_a_free_thread_is_a_line_if_messages_wait(slow: Folder) -
         what = stall(daemon)
         held = r"no free thread: 3 busy, \d messages waiting; 3 of them at slow\.py:\d+ Service\.respond <- .*"
         assert re.fullmatch(held, what), what
+        go(slow)
         for peer in peers:
             assert peer.recv(1) == b"."
         until(lambda: OVER.search(daemon.out), "its end")
-        assert figures(daemon, slow).stalls == 1
+        expect_one_stall(slow)
 
 
 def test_a_pool_in_which_a_slow_call_keeps_nobody_waiting_is_not_stalled(slow: Folder) -> None:
     with Live(slow.path, "x", "--engine", "pool") as daemon, ExitStack() as stack:
         peers = [asked(stack, daemon, b"sleep?") for _ in range(3)]
+        see_turns(lambda: figures(slow), 3)  # longer than a stall has to last to be one
+        go(slow)
         for peer in peers:
             assert peer.recv(1) == b"."
         assert daemon.stop() == 0
@@ -127,7 +143,7 @@ def test_a_daemon_without_a_free_place_is_a_line_if_connections_wait(slow: Folde
         peers.pop().close()
         assert waiting.recv(1) == b"."
         until(lambda: OVER.search(daemon.out), "its end")
-        assert figures(daemon, slow).stalls == 1
+        expect_one_stall(slow)
 
 
 def test_the_threads_that_hold_the_places_are_shown(slow: Folder) -> None:
@@ -136,6 +152,7 @@ def test_the_threads_that_hold_the_places_are_shown(slow: Folder) -> None:
         peers = [asked(stack, daemon, b"sleep?") for _ in range(3)]
         what = stall(daemon)
         assert re.search(r"; 2 of them at slow\.py:\d+ Service\.respond <- ", what)
+        go(slow)
         for peer in peers[:2]:
             assert peer.recv(1) == b"."
 
@@ -145,16 +162,9 @@ def test_an_idle_daemon_and_an_idle_peer_are_no_stalls(slow: Folder, engine: str
     with Live(slow.path, "x", "--engine", engine) as daemon, ExitStack() as stack:
         peer = asked(stack, daemon, b"?")
         assert peer.recv(1) == b"."
-        # Until it has made a few turns, of about a second each.
-        seen: set[float] = set()
-
-        def turned() -> bool:
-            seen.add(round(time.monotonic() - (figures(daemon, slow).silent or 0), 1))
-            return len(seen) > 3
-
-        until(turned, "a few turns")
+        see_turns(lambda: figures(slow), 3)  # longer than a stall has to last to be one
         assert "stall" not in daemon.out
-        assert figures(daemon, slow).stalls == 0
+        assert figures(slow).stalls == 0
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -187,7 +197,7 @@ def test_code_in_c_that_holds_the_interpreter_is_a_line_afterwards(slow: Folder,
         peer = asked(stack, daemon, b"hold?")
         assert peer.recv(1) == b"."
         until(lambda: re.search(r" stalled for \d\.\d s, which are over: code in C held", daemon.out), "the line")
-        assert figures(daemon, slow).stalls == 1
+        expect_one_stall(slow)
 
 
 def test_stats_tells_a_living_daemon_from_a_hanging_and_a_dead_one(slow: Folder) -> None:
@@ -197,17 +207,17 @@ def test_stats_tells_a_living_daemon_from_a_hanging_and_a_dead_one(slow: Folder)
     assert code() == 4  # it has never run
     with Live(slow.path, "x", "--engine", "loop") as daemon, ExitStack() as stack:
         assert code() == 0
-        asked(stack, daemon, b"forever?")
-        until(lambda: figures(daemon, slow).state == "hanging", "that it hangs")
+        asked(stack, daemon, b"sleep?")
+        until(lambda: figures(slow).state == "hanging", "that it hangs")
         assert code() == code("--json") == 3
         assert json.loads(daemons(slow.path, "stats", "x", "--json").stdout)["stalled"] > 5
         assert re.search(r"x: hanging, .*, last turn \d+\.\d s ago", daemons(slow.path, "stats", "x").stdout)
         daemon.stop(signal.SIGKILL)
-    assert figures(daemon, slow).state == "dead"
+    assert figures(slow).state == "dead"
     assert code() == 4
     with Live(slow.path, "x", "--engine", "loop") as daemon:
         assert daemon.stop() == 0
-    assert figures(daemon, slow).state == "stopped"
+    assert figures(slow).state == "stopped"
     assert code() == 4
 
 

@@ -95,6 +95,11 @@ def test_nothing_is_wrong_with_the_file_as_shipped(supervised: Folder) -> None:
             " command: /etc/passwd is not executable",
         ),
         ('"%(here)s/.venv/bin/daemons"', '"%(here)s/.venv/bin/daemons', " command: No closing quotation"),
+        (
+            'command = "%(here)s/.venv/bin/daemons" run %(program_name)s',
+            "command =",
+            " command: empty; write `daemons run NAME`",
+        ),
     ],
 )
 def test_a_program_is_told_what_is_wrong_with_it(supervised: Folder, old: str, new: str, complaint: str) -> None:

@@ -21,7 +21,6 @@ OTHERS = {
     "daemons/operating/certificates.py": "looked through for words of PEM; OpenSSL reads the file itself",
     "daemons/operating/supervision.py": "supervisord cannot read a byte order mark, which is a complaint",
     "daemons/clients/linecount.py": "data, sent as it is",
-    "daemons/clients/call.py": "data: calls in JSON, mostly from another program",
 }
 
 

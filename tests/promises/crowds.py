@@ -172,39 +172,31 @@ class Load:
 
 @contextmanager
 def growth(pid: int, most: int) -> Iterator[None]:
-    """Sees that the process needs no more than so many octets more, at its worst moment, than it had at first:
-    proc_pid_clear_refs(5), "5: reset the peak resident set size".  The pages of files do not count: a child of forks
-    shares them, and is only said to have those that it has touched."""
+    """Assert that the resident set of a process peaks at less than `most` bytes above its size on entry.
+
+    The peak is the kernel's own (proc_pid_clear_refs(5), "5: reset the peak resident set size"), and is lost with the
+    process: a block that lets the process end fails the test, whatever the process needed. A child of forks lives as
+    long as its connection, which must stay open until after the block.
+
+    Raises:
+        AssertionError: The process grew by `most` bytes or more, or has ended.
+    """
     Path(f"/proc/{pid}/clear_refs").write_text("5")
-    status = _status(pid)
-    before = status["VmRSS"] - status["RssFile"]
-    # One to begin with: a child of forks may end before the thread looks for the first time.
-    peaks = [status["VmHWM"] - status["RssFile"]]
-    enough = threading.Event()
-
-    def look() -> None:
-        # Now and then, for a child of forks may have ended by the time we come to ask.
-        with suppress(FileNotFoundError, ProcessLookupError, KeyError):
-            while True:
-                last, status = enough.wait(0.02), _status(pid)
-                peaks.append(status["VmHWM"] - status["RssFile"])
-                if last:
-                    return
-
-    looking = threading.Thread(target=look)
-    looking.start()
+    before = _sizes(pid)["VmRSS"]
+    yield
     try:
-        yield
-    finally:
-        enough.set()
-        looking.join()
-    grown = max(peaks) - before
+        grown = _sizes(pid)["VmHWM"] - before
+    except KeyError:
+        raise AssertionError(f"process {pid} ended before its peak could be read: hold its connection open") from None
     assert grown < most, f"{grown / MIB:.1f} MiB more"
 
 
-def _status(pid: int) -> dict[str, int]:
-    """What /proc tells in kB, in octets."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+def _sizes(pid: int) -> dict[str, int]:
+    """Return the sizes in /proc/PID/status, in bytes; none of memory if the process has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
     return {
         key: int(rest.split()[0]) * 1024 for key, _, rest in (line.partition(":") for line in lines) if "kB" in rest
     }

@@ -178,7 +178,7 @@ class Suite:
             key = {certificates()}/server.key
             """,
         )
-        limits = {f"{name}_timeout": "600ms" for name in ("handshake", "message", "idle", "write")}
+        limits = {f"{name}_timeout": "1s" for name in ("handshake", "message", "idle", "write")}
         self.folder = project
         self.daemon = Live(project.path, "ends", "--engine", engine, *settings(**limits))
         tcp, tls, unix = self.daemon.addresses

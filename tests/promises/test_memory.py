@@ -6,7 +6,9 @@ Promise 14: 64 MiB without a delimiter, and a length that lies, are refused at t
 
 from __future__ import annotations
 
+import select
 import socket
+import subprocess
 import threading
 from contextlib import ExitStack, suppress
 
@@ -14,7 +16,7 @@ import pytest
 
 from daemons.serving.engines import ENGINES
 from tests.operating.folder import GOOD, Folder
-from tests.operating.live import GRAIL, QUEST, Live, until
+from tests.operating.live import GRAIL, QUEST, Live, alive, is_waiting, until
 from tests.promises.crowds import MIB, address_of, growth, settings
 from tests.serving.peers import ask, children_of, connect, hear, hear_all
 
@@ -34,6 +36,16 @@ LAVISH = """
 """
 
 
+#: Of a service that reads on for longer, behind a message that it has refused, than 64 MiB take on a busy machine.
+PATIENT = """
+    from daemons.launcelot import Launcelot
+    from daemons.serving import pump
+    from daemons.serving.engines import loop_poller
+
+    pump.LINGER = loop_poller.LINGER = 60.0
+"""
+
+
 @pytest.fixture
 def launcelot(folder: Folder) -> Folder:
     folder.write("launcelot", GOOD.replace("1060", "0"))
@@ -46,6 +58,16 @@ def serving(daemon: Live) -> int:
     return pid
 
 
+def test_growth_of_a_process_that_ends_is_not_known() -> None:
+    def end() -> None:
+        with growth(process.pid, 1024 * MIB):
+            process.kill()
+            until(lambda: not alive(process.pid), "its end")
+
+    with subprocess.Popen(["sleep", "60"]) as process, pytest.raises(AssertionError, match="ended before its peak"):
+        end()
+
+
 @each_engine
 def test_a_pipeline_of_a_thousand(launcelot: Folder, engine: str) -> None:
     questions = (QUESTIONS * 334)[:1000]
@@ -56,17 +78,35 @@ def test_a_pipeline_of_a_thousand(launcelot: Folder, engine: str) -> None:
             ask(peer, b"".join(questions), b"".join(answers))
 
 
-@pytest.mark.parametrize("engine", ["threads", "forks", "pool", "loop"])
-def test_who_asks_for_a_thousand_mebibytes_and_reads_nothing(folder: Folder, engine: str) -> None:
+@pytest.fixture
+def lavish(folder: Folder) -> Folder:
     folder.module("lavish", LAVISH)
     folder.write("lavish", "[daemon]\nservice = lavish:Lavish\nport = 0\n")
-    limits = settings(write_timeout="1s")
-    with Live(folder.path, "lavish", "--engine", engine, *limits) as daemon, connect(address_of(daemon)) as peer:
+    return folder
+
+
+many_at_once = pytest.mark.parametrize("engine", ["threads", "forks", "pool", "loop"])
+
+
+@many_at_once
+def test_who_asks_for_a_thousand_mebibytes_and_reads_nothing(lavish: Folder, engine: str) -> None:
+    limits = settings(write_timeout="10m")
+    with Live(lavish.path, "lavish", "--engine", engine, *limits) as daemon, connect(address_of(daemon)) as peer:
         peer.sendall(b"?")
         assert len(hear_exactly(peer, MIB)) == MIB
-        with growth(serving(daemon), 16 * MIB):  # one reply, and what malloc keeps of those before it
+        pid = serving(daemon)
+        with growth(pid, 16 * MIB):  # one reply, and what malloc keeps of those before it
             peer.sendall(b"?" * 1000)
-            until(lambda: " stuck messages=" in daemon.out, "the end of its patience")
+            until(lambda: select.select([peer], [], [], 0)[0] and is_waiting(pid), "a daemon that waits for its peer")
+        assert "Traceback" not in daemon.out + daemon.err
+
+
+@many_at_once
+def test_who_asks_for_a_thousand_mebibytes_and_reads_nothing_is_cut(lavish: Folder, engine: str) -> None:
+    limits = settings(write_timeout="200ms")
+    with Live(lavish.path, "lavish", "--engine", engine, *limits) as daemon, connect(address_of(daemon)) as peer:
+        peer.sendall(b"?" * 1000)
+        until(lambda: " stuck messages=" in daemon.out, "the end of its patience")
         assert "Traceback" not in daemon.out + daemon.err
 
 
@@ -90,8 +130,10 @@ def test_who_pipelines_64_mebibytes_and_reads_nothing(launcelot: Folder, engine:
 
 
 @each_engine
-def test_64_mebibytes_without_a_delimiter(launcelot: Folder, engine: str) -> None:
-    with Live(launcelot.path, "launcelot", "--engine", engine) as daemon, connect(address_of(daemon)) as peer:
+def test_64_mebibytes_without_a_delimiter(folder: Folder, engine: str) -> None:
+    folder.module("patient", PATIENT)
+    folder.write("patient", "[daemon]\nservice = patient:Launcelot\nport = 0\n")
+    with Live(folder.path, "patient", "--engine", engine) as daemon, connect(address_of(daemon)) as peer:
         ask(peer, QUEST, GRAIL)
         sent = [0]
 
@@ -100,7 +142,6 @@ def test_64_mebibytes_without_a_delimiter(launcelot: Folder, engine: str) -> Non
                 for _ in range(64):
                     peer.sendall(b"x" * MIB)
                     sent[0] += 1
-                peer.shutdown(socket.SHUT_WR)
 
         with growth(serving(daemon), 4 * MIB):
             saying = threading.Thread(target=say)
@@ -108,6 +149,7 @@ def test_64_mebibytes_without_a_delimiter(launcelot: Folder, engine: str) -> Non
             # Refused at the limit, which launcelot has at 4,096; what comes after that is read, and thrown away.
             hear(peer, b"I don't know that.")
             saying.join()
+        peer.shutdown(socket.SHUT_WR)
         assert hear_all(peer) == b""
         assert sent == [64]
         until(lambda: " oversize messages=1 " in daemon.out, "the access line")

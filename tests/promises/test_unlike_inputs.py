@@ -17,7 +17,7 @@ import pytest
 from tests.operating.folder import Folder
 from tests.operating.live import Live, until
 from tests.promises.crowds import MIB, address_of
-from tests.promises.grammars.grammar import Grammar
+from tests.promises.grammars.grammar import COUNT, Grammar
 from tests.promises.grammars.table import GRAMMARS
 from tests.rpc.calling import request
 from tests.serving.peers import connect, hear_all
@@ -36,8 +36,8 @@ def test_memory_is_flat_under_unlike_inputs(name: str) -> None:
         timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    grown = int(done.stdout)
-    assert grown < 4 * MIB, f"{grown / MIB:.1f} MiB more"
+    grown, most = int(done.stdout), 4 * MIB * GRAMMARS[name].count // COUNT
+    assert grown < most, f"{grown / MIB:.1f} MiB more"
 
 
 #: Daemons with what they read over TCP, and how an input of their grammar is sent.

@@ -14,9 +14,6 @@ from pathlib import Path
 
 from tests.promises.grammars.table import GRAMMARS
 
-#: Inputs of one peer each.
-COUNT = 5000
-
 
 def resident() -> int:
     """Return the bytes of memory that this process holds, other than pages of files."""
@@ -35,7 +32,7 @@ def main(name: str) -> int:
             feed(grammar.honest(2000))
             feed(grammar.unlike(number))  # modules are imported once
         before = resident()
-        for number in range(50, 50 + COUNT):
+        for number in range(50, 50 + grammar.count):
             feed(grammar.unlike(number))
         # Responses of HTTP are kept for the second in which they were made.
         second = int(time.time())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
+import os
 import socket
 import threading
 import xmlrpc.client
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from daemons.clients.call import LONGEST_BATCH, _shown
 from daemons.clients.dial import NetworkError
 from daemons.clients.rpc import Caller, Place, ProtocolError, RemoteFault
 from daemons.clients.rpc_json import JSONCaller
@@ -94,6 +98,48 @@ def test_a_batch(url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert call(capfd, url, "--batch", str(batch)) == (2, "", f"{url}: {batch}, line 1: no closing quotation\n")
     said = f"{url}: --batch {batch}s: No such file or directory\n"
     assert call(capfd, url, "--batch", f"{batch}s") == (2, "", said)
+
+
+@pytest.mark.parametrize(
+    ("octets", "reason"),
+    [
+        (b"same \xff", "not UTF-8: invalid start byte"),
+        (b"#" * (LONGEST_BATCH + 1), f"more than {LONGEST_BATCH} characters"),
+    ],
+    ids=["not UTF-8", "too long"],
+)
+def test_a_batch_that_cannot_be_read(
+    octets: bytes, reason: str, url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    batch = tmp_path / "calls"
+    batch.write_bytes(octets)
+    assert call(capfd, url, "--batch", str(batch)) == (2, "", f"{url}: --batch {batch}: {reason}\n")
+
+
+def test_a_batch_with_a_byte_order_mark(url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "calls").write_text("\ufeffsame 1\r\nsame 2", "utf-8")
+    assert call(capfd, url, "--batch", str(tmp_path / "calls")) == (0, "1\n2\n", "")
+
+
+def test_what_drives_a_terminal_is_escaped_in_a_complaint_about_a_batch(
+    url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "calls").write_text("\x1b[2J\n")
+    code, out, err = call(capfd, url, "--batch", str(tmp_path / "calls"))
+    assert (code, out) == (2, "")
+    assert "\x1b" not in err
+
+
+def test_names_and_secrets_are_sent_in_the_bytes_that_were_typed(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAEMONS_SECRET", os.fsdecode(b"p:\xff"))
+    sent = b"Authorization: Basic " + base64.b64encode(b"u\xff:p:\xff") + b"\r\n"
+    with answering(SAME, SAME) as (where, heard):
+        assert call(capfd, where.replace("//", "//u%FF:p%3A%FF@"), "same", "1")[0] == 0
+        assert call(capfd, where, "--user", os.fsdecode(b"u\xff"), "same", "1")[0] == 0
+        assert [sent in each for each in heard] == [True, True]
+        assert call(capfd, where, "--user", "a:b", "same", "1")[0] == 2
 
 
 def test_a_daemon_of_ours_is_called_by_its_name(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
@@ -360,3 +406,13 @@ def test_a_response_that_trickles_is_waited_for_no_longer_than_the_timeout(
         finally:
             ended.set()
             thread.join()
+
+
+def test_numbers_that_json_cannot_hold_are_printed_as_strings(capfd: pytest.CaptureFixture[str]) -> None:
+    infinite = b"<value><double>1e999</double></value>"
+    member = b"<member><name>a</name>%b</member>" % infinite.replace(b"1e", b"-1e")
+    array = b"<value><array><data>%b<value><struct>%b</struct></value></data></array></value>" % (infinite, member)
+    body = b"<methodResponse><params><param>%b</param></params></methodResponse>" % array
+    with answering(answer(body)) as (where, _):
+        assert call(capfd, where, "same") == (0, '["Infinity", {"a": "-Infinity"}]\n', "")
+    assert json.loads(_shown([math.nan, (math.inf, 1.5)])) == ["NaN", ["Infinity", 1.5]]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import re
+from contextlib import suppress
 from typing import Any, Literal
 
 import pytest
@@ -252,3 +254,33 @@ def test_brackets_are_counted_as_they_are_read(text: str) -> None:
     assert json_text.read(deep.encode(), 5) == json.loads(deep)
     with pytest.raises(ValueError, match="more than 4"):
         json_text.read(deep.encode(), 4)
+
+
+def test_collector_is_paused_while_many_containers_are_parsed() -> None:
+    """A collection examines all objects of the process, of which another one may be due every 700 containers."""
+    text = b"[%b]" % b",".join([b"[[]]"] * 50_000)
+    collections: list[str] = []
+
+    def note(phase: str, _: object) -> None:
+        collections.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        json_text.read(text)
+    finally:
+        gc.callbacks.remove(note)
+    # One may be due before the pause, and one after it; each has a start and a stop.
+    assert len(collections) <= 4
+
+
+@pytest.mark.parametrize("text", [b"[%b]" % b",".join([b"[]"] * 200), b"[%b" % b",".join([b"[]"] * 200)])
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_collector_is_left_as_it_was(text: bytes, was_enabled: bool) -> None:
+    if not was_enabled:
+        gc.disable()
+    try:
+        with suppress(ValueError):
+            json_text.read(text)
+        assert gc.isenabled() == was_enabled
+    finally:
+        gc.enable()

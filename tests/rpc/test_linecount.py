@@ -237,7 +237,7 @@ def test_what_is_no_rpyc_is_told_in_one_line_of_the_log(octets: bytes, within: C
 
 
 def test_who_does_not_answer_a_call_is_ended(within: Callable[..., Within]) -> None:  # noqa: F811
-    running = within("threads", LineCount, Limits(idle_timeout=0.2))
+    running = within("threads", LineCount, Limits(idle_timeout=1.0))
     with connect(running.address) as peer:
         conn = rpyc.VoidService()._connect(rpyc.Channel(SocketStream(peer)))
         conn._async_request(consts.HANDLE_CALLATTR, (conn.root, "line_counter", (["a"], len)))
@@ -273,3 +273,12 @@ def test_our_client_says_what_is_wrong(
     assert main(["linecount", str(path), "127.0.0.1:1"]) == 1
     error = capsys.readouterr().err
     assert re.search(r"no such file.*\n.*says RuntimeError: error \w{8}\n.*refused\n", error), error
+
+
+def test_our_client_reads_no_line_without_an_end(
+    within: Callable[..., Within],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where = f"127.0.0.1:{within('threads', LineCount).address[1]}"
+    assert main(["linecount", "/dev/zero", where]) == 1
+    assert capsys.readouterr() == ("", "daemons linecount: line 1 of the file has more than 1048576 characters\n")

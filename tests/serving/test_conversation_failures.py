@@ -4,6 +4,7 @@ raises*, one error at a time."""
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from daemons import Ending, Talk, Until
 from daemons.framings import Decoder, Framing, Malformed
+from daemons.serving import signals
 from daemons.serving.conversation import OVER, Conversation
 from tests.serving.services import Failing, conversation, raising
 
@@ -21,6 +23,7 @@ ERRORS = [
     StopIteration(b"not last words"),
     StopAsyncIteration(),
     SystemExit(1),
+    KeyboardInterrupt(),
     MemoryError(),
     RecursionError(),
     ConnectionResetError("somebody else's connection"),
@@ -123,9 +126,17 @@ def test_a_talk_that_is_no_generator_is_a_failure(wrong: object) -> None:
 
 
 def test_the_person_at_the_terminal_is_nobody_s_failure() -> None:
-    talk = conversation(respond=raising(KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        talk.receive(b"a\n")
+    """The conversation ends in either case; the server raises again what a signal handler has raised."""
+    for error, is_from_handler in ((interrupt, True), (raising(KeyboardInterrupt()), False)):
+        talk = conversation(respond=error)
+        assert talk.receive(b"a\n") == b"sorry\n"
+        assert isinstance(talk.failure, KeyboardInterrupt)
+        assert signals.is_from_handler(talk.failure) is is_from_handler
+
+
+def interrupt(line: bytes) -> bytes:
+    """Do what Python does at Ctrl-C."""
+    signal.default_int_handler(signal.SIGINT, None)
 
 
 @each_error

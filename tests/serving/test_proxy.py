@@ -205,7 +205,7 @@ def test_a_raw_handler_never_sees_the_header(folder: Folder, engine: str) -> Non
 @pytest.mark.parametrize("engine", ["threads", "loop"])
 def test_a_proxy_that_says_nothing_has_the_time_of_a_handshake(folder: Folder, engine: str) -> None:
     folder.write("x", INI.format(service="launcelot", engine=engine))
-    with Live(folder.path, "x", "--set", "limits.handshake_timeout=200ms") as live, socket.socket() as peer:
+    with Live(folder.path, "x", "--set", "limits.handshake_timeout=1s") as live, socket.socket() as peer:
         peer.settimeout(10.0)
         peer.bind(("127.0.0.3", 0))
         peer.connect(("127.0.0.1", live.port))

@@ -174,7 +174,7 @@ def test_one_that_hears_nothing_does_not_keep_the_daemon(engine: str, process: C
 
 
 def test_one_that_hears_nothing_holds_up_nobody_else(within: Callable[..., Within]) -> None:
-    running = within("threads", Raw, Limits(idle_timeout=0.2))
+    running = within("threads", Raw, Limits(idle_timeout=1.0))
     with connect(running.address) as silent:
         for _ in range(10):
             assert converse(running.address, b"a\n")[0] == b"A\n"

@@ -14,7 +14,7 @@ from daemons.operating.stats import read
 from daemons.serving.engines import datagram_server
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
-from daemons.serving.receive_buffer import DropCounter, resize
+from daemons.serving.receive_buffer import LARGEST, DropCounter, resize
 from tests.operating.folder import Folder
 from tests.operating.live import Live, until
 from tests.promises.crowds import settings
@@ -114,3 +114,10 @@ def test_stats_count_each_dropped_datagram_once(tmp_path: Path, processes: int) 
         until(lambda: (found := read(path)).accepted + found.datagrams_dropped == 1001, "every datagram, or its loss")
         assert read(path).datagrams_dropped > 0
         until(lambda: "datagrams dropped by the kernel" in daemon.out, "a line in the log")
+
+
+def test_a_size_beyond_an_int_is_the_largest_that_can_be_asked_for(
+    listener: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    resize(listener, 2**50)
+    assert f"{LARGEST} bytes asked for" in caplog.text

@@ -191,7 +191,7 @@ def test_an_override_of_verify_request_refuses_whom_it_wants(within: Callable[..
 
 
 def test_without_an_engine_who_says_nothing_is_idle_and_the_next_is_served(within: Callable[..., Within]) -> None:
-    running = within(StreamServer, ECHO, Limits(idle_timeout=0.1))
+    running = within(StreamServer, ECHO, Limits(idle_timeout=1.0))
     with connect(running.address) as silent:
         assert is_gone(silent)
         assert access_of(running, name_of(silent)) == ("idle", "0")
@@ -199,7 +199,7 @@ def test_without_an_engine_who_says_nothing_is_idle_and_the_next_is_served(withi
 
 
 def test_without_an_engine_who_stays_after_the_apology_does_not_stay_for_ever(within: Callable[..., Within]) -> None:
-    running = within(StreamServer, Pump.carrying(Failing()), Limits(idle_timeout=0.1))
+    running = within(StreamServer, Pump.carrying(Failing()), Limits(idle_timeout=1.0))
     with connect(running.address) as staying:
         ask(staying, b"fail\n", b"sorry: failed\n")
         assert converse(running.address, b"a\n")[0] == b"a\n"

@@ -73,24 +73,23 @@ def test_who_does_not_speak_tls_is_one_line_in_the_log(tmp_path: Path, engine: s
 
 @every_engine
 def test_the_handshake_has_its_deadline_whatever_trickles_in(tmp_path: Path, engine: str) -> None:
-    options = ("--engine", engine, "--set", "limits.handshake_timeout=300ms")
+    options = ("--engine", engine, "--set", "limits.handshake_timeout=1s")
     with (
         serve(tmp_path, LAUNCELOT, *options) as daemon,
         plain(daemon) as mute,
         ExitStack() as others,
     ):
-        assert mute.recv(1) == b""
-        ended(daemon, "handshake")
         # A hello that does not come to its end, and one that is answered to no effect.
         half = others.enter_context(plain(daemon))
         half.sendall(b"\x16\x03\x01\x02\x00\x01")
-        assert half.recv(1) == b""
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = theirs().wrap_bio(incoming, outgoing, server_hostname="localhost")
         with pytest.raises(ssl.SSLWantReadError):
             client.do_handshake()
         silent = others.enter_context(plain(daemon))
         silent.sendall(outgoing.read())
+        assert mute.recv(1) == b""
+        assert half.recv(1) == b""
         assert silent.recv(65536)
         while silent.recv(65536):
             pass
@@ -100,7 +99,7 @@ def test_the_handshake_has_its_deadline_whatever_trickles_in(tmp_path: Path, eng
 @many_at_once
 def test_a_visitor_who_has_shaken_hands_may_think(tmp_path: Path, engine: str) -> None:
     with (
-        serve(tmp_path, LAUNCELOT, "--engine", engine, "--set", "limits.handshake_timeout=400ms") as daemon,
+        serve(tmp_path, LAUNCELOT, "--engine", engine, "--set", "limits.handshake_timeout=2s") as daemon,
         connect(daemon) as thoughtful,
         plain(daemon) as mute,
     ):
@@ -124,7 +123,7 @@ def test_mute_clients_keep_no_honest_one_waiting(tmp_path: Path, engine: str) ->
 
 @every_engine
 def test_idle_and_slow_visitors(tmp_path: Path, engine: str) -> None:
-    options = ("--set", "limits.idle_timeout=300ms", "--set", "limits.message_timeout=300ms")
+    options = ("--set", "limits.idle_timeout=1s", "--set", "limits.message_timeout=1s")
     with serve(tmp_path, LAUNCELOT, "--engine", engine, *options) as daemon:
         for words, word in ((b"", "idle"), (b"What is", "slow")):
             with connect(daemon) as peer:

@@ -35,7 +35,7 @@ def test_a_raw_handler(tmp_path: Path, engine: str) -> None:
 @raw_engines
 def test_a_raw_handler_is_not_kept_waiting_for_a_handshake(tmp_path: Path, engine: str) -> None:
     with (
-        serve(tmp_path, RAW, "--engine", engine, "--set", "limits.handshake_timeout=300ms") as daemon,
+        serve(tmp_path, RAW, "--engine", engine, "--set", "limits.handshake_timeout=2s") as daemon,
         plain(daemon) as mute,
     ):
         assert mute.recv(1) == b""
@@ -50,7 +50,7 @@ def test_a_raw_handler_has_its_deadlines(tmp_path: Path, engine: str) -> None:
     for limit, word in (("conversation_timeout", "overlong"), ("idle_timeout", "idle")):
         path = tmp_path / word
         path.mkdir()
-        with serve(path, RAW, "--engine", engine, "--set", f"limits.{limit}=300ms") as daemon:
+        with serve(path, RAW, "--engine", engine, "--set", f"limits.{limit}=2s") as daemon:
             with connect(daemon) as peer:
                 assert no_goodbye(peer)
             assert " messages=- " in ended(daemon, word)

@@ -24,6 +24,11 @@ SCRIPT: dict[str, tuple[bytes, bool]] = {
         b"Date: then\r\nCache-Control: public, max-age=9\r\n\r\n",
         False,
     ),
+    "caches": (
+        OK + b"Content-Length: 0\r\nCache-Control: public\r\nCDN-Cache-Control: max-age=9\r\n"
+        b"cdn-cache-control: public\r\nSurrogate-Control: max-age=9\r\nExpires: never\r\n\r\n",
+        False,
+    ),
     "hop-date": (OK + b"Content-Length: 0\r\nConnection: date\r\nDate: then\r\n\r\n", False),
     "chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n3;x=y\r\ntwo\r\n0\r\nX-Trailer: x\r\n\r\n", False),
     "end": (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import re
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -296,8 +297,37 @@ def test_what_is_remembered_of_fields_is_bounded() -> None:
     assert max(map(len, _plain)) < 4096
 
 
+def test_field_of_blanks_is_refused_in_time_in_proportion_to_its_length() -> None:
+    """Eight times as long a line takes at most 20 times as long; with a quadratic pattern, 64 times."""
+    times = []
+    for size in (2_000, 16_000):
+        best = float("inf")
+        for _ in range(5):
+            answer = Answer()
+            answer.write_head([b"HTTP/1.0 200 OK\r\n"])
+            start = time.thread_time()
+            with pytest.raises(ValueError, match="a field is expected"):
+                answer.write_head([b"X:" + b" " * size + b"\x01\r\n"])
+            best = min(best, time.thread_time() - start)
+        times.append(max(best, 0.0005))  # less is noise
+    assert times[1] < 20 * times[0]
+
+
 def test_a_field_with_a_line_end_is_refused_also_where_its_octets_were_said_before() -> None:
     lines = [b"HTTP/1.0 200 OK\r\n", b"X: 1\r\n", b"Set-Cookie: a=b\r\n", b"\r\n"]
     Answer().write_head(lines)
     with pytest.raises(ValueError, match="a field is expected"):
         Answer().write_head([lines[0], b"".join(lines[1:3]), lines[3]])
+
+
+def test_file_that_has_no_size_is_copied_to_its_end() -> None:
+    class Status(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with Path("/proc/self/comm").open("rb") as file:
+                self.copyfile(file, self.wfile)
+
+    with visit(Status) as talk:
+        (response,) = responses(said(talk, get("/")))
+    assert response.body == Path("/proc/self/comm").read_bytes()

@@ -17,6 +17,7 @@ from daemons.operating import loading
 from daemons.operating.complaints import ConfigurationError
 from daemons.serving.endings import Ending
 from daemons.web.protection import Realm
+from daemons.web.store import Entry, Store
 from tests.operating.folder import Folder
 from tests.web.site import ask, heard, make, parsed, request, service, talking
 from tests.web.test_httpd_protected import write
@@ -265,3 +266,43 @@ def test_what_lies_in_the_run_folder_goes_with_it(folder: Folder, tmp_path: Path
     assert options.documents == {"/a": f"{tmp_path}/elsewhere/notes"}
     assert [behind.path for behind in options.proxy.values()] == [f"{tmp_path}/elsewhere/b.sock", f"{tmp_path}/c.sock"]
     assert [behind.text for behind in options.proxy.values()] == ["unix:run/b.sock", "unix:c.sock"]
+
+
+@pytest.mark.parametrize("kind", ["rest of a document", "symbolic link", "hard link", "FIFO"])
+def test_what_lies_at_the_temporary_name_is_replaced(httpd: Httpd, tmp_path: Path, kind: str) -> None:
+    ask(httpd, "/notes/a", method="PUT", body=b"one")
+    incoming, other, reader = tmp_path / "notes" / ".incoming", tmp_path / "other", -1
+    other.write_bytes(b"kept")
+    if kind == "rest of a document":
+        incoming.write_bytes(b"a longer one, and a power cut")
+    elif kind == "symbolic link":
+        incoming.symlink_to(other)
+    elif kind == "hard link":
+        incoming.hardlink_to(other)
+    else:
+        os.mkfifo(incoming)
+        # To open a FIFO for writing waits for a reader: here is one, so that the test ends.
+        reader = os.open(incoming, os.O_RDONLY | os.O_NONBLOCK)
+    assert ask(httpd, "/notes/a", method="PUT", body=b"two").status == 204
+    if reader >= 0:
+        os.close(reader)
+    assert (ask(httpd, "/notes/a").body, other.read_bytes()) == (b"two", b"kept")
+    assert os.listdir(tmp_path / "notes") == ["a"]
+
+
+def test_folder_at_the_temporary_name_is_not_replaced(httpd: Httpd, tmp_path: Path) -> None:
+    ask(httpd, "/notes/a", method="PUT", body=b"one")
+    (tmp_path / "notes" / ".incoming").mkdir()
+    assert ask(httpd, "/notes/a", method="PUT", body=b"two").status == 403
+    assert ask(httpd, "/notes/a").body == b"one"
+
+
+@pytest.mark.parametrize(("modified", "year"), [(2**38, 9999), (2**60, 9999), (-(2**37), 1)])
+def test_document_with_a_time_that_has_no_date_is_listed(
+    httpd: Httpd, monkeypatch: pytest.MonkeyPatch, modified: int, year: int
+) -> None:
+    """tmpfs, Btrfs and ZFS have such times."""
+    ask(httpd, "/notes/a", method="PUT", body=b"one")
+    monkeypatch.setattr(Store, "entries", lambda store: [Entry("a", 3, modified * 10**9)])
+    (about,) = json.loads(ask(httpd, "/notes/").body)
+    assert int(about["modified"].split()[3]) == year

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from daemons.accounts import hashes
 from daemons.accounts.throttle import NAMED
+from daemons.framings.http import Request
 from daemons.httpd import Httpd
 from daemons.operating import loading
 from daemons.operating.complaints import ConfigurationError
+from daemons.operating.request_log import RequestLog
 from daemons.serving.conversation import Conversation
 from daemons.serving.service import Visitor
 from daemons.web.protection import REALM, Realm
@@ -239,12 +241,18 @@ def test_what_check_says_of_protected(folder: Folder) -> None:
     loading.request_handlers(folder.read("daemon.engine=pool"))
 
 
-def test_who_is_refused_is_not_told_to_the_log_as_who_was_let_in(users: Path) -> None:
+@pytest.mark.parametrize("path", ["/sub/", "/notes/", "/"])
+def test_each_request_is_logged_with_its_own_user_though_all_share_one_object(path: str, users: Path) -> None:
+    """Requests with the same head are one object, which several threads may have at once: it is not changed."""
     httpd = protected(users)
-    ((asked),) = httpd.framing.decoder().decode(request("/sub/", GOOD))
-    for visitor, user in ((FAR_OVER_TLS, "Arthur"), (FAR, "")):
-        httpd.respond(asked, visitor)
-        assert getattr(asked, "user") == user  # noqa: B009, to the framing's base it is bytes
+    httpd.requests = RequestLog("httpd", "common")
+    (asked,) = cast(list[Request], httpd.framing.decoder().decode(request(path, GOOD)))
+    before = vars(asked).copy()
+    for visitor, user in ((FAR_OVER_TLS, "Arthur"), (FAR, "-"), (FAR_OVER_TLS, "Arthur")):
+        _, entry = httpd._answer(asked, visitor)
+        assert entry is not None
+        assert entry[0] == f" - {'-' if path == '/' else user} ["
+        assert vars(asked) == before
 
 
 def test_who_is_known_does_not_wait_for_who_guesses(users: Path) -> None:

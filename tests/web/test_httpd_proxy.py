@@ -22,6 +22,7 @@ from daemons.serving.service import Visitor
 from daemons.web.behind import BEHIND
 from daemons.web.places import names_of
 from daemons.web.protection import Realm
+from daemons.web.upstream_socket import CONNECT, UpstreamSocket
 from tests.operating.folder import Folder
 from tests.serving.peers import connect, hear_all
 from tests.serving.running import Within
@@ -85,6 +86,22 @@ def test_what_the_server_behind_is_told(front: Httpd, behind: tuple[Within, Any]
             b"octets",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("X-Original-URL", "x-rewrite-url", "X-Original-URI", "X-Script-Name", "X-ORIGINAL-HOST", "X-Host"),
+        *("True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "Client-IP", "X-Scheme", "Front-End-Https"),
+    ],
+)
+def test_fields_that_frameworks_believe_in_place_of_the_target_or_peer_are_not_forwarded(
+    name: str, front: Httpd, behind: tuple[Within, Any]
+) -> None:
+    assert asked(front, "/app/plain", f"{name}: /admin", "X-Mine: 1").status == 200
+    ((_, forwarded),) = behind[1].heard
+    assert b"X-Mine: 1\r\n" in forwarded
+    assert b"/admin" not in forwarded
 
 
 def test_what_is_about_one_connection_is_not_passed_on(front: Httpd) -> None:
@@ -236,6 +253,7 @@ def test_bytes_behind_a_response_are_no_other_clients_response(front: Httpd, beh
     "path",
     [
         *("/app/..;/admin", "/app/a/..;x=y/b", "/app/.;/plain", "/app/%2e%2e;/plain", "/app/%252e%252e/plain"),
+        *("/app/..%3Fx", "/app/a/..%23/plain", "/app/.%3f", "/app/%252e.%253F/plain"),
         *("/app/%25252E./plain", "/app/a%252f..%252fb/plain", "/app/a%255c..%255cb/plain", "/app/%" + "25" * 99 + "2e"),
     ],
 )
@@ -329,6 +347,9 @@ def test_what_is_protected_is_no_cache_s(tmp_path: Path, behind: tuple[Within, A
         assert asked(httpd, "/app/hops").status == 401
         assert behind[1].heard == []
         assert asked(httpd, "/app/hops", GOOD).fields["cache-control"] == "private, no-cache"
+        fields = asked(httpd, "/app/caches", GOOD).fields
+        assert fields.keys() == {"content-length", "date", "cache-control"}
+        assert fields["cache-control"] == "private, no-cache"
 
 
 def test_a_server_may_respond_before_it_has_read_the_body(tmp_path: Path) -> None:
@@ -390,6 +411,24 @@ def test_a_server_at_an_address_with_a_zone_is_asked(tmp_path: Path) -> None:
     with closing(service(make(tmp_path), proxy={"/app": BEHIND.parse("[fe80::1%lo]:9")})) as httpd:
         assert asked(httpd, "/app/").status in (502, 504)  # nobody has that address
     assert BEHIND.parse("[fe80::1%lo]:9")[1:3] == ("fe80::1%lo", 9)
+
+
+def test_unreachable_address_of_a_host_leaves_time_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def connect_in_vain(family: int, protocol: int, address: object, timeout: float) -> socket.socket:
+        given.append(timeout)
+        now[0] += timeout
+        raise TimeoutError
+
+    now = [100.0]
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (f"192.0.2.{last}", 80)) for last in (1, 2, 3, 4)]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: addresses)
+    monkeypatch.setattr("daemons.web.upstream_socket._connect", connect_in_vain)
+    monkeypatch.setattr("daemons.web.upstream_socket.monotonic", lambda: now[0])
+    with pytest.raises(TimeoutError):
+        UpstreamSocket(BEHIND.parse("behind.example:80"))
+    assert given == pytest.approx([CONNECT / 4] * 4)
 
 
 def test_under_a_pool_a_stock_client_hears_what_a_slow_reader_hears(front: Httpd, behind: tuple[Within, Any]) -> None:

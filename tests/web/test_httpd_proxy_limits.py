@@ -15,9 +15,9 @@ import pytest
 
 from daemons.operating import loading
 from daemons.serving.pump import Pump
-from daemons.web import upstream
+from daemons.web import exchange, upstream
 from daemons.web.behind import BEHIND
-from daemons.web.upstream import Exchange
+from daemons.web.exchange import Exchange
 from tests.operating.folder import Folder
 from tests.serving.peers import connect, eventually, hear, hear_all
 from tests.serving.running import Within
@@ -81,7 +81,7 @@ def test_files_are_served_while_64_requests_wait_for_a_slow_server(
     try:
         with closing(httpd), ExitStack() as stack:
             waiting = [get(running.address, path, stack) for _ in range(64)]
-            eventually(lambda: len(_refused(waiting)) == 64 - 12)
+            eventually(lambda: len(refused(waiting)) == 64 - 12)
             # With the other twelve in progress:
             for _ in range(50):
                 (found,) = responses(hear_all(get(running.address, "/text.txt", stack)))
@@ -101,7 +101,7 @@ def test_files_are_served_while_64_requests_wait_for_a_slow_server(
         running.close()
 
 
-def _refused(peers: list[socket.socket]) -> list[socket.socket]:
+def refused(peers: list[socket.socket]) -> list[socket.socket]:
     """Those that have received a 503, which is left there."""
     readable, _, _ = select.select(peers, (), (), 0)
     return [peer for peer in readable if peer.recv(13, socket.MSG_PEEK) == b"HTTP/1.1 503 "]
@@ -132,17 +132,17 @@ def test_some_threads_of_a_pool_are_for_files_only(folder: Folder, threads: int,
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "reason"),
+    ("path", "limits", "status", "reason"),
     [
-        ("/app/trickle", 200, "no complete response within 0.3 s of waiting (upstream_total)"),
-        ("/app/head", 504, "no response within 0.2 s (upstream_timeout)"),
+        ("/app/trickle", (60.0, 0.3), 200, "no complete response within 0.3 s of waiting (upstream_total)"),
+        ("/app/head", (0.3, 60.0), 504, "no response within 0.3 s (upstream_timeout)"),
     ],
 )
 def test_a_server_that_trickles_is_cut_off(
-    tmp_path: Path, slow: tuple[str, Event], path: str, status: int, reason: str
+    tmp_path: Path, slow: tuple[str, Event], path: str, limits: tuple[float, float], status: int, reason: str
 ) -> None:
     proxy = {"/app": BEHIND.parse(slow[0])}
-    httpd = service(make(tmp_path), proxy=proxy, upstream_timeout=0.2, upstream_total=0.3)
+    httpd = service(make(tmp_path), proxy=proxy, upstream_timeout=limits[0], upstream_total=limits[1])
     running = Within("pool", Pump.carrying(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
@@ -155,9 +155,8 @@ def test_a_server_that_trickles_is_cut_off(
         running.close()
 
 
-def test_a_response_whose_client_pauses_is_not_in_progress_after_a_second(
-    tmp_path: Path, slow: tuple[str, Event]
-) -> None:
+@pytest.mark.parametrize("engine", ["pool", "forks"])
+def test_a_response_whose_client_pauses_is_not_in_progress_after_a_second(tmp_path: Path, engine: str) -> None:
     """With `upstream_requests` of 1, a client that takes no more of a long response does not shut out others."""
 
     class Long(Scripted):
@@ -171,7 +170,7 @@ def test_a_response_whose_client_pauses_is_not_in_progress_after_a_second(
     server = Within("threads", Long)
     proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=1)
-    running = Within("pool", Pump.carrying(httpd))
+    running = Within(engine, Pump.carrying(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
             hear(get(running.address, "/app/long", stack), OK)
@@ -194,7 +193,7 @@ def test_clients_that_pause_and_go_on_together_do_not_take_all_threads(
 ) -> None:
     """A server sends more than the buffers of the sockets hold, and then nothing; its clients wait until they do not
     count, and then read all."""
-    monkeypatch.setattr(upstream, "PAUSED", 0.01)
+    monkeypatch.setattr(exchange, "PAUSED", 0.01)
     over = Event()
     sent = 4_000_000
 
@@ -249,3 +248,46 @@ def test_a_circle_of_refusals_leaves_no_request_in_progress(tmp_path: Path) -> N
         proxy = {"/app": BEHIND.parse(f"127.0.0.1:{held.getsockname()[1]}")}
         with closing(service(make(tmp_path), proxy=proxy, upstream_requests=1)) as httpd:
             assert [asked(httpd, "/app/").status for _ in range(5)] == [502] * 5
+
+
+def test_response_that_has_paused_for_longest_of_too_many_is_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "PAUSED", 0.01)
+    monkeypatch.setattr(upstream, "PAUSED_RESPONSES", 1)
+    over = Event()
+
+    class Stalling(Scripted):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.recv(65536)
+                self.request.sendall(OK + b"Content-Length: 90000000\r\n\r\n" + bytes(4_000_000))
+                over.wait(60)
+
+    server = Within("threads", Stalling)
+    proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
+    httpd = service(make(tmp_path), proxy=proxy, upstream_requests=2)
+    running = Within("pool", Pump.carrying(httpd))
+    try:
+        with closing(httpd), ExitStack() as stack:
+            assert httpd._subtrees is not None
+            (forwarding,) = httpd._subtrees._forwarding.values()
+            exchanges = forwarding.upstream._exchanges
+            clients = []
+            for number in (1, 2, 3, 4, 4, 4):
+                peer = stack.enter_context(socket.socket())
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                peer.connect(running.address)
+                peer.sendall(request("/app/long", "Connection: close"))
+                hear(peer, OK)
+                clients.append(peer)
+                eventually(partial(_all_have_paused, exchanges, number))
+            for peer in clients[:2]:
+                assert len(hear_all(peer)) < 90_000_000
+            running.log_line("its client had paused for longest of too many")
+            assert len(exchanges) == 4
+            assert not [line for line in running.lines if "Traceback" in line]
+    finally:
+        over.set()
+        running.close()
+        server.close()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -15,7 +19,7 @@ from hypothesis import strategies as st
 from daemons.httpd import Httpd
 from daemons.web.files import Files, IsFolder, Refused
 from daemons.web.protection import Realm
-from tests.web.site import SECRET, ask, make, service
+from tests.web.site import SECRET, ask, heard, make, request, service, talking
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +231,43 @@ def test_no_path_leads_around_a_password_or_out_of_the_documents(root: str, piec
     assert not os.path.exists(os.path.join(folder, "notes", "www"))
     assert Path(folder, "secret.txt").read_bytes() == SECRET
     assert sorted(os.listdir(folder)) in (BESIDE, sorted([*BESIDE, "notes"]))
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EILSEQ])
+def test_name_that_the_file_system_refuses_is_not_found(
+    root: str, httpd: Httpd, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """exFAT and NTFS refuse names that are not UTF-8, and so does ext4 with casefold."""
+
+    def refuse(name: Any, *arguments: Any, **keywords: Any) -> Any:
+        if isinstance(name, bytes) and not name.isascii():
+            raise OSError(number, os.strerror(number))
+        return stat(name, *arguments, **keywords)
+
+    stat = os.stat
+    monkeypatch.setattr("os.stat", refuse)
+    assert ask(httpd, "/%FF").status == 404
+
+
+def test_file_on_which_a_file_server_has_a_lease_is_unavailable(tmp_path: Path) -> None:
+    httpd = service(make(tmp_path))
+    holder = """if True:
+        import fcntl, os, signal, sys
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        descriptor = os.open(sys.argv[1], os.O_RDWR)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        print(flush=True)
+        sys.stdin.read()
+    """
+    command = [sys.executable, "-c", holder, str(tmp_path / "www" / "text.txt")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            pytest.skip("this file system has no leases")
+        found = ask(httpd, "/text.txt")
+        assert (found.status, found.fields["Retry-After"]) == (503, "1")
+        process.stdin.close()
+        process.wait()
+    with talking(httpd) as conversation:
+        assert heard(conversation, request("/text.txt", "X: another head")).startswith(b"HTTP/1.1 200 OK")

@@ -6,6 +6,7 @@ import http.client
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from daemons.web.server import WebServer
 from tests.serving.running import Within, access_of
 from tests.web import applications
 from tests.web.applications import LARGE, PLAIN, Environ, Start, closed
+from tests.web.talking import responses
 from tests.web.wsgi_talking import FAILED, carried, chunks, get, parts, response, said, visit
 
 CLOSE = "Connection: close"
@@ -210,6 +212,19 @@ def test_a_length_is_one_number(lengths: list[str]) -> None:
 
     with visit(measured) as conversation:
         assert said(conversation, get("")) == FAILED
+
+
+@pytest.mark.parametrize(("path", "body"), [("/proc/self/comm", None), ("empty", b"")])
+def test_file_that_has_no_size_is_read_to_its_end(tmp_path: Path, path: str, body: bytes | None) -> None:
+    (tmp_path / "empty").touch()
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return environ["wsgi.file_wrapper"]((tmp_path / path).open("rb"))
+
+    with visit(application) as conversation:
+        (found,) = responses(said(conversation, get("/")))
+    assert found.body == (Path(path).read_bytes() if body is None else body)
 
 
 # --- over real sockets -----------------------------------------------------------------------------

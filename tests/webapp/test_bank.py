@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from daemons.accounts import accounts
-from daemons.accounts.throttle import NAMED
+from daemons.accounts.hashes import generate_secret
+from daemons.accounts.throttle import NAMED, PEER
 from daemons.webapp import Webapp
 from daemons.webapp.sessions import CLOCK_STEP, MOST
-from tests.accounts.files import write_users
+from tests.accounts.files import write_lines, write_users
 from tests.webapp.visitor import Visitor
 
 #: What the book's scraper finds in brandon's account.
@@ -212,6 +213,23 @@ def test_too_many_logins_are_told_when_to_come_again(visitor: Visitor) -> None:
     assert visitor.log_in().status_code == 303
 
 
+def test_guesser_behind_a_proxy_locks_nobody_else_out(site: Callable[..., Webapp], tmp_path: Path) -> None:
+    application = site(proxies=("127.0.0.1",))
+    # Of a secret the hash is fast, so that only the throttle of each peer counts.
+    secret, stored = generate_secret()
+    write_lines(tmp_path / "run" / "webapp.users", f"sam:{stored}")
+
+    def log_in(user: str, password: str, peer: str) -> int:
+        visitor = Visitor(application)
+        fields = {"username": user, "password": password, "token": visitor.token("/bank/login")}
+        more: Any = {"headers": {"X-Forwarded-For": peer}, "environ_overrides": {"REMOTE_ADDR": "127.0.0.1"}}
+        return visitor.post("/bank/login", data=fields, **more).status_code
+
+    guesses = [log_in(f"user{number}", "guess", f"192.0.2.{number}, 198.51.100.7") for number in range(3 * PEER.burst)]
+    assert guesses.count(503) > PEER.burst
+    assert log_in("sam", secret, "198.51.100.8") == 303
+
+
 def test_user_whose_line_is_taken_out_is_logged_out_and_cannot_log_in(
     visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +251,12 @@ def test_a_good_payment_redirects_and_is_told_of_once(brandon: Visitor) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (303, "/bank/")
     assert "Payment successful" in brandon.get("/bank/").text
     assert "Payment successful" not in brandon.get("/bank/").text
+    assert brandon.payments() == [*BRANDON, ("to", 12, "Lunch")]
+
+
+def test_amount_with_thousands_of_leading_zeros_is_paid(brandon: Visitor) -> None:
+    fields = {**GOOD, "dollars": "0" * 5000 + "12", "token": brandon.token("/bank/pay")}
+    assert brandon.post("/bank/pay", data=fields).status_code == 303
     assert brandon.payments() == [*BRANDON, ("to", 12, "Lunch")]
 
 

@@ -12,7 +12,16 @@ import pytest
 
 from daemons.webapp.base64_form import base64_form
 from daemons.webapp.bottle_form import bottle_form
-from daemons.webapp.middleware import Authenticated, CaseSensitive, ForHosts, MethodOverride, Recorded, Secured, Themed
+from daemons.webapp.middleware import (
+    Authenticated,
+    BehindProxies,
+    CaseSensitive,
+    ForHosts,
+    MethodOverride,
+    Recorded,
+    Secured,
+    Themed,
+)
 from daemons.webapp.sessions import SESSION
 from tests.webapp.visitor import Visitor
 
@@ -107,3 +116,25 @@ def test_who_has_logged_in_is_remote_user_and_nobody_else_is() -> None:
     nobody = Anybody()
     nobody.user = ""
     assert client.get("/", environ_overrides={SESSION: nobody, "REMOTE_USER": "root"}).text == "GET None"
+
+
+@pytest.mark.parametrize(
+    ("peer", "field", "expected"),
+    [
+        ("127.0.0.1", "198.51.100.7", "198.51.100.7"),
+        ("127.0.0.1", "6.6.6.6, 2001:db8::7", "2001:db8::7"),
+        ("127.0.0.1", "6.6.6.6,", "127.0.0.1"),
+        ("127.0.0.1", "unknown", "127.0.0.1"),
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("", "198.51.100.7", "198.51.100.7"),
+        ("192.0.2.1", "198.51.100.7", "192.0.2.1"),
+    ],
+)
+def test_address_is_taken_from_a_proxy_that_is_named(peer: str, field: str, expected: str) -> None:
+    def show(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [environ["REMOTE_ADDR"].encode()]
+
+    visitor = around(lambda application: BehindProxies(application, ("127.0.0.1", "unix")), show)
+    found = visitor.get("/", headers={"X-Forwarded-For": field}, environ_overrides={"REMOTE_ADDR": peer})
+    assert found.text == expected

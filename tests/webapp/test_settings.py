@@ -28,6 +28,7 @@ WRONG = {
     "session = long": "[webapp] session = long: not a duration; write 10s, 5m or 1h",
     "hosts = http://a": "[webapp] hosts = http://a: http://a: a name without a port is expected, as localhost",
     "hosts = ::g": "[webapp] hosts = ::g: ::g: neither a name nor an address; write localhost or 127.0.0.1",
+    "proxies = front": "[webapp] proxies = front: front: neither an address nor unix; write 127.0.0.1, ::1 or unix",
     "banner = $tim": "[webapp] banner = $tim: no such name: tim; write $time or $visitor, and $$ for a $",
     "banner = $5": "[webapp] banner = $5: a $ without a name behind it; write $time or $visitor, and $$ for a $",
     "kez = a": "[webapp] kez: no such setting; did you mean key?",
@@ -51,9 +52,9 @@ def test_wrong_users_file_is_complained_of_before_anything_is_bound(folder: Fold
 
 
 def test_a_good_one_makes_no_file_yet_and_hosts_may_be_addresses(folder: Folder) -> None:
-    folder.write("x", f"{INI}    [webapp]\n    hosts = localhost [::1] ::2\n")
+    folder.write("x", f"{INI}    [webapp]\n    hosts = localhost [::1] ::2\n    proxies = unix ::0001\n")
     options = loading.options_of(folder.read(), loading.spoken_class(folder.read()))
-    assert options.hosts == ("localhost", "::1", "::2")
+    assert (options.hosts, options.proxies) == (("localhost", "::1", "::2"), ("unix", "::1"))
     loading.request_handlers(folder.read())
     assert not (folder.path / "run").exists()
 

@@ -23,7 +23,8 @@ class FileBody:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with path.open("rb") as file:
+        # Without waiting: a FIFO that nobody writes to would be waited for without end.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise Failure(f"{path}: not a regular file")

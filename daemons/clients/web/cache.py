@@ -51,7 +51,8 @@ class _Kept(httpx2.SyncByteStream):
 
     def __init__(self, response: httpx2.Response, folder: Path) -> None:
         self._stream: Any = response.stream
-        self._length = response.headers.get("Content-Length") if response.request.method != "HEAD" else None
+        declared = response.headers.get("Content-Length", "") if response.request.method != "HEAD" else ""
+        self._length = int(declared) if re.fullmatch("[0-9]{1,18}", declared) else None
         self._folder = folder
 
     def __iter__(self) -> Iterator[bytes]:
@@ -62,7 +63,7 @@ class _Kept(httpx2.SyncByteStream):
                 yield piece
         except (sqlite3.Error, RuntimeError) as error:
             raise self._damaged() from error
-        if self._length is not None and self._length != str(came):
+        if self._length is not None and self._length != came:
             raise self._damaged()
 
     def close(self) -> None:

@@ -33,16 +33,28 @@ def add_arguments(parser: argparse.ArgumentParser, *, shown: bool = True, hurry:
     )
     parser.add_argument("-A", dest="agent", metavar="AGENT", type=value, help="the User-Agent to claim; it may be any")
     parser.add_argument(
-        "-u", dest="user", metavar="USER[:PASSWORD]", help="log in, by Basic; else the password is asked for"
+        "-u",
+        dest="user",
+        metavar="USER[:PASSWORD]",
+        type=arguments.filled,
+        help="log in, by Basic; the password may be asked for",
     )
-    parser.add_argument("--jar", metavar="FILE", help="the file that keeps the cookies, as curl has it")
-    parser.add_argument("--cache", metavar="DIR", help="the folder that keeps answers for as long as they hold")
-    parser.add_argument("--cafile", metavar="FILE", help="the CA to trust, instead of those of the system")
+    parser.add_argument(
+        "--jar", metavar="FILE", type=arguments.filled, help="the file that keeps the cookies, as curl has it"
+    )
+    parser.add_argument(
+        "--cache", metavar="DIR", type=arguments.filled, help="the folder that keeps answers as long as they hold"
+    )
+    parser.add_argument(
+        "--cafile", metavar="FILE", type=arguments.filled, help="the CA to trust, instead of those of the system"
+    )
     parser.add_argument("-k", "--insecure", action="store_true", help="talk to anybody, whatever the certificate")
     parser.add_argument(
         "--proxy", metavar="URL", help="http://HOST:PORT; else what http_proxy, https_proxy and no_proxy say"
     )
-    parser.add_argument("--unix-socket", metavar="PATH", help="where to connect to, whatever host the URL names")
+    parser.add_argument(
+        "--unix-socket", metavar="PATH", type=arguments.filled, help="where to connect to, not the host of the URL"
+    )
     if shown:
         parser.add_argument("-v", dest="verbose", action="store_true", help="show each request and each response")
     parser.set_defaults(verbose=False)

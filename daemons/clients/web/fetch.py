@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from daemons.clients import tools
+from daemons.clients import arguments, tools
 from daemons.clients.web import common
 from daemons.clients.web.common import Failure, tell
 from daemons.printable import escape
@@ -28,7 +28,9 @@ NOTHING_SENT = frozenset((204, 205))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_arguments(parser, hurry=False)
-    parser.add_argument("-o", dest="output", metavar="FILE", help="where to put it; it is there when it is whole")
+    parser.add_argument(
+        "-o", dest="output", metavar="FILE", type=arguments.filled, help="where to put it; it is there when it is whole"
+    )
     parser.add_argument("-C", dest="resume", action="store_true", help="go on where -o FILE was broken off")
     parser.add_argument("-I", "--head", action="store_true", help="ask for the head alone, and print it")
     parser.add_argument("-X", dest="method", metavar="METHOD", type=_method, help="the method, whatever else is asked")
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-d", "--data", metavar="NAME=VALUE", type=common.pair, action="append", help="send a form, by POST"
     )
     said.add_argument("--json", metavar="TEXT", type=_json, help="send JSON, by POST")
-    said.add_argument("-T", dest="upload", metavar="FILE", help="send a file, by PUT")
+    said.add_argument("-T", dest="upload", metavar="FILE", type=arguments.filled, help="send a file, by PUT")
     parser.add_argument("--no-redirects", action="store_true", help="print what a redirect says, and do not follow")
     parser.epilog = (
         "Exit codes: 0 it is there, 1 it is not (a status from 400 on, whose page is printed all the same; nobody "
@@ -71,7 +73,7 @@ def _method(text: str) -> str:
 def _json(text: str) -> str:
     try:
         json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
     return text
 
@@ -98,6 +100,8 @@ def _once(session: Session, options: argparse.Namespace) -> int:
         method, content = "PUT", FileBody(Path(options.upload))
         fields = [("Content-Length", str(content.size))]
     given = {name.lower() for name, _ in options.headers}
+    if "transfer-encoding" in given:
+        given.add("content-length")  # a message has one of them (RFC 9112, section 6.2)
     fields = [(name, value) for name, value in fields if name.lower() not in given]
     with session.ask(
         options.method or method, options.url, fields, content, follow=not options.no_redirects

@@ -120,21 +120,29 @@ class Checker:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from daemons.clients.web import location
     from daemons.clients.web.session import Session
 
     with Session(options, "links") as session:
         checker = Checker(session)
         start = urldefrag(options.url).url
         seen, pages, links = {start}, [start], set[str]()
-        read = dead = 0
+        read = dead = unread = 0
         for depth in range(options.depth + 1):
             following: list[str] = []
             for url in pages:
-                page = _page(session, url, needed=url == start)
                 read += 1
+                try:
+                    page = _page(session, url, needed=url == start)
+                    found = page.links() if page is not None else []
+                except Failure as failure:
+                    if url == start:
+                        raise
+                    tell(str(failure))  # the links of the other pages are checked all the same
+                    unread += 1
+                    continue
                 if page is None:
                     continue
-                found = page.links()
                 # A mark in this page needs no request, and a page that has been read neither.
                 elsewhere = [urldefrag(link).url for link in found]
                 for known in (page.url, url):
@@ -148,7 +156,7 @@ def _check(options: argparse.Namespace) -> int:
                     following += [
                         link
                         for link in dict.fromkeys(within)
-                        if urlsplit(link).netloc == urlsplit(page.url).netloc
+                        if location.authority(link) == location.authority(page.url)
                         and link not in seen
                         and checker.verdicts[link].alive
                     ]
@@ -158,7 +166,7 @@ def _check(options: argparse.Namespace) -> int:
                 tell(f"more than {MOST_PAGES} pages; the others are not read")
         moved = sum(bool(checker.verdicts[urldefrag(link).url].redirects) for link in links)
         print(f"{len(links)} links: {dead} dead, {moved} moved")
-    return tools.FAILED if dead else tools.DONE
+    return tools.FAILED if dead or unread else tools.DONE
 
 
 def _page(session: Session, url: str, *, needed: bool) -> Page | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -14,9 +15,16 @@ from daemons.printable import escape
 def parse(text: str) -> httpx2.URL:
     """Raises `Failure` if `text` is no URL."""
     try:
-        return httpx2.URL(text)
+        return _checked(httpx2.URL(text))
     except (httpx2.InvalidURL, ValueError) as error:
         raise Failure(f"{text[:200]}: {tools.reason_of(error)}") from error
+
+
+def _checked(url: httpx2.URL) -> httpx2.URL:
+    """Return `url` if copies of it can be made.  Raises `httpx2.InvalidURL` otherwise: percent-encoding makes a URL
+    longer, and the limit for the text of a URL is one for each part of a copy."""
+    shown(url)
+    return url
 
 
 def shown(url: httpx2.URL) -> str:
@@ -31,6 +39,14 @@ def asked_for(url: httpx2.URL) -> str:
 
 def origin(url: httpx2.URL) -> tuple[str, bytes, int | None]:
     return url.scheme, url.raw_host, url.port
+
+
+def authority(url: str) -> str:
+    """Return host and port of the text of a URL in the form that `httpx2.URL` gives them: in lower case, without user
+    and password, and without the default port."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2].lower().removesuffix(":")
+    return place.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ""))
 
 
 def host_field(url: httpx2.URL) -> bytes:
@@ -49,7 +65,7 @@ def host_to_connect(host: str) -> str:
 def redirected(url: httpx2.URL, location: str) -> httpx2.URL:
     """Return the target of a redirect.  Raises `Failure` if that is no URL of the web."""
     try:
-        target = url.join(location)
+        target = _checked(url.join(location))
         if not target.raw_host or target.scheme not in ("http", "https"):
             raise ValueError
     except (httpx2.InvalidURL, ValueError) as error:

@@ -16,6 +16,7 @@ from bs4.element import PageElement
 from soupsieve import SelectorSyntaxError
 
 from daemons.clients import tools
+from daemons.clients.cpu_limit import cpu_limit
 from daemons.clients.web import charset
 from daemons.clients.web.common import Failure
 
@@ -35,6 +36,13 @@ MOST_TAGS = 200_000
 #: page four times.  Elements that are nested in each other have all the text of the inner ones again, so that the work
 #: could grow with the square of the page.
 VISITS = 100
+
+#: Seconds of CPU time for the elements that a selector finds.  With `:has()` the work of soupsieve grows with the
+#: square of the page: 2000 elements take 7 s, and the most would take a day.
+SELECTION = 20.0
+
+#: Characters of all the links of a page, resolved: each relative one has the whole path of the page or its base again.
+MOST_LINKED = 4 * LONGEST
 
 #: Where links stand: the element and its attribute.  A form is no link: what is there depends on what is filled in.
 LINKS = {
@@ -77,7 +85,9 @@ class Page:
 
     def __init__(self, url: str, octets: bytes, declared: str | None = None) -> None:
         self.url = url
-        text = _text_of(octets, declared)
+        # The time that libxml2 takes grows with the square of the NUL characters.  In an attribute this is what one
+        # stands for (HTML Standard, section 13.2.5).
+        text = _text_of(octets, declared).replace("\0", "\ufffd")
         if (tags := text.count("<")) > MOST_TAGS:
             raise Failure(f"{url}: more than {MOST_TAGS} tags; a page with fewer is expected")
         self._visits, self._characters = VISITS * (tags + 1000), 4 * LONGEST
@@ -95,11 +105,16 @@ class Page:
         self._base = self._base or url
 
     def links(self, *names: str) -> list[str]:
-        """The URLs of the web that it leads to, each once, with their fragments; of these elements, or of all."""
+        """The URLs of the web that it leads to, each once, with their fragments; of these elements, or of all.  Raises
+        `Failure` if they have more than `MOST_LINKED` characters."""
         found = []
+        characters = 0
         for element in self._soup.find_all(names or list(LINKS)):
             reference = _text(element, LINKS[element.name]).strip()
             joined = self._join(self._base or self.url, reference) if reference else ""
+            characters += len(joined)
+            if characters > MOST_LINKED:
+                raise Failure(f"{self.url}: more than {MOST_LINKED} characters of links; fewer are expected")
             if joined and urlsplit(joined).scheme in ("http", "https"):
                 found.append(joined)
         return list(dict.fromkeys(found))
@@ -114,7 +129,10 @@ class Page:
     def selected(self, selector: str) -> list[str]:
         """The text of each element that a CSS selector finds.  Raises `Failure`."""
         try:
-            return [self._words(element) for element in self._soup.select(selector)]
+            with cpu_limit(SELECTION):
+                return [self._words(element) for element in self._soup.select(selector)]
+        except TimeoutError as error:
+            raise Failure(f"{self.url}: --select {selector!r} took {error}; expected a simpler one") from error
         except (SelectorSyntaxError, NotImplementedError, ValueError, RecursionError) as error:
             raise Failure(f"--select {selector!r}: {str(error).splitlines()[0]}") from error
 

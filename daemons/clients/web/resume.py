@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -33,9 +34,14 @@ LONGEST = 16 * 1024
 
 class Part:
     """What there is of a file, for one at a time: to be used in a ``with``.  Raises `OSError`, and `Failure` where
-    somebody else has it."""
+    somebody else has it, and for what a file could not be renamed to without harm, such as /dev/null."""
 
     def __init__(self, target: Path, url: str) -> None:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(target.stat().st_mode):
+                raise Failure(f"-C: {target} is not a regular file")
+        if target.is_symlink():
+            target = target.resolve()
         self.target = target
         self.path = target.with_name(f"{target.name}.part")
         self._of = target.with_name(f"{target.name}.part.of")
@@ -91,7 +97,7 @@ class Part:
             os.replace(self.path, self.target)
 
     def _known(self) -> str:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             with self._of.open("rb") as file:
                 known: Any = json.loads(file.read(LONGEST))
             if isinstance(known, dict) and known.get("url") == self._url and isinstance(known.get("validator"), str):

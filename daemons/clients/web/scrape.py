@@ -138,12 +138,14 @@ def _print(page: Page, selector: str | None) -> int:
 
 def _recursive(session: Session, manners: Manners, options: argparse.Namespace) -> int:
     """All pages that links lead to, inside the host and port of the first, each once."""
+    from daemons.clients.web import location
     from daemons.clients.web.body import limited
     from daemons.clients.web.charset import declared_by
-    from daemons.clients.web.pages import LONGEST, Page
+    from daemons.clients.web.pages import LONGEST, MOST_LINKED, Page
     from daemons.clients.web.polite import Disallowed
 
-    start = urldefrag(options.url).url
+    # In the form that requests and redirects have: lower case, without the default port.
+    start = location.asked_for(location.parse(options.url))
     netloc = urlsplit(start).netloc
 
     def admit(url: str) -> None:
@@ -152,6 +154,7 @@ def _recursive(session: Session, manners: Manners, options: argparse.Namespace) 
         manners.admit(url)
 
     waiting, seen, read, code = deque([start]), {start}, 0, tools.DONE
+    characters = 0  # of the links in `seen`
     while waiting:
         if read == options.pages:
             tell(f"{read} pages have been read; there are more: --pages N")
@@ -170,12 +173,27 @@ def _recursive(session: Session, manners: Manners, options: argparse.Namespace) 
             tell(str(failure))
             if not isinstance(failure, Disallowed) or url == start:
                 code = tools.FAILED
-        if page is not None:
-            for line in page.selected(options.select) if options.select else ():
-                print(escape(line))
-            for link in page.links("a"):
-                target = urldefrag(link).url
-                if target not in seen and urlsplit(target).netloc == netloc:
-                    seen.add(target)
-                    waiting.append(target)
+        if page is None:
+            continue
+        try:
+            lines = page.selected(options.select) if options.select else []
+            links = page.links("a")
+        except Failure as failure:
+            if read == 1:  # the selector may be wrong
+                raise
+            tell(str(failure))
+            code = tools.FAILED
+            continue
+        for line in lines:
+            print(escape(line))
+        for link in links:
+            if location.authority(link) != netloc:
+                continue
+            target = urlsplit(urldefrag(link).url)._replace(netloc=netloc).geturl()
+            if target not in seen and characters <= MOST_LINKED:
+                seen.add(target)
+                waiting.append(target)
+                characters += len(target)
+                if characters > MOST_LINKED:
+                    tell(f"the links have more than {MOST_LINKED} characters; no others are followed")
     return code

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 import httpx2
 
@@ -69,11 +70,11 @@ class Session:
         self._authorization = _basic(options.user) if options.user else None
         if url.userinfo:
             # From here on nobody shows the password by showing where something is.
-            given = f"{url.username}:{url.password}".encode("utf-8", "surrogateescape")
-            self._authorization = self._authorization or _authorization(given)
+            given = url.userinfo if b":" in url.userinfo else url.userinfo + b":"
+            self._authorization = self._authorization or _authorization(unquote_to_bytes(given))
             options.url = location.shown(url)
-        self._jar_file = Path(options.jar) if options.jar else None
-        self._cookies = jar.Cookies(jar.empty() if self._jar_file is None else jar.load(self._jar_file))
+        self._jar_file = jar.JarFile(Path(options.jar)) if options.jar else None
+        self._cookies = jar.Cookies(jar.empty() if self._jar_file is None else self._jar_file.jar)
         self._transport = Transport(
             partial(self._context, insecure=options.insecure),
             self._deadline,
@@ -104,7 +105,7 @@ class Session:
             self._answers.close()
         finally:
             if self._jar_file is not None:
-                jar.save(self._cookies.jar, self._jar_file)
+                self._jar_file.save()
 
     def cut(self) -> None:
         """End all that other threads have asked for, at once."""

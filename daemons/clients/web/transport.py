@@ -17,6 +17,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
+from daemons.clients.calling import without_password
 from daemons.clients.secure import without_zone
 from daemons.clients.web.common import Failure
 from daemons.clients.web.location import host_to_connect
@@ -293,7 +294,7 @@ class Transport(httpx2.BaseTransport):
         except (httpx2.InvalidURL, ValueError):
             parsed = None
         if parsed is None or parsed.url.scheme != "http" or not parsed.url.host:
-            raise Failure(f"{proxy!r} is no proxy that can be used; write http://HOST:PORT")
+            raise Failure(f"{without_password(proxy)!r} is no proxy that can be used; write http://HOST:PORT")
         where = parsed.url
         return httpcore2.HTTPProxy(
             httpcore2.URL(scheme=where.raw_scheme, host=where.raw_host, port=where.port, target=b"/"),

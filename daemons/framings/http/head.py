@@ -20,6 +20,7 @@ from daemons.framings.http.grammar import (
     split_fields,
 )
 from daemons.framings.http.refusals import refusal
+from daemons.framings.remembered import size_of_head
 
 #: "It is RECOMMENDED that all HTTP senders and recipients support, at a minimum, request-line lengths of 8000 octets"
 #: (RFC 9112, section 3).  In octets, its CRLF included.
@@ -73,6 +74,10 @@ class Request(bytes):
     user: str = ""
     #: This is no request but a question, all else being empty: may a body be sent?  Reply `100 Continue`.
     expects: bool = False
+
+    def __sizeof__(self) -> int:
+        """Estimate the bytes of the request with its fields and its body."""
+        return super().__sizeof__() + size_of_head(self) + len(self.body)
 
     def field(self, name: bytes) -> str:
         """The value of a field, the first of several; nothing where there is none.  `name` in small letters."""

@@ -23,17 +23,25 @@ FORBIDDEN = frozenset(
 #: Fields that have one value, and no list of values (RFC 9110).
 SINGLE = frozenset((b"etag", b"from", b"last-modified", b"referer", b"server", b"user-agent"))
 
+#: Maximum number of trailers.  Senders have one or two; checking each costs ten times as much as reading its bytes.
+MOST = 100
+
 
 class Trailers:
-    """The names of the trailers of one message so far."""
+    """The trailers of one message so far: their number, and the names that may stand there once."""
 
-    __slots__ = ("_single",)
+    __slots__ = ("_count", "_single")
 
     def __init__(self) -> None:
+        self._count = 0
         self._single: set[bytes] = set()
 
     def check(self, line: bytes) -> None:
-        """Refuse a field line that may not be a trailer, or not once more.  Raises `FramingError`."""
+        """Refuse a field line that may not be a trailer, or not once more.  Raises `FramingError`, also beyond
+        `MOST` lines."""
+        self._count += 1
+        if self._count > MOST:
+            raise refusal(431, f"more than {MOST} trailers")
         # CGI does not tell an underscore from a hyphen.
         name = line.partition(b":")[0].lower().replace(b"_", b"-")
         # Only names from the tables above are repeated in the log.

@@ -73,6 +73,8 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self._siblings: dict[int, Child] = {}
         self._cut_since = math.inf
         super().__init__(*args, **kwargs)
+        if self.service is not None:
+            self.service.share_with_children()
 
     @property
     def active(self) -> int:
@@ -111,7 +113,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
             try:
                 self._settle(request, place, parent)
                 self.finish_request(request, client_address)
-            except Exception:
+            except BaseException:
                 self.handle_error(request, client_address)
             finally:
                 self.shutdown_request(request)

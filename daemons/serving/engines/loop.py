@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from daemons.serving import signals
 from daemons.serving.conclude import BETWEEN_MESSAGES
 from daemons.serving.engines.flow import Flow
 from daemons.serving.engines.loop_poller import LoopPoller
@@ -152,7 +153,9 @@ class Loop(ByReadiness, _StreamServer):
                 flow.overdue = BETWEEN_MESSAGES
                 register(descriptor, reading)
                 flows[descriptor] = flow
-            except Exception:
+            except BaseException as error:
+                if signals.is_from_handler(error):
+                    raise
                 self._handle_error_safely(request, client_address)
                 self._shutdown_safely(request)
         if self.metrics is not None:
@@ -202,7 +205,9 @@ class Loop(ByReadiness, _StreamServer):
                 self.metrics.end_all(ended, now)
             if self.access_log is not None:
                 self.access_log.tell_all(ended, now)
-        except Exception:
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                raise
             log.exception("the access lines of %d conversations could not be written", len(ended))
         for flow in ended:
             flow.socket.close()  # not before: of a Unix peer, the socket knows the name
@@ -233,6 +238,7 @@ class Loop(ByReadiness, _StreamServer):
         self.hold(flow, 0)
         if flow.made is not None:
             flow.made.close()
-            if flow.made.failure is not None:
-                self.log_failure(flow, flow.made.failure)
+            # What a signal handler has raised has ended the loop already.
+            if (failure := flow.made.failure) is not None and not signals.is_from_handler(failure):
+                self.log_failure(flow, failure)
         flow.socket.close()

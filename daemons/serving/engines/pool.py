@@ -96,7 +96,7 @@ class ByThreads(ByReadiness):
     def _handle(self, request: Any, client_address: Any) -> None:
         try:
             self.finish_request(request, client_address)
-        except Exception:
+        except BaseException:
             self._handle_error_safely(request, client_address)
         finally:
             self.shutdown_request(request)
@@ -177,5 +177,5 @@ def _work(jobs: SimpleQueue[Callable[[], None] | None], idle: set[int]) -> None:
             return
         try:
             job()
-        except Exception:
+        except BaseException:
             log.exception("a worker failed")

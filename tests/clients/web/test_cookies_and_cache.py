@@ -101,3 +101,48 @@ def test_fragments_and_credentials_are_no_part_of_what_is_cached(tmp_path: Path,
             assert daemons("fetch", "--cache", tmp_path / "cache", url) == 0
     assert len(foreign.heard) == 1
     assert capsys.readouterr().err.count("from the cache\n") == 2
+
+
+def test_a_length_with_leading_zeros_is_no_damage(tmp_path: Path, capsys: Capture) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=1000\r\nContent-Length: 005\r\n\r\nhello"
+    with saying(answer) as foreign:
+        for said in ("", "from the cache\n"):
+            assert daemons("fetch", "--cache", tmp_path / "c", f"http://127.0.0.1:{foreign.port}/") == 0
+            assert capsys.readouterr() == ("hello", said)
+
+
+def cookie_of(request: bytes) -> bytes:
+    return next((line for line in request.split(b"\r\n") if line.startswith(b"Cookie: ")), b"")
+
+
+def test_the_cookies_of_a_host_without_a_dot_are_its_alone(tmp_path: Path) -> None:
+    jar = tmp_path / "jar"
+    words = ("fetch", "--jar", jar, "--proxy")
+    with saying(response(b"", "Set-Cookie: a=1; Max-Age=1000", "Set-Cookie: b=1; Domain=.local; ;bare")) as proxy:
+        for host in ("web", "web", "web.local", "other"):
+            assert daemons(*words, f"http://127.0.0.1:{proxy.port}", f"http://{host}/") == 0
+            assert jar.read_text().count(f"{host}\tFALSE\t/\tFALSE\t") == 1, host
+            lines = jar.read_text().splitlines(keepends=True)
+            jar.write_text("".join(line for line in lines if not line.startswith(("web.local", "other"))))
+        assert [cookie_of(request) for request in proxy.heard] == [b"", b"Cookie: a=1", b"", b""]
+
+
+@pytest.mark.parametrize("host", ["web", "localhost", "[::1]", "[::ffff:127.0.0.1]", "web.example"])
+def test_a_jar_names_hosts_as_curl_does(host: str, tmp_path: Path) -> None:
+    jar = tmp_path / "jar"
+    jar.write_text(f"{host.strip('[]')}\tFALSE\t/\tFALSE\t0\tc\t1\n")
+    with saying(response(b"")) as proxy:
+        assert daemons("fetch", "--jar", jar, "--proxy", f"http://127.0.0.1:{proxy.port}", f"http://{host}/") == 0
+        assert cookie_of(proxy.heard[0]) == b"Cookie: c=1"
+    assert f"\n{host.strip('[]')}\tFALSE\t/\tFALSE\t0\tc\t1\n" in jar.read_text()
+
+
+def test_the_cookies_that_are_kept_of_a_server_are_bounded(tmp_path: Path) -> None:
+    jar = tmp_path / "jar"
+    for number in range(8):
+        fields = [f"Set-Cookie: n{number}x{each}=1; Max-Age=1000" for each in range(60)]
+        with saying(response(b"", *fields, f"Set-Cookie: long={'x' * 9000}; Max-Age=1000")) as foreign:
+            assert daemons("fetch", "--jar", jar, f"http://127.0.0.1:{foreign.port}/") == 0
+    kept = [line.split("\t")[5] for line in jar.read_text().splitlines() if "\t" in line]
+    assert len(kept) == 150
+    assert {name.partition("x")[0] for name in kept} == {"n5", "n6", "n7"}  # the newest

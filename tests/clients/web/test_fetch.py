@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -23,6 +24,9 @@ from daemons.web.server import WebServer
 from tests.clients.foreign import Foreign, until_delimiter
 from tests.clients.web.conftest import Running
 from tests.clients.web.site import Site, daemons, serving
+from tests.clients.web.test_content import response
+from tests.clients.web.test_fetch_failures import saying
+from tests.operating.live import BIN, environment
 from tests.serving.running import Within
 from tests.web import site as served
 
@@ -296,3 +300,48 @@ def test_what_a_progress_bar_says() -> None:
     progress = Progress(None)
     progress.came(500)
     assert progress.line(5.0) == "500 B, 100 B/s"
+
+
+@pytest.mark.parametrize("option", ["-o", "-T", "-u", "--jar", "--cache", "--cafile", "--unix-socket"])
+def test_an_option_with_an_empty_word_is_refused(option: str, site: Running, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        daemons("fetch", option, "", f"{site.url}/good")
+    assert ended.value.code == 2
+    assert "an empty word" in capsys.readouterr().err
+    assert not site.heard
+
+
+def test_an_open_descriptor_is_written_to_and_its_file_is_not_replaced(site: Running, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("precious\n")
+    for name in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        with log.open("a") as file:
+            subprocess.run(
+                [BIN / "daemons", "fetch", "-o", name, f"{site.url}/good"],
+                stdout=file,
+                env=environment(),
+                check=True,
+                timeout=60,
+            )
+    assert log.read_text() == "precious\ngood\ngood\ngood\n"
+
+
+def test_a_chunked_request_has_no_length(site: Running, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_text("x")
+    with saying(response(b"")) as foreign:
+        words = ("-T", body, "-H", "Transfer-Encoding: chunked", f"http://127.0.0.1:{foreign.port}/")
+        assert daemons("fetch", *words) == 0
+        assert b"content-length" not in foreign.heard[0].lower()
+
+
+def test_a_fifo_is_not_sent_and_not_waited_for(site: Running, tmp_path: Path, capsys: Capture) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert daemons("fetch", "-T", tmp_path / "fifo", f"{site.url}/echo") == 1
+    assert "not a regular file" in capsys.readouterr().err
+
+
+def test_a_password_in_a_url_is_sent_in_the_bytes_that_it_stands_for(capsys: Capture) -> None:
+    with saying(response(b"")) as foreign:
+        assert daemons("fetch", f"http://u%FF:p%3A%FF@127.0.0.1:{foreign.port}/") == 0
+        assert b"Basic " + base64.b64encode(b"u\xff:p:\xff") + b"\r\n" in foreign.heard[0]

@@ -328,3 +328,30 @@ def test_a_slow_reader_of_a_truncated_body_gets_all_of_it() -> None:
             received += process.stdout.read()
             assert (received, process.wait(20)) == (body, 1)
             assert b"cut off" in process.stderr.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_fetch_ended_by_a_signal_leaves_no_temporary_file(number: signal.Signals, tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def visit(visitor: socket.socket) -> None:
+        until_delimiter(visitor, b"\r\n\r\n")
+        visitor.sendall(OK + b"Content-Length: 100000\r\n\r\n" + b"x" * 50000)
+        over.wait(60)
+
+    target = tmp_path / "page"
+    target.write_bytes(b"before")
+    with Foreign(visit) as foreign:
+        url = f"http://127.0.0.1:{foreign.port}/"
+        command = [str(BIN / "daemons"), "fetch", url, "-o", str(target)]
+        fetch = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+        try:
+            until(lambda: len(list(tmp_path.iterdir())) == 2, "the temporary file")
+            fetch.send_signal(number)
+            assert fetch.wait(20) == -number
+        finally:
+            over.set()
+            fetch.kill()
+            fetch.wait()
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+    assert target.read_bytes() == b"before"

@@ -198,3 +198,59 @@ def test_a_page_without_an_end_is_not_read_to_its_end(capsys: Capture, monkeypat
     with serving(Endless) as (url, _):
         assert daemons("links", f"{url}/") == 1
     assert capsys.readouterr().err == f"daemons links: {url}/: more than 100000 octets, which is no page\n"
+
+
+def linking(*references: str, base: str = "") -> bytes:
+    """Return a response with a page of these links."""
+    page = base + "".join(f"<a href='{reference}'>x</a>" for reference in references)
+    return response(page.encode(), "Content-Type: text/html; charset=utf-8")
+
+
+def test_a_link_that_is_too_long_when_it_is_encoded_is_dead_and_the_others_are_checked(capsys: Capture) -> None:
+    with saying(linking("/" + "\u00fc" * 30_000, "/good"), response(b"")) as foreign:
+        assert daemons("links", f"http://127.0.0.1:{foreign.port}/") == 1
+    out, err = capsys.readouterr()
+    assert (out.splitlines()[-1], err) == ("2 links: 1 dead, 0 moved", "")
+
+
+def test_a_long_base_is_not_put_before_every_link_of_a_page(capsys: Capture) -> None:
+    base = f"<base href='http://127.0.0.1/{'a' * 1_000_000}/'>"
+    with saying(linking(*map(str, range(100)), base=base)) as foreign:
+        assert daemons("links", f"http://127.0.0.1:{foreign.port}/") == 1
+    assert "characters of links" in capsys.readouterr().err
+
+
+def test_a_page_in_the_depth_that_is_cut_off_leaves_the_others(capsys: Capture) -> None:
+    class Cut(Site):
+        def page_(self, _: bytes) -> None:
+            self.say(200, b"<a href='/cut'>c</a><a href='/other'>o</a>")
+
+        def page_cut(self, _: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.close_connection = True
+
+        def page_other(self, _: bytes) -> None:
+            self.say(200, b"<a href='/gone'>g</a>")
+
+    with serving(Cut) as (url, _):
+        assert daemons("links", "--depth", "1", f"{url}/") == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == "3 links: 1 dead, 0 moved"
+    assert f"{url}/cut: " in err
+
+
+def test_pages_of_the_same_host_in_another_spelling_are_read(capsys: Capture) -> None:
+    class Spelled(Site):
+        def page_(self, _: bytes) -> None:
+            host = self.headers["Host"].upper()
+            self.say(200, f"<a href='http://{host}/other'>o</a>".encode())
+
+        def page_other(self, _: bytes) -> None:
+            self.say(200, b"<a href='/gone'>g</a>")
+
+    with serving(Spelled) as (url, _):
+        assert daemons("links", "--depth", "1", f"{url.replace('127.0.0.1', 'localhost')}/") == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "2 links: 1 dead, 0 moved"

@@ -12,6 +12,7 @@ import pytest
 
 from daemons.clients.web.resume import Part, validator_of
 from tests.clients.web.site import daemons
+from tests.clients.web.test_content import response
 from tests.clients.web.test_fetch_failures import OK, Capture, saying
 
 TAGGED = OK + b'ETag: "one"\r\nContent-Length: 10\r\n\r\n'
@@ -125,3 +126,29 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 )
 def test_what_tells_a_version_from_every_other(fields: dict[str, str], validator: str) -> None:
     assert validator_of(httpx2.Response(200, headers=fields)) == validator
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder"])
+def test_what_is_no_file_is_not_replaced(kind: str, tmp_path: Path, capsys: Capture) -> None:
+    target = tmp_path / "target"
+    os.mkfifo(target) if kind == "fifo" else target.mkdir()
+    with saying(response(b"x")) as foreign:
+        assert daemons("fetch", "-C", "-o", target, f"http://127.0.0.1:{foreign.port}/") == 1
+    assert "not a regular file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_symbolic_link_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("target")
+    with saying(response(b"x")) as foreign:
+        assert daemons("fetch", "-C", "-o", tmp_path / "link", f"http://127.0.0.1:{foreign.port}/") == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "x"
+
+
+def test_a_file_beside_the_part_that_is_nested_too_deep_is_as_none(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "f.part").write_text("y")
+    (tmp_path / "f.part.of").write_text("[" * 16_000)
+    with saying(response(b"x")) as foreign:
+        assert daemons("fetch", "-C", "-o", tmp_path / "f", f"http://127.0.0.1:{foreign.port}/") == 0
+    assert (tmp_path / "f").read_text() == "x"

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemons.clients.web import location
 from daemons.clients.web.common import Failure
 from daemons.clients.web.pages import Page
 from tests.clients.web.conftest import Running
@@ -255,8 +256,10 @@ def test_a_nested_page_costs_no_more_than_twenty_honest_ones(name: str) -> None:
     form = b"<form><input name=a>" if name == "form of selects" else b""
     honest = Page("http://h/", form + (start + end) * 5_000)
     nested = Page("http://h/", form + start * 5_000)
-    # The least of several, since other processes take the caches of the processor.
-    assert min(cost(nested) for _ in range(3)) < 20 * max(min(cost(honest) for _ in range(3)), 0.1)
+    # The least of several, since other processes take the caches of the processor; of the nested page, the first that
+    # is low enough.
+    most = 20 * max(min(cost(honest) for _ in range(3)), 0.1)
+    assert any(cost(nested) < most for _ in range(3)), f"three times more than {most:.1f} s"
 
 
 def test_a_page_of_more_tags_than_memory_allows_is_refused() -> None:
@@ -271,3 +274,47 @@ def test_a_page_that_is_left_open_everywhere_takes_no_longer() -> None:
     Page("http://h/", b"<!--" * 200_000)
     Page("http://h/", b"<metacharset=" * 150_000)  # what declares an encoding is searched for
     assert Page("http://h/", b"<b>" * 5000 + b"<a href=x>").links() == ["http://h/x"]
+
+
+def test_a_site_is_read_whatever_the_spelling_of_its_host(capsys: Capture) -> None:
+    class Spelled(Site):
+        def page_(self, _: bytes) -> None:
+            self.say(200, f"<a href='http://{self.headers['Host'].upper()}/other'>o</a>".encode())
+
+        def page_other(self, _: bytes) -> None:
+            self.say(200, b"<a href='/'>back</a>")
+
+    with serving(Spelled) as (url, _):
+        lower = url.replace("127.0.0.1", "localhost")
+        assert daemons("scrape", "--recursive", "--delay", "0", f"{url.replace('127.0.0.1', 'LOCALHOST')}/") == 0
+    assert capsys.readouterr() == (f"GET {lower}/\nGET {lower}/other\n", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("http://H:80/x", "h"),
+        ("https://h:443/x", "h"),
+        ("http://h:443/x", "h:443"),
+        ("http://u:p@h:/x", "h"),
+        ("http://[::1]:80/", "[::1]"),
+        ("http://[FE80::1%25eth0]/", "[fe80::1%25eth0]"),
+    ],
+)
+def test_the_host_and_port_that_a_url_names(url: str, named: str) -> None:
+    assert location.authority(url) == named
+
+
+def test_a_page_whose_links_are_too_long_leaves_the_others(capsys: Capture) -> None:
+    class Long(Site):
+        def page_(self, _: bytes) -> None:
+            self.say(200, b"<a href='/search'>s</a><a href='/other'>o</a>")
+
+        def page_search(self, _: bytes) -> None:
+            self.say(200, b"<base href='/%b/'>" % (b"a" * 500_000) + b"<a href='b'>" * 100)
+
+    with serving(Long) as (url, _):
+        assert daemons("scrape", "--recursive", "--delay", "0", "--pages", "3", f"{url}/") == 1
+    out, err = capsys.readouterr()
+    assert f"GET {url}/other\n" in out
+    assert f"{url}/search: more than " in err

@@ -17,6 +17,10 @@ RECORDS = [{"number": number, "symbol": "Ne", "mass": 20.1797, "noble": True} fo
 Feed = Callable[[bytes], object]
 
 
+#: Unlike inputs, of one peer each, for which promise R1 allows 4 MiB.
+COUNT = 5000
+
+
 @dataclass(frozen=True)
 class Grammar:
     """One row of the table of promises R1 and R2."""
@@ -33,6 +37,8 @@ class Grammar:
     adversarial: Callable[[int], Mapping[str, bytes]]
     #: Bytes of the largest input that is read before a decision.
     size: int
+    #: Unlike inputs in the test of memory, whose bound is in proportion: fewer where one takes milliseconds.
+    count: int = COUNT
 
 
 def converse(conversation: Conversation, data: bytes, piece: int = PIECE) -> int:

@@ -5,7 +5,19 @@ To add one: a module beside this one with a `Grammar`, and its name in `GRAMMARS
 
 from __future__ import annotations
 
-from tests.promises.grammars import framings, http, json_rpc, names, passwords, responses, rpyc, site, tls, xml_rpc
+from tests.promises.grammars import (
+    framings,
+    heads,
+    http,
+    json_rpc,
+    names,
+    passwords,
+    responses,
+    rpyc,
+    site,
+    tls,
+    xml_rpc,
+)
 from tests.promises.grammars.grammar import Grammar
 
 GRAMMARS: dict[str, Grammar] = {
@@ -13,6 +25,7 @@ GRAMMARS: dict[str, Grammar] = {
     for grammar in (
         *framings.GRAMMARS,
         *http.GRAMMARS,
+        *heads.GRAMMARS,
         *names.GRAMMARS,
         *json_rpc.GRAMMARS,
         *rpyc.GRAMMARS,

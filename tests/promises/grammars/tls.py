@@ -133,4 +133,4 @@ def adversarial(size: int) -> Mapping[str, bytes]:
     }
 
 
-GRAMMARS = (Grammar("TLS", serve, unlike, honest, adversarial, SIZE),)
+GRAMMARS = (Grammar("TLS", serve, unlike, honest, adversarial, SIZE, count=2000),)

@@ -144,7 +144,7 @@ def test_a_deadline_that_passes_while_the_service_thinks_cuts_nobody(
             thought.wait()
             return line
 
-    running = within("threads", Pump.carrying(Thinking()), Limits(idle_timeout=0.2, message_timeout=0.2))
+    running = within("threads", Pump.carrying(Thinking()), Limits(idle_timeout=1.0, message_timeout=1.0))
     with connect(running.address) as peer, ExitStack() as stack:
         stack.callback(thought.set)
         for piece in pieces:
@@ -167,7 +167,7 @@ def test_a_long_message_takes_as_long_as_it_takes_within_its_time(run: Run) -> N
 
 @several
 def test_who_asks_again_and_again_is_never_idle(run: Run) -> None:
-    running = run(Echo, idle_timeout="200ms", message_timeout="200ms")
+    running = run(Echo, idle_timeout="1s", message_timeout="1s")
     with connect(running.address) as busy:
         for _ in range(2):
             with connect(running.address) as silent:

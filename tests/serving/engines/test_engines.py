@@ -147,7 +147,7 @@ def test_who_says_nothing_is_idle(run: Run) -> None:
 
 @once
 def test_who_says_nothing_more_is_idle(run: Run) -> None:
-    running = run(Echo, idle_timeout="200ms", message_timeout="200ms")
+    running = run(Echo, idle_timeout="1s", message_timeout="1s")
     with connect(running.address) as peer:
         ask(peer, b"a\n", b"a\n")
         assert hear_all(peer) == b""
@@ -156,7 +156,7 @@ def test_who_says_nothing_more_is_idle(run: Run) -> None:
 
 @once
 def test_half_a_message_is_slow(run: Run) -> None:
-    running = run(Echo, idle_timeout="200ms", message_timeout="200ms")
+    running = run(Echo, idle_timeout="1h", message_timeout="200ms")
     with connect(running.address) as peer:
         ask(peer, b"a\nb", b"a\n")
         assert hear_all(peer) == b""
@@ -165,7 +165,7 @@ def test_half_a_message_is_slow(run: Run) -> None:
 
 @once
 def test_what_was_begun_and_came_to_nothing_is_forgotten(run: Run) -> None:
-    running = run(Uncommented, idle_timeout="200ms", message_timeout="1h")
+    running = run(Uncommented, idle_timeout="1s", message_timeout="1h")
     with connect(running.address) as peer:
         ask(peer, b"a\n#b", b"a\n")
         peer.sendall(b"c\n")
@@ -174,9 +174,17 @@ def test_what_was_begun_and_came_to_nothing_is_forgotten(run: Run) -> None:
 
 
 @once
-@pytest.mark.parametrize(("octet", "ending"), [(b"a", Ending.SLOW), (b"\r", Ending.IDLE)])
-def test_the_time_is_a_total_an_octet_now_and_then_does_not_prolong_it(octet: bytes, ending: Ending, run: Run) -> None:
-    running = run(Patient, idle_timeout="200ms", message_timeout="200ms")
+@pytest.mark.parametrize(
+    ("octet", "limits", "ending"),
+    [
+        (b"a", {"idle_timeout": "1h", "message_timeout": "200ms"}, Ending.SLOW),
+        (b"\r", {"idle_timeout": "200ms", "message_timeout": "1h"}, Ending.IDLE),
+    ],
+)
+def test_the_time_is_a_total_an_octet_now_and_then_does_not_prolong_it(
+    octet: bytes, limits: dict[str, str], ending: Ending, run: Run
+) -> None:
+    running = run(Patient, **limits)
     with connect(running.address) as peer:
         peer.settimeout(0.02)
         while True:

@@ -124,7 +124,7 @@ def test_as_many_answers_may_take_long_at_once_as_there_are_other_threads(within
 
 
 def test_the_time_that_an_answer_takes_is_not_its_peer_s(within: Start, moody: Moody) -> None:
-    running = within("pool", Pump.carrying(moody), Limits(idle_timeout=0.2, message_timeout=0.2))
+    running = within("pool", Pump.carrying(moody), Limits(idle_timeout=1.0, message_timeout=1.0))
     with connect(running.address) as peer:
         peer.sendall(b"wait\n")
         assert moody.asked.acquire()
