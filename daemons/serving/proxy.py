@@ -7,9 +7,7 @@ The conversation knows no sockets and no log; what the header says goes to the s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from socket import socket
 from typing import TypeAlias
 
 from daemons.framings.base import FramingError
@@ -80,20 +78,3 @@ class ProxiedConversation(Around):
             self.ending = conversation.ending
             self.failure = conversation.failure
         return reply
-
-
-def read_header(request: socket, seconds: float) -> Header | FramingError:
-    """Read the PROXY header off a socket and not one octet more: for a raw handler, which reads what follows
-    itself.  Raises `TimeoutError` where it is not complete within `seconds`, `OSError` where the peer has gone."""
-    until = time.monotonic() + seconds
-    decoder = HeaderDecoder()
-    while wanted := decoder.wanted:
-        request.settimeout(max(0.001, until - time.monotonic()))
-        data = request.recv(wanted)
-        if data:
-            decoder.decode(data)
-        else:
-            decoder.finish()
-    said = decoder.header or decoder.error
-    assert said is not None
-    return said

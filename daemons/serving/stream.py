@@ -14,7 +14,8 @@ from daemons.serving.connection import Connection
 from daemons.serving.conversation import Conversation
 from daemons.serving.endings import Ending
 from daemons.serving.journal import Journal
-from daemons.serving.proxy import ProxiedConversation, read_header
+from daemons.serving.proxy import ProxiedConversation
+from daemons.serving.proxy_socket import read_header
 from daemons.serving.server import Server
 from daemons.serving.spool import SpooledSocket
 

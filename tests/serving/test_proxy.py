@@ -16,7 +16,8 @@ from daemons.framings import FramingError, Incomplete, Malformed
 from daemons.framings.proxy import SIGNATURE, Header
 from daemons.serving.conversation import IDLE, OVER, PENDING, SHAKING, Conversation
 from daemons.serving.endings import Ending
-from daemons.serving.proxy import ProxiedConversation, read_header
+from daemons.serving.proxy import ProxiedConversation
+from daemons.serving.proxy_socket import read_header
 from tests.operating.folder import Folder
 from tests.operating.live import GRAIL, QUEST, Live, until
 from tests.serving.services import Echo, Polite
