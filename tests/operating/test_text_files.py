@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 #: Text files that are read in another encoding, and why.
 OTHERS = {
     "daemons/serving/listen.py": "the kernel writes it",
-    "daemons/operating/scoreboard.py": "the kernel writes it",
+    "daemons/operating/metrics_file.py": "the kernel writes it",
     "daemons/operating/pidfile.py": "a daemon writes it",
     "daemons/operating/certificates.py": "looked through for words of PEM; OpenSSL reads the file itself",
     "daemons/operating/supervision.py": "supervisord cannot read a byte order mark, which is a complaint",
