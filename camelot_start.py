@@ -25,7 +25,7 @@ def main() -> int:
             # There is nothing to finish yet.
             signal.signal(number, lambda number, frame: os._exit(0))
     try:
-        from daemons.operating.command import main as carry_out
+        from daemons.cli.command import main as carry_out
     except KeyboardInterrupt:  # Ctrl-C before there is a command that could handle it
         return 130
     return carry_out()

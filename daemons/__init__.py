@@ -14,7 +14,11 @@ that is written in a way of its own.  Functions that are published need nothing 
 """
 
 from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
-from daemons.operating.values import (
+from daemons.rpc.methods import idempotent
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.file_slice import Span
+from daemons.serving.conversation.service import Reply, ReplyCutShort, Service, Talk, Visitor
+from daemons.settings.values import (
     COUNT,
     DURATION,
     PLACE,
@@ -29,10 +33,6 @@ from daemons.operating.values import (
     table,
     word,
 )
-from daemons.rpc.methods import idempotent
-from daemons.serving.endings import Ending
-from daemons.serving.service import Reply, ReplyCutShort, Service, Talk, Visitor
-from daemons.serving.span import Span
 
 __all__ = [
     "COUNT",

@@ -2,7 +2,7 @@
 
 import sys
 
-from daemons.operating.command import main
+from daemons.cli.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

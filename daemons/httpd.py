@@ -33,15 +33,15 @@ from daemons import (
 )
 from daemons.framings.http import HTTP, Request
 from daemons.web.asking import requests
-from daemons.web.behind import BEHIND, Behind, UpstreamLimits, placed
-from daemons.web.languages import LANGUAGES
-from daemons.web.places import PREFIX
-from daemons.web.protection import REALM, Protection, Realm
-from daemons.web.redirects import HTTPS, MOVED, REDIRECT, Https, Redirect, to_https
+from daemons.web.files.languages import LANGUAGES
+from daemons.web.files.static import Static
+from daemons.web.gateway.upstream_address import BEHIND, Behind, UpstreamLimits, placed
 from daemons.web.responses import CONTINUE, Second, error, told
-from daemons.web.static import Static
-from daemons.web.store import Store
-from daemons.web.subtrees import Subtrees, contradiction
+from daemons.web.site.prefix_map import PREFIX
+from daemons.web.site.protection import REALM, Protection, Realm
+from daemons.web.site.redirects import HTTPS, MOVED, REDIRECT, Https, Redirect, to_https
+from daemons.web.site.router import Subtrees, contradiction
+from daemons.web.site.store import Store
 
 #: Octets of a body that anybody sends for a file; nobody reads it.
 LONGEST_BODY = 64 * 1024

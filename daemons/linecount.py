@@ -11,9 +11,9 @@ from typing import Any
 
 import rpyc
 
-from daemons.rpc.frames import Refused
-from daemons.rpc.netref_handler import NetrefHandler
-from daemons.rpc.netrefs import Theirs
+from daemons.rpc.rpyc.frames import Refused
+from daemons.rpc.rpyc.handler import NetrefHandler
+from daemons.rpc.rpyc.netrefs import Theirs
 
 #: Lines of one file.
 MOST = 1_000_000

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from daemons.operating.stats import Figures
-from daemons.serving.endings import Ending
+from daemons.operating.metrics.stats import Figures
+from daemons.serving.conversation.endings import Ending
 
 #: The line of one conversation, docs/operating.md.
 ACCESS = re.compile(

@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from daemons.operating import stats
+from daemons.operating.metrics import stats
 from soak.hostile import CROWDS
 from soak.load import Record
 from soak.place import LIMITS, WORKERS, Place, until

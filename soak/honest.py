@@ -13,9 +13,9 @@ import dns.query
 import dns.rcode
 
 from daemons import Blocked, Blocks, LengthPrefixed, Lines
-from daemons.clients.datagram import inquire, proclaim
+from daemons.clients.net.datagram import inquire, proclaim
 from daemons.launcelot import ANSWERS as LAUNCELOT
-from daemons.serving.address import Address
+from daemons.serving.listening.address import Address
 from daemons.tlsd import SECRET
 from daemons.udpd import Udpd
 from daemons.zen import ANSWERS as ZEN

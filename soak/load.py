@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from daemons.clients.dial import NetworkError
+from daemons.clients.net.dial import NetworkError
 from soak.place import Place
 from soak.talking import Parted, Visit, Wrong
 from soak.web import Away

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from daemons.operating import stats
+from daemons.operating.metrics import stats
 
 TOP = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent

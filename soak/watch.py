@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemons.operating.stats import Figures
+from daemons.operating.metrics.stats import Figures
 
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -23,8 +23,7 @@ MORE_KIB = 8 * 1024
 #: since malloc(3) has an arena for each.
 MORE_KIB_FOR = {"twoway": 16 * 4 * 1024}
 
-#: front keeps connections to who is behind it, and looks at them when it needs one: `daemons.web.upstream.IDLE` bounds
-#: their number.
+#: front keeps idle connections to its upstream servers, at most `daemons.web.gateway.upstream.IDLE`.
 MORE_DESCRIPTORS_FOR = {"front": 16}
 
 

@@ -10,8 +10,8 @@ import xmlrpc.client
 from collections.abc import Callable
 from typing import Any
 
-from daemons.rpc.frames import Frames
-from daemons.rpc.netrefs import Guarded
+from daemons.rpc.rpyc.frames import Frames
+from daemons.rpc.rpyc.netrefs import Guarded
 from daemons.rpcmath import SYMBOLS
 from soak.place import TOP, Place
 from soak.talking import PATIENCE, SECURE, Parted, Visit, Wrong, expect, plain, trusting

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from daemons.operating import authority
+from daemons.cli import make_cert
 
 PEM = serialization.Encoding.PEM
 DAY = datetime.timedelta(days=1)
@@ -28,7 +28,7 @@ def folder() -> Path:
     atexit.register(shutil.rmtree, path)
     for place in (path, path / "other"):
         place.mkdir(exist_ok=True)
-        for name, content in authority.make([*authority.ALWAYS, "camelot.example"], 2).items():
+        for name, content in make_cert.make([*make_cert.ALWAYS, "camelot.example"], 2).items():
             (place / name).write_bytes(content)
     now = datetime.datetime.now(datetime.UTC)
     _issue(path, "expired", now - 3 * DAY, now - DAY)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from daemons.bcast import ANSWER, Bcast
-from daemons.clients.datagram import is_broadcast, proclaim
-from daemons.clients.dial import NetworkError
-from daemons.operating import ini
-from daemons.serving.address import Address, parse_address
-from daemons.serving.conversation import Conversation
+from daemons.clients.net.datagram import is_broadcast, proclaim
+from daemons.clients.net.dial import NetworkError
+from daemons.operating.config import ini
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.datagram import DatagramServer
+from daemons.serving.listening.address import Address, parse_address
 from daemons.serving.pump import Pump
 from tests.namespaces import Network
 from tests.operating.folder import Folder

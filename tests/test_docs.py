@@ -19,12 +19,14 @@ from typing import Any
 
 import pytest
 
-from daemons.operating import ini, inspection, loading
-from daemons.operating.parser import parser
-from daemons.operating.settings import SECTIONS
-from daemons.operating.values import kind_of
-from daemons.serving.address import Address
-from daemons.serving.endings import Ending
+from daemons.cli import inspection
+from daemons.cli.parser import parser
+from daemons.operating.config import ini
+from daemons.operating.config.sections import SECTIONS
+from daemons.operating.loading import loading
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.listening.address import Address
+from daemons.settings.values import kind_of
 from tests.shipped import SHIPPED
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -13,31 +13,19 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 MODULES = sorted(PROJECT.glob("daemons/**/*.py"))
 
-#: All that the sans-IO part may import of the standard library.  `logging` is for the numbers of levels.
+#: What the sans-IO part may import from the standard library.  `logging` is for the numbers of levels; `dataclasses`,
+#: `ipaddress` and `re` read the PROXY header; `os` is for files, and `ssl` for MemoryBIO and SSLObject, which are no
+#: sockets.
 ALLOWED = {
-    # dataclasses, ipaddress and re read the PROXY header: text and octets, no socket.
     "daemons.framings": {
-        "__future__",
-        "abc",
-        "collections.abc",
-        "dataclasses",
-        "ipaddress",
-        "re",
-        "struct",
-        "typing",
-        "zlib",
+        *("__future__", "abc", "collections.abc", "dataclasses", "ipaddress", "re", "struct", "typing", "zlib"),
     },
-    "daemons.serving.endings": {"__future__", "enum", "logging"},
-    "daemons.serving.service": {"__future__", "collections.abc", "typing"},
-    "daemons.serving.memory": {"__future__", "collections.abc"},
-    "daemons.serving.pieces": {"__future__", "collections.abc"},
-    "daemons.serving.span": {"__future__", "os"},  # a file is no socket
-    "daemons.serving.visited": {"__future__", "collections.abc"},
-    "daemons.serving.conversation": {"__future__", "collections", "collections.abc"},
-    "daemons.serving.around": {"__future__"},
+    "daemons.serving.conversation": {
+        *("__future__", "collections", "collections.abc", "enum", "logging", "os", "ssl", "typing"),
+    },
 }
 
-#: What the sans-IO part may import of the suite: itself.
+#: What the sans-IO part may import from the suite: itself.
 SANS_IO = tuple(ALLOWED)
 
 #: Nobody may: the log is standard output's, and a network byte is never unpickled …
@@ -115,6 +103,86 @@ def test_accounts_know_no_protocol_and_no_socket() -> None:
         named = set(imports_of(path)) - {"daemons.serving.guards.networks"}
         assert not {name for name in named if name.startswith("daemons.") and not name.startswith("daemons.accounts")}
         assert not {name.partition(".")[0] for name in named} & {"socket", "socketserver", "ssl", "http", "werkzeug"}
+
+
+#: The floors of the building, from the ground up.  A module imports from its own floor and from those below.
+FLOORS = (
+    ("daemons.printable", "daemons.settings", "daemons.framings"),
+    ("daemons.serving",),
+    ("daemons.accounts",),
+    ("daemons.web", "daemons.rpc"),
+    ("daemons.operating",),
+    ("daemons",),  # the daemons themselves
+    ("daemons.clients",),
+    ("daemons.cli", "daemons.__main__"),
+)
+
+
+def floor_of(name: str) -> int:
+    """Return the number of a module's floor."""
+    return max(
+        (len(part), floor) for floor, parts in enumerate(FLOORS) for part in parts if f"{name}.".startswith(f"{part}.")
+    )[1]
+
+
+def graph() -> dict[str, set[str]]:
+    """Return the modules of the suite that each of them imports: also in functions and for type checkers."""
+    known = {name_of(path): path for path in MODULES}
+    imports: dict[str, set[str]] = {name: set() for name in known}
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imports[name] |= {alias.name for alias in node.names} & known.keys()
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                members = {f"{node.module}.{alias.name}" for alias in node.names}
+                imports[name] |= members & known.keys()
+                if not members <= known.keys():
+                    imports[name] |= {node.module} & known.keys()
+    return imports
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Return groups of modules each of which imports all others of its group, if by way of others (Tarjan's strongly
+    connected components)."""
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        number[name] = lowest[name] = len(number)
+        stack.append(name)
+        for other in sorted(imports[name]):
+            if other not in number:
+                visit(other)
+                lowest[name] = min(lowest[name], lowest[other])
+            elif other in stack:
+                lowest[name] = min(lowest[name], number[other])
+        if lowest[name] == number[name]:
+            group = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for name in sorted(imports):
+        if name not in number:
+            visit(name)
+    return found
+
+
+def test_no_import_circle() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert circles(graph()) == []
+
+
+def test_no_import_from_a_higher_floor() -> None:
+    imports = graph()
+    assert [
+        f"{name} imports {other}"
+        for name in sorted(imports)
+        for other in sorted(imports[name])
+        if floor_of(other) > floor_of(name)
+    ] == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemons.launcelot import ANSWERS, UNKNOWN, Launcelot
-from daemons.serving.endings import Ending
+from daemons.serving.conversation.endings import Ending
 
 
 def test_the_words_of_the_notes() -> None:

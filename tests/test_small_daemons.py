@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from daemons.daytime import Daytime
-from daemons.operating import ini
+from daemons.operating.config import ini
 from daemons.serving.pump import Pump
 from daemons.twoway import TwoWay
 from daemons.upper import Upper

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from daemons.operating.stats import Figures
-from daemons.serving.endings import Ending
+from daemons.operating.metrics.stats import Figures
+from daemons.serving.conversation.endings import Ending
 from soak import books, hostile, openings, place
 from soak.honest import HONEST
 from soak.hostile import HOSTILE
@@ -27,7 +27,7 @@ CUT = (
 )
 OTHER = "2026-11-21 08:44:00,763 INFO daemons.operating.reload[7] reloaded; changed: nothing"
 READY = "zen ready tcp://127.0.0.1:1070 engine=loop processes=1 pid=7"
-DROPPED = "2026-11-21 10:00:00,000 WARNING daemons.operating.logs[4242] dropped lines: 12 (1200 bytes)"
+DROPPED = "2026-11-21 10:00:00,000 WARNING daemons.operating.logging.logs[4242] dropped lines: 12 (1200 bytes)"
 
 FIGURES = Figures(
     *("zen", "stopped", "loop", 7, 1.0, 2.0, None, 0, 0, 0, {}, 0, 0, 0),

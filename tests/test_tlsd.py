@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from daemons.clients.ask import tell
-from daemons.clients.dial import NetworkError
-from daemons.serving.address import Address
-from daemons.serving.conversation import OVER, Conversation
-from daemons.serving.endings import Ending
+from daemons.clients.net.dial import NetworkError
+from daemons.serving.conversation.conversation import OVER, Conversation
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.listening.address import Address
 from daemons.tlsd import SECRET, Tlsd
 from tests.certificates import folder as certificates
 from tests.operating.live import until

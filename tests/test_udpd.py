@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from daemons.operating.values import SHARE
-from daemons.serving.conversation import Conversation
-from daemons.serving.endings import Ending
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.endings import Ending
+from daemons.settings.values import SHARE
 from daemons.udpd import Udpd
 from tests.operating.folder import Folder
 from tests.operating.live import Live, until

@@ -6,7 +6,7 @@ import codecs
 import contextlib
 import io
 
-from daemons.serving.endings import Ending
+from daemons.serving.conversation.endings import Ending
 from daemons.zen import ANSWERS, UNKNOWN, Zen
 
 

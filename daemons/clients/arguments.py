@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from daemons.operating.values import LONGEST, parse_port
+from daemons.settings.values import LONGEST, parse_port
 
 
 def filled(text: str) -> str:

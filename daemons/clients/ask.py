@@ -21,17 +21,18 @@ from time import monotonic
 from typing import Any
 
 from daemons.clients import output
-from daemons.clients.datagram import LONGEST, anything, inquire, is_broadcast, proclaim
-from daemons.clients.dial import NetworkError, Note, dial, silent
-from daemons.clients.due import Due
-from daemons.clients.exchange import send_and_receive
+from daemons.clients.net.datagram import LONGEST, anything, inquire, is_broadcast, proclaim
+from daemons.clients.net.dial import NetworkError, Note, dial, silent
+from daemons.clients.net.send_and_receive import send_and_receive
+from daemons.clients.net.total_deadline import Due
 from daemons.framings import Framing, FramingError, Until
-from daemons.operating import lifecycle, loading
-from daemons.operating.complaints import ConfigurationError
-from daemons.operating.settings import Settings
-from daemons.operating.values import PORT
-from daemons.serving.address import Address
-from daemons.serving.service import Service
+from daemons.operating import lifecycle
+from daemons.operating.config.sections import Settings
+from daemons.operating.loading import loading
+from daemons.serving.conversation.service import Service
+from daemons.serving.listening.address import Address
+from daemons.settings.complaints import ConfigurationError
+from daemons.settings.values import PORT
 
 #: Octets per recv(2).
 RECEIVE = 16 * 1024

@@ -20,7 +20,7 @@ DONE, FAILED = 0, 1
 
 
 class ToolError(Exception):
-    """A tool could not do what it was asked to: the text, which `daemons.operating.outcome` reports, says why."""
+    """A tool could not do what it was asked to: the text, which `daemons.cli.outcome` reports, says why."""
 
 
 class Tool(NamedTuple):
@@ -31,24 +31,28 @@ class Tool(NamedTuple):
 
 
 TOOLS: dict[str, Tool] = {
-    "password": Tool("daemons.operating.password", "add a user to a file for [protected], or change a password"),
-    "ping": Tool("daemons.clients.ping", "whether somebody listens at a port of a host"),
+    "password": Tool("daemons.cli.password", "add a user to a file for [protected], or change a password"),
+    "ping": Tool("daemons.clients.net.ping", "whether somebody listens at a port of a host"),
     "forward-reverse": Tool(
-        "daemons.clients.forward_reverse", "whether a host's name leads to an address whose name leads back"
+        "daemons.clients.dns.forward_reverse", "whether a host's name leads to an address whose name leads back"
     ),
-    "dns": Tool("daemons.clients.records", "the records A, AAAA, CNAME, MX and NS of a name, asked of the DNS itself"),
-    "mx": Tool("daemons.clients.mx", "the servers that take the mail of a domain, in the order to try them in"),
-    "names": Tool("daemons.clients.names", "what this system's name service says of a host, a protocol and a port"),
+    "dns": Tool(
+        "daemons.clients.dns.records", "the records A, AAAA, CNAME, MX and NS of a name, asked of the DNS itself"
+    ),
+    "mx": Tool("daemons.clients.dns.mx", "the servers that take the mail of a domain, in the order to try them in"),
+    "names": Tool("daemons.clients.dns.names", "what this system's name service says of a host, a protocol and a port"),
     "fetch": Tool("daemons.clients.web.fetch", "what is at a URL of http or https, and sends what is to be put there"),
     "links": Tool("daemons.clients.web.links", "whether the links of a page lead somewhere"),
     "scrape": Tool("daemons.clients.web.scrape", "the values in a page, behind a form, or in all pages of a site"),
     "url": Tool("daemons.clients.web.url", "the parts of a URL, and where it leads from another"),
-    "mtu": Tool("daemons.clients.mtu", "how long a datagram may be that gets to a host in one piece"),
+    "mtu": Tool("daemons.clients.net.mtu", "how long a datagram may be that gets to a host in one piece"),
     "tls-report": Tool(
-        "daemons.clients.tls_report", "who answers over TLS, with which certificate, and how it is spoken"
+        "daemons.clients.net.tls_report", "who answers over TLS, with which certificate, and how it is spoken"
     ),
-    "linecount": Tool("daemons.clients.linecount", "how many lines a file has, counted at the other end, over RPyC"),
-    "whois": Tool("daemons.clients.whois", "who has registered a name, asked of a WHOIS server"),
+    "linecount": Tool(
+        "daemons.clients.rpc.linecount", "how many lines a file has, counted at the other end, over RPyC"
+    ),
+    "whois": Tool("daemons.clients.dns.whois", "who has registered a name, asked of a WHOIS server"),
 }
 
 

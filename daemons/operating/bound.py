@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemons.operating.metrics import Metrics
-from daemons.operating.settings import Settings
-from daemons.serving.address import Address
+from daemons.operating.config.sections import Settings
+from daemons.operating.metrics.run import Metrics
 from daemons.serving.guards.limits import Limits
+from daemons.serving.listening.address import Address
 
 if TYPE_CHECKING:
-    from daemons.serving.tls import TLS
+    from daemons.serving.conversation.tls import TLS
 
 
 @dataclass(frozen=True)

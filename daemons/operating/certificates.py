@@ -6,10 +6,10 @@ import re
 import ssl
 from pathlib import Path
 
-from daemons.operating.complaints import ConfigurationError
-from daemons.operating.settings import Settings
-from daemons.serving.tls import TLS, reason_of
-from daemons.serving.tls_context import server_context
+from daemons.operating.config.sections import Settings
+from daemons.serving.conversation.tls import TLS, reason_of
+from daemons.serving.tls.context import server_context
+from daemons.settings.complaints import ConfigurationError
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")

@@ -8,7 +8,7 @@ import sys
 import traceback
 from typing import TextIO
 
-from daemons.operating.logs import FORMAT, LineFormatter
+from daemons.operating.logging.logs import FORMAT, LineFormatter
 
 _LOGGER = "daemons.operating.lifecycle"
 

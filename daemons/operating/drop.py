@@ -12,7 +12,7 @@ import os
 import pwd
 from dataclasses import dataclass
 
-from daemons.operating.values import Kind, setting
+from daemons.settings.values import Kind, setting
 
 
 class DropError(Exception):

@@ -15,30 +15,32 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import camelot_start
-from daemons.operating import init, kinds, loading, logs
-from daemons.operating.access_log import AccessLog
+from daemons.operating import init
 from daemons.operating.bound import Bound
-from daemons.operating.complaints import ConfigurationError
-from daemons.operating.descriptors import affordable
+from daemons.operating.config.sections import Settings
 from daemons.operating.diagnostics import say
-from daemons.operating.metrics import Metrics
+from daemons.operating.fd_limit import affordable
+from daemons.operating.loading import loading, server_class
+from daemons.operating.logging import logs
+from daemons.operating.logging.access_log import AccessLog
+from daemons.operating.metrics.run import Metrics
+from daemons.operating.metrics.scoreboard import has_orphans
+from daemons.operating.metrics.stats import path_of
+from daemons.operating.preflight import ChildError, try_in_child
 from daemons.operating.reload import InPlace, Renewal, handle_signal
-from daemons.operating.scoreboard import has_orphans
-from daemons.operating.settings import Settings
-from daemons.operating.stats import path_of
-from daemons.operating.trial import ChildError, try_in_child
 from daemons.serving import malloc, signals
-from daemons.serving.address import Address
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import adopt, stall_probes
 from daemons.serving.engines.pool import ByThreads
 from daemons.serving.engines.prefork import Prefork
-from daemons.serving.listen import ListenError, clients_too, listen, name_of
+from daemons.serving.listening.address import Address
+from daemons.serving.listening.listen import ListenError, clients_too, listen, name_of
 from daemons.serving.server import Server
 from daemons.serving.stream import StreamServer
+from daemons.settings.complaints import ConfigurationError
 
 if TYPE_CHECKING:
-    from daemons.serving.tls import TLS
+    from daemons.serving.conversation.tls import TLS
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +218,7 @@ def _server(
     listener: socket.socket,
     handler: type[socketserver.BaseRequestHandler],
 ) -> Server:
-    kind = kinds.server_class(handler, bound.settings.limits.body)
+    kind = server_class.server_class(handler, bound.settings.limits.body)
     server = adopt(bound.settings.daemon.engine, listener, handler, kind)
     server.apply(bound.limits)
     server.access = bound.settings.access

@@ -17,18 +17,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from daemons.operating import loading, logs
-from daemons.operating.complaints import ConfigurationError
-from daemons.operating.descriptors import affordable
-from daemons.operating.settings import SECTIONS, TABLES, Settings, TLSSettings
-from daemons.operating.trial import ChildError, Trial
-from daemons.serving import budget, signals
+from daemons.operating.config.sections import SECTIONS, TABLES, Settings, TLSSettings
+from daemons.operating.fd_limit import affordable
+from daemons.operating.loading import loading
+from daemons.operating.logging import logs
+from daemons.operating.preflight import ChildError, Trial
+from daemons.serving import signals
+from daemons.serving.guards import budget
+from daemons.settings.complaints import ConfigurationError
 
 if TYPE_CHECKING:
     import ssl
 
-    from daemons.operating.access_log import AccessLog
     from daemons.operating.bound import Bound
+    from daemons.operating.logging.access_log import AccessLog
     from daemons.serving.engines.prefork import Prefork
     from daemons.serving.server import Server
 

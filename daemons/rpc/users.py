@@ -13,7 +13,7 @@ import sys
 from daemons.accounts import Accounts
 from daemons.accounts.hashes import NAME, generate_secret
 from daemons.accounts.users_file import checked
-from daemons.operating.values import Kind
+from daemons.settings.values import Kind
 
 
 def _accounts(text: str) -> Accounts | None:

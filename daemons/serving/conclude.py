@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemons.serving.conversation import IDLE, PARTIAL, PENDING, SHAKING
-from daemons.serving.endings import BY_FRAMING, Ending
-from daemons.serving.service import PeerLeft
+from daemons.serving.conversation.conversation import IDLE, PARTIAL, PENDING, SHAKING
+from daemons.serving.conversation.endings import BY_FRAMING, Ending
+from daemons.serving.conversation.service import PeerLeft
 
 if TYPE_CHECKING:
     from daemons.serving.connection import Connection
-    from daemons.serving.conversation import Conversation
+    from daemons.serving.conversation.conversation import Conversation
     from daemons.serving.guards.limits import Limits
 
 #: Attributes of an enumeration's class are slow to get, until Python 3.12.

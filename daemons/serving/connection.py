@@ -8,9 +8,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from daemons.serving import budget
-from daemons.serving.address import host_of
-from daemons.serving.endings import Ending, Refusal
+from daemons.serving.conversation.endings import Ending, Refusal
+from daemons.serving.guards import budget
+from daemons.serving.listening.address import host_of
 
 #: Seconds from accept within which who has not asked anything is no idler: a daemon that stops must not close in the
 #: face of a visitor whose first question is on its way.
@@ -68,7 +68,7 @@ class Connection:
         self.overdue = _HANDSHAKE
         #: Whether it counts towards its peer's max_per_peer.
         self.counted = False
-        #: Bytes kept for it that the budget of the process counts (`daemons.serving.budget`).
+        #: Bytes kept for it that the budget of the process counts (`daemons.serving.guards.budget`).
         self.charged = 0
         #: Set by whoever ends it first.
         self.ending: Ending | None = None

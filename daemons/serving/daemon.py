@@ -22,11 +22,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.serving import budget, signals
-from daemons.serving.admission import Admission
-from daemons.serving.journal import Journal
-from daemons.serving.listen import share
+from daemons.serving import signals
+from daemons.serving.guards import budget
+from daemons.serving.guards.admission import Admission
+from daemons.serving.listening.listen import share
 from daemons.serving.poller import Source
+from daemons.serving.safe_logger import Journal
 from daemons.serving.waker import Waker
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from daemons.serving.address import WILDCARDS
 from daemons.serving.conclude import conclude
 from daemons.serving.connection import Connection
-from daemons.serving.conversation import OVER, PENDING
-from daemons.serving.endings import Ending, Refusal
+from daemons.serving.conversation.conversation import OVER, PENDING
+from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.guards.limits import Limits, is_local
 from daemons.serving.guards.reflection import may_loop
-from daemons.serving.journal import Journal
+from daemons.serving.listening.address import WILDCARDS
 from daemons.serving.receive_buffer import resize
+from daemons.serving.safe_logger import Journal
 from daemons.serving.server import Server
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     import socket
 
     from daemons.serving.connection import Connection
-    from daemons.serving.conversation import Conversation
+    from daemons.serving.conversation.conversation import Conversation
+    from daemons.serving.guards.accept_backoff import Rest
     from daemons.serving.guards.limits import Limits
     from daemons.serving.poller import Poller, Source
-    from daemons.serving.rest import Rest
 
 
 class AccessLog(Protocol):
-    """The log of conversations; `daemons.operating.access_log` is one."""
+    """The log of conversations; `daemons.operating.logging.access_log` is one."""
 
     requests: Any
 
@@ -28,7 +28,7 @@ class AccessLog(Protocol):
 
 
 class Metrics(Protocol):
-    """The counters of one process; `daemons.operating.slot` is one."""
+    """The counters of one process; `daemons.operating.metrics.slot` is one."""
 
     @property
     def scoreboard(self) -> Any: ...

@@ -10,14 +10,14 @@ import socketserver
 import time
 from typing import TYPE_CHECKING, ClassVar
 
-from daemons.serving import budget
 from daemons.serving.conclude import BETWEEN_MESSAGES, conclude, expect_next
 from daemons.serving.connection import Attended
-from daemons.serving.conversation import IDLE, OVER, PARTIAL, PENDING
-from daemons.serving.endings import Ending
-from daemons.serving.memory import SHORT, Memory
-from daemons.serving.service import Service
-from daemons.serving.span import Span
+from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.file_slice import Span
+from daemons.serving.conversation.memory import SHORT, Memory
+from daemons.serving.conversation.service import Service
+from daemons.serving.guards import budget
 from daemons.serving.spool import SpooledSocket
 from daemons.serving.waiting import wait_for_room, wait_to_write
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from daemons.serving.journal import Journal
+from daemons.serving.safe_logger import Journal
 
 log = Journal(__name__)
 

@@ -23,21 +23,22 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from daemons.serving import budget, signals
-from daemons.serving.budget import Verdict
+from daemons.serving import signals
 from daemons.serving.connection import Attended, Connection
-from daemons.serving.conversation import Conversation
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.endings import Ending, Refusal
+from daemons.serving.conversation.service import ReplyCutShort, Service, Visitor
+from daemons.serving.conversation.with_peer import VisitedConversation
 from daemons.serving.daemon import OVER, Daemon
-from daemons.serving.endings import Ending, Refusal
+from daemons.serving.guards import budget
+from daemons.serving.guards.accept_backoff import Rest
 from daemons.serving.guards.access import Access
+from daemons.serving.guards.budget import Verdict
 from daemons.serving.guards.limits import Limits, Tally, is_local
 from daemons.serving.guards.networks import peer_network
-from daemons.serving.journal import Journal
-from daemons.serving.listen import prepare
+from daemons.serving.listening.listen import prepare
 from daemons.serving.poller import Poller
-from daemons.serving.rest import Rest
-from daemons.serving.service import ReplyCutShort, Service, Visitor
-from daemons.serving.visited import VisitedConversation
+from daemons.serving.safe_logger import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

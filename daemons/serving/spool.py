@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from typing import IO
 
-from daemons.serving import budget
+from daemons.serving.guards import budget
 
 log = logging.getLogger(__name__)
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from daemons.framings import FramingError
 from daemons.framings.proxy import Header
 from daemons.serving.connection import Connection
-from daemons.serving.conversation import Conversation
-from daemons.serving.endings import Ending
-from daemons.serving.journal import Journal
-from daemons.serving.proxy import ProxiedConversation
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.proxy import ProxiedConversation
 from daemons.serving.proxy_socket import read_header
+from daemons.serving.safe_logger import Journal
 from daemons.serving.server import Server
 from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
-    from daemons.serving.tls import TLS
+    from daemons.serving.conversation.tls import TLS
 
 log = Journal(__name__)
 
@@ -117,7 +117,7 @@ class StreamServer(Server, socketserver.TCPServer):
         if self.tls is None or connection.messages is not None:
             handler(request, connection.address, self)
             return
-        from daemons.serving.tls_socket import over_tls  # ssl is dear, and most do without it
+        from daemons.serving.tls.handler_socket import over_tls  # ssl is dear, and most do without it
 
         with over_tls(self.tls, request, connection, self.limits) as lent:
             handler(lent, connection.address, self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 
-from daemons.framings.remembered import Remembered
+from daemons.framings.cache import Remembered
 
 #: Of so many times, mostly those at which files were changed, the text is remembered.
 REMEMBERED = 256

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
+from daemons.framings.cache import HEAD
 from daemons.framings.http import Request
-from daemons.framings.remembered import HEAD
-from daemons.serving.service import Reply
+from daemons.serving.conversation.service import Reply
 from daemons.web.dates import written
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -17,8 +17,8 @@ from werkzeug.wrappers import Response
 from daemons import DURATION, PLACE, YES_NO, Kind, rpcmath, setting
 from daemons.accounts import Accounts
 from daemons.accounts.users_file import checked
-from daemons.rpc.json_wsgi import JSONApplication
-from daemons.rpc.wsgi import RPC, dispatcher
+from daemons.rpc.json.wsgi import JSONApplication
+from daemons.rpc.xml.wsgi import RPC, dispatcher
 from daemons.webapp import api, environ_dump, timeapp, weather
 from daemons.webapp.bank import Bank
 from daemons.webapp.base64_form import base64_form

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from daemons.operating.command import main
+from daemons.cli.command import main
 from tests.operating.folder import Folder
 from tests.operating.live import BIN, Live, daemons, environment, free_port
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from daemons.cli.command import main
 from daemons.clients.ask import PIECE, tell
-from daemons.clients.dial import NetworkError
-from daemons.operating.command import main
-from daemons.serving.address import Address
+from daemons.clients.net.dial import NetworkError
+from daemons.serving.listening.address import Address
 from daemons.serving.pump import Pump
 from tests.clients.foreign import Foreign, until_end
 from tests.operating.folder import Folder

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from daemons.operating.command import main
+from daemons.cli.command import main
 from tests.clients.foreign import Foreign, Visit, until_delimiter, until_end
 from tests.operating.folder import GOOD, Folder
 

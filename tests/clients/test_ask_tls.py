@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from daemons.clients.ask import converse, tell
-from daemons.clients.dial import NetworkError, dial
+from daemons.clients.net.dial import NetworkError, dial
 from daemons.framings import Until
-from daemons.serving.address import Address
+from daemons.serving.listening.address import Address
 from tests.certificates import folder
 from tests.operating.live import GRAIL, daemons
 from tests.serving.tls_live import serve

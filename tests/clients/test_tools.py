@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from daemons.clients import forward_reverse, ping, tools
-from daemons.clients.forward_reverse import Verdict, compare
-from daemons.clients.system import Place
-from daemons.operating.command import main
+from daemons.cli.command import main
+from daemons.clients import tools
+from daemons.clients.dns import forward_reverse
+from daemons.clients.dns.forward_reverse import Verdict, compare
+from daemons.clients.net import ping
+from daemons.clients.net.system import Place
 from tests.clients.foreign import Foreign, until_delimiter
 from tests.operating.live import type_in
 
@@ -246,9 +248,10 @@ class Missing:
         if name in ("dns", "httpx2"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
-from daemons.operating.command import main
+from daemons.cli.command import main
 main(["list"])
-assert not {name for name in sys.modules if name in ("daemons.clients.resolving", "daemons.clients.ping", "httpx2")}
+unused = {"daemons.clients.dns.resolving", "daemons.clients.net.ping", "httpx2"}
+assert not unused & sys.modules.keys()
 for words in (
     ["mx", "x"], ["dns", "x"], ["names", "127.0.0.1"], ["run", "dns"], ["fetch", "http://x/"], ["url", "x"]
 ):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from daemons.serving.engines import stream_server
-from daemons.web.server import WebServer
+from daemons.web.handlers.server import WebServer
 from tests.cpython.suites import Unlike, cases, like, load
 
 #: What cannot pass, and why.
@@ -76,7 +76,7 @@ class ToStandardError(logging.Handler):
 @pytest.fixture(autouse=True)
 def surroundings() -> Iterator[None]:
     """Requests are logged on standard error; what the suite leaves to the garbage collector is closed."""
-    log = logging.getLogger("daemons.web.handlers")
+    log = logging.getLogger("daemons.web.handlers.mixins")
     handler, level = ToStandardError(), log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 from wsgiref.simple_server import software_version
 
-from daemons.web.server import WebServer
+from daemons.web.handlers.server import WebServer
 from tests.cpython.suites import Unlike, cases, load
 from tests.web.wsgi_talking import FAILED, batches, carried, visit
 

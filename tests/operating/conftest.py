@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from daemons.operating.logs import LineFormatter
-from daemons.operating.scoreboard import Scoreboard
-from daemons.operating.slot import Slot
+from daemons.operating.logging.logs import LineFormatter
+from daemons.operating.metrics.scoreboard import Scoreboard
+from daemons.operating.metrics.slot import Slot
 from tests.operating.counting import ABOUT
 from tests.operating.folder import Folder
 from tests.operating.writes import Writes
@@ -47,7 +47,7 @@ def slot(scoreboard: Scoreboard) -> Iterator[Slot]:
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
     """What the root logger prints to.  Lines go directly to what is of the class Output alone; here this is."""
-    monkeypatch.setattr("daemons.operating.lines.Output", Writes)
+    monkeypatch.setattr("daemons.operating.logging.lines.Output", Writes)
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     output = Writes()

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 
 from daemons.serving.connection import Connection
-from daemons.serving.endings import Ending
+from daemons.serving.conversation.endings import Ending
 
 #: Whose the scoreboards of the tests are.
 ABOUT = {"name": "x", "engine": "loop"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import dedent
 
-from daemons.operating import ini
-from daemons.operating.complaints import ConfigurationError
-from daemons.operating.ini import Override, parse_override
-from daemons.operating.settings import Settings
+from daemons.operating.config import ini
+from daemons.operating.config.ini import Override, parse_override
+from daemons.operating.config.sections import Settings
+from daemons.settings.complaints import ConfigurationError
 
 #: An ini with nothing wrong in it.
 GOOD = """

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import pytest
 
-from daemons.operating.stats import Figures
+from daemons.operating.metrics.stats import Figures
 from tests.serving.peers import children_of
 
 T = TypeVar("T")

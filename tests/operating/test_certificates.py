@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from daemons.cli.command import main
 from daemons.operating import certificates
-from daemons.operating.command import main
-from daemons.operating.complaints import ConfigurationError
-from daemons.serving.address import parse_address
+from daemons.serving.listening.address import parse_address
+from daemons.settings.complaints import ConfigurationError
 from tests.certificates import folder as made
 from tests.operating.folder import Folder
 from tests.operating.live import daemons

@@ -105,7 +105,7 @@ command = types.ModuleType("command")
 command.main = lambda: print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))) or 0
 for name in ("daemons", "daemons.operating"):
     sys.modules[name] = types.ModuleType(name)
-sys.modules["daemons.operating.command"] = command
+sys.modules["daemons.cli.command"] = command
 sys.argv = ["daemons", *sys.argv[1:]]
 sys.exit(camelot_start.main())
 """
@@ -143,6 +143,6 @@ def test_ctrl_c_during_the_imports_is_an_exit_code(monkeypatch: pytest.MonkeyPat
         def __getattr__(self, name: str) -> Any:
             raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, "daemons.operating.command", Interrupted("daemons.operating.command"))
+    monkeypatch.setitem(sys.modules, "daemons.cli.command", Interrupted("daemons.cli.command"))
     monkeypatch.setattr("sys.argv", ["daemons", "list"])
     assert camelot_start.main() == 130

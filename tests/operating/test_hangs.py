@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from daemons.operating import trial
-from daemons.operating.complaints import ConfigurationError
-from daemons.operating.trial import ChildError, Trial, try_in_child
+from daemons.operating import preflight
+from daemons.operating.preflight import ChildError, Trial, try_in_child
+from daemons.settings.complaints import ConfigurationError
 from tests.operating.folder import Folder
 from tests.operating.live import Live, alive, children, talk, until
 from tests.operating.test_renewal import hang_up, renewed
@@ -128,7 +128,7 @@ def test_workers_that_hang_are_killed_when_they_have_been_replaced(folder: Folde
 
 
 def test_a_trial_beyond_its_limit_is_overdue_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "LIMIT", 0.0)
+    monkeypatch.setattr(preflight, "LIMIT", 0.0)
     tried = Trial(signal.pause)
     tried.end()
     assert tried.overdue

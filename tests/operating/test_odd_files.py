@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from daemons.operating import ini
-from daemons.operating.complaints import ConfigurationError
+from daemons.cli.supervisord_files import File
+from daemons.operating.config import ini
+from daemons.operating.metrics.scoreboard import has_orphans
 from daemons.operating.pidfile import Pidfile
-from daemons.operating.scoreboard import has_orphans
-from daemons.operating.supervisord_files import File
+from daemons.settings.complaints import ConfigurationError
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import Live, daemons
 

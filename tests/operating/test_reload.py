@@ -64,7 +64,7 @@ def answered(daemon: Live) -> str:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (("class = daemons.operating.logs.Output", "class = no.such.Handler"), "ModuleNotFoundError: "),
+        (("class = daemons.operating.logging.logs.Output", "class = no.such.Handler"), "ModuleNotFoundError: "),
         (("handlers = output", "handlers = outptu"), "KeyError: 'outptu'"),
         (("[loggers]", "[logers]"), "KeyError: 'loggers'"),
         (("keys = root", "no key"), "ParsingError: "),

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from daemons.operating import ini, loading
-from daemons.operating.settings import SECTIONS
+from daemons.operating.config import ini
+from daemons.operating.config.sections import SECTIONS
+from daemons.operating.loading import loading
 from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
 from tests.operating.folder import GOOD, Folder

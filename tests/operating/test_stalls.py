@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from daemons.operating import stats
+from daemons.operating.metrics import stats
 from daemons.serving import signals
 from tests.operating.folder import Folder
 from tests.operating.live import Live, alive, children, daemons, see_turns, until

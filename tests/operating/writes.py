@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemons.operating.logs import LINE_LIMIT, Output
+from daemons.operating.logging.logs import LINE_LIMIT, Output
 
 
 class Writes(Output):

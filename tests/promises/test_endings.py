@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import pytest
 
-from daemons.operating.stats import read
+from daemons.operating.metrics.stats import read
 from daemons.serving.engines import ENGINES
 from tests.certificates import folder as certificates
 from tests.operating.folder import Folder

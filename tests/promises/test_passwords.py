@@ -21,14 +21,14 @@ import pytest
 
 from daemons.accounts import Accounts
 from daemons.accounts.throttle import NAMED
-from daemons.serving.service import Visitor
-from daemons.web.protection import Realm
+from daemons.serving.conversation.service import Visitor
+from daemons.web.site.protection import Realm
 from daemons.webapp import Webapp
 from tests.accounts.files import write_users
 from tests.operating.folder import Folder
 from tests.operating.live import Live
 from tests.promises.crowds import MIB, growth
-from tests.web.site import ask, make, service
+from tests.web.example_site import ask, make, service
 from tests.webapp.visitor import Visitor as Browser
 
 #: Times the cost of an honest input of the same size.

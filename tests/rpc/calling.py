@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from daemons.rpc.publishing import Options, Published
+from daemons.rpc.xml.publishing import Options, Published
 from daemons.serving.connection import Connection
-from daemons.serving.conversation import Conversation
+from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.engines import stream_server
 from tests.web.talking import Response, responses, said
 

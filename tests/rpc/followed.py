@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from daemons.operating.values import kind_of
+from daemons.settings.values import kind_of
 from tests.end_to_end.page import Command, File, steps
 from tests.operating.folder import Folder
 from tests.operating.live import daemons, environment, free_port, type_in

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import pytest
 
 from daemons import Service
-from daemons.operating.values import kind_of
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
+from daemons.settings.values import kind_of
 from tests.serving.running import Process, Running, Within
 
 ENGINES = ("one", "threads", "forks", "pool", "loop")

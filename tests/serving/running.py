@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from daemons.operating.access_log import AccessLog
+from daemons.operating.logging.access_log import AccessLog
 from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
 from daemons.serving.server import Server

@@ -13,8 +13,8 @@ from typing import Any
 
 from daemons import Ending, ReplyCutShort, Service, Talk, Until
 from daemons.framings import Decoder, Framing
-from daemons.serving.conversation import Conversation
-from daemons.serving.service import Reply
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.service import Reply
 
 LINE = Until(b"\n", limit=64)
 

@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from daemons.serving.connection import Attended, Connection
-from daemons.serving.endings import Ending
+from daemons.serving.conversation.endings import Ending
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import pytest
 
 from daemons import Service
-from daemons.serving.address import parse_address
 from daemons.serving.daemon import Daemon
 from daemons.serving.datagram import LARGEST, Datagram, DatagramServer, Exchange
 from daemons.serving.engines import datagram_server
 from daemons.serving.guards.access import Access, parse_networks
 from daemons.serving.guards.limits import Limits
-from daemons.serving.listen import ListenError, listen, name_of
+from daemons.serving.listening.address import parse_address
+from daemons.serving.listening.listen import ListenError, listen, name_of
 from daemons.serving.pump import Pump
 from tests.serving.peers import DEADLINE
 from tests.serving.peers import name_of as log_name_of

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemons.operating.stats import read
+from daemons.operating.metrics.stats import read
 from daemons.serving.engines import datagram_server
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons import Service, Stream
-from daemons.serving import budget, spool
-from daemons.serving.budget import Budget
+from daemons.serving import spool
+from daemons.serving.guards import budget
+from daemons.serving.guards.budget import Budget
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from daemons.serving.spool import Spool, SpooledSocket

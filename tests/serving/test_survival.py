@@ -17,8 +17,8 @@ import pytest
 
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import Threads
+from daemons.serving.guards.accept_backoff import CAPACITY, REST, TRANSIENT
 from daemons.serving.pump import Pump
-from daemons.serving.rest import CAPACITY, REST, TRANSIENT
 from daemons.serving.stream import StreamServer
 from tests.serving.peers import ask, connect, converse, eventually, is_gone
 from tests.serving.running import ROOT, Within

@@ -7,10 +7,10 @@ import ssl
 from collections.abc import Callable, Iterator
 from functools import cache
 
-from daemons.serving.conversation import OVER, PENDING, Conversation
-from daemons.serving.service import Service
-from daemons.serving.tls import TLS
-from daemons.serving.tls_context import client_context, server_context
+from daemons.serving.conversation.conversation import OVER, PENDING, Conversation
+from daemons.serving.conversation.service import Service
+from daemons.serving.conversation.tls import TLS
+from daemons.serving.tls.context import client_context, server_context
 from tests.certificates import folder
 
 Cut = Callable[[bytes], Iterator[bytes]]

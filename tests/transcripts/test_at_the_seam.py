@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from daemons.serving.endings import Ending
-from daemons.serving.memory import Memory
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.memory import Memory
 from tests.transcripts.transcripts import Transcript, cut_at_random, octet_by_octet, read, read_all, replay, service_of
 
 TRANSCRIPTS = read_all()

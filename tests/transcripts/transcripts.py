@@ -22,10 +22,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from daemons.serving.conversation import OVER, PENDING, Conversation
-from daemons.serving.endings import Ending
-from daemons.serving.memory import Memory
-from daemons.serving.service import Service
+from daemons.serving.conversation.conversation import OVER, PENDING, Conversation
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.memory import Memory
+from daemons.serving.conversation.service import Service
 
 _ENDINGS = {ending.value: ending for ending in Ending}
 

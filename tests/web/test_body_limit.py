@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from daemons.framings.http import HTTP
-from daemons.operating import kinds, loading
-from daemons.operating.complaints import ConfigurationError
+from daemons.operating.loading import loading, server_class
 from daemons.operating.reload import InPlace, changed
+from daemons.settings.complaints import ConfigurationError
 from tests.operating.folder import Folder
 
 HTTPD = "[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = .\n"
@@ -20,7 +20,7 @@ def longest(folder: Folder, ini: str, body: str | None) -> int:
     folder.write("x", ini)
     settings = folder.read(*[f"limits.body={body}"] * (body is not None))
     handler = loading.request_handlers(settings)(False)
-    kind = kinds.server_class(handler, settings.limits.body)
+    kind = server_class.server_class(handler, settings.limits.body)
     with kind(("127.0.0.1", 0), handler, bind_and_activate=False) as server:
         assert server.service is not None
         framing = server.service.framing

@@ -19,12 +19,12 @@ import pytest
 
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import Pump
-from daemons.web.server import WebServer
+from daemons.web.handlers.server import WebServer
 from tests.operating.folder import Folder
 from tests.operating.live import Live
 from tests.serving.running import ROOT, Within
-from tests.web.handlers import LARGE, Hello
-from tests.web.site import make, service
+from tests.web.example_handlers import LARGE, Hello
+from tests.web.example_site import make, service
 
 #: Seconds after which a foreign program is not waited for any more.
 PATIENCE = 60

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemons.web import basic, conditions, languages, negotiation, ranges
-from daemons.web.conditions import Validators
-from daemons.web.places import FORBIDDEN, names_of
+from daemons.web import basic
+from daemons.web.files import conditions, languages, negotiation, ranges
+from daemons.web.files.conditions import Validators
+from daemons.web.site.prefix_map import FORBIDDEN, names_of
 
 SIZE = 1000
 HAVE = Validators('"a-b"', 1_760_256_000)

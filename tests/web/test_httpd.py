@@ -10,10 +10,10 @@ import pytest
 
 from daemons.framings.http import HTTP
 from daemons.httpd import Httpd
-from daemons.serving.conversation import IDLE, OVER, PENDING, Conversation
-from daemons.serving.endings import Ending
-from daemons.web.static import ALLOWED
-from tests.web.site import DATE, LONG, PICTURE, TEXT, ask, heard, make, parsed, request, service, talking
+from daemons.serving.conversation.conversation import IDLE, OVER, PENDING, Conversation
+from daemons.serving.conversation.endings import Ending
+from daemons.web.files.static import ALLOWED
+from tests.web.example_site import DATE, LONG, PICTURE, TEXT, ask, heard, make, parsed, request, service, talking
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from daemons.serving.pump import Pump
 from tests.serving.peers import connect, name_of
 from tests.serving.running import Within, access_of
-from tests.web.site import DATE, LONG, SECRET, TEXT, make, request, service
+from tests.web.example_site import DATE, LONG, SECRET, TEXT, make, request, service
 
 
 @pytest.fixture(params=["loop", "pool", "threads"])

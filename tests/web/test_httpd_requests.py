@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from daemons.httpd import Httpd
-from daemons.operating.request_log import Entry, RequestLog
-from daemons.serving.conversation import PENDING
-from daemons.serving.service import Visitor
-from daemons.web.behind import BEHIND
-from daemons.web.protection import Realm
+from daemons.operating.logging.request_log import Entry, RequestLog
+from daemons.serving.conversation.conversation import PENDING
+from daemons.serving.conversation.service import Visitor
+from daemons.web.gateway.upstream_address import BEHIND
+from daemons.web.site.protection import Realm
 from tests.web.behind import scripted
-from tests.web.site import LOCAL, heard, make, request, service, talking
-from tests.web.test_httpd_protected import GOOD, basic, write
+from tests.web.example_site import LOCAL, heard, make, request, service, talking
+from tests.web.site.test_protection import GOOD, basic, write
 
 
 class Kept(RequestLog):

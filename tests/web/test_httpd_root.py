@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons.httpd import Httpd
-from daemons.web.files import Files, IsFolder, Refused
-from daemons.web.protection import Realm
-from tests.web.site import SECRET, ask, heard, make, request, service, talking
+from daemons.web.files.lookup import Files, IsFolder, Refused
+from daemons.web.site.protection import Realm
+from tests.web.example_site import SECRET, ask, heard, make, request, service, talking
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_what_the_system_refuses(root: str, monkeypatch: pytest.MonkeyPatch) -> 
             raise OSError(number, "a path that nobody is told")
 
         with monkeypatch.context() as patched:
-            patched.setattr("daemons.web.files.os.stat", fail)
+            patched.setattr("daemons.web.files.lookup.os.stat", fail)
             found = ask(service(root), "/text.txt")
         assert found.status == status
         assert b"a path" not in found.body

@@ -11,7 +11,7 @@ import pytest
 
 from daemons.serving.pump import Pump
 from tests.serving.running import Within
-from tests.web.site import LONG, TEXT, make, service
+from tests.web.example_site import LONG, TEXT, make, service
 
 PAGE = Path(__file__).parents[2] / "docs" / "levels.md"
 

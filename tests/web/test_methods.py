@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.web import site, talking, wsgi_talking
-from tests.web.handlers import Hello
+from tests.web import example_site, talking, wsgi_talking
+from tests.web.example_handlers import Hello
 from tests.web.talking import get, responses, said
 
 each_method = pytest.mark.parametrize("method", ["get", "Get", "geT", "head", "post", "options"])
@@ -22,9 +22,9 @@ def test_other_case_is_another_method_to_a_handler(method: str) -> None:
 
 @each_method
 def test_other_case_is_another_method_to_httpd(method: str, tmp_path: Path) -> None:
-    httpd = site.service(site.make(tmp_path), documents={"/notes": str(tmp_path / "notes")})
+    httpd = example_site.service(example_site.make(tmp_path), documents={"/notes": str(tmp_path / "notes")})
     for path in ("/", "/notes/", "/notes/x"):
-        assert site.ask(httpd, path, method=method).status == 501
+        assert example_site.ask(httpd, path, method=method).status == 501
 
 
 @each_method

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from daemons.serving.conversation import Conversation
-from daemons.web.behind import BEHIND
-from daemons.web.protection import Realm
+from daemons.serving.conversation.conversation import Conversation
+from daemons.web.gateway.upstream_address import BEHIND
+from daemons.web.site.protection import Realm
 from tests.web import talking, wsgi_talking
-from tests.web.handlers import Hello
-from tests.web.site import ask, heard, make, service
-from tests.web.site import talking as visit_site
-from tests.web.test_httpd_protected import write
+from tests.web.example_handlers import Hello
+from tests.web.example_site import ask, heard, make, service
+from tests.web.example_site import talking as visit_site
+from tests.web.site.test_protection import write
 
 #: Bytes of a field that fills a head of 16 KiB, and of a path that fills a request line of 8 KiB.
 FIELD, PATH = 15_800, 8_000

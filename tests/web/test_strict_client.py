@@ -10,16 +10,16 @@ from typing import Any
 import h11
 import pytest
 
-from daemons.serving.conversation import OVER, Conversation
-from tests.web import site, wsgi_talking
-from tests.web.handlers import LARGE, Hello
-from tests.web.site import LONG, TEXT, make, service
+from daemons.serving.conversation.conversation import OVER, Conversation
+from tests.web import example_site, wsgi_talking
+from tests.web.example_handlers import LARGE, Hello
+from tests.web.example_site import LONG, TEXT, make, service
 from tests.web.talking import said, visit
 
 
 @contextmanager
 def _httpd(folder: Path) -> Iterator[Conversation]:
-    with site.talking(service(make(folder))) as talk:
+    with example_site.talking(service(make(folder))) as talk:
         yield talk
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from daemons.serving.conversation import PENDING, Conversation
+from daemons.serving.conversation.conversation import PENDING, Conversation
 from daemons.serving.pump import Pump
-from daemons.web.server import WebServer
-from daemons.web.wsgi import WSGIService
+from daemons.web.handlers.server import WebServer
+from daemons.web.wsgi.service import WSGIService
 from tests.web import applications
 from tests.web.applications import closed
 from tests.web.talking import conversation_of

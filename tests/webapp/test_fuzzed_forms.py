@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import create_environ, run_wsgi_app
 
-from daemons.web.fields import head_of
+from daemons.web.wsgi.fields import head_of
 from daemons.webapp import Webapp
 from daemons.webapp.bank import LONGEST_MEMO, LONGEST_NAME, wrong_with
 from tests.webapp.visitor import Visitor
@@ -64,7 +64,7 @@ PIECES = st.sampled_from(
     ]
 )
 BODIES = st.lists(PIECES, max_size=12).map(b"".join) | st.binary(max_size=40)
-#: No server lets a control character through (tests/framings/test_http_refused.py).
+#: No server lets a control character through (tests/framings/http/test_refused.py).
 TEXTS = BODIES.map(lambda octets: "".join(chr(octet) for octet in octets if 32 < octet != 127))
 MEDIA = st.sampled_from(
     [

@@ -11,8 +11,8 @@ import pytest
 
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import Pump
-from daemons.web.server import WebServer
-from daemons.web.wsgi import WSGIService
+from daemons.web.handlers.server import WebServer
+from daemons.web.wsgi.service import WSGIService
 from daemons.webapp import Webapp
 from tests.serving.running import Within
 from tests.webapp.browser import CHROMIUM, Browser

@@ -19,8 +19,8 @@ import pytest
 from daemons.accounts import hashes, verifier
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import Pump
-from daemons.web.server import WebServer
-from daemons.web.wsgi import WSGIService
+from daemons.web.handlers.server import WebServer
+from daemons.web.wsgi.service import WSGIService
 from daemons.webapp import Webapp
 from tests.operating.live import until
 from tests.serving.running import Within, access_of

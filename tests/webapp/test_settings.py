@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from daemons.operating import loading
-from daemons.operating.command import main
-from daemons.operating.complaints import ConfigurationError
+from daemons.cli.command import main
+from daemons.operating.loading import loading
+from daemons.settings.complaints import ConfigurationError
 from tests.accounts.files import write_lines
 from tests.operating.folder import Folder
 
@@ -61,7 +61,7 @@ def test_a_good_one_makes_no_file_yet_and_hosts_may_be_addresses(folder: Folder)
 
 def test_a_package_that_is_missing_is_named_with_its_extra(folder: Folder) -> None:
     folder.write("x", INI)
-    script = "import sys; sys.modules['werkzeug'] = None; from daemons.operating.command import main; main()"
+    script = "import sys; sys.modules['werkzeug'] = None; from daemons.cli.command import main; main()"
     command = [sys.executable, "-c", script, "check", "--conf", str(folder.conf)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert re.search(

@@ -19,7 +19,7 @@ from hishel.httpx2 import CacheTransport
 
 from daemons.clients import tools
 from daemons.clients.web.common import Failure, tell
-from daemons.clients.web.jar import LATEST
+from daemons.clients.web.cookies import LATEST
 
 #: Octets of the longest answer that is kept, and of all of them together.
 LONGEST, LARGEST = 64 * 1024 * 1024, 1024 * 1024 * 1024

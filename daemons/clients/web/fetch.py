@@ -142,9 +142,9 @@ def _verdict(response: httpx2.Response) -> int:
 
 
 def _save(response: httpx2.Response, target: Path) -> None:
+    from daemons.clients.web.atomic_write import anew
     from daemons.clients.web.content import decoded
     from daemons.clients.web.progress import Progress
-    from daemons.clients.web.written import anew
 
     with anew(target) as file, Progress(_length(response)) as progress:
         before = 0
@@ -171,11 +171,11 @@ def _resume(session: Session, options: argparse.Namespace) -> int:
 
 
 def _go_on(response: httpx2.Response, part: Part, *, asked: bool) -> int:
+    from daemons.clients.web.atomic_write import named
     from daemons.clients.web.body import printed
     from daemons.clients.web.content import coding_of, decoded
     from daemons.clients.web.progress import Progress
     from daemons.clients.web.resume import validator_of
-    from daemons.clients.web.written import named
 
     if response.status_code not in (200, 206):
         printed(response)

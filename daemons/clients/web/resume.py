@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
+from daemons.clients.web.atomic_write import named
 from daemons.clients.web.common import Failure
-from daemons.clients.web.written import named
 
 if TYPE_CHECKING:
     from typing import Self

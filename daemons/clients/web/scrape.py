@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from daemons.clients.web.pages import Form, Page
-    from daemons.clients.web.polite import Manners
+    from daemons.clients.web.robots import Manners
     from daemons.clients.web.session import Session
 
 #: Pages of a site that are read, unless more are asked for.
@@ -75,7 +75,7 @@ def _count(text: str) -> int:
 
 
 def _scrape(options: argparse.Namespace) -> int:
-    from daemons.clients.web.polite import Manners
+    from daemons.clients.web.robots import Manners
     from daemons.clients.web.session import Session
 
     with Session(options, "scrape") as session:
@@ -142,7 +142,7 @@ def _recursive(session: Session, manners: Manners, options: argparse.Namespace) 
     from daemons.clients.web.body import limited
     from daemons.clients.web.charset import declared_by
     from daemons.clients.web.pages import LONGEST, MOST_LINKED, Page
-    from daemons.clients.web.polite import Disallowed
+    from daemons.clients.web.robots import Disallowed
 
     # In the form that requests and redirects have: lower case, without the default port.
     start = location.asked_for(location.parse(options.url))

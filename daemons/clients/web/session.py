@@ -16,12 +16,13 @@ from urllib.parse import unquote_to_bytes
 
 import httpx2
 
-from daemons.clients import secure, tools
-from daemons.clients.web import common, content, jar, location
+from daemons.clients import tools
+from daemons.clients.net import tls_socket
+from daemons.clients.web import common, content, cookies, location
 from daemons.clients.web.common import Failure, tell
-from daemons.clients.web.shown import Shown, Verbose
+from daemons.clients.web.trace import Shown, Verbose
 from daemons.clients.web.transport import Deadline, Transport
-from daemons.serving.tls_context import client_context, is_truncation
+from daemons.serving.tls.context import client_context, is_truncation
 
 if TYPE_CHECKING:
     from typing import Self
@@ -73,8 +74,8 @@ class Session:
             given = url.userinfo if b":" in url.userinfo else url.userinfo + b":"
             self._authorization = self._authorization or _authorization(unquote_to_bytes(given))
             options.url = location.shown(url)
-        self._jar_file = jar.JarFile(Path(options.jar)) if options.jar else None
-        self._cookies = jar.Cookies(jar.empty() if self._jar_file is None else self._jar_file.jar)
+        self._jar_file = cookies.JarFile(Path(options.jar)) if options.jar else None
+        self._cookies = cookies.Cookies(cookies.empty() if self._jar_file is None else self._jar_file.jar)
         self._transport = Transport(
             partial(self._context, insecure=options.insecure),
             self._deadline,
@@ -195,7 +196,7 @@ class Session:
         while error.args and isinstance(error.args[0], Exception):
             error = error.args[0]
         if isinstance(error, ssl.SSLCertVerificationError):
-            return f"the certificate does not verify: {secure.why(error, self._cafile)}"
+            return f"the certificate does not verify: {tls_socket.why(error, self._cafile)}"
         if isinstance(error, TimeoutError) and not error.errno:
             patience = f"nothing has moved for {common.PATIENCE:g} s"
             return patience if self._timeout is None else f"no end in {self._timeout:g} s"

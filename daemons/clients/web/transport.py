@@ -17,11 +17,11 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from daemons.clients.calling import without_password
-from daemons.clients.secure import without_zone
+from daemons.clients.net.tls_socket import without_zone
+from daemons.clients.rpc.call_arguments import without_password
 from daemons.clients.web.common import Failure
 from daemons.clients.web.location import host_to_connect
-from daemons.clients.web.shown import Shown
+from daemons.clients.web.trace import Shown
 
 
 class Deadline(threading.local):

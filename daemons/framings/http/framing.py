@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from daemons.framings.base import Decoder, Framing, FramingError, Incomplete
+from daemons.framings.cache import ByHead
 from daemons.framings.http.bodies import Body, ChunkedBody, SizedBody
 from daemons.framings.http.grammar import END, check_incomplete_head
 from daemons.framings.http.head import REQUEST_LINE, Head, Request, long_line, parse
 from daemons.framings.http.refusals import refusal
-from daemons.framings.remembered import ByHead
 
 #: "A server […] SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (RFC 9112, section
 #: 2.2), for the sake of clients that put one behind a body; more than a few come from no client.

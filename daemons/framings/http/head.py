@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from daemons.framings.base import FramingError
+from daemons.framings.cache import size_of_head
 from daemons.framings.http.grammar import (
     DISGUISED,
     FORBIDDEN_BYTE,
@@ -20,7 +21,6 @@ from daemons.framings.http.grammar import (
     split_fields,
 )
 from daemons.framings.http.refusals import refusal
-from daemons.framings.remembered import size_of_head
 
 #: "It is RECOMMENDED that all HTTP senders and recipients support, at a minimum, request-line lengths of 8000 octets"
 #: (RFC 9112, section 3).  In octets, its CRLF included.

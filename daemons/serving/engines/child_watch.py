@@ -16,7 +16,7 @@ from daemons.serving.connection import Connection
 from daemons.serving.daemon import TICK, Daemon
 from daemons.serving.engines.stalls import STALL, CallProbe, StallMonitor
 from daemons.serving.interfaces import Served
-from daemons.serving.journal import Journal
+from daemons.serving.safe_logger import Journal
 
 log = Journal(__name__)
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from daemons.serving.connection import Connection
-from daemons.serving.conversation import IDLE, NOTHING, Conversation
+from daemons.serving.conversation.conversation import IDLE, NOTHING, Conversation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

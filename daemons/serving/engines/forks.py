@@ -12,12 +12,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from daemons.serving import budget, signals
+from daemons.serving import signals
 from daemons.serving.connection import Connection
 from daemons.serving.daemon import PARTING
 from daemons.serving.engines.child_watch import Watch
+from daemons.serving.guards import budget
 from daemons.serving.guards.networks import peer_network
-from daemons.serving.journal import Journal
+from daemons.serving.safe_logger import Journal
 
 if TYPE_CHECKING:
     from daemons.serving.server import Server as _Server

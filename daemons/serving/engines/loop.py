@@ -17,9 +17,9 @@ from daemons.serving import signals
 from daemons.serving.conclude import BETWEEN_MESSAGES
 from daemons.serving.engines.flow import Flow
 from daemons.serving.engines.loop_poller import LoopPoller
-from daemons.serving.journal import Journal
 from daemons.serving.poller import Poller
 from daemons.serving.pump import OURS
+from daemons.serving.safe_logger import Journal
 from daemons.serving.stream import GONE, StreamServer
 
 if TYPE_CHECKING:

@@ -14,15 +14,15 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from daemons.serving import budget
 from daemons.serving.conclude import BETWEEN_MESSAGES, conclude, expect_next
-from daemons.serving.conversation import DONE, IDLE, OVER, PENDING
-from daemons.serving.endings import Ending, Refusal
+from daemons.serving.conversation.conversation import DONE, IDLE, OVER, PENDING
+from daemons.serving.conversation.endings import Ending, Refusal
+from daemons.serving.conversation.file_slice import Span
+from daemons.serving.conversation.memory import SHORT, UNKNOWN
 from daemons.serving.engines.flow import Flow
-from daemons.serving.memory import SHORT, UNKNOWN
+from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import LINGER, OURS, PORTION, RECEIVE
-from daemons.serving.span import Span
 from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from typing import Any
 
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.engines.flow import Flow
+from daemons.serving.engines.leadership import Watchman
 from daemons.serving.engines.loop import ByReadiness, DatagramLoop, Loop
 from daemons.serving.engines.pool_poller import PoolPoller
-from daemons.serving.engines.watchman import Watchman
 from daemons.serving.poller import Poller
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 
-from daemons.serving import budget
 from daemons.serving.conclude import expect_next
-from daemons.serving.conversation import DONE, PENDING
-from daemons.serving.endings import Ending
+from daemons.serving.conversation.conversation import DONE, PENDING
+from daemons.serving.conversation.endings import Ending
 from daemons.serving.engines.flow import Flow
 from daemons.serving.engines.loop_poller import DONTWAIT, LoopPoller
+from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH
 from daemons.serving.pump import RECEIVE
 from daemons.serving.spool import SpooledSocket

@@ -19,8 +19,8 @@ from functools import partial
 from daemons.serving import signals
 from daemons.serving.daemon import ORPHAN_DRAIN, TICK
 from daemons.serving.engines.worker_table import WorkerTable
-from daemons.serving.journal import Journal
 from daemons.serving.poller import Source
+from daemons.serving.safe_logger import Journal
 from daemons.serving.waker import Waker
 
 log = Journal(__name__)

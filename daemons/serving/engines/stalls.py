@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from daemons.serving import signals
 from daemons.serving.connection import Connection
 from daemons.serving.daemon import ORPHAN_DRAIN, Daemon
-from daemons.serving.journal import Journal
+from daemons.serving.safe_logger import Journal
 
 if TYPE_CHECKING:
     from daemons.serving.interfaces import Served

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from daemons.serving import signals
-from daemons.serving.journal import Journal
+from daemons.serving.safe_logger import Journal
 
 log = Journal(__name__)
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TypeAlias
 
-from daemons.operating.values import Kind, setting
-from daemons.serving.endings import Refusal
+from daemons.serving.conversation.endings import Refusal
+from daemons.settings.values import Kind, setting
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address

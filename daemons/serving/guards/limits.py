@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from daemons.operating.values import COUNT, DURATION, FACTOR, RATE, SIZE, or_word, setting
-from daemons.serving.budget import DEFAULT
+from daemons.serving.guards.budget import DEFAULT
+from daemons.settings.values import COUNT, DURATION, FACTOR, RATE, SIZE, or_word, setting
 
 
 @dataclass(frozen=True)

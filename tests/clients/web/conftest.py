@@ -10,7 +10,7 @@ import pytest
 # Before any test: `_as_found` would have each import the packages of others anew, which know each other's classes.
 import daemons.clients.web.cache
 import daemons.clients.web.pages
-import daemons.clients.web.polite  # noqa: F401
+import daemons.clients.web.robots  # noqa: F401
 from tests.clients.web.site import Heard, serving
 from tests.operating.conftest import _as_found
 from tests.serving.conftest import within

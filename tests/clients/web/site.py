@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from daemons.operating.command import main
+from daemons.cli.command import main
 
 PAGE = b"""<!DOCTYPE html><title>t</title><meta charset="utf-8">
 <a href="/good">good</a><a href="/good#x">again</a><a href="/gone">gone</a><a href="/moved">moved</a>

@@ -139,7 +139,7 @@ def members(size: int) -> bytes:
 #: Runs a command, and prints the peak of its resident memory; that in the usage of a child has its parent's in it.
 MEASURE = """
 import re, sys
-from daemons.operating.command import main
+from daemons.cli.command import main
 code = main(sys.argv[1:])
 print(re.search("VmHWM:\\s*([0-9]+) kB", open("/proc/self/status").read())[1], file=sys.stderr)
 sys.exit(code)

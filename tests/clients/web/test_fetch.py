@@ -20,7 +20,7 @@ from daemons.clients.web.progress import Progress
 from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
-from daemons.web.server import WebServer
+from daemons.web.handlers.server import WebServer
 from tests.clients.foreign import Foreign, until_delimiter
 from tests.clients.web.conftest import Running
 from tests.clients.web.site import Site, daemons, serving
@@ -28,7 +28,7 @@ from tests.clients.web.test_content import response
 from tests.clients.web.test_fetch_failures import saying
 from tests.operating.live import BIN, environment
 from tests.serving.running import Within
-from tests.web import site as served
+from tests.web import example_site as served
 
 Capture = pytest.CaptureFixture[str]
 

@@ -18,8 +18,8 @@ from daemons.clients.web import common
 from daemons.clients.web.transport import Deadline
 from tests.certificates import folder
 from tests.clients.foreign import Foreign, until_delimiter, until_end
+from tests.clients.net.test_tls_report import s_server
 from tests.clients.test_ask_tls import server
-from tests.clients.test_tls_report import s_server
 from tests.clients.test_tools import closed_port
 from tests.clients.web.conftest import Running
 from tests.clients.web.site import daemons

@@ -195,7 +195,7 @@ def test_robots_txt_of_many_groups_is_read(capsys: Capture) -> None:
 def test_pauses(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is made at once, and each other after the delay, of which robots.txt may want more."""
     pauses: list[float] = []
-    monkeypatch.setattr("daemons.clients.web.polite.time.sleep", pauses.append)
+    monkeypatch.setattr("daemons.clients.web.robots.time.sleep", pauses.append)
     with serving(robots=b"User-agent: camelot-daemons\nCrawl-delay: 30\n") as (url, _):
         assert daemons("scrape", "--recursive", "--pages", "3", "-t", "20", f"{url}/other") == 0
     assert pauses[0] == 0.0
@@ -207,7 +207,7 @@ def test_pauses(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("asked", "pause"), [("99999", 3600), ("inf", 0), ("nan", 0), ("-5", 0)])
 def test_an_odd_crawl_delay(asked: str, pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("daemons.clients.web.polite.time.sleep", pauses.append)
+    monkeypatch.setattr("daemons.clients.web.robots.time.sleep", pauses.append)
     with serving(robots=f"User-agent: *\nCrawl-delay: {asked}\n".encode()) as (url, _):
         daemons("scrape", *AT_ONCE, f"{url}/moved")
     assert len(pauses) == 2

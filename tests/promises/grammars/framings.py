@@ -11,9 +11,9 @@ from typing import Any
 from daemons import Service
 from daemons.framings import Blocks, Compressed, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
 from daemons.framings.proxy import LIMIT, SIGNATURE
-from daemons.serving.conversation import Conversation
-from daemons.serving.memory import Memory
-from daemons.serving.proxy import ProxiedConversation
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.memory import Memory
+from daemons.serving.conversation.proxy import ProxiedConversation
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
 
 SIZE = 64 * 1024

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from daemons.serving.connection import Connection
-from daemons.web.server import WebServer
+from daemons.web.handlers.server import WebServer
 from tests.promises.grammars import http, site
 from tests.promises.grammars.grammar import Feed, Grammar, converse, word
 from tests.web.wsgi_talking import carried

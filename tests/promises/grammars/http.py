@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
-from daemons.serving.memory import Memory
-from daemons.serving.visited import VisitedConversation
+from daemons.serving.conversation.memory import Memory
+from daemons.serving.conversation.with_peer import VisitedConversation
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
-from tests.web.site import LOCAL, make, service
+from tests.web.example_site import LOCAL, make, service
 
 #: Bytes of a head: `HTTP(head=…)`.
 SIZE = 16 * 1024

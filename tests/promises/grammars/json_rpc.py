@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import daemons.rpcmath
-from daemons.rpc.json_service import JSONRPC, LONGEST
-from daemons.serving.conversation import Conversation
-from daemons.serving.memory import Memory
+from daemons.rpc.json.service import JSONRPC, LONGEST
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.memory import Memory
 from tests.promises.grammars.grammar import RECORDS, Feed, Grammar, converse, filled, word
 from tests.rpc.calling import request
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from daemons.dns import LONGEST_QUERY, Dns, DnsOverUdp
 from daemons.dns.zones import ZONES
-from daemons.serving.conversation import Conversation
-from daemons.serving.memory import Memory
+from daemons.serving.conversation.conversation import Conversation
+from daemons.serving.conversation.memory import Memory
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
 
 CONF = Path(__file__).parents[3] / "conf"

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from daemons.accounts import Accounts
-from daemons.serving.memory import Memory
-from daemons.serving.service import Visitor
-from daemons.serving.visited import VisitedConversation
-from daemons.web.protection import Realm
+from daemons.serving.conversation.memory import Memory
+from daemons.serving.conversation.service import Visitor
+from daemons.serving.conversation.with_peer import VisitedConversation
+from daemons.web.site.protection import Realm
 from tests.accounts.files import write_users
 from tests.promises.grammars.grammar import Feed, Grammar, converse, word
 from tests.promises.grammars.http import SIZE as HEAD
 from tests.promises.grammars.http import get
-from tests.web.site import make, service
+from tests.web.example_site import make, service
 
 #: Bytes that a form of webapp may have.
 FORM = 64 * 1024

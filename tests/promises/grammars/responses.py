@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemons.framings.http import ResponseDecoder
-from daemons.rpc.xml_encoding import UnreadableError
-from daemons.rpc.xml_response import ResponseBuilder
+from daemons.rpc.xml.encoding import UnreadableError
+from daemons.rpc.xml.response import ResponseBuilder
 from tests.promises.grammars.grammar import PIECE, Feed, Grammar, filled, word
 
 #: Bytes of a head: `ResponseLimits`.

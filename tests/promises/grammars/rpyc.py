@@ -10,9 +10,9 @@ from typing import Any
 from rpyc.core import brine, consts
 
 from daemons.linecount import LineCounter
-from daemons.rpc.brine_limits import VALUES
-from daemons.rpc.frames import Refused
-from daemons.rpc.netrefs import Guarded
+from daemons.rpc.rpyc.brine_limits import VALUES
+from daemons.rpc.rpyc.frames import Refused
+from daemons.rpc.rpyc.netrefs import Guarded
 from tests.promises.grammars.grammar import Feed, Grammar, word
 
 #: Bytes of a message: `NetrefHandler.limit`.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from daemons.serving.connection import Connection
-from daemons.web.server import WebServer
+from daemons.web.handlers.server import WebServer
 from daemons.webapp import Webapp
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
 from tests.rpc.calling import request

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from daemons.framings import Lines
-from daemons.serving.conversation import OVER, Conversation
-from daemons.serving.memory import Memory
-from daemons.serving.tls import TLS
+from daemons.serving.conversation.conversation import OVER, Conversation
+from daemons.serving.conversation.memory import Memory
+from daemons.serving.conversation.tls import TLS
 from tests.promises.grammars.framings import Lengths
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
 from tests.serving.tls_client import VERSIONS, ours, theirs

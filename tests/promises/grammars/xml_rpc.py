@@ -9,7 +9,7 @@ from typing import Any
 
 import daemons.rpcmath
 from daemons.serving.connection import Connection
-from daemons.serving.conversation import Conversation
+from daemons.serving.conversation.conversation import Conversation
 from tests.promises.grammars.grammar import RECORDS, Feed, Grammar, converse, filled, word
 from tests.rpc.calling import request, server_for
 

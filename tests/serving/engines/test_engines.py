@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from daemons import Service
-from daemons.serving.endings import Ending
+from daemons.serving.conversation.endings import Ending
 from daemons.serving.pump import Pump
 from tests.serving.conftest import ONCE, Run, once
 from tests.serving.peers import ask, connect, converse, hear, hear_all, is_gone, name_of, reset

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from daemons import Service, Until
+from daemons.serving.conversation.memory import SHORT
+from daemons.serving.conversation.service import Reply
 from daemons.serving.engines import stream_server
-from daemons.serving.memory import SHORT
 from daemons.serving.pump import RECEIVE, Pump
 from daemons.serving.server import Server
-from daemons.serving.service import Reply
 from tests.serving.peers import DEADLINE, ask, connect, hear, hear_all, name_of
 from tests.serving.running import Within, access_of
 

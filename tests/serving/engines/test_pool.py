@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from daemons.serving.endings import Ending
+from daemons.serving.conversation.endings import Ending
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump

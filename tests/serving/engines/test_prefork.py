@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from daemons.serving.address import Address
 from daemons.serving.engines.prefork import Prefork
-from daemons.serving.listen import ListenError, listen
+from daemons.serving.listening.address import Address
+from daemons.serving.listening.listen import ListenError, listen
 from tests.serving.peers import ask, children_of, connect, converse, ended, eventually, hear, is_gone
 from tests.serving.running import Process
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from daemons import Service
-from daemons.operating import loading
-from daemons.operating.complaints import ConfigurationError
+from daemons.operating.loading import loading
 from daemons.serving.pump import Pump
+from daemons.settings.complaints import ConfigurationError
 from tests.operating.folder import Folder
 from tests.serving.peers import ask, connect, converse
 from tests.serving.running import Within

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons.serving.endings import Refusal
+from daemons.serving.conversation.endings import Refusal
 from daemons.serving.guards.access import NETWORKS, Access, parse_networks
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons.operating.values import kind_of
 from daemons.serving.guards.limits import Limits, Rate, Tally
+from daemons.settings.values import kind_of
 
 
 class Clock:

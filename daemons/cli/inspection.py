@@ -1,0 +1,237 @@
+"""``daemons check``, ``daemons list``, ``daemons show``: what the ini files come to, without serving."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from daemons.cli import supervisord_check
+from daemons.operating import lifecycle
+from daemons.operating.config import ini, tables
+from daemons.operating.config.sections import SECTIONS, Settings
+from daemons.operating.loading import loading
+from daemons.operating.logging import logs
+from daemons.operating.metrics import prometheus
+from daemons.printable import escape
+from daemons.serving.engines import stream_server
+from daemons.serving.listening.listen import clients_too
+from daemons.settings.complaints import ConfigurationError
+from daemons.settings.values import SIZE, kind_of
+
+#: `daemons list` aligns cells up to so many characters: tcp://255.255.255.255:65535 has 27, and some to spare.
+WIDE = 40
+
+
+def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
+    """Look at every ini, at each daemon alone and at all together, and at supervisord.conf; or at the inis of the
+    daemons in `only`.  Prints OK, or all complaints; and notes, about what may be intended.  Returns the exit code."""
+    names = list(only) or ini.names(conf)
+    shown, conf, run = conf, ini.placed(conf), run and run.absolute()  # modules may change the working folder
+    complaints: list[str] = []
+    notes: list[str] = []
+    if not names:
+        complaints.append(f"{shown}: no daemon's ini is in this folder; name another with --conf DIR")
+    daemons: list[Settings] = []
+    for name in names:
+        try:
+            settings = ini.read(conf, name, run=run)
+            daemons.append(settings)
+            complaints += _complaints_of_service(settings)
+            complaints += prometheus.complaints(settings)
+            where = f"conf/{settings.name}.ini"
+            complaints += (impossible := settings.drop.contradictions(where))
+            # Root may be the user that starts it.
+            notes += (reason for reason in settings.drop.complaints(where) if reason not in impossible)
+            complaints += _complaints_of_certificates(settings)
+        except ConfigurationError as error:
+            complaints += error.complaints
+    complaints += _complaints_of_logging(daemons)
+    complaints += _collisions(daemons)
+    supervised = ini.placed(conf).parent / "supervisord.conf"
+    supervised_too = supervised.is_file() and not only
+    if supervised_too:
+        complaints += supervisord_check.complaints(supervised, names, daemons)
+        notes += supervisord_check.notes(supervised, names)
+    for complaint in dict.fromkeys(complaints):
+        print(complaint, file=sys.stderr)
+    for settings in daemons:
+        notes += (f"conf/{settings.name}.ini [daemon] {note}" for note in map(clients_too, settings.addresses) if note)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    if complaints:
+        return lifecycle.WRONG_CONFIGURATION
+    print(f"OK: {', '.join(names)}" + (f"; {supervised.name}" if supervised_too else ""))
+    return lifecycle.ENDED
+
+
+def check_shared(conf: Path) -> int:
+    """Look at the files that all daemons share, for faults that keep each of them from starting.  Prints every such
+    complaint; returns the exit code."""
+    complaints: list[str] = []
+    by_daemon: list[set[str]] = []
+    daemons: list[Settings] = []
+    for name in ini.names(conf):
+        try:
+            daemons.append(ini.read(conf, name))
+            by_daemon.append(set())
+        except ConfigurationError as error:
+            own = f"{ini.placed(conf).name}/{name}.ini"
+            by_daemon.append({complaint for complaint in error.complaints if not complaint.startswith(own)})
+    if by_daemon:
+        complaints += sorted(set.intersection(*by_daemon))
+    complaints += _complaints_of_logging(daemons)
+    supervised = ini.placed(conf).parent / "supervisord.conf"
+    if supervised.is_file():
+        complaints += supervisord_check.complaints_for_all(supervised)
+    for complaint in complaints:
+        print(complaint, file=sys.stderr)
+    return lifecycle.WRONG_CONFIGURATION if complaints else lifecycle.ENDED
+
+
+def show_all(conf: Path) -> int:
+    """One line for each daemon; what is wrong with an ini stands in the place of its line."""
+    rows: list[tuple[str, str, str, str]] = []
+    wrong: list[str] = []
+    shown, conf = conf, ini.placed(conf)  # modules may change the working folder
+    for name in ini.names(conf):
+        try:
+            settings = ini.read(conf, name)
+            text = summary(settings, loading.spoken_class(settings))
+        except ConfigurationError as error:
+            wrong += error.complaints
+            continue
+        except Exception as error:
+            wrong.append(escape(f"conf/{name}.ini: its module cannot be imported: {type(error).__name__}: {error}"))
+            continue
+        engine = settings.daemon.engine
+        if settings.processes > 1:
+            engine += f" x {settings.processes}"
+        rows.append((name, _listens(settings), engine, text))
+    # Who listens at several addresses does not push all others' lines to the right.
+    widths = [max((len(row[column]) for row in rows if len(row[column]) <= WIDE), default=0) for column in range(3)]
+    # A terminal has one line for each; a pipe and a file have all of it.
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()[:columns])
+    for complaint in wrong:
+        print(complaint, file=sys.stderr)
+    if not rows and not wrong:
+        print(f"{shown}: no daemon's ini is in this folder; name another with --conf DIR", file=sys.stderr)
+    return lifecycle.WRONG_CONFIGURATION if wrong or not rows else lifecycle.ENDED
+
+
+def show(settings: Settings) -> int:
+    """Every setting of one daemon as it comes out, and the file or option that set it."""
+    try:
+        kind = loading.spoken_class(settings)
+        sections: dict[str, Any] = {name: getattr(settings, name) for name in SECTIONS}
+        if (options := loading.options_of(settings, kind)) is not None:
+            sections[settings.own_section] = options
+    except ConfigurationError as error:
+        for complaint in error.complaints:
+            print(f"{settings.name}: {complaint}", file=sys.stderr)
+        return lifecycle.WRONG_CONFIGURATION
+    automatic = _automatic(settings, kind)
+    print(f"{settings.name}: {summary(settings, kind)}\nlistens at {_listens(settings)}")
+    for section, values in sections.items():
+        print(f"\n[{section}]")
+        for name, text, origin in _rows(settings, section, values):
+            if text == "auto" and (value := automatic.get((section, name))):
+                text = f"auto ({value})"
+            print(f"{name:<21} {text:<24} {origin}".rstrip())
+    for section, rows in tables.rows(settings, options):
+        print(f"\n[{section}]")
+        for name, text, origin in rows:
+            print(f"{name:<21} {text:<24} {origin}".rstrip())
+    return lifecycle.ENDED
+
+
+def _rows(settings: Settings, section: str, values: Any) -> Iterable[tuple[str, str, str]]:
+    for field in dataclasses.fields(values):
+        if "key" in field.metadata:
+            continue  # a section of its own
+        value = getattr(values, field.name)
+        origin = settings.origins.get((section, field.name), "built in")
+        if origin == "built in" and value in ("", (), None) and kind_of(field).show(value) == "":
+            continue  # not said, and nothing that could be shown for it
+        yield field.name, kind_of(field).show(value), origin
+
+
+def _automatic(settings: Settings, kind: Any) -> dict[tuple[str, str], str]:
+    """Return the values that ``auto`` stands for, by section and key, where they are known before the daemon runs."""
+    connections = settings.limits.max_connections or stream_server(settings.daemon.engine).capacity
+    share = -(-connections // settings.processes)
+    found = {
+        ("daemon", "processes"): str(settings.processes),
+        ("limits", "max_connections"): str(connections),
+        ("limits", "max_per_peer"): str(max(1, share // 2)),
+    }
+    body = getattr(getattr(kind, "framing", None), "body", None)
+    if isinstance(body, int):
+        found["limits", "body"] = SIZE.show(body)
+    return found
+
+
+def _listens(settings: Settings) -> str:
+    """Its addresses, those of Unix sockets from the project's folder where they lie in it."""
+    return " ".join(str(address).replace(f"unix:{settings.base}/", "unix:") for address in settings.addresses)
+
+
+def summary(settings: Settings, kind: type) -> str:
+    """What a daemon is: what its ini says; or the first line of the module's docstring, or else of the class's own,
+    which is not that of the class it is made from."""
+    if settings.daemon.description:
+        return settings.daemon.description
+    text = sys.modules[kind.__module__].__doc__ or kind.__doc__ or ""
+    return inspect.cleandoc(text).partition("\n")[0]
+
+
+def _complaints_of_service(settings: Settings) -> list[str]:
+    try:
+        loading.request_handlers(settings)
+    except ConfigurationError as error:
+        return error.complaints
+    except Exception as error:
+        where = f"conf/{settings.name}.ini [daemon] {settings.spoken[1]}"
+        return [escape(f"{where}: cannot be imported: {type(error).__name__}: {error}")]
+    return []
+
+
+def _complaints_of_certificates(settings: Settings) -> list[str]:
+    if not settings.over_tls:
+        return []
+    from daemons.operating import certificates  # ssl is dear, and most do without it
+
+    try:
+        certificates.context(settings)
+    except ConfigurationError as error:
+        return error.complaints
+    return []
+
+
+def _complaints_of_logging(daemons: list[Settings]) -> list[str]:
+    if not daemons:
+        return []
+    try:
+        logs.configure(daemons[0].logging_ini)
+    except ConfigurationError as error:
+        return error.complaints
+    return []
+
+
+def _collisions(daemons: list[Settings]) -> list[str]:
+    """Daemons that want the same address."""
+    return [
+        f"conf/{other.name}.ini [{section}] {theirs}: conf/{one.name}.ini has {ours} already"
+        for one, other in combinations(daemons, 2)
+        for ours in (*one.addresses, *one.metrics.listen)
+        for section, addresses in (("daemon", other.addresses), ("metrics", other.metrics.listen))
+        for theirs in addresses
+        if ours.meets(theirs)
+    ]

@@ -1,0 +1,135 @@
+"""Exceptions of commands: one line on standard error and an exit code each, in one place for all commands."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+
+from daemons.clients import tools
+from daemons.operating import lifecycle
+from daemons.printable import escape
+from daemons.serving.listening.listen import ListenError
+from daemons.settings.complaints import ConfigurationError
+
+#: 128 and SIGINT, as a shell reports it.
+INTERRUPTED = 130
+
+#: Packages beyond the standard library, and the extra of this package that installs each.
+EXTRAS = dict.fromkeys(("bs4", "hishel", "httpcore2", "httpx2", "lxml", "protego", "soupsieve"), "fetch")
+
+
+class Command:
+    """One command line; `prefix` is what each line of an error begins with, and `say` reports one."""
+
+    prefix = "daemons: "
+    say: Callable[[str], None]
+
+    def __init__(self) -> None:
+        self.say = say
+
+    def carry_out(self, action: Callable[[], int]) -> int:
+        """Return the exit code of `action`, whose output is flushed; or report what it raised.
+
+        Nothing but SystemExit gets through, which argparse raises.  Ctrl-C, and a reader that has closed its pipe, are
+        no errors of ours and are not reported."""
+        line = ""
+        try:
+            try:
+                code = action()
+            except SystemExit:
+                flush()
+                raise
+            except (KeyboardInterrupt, BrokenPipeError):
+                raise
+            except Exception as error:
+                code, line = _reported(error)
+                with suppress(OSError, ValueError):  # the first error is reported
+                    flush()
+            else:
+                flush()
+                _discard(2)
+                return code
+        except KeyboardInterrupt:
+            code, line = INTERRUPTED, ""
+        except BrokenPipeError:  # `daemons list | head -1`
+            code = lifecycle.BUG
+        except Exception as error:
+            code, line = _reported(error)
+        _discard(1)
+        for each in line.split("\n") if line else ():  # other ends of lines may be a peer's
+            self.say(self.prefix + escape(each))
+        _discard(2)
+        return code
+
+
+def say(line: str) -> None:
+    """Write a line to standard error; if that cannot be written to, do nothing."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        _discard(2)
+
+
+def flush() -> None:
+    """Write out what was printed.  Raises `OSError`, which names standard output."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _reported(error: Exception) -> tuple[int, str]:
+    """Return the exit code of an exception, and the lines that say it."""
+    match error:
+        case ConfigurationError():
+            return lifecycle.WRONG_CONFIGURATION, "\n".join(error.complaints)
+        case ListenError():
+            return lifecycle.SYSTEM_REFUSED, str(error)
+        case tools.ToolError():
+            return tools.FAILED, " ".join(str(error).split("\n"))
+        case ModuleNotFoundError() if (package := (error.name or "").partition(".")[0]) in EXTRAS:
+            extra = EXTRAS[package]
+            return tools.FAILED, f"the package {package} is not installed: pip install 'camelot-daemons[{extra}]'"
+        case FileNotFoundError() if not error.filename and not _has_working_directory():
+            return tools.FAILED, "the working directory has been deleted; change to another one"
+        case OSError():
+            return tools.FAILED, f"{error.filename or 'standard output'}: {tools.reason_of(error)}"
+        case UnicodeError():
+            return tools.FAILED, f"text that cannot be encoded: {error}".split("\n")[0]
+        case _:
+            # Users cannot do anything with a traceback; developers run Python in development mode (-X dev).
+            where = f"\n{traceback.format_exc()}" if sys.flags.dev_mode else ""
+            said = escape(f"{type(error).__name__}: {error}"[:500])
+            return lifecycle.BUG, f"a bug: {said} (python -X dev -m daemons … shows the traceback){where}"
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
+
+
+def _discard(descriptor: int) -> None:
+    """Flush a standard stream, or, if it cannot be written to, discard what is in its buffer, so that the interpreter
+    does not fail on it at its end."""
+    stream = (sys.stdout, sys.stderr)[descriptor - 1]
+    poll = select.poll()
+    try:
+        poll.register(descriptor, select.POLLOUT)
+        if not poll.poll(0):  # a pipe whose reader does not read
+            raise BlockingIOError
+        stream.flush()
+    except (OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
+        with suppress(OSError, ValueError):
+            stream.flush()

@@ -1,0 +1,1 @@
+"""Clients of the DNS and of the system's name service."""

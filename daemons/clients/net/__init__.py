@@ -1,0 +1,1 @@
+"""Connections of clients: TCP, TLS, UDP; and tools for the network itself."""

@@ -1,0 +1,1 @@
+"""Clients of XML-RPC, JSON-RPC and RPyC."""

@@ -1,0 +1,1 @@
+"""From ini files and command lines to the settings of a daemon."""

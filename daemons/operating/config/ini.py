@@ -1,0 +1,315 @@
+"""Ini files → `Settings`, or all complaints at once.
+
+Each complaint names the file, the section, the key, what was expected, and the nearest valid key.
+Values come from ``defaults.ini``, then ``NAME.ini``, then the command line; the last one wins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar
+
+from daemons.operating.config import sources
+from daemons.operating.config.sections import (
+    SECTIONS,
+    SPOKEN,
+    TABLES,
+    DaemonSettings,
+    MetricsSettings,
+    Settings,
+    TLSSettings,
+)
+from daemons.operating.config.sources import Layer, shown
+from daemons.serving.listening.address import UNIX_PATH_LIMIT, Address, parse_addresses
+from daemons.settings.complaints import ConfigurationError
+from daemons.settings.values import comment_hint, hint, kind_of
+
+T = TypeVar("T")
+
+#: conf/NAME.ini for every daemon; these two belong to all.
+SHARED = ("defaults", "logging")
+
+
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_CLASS = re.compile(rf"{_MODULE.pattern}:[^\W\d]\w*")
+
+
+@dataclass(frozen=True)
+class Override:
+    """One option of the command line: ``--set limits.idle_timeout=2s``."""
+
+    origin: str
+    section: str
+    key: str
+    value: str
+
+
+def parse_override(text: str) -> Override:
+    """``SECTION.KEY=VALUE``.  Raises `ValueError`."""
+    match = re.fullmatch(r"(\w+)\.(\w+|/[^=\s]*)=(.*)", text, re.DOTALL)
+    if match is None:
+        raise ValueError(f"--set {text}: not a setting; write SECTION.KEY=VALUE, for example limits.idle_timeout=2s")
+    return Override("--set", *(part.strip() for part in match.groups()))
+
+
+def names(conf: Path) -> list[str]:
+    """The daemons that have an ini in the folder `conf`.  Hidden files are an editor's: ``.#launcelot.ini``.
+    Raises `ConfigurationError` where the folder cannot be read."""
+    try:
+        files = [Path(file) for file in os.listdir(conf) if file.endswith(".ini") and file[0] != "."]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigurationError([f"{conf}: {(error.strerror or str(error)).lower()}"]) from error
+    return sorted(path.stem for path in files if path.stem not in SHARED)
+
+
+def placed(conf: Path) -> Path:
+    """Return `conf` as an absolute path.  A link stays one: the project is the folder that the link is in."""
+    conf = Path(os.path.abspath(conf))
+    return conf.parent.resolve() / conf.name
+
+
+def run_folder(conf: Path, run: Path | None = None) -> Path:
+    """Return ``run`` beside the folder `conf`, unless --run names another."""
+    return placed(conf).parent / "run" if run is None else run.absolute()
+
+
+def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | None = None) -> Settings:
+    """The settings of the daemon `name`.  Raises `ConfigurationError` with every complaint there is."""
+    try:
+        if not conf.is_dir():
+            raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
+        conf = placed(conf)
+        path = conf / f"{name}.ini"
+        there = name not in SHARED and path.is_file()
+    except OSError as error:
+        raise ConfigurationError([f"{conf}: {(error.strerror or str(error)).lower()}"]) from error
+    if not there:
+        raise ConfigurationError([f"{shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
+    # Made absolute now: to be read again when the working folder is another.
+    overrides, run = list(overrides), run and run.absolute()
+    return _Reader(conf, name, overrides, run, partial(read, conf, name, overrides, run)).read()
+
+
+def parse_section(
+    declaration: type[T], name: str, layers: Iterable[tuple[str, Mapping[str, str]]], complaints: list[str]
+) -> tuple[T, dict[tuple[str, str], str]]:
+    """One section from its layers (origin, key → text), the last one winning: the filled-in
+    `declaration`, and which origin each key came from."""
+    fields = {
+        field.name: field
+        for field in dataclasses.fields(declaration)  # type: ignore[arg-type]
+        if "key" not in field.metadata  # a table is a section of its own
+    }
+    values: dict[str, Any] = {}
+    origins: dict[tuple[str, str], str] = {}
+    for origin, section in layers:
+        for key, text in section.items():
+            where = f"{origin} [{name}] {key}"
+            if key not in fields:
+                complaints.append(f"{where}: no such setting{hint(key, fields)}")
+                continue
+            try:
+                values[key] = kind_of(fields[key]).parse(text)
+                origins[name, key] = origin
+            except ValueError as error:
+                complaints.append(f"{where} = {text}: {error}{comment_hint(text)}")
+    return declaration(**values), origins
+
+
+class _Reader:
+    """Reads one daemon's layers and collects what is wrong with them."""
+
+    def __init__(
+        self, conf: Path, name: str, overrides: list[Override], run: Path | None, again: Callable[[], Settings]
+    ) -> None:
+        self.again = again
+        self.conf = conf
+        self.name = name
+        self.base = conf.parent
+        self.run = run_folder(conf, run)
+        self.complaints: list[str] = []
+        self.unread = False
+        self.layers = [
+            *self._file(conf / "defaults.ini"),
+            *self._file(conf / f"{name}.ini"),
+            *(Layer(each.origin, {each.section: {each.key: each.value}}) for each in overrides),
+        ]
+
+    def read(self) -> Settings:
+        sections: dict[str, Any] = {}
+        origins: dict[tuple[str, str], str] = {}
+        for name, declaration in SECTIONS.items():
+            sections[name], found = parse_section(declaration, name, self._section(name), self.complaints)
+            origins |= found
+        daemon = sections["daemon"] = self._spoken(sections["daemon"])
+        named = daemon.service or daemon.handler or daemon.wsgi
+        own_section = "rpc" if daemon.rpc else "jsonrpc" if daemon.jsonrpc else named.rpartition(":")[2].lower()
+        self._check_sections(own_section)
+        addresses = self._addresses()
+        self._check_public(daemon, addresses)
+        sections["metrics"] = self._placed_metrics(sections["metrics"], daemon)
+        self._check_tls(sections["tls"], addresses)
+        self._check_unlike(addresses)
+        if self.complaints:
+            raise ConfigurationError(dict.fromkeys(self.complaints))
+        texts: dict[str, dict[str, str]] = {}
+        for section in (own_section, *TABLES):
+            texts[section] = {}
+            for origin, values in self._section(section):
+                texts[section] |= values
+                origins |= {(section, key): origin for key in values}
+        logging_ini = self.conf / "logging.ini"
+        return Settings(
+            name=self.name,
+            base=self.base,
+            run=self.run,
+            logging_ini=logging_ini if os.path.lexists(logging_ini) else None,
+            addresses=addresses,
+            own_section=own_section,
+            own=texts[own_section],
+            tables={section: texts[section] for section in TABLES if texts[section]},
+            origins=origins,
+            again=self.again,
+            **sections,
+        )
+
+    def _file(self, path: Path) -> list[Layer]:
+        try:
+            layer = sources.of_file(path)
+        except ConfigurationError as error:
+            # What it may say is not complained of as missing.
+            self.unread = True
+            self.complaints += error.complaints
+            return []
+        return [] if layer is None else [layer]
+
+    def _section(self, name: str) -> list[tuple[str, Mapping[str, str]]]:
+        return [(layer.origin, layer.values[name]) for layer in self.layers if name in layer.values]
+
+    def _spoken(self, daemon: DaemonSettings) -> DaemonSettings:
+        """`daemon` with a service, a handler or a WSGI application, of which the later layer wins."""
+        which = ""
+        for origin, section in self._section("daemon"):
+            said = [key for key in SPOKEN if key in section]
+            for key in said[1:]:
+                reason = f"there is a {said[0]} too; write only one of the two"
+                self.complaints.append(f"{origin} [daemon] {key}: {reason}")
+            which = said[0] if said else which
+        text = getattr(daemon, which) if which else ""
+        if not text:
+            if which or not self.unread:
+                self.complaints.append(f"{self._shown} [daemon] service: missing; write service = NAME or module:Class")
+        elif not (
+            _CLASS.fullmatch(text)
+            or (which == "service" and text.isidentifier())
+            or (which in ("rpc", "jsonrpc") and _MODULE.fullmatch(text))
+        ):
+            self.complaints.append(
+                f"{self._origin(which)} [daemon] {which} = {text}: write {SPOKEN[which]}{comment_hint(text)}"
+            )
+        others: dict[str, Any] = dict.fromkeys(SPOKEN.keys() - {which or "service"}, "")
+        return dataclasses.replace(daemon, **others)
+
+    def _check_sections(self, own_section: str) -> None:
+        known = [*SECTIONS, own_section, *TABLES]
+        for layer in self.layers:
+            for section in layer.values:
+                if section not in known:
+                    self.complaints.append(f"{layer.origin} [{section}]: no such section{hint(section, known)}")
+
+    def _addresses(self) -> tuple[Address, ...]:
+        """Where to listen.  A later layer's port or host replaces that of every inet listener of an
+        earlier one; a later listen replaces them all."""
+        addresses: tuple[Address, ...] = (Address("tcp", host=DaemonSettings.host),)
+        complete = self.unread
+        for origin, section in self._section("daemon"):
+            if "listen" in section and {"port", "host"} & set(section):
+                self.complaints.append(
+                    f"{origin} [daemon] listen: there is a port or host too; write only one of the two"
+                )
+            try:
+                if "listen" in section:
+                    addresses = parse_addresses(section["listen"])
+                    complete = bool(addresses)
+                one, _ = parse_section(DaemonSettings, "daemon", [(origin, section)], [])
+            except ValueError:
+                return ()  # complained of already
+            host = one.host.strip("[]") if "host" in section else None
+            addresses = tuple(address.at(host=host, port=one.port) for address in addresses)
+            complete = complete or "port" in section
+        if not complete:
+            self.complaints.append(f"{self._shown} [daemon] port: missing; write port = N, or listen = ADDRESS")
+        return tuple(self._placed(address) for address in addresses)
+
+    def _placed(self, address: Address) -> Address:
+        """A Unix address with its path made absolute: ``run/x.sock`` lies in the run folder, wherever
+        --run has put that."""
+        if address.scheme != "unix":
+            return address
+        path = Path(address.path)
+        path = self.run / path.relative_to("run") if path.parts[:1] == ("run",) else self.base / path
+        if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
+            self.complaints.append(
+                f"{self._origin('listen')} [daemon] listen: {path} is longer than {UNIX_PATH_LIMIT} octets, "
+                "which is all a Unix socket's name may have"
+            )
+        return Address("unix", path=str(path))
+
+    def _check_public(self, daemon: DaemonSettings, addresses: tuple[Address, ...]) -> None:
+        said = [
+            (origin, key) for origin, values in self._section("daemon") for key in ("listen", "host") if key in values
+        ]
+        for address in addresses:
+            if not daemon.public and not address.loopback:
+                origin, key = said[-1]
+                self.complaints.append(
+                    f"{origin} [daemon] {key}: {address} can be reached from other machines; "
+                    "if that is meant, write public = yes"
+                )
+
+    def _check_tls(self, tls: TLSSettings, addresses: tuple[Address, ...]) -> None:
+        secure = [address for address in addresses if address.scheme == "tls"]
+        if secure and not tls.certificate:
+            self.complaints.append(
+                f"{self._origin('listen')} [daemon] listen: {secure[0]} needs a certificate; write [tls] "
+                "certificate = FILE; `daemons cert` makes one to try it with"
+            )
+        # What stands in defaults.ini is for those of the daemons that use it.
+        mine = [origin for origin, _ in self._section("tls") if origin != shown(self.conf / "defaults.ini")]
+        if mine and addresses and not secure:
+            self.complaints.append(f"{mine[-1]} [tls]: no listener uses it; write listen = tls://HOST:PORT")
+
+    def _placed_metrics(self, metrics: MetricsSettings, daemon: DaemonSettings) -> MetricsSettings:
+        origin = [origin for origin, section in self._section("metrics") if "listen" in section][-1:]
+        for address in metrics.listen:
+            if not daemon.public and not address.loopback:
+                self.complaints.append(
+                    f"{origin[0]} [metrics] listen: {address} can be reached from other machines; "
+                    "if that is meant, write public = yes under [daemon]"
+                )
+        return dataclasses.replace(metrics, listen=tuple(self._placed(address) for address in metrics.listen))
+
+    def _check_unlike(self, addresses: tuple[Address, ...]) -> None:
+        for one, other in combinations(addresses, 2):
+            if one.meets(other):
+                self.complaints.append(
+                    f"{self._origin('listen')} [daemon] listen: {one} and {other} cannot both be had"
+                )
+
+    @property
+    def _shown(self) -> str:
+        return shown(self.conf / f"{self.name}.ini")
+
+    def _origin(self, key: str) -> str:
+        """The layer that set `key` of [daemon]."""
+        origins = [origin for origin, section in self._section("daemon") if key in section]
+        return origins[-1] if origins else self._shown

@@ -1,0 +1,106 @@
+"""Errors in the module of a service: one line that points at the author's own line."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from daemons.settings.complaints import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+#: Frames in here are the suite's, never the author's.
+_SUITE = Path(__file__).parents[2]
+
+
+@contextmanager
+def reported_as_complaint(what: str, when: str, where: str, base: Path) -> Iterator[None]:
+    """Turn every exception of the code of `what` into a `ConfigurationError` of one line, which begins with `where`.
+
+    That includes SystemExit: a module that calls sys.exit() would end the daemon without a word, and with exit code 0,
+    as if it had been told to stop; and os._exit(), which is an exception meanwhile.  The traceback is logged at the
+    level DEBUG."""
+    try:
+        with _exit_raised():
+            yield
+    except (ConfigurationError, KeyboardInterrupt):
+        raise
+    except _ProcessExit as error:
+        raise ConfigurationError([f"{where}: {what} called os._exit({error.code!r}) while {when}"]) from error
+    except SystemExit as error:
+        raise ConfigurationError([f"{where}: {what} called sys.exit({error.code!r}) while {when}"]) from error
+    except BaseException as error:
+        log.debug("%s failed while %s", what, when, exc_info=error)
+        place = _place(error, base)
+        raise ConfigurationError([f"{where}: {place}{type(error).__name__}: {_reason(error)}"]) from error
+
+
+class _ProcessExit(SystemExit):
+    """The code has called os._exit()."""
+
+
+@contextmanager
+def _exit_raised() -> Iterator[None]:
+    """Have os._exit() raise `_ProcessExit` in this process while the block runs.  The signal handlers of the suite have
+    the function itself."""
+    process, leave = os.getpid(), os._exit
+    over = False
+
+    def refuse(status: int) -> NoReturn:
+        # Code may keep this function, or call it in a child process that it has forked.
+        if over or os.getpid() != process:
+            leave(status)
+        raise _ProcessExit(status)
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        over = True
+        os._exit = leave
+
+
+def _reason(error: BaseException) -> str:
+    try:
+        return (error.msg if isinstance(error, SyntaxError) else str(error)) or "no reason given"
+    except Exception as failure:  # the class of the error is the author's too
+        return f"no reason given, as its __str__ failed: {type(failure).__name__}"
+
+
+def _place(error: BaseException, base: Path) -> str:
+    """Return ``knights.py line 12: ``, of the author's own code if possible; "" if none is known."""
+    if isinstance(error, SyntaxError) and error.filename:
+        line = f" line {error.lineno}" if error.lineno else ""  # of an unknown encoding it is 0
+        return f"{_shown(error.filename, base)}{line}: "
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _imports(frame.filename)]
+    own = [frame for frame in frames if _is_own(Path(frame.filename), base)]
+    if own:
+        return f"{_shown(own[-1].filename, base)} line {own[-1].lineno}: "
+    # The first frames are those of the suite that called it.
+    others = [frame for frame in frames if not _in_suite(Path(frame.filename))]
+    return f"{others[-1].filename} line {others[-1].lineno}: " if others else ""
+
+
+def _is_own(file: Path, base: Path) -> bool:
+    return file.is_relative_to(base) and not _in_suite(file) and ".venv" not in file.relative_to(base).parts
+
+
+def _in_suite(file: Path) -> bool:
+    """Whether the file is a part of the suite other than a daemon, which may be the author's: daemons/NAME.py."""
+    return file.is_relative_to(_SUITE) and len(file.relative_to(_SUITE).parts) > 1
+
+
+def _imports(file: str) -> bool:
+    """Whether the file is a part of Python's import system: it is on the way to every error of a module."""
+    return file.startswith("<frozen ") or file == importlib.__file__
+
+
+def _shown(file: str, base: Path) -> str:
+    path = Path(file)
+    return str(path.relative_to(base)) if path.is_relative_to(base) else file

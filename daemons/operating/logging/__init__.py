@@ -1,0 +1,1 @@
+"""The logging shared by all daemons: lines, access logs, log files."""

@@ -1,0 +1,1 @@
+"""The metrics of a daemon: a scoreboard in shared memory, ``daemons stats``, Prometheus."""

@@ -1,0 +1,235 @@
+"""What one process of a daemon counts: its slot of the `daemons.operating.metrics.scoreboard`.
+
+All words but the heartbeat, the bytes held, and what says whose the slot is, only ever grow: a process takes over the
+slot of one that has died, totals and all, so nothing is lost with it and nothing has to be moved.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from daemons.operating.logging import logs
+from daemons.serving.conversation.endings import Ending, Refusal
+from daemons.serving.guards import budget
+
+if TYPE_CHECKING:
+    from daemons.serving.connection import Connection
+    from daemons.serving.interfaces import Leader
+
+PAGE = mmap.ALLOCATIONGRANULARITY
+
+#: The first words of a slot.  Those in `REALS` are doubles, all others counts.
+WORDS = (
+    *("pid", "role", "started", "stopped", "heartbeat"),
+    *("accepted", "handed", "taken", "lost"),
+    *("messages", "received", "sent", "seconds", "dropped", "restarts"),
+    *("stalls", "stalled"),
+    *("held", "waits"),
+    *("datagrams_dropped", "rate_pauses"),
+)
+REALS = frozenset(("started", "stopped", "heartbeat", "seconds", "stalled"))
+PID, ROLE, STARTED, STOPPED, HEARTBEAT = range(5)
+ACCEPTED, HANDED, TAKEN, LOST = range(5, 9)
+MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, 15)
+STALLS, STALLED = range(15, 17)
+HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES = range(17, 21)
+
+#: An attribute of an enumeration's class is slow to get, until Python 3.12.
+DONE, REFUSED = Ending.DONE, Ending.REFUSED
+
+ENDINGS = tuple(ending.value for ending in Ending)
+REFUSALS = tuple(refusal.value for refusal in Refusal)
+
+#: Seconds that a conversation took, up to each of these; the last class has no bound.  From 61 µs to 68 minutes.
+BOUNDS = tuple(4.0**power for power in range(-7, 7))
+CLASSES = len(BOUNDS) + 1
+
+#: After the words: the refusals, then for each ending one count for each class of duration.
+_FIRST_REFUSAL = len(WORDS)
+_FIRST_ENDING = _FIRST_REFUSAL + len(REFUSALS)
+SIZE = _FIRST_ENDING + len(ENDINGS) * CLASSES
+assert SIZE * 8 <= PAGE
+
+_REFUSAL_AT = {word: _FIRST_REFUSAL + place for place, word in enumerate(REFUSALS)}
+
+#: What a process of a daemon is for: it supervises workers, it serves, or it serves one visitor.
+ROLES = ("supervisor", "worker", "child")
+
+#: Seconds between two looks at conversations that last.
+NEWS = 1.0
+
+#: In `Connection.told`: nothing more will be; and what stands for None.
+_ALL_TOLD = (-1, -1, -1)
+_NOTHING = (0, 0, 0)
+
+
+class Board(Protocol):
+    """The scoreboard, as its slots see it."""
+
+    @property
+    def first(self) -> bool: ...
+    def publish(self) -> None: ...
+    def claim(self, role: str, first: int = ...) -> Slot: ...
+
+
+class Slot:
+    """What one process counts.  Made by `Scoreboard.claim`."""
+
+    def __init__(self, scoreboard: Board, memory: mmap.mmap, role: str) -> None:
+        self.scoreboard = scoreboard
+        self._memory = memory
+        self._words = words = memoryview(memory).cast("Q")
+        self._reals = memoryview(memory).cast("d")
+        self._lock = threading.Lock()
+        self._next_news = 0.0
+        #: The process that was started counts for the log writer too.
+        self._first = scoreboard.first
+        # Whoever had this slot before left these behind.
+        words[LOST] += max(0, outstanding(words))
+        self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
+        self._waits_before = words[WAITS] - budget.PROCESS.waits
+        self._reals[STOPPED] = self._reals[STALLED] = 0.0
+        self._reals[STARTED] = time.time()
+        self._reals[HEARTBEAT] = time.monotonic()
+        words[ROLE] = ROLES.index(role)
+        words[PID] = os.getpid()
+
+    def accept(self, connections: int = 1) -> None:
+        """So many connections were accepted.  In the leading thread."""
+        self._words[ACCEPTED] += connections
+
+    def hand(self) -> None:
+        """A connection that was accepted now belongs to another process.  In the leading thread."""
+        self._words[HANDED] += 1
+
+    def take(self) -> None:
+        """A connection that another process accepted now belongs to this one."""
+        self._words[TAKEN] += 1
+
+    def drop_datagrams(self, count: int) -> None:
+        """The kernel has dropped so many datagrams, for which a socket's receive buffer had no room."""
+        self._words[DATAGRAMS_DROPPED] += count
+
+    def pause(self) -> None:
+        """A listener pauses for `Limits.max_rate`."""
+        self._words[RATE_PAUSES] += 1
+
+    def restart(self) -> None:
+        """A worker is replaced because it has died."""
+        self._words[RESTARTS] += 1
+
+    def stall(self, since: float) -> None:
+        """A stall was found, which has lasted since then (monotonic)."""
+        self._words[STALLS] += 1
+        self._reals[STALLED] = since
+        self.scoreboard.publish()  # the loop that does so once a second may stand
+
+    def resume(self) -> None:
+        """Nothing stalls any more."""
+        self._reals[STALLED] = 0.0
+        self.scoreboard.publish()
+
+    def end(self, connection: Connection) -> None:
+        """Count a conversation that has ended, with what was not yet told of it; from any thread."""
+        self.end_all((connection,), time.monotonic())
+
+    def end_all(self, connections: Iterable[Connection], now: float) -> None:
+        """The same for some that have ended `now` (monotonic)."""
+        words = self._words
+        messages = received = sent = 0
+        total = 0.0
+        with self._lock:
+            for connection in connections:
+                told = connection.told
+                if told is _ALL_TOLD:
+                    continue
+                if told is None:
+                    messages += connection.messages or 0
+                    received += connection.received
+                    sent += connection.sent
+                else:
+                    messages += max(0, (connection.messages or 0) - told[0])
+                    received += connection.received - told[1]
+                    sent += connection.sent - told[2]
+                connection.told = _ALL_TOLD
+                ending = connection.ending or DONE
+                seconds = now - connection.opened
+                total += seconds
+                words[_FIRST_ENDING + ending.place * CLASSES + bisect_left(BOUNDS, seconds)] += 1
+                if ending is REFUSED and connection.reason in _REFUSAL_AT:
+                    words[_REFUSAL_AT[connection.reason]] += 1
+            words[MESSAGES] += messages
+            words[RECEIVED] += received
+            words[SENT] += sent
+            self._reals[SECONDS] += total
+
+    def attach(self, daemon: Leader) -> None:
+        """Have this slot tell of `daemon`."""
+        for server in daemon.servers:
+            server.metrics = self
+
+        def tick(now: float) -> None:
+            logs.report_drops()
+            self.beat(now)
+            if now >= self._next_news:
+                self._next_news = now + NEWS
+                for server in daemon.servers:
+                    server.count()
+
+        daemon.on_tick.append(tick)
+
+    def tell_of(self, connections: Iterable[Connection], *, wait: bool = True) -> None:
+        """Count what conversations under way have come to since they were last told of: one may last for
+        days.  What is told here, `end` leaves out.  Without `wait`, and while another is counting, nothing."""
+        messages = received = sent = 0
+        if not self._lock.acquire(blocking=wait):
+            return
+        try:
+            for connection in connections:
+                told = connection.told or _NOTHING
+                if told is not _ALL_TOLD:
+                    so_far = connection.so_far()
+                    if so_far != told:
+                        messages += so_far[0] - told[0]
+                        received += so_far[1] - told[1]
+                        sent += so_far[2] - told[2]
+                        connection.told = so_far
+            self._words[MESSAGES] += messages
+            self._words[RECEIVED] += received
+            self._words[SENT] += sent
+        finally:
+            self._lock.release()
+
+    def beat(self, now: float) -> None:
+        """The leading thread has made its turn."""
+        self._reals[HEARTBEAT] = now
+        dropped = self._dropped_before + logs.Output.dropped_ever
+        if self._first and logs.writer_drops is not None:
+            dropped += logs.writer_drops.lines
+        self._words[DROPPED] = dropped
+        self._words[HELD] = budget.PROCESS.held
+        self._words[WAITS] = self._waits_before + budget.PROCESS.waits
+        self.scoreboard.publish()
+
+    def stop(self) -> None:
+        """This process has ended as it should."""
+        self._reals[STOPPED] = time.time()
+        self.beat(time.monotonic())
+
+    def close(self) -> None:
+        """Let go of the memory, and with it of every lock that this process has on the scoreboard."""
+        self._words.release()
+        self._reals.release()
+        self._memory.close()
+
+
+def outstanding(words: Any) -> int:
+    """Conversations of one slot that have begun and not ended: under way, if its process lives."""
+    begun = words[ACCEPTED] + words[TAKEN] - words[HANDED]
+    return int(begun - words[LOST] - sum(words[_FIRST_ENDING:SIZE]))

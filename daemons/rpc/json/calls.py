@@ -1,0 +1,161 @@
+"""JSON-RPC 2.0 (jsonrpc.org/specification): from a request to its response, both as JSON, however they came."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from daemons.rpc.faults import numbered, said
+from daemons.rpc.json import codec
+from daemons.rpc.methods import Method
+from daemons.rpc.xml.parameter_types import ParameterTypes
+
+#: Codes of errors: section 5.1, but for the last, which says that the method itself has said no.
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
+SAID = 1
+
+#: Their messages, in the specification's words.
+MESSAGES = {
+    PARSE_ERROR: "Parse error",
+    INVALID_REQUEST: "Invalid Request",
+    METHOD_NOT_FOUND: "Method not found",
+    INVALID_PARAMS: "Invalid params",
+    INTERNAL_ERROR: "Internal error",
+}
+
+#: Requests in a batch.
+BATCH = 1000
+
+#: The members of a request that may be a number, a text, or nothing.
+_IDS = frozenset({str, int, float, type(None)})
+
+_NO_ID = object()
+
+_Parameter = inspect.Parameter
+
+
+class InvalidParams(Exception):
+    """The parameters are not the method's.  The text is for the peer."""
+
+
+class Callee:
+    """A method, and what it takes."""
+
+    __slots__ = ("_fewest", "_function", "_most", "_named", "_required", "_types")
+
+    def __init__(self, method: Method) -> None:
+        self._function = method.function
+        self._types = ParameterTypes(method.signature)
+        parameters = method.signature.parameters.values()
+        repeated = any(each.kind is _Parameter.VAR_POSITIONAL for each in parameters)
+        in_order = [each for each in parameters if each.kind in (_Parameter.POSITIONAL_ONLY, 1)]
+        by_name = [each for each in parameters if each.kind in (1, _Parameter.KEYWORD_ONLY)]
+        required = [each for each in (*in_order, *by_name) if each.default is each.empty]
+        self._fewest = len([each for each in in_order if each.default is each.empty])
+        self._most = math.inf if repeated else len(in_order)
+        if any(each.kind is _Parameter.KEYWORD_ONLY for each in required):
+            self._most = -1  # nobody can call it without a name
+        #: What each that may be given by its name may be.
+        self._named = {each.name: self._types.by_name[each.name] for each in by_name}
+        self._required = {each.name for each in required}
+
+    def call(self, params: list[Any] | dict[str, Any]) -> Any:
+        """Call it.  Raises `InvalidParams`, and what the method raises."""
+        if type(params) is list:
+            if not self._fewest <= len(params) <= self._most:
+                raise InvalidParams(self._expected(len(params)))
+            if (complaint := self._types.complaint(params)) is not None:
+                raise InvalidParams(complaint)
+            return self._function(*params)
+        assert isinstance(params, dict)
+        for name, value in params.items():
+            if name not in self._named:
+                raise InvalidParams("there is no parameter of that name")
+            kinds = self._named[name]
+            if kinds is not None and type(value) not in kinds:
+                raise InvalidParams(self._types.expected(name))
+        if missing := self._required - params.keys():
+            raise InvalidParams(f"without {', '.join(sorted(missing))}")
+        return self._function(**params)
+
+    def _expected(self, given: int) -> str:
+        if self._most < 0:
+            return "parameters by name are expected"
+        few, most = self._fewest, self._most
+        expected = f"{few}" if few == most else f"{few} or more" if most == math.inf else f"{few} to {most}"
+        return f"{given} given, {expected} expected"
+
+
+class Calls:
+    """Answers requests with what `methods` return; at most `batch` of them at once, and `depth` brackets within each
+    other."""
+
+    def __init__(self, methods: Mapping[str, Method], *, batch: int = BATCH, depth: int = codec.DEPTH) -> None:
+        self._callees = {name: Callee(method) for name, method in methods.items()}
+        self._batch = batch
+        self._depth = depth
+
+    def answer(self, text: bytes) -> str | None:
+        """The response to what came, or to each of what came; None: notifications alone have none.  Raises nothing."""
+        try:
+            request = codec.read(text, self._depth)
+        except (ValueError, MemoryError):
+            return error(PARSE_ERROR)
+        if type(request) is not list:
+            return self._respond(request)
+        if not request:
+            return _INVALID
+        if len(request) > self._batch:
+            return error(INVALID_REQUEST, data=f"{len(request)} requests; {self._batch} are taken at once")
+        responses = [response for each in request if (response := self._respond(each)) is not None]
+        return f"[{','.join(responses)}]" if responses else None
+
+    def _respond(self, request: Any) -> str | None:
+        if type(request) is not dict:
+            return _INVALID
+        number = request.get("id", _NO_ID)
+        method, params = request.get("method"), request.get("params", [])
+        if (
+            (number is not _NO_ID and type(number) not in _IDS)
+            or request.get("jsonrpc") != "2.0"
+            or type(method) is not str
+            or type(params) not in (list, dict)
+        ):
+            return _INVALID if number is _NO_ID else error(INVALID_REQUEST, number if type(number) in _IDS else None)
+        response = self._call(method, params, None if number is _NO_ID else number)
+        # Of a notification nobody wants to hear, not even that it failed: section 4.1.
+        return None if number is _NO_ID else response
+
+    def _call(self, method: str, params: Any, number: Any) -> str:
+        callee = self._callees.get(method)
+        if callee is None:
+            return error(METHOD_NOT_FOUND, number)
+        try:
+            result = callee.call(params)
+        except InvalidParams as failure:
+            return error(INVALID_PARAMS, number, data=str(failure))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
+            if (text := said(failure, method)) is not None:
+                return error(SAID, number, text, data={"exception": type(failure).__name__})
+            return error(INTERNAL_ERROR, number, data={"fault": numbered(failure, method)})
+        try:
+            shown_number = str(number) if type(number) is int else codec.write(number)
+            return f'{{"jsonrpc":"2.0","result":{codec.write(result)},"id":{shown_number}}}'
+        except Exception as failure:  # it is not to be had in JSON
+            return error(INTERNAL_ERROR, number, data={"fault": numbered(failure, method)})
+
+
+def error(code: int, number: Any = None, message: str = "", data: Any = None) -> str:
+    """A response that is an error."""
+    # What an exception says may be half of a character, which cannot be sent.
+    shown = message.encode("utf-8", "backslashreplace").decode() or MESSAGES[code]
+    told = {"code": code, "message": shown} | ({} if data is None else {"data": data})
+    return codec.write({"jsonrpc": "2.0", "error": told, "id": number})
+
+
+#: The response to a request of which not even the id is known.  A batch may be a thousand of those in 2 KB.
+_INVALID = error(INVALID_REQUEST)

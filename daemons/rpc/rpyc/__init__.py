@@ -1,0 +1,1 @@
+"""RPyC, restricted to what a service exposes."""

@@ -1,0 +1,72 @@
+"""Handler for connections of RPyC: one guarded connection per peer, `daemons.rpc.rpyc.netrefs`."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from socketserver import BaseRequestHandler
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from daemons.rpc.rpyc.frames import Frames, Oversize, Refused
+from daemons.rpc.rpyc.netrefs import Guarded
+from daemons.serving.connection import show_peer
+from daemons.serving.safe_logger import Journal
+
+if TYPE_CHECKING:
+    from daemons.serving.stream import StreamServer
+
+log = Journal(__name__)
+
+#: Seconds to wait for the peer to close after the last message to it.
+LINGER = 2.0
+
+
+class NetrefHandler(BaseRequestHandler):
+    """Raw handler for one peer of RPyC, for every engine but ``loop``.  A subclass names the service it `offers`."""
+
+    #: An `rpyc.Service`, made for each peer.
+    offers: ClassVar[type[Any]]
+    #: Octets of the longest message.
+    limit: ClassVar[int] = 64 * 1024
+
+    request: socket.socket
+    server: StreamServer
+
+    def handle(self) -> None:
+        limits = self.server.limits
+        frames = Frames(
+            self.request,
+            limit=self.limit,
+            idle=limits.idle_timeout,
+            message=limits.message_timeout,
+            write=limits.write_timeout,
+        )
+        name = show_peer(self.client_address) if isinstance(self.client_address, tuple) else "unix"
+        service = self.offers()
+        conn = Guarded(service, frames, name)
+        service.on_connect(conn)
+        try:
+            while not conn.closed:
+                conn.serve(None)
+        except EOFError:
+            pass
+        except Refused as error:
+            log.warning("%s: %s", name, error)
+        finally:
+            conn.close()
+        if isinstance(frames.over, Oversize):
+            self._linger()
+        elif isinstance(frames.over, OSError):
+            raise frames.over
+
+    def _linger(self) -> None:
+        """Read and forget until the peer closes: closing before would reset the connection, and the peer would not
+        hear why."""
+        until = time.monotonic() + LINGER
+        with suppress(OSError):
+            self.request.shutdown(socket.SHUT_WR)
+            while (left := until - time.monotonic()) > 0:
+                self.request.settimeout(left)
+                if not self.request.recv(64 * 1024):
+                    break

@@ -1,0 +1,338 @@
+"""One visitor's state: a framing's decoder and a service.  No sockets, no clocks, no threads, no log.
+
+The contract, in one sentence, and fuzzed as such in ``tests/serving``:
+
+    *For any bytes, `Conversation.receive` returns bytes and maybe comes to an ending; it never raises.*
+
+An engine carries bytes to and fro and looks at `Conversation.state` once per turn:
+
+    IDLE      between two messages: nothing is held
+    PARTIAL   part of a message is held
+    PENDING   complete messages still wait for their replies: write what was returned, then `proceed`
+    OVER      write what was returned, then close; `ending` says why
+    SHAKING   what comes before the first message is not complete: a TLS handshake (`daemons.serving.conversation.tls`)
+
+A reply may come in pieces, from an iterator.  Then PENDING also means that there are more of them: they are drawn
+a batch at a time, as the peer takes them, and the next message is answered after the last.  A piece may be a `Span` of
+a file.  An engine that can send it from there asks for that, `proceed(files=True)`: then, behind what was returned,
+come the octets of `span`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from daemons.framings import Decoder, FramingError, Incomplete, Oversize
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.file_slice import Span
+from daemons.serving.conversation.memory import UNKNOWN, Failure, Known, Memory
+from daemons.serving.conversation.reply_stream import BATCH, Pieces, not_bytes
+from daemons.serving.conversation.service import Service, Talk
+
+IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
+
+#: An attribute of an enumeration's class is slow to get, until Python 3.12.
+DONE = Ending.DONE
+
+#: Nothing is remembered: what `Conversation.replies` is where the input is not what the service is told.
+NOTHING: dict[bytes, Known] = {}
+
+
+class Conversation:
+    """One visitor's talk with `service`; `memory` is what it shares with the service's other visitors."""
+
+    # A daemon may have ten thousand of these, most of them idle: what an idle one does not need is made
+    # when it is first needed.
+    __slots__ = (
+        "_decoder",
+        "_input_ended",
+        "_memory",
+        "_pieces",
+        "_talk",
+        "_waiting",
+        "again",
+        "ending",
+        "failure",
+        "messages",
+        "replies",
+        "state",
+    )
+
+    def __init__(self, service: Service, memory: Memory | None = None) -> None:
+        self._memory = memory = memory or Memory(service)
+        #: What is replied, while nothing is held, to inputs that came before.  `receive` looks here; so may who wants
+        #: to spare the call, and then looks first.
+        self.replies = memory.replies
+        #: The same for replies that are not remembered.
+        self.again: Callable[[bytes], object] | None = memory.again if memory.plain else None
+        self._decoder: Decoder | None = None
+        self._talk: Talk | None = None
+        #: The rest of a reply that comes in pieces.
+        self._pieces: Pieces | None = None
+        self._waiting: deque[bytes] | None = None
+        self._input_ended = False
+        #: IDLE, PARTIAL, PENDING or OVER.
+        self.state = IDLE
+        #: Why it is over; None before.
+        self.ending: Ending | None = None
+        #: The exception behind Ending.FAILED, for the engine to log.
+        self.failure: BaseException | None = None
+        #: How many messages have been answered.
+        self.messages = 0
+
+    def open(self) -> bytes:
+        """The greeting, to be sent before anything is received; often nothing."""
+        if not self._memory.talks:
+            return b""
+        try:
+            self._talk = self.begin()
+            return self._say(next(self._talk))
+        except StopIteration as stop:
+            return self._last_words(stop)
+        except BaseException as failure:
+            return self._fail(failure)
+
+    def begin(self) -> Talk:
+        """The talk with this visitor, where the service has talks of its own."""
+        return self._memory.service.talk()
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what came, any bytes cut anywhere; ``b""`` is the end of the input.  Returns the bytes
+        to send, and sets `state` and `ending`."""
+        if not self.state:  # IDLE, asked in half the time
+            memory = self._memory
+            if memory.plain and (said := memory.again(data)) is not UNKNOWN:
+                self.messages += 1
+                return said if type(said) is bytes else self.say(said)
+            if memory.talks and self._talk is None and data:
+                # Of one that does not greet, this may be the first that is heard.
+                greeting = self.open()
+                return greeting + self.receive(data)
+            messages = memory.framed.get(data)
+            if messages is not None:
+                # The state stays as it is, unless this ends the conversation.
+                return self._answer(messages[0]) if len(messages) == 1 else self._answer_all(messages)
+            known = self.replies.get(data)
+            if known is not None:
+                self.messages += known[1]
+                return known[2]
+            if not data and self._decoder is None:
+                self._end(DONE)  # what holds nothing has nothing to finish
+                return b""
+            try:
+                messages = self._decode(data)
+            except BaseException as failure:
+                return self._fail(failure)
+            reply = self._answer_all(messages)
+            if messages and self.state == IDLE:
+                memory.keep(data, messages, reply)
+            return reply
+        if self.state == OVER:
+            return b""
+        try:
+            messages = self._decode(data)
+        except BaseException as failure:
+            return self._fail(failure)
+        return self._answer_all(messages)
+
+    def say(self, said: object) -> bytes:
+        """Say what `Memory.again` has given, where that is not bytes; returns the bytes to send, as `receive`."""
+        if isinstance(said, Failure):
+            return self._fail(said.reason)
+        try:
+            return self._say(said)
+        except BaseException as failure:
+            return self._fail(failure)
+
+    def receive_all(self, data: bytes) -> bytes:
+        """Take all that will ever come, a datagram: as `receive`, but that even nothing did come, and may be
+        a message."""
+        try:
+            messages = [*self._decode(data), *self._decode(b"")] if data else self._decode(b"")
+        except BaseException as failure:
+            return self._fail(failure)
+        return self._answer_all(messages)
+
+    def proceed(self, *, files: bool = False) -> bytes:
+        """Go on with a reply that comes in pieces, then answer the messages that wait, up to a batch; returns the
+        bytes to send.  With `files`, behind them come the octets of `span`, where there is one: whoever asks for that
+        sends them, and takes them from it, before the next call."""
+        waiting = self._waiting
+        replies: list[bytes] = []
+        size = 0
+        if self._pieces is not None:
+            replies.append(self._draw(self._pieces, files))
+            size = len(replies[0])
+        while waiting and size < BATCH and self._pieces is None:
+            reply = self._answer(waiting.popleft())
+            replies.append(reply)
+            size += len(reply)
+        if self.state != OVER:
+            if waiting or self._pieces is not None:
+                self.state = PENDING
+            else:
+                replies.append(self._settle())
+        return replies[0] if len(replies) == 1 else b"".join(replies)
+
+    @property
+    def reason(self) -> str:
+        """What was wrong with the bytes, where the ending alone does not say it: for the log.  Often nothing."""
+        error = None if self._decoder is None else self._decoder.error
+        return "" if error is None else str(error)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes kept from one turn to the next: of an incomplete message, and of messages without a reply yet."""
+        held = 0 if self._decoder is None else self._decoder.buffered
+        return held + sum(map(len, self._waiting)) if self._waiting else held
+
+    @property
+    def span(self) -> Span | None:
+        """What of a file comes next of a reply that comes in pieces, where the kernel can send it from there."""
+        span = None if self._pieces is None else self._pieces.span
+        return span if span is not None and span.sendable else None
+
+    def fail(self, failure: BaseException) -> None:
+        """What was to be sent cannot be: the conversation is over."""
+        self._fail(failure)
+
+    def close(self) -> None:
+        """Let a reply and a talk that are still under way run their ``finally`` clauses: the visitor has left."""
+        if self._pieces is not None:
+            self._close(self._pieces)
+        if self._talk is not None:
+            self._close(self._talk)
+
+    def _close(self, closable: Talk | Pieces) -> None:
+        try:
+            closable.close()
+        except BaseException as failure:
+            self._fail(failure)
+
+    def _decode(self, data: bytes) -> Sequence[bytes]:
+        decoder = self._decoder
+        if decoder is None:
+            decoder = self._decoder = self._memory.service.framing.decoder()
+        if data:
+            return decoder.decode(data)
+        self._input_ended = True
+        return decoder.finish()
+
+    def _answer_all(self, messages: Sequence[bytes]) -> bytes:
+        if self._pieces is None and not self._waiting and len(messages) < 2:
+            reply = self._answer(messages[0]) if messages else b""
+            return reply if self.state == OVER or self._pieces is not None else reply + self._settle()
+        if self._waiting is None:
+            self._waiting = deque(messages)
+        else:
+            self._waiting.extend(messages)
+        return self.proceed()
+
+    def _answer(self, message: bytes) -> bytes:
+        self.messages += 1
+        try:
+            if self._talk is None:
+                reply = self._memory.respond(message)
+                if type(reply) is bytes and self._memory.encode is None:
+                    return reply
+                return self._say(reply)
+            return self._say(self._talk.send(message))
+        except StopIteration as stop:
+            # From a talk, its last words; from respond(), a next() that nobody caught.
+            return self._fail(stop) if self._talk is None else self._last_words(stop)
+        except BaseException as failure:
+            return self._fail(failure)
+
+    def _say(self, reply: object) -> bytes:
+        if isinstance(reply, bytes):
+            encode = self._memory.encode
+            return reply if encode is None else encode(reply)
+        if reply is None and self._talk is not None:
+            return b""
+        name = type(self._memory.service).__name__
+        if isinstance(reply, Iterator):
+            if self._memory.encode is None:
+                return self._say_in_pieces(Pieces(reply, name))
+            framing = type(self._memory.service.framing).__name__
+            raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
+        raise not_bytes(f"{name}.talk yielded" if self._talk is not None else f"{name}.respond returned", reply)
+
+    def _say_in_pieces(self, pieces: Pieces) -> bytes:
+        """Begin with a reply that comes in pieces, and may be over with the first batch."""
+        said = self._draw(pieces)
+        if self._pieces is not None and self.state != OVER:
+            self.state = PENDING
+        return said
+
+    def _draw(self, pieces: Pieces, files: bool = False) -> bytes:
+        self._pieces = pieces
+        said = pieces.draw(files)
+        if pieces.failure is not None:
+            self._fail(pieces.failure)
+        elif pieces.over:
+            self._close(pieces)
+            self._pieces = None
+            if pieces.last and self.state != OVER:
+                self._end(Ending.FINISHED)
+        return said
+
+    def _last_words(self, stop: StopIteration) -> bytes:
+        try:
+            words = self._say(stop.value)
+        except BaseException as failure:
+            return self._fail(failure)
+        if self._pieces is not None:
+            self._pieces.last = True
+            if self._waiting is not None:
+                self._waiting.clear()
+        elif self.state != OVER:
+            self._end(Ending.FINISHED)
+        return words
+
+    def _settle(self) -> bytes:
+        """Nothing waits for a reply any more: what is this conversation's state?"""
+        decoder = self._decoder
+        error = None if decoder is None else decoder.error
+        if error is not None:
+            self._end(_ending_of(error))
+            return b"" if self.ending is Ending.CUT else error.apology or self._apologize()
+        if self._input_ended:
+            self._end(DONE)
+        elif decoder is not None and decoder.ended:
+            self._end(Ending.FINISHED if decoder.surplus else DONE)
+        else:
+            self.state = PARTIAL if decoder is not None and decoder.pending else IDLE
+        return b""
+
+    def _fail(self, failure: BaseException) -> bytes:
+        """End the conversation because code of the service or the framing has raised: any exception, also SystemExit,
+        KeyboardInterrupt and CancelledError.  `Server.log_failure` raises again what a signal handler has raised."""
+        self.failure = failure
+        self._end(Ending.FAILED)
+        # Half of an answer may be out, and what is said now would be taken for its other half.
+        return self._apologize() if self._pieces is None else b""
+
+    def _apologize(self) -> bytes:
+        assert self.ending is not None
+        try:
+            apology = self._memory.service.apology(self.ending)
+            if not isinstance(apology, bytes):
+                raise TypeError(f"apology() returned {type(apology).__name__}; bytes are expected")
+        except BaseException as failure:
+            self.failure = self.failure or failure
+            self.ending = Ending.FAILED
+            return b""
+        return apology
+
+    def _end(self, ending: Ending) -> None:
+        self.state = OVER
+        self.ending = ending
+        if self._waiting is not None:
+            self._waiting.clear()  # `proceed` may be looking at it
+
+
+def _ending_of(error: FramingError) -> Ending:
+    if isinstance(error, Incomplete):
+        return Ending.CUT
+    return Ending.OVERSIZE if isinstance(error, Oversize) else Ending.MALFORMED

@@ -1,0 +1,1 @@
+"""TLS contexts, sessions and sockets."""

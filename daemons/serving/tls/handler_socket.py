@@ -1,0 +1,70 @@
+"""TLS for raw handlers, which see a socket: it is wrapped in the thread or process that serves them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.tls import TLS, reason_of
+from daemons.serving.tls.context import is_truncation
+
+if TYPE_CHECKING:
+    from daemons.serving.connection import Connection
+    from daemons.serving.guards.limits import Limits
+
+
+@contextmanager
+def over_tls(tls: TLS, request: socket.socket, connection: Connection, limits: Limits) -> Iterator[ssl.SSLSocket]:
+    """Shake hands on `request`, and lend what a handler can talk through.
+
+    The handshake has `Limits.handshake_timeout` in all; the daemon's thread sees to that.  Raises
+    `ConnectionError` where it fails, and when the peer breaks the rules of TLS; `connection` has the ending."""
+    connection.expect_handshake(limits.handshake_timeout)
+    # On a descriptor of its own: the handler may close what it was lent, while the daemon's thread still
+    # cuts the connection through `request`.  And SSLSocket.shutdown would drop the encryption first.
+    twin = socket.socket(fileno=os.dup(request.fileno()))
+    twin.settimeout(limits.handshake_timeout)
+    with twin:
+        try:
+            # A connection that was cut is an error to the handler, not the end of its input.
+            lent = tls.context.wrap_socket(
+                twin, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            )
+        except OSError as error:
+            raise _failed(connection, error) from error
+    with lent:
+        try:
+            lent.do_handshake()
+        except OSError as error:
+            raise _failed(connection, error) from error
+        lent.settimeout(limits.idle_timeout)
+        connection.expect(Ending.OVERLONG, limits.conversation_timeout)
+        try:
+            yield lent
+        except ssl.SSLCertVerificationError:
+            raise  # of a server that the handler itself asks; ours was done with the handshake
+        except ssl.SSLError as error:
+            if connection.ending is None and is_truncation(error):
+                connection.ending = Ending.CUT
+            connection.reason = connection.reason or reason_of(error)
+            raise ConnectionResetError(str(error)) from error
+        _say_goodbye(lent)
+
+
+def _failed(connection: Connection, error: OSError) -> ConnectionError:
+    if connection.ending is None:
+        connection.ending = Ending.HANDSHAKE
+        connection.reason = reason_of(error)
+    return ConnectionAbortedError(str(error))
+
+
+def _say_goodbye(lent: ssl.SSLSocket) -> None:
+    """Send our close_notify: all that was to be said has been.  Nobody waits for the peer's."""
+    with suppress(OSError, ValueError):
+        lent.setblocking(False)
+        lent.unwrap()

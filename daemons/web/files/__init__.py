@@ -1,0 +1,1 @@
+"""Files below a root: lookup, conditions, ranges, languages, codings."""

@@ -1,0 +1,96 @@
+"""Which configured paths lead to a file that has been opened: decided by device and inode, not by the path asked for.
+
+One file may have several names: the file system ignores case or normalises Unicode, a variant was negotiated, there are
+hard links or bind mounts. All of them are the same device and inode, fstat(2).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from daemons.web.files.hard_links import LinkIndex
+from daemons.web.files.lookup import Identity, Refused, identity_of, refused
+from daemons.web.site.prefix_map import Names
+
+T = TypeVar("T")
+
+
+class PathIdentities(Generic[T]):
+    """Values by the identity of the file or directory to which their paths lead below `root`.
+
+    A value holds for all that is below its directory, and for all variants of its file; `variants` returns their names.
+    """
+
+    def __init__(
+        self, root: str, values: Iterable[tuple[Names, T]], variants: Callable[[bytes], Iterable[bytes]]
+    ) -> None:
+        #: Paths in the file system, variants first: of two values for one file, that of its own name comes first.
+        self._paths: list[tuple[bytes, T]] = []
+        self._root = root
+        self._links = LinkIndex(root)
+        for names, value in values:
+            own = os.path.join(os.fsencode(root), *names)
+            self._paths.append((own, value))
+            if names:
+                above = os.path.dirname(own)
+                self._paths[:0] = [(os.path.join(above, each), value) for each in variants(names[-1])]
+
+    def __bool__(self) -> bool:
+        return bool(self._paths)
+
+    def find(
+        self,
+        entered: Sequence[Identity],
+        file: Identity | None = None,
+        links: int = 1,
+        known: Mapping[Identity, list[T]] | None = None,
+    ) -> list[T]:
+        """Return the values that hold for a file with so many hard links in the last of the directories entered, the
+        nearest first. All of these must still be open: some file systems number inodes anew when nobody uses them.
+        `known` is a result of `by_identity`, by default a new one. Raises `Unindexed` where there are too many files to
+        be sure, and `Refused` where the root was replaced after these were opened, since its paths lead elsewhere now,
+        or where there are no descriptors left to know.
+        """
+        found = self._find(entered, file, links, self.by_identity() if known is None else known)
+        if entered and self._root_identity() != entered[0]:
+            raise Refused(503)
+        return found
+
+    def _find(
+        self, entered: Sequence[Identity], file: Identity | None, links: int, found: Mapping[Identity, list[T]]
+    ) -> list[T]:
+        for each in (*([] if file is None else [file]), *reversed(entered)):
+            if each in found:
+                return found[each]
+        if not found:
+            return []
+        try:
+            own = self._links.other_names(entered, file, links)
+        except OSError as error:
+            raise refused(error) from error
+        if not own:
+            return []
+        index = self._links.index([path for path, _ in self._paths], frozenset(found))
+        paths = {index[each] for each in own if each in index}
+        return [value for path, value in reversed(self._paths) if path in paths]
+
+    def _root_identity(self) -> Identity | None:
+        """Return the identity of the root; None while there is none, as when its link is being replaced."""
+        try:
+            return identity_of(os.stat(self._root))
+        except OSError:
+            return None
+
+    def by_identity(self) -> dict[Identity, list[T]]:
+        """Return the values by the files and directories that their paths lead to at this moment."""
+        found: dict[Identity, list[T]] = {}
+        for path, value in self._paths:
+            try:
+                # Symbolic links are followed: the target of a protected link is protected as well.
+                identity = identity_of(os.stat(path))
+            except OSError:
+                continue  # nothing can be opened under this path
+            found.setdefault(identity, []).insert(0, value)
+        return found

@@ -1,0 +1,223 @@
+"""A request to a server behind this one, and its response, over one connection."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from daemons.framings import Incomplete, Oversize
+from daemons.framings.http import ResponseDecoder, ResponseHead
+from daemons.web.gateway.upstream_socket import UpstreamSocket
+from daemons.web.responses import BODILESS
+
+if TYPE_CHECKING:
+    from daemons.web.gateway.request_table import RequestTable
+    from daemons.web.gateway.upstream_address import UpstreamLimits
+
+#: Seconds after which a response whose client takes no more of it does not count as in progress: no thread waits for
+#: its server, and slow clients must not shut out others.
+PAUSED = 1.0
+
+RESET = "reset the connection before the end of its response"
+
+
+class UpstreamError(Exception):
+    """There is no response; `status` is for the client, 502, 503 or 504, and the text is for the log."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class StaleError(Exception):
+    """A kept connection was closed by the server before it was used again."""
+
+
+class Upstream(Protocol):
+    """The server of an exchange, `daemons.web.gateway.upstream.Upstream`, as its exchanges see it."""
+
+    limits: UpstreamLimits
+    table: RequestTable | None
+
+    def keep(self, connection: UpstreamSocket) -> None: ...
+    def resume(self, exchange: Exchange) -> bool: ...
+    def release(self, exchange: Exchange) -> None: ...
+
+
+class Exchange:
+    """A request and its response.  To be closed."""
+
+    def __init__(self, upstream: Upstream, method: str) -> None:
+        self._upstream = upstream
+        self._decoder = ResponseDecoder(method)
+        self._method = method
+        self._connection: UpstreamSocket | None = None
+        self._events: deque[ResponseHead | bytes] = deque()
+        self._waited = 0.0
+        #: The rest of the request; whether any of the response has come.
+        self._unsent = memoryview(b"")
+        self._received = False
+        #: Whether the connection can be used again.
+        self._keeps = False
+        #: When (monotonic) the last piece was taken; infinite while a thread waits for the server.
+        self._paused = float("inf")
+        #: Whether it counts as in progress, unless it has paused for too long; then it has to be counted anew.
+        self._counts = True
+        #: Where it is in the table of the requests of all processes; None: nowhere.
+        self.place: int | None = None
+        #: Whether it was cut short because too many clients have paused.
+        self._cut = False
+
+    @property
+    def head(self) -> ResponseHead:
+        """The head of the response, when it has come."""
+        head = self._decoder.head
+        assert head is not None
+        return head
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether a thread waits for the server, or has waited a moment ago."""
+        return self._counts and self._paused > time.monotonic() - PAUSED
+
+    @property
+    def paused_since(self) -> float:
+        """When (monotonic) the last piece was taken; infinite while a thread waits for the server."""
+        return self._paused
+
+    def cut(self) -> None:
+        """Cut the response short, whichever thread is reading it.  The connection is closed by its owner: another one
+        might have its descriptor by the time that a reading thread uses it."""
+        self._cut = True
+        if (connection := self._connection) is not None:
+            connection.shut_down()
+
+    def wait_on(self) -> None:
+        """A thread is about to wait for the server."""
+        self._counts = True
+        self._paused = float("inf")
+        self._note()
+
+    def run(self, connection: UpstreamSocket, request: bytes, has_body: bool) -> None:
+        """Send `request`, and wait for the head of the response.  Raises `UpstreamError`, and `StaleError` where a
+        connection that was used before is closed without a response."""
+        self._connection = connection
+        self._unsent = memoryview(request)
+        deadline = time.monotonic() + self._upstream.limits.pause
+        try:
+            while self._decoder.head is None:
+                deadline = self._send_and_receive(deadline)
+        except OSError as error:
+            if connection.used and not self._received:
+                raise StaleError from error
+            raise UpstreamError(502, RESET) from error
+        except UpstreamError as error:
+            if connection.used and not self._received and isinstance(self._decoder.error, Incomplete):
+                raise StaleError from error
+            raise
+        # A server that responds without reading the body takes it for the next request; and one that sends a body to
+        # HEAD, or behind a status that has none, would have it sent to another client.
+        head = self.head
+        self._keeps = head.keep_alive and not (self._unsent or has_body) and self._method != "HEAD"
+        self._keeps = self._keeps and head.status not in BODILESS
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it comes.  Raises `UpstreamError`."""
+        while True:
+            while self._events:
+                if type(piece := self._events.popleft()) is bytes:
+                    self._paused = time.monotonic()
+                    self._note()
+                    yield piece
+                    self._counts = self.in_progress
+            if self._decoder.complete:
+                break
+            self._read()
+        self._finish()
+
+    def close(self) -> None:
+        """Release the connection, which is closed unless the response is complete."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        self._upstream.release(self)
+
+    def _note(self) -> None:
+        """Let other processes see whether it is in progress."""
+        table = self._upstream.table
+        if table is not None and self.place is not None:
+            table.put(self.place, self._paused if self._counts else None)
+
+    def _read(self) -> None:
+        assert self._connection is not None
+        if self._cut:
+            raise UpstreamError(503, "its client had paused for longest of too many")
+        if not self._upstream.resume(self) and self._connection.wait(0.0, writing=bool(self._unsent)) is None:
+            in_progress = f"{self._upstream.limits.requests} requests are in progress (upstream_requests)"
+            raise UpstreamError(503, f"{in_progress}, and the client of this one had paused")
+        try:
+            self._send_and_receive(time.monotonic() + self._upstream.limits.pause)
+        except OSError as error:
+            raise UpstreamError(502, RESET) from error
+
+    def _send_and_receive(self, deadline: float) -> float:
+        """Wait until `deadline` at most for one of both, and do it; return the deadline of the next time, which is
+        later if something was sent.  The rest of a request is sent during the response, too: a server may begin to
+        respond before it has read the body.  Raises `UpstreamError`, and `OSError` from the connection."""
+        connection = self._connection
+        assert connection is not None
+        readable, writable = self._wait(deadline, writing=bool(self._unsent))
+        if writable:
+            try:
+                self._unsent = self._unsent[connection.send(self._unsent) :]
+                deadline = time.monotonic() + self._upstream.limits.pause
+            except ConnectionError:
+                # The server may have sent the reason before it closed.
+                self._unsent = memoryview(b"")
+        if readable:
+            data = connection.receive()
+            self._received = self._received or bool(data)
+            self._decode(data)
+        return deadline
+
+    def _wait(self, deadline: float, *, writing: bool) -> tuple[bool, bool]:
+        """Wait until the connection is readable or, `writing`, writable.  Raises `UpstreamError`."""
+        assert self._connection is not None
+        began = time.monotonic()
+        patience = deadline - began
+        total = self._upstream.limits.total
+        if total is not None:
+            patience = min(patience, total - self._waited)
+        found = self._connection.wait(max(0.0, patience), writing=writing)
+        self._waited += time.monotonic() - began
+        if found is None:
+            if total is not None and self._waited >= total:
+                raise UpstreamError(504, f"no complete response within {total:g} s of waiting (upstream_total)")
+            pause = self._upstream.limits.pause
+            part = "response" if self._decoder.head is None else "next part of the response"
+            raise UpstreamError(504, f"no {part} within {pause:g} s (upstream_timeout)")
+        return found
+
+    def _decode(self, data: bytes) -> None:
+        if data:
+            self._events += self._decoder.decode(data)
+        else:
+            self._decoder.finish()
+        error = self._decoder.error
+        if error is None:
+            return
+        if isinstance(error, Incomplete):
+            raise UpstreamError(502, f"closed the connection {error}")
+        kind = "too large a response" if isinstance(error, Oversize) else "a malformed response"
+        raise UpstreamError(502, f"sent {kind}: {error}")
+
+    def _finish(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._keeps and not self._decoder.rest:
+                self._upstream.keep(connection)
+            else:
+                connection.close()
+        self._upstream.release(self)

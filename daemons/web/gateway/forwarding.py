@@ -1,0 +1,285 @@
+"""A subtree that another server answers: a gateway, RFC 9110, sections 3.7 and 7.6.
+
+Host is kept, so that what is behind makes links that lead here.  What it is told of the visitor, in ``X-Forwarded-For``
+and its like, is ours alone: what the visitor says there is dropped, since there it would be believed.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Generator, Iterable, Iterator
+
+from daemons.framings.http import Request, ResponseHead
+from daemons.framings.http.grammar import list_members
+from daemons.serving.conversation.service import Reply, ReplyCutShort, Visitor
+from daemons.web.files.representations import WHOLE
+from daemons.web.gateway.exchange import Exchange, UpstreamError
+from daemons.web.gateway.upstream import Upstream
+from daemons.web.responses import BODILESS, Second, error, refuse
+from daemons.web.site.prefix_map import Names, decoded
+
+log = logging.getLogger(__name__)
+
+#: Of one connection alone, and so not passed on (RFC 9110, section 7.6.1); and what is about the body's way.
+HOP_BY_HOP = frozenset(
+    (
+        *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+        *(b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"content-length"),
+    )
+)
+
+#: Of a request: answered here, or said anew.  ``Proxy`` would become HTTP_PROXY, a setting of many clients
+#: (https://httpoxy.org).
+OURS = HOP_BY_HOP | frozenset((b"expect", b"forwarded", b"proxy", b"via", b"x-real-ip"))
+
+#: Request fields that some frameworks and middleware believe in place of the target, the host or the peer's address.  A
+#: client that sets one could be given a path that `[protected]` has not checked.
+OVERRIDES = frozenset(
+    (
+        *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-script-name", b"x-envoy-original-path"),
+        *(b"x-host", b"x-original-host", b"x-scheme", b"x-url-scheme", b"front-end-https"),
+        *(b"client-ip", b"true-client-ip", b"x-client-ip", b"x-cluster-client-ip", b"x-original-forwarded-for"),
+    )
+)
+
+#: Of a response: fields that allow caches to store it, beside those for caches of one kind, as CDN-Cache-Control
+#: (RFC 9213), to which these give precedence over Cache-Control.
+_CACHING = frozenset((b"cache-control", b"expires", b"surrogate-control"))
+
+ALLOWED = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
+
+#: What this server is called in Via; and how often it may stand there before it is a circle.
+PSEUDONYM, MOST_HOPS = b"camelot", 8
+
+#: Seconds after which a client may ask again when too many requests are in progress.
+RETRY_AFTER = "1"
+
+#: What the names of fields that are forwarded consist of, in lower case.
+_NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-"
+
+#: How often a name is decoded in search of dots; one that goes on has no honest meaning.
+MOST_DECODINGS = 8
+
+_SLASH = re.compile(rb"[/\\]")
+
+#: Where a name ends for a server that drops parameters, or decodes a path before it looks for its query or fragment.
+_END = re.compile(rb"[;?#]")
+
+_DIGITS = "0123456789abcdefABCDEF"
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+
+#: The normal form of a percent-encoded byte, by its two digits: the character where that is unreserved (RFC 3986,
+#: section 2.3), else in upper case.
+_NORMAL = {
+    a + b: character if _UNRESERVED.fullmatch(character := chr(int(a + b, 16))) else f"%{a}{b}".upper()
+    for a in _DIGITS
+    for b in _DIGITS
+}
+
+
+class Forwarding:
+    """Has what is below `prefix` answered by `upstream`."""
+
+    def __init__(self, prefix: str, upstream: Upstream) -> None:
+        self._prefix = prefix
+        self.upstream = upstream
+
+    def answer(self, request: Request, second: Second, visitor: Visitor, prefix: str, rest: Names) -> Reply:
+        """The response to a request; in pieces it is a `ForwardedReply`."""
+        if request.method not in ALLOWED.split(", "):
+            return refuse(request, second, ALLOWED)
+        if any(map(_may_be_dots, rest)):
+            return error(request, 404, second)
+        fields, hops = _forwarded(request, visitor)
+        if hops > MOST_HOPS:
+            return error(request, 508, second)
+        target = normalize(request.path).encode("ascii")
+        try:
+            exchange = self.upstream.ask(request.method, target, fields, request.body)
+        except UpstreamError as failure:
+            return self._failed(request, second, visitor, failure)
+        try:
+            return self._passed_on(request, second, exchange)
+        except UpstreamError as failure:
+            exchange.close()
+            return self._failed(request, second, visitor, failure)
+        except BaseException:
+            exchange.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self.upstream.close()
+
+    def _failed(self, request: Request, second: Second, visitor: Visitor, failure: UpstreamError) -> bytes:
+        if failure.status != 503:
+            log.warning("%s: %s", visitor.peer, self._describe(failure))
+            return error(request, failure.status, second)
+        # Under a flood of requests, a line for each would be another flood.
+        if refused := self.upstream.take_refused():
+            log.warning("%s: %s; requests refused: %d", visitor.peer, self._describe(failure), refused)
+        return error(request, failure.status, second, [("Retry-After", RETRY_AFTER)])
+
+    def _describe(self, failure: UpstreamError) -> str:
+        return f"{self._prefix}: the server at {self.upstream}: {failure}"
+
+    def _passed_on(self, request: Request, second: Second, exchange: Exchange) -> Reply:
+        response = exchange.head
+        lines = _fields(second, response)
+        length = response.length
+        if request.method == "HEAD" or response.status in BODILESS:
+            # RFC 9110, section 8.6: the length is that of GET; a 204 has none.
+            if response.announced is not None and response.status != 204:
+                lines.append(b"Content-Length: %d" % response.announced)
+            for _ in exchange.pieces():
+                pass
+            return _head(lines, request, closes=False)
+        chunked = length is None and request.version != (1, 0)
+        closes = length is None and not chunked
+        if length is not None:
+            lines.append(b"Content-Length: %d" % length)
+        elif chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        head = _head(lines, request, closes=closes)
+        if length is not None and length <= WHOLE:
+            return head + b"".join(exchange.pieces())
+        pieces = exchange.pieces()
+        # As long as there is none of the body, the response can still be replaced by 502.
+        first = next(pieces, b"")
+        return ForwardedReply(self._parts(head, first, pieces, chunked), exchange, closes=closes)
+
+    def _parts(self, head: bytes, first: bytes, pieces: Iterator[bytes], chunked: bool) -> Generator[bytes, None, None]:
+        """The bytes of a response, each piece followed by an empty one, so that it is sent before the next is waited
+        for.  Raises `ReplyCutShort`."""
+        yield head + _framed(first, chunked)
+        yield b""
+        try:
+            for piece in pieces:
+                yield _framed(piece, chunked)
+                yield b""
+        except UpstreamError as failure:
+            raise ReplyCutShort(self._describe(failure)) from None
+        if chunked:
+            yield b"0\r\n\r\n"
+
+
+def _framed(piece: bytes, chunked: bool) -> bytes:
+    """A piece of a body as it is sent; an empty chunk would be the last."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
+
+
+class ForwardedReply(Iterator[bytes]):
+    """A response that is passed on as it comes."""
+
+    def __init__(self, parts: Generator[bytes, None, None], exchange: Exchange, *, closes: bool) -> None:
+        self._parts = parts
+        self._exchange = exchange
+        #: For the log: the status, and the length of the body in bytes; None: unknown.
+        self.told = exchange.head.status, exchange.head.length
+        #: Whether its end is that of the connection.
+        self.closes = closes
+
+    def __next__(self) -> bytes:
+        return next(self._parts)
+
+    def close(self) -> None:
+        """At the end, or when the client has left before it."""
+        self._parts.close()
+        self._exchange.close()
+
+
+def _may_be_dots(name: bytes) -> bool:
+    """Whether a server that decodes a name more than once, or too early, or drops parameters behind a semicolon, may
+    find a dot segment in it, and so leave the prefix."""
+    if b"." not in name and b"%" not in name:
+        return False
+    for _ in range(MOST_DECODINGS):
+        once = decoded(name)
+        if once == name:
+            return any(_END.split(part, maxsplit=1)[0] in (b".", b"..") for part in _SLASH.split(name))
+        name = once
+    return True
+
+
+def normalize(path: str) -> str:
+    """Return the normal form of a path and its query (RFC 3986, section 6.2.2), so that the upstream server
+    cannot read it otherwise than `daemons.web.site.prefix_map`: escapes of unreserved characters are decoded, others
+    are in upper case, and in the path a percent sign that begins no escape is escaped."""
+    path, mark, query = path.partition("?")
+    # No regular expression, whose function would be called for each of thousands of escapes.
+    first, *parts = path.split("%")
+    find = _NORMAL.get
+    normal = ["%25" + part if (found := find(part[:2])) is None else found + part[2:] for part in parts]
+    return first + "".join(normal) + mark + query
+
+
+def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, bytes]], int]:
+    """The fields for the server behind, and how often this request has been here."""
+    named = _nominated(request.headers)
+    fields: list[tuple[bytes, bytes]] = []
+    via: list[bytes] = []
+    host = b""
+    for name, value in request.headers:
+        word = name.lower()
+        if word == b"via":
+            via.append(value)
+        elif word == b"host":
+            host = value
+            fields.append((name, value))
+        # With other characters than these, X_Forwarded_For or X.Forwarded.For is HTTP_X_FORWARDED_FOR to many servers,
+        # as the field that is believed is.
+        elif (
+            word not in OURS
+            and word not in OVERRIDES
+            and word not in named
+            and not word.startswith(b"x-forwarded")
+            and not word.translate(None, _NAME_CHARACTERS)
+        ):
+            fields.append((name, value))
+    major, minor = request.version
+    hops = sum(each.count(PSEUDONYM) for each in via)
+    fields.append((b"Via", b", ".join((*via, b"%d.%d %b" % (major, minor, PSEUDONYM)))))
+    if not host:
+        fields.append((b"Host", b"localhost"))  # HTTP/1.0 may be without, and 1.1 may not
+    else:
+        fields.append((b"X-Forwarded-Host", host))
+    if visitor.host != "unix":
+        fields.append((b"X-Forwarded-For", visitor.host.encode("ascii", "replace")))
+    fields.append((b"X-Forwarded-Proto", b"https" if visitor.secure else b"http"))
+    if request.body or request.method in ("POST", "PUT", "PATCH"):
+        fields.append((b"Content-Length", b"%d" % len(request.body)))
+    return fields, hops
+
+
+def _fields(second: Second, response: ResponseHead) -> list[bytes]:
+    """The status line and the fields of a response, without those of one connection."""
+    named = _nominated(response.fields)
+    lines = [b"HTTP/1.1 %d %b" % (response.status, response.reason)]
+    dated = False
+    for name, value in response.fields:
+        word = name.lower()
+        if second.private and (word in _CACHING or word.endswith(b"-cache-control")):
+            continue
+        if word not in HOP_BY_HOP and word not in named:
+            dated |= word == b"date"
+            lines.append(b"%b: %b" % (name, value))
+    if not dated:
+        lines.append(b"Date: " + second.date.encode("ascii"))
+    if second.private:
+        lines.append(b"Cache-Control: private, no-cache")
+    return lines
+
+
+def _head(lines: list[bytes], request: Request, *, closes: bool) -> bytes:
+    """A complete head."""
+    if closes or not request.keep_alive:
+        lines.append(b"Connection: close")
+    elif request.version == (1, 0):
+        lines.append(b"Connection: keep-alive")
+    return b"\r\n".join((*lines, b"\r\n"))
+
+
+def _nominated(fields: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
+    """The fields that Connection names, in small letters."""
+    return list_members(value for name, value in fields if name.lower() == b"connection")

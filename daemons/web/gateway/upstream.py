@@ -1,0 +1,179 @@
+"""A server behind this one: requests to it, in a bounded number and time, over connections that are kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+from daemons.web.gateway.exchange import PAUSED, Exchange, StaleError, UpstreamError
+from daemons.web.gateway.request_table import RequestTable
+from daemons.web.gateway.upstream_address import Behind, UpstreamLimits
+from daemons.web.gateway.upstream_socket import UpstreamSocket
+
+#: Connections that are kept while no request needs them; and for how many seconds, which is less than most servers
+#: keep them.
+IDLE, KEPT = 16, 10.0
+
+#: Responses at a time, for each request that may be in progress, whose clients have paused.  Each holds a connection
+#: and up to 64 KiB; with one more, the response that has paused for longest is cut short.
+PAUSED_RESPONSES = 16
+
+#: Seconds between two log lines about refused requests.
+QUIET = 1.0
+
+#: Methods that may be repeated (RFC 9110, section 9.2.2).
+IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
+
+
+class Upstream:
+    """A server behind this one, with its limits."""
+
+    def __init__(self, behind: Behind, limits: UpstreamLimits) -> None:
+        self._behind = behind
+        self.limits = limits
+        self._idle: deque[UpstreamSocket] = deque()
+        self._closed = False
+        self._lock = threading.Lock()
+        self._exchanges: set[Exchange] = set()
+        #: The requests of all child processes under ``engine = forks``; otherwise None.
+        self.table: RequestTable | None = None
+        #: Requests refused since the last log line about them, and when (monotonic) that was written.
+        self._refused = 0
+        self._logged = float("-inf")
+
+    def __str__(self) -> str:
+        return self._behind.text
+
+    def ask(self, method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> Exchange:
+        """Send a request as it is, and return its exchange when the head of the response has come.  Raises
+        `UpstreamError`, at once if too many requests are in progress."""
+        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+        request = b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method.encode("ascii"), target, lines, body)
+        exchange = self._admit(method)
+        try:
+            connection = self._take_kept()
+            if connection is not None:
+                try:
+                    exchange.run(connection, request, bool(body))
+                except StaleError:
+                    if method not in IDEMPOTENT:
+                        # The server may have executed it before the connection was closed.
+                        raise UpstreamError(502, "closed a kept connection when a request came") from None
+                else:
+                    return exchange
+                exchange.close()
+                exchange = self._admit(method)
+            exchange.run(self._connect(), request, bool(body))
+        except BaseException:
+            exchange.close()
+            raise
+        return exchange
+
+    def keep(self, connection: UpstreamSocket) -> None:
+        """Keep a connection for another request, if there are not too many."""
+        connection.used = time.monotonic()
+        if len(self._idle) < IDLE and not self._closed:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def resume(self, exchange: Exchange) -> bool:
+        """Count an exchange as in progress again, before a thread waits for more of its response; return False if too
+        many others are.  Clients that pause, each with its exchange, and go on together must not take all threads."""
+        with self._exclusive():
+            if not exchange.in_progress and self._is_full():
+                return False
+            exchange.wait_on()
+        return True
+
+    def release(self, exchange: Exchange) -> None:
+        """The exchange is over: another may begin."""
+        with self._lock:
+            self._exchanges.discard(exchange)
+            if self.table is not None and exchange.place is not None:
+                place, exchange.place = exchange.place, None
+                self.table.release(place)
+
+    def take_refused(self) -> int:
+        """Return how many requests have been refused since the last log line; 0 if that was a moment ago."""
+        with self._exclusive():
+            if self.table is not None:
+                return self.table.take_refused(QUIET)
+            now = time.monotonic()
+            if now - self._logged < QUIET:
+                return 0
+            self._logged = now
+            refused, self._refused = self._refused, 0
+            return refused
+
+    def share_with_children(self) -> None:
+        """Have the processes that are forked from now on count their requests together."""
+        self.table = self.table or RequestTable()
+
+    def close(self) -> None:
+        """Close the connections that are kept, and keep no others."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+        if self.table is not None and not self._exchanges:
+            self.table.close()
+            self.table = None
+
+    def _admit(self, method: str) -> Exchange:
+        exchange = Exchange(self, method)
+        with self._exclusive():
+            full = self._is_full()
+            if not full and self.table is not None:
+                exchange.place = self.table.take()
+                full = exchange.place is None
+            if full:
+                self._refuse()
+                raise UpstreamError(503, f"{self.limits.requests} requests are in progress (upstream_requests)")
+            if len(self._exchanges) >= self.limits.requests * (1 + PAUSED_RESPONSES):
+                oldest = min(self._exchanges, key=lambda each: each.paused_since)
+                oldest.cut()
+                self._exchanges.discard(oldest)
+            self._exchanges.add(exchange)
+        return exchange
+
+    def _is_full(self) -> bool:
+        count = sum(each.in_progress for each in self._exchanges)
+        if self.table is not None:
+            count += self.table.count_others(time.monotonic() - PAUSED)
+        return count >= self.limits.requests
+
+    def _refuse(self) -> None:
+        if self.table is not None:
+            self.table.refuse()
+        else:
+            self._refused += 1
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Keep other threads, and other processes that share the table, from this while the block runs."""
+        with self._lock, nullcontext() if self.table is None else self.table.exclusive():
+            yield
+
+    def _connect(self) -> UpstreamSocket:
+        try:
+            return UpstreamSocket(self._behind)
+        except TimeoutError as error:
+            raise UpstreamError(504, "no connection in time") from error
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise UpstreamError(502, f"{reason.lower()} while connecting") from error
+
+    def _take_kept(self) -> UpstreamSocket | None:
+        """Return the connection that was used last, so that those which are not needed grow old."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            # One that is readable was closed, or has bytes that belong to no request.
+            if time.monotonic() - connection.used < KEPT and connection.wait(0.0, writing=False) is None:
+                return connection
+            connection.close()

@@ -1,0 +1,77 @@
+"""Where a server behind this one is: how it is written."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from daemons.serving.listening.address import UNIX_PATH_LIMIT
+from daemons.settings.values import Kind, parse_port
+
+
+class UpstreamLimits(NamedTuple):
+    """How long a server behind this one may take, in seconds, and how many requests it may have.
+
+    pause
+        Between two parts of the request that it takes, from the request to the end of the response's head, and from one
+        piece of the body to the next.
+    total
+        All waiting for one response together; None: any time.  The time that its client takes does not count.
+    requests
+        Requests in progress at a time.
+    """
+
+    pause: float
+    total: float | None
+    requests: int
+
+
+#: The zone of an IPv6 address (RFC 4007, section 11) is the name or the number of an interface.
+_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[^\s/:\[\]%]+)?)\]|([A-Za-z0-9._-]+)):(\w+)")
+
+
+class Behind(NamedTuple):
+    """A host and a port, or the path of a Unix socket."""
+
+    #: As it was written.
+    text: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
+def _behind(text: str) -> Behind:
+    scheme, colon, path = text.partition(":")
+    if scheme == "unix" and colon:
+        if not path:
+            raise ValueError("no path; write unix:run/webapp.sock")
+        return Behind(text, path=path)
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None:
+        raise ValueError("not a server; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock")
+    if match[1]:
+        try:
+            ipaddress.IPv6Address(match[1])
+        except ValueError:
+            raise ValueError(f"{match[1]} is not an IPv6 address; write [::1]:8001") from None
+    port = parse_port(match[3])
+    if not port:
+        raise ValueError("port 0 is nobody's; write 127.0.0.1:8001")
+    return Behind(text, match[1] or match[2], port)
+
+
+def placed(behind: Behind, where: Callable[[str], Path]) -> Behind:
+    """With the path of its socket made absolute.  Raises `ValueError` for a path that is too long."""
+    if not behind.path:
+        return behind
+    path = str(where(behind.path))
+    if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
+        raise ValueError(f"{path} is longer than {UNIX_PATH_LIMIT} bytes, the limit of a Unix socket's name")
+    return behind._replace(path=path)
+
+
+BEHIND: Kind[Behind] = Kind(_behind, lambda behind: behind.text, "server")

@@ -1,0 +1,1 @@
+"""Handlers of ``http.server``, run in memory."""

@@ -1,0 +1,80 @@
+"""What handlers of ``http.server`` want to know of a request, made once for requests whose heads are the same."""
+
+from __future__ import annotations
+
+from email.message import Message
+from typing import TYPE_CHECKING, NamedTuple
+
+from daemons.framings.cache import ByHead
+
+if TYPE_CHECKING:
+    from daemons.framings.http import Request
+
+#: Fields that tell how the body was framed on its way.  A handler is given it as it was before.
+FRAMING = frozenset(("transfer-encoding", "trailer"))
+
+
+class Head(NamedTuple):
+    """A request's head as `BaseHTTPRequestHandler.parse_request` would leave it on the handler."""
+
+    command: str
+    path: str
+    version: str
+    line: str
+    raw_line: bytes
+    fields: list[tuple[str, str]]
+    #: The body came in chunks, so that nothing in `fields` tells its length.
+    chunked: bool
+
+
+class Heads:
+    """From requests to their heads."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: ByHead[Head] = ByHead()
+
+    def of(self, request: Request) -> Head:
+        """The head of `request`, which depends on its octets alone."""
+        head = self._known.get(request)
+        if head is None:
+            head = _head(request)
+            self._known.keep(request, head)
+        return head
+
+
+def _head(request: Request) -> Head:
+    raw_line = request[: request.index(b"\n") + 1]
+    fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
+    chunked = any(name.lower() == "transfer-encoding" for name, _ in fields)
+    if chunked:
+        fields = [(name, value) for name, value in fields if name.lower() not in FRAMING]
+    path = request.path
+    if path.startswith("//"):
+        # As the stock class: a redirect to //host/path would lead to another host.
+        path = "/" + path.lstrip("/")
+    major, minor = request.version
+    version = f"HTTP/{major}.{minor}"
+    return Head(request.method, path, version, raw_line.rstrip(b"\r\n").decode("latin-1"), raw_line, fields, chunked)
+
+
+class Messages:
+    """Makes the `headers` of a request: a `MessageClass` of the handler, without parsing anything."""
+
+    __slots__ = ("_empty", "_kind")
+
+    def __init__(self, kind: type[Message]) -> None:
+        self._kind = kind
+        self._empty = vars(kind())
+
+    def make(self, head: Head, length: int) -> Message:
+        """A message with the fields of `head`, and where that does not tell the body's length, with that."""
+        message = object.__new__(self._kind)
+        made = vars(message)
+        made.update(self._empty)
+        made["_headers"] = fields = head.fields.copy()
+        made["defects"] = []
+        if head.chunked:
+            fields.append(("Content-Length", str(length)))
+        return message

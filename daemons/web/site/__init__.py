@@ -1,0 +1,1 @@
+"""Parts of a site: protected, moved, written to, or answered by upstream servers."""

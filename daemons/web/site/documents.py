@@ -1,0 +1,137 @@
+"""Documents that clients write, read and take away: nouns at URLs, and the verbs of HTTP (RFC 9110, section 9.3)."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+
+from daemons.framings.http import Request
+from daemons.serving.conversation.service import Reply, Visitor
+from daemons.web.dates import written
+from daemons.web.files.conditions import judge_change, tag_of
+from daemons.web.files.lookup import Identity, IsFolder, Refused
+from daemons.web.files.media import suffix_for
+from daemons.web.files.representations import Chooser
+from daemons.web.files.static import answer_with, asked_of
+from daemons.web.responses import Second, error, head, refuse, say
+from daemons.web.site.prefix_map import Names
+from daemons.web.site.store import NAME, Store
+
+#: For the collection, and for a document in it.
+OF_ALL, OF_ONE = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, DELETE, OPTIONS"
+
+#: What is sent with a document.  It may be replaced at any time, so it is asked for each time.  And it is somebody's
+#: who may write here, which need not be whose site this is: in a sandbox, HTML is shown and runs nothing that could
+#: act for the visitor.
+WITH_IT = [("Cache-Control", "no-cache"), ("Content-Security-Policy", "sandbox")]
+
+_NAMES = "<p>A document's name has up to 100 letters, digits and <code>. _ ~ -</code>, and does not begin with a dot.\n"
+_CODED = "<p>Documents are stored without a Content-Encoding.\n"
+_FORM = "<p>Form data is not stored; send the document itself, with its own Content-Type.\n"
+_ORIGIN = "<p>The Origin of the request is another site.\n"
+
+#: What forms are sent as; some store would be all they have in common with a document.
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class Documents:
+    """Answers to whatever is asked of the documents in a `Store`.  Those that `hides` returns true for are not listed:
+    it is given name and identity."""
+
+    def __init__(self, store: Store, hides: Callable[[bytes, Identity | None], bool]) -> None:
+        self._store = store
+        self._hides = hides
+
+    def identity(self, rest: Names) -> Identity | None:
+        """Return the identity of the document that `rest`, the names behind the prefix, lead to; None if there is
+        none."""
+        name = _name_of(rest)
+        return None if name is None else self._store.identity(name)
+
+    def answer(self, request: Request, second: Second, visitor: Visitor, prefix: str, rest: Names) -> Reply:
+        """What is answered to a request for what is at or below `prefix`, by the names behind that."""
+        base = prefix.rstrip("/")
+        name = _name_of(rest)
+        allowed = OF_ALL if name is None else OF_ONE
+        if request.method not in allowed.split(", ") or request.method == "OPTIONS":
+            return refuse(request, second, allowed)
+        try:
+            if request.method not in ("GET", "HEAD") and _from_elsewhere(request):
+                return error(request, 403, second, content=_ORIGIN)
+            if name is None:
+                answer = self._create if request.method == "POST" else self._list
+                return answer(request, second, base)
+            if not NAME.fullmatch(name):
+                wrong = (400, _NAMES) if request.method == "PUT" else (404, "")
+                return error(request, wrong[0], second, content=wrong[1])
+            if request.method == "PUT":
+                return self._replace(request, second, base, name)
+            if request.method == "DELETE":
+                self._store.delete(name, lambda have: judge_change(asked_of(request), have))
+                return head(request, 204, second, [])
+            with self._store.open() as folder, Chooser.as_it_is(folder, name, second.now) as chosen:
+                return answer_with(request, second, chosen, asked_of(request), WITH_IT)
+        except IsFolder:
+            return error(request, 404, second)
+        except Refused as refused:
+            later = [("Retry-After", "1")] * (refused.status == 503)
+            return error(request, refused.status, second, later)
+
+    def _list(self, request: Request, second: Second, base: str) -> Reply:
+        about = [
+            {
+                "name": entry.name,
+                "href": f"{base}/{entry.name}",
+                "size": entry.size,
+                "modified": written(entry.modified // 10**9),
+                "etag": tag_of(entry.modified, entry.size),
+            }
+            for entry in self._store.entries()
+            if not self._hides(name := entry.name.encode("ascii"), self._store.identity(name))
+        ]
+        return say(request, 200, second, json.dumps(about, indent=1).encode() + b"\n", (), "application/json")
+
+    def _create(self, request: Request, second: Second, base: str) -> Reply:
+        """A document with a name of ours; its suffix tells what it is."""
+        media = request.field(b"content-type").partition(";")[0].strip(" \t").lower()
+        if media in _FORMS:
+            return error(request, 415, second, content=_FORM)
+        if wrong := _unfit(request, second):
+            return wrong
+        name = secrets.token_hex(8) + suffix_for(media)
+        _, validators = self._store.put(name.encode("ascii"), request.body, lambda have: 409 if have else 0)
+        where = f"{base}/{name}"
+        fields = [("Location", where), ("ETag", validators.tag)]
+        about = json.dumps({"name": name, "href": where, "size": len(request.body), "etag": validators.tag})
+        return say(request, 201, second, about.encode() + b"\n", fields, "application/json")
+
+    def _replace(self, request: Request, second: Second, base: str, name: bytes) -> Reply:
+        if wrong := _unfit(request, second):
+            return wrong
+        new, validators = self._store.put(name, request.body, lambda have: judge_change(asked_of(request), have))
+        fields = [("ETag", validators.tag)]
+        if not new:
+            return head(request, 204, second, fields)
+        fields.append(("Location", f"{base}/{name.decode('ascii')}"))
+        return say(request, 201, second, b"", fields, "text/plain")
+
+
+def _name_of(rest: Names) -> bytes | None:
+    """The name of a document; None: all of them are meant.  There are no folders among them."""
+    return None if rest in ((), (b"",)) else b"/".join(rest)
+
+
+def _unfit(request: Request, second: Second) -> bytes:
+    """The answer to a body that is not what it would be stored as."""
+    if request.field(b"content-range"):
+        return error(request, 400, second)  # RFC 9110, section 14.5
+    if request.field(b"content-encoding").lower() not in ("", "identity"):
+        return error(request, 415, second, content=_CODED)
+    return b""
+
+
+def _from_elsewhere(request: Request) -> bool:
+    """Whether a page of another site has a browser ask, which would do so with the visitor's password."""
+    origin = request.field(b"origin")
+    return bool(origin) and origin.partition("://")[2].lower() != request.field(b"host").lower()

@@ -1,0 +1,156 @@
+"""Password checks for the file that was opened, not for the path in the request; see `daemons.web.files.identities`."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+
+from daemons.framings.http import Request
+from daemons.serving.conversation.service import Reply, Visitor
+from daemons.web.files.hard_links import Unindexed
+from daemons.web.files.identities import PathIdentities
+from daemons.web.files.lookup import Files, Folder, Identity, identity_of
+from daemons.web.responses import Second, error
+from daemons.web.site.prefix_map import Names, Places, bare, names_of
+from daemons.web.site.protection import Protection
+from daemons.web.site.redirects import ALL, Redirect
+
+
+class Denied(Exception):
+    """The file that was opened is not served; `reply` is sent instead."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.reply = reply
+
+
+class Shadowed:
+    """Files below `files` that no request reaches by their own path, since a redirect is answered there, or something
+    else below the paths of `elsewhere`.
+
+    A redirect to another name of the same file shadows nothing."""
+
+    #: When the file system was last asked, in seconds since 1970, and its answer: see `at`.
+    _Known = tuple[int, frozenset[Identity], frozenset[Identity]]
+
+    def __init__(self, files: Files, redirects: Mapping[str, Redirect], elsewhere: Iterable[str]) -> None:
+        self._files = files
+        #: Paths, where a redirect from there leads, and whether it is about all that is below.
+        self._paths: list[tuple[Names, Names | None, bool]] = [(_names(path), None, True) for path in elsewhere]
+        for key, redirect in redirects.items():
+            target = redirect.target.partition("?")[0]
+            local = _names(target) if target.startswith("/") else None
+            self._paths.append((_names(key), local, key.endswith(ALL)))
+        self._known: Shadowed._Known = (0, frozenset(), frozenset())
+
+    def __bool__(self) -> bool:
+        return bool(self._paths)
+
+    def at(self, now: int) -> tuple[frozenset[Identity], frozenset[Identity]]:
+        """Return, as of the second `now`, the identities of directories that are shadowed with all that is below them,
+        and those of all that is shadowed."""
+        if self._known[0] != now:
+            found = [(each, below) for names, target, below in self._paths if (each := self._identity(names, target))]
+            trees = frozenset(each for each, below in found if below)
+            self._known = now, trees, frozenset(each for each, _ in found)
+        return self._known[1:]
+
+    def _identity(self, names: Names, target: Names | None) -> Identity | None:
+        found = self._files.identity(names) if names else None
+        return None if found is None or (target is not None and self._files.identity(target) == found) else found
+
+
+def _names(path: str) -> Names:
+    return bare(names_of(path.removesuffix(ALL) or "/") or ())
+
+
+class GuardedFiles:
+    """The protected and shadowed files of a site."""
+
+    def __init__(
+        self,
+        files: Files,
+        by_name: Places[Protection],
+        by_identity: PathIdentities[Protection],
+        shadowed: Shadowed,
+    ) -> None:
+        self.files = files
+        self.by_name = by_name
+        self.by_identity = by_identity
+        self.shadowed = shadowed
+
+    def __bool__(self) -> bool:
+        return bool(self.by_identity or self.shadowed)
+
+
+class Gate:
+    """Asks for the password of whatever is opened for one request. `passed` has been asked for already, by name."""
+
+    def __init__(
+        self,
+        files: GuardedFiles,
+        request: Request,
+        second: Second,
+        visitor: Visitor,
+        names: Names,
+        passed: Protection | None,
+    ) -> None:
+        self._files = files
+        self._request = request
+        self._visitor = visitor
+        self._above = names[:-1]
+        self._passed = [] if passed is None else [passed]
+        #: The protected files, looked up once for all names of a list.
+        self._known: dict[Identity, list[Protection]] | None = None
+        #: The second of the answer: of its own where that is for this visitor alone.
+        self.second = second
+
+    def check(self, entered: Sequence[Identity], file: Identity | None = None, links: int = 1) -> Second:
+        """Check the directories entered, the root first, and the file opened in the last of them, which has `links`
+        hard links. All of them are still open. Return the second of the answer. Raises `Denied`, and `Refused` where
+        the root was replaced meanwhile."""
+        try:
+            protections = self._files.by_identity.find(entered, file, links)
+        except Unindexed:
+            raise Denied(error(self._request, 403, self.second)) from None
+        if protections and not any(map(self._has_passed, protections)):
+            refusal = protections[0].refusal(self._request, self.second, self._visitor)
+            if refusal is not None:
+                raise Denied(refusal)
+            self._passed.append(protections[0])
+            self.second = Second(self.second.now, private=True)
+        if self._files.shadowed and not self._files.shadowed.at(self.second.now)[0].isdisjoint(entered[1:]):
+            raise Denied(error(self._request, 404, self.second))
+        return self.second
+
+    def check_name(self, folder: Folder, name: bytes) -> None:
+        """Check the file that the path names, which need not be the one that is served: `name` in `folder`; if empty,
+        the directory itself. Raises `Denied`."""
+        shadowed = self._files.shadowed
+        found = folder.stat(name or b".") if shadowed else None
+        if found is not None and identity_of(found) in shadowed.at(self.second.now)[1]:
+            self.check(folder.entered)
+            raise Denied(error(self._request, 404, self.second))
+
+    def shows(self, folder: Folder, name: bytes) -> bool:
+        """Return whether a list of `folder` may contain `name`: not if that needs another password than the list."""
+        named = self._files.by_name.find((*self._above, name))
+        found = folder.stat(name)
+        if found is None or not (named is None or self._has_passed(named.value)):
+            return False
+        identity = identity_of(found)
+        if self._known is None:
+            self._known = self._files.by_identity.by_identity()
+        try:
+            if stat.S_ISDIR(found.st_mode):
+                protections = self._files.by_identity.find((*folder.entered, identity), known=self._known)
+            else:
+                protections = self._files.by_identity.find(folder.entered, identity, found.st_nlink, self._known)
+        except Unindexed:
+            return False
+        return not protections or any(map(self._has_passed, protections))
+
+    def _has_passed(self, protection: Protection) -> bool:
+        """Return whether the password of `protection`, or of one that is below it and counts instead, was given."""
+        names = protection.names
+        return any(each is protection or each.names[: len(names)] == names for each in self._passed)

@@ -1,0 +1,165 @@
+"""Subtrees of a site: what holds below a path.
+
+Two spellings of a path are one path: what is compared is its names, each decoded once, as files are looked for.  So
+nobody comes to what is below ``/private`` by writing ``/%70rivate``; and paths that others might read in another way,
+with an empty name in them, a dot segment, or an encoded slash, are below nothing, and lead nowhere.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Generic, NamedTuple, TypeVar
+from urllib.parse import quote
+
+from daemons.settings.values import Kind
+
+T = TypeVar("T")
+
+#: The names of a path, decoded; the last is empty where the path ends with a slash.
+Names = tuple[bytes, ...]
+
+#: What stands in no name.  A backslash may, but to browsers it is a slash.
+FORBIDDEN = re.compile(rb"[\0/\\]")
+
+#: The same in a path that has been split at its slashes, percent-encoded or not.
+_ENCODED = re.compile(r"%(?:00|2[Ff]|5[Cc])|[\0\\]")
+
+#: Bytes by their two hexadecimal digits.
+_DIGITS = "0123456789abcdefABCDEF"
+_BYTES = {(a + b).encode("ascii"): bytes([int(a + b, 16)]) for a in _DIGITS for b in _DIGITS}
+
+_AMBIGUOUS = re.compile(rb"[\0-\x1f\x7f%;?#]|\xc2[\x80-\x9f]")
+
+#: Unicode's Default_Ignorable_Code_Point, as in a set of `re`: characters that file systems which fold names (HFS+,
+#: ext4 with casefold) ignore.
+IGNORABLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+
+_INVISIBLE = re.compile(f"[{IGNORABLE}]")
+
+#: The blanks of Unicode.
+_BLANKS = "".join(blank for code in range(0x3001) if (blank := chr(code)).isspace())
+
+#: Bytes of a name that `folded` folds: 255 characters of 4 bytes, the longest name of most file systems.
+LONGEST_FOLDED = 1020
+
+_PATH = re.compile(r"/[!$-.0-;=@-\[\]_a-z~%&'()*+,/]*")
+
+
+def names_of(path: str) -> Names | None:
+    """The names of `path`, the path of a URL without its query; None: it is not one that can be below anything."""
+    if not path.startswith("/") or _ENCODED.search(path):
+        return None
+    # In one step, since a path of 8 KiB may have thousands of names.
+    names = tuple(unquoted(path[1:]).split(b"/"))
+    return None if b"" in names[:-1] or b"." in names or b".." in names else names
+
+
+def unquoted(text: str) -> bytes:
+    """Return `text` without its percent-encoding. Unlike `urllib.parse.unquote_to_bytes`, it takes no longer for a `%`
+    that encodes nothing; that is kept."""
+    return decoded(text.encode("utf-8"))
+
+
+def decoded(text: bytes) -> bytes:
+    """Return the same for bytes."""
+    first, *parts = text.split(b"%")
+    find = _BYTES.get
+    found = [
+        b"%" if not part else b"%" + part if (byte := find(part[:2])) is None else byte + part[2:] for part in parts
+    ]
+    return first + b"".join(found)
+
+
+def folded(name: bytes) -> bytes:
+    """Return `name` as a reader may understand it that ignores case, Unicode forms (NFKC), invisible characters, blanks
+    around it and dots at its end. Names of more than `LONGEST_FOLDED` bytes are returned as they are, since
+    normalisation takes quadratic time."""
+    if name.isascii():
+        return name.lower().lstrip(b" ").rstrip(b". ")
+    if len(name) > LONGEST_FOLDED:
+        return name
+    text = unicodedata.normalize("NFKC", name.decode("utf-8", "surrogateescape")).casefold()
+    text = _INVISIBLE.sub("", text)
+    text = "".join(each for each in text if unicodedata.category(each) != "Cf")
+    # Many tables of cases have a capital I for the i without a dot, and a small i for the I with one.
+    text = unicodedata.normalize("NFKC", text.replace("\u0131", "i").replace("i\u0307", "i"))
+    return text.lstrip(_BLANKS).rstrip(_BLANKS + ".").encode("utf-8", "surrogateescape")
+
+
+def is_ambiguous(names: Names) -> bool:
+    """Return whether another reader of the path may come to other names: it contains path parameters (RFC 3986, section
+    3.3), is encoded twice, has a control character, is not UTF-8, is too long to be `folded`, or has other names then.
+    """
+    if _AMBIGUOUS.search(b"/".join(names)):
+        return True
+    for name in names:
+        if not name.isascii():
+            try:
+                name.decode("utf-8")
+            except UnicodeDecodeError:
+                return True
+            same = folded(name)
+            if len(name) > LONGEST_FOLDED or not same or FORBIDDEN.search(same) or _AMBIGUOUS.search(same):
+                return True
+    return False
+
+
+def _prefix(text: str) -> str:
+    names = names_of(text) if _PATH.fullmatch(text) else None
+    if names is None:
+        raise ValueError("not a path; write /name or /name/name, percent-encoded as in a URL")
+    # In one spelling, so that two of one path are seen to be the same.
+    return "/" + "/".join(quote(name, safe="!$&'()*+,;=:@[]~") for name in names if name)
+
+
+PREFIX: Kind[str] = Kind(_prefix, str, "path")
+
+
+def bare(names: Names) -> Names:
+    """Return `names` without the empty one that a slash at the end makes."""
+    return names[:-1] if names and not names[-1] else names
+
+
+class Found(NamedTuple, Generic[T]):
+    """What holds for a path."""
+
+    prefix: str
+    value: T
+    #: The names behind the prefix.
+    rest: Names
+
+
+class Places(Generic[T]):
+    """From prefixes to what holds below them, the prefix itself included; the longest one counts."""
+
+    def __init__(self, places: Mapping[str, T]) -> None:
+        self._places: dict[Names, tuple[str, T]] = {}
+        for prefix, value in places.items():
+            names = names_of(prefix)
+            assert names is not None, "`PREFIX` has seen to that"
+            self._places[bare(names)] = (prefix, value)
+        self._longest = max(map(len, self._places), default=0)
+
+    @classmethod
+    def by_names(cls, places: Iterable[tuple[Names, T]]) -> Places[T]:
+        """Return the same from the names of prefixes, which need not be those of a URL."""
+        made = cls({})
+        made._places = {names: ("", value) for names, value in places}
+        made._longest = max(map(len, made._places), default=0)
+        return made
+
+    def __bool__(self) -> bool:
+        return bool(self._places)
+
+    def find(self, names: Names) -> Found[T] | None:
+        """What holds for the path with these names; None: nothing of this."""
+        for length in range(min(self._longest, len(names)), -1, -1):
+            found = self._places.get(names[:length])
+            if found is not None:
+                return Found(*found, names[length:])
+        return None

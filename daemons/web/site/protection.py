@@ -1,0 +1,75 @@
+"""Who may see what: Basic authentication, RFC 7617.
+
+The password comes with each request, and base64 hides nothing: so it is asked for over TLS alone, and on this machine.
+Elsewhere the answer is 403 and no challenge, to which a browser would send the password before anybody could warn.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from daemons.accounts import ACCEPTED, BUSY, REFUSED, Accounts, Verdict
+from daemons.accounts.users_file import checked
+from daemons.framings.http import Request
+from daemons.serving.conversation.service import Visitor
+from daemons.serving.guards.limits import is_local
+from daemons.settings.values import Kind
+from daemons.web import basic
+from daemons.web.responses import Second, error
+from daemons.web.site.prefix_map import Names, bare, names_of
+
+#: A realm is shown to the visitor, in quotes.
+_PROTECTED = re.compile(r"\"([ !#-\[\]-~]+)\"[ \t]+(\S.*)|([!#-\[\]-~]+)[ \t]+(\S.*)")
+
+_OPEN = "<p>This page needs a password, which is accepted over <code>https://</code> only.\n"
+
+
+class Realm(NamedTuple):
+    """What a subtree is called, and the file of who may see it."""
+
+    name: str
+    file: str
+
+
+def _realm(text: str) -> Realm:
+    match = _PROTECTED.fullmatch(text)
+    if match is None:
+        raise ValueError('not a realm and a file; write "The vault" conf/users')
+    realm = Realm(match[1] or match[3], match[2] or match[4])
+    checked(realm.file)
+    return realm
+
+
+REALM: Kind[Realm] = Kind(_realm, lambda realm: f'"{realm.name}" {realm.file}', "realm and file")
+
+
+class Protection:
+    """Lets the users of a realm in, at and below `path`.  `insecure`: also where others can read their passwords."""
+
+    def __init__(self, realm: Realm, path: str, *, insecure: bool) -> None:
+        #: Of `path`; none for all of the site.
+        self.names: Names = bare(names_of(path) or ())
+        self._challenge = basic.challenge(realm.name)
+        self._accounts = Accounts(realm.file)
+        self._insecure = insecure
+
+    def refusal(self, request: Request, second: Second, visitor: Visitor) -> bytes | None:
+        """The answer to who is not let in; None for who is."""
+        if not (visitor.secure or self._insecure or is_local(visitor.host)):
+            request.user = ""
+            return error(request, 403, second, content=_OPEN)
+        shown = _credentials(request)
+        verdict = Verdict(REFUSED) if shown is None else self._accounts.check(*shown, visitor.host)
+        request.user = verdict.user
+        if verdict.outcome is ACCEPTED:
+            return None
+        if verdict.outcome is BUSY:
+            return error(request, 503, second, [("Retry-After", str(verdict.retry_after))])
+        return error(request, 401, second, [("WWW-Authenticate", self._challenge)])
+
+
+def _credentials(request: Request) -> tuple[str, str] | None:
+    """Name and password; None where there are none that can be read."""
+    shown = [value for name, value in request.headers if name.lower() == b"authorization"]
+    return basic.shown(shown[0].decode("latin-1")) if len(shown) == 1 else None

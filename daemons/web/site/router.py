@@ -1,0 +1,200 @@
+"""What of a site is not simply a file: subtrees that are protected, have moved, are written to, or are answered by
+another server.  In this order; of the last two, the longest path counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from daemons.accounts import verifier
+from daemons.framings.http import Request
+from daemons.serving.conversation.service import Reply, Visitor
+from daemons.web.files.identities import PathIdentities
+from daemons.web.files.inode_probe import numbered_by_name
+from daemons.web.files.static import Static
+from daemons.web.gateway.upstream_address import Behind, UpstreamLimits
+from daemons.web.responses import Second, error
+from daemons.web.site.documents import Documents
+from daemons.web.site.gate import Denied, Gate, GuardedFiles, Shadowed
+from daemons.web.site.partly_protected import PartlyProtected
+from daemons.web.site.prefix_map import Found, Names, Places, bare, is_ambiguous, names_of
+from daemons.web.site.protection import Protection, Realm
+from daemons.web.site.redirects import Moved, Redirect, itself
+from daemons.web.site.store import Store
+
+if TYPE_CHECKING:
+    from daemons.web.gateway.forwarding import Forwarding
+
+_AMBIGUOUS = (
+    "<p>The path contains <code>;</code>, an encoded <code>% ? #</code>, or a control character, or is not UTF-8. "
+    "Such paths are refused where parts of a site need a password.\n"
+)
+
+
+def contradiction(
+    root: str,
+    redirects: Mapping[str, Redirect],
+    protected: Mapping[str, Realm],
+    documents: Mapping[str, str],
+    proxy: Mapping[str, Behind],
+) -> str:
+    """Why these tables cannot stand together, or nothing."""
+    circle = itself(redirects)
+    if circle is not None:
+        return f"[redirects] {circle} = {redirects[circle].status} {redirects[circle].target}: it leads to itself"
+    for prefix, folder in documents.items():
+        if _lies_in(folder, root):
+            return f"[documents] {prefix}: {folder} lies in the root; write another folder"
+        if prefix in proxy:
+            return f"[proxy] {prefix}: there are [documents] of that path; write only one of the two"
+        for other, same in documents.items():
+            if protected and other != prefix and _is_one(same, folder):
+                return f"[documents] {prefix}: {other} has the same folder, which [protected] forbids; write another"
+    for prefix, realm in protected.items():
+        if any(_lies_in(realm.file, folder) for folder in (root, *documents.values())):
+            return f"[protected] {prefix}: {realm.file} would be served; write another file"
+    if protected and (file := numbered_by_name(root, [bare(names_of(prefix) or ()) for prefix in protected])):
+        reason = "its file system ignores case or Unicode form, and gives it an inode number for each spelling"
+        return f"[protected]: {file} cannot be protected: {reason}; move the root to another file system"
+    return ""
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+
+def _is_one(folder: str, other: str) -> bool:
+    """Return whether two paths lead to one folder, which need not be there yet."""
+    try:
+        return os.path.samefile(folder, other)
+    except OSError:
+        return Path(folder).resolve() == Path(other).resolve()
+
+
+class Subtrees:
+    """Answers where something else than a file of `static` is meant."""
+
+    def __init__(
+        self,
+        static: Static,
+        redirects: Mapping[str, Redirect],
+        protected: Mapping[str, Protection],
+        documents: Mapping[str, Store],
+        proxy: Mapping[str, Behind],
+        upstream: UpstreamLimits,
+    ) -> None:
+        self._static = static
+        self._moved = Moved(redirects)
+        self._protected = Places(protected)
+        self._forwarding = _forwarding(proxy, upstream)
+        #: The protections below each path of `documents` and `proxy`.
+        self._partly = {
+            path: PartlyProtected(path, protected.values(), documents[path].folder if path in documents else "")
+            for path in (*documents, *proxy)
+        }
+        answering: dict[str, Documents | Forwarding] = {
+            path: Documents(store, self._partly[path].hides) for path, store in documents.items()
+        }
+        self._places = Places(answering | self._forwarding)
+        self._guarded = GuardedFiles(
+            static.files,
+            self._protected,
+            PathIdentities(static.files.root, [(each.names, each) for each in protected.values()], static.variants),
+            Shadowed(static.files, redirects, [*documents, *proxy]),
+        )
+        #: What has it wait for something else: for a server, for the disk (fsync), or for scrypt's fifth of a second.
+        self.blocks = "[proxy]" if proxy else "[documents]" if documents else "[protected]" if protected else ""
+        #: Whether it has to know who asks; and whether bodies are of use.
+        self.visited = bool(proxy or protected)
+        self.takes_bodies = bool(documents or proxy)
+        #: Whether a request is given the user who has proved to have sent it.
+        self.sets_user = bool(protected)
+
+    def answer(self, request: Request, second: Second, visitor: Visitor) -> tuple[Reply, bool]:
+        """Return the answer to a request, and whether everybody is given the same within this second.  With
+        `sets_user`, `request` must be an object that no other request shares."""
+        names = names_of(request.path.partition("?")[0])
+        if names is None:
+            return self._static.answer(request, second), True  # 404
+        found = self._places.find(names)
+        if found is None:
+            protection = self._protection_of_file(names)
+        else:
+            if self._partly[found.prefix] and found.prefix in self._forwarding and is_ambiguous(names):
+                return error(request, 400, second, content=_AMBIGUOUS), False
+            protection = self._protection_elsewhere(names, found)
+        if protection is not None:
+            refusal = protection.refusal(request, second, visitor)
+            if refusal is not None:
+                return refusal, False
+            second = Second(second.now, private=True)
+        moved = self._moved.answer(request, second, names)
+        if moved is not None:
+            return moved, False
+        if found is not None:
+            return found.value.answer(request, second, visitor, found.prefix, found.rest), False
+        if not self._guarded:
+            return self._static.answer(request, second), True
+        gate = Gate(self._guarded, request, second, visitor, names, protection)
+        try:
+            reply = self._static.answer(request, second, gate)
+        except Denied as denied:
+            return denied.reply, False
+        return reply, not gate.second.private
+
+    def _protection_of_file(self, names: Names) -> Protection | None:
+        """Return the protection of the file at `names`, judged by that path alone."""
+        found = self._protected.find(names)
+        if self._protected and (found is None or found.rest):
+            # A protected file has its protection under the names of its variants, too.
+            for other in self._static.others(names):
+                single = self._protected.find(other)
+                if single is not None and not single.rest:
+                    found = single
+        return None if found is None else found.value
+
+    def _protection_elsewhere(self, names: Names, found: Found[Documents | Forwarding]) -> Protection | None:
+        """Return the protection of `names`, which `found` answers."""
+        protected = self._protected.find(names)
+        protection = None if protected is None else protected.value
+        if partly := self._partly[found.prefix]:
+            document = found.value.identity(found.rest) if isinstance(found.value, Documents) else None
+            nearest = partly.find(names, document)
+            if nearest is not None and (protection is None or len(nearest.names) > len(protection.names)):
+                return nearest
+        return protection
+
+    def bound_waiting(self, most: int) -> None:
+        """Have at most `most` requests in progress at the servers behind this one together, also if the settings allow
+        more, and fewer where passwords are waited for as well; each server has an equal share of one at least."""
+        if self._protected:
+            most -= verifier.shared.waiting
+        upstreams = {each.upstream for each in self._forwarding.values()}
+        for upstream in upstreams:
+            share = max(1, most // len(upstreams))
+            upstream.limits = upstream.limits._replace(requests=min(upstream.limits.requests, share))
+
+    def share_with_children(self) -> None:
+        """Have processes that are forked from now on count their requests to each server together."""
+        for forwarding in self._forwarding.values():
+            forwarding.upstream.share_with_children()
+
+    def close(self) -> None:
+        """Close the connections to servers behind this one."""
+        for forwarding in self._forwarding.values():
+            forwarding.close()
+
+
+def _forwarding(proxy: Mapping[str, Behind], limits: UpstreamLimits) -> dict[str, Forwarding]:
+    """A server that stands below several paths is one; all servers have an equal share of the requests."""
+    if not proxy:
+        return {}
+    from daemons.web.gateway.forwarding import Forwarding
+    from daemons.web.gateway.upstream import Upstream
+
+    servers = set(proxy.values())
+    share = limits._replace(requests=max(1, limits.requests // len(servers)))
+    upstreams = {behind: Upstream(behind, share) for behind in servers}
+    return {prefix: Forwarding(prefix, upstreams[behind]) for prefix, behind in proxy.items()}

@@ -1,0 +1,110 @@
+"""Any WSGI application (PEP 3333) as a service: from a request to its call, and from what it returns to a reply.
+Without a socket."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from daemons.framings import Framing
+from daemons.framings.http import HTTP, Request
+from daemons.framings.http.refusals import RESPONSES
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.service import Reply, Service, Talk
+from daemons.web.asking import requests
+from daemons.web.handlers.response_buffer import Bounds
+from daemons.web.handlers.service import FAILED, FAILED_SIZE
+from daemons.web.responses import CONTINUE
+from daemons.web.wsgi.environ import Environs, of_visitor
+from daemons.web.wsgi.response import Answering, FileWrapper
+
+if TYPE_CHECKING:
+    from daemons.web.handlers.server import WebServer
+
+
+class WSGIService(Service):
+    """What all visitors of one application share.  To be carried by the pump of a `WebServer`; made by `of`."""
+
+    framing: Framing = HTTP()
+    questions = (b"/",)
+    #: As it was given: the application, or a class that makes one of its options.  In a staticmethod: a function would
+    #: become a method.
+    application: ClassVar[Callable[..., Any]]
+    #: Whether it may be called while another call of it is under way, in this process or in another.
+    multithread: ClassVar[bool] = True
+    multiprocess: ClassVar[bool] = True
+
+    @staticmethod
+    def of(application: Callable[..., Any], name: str = "", module: str = "", **more: Any) -> type[WSGIService]:
+        """The service of an application, which in messages has the application's `name`; `more` are attributes.
+
+        A class that has `Options`, a dataclass, is no application yet: it is called with them, and makes one."""
+        kind = application if inspect.isclass(application) or inspect.isroutine(application) else type(application)
+        attributes: dict[str, Any] = {"__module__": module or kind.__module__, "__doc__": inspect.getdoc(kind)}
+        options = getattr(application, "Options", None) if inspect.isclass(application) else None
+        attributes["Options"] = options if dataclasses.is_dataclass(options) else None
+        service = {"application": staticmethod(application), **attributes, **more}
+        return type(name or kind.__name__, (WSGIService,), service)
+
+    def __init__(self, options: Any = None) -> None:
+        self._environs = Environs()
+        super().__init__(options if options is not None or self.Options is None else self.Options())
+        #: The application, ready to be called.
+        self.ready = self.application if self.Options is None else self.application(self.options)
+
+    @classmethod
+    def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
+        """For the client: a request for each path; the connection is closed behind the last."""
+        return requests(words)
+
+    def talk(self) -> Talk:
+        """There is none without a server and a visitor: `talk_to`."""
+        raise NotImplementedError
+
+    def apology(self, ending: Ending, /) -> bytes:
+        """500 for an application that has failed.  What is wrong with a request, its error says."""
+        return FAILED if ending is Ending.FAILED else b""
+
+    def _tell(self, host: str, request: Request, status: int, size: int | None) -> None:
+        """The line of a request in the log."""
+        if self.requests is not None:
+            self.requests.tell(host, self.requests.entry(request, status, size))
+
+    def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
+        """The conversation with one visitor.  `is_gone` returns whether nothing can be sent any more."""
+        visitor: dict[str, Any] | None = None
+        reply: Reply | None = None
+        bounds = Bounds(server.limits.response, is_gone)
+        try:
+            while True:
+                request = cast(Request, (yield reply))
+                if request.expects:
+                    reply = CONTINUE
+                    continue
+                if request.method == "CONNECT":
+                    return RESPONSES[501]  # no application can be a tunnel
+                if visitor is None:
+                    visitor = {
+                        **of_visitor(server, address, peer),
+                        "wsgi.file_wrapper": FileWrapper,
+                        "wsgi.multithread": self.multithread,
+                        "wsgi.multiprocess": self.multiprocess,
+                    }
+                answering = Answering(type(self).__name__, peer, request, server.draining, bounds)
+                try:
+                    reply = answering.run(self.ready, self._environs.make(request, visitor))
+                except BaseException:
+                    if answering.peer_is_gone:
+                        self._tell(address[0], request, answering.status, 0)
+                        return b""
+                    self._tell(address[0], request, 500, FAILED_SIZE)
+                    raise
+                visitor["wsgi.errors"].flush()
+                self._tell(address[0], request, answering.status, answering.size)
+                if answering.closes and request.keep_alive:
+                    return reply
+        finally:
+            if visitor is not None:
+                visitor["wsgi.errors"].flush()

@@ -1,0 +1,157 @@
+"""``daemons password``: a user's line, written anew."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from daemons.accounts import ACCEPTED, Accounts, hashes
+from daemons.accounts.users_file import read
+from daemons.cli.command import main
+from tests.accounts.files import CHEAP
+from tests.operating.live import BIN
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashes.hash_password, "__defaults__", (CHEAP,))
+
+
+def accepted(path: Path, name: str, password: str) -> bool:
+    return Accounts(str(path)).check(name, password, "192.0.2.7").outcome is ACCEPTED
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, path: Path, name: str, said: str) -> int:
+    monkeypatch.setattr("sys.stdin", io.StringIO(said))
+    return main(["password", str(path), name])
+
+
+def test_a_user_is_added_and_gets_a_new_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "users"
+    assert typed(monkeypatch, path, "Arthur", "first\n") == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text("# these may\n" + path.read_text())
+    path.chmod(0o640)
+    assert typed(monkeypatch, path, "Zoe\u0308", "x\n") == 0
+    assert typed(monkeypatch, path, "Arthur", "second") == 0
+    assert [accepted(path, "Arthur", each) for each in ("first", "second")] == [False, True]
+    assert path.read_text().startswith("# these may\nArthur:scrypt$2$1$1$")
+    assert (path.stat().st_mode & 0o777, os.listdir(tmp_path)) == (0o640, ["users"])
+    assert capsys.readouterr().out.splitlines()[1:] == [f"{path}: Zoë is added", f"{path}: Arthur has a new password"]
+
+
+def test_at_a_terminal_it_is_asked_for_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["one", "other", "same", "same"])
+    monkeypatch.setattr("daemons.cli.password.getpass.getpass", lambda _: next(answers))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert main(["password", str(tmp_path / "users"), "Arthur"]) == 1
+    assert not (tmp_path / "users").exists()
+    assert main(["password", str(tmp_path / "users"), "Arthur"]) == 0
+    assert accepted(tmp_path / "users", "Arthur", "same")
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "before", "reason"),
+    [
+        ("a:b", "x", None, "'a:b' is no name; up to 64 characters without a colon are expected"),
+        ("#a", "x", None, "'#a' is no name"),
+        ("a", "\n", None, "an empty password is none; nothing is changed"),
+        ("a", "x", "nonsense\n", "line 1: no hash; scrypt"),
+    ],
+)
+def test_what_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    said: str,
+    before: str | None,
+    reason: str,
+) -> None:
+    path = tmp_path / "users"
+    if before is not None:
+        path.write_text(before)
+    assert typed(monkeypatch, path, name, said) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("daemons password: ")
+    assert reason in error
+    assert (path.read_text() if path.exists() else None) == before
+    assert typed(monkeypatch, tmp_path / "no" / "users", "a", "x") == 1
+    assert "no such file or directory" in capsys.readouterr().err
+
+
+def test_generated_secret_is_printed_once_and_replaces_the_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "users"
+    secrets = []
+    for _ in range(2):
+        assert main(["password", "--generate", str(path), "robin"]) == 0
+        first, _ = capsys.readouterr().out.splitlines()
+        secrets.append(first.removeprefix("secret: "))
+    assert [accepted(path, "robin", secret) for secret in secrets] == [False, True]
+    assert path.read_text().startswith("robin:sha256$")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_byte_order_mark_is_dropped_and_lines_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "users"
+    assert typed(monkeypatch, path, "Arthur", "first\n") == 0
+    line = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf# these may\r\n" + line.strip().encode() + b"\r\n")
+    assert typed(monkeypatch, path, "Robin", "x\n") == 0
+    assert path.read_bytes().startswith(f"# these may\n{line}Robin:scrypt$".encode())
+
+
+@pytest.mark.parametrize("said", ["x" * 257, "\u0301" * 200])
+def test_longer_password_than_is_ever_verified_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    assert typed(monkeypatch, tmp_path / "users", "Arthur", said) == 1
+    assert "at most 256 are expected; nothing is changed" in capsys.readouterr().err
+    assert not (tmp_path / "users").exists()
+
+
+def test_user_added_while_a_password_is_typed_is_kept_and_one_removed_stays_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "users"
+    assert main(["password", "--generate", str(path), "mordred"]) == 0
+
+    def asked(prompt: str) -> str:
+        path.unlink(missing_ok=True)
+        assert main(["password", "--generate", str(path), "robin"]) == 0
+        return "a password"
+
+    monkeypatch.setattr("daemons.cli.password.getpass.getpass", asked)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert main(["password", str(path), "Arthur"]) == 0
+    assert list(read(path)) == ["robin", "Arthur"]
+
+
+def test_users_added_by_several_commands_at_once_are_all_there(tmp_path: Path) -> None:
+    names = [f"user{number}" for number in range(6)]
+    command = [str(BIN / "daemons"), "password", "--generate", str(tmp_path / "users")]
+    started = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in names]
+    for name, process in zip(names, started, strict=True):
+        assert process.communicate(timeout=60)[0].endswith(f"{name} is added\n")
+    assert sorted(read(tmp_path / "users")) == names
+    assert os.listdir(tmp_path) == ["users"]
+
+
+def test_of_a_link_the_file_that_it_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    link, path = tmp_path / "users", tmp_path / "shared" / "accounts"
+    link.symlink_to("shared/accounts")
+    for name in ("robin", "Arthur"):
+        assert main(["password", "--generate", str(link), name]) == 0
+    assert link.is_symlink()
+    assert list(read(path)) == ["robin", "Arthur"]

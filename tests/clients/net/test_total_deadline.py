@@ -1,0 +1,113 @@
+"""Servers that send a byte now and then, so that no timeout of a socket is ever exceeded."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from daemons.clients import ask
+from daemons.clients.net import total_deadline
+from daemons.clients.net.dial import NetworkError
+from daemons.clients.net.total_deadline import Due
+from daemons.framings import Until
+from daemons.serving.listening.address import Address
+from tests.certificates import folder
+from tests.clients.net.test_tls_report import report
+
+CA = folder() / "ca.pem"
+STOP = Until(b".", limit=10**6)
+
+#: Given a connection, returns the one to close, and the function that sends one byte more.
+Prepare = Callable[[socket.socket], tuple[socket.socket, Callable[[], object]]]
+
+
+@contextmanager
+def trickling(prepare: Prepare, scheme: str = "tcp") -> Iterator[Address]:
+    """A server that sends a byte every 10 ms to one client, for 20 s at most."""
+    ended = threading.Event()
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with suppress(OSError), client:
+            connection, send = prepare(client)
+            with connection:
+                for _ in range(2000):
+                    send()
+                    if ended.wait(0.01):
+                        break
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield Address(scheme, "127.0.0.1", listener.getsockname()[1])
+        finally:
+            ended.set()
+            thread.join()
+
+
+def plain(client: socket.socket) -> tuple[socket.socket, Callable[[], object]]:
+    return client, lambda: client.sendall(b"x")
+
+
+def secured(start: bytes) -> Prepare:
+    """Behind the handshake and `start`, a record of one byte each time."""
+
+    def prepare(client: socket.socket) -> tuple[socket.socket, Callable[[], object]]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder() / "server.pem", folder() / "server.key")
+        secure = context.wrap_socket(client, server_side=True)
+        secure.sendall(start)
+        return secure, lambda: secure.sendall(b"x")
+
+    return prepare
+
+
+def in_one_record(client: socket.socket) -> tuple[socket.socket, Callable[[], object]]:
+    """A record of a handshake, byte by byte."""
+    record = iter(struct.pack("!BHH", 22, 0x0303, 16000) + bytes([2, 0, 62, 124]) + bytes(15996))
+    return client, lambda: client.sendall(bytes([next(record)]))
+
+
+def test_answer_is_waited_for_no_longer_than_the_timeout() -> None:
+    with trickling(plain) as address, pytest.raises(NetworkError, match="timed out"):
+        list(ask.converse(address, [b"?"], STOP, 0.3))
+
+
+def test_end_is_waited_for_no_longer_than_the_timeout() -> None:
+    with trickling(plain) as address, pytest.raises(NetworkError, match="timed out"):
+        list(ask.tell(address, [b"?"], 0.3))
+
+
+@pytest.mark.parametrize("prepare", [secured(b""), in_one_record], ids=["records", "handshake"])
+def test_over_tls_nothing_is_waited_for_longer_than_the_timeout(prepare: Prepare) -> None:
+    with trickling(prepare, "tls") as address, pytest.raises(NetworkError, match="timed out"):
+        list(ask.tell(address, [b"?"], 1.0, CA))
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.0 200 OK\r\n\r\n"], ids=["head", "body"])
+def test_document_is_waited_for_no_longer_than_the_timeout(start: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    with trickling(secured(start), "tls") as address:
+        assert report("127.0.0.1", address.port, "--cafile", CA, "--document", "-t", "1") == 1
+    assert capsys.readouterr().err.endswith(f": {address}: timed out\n")
+
+
+def test_bytes_that_arrive_and_pauses_of_the_reader_put_a_deadline_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(total_deadline, "monotonic", lambda: now)
+    reply, unlimited = Due(2.0), Due(None)
+    now += 2.5
+    with pytest.raises(TimeoutError, match="timed out"):
+        reply.check(total_deadline.SLOWEST // 4)
+    reply.check(total_deadline.SLOWEST)
+    reply.extend(1.0)
+    reply.check(0)
+    now += 10.0**6
+    unlimited.check(0)

@@ -1,0 +1,284 @@
+"""RPyC: the lines of a file that its client keeps, and what neither side can do to the other."""
+
+from __future__ import annotations
+
+import re
+import socket
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import repeat
+from pathlib import Path
+from socketserver import BaseRequestHandler
+from typing import Any
+
+import pytest
+import rpyc
+from rpyc.core import consts
+from rpyc.core.stream import SocketStream
+
+from daemons import linecount
+from daemons.cli.command import main
+from daemons.linecount import LineCount
+from daemons.rpc.rpyc import netrefs
+from daemons.rpc.rpyc.frames import Frames
+from daemons.rpc.rpyc.handler import NetrefHandler
+from daemons.serving.guards.limits import Limits
+from tests.serving.conftest import within  # noqa: F401
+from tests.serving.peers import connect, hear_all, name_of
+from tests.serving.running import Within, access_of
+
+
+class Secretive(rpyc.Service):  # type: ignore[misc]
+    """One with a bug."""
+
+    def exposed_line_counter(self, fileobj: Any, function: Any) -> int:
+        raise LookupError("a secret of the service")
+
+
+class Buggy(NetrefHandler):
+    offers = Secretive
+
+
+class BookService(rpyc.Service):  # type: ignore[misc]
+    """The server of the book, retyped, but for what it tries first."""
+
+    def exposed_line_counter(self, fileobj: Any, function: Any) -> int:
+        for thing, name in [(fileobj, "name"), (fileobj, "_file"), (fileobj, "buffer"), (function, "__globals__")]:
+            with pytest.raises(AttributeError):
+                getattr(thing, name)
+        for linenum, line in enumerate(fileobj.readlines()):  # noqa: B007
+            function(line)
+        return linenum + 1
+
+
+class Odd:
+    """No file."""
+
+    def __iter__(self) -> Any:
+        return 5
+
+
+class Book(BaseRequestHandler):
+    """Runs it as RPyC does."""
+
+    def handle(self) -> None:
+        conn = BookService()._connect(rpyc.Channel(SocketStream(self.request.dup())))
+        conn.serve_all()
+
+
+@pytest.fixture
+def visit(within: Callable[..., Within]) -> Iterator[Callable[..., Any]]:  # noqa: F811
+    """A client of RPyC, configured as the book's is, of a daemon in this process."""
+    conns = []
+
+    def start(engine: str = "threads", handler: Any = LineCount) -> Any:
+        running = within(engine, handler)
+        conn = rpyc.connect(*running.address, config={"allow_public_attrs": True})
+        conns.append(conn)
+        conn.running = running
+        return conn
+
+    yield start
+    for conn in conns:
+        with suppress(OSError):  # who was refused may have been left
+            conn.close()
+
+
+@pytest.mark.parametrize("engine", ["threads", "pool"])
+def test_the_client_of_the_book_is_called_back_with_each_line(
+    engine: str, visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    proxy = visit(engine)
+    heard: list[str] = []
+    for count in (5, 0):  # an empty file too has a number of lines
+        path = tmp_path / f"{count}.txt"
+        path.write_text("".join(f"line {number}\n" for number in range(count)))
+        with open(path) as fileobj:
+            assert proxy.root.line_counter(fileobj, heard.append) == count
+    assert heard == [f"line {number}\n" for number in range(5)]
+
+
+def test_each_line_is_two_round_trips(visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bytes] = []
+    recv = Frames.recv
+
+    def counted(self: Frames) -> bytes:
+        taken.append(recv(self))
+        return taken[-1]
+
+    monkeypatch.setattr(Frames, "recv", counted)
+    counter = visit().root.line_counter
+    needed = []
+    for lines in (["a"] * 10, ["a"] * 110):
+        taken.clear()
+        counter(lines, len)
+        needed.append(len(taken))
+    # One answer brings the line, and one says that it was called with.
+    assert needed[1] - needed[0] >= 190
+
+
+@pytest.mark.parametrize(
+    ("handler", "args"),
+    [
+        *(
+            (consts.HANDLE_GETATTR, (name,))
+            for name in ["__class__", "_counting", "_conn", "on_connect", b"__init__", 5]
+        ),
+        (consts.HANDLE_CALLATTR, ("__init__", ())),
+        *((number, ()) for number in (consts.HANDLE_REPR, consts.HANDLE_STR, consts.HANDLE_HASH, consts.HANDLE_DIR)),
+        (consts.HANDLE_CMP, ("x", "__eq__")),
+        (consts.HANDLE_PICKLE, (2,)),
+        (consts.HANDLE_SETATTR, ("exposed_x", 5)),
+        (consts.HANDLE_DELATTR, ("exposed_line_counter",)),
+        (consts.HANDLE_BUFFITER, (10**9,)),
+        (consts.HANDLE_CTXEXIT, (None,)),
+        (consts.HANDLE_CALL, ((), ())),
+        (77, ()),
+    ],
+)
+def test_what_is_not_exposed_is_refused(handler: int, args: tuple[Any, ...], visit: Callable[..., Any]) -> None:
+    conn = visit()
+    with pytest.raises((AttributeError, ValueError), match=r"exposed|expected|done here|cannot be read"):
+        conn.sync_request(handler, conn.root, *args)
+    for by_value in ("text", 10**6, (1, 2)):
+        with pytest.raises((AttributeError, ValueError)):
+            conn.sync_request(consts.HANDLE_CALLATTR, by_value, "__mul__", (10**10,))
+    assert conn.root.line_counter(["a"], len) == 1
+    assert not [line for line in conn.running.lines if "Traceback" in line]
+
+
+def test_it_says_what_it_expects(visit: Callable[..., Any]) -> None:
+    counter = visit().root.line_counter
+    with pytest.raises(AttributeError, match="nothing of that name"):
+        counter.__func__  # noqa: B018
+    with pytest.raises(ValueError, match=r"line_counter\(fileobj.*is expected"):
+        counter()
+    with pytest.raises(ValueError, match="a file and a function"):
+        counter("by value", len)
+    with pytest.raises(ValueError, match="line 1 is neither text nor octets"):
+        counter([5], len)
+    with pytest.raises(ValueError, match="has no lines"):
+        counter(Odd(), len)
+    with pytest.raises(ValueError, match="one file is counted at a time"):
+        counter(["a"], lambda line: counter([line], len))
+    with pytest.raises(ZeroDivisionError):  # the client's own comes back as it was
+        counter(["a"], lambda line: 1 / 0)
+
+
+def test_who_gets_ever_more_is_told_that_it_is_enough(
+    visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(netrefs, "MOST_LENT", 10)
+    root = visit().root
+    with pytest.raises(ValueError, match="10 objects are in use"):
+        assert [root.line_counter for _ in range(11)] == []
+    assert root.line_counter(["a"], len) == 1
+
+
+def test_who_says_goodbye_in_the_middle_is_let_go(within: Callable[..., Within]) -> None:  # noqa: F811
+    running = within("threads", LineCount)
+    conn = rpyc.connect(*running.address)
+    name = name_of(conn._channel.stream.sock)
+    with pytest.raises(EOFError):
+        conn.root.line_counter(["a", "b"], lambda line: conn.close())
+    assert access_of(running, name) == ("finished", "-")
+    assert not [line for line in running.lines if "Traceback" in line]
+
+
+def test_a_file_without_end_is_not_counted_for_ever(visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linecount, "MOST", 10)
+    with pytest.raises(ValueError, match="more than 10 lines"):
+        visit().root.line_counter(repeat("a"), len)
+
+
+@pytest.mark.parametrize("line", ["a" * 66_000, "a" * 10**7], ids=["long", "packed"])
+def test_a_line_that_is_too_long_is_refused_before_it_is_held(line: str, visit: Callable[..., Any]) -> None:
+    conn = visit()
+    compressed = len(line) > 10**6
+    conn._channel.compress = compressed
+    assert (len(zlib.compress(line.encode(), 1)) < 65_536) is True
+    with pytest.raises((ValueError, EOFError), match="65536"):
+        conn.root.line_counter([line], len)
+    conn.running.log_line("65536")
+
+
+def test_a_bug_is_an_id_to_the_peer_and_a_traceback_in_the_log(visit: Callable[..., Any]) -> None:
+    conn = visit(handler=Buggy)
+    with pytest.raises(RuntimeError) as told:
+        conn.root.line_counter(["a"], len)
+    assert "secret" not in str(told.value)
+    number = re.search(r"error (\w{8})", str(told.value))
+    assert number is not None
+    assert "a secret of the service" in conn.running.log_line(f"error {number[1]}")
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\xff" * 20,
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"\0\0\0\3\1abc\n",
+        b"\0\0\0\1\0\1\n",
+        b"\0\0\0\5\0\1" + b"\x10" * 4 + b"\n",
+        b"\0\0\4\0\0\2" + b"\x10" * 1023 + b"\n",
+        b"\0\0\0\7\0\1\x17\xff\xff\xff\xff\0\n",
+    ],
+    ids=["octets", "http", "not packed", "empty", "short", "nested", "many"],
+)
+def test_what_is_no_rpyc_is_told_in_one_line_of_the_log(octets: bytes, within: Callable[..., Within]) -> None:  # noqa: F811
+    running = within("threads", LineCount)
+    with connect(running.address) as peer:
+        peer.sendall(octets)
+        peer.shutdown(socket.SHUT_WR)
+        hear_all(peer)
+        assert access_of(running, name_of(peer)) == ("finished", "-")
+    assert not [line for line in running.lines if "Traceback" in line]
+
+
+def test_who_does_not_answer_a_call_is_ended(within: Callable[..., Within]) -> None:  # noqa: F811
+    running = within("threads", LineCount, Limits(idle_timeout=1.0))
+    with connect(running.address) as peer:
+        conn = rpyc.VoidService()._connect(rpyc.Channel(SocketStream(peer)))
+        conn._async_request(consts.HANDLE_CALLATTR, (conn.root, "line_counter", (["a"], len)))
+        name = name_of(peer)
+        assert access_of(running, name) == ("idle", "-")
+        conn.close()
+
+
+@pytest.mark.parametrize("handler", [LineCount, Book], ids=lambda kind: kind.__name__)
+def test_our_client_lends_its_server_no_more_than_the_lines(
+    handler: Any,
+    within: Callable[..., Within],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    running = within("threads", handler)
+    path = tmp_path / "testfile.txt"
+    path.write_text("one\ntwo\n")
+    assert main(["linecount", str(path), f"127.0.0.1:{running.address[1]}"]) == 0
+    assert capsys.readouterr().out == "Noisy: 'one\\n'\nNoisy: 'two\\n'\nThe number of lines in the file was 2\n"
+
+
+def test_our_client_says_what_is_wrong(
+    within: Callable[..., Within],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where = f"127.0.0.1:{within('threads', Buggy).address[1]}"
+    assert main(["linecount", str(tmp_path / "nothing"), where]) == 1
+    path = tmp_path / "testfile.txt"
+    path.write_text("one\n")
+    assert main(["linecount", str(path), where]) == 1
+    assert main(["linecount", str(path), "127.0.0.1:1"]) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"no such file.*\n.*says RuntimeError: error \w{8}\n.*refused\n", error), error
+
+
+def test_our_client_reads_no_line_without_an_end(
+    within: Callable[..., Within],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where = f"127.0.0.1:{within('threads', LineCount).address[1]}"
+    assert main(["linecount", "/dev/zero", where]) == 1
+    assert capsys.readouterr() == ("", "daemons linecount: line 1 of the file has more than 1048576 characters\n")

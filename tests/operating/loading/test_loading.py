@@ -1,0 +1,268 @@
+"""From a name in an ini to a class: what is missing or wrong is told as the ini's mistake."""
+
+from __future__ import annotations
+
+import socketserver
+
+import pytest
+
+from daemons.operating.loading import loading, server_class
+from daemons.serving.engines import ENGINES
+from daemons.serving.pump import Pump
+from daemons.serving.stream import StreamServer
+from daemons.settings.complaints import ConfigurationError
+from tests.operating.folder import Folder
+
+GREETER = """
+    from dataclasses import dataclass
+
+    from daemons import COUNT, Service, Until, setting
+
+
+    @dataclass(frozen=True)
+    class Options:
+        times: int = setting(COUNT, 1, "how often it says so")
+        wait: int = setting(COUNT, 9, "for whom")
+
+
+    class Greeter(Service):
+        framing = Until(b"!", limit=64)
+        Options = Options
+
+        def respond(self, message):
+            return message * self.options.times
+
+
+    class Plain(Service):
+        framing = Until(b"!", limit=64)
+
+        def respond(self, message):
+            return message
+
+
+    class Unframed(Service):
+        def respond(self, message):
+            return message
+
+
+    class Mute(Service):
+        framing = Until(b"!", limit=64)
+
+
+    number = 1
+"""
+
+SUITE = "daemons.launcelot"
+
+
+@pytest.fixture
+def spoken(folder: Folder) -> Folder:
+    """A project with a module of its own."""
+    folder.module("greeter", GREETER)
+    return folder
+
+
+def load(folder: Folder, said: str, more: str = "") -> type[socketserver.BaseRequestHandler]:
+    folder.write("x", f"[daemon]\n{said}\nport = 1\n{more}")
+    return loading.request_handlers(folder.read())(False)
+
+
+def complaints(folder: Folder, said: str, more: str = "") -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(folder, said, more)
+    return caught.value.complaints
+
+
+def service_of(handler: type[socketserver.BaseRequestHandler]) -> object:
+    assert issubclass(handler, Pump)
+    return handler.service
+
+
+def test_a_word_is_the_one_service_in_that_module_of_the_suite(folder: Folder) -> None:
+    from daemons.launcelot import Launcelot
+
+    assert isinstance(service_of(load(folder, "service = launcelot")), Launcelot)
+
+
+def test_a_module_of_ones_own_is_found_beside_the_conf_folder(spoken: Folder) -> None:
+    handler = load(spoken, "service = greeter:Plain")
+    assert type(service_of(handler)).__name__ == "Plain"
+    assert issubclass(handler, Pump)
+    assert handler.memory.service is handler.service
+
+
+def test_a_packages_module_is_found_too(folder: Folder) -> None:
+    (folder.path / "package").mkdir()
+    folder.module("package/inner", GREETER)
+    assert type(service_of(load(folder, "service = package.inner:Plain"))).__name__ == "Plain"
+
+
+def test_options_come_from_the_section_named_after_the_service(spoken: Folder) -> None:
+    service = service_of(load(spoken, "service = greeter:Greeter", "[greeter]\ntimes = 3\n"))
+    assert service.respond(b"ho!") == b"ho!ho!ho!"  # type: ignore[attr-defined]
+    assert service.options.wait == 9  # type: ignore[attr-defined]
+
+
+def test_wrong_options_are_told_as_any_others_all_at_once(spoken: Folder) -> None:
+    spoken.write("defaults", "[greeter]\ntims = 3\n")
+    assert complaints(spoken, "service = greeter:Greeter", "[greeter]\ntimes = often\nwait = 0\n") == [
+        "conf/defaults.ini [greeter] tims: no such setting; did you mean times?",
+        "conf/x.ini [greeter] times = often: not a count; write a whole number above 0",
+        "conf/x.ini [greeter] wait = 0: not a count; write a whole number above 0",
+    ]
+
+
+def test_options_of_a_service_that_has_none_are_refused(spoken: Folder) -> None:
+    assert complaints(spoken, "service = greeter:Plain", "[plain]\ntimes = 3\n") == [
+        "conf/x.ini [plain] times: Plain has no options"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "service = nosuch",
+            "there is no module daemons.nosuch in the suite; one of your own is written module:Class",
+        ),
+        (
+            "service = nosuch:Class",
+            "there is no module nosuch in {} or the environment; one of your own is written module:Class",
+        ),
+        (
+            "handler = no.such:Class",
+            "there is no module no in {} or the environment; one of your own is written module:Class",
+        ),
+        (
+            "service = endings",
+            "there is no module daemons.endings in the suite; one of your own is written module:Class",
+        ),
+        ("service = greeter:Greter", "greeter has no Greter; did you mean Greeter?"),
+        ("service = greeter:number", "number is not a subclass of daemons.serving.conversation.service.Service"),
+        ("service = socketserver:StreamRequestHandler", "StreamRequestHandler is not a subclass of daemons.serving"),
+        ("handler = greeter:Greeter", "Greeter is not a subclass of socketserver.BaseRequestHandler"),
+        ("service = greeter:Unframed", "Unframed: no framing; write for example framing = Until(b'?', limit=4096)"),
+        ("service = greeter:Mute", "Mute: neither respond() nor talk() is defined; one is expected"),
+        ("service = clients", "one Service is expected in daemons.clients, found none; write module:Class"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told_as_the_inis_mistake(spoken: Folder, said: str, reason: str) -> None:
+    (complaint,) = complaints(spoken, said)
+    assert complaint.startswith(f"conf/x.ini [daemon] {said}: {reason.format(spoken.path)}")
+
+
+def test_two_services_in_a_module_of_the_suite_are_one_too_many(
+    spoken: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import daemons.launcelot
+
+    another = type("Another", (daemons.launcelot.Launcelot,), {"__module__": SUITE})
+    monkeypatch.setattr(daemons.launcelot, "Another", another, raising=False)
+    assert complaints(spoken, "service = launcelot") == [
+        "conf/x.ini [daemon] service = launcelot: "
+        "one Service is expected in daemons.launcelot, found Launcelot, Another; write module:Class"
+    ]
+    assert type(service_of(load(spoken, "service = daemons.launcelot:Another"))) is another
+
+
+def test_a_dependency_that_is_not_installed_is_named(folder: Folder) -> None:
+    folder.module("needy", "import no_such_package.part\n")
+    assert complaints(folder, "service = needy:Needy") == [
+        "conf/x.ini [daemon] service = needy:Needy: needy needs no_such_package, which is not installed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("1 / 0", ZeroDivisionError),
+        ("def", SyntaxError),
+        ("raise KeyError('x')", KeyError),
+        ("import os.x", ImportError),
+    ],
+)
+def test_what_a_module_raises_while_it_is_imported_is_its_own(
+    folder: Folder, text: str, error: type[Exception]
+) -> None:
+    folder.module("angry", text)
+    with pytest.raises((error, ConfigurationError)):
+        load(folder, "service = angry:Angry")
+
+
+def test_any_stock_handler_goes_in_by_the_second_door(folder: Folder) -> None:
+    folder.module("stock", "import socketserver\n\nclass Stock(socketserver.StreamRequestHandler):\n    pass\n")
+    handler = load(folder, "handler = stock:Stock")
+    assert handler.__name__ == "Stock"
+    assert not issubclass(handler, Pump)
+
+
+def test_a_stock_handler_has_no_options(folder: Folder) -> None:
+    assert complaints(folder, "handler = socketserver:StreamRequestHandler", "[streamrequesthandler]\na = 1\n") == [
+        "conf/x.ini [streamrequesthandler] a: StreamRequestHandler has no options"
+    ]
+
+
+def test_a_handler_from_the_standard_library_needs_no_module_of_ones_own(folder: Folder) -> None:
+    assert load(folder, "handler = socketserver:StreamRequestHandler") is socketserver.StreamRequestHandler
+
+
+def test_only_a_handler_of_http_that_leaves_its_socket_alone_runs_under_the_loop(folder: Folder) -> None:
+    """… and each has the server that it was written for."""
+    folder.module(
+        "web",
+        """
+        from http.server import BaseHTTPRequestHandler
+
+
+        class Reading(BaseHTTPRequestHandler):
+            def handle(self):
+                pass
+        """,
+    )
+    for said in ("http.server:SimpleHTTPRequestHandler", "web:BaseHTTPRequestHandler"):
+        for engine in ENGINES:
+            handler = load(folder, f"handler = {said}\nengine = {engine}")
+            assert server_class.server_class(handler).__name__ == "WebServer"
+    assert complaints(folder, "handler = web:Reading\nengine = loop") == [
+        "conf/x.ini [daemon] handler = web:Reading: engine = loop cannot run a raw handler, which waits on its socket; "
+        "write engine = threads"
+    ]
+    assert server_class.server_class(load(folder, "handler = web:Reading")).__name__ == "WebServer"
+    assert server_class.server_class(load(folder, "handler = socketserver:StreamRequestHandler")) is StreamServer
+    assert server_class.server_class(load(folder, "service = launcelot")) is StreamServer
+
+
+def test_a_pure_service_has_a_memory_for_all_its_visitors(folder: Folder) -> None:
+    handler = load(folder, "service = launcelot")
+    assert issubclass(handler, Pump)
+    assert handler.memory is not None
+
+
+@pytest.mark.parametrize(
+    ("handler", "listen", "complaint"),
+    [
+        ("StreamRequestHandler", "udp://127.0.0.1:1", "StreamRequestHandler is a handler of streams, and udp://"),
+        ("DatagramRequestHandler", "tcp://127.0.0.1:1", "DatagramRequestHandler is a handler of datagrams, and tcp://"),
+        ("DatagramRequestHandler", "udp://[::1]:1 unix:run/x.sock", "is a handler of datagrams, and unix:"),
+    ],
+)
+def test_a_handler_for_one_kind_of_socket_is_not_run_on_the_other(
+    folder: Folder, handler: str, listen: str, complaint: str
+) -> None:
+    folder.write("x", f"[daemon]\nhandler = socketserver:{handler}\nlisten = {listen}\n")
+    with pytest.raises(ConfigurationError, match=complaint):
+        loading.request_handlers(folder.read())
+    folder.write("x", "[daemon]\nhandler = socketserver:BaseRequestHandler\nlisten = udp://[::1]:1 tcp://[::1]:1\n")
+    assert loading.request_handlers(folder.read())(True) is socketserver.BaseRequestHandler
+
+
+@pytest.mark.parametrize(
+    "listen", ["tcp://127.0.0.1:1", "fd://0", "tls://127.0.0.1:1 unix:run/x.sock\n[tls]\ncertificate = x.pem"]
+)
+def test_what_is_for_tls_alone_is_not_served_in_clear(folder: Folder, listen: str) -> None:
+    folder.write("x", f"[daemon]\nservice = tlsd\nlisten = {listen}\n")
+    with pytest.raises(ConfigurationError) as raised:
+        loading.request_handlers(folder.read())
+    (complaint,) = raised.value.complaints
+    assert complaint.startswith("conf/x.ini [daemon] service = tlsd: what it says is for TLS alone, and not for ")
+    assert complaint.endswith("; write listen = tls://HOST:PORT")

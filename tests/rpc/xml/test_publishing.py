@@ -1,0 +1,137 @@
+"""``rpc =`` in an ini."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemons.cli import inspection
+from daemons.operating.config import ini
+from daemons.operating.loading import loading, server_class
+from daemons.rpc.users import line_for, main
+from daemons.serving.engines import stream_server
+from daemons.settings.complaints import ConfigurationError
+from tests.operating.conftest import _as_found, folder
+from tests.operating.folder import Folder
+from tests.rpc.calling import call, post, visit_server
+
+__all__ = ["_as_found", "folder"]
+
+CONF = Path(__file__).parents[3] / "conf"
+
+SUMS = '''
+    """Sums.
+
+    And more."""
+    __all__ = ["double"]
+
+    class Twice:
+        def double(self, x: int) -> int:
+            return 2 * x
+
+    def double(x: int) -> int:
+        """Doubles x."""
+        return 2 * x
+
+    twice = Twice()
+    nothing = 3
+'''
+
+
+def published(folder: Folder, ini: str = "rpc = sums", *overrides: str) -> Any:
+    folder.module("sums", SUMS)
+    folder.write("x", f"[daemon]\nport = 0\nengine = loop\n{ini}\n")
+    handler: Any = loading.request_handlers(folder.read(*overrides))(False)
+    made: Any = stream_server
+    kind = made("loop", server_class.server_class(handler))
+    return visit_server(kind(("127.0.0.1", 80), handler, bind_and_activate=False))
+
+
+@pytest.mark.parametrize("ini", ["rpc = sums", "rpc = sums:twice"])
+def test_a_module_or_an_object_is_published(folder: Folder, ini: str) -> None:
+    with published(folder, ini) as there:
+        assert call(there, "double", 21) == 42
+        assert b"<title>x</title>" in post(there, b"", method="GET", path="/").body
+
+
+def test_options(folder: Folder) -> None:
+    options = ("rpc.path=/sums", "rpc.introspection=no", "rpc.multicall=no", "rpc.page=no", "rpc.allow_none=no")
+    with published(folder, "rpc = sums", *options) as there:
+        assert post(there, b"", path="/").status == 404
+        assert post(there, b"", method="GET", path="/sums").status == 405
+        for name in (b"system.listMethods", b"system.multicall"):
+            body = b"<methodCall><methodName>%b</methodName></methodCall>" % name
+            assert b"is not supported" in post(there, body, path="/sums").body
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("rpc = sums:no", "conf/x.ini [daemon] rpc = sums:no: sums has no no"),
+        ("rpc = sums:Twice", "conf/x.ini [daemon] rpc = sums:Twice: Twice is a class; publish an instance of it"),
+        ("rpc = sums:nothing", "conf/x.ini [daemon] rpc = sums:nothing: an instance of int has nothing to publish"),
+        ("rpc = nowhere", "conf/x.ini [daemon] rpc = nowhere: there is no module nowhere in "),
+        ("rpc = textwrap:", "conf/x.ini [daemon] rpc = textwrap:: write module, for the functions in its __all__, or"),
+        ("rpc = this", "conf/x.ini [daemon] rpc = this: this has no __all__; write __all__ = [...]"),
+        ("rpc = sums\nservice = zen", "conf/x.ini [daemon] rpc: there is a service too; write only one of the two"),
+        ("rpc = sums\n[rpc]\npath = sums", "conf/x.ini [rpc] path = sums: not the paths of URLs; write / or /RPC2"),
+        (
+            "rpc = sums\n[rpc]\nusers = none",
+            "conf/x.ini [rpc] users = none: none: no such file; `daemons password none NAME` makes it",
+        ),
+        (
+            "rpc = sums\n[rpc]\nusers = open",
+            "conf/x.ini [rpc] users = open: open: mode 0644 lets every user of this machine read it; chmod 640",
+        ),
+        (
+            "rpc = sums\n[rpc]\nusers = odd",
+            "conf/x.ini [rpc] users = odd: odd: line 2: no hash; scrypt$N$R$P$SALT$HASH or sha256$SALT$HASH is",
+        ),
+        (
+            "rpc = sums\n[rpc]\nusers = twice",
+            "conf/x.ini [rpc] users = twice: twice: line 2: robin has another line already",
+        ),
+        (
+            "rpc = sums\n[rpc]\nusers = empty",
+            "conf/x.ini [rpc] users = empty: empty: no user in it; `daemons password FILE NAME` adds one",
+        ),
+        ("rpc = sums\n[rpc]\npaths = /", "conf/x.ini [rpc] paths: no such setting; did you mean path?"),
+        (
+            "rpc = sums\nhost = 0.0.0.0\npublic = yes\n[rpc]\nusers = good",
+            "conf/x.ini [rpc] users: secrets would cross the network in the clear at tcp://0.0.0.0:0; write",
+        ),
+    ],
+)
+def test_what_cannot_be_published(folder: Folder, text: str, reason: str) -> None:
+    line = line_for("robin")[1]
+    for name, lines, mode in (
+        ("open", [line], 0o644),
+        ("odd", ["# a note", "robin:secret"], 0o600),
+        ("twice", [line, line], 0o600),
+        ("empty", [""], 0o600),
+        ("good", [line], 0o600),
+    ):
+        (folder.path / name).write_text("\n".join(lines) + "\n")
+        (folder.path / name).chmod(mode)
+    with pytest.raises(ConfigurationError) as caught:
+        published(folder, text)
+    assert caught.value.complaints[0].startswith(reason)
+
+
+@pytest.mark.parametrize("name", ["adder", "calc", "rpcmath"])
+def test_what_is_shipped(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ini.read(CONF, name)
+    assert settings.daemon.engine == "loop"
+    assert inspection.show(settings) == 0
+    assert "multicall             yes                      built in\n" in capsys.readouterr().out
+
+
+def test_a_secret_is_made_and_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["robin"]) == 0
+    secret, line = capsys.readouterr().out.splitlines()
+    assert len(secret.split()[1]) == 22
+    assert line.split()[1].startswith("robin:")
+    assert [main(["a:b"]), main([])] == [2, 2]
+    assert "'a:b' is no name" in capsys.readouterr().err

@@ -1,0 +1,74 @@
+"""What a service may know of its visitors: it is told when the conversation begins."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from daemons import Lines, Reply, Service, Talk, Visitor
+from daemons.serving.conversation.tls import TLS
+from daemons.serving.pump import Pump
+from daemons.serving.stream import StreamServer
+from tests.serving.peers import connect, hear, name_of
+from tests.serving.running import Within
+from tests.serving.tls_client import ours, theirs
+
+
+class Mirror(Service):
+    """Says to each visitor who that is."""
+
+    framing = Lines(limit=100)
+
+    def talk_with(self, visitor: Visitor) -> Talk:
+        reply: Reply | None = None
+        while True:
+            yield reply
+            reply = f"{visitor.peer} {visitor.host} {visitor.secure}".encode()
+
+
+Start = Callable[..., Within]
+ENGINES = pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
+
+
+@ENGINES
+def test_it_is_told_who_they_are(engine: str, within: Start) -> None:
+    running = within(engine, Pump.carrying(Mirror()))
+    for _ in range(2):
+        with connect(running.address) as peer:
+            peer.sendall(b"1\n2\n")
+            hear(peer, 2 * f"{name_of(peer)} 127.0.0.1 False\n".encode())
+
+
+@ENGINES
+def test_of_who_comes_behind_a_proxy_it_is_told_what_the_proxy_says(engine: str, within: Start) -> None:
+    running = within(engine, Pump.carrying(Mirror()))
+    running.server.access = replace(running.server.access, proxies=(ipaddress.ip_network("127.0.0.1"),))
+    with connect(running.address) as peer:
+        peer.sendall(b"PROXY TCP4 192.0.2.7 127.0.0.1 4242 1060\r\n1\n")
+        hear(peer, b"192.0.2.7:4242 192.0.2.7 False\n")
+
+
+@pytest.mark.parametrize("engine", ["threads", "loop"])
+def test_over_tls_it_is_told_so(engine: str, within: Start) -> None:
+    running = within(engine, Pump.carrying(Mirror()))
+    assert isinstance(running.server, StreamServer)
+    running.server.tls = TLS(ours())
+    with (
+        connect(running.address) as plain,
+        theirs().wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False) as peer,
+    ):
+        peer.sendall(b"1\n")
+        hear(peer, f"{name_of(peer)} 127.0.0.1 True\n".encode())
+
+
+@pytest.mark.parametrize("engine", ["threads", "loop"])
+def test_over_a_unix_socket_it_is_told_which_process(engine: str, within: Start, tmp_path: Path) -> None:
+    running = within(engine, Pump.carrying(Mirror()), address=str(tmp_path / "mirror.sock"))
+    with connect(running.address) as peer:
+        peer.sendall(b"1\n")
+        hear(peer, f"unix:pid={os.getpid()},uid={os.getuid()} unix False\n".encode())

@@ -1,0 +1,44 @@
+"""When a server is not polled: after an accept that failed, and while its rate is used up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from daemons.operating.metrics.stats import read
+from daemons.serving.guards.accept_backoff import Rest
+from tests.operating.folder import GOOD, Folder
+from tests.operating.live import GRAIL, QUEST, Live, until
+from tests.promises.crowds import address_of, settings
+from tests.serving.peers import connect, eventually, hear
+
+
+def test_each_pause_is_counted_once_and_few_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    rest = Rest()
+    pauses: list[int] = []
+    rest.on_pause = lambda: pauses.append(1)
+    rate = 1000.0
+    assert rest.wait(rate) == 0.0
+    for number in range(1, 6):
+        for _ in range(2000):
+            rest.count()
+        assert rest.wait(rate) > 0.0
+        assert rest.wait(rate) > 0.0
+        assert len(pauses) == number
+        eventually(lambda: rest.wait(rate) == 0.0)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("max_rate of 1000 a second used up; ")
+
+
+@pytest.mark.parametrize("engine", ["threads", "loop"])
+def test_stats_and_the_log_tell_of_a_rate_that_is_used_up(tmp_path: Path, engine: str) -> None:
+    folder = Folder(tmp_path)
+    folder.write("launcelot", GOOD.replace("1060", "0"))
+    with Live(folder.path, "launcelot", "--engine", engine, *settings(max_rate="4/s")) as daemon:
+        for _ in range(6):
+            with connect(address_of(daemon)) as peer:
+                peer.sendall(QUEST)
+                hear(peer, GRAIL)
+        until(lambda: read(folder.path / "run" / "launcelot.metrics").rate_pauses > 0, "a pause")
+        until(lambda: "max_rate of 4 a second used up" in daemon.out, "a line in the log")

@@ -1,0 +1,293 @@
+"""A slow server behind: its requests are bounded in number and in time, and files are served meanwhile."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from daemons.operating.loading import loading
+from daemons.serving.pump import Pump
+from daemons.web.gateway import exchange, upstream
+from daemons.web.gateway.exchange import Exchange
+from daemons.web.gateway.upstream_address import BEHIND
+from tests.operating.folder import Folder
+from tests.serving.peers import connect, eventually, hear, hear_all
+from tests.serving.running import Within
+from tests.web.behind import OK, Scripted
+from tests.web.example_site import TEXT, make, request, service
+from tests.web.gateway.test_forwarding import asked
+from tests.web.site.test_protection import write
+from tests.web.talking import responses
+
+
+class Slow(Scripted):
+    """Waits for `may_answer`: /slow before it answers, /trickle between one-byte chunks; anything else it answers."""
+
+    may_answer: Event
+
+    def handle(self) -> None:
+        with suppress(OSError), self.request.makefile("rb") as octets:
+            while head := b"".join(iter(octets.readline, b"\r\n")) if octets.peek(1) else b"":
+                path = head.split(b" ")[1]
+                if path.endswith(b"/trickle"):
+                    self.request.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n")
+                    while not self.may_answer.wait(0.01):
+                        self.request.sendall(b"1\r\na\r\n")
+                    self.request.sendall(b"0\r\n\r\n")
+                    continue
+                if path.endswith(b"/head"):
+                    for octet in OK * 99:
+                        self.request.sendall(bytes([octet]))
+                        self.may_answer.wait(0.01)
+                if path.endswith(b"/slow"):
+                    self.may_answer.wait(60)
+                self.request.sendall(OK + b"Content-Length: 4\r\n\r\nslow")
+
+
+@pytest.fixture
+def slow() -> Iterator[tuple[str, Event]]:
+    """The address of such a server, and the event that it waits for."""
+    handler: Any = type("FreshSlow", (Slow,), {"may_answer": Event()})
+    running = Within("threads", handler)
+    try:
+        yield "{}:{}".format(*running.address), handler.may_answer
+    finally:
+        handler.may_answer.set()
+        running.close()
+
+
+def get(address: Any, path: str, stack: ExitStack) -> socket.socket:
+    """A connection with a request that has been sent."""
+    peer = stack.enter_context(connect(address))
+    peer.sendall(request(path, "Connection: close"))
+    return peer
+
+
+@pytest.mark.parametrize("path", ["/app/slow", "/other/trickle"])
+def test_files_are_served_while_64_requests_wait_for_a_slow_server(
+    tmp_path: Path, slow: tuple[str, Event], path: str
+) -> None:
+    behind = BEHIND.parse(slow[0])
+    httpd = service(make(tmp_path), proxy={"/app": behind, "/other": behind}, upstream_requests=12)
+    running = Within("pool", Pump.carrying(httpd))
+    try:
+        with closing(httpd), ExitStack() as stack:
+            waiting = [get(running.address, path, stack) for _ in range(64)]
+            eventually(lambda: len(refused(waiting)) == 64 - 12)
+            # With the other twelve in progress:
+            for _ in range(50):
+                (found,) = responses(hear_all(get(running.address, "/text.txt", stack)))
+                assert (found.status, found.body) == (200, TEXT)
+            (found,) = responses(hear_all(get(running.address, path, stack)))
+            assert (found.status, found.fields["retry-after"]) == (503, "1")
+            slow[1].set()
+            for peer in waiting:
+                hear_all(peer)
+            # The server has recovered, and so has its share.
+            (found,) = responses(hear_all(get(running.address, "/app/quick", stack)))
+            assert (found.status, found.body) == (200, b"slow")
+            running.log_line("12 requests are in progress (upstream_requests); requests refused: ")
+        lines = [line for line in running.lines if "requests refused" in line]
+        assert len(lines) < 10, "one line a second, and not one for each"
+    finally:
+        running.close()
+
+
+def refused(peers: list[socket.socket]) -> list[socket.socket]:
+    """Those that have received a 503, which is left there."""
+    readable, _, _ = select.select(peers, (), (), 0)
+    return [peer for peer in readable if peer.recv(13, socket.MSG_PEEK) == b"HTTP/1.1 503 "]
+
+
+def test_each_server_has_an_equal_share_of_the_requests(tmp_path: Path, slow: tuple[str, Event]) -> None:
+    table = {"/app": BEHIND.parse(slow[0]), "/b": BEHIND.parse("127.0.0.1:1"), "/c": BEHIND.parse("127.0.0.1:1")}
+    for requests, share in ((12, 6), (7, 3), (1, 1)):
+        with closing(service(str(tmp_path), proxy=table, upstream_requests=requests)) as httpd:
+            assert httpd._subtrees is not None
+            upstreams = {each.upstream for each in httpd._subtrees._forwarding.values()}
+            assert [upstream.limits.requests for upstream in upstreams] == [share, share]
+
+
+@pytest.mark.parametrize(
+    ("threads", "protected", "bound"), [(16, False, 12), (16, True, 6), (8, False, 7), (4, True, 1), (1, False, 1)]
+)
+def test_some_threads_of_a_pool_are_for_files_only(folder: Folder, threads: int, protected: bool, bound: int) -> None:
+    (folder.path / "www").mkdir()
+    ini = f"[daemon]\nservice = httpd\nport = 1\nengine = pool\nthreads = {threads}\n[httpd]\nroot = www\n"
+    if protected:
+        write(folder.path / "users", Arthur="of the Britons:")
+        ini += '[protected]\n/app = "The vault" users\n'
+    folder.write("x", f"{ini}[proxy]\n/app = 127.0.0.1:1\n")
+    pump: Any = loading.request_handlers(folder.read())(False)
+    (forwarding,) = pump.service._subtrees._forwarding.values()
+    assert forwarding.upstream.limits.requests == bound
+
+
+@pytest.mark.parametrize(
+    ("path", "limits", "status", "reason"),
+    [
+        ("/app/trickle", (60.0, 0.3), 200, "no complete response within 0.3 s of waiting (upstream_total)"),
+        ("/app/head", (0.3, 60.0), 504, "no response within 0.3 s (upstream_timeout)"),
+    ],
+)
+def test_a_server_that_trickles_is_cut_off(
+    tmp_path: Path, slow: tuple[str, Event], path: str, limits: tuple[float, float], status: int, reason: str
+) -> None:
+    proxy = {"/app": BEHIND.parse(slow[0])}
+    httpd = service(make(tmp_path), proxy=proxy, upstream_timeout=limits[0], upstream_total=limits[1])
+    running = Within("pool", Pump.carrying(httpd))
+    try:
+        with closing(httpd), ExitStack() as stack:
+            octets = hear_all(get(running.address, path, stack))
+            assert octets.startswith(b"HTTP/1.1 %d " % status)
+            assert not octets.endswith(b"0\r\n\r\n")
+            assert running.log_line(": /app: the server at ").endswith(f"{slow[0]}: {reason}")
+            assert not [line for line in running.lines if "Traceback" in line]
+    finally:
+        running.close()
+
+
+@pytest.mark.parametrize("engine", ["pool", "forks"])
+def test_a_response_whose_client_pauses_is_not_in_progress_after_a_second(tmp_path: Path, engine: str) -> None:
+    """With `upstream_requests` of 1, a client that takes no more of a long response does not shut out others."""
+
+    class Long(Scripted):
+        def handle(self) -> None:
+            with suppress(OSError), self.request.makefile("rb") as octets:
+                while head := b"".join(iter(octets.readline, b"\r\n")) if octets.peek(1) else b"":
+                    size = 90_000_000 if b"/long" in head else 4
+                    self.request.sendall(OK + b"Content-Length: %d\r\n\r\n" % size)
+                    self.request.sendall(bytes(size))
+
+    server = Within("threads", Long)
+    proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
+    httpd = service(make(tmp_path), proxy=proxy, upstream_requests=1)
+    running = Within(engine, Pump.carrying(httpd))
+    try:
+        with closing(httpd), ExitStack() as stack:
+            hear(get(running.address, "/app/long", stack), OK)
+            statuses: list[int] = []
+
+            def answered() -> bool:
+                (found,) = responses(hear_all(get(running.address, "/app/short", stack)))
+                statuses.append(found.status)
+                return found.status == 200
+
+            eventually(answered)
+            assert set(statuses) <= {200, 503}
+    finally:
+        running.close()
+        server.close()
+
+
+def test_clients_that_pause_and_go_on_together_do_not_take_all_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server sends more than the buffers of the sockets hold, and then nothing; its clients wait until they do not
+    count, and then read all."""
+    monkeypatch.setattr(exchange, "PAUSED", 0.01)
+    over = Event()
+    sent = 4_000_000
+
+    class Stalling(Scripted):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.recv(65536)
+                self.request.sendall(OK + b"Content-Length: 90000000\r\n\r\n" + bytes(sent))
+                over.wait(60)
+
+    server = Within("threads", Stalling)
+    proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
+    httpd = service(make(tmp_path), proxy=proxy, upstream_requests=4)
+    running = Within("pool", Pump.carrying(httpd))
+    try:
+        with closing(httpd), ExitStack() as stack:
+            assert httpd._subtrees is not None
+            (forwarding,) = httpd._subtrees._forwarding.values()
+            exchanges = forwarding.upstream._exchanges
+            clients = []
+            for number in range(1, 25):
+                peer = stack.enter_context(socket.socket())
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                peer.connect(running.address)
+                peer.sendall(request("/app/long", "Connection: close"))
+                clients.append(peer)
+                eventually(partial(_all_have_paused, exchanges, number))
+            going_on = dict.fromkeys(clients)
+            while len(going_on) > 4:
+                readable, _, _ = select.select(going_on, (), (), 20)
+                assert readable, "more than four wait for the server"
+                for peer in readable:
+                    if not peer.recv(65536):
+                        del going_on[peer]
+            (found,) = responses(hear_all(get(running.address, "/text.txt", stack)))
+            assert (found.status, found.body) == (200, TEXT)
+            running.log_line("4 requests are in progress (upstream_requests), and the client of this one had paused")
+            assert not [line for line in running.lines if "Traceback" in line]
+    finally:
+        over.set()
+        running.close()
+        server.close()
+
+
+def _all_have_paused(exchanges: set[Exchange], number: int) -> bool:
+    return len(exchanges) == number and not any(each.in_progress for each in exchanges)
+
+
+def test_a_circle_of_refusals_leaves_no_request_in_progress(tmp_path: Path) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and does not listen
+        proxy = {"/app": BEHIND.parse(f"127.0.0.1:{held.getsockname()[1]}")}
+        with closing(service(make(tmp_path), proxy=proxy, upstream_requests=1)) as httpd:
+            assert [asked(httpd, "/app/").status for _ in range(5)] == [502] * 5
+
+
+def test_response_that_has_paused_for_longest_of_too_many_is_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "PAUSED", 0.01)
+    monkeypatch.setattr(upstream, "PAUSED_RESPONSES", 1)
+    over = Event()
+
+    class Stalling(Scripted):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.recv(65536)
+                self.request.sendall(OK + b"Content-Length: 90000000\r\n\r\n" + bytes(4_000_000))
+                over.wait(60)
+
+    server = Within("threads", Stalling)
+    proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
+    httpd = service(make(tmp_path), proxy=proxy, upstream_requests=2)
+    running = Within("pool", Pump.carrying(httpd))
+    try:
+        with closing(httpd), ExitStack() as stack:
+            assert httpd._subtrees is not None
+            (forwarding,) = httpd._subtrees._forwarding.values()
+            exchanges = forwarding.upstream._exchanges
+            clients = []
+            for number in (1, 2, 3, 4, 4, 4):
+                peer = stack.enter_context(socket.socket())
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                peer.connect(running.address)
+                peer.sendall(request("/app/long", "Connection: close"))
+                hear(peer, OK)
+                clients.append(peer)
+                eventually(partial(_all_have_paused, exchanges, number))
+            for peer in clients[:2]:
+                assert len(hear_all(peer)) < 90_000_000
+            running.log_line("its client had paused for longest of too many")
+            assert len(exchanges) == 4
+            assert not [line for line in running.lines if "Traceback" in line]
+    finally:
+        over.set()
+        running.close()
+        server.close()

@@ -1,0 +1,310 @@
+"""Documents that clients write: who may replace what, and what is never lost.  Without sockets."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemons.httpd import Httpd
+from daemons.operating.loading import loading
+from daemons.serving.conversation.endings import Ending
+from daemons.settings.complaints import ConfigurationError
+from daemons.web.site.protection import Realm
+from daemons.web.site.store import Entry, Store
+from tests.operating.folder import Folder
+from tests.web.example_site import ask, heard, make, parsed, request, service, talking
+from tests.web.site.test_protection import write
+
+
+@pytest.fixture
+def httpd(tmp_path: Path) -> Httpd:
+    return documents(tmp_path, make(tmp_path))
+
+
+def documents(folder: Path, root: str, **options: Any) -> Httpd:
+    return service(root, documents={"/notes": str(folder / "notes")}, **options)
+
+
+def test_a_document_is_made_read_replaced_and_taken_away(httpd: Httpd, tmp_path: Path) -> None:
+    made = ask(httpd, "/notes/a.txt", method="PUT", body=b"one")
+    assert (made.status, made.fields["Location"], made.body) == (201, "/notes/a.txt", b"")
+    # Within the same second, and with the same head as later.
+    for text in (b"two", b"six"):
+        before = ask(httpd, "/notes/a.txt")
+        replaced = ask(httpd, "/notes/a.txt", method="PUT", body=text)
+        assert (replaced.status, replaced.body) == (204, b"")
+        found = ask(httpd, "/notes/a.txt", "Accept-Encoding: gzip")
+        assert (found.body, found.fields["ETag"]) == (text, replaced.fields["ETag"])
+        assert found.fields["ETag"] != before.fields["ETag"]
+    assert (found.fields["Content-Type"], found.fields["Cache-Control"]) == ("text/plain; charset=utf-8", "no-cache")
+    assert (found.fields["Content-Security-Policy"], "Vary" in found.fields) == ("sandbox", False)
+    assert ask(httpd, "/notes/a.txt", f"If-None-Match: {found.fields['ETag']}").status == 304
+    assert ask(httpd, "/notes/a.txt", "Range: bytes=1-1").body == b"i"
+    assert ask(httpd, "/notes/a.txt", method="HEAD").fields["Content-Length"] == "3"
+    assert os.listdir(tmp_path / "notes") == ["a.txt"]
+    assert ask(httpd, "/notes/a.txt", method="DELETE").status == 204
+    assert [ask(httpd, "/notes/a.txt", method=each).status for each in ("GET", "DELETE")] == [404, 404]
+
+
+def test_a_collection_lists_and_takes_what_has_no_name_yet(httpd: Httpd) -> None:
+    assert json.loads(ask(httpd, "/notes/").body) == []
+    made = ask(httpd, "/notes", "Content-Type: application/json; a=b", method="POST", body=b"{}")
+    assert made.status == 201
+    where = made.fields["Location"]
+    assert where.startswith("/notes/")
+    assert json.loads(made.body)["href"] == where
+    found = ask(httpd, where)
+    assert (found.body, found.fields["Content-Type"]) == (b"{}", "application/json")
+    other = ask(httpd, "/notes/", "Content-Type: x/y", method="POST", body=b"").fields["Location"]
+    assert other.endswith(".bin")
+    listed = ask(httpd, "/notes")
+    assert listed.fields["Content-Type"] == "application/json"
+    assert {each["href"]: (each["size"], each["etag"]) for each in json.loads(listed.body)} == {
+        where: (2, found.fields["ETag"]),
+        other: (0, ask(httpd, other).fields["ETag"]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field", "status"),
+    [
+        ("PUT", "/notes/.hidden", "", 400),
+        ("PUT", "/notes/a/b", "", 400),
+        ("PUT", "/notes/a%2fb", "", 405),
+        ("PUT", "/notes/%2e%2e", "", 405),
+        ("PUT", "/notes/../x", "", 405),
+        ("PUT", "/notes/x%00", "", 405),
+        ("PUT", "/notes/%C3%BC", "", 400),
+        ("PUT", "/notes/" + "x" * 101, "", 400),
+        ("PUT", "/notes/x", "Content-Range: bytes 0-0/2", 400),
+        ("PUT", "/notes/x", "Content-Encoding: gzip", 415),
+        ("PUT", "/notes/x", "Origin: http://evil.example", 403),
+        ("PUT", "/notes/x", "Origin: null", 403),
+        ("PUT", "/notes/x", "Origin: http://[", 403),
+        ("PUT", "/notes/x", "Origin: http://localhost", 201),
+        ("PUT", "/notes/x", "If-Match: *", 412),
+        ("PUT", "/notes/x", 'If-Match: "1-1"', 412),
+        ("PUT", "/notes/x", "If-None-Match: *", 201),
+        ("PUT", "/notes/there.txt", "If-None-Match: *", 412),
+        ("PUT", "/notes/there.txt", "If-Match: *", 204),
+        ("PUT", "/notes/there.txt", 'If-Match: "1-1"', 412),
+        ("PUT", "/notes/there.txt", "If-Unmodified-Since: Sun, 12 Oct 2025 08:00:00 GMT", 412),
+        ("PUT", "/notes/there.txt", "If-Modified-Since: Sun, 12 Oct 2125 08:00:00 GMT", 204),
+        ("DELETE", "/notes/there.txt", 'If-Match: "1-1"', 412),
+        ("DELETE", "/notes/folder", "", 403),
+        ("DELETE", "/notes/.incoming", "", 404),
+        ("DELETE", "/notes/", "", 405),
+        ("GET", "/notes/link", "", 404),
+        ("GET", "/notes/folder", "", 404),
+        ("GET", "/notes/fifo", "", 404),
+        ("PUT", "/notes/link", "", 403),
+        ("POST", "/notes/there.txt", "", 405),
+        ("POST", "/notes/", "Content-Type: application/x-www-form-urlencoded", 415),
+        ("PATCH", "/notes/there.txt", "", 405),
+        ("BREW", "/notes/there.txt", "", 501),
+        ("OPTIONS", "/notes/there.txt", "", 204),
+        ("PUT", "/text.txt", "", 405),
+        ("PUT", "/notesx", "", 405),
+    ],
+)
+def test_what_is_written_under_which_condition(
+    httpd: Httpd, tmp_path: Path, method: str, path: str, field: str, status: int
+) -> None:
+    notes = tmp_path / "notes"
+    (notes / "folder").mkdir(parents=True)
+    (notes / "there.txt").write_text("there")
+    (notes / "link").symlink_to("/etc/passwd")
+    os.mkfifo(notes / "fifo")
+    said = ask(httpd, path, *[field] * bool(field), method=method, body=b"x")
+    assert said.status == status
+    if status in (405, 501) or method == "OPTIONS":
+        collection = path == "/notes/"
+        assert ("PUT" in said.fields["Allow"]) == (path == "/notes/there.txt")
+        assert ("POST" in said.fields["Allow"]) == collection
+    left = {"folder", "there.txt", "link", "fifo", *(["x"] if status == 201 else [])}
+    assert set(os.listdir(notes)) == left
+    assert (notes / "there.txt").read_text() == ("x" if status == 204 and method == "PUT" else "there")
+
+
+def test_no_more_is_kept_than_there_is_room_for(tmp_path: Path) -> None:
+    httpd = documents(tmp_path, make(tmp_path), document_count=2, document_space=10)
+    assert ask(httpd, "/notes/a", method="PUT", body=b"12345").status == 201
+    assert ask(httpd, "/notes/b", method="PUT", body=b"123456").status == 507
+    assert ask(httpd, "/notes/b", method="PUT", body=b"12345").status == 201
+    assert ask(httpd, "/notes/c", method="PUT", body=b"").status == 507
+    assert ask(httpd, "/notes/", method="POST", body=b"").status == 507
+    # What is replaced makes room for what replaces it.
+    assert ask(httpd, "/notes/a", method="PUT", body=b"54321").status == 204
+    assert sorted(os.listdir(tmp_path / "notes")) == ["a", "b"]
+
+
+def test_a_body_that_is_too_long_is_refused_before_it_is_read(httpd: Httpd) -> None:
+    with talking(httpd) as conversation:
+        octets = request("/notes/x", "Expect: 100-continue", "Content-Length: 1048577", method="PUT")
+        assert parsed(conversation.receive(octets)).status == 413
+        assert conversation.ending is Ending.OVERSIZE
+    assert ask(httpd, "/notes/x", method="PUT", body=b"x" * 1024 * 1024).status == 201
+
+
+def test_a_full_disk_leaves_the_old_document_as_it_was(httpd: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask(httpd, "/notes/x", method="PUT", body=b"old").status == 201
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "a path that nobody is told")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("daemons.web.site.store.os.fsync", fail)
+        said = ask(httpd, "/notes/x", method="PUT", body=b"new")
+    assert (said.status, b"a path" in said.body) == (507, False)
+    assert ask(httpd, "/notes/x").body == b"old"
+    assert len(json.loads(ask(httpd, "/notes/").body)) == 1
+
+
+def test_new_folder_and_name_are_on_the_disk_before_that_is_said(
+    httpd: Httpd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(
+        "daemons.web.site.store.os.fsync", lambda each: synced.append(os.readlink(f"/proc/self/fd/{each}"))
+    )
+    assert ask(httpd, "/notes/x", method="PUT", body=b"new").status == 201
+    notes = str(tmp_path / "notes")
+    assert synced == [str(tmp_path), f"{notes}/.incoming", notes]
+
+
+@pytest.mark.parametrize("modified", [2**38, 2**33])
+def test_document_with_a_time_to_come_is_replaced_under_another_tag(
+    httpd: Httpd, tmp_path: Path, modified: int
+) -> None:
+    """The first is beyond the last time of some file systems."""
+    assert ask(httpd, "/notes/x", method="PUT", body=b"old").status == 201
+    os.utime(tmp_path / "notes" / "x", (modified, modified))
+    tag = ask(httpd, "/notes/x").fields["ETag"]
+    assert ask(httpd, "/notes/x", f"If-Match: {tag}", method="PUT", body=b"new").status == 204
+    assert ask(httpd, "/notes/x", f"If-Match: {tag}", method="PUT", body=b"too").status == 412
+
+
+def test_of_two_who_replace_the_same_one_is_told_that_he_is_late(tmp_path: Path) -> None:
+    root = make(tmp_path)
+    ask(documents(tmp_path, root), "/notes/n", method="PUT", body=b"0")
+    counted: list[int] = []
+
+    def count_up() -> None:
+        # As another process has it: the lock is the folder's, and nothing else is shared.
+        httpd = documents(tmp_path, root)
+        done = 0
+        while done < 10:
+            found = ask(httpd, "/notes/n")
+            new = str(int(found.body) + 1).encode()
+            said = ask(httpd, "/notes/n", f"If-Match: {found.fields['ETag']}", method="PUT", body=new)
+            assert said.status in (204, 412)
+            done += said.status == 204
+        counted.append(done)
+
+    threads = [threading.Thread(target=count_up) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert counted == [10, 10, 10]
+    assert ask(documents(tmp_path, root), "/notes/n").body == b"30"
+
+
+def test_a_body_in_chunks_and_a_pipeline(httpd: Httpd) -> None:
+    with talking(httpd) as conversation:
+        octets = request("/notes/x", "Transfer-Encoding: chunked", method="PUT") + b"3\r\nnew\r\n0\r\n\r\n"
+        said = heard(conversation, octets + request("/notes/x") + request("/notes/x", method="DELETE"))
+    assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"201", b"200", b"204"]
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("notes = run", "notes = run: not a path; write /name or /name/name, percent-encoded as in a URL"),
+        ("/a?b = run", "/a?b = run: not a path; write /name or /name/name, percent-encoded as in a URL"),
+        ("/a//b = run", "/a//b = run: not a path; write /name or /name/name, percent-encoded as in a URL"),
+        ("/a = conf/x.ini", "/a = conf/x.ini: not a folder"),
+        ("/a = no/such", "/a = no/such: it would be made when it is needed, but there is no folder {0}/no"),
+        ("/a = www/notes", "/a: {0}/www/notes lies in the root; write another folder"),
+    ],
+)
+def test_what_check_says_of_documents(folder: Folder, line: str, wrong: str) -> None:
+    (folder.path / "www").mkdir()
+    ini = f"[daemon]\nservice = httpd\nport = 8080\n[httpd]\nroot = www\n[documents]\n{line}\n"
+    folder.write("x", ini)
+    with pytest.raises(ConfigurationError) as caught:
+        loading.request_handlers(folder.read())
+    assert caught.value.complaints == ["conf/x.ini [documents] " + wrong.format(folder.path)]
+
+
+def test_two_paths_of_one_folder_are_refused_where_passwords_are_asked_for(tmp_path: Path) -> None:
+    """Who is not let in at the one would come by the other."""
+    root = make(tmp_path)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "link").symlink_to("notes")
+    write(tmp_path / "users", Arthur="x")
+    protected = {"/notes": Realm("Notes", str(tmp_path / "users"))}
+    for other in ("notes", "notes/../notes", "link"):
+        folders = {"/notes": str(tmp_path / "notes"), "/open": str(tmp_path / other)}
+        service(root, documents=folders)
+        with pytest.raises(ValueError, match="has the same folder"):
+            service(root, documents=folders, protected=protected)
+
+
+def test_what_lies_in_the_run_folder_goes_with_it(folder: Folder, tmp_path: Path) -> None:
+    for name in ("www", "elsewhere"):
+        (tmp_path / name).mkdir()
+    tables = "[documents]\n/a = run/notes\n[proxy]\n/b = unix:run/b.sock\n/c = unix:c.sock\n"
+    folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n{tables}")
+    settings = folder.read(run=tmp_path / "elsewhere")
+    options = loading.options_of(settings, loading.spoken_class(settings))
+    assert options.documents == {"/a": f"{tmp_path}/elsewhere/notes"}
+    assert [behind.path for behind in options.proxy.values()] == [f"{tmp_path}/elsewhere/b.sock", f"{tmp_path}/c.sock"]
+    assert [behind.text for behind in options.proxy.values()] == ["unix:run/b.sock", "unix:c.sock"]
+
+
+@pytest.mark.parametrize("kind", ["rest of a document", "symbolic link", "hard link", "FIFO"])
+def test_what_lies_at_the_temporary_name_is_replaced(httpd: Httpd, tmp_path: Path, kind: str) -> None:
+    ask(httpd, "/notes/a", method="PUT", body=b"one")
+    incoming, other, reader = tmp_path / "notes" / ".incoming", tmp_path / "other", -1
+    other.write_bytes(b"kept")
+    if kind == "rest of a document":
+        incoming.write_bytes(b"a longer one, and a power cut")
+    elif kind == "symbolic link":
+        incoming.symlink_to(other)
+    elif kind == "hard link":
+        incoming.hardlink_to(other)
+    else:
+        os.mkfifo(incoming)
+        # To open a FIFO for writing waits for a reader: here is one, so that the test ends.
+        reader = os.open(incoming, os.O_RDONLY | os.O_NONBLOCK)
+    assert ask(httpd, "/notes/a", method="PUT", body=b"two").status == 204
+    if reader >= 0:
+        os.close(reader)
+    assert (ask(httpd, "/notes/a").body, other.read_bytes()) == (b"two", b"kept")
+    assert os.listdir(tmp_path / "notes") == ["a"]
+
+
+def test_folder_at_the_temporary_name_is_not_replaced(httpd: Httpd, tmp_path: Path) -> None:
+    ask(httpd, "/notes/a", method="PUT", body=b"one")
+    (tmp_path / "notes" / ".incoming").mkdir()
+    assert ask(httpd, "/notes/a", method="PUT", body=b"two").status == 403
+    assert ask(httpd, "/notes/a").body == b"one"
+
+
+@pytest.mark.parametrize(("modified", "year"), [(2**38, 9999), (2**60, 9999), (-(2**37), 1)])
+def test_document_with_a_time_that_has_no_date_is_listed(
+    httpd: Httpd, monkeypatch: pytest.MonkeyPatch, modified: int, year: int
+) -> None:
+    """tmpfs, Btrfs and ZFS have such times."""
+    ask(httpd, "/notes/a", method="PUT", body=b"one")
+    monkeypatch.setattr(Store, "entries", lambda store: [Entry("a", 3, modified * 10**9)])
+    (about,) = json.loads(ask(httpd, "/notes/").body)
+    assert int(about["modified"].split()[3]) == year
