@@ -9,25 +9,25 @@
     operating/                ini files, shared logging, lifecycle, the ``daemons`` command
     clients/                  the other end of each protocol; the only code that dials
 
-An author imports from here: a `Service`, the framing it speaks, and `setting` for options of its own; `Kind` for one
-that is written in a way of its own.  Functions that are published need nothing from here, but maybe `idempotent`.
+Authors import from here: `Service`, its framing, `setting` for options, `FieldType` for an option with a format of its
+own.  Published functions need nothing from here, except perhaps `idempotent`.
 """
 
 from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
 from daemons.rpc.methods import idempotent
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.file_slice import Span
-from daemons.serving.conversation.service import Reply, ReplyCutShort, Service, Talk, Visitor
+from daemons.serving.conversation.file_slice import FileSlice
+from daemons.serving.conversation.service import Peer, Reply, ReplyCutShort, Service, Talk
 from daemons.settings.values import (
     COUNT,
     DURATION,
-    PLACE,
+    FRACTION,
+    PATH,
     RATE,
-    SHARE,
     SIZE,
     TEXT,
     YES_NO,
-    Kind,
+    FieldType,
     or_word,
     setting,
     table,
@@ -37,9 +37,9 @@ from daemons.settings.values import (
 __all__ = [
     "COUNT",
     "DURATION",
-    "PLACE",
+    "FRACTION",
+    "PATH",
     "RATE",
-    "SHARE",
     "SIZE",
     "TEXT",
     "YES_NO",
@@ -47,19 +47,19 @@ __all__ = [
     "Blocks",
     "Compressed",
     "Ending",
+    "FieldType",
+    "FileSlice",
     "Fixed",
     "Framing",
-    "Kind",
     "LengthPrefixed",
     "Lines",
+    "Peer",
     "Reply",
     "ReplyCutShort",
     "Service",
-    "Span",
     "Stream",
     "Talk",
     "Until",
-    "Visitor",
     "Whole",
     "idempotent",
     "or_word",

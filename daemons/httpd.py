@@ -22,11 +22,11 @@ from daemons import (
     SIZE,
     YES_NO,
     Ending,
-    Kind,
+    FieldType,
+    Peer,
     Reply,
     Service,
     Talk,
-    Visitor,
     or_word,
     setting,
     table,
@@ -35,12 +35,12 @@ from daemons.framings.http import HTTP, Request
 from daemons.web.asking import requests
 from daemons.web.files.languages import LANGUAGES
 from daemons.web.files.static import Static
-from daemons.web.gateway.upstream_address import BEHIND, Behind, UpstreamLimits, placed
-from daemons.web.responses import CONTINUE, Second, error, told
+from daemons.web.gateway.upstream_address import BEHIND, UpstreamAddress, UpstreamLimits, placed
+from daemons.web.responses import CONTINUE, SecondCache, error, told
 from daemons.web.site.prefix_map import PREFIX
 from daemons.web.site.protection import REALM, Protection, Realm
 from daemons.web.site.redirects import HTTPS, MOVED, REDIRECT, Https, Redirect, to_https
-from daemons.web.site.router import Subtrees, contradiction
+from daemons.web.site.router import SiteRouter, contradiction
 from daemons.web.site.store import Store
 
 #: Octets of a body that anybody sends for a file; nobody reads it.
@@ -71,12 +71,12 @@ def _name(text: str) -> str:
     return text
 
 
-FOLDER: Kind[str] = Kind(_folder, str, "folder")
-STORE: Kind[str] = Kind(str, str, "folder")
-NAME: Kind[str] = Kind(_name, str, "name")
+FOLDER: FieldType[str] = FieldType(_folder, str, "folder")
+STORE: FieldType[str] = FieldType(str, str, "folder")
+NAME: FieldType[str] = FieldType(_name, str, "name")
 
 #: Who asks, where it does not matter.
-NOBODY = Visitor("nobody", "0.0.0.0", False)
+NOBODY = Peer("nobody", "0.0.0.0", False)
 
 
 class Httpd(Service):
@@ -114,7 +114,7 @@ class Httpd(Service):
         redirects: Mapping[str, Redirect] = table(MOVED, REDIRECT, "from a path, or all below it, to somewhere else")
         protected: Mapping[str, Realm] = table(PREFIX, REALM, "below a path, who may see it: a realm, and its users")
         documents: Mapping[str, str] = table(PREFIX, STORE, "below a path, a folder that clients may write to", _store)
-        proxy: Mapping[str, Behind] = table(
+        proxy: Mapping[str, UpstreamAddress] = table(
             PREFIX, BEHIND, "below a path, the server behind this one that answers", placed
         )
 
@@ -134,18 +134,18 @@ class Httpd(Service):
             lists=said.listing,
             languages=said.languages,
         )
-        self._second = Second(0)
+        self._second = SecondCache(0)
         #: What is not simply a file; None: nothing.
-        self._subtrees: Subtrees | None = None
+        self._subtrees: SiteRouter | None = None
         if said.redirects or said.protected or said.documents or said.proxy:
             self._subtrees = self._make_subtrees()
             self.blocks = self._subtrees.blocks
             if self._subtrees.takes_bodies:
                 self.framing = HTTP(body=LONGEST_DOCUMENT)
 
-    def _make_subtrees(self) -> Subtrees:
+    def _make_subtrees(self) -> SiteRouter:
         said = self.options
-        return Subtrees(
+        return SiteRouter(
             self._static,
             said.redirects,
             {path: Protection(realm, path, insecure=said.insecure) for path, realm in said.protected.items()},
@@ -174,7 +174,7 @@ class Httpd(Service):
         """For the client: a request for each path; the connection is closed behind the last."""
         return requests(words)
 
-    def talk_with(self, visitor: Visitor) -> Talk:
+    def talk_with(self, visitor: Peer) -> Talk:
         """Answer until the connection is to be closed, where it matters who asks."""
         https = None if visitor.secure else self.options.https
         reply: Reply | None = None
@@ -183,7 +183,7 @@ class Httpd(Service):
             if https is None or request.expects:
                 reply, entry = self._answer(request, visitor)
             else:
-                reply = to_https(request, Second(int(time())), Https(*https))
+                reply = to_https(request, SecondCache(int(time())), Https(*https))
                 entry = self._entry(request, reply)
             if entry is not None and self.requests is not None:
                 self.requests.tell(visitor.host, entry)
@@ -202,17 +202,17 @@ class Httpd(Service):
             return b""
         request = Request()
         request.keep_alive = False
-        return error(request, 500, Second(int(time())))
+        return error(request, 500, SecondCache(int(time())))
 
-    def respond(self, message: bytes, visitor: Visitor = NOBODY) -> Reply:
+    def respond(self, message: bytes, visitor: Peer = NOBODY) -> Reply:
         return self._answer(cast(Request, message), visitor)[0]
 
-    def _answer(self, request: Request, visitor: Visitor) -> tuple[Reply, tuple[str, str] | None]:
+    def _answer(self, request: Request, visitor: Peer) -> tuple[Reply, tuple[str, str] | None]:
         """What is said, and what the log says of it."""
         now = int(time())
         second = self._second
         if second.now != now:
-            second = self._second = Second(now)
+            second = self._second = SecondCache(now)
         known = second.get(request)
         if known is not None:
             return known

@@ -11,7 +11,7 @@ import re
 import secrets
 from dataclasses import dataclass
 
-from daemons import SHARE, Service, Whole, setting
+from daemons import FRACTION, Service, Whole, setting
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Udpd(Service):
     class Options:
         """The section [udpd]."""
 
-        drop_rate: float = setting(SHARE, 0.0, "the share of datagrams that get no answer, as if they had been lost")
+        drop_rate: float = setting(FRACTION, 0.0, "the share of datagrams that get no answer, as if they had been lost")
 
     def respond(self, message: bytes) -> bytes:
         line, data = split(message)

@@ -11,7 +11,7 @@ import pytest
 
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
-from daemons.settings.values import SHARE
+from daemons.settings.values import FRACTION
 from daemons.udpd import Udpd
 from tests.operating.folder import Folder
 from tests.operating.live import Live, until
@@ -65,13 +65,13 @@ def test_two_of_them_cannot_be_set_on_each_other() -> None:
 
 @pytest.mark.parametrize("text", ["0", "0.5", "1", "0.000001"])
 def test_a_share_is_written_as_it_is_shown(text: str) -> None:
-    assert SHARE.show(SHARE.parse(text)) == text
+    assert FRACTION.show(FRACTION.parse(text)) == text
 
 
 @pytest.mark.parametrize("text", ["", "1.5", "-0.5", ".5", "50%", "nan", "1e-3"])
 def test_what_is_no_share(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a share; write a number from 0 to 1, as 0\.5"):
-        SHARE.parse(text)
+        FRACTION.parse(text)
 
 
 def test_netcat_is_answered(tmp_path: Path) -> None:

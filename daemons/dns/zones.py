@@ -15,7 +15,7 @@ import dns.zonefile
 from dns.name import Name
 from dns.rdatatype import RdataType
 
-from daemons import Kind
+from daemons import FieldType
 
 Node = Mapping[RdataType, dns.rdataset.Rdataset]
 
@@ -123,4 +123,4 @@ def _zones(text: str) -> tuple[Zone, ...]:
     return zones
 
 
-ZONES: Kind[tuple[Zone, ...]] = Kind(_zones, lambda zones: " ".join(zone.path for zone in zones), "files")
+ZONES: FieldType[tuple[Zone, ...]] = FieldType(_zones, lambda zones: " ".join(zone.path for zone in zones), "files")

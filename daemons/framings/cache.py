@@ -22,7 +22,7 @@ ROOM = 512 * 1024
 FIELD = 200
 
 
-class Remembered(Generic[K, V]):
+class BoundedCache(Generic[K, V]):
     """At most `most` entries, of `ROOM` bytes; when it is full, it is emptied first."""
 
     __slots__ = ("_size", "get", "most", "table")
@@ -48,7 +48,7 @@ class Remembered(Generic[K, V]):
         self.table[key] = value
 
 
-class ByHead(Remembered[bytes, V]):
+class HeadCache(BoundedCache[bytes, V]):
     """What was made of the heads of requests."""
 
     __slots__ = ()

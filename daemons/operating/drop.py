@@ -12,7 +12,7 @@ import os
 import pwd
 from dataclasses import dataclass
 
-from daemons.settings.values import Kind, setting
+from daemons.settings.values import FieldType, setting
 
 
 class DropError(Exception):
@@ -37,9 +37,9 @@ def _parse_group(text: str) -> str:
 class Drop:
     """The section [drop]: the user and group of the daemon after the bind, where root has started it."""
 
-    user: str = setting(Kind(_parse_user, str, "user"), "", "the user to become after the bind; empty: stay who it is")
+    user: str = setting(FieldType(_parse_user, str, "user"), "", "user after the bind; empty: unchanged")
     group: str = setting(
-        Kind(_parse_group, str, "group"), "", "the one group to be in; by default the groups of the user"
+        FieldType(_parse_group, str, "group"), "", "the one group to be in; by default the groups of the user"
     )
 
     @property

@@ -6,7 +6,7 @@ import logging
 import secrets
 
 from daemons.rpc.methods import ANSWERS
-from daemons.serving.guards.limits import Rate
+from daemons.serving.guards.limits import TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ LONGEST = 1000
 #: Tracebacks written, per second.  Formatting one takes longer than reading its call, and a batch has a thousand calls.
 TRACEBACKS = 30.0
 
-_tracebacks = Rate(TRACEBACKS)
+_tracebacks = TokenBucket(TRACEBACKS)
 
 
 def told(error: BaseException, method: str) -> str:

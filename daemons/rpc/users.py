@@ -13,7 +13,7 @@ import sys
 from daemons.accounts import Accounts
 from daemons.accounts.hashes import NAME, generate_secret
 from daemons.accounts.users_file import checked
-from daemons.settings.values import Kind
+from daemons.settings.values import FieldType
 
 
 def _accounts(text: str) -> Accounts | None:
@@ -24,7 +24,9 @@ def _accounts(text: str) -> Accounts | None:
 
 
 #: For a setting that names a users file; empty: every peer may call.
-USERS: Kind[Accounts | None] = Kind(_accounts, lambda accounts: "" if accounts is None else accounts.path, "file")
+USERS: FieldType[Accounts | None] = FieldType(
+    _accounts, lambda accounts: "" if accounts is None else accounts.path, "file"
+)
 
 
 def line_for(name: str) -> tuple[str, str]:

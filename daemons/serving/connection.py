@@ -145,7 +145,7 @@ class Connection:
             self.socket.shutdown(socket.SHUT_RDWR)
 
 
-class Attended(Connection):
+class BlockingConnection(Connection):
     """One that a thread waits on, so that the daemon's own looks after it: it keeps the deadline while the connection
     is `timed`, and when the daemon stops it may `mute` who is `waiting`."""
 

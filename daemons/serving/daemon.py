@@ -27,13 +27,13 @@ from daemons.serving.guards import budget
 from daemons.serving.guards.admission import Admission
 from daemons.serving.listening.listen import share
 from daemons.serving.poller import Source
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 from daemons.serving.waker import Waker
 
 if TYPE_CHECKING:
     from daemons.serving.interfaces import Served
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 SERVING, QUEUE, FINISHING, OVER = range(4)
 

@@ -25,13 +25,13 @@ from daemons.serving.guards.limits import Limits, is_local
 from daemons.serving.guards.reflection import may_loop
 from daemons.serving.listening.address import WILDCARDS
 from daemons.serving.receive_buffer import resize
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 from daemons.serving.server import Server
 
 if TYPE_CHECKING:
     from typing import Self
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: Octets in the largest datagram over IPv4: 65,535 less 20 for the header of IP and 8 for that of UDP, RFC 768.
 LARGEST = 65_507
@@ -63,7 +63,7 @@ class Datagram(tuple[bytes, Any]):
         return self is not other
 
 
-class Exchange(Connection):
+class DatagramConnection(Connection):
     """One datagram, and what is answered to it."""
 
     __slots__ = ("arrival", "data")
@@ -99,7 +99,7 @@ class DatagramServer(Server, socketserver.UDPServer):
 
     #: The stock 8192 cuts off what is longer, and says nothing.
     max_packet_size = 65_535
-    connection_class = Exchange
+    connection_class = DatagramConnection
     # The stock class's; with SO_REUSEADDR any other process of the same user could take the port over.
     allow_reuse_address = False
 
@@ -157,7 +157,7 @@ class DatagramServer(Server, socketserver.UDPServer):
 
     def run_handler(self, connection: Connection) -> None:
         """Run the handler.  Nothing is sent before it has ended, and well."""
-        assert isinstance(connection, Exchange)
+        assert isinstance(connection, DatagramConnection)
         if getattr(self.RequestHandlerClass, "carries_messages", False):
             reply = self._converse(connection)
             if connection.ending in ANSWERED and reply:
@@ -169,7 +169,7 @@ class DatagramServer(Server, socketserver.UDPServer):
         handler((connection.data, replies), connection.address, self)
         self._send(connection, replies.kept)
 
-    def _converse(self, exchange: Exchange) -> bytes:
+    def _converse(self, exchange: DatagramConnection) -> bytes:
         """All that the service has to say to one datagram."""
         conversation = self.conversation(exchange)
         said = [conversation.open()]
@@ -182,7 +182,7 @@ class DatagramServer(Server, socketserver.UDPServer):
             self.log_failure(exchange, failure)
         return b"".join(said)
 
-    def _send(self, exchange: Exchange, replies: list[bytes]) -> None:
+    def _send(self, exchange: DatagramConnection, replies: list[bytes]) -> None:
         """Send what the amplification guard allows, which is all of it or nothing."""
         if not self._may_say(exchange, sum(map(len, replies))) and not (replies := self._truncated(exchange)):
             exchange.ending = exchange.ending if exchange.ending is Ending.FAILED else Ending.AMPLIFIED
@@ -198,7 +198,7 @@ class DatagramServer(Server, socketserver.UDPServer):
             log.error("%s: an answer of %d octets does not fit in a datagram", exchange.peer, len(reply))
             exchange.ending = Ending.FAILED
 
-    def _truncated(self, exchange: Exchange) -> list[bytes]:
+    def _truncated(self, exchange: DatagramConnection) -> list[bytes]:
         """What is said instead, if anything."""
         try:
             reply = b"" if self.service is None else self.service.truncated(exchange.data)
@@ -219,7 +219,7 @@ class DatagramServer(Server, socketserver.UDPServer):
             else:
                 self.socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
 
-    def _may_say(self, exchange: Exchange, octets: int) -> bool:
+    def _may_say(self, exchange: DatagramConnection, octets: int) -> bool:
         # Nobody on another machine can send from a loopback address: the kernel drops such datagrams.
         return octets <= self.limits.amplification * exchange.received or is_local(exchange.host)
 
@@ -227,7 +227,7 @@ class DatagramServer(Server, socketserver.UDPServer):
 class Replies:
     """The socket as a raw handler sees it.  What it says to its peer is kept, for the server to send."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: DatagramConnection) -> None:
         self._exchange = exchange
         self.kept: list[bytes] = []
 

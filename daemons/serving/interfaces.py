@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from daemons.serving.connection import Connection
     from daemons.serving.conversation.conversation import Conversation
-    from daemons.serving.guards.accept_backoff import Rest
+    from daemons.serving.guards.accept_backoff import AcceptBackoff
     from daemons.serving.guards.limits import Limits
     from daemons.serving.poller import Poller, Source
 
@@ -69,7 +69,7 @@ class Served(Protocol):
     metrics: Metrics | None
     access_log: AccessLog | None
     limits: Limits
-    rest: Rest
+    rest: AcceptBackoff
     connections: dict[Any, Connection]
 
     @property

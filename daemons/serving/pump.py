@@ -11,10 +11,10 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 
 from daemons.serving.conclude import BETWEEN_MESSAGES, conclude, expect_next
-from daemons.serving.connection import Attended
+from daemons.serving.connection import BlockingConnection
 from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.file_slice import Span
+from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.memory import SHORT, Memory
 from daemons.serving.conversation.service import Service
 from daemons.serving.guards import budget
@@ -39,7 +39,7 @@ LINGER = 2.0
 #: Endings of our own making, after which the peer may still be sending.
 OURS = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.HANDSHAKE, Ending.FAILED))
 
-#: Seconds between two looks for the rest of a message that was cut in two by `Attended.mute`.
+#: Seconds between two looks for the rest of a message that was cut in two by `BlockingConnection.mute`.
 NAP = 0.02
 
 
@@ -62,7 +62,7 @@ class Pump(socketserver.BaseRequestHandler):
 
     def setup(self) -> None:
         connection = self.server.connections[self.request]
-        assert isinstance(connection, Attended)
+        assert isinstance(connection, BlockingConnection)
         connection.timed = False
         self.connection = connection
         self.conversation = self.server.conversation(self.connection)
@@ -246,7 +246,7 @@ class Pump(socketserver.BaseRequestHandler):
             sent += count
         connection.timed = False
 
-    def _send_file(self, span: Span) -> None:
+    def _send_file(self, span: FileSlice) -> None:
         """Send the rest of `span`, within write_timeout for each portion.  Where sendfile(2) fails, the rest is left to
         be read."""
         connection = self.connection

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: Bytes that are asked for where the settings name none.
 DEFAULT = 1024**2

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 
-class Journal(logging.LoggerAdapter[logging.Logger]):
+class SafeLogger(logging.LoggerAdapter[logging.Logger]):
     """A logger whose methods do not raise.
 
     Handlers deal with their own errors, but what a filter or a handler of somebody's own raises comes out

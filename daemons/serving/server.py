@@ -24,21 +24,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daemons.serving import signals
-from daemons.serving.connection import Attended, Connection
+from daemons.serving.connection import BlockingConnection, Connection
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending, Refusal
-from daemons.serving.conversation.service import ReplyCutShort, Service, Visitor
-from daemons.serving.conversation.with_peer import VisitedConversation
+from daemons.serving.conversation.service import Peer, ReplyCutShort, Service
+from daemons.serving.conversation.with_peer import ConversationWithPeer
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.guards import budget
-from daemons.serving.guards.accept_backoff import Rest
+from daemons.serving.guards.accept_backoff import AcceptBackoff
 from daemons.serving.guards.access import Access
 from daemons.serving.guards.budget import Verdict
-from daemons.serving.guards.limits import Limits, Tally, is_local
+from daemons.serving.guards.limits import ConnectionCounter, Limits, is_local
 from daemons.serving.guards.networks import peer_network
 from daemons.serving.listening.listen import prepare
 from daemons.serving.poller import Poller
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 else:
     _Base = socketserver.BaseServer
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 
 class Server(_Base):
@@ -71,7 +71,7 @@ class Server(_Base):
     #: Whether it is always the leading thread in which a conversation ends.
     ends_in_one_thread = False
     #: Called with what get_request returned, and the seconds for a handshake.
-    connection_class: Callable[..., Connection] = Attended
+    connection_class: Callable[..., Connection] = BlockingConnection
 
     def __init__(
         self, server_address: Any, RequestHandlerClass: Callable[..., Any], bind_and_activate: bool = True
@@ -92,10 +92,10 @@ class Server(_Base):
         #: `shutdown` was called while nobody served.
         self._stop_at_once = False
         #: When it must not be polled.
-        self.rest = Rest()
+        self.rest = AcceptBackoff()
         self.rest.on_pause = self._count_pause
         self._lock = threading.Lock()
-        self._tally = Tally()
+        self._tally = ConnectionCounter()
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
 
     @classmethod
@@ -175,12 +175,12 @@ class Server(_Base):
         """The conversation itself, of the service that the pump carries."""
         pump: Any = self.RequestHandlerClass
         if pump.service.visited:
-            return VisitedConversation(pump.service, pump.memory, partial(self.visitor, connection))
+            return ConversationWithPeer(pump.service, pump.memory, partial(self.visitor, connection))
         return Conversation(pump.service, pump.memory)
 
-    def visitor(self, connection: Connection) -> Visitor:
+    def visitor(self, connection: Connection) -> Peer:
         """What its service may know of a connection."""
-        return Visitor(connection.peer, connection.host, self.secure)
+        return Peer(connection.peer, connection.host, self.secure)
 
     @property
     def secure(self) -> bool:
@@ -402,7 +402,7 @@ class Server(_Base):
         self.draining = True
         with self._lock:
             for connection in self.connections.values():
-                if isinstance(connection, Attended) and connection.waiting and not connection.muted:
+                if isinstance(connection, BlockingConnection) and connection.waiting and not connection.muted:
                     connection.mute()
 
     def cut(self) -> None:

@@ -15,14 +15,14 @@ from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.proxy import ProxiedConversation
 from daemons.serving.proxy_socket import read_header
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 from daemons.serving.server import Server
 from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
     from daemons.serving.conversation.tls import TLS
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: Endings after which there is nobody to say goodbye to.
 GONE = frozenset((Ending.DONE, Ending.CUT, Ending.RESET))

@@ -1,6 +1,6 @@
 """How a setting is written: text ↔ value, and how one is declared.
 
-A `Kind` converts both ways.  A setting is declared once, as a field of a frozen dataclass:
+A `FieldType` converts both ways.  A setting is declared once, as a field of a frozen dataclass:
 
     port: int = setting(COUNT, 1060, "the port to listen on")
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kind(Generic[T]):
+class FieldType(Generic[T]):
     """One way of writing a value.  `parse` raises `ValueError` saying what was expected."""
 
     parse: Callable[[str], T]
@@ -33,13 +33,13 @@ class Kind(Generic[T]):
     form: str
 
 
-def setting(kind: Kind[T], default: T, text: str) -> Any:
+def setting(kind: FieldType[T], default: T, text: str) -> Any:
     """Declare one setting: how it is written, its default, and what it does in one sentence."""
     return dataclasses.field(default=default, metadata={"kind": kind, "text": text})
 
 
 def table(
-    key: Kind[str], kind: Kind[T], text: str, placed: Callable[[T, Callable[[str], Path]], T] | None = None
+    key: FieldType[str], kind: FieldType[T], text: str, placed: Callable[[T, Callable[[str], Path]], T] | None = None
 ) -> Any:
     """Declare a section of its own with keys that are the user's, such as paths: how a key and how a value is written,
     and what the section does.  It has the field's name, which must be in `settings.TABLES`; it comes as a dict.
@@ -48,10 +48,10 @@ def table(
     return dataclasses.field(default_factory=dict, metadata={"kind": kind, "text": text, "key": key, "placed": placed})
 
 
-def kind_of(field: dataclasses.Field[Any]) -> Kind[Any]:
-    """The `Kind` that a field was declared with."""
+def kind_of(field: dataclasses.Field[Any]) -> FieldType[Any]:
+    """The `FieldType` that a field was declared with."""
     kind = field.metadata["kind"]
-    assert isinstance(kind, Kind)
+    assert isinstance(kind, FieldType)
     return kind
 
 
@@ -162,7 +162,7 @@ def _octal(text: str) -> int:
     return int(text, 8)
 
 
-def word(*choices: str) -> Kind[str]:
+def word(*choices: str) -> FieldType[str]:
     """One word out of `choices`."""
 
     def parse(text: str) -> str:
@@ -170,10 +170,10 @@ def word(*choices: str) -> Kind[str]:
             raise ValueError(f"write {either(choices)}" + hint(text, choices))
         return text
 
-    return Kind(parse, str, " | ".join(choices))
+    return FieldType(parse, str, " | ".join(choices))
 
 
-def or_word(name: str, kind: Kind[T]) -> Kind[T | None]:
+def or_word(name: str, kind: FieldType[T]) -> FieldType[T | None]:
     """`kind`, or the word `name`, which means None."""
 
     def parse(text: str) -> T | None:
@@ -184,7 +184,7 @@ def or_word(name: str, kind: Kind[T]) -> Kind[T | None]:
         except ValueError as error:
             raise ValueError(f"{error}, or {name}") from None
 
-    return Kind(parse, lambda value: name if value is None else kind.show(value), f"{kind.form} | {name}")
+    return FieldType(parse, lambda value: name if value is None else kind.show(value), f"{kind.form} | {name}")
 
 
 def either(choices: tuple[str, ...]) -> str:
@@ -203,15 +203,15 @@ def comment_hint(text: str) -> str:
     return "; a comment needs a line of its own" if re.search(r"\s[;#]", text) else ""
 
 
-TEXT: Kind[str] = Kind(str, str, "text")
+TEXT: FieldType[str] = FieldType(str, str, "text")
 #: A file that a daemon creates.  `daemons.operating.loading.loading` places ``run/…`` in the run folder.
-PLACE: Kind[str] = Kind(_place, str, "path")
-COUNT: Kind[int] = Kind(_count, str, "count")
-DURATION: Kind[float] = Kind(_duration, _show_duration, "duration")
-SIZE: Kind[int] = Kind(_size, _show_size, "size")
-RATE: Kind[float] = Kind(_rate, _show_rate, "rate")
-FACTOR: Kind[float] = Kind(_factor, lambda factor: _plain(factor, 3), "factor")
-SHARE: Kind[float] = Kind(_share, lambda share: _plain(share, 6), "share")
-YES_NO: Kind[bool] = Kind(_yes_no, lambda yes: "yes" if yes else "no", "yes | no")
-OCTAL: Kind[int] = Kind(_octal, lambda mode: f"{mode:04o}", "mode")
-PORT: Kind[int] = Kind(parse_port, str, "port")
+PATH: FieldType[str] = FieldType(_place, str, "path")
+COUNT: FieldType[int] = FieldType(_count, str, "count")
+DURATION: FieldType[float] = FieldType(_duration, _show_duration, "duration")
+SIZE: FieldType[int] = FieldType(_size, _show_size, "size")
+RATE: FieldType[float] = FieldType(_rate, _show_rate, "rate")
+FACTOR: FieldType[float] = FieldType(_factor, lambda factor: _plain(factor, 3), "factor")
+FRACTION: FieldType[float] = FieldType(_share, lambda share: _plain(share, 6), "share")
+YES_NO: FieldType[bool] = FieldType(_yes_no, lambda yes: "yes" if yes else "no", "yes | no")
+OCTAL: FieldType[int] = FieldType(_octal, lambda mode: f"{mode:04o}", "mode")
+PORT: FieldType[int] = FieldType(parse_port, str, "port")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 
-from daemons.framings.cache import Remembered
+from daemons.framings.cache import BoundedCache
 
 #: Of so many times, mostly those at which files were changed, the text is remembered.
 REMEMBERED = 256
-_texts: Remembered[int, str] = Remembered(REMEMBERED)
+_texts: BoundedCache[int, str] = BoundedCache(REMEMBERED)
 
 #: The first and the last second that a year of four digits has.
 FIRST, LAST = -62_135_596_800, 253_402_300_799

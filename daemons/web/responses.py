@@ -61,7 +61,7 @@ SENTENCES = {
 Fields = Iterable[tuple[str, str]]
 
 
-class Second:
+class SecondCache:
     """What holds for one second: the Date, and the answers that were given.
 
     A file that was changed is noticed within a second: then all this is forgotten, the answers with their Date."""
@@ -77,7 +77,7 @@ class Second:
         #: Seconds since 1970; and as it is written.
         self.now = now
         self.date = written(now)
-        self._replies: dict[bytes, Second.Known] = {}
+        self._replies: dict[bytes, SecondCache.Known] = {}
         self._size = 0
         #: The answer to a request with the same head, or None.
         self.get = self._replies.get
@@ -93,7 +93,7 @@ class Second:
             self._replies[bytes(request)] = reply, entry
 
 
-def head(request: Request, status: int, second: Second, fields: Fields) -> bytes:
+def head(request: Request, status: int, second: SecondCache, fields: Fields) -> bytes:
     """Status line and header fields of the answer to `request`, with the empty line.  Raises `ValueError`: a control
     character in a field."""
     lines = [f"HTTP/1.1 {status} {phrase(status)}", f"Date: {second.date}", f"Server: {SERVER}"]
@@ -118,7 +118,7 @@ def head(request: Request, status: int, second: Second, fields: Fields) -> bytes
 def say(
     request: Request,
     status: int,
-    second: Second,
+    second: SecondCache,
     body: bytes,
     fields: Fields = (),
     media: str = "text/html; charset=utf-8",
@@ -129,7 +129,7 @@ def say(
     return said if request.method == "HEAD" else said + body
 
 
-def error(request: Request, status: int, second: Second, fields: Fields = (), content: str = "") -> bytes:
+def error(request: Request, status: int, second: SecondCache, fields: Fields = (), content: str = "") -> bytes:
     """A page with the status and a sentence, and nothing of the request; `content` is HTML, by default of
     `SENTENCES`."""
     if not content and (sentence := SENTENCES.get(status)):
@@ -137,7 +137,7 @@ def error(request: Request, status: int, second: Second, fields: Fields = (), co
     return say(request, status, second, page(f"{status} {phrase(status)}", content), fields)
 
 
-def refuse(request: Request, second: Second, allowed: str) -> bytes:
+def refuse(request: Request, second: SecondCache, allowed: str) -> bytes:
     """To a method for which there is nothing here: which there are."""
     if request.method == "OPTIONS":
         return head(request, 204, second, [("Allow", allowed)])

@@ -14,7 +14,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.utils import send_from_directory
 from werkzeug.wrappers import Response
 
-from daemons import DURATION, PLACE, YES_NO, Kind, rpcmath, setting
+from daemons import DURATION, PATH, YES_NO, FieldType, rpcmath, setting
 from daemons.accounts import Accounts
 from daemons.accounts.users_file import checked
 from daemons.rpc.json.wsgi import JSONApplication
@@ -94,9 +94,9 @@ def _address(text: str) -> str:
         raise ValueError(f"{text}: neither an address nor unix; write 127.0.0.1, ::1 or unix") from None
 
 
-BANNER: Kind[str] = Kind(_banner, str, "text with $time, $visitor")
-PROXIES: Kind[tuple[str, ...]] = Kind(_proxies, " ".join, "addresses, separated by blanks")
-HOSTS: Kind[tuple[str, ...]] = Kind(_hosts, " ".join, "names, separated by blanks")
+BANNER: FieldType[str] = FieldType(_banner, str, "text with $time, $visitor")
+PROXIES: FieldType[tuple[str, ...]] = FieldType(_proxies, " ".join, "addresses, separated by blanks")
+HOSTS: FieldType[tuple[str, ...]] = FieldType(_hosts, " ".join, "names, separated by blanks")
 
 
 class Webapp:
@@ -106,9 +106,9 @@ class Webapp:
     class Options:
         """The section [webapp]."""
 
-        key: str = setting(PLACE, "run/webapp.key", "the secret that signs cookies; made where there is none")
-        database: str = setting(PLACE, "run/webapp.db", "the bank's database; made where there is none")
-        users: str = setting(PLACE, "run/webapp.users", "the bank's users file; made together with the database")
+        key: str = setting(PATH, "run/webapp.key", "the secret that signs cookies; made where there is none")
+        database: str = setting(PATH, "run/webapp.db", "the bank's database; made where there is none")
+        users: str = setting(PATH, "run/webapp.users", "the bank's users file; made together with the database")
         session: float = setting(DURATION, 12 * 3600.0, "for how long a login holds")
         secure: bool = setting(YES_NO, False, "cookies for TLS alone, where a proxy speaks it; over tls:// always")
         hosts: tuple[str, ...] = setting(HOSTS, (), "the names that are answered for; empty: every name")

@@ -21,7 +21,7 @@ import pytest
 
 from daemons.accounts import Accounts
 from daemons.accounts.throttle import NAMED
-from daemons.serving.conversation.service import Visitor
+from daemons.serving.conversation.service import Peer
 from daemons.web.site.protection import Realm
 from daemons.webapp import Webapp
 from tests.accounts.files import write_users
@@ -39,7 +39,7 @@ MARKS = "a" + "\u0301\u0323" * 3000
 
 CANARY = "canary-4711"
 
-PEER = Visitor("127.0.0.1:4242", "127.0.0.1", False)
+PEER = Peer("127.0.0.1:4242", "127.0.0.1", False)
 
 
 def seconds(act: Callable[[], object]) -> float:

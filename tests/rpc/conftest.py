@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from daemons.rpc import faults
-from daemons.serving.guards.limits import Rate
+from daemons.serving.guards.limits import TokenBucket
 
 
 @pytest.fixture(autouse=True)
 def _tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults, "_tracebacks", Rate(faults.TRACEBACKS))
+    monkeypatch.setattr(faults, "_tracebacks", TokenBucket(faults.TRACEBACKS))

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from daemons.serving.connection import Attended, Connection
+from daemons.serving.connection import BlockingConnection, Connection
 from daemons.serving.conversation.endings import Ending
 
 
@@ -62,7 +62,7 @@ def test_the_first_ending_is_the_one_that_counts(pair: tuple[socket.socket, sock
 def test_cutting_or_muting_what_is_already_closed_is_no_error(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     theirs.close()
-    connection = Attended(ours, "", 10.0)
+    connection = BlockingConnection(ours, "", 10.0)
     ours.close()
     connection.mute()
     connection.cut(Ending.SLOW)
@@ -75,7 +75,7 @@ def test_muted_what_had_come_is_still_read_and_then_comes_the_end() -> None:
         with ours:
             peer.sendall(b"before")
             assert ours.recv(6, socket.MSG_PEEK) == b"before"
-            Attended(ours, address, 10.0).mute()
+            BlockingConnection(ours, address, 10.0).mute()
             assert (ours.recv(100), ours.recv(100)) == (b"before", b"")
 
 

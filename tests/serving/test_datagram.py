@@ -13,7 +13,7 @@ import pytest
 
 from daemons import Service
 from daemons.serving.daemon import Daemon
-from daemons.serving.datagram import LARGEST, Datagram, DatagramServer, Exchange
+from daemons.serving.datagram import LARGEST, Datagram, DatagramConnection, DatagramServer
 from daemons.serving.engines import datagram_server
 from daemons.serving.guards.access import Access, parse_networks
 from daemons.serving.guards.limits import Limits
@@ -158,7 +158,7 @@ class RawTwice(RawDatagram):
         self.wfile.write(self.packet * 2)
 
 
-class Kept(Exchange):
+class Kept(DatagramConnection):
     """An exchange whose answer is kept here, instead of being sent to whom it would flood."""
 
     said: ClassVar[list[bytes]] = []

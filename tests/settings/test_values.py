@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from daemons.operating.config.sections import _LISTEN, _PORT
 from daemons.settings import values
-from daemons.settings.values import COUNT, DURATION, PORT, RATE, SIZE, TEXT, YES_NO, Kind, or_word, word
+from daemons.settings.values import COUNT, DURATION, PORT, RATE, SIZE, TEXT, YES_NO, FieldType, or_word, word
 
 ENGINE = word("one", "threads", "forks")
 MOST = or_word("auto", COUNT)
 
-GOOD: list[tuple[Kind[Any], str, object, str]] = [
+GOOD: list[tuple[FieldType[Any], str, object, str]] = [
     (DURATION, "500ms", 0.5, "500ms"),
     (DURATION, "10s", 10.0, "10s"),
     (DURATION, "1.5s", 1.5, "1.5s"),
@@ -56,12 +56,12 @@ GOOD: list[tuple[Kind[Any], str, object, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "text", "value", "shown"), GOOD, ids=[f"{row[0].form} {row[1]}" for row in GOOD])
-def test_a_value_is_read_and_shown(kind: Kind[Any], text: str, value: object, shown: str) -> None:
+def test_a_value_is_read_and_shown(kind: FieldType[Any], text: str, value: object, shown: str) -> None:
     assert kind.parse(text) == value
     assert kind.show(kind.parse(text)) == shown
 
 
-BAD: list[tuple[Kind[Any], list[str], str]] = [
+BAD: list[tuple[FieldType[Any], list[str], str]] = [
     (
         DURATION,
         [
@@ -115,7 +115,7 @@ BAD: list[tuple[Kind[Any], list[str], str]] = [
     ("kind", "text", "said"),
     [pytest.param(kind, text, said, id=f"{kind.form} {text!r}"[:40]) for kind, texts, said in BAD for text in texts],
 )
-def test_a_wrong_value_is_told_what_was_expected(kind: Kind[Any], text: str, said: str) -> None:
+def test_a_wrong_value_is_told_what_was_expected(kind: FieldType[Any], text: str, said: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
         kind.parse(text)
 
@@ -125,7 +125,7 @@ def test_a_port_may_be_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert PORT.parse("launcelot") == 1060
 
 
-KINDS: dict[str, Kind[Any]] = {
+KINDS: dict[str, FieldType[Any]] = {
     "duration": DURATION,
     "size": SIZE,
     "count": COUNT,

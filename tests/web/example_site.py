@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from daemons.httpd import Httpd
 from daemons.serving.conversation.conversation import PENDING, Conversation
 from daemons.serving.conversation.memory import Memory
-from daemons.serving.conversation.service import Visitor
-from daemons.serving.conversation.with_peer import VisitedConversation
+from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.with_peer import ConversationWithPeer
 
 #: When its files were written: Sunday, 12 October 2025.
 WRITTEN = 1_760_256_000
@@ -27,7 +27,7 @@ SECRET = b"the secret of the moat"
 
 
 #: Who asks, where nothing else is said.
-LOCAL = Visitor("127.0.0.1:4242", "127.0.0.1", False)
+LOCAL = Peer("127.0.0.1:4242", "127.0.0.1", False)
 
 
 class Heard(NamedTuple):
@@ -98,10 +98,10 @@ def request(
 
 
 @contextmanager
-def talking(httpd: Httpd, visitor: Visitor = LOCAL) -> Iterator[Conversation]:
+def talking(httpd: Httpd, visitor: Peer = LOCAL) -> Iterator[Conversation]:
     """A conversation that is closed, as when its visitor leaves."""
     if httpd.visited:
-        conversation: Conversation = VisitedConversation(httpd, Memory(httpd), lambda: visitor)
+        conversation: Conversation = ConversationWithPeer(httpd, Memory(httpd), lambda: visitor)
     else:
         conversation = Conversation(httpd)
     assert conversation.open() == b""
@@ -139,7 +139,7 @@ def ask(
     version: str = "1.1",
     body: bytes | None = None,
     host: str = "localhost",
-    visitor: Visitor = LOCAL,
+    visitor: Peer = LOCAL,
 ) -> Heard:
     """What is answered to one request."""
     with talking(httpd, visitor) as conversation:

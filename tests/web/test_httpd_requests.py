@@ -10,7 +10,7 @@ import pytest
 from daemons.httpd import Httpd
 from daemons.operating.logging.request_log import Entry, RequestLog
 from daemons.serving.conversation.conversation import PENDING
-from daemons.serving.conversation.service import Visitor
+from daemons.serving.conversation.service import Peer
 from daemons.web.gateway.upstream_address import BEHIND
 from daemons.web.site.protection import Realm
 from tests.web.behind import scripted
@@ -30,7 +30,7 @@ class Kept(RequestLog):
         self.lines.append(re.sub(r"\[.*\]", "[]", line))
 
 
-def told(httpd: Httpd, *octets: bytes, visitor: Visitor = LOCAL) -> list[str]:
+def told(httpd: Httpd, *octets: bytes, visitor: Peer = LOCAL) -> list[str]:
     """The lines of these requests, each in two conversations."""
     httpd.requests = log = Kept()
     for _ in range(2):

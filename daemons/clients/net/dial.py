@@ -12,7 +12,7 @@ from daemons.serving.listening import unix_client
 from daemons.serving.listening.address import Address
 
 if TYPE_CHECKING:
-    from daemons.clients.net.tls_socket import Secure
+    from daemons.clients.net.tls_socket import TLSClientSocket
 
 #: Is told what is going on, in a line each, for who wants to read that.
 Note: TypeAlias = Callable[[str], None]
@@ -30,7 +30,9 @@ def silent(line: str) -> None:
     """The `Note` of who does not."""
 
 
-def dial(address: Address, timeout: float, cafile: Path | None = None, note: Note = silent) -> socket.socket | Secure:
+def dial(
+    address: Address, timeout: float, cafile: Path | None = None, note: Note = silent
+) -> socket.socket | TLSClientSocket:
     """A connected socket, whose operations time out after `timeout` seconds.  One of tls:// has shaken hands
     with a peer whose certificate is signed by a CA in `cafile`, or else by one that this system trusts.
 
@@ -77,11 +79,11 @@ def _host(address: Address) -> str:
     return {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
 
 
-def _secured(connected: socket.socket, host: str, cafile: Path | None) -> Secure:
-    from daemons.clients.net.tls_socket import Secure  # ssl is dear, and most do without it
+def _secured(connected: socket.socket, host: str, cafile: Path | None) -> TLSClientSocket:
+    from daemons.clients.net.tls_socket import TLSClientSocket  # ssl is dear, and most do without it
 
     try:
-        return Secure(connected, host, cafile)
+        return TLSClientSocket(connected, host, cafile)
     except BaseException:
         connected.close()
         raise

@@ -15,7 +15,7 @@ from pathlib import Path
 from daemons.clients import arguments
 from daemons.clients.net import x509
 from daemons.clients.net.dial import NetworkError
-from daemons.clients.net.tls_socket import Secure, UntrustedError, without_zone
+from daemons.clients.net.tls_socket import TLSClientSocket, UntrustedError, without_zone
 from daemons.clients.net.total_deadline import Due
 from daemons.operating import lifecycle
 from daemons.serving.listening.address import Address
@@ -75,19 +75,19 @@ def run(options: argparse.Namespace) -> int:
     return lifecycle.ENDED
 
 
-def _connected(options: argparse.Namespace, *, verify: bool) -> Secure:
+def _connected(options: argparse.Namespace, *, verify: bool) -> TLSClientSocket:
     """Past the handshake with the first of the host's addresses that can be connected to.  Raises `OSError`."""
     connected = socket.create_connection((options.host, options.port), options.timeout)
     protocols = OFFERED_FOR_DOCUMENT if options.document else OFFERED
     try:
         name = options.name or options.host
-        return Secure(connected, name, options.cafile, protocols=protocols, verify=verify)
+        return TLSClientSocket(connected, name, options.cafile, protocols=protocols, verify=verify)
     except BaseException:
         connected.close()
         raise
 
 
-def _report(peer: Secure) -> None:
+def _report(peer: TLSClientSocket) -> None:
     """One line for each thing that was presented or agreed on."""
     session = peer.session
     der = session.getpeercert(binary_form=True) or b""
@@ -116,7 +116,7 @@ def _report(peer: Secure) -> None:
         print(f"{word:<12} {text}")
 
 
-def _tell_of_document(peer: Secure, options: argparse.Namespace) -> None:
+def _tell_of_document(peer: TLSClientSocket, options: argparse.Namespace) -> None:
     """GET /, as the notes do: HTTP/1.0, for then its end is the connection's, which TLS vouches for."""
     host = without_zone(options.name or options.host)
     host = f"[{host}]" if ":" in host else host

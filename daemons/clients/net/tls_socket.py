@@ -23,7 +23,7 @@ class UntrustedError(OSError):
     """The peer's certificate does not verify; the text says why."""
 
 
-class Secure:
+class TLSClientSocket:
     """A connected socket, encrypted, with the few methods of a socket that a client needs.
 
     `host` is whom the certificate must be for, and what the peer is told it is asked for (SNI, RFC 6066);
@@ -112,7 +112,7 @@ class Secure:
     def close(self) -> None:
         self._socket.close()
 
-    def __enter__(self) -> Secure:
+    def __enter__(self) -> TLSClientSocket:
         return self
 
     def __exit__(

@@ -25,7 +25,7 @@ from daemons.framings.http import ResponseDecoder, ResponseHead, ResponseLimits
 from daemons.serving.listening.address import Address
 
 if TYPE_CHECKING:
-    from daemons.clients.net.tls_socket import Secure
+    from daemons.clients.net.tls_socket import TLSClientSocket
 
 #: Octets of the longest response that is read.
 LONGEST = 16 * 1024 * 1024
@@ -171,7 +171,7 @@ class Caller(ABC):
             except OSError as error:
                 raise NetworkError(place.address, error) from error
 
-    def _receive(self, peer: socket.socket | Secure) -> bytes:
+    def _receive(self, peer: socket.socket | TLSClientSocket) -> bytes:
         """The body of a response of 200.  Raises `ProtocolError`, `NetworkError`, `OSError`."""
         place = self.place
         # "A user agent that receives an obs-fold […] MUST replace each received obs-fold with one or more SP octets"

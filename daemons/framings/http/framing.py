@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from daemons.framings.base import Decoder, Framing, FramingError, Incomplete
-from daemons.framings.cache import ByHead
+from daemons.framings.cache import HeadCache
 from daemons.framings.http.bodies import Body, ChunkedBody, SizedBody
 from daemons.framings.http.grammar import END, check_incomplete_head
 from daemons.framings.http.head import REQUEST_LINE, Head, Request, long_line, parse
@@ -44,7 +44,7 @@ class HTTP(Framing):
         self.headers = headers
         self.body = body
         #: What heads have come to: same octets, same request.
-        self._known: ByHead[Head] = ByHead()
+        self._known: HeadCache[Head] = HeadCache()
 
     def __repr__(self) -> str:
         return f"HTTP(head={self.head}, headers={self.headers}, body={self.body})"
@@ -67,7 +67,7 @@ class HTTPDecoder(Decoder):
 
     __slots__ = ("_body", "_empty", "_framing", "_head", "_held", "_known", "_seen", "ended", "surplus")
 
-    def __init__(self, framing: HTTP, known: ByHead[Head]) -> None:
+    def __init__(self, framing: HTTP, known: HeadCache[Head]) -> None:
         super().__init__()
         self.ended = self.surplus = False
         self._framing = framing

@@ -14,12 +14,12 @@ from daemons.serving.engines import ENGINES
 from daemons.serving.guards.access import Access
 from daemons.serving.guards.limits import Limits
 from daemons.serving.listening.address import Address, parse_addresses
-from daemons.settings.values import COUNT, DURATION, OCTAL, PORT, SIZE, TEXT, YES_NO, Kind, or_word, setting, word
+from daemons.settings.values import COUNT, DURATION, OCTAL, PORT, SIZE, TEXT, YES_NO, FieldType, or_word, setting, word
 
-_LISTEN: Kind[tuple[Address, ...]] = Kind(
+_LISTEN: FieldType[tuple[Address, ...]] = FieldType(
     parse_addresses, lambda addresses: " ".join(map(str, addresses)), "addresses, separated by blanks"
 )
-_PORT: Kind[int | None] = Kind(PORT.parse, lambda port: "" if port is None else str(port), PORT.form)
+_PORT: FieldType[int | None] = FieldType(PORT.parse, lambda port: "" if port is None else str(port), PORT.form)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class MetricsSettings:
     """The section [metrics]: the endpoint for Prometheus.  `daemons stats NAME` needs none of it."""
 
     listen: tuple[Address, ...] = setting(
-        Kind(_plain_addresses, _LISTEN.show, _LISTEN.form),
+        FieldType(_plain_addresses, _LISTEN.show, _LISTEN.form),
         (),
         "where Prometheus finds /metrics, over HTTP: tcp://127.0.0.1:9101 or unix:run/name.metrics.sock; by default "
         "nowhere",

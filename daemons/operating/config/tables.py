@@ -8,7 +8,7 @@ from contextlib import chdir
 from typing import Any
 
 from daemons.operating.config.sections import Settings
-from daemons.settings.values import Kind, comment_hint, hint, kind_of
+from daemons.settings.values import FieldType, comment_hint, hint, kind_of
 
 
 def declared(options: Any) -> dict[str, dataclasses.Field[Any]]:
@@ -65,7 +65,7 @@ def rows(settings: Settings, options: Any) -> Iterator[tuple[str, list[tuple[str
             )
 
 
-def _key(field: dataclasses.Field[Any]) -> Kind[str]:
+def _key(field: dataclasses.Field[Any]) -> FieldType[str]:
     kind = field.metadata["key"]
-    assert isinstance(kind, Kind)
+    assert isinstance(kind, FieldType)
     return kind

@@ -24,7 +24,7 @@ from daemons.serving.conversation.service import Service
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import Pump
 from daemons.settings.complaints import ConfigurationError
-from daemons.settings.values import PLACE, hint, kind_of
+from daemons.settings.values import PATH, hint, kind_of
 
 #: By whether a listener is for datagrams: the handlers that it is not for.
 _OUT_OF_PLACE = {False: socketserver.DatagramRequestHandler, True: socketserver.StreamRequestHandler}
@@ -154,7 +154,7 @@ def options_of(settings: Settings, kind: type) -> Any:
     if declared is not None:
         with _in_folder(settings.base):
             options, _ = parse_section(declared, settings.own_section, layers, complaints)
-        places = [field.name for field in dataclasses.fields(options) if kind_of(field) is PLACE]
+        places = [field.name for field in dataclasses.fields(options) if kind_of(field) is PATH]
         placed = {name: str(settings.placed(getattr(options, name))) for name in places}
         options = dataclasses.replace(options, **placed)
     else:

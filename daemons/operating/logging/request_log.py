@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 from urllib.parse import quote
 
-from daemons.framings.cache import HEAD, HEADS, Remembered
+from daemons.framings.cache import HEAD, HEADS, BoundedCache
 from daemons.operating.logging.lines import Lines
 
 #: Forms: the Common Log Format of NCSA httpd, the Combined one of Apache, and a JSON object; or none.
@@ -51,7 +51,7 @@ class RequestLog(Lines):
 
     def __init__(self, name: str, form: str, *, together: bool = False) -> None:
         self._open, self._entry, self._clock = _FORMS[form]
-        self._known: Remembered[tuple[object, int, int | None, str], Entry] = Remembered(HEADS)
+        self._known: BoundedCache[tuple[object, int, int | None, str], Entry] = BoundedCache(HEADS)
         super().__init__(f"daemons.{name}.requests", (logging.INFO,), together=together)
 
     def entry(self, request: Request, status: int, size: int | None, user: str = "") -> Entry:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 from daemons.accounts import Accounts
 from daemons.framings import Lines
-from daemons.framings.cache import ByHead
+from daemons.framings.cache import HeadCache
 from daemons.framings.http import HTTP, Request
 from daemons.rpc.json import calls, codec
 from daemons.rpc.json.schema import document
@@ -20,9 +20,9 @@ from daemons.rpc.methods import Method, Methods
 from daemons.rpc.refusals import PEER, RefusalError, check_visitor
 from daemons.rpc.users import USERS
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.service import Reply, Service, Talk, Visitor
-from daemons.settings.values import COUNT, YES_NO, Kind, setting, word
-from daemons.web.responses import CONTINUE, Fields, Second, head
+from daemons.serving.conversation.service import Peer, Reply, Service, Talk
+from daemons.settings.values import COUNT, YES_NO, FieldType, setting, word
+from daemons.web.responses import CONTINUE, Fields, SecondCache, head
 
 #: The name under which a client finds out what there is: spec.open-rpc.org, "Service Discovery Method".
 DISCOVER = "rpc.discover"
@@ -53,7 +53,7 @@ def _path(text: str) -> str:
     return text
 
 
-PATH: Kind[str] = Kind(_path, str, "path")
+PATH: FieldType[str] = FieldType(_path, str, "path")
 
 
 def check_call(method: str, fields: Mapping[str, str], *, documents: bool) -> None:
@@ -122,18 +122,18 @@ class JSONRPC(Service):
         if options.discover:
             published.append(Method.of(lambda: self._document, DISCOVER))
         self._calls = calls.Calls({each.name: each for each in published}, batch=options.batch, depth=options.depth)
-        self._second = Second(0)
+        self._second = SecondCache(0)
         #: What is true for this second of answers to POST: up to the length, by whether the connection is kept.
         self._begun: dict[bool, bytes] = {}
         #: The state of the users file, and from heads to why they are refused, or to the user who calls.  Together: a
         #: thread that has judged by another state of the file must not leave its verdict here.
-        self._verdicts: tuple[object, ByHead[RefusalError | str]] = None, ByHead()
+        self._verdicts: tuple[object, HeadCache[RefusalError | str]] = None, HeadCache()
 
     def talk(self) -> Talk:
         """Answer call after call, until the connection is to be closed."""
         return self._answer_all("")
 
-    def talk_with(self, visitor: Visitor) -> Talk:
+    def talk_with(self, visitor: Peer) -> Talk:
         return self._answer_all(visitor.host)
 
     def _answer_all(self, host: str) -> Talk:
@@ -158,12 +158,12 @@ class JSONRPC(Service):
     def _answer(self, request: Request, host: str) -> bytes:
         now = int(time())
         if self._second.now != now:
-            self._second = Second(now)
+            self._second = SecondCache(now)
             self._begun = {}
         version, verdicts = self._verdicts
         users = self.options.users
         if (found := users if users is None else users.version) is not version:
-            _, verdicts = self._verdicts = found, ByHead()
+            _, verdicts = self._verdicts = found, HeadCache()
         verdict = verdicts.get(request)
         if verdict is None:
             verdict = self._judge(request, host, verdicts)
@@ -195,7 +195,7 @@ class JSONRPC(Service):
         if self.requests is not None:
             self.requests.tell(who[0], self.requests.entry(request, status, size, who[1]))
 
-    def _judge(self, request: Request, host: str, verdicts: ByHead[RefusalError | str]) -> RefusalError | str:
+    def _judge(self, request: Request, host: str, verdicts: HeadCache[RefusalError | str]) -> RefusalError | str:
         """Return why a request is refused, or the user who calls, nothing where every peer may.  It is added to
         `verdicts`, unless the throttle must know of the next such request."""
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from daemons.rpc.rpyc.frames import Frames, Oversize, Refused
 from daemons.rpc.rpyc.netrefs import Guarded
 from daemons.serving.connection import show_peer
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
     from daemons.serving.stream import StreamServer
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: Seconds to wait for the peer to close after the last message to it.
 LINGER = 2.0

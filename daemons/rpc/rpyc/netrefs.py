@@ -23,9 +23,9 @@ from rpyc.lib import get_id_pack
 
 from daemons.rpc.rpyc import brine_limits
 from daemons.rpc.rpyc.frames import Frames, Refused
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: Nothing that RPyC's own configuration can forbid is allowed, but for what is exposed.
 CONFIG = {

@@ -14,7 +14,7 @@ from daemons.rpc.methods import Methods
 from daemons.rpc.users import USERS
 from daemons.rpc.xml.dispatcher import CALLS
 from daemons.rpc.xml.server import XMLRPCRequestHandler, XMLRPCServer
-from daemons.settings.values import COUNT, YES_NO, Kind, setting
+from daemons.settings.values import COUNT, YES_NO, FieldType, setting
 
 
 def _paths(text: str) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def _paths(text: str) -> tuple[str, ...]:
     return paths
 
 
-PATHS: Kind[tuple[str, ...]] = Kind(_paths, " ".join, "paths")
+PATHS: FieldType[tuple[str, ...]] = FieldType(_paths, " ".join, "paths")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from xml.parsers import expat
 from xmlrpc.client import Binary, DateTime
 
-from daemons.framings.cache import Remembered
+from daemons.framings.cache import BoundedCache
 from daemons.rpc.xml.encoding import LONGEST_DECLARATION, UnreadableError, declared_codec, decode
 from daemons.rpc.xml.fast_path import Call, read_simply
 from daemons.rpc.xml.writer import DEPTH
@@ -66,7 +66,7 @@ class Reader:
 
     def __init__(self, use_builtin_types: bool = False) -> None:
         self._builtin = use_builtin_types
-        self._known: Remembered[bytes, Call] = Remembered(REMEMBERED_COUNT)
+        self._known: BoundedCache[bytes, Call] = BoundedCache(REMEMBERED_COUNT)
 
     def read(self, data: bytes | str) -> Call:
         """The call in `data`.  Raises `UnreadableError`."""

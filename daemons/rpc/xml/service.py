@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from xmlrpc.client import gzip_encode
 
-from daemons.framings.cache import ByHead
+from daemons.framings.cache import HeadCache
 from daemons.framings.http import Request
 from daemons.rpc.refusals import PEER, RefusalError
 from daemons.serving.conversation.service import Reply, Talk
@@ -15,7 +15,7 @@ from daemons.web.dates import written
 from daemons.web.files.negotiation import prefers_gzip
 from daemons.web.handlers.mixins import class_of
 from daemons.web.handlers.service import WebServer, WebService
-from daemons.web.responses import Second, head
+from daemons.web.responses import SecondCache, head
 
 if TYPE_CHECKING:
     from daemons.accounts import Accounts
@@ -28,7 +28,7 @@ ASKED = (
     *("send_response", "send_response_only", "send_header", "end_headers", "flush_headers"),
 )
 
-Judged: TypeAlias = ByHead[tuple[bool, str]]
+Judged: TypeAlias = HeadCache[tuple[bool, str]]
 
 #: What Server says; which Python that is, is nobody's business.
 SERVER = "camelot"
@@ -62,7 +62,7 @@ class RPCService(WebService):
         self._plain = plain and kind is handler and not hasattr(kind, "_dispatch")
         #: The state of the users file, and the heads of POSTs that may be answered then: whether the answer may be
         #: gzipped, and the user.  Together: a thread that has judged by another state must not leave its verdict here.
-        self._judged: tuple[object, Judged] = None, ByHead()
+        self._judged: tuple[object, Judged] = None, HeadCache()
         #: The stock class has a `log_request` of its own, which does not count.
         self._writes_log = any(getattr(kind, name) is not as_shipped[name] for name in ("log_request", "log_message"))
         self._second = 0
@@ -80,7 +80,7 @@ class RPCService(WebService):
                 version, judged = self._judged
                 users = rpc.users
                 if (found := users if users is None else users.version) is not version:
-                    _, judged = self._judged = found, ByHead()
+                    _, judged = self._judged = found, HeadCache()
                 known = None if server.draining else judged.get(request)
                 if known is None and not server.draining:
                     try:
@@ -130,7 +130,7 @@ class RPCService(WebService):
             self.requests.tell(peer, self.requests.entry(request, refusal.status, len(body)))
         media = ("Content-Type", "text/plain; charset=utf-8")
         fields = [*refusal.fields, media, ("Content-Length", str(len(body)))]
-        return head(request, refusal.status, Second(int(time.time())), fields) + body
+        return head(request, refusal.status, SecondCache(int(time.time())), fields) + body
 
     def _coded(self, body: bytes, zips: bool) -> tuple[bytes, bytes]:
         """The body as it is sent, and the field that tells how."""

@@ -12,10 +12,9 @@ An engine carries bytes to and fro and looks at `Conversation.state` once per tu
     OVER      write what was returned, then close; `ending` says why
     SHAKING   what comes before the first message is not complete: a TLS handshake (`daemons.serving.conversation.tls`)
 
-A reply may come in pieces, from an iterator.  Then PENDING also means that there are more of them: they are drawn
-a batch at a time, as the peer takes them, and the next message is answered after the last.  A piece may be a `Span` of
-a file.  An engine that can send it from there asks for that, `proceed(files=True)`: then, behind what was returned,
-come the octets of `span`.
+A reply may come in pieces, from an iterator.  Then PENDING also means that more pieces follow: they are drawn in
+batches as the peer takes them, and the next message is answered after the last.  A piece may be a `FileSlice`.  An
+engine that can send it with sendfile(2) calls `proceed(files=True)`: the bytes of `span` then follow those returned.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.file_slice import Span
+from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.memory import UNKNOWN, Failure, Known, Memory
-from daemons.serving.conversation.reply_stream import BATCH, Pieces, not_bytes
+from daemons.serving.conversation.reply_stream import BATCH, ReplyStream, not_bytes
 from daemons.serving.conversation.service import Service, Talk
 
 IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
@@ -69,7 +68,7 @@ class Conversation:
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
         #: The rest of a reply that comes in pieces.
-        self._pieces: Pieces | None = None
+        self._pieces: ReplyStream | None = None
         self._waiting: deque[bytes] | None = None
         self._input_ended = False
         #: IDLE, PARTIAL, PENDING or OVER.
@@ -188,7 +187,7 @@ class Conversation:
         return held + sum(map(len, self._waiting)) if self._waiting else held
 
     @property
-    def span(self) -> Span | None:
+    def span(self) -> FileSlice | None:
         """What of a file comes next of a reply that comes in pieces, where the kernel can send it from there."""
         span = None if self._pieces is None else self._pieces.span
         return span if span is not None and span.sendable else None
@@ -204,7 +203,7 @@ class Conversation:
         if self._talk is not None:
             self._close(self._talk)
 
-    def _close(self, closable: Talk | Pieces) -> None:
+    def _close(self, closable: Talk | ReplyStream) -> None:
         try:
             closable.close()
         except BaseException as failure:
@@ -253,19 +252,19 @@ class Conversation:
         name = type(self._memory.service).__name__
         if isinstance(reply, Iterator):
             if self._memory.encode is None:
-                return self._say_in_pieces(Pieces(reply, name))
+                return self._say_in_pieces(ReplyStream(reply, name))
             framing = type(self._memory.service.framing).__name__
             raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
         raise not_bytes(f"{name}.talk yielded" if self._talk is not None else f"{name}.respond returned", reply)
 
-    def _say_in_pieces(self, pieces: Pieces) -> bytes:
+    def _say_in_pieces(self, pieces: ReplyStream) -> bytes:
         """Begin with a reply that comes in pieces, and may be over with the first batch."""
         said = self._draw(pieces)
         if self._pieces is not None and self.state != OVER:
             self.state = PENDING
         return said
 
-    def _draw(self, pieces: Pieces, files: bool = False) -> bytes:
+    def _draw(self, pieces: ReplyStream, files: bool = False) -> bytes:
         self._pieces = pieces
         said = pieces.draw(files)
         if pieces.failure is not None:

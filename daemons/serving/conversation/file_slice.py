@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 
-class Span:
+class FileSlice:
     """`left` octets from `start` on, in the file of a descriptor, which belongs to whoever made this."""
 
     __slots__ = ("descriptor", "left", "sendable", "start")

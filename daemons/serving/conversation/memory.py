@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from daemons.framings import Framing
-from daemons.framings.cache import Remembered
+from daemons.framings.cache import BoundedCache
 from daemons.serving.conversation.service import Service
 
 #: Octets per recv(2) where messages are short, as most are: with the 33 octets around it, a bytes object of this size
@@ -83,13 +83,13 @@ class Memory:
         #: Whether each message is answered by itself, and replies are sent as they are.
         self.plain = not self.talks and self.encode is None
         #: From input to the one message in it, where `respond` is asked and its reply is sent as it is.
-        self._alone: Remembered[bytes, bytes] = Remembered(REMEMBERED_COUNT)
+        self._alone: BoundedCache[bytes, bytes] = BoundedCache(REMEMBERED_COUNT)
         self.alone = self._alone.table
         #: From other input to the messages in it.
-        self._framed: Remembered[bytes, Sequence[bytes]] = Remembered(REMEMBERED_COUNT)
+        self._framed: BoundedCache[bytes, Sequence[bytes]] = BoundedCache(REMEMBERED_COUNT)
         self.framed = self._framed.table
         #: From input to what a pure service replies to it.
-        self._replies: Remembered[bytes, Known] = Remembered(REMEMBERED_COUNT)
+        self._replies: BoundedCache[bytes, Known] = BoundedCache(REMEMBERED_COUNT)
         self.replies = self._replies.table
 
     def again(self, data: bytes) -> object:

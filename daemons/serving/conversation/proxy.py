@@ -14,13 +14,13 @@ from daemons.framings.base import FramingError
 from daemons.framings.proxy import Header, HeaderDecoder
 from daemons.serving.conversation.conversation import OVER, PENDING, Conversation
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.wrapper import Around
+from daemons.serving.conversation.wrapper import ConversationWrapper
 
 #: What is done with a header, or with the reason why there is none; the ending to come to, None: go on.
 Introduce: TypeAlias = Callable[[Header | FramingError], Ending | None]
 
 
-class ProxiedConversation(Around):
+class ProxiedConversation(ConversationWrapper):
     """`conversation`, from the octet behind the PROXY header on.  Until then not a word is said, and the
     conversation, which may greet, is not opened."""
 

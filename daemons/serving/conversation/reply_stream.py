@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from daemons.serving.conversation.file_slice import Span
+from daemons.serving.conversation.file_slice import FileSlice
 
 #: Replies are handed over in batches of about this many bytes, so that a peer that asks much and
 #: reads nothing is bounded by one batch and one reply, not by all it asked for.
@@ -22,7 +22,7 @@ def not_bytes(what: str, reply: object) -> TypeError:
     return TypeError(f"{what} {kind}; bytes are expected{advice}")
 
 
-class Pieces:
+class ReplyStream:
     """The pieces that `iterator` has yet to give: bytes, and spans of files.  `name` is whose reply it is."""
 
     __slots__ = ("_iterator", "_name", "_span", "failure", "last", "over")
@@ -30,7 +30,7 @@ class Pieces:
     def __init__(self, iterator: Iterator[object], name: str) -> None:
         self._iterator = iterator
         self._name = name
-        self._span: Span | None = None
+        self._span: FileSlice | None = None
         #: Whether these are a talk's last words.
         self.last = False
         #: Whether there are no more.
@@ -39,7 +39,7 @@ class Pieces:
         self.failure: BaseException | None = None
 
     @property
-    def span(self) -> Span | None:
+    def span(self) -> FileSlice | None:
         """What of a file comes next."""
         return self._span if self._span is not None and self._span.left else None
 
@@ -56,7 +56,7 @@ class Pieces:
                     piece: object = span.read(BATCH - size)
                 elif (piece := next(self._iterator)) == b"":
                     break
-                elif isinstance(piece, Span):
+                elif isinstance(piece, FileSlice):
                     self._span = piece
                     if pieces and size + piece.left > BATCH:
                         break  # from the next batch on, it may be sent as it is

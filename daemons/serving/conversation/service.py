@@ -7,10 +7,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from daemons.framings import Framing
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.file_slice import Span
+from daemons.serving.conversation.file_slice import FileSlice
 
 #: What is said to a message: at once, or in pieces that are made as the peer takes them.
-Reply: TypeAlias = bytes | Iterator[bytes] | Iterator[bytes | Span]
+Reply: TypeAlias = bytes | Iterator[bytes] | Iterator[bytes | FileSlice]
 
 #: What `Service.talk` makes: it yields replies (None says nothing), is sent messages, and may
 #: return its last words.
@@ -26,7 +26,7 @@ class PeerLeft(ReplyCutShort):
     """The same, because the peer has reset the connection: that is no failure, and is not logged as one."""
 
 
-class Visitor(NamedTuple):
+class Peer(NamedTuple):
     """Who a conversation is with."""
 
     #: As the log shows it: ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``.
@@ -116,11 +116,11 @@ class Service:
         """The reply to one message.  An exception ends this conversation, is logged with its
         traceback, and its text never reaches the peer.
 
-        A reply that is too long to be held is an iterator of its pieces, mostly a generator, for a framing that sends
-        replies as they are.  Pieces are drawn as the peer takes them; the next message is answered after the last.  A
-        piece may be a `Span` of an open file, which is sent from there.  Where the iterator has a ``close()``, that is
-        called at the end, or when the visitor leaves first.  After an exception in it nothing more is said, since half
-        of the reply may be out; `ReplyCutShort` is logged without a traceback."""
+        A reply too long for memory is an iterator of its pieces, usually a generator, for a framing that sends replies
+        unchanged.  Pieces are drawn as the peer takes them; the next message is answered after the last.  A piece may
+        be a `FileSlice` of an open file, sent with sendfile(2).  A ``close()`` of the iterator is called at the end, or
+        when the peer has gone.  After an exception in it nothing more is sent, since half of the reply may be out;
+        `ReplyCutShort` is logged without a traceback."""
         raise NotImplementedError
 
     def talk(self) -> Talk:
@@ -133,7 +133,7 @@ class Service:
         while True:
             reply = self.respond((yield reply))
 
-    def talk_with(self, visitor: Visitor, /) -> Talk:
+    def talk_with(self, visitor: Peer, /) -> Talk:
         """As `talk`, for a service that has to know whom it talks with; it is what is called.  As it stands, it calls
         `talk`."""
         return self.talk()

@@ -16,7 +16,7 @@ from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDI
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.reply_stream import BATCH
 from daemons.serving.conversation.tls_messages import HandshakeMessages
-from daemons.serving.conversation.wrapper import Around
+from daemons.serving.conversation.wrapper import ConversationWrapper
 
 #: The most that one record carries, and the octets before it: type, version, length (RFC 8446, section 5.1).
 RECORD = 16 * 1024
@@ -50,7 +50,7 @@ def reason_of(error: OSError) -> str:
     return reason.lower().replace("_", "-")
 
 
-class Secured(Around):
+class Secured(ConversationWrapper):
     """`inner`, encrypted.  What it holds of either direction is bounded: of the input by what one `receive`
     was given and one record; of the output, beyond the reply of `inner`, by one batch."""
 

@@ -6,7 +6,7 @@ from daemons.serving.conversation.conversation import NOTHING, SHAKING, Conversa
 from daemons.serving.conversation.endings import Ending
 
 
-class Around(Conversation):
+class ConversationWrapper(Conversation):
     """`inner`, which begins when this layer is through; until then not a word is said, and the state is SHAKING."""
 
     __slots__ = ("_inner",)

@@ -16,9 +16,9 @@ from daemons.serving.connection import Connection
 from daemons.serving.daemon import TICK, Daemon
 from daemons.serving.engines.stalls import STALL, CallProbe, StallMonitor
 from daemons.serving.interfaces import Served
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 
 class ForkedServer(Served, Protocol):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from daemons.serving.interfaces import ByReadiness
 
 
-class Flow(Connection):
+class LoopConnection(Connection):
     """A connection with its conversation.
 
     `replies` are the conversation's while it is between two messages; then what has come before is answered

@@ -18,14 +18,14 @@ from daemons.serving.daemon import PARTING
 from daemons.serving.engines.child_watch import Watch
 from daemons.serving.guards import budget
 from daemons.serving.guards.networks import peer_network
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
     from daemons.serving.server import Server as _Server
 else:
     _Server = object
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: Where the children look for a slot to count in; the one before is their parent's, if that has no siblings.
 FIRST_SLOT = 2

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from daemons.serving.daemon import BUG_REST
 from daemons.serving.engines.pool_poller import STALL, PoolPoller
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
-    from daemons.serving.engines.flow import Flow
+    from daemons.serving.engines.flow import LoopConnection
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: Looks at an idle leader before the watchman sleeps until there is something to look at.
 QUIET_LOOKS = 25
 
 
-class Watchman:
+class StallDetector:
     """Looks whether the leader, who answers on the spot, is still at the same message."""
 
     def __init__(self, poller: PoolPoller) -> None:
@@ -47,7 +47,7 @@ class Watchman:
         else:
             self._quiet = 0
 
-    def _mark(self) -> tuple[Flow, int] | None:
+    def _mark(self) -> tuple[LoopConnection, int] | None:
         """What is being answered: the octets received from a peer go up with each message."""
         hand = self._poller.hand[-1:]
         return (hand[0], hand[0].received) if hand else None

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from daemons.serving import signals
 from daemons.serving.conclude import BETWEEN_MESSAGES
-from daemons.serving.engines.flow import Flow
+from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.poller import Poller
 from daemons.serving.pump import OURS
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 from daemons.serving.stream import GONE, StreamServer
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 else:
     _Server = _StreamServer = object
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: What stands between an accept and the first read, and between the last write and the close.  Where none of it
 #: is overridden, it is done in one piece: it is most of what a short conversation costs.
@@ -75,7 +75,7 @@ class Loop(ByReadiness, _StreamServer):
     """Many conversations in one thread.  Only for services: a raw handler would wait on its socket, so that it raises
     `TypeError` with one."""
 
-    connection_class = Flow
+    connection_class = LoopConnection
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -133,7 +133,7 @@ class Loop(ByReadiness, _StreamServer):
             arrived.append((request, descriptor, client_address))
         for request, descriptor, client_address in arrived:
             try:
-                flow = connections[request] = Flow(request, client_address, timeout, now)
+                flow = connections[request] = LoopConnection(request, client_address, timeout, now)
                 if (host := client_address[0] if client_address else "unix") not in exempt:
                     self.judge(flow)
                     if flow.ending is not None:
@@ -180,11 +180,11 @@ class Loop(ByReadiness, _StreamServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         flow = self.connections[request]
-        assert isinstance(flow, Flow)
+        assert isinstance(flow, LoopConnection)
         flow.begin(self, self.conversation(flow))
         self._poller.take(flow)
 
-    def end(self, flow: Flow) -> bool:
+    def end(self, flow: LoopConnection) -> bool:
         """The end of a conversation: `shutdown_request`.  Returns whether the rest of that is for `account`."""
         if not self._short_out:
             self.shutdown_request(flow.socket)
@@ -196,7 +196,7 @@ class Loop(ByReadiness, _StreamServer):
         self.leave(flow)
         return True
 
-    def account(self, ended: Sequence[Flow]) -> None:
+    def account(self, ended: Sequence[LoopConnection]) -> None:
         """What `close_request` and `log_access` do, for conversations that have ended in one turn of the loop: all
         together, that takes half of the time."""
         now = time.monotonic()
@@ -221,7 +221,7 @@ class Loop(ByReadiness, _StreamServer):
     def give_way(self, connection: Connection) -> None:
         """As `Server.give_way`; in the thread that leads, which alone holds connections."""
         if self.connections.get(connection.socket) is connection:
-            assert isinstance(connection, Flow)
+            assert isinstance(connection, LoopConnection)
             self._poller.give_way(connection)
 
     def server_close(self) -> None:
@@ -230,10 +230,10 @@ class Loop(ByReadiness, _StreamServer):
         connections = list(self.connections.values())
         self.connections.clear()
         for connection in connections:
-            assert isinstance(connection, Flow)
+            assert isinstance(connection, LoopConnection)
             self.drop(connection)
 
-    def drop(self, flow: Flow) -> None:
+    def drop(self, flow: LoopConnection) -> None:
         """Let go of a conversation that nobody serves any more."""
         self.hold(flow, 0)
         if flow.made is not None:

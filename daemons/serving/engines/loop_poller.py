@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from daemons.serving.conclude import BETWEEN_MESSAGES, conclude, expect_next
 from daemons.serving.conversation.conversation import DONE, IDLE, OVER, PENDING
 from daemons.serving.conversation.endings import Ending, Refusal
-from daemons.serving.conversation.file_slice import Span
+from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.memory import SHORT, UNKNOWN
-from daemons.serving.engines.flow import Flow
+from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import LINGER, OURS, PORTION, RECEIVE
@@ -55,7 +55,7 @@ class LoopPoller(Poller):
     take, or lingering after its last words) has an action instead, as a listener has.
     """
 
-    #: Whether a service may be asked by `Flow.again`, where nobody sees that it is at it.
+    #: Whether a service may be asked by `LoopConnection.again`, where nobody sees that it is at it.
     asks_again = True
     #: What a flow over TCP that is read from waits for.
     reading = READING
@@ -63,11 +63,11 @@ class LoopPoller(Poller):
     def __init__(self) -> None:
         super().__init__()
         self.register = self._epoll.register
-        self.flows: dict[int, Flow] = {}
+        self.flows: dict[int, LoopConnection] = {}
         #: Flows that have ended in this turn, and have yet to be accounted for, by their server.
-        self._ended: defaultdict[ByReadiness, list[Flow]] = defaultdict(list)
+        self._ended: defaultdict[ByReadiness, list[LoopConnection]] = defaultdict(list)
         #: Flows with an unfinished message that wait for room in the budget of the process, unread.
-        self._paused: dict[Flow, None] = {}
+        self._paused: dict[LoopConnection, None] = {}
         self.draining = False
         #: Octets per recv(2): more where the last turn of the loop had use for more.
         self._size = SHORT
@@ -175,7 +175,7 @@ class LoopPoller(Poller):
                     patience = min(patience, max(0.0, flow.stays_until - now))
         return self._epoll.poll(None if patience == math.inf else patience, BATCH)
 
-    def _hear(self, flow: Flow, data: bytes, said: object) -> bytes | None:
+    def _hear(self, flow: LoopConnection, data: bytes, said: object) -> bytes | None:
         """Have the conversation hear `data`, or say what `Memory.again` has `said`.  Returns what is to be sent, if
         then it is between two messages; None, if that has been seen to."""
         conversation = flow.made or flow.conversation
@@ -188,7 +188,7 @@ class LoopPoller(Poller):
             answered = conversation.messages != messages
         return self._heard(flow, reply, answered)
 
-    def _heard(self, flow: Flow, reply: bytes, answered: bool) -> bytes | None:
+    def _heard(self, flow: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
         """The conversation has made `reply`: what `_hear` returns."""
         conversation = flow.conversation
         if conversation.state or not answered or flow.charged:
@@ -197,7 +197,7 @@ class LoopPoller(Poller):
         flow.look_up(conversation)
         return reply
 
-    def take(self, flow: Flow) -> None:
+    def take(self, flow: LoopConnection) -> None:
         """Begin with a new conversation: greet, then read."""
         self.read(flow)
         greeting = flow.conversation.open()
@@ -206,12 +206,12 @@ class LoopPoller(Poller):
         else:
             self._go_on(flow, True)
 
-    def read(self, flow: Flow) -> None:
+    def read(self, flow: LoopConnection) -> None:
         """Begin to read from this peer."""
         self.register(flow.descriptor, self._interest(flow))
         self.flows[flow.descriptor] = flow
 
-    def _interest(self, flow: Flow) -> int:
+    def _interest(self, flow: LoopConnection) -> int:
         """What to wait for while a peer is being read from: while answers are kept for it, also to send them on."""
         request = flow.socket
         if not isinstance(request, SpooledSocket):
@@ -220,12 +220,12 @@ class LoopPoller(Poller):
         request.changed = partial(self._change, flow)
         return EPOLLIN | select.EPOLLOUT if request.unsent else EPOLLIN
 
-    def _change(self, flow: Flow) -> None:
+    def _change(self, flow: LoopConnection) -> None:
         # One that is not read from, or that a worker has, will be looked at when it is.
         if flow.descriptor in self.flows:
             self._epoll.modify(flow.descriptor, self._interest(flow))
 
-    def deliver(self, flow: Flow, reply: bytes, answered: bool) -> None:
+    def deliver(self, flow: LoopConnection, reply: bytes, answered: bool) -> None:
         """What the hot path does with a reply, but for whom it may be that is not between two messages now."""
         if reply:
             flow.sent += len(reply)
@@ -244,7 +244,7 @@ class LoopPoller(Poller):
 
     # --- what is rare ------------------------------------------------------------------------------
 
-    def _go_on(self, flow: Flow, answered: bool) -> None:
+    def _go_on(self, flow: LoopConnection, answered: bool) -> None:
         """All that was to be said has been sent: what now?  `answered`: a message has been, since last."""
         conversation = flow.conversation
         flow.look_up(conversation)
@@ -260,7 +260,7 @@ class LoopPoller(Poller):
                 budget.PROCESS.complete(flow)
             self._keep(flow, 0 if conversation.state == IDLE else conversation.buffered)
 
-    def _keep(self, flow: Flow, size: int) -> None:
+    def _keep(self, flow: LoopConnection, size: int) -> None:
         """Charge the part of a message that is held, and read no more of it while the budget of the process has no
         room."""
         if (size >= budget.FREE or flow.charged) and not flow.server.hold(flow, size) and flow.ending is None:
@@ -269,7 +269,7 @@ class LoopPoller(Poller):
             self._actions[flow.descriptor] = partial(self._look_at_paused, flow)
             self._epoll.modify(flow.descriptor, self._interest(flow) & select.EPOLLOUT)
 
-    def _look_at_paused(self, flow: Flow) -> None:
+    def _look_at_paused(self, flow: LoopConnection) -> None:
         """A paused peer has gone, the connection was cut, or what is kept for the peer can be sent on."""
         try:
             if isinstance(flow.socket, SpooledSocket) and flow.socket.unsent and flow.ending is None:
@@ -293,12 +293,12 @@ class LoopPoller(Poller):
                 self._epoll.modify(flow.descriptor, self._interest(flow))
                 self.flows[flow.descriptor] = flow
 
-    def _say(self, flow: Flow, reply: bytes) -> None:
+    def _say(self, flow: LoopConnection, reply: bytes) -> None:
         """Send `reply` when the socket takes it, which may be at once; not before the others had a turn."""
         flow.sent += len(reply)
         self._hold(flow, memoryview(reply))
 
-    def _hold(self, flow: Flow, unsent: memoryview) -> None:
+    def _hold(self, flow: LoopConnection, unsent: memoryview) -> None:
         """Read no more from this peer until it has taken the rest of a reply."""
         flow.sent -= len(unsent)
         if self.flows.pop(flow.descriptor, None) is not None:
@@ -307,12 +307,12 @@ class LoopPoller(Poller):
         self._actions[flow.descriptor] = partial(self._write, flow, unsent)
         self._charge(flow, unsent)
 
-    def _charge(self, flow: Flow, unsent: memoryview) -> None:
+    def _charge(self, flow: LoopConnection, unsent: memoryview) -> None:
         """Charge a reply that the peer has not taken, which is held until its last byte is sent."""
         held = 0 if flow.made is None else flow.made.buffered
         flow.server.hold(flow, len(unsent.obj) + held, writing=True)  # type: ignore[arg-type]  # it is of bytes
 
-    def _write(self, flow: Flow, unsent: memoryview) -> None:
+    def _write(self, flow: LoopConnection, unsent: memoryview) -> None:
         if unsent:
             try:
                 sent = flow.socket.send(unsent, DONTWAIT)
@@ -340,7 +340,7 @@ class LoopPoller(Poller):
             self.flows[flow.descriptor] = flow
         self._go_on(flow, True)
 
-    def _write_file(self, flow: Flow, span: Span) -> None:
+    def _write_file(self, flow: LoopConnection, span: FileSlice) -> None:
         before = span.left
         try:
             span.take(os.sendfile(flow.descriptor, span.descriptor, span.start, min(span.left, SENDFILE)))
@@ -367,7 +367,7 @@ class LoopPoller(Poller):
                         flow.socket.send(goodbye, DONTWAIT)
                 self._end(flow, Ending.DRAINED)
 
-    def _end(self, flow: Flow, ending: Ending | None) -> None:
+    def _end(self, flow: LoopConnection, ending: Ending | None) -> None:
         """The conversation is over; if the last word was ours, see that it arrives."""
         request = flow.socket
         failure: BaseException | None = None
@@ -391,12 +391,12 @@ class LoopPoller(Poller):
         else:
             self._close_flow(flow)
 
-    def give_way(self, flow: Flow) -> None:
+    def give_way(self, flow: LoopConnection) -> None:
         """Close a flow for lack of room in the budget of the process."""
         flow.refuse(Refusal.HELD)
         self._end(flow, Ending.REFUSED)
 
-    def _flush(self, flow: Flow, request: SpooledSocket, ending: Ending | None) -> bool:
+    def _flush(self, flow: LoopConnection, request: SpooledSocket, ending: Ending | None) -> bool:
         """Before the end, send on what is kept for the peer.  Returns whether that takes a while; then it ends."""
         try:
             if flow.ending is not None or ending in UNHEARD or not request.flush():
@@ -411,7 +411,7 @@ class LoopPoller(Poller):
         self._actions[flow.descriptor] = partial(self._end, flow, ending)
         return True
 
-    def _linger(self, flow: Flow) -> None:
+    def _linger(self, flow: LoopConnection) -> None:
         """Close our half, then read and forget until the peer closes its own."""
         try:
             flow.socket.shutdown(socket.SHUT_WR)
@@ -423,7 +423,7 @@ class LoopPoller(Poller):
         flow.expect(flow.ending or Ending.DONE, LINGER)
         self._actions[flow.descriptor] = partial(self._discard, flow)
 
-    def _discard(self, flow: Flow) -> None:
+    def _discard(self, flow: LoopConnection) -> None:
         try:
             if flow.socket.recv_into(self._forgotten, 0, DONTWAIT):
                 return
@@ -433,7 +433,7 @@ class LoopPoller(Poller):
             pass
         self._close_flow(flow)
 
-    def _close_flow(self, flow: Flow) -> None:
+    def _close_flow(self, flow: LoopConnection) -> None:
         # Closing a descriptor takes it out of epoll.
         if self.flows.pop(flow.descriptor, None) is None:
             self._actions.pop(flow.descriptor, None)

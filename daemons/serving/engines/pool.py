@@ -26,8 +26,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from daemons.serving.daemon import OVER, Daemon
-from daemons.serving.engines.flow import Flow
-from daemons.serving.engines.leadership import Watchman
+from daemons.serving.engines.flow import LoopConnection
+from daemons.serving.engines.leadership import StallDetector
 from daemons.serving.engines.loop import ByReadiness, DatagramLoop, Loop
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.poller import Poller
@@ -71,7 +71,7 @@ class ByThreads(ByReadiness):
             worker.start()
         blocks = self.service is not None and bool(self.service.blocks)
         poller.handing_over = blocks
-        watchman = Watchman(poller)
+        watchman = StallDetector(poller)
         if not blocks:
             poller.put(partial(_lead_on_the_spot, daemon, poller))
         while daemon.state != OVER:
@@ -134,7 +134,7 @@ class Pool(ByThreads, Loop):
         else:
             super(Loop, self).close_request(request)
 
-    def drop(self, flow: Flow) -> None:
+    def drop(self, flow: LoopConnection) -> None:
         """Let go of a conversation that nobody serves any more; one that a worker is lost in is left to it."""
         if self._carries_messages and not flow.suspended:
             super().drop(flow)

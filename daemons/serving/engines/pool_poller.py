@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from daemons.serving.conclude import expect_next
 from daemons.serving.conversation.conversation import DONE, PENDING
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.engines.flow import Flow
+from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.engines.loop_poller import DONTWAIT, LoopPoller
 from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH
@@ -26,7 +26,7 @@ from daemons.serving.spool import SpooledSocket
 STALL = 0.004
 
 
-class Deposed(Exception):
+class LeadershipLost(Exception):
     """Another thread leads, since this one took too long over an answer."""
 
 
@@ -41,7 +41,7 @@ class PoolPoller(LoopPoller):
         super().__init__()
         #: The flow whose message is being answered, while it is.  Whoever takes it out owns what follows: the thread
         #: that leads when it has the reply, or the watchman who finds that it takes too long.
-        self.hand: list[Flow] = []
+        self.hand: list[LoopConnection] = []
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         #: How many jobs were ever put into that.
         self.queued = 0
@@ -50,9 +50,9 @@ class PoolPoller(LoopPoller):
         #: Whether each message goes to a worker, or is answered on the spot.
         self.handing_over = False
         #: Flows whose answer is ready, from the workers to the leader.
-        self.ready: deque[tuple[Flow, bytes, bool]] = deque()
+        self.ready: deque[tuple[LoopConnection, bytes, bool]] = deque()
         #: Seconds that the peers of flows out of epoll have left for what they had begun.
-        self._left: dict[Flow, float] = {}
+        self._left: dict[LoopConnection, float] = {}
         #: Wakes the leader.
         self.wake: Callable[[], None] = lambda: None
         #: Wakes the watchman, who sleeps while the leader has nothing to do.
@@ -76,19 +76,19 @@ class PoolPoller(LoopPoller):
             return self._wait_handing_over(patience)
         try:
             return super().wait(patience)
-        except Deposed:
+        except LeadershipLost:
             return False
 
-    def _hear(self, flow: Flow, data: bytes, said: object) -> bytes | None:
+    def _hear(self, flow: LoopConnection, data: bytes, said: object) -> bytes | None:
         self.hand.append(flow)
         return super()._hear(flow, data, said)
 
-    def _heard(self, flow: Flow, reply: bytes, answered: bool) -> bytes | None:
+    def _heard(self, flow: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
         try:
             self.hand.pop()
         except IndexError:
             self.hand_back(flow, reply, answered)
-            raise Deposed from None
+            raise LeadershipLost from None
         return super()._heard(flow, reply, answered)
 
     def _wait_handing_over(self, patience: float) -> bool:
@@ -125,7 +125,7 @@ class PoolPoller(LoopPoller):
             self.news.set()
         return events
 
-    def take(self, flow: Flow) -> None:
+    def take(self, flow: LoopConnection) -> None:
         """Begin with a new conversation.  A greeting is the service's own code, so a worker has it made."""
         self.read(flow)
         if flow.server.greets:
@@ -133,7 +133,7 @@ class PoolPoller(LoopPoller):
         else:
             self.deliver(flow, flow.conversation.open(), True)
 
-    def _go_on(self, flow: Flow, answered: bool) -> None:
+    def _go_on(self, flow: LoopConnection, answered: bool) -> None:
         spooled = isinstance(flow.socket, SpooledSocket)
         if flow.conversation.state == PENDING and (spooled or flow.conversation.span is None):
             # Behind a reply in pieces a message begins anew.
@@ -142,7 +142,7 @@ class PoolPoller(LoopPoller):
         else:
             super()._go_on(flow, answered)
 
-    def hand_to_worker(self, flow: Flow, action: Callable[[], bytes]) -> None:
+    def hand_to_worker(self, flow: LoopConnection, action: Callable[[], bytes]) -> None:
         """Have a worker do `action`; until it is done, nobody else touches the flow."""
         self.suspend(flow)
         self.put(partial(self._do, flow, action))
@@ -152,7 +152,7 @@ class PoolPoller(LoopPoller):
         self.queued += 1
         self.jobs.put(job)
 
-    def suspend(self, flow: Flow) -> None:
+    def suspend(self, flow: LoopConnection) -> None:
         """Take a flow out of epoll: its peer has no deadline while it waits for us, and afterwards what it had left."""
         self._left[flow] = flow.deadline - time.monotonic()
         if self.flows.pop(flow.descriptor, None) is None:
@@ -168,7 +168,7 @@ class PoolPoller(LoopPoller):
             flow, _, _ = self.ready.popleft()
             flow.deadline = time.monotonic() + self._left.pop(flow)
 
-    def _do(self, flow: Flow, action: Callable[[], bytes]) -> None:
+    def _do(self, flow: LoopConnection, action: Callable[[], bytes]) -> None:
         """In a worker."""
         messages = flow.conversation.messages
         begun = time.monotonic()
@@ -177,7 +177,7 @@ class PoolPoller(LoopPoller):
             self.last_slow = time.monotonic()
         self.hand_back(flow, reply, flow.conversation.messages != messages)
 
-    def hand_back(self, flow: Flow, reply: bytes, answered: bool) -> None:
+    def hand_back(self, flow: LoopConnection, reply: bytes, answered: bool) -> None:
         if len(reply) > budget.SMALL:
             # Many workers may be done before the leader has sent the first of their replies.
             flow.charged = len(reply)

@@ -20,10 +20,10 @@ from daemons.serving import signals
 from daemons.serving.daemon import ORPHAN_DRAIN, TICK
 from daemons.serving.engines.worker_table import WorkerTable
 from daemons.serving.poller import Source
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 from daemons.serving.waker import Waker
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 
 class Prefork:

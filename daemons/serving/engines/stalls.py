@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 from daemons.serving import signals
 from daemons.serving.connection import Connection
 from daemons.serving.daemon import ORPHAN_DRAIN, Daemon
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
     from daemons.serving.interfaces import Served
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: Seconds from which on a delay is a stall.
 STALL = 1.0

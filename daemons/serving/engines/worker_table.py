@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from daemons.serving import signals
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: Seconds that a worker must have lived to be replaced at once.  One that dies sooner is likely to die again: its
 #: successor is started when this time is over.

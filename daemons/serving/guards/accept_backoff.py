@@ -6,10 +6,10 @@ import errno
 import time
 from collections.abc import Callable
 
-from daemons.serving.guards.limits import Rate
-from daemons.serving.safe_logger import Journal
+from daemons.serving.guards.limits import TokenBucket
+from daemons.serving.safe_logger import SafeLogger
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: accept(2): "EMFILE The per-process limit on the number of open file descriptors has been reached",
 #: ENFILE the same for the system, ENOBUFS and ENOMEM "Not enough free memory".  The connection stays
@@ -43,7 +43,7 @@ REST = 0.1
 NEWS = 10.0
 
 
-class Rest:
+class AcceptBackoff:
     """The rests of one server."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Rest:
         self.until = 0.0
         #: Called when the rate is used up, and a pause begins.
         self.on_pause: Callable[[], None] = lambda: None
-        self._rate: Rate | None = None
+        self._rate: TokenBucket | None = None
         self._pausing = False
         self._pauses = 0
         self._next_news = 0.0
@@ -78,7 +78,7 @@ class Rest:
         rest = max(0.0, self.until - time.monotonic())
         if max_rate:
             if self._rate is None:
-                self._rate = Rate(max_rate)
+                self._rate = TokenBucket(max_rate)
             pause = self._rate.wait()
             if pause and not self._pausing:
                 self._begin_pause(max_rate)

@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 from daemons.serving.conversation.endings import Refusal
-from daemons.settings.values import Kind, setting
+from daemons.settings.values import FieldType, setting
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -70,7 +70,7 @@ def _show(network: Network) -> str:
     return str(network.network_address if network.num_addresses == 1 else network)
 
 
-NETWORKS: Kind[tuple[Network, ...]] = Kind(
+NETWORKS: FieldType[tuple[Network, ...]] = FieldType(
     parse_networks, lambda networks: " ".join(map(_show, networks)), "networks, separated by blanks"
 )
 

@@ -10,12 +10,12 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.serving.safe_logger import Journal
+from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
     from daemons.serving.interfaces import Leader, Served
 
-log = Journal(__name__)
+log = SafeLogger(__name__)
 
 #: Connections taken from one listener before the loop looks at anything else.
 ACCEPT_BATCH = 64

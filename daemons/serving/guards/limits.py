@@ -103,7 +103,7 @@ def is_local(host: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-class Rate:
+class TokenBucket:
     """A token bucket: `rate` events a second, of which one second's worth may come at once."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -129,7 +129,7 @@ class Rate:
         self._stamp = now
 
 
-class Tally:
+class ConnectionCounter:
     """How many connections each peer has.  Its user locks it."""
 
     def __init__(self) -> None:

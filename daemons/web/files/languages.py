@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from daemons.settings.values import Kind
+from daemons.settings.values import FieldType
 from daemons.web.field_cache import field_cache
 from daemons.web.files.lookup import Folder
 from daemons.web.files.media import media_type
@@ -40,7 +40,7 @@ def _languages(text: str) -> tuple[str, ...]:
     return tags
 
 
-LANGUAGES: Kind[tuple[str, ...]] = Kind(_languages, " ".join, "languages")
+LANGUAGES: FieldType[tuple[str, ...]] = FieldType(_languages, " ".join, "languages")
 
 
 class Languages:

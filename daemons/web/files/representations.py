@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from daemons.serving.conversation.file_slice import Span
+from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.service import Reply
 from daemons.web.dates import written
 from daemons.web.files import ranges
@@ -26,7 +26,7 @@ COMPRESSED = b".gz"
 Fields = list[tuple[str, str]]
 
 #: What a body is put together from.
-Pieces = Sequence[bytes | ranges.Range]
+ReplyStream = Sequence[bytes | ranges.Range]
 
 
 class Representation:
@@ -65,7 +65,7 @@ class Representation:
         if self._open:
             os.close(self.file.descriptor)
 
-    def parts(self, wanted: list[ranges.Range], *, partial: bool) -> tuple[Fields, Pieces]:
+    def parts(self, wanted: list[ranges.Range], *, partial: bool) -> tuple[Fields, ReplyStream]:
         """The fields of an answer with the ranges that are wanted, and what its body is put together from."""
         fields = [*self.fields, *self._more]
         pieces: list[bytes | ranges.Range] = [*wanted]
@@ -81,7 +81,7 @@ class Representation:
         fields.append(("Content-Length", str(sum(map(_length, pieces)))))
         return fields, pieces
 
-    def body(self, head: bytes, pieces: Pieces) -> Reply:
+    def body(self, head: bytes, pieces: ReplyStream) -> Reply:
         """`head`, and the body behind it: at once, or read while it is sent.  Raises `OSError` and `EOFError`."""
         made, file = self._made, self.file
         if made is not None:
@@ -91,7 +91,8 @@ class Representation:
             return b"".join((head, *read))
         self._open = False
         spans = (
-            each if isinstance(each, bytes) else Span(file.descriptor, each[0], each[1] - each[0]) for each in pieces
+            each if isinstance(each, bytes) else FileSlice(file.descriptor, each[0], each[1] - each[0])
+            for each in pieces
         )
         parts = Parts([head, *spans], [file.descriptor])
         parts.told = int(head[9:12]), sum(map(_length, pieces))

@@ -15,7 +15,7 @@ from daemons.web.files.listing import listing
 from daemons.web.files.lookup import Files, Folder, IsFolder, Refused, identity_of
 from daemons.web.files.ranges import Range, ranges_of
 from daemons.web.files.representations import COMPRESSED, Chooser, Representation
-from daemons.web.responses import Second, error, head, refuse, say
+from daemons.web.responses import SecondCache, error, head, refuse, say
 from daemons.web.site.gate import Gate
 from daemons.web.site.prefix_map import Names
 
@@ -66,7 +66,7 @@ class Static:
         self._chooser = Chooser()
         self._languages = Languages(languages) if languages else None
 
-    def answer(self, request: Request, second: Second, gate: Gate | None = None) -> Reply:
+    def answer(self, request: Request, second: SecondCache, gate: Gate | None = None) -> Reply:
         """Return the response to a request. `gate` checks each file that is opened for it."""
         if request.method not in ("GET", "HEAD"):
             return refuse(request, second, ALLOWED)
@@ -86,7 +86,7 @@ class Static:
         except Refused as refused:
             return error(request, refused.status, second, [("Retry-After", "1")] * (refused.status == 503))
 
-    def _in(self, folder: Folder, names: Names, request: Request, second: Second, gate: Gate | None) -> Reply:
+    def _in(self, folder: Folder, names: Names, request: Request, second: SecondCache, gate: Gate | None) -> Reply:
         """Return the response to a request for a file in `folder`, or for `folder` itself."""
         try:
             if gate is not None:
@@ -125,7 +125,9 @@ class Static:
             return name.removesuffix(COMPRESSED)
         return b"" if self._languages is None else self._languages.bare(name)
 
-    def _index_of(self, request: Request, second: Second, folder: Folder, gate: Gate | None, *, root: bool) -> Reply:
+    def _index_of(
+        self, request: Request, second: SecondCache, folder: Folder, gate: Gate | None, *, root: bool
+    ) -> Reply:
         """A folder's index, or the list of what is in it."""
         try:
             return self._file(request, second, folder, self._index, gate)
@@ -140,7 +142,7 @@ class Static:
             second = gate.check(folder.entered)
         return say(request, 200, second, listing(self.files, folder, gate, root=root))
 
-    def _file(self, request: Request, second: Second, folder: Folder, name: bytes, gate: Gate | None) -> Reply:
+    def _file(self, request: Request, second: SecondCache, folder: Folder, name: bytes, gate: Gate | None) -> Reply:
         asked = asked_of(request)
         variant = None
         if self._languages is not None:
@@ -171,7 +173,7 @@ def asked_of(request: Request) -> dict[str, str]:
 
 def answer_with(
     request: Request,
-    second: Second,
+    second: SecondCache,
     chosen: Representation,
     asked: dict[str, str],
     more: list[tuple[str, str]],

@@ -12,11 +12,11 @@ from collections.abc import Generator, Iterable, Iterator
 
 from daemons.framings.http import Request, ResponseHead
 from daemons.framings.http.grammar import list_members
-from daemons.serving.conversation.service import Reply, ReplyCutShort, Visitor
+from daemons.serving.conversation.service import Peer, Reply, ReplyCutShort
 from daemons.web.files.representations import WHOLE
 from daemons.web.gateway.exchange import Exchange, UpstreamError
 from daemons.web.gateway.upstream import Upstream
-from daemons.web.responses import BODILESS, Second, error, refuse
+from daemons.web.responses import BODILESS, SecondCache, error, refuse
 from daemons.web.site.prefix_map import Names, decoded
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Forwarding:
         self._prefix = prefix
         self.upstream = upstream
 
-    def answer(self, request: Request, second: Second, visitor: Visitor, prefix: str, rest: Names) -> Reply:
+    def answer(self, request: Request, second: SecondCache, visitor: Peer, prefix: str, rest: Names) -> Reply:
         """The response to a request; in pieces it is a `ForwardedReply`."""
         if request.method not in ALLOWED.split(", "):
             return refuse(request, second, ALLOWED)
@@ -112,7 +112,7 @@ class Forwarding:
         """Close the connections that are kept."""
         self.upstream.close()
 
-    def _failed(self, request: Request, second: Second, visitor: Visitor, failure: UpstreamError) -> bytes:
+    def _failed(self, request: Request, second: SecondCache, visitor: Peer, failure: UpstreamError) -> bytes:
         if failure.status != 503:
             log.warning("%s: %s", visitor.peer, self._describe(failure))
             return error(request, failure.status, second)
@@ -124,7 +124,7 @@ class Forwarding:
     def _describe(self, failure: UpstreamError) -> str:
         return f"{self._prefix}: the server at {self.upstream}: {failure}"
 
-    def _passed_on(self, request: Request, second: Second, exchange: Exchange) -> Reply:
+    def _passed_on(self, request: Request, second: SecondCache, exchange: Exchange) -> Reply:
         response = exchange.head
         lines = _fields(second, response)
         length = response.length
@@ -214,7 +214,7 @@ def normalize(path: str) -> str:
     return first + "".join(normal) + mark + query
 
 
-def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, bytes]], int]:
+def _forwarded(request: Request, visitor: Peer) -> tuple[list[tuple[bytes, bytes]], int]:
     """The fields for the server behind, and how often this request has been here."""
     named = _nominated(request.headers)
     fields: list[tuple[bytes, bytes]] = []
@@ -252,7 +252,7 @@ def _forwarded(request: Request, visitor: Visitor) -> tuple[list[tuple[bytes, by
     return fields, hops
 
 
-def _fields(second: Second, response: ResponseHead) -> list[bytes]:
+def _fields(second: SecondCache, response: ResponseHead) -> list[bytes]:
     """The status line and the fields of a response, without those of one connection."""
     named = _nominated(response.fields)
     lines = [b"HTTP/1.1 %d %b" % (response.status, response.reason)]

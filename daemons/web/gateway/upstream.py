@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 
 from daemons.web.gateway.exchange import PAUSED, Exchange, StaleError, UpstreamError
 from daemons.web.gateway.request_table import RequestTable
-from daemons.web.gateway.upstream_address import Behind, UpstreamLimits
+from daemons.web.gateway.upstream_address import UpstreamAddress, UpstreamLimits
 from daemons.web.gateway.upstream_socket import UpstreamSocket
 
 #: Connections that are kept while no request needs them; and for how many seconds, which is less than most servers
@@ -31,7 +31,7 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
 class Upstream:
     """A server behind this one, with its limits."""
 
-    def __init__(self, behind: Behind, limits: UpstreamLimits) -> None:
+    def __init__(self, behind: UpstreamAddress, limits: UpstreamLimits) -> None:
         self._behind = behind
         self.limits = limits
         self._idle: deque[UpstreamSocket] = deque()

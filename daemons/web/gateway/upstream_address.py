@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from daemons.serving.listening.address import UNIX_PATH_LIMIT
-from daemons.settings.values import Kind, parse_port
+from daemons.settings.values import FieldType, parse_port
 
 
 class UpstreamLimits(NamedTuple):
@@ -34,7 +34,7 @@ class UpstreamLimits(NamedTuple):
 _HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[^\s/:\[\]%]+)?)\]|([A-Za-z0-9._-]+)):(\w+)")
 
 
-class Behind(NamedTuple):
+class UpstreamAddress(NamedTuple):
     """A host and a port, or the path of a Unix socket."""
 
     #: As it was written.
@@ -44,12 +44,12 @@ class Behind(NamedTuple):
     path: str = ""
 
 
-def _behind(text: str) -> Behind:
+def _behind(text: str) -> UpstreamAddress:
     scheme, colon, path = text.partition(":")
     if scheme == "unix" and colon:
         if not path:
             raise ValueError("no path; write unix:run/webapp.sock")
-        return Behind(text, path=path)
+        return UpstreamAddress(text, path=path)
     match = _HOST_AND_PORT.fullmatch(text)
     if match is None:
         raise ValueError("not a server; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock")
@@ -61,10 +61,10 @@ def _behind(text: str) -> Behind:
     port = parse_port(match[3])
     if not port:
         raise ValueError("port 0 is nobody's; write 127.0.0.1:8001")
-    return Behind(text, match[1] or match[2], port)
+    return UpstreamAddress(text, match[1] or match[2], port)
 
 
-def placed(behind: Behind, where: Callable[[str], Path]) -> Behind:
+def placed(behind: UpstreamAddress, where: Callable[[str], Path]) -> UpstreamAddress:
     """With the path of its socket made absolute.  Raises `ValueError` for a path that is too long."""
     if not behind.path:
         return behind
@@ -74,4 +74,4 @@ def placed(behind: Behind, where: Callable[[str], Path]) -> Behind:
     return behind._replace(path=path)
 
 
-BEHIND: Kind[Behind] = Kind(_behind, lambda behind: behind.text, "server")
+BEHIND: FieldType[UpstreamAddress] = FieldType(_behind, lambda behind: behind.text, "server")

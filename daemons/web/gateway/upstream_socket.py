@@ -9,7 +9,7 @@ from contextlib import suppress
 from time import monotonic
 
 from daemons.serving.listening import unix_client
-from daemons.web.gateway.upstream_address import Behind
+from daemons.web.gateway.upstream_address import UpstreamAddress
 
 #: Seconds to connect: the server is near, and if it is down the client should not wait for it.
 CONNECT = 5.0
@@ -24,7 +24,7 @@ class UpstreamSocket:
     Raises `OSError` when made, `TimeoutError` among them, and `UnicodeError` for a host that is no name.
     """
 
-    def __init__(self, behind: Behind) -> None:
+    def __init__(self, behind: UpstreamAddress) -> None:
         self._socket = _connected(behind)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
@@ -62,7 +62,7 @@ class UpstreamSocket:
         self._socket.close()
 
 
-def _connected(behind: Behind) -> socket.socket:
+def _connected(behind: UpstreamAddress) -> socket.socket:
     """A connected socket; of several addresses of a host, the first that accepts."""
     if behind.path:
         sock = unix_client.connect(behind.path, CONNECT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from email.message import Message
 from typing import TYPE_CHECKING, NamedTuple
 
-from daemons.framings.cache import ByHead
+from daemons.framings.cache import HeadCache
 
 if TYPE_CHECKING:
     from daemons.framings.http import Request
@@ -33,7 +33,7 @@ class Heads:
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: ByHead[Head] = ByHead()
+        self._known: HeadCache[Head] = HeadCache()
 
     def of(self, request: Request) -> Head:
         """The head of `request`, which depends on its octets alone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from daemons.web.handlers.response_buffer import PIECE, Answer
+from daemons.web.handlers.response_buffer import PIECE, ResponseBuffer
 
 
 class RequestBody(io.BytesIO):
@@ -28,7 +28,7 @@ class MemorySocket:
 
     __slots__ = ("_here", "_there", "rfile", "wfile")
 
-    def __init__(self, here: Any, there: Any, wfile: Answer) -> None:
+    def __init__(self, here: Any, there: Any, wfile: ResponseBuffer) -> None:
         self._here = here
         self._there = there
         self.rfile = RequestBody()

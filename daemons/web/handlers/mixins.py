@@ -12,9 +12,9 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from daemons.framings.cache import FIELD, Remembered
+from daemons.framings.cache import FIELD, BoundedCache
 from daemons.web.dates import now_written, written
-from daemons.web.handlers.response_buffer import MOST_FIELDS, TOO_MANY, Answer
+from daemons.web.handlers.response_buffer import MOST_FIELDS, TOO_MANY, ResponseBuffer
 from daemons.web.responses import SERVER
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ MOST_NAMES, MOST_ENCODED = 256, 2730
 #: Fields of up to so many characters are remembered with their lines, and so many of them.
 REMEMBERED_FIELD = 200
 REMEMBERED_COUNT = 512
-_lines: Remembered[tuple[str, str], bytes] = Remembered(REMEMBERED_COUNT)
+_lines: BoundedCache[tuple[str, str], bytes] = BoundedCache(REMEMBERED_COUNT)
 
 
 def in_memory(handler: object) -> bool:
@@ -87,7 +87,7 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
     """What is other than in `BaseHTTPRequestHandler`, where no socket is and the answer is sent when it is complete."""
 
     #: Where the answer is.  The name is this long because the handler's author may have any shorter one.
-    answer_in_memory: Answer
+    answer_in_memory: ResponseBuffer
     #: Who asks, as the log shows it.
     peer_in_memory = ""
     #: Whether requests are told by the daemon, or are not to be told.

@@ -16,8 +16,8 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
-from daemons.framings.cache import FIELD, Remembered
-from daemons.serving.conversation.file_slice import Span
+from daemons.framings.cache import FIELD, BoundedCache
+from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.guards import budget
 from daemons.serving.guards.limits import Limits
 from daemons.settings.values import SIZE
@@ -59,7 +59,9 @@ _plain: set[bytes] = set()
 #: with another Date.  By their lines: one with a line end in its middle has the octets of two.  Of up to so many octets
 #: together.
 REMEMBERED_HEAD = 2048
-_heads: Remembered[tuple[bytes, ...], tuple[list[bytes], int, int | None, bool, bool]] = Remembered(REMEMBERED_COUNT)
+_heads: BoundedCache[tuple[bytes, ...], tuple[list[bytes], int, int | None, bool, bool]] = BoundedCache(
+    REMEMBERED_COUNT
+)
 
 
 class ResponseTooLarge(Exception):
@@ -86,7 +88,7 @@ class Bounds:
         self.threshold = min(SPILL, limit)
 
 
-class Answer:
+class ResponseBuffer:
     """A handler's `wfile`, for one request: an `io.BufferedIOBase`, but for the finalizer, which would take as long as
     all else about a short answer."""
 
@@ -130,7 +132,7 @@ class Answer:
         self.chunked = False
         #: Octets of the body.
         self.size = 0
-        self._parts: list[bytes | Span] = []
+        self._parts: list[bytes | FileSlice] = []
         #: How many of them are in memory, behind the last span.
         self._kept = 0
         #: The file of what was too much for the memory, and where its end is.
@@ -264,19 +266,19 @@ class Answer:
             return True
         descriptor = os.dup(source.fileno())
         self._descriptors.append(descriptor)
-        self._parts.append(Span(descriptor, start, length))
+        self._parts.append(FileSlice(descriptor, start, length))
         self._kept = 0
         self.size += length
         return True
 
-    def content(self, most: int | None = None) -> list[bytes | Span]:
+    def content(self, most: int | None = None) -> list[bytes | FileSlice]:
         """The body, up to so many octets."""
         if most is None or most >= self.size:
             return self._parts
-        parts: list[bytes | Span] = []
+        parts: list[bytes | FileSlice] = []
         for part in self._parts:
-            if isinstance(part, Span):
-                part = Span(part.descriptor, part.start, min(most, part.left))
+            if isinstance(part, FileSlice):
+                part = FileSlice(part.descriptor, part.start, min(most, part.left))
                 most -= part.left
             else:
                 part = part[:most]
@@ -289,7 +291,7 @@ class Answer:
         """Whether it ends as a chunked body without trailers does, RFC 9112, section 7.1."""
         return b"".join(part for part in self._parts[-4:] if isinstance(part, bytes)).endswith(b"0\r\n\r\n")
 
-    def reply(self, head: bytes, parts: list[bytes | Span]) -> bytes | Parts:
+    def reply(self, head: bytes, parts: list[bytes | FileSlice]) -> bytes | Parts:
         """The answer as a `Conversation` sends it: whole where it is in memory, else in pieces."""
         if not self._descriptors:
             return b"".join((head, *parts))  # type: ignore[arg-type]  # they are all bytes
@@ -322,7 +324,7 @@ class Answer:
         while first and isinstance(self._parts[first - 1], bytes):
             first -= 1
         data = memoryview(b"".join(self._parts[first:]))  # type: ignore[arg-type]  # these are
-        self._parts[first:] = [Span(self._spilled, self._end, len(data))]
+        self._parts[first:] = [FileSlice(self._spilled, self._end, len(data))]
         try:
             while data:
                 written = os.pwrite(self._spilled, data, self._end)
@@ -356,25 +358,25 @@ class Answer:
         self._threshold = -1
 
 
-io.BufferedIOBase.register(Answer)
+io.BufferedIOBase.register(ResponseBuffer)
 
 
-class Parts(Iterator[bytes | Span]):
+class Parts(Iterator[bytes | FileSlice]):
     """An answer in pieces.  It has its descriptors to itself, and closes them at its end.  Then `owner`, which has been
     charged for memory, is released (`daemons.serving.guards.budget`)."""
 
     #: For the log, where it is not told by who made this: the status, and the octets of the body.
     told: tuple[int, int | None] = (0, None)
 
-    def __init__(self, parts: list[bytes | Span], descriptors: list[int], owner: object | None = None) -> None:
+    def __init__(self, parts: list[bytes | FileSlice], descriptors: list[int], owner: object | None = None) -> None:
         self._parts = parts[::-1]
         self._descriptors = descriptors
         self._owner = owner
 
-    def __next__(self) -> bytes | Span:
+    def __next__(self) -> bytes | FileSlice:
         while self._parts:
             part = self._parts.pop()
-            if part.left if isinstance(part, Span) else part:
+            if part.left if isinstance(part, FileSlice) else part:
                 return part
         self.close()
         raise StopIteration

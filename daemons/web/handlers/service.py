@@ -14,7 +14,7 @@ from daemons.serving.conversation.service import Reply, Service, Talk
 from daemons.web.handlers.head_cache import Head, Heads, Messages
 from daemons.web.handlers.memory_socket import MemorySocket, RequestBody
 from daemons.web.handlers.mixins import class_of, for_memory, writes_log
-from daemons.web.handlers.response_buffer import Answer, Bounds
+from daemons.web.handlers.response_buffer import Bounds, ResponseBuffer
 from daemons.web.responses import BODILESS, CONTINUE
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class WebService(Service):
                 if request.expects:
                     reply = CONTINUE
                     continue
-                answer = Answer(bounds)
+                answer = ResponseBuffer(bounds)
                 if handler is None:
                     handler = self._handler(server, address, peer, answer)
                 try:
@@ -102,14 +102,14 @@ class WebService(Service):
         if self.requests is not None and not self._writes_log:
             self.requests.tell(handler.client_address[0], self.requests.entry(request, status, size))
 
-    def _handler(self, server: WebServer, address: Any, peer: str, answer: Answer) -> Any:
+    def _handler(self, server: WebServer, address: Any, peer: str, answer: ResponseBuffer) -> Any:
         """A handler that has not been asked anything yet."""
         handler = self._make(MemorySocket(server.server_address, address, answer), address, server)
         handler.peer_in_memory = peer
         handler.told_in_memory = not self._writes_log and server.access_log is not None
         return handler
 
-    def _respond(self, handler: Any, request: Request, answer: Answer) -> Reply:
+    def _respond(self, handler: Any, request: Request, answer: ResponseBuffer) -> Reply:
         """What `BaseHTTPRequestHandler.handle_one_request` does."""
         head = self._heads.of(request)
         handler.command, handler.path, handler.request_version, handler.requestline = head[:4]
@@ -131,7 +131,7 @@ class WebService(Service):
             return self._headless(handler, request, head, answer)
         return self._complete(handler, request, head, answer)
 
-    def _headless(self, handler: Any, request: Request, head: Head, answer: Answer) -> Reply:
+    def _headless(self, handler: Any, request: Request, head: Head, answer: ResponseBuffer) -> Reply:
         """The handler has not made a head as the stock class does: then it is taken at its word, and not at another
         after it."""
         if not answer.size or answer.head or getattr(handler, "_headers_buffer", None):
@@ -141,7 +141,7 @@ class WebService(Service):
         self._tell(handler, request, 0, answer.size)
         return answer.reply(b"", answer.content())
 
-    def _complete(self, handler: Any, request: Request, head: Head, answer: Answer) -> Reply:
+    def _complete(self, handler: Any, request: Request, head: Head, answer: ResponseBuffer) -> Reply:
         """What stock handlers leave out of their answers, or put into them though it must not be there."""
         fields = answer.head
         size = announced = answer.announced

@@ -7,14 +7,14 @@ import secrets
 from collections.abc import Callable
 
 from daemons.framings.http import Request
-from daemons.serving.conversation.service import Reply, Visitor
+from daemons.serving.conversation.service import Peer, Reply
 from daemons.web.dates import written
 from daemons.web.files.conditions import judge_change, tag_of
 from daemons.web.files.lookup import Identity, IsFolder, Refused
 from daemons.web.files.media import suffix_for
 from daemons.web.files.representations import Chooser
 from daemons.web.files.static import answer_with, asked_of
-from daemons.web.responses import Second, error, head, refuse, say
+from daemons.web.responses import SecondCache, error, head, refuse, say
 from daemons.web.site.prefix_map import Names
 from daemons.web.site.store import NAME, Store
 
@@ -49,7 +49,7 @@ class Documents:
         name = _name_of(rest)
         return None if name is None else self._store.identity(name)
 
-    def answer(self, request: Request, second: Second, visitor: Visitor, prefix: str, rest: Names) -> Reply:
+    def answer(self, request: Request, second: SecondCache, visitor: Peer, prefix: str, rest: Names) -> Reply:
         """What is answered to a request for what is at or below `prefix`, by the names behind that."""
         base = prefix.rstrip("/")
         name = _name_of(rest)
@@ -78,7 +78,7 @@ class Documents:
             later = [("Retry-After", "1")] * (refused.status == 503)
             return error(request, refused.status, second, later)
 
-    def _list(self, request: Request, second: Second, base: str) -> Reply:
+    def _list(self, request: Request, second: SecondCache, base: str) -> Reply:
         about = [
             {
                 "name": entry.name,
@@ -92,7 +92,7 @@ class Documents:
         ]
         return say(request, 200, second, json.dumps(about, indent=1).encode() + b"\n", (), "application/json")
 
-    def _create(self, request: Request, second: Second, base: str) -> Reply:
+    def _create(self, request: Request, second: SecondCache, base: str) -> Reply:
         """A document with a name of ours; its suffix tells what it is."""
         media = request.field(b"content-type").partition(";")[0].strip(" \t").lower()
         if media in _FORMS:
@@ -106,7 +106,7 @@ class Documents:
         about = json.dumps({"name": name, "href": where, "size": len(request.body), "etag": validators.tag})
         return say(request, 201, second, about.encode() + b"\n", fields, "application/json")
 
-    def _replace(self, request: Request, second: Second, base: str, name: bytes) -> Reply:
+    def _replace(self, request: Request, second: SecondCache, base: str, name: bytes) -> Reply:
         if wrong := _unfit(request, second):
             return wrong
         new, validators = self._store.put(name, request.body, lambda have: judge_change(asked_of(request), have))
@@ -122,7 +122,7 @@ def _name_of(rest: Names) -> bytes | None:
     return None if rest in ((), (b"",)) else b"/".join(rest)
 
 
-def _unfit(request: Request, second: Second) -> bytes:
+def _unfit(request: Request, second: SecondCache) -> bytes:
     """The answer to a body that is not what it would be stored as."""
     if request.field(b"content-range"):
         return error(request, 400, second)  # RFC 9110, section 14.5

@@ -6,12 +6,12 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 
 from daemons.framings.http import Request
-from daemons.serving.conversation.service import Reply, Visitor
+from daemons.serving.conversation.service import Peer, Reply
 from daemons.web.files.hard_links import Unindexed
 from daemons.web.files.identities import PathIdentities
 from daemons.web.files.lookup import Files, Folder, Identity, identity_of
-from daemons.web.responses import Second, error
-from daemons.web.site.prefix_map import Names, Places, bare, names_of
+from daemons.web.responses import SecondCache, error
+from daemons.web.site.prefix_map import Names, PrefixMap, bare, names_of
 from daemons.web.site.protection import Protection
 from daemons.web.site.redirects import ALL, Redirect
 
@@ -70,7 +70,7 @@ class GuardedFiles:
     def __init__(
         self,
         files: Files,
-        by_name: Places[Protection],
+        by_name: PrefixMap[Protection],
         by_identity: PathIdentities[Protection],
         shadowed: Shadowed,
     ) -> None:
@@ -90,8 +90,8 @@ class Gate:
         self,
         files: GuardedFiles,
         request: Request,
-        second: Second,
-        visitor: Visitor,
+        second: SecondCache,
+        visitor: Peer,
         names: Names,
         passed: Protection | None,
     ) -> None:
@@ -105,7 +105,7 @@ class Gate:
         #: The second of the answer: of its own where that is for this visitor alone.
         self.second = second
 
-    def check(self, entered: Sequence[Identity], file: Identity | None = None, links: int = 1) -> Second:
+    def check(self, entered: Sequence[Identity], file: Identity | None = None, links: int = 1) -> SecondCache:
         """Check the directories entered, the root first, and the file opened in the last of them, which has `links`
         hard links. All of them are still open. Return the second of the answer. Raises `Denied`, and `Refused` where
         the root was replaced meanwhile."""
@@ -118,7 +118,7 @@ class Gate:
             if refusal is not None:
                 raise Denied(refusal)
             self._passed.append(protections[0])
-            self.second = Second(self.second.now, private=True)
+            self.second = SecondCache(self.second.now, private=True)
         if self._files.shadowed and not self._files.shadowed.at(self.second.now)[0].isdisjoint(entered[1:]):
             raise Denied(error(self._request, 404, self.second))
         return self.second

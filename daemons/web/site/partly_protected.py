@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from daemons.web.files.identities import PathIdentities
 from daemons.web.files.lookup import Identity
-from daemons.web.site.prefix_map import Names, Places, bare, folded, names_of
+from daemons.web.site.prefix_map import Names, PrefixMap, bare, folded, names_of
 from daemons.web.site.protection import Protection
 
 
@@ -21,7 +21,7 @@ class PartlyProtected:
         self._prefix = bare(names_of(prefix) or ())
         depth = len(self._prefix)
         below = [each for each in protections if len(each.names) > depth and each.names[:depth] == self._prefix]
-        self._by_name = Places.by_names((tuple(map(folded, each.names)), each) for each in below)
+        self._by_name = PrefixMap.by_names((tuple(map(folded, each.names)), each) for each in below)
         self._by_identity = PathIdentities(
             folder, [(each.names[depth:], each) for each in below if folder], lambda name: ()
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from daemons.settings.values import Kind
+from daemons.settings.values import FieldType
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ def _prefix(text: str) -> str:
     return "/" + "/".join(quote(name, safe="!$&'()*+,;=:@[]~") for name in names if name)
 
 
-PREFIX: Kind[str] = Kind(_prefix, str, "path")
+PREFIX: FieldType[str] = FieldType(_prefix, str, "path")
 
 
 def bare(names: Names) -> Names:
@@ -134,7 +134,7 @@ class Found(NamedTuple, Generic[T]):
     rest: Names
 
 
-class Places(Generic[T]):
+class PrefixMap(Generic[T]):
     """From prefixes to what holds below them, the prefix itself included; the longest one counts."""
 
     def __init__(self, places: Mapping[str, T]) -> None:
@@ -146,7 +146,7 @@ class Places(Generic[T]):
         self._longest = max(map(len, self._places), default=0)
 
     @classmethod
-    def by_names(cls, places: Iterable[tuple[Names, T]]) -> Places[T]:
+    def by_names(cls, places: Iterable[tuple[Names, T]]) -> PrefixMap[T]:
         """Return the same from the names of prefixes, which need not be those of a URL."""
         made = cls({})
         made._places = {names: ("", value) for names, value in places}

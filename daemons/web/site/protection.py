@@ -12,11 +12,11 @@ from typing import NamedTuple
 from daemons.accounts import ACCEPTED, BUSY, REFUSED, Accounts, Verdict
 from daemons.accounts.users_file import checked
 from daemons.framings.http import Request
-from daemons.serving.conversation.service import Visitor
+from daemons.serving.conversation.service import Peer
 from daemons.serving.guards.limits import is_local
-from daemons.settings.values import Kind
+from daemons.settings.values import FieldType
 from daemons.web import basic
-from daemons.web.responses import Second, error
+from daemons.web.responses import SecondCache, error
 from daemons.web.site.prefix_map import Names, bare, names_of
 
 #: A realm is shown to the visitor, in quotes.
@@ -41,7 +41,7 @@ def _realm(text: str) -> Realm:
     return realm
 
 
-REALM: Kind[Realm] = Kind(_realm, lambda realm: f'"{realm.name}" {realm.file}', "realm and file")
+REALM: FieldType[Realm] = FieldType(_realm, lambda realm: f'"{realm.name}" {realm.file}', "realm and file")
 
 
 class Protection:
@@ -54,7 +54,7 @@ class Protection:
         self._accounts = Accounts(realm.file)
         self._insecure = insecure
 
-    def refusal(self, request: Request, second: Second, visitor: Visitor) -> bytes | None:
+    def refusal(self, request: Request, second: SecondCache, visitor: Peer) -> bytes | None:
         """The answer to who is not let in; None for who is."""
         if not (visitor.secure or self._insecure or is_local(visitor.host)):
             request.user = ""

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from daemons.framings.http import Request
-from daemons.settings.values import Kind, either
-from daemons.web.responses import Second, error
-from daemons.web.site.prefix_map import PREFIX, Places, names_of
+from daemons.settings.values import FieldType, either
+from daemons.web.responses import SecondCache, error
+from daemons.web.site.prefix_map import PREFIX, PrefixMap, names_of
 
 #: What may be written: moved for good, found elsewhere for now, look there with GET; for now and for good with the same
 #: method and body; and gone.
@@ -55,8 +55,10 @@ def _moved(text: str) -> str:
     return (PREFIX.parse(bare or "/") + ALL).replace("//", "/") if bare != text else PREFIX.parse(text)
 
 
-REDIRECT: Kind[Redirect] = Kind(_redirect, lambda to: f"{to.status} {to.target}".rstrip(), "status and target")
-MOVED: Kind[str] = Kind(_moved, str, "path")
+REDIRECT: FieldType[Redirect] = FieldType(
+    _redirect, lambda to: f"{to.status} {to.target}".rstrip(), "status and target"
+)
+MOVED: FieldType[str] = FieldType(_moved, str, "path")
 
 
 def itself(moved: Mapping[str, Redirect]) -> str | None:
@@ -73,14 +75,14 @@ def itself(moved: Mapping[str, Redirect]) -> str | None:
     return None
 
 
-class Moved:
+class RedirectMap:
     """What leads elsewhere: single paths, with and without a slash at the end, and subtrees."""
 
     def __init__(self, moved: Mapping[str, Redirect]) -> None:
         self._exact = {names_of(key): to for key, to in moved.items() if not key.endswith(ALL)}
-        self._below = Places({key.removesuffix(ALL) or "/": to for key, to in moved.items() if key.endswith(ALL)})
+        self._below = PrefixMap({key.removesuffix(ALL) or "/": to for key, to in moved.items() if key.endswith(ALL)})
 
-    def answer(self, request: Request, second: Second, names: tuple[bytes, ...]) -> bytes | None:
+    def answer(self, request: Request, second: SecondCache, names: tuple[bytes, ...]) -> bytes | None:
         """Where to go; None: nowhere else."""
         bare = names[:-1] if len(names) > 1 and not names[-1] else names
         exact = self._exact.get(bare)
@@ -119,10 +121,10 @@ def _show_https(https: Https) -> str:
     return f"{https.host}:{https.port}" if https.host else str(https.port)
 
 
-HTTPS: Kind[Https] = Kind(_https, _show_https, "port or host")
+HTTPS: FieldType[Https] = FieldType(_https, _show_https, "port or host")
 
 
-def to_https(request: Request, second: Second, https: Https) -> bytes:
+def to_https(request: Request, second: SecondCache, https: Https) -> bytes:
     """The same over TLS; with the same method, where that is not one to begin with.  400 where nobody can tell which
     host is meant."""
     match = _HOST.fullmatch(request.field(b"host"))

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from daemons.accounts import verifier
 from daemons.framings.http import Request
-from daemons.serving.conversation.service import Reply, Visitor
+from daemons.serving.conversation.service import Peer, Reply
 from daemons.web.files.identities import PathIdentities
 from daemons.web.files.inode_probe import numbered_by_name
 from daemons.web.files.static import Static
-from daemons.web.gateway.upstream_address import Behind, UpstreamLimits
-from daemons.web.responses import Second, error
+from daemons.web.gateway.upstream_address import UpstreamAddress, UpstreamLimits
+from daemons.web.responses import SecondCache, error
 from daemons.web.site.documents import Documents
 from daemons.web.site.gate import Denied, Gate, GuardedFiles, Shadowed
 from daemons.web.site.partly_protected import PartlyProtected
-from daemons.web.site.prefix_map import Found, Names, Places, bare, is_ambiguous, names_of
+from daemons.web.site.prefix_map import Found, Names, PrefixMap, bare, is_ambiguous, names_of
 from daemons.web.site.protection import Protection, Realm
-from daemons.web.site.redirects import Moved, Redirect, itself
+from daemons.web.site.redirects import Redirect, RedirectMap, itself
 from daemons.web.site.store import Store
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def contradiction(
     redirects: Mapping[str, Redirect],
     protected: Mapping[str, Realm],
     documents: Mapping[str, str],
-    proxy: Mapping[str, Behind],
+    proxy: Mapping[str, UpstreamAddress],
 ) -> str:
     """Why these tables cannot stand together, or nothing."""
     circle = itself(redirects)
@@ -73,7 +73,7 @@ def _is_one(folder: str, other: str) -> bool:
         return Path(folder).resolve() == Path(other).resolve()
 
 
-class Subtrees:
+class SiteRouter:
     """Answers where something else than a file of `static` is meant."""
 
     def __init__(
@@ -82,12 +82,12 @@ class Subtrees:
         redirects: Mapping[str, Redirect],
         protected: Mapping[str, Protection],
         documents: Mapping[str, Store],
-        proxy: Mapping[str, Behind],
+        proxy: Mapping[str, UpstreamAddress],
         upstream: UpstreamLimits,
     ) -> None:
         self._static = static
-        self._moved = Moved(redirects)
-        self._protected = Places(protected)
+        self._moved = RedirectMap(redirects)
+        self._protected = PrefixMap(protected)
         self._forwarding = _forwarding(proxy, upstream)
         #: The protections below each path of `documents` and `proxy`.
         self._partly = {
@@ -97,7 +97,7 @@ class Subtrees:
         answering: dict[str, Documents | Forwarding] = {
             path: Documents(store, self._partly[path].hides) for path, store in documents.items()
         }
-        self._places = Places(answering | self._forwarding)
+        self._places = PrefixMap(answering | self._forwarding)
         self._guarded = GuardedFiles(
             static.files,
             self._protected,
@@ -112,7 +112,7 @@ class Subtrees:
         #: Whether a request is given the user who has proved to have sent it.
         self.sets_user = bool(protected)
 
-    def answer(self, request: Request, second: Second, visitor: Visitor) -> tuple[Reply, bool]:
+    def answer(self, request: Request, second: SecondCache, visitor: Peer) -> tuple[Reply, bool]:
         """Return the answer to a request, and whether everybody is given the same within this second.  With
         `sets_user`, `request` must be an object that no other request shares."""
         names = names_of(request.path.partition("?")[0])
@@ -129,7 +129,7 @@ class Subtrees:
             refusal = protection.refusal(request, second, visitor)
             if refusal is not None:
                 return refusal, False
-            second = Second(second.now, private=True)
+            second = SecondCache(second.now, private=True)
         moved = self._moved.answer(request, second, names)
         if moved is not None:
             return moved, False
@@ -187,7 +187,7 @@ class Subtrees:
             forwarding.close()
 
 
-def _forwarding(proxy: Mapping[str, Behind], limits: UpstreamLimits) -> dict[str, Forwarding]:
+def _forwarding(proxy: Mapping[str, UpstreamAddress], limits: UpstreamLimits) -> dict[str, Forwarding]:
     """A server that stands below several paths is one; all servers have an equal share of the requests."""
     if not proxy:
         return {}

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from daemons.framings.cache import ByHead
+from daemons.framings.cache import HeadCache
 from daemons.web.responses import SERVER
 from daemons.web.site.prefix_map import unquoted
 
@@ -28,7 +28,7 @@ class Environs:
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: ByHead[dict[str, Any]] = ByHead()
+        self._known: HeadCache[dict[str, Any]] = HeadCache()
 
     def make(self, request: Request, visitor: dict[str, Any]) -> dict[str, Any]:
         """The environ of `request`, and of its visitor."""

@@ -6,7 +6,7 @@ import re
 from typing import Any, NamedTuple
 from wsgiref.util import is_hop_by_hop
 
-from daemons.framings.cache import FIELD, Remembered
+from daemons.framings.cache import FIELD, BoundedCache
 from daemons.web.dates import now_written
 from daemons.web.responses import SERVER
 
@@ -21,7 +21,7 @@ _SERVER = f"Server: {SERVER}\r\n".encode("latin-1")
 #: Most applications say few heads, again and again.  So many are remembered, with up to so many fields.
 REMEMBERED_COUNT = 256
 REMEMBERED_FIELDS = 32
-_heads: Remembered[tuple[object, ...], Head] = Remembered(REMEMBERED_COUNT)
+_heads: BoundedCache[tuple[object, ...], Head] = BoundedCache(REMEMBERED_COUNT)
 
 
 class Head(NamedTuple):

@@ -15,7 +15,7 @@ from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, Any
 
 from daemons.serving.conversation.service import PeerLeft, Reply
-from daemons.web.handlers.response_buffer import LOOK, PIECE, SPILL, Answer, Bounds
+from daemons.web.handlers.response_buffer import LOOK, PIECE, SPILL, Bounds, ResponseBuffer
 from daemons.web.responses import BODILESS
 from daemons.web.wsgi.fields import head_of
 
@@ -72,7 +72,7 @@ def _rest_of(file: Any) -> int | None:
     return max(0, found.st_size - file.tell()) if stat.S_ISREG(found.st_mode) and found.st_size else None
 
 
-class Answering:
+class WSGIResponse:
     """The answer to one request.  `name` is the application's, for messages; `bounds` are for
     the bytes given to `write`."""
 
@@ -90,7 +90,7 @@ class Answering:
         #: The Content-Length, once somebody has said it.
         self._announced: int | None = None
         #: What `write` was given; None: nothing so far.
-        self._written: Answer | None = None
+        self._written: ResponseBuffer | None = None
         #: The application has returned, so that `write` comes too late.
         self._returned = False
         #: What the log says: the status, and the octets of the body where they are known.
@@ -150,7 +150,7 @@ class Answering:
         if self._returned:
             raise RuntimeError("write() is called behind the application's return; yield what is to be sent")
         if self._written is None:
-            self._written = Answer(self._bounds)
+            self._written = ResponseBuffer(self._bounds)
         try:
             self._written.write(_checked(data))
         finally:
@@ -260,7 +260,7 @@ class Answering:
 class Stream(Iterator[bytes]):
     """A response in pieces."""
 
-    def __init__(self, answering: Answering, pieces: Generator[bytes, None, None]) -> None:
+    def __init__(self, answering: WSGIResponse, pieces: Generator[bytes, None, None]) -> None:
         self._answering = answering
         self._pieces = pieces
 

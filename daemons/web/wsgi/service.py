@@ -18,7 +18,7 @@ from daemons.web.handlers.response_buffer import Bounds
 from daemons.web.handlers.service import FAILED, FAILED_SIZE
 from daemons.web.responses import CONTINUE
 from daemons.web.wsgi.environ import Environs, of_visitor
-from daemons.web.wsgi.response import Answering, FileWrapper
+from daemons.web.wsgi.response import FileWrapper, WSGIResponse
 
 if TYPE_CHECKING:
     from daemons.web.handlers.server import WebServer
@@ -92,7 +92,7 @@ class WSGIService(Service):
                         "wsgi.multithread": self.multithread,
                         "wsgi.multiprocess": self.multiprocess,
                     }
-                answering = Answering(type(self).__name__, peer, request, server.draining, bounds)
+                answering = WSGIResponse(type(self).__name__, peer, request, server.draining, bounds)
                 try:
                     reply = answering.run(self.ready, self._environs.make(request, visitor))
                 except BaseException:

@@ -16,13 +16,13 @@ from daemons.serving.listening.address import Address
 from daemons.udpd import Udpd
 
 #: Is given each question, and how often it has come, and sends what it likes with the socket to the peer.
-Answer = Callable[[socket.socket, bytes, int, tuple[str, int]], None]
+ResponseBuffer = Callable[[socket.socket, bytes, int, tuple[str, int]], None]
 
 WAIT = 20.0
 
 
 @contextmanager
-def foreign(answer: Answer) -> Iterator[tuple[Address, list[bytes]]]:
+def foreign(answer: ResponseBuffer) -> Iterator[tuple[Address, list[bytes]]]:
     """A server of plain sockets in a thread; yields where it is, and what it has heard."""
     heard: list[bytes] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:

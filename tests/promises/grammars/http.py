@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from daemons.serving.conversation.memory import Memory
-from daemons.serving.conversation.with_peer import VisitedConversation
+from daemons.serving.conversation.with_peer import ConversationWithPeer
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
 from tests.web.example_site import LOCAL, make, service
 
@@ -18,7 +18,7 @@ SIZE = 16 * 1024
 def serve(folder: Path) -> Feed:
     httpd = service(make(folder))
     memory = Memory(httpd)
-    return lambda data: converse(VisitedConversation(httpd, memory, lambda: LOCAL), data)
+    return lambda data: converse(ConversationWithPeer(httpd, memory, lambda: LOCAL), data)
 
 
 def get(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from daemons.accounts import Accounts
 from daemons.serving.conversation.memory import Memory
-from daemons.serving.conversation.service import Visitor
-from daemons.serving.conversation.with_peer import VisitedConversation
+from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.with_peer import ConversationWithPeer
 from daemons.web.site.protection import Realm
 from tests.accounts.files import write_users
 from tests.promises.grammars.grammar import Feed, Grammar, converse, word
@@ -39,7 +39,7 @@ def serve_basic(folder: Path) -> Feed:
 
     def feed(data: bytes) -> int:
         host = peer()
-        return converse(VisitedConversation(httpd, memory, lambda: Visitor(f"[{host}]:4242", host, True)), data)
+        return converse(ConversationWithPeer(httpd, memory, lambda: Peer(f"[{host}]:4242", host, True)), data)
 
     return feed
 

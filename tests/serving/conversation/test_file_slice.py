@@ -13,7 +13,7 @@ from daemons import Lines, Reply, Service
 from daemons.framings import Framing
 from daemons.serving.conversation.conversation import IDLE, OVER, PENDING, Conversation
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.file_slice import Span
+from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.reply_stream import BATCH
 from daemons.serving.conversation.tls import TLS
 from daemons.serving.guards.limits import Limits
@@ -54,11 +54,11 @@ class Shelf(Service):
     def respond(self, message: bytes) -> Reply:
         return self.pieces()
 
-    def pieces(self) -> Iterator[bytes | Span]:
+    def pieces(self) -> Iterator[bytes | FileSlice]:
         with self.path.open("rb") as file:
             yield b"<"
-            yield Span(file.fileno(), 0, self.size // 2)
-            yield Span(file.fileno(), self.size // 2, self.size - self.size // 2 + self.missing)
+            yield FileSlice(file.fileno(), 0, self.size // 2)
+            yield FileSlice(file.fileno(), self.size // 2, self.size - self.size // 2 + self.missing)
             yield b">"
 
 
@@ -136,10 +136,10 @@ class Unsendable(Service):
     def respond(self, message: bytes) -> Reply:
         return self.pieces(ctypes.addressof(self._buffer) if message == b"whole" else UNMAPPED)
 
-    def pieces(self, start: int) -> Iterator[bytes | Span]:
+    def pieces(self, start: int) -> Iterator[bytes | FileSlice]:
         with open("/proc/self/mem", "rb") as file:
             yield b"<"
-            yield Span(file.fileno(), start, LONG)
+            yield FileSlice(file.fileno(), start, LONG)
             yield b">"
 
 

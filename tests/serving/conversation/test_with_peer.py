@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemons import Lines, Reply, Service, Talk, Visitor
+from daemons import Lines, Peer, Reply, Service, Talk
 from daemons.serving.conversation.tls import TLS
 from daemons.serving.pump import Pump
 from daemons.serving.stream import StreamServer
@@ -24,7 +24,7 @@ class Mirror(Service):
 
     framing = Lines(limit=100)
 
-    def talk_with(self, visitor: Visitor) -> Talk:
+    def talk_with(self, visitor: Peer) -> Talk:
         reply: Reply | None = None
         while True:
             yield reply

@@ -10,7 +10,7 @@ import pytest
 
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import stream_server
-from daemons.serving.engines.leadership import Watchman
+from daemons.serving.engines.leadership import StallDetector
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.engines.stall_probes import PoolProbe
 from daemons.serving.engines.stalls import FRAMES, STACK_LIMIT, STALL, Probe, StallMonitor, stack_of
@@ -104,7 +104,7 @@ def test_a_stack_is_one_line_that_is_bounded() -> None:
 
 def test_an_exception_in_the_watch_over_a_leader_is_logged_and_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     poller = PoolPoller()
-    watchman = Watchman(poller)
+    watchman = StallDetector(poller)
     looks: list[int] = []
 
     def failing() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from daemons.operating.metrics.stats import read
-from daemons.serving.guards.accept_backoff import Rest
+from daemons.serving.guards.accept_backoff import AcceptBackoff
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, QUEST, Live, until
 from tests.promises.crowds import address_of, settings
@@ -15,7 +15,7 @@ from tests.serving.peers import connect, eventually, hear
 
 
 def test_each_pause_is_counted_once_and_few_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    rest = Rest()
+    rest = AcceptBackoff()
     pauses: list[int] = []
     rest.on_pause = lambda: pauses.append(1)
     rate = 1000.0

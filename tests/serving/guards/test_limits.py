@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons.serving.guards.limits import Limits, Rate, Tally
+from daemons.serving.guards.limits import ConnectionCounter, Limits, TokenBucket
 from daemons.settings.values import kind_of
 
 
@@ -22,7 +22,7 @@ class Clock:
 
 def test_a_second_s_worth_may_come_at_once_and_then_one_at_a_time() -> None:
     clock = Clock()
-    rate = Rate(4.0, clock)
+    rate = TokenBucket(4.0, clock)
     for _ in range(4):
         assert rate.wait() == 0.0
         rate.take()
@@ -35,7 +35,7 @@ def test_a_second_s_worth_may_come_at_once_and_then_one_at_a_time() -> None:
 
 def test_a_rate_below_one_a_second_lets_the_first_come_at_once() -> None:
     clock = Clock()
-    rate = Rate(1 / 3600, clock)
+    rate = TokenBucket(1 / 3600, clock)
     assert rate.wait() == 0.0
     rate.take()
     assert rate.wait() == pytest.approx(3600)
@@ -45,7 +45,7 @@ def test_a_rate_below_one_a_second_lets_the_first_come_at_once() -> None:
 
 def test_what_was_taken_on_credit_is_waited_for() -> None:
     clock = Clock()
-    rate = Rate(2.0, clock)
+    rate = TokenBucket(2.0, clock)
     for _ in range(6):
         rate.take()
     assert rate.wait() == pytest.approx(2.5)
@@ -53,7 +53,7 @@ def test_what_was_taken_on_credit_is_waited_for() -> None:
 
 def test_a_long_pause_saves_up_no_more_than_a_second_s_worth() -> None:
     clock = Clock()
-    rate = Rate(3.0, clock)
+    rate = TokenBucket(3.0, clock)
     clock.now += 1_000_000
     for _ in range(3):
         assert rate.wait() == 0.0
@@ -64,7 +64,7 @@ def test_a_long_pause_saves_up_no_more_than_a_second_s_worth() -> None:
 @given(st.floats(0.01, 1000), st.lists(st.floats(0, 10), max_size=50))
 def test_over_any_time_no_more_come_than_the_rate_and_one_second_s_worth(rate: float, pauses: list[float]) -> None:
     clock = Clock()
-    bucket, taken, start = Rate(rate, clock), 0, clock.now
+    bucket, taken, start = TokenBucket(rate, clock), 0, clock.now
     for pause in pauses:
         clock.now += pause
         while bucket.wait() == 0.0 and taken < 10_000:
@@ -75,7 +75,7 @@ def test_over_any_time_no_more_come_than_the_rate_and_one_second_s_worth(rate: f
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
 def test_a_tally_counts_each_peer_and_forgets_who_has_left(comings: list[tuple[str, bool]]) -> None:
-    tally, counts = Tally(), Counter[str]()
+    tally, counts = ConnectionCounter(), Counter[str]()
     for peer, enters in comings:
         if enters:
             counts[peer] += 1
@@ -87,7 +87,7 @@ def test_a_tally_counts_each_peer_and_forgets_who_has_left(comings: list[tuple[s
 
 
 def test_a_peer_that_never_came_may_leave() -> None:
-    tally = Tally()
+    tally = ConnectionCounter()
     tally.leave("nobody")
     assert tally.enter("nobody") == 1
 

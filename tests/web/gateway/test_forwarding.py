@@ -16,7 +16,7 @@ from daemons.framings.http import HTTP
 from daemons.httpd import Httpd
 from daemons.operating.loading import loading
 from daemons.serving.conversation.conversation import IDLE, OVER, PENDING
-from daemons.serving.conversation.service import Visitor
+from daemons.serving.conversation.service import Peer
 from daemons.serving.pump import Pump
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.gateway.upstream_address import BEHIND
@@ -48,7 +48,7 @@ def in_front(folder: Path, server: str, **options: Any) -> Httpd:
     return service(make(folder), proxy={"/app": BEHIND.parse(server)}, upstream_timeout=20.0, **options)
 
 
-def asked(httpd: Httpd, path: str, *fields: str, visitor: Visitor = LOCAL, **more: Any) -> Response:
+def asked(httpd: Httpd, path: str, *fields: str, visitor: Peer = LOCAL, **more: Any) -> Response:
     """The one answer to a request."""
     with talking(httpd, visitor) as conversation:
         octets = heard(conversation, request(path, *fields, **more))
@@ -68,7 +68,7 @@ def test_what_the_server_behind_is_told(front: Httpd, behind: tuple[Within, Any]
         method="POST",
         body=b"octets",
         host="example.org:8088",
-        visitor=Visitor("[2001:db8::7]:4242", "2001:db8::7", True),
+        visitor=Peer("[2001:db8::7]:4242", "2001:db8::7", True),
     )
     assert (found.status, found.body, found.fields["content-length"]) == (200, b"plain", "5")
     ((_, said),) = behind[1].heard

@@ -17,7 +17,7 @@ from daemons.serving.connection import Connection
 from daemons.serving.conversation.conversation import IDLE, OVER
 from daemons.web.handlers import mixins as web
 from daemons.web.handlers.response_buffer import REMEMBERED_COUNT as REMEMBERED_FIELDS
-from daemons.web.handlers.response_buffer import Answer, _plain
+from daemons.web.handlers.response_buffer import ResponseBuffer, _plain
 from daemons.web.handlers.server import WebServer
 from tests.web.example_handlers import LARGE, Careful, Hello, Older, Reading
 from tests.web.talking import Response, get, responses, said, visit
@@ -289,7 +289,7 @@ def test_what_is_remembered_of_heads_is_bounded() -> None:
 def test_what_is_remembered_of_fields_is_bounded() -> None:
     lines = [b"X: %d\r\n" % number for number in range(2 * REMEMBERED_FIELDS)] + [b"X: " + b"x" * 4096 + b"\r\n"]
     for line in lines * 2:
-        answer = Answer()
+        answer = ResponseBuffer()
         answer.write_head([b"HTTP/1.0 200 OK\r\n"])
         answer.write_head([line])
         assert len(_plain) <= REMEMBERED_FIELDS
@@ -303,7 +303,7 @@ def test_field_of_blanks_is_refused_in_time_in_proportion_to_its_length() -> Non
     for size in (2_000, 16_000):
         best = float("inf")
         for _ in range(5):
-            answer = Answer()
+            answer = ResponseBuffer()
             answer.write_head([b"HTTP/1.0 200 OK\r\n"])
             start = time.thread_time()
             with pytest.raises(ValueError, match="a field is expected"):
@@ -315,9 +315,9 @@ def test_field_of_blanks_is_refused_in_time_in_proportion_to_its_length() -> Non
 
 def test_a_field_with_a_line_end_is_refused_also_where_its_octets_were_said_before() -> None:
     lines = [b"HTTP/1.0 200 OK\r\n", b"X: 1\r\n", b"Set-Cookie: a=b\r\n", b"\r\n"]
-    Answer().write_head(lines)
+    ResponseBuffer().write_head(lines)
     with pytest.raises(ValueError, match="a field is expected"):
-        Answer().write_head([lines[0], b"".join(lines[1:3]), lines[3]])
+        ResponseBuffer().write_head([lines[0], b"".join(lines[1:3]), lines[3]])
 
 
 def test_file_that_has_no_size_is_copied_to_its_end() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from daemons.web.handlers.memory_socket import MemorySocket, RequestBody
-from daemons.web.handlers.response_buffer import Answer
+from daemons.web.handlers.response_buffer import ResponseBuffer
 from tests.web.talking import get, responses, said, visit
 
 LARGE = bytes(range(256)) * 1024
@@ -87,7 +87,7 @@ def test_sendfile_reads_a_pipe_and_a_stream_on_from_where_they_are() -> None:
         end.write(b"from a pipe")
     stream = io.BytesIO(b"0123")
     stream.read(1)
-    wfile = Answer()
+    wfile = ResponseBuffer()
     connection = MemorySocket(None, None, wfile)
     with open(readable, "rb") as pipe:
         assert connection.sendfile(pipe) == 11

@@ -18,7 +18,7 @@ from daemons.serving.engines import stream_server
 from daemons.serving.guards import budget
 from daemons.serving.guards.limits import Limits
 from daemons.web.handlers import response_buffer
-from daemons.web.handlers.response_buffer import Answer, Bounds, ResponseTooLarge
+from daemons.web.handlers.response_buffer import Bounds, ResponseBuffer, ResponseTooLarge
 from daemons.web.handlers.server import WebServer
 from daemons.web.site import unnamed_file
 from tests.serving.peers import connect, converse, hear_all, name_of, reset
@@ -156,13 +156,13 @@ def test_endless_handler_does_not_keep_a_daemon_from_stopping(engine: str, proce
 
 
 def test_write_fails_again_after_a_failure_and_keeps_nothing() -> None:
-    written = Answer(Bounds(1000))
+    written = ResponseBuffer(Bounds(1000))
     assert written.write(b"x" * 1000) == 1000
     for _ in range(2):
         with pytest.raises(ResponseTooLarge):
             written.write(b"y")
     assert (written.content(), written._descriptors) == ([], [])
-    spilled = Answer(Bounds(response_buffer.SPILL * 3))
+    spilled = ResponseBuffer(Bounds(response_buffer.SPILL * 3))
     with pytest.raises(ResponseTooLarge):
         write_without_end(spilled.write)
     assert type(raised.get()) is ResponseTooLarge
@@ -171,7 +171,7 @@ def test_write_fails_again_after_a_failure_and_keeps_nothing() -> None:
 
 def test_nothing_is_sent_of_a_response_that_the_disk_had_no_room_for() -> None:
     """Also if the handler catches the exception and goes on: what was lost would be a gap."""
-    written = Answer()
+    written = ResponseBuffer()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (response_buffer.SPILL // 2, before[1]))
     try:
@@ -188,7 +188,7 @@ def test_nothing_is_sent_of_a_response_that_the_disk_had_no_room_for() -> None:
 
 def test_slow_writer_is_told_within_a_second_that_the_peer_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response_buffer, "LOOK", 0.0)
-    written = Answer(Bounds(MIB, lambda: True))
+    written = ResponseBuffer(Bounds(MIB, lambda: True))
     with pytest.raises(BrokenPipeError):
         written.writelines([b"a line\n"] * 4)
 
@@ -213,7 +213,7 @@ def test_no_way_of_writing_is_without_a_limit(path: str, status: int, within: Ca
 
 def test_files_beyond_a_few_are_copied(tmp_path: Path) -> None:
     (tmp_path / "long").write_bytes(b"x" * (response_buffer.PIECE + 1))
-    written = Answer()
+    written = ResponseBuffer()
     with open(tmp_path / "long", "rb") as source:
         taken = 0
         while written.write_file(source):

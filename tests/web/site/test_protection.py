@@ -15,7 +15,7 @@ from daemons.httpd import Httpd
 from daemons.operating.loading import loading
 from daemons.operating.logging.request_log import RequestLog
 from daemons.serving.conversation.conversation import Conversation
-from daemons.serving.conversation.service import Visitor
+from daemons.serving.conversation.service import Peer
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.site.protection import REALM, Realm
 from tests.accounts.files import write_lines, write_users
@@ -24,7 +24,7 @@ from tests.web.example_site import Heard, ask, heard, make, parsed, request, ser
 
 write = write_users
 
-FAR = Visitor("192.0.2.7:4242", "192.0.2.7", False)
+FAR = Peer("192.0.2.7:4242", "192.0.2.7", False)
 FAR_OVER_TLS = FAR._replace(secure=True)
 
 
