@@ -102,7 +102,7 @@ def test_what_the_cookie_allows(site: Callable[..., Webapp], base_url: str, secu
     (cookie,) = answer.headers.getlist("Set-Cookie")
     _, *words = cookie.split("; ")
     assert {"HttpOnly", "SameSite=Lax", "Path=/bank/", "Max-Age=43200"} <= set(words)
-    assert ("TLSClientSocket" in words) == expected
+    assert ("Secure" in words) == expected
 
 
 def test_nothing_else_of_the_site_gives_or_is_sent_a_cookie(brandon: Visitor) -> None:
