@@ -47,7 +47,8 @@ IDIOM = re.compile(
     "|".join(
         (
             rf"{FIRST}(?:who|whom|whoever|whomever){LAST}",
-            rf"{FIRST}(?:nobody|somebody|everybody){LAST}",
+            # The user nobody, as in "user = nobody" and in the columns of inetd.conf, is a name.
+            rf"(?<!= )(?<!wait )(?<!  ){FIRST}(?:nobody|somebody|everybody){LAST}",
             # After a noun it is a relative clause, also at the start of a continued line.
             rf'(?:["(,.;:] ?|\b(?:of|for|and|or|that|those|one|by|with|from|in|to|is|are|than|as|has|all) )whose{LAST}',
             rf"{ASKING}{FIRST}what(?:ever)?{GAP}(?:is|was|are|were|has|have|had|can|could|may|must|will|would|cannot"
@@ -64,7 +65,7 @@ IDIOM = re.compile(
 )
 
 #: A question that is put to somebody, and the questions of the bridge of death, however they are cut.
-QUESTION = re.compile(r"\b(?:What|Who|Whose|Whom)\b[^.?!\n]*\?|\b[Ww]hat is your\b")
+QUESTION = re.compile(r"\b(?:What|Who|Whose|Whom)\b[^.?!\n]*\?|\b(?i:what is your)\b")
 
 
 class Line(NamedTuple):
@@ -156,6 +157,7 @@ GOOD = (
     'ask(b"What is your quest?")',
     'HALF = b"What is your qu"',
     "`daemons whois example.org`",
+    "user = nobody",
     "somewhat is no match, nor is whole",
     "The listener is the only one that accepts.",
     'see: quotes RFC 9110, 15.5.2\n    "who knows what is said"\n    "by whom"\n',
