@@ -25,7 +25,7 @@ from daemons.serving.spool import SpooledSocket
 #: less than a person notices.
 STALL = 0.004
 
-#: Messages that may wait for workers, or for the leader behind them, for each worker.  Beyond that no peer is read from:
+#: Messages that may wait for workers, or for the leader behind them, per worker.  Beyond that no peer is read from:
 #: each of ten thousand could have 64 KiB in memory, or more in a TLS handshake, before the leader charges any of it.
 BACKLOG = 4
 
