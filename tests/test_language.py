@@ -50,7 +50,7 @@ IDIOM = re.compile(
             # The user nobody, as in "user = nobody" and in the columns of inetd.conf, is a name.
             rf"(?<!= )(?<!wait )(?<!  ){FIRST}(?:nobody|somebody|everybody){LAST}",
             # After a noun it is a relative clause, also at the start of a continued line.
-            rf'(?:["(,.;:] ?|\b(?:of|for|and|or|that|those|one|by|with|from|in|to|is|are|than|as|has|all) )whose{LAST}',
+            rf'(?:["(.;:] ?|\b(?:of|for|and|or|that|those|one|by|with|from|in|to|is|are|than|as|has|all) )whose{LAST}',
             rf"{ASKING}{FIRST}what(?:ever)?{GAP}(?:is|was|are|were|has|have|had|can|could|may|must|will|would|cannot"
             r"|does|did|came|come|comes|follow|followed|follows|goes|went|stands|stood|remains|belongs|needs|makes|says|said|fits"
             rf"|there|it|they|he|nobody|somebody|others|the|a|an|its|their|each|this|that|one){LAST}",
