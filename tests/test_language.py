@@ -54,7 +54,7 @@ IDIOM = re.compile(
             rf"{ASKING}{FIRST}what(?:ever)?{GAP}(?:is|was|are|were|has|have|had|can|could|may|must|will|would|cannot"
             r"|does|did|came|come|comes|follow|followed|follows|goes|went|stands|stood|remains|belongs|needs|makes|says|said|fits"
             rf"|there|it|they|he|nobody|somebody|others|the|a|an|its|their|each|this|that|one){LAST}",
-            rf"{FIRST}(?<!the )(?<!only ){FIRST}one{GAP}(?:that|which|whose){LAST}",
+            rf"(?<!the )(?<!only ){FIRST}one{GAP}(?:that|which|whose){LAST}",
             rf"{FIRST}all{GAP}that{GAP}(?:is|was|are|were|came|come|comes|has|had){LAST}",
             rf"{FIRST}where{GAP}there{GAP}(?:is|are){GAP}(?:none|no){LAST}",
             rf"{FIRST}for{GAP}then{LAST}",
