@@ -68,8 +68,8 @@ def settings_page() -> str:
             + _table(("setting", "written as", "default", "meaning"), rows)
         )
     parts.append(
-        "## [NAME]\n\nThe section named after the service, or the WSGI application, contains its own options, if it has\n"
-        "any: see [Options of its own](writing-a-daemon.md#options-of-its-own) and\n"
+        "## [NAME]\n\nThe section named after the service, or the WSGI application, contains its own options, if it\n"
+        "has any: see [Options of its own](writing-a-daemon.md#options-of-its-own) and\n"
         "[A WSGI application](wsgi.md#options-of-its-own).\n"
     )
     parts.append(
