@@ -17,7 +17,7 @@ ACCESS = re.compile(
 )
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?P<level>[A-Z]+) (?P<logger>[\w.-]+)\[\d+\] ")
 READY = re.compile(r"[\w-]+ ready \S+.* engine=\w+ processes=\d+ pid=\d+")
-DROPPED = re.compile(r"\S+ \S+ WARNING daemons\.operating\.logs\[\d+\] dropped lines: (\d+) \(\d+ bytes\)")
+DROPPED = re.compile(r"\S+ \S+ WARNING daemons\.operating\.logging\.logs\[\d+\] dropped lines: (\d+) \(\d+ bytes\)")
 
 #: Errors that were provoked: somebody was killed.
 PROVOKED = re.compile(r"died of signal 9")

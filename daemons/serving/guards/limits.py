@@ -78,7 +78,7 @@ class Limits:
     write_timeout: float = setting(DURATION, 30.0, "total time for the peer to take one reply")
     conversation_timeout: float = setting(DURATION, 3600.0, "total time for a raw handler, whose messages nobody sees")
     drain_timeout: float = setting(
-        DURATION, 10.0, "time to finish what is in progress after SIGTERM; keep it below supervisord's stopwaitsecs"
+        DURATION, 8.0, "time to finish work in progress after SIGTERM; at least 2 s less than supervisor's stopwaitsecs"
     )
 
     @cached_property
