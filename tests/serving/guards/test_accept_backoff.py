@@ -28,7 +28,7 @@ def test_each_pause_is_counted_once_and_few_are_logged(caplog: pytest.LogCapture
         assert len(pauses) == number
         eventually(lambda: rest.wait(rate) == 0.0)
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("max_rate of 1000 a second used up; ")
+    assert caplog.messages[0].startswith("accept: max_rate of 1000 per second reached; ")
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
