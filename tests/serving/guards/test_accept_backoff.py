@@ -41,4 +41,4 @@ def test_stats_and_the_log_tell_of_a_rate_that_is_used_up(tmp_path: Path, engine
                 peer.sendall(QUEST)
                 hear(peer, GRAIL)
         until(lambda: read(folder.path / "run" / "launcelot.metrics").rate_pauses > 0, "a pause")
-        until(lambda: "max_rate of 4 a second used up" in daemon.out, "a line in the log")
+        until(lambda: "max_rate of 4 per second reached" in daemon.out, "a line in the log")
