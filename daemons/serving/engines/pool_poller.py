@@ -25,6 +25,10 @@ from daemons.serving.spool import SpooledSocket
 #: than a person notices.
 STALL = 0.004
 
+#: Maximum messages per worker that wait for a worker, or with their reply for the leader.  At that limit no connection
+#: is read from: ten thousand could hold 64 KiB each, or more in a TLS handshake, before the leader charges any of it.
+BACKLOG = 4
+
 
 class LeadershipLost(Exception):
     """Another thread leads now, because this one took too long for a reply."""
@@ -54,6 +58,8 @@ class PoolPoller(LoopPoller):
         self.ready: deque[tuple[LoopConnection, bytes, bool]] = deque()
         #: Remaining time in seconds until the deadline of each connection removed from epoll.
         self._left: dict[LoopConnection, float] = {}
+        #: Readable connections, removed from epoll, that wait for room in the backlog.
+        self.unread: deque[LoopConnection] = deque()
         #: Wakes the leader.
         self.wake: Callable[[], None] = lambda: None
         #: Wakes the stall detector, which sleeps while the leader is idle.
@@ -67,10 +73,10 @@ class PoolPoller(LoopPoller):
     def wait(self, patience: float) -> bool:
         while self.ready:
             flow, reply, answered = self.ready.popleft()
-            # A message in parts keeps its total deadline, regardless of how often a worker handled a part.
-            flow.deadline = time.monotonic() + self._left.pop(flow)
-            self.read(flow)
+            self._return(flow)
             self.deliver(flow, reply, answered)
+        while self.unread and not self._full:
+            self._return(self.unread.popleft())
         if self._ended:
             self._account()
         if self.handing_over:
@@ -99,6 +105,10 @@ class PoolPoller(LoopPoller):
             if flow is None:
                 if (action := self._actions.get(descriptor)) is not None:
                     action()
+                continue
+            if self._full:
+                self.suspend(flow)
+                self.unread.append(flow)
                 continue
             try:
                 data = flow.socket.recv(RECEIVE, DONTWAIT)
@@ -164,10 +174,24 @@ class PoolPoller(LoopPoller):
             budget.PROCESS.pin(flow)
 
     def take_back(self) -> None:
-        """After the daemon has ended, mark connections with unsent replies as not suspended any more."""
+        """After the daemon has ended, take back the connections that no worker has."""
         while self.ready:
-            flow, _, _ = self.ready.popleft()
+            self.unread.append(self.ready.popleft()[0])
+        for flow in self.unread:
             flow.deadline = time.monotonic() + self._left.pop(flow)
+        self.unread.clear()
+
+    @property
+    def _full(self) -> bool:
+        """Whether the limit of waiting messages is reached."""
+        return self.jobs.qsize() + len(self.ready) >= BACKLOG * len(self.workers)
+
+    def _return(self, flow: LoopConnection) -> None:
+        """Read from a suspended connection again.
+
+        A message in parts keeps its total deadline, regardless of how often a worker handled a part."""
+        flow.deadline = time.monotonic() + self._left.pop(flow)
+        self.read(flow)
 
     def _do(self, flow: LoopConnection, action: Callable[[], bytes]) -> None:
         """In a worker: run `action`, and return the connection to the leader."""
