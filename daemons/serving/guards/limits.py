@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from daemons.serving.guards.budget import DEFAULT
-from daemons.settings.values import COUNT, DURATION, FACTOR, RATE, SIZE, or_word, setting
+from daemons.settings.values import COUNT, DURATION, FACTOR, RATE, SIZE, optional, setting
 
 
 @dataclass(frozen=True)
@@ -17,19 +17,19 @@ class Limits:
     """The section [limits]: every phase has a total deadline, every resource a bound.  In seconds."""
 
     max_connections: int | None = setting(
-        or_word("auto", COUNT),
+        optional("auto", COUNT),
         None,
         "connections served at once, over all listeners and processes; the next ones wait unaccepted in the "
         "kernel's queue. auto: 1000, under forks 200, under pool and loop 10000; always below the descriptor limit",
     )
     max_per_peer: int | None = setting(
-        or_word("auto", COUNT),
+        optional("auto", COUNT),
         None,
         "connections of one peer at once; more are closed. A peer is an IPv4 address or an IPv6 network of 64 bits. "
         "auto: half of max_connections, and no limit for loopback and Unix peers",
     )
     max_rate: float | None = setting(
-        or_word("off", RATE), None, "new connections taken per second, minute or hour; the next ones wait unaccepted"
+        optional("off", RATE), None, "new connections taken per second, minute or hour; the next ones wait unaccepted"
     )
     amplification: float = setting(
         FACTOR,
@@ -38,20 +38,20 @@ class Limits:
         "who is said to ask may be whom the answer is to flood. Peers on this machine are exempt",
     )
     receive_buffer: int | None = setting(
-        or_word("auto", SIZE),
+        optional("auto", SIZE),
         None,
         "over UDP, bytes of the kernel's buffer for datagrams that have not been read (SO_RCVBUF, socket(7)); those "
         "that do not fit are dropped, and counted by `daemons stats`. The kernel gives at most net.core.rmem_max. "
         "auto: 1MiB",
     )
     spool: int | None = setting(
-        or_word("off", SIZE),
+        optional("off", SIZE),
         None,
         "octets of answers that are kept for a peer who sends more before it reads them, above 1MiB in a file; off: "
         "nothing is read from it until it has taken them",
     )
     body: int | None = setting(
-        or_word("auto", SIZE),
+        optional("auto", SIZE),
         None,
         "over HTTP, octets of a request's body, which is held in memory until it is complete; a longer one is refused. "
         "auto: 1MiB; for JSON-RPC, also on lines, 256KiB; for a site of files that nobody writes to, 64KiB",
