@@ -27,7 +27,7 @@ from daemons import (
     Reply,
     Service,
     Talk,
-    or_word,
+    optional,
     setting,
     table,
 )
@@ -90,7 +90,7 @@ class Httpd(Service):
 
         root: str = setting(FOLDER, "conf/www", "the folder whose files are served, from the project's folder")
         index: str = setting(NAME, "index.html", "the file that is served for a folder")
-        cache: float | None = setting(or_word("no", DURATION), 3600.0, "for how long others may keep an answer")
+        cache: float | None = setting(optional("no", DURATION), 3600.0, "for how long others may keep an answer")
         hidden: bool = setting(YES_NO, False, "serve files and folders whose names begin with a dot")
         listing: bool = setting(YES_NO, False, "list a folder that has no index")
         languages: tuple[str, ...] = setting(
@@ -99,14 +99,14 @@ class Httpd(Service):
         document_count: int = setting(COUNT, 1000, "how many documents a folder of [documents] may have")
         document_space: int = setting(SIZE, 100 * 1024**2, "octets of all documents in a folder of [documents]")
         https: tuple[str, int] | None = setting(
-            or_word("no", HTTPS), None, "where the same is to be had over TLS, and who comes without it is sent to"
+            optional("no", HTTPS), None, "where the same is to be had over TLS, and who comes without it is sent to"
         )
         insecure: bool = setting(YES_NO, False, "ask for passwords where others can read them, too: without TLS")
         upstream_timeout: float = setting(
             DURATION, 30.0, "longest pause of a server of [proxy], before a response and within it"
         )
         upstream_total: float | None = setting(
-            or_word("no", DURATION), 300.0, "longest wait for all of one response of a server of [proxy]"
+            optional("no", DURATION), 300.0, "longest wait for all of one response of a server of [proxy]"
         )
         upstream_requests: int = setting(
             COUNT, 12, "requests in progress at the servers of [proxy], each of which has an equal share"

@@ -21,7 +21,7 @@ from daemons.rpc.refusals import PEER, RefusalError, check_visitor
 from daemons.rpc.users import USERS
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.service import Peer, Reply, Service, Talk
-from daemons.settings.values import COUNT, YES_NO, FieldType, setting, word
+from daemons.settings.values import COUNT, YES_NO, FieldType, choice, setting
 from daemons.web.responses import CONTINUE, Fields, SecondCache, head
 
 #: The name under which a client finds out what there is: spec.open-rpc.org, "Service Discovery Method".
@@ -84,7 +84,7 @@ class JSONRPC(Service):
     class Options:
         """The section [jsonrpc]."""
 
-        framing: str = setting(word("http", "lines"), "http", "how calls come: by POST, or one on each line")
+        framing: str = setting(choice("http", "lines"), "http", "how calls come: by POST, or one on each line")
         path: str = setting(PATH, "/", "over HTTP, where calls are answered; elsewhere is 404")
         batch: int = setting(COUNT, calls.BATCH, "the most calls in a batch")
         depth: int = setting(COUNT, codec.DEPTH, "the most brackets within each other")

@@ -14,7 +14,7 @@ import pytest
 
 from daemons.framings.http import HTTP
 from daemons.httpd import Httpd
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.conversation.conversation import IDLE, OVER, PENDING
 from daemons.serving.conversation.service import Peer
 from daemons.serving.pump import Pump
@@ -462,7 +462,7 @@ def test_what_check_says_of_proxy(folder: Folder, line: str, wrong: str) -> None
     ini = f"[daemon]\nservice = httpd\nport = 8080\nengine = pool\n[httpd]\nroot = www\n[proxy]\n{line}\n"
     folder.write("x", ini)
     with pytest.raises(ConfigurationError) as caught:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     (complaint,) = caught.value.complaints
     assert complaint.startswith(f"conf/x.ini [proxy] {wrong}")
 
@@ -474,12 +474,12 @@ def test_what_check_says_of_proxy(folder: Folder, line: str, wrong: str) -> None
 def test_what_waits_is_refused_under_the_loop(folder: Folder, table: str, line: str) -> None:
     (folder.path / "www").mkdir()
     folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n[{table}]\n{line}\n")
-    loading.request_handlers(folder.read("daemon.engine=pool"))
+    target_of(folder.read("daemon.engine=pool")).request_handlers()
     if table == "redirects":
-        loading.request_handlers(folder.read("daemon.engine=loop"))
+        target_of(folder.read("daemon.engine=loop")).request_handlers()
         return
-    with pytest.raises(ConfigurationError, match=rf"waits, as with \[{table}\]; write engine = pool"):
-        loading.request_handlers(folder.read("daemon.engine=loop"))
+    with pytest.raises(ConfigurationError, match=rf"blocks: \[{table}\]; write engine = pool"):
+        target_of(folder.read("daemon.engine=loop")).request_handlers()
 
 
 def test_a_response_before_the_end_of_the_request_is_passed_on(tmp_path: Path) -> None:

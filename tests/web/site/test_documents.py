@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from daemons.httpd import Httpd
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.conversation.endings import Ending
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.site.protection import Realm
@@ -240,7 +240,7 @@ def test_what_check_says_of_documents(folder: Folder, line: str, wrong: str) -> 
     ini = f"[daemon]\nservice = httpd\nport = 8080\n[httpd]\nroot = www\n[documents]\n{line}\n"
     folder.write("x", ini)
     with pytest.raises(ConfigurationError) as caught:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     assert caught.value.complaints == ["conf/x.ini [documents] " + wrong.format(folder.path)]
 
 
@@ -264,7 +264,7 @@ def test_what_lies_in_the_run_folder_goes_with_it(folder: Folder, tmp_path: Path
     tables = "[documents]\n/a = run/notes\n[proxy]\n/b = unix:run/b.sock\n/c = unix:c.sock\n"
     folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n{tables}")
     settings = folder.read(run=tmp_path / "elsewhere")
-    options = loading.options_of(settings, loading.spoken_class(settings))
+    options = target_of(settings).options
     assert options.documents == {"/a": f"{tmp_path}/elsewhere/notes"}
     assert [behind.path for behind in options.proxy.values()] == [f"{tmp_path}/elsewhere/b.sock", f"{tmp_path}/c.sock"]
     assert [behind.text for behind in options.proxy.values()] == ["unix:run/b.sock", "unix:c.sock"]

@@ -12,7 +12,7 @@ from daemons.accounts import hashes
 from daemons.accounts.throttle import NAMED
 from daemons.framings.http import Request
 from daemons.httpd import Httpd
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.operating.logging.request_log import RequestLog
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.service import Peer
@@ -230,15 +230,15 @@ def test_what_check_says_of_protected(folder: Folder) -> None:
             "x", f"[daemon]\nservice = httpd\nport = 1\n{engine}\n[httpd]\nroot = www\n[protected]\n/a = {value}\n"
         )
         with pytest.raises(ConfigurationError) as caught:
-            loading.request_handlers(folder.read())
+            target_of(folder.read()).request_handlers()
         assert caught.value.complaints == [f"conf/x.ini [protected] /a{reason}"]
     write(folder.path / "users", A="x")
     folder.write(
         "x", "[daemon]\nservice = httpd\nport = 1\nengine = loop\n[httpd]\nroot = www\n[protected]\n/a = V users\n"
     )
-    with pytest.raises(ConfigurationError, match="waits, as with \\[protected\\]; write engine = pool"):
-        loading.request_handlers(folder.read())
-    loading.request_handlers(folder.read("daemon.engine=pool"))
+    with pytest.raises(ConfigurationError, match="blocks: \\[protected\\]; write engine = pool"):
+        target_of(folder.read()).request_handlers()
+    target_of(folder.read("daemon.engine=pool")).request_handlers()
 
 
 @pytest.mark.parametrize("path", ["/sub/", "/notes/", "/"])
