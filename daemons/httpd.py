@@ -35,12 +35,12 @@ from daemons.framings.http import HTTP, Request
 from daemons.web.asking import requests
 from daemons.web.files.languages import LANGUAGES
 from daemons.web.files.static import Static
-from daemons.web.gateway.upstream_address import BEHIND, UpstreamAddress, UpstreamLimits, placed
-from daemons.web.responses import CONTINUE, SecondCache, error, told
+from daemons.web.gateway.upstream_address import UPSTREAM, UpstreamAddress, UpstreamLimits, resolve
+from daemons.web.responses import CONTINUE, ResponseCache, error, status_and_size
 from daemons.web.site.prefix_map import PREFIX
 from daemons.web.site.protection import REALM, Protection, Realm
-from daemons.web.site.redirects import HTTPS, MOVED, REDIRECT, Https, Redirect, to_https
-from daemons.web.site.router import SiteRouter, contradiction
+from daemons.web.site.redirects import HTTPS, REDIRECT, REDIRECT_PATH, Https, Redirect, to_https
+from daemons.web.site.router import SiteRouter, find_conflict
 from daemons.web.site.store import Store
 
 #: Octets of a body that anybody sends for a file; nobody reads it.
@@ -76,7 +76,7 @@ STORE: FieldType[str] = FieldType(str, str, "folder")
 NAME: FieldType[str] = FieldType(_name, str, "name")
 
 #: Who asks, where it does not matter.
-NOBODY = Peer("nobody", "0.0.0.0", False)
+ANONYMOUS = Peer("nobody", "0.0.0.0", False)
 
 
 class Httpd(Service):
@@ -111,82 +111,87 @@ class Httpd(Service):
         upstream_requests: int = setting(
             COUNT, 12, "requests in progress at the servers of [proxy], each of which has an equal share"
         )
-        redirects: Mapping[str, Redirect] = table(MOVED, REDIRECT, "from a path, or all below it, to somewhere else")
+        redirects: Mapping[str, Redirect] = table(
+            REDIRECT_PATH, REDIRECT, "from a path, or all below it, to somewhere else"
+        )
         protected: Mapping[str, Realm] = table(PREFIX, REALM, "below a path, who may see it: a realm, and its users")
         documents: Mapping[str, str] = table(PREFIX, STORE, "below a path, a folder that clients may write to", _store)
         proxy: Mapping[str, UpstreamAddress] = table(
-            PREFIX, BEHIND, "below a path, the server behind this one that answers", placed
+            PREFIX, UPSTREAM, "below a path, the server behind this one that answers", resolve
         )
 
         def __post_init__(self) -> None:
-            wrong = contradiction(self.root, self.redirects, self.protected, self.documents, self.proxy)
+            wrong = find_conflict(self.root, self.redirects, self.protected, self.documents, self.proxy)
             if wrong:
                 raise ValueError(wrong)
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options or self.Options())
-        said = self.options
+        options = self.options
         self._static = Static(
-            said.root,
-            said.index,
-            said.cache,
-            hidden=said.hidden,
-            lists=said.listing,
-            languages=said.languages,
+            options.root,
+            options.index,
+            options.cache,
+            hidden=options.hidden,
+            lists=options.listing,
+            languages=options.languages,
         )
-        self._second = SecondCache(0)
+        self._cache = ResponseCache(0)
         #: What is not simply a file; None: nothing.
-        self._subtrees: SiteRouter | None = None
-        if said.redirects or said.protected or said.documents or said.proxy:
-            self._subtrees = self._make_subtrees()
-            self.blocks = self._subtrees.blocks
-            if self._subtrees.takes_bodies:
+        self._router: SiteRouter | None = None
+        if options.redirects or options.protected or options.documents or options.proxy:
+            self._router = self._make_router()
+            self.blocks = self._router.blocks
+            if self._router.takes_bodies:
                 self.framing = HTTP(body=LONGEST_DOCUMENT)
 
-    def _make_subtrees(self) -> SiteRouter:
-        said = self.options
+    def _make_router(self) -> SiteRouter:
+        options = self.options
         return SiteRouter(
             self._static,
-            said.redirects,
-            {path: Protection(realm, path, insecure=said.insecure) for path, realm in said.protected.items()},
-            {path: Store(folder, said.document_count, said.document_space) for path, folder in said.documents.items()},
-            said.proxy,
-            UpstreamLimits(said.upstream_timeout, said.upstream_total, said.upstream_requests),
+            options.redirects,
+            {path: Protection(realm, path, insecure=options.insecure) for path, realm in options.protected.items()},
+            {
+                path: Store(folder, options.document_count, options.document_space)
+                for path, folder in options.documents.items()
+            },
+            options.proxy,
+            UpstreamLimits(options.upstream_timeout, options.upstream_total, options.upstream_requests),
         )
 
     def close(self) -> None:
         """Close the connections to servers behind this one."""
-        if self._subtrees is not None:
-            self._subtrees.close()
+        if self._router is not None:
+            self._router.close()
 
     def bound_waiting(self, most: int) -> None:
         """Answer 503 beyond so many requests in progress at the servers of [proxy]."""
-        if self._subtrees is not None:
-            self._subtrees.bound_waiting(most)
+        if self._router is not None:
+            self._router.bound_waiting(most)
 
     def share_with_children(self) -> None:
         """Have ``upstream_requests`` bound the requests of all child processes together."""
-        if self._subtrees is not None:
-            self._subtrees.share_with_children()
+        if self._router is not None:
+            self._router.share_with_children()
 
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
         """For the client: a request for each path; the connection is closed behind the last."""
         return requests(words)
 
-    def talk_with(self, visitor: Peer) -> Talk:
+    def talk_with(self, peer: Peer) -> Talk:
         """Answer until the connection is to be closed, where it matters who asks."""
-        https = None if visitor.secure else self.options.https
+        https = None if peer.secure else self.options.https
         reply: Reply | None = None
         while True:
             request = cast(Request, (yield reply))
             if https is None or request.expects:
-                reply, entry = self._answer(request, visitor)
+                reply, entry = self._respond(request, peer)
             else:
-                reply = to_https(request, SecondCache(int(time())), Https(*https))
+                reply = to_https(request, ResponseCache(int(time())), Https(*https))
                 entry = self._entry(request, reply)
             if entry is not None and self.requests is not None:
-                self.requests.tell(visitor.host, entry)
+                self.requests.tell(peer.host, entry)
             # An answer that was passed on may have no other end than that of the connection.
             if request.keep_alive and getattr(reply, "closes", False):
                 return reply
@@ -194,7 +199,7 @@ class Httpd(Service):
     @property
     def visited(self) -> bool:
         """Whether it matters who asks."""
-        return bool(self.requests or self.options.https or (self._subtrees is not None and self._subtrees.visited))
+        return bool(self.requests or self.options.https or (self._router is not None and self._router.visited))
 
     def apology(self, ending: Ending) -> bytes:
         """500, and no more.  What is wrong with a request, its error says."""
@@ -202,33 +207,33 @@ class Httpd(Service):
             return b""
         request = Request()
         request.keep_alive = False
-        return error(request, 500, SecondCache(int(time())))
+        return error(request, 500, ResponseCache(int(time())))
 
-    def respond(self, message: bytes, visitor: Peer = NOBODY) -> Reply:
-        return self._answer(cast(Request, message), visitor)[0]
+    def respond(self, message: bytes, peer: Peer = ANONYMOUS) -> Reply:
+        return self._respond(cast(Request, message), peer)[0]
 
-    def _answer(self, request: Request, visitor: Peer) -> tuple[Reply, tuple[str, str] | None]:
+    def _respond(self, request: Request, peer: Peer) -> tuple[Reply, tuple[str, str] | None]:
         """What is said, and what the log says of it."""
         now = int(time())
-        second = self._second
-        if second.now != now:
-            second = self._second = SecondCache(now)
-        known = second.get(request)
+        cache = self._cache
+        if cache.now != now:
+            cache = self._cache = ResponseCache(now)
+        known = cache.get(request)
         if known is not None:
             return known
         if request.expects:
             return CONTINUE, None
-        if self._subtrees is None:
-            reply, for_all = self._static.answer(request, second), True
+        if self._router is None:
+            reply, for_all = self._static.respond(request, cache), True
         else:
-            if self._subtrees.sets_user:
+            if self._router.sets_user:
                 # Another thread may be answering a peer that has sent the same head, with the same object.
                 request = request.with_body(request.body)
-            reply, for_all = self._subtrees.answer(request, second, visitor)
+            reply, for_all = self._router.respond(request, cache, peer)
         entry = self._entry(request, reply)
         if for_all and type(reply) is bytes:
-            second.remember(request, reply, entry)
+            cache.remember(request, reply, entry)
         return reply, entry
 
     def _entry(self, request: Request, reply: Reply) -> tuple[str, str] | None:
-        return None if self.requests is None else self.requests.entry(request, *told(reply), request.user)
+        return None if self.requests is None else self.requests.entry(request, *status_and_size(reply), request.user)

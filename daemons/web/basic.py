@@ -18,7 +18,7 @@ def challenge(realm: str) -> str:
     return f'Basic realm="{realm}", charset="UTF-8"'
 
 
-def shown(authorization: str) -> tuple[str, str] | None:
+def parse_credentials(authorization: str) -> tuple[str, str] | None:
     """Return name and password in the value of an Authorization; None for other schemes, for credentials that are
     not base64 of UTF-8, and for longer ones than any user's, which are not decoded."""
     match = _BASIC.fullmatch(authorization)

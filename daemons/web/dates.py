@@ -14,11 +14,11 @@ _texts: BoundedCache[int, str] = BoundedCache(REMEMBERED)
 #: The first and the last second that a year of four digits has.
 FIRST, LAST = -62_135_596_800, 253_402_300_799
 
-#: The second of `now_written`, and its text.
+#: The second of `http_date_now`, and its text.
 _now: tuple[int, str] = (0, "")
 
 
-def written(seconds: int) -> str:
+def http_date(seconds: int) -> str:
     """A time in seconds since 1970: ``Sun, 06 Nov 1994 08:49:37 GMT``.  Of a time outside of the years 1 to 9999, which
     a file may have on some file systems, the nearest one."""
     seconds = max(FIRST, min(seconds, LAST))
@@ -29,7 +29,7 @@ def written(seconds: int) -> str:
     return text
 
 
-def now_written() -> str:
+def http_date_now() -> str:
     """The time, made once a second."""
     global _now
     now = int(time.time())

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from daemons.framings.cache import HEAD
 from daemons.framings.http import Request
 from daemons.serving.conversation.service import Reply
-from daemons.web.dates import written
+from daemons.web.dates import http_date
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -61,7 +61,7 @@ SENTENCES = {
 Fields = Iterable[tuple[str, str]]
 
 
-class SecondCache:
+class ResponseCache:
     """What holds for one second: the Date, and the answers that were given.
 
     A file that was changed is noticed within a second: then all this is forgotten, the answers with their Date."""
@@ -76,8 +76,8 @@ class SecondCache:
         self.private = private
         #: Seconds since 1970; and as it is written.
         self.now = now
-        self.date = written(now)
-        self._replies: dict[bytes, SecondCache.Known] = {}
+        self.date = http_date(now)
+        self._replies: dict[bytes, ResponseCache.Known] = {}
         self._size = 0
         #: The answer to a request with the same head, or None.
         self.get = self._replies.get
@@ -93,17 +93,17 @@ class SecondCache:
             self._replies[bytes(request)] = reply, entry
 
 
-def head(request: Request, status: int, second: SecondCache, fields: Fields) -> bytes:
+def head(request: Request, status: int, cache: ResponseCache, fields: Fields) -> bytes:
     """Status line and header fields of the answer to `request`, with the empty line.  Raises `ValueError`: a control
     character in a field."""
-    lines = [f"HTTP/1.1 {status} {phrase(status)}", f"Date: {second.date}", f"Server: {SERVER}"]
+    lines = [f"HTTP/1.1 {status} {phrase(status)}", f"Date: {cache.date}", f"Server: {SERVER}"]
     for name, value in fields:
-        if second.private and name in ("Cache-Control", "Expires"):
+        if cache.private and name in ("Cache-Control", "Expires"):
             continue
         if _FORBIDDEN.search(value):
             raise ValueError(f"{name}: {value!r}: a control character")
         lines.append(f"{name}: {value}")
-    if second.private:
+    if cache.private:
         # To a shared cache, must-revalidate and max-age would be leave to keep what was said to who showed a password
         # (RFC 9111, section 3.5); and a browser asks again, so that who is no longer let in is not shown it either.
         lines.append("Cache-Control: private, no-cache")
@@ -115,40 +115,40 @@ def head(request: Request, status: int, second: SecondCache, fields: Fields) -> 
     return "\r\n".join(lines).encode("latin-1")
 
 
-def say(
+def make_response(
     request: Request,
     status: int,
-    second: SecondCache,
+    cache: ResponseCache,
     body: bytes,
     fields: Fields = (),
     media: str = "text/html; charset=utf-8",
 ) -> bytes:
     """An answer with a body that is made for it, and that nobody keeps."""
     about = [("Cache-Control", "no-cache"), ("Content-Type", media), ("Content-Length", str(len(body)))]
-    said = head(request, status, second, [*fields, *about])
+    said = head(request, status, cache, [*fields, *about])
     return said if request.method == "HEAD" else said + body
 
 
-def error(request: Request, status: int, second: SecondCache, fields: Fields = (), content: str = "") -> bytes:
+def error(request: Request, status: int, cache: ResponseCache, fields: Fields = (), content: str = "") -> bytes:
     """A page with the status and a sentence, and nothing of the request; `content` is HTML, by default of
     `SENTENCES`."""
     if not content and (sentence := SENTENCES.get(status)):
         content = f"<p>{sentence}\n"
-    return say(request, status, second, page(f"{status} {phrase(status)}", content), fields)
+    return make_response(request, status, cache, page(f"{status} {phrase(status)}", content), fields)
 
 
-def refuse(request: Request, second: SecondCache, allowed: str) -> bytes:
+def refuse_method(request: Request, cache: ResponseCache, allowed: str) -> bytes:
     """To a method for which there is nothing here: which there are."""
     if request.method == "OPTIONS":
-        return head(request, 204, second, [("Allow", allowed)])
-    return error(request, 405 if request.method in KNOWN else 501, second, [("Allow", allowed)])
+        return head(request, 204, cache, [("Allow", allowed)])
+    return error(request, 405 if request.method in KNOWN else 501, cache, [("Allow", allowed)])
 
 
-def told(reply: Reply) -> tuple[int, int | None]:
+def status_and_size(reply: Reply) -> tuple[int, int | None]:
     """The status of an answer, and how many octets its body has; None: nobody knows yet."""
     if isinstance(reply, bytes):
         return int(reply[9:12]), len(reply) - reply.index(b"\r\n\r\n") - 4
-    found: tuple[int, int | None] = getattr(reply, "told")  # noqa: B009, of ours, each iterator has it
+    found: tuple[int, int | None] = getattr(reply, "status_and_size")  # noqa: B009, of ours, each iterator has it
     return found
 
 

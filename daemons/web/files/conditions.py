@@ -39,7 +39,7 @@ def tag_of(modified: int, size: int, mark: str = "") -> str:
     return f'"{modified:x}-{size:x}{mark}"'
 
 
-def judge_change(fields: Mapping[str, str], have: Validators | None) -> int:
+def evaluate_write_preconditions(fields: Mapping[str, str], have: Validators | None) -> int:
     """412 where a condition speaks against a change of what is there, None for nothing; else 0.  `fields` have names
     in small letters.  What depends on a time of change is passed over where there is nothing that was changed, and so
     is If-Modified-Since, which is for reading alone."""
@@ -53,7 +53,7 @@ def judge_change(fields: Mapping[str, str], have: Validators | None) -> int:
     return 412 if none is not None and have is not None and _lists(none, have.tag, weakly=True) else 0
 
 
-def judge(fields: Mapping[str, str], have: Validators) -> int:
+def evaluate_preconditions(fields: Mapping[str, str], have: Validators) -> int:
     """200 where the request is to be answered, 304 or 412 where a condition says otherwise; for GET and HEAD, in the
     order of RFC 9110, section 13.2.2.  `fields` have names in small letters."""
     match = fields.get("if-match")

@@ -40,7 +40,7 @@ def prefers_gzip(value: str | None) -> bool:
     return weight > 0 and weight >= weights.get("identity", 0.0)
 
 
-class Compressed:
+class CompressionCache:
     """Files that were compressed, by what they were then.  When it is full it is emptied."""
 
     __slots__ = ("_known", "_size")

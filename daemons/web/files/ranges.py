@@ -49,7 +49,7 @@ def ranges_of(value: str, size: int) -> list[Range] | None:
     return None if sum(end - start for start, end in found) > size else found
 
 
-def written(found: Range, size: int) -> str:
+def content_range(found: Range, size: int) -> str:
     """Content-Range."""
     return f"bytes {found[0]}-{found[1] - 1}/{size}"
 
@@ -63,7 +63,9 @@ class Multipart:
         self.media = f"multipart/byteranges; boundary={boundary}"
         #: What stands before each range, and behind the last.
         self.heads = [
-            f"\r\n--{boundary}\r\nContent-Type: {media}\r\nContent-Range: {written(each, size)}\r\n\r\n".encode("ascii")
+            f"\r\n--{boundary}\r\nContent-Type: {media}\r\nContent-Range: {content_range(each, size)}\r\n\r\n".encode(
+                "ascii"
+            )
             for each in found
         ]
         self.end = f"\r\n--{boundary}--\r\n".encode("ascii")

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.service import Reply
-from daemons.web.dates import written
+from daemons.web.dates import http_date
 from daemons.web.files import ranges
 from daemons.web.files.conditions import Validators, tag_of
 from daemons.web.files.languages import Variant
 from daemons.web.files.lookup import File, Folder, IsFolder, Refused
 from daemons.web.files.media import compressible, media_type
-from daemons.web.files.negotiation import Compressed, prefers_gzip
+from daemons.web.files.negotiation import CompressionCache, prefers_gzip
 from daemons.web.handlers.response_buffer import Parts
 
 #: Octets of a body that is sent in one piece; a longer one is read while it is sent.
@@ -52,7 +52,7 @@ class Representation:
         self.fields: Fields = [("ETag", self.validators.tag)]
         if vary:
             self.fields.append(("Vary", vary))
-        self._more: Fields = [("Last-Modified", written(modified)), ("Accept-Ranges", "bytes")]
+        self._more: Fields = [("Last-Modified", http_date(modified)), ("Accept-Ranges", "bytes")]
         if mark:
             self._more.append(("Content-Encoding", "gzip"))
         if language:
@@ -77,7 +77,7 @@ class Representation:
         else:
             fields.append(("Content-Type", self._media))
             if partial:
-                fields.append(("Content-Range", ranges.written(wanted[0], self.size)))
+                fields.append(("Content-Range", ranges.content_range(wanted[0], self.size)))
         fields.append(("Content-Length", str(sum(map(_length, pieces)))))
         return fields, pieces
 
@@ -95,7 +95,7 @@ class Representation:
             for each in pieces
         )
         parts = Parts([head, *spans], [file.descriptor])
-        parts.told = int(head[9:12]), sum(map(_length, pieces))
+        parts.status_and_size = int(head[9:12]), sum(map(_length, pieces))
         return parts
 
 
@@ -103,10 +103,10 @@ class Chooser:
     """Chooses what of a file is sent to whom."""
 
     def __init__(self) -> None:
-        self._compressed = Compressed()
+        self._compressed = CompressionCache()
 
     @staticmethod
-    def as_it_is(folder: Folder, name: bytes, now: int) -> Representation:
+    def unencoded(folder: Folder, name: bytes, now: int) -> Representation:
         """A file with its own octets, whoever asks."""
         return Representation(folder.open(name), None, media_type(name), "", now)
 

@@ -16,7 +16,7 @@ from daemons.serving.conversation.service import Peer, Reply, ReplyCutShort
 from daemons.web.files.representations import WHOLE
 from daemons.web.gateway.exchange import Exchange, UpstreamError
 from daemons.web.gateway.upstream import Upstream
-from daemons.web.responses import BODILESS, SecondCache, error, refuse
+from daemons.web.responses import BODILESS, ResponseCache, error, refuse_method
 from daemons.web.site.prefix_map import Names, decoded
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ OURS = HOP_BY_HOP | frozenset((b"expect", b"forwarded", b"proxy", b"via", b"x-re
 
 #: Request fields that some frameworks and middleware believe in place of the target, the host or the peer's address.  A
 #: client that sets one could be given a path that `[protected]` has not checked.
-OVERRIDES = frozenset(
+OVERRIDE_FIELDS = frozenset(
     (
         *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-script-name", b"x-envoy-original-path"),
         *(b"x-host", b"x-original-host", b"x-scheme", b"x-url-scheme", b"front-end-https"),
@@ -85,25 +85,25 @@ class Forwarding:
         self._prefix = prefix
         self.upstream = upstream
 
-    def answer(self, request: Request, second: SecondCache, visitor: Peer, prefix: str, rest: Names) -> Reply:
+    def respond(self, request: Request, cache: ResponseCache, peer: Peer, prefix: str, rest: Names) -> Reply:
         """The response to a request; in pieces it is a `ForwardedReply`."""
         if request.method not in ALLOWED.split(", "):
-            return refuse(request, second, ALLOWED)
+            return refuse_method(request, cache, ALLOWED)
         if any(map(_may_be_dots, rest)):
-            return error(request, 404, second)
-        fields, hops = _forwarded(request, visitor)
+            return error(request, 404, cache)
+        fields, hops = _forwarded(request, peer)
         if hops > MOST_HOPS:
-            return error(request, 508, second)
+            return error(request, 508, cache)
         target = normalize(request.path).encode("ascii")
         try:
             exchange = self.upstream.ask(request.method, target, fields, request.body)
         except UpstreamError as failure:
-            return self._failed(request, second, visitor, failure)
+            return self._failed(request, cache, peer, failure)
         try:
-            return self._passed_on(request, second, exchange)
+            return self._passed_on(request, cache, exchange)
         except UpstreamError as failure:
             exchange.close()
-            return self._failed(request, second, visitor, failure)
+            return self._failed(request, cache, peer, failure)
         except BaseException:
             exchange.close()
             raise
@@ -112,21 +112,21 @@ class Forwarding:
         """Close the connections that are kept."""
         self.upstream.close()
 
-    def _failed(self, request: Request, second: SecondCache, visitor: Peer, failure: UpstreamError) -> bytes:
+    def _failed(self, request: Request, cache: ResponseCache, peer: Peer, failure: UpstreamError) -> bytes:
         if failure.status != 503:
-            log.warning("%s: %s", visitor.peer, self._describe(failure))
-            return error(request, failure.status, second)
+            log.warning("%s: %s", peer.peer, self._describe(failure))
+            return error(request, failure.status, cache)
         # Under a flood of requests, a line for each would be another flood.
         if refused := self.upstream.take_refused():
-            log.warning("%s: %s; requests refused: %d", visitor.peer, self._describe(failure), refused)
-        return error(request, failure.status, second, [("Retry-After", RETRY_AFTER)])
+            log.warning("%s: %s; requests refused: %d", peer.peer, self._describe(failure), refused)
+        return error(request, failure.status, cache, [("Retry-After", RETRY_AFTER)])
 
     def _describe(self, failure: UpstreamError) -> str:
         return f"{self._prefix}: the server at {self.upstream}: {failure}"
 
-    def _passed_on(self, request: Request, second: SecondCache, exchange: Exchange) -> Reply:
+    def _passed_on(self, request: Request, cache: ResponseCache, exchange: Exchange) -> Reply:
         response = exchange.head
-        lines = _fields(second, response)
+        lines = _fields(cache, response)
         length = response.length
         if request.method == "HEAD" or response.status in BODILESS:
             # RFC 9110, section 8.6: the length is that of GET; a 204 has none.
@@ -176,7 +176,7 @@ class ForwardedReply(Iterator[bytes]):
         self._parts = parts
         self._exchange = exchange
         #: For the log: the status, and the length of the body in bytes; None: unknown.
-        self.told = exchange.head.status, exchange.head.length
+        self.status_and_size = exchange.head.status, exchange.head.length
         #: Whether its end is that of the connection.
         self.closes = closes
 
@@ -214,9 +214,9 @@ def normalize(path: str) -> str:
     return first + "".join(normal) + mark + query
 
 
-def _forwarded(request: Request, visitor: Peer) -> tuple[list[tuple[bytes, bytes]], int]:
+def _forwarded(request: Request, peer: Peer) -> tuple[list[tuple[bytes, bytes]], int]:
     """The fields for the server behind, and how often this request has been here."""
-    named = _nominated(request.headers)
+    named = _connection_options(request.headers)
     fields: list[tuple[bytes, bytes]] = []
     via: list[bytes] = []
     host = b""
@@ -231,7 +231,7 @@ def _forwarded(request: Request, visitor: Peer) -> tuple[list[tuple[bytes, bytes
         # as the field that is believed is.
         elif (
             word not in OURS
-            and word not in OVERRIDES
+            and word not in OVERRIDE_FIELDS
             and word not in named
             and not word.startswith(b"x-forwarded")
             and not word.translate(None, _NAME_CHARACTERS)
@@ -244,29 +244,29 @@ def _forwarded(request: Request, visitor: Peer) -> tuple[list[tuple[bytes, bytes
         fields.append((b"Host", b"localhost"))  # HTTP/1.0 may be without, and 1.1 may not
     else:
         fields.append((b"X-Forwarded-Host", host))
-    if visitor.host != "unix":
-        fields.append((b"X-Forwarded-For", visitor.host.encode("ascii", "replace")))
-    fields.append((b"X-Forwarded-Proto", b"https" if visitor.secure else b"http"))
+    if peer.host != "unix":
+        fields.append((b"X-Forwarded-For", peer.host.encode("ascii", "replace")))
+    fields.append((b"X-Forwarded-Proto", b"https" if peer.secure else b"http"))
     if request.body or request.method in ("POST", "PUT", "PATCH"):
         fields.append((b"Content-Length", b"%d" % len(request.body)))
     return fields, hops
 
 
-def _fields(second: SecondCache, response: ResponseHead) -> list[bytes]:
+def _fields(cache: ResponseCache, response: ResponseHead) -> list[bytes]:
     """The status line and the fields of a response, without those of one connection."""
-    named = _nominated(response.fields)
+    named = _connection_options(response.fields)
     lines = [b"HTTP/1.1 %d %b" % (response.status, response.reason)]
     dated = False
     for name, value in response.fields:
         word = name.lower()
-        if second.private and (word in _CACHING or word.endswith(b"-cache-control")):
+        if cache.private and (word in _CACHING or word.endswith(b"-cache-control")):
             continue
         if word not in HOP_BY_HOP and word not in named:
             dated |= word == b"date"
             lines.append(b"%b: %b" % (name, value))
     if not dated:
-        lines.append(b"Date: " + second.date.encode("ascii"))
-    if second.private:
+        lines.append(b"Date: " + cache.date.encode("ascii"))
+    if cache.private:
         lines.append(b"Cache-Control: private, no-cache")
     return lines
 
@@ -280,6 +280,6 @@ def _head(lines: list[bytes], request: Request, *, closes: bool) -> bytes:
     return b"\r\n".join((*lines, b"\r\n"))
 
 
-def _nominated(fields: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
+def _connection_options(fields: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
     """The fields that Connection names, in small letters."""
     return list_members(value for name, value in fields if name.lower() == b"connection")

@@ -31,8 +31,8 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
 class Upstream:
     """A server behind this one, with its limits."""
 
-    def __init__(self, behind: UpstreamAddress, limits: UpstreamLimits) -> None:
-        self._behind = behind
+    def __init__(self, address: UpstreamAddress, limits: UpstreamLimits) -> None:
+        self._address = address
         self.limits = limits
         self._idle: deque[UpstreamSocket] = deque()
         self._closed = False
@@ -45,7 +45,7 @@ class Upstream:
         self._logged = float("-inf")
 
     def __str__(self) -> str:
-        return self._behind.text
+        return self._address.text
 
     def ask(self, method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> Exchange:
         """Send a request as it is, and return its exchange when the head of the response has come.  Raises
@@ -159,7 +159,7 @@ class Upstream:
 
     def _connect(self) -> UpstreamSocket:
         try:
-            return UpstreamSocket(self._behind)
+            return UpstreamSocket(self._address)
         except TimeoutError as error:
             raise UpstreamError(504, "no connection in time") from error
         except (OSError, UnicodeError) as error:

@@ -44,7 +44,7 @@ class UpstreamAddress(NamedTuple):
     path: str = ""
 
 
-def _behind(text: str) -> UpstreamAddress:
+def _parse(text: str) -> UpstreamAddress:
     scheme, colon, path = text.partition(":")
     if scheme == "unix" and colon:
         if not path:
@@ -64,14 +64,14 @@ def _behind(text: str) -> UpstreamAddress:
     return UpstreamAddress(text, match[1] or match[2], port)
 
 
-def placed(behind: UpstreamAddress, where: Callable[[str], Path]) -> UpstreamAddress:
+def resolve(address: UpstreamAddress, where: Callable[[str], Path]) -> UpstreamAddress:
     """With the path of its socket made absolute.  Raises `ValueError` for a path that is too long."""
-    if not behind.path:
-        return behind
-    path = str(where(behind.path))
+    if not address.path:
+        return address
+    path = str(where(address.path))
     if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
         raise ValueError(f"{path} is longer than {UNIX_PATH_LIMIT} bytes, the limit of a Unix socket's name")
-    return behind._replace(path=path)
+    return address._replace(path=path)
 
 
-BEHIND: FieldType[UpstreamAddress] = FieldType(_behind, lambda behind: behind.text, "server")
+UPSTREAM: FieldType[UpstreamAddress] = FieldType(_parse, lambda address: address.text, "server")

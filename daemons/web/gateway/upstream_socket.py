@@ -24,8 +24,8 @@ class UpstreamSocket:
     Raises `OSError` when made, `TimeoutError` among them, and `UnicodeError` for a host that is no name.
     """
 
-    def __init__(self, behind: UpstreamAddress) -> None:
-        self._socket = _connected(behind)
+    def __init__(self, address: UpstreamAddress) -> None:
+        self._socket = _connected(address)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         #: When (monotonic) it was last used; 0 before its first response is complete.
@@ -62,27 +62,27 @@ class UpstreamSocket:
         self._socket.close()
 
 
-def _connected(behind: UpstreamAddress) -> socket.socket:
+def _connected(address: UpstreamAddress) -> socket.socket:
     """A connected socket; of several addresses of a host, the first that accepts."""
-    if behind.path:
-        sock = unix_client.connect(behind.path, CONNECT)
+    if address.path:
+        sock = unix_client.connect(address.path, CONNECT)
         sock.setblocking(True)
         return sock
     deadline = monotonic() + CONNECT
     problem: OSError | None = None
-    addresses = socket.getaddrinfo(behind.host, behind.port, type=socket.SOCK_STREAM)
-    for count, (family, _, protocol, _, address) in enumerate(addresses):
+    addresses = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    for count, (family, _, protocol, _, sockaddr) in enumerate(addresses):
         # Each may be unreachable, which must not take the time of those behind it.
         patience = (deadline - monotonic()) / (len(addresses) - count)
         try:
-            sock = _connect(family, protocol, address, max(0.001, patience))
+            sock = _connect(family, protocol, sockaddr, max(0.001, patience))
         except OSError as error:
             problem = error
         else:
             # A request is written whole, so there is nothing to wait for (TCP_NODELAY, tcp(7)).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock
-    raise problem or OSError(f"{behind.host} has no address")
+    raise problem or OSError(f"{address.host} has no address")
 
 
 def _connect(family: int, protocol: int, address: object, timeout: float) -> socket.socket:

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from daemons.framings.cache import FIELD, BoundedCache
-from daemons.web.dates import now_written, written
+from daemons.web.dates import http_date, http_date_now
 from daemons.web.handlers.response_buffer import MOST_FIELDS, TOO_MANY, ResponseBuffer
 from daemons.web.responses import SERVER
 
@@ -87,11 +87,11 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
     """What is other than in `BaseHTTPRequestHandler`, where no socket is and the answer is sent when it is complete."""
 
     #: Where the answer is.  The name is this long because the handler's author may have any shorter one.
-    answer_in_memory: ResponseBuffer
+    response_in_memory: ResponseBuffer
     #: Who asks, as the log shows it.
     peer_in_memory = ""
     #: Whether requests are told by the daemon, or are not to be told.
-    told_in_memory = False
+    logged_in_memory = False
 
     #: Without the version of Python, unlike the stock class.
     server_version, sys_version = SERVER, ""
@@ -113,11 +113,11 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
         were added.  Raises `ValueError` for what cannot be sent."""
         if buffer := getattr(self, "_headers_buffer", None):
             self._headers_buffer = []
-            self.answer_in_memory.write_head(buffer)
+            self.response_in_memory.write_head(buffer)
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """As the stock method; that of now is made once a second."""
-        return now_written() if timestamp is None else written(int(timestamp))
+        return http_date_now() if timestamp is None else http_date(int(timestamp))
 
     def send_header(self, keyword: str, value: str) -> None:
         """As the stock method; a field that has been said before is not made again."""
@@ -142,7 +142,7 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """As the stock method; where the daemon writes a line for each request, nothing: it knows the size."""
-        if not self.told_in_memory:
+        if not self.logged_in_memory:
             super().log_request(code, size)
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -184,7 +184,7 @@ class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory)
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         """As the stock method; a long file is read while it is sent."""
-        if outputfile is not self.answer_in_memory or not self.answer_in_memory.write_file(source):
+        if outputfile is not self.response_in_memory or not self.response_in_memory.write_file(source):
             super().copyfile(source, outputfile)
 
 
@@ -192,8 +192,8 @@ class _Guarded:
     """Before the handler's own classes: a `finish` of its own waits for the end of the conversation."""
 
     #: Whether it has come.
-    over_in_memory = False
+    finished_in_memory = False
 
     def finish(self) -> None:
-        if self.over_in_memory:
+        if self.finished_in_memory:
             super().finish()  # type: ignore[misc]

@@ -366,7 +366,7 @@ class Parts(Iterator[bytes | FileSlice]):
     charged for memory, is released (`daemons.serving.guards.budget`)."""
 
     #: For the log, where it is not told by who made this: the status, and the octets of the body.
-    told: tuple[int, int | None] = (0, None)
+    status_and_size: tuple[int, int | None] = (0, None)
 
     def __init__(self, parts: list[bytes | FileSlice], descriptors: list[int], owner: object | None = None) -> None:
         self._parts = parts[::-1]
@@ -381,7 +381,7 @@ class Parts(Iterator[bytes | FileSlice]):
         self.close()
         raise StopIteration
 
-    def octets(self) -> Iterator[bytes]:
+    def read_all(self) -> Iterator[bytes]:
         """The same, read from the files."""
         for part in self:
             if isinstance(part, bytes):

@@ -49,14 +49,14 @@ class WebServer(StreamServer, http.server.HTTPServer):
         self.handler_class = RequestHandlerClass
         handler: Any = RequestHandlerClass
         handler = Pump.carrying(self.make_service(handler)) if in_memory(handler) else without_version(handler)
-        self._tell_name(server_address)
+        self._set_name(server_address)
         super().__init__(server_address, handler, bind_and_activate)
 
     @classmethod
     def adopt(cls, listener: socket.socket, handler: Callable[..., Any]) -> Self:
         """A server on a socket that is bound already, and listens."""
         server = super().adopt(listener, handler)
-        server._tell_name(server.server_address)
+        server._set_name(server.server_address)
         return server
 
     def make_service(self, handler: Callable[..., Any]) -> WebService:
@@ -68,9 +68,9 @@ class WebServer(StreamServer, http.server.HTTPServer):
         a Unix socket."""
         prepare(self.socket)
         socketserver.TCPServer.server_bind(self)
-        self._tell_name(self.server_address)
+        self._set_name(self.server_address)
 
-    def _tell_name(self, address: Any) -> None:
+    def _set_name(self, address: Any) -> None:
         over_unix = isinstance(address, (str, bytes))
         self.server_name, self.server_port = ("localhost", 0) if over_unix else address[:2]
 

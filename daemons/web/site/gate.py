@@ -10,7 +10,7 @@ from daemons.serving.conversation.service import Peer, Reply
 from daemons.web.files.hard_links import Unindexed
 from daemons.web.files.identities import PathIdentities
 from daemons.web.files.lookup import Files, Folder, Identity, identity_of
-from daemons.web.responses import SecondCache, error
+from daemons.web.responses import ResponseCache, error
 from daemons.web.site.prefix_map import Names, PrefixMap, bare, names_of
 from daemons.web.site.protection import Protection
 from daemons.web.site.redirects import ALL, Redirect
@@ -90,47 +90,47 @@ class Gate:
         self,
         files: GuardedFiles,
         request: Request,
-        second: SecondCache,
-        visitor: Peer,
+        cache: ResponseCache,
+        peer: Peer,
         names: Names,
         passed: Protection | None,
     ) -> None:
         self._files = files
         self._request = request
-        self._visitor = visitor
+        self._visitor = peer
         self._above = names[:-1]
         self._passed = [] if passed is None else [passed]
         #: The protected files, looked up once for all names of a list.
         self._known: dict[Identity, list[Protection]] | None = None
         #: The second of the answer: of its own where that is for this visitor alone.
-        self.second = second
+        self.cache = cache
 
-    def check(self, entered: Sequence[Identity], file: Identity | None = None, links: int = 1) -> SecondCache:
+    def check(self, entered: Sequence[Identity], file: Identity | None = None, links: int = 1) -> ResponseCache:
         """Check the directories entered, the root first, and the file opened in the last of them, which has `links`
         hard links. All of them are still open. Return the second of the answer. Raises `Denied`, and `Refused` where
         the root was replaced meanwhile."""
         try:
             protections = self._files.by_identity.find(entered, file, links)
         except Unindexed:
-            raise Denied(error(self._request, 403, self.second)) from None
+            raise Denied(error(self._request, 403, self.cache)) from None
         if protections and not any(map(self._has_passed, protections)):
-            refusal = protections[0].refusal(self._request, self.second, self._visitor)
+            refusal = protections[0].refusal(self._request, self.cache, self._visitor)
             if refusal is not None:
                 raise Denied(refusal)
             self._passed.append(protections[0])
-            self.second = SecondCache(self.second.now, private=True)
-        if self._files.shadowed and not self._files.shadowed.at(self.second.now)[0].isdisjoint(entered[1:]):
-            raise Denied(error(self._request, 404, self.second))
-        return self.second
+            self.cache = ResponseCache(self.cache.now, private=True)
+        if self._files.shadowed and not self._files.shadowed.at(self.cache.now)[0].isdisjoint(entered[1:]):
+            raise Denied(error(self._request, 404, self.cache))
+        return self.cache
 
     def check_name(self, folder: Folder, name: bytes) -> None:
         """Check the file that the path names, which need not be the one that is served: `name` in `folder`; if empty,
         the directory itself. Raises `Denied`."""
         shadowed = self._files.shadowed
         found = folder.stat(name or b".") if shadowed else None
-        if found is not None and identity_of(found) in shadowed.at(self.second.now)[1]:
+        if found is not None and identity_of(found) in shadowed.at(self.cache.now)[1]:
             self.check(folder.entered)
-            raise Denied(error(self._request, 404, self.second))
+            raise Denied(error(self._request, 404, self.cache))
 
     def shows(self, folder: Folder, name: bytes) -> bool:
         """Return whether a list of `folder` may contain `name`: not if that needs another password than the list."""

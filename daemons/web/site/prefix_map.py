@@ -137,29 +137,29 @@ class Found(NamedTuple, Generic[T]):
 class PrefixMap(Generic[T]):
     """From prefixes to what holds below them, the prefix itself included; the longest one counts."""
 
-    def __init__(self, places: Mapping[str, T]) -> None:
-        self._places: dict[Names, tuple[str, T]] = {}
-        for prefix, value in places.items():
+    def __init__(self, values: Mapping[str, T]) -> None:
+        self._values: dict[Names, tuple[str, T]] = {}
+        for prefix, value in values.items():
             names = names_of(prefix)
             assert names is not None, "`PREFIX` has seen to that"
-            self._places[bare(names)] = (prefix, value)
-        self._longest = max(map(len, self._places), default=0)
+            self._values[bare(names)] = (prefix, value)
+        self._longest = max(map(len, self._values), default=0)
 
     @classmethod
-    def by_names(cls, places: Iterable[tuple[Names, T]]) -> PrefixMap[T]:
+    def by_names(cls, values: Iterable[tuple[Names, T]]) -> PrefixMap[T]:
         """Return the same from the names of prefixes, which need not be those of a URL."""
         made = cls({})
-        made._places = {names: ("", value) for names, value in places}
-        made._longest = max(map(len, made._places), default=0)
+        made._values = {names: ("", value) for names, value in values}
+        made._longest = max(map(len, made._values), default=0)
         return made
 
     def __bool__(self) -> bool:
-        return bool(self._places)
+        return bool(self._values)
 
     def find(self, names: Names) -> Found[T] | None:
         """What holds for the path with these names; None: nothing of this."""
         for length in range(min(self._longest, len(names)), -1, -1):
-            found = self._places.get(names[:length])
+            found = self._values.get(names[:length])
             if found is not None:
                 return Found(*found, names[length:])
         return None

@@ -16,7 +16,7 @@ from daemons.serving.conversation.service import Peer
 from daemons.serving.guards.limits import is_local
 from daemons.settings.values import FieldType
 from daemons.web import basic
-from daemons.web.responses import SecondCache, error
+from daemons.web.responses import ResponseCache, error
 from daemons.web.site.prefix_map import Names, bare, names_of
 
 #: A realm is shown to the visitor, in quotes.
@@ -54,22 +54,22 @@ class Protection:
         self._accounts = Accounts(realm.file)
         self._insecure = insecure
 
-    def refusal(self, request: Request, second: SecondCache, visitor: Peer) -> bytes | None:
+    def refusal(self, request: Request, cache: ResponseCache, peer: Peer) -> bytes | None:
         """The answer to who is not let in; None for who is."""
-        if not (visitor.secure or self._insecure or is_local(visitor.host)):
+        if not (peer.secure or self._insecure or is_local(peer.host)):
             request.user = ""
-            return error(request, 403, second, content=_OPEN)
-        shown = _credentials(request)
-        verdict = Verdict(REFUSED) if shown is None else self._accounts.check(*shown, visitor.host)
+            return error(request, 403, cache, content=_OPEN)
+        credentials = _credentials(request)
+        verdict = Verdict(REFUSED) if credentials is None else self._accounts.check(*credentials, peer.host)
         request.user = verdict.user
         if verdict.outcome is ACCEPTED:
             return None
         if verdict.outcome is BUSY:
-            return error(request, 503, second, [("Retry-After", str(verdict.retry_after))])
-        return error(request, 401, second, [("WWW-Authenticate", self._challenge)])
+            return error(request, 503, cache, [("Retry-After", str(verdict.retry_after))])
+        return error(request, 401, cache, [("WWW-Authenticate", self._challenge)])
 
 
 def _credentials(request: Request) -> tuple[str, str] | None:
     """Name and password; None where there are none that can be read."""
-    shown = [value for name, value in request.headers if name.lower() == b"authorization"]
-    return basic.shown(shown[0].decode("latin-1")) if len(shown) == 1 else None
+    credentials = [value for name, value in request.headers if name.lower() == b"authorization"]
+    return basic.parse_credentials(credentials[0].decode("latin-1")) if len(credentials) == 1 else None

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from daemons.framings.http import Request
 from daemons.settings.values import FieldType, either
-from daemons.web.responses import SecondCache, error
+from daemons.web.responses import ResponseCache, error
 from daemons.web.site.prefix_map import PREFIX, PrefixMap, names_of
 
 #: What may be written: moved for good, found elsewhere for now, look there with GET; for now and for good with the same
@@ -58,10 +58,10 @@ def _moved(text: str) -> str:
 REDIRECT: FieldType[Redirect] = FieldType(
     _redirect, lambda to: f"{to.status} {to.target}".rstrip(), "status and target"
 )
-MOVED: FieldType[str] = FieldType(_moved, str, "path")
+REDIRECT_PATH: FieldType[str] = FieldType(_moved, str, "path")
 
 
-def itself(moved: Mapping[str, Redirect]) -> str | None:
+def find_loop(moved: Mapping[str, Redirect]) -> str | None:
     """The first key that leads to below itself, where everybody would go round in circles; or None."""
     for key, (_, target) in moved.items():
         names, below = (
@@ -82,7 +82,7 @@ class RedirectMap:
         self._exact = {names_of(key): to for key, to in moved.items() if not key.endswith(ALL)}
         self._below = PrefixMap({key.removesuffix(ALL) or "/": to for key, to in moved.items() if key.endswith(ALL)})
 
-    def answer(self, request: Request, second: SecondCache, names: tuple[bytes, ...]) -> bytes | None:
+    def respond(self, request: Request, cache: ResponseCache, names: tuple[bytes, ...]) -> bytes | None:
         """Where to go; None: nowhere else."""
         bare = names[:-1] if len(names) > 1 and not names[-1] else names
         exact = self._exact.get(bare)
@@ -91,15 +91,15 @@ class RedirectMap:
             return None
         to = exact or found.value  # type: ignore[union-attr]  # one of the two is there
         if to.status == 410:
-            return error(request, 410, second)
+            return error(request, 410, cache)
         path, _, query = request.path.partition("?")
         where = to.target
         if found is not None and where.endswith(ALL):
             rest = path.split("/")[-len(found.rest) :] if found.rest else []
-            where = where.removesuffix("*") + _written("/".join(rest))
+            where = where.removesuffix("*") + _quoted("/".join(rest))
         if query and "?" not in where and "#" not in where:
-            where += "?" + _written(query, "?")
-        return error(request, to.status, second, [("Location", where)])
+            where += "?" + _quoted(query, "?")
+        return error(request, to.status, cache, [("Location", where)])
 
 
 class Https(NamedTuple):
@@ -124,17 +124,17 @@ def _show_https(https: Https) -> str:
 HTTPS: FieldType[Https] = FieldType(_https, _show_https, "port or host")
 
 
-def to_https(request: Request, second: SecondCache, https: Https) -> bytes:
+def to_https(request: Request, cache: ResponseCache, https: Https) -> bytes:
     """The same over TLS; with the same method, where that is not one to begin with.  400 where nobody can tell which
     host is meant."""
     match = _HOST.fullmatch(request.field(b"host"))
     host = https.host or (match[1] if match and _is_host(match[1]) else "")
     if not host or not (request.path.startswith("/") or request.path == "*"):
-        return error(request, 400, second)
+        return error(request, 400, cache)
     path, mark, query = request.path.removeprefix("*").partition("?")
     port = "" if https.port == 443 else f":{https.port}"
-    where = f"https://{host}{port}{_written(path or '/')}{mark}{_written(query, '?')}"
-    return error(request, 301 if request.method in ("GET", "HEAD") else 308, second, [("Location", where)])
+    where = f"https://{host}{port}{_quoted(path or '/')}{mark}{_quoted(query, '?')}"
+    return error(request, 301 if request.method in ("GET", "HEAD") else 308, cache, [("Location", where)])
 
 
 def _is_host(text: str) -> bool:
@@ -148,5 +148,5 @@ def _is_host(text: str) -> bool:
     return len(text) <= 253 and all(map(_LABEL.fullmatch, text.removesuffix(".").split(".")))
 
 
-def _written(text: str, more: str = "") -> str:
+def _quoted(text: str, more: str = "") -> str:
     return quote(text, safe="/%:@!$&'()*+,;=~" + more)

@@ -15,13 +15,13 @@ from daemons.web.files.identities import PathIdentities
 from daemons.web.files.inode_probe import numbered_by_name
 from daemons.web.files.static import Static
 from daemons.web.gateway.upstream_address import UpstreamAddress, UpstreamLimits
-from daemons.web.responses import SecondCache, error
+from daemons.web.responses import ResponseCache, error
 from daemons.web.site.documents import Documents
 from daemons.web.site.gate import Denied, Gate, GuardedFiles, Shadowed
 from daemons.web.site.partly_protected import PartlyProtected
 from daemons.web.site.prefix_map import Found, Names, PrefixMap, bare, is_ambiguous, names_of
 from daemons.web.site.protection import Protection, Realm
-from daemons.web.site.redirects import Redirect, RedirectMap, itself
+from daemons.web.site.redirects import Redirect, RedirectMap, find_loop
 from daemons.web.site.store import Store
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _AMBIGUOUS = (
 )
 
 
-def contradiction(
+def find_conflict(
     root: str,
     redirects: Mapping[str, Redirect],
     protected: Mapping[str, Realm],
@@ -41,7 +41,7 @@ def contradiction(
     proxy: Mapping[str, UpstreamAddress],
 ) -> str:
     """Why these tables cannot stand together, or nothing."""
-    circle = itself(redirects)
+    circle = find_loop(redirects)
     if circle is not None:
         return f"[redirects] {circle} = {redirects[circle].status} {redirects[circle].target}: it leads to itself"
     for prefix, folder in documents.items():
@@ -86,7 +86,7 @@ class SiteRouter:
         upstream: UpstreamLimits,
     ) -> None:
         self._static = static
-        self._moved = RedirectMap(redirects)
+        self._redirects = RedirectMap(redirects)
         self._protected = PrefixMap(protected)
         self._forwarding = _forwarding(proxy, upstream)
         #: The protections below each path of `documents` and `proxy`.
@@ -94,10 +94,10 @@ class SiteRouter:
             path: PartlyProtected(path, protected.values(), documents[path].folder if path in documents else "")
             for path in (*documents, *proxy)
         }
-        answering: dict[str, Documents | Forwarding] = {
+        routes: dict[str, Documents | Forwarding] = {
             path: Documents(store, self._partly[path].hides) for path, store in documents.items()
         }
-        self._places = PrefixMap(answering | self._forwarding)
+        self._routes = PrefixMap(routes | self._forwarding)
         self._guarded = GuardedFiles(
             static.files,
             self._protected,
@@ -112,37 +112,37 @@ class SiteRouter:
         #: Whether a request is given the user who has proved to have sent it.
         self.sets_user = bool(protected)
 
-    def answer(self, request: Request, second: SecondCache, visitor: Peer) -> tuple[Reply, bool]:
+    def respond(self, request: Request, cache: ResponseCache, peer: Peer) -> tuple[Reply, bool]:
         """Return the answer to a request, and whether everybody is given the same within this second.  With
         `sets_user`, `request` must be an object that no other request shares."""
         names = names_of(request.path.partition("?")[0])
         if names is None:
-            return self._static.answer(request, second), True  # 404
-        found = self._places.find(names)
+            return self._static.respond(request, cache), True  # 404
+        found = self._routes.find(names)
         if found is None:
             protection = self._protection_of_file(names)
         else:
             if self._partly[found.prefix] and found.prefix in self._forwarding and is_ambiguous(names):
-                return error(request, 400, second, content=_AMBIGUOUS), False
+                return error(request, 400, cache, content=_AMBIGUOUS), False
             protection = self._protection_elsewhere(names, found)
         if protection is not None:
-            refusal = protection.refusal(request, second, visitor)
+            refusal = protection.refusal(request, cache, peer)
             if refusal is not None:
                 return refusal, False
-            second = SecondCache(second.now, private=True)
-        moved = self._moved.answer(request, second, names)
+            cache = ResponseCache(cache.now, private=True)
+        moved = self._redirects.respond(request, cache, names)
         if moved is not None:
             return moved, False
         if found is not None:
-            return found.value.answer(request, second, visitor, found.prefix, found.rest), False
+            return found.value.respond(request, cache, peer, found.prefix, found.rest), False
         if not self._guarded:
-            return self._static.answer(request, second), True
-        gate = Gate(self._guarded, request, second, visitor, names, protection)
+            return self._static.respond(request, cache), True
+        gate = Gate(self._guarded, request, cache, peer, names, protection)
         try:
-            reply = self._static.answer(request, second, gate)
+            reply = self._static.respond(request, cache, gate)
         except Denied as denied:
             return denied.reply, False
-        return reply, not gate.second.private
+        return reply, not gate.cache.private
 
     def _protection_of_file(self, names: Names) -> Protection | None:
         """Return the protection of the file at `names`, judged by that path alone."""
@@ -196,5 +196,5 @@ def _forwarding(proxy: Mapping[str, UpstreamAddress], limits: UpstreamLimits) ->
 
     servers = set(proxy.values())
     share = limits._replace(requests=max(1, limits.requests // len(servers)))
-    upstreams = {behind: Upstream(behind, share) for behind in servers}
-    return {prefix: Forwarding(prefix, upstreams[behind]) for prefix, behind in proxy.items()}
+    upstreams = {address: Upstream(address, share) for address in servers}
+    return {prefix: Forwarding(prefix, upstreams[address]) for prefix, address in proxy.items()}

@@ -51,7 +51,7 @@ _STATUSES = {
 }
 
 #: From what is there, or None, to the status that speaks against writing; 0: nothing does.
-Judge = Callable[[Validators | None], int]
+Precondition = Callable[[Validators | None], int]
 
 
 class Entry(NamedTuple):
@@ -107,22 +107,22 @@ class Store:
         finally:
             os.close(folder)
 
-    def put(self, name: bytes, body: bytes, judge: Judge) -> tuple[bool, Validators]:
+    def put(self, name: bytes, body: bytes, precondition: Precondition) -> tuple[bool, Validators]:
         """Write a document.  Returns whether it is new, and its validators."""
         with self._locked(make=True) as folder:
             before = _found(folder, name)
-            if status := judge(None if before is None else _validators(before)):
+            if status := precondition(None if before is None else _validators(before)):
                 raise Refused(status)
             self._make_sure_of_room(folder, name, len(body), before is None)
             return before is None, _validators(_write(folder, name, body, before))
 
-    def delete(self, name: bytes, judge: Judge) -> None:
+    def delete(self, name: bytes, precondition: Precondition) -> None:
         """Take a document away."""
         with self._locked(make=False) as folder:
             before = _found(folder, name)
             if before is None:
                 raise Refused(404)
-            if status := judge(_validators(before)):
+            if status := precondition(_validators(before)):
                 raise Refused(status)
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 NOT_HANDED_ON = frozenset(("content-length", "content-type", "proxy", "trailer", "transfer-encoding"))
 
 
-class Environs:
+class EnvironCache:
     """From requests to what of their environ depends on the head alone, made once for heads that are the same."""
 
     __slots__ = ("_known",)
@@ -30,19 +30,19 @@ class Environs:
     def __init__(self) -> None:
         self._known: HeadCache[dict[str, Any]] = HeadCache()
 
-    def make(self, request: Request, visitor: dict[str, Any]) -> dict[str, Any]:
+    def make(self, request: Request, peer_environ: dict[str, Any]) -> dict[str, Any]:
         """The environ of `request`, and of its visitor."""
         known = self._known.get(request)
         if known is None:
-            known = _of_head(request)
+            known = _head_environ(request)
             self._known.keep(request, known)
-        environ = {**known, **visitor, "wsgi.input": io.BytesIO(request.body)}
+        environ = {**known, **peer_environ, "wsgi.input": io.BytesIO(request.body)}
         if "CONTENT_LENGTH" in known:
             environ["CONTENT_LENGTH"] = str(len(request.body))
         return environ
 
 
-def _of_head(request: Request) -> dict[str, Any]:
+def _head_environ(request: Request) -> dict[str, Any]:
     path, _, query = request.path.partition("?")
     major, minor = request.version
     environ = {
@@ -53,8 +53,8 @@ def _of_head(request: Request) -> dict[str, Any]:
         "QUERY_STRING": query,
         "SERVER_PROTOCOL": f"HTTP/{major}.{minor}",
     }
-    for octets, value in request.headers:
-        name = octets.decode("latin-1").lower()
+    for name_bytes, value in request.headers:
+        name = name_bytes.decode("latin-1").lower()
         text = value.decode("latin-1")
         if name == "content-type":
             environ["CONTENT_TYPE"] = text
@@ -69,7 +69,7 @@ def _of_head(request: Request) -> dict[str, Any]:
     return environ
 
 
-def of_visitor(server: WebServer, address: Any, peer: str) -> dict[str, Any]:
+def connection_environ(server: WebServer, address: Any, peer: str) -> dict[str, Any]:
     """What of the environ is the same for all requests of one visitor."""
     scheme = "http" if server.tls is None else "https"
     name, port = str(server.server_name), server.server_port

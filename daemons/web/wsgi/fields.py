@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from wsgiref.util import is_hop_by_hop
 
 from daemons.framings.cache import FIELD, BoundedCache
-from daemons.web.dates import now_written
+from daemons.web.dates import http_date_now
 from daemons.web.responses import SERVER
 
 #: A 1xx is no answer; what is not below 600 is no status (RFC 9110, section 15).
@@ -40,7 +40,7 @@ class Head(NamedTuple):
         """The lines, with Date and Server."""
         fields = [*self.lines]
         if not self.dated:
-            fields.append(f"Date: {now_written()}\r\n".encode("ascii"))
+            fields.append(f"Date: {http_date_now()}\r\n".encode("ascii"))
         if not self.served:
             fields.append(_SERVER)
         return fields

@@ -195,7 +195,7 @@ class WSGIResponse:
         self.size = self._announced
         head = self._end_of_head()
         is_gone = bool if self._bounds is None else self._bounds.is_gone
-        return Stream(self, framed(head, self._all(rest, pieces), self._announced, chunked, is_gone))
+        return WSGIReply(self, framed(head, self._all(rest, pieces), self._announced, chunked, is_gone))
 
     def _whole(self, rest: bytes, size: int) -> Reply:
         if self._announced is None:
@@ -243,25 +243,25 @@ class WSGIResponse:
     def _all(self, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
         written, self._written = self._written, None
         if written is not None:
-            said = written.reply(b"", written.content())
-            if isinstance(said, bytes):
-                yield said
+            written_reply = written.reply(b"", written.content())
+            if isinstance(written_reply, bytes):
+                yield written_reply
             else:
                 try:
-                    yield from said.octets()
+                    yield from written_reply.read_all()
                 finally:
-                    said.close()
+                    written_reply.close()
         yield first
         # Not `yield from`, which would call its close() too.
         for piece in pieces:  # noqa: UP028
             yield piece
 
 
-class Stream(Iterator[bytes]):
+class WSGIReply(Iterator[bytes]):
     """A response in pieces."""
 
-    def __init__(self, answering: WSGIResponse, pieces: Generator[bytes, None, None]) -> None:
-        self._answering = answering
+    def __init__(self, response: WSGIResponse, pieces: Generator[bytes, None, None]) -> None:
+        self._response = response
         self._pieces = pieces
 
     def __next__(self) -> bytes:
@@ -272,7 +272,7 @@ class Stream(Iterator[bytes]):
         try:
             self._pieces.close()
         finally:
-            self._answering.close()
+            self._response.close()
 
 
 def _regrouped(parts: list[bytes]) -> Iterator[bytes]:

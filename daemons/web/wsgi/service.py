@@ -17,7 +17,7 @@ from daemons.web.asking import requests
 from daemons.web.handlers.response_buffer import Bounds
 from daemons.web.handlers.service import FAILED, FAILED_SIZE
 from daemons.web.responses import CONTINUE
-from daemons.web.wsgi.environ import Environs, of_visitor
+from daemons.web.wsgi.environ import EnvironCache, connection_environ
 from daemons.web.wsgi.response import FileWrapper, WSGIResponse
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class WSGIService(Service):
         return type(name or kind.__name__, (WSGIService,), service)
 
     def __init__(self, options: Any = None) -> None:
-        self._environs = Environs()
+        self._environs = EnvironCache()
         super().__init__(options if options is not None or self.Options is None else self.Options())
         #: The application, ready to be called.
         self.ready = self.application if self.Options is None else self.application(self.options)
@@ -67,14 +67,14 @@ class WSGIService(Service):
         """500 for an application that has failed.  What is wrong with a request, its error says."""
         return FAILED if ending is Ending.FAILED else b""
 
-    def _tell(self, host: str, request: Request, status: int, size: int | None) -> None:
+    def _log_request(self, host: str, request: Request, status: int, size: int | None) -> None:
         """The line of a request in the log."""
         if self.requests is not None:
             self.requests.tell(host, self.requests.entry(request, status, size))
 
     def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
         """The conversation with one visitor.  `is_gone` returns whether nothing can be sent any more."""
-        visitor: dict[str, Any] | None = None
+        peer_environ: dict[str, Any] | None = None
         reply: Reply | None = None
         bounds = Bounds(server.limits.response, is_gone)
         try:
@@ -85,26 +85,26 @@ class WSGIService(Service):
                     continue
                 if request.method == "CONNECT":
                     return RESPONSES[501]  # no application can be a tunnel
-                if visitor is None:
-                    visitor = {
-                        **of_visitor(server, address, peer),
+                if peer_environ is None:
+                    peer_environ = {
+                        **connection_environ(server, address, peer),
                         "wsgi.file_wrapper": FileWrapper,
                         "wsgi.multithread": self.multithread,
                         "wsgi.multiprocess": self.multiprocess,
                     }
-                answering = WSGIResponse(type(self).__name__, peer, request, server.draining, bounds)
+                response = WSGIResponse(type(self).__name__, peer, request, server.draining, bounds)
                 try:
-                    reply = answering.run(self.ready, self._environs.make(request, visitor))
+                    reply = response.run(self.ready, self._environs.make(request, peer_environ))
                 except BaseException:
-                    if answering.peer_is_gone:
-                        self._tell(address[0], request, answering.status, 0)
+                    if response.peer_is_gone:
+                        self._log_request(address[0], request, response.status, 0)
                         return b""
-                    self._tell(address[0], request, 500, FAILED_SIZE)
+                    self._log_request(address[0], request, 500, FAILED_SIZE)
                     raise
-                visitor["wsgi.errors"].flush()
-                self._tell(address[0], request, answering.status, answering.size)
-                if answering.closes and request.keep_alive:
+                peer_environ["wsgi.errors"].flush()
+                self._log_request(address[0], request, response.status, response.size)
+                if response.closes and request.keep_alive:
                     return reply
         finally:
-            if visitor is not None:
-                visitor["wsgi.errors"].flush()
+            if peer_environ is not None:
+                peer_environ["wsgi.errors"].flush()

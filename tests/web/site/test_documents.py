@@ -266,8 +266,11 @@ def test_what_lies_in_the_run_folder_goes_with_it(folder: Folder, tmp_path: Path
     settings = folder.read(run=tmp_path / "elsewhere")
     options = loading.options_of(settings, loading.spoken_class(settings))
     assert options.documents == {"/a": f"{tmp_path}/elsewhere/notes"}
-    assert [behind.path for behind in options.proxy.values()] == [f"{tmp_path}/elsewhere/b.sock", f"{tmp_path}/c.sock"]
-    assert [behind.text for behind in options.proxy.values()] == ["unix:run/b.sock", "unix:c.sock"]
+    assert [upstream.path for upstream in options.proxy.values()] == [
+        f"{tmp_path}/elsewhere/b.sock",
+        f"{tmp_path}/c.sock",
+    ]
+    assert [upstream.text for upstream in options.proxy.values()] == ["unix:run/b.sock", "unix:c.sock"]
 
 
 @pytest.mark.parametrize("kind", ["rest of a document", "symbolic link", "hard link", "FIFO"])

@@ -11,7 +11,7 @@ from daemons.operating.loading import loading, server_class
 from daemons.serving.pump import Pump
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.handlers.server import WebServer
-from daemons.web.wsgi.environ import of_visitor
+from daemons.web.wsgi.environ import connection_environ
 from daemons.web.wsgi.service import WSGIService
 from tests.operating.folder import Folder
 from tests.web import applications
@@ -90,7 +90,7 @@ def test_the_environ_of_other_requests() -> None:
 def test_where_it_is_asked(listener: Any, tls: bool, address: Any, expected: tuple[str, ...]) -> None:
     with WebServer(listener, carried(applications.page), bind_and_activate=False) as server:
         server.tls = object() if tls else None  # type: ignore[assignment]  # it is only asked whether there is one
-        environ = of_visitor(server, address, "unix:pid=1,uid=0")
+        environ = connection_environ(server, address, "unix:pid=1,uid=0")
     names = ("wsgi.url_scheme", "SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR", "REMOTE_PORT")
     assert tuple(environ[name] for name in names) == expected
 

@@ -15,14 +15,14 @@ from tests.web.wsgi_talking import get, said, visit
 PAGES = """
     from dataclasses import dataclass
 
-    from daemons import COUNT, PLACE, setting
+    from daemons import COUNT, PATH, setting
 
 
     class Pages:
         @dataclass(frozen=True)
         class Options:
             times: int = setting(COUNT, 1, "how often it says so")
-            book: str = setting(PLACE, "run/pages.book", "where it is written down")
+            book: str = setting(PATH, "run/pages.book", "where it is written down")
 
         def __init__(self, options):
             if options.times == 13:
