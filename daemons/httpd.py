@@ -43,10 +43,10 @@ from daemons.web.site.redirects import HTTPS, REDIRECT, REDIRECT_PATH, Https, Re
 from daemons.web.site.router import SiteRouter, find_conflict
 from daemons.web.site.store import Store
 
-#: Octets of a body that anybody sends for a file; nobody reads it.
+#: Longest request body, in bytes, where only files are served. It is read and discarded.
 LONGEST_BODY = 64 * 1024
 
-#: Octets of one where somebody does read it, unless [limits] body says otherwise.
+#: Longest request body, in bytes, with [documents] or [proxy], unless [limits] body sets another limit.
 LONGEST_DOCUMENT = 1024 * 1024
 
 
@@ -61,13 +61,13 @@ def _store(text: str, where: Callable[[str], Path]) -> str:
     if path.exists() and not path.is_dir():
         raise ValueError("not a folder")
     if not path.parent.is_dir():
-        raise ValueError(f"it would be made when it is needed, but there is no folder {path.parent}")
+        raise ValueError(f"cannot be created on the first write: there is no folder {path.parent}")
     return str(path)
 
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[^/\0]*[^/\0.][^/\0]*", text):
-        raise ValueError("not the name of a file; write index.html")
+        raise ValueError("not a file name; write index.html")
     return text
 
 
@@ -75,11 +75,13 @@ FOLDER: FieldType[str] = FieldType(_folder, str, "folder")
 STORE: FieldType[str] = FieldType(str, str, "folder")
 NAME: FieldType[str] = FieldType(_name, str, "name")
 
-#: Who asks, where it does not matter.
-ANONYMOUS = Peer("nobody", "0.0.0.0", False)
+#: The peer passed to `_respond` when no response depends on the peer.
+ANONYMOUS = Peer("unknown", "0.0.0.0", False)
 
 
 class Httpd(Service):
+    """Serves files, and routes the configured paths of a site to redirects, documents and upstream servers."""
+
     framing = HTTP(body=LONGEST_BODY)
     greets = False
     questions = (b"/",)
@@ -88,36 +90,34 @@ class Httpd(Service):
     class Options:
         """The section [httpd]."""
 
-        root: str = setting(FOLDER, "conf/www", "the folder whose files are served, from the project's folder")
-        index: str = setting(NAME, "index.html", "the file that is served for a folder")
-        cache: float | None = setting(or_word("no", DURATION), 3600.0, "for how long others may keep an answer")
+        root: str = setting(FOLDER, "conf/www", "folder to serve, relative to the project's folder")
+        index: str = setting(NAME, "index.html", "file served for a folder")
+        cache: float | None = setting(or_word("no", DURATION), 3600.0, "how long caches may store a response")
         hidden: bool = setting(YES_NO, False, "serve files and folders whose names begin with a dot")
-        listing: bool = setting(YES_NO, False, "list a folder that has no index")
+        listing: bool = setting(YES_NO, False, "list folders that have no index")
         languages: tuple[str, ...] = setting(
-            LANGUAGES, (), "in which files may be, the default first: index.html.en for index.html"
+            LANGUAGES, (), "languages of file variants, the default first: index.html.en for index.html"
         )
-        document_count: int = setting(COUNT, 1000, "how many documents a folder of [documents] may have")
-        document_space: int = setting(SIZE, 100 * 1024**2, "octets of all documents in a folder of [documents]")
+        document_count: int = setting(COUNT, 1000, "maximum number of documents in a folder of [documents]")
+        document_space: int = setting(SIZE, 100 * 1024**2, "maximum size of all documents in a folder of [documents]")
         https: tuple[str, int] | None = setting(
-            or_word("no", HTTPS), None, "where the same is to be had over TLS, and who comes without it is sent to"
+            or_word("no", HTTPS), None, "TLS port or host to which requests without TLS are redirected"
         )
-        insecure: bool = setting(YES_NO, False, "ask for passwords where others can read them, too: without TLS")
+        insecure: bool = setting(YES_NO, False, "accept passwords without TLS, where they can be read on the network")
         upstream_timeout: float = setting(
-            DURATION, 30.0, "longest pause of a server of [proxy], before a response and within it"
+            DURATION, 30.0, "longest pause of an upstream server, before and within a response"
         )
         upstream_total: float | None = setting(
-            or_word("no", DURATION), 300.0, "longest wait for all of one response of a server of [proxy]"
+            or_word("no", DURATION), 300.0, "longest total wait for one response of an upstream server"
         )
         upstream_requests: int = setting(
-            COUNT, 12, "requests in progress at the servers of [proxy], each of which has an equal share"
+            COUNT, 12, "maximum concurrent requests to upstream servers, shared equally among them"
         )
-        redirects: Mapping[str, Redirect] = table(
-            REDIRECT_PATH, REDIRECT, "from a path, or all below it, to somewhere else"
-        )
-        protected: Mapping[str, Realm] = table(PREFIX, REALM, "below a path, who may see it: a realm, and its users")
+        redirects: Mapping[str, Redirect] = table(REDIRECT_PATH, REDIRECT, "redirect a path, or every path below it")
+        protected: Mapping[str, Realm] = table(PREFIX, REALM, "below a path, require a password: realm and users file")
         documents: Mapping[str, str] = table(PREFIX, STORE, "below a path, a folder that clients may write to", _store)
         proxy: Mapping[str, UpstreamAddress] = table(
-            PREFIX, UPSTREAM, "below a path, the server behind this one that answers", resolve
+            PREFIX, UPSTREAM, "below a path, forward requests to an upstream server", resolve
         )
 
         def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ class Httpd(Service):
             languages=options.languages,
         )
         self._cache = ResponseCache(0)
-        #: What is not simply a file; None: nothing.
+        #: Routes the paths that are not plain files; None if there are none.
         self._router: SiteRouter | None = None
         if options.redirects or options.protected or options.documents or options.proxy:
             self._router = self._make_router()
@@ -160,27 +160,27 @@ class Httpd(Service):
         )
 
     def close(self) -> None:
-        """Close the connections to servers behind this one."""
+        """Close the connections to upstream servers."""
         if self._router is not None:
             self._router.close()
 
     def bound_waiting(self, most: int) -> None:
-        """Answer 503 beyond so many requests in progress at the servers of [proxy]."""
+        """Respond with 503 beyond `most` concurrent requests to upstream servers."""
         if self._router is not None:
             self._router.bound_waiting(most)
 
     def share_with_children(self) -> None:
-        """Have ``upstream_requests`` bound the requests of all child processes together."""
+        """Apply ``upstream_requests`` to the requests of all child processes together."""
         if self._router is not None:
             self._router.share_with_children()
 
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
-        """For the client: a request for each path; the connection is closed behind the last."""
+        """Return the requests of ``daemons ask``: a GET for each path; the last one closes the connection."""
         return requests(words)
 
     def talk_with(self, peer: Peer) -> Talk:
-        """Answer until the connection is to be closed, where it matters who asks."""
+        """Respond to one peer's requests until the connection is to be closed."""
         https = None if peer.secure else self.options.https
         reply: Reply | None = None
         while True:
@@ -192,17 +192,17 @@ class Httpd(Service):
                 entry = self._entry(request, reply)
             if entry is not None and self.requests is not None:
                 self.requests.tell(peer.host, entry)
-            # An answer that was passed on may have no other end than that of the connection.
+            # A forwarded response of unknown length ends with the connection.
             if request.keep_alive and getattr(reply, "closes", False):
                 return reply
 
     @property
     def visited(self) -> bool:
-        """Whether it matters who asks."""
-        return bool(self.requests or self.options.https or (self._router is not None and self._router.visited))
+        """Whether responses or log lines depend on the peer."""
+        return bool(self.requests or self.options.https or (self._router is not None and self._router.needs_peer))
 
     def apology(self, ending: Ending) -> bytes:
-        """500, and no more.  What is wrong with a request, its error says."""
+        """Return a 500 response after a failure.  For malformed requests, the framing's error is the response."""
         if ending is not Ending.FAILED:
             return b""
         request = Request()
@@ -213,7 +213,7 @@ class Httpd(Service):
         return self._respond(cast(Request, message), peer)[0]
 
     def _respond(self, request: Request, peer: Peer) -> tuple[Reply, tuple[str, str] | None]:
-        """What is said, and what the log says of it."""
+        """Return the response and its log entry."""
         now = int(time())
         cache = self._cache
         if cache.now != now:
@@ -224,15 +224,15 @@ class Httpd(Service):
         if request.expects:
             return CONTINUE, None
         if self._router is None:
-            reply, for_all = self._static.respond(request, cache), True
+            reply, shareable = self._static.respond(request, cache), True
         else:
             if self._router.sets_user:
-                # Another thread may be answering a peer that has sent the same head, with the same object.
+                # Another thread may be handling the same request object, for a peer that sent the same head.
                 request = request.with_body(request.body)
-            reply, for_all = self._router.respond(request, cache, peer)
+            reply, shareable = self._router.respond(request, cache, peer)
         entry = self._entry(request, reply)
-        if for_all and type(reply) is bytes:
-            cache.remember(request, reply, entry)
+        if shareable and type(reply) is bytes:
+            cache.put(request, reply, entry)
         return reply, entry
 
     def _entry(self, request: Request, reply: Reply) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""The files below a root, as a browser asks for them."""
+"""Serves the files below a root: GET and HEAD."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from daemons.web.site.prefix_map import Names
 
 ALLOWED = "GET, HEAD, OPTIONS"
 
-#: Fields on which an answer depends.
+#: Request fields on which a response depends.
 SELECTING_FIELDS = frozenset(
     (
         b"accept-encoding",
@@ -37,16 +37,16 @@ SELECTING_FIELDS = frozenset(
 
 
 class Static:
-    """Answers with the files below `root`.
+    """Serves the files below `root`.
 
     index
-        The file that is served for a folder.
+        Name of the file that is served for a folder.
     cache
-        For how many seconds others may keep an answer; None: not without asking again.
+        Seconds for which caches may store a response; None: they must revalidate it.
     hidden, lists
-        Whether files are shown whose names begin with a dot; and folders that have no index.
+        Whether to serve names that begin with a dot, and to list folders without an index.
     languages
-        In which files may be, the default first.
+        Tags of the languages of file variants, the default first.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Static:
                 if gate is not None:
                     with self.files.folder(names, gate) as folder:
                         gate.check(folder.entered)
-                # No part of the path is empty, so that it cannot begin with //, which would be another host.
+                # No name is empty, so the path cannot begin with //, which would be another host.
                 where = quote(path, safe="/%:@!$&'()*+,;=~") + "/" + mark + quote(query, safe="/%:@!$&'()*+,;=~?")
                 return error(request, 301, cache, [("Location", where)])
         except Refused as refused:
@@ -102,16 +102,16 @@ class Static:
             raise
 
     def variants(self, name: bytes) -> Iterator[bytes]:
-        """The names of the files that may be served for `name`, without itself."""
+        """Yield the names of variants that may be served for `name`."""
         yield name + COMPRESSED
         if self._languages is not None:
             for suffix in self._languages.suffixes:
                 yield name + suffix
                 yield name + suffix + COMPRESSED
 
-    def others(self, names: Names) -> Iterator[Names]:
-        """Further names of what is found at `names`: the index for a folder, and for a compressed file, or one in a
-        certain language, those at which it is chosen."""
+    def other_names(self, names: Names) -> Iterator[Names]:
+        """Yield further paths of the file at `names`: the index of a folder, and the paths for which a variant is
+        selected."""
         *above, name = names
         if not name:
             yield (*above, self._index)
@@ -120,7 +120,7 @@ class Static:
             yield (*above, name)
 
     def _bare(self, name: bytes) -> bytes:
-        """The name without a suffix that is no part of it; nothing where there is no such suffix."""
+        """Return a variant's name without its last suffix; empty if it has none."""
         if name.endswith(COMPRESSED):
             return name.removesuffix(COMPRESSED)
         return b"" if self._languages is None else self._languages.bare(name)
@@ -128,7 +128,7 @@ class Static:
     def _index_of(
         self, request: Request, cache: ResponseCache, folder: Folder, gate: Gate | None, *, root: bool
     ) -> Reply:
-        """A folder's index, or the list of what is in it."""
+        """Return a response with a folder's index, or its listing."""
         try:
             return self._file(request, cache, folder, self._index, gate)
         except IsFolder:
@@ -143,15 +143,15 @@ class Static:
         return make_response(request, 200, cache, listing(self.files, folder, gate, root=root))
 
     def _file(self, request: Request, cache: ResponseCache, folder: Folder, name: bytes, gate: Gate | None) -> Reply:
-        asked = selecting_fields(request)
+        fields = selecting_fields(request)
         variant = None
         if self._languages is not None:
-            variant = self._languages.choose(folder, name, asked.get("accept-language"))
+            variant = self._languages.choose(folder, name, fields.get("accept-language"))
             name = variant.name
-        with self._chooser.choose(folder, name, asked.get("accept-encoding"), cache.now, variant) as chosen:
+        with self._chooser.choose(folder, name, fields.get("accept-encoding"), cache.now, variant) as chosen:
             if gate is not None:
                 cache = gate.check(folder.entered, chosen.file.identity, chosen.file.links)
-            return conditional_response(request, cache, chosen, asked, self._freshness(cache.now))
+            return conditional_response(request, cache, chosen, fields, self._freshness(cache.now))
 
     def _freshness(self, now: int) -> list[tuple[str, str]]:
         if self._max_age is None:
@@ -161,37 +161,42 @@ class Static:
 
 
 def selecting_fields(request: Request) -> dict[str, str]:
-    """What the answer depends on, by names in small letters."""
-    asked: dict[str, str] = {}
+    """Return the fields on which the response depends, with lower-case names."""
+    fields: dict[str, str] = {}
     for name, value in request.headers:
         if (key := name.lower()) in SELECTING_FIELDS:
             word, text = key.decode("ascii"), value.decode("latin-1")
-            # Several make a list (RFC 9110, section 5.3); where one is no list, that is wrong, and is not there.
-            asked[word] = f"{asked[word]}, {text}" if word in asked else text
-    return asked
+            # Repeated fields are joined to a list (RFC 9110, section 5.3); if they are not lists, the value is invalid.
+            fields[word] = f"{fields[word]}, {text}" if word in fields else text
+    return fields
 
 
 def conditional_response(
     request: Request,
     cache: ResponseCache,
     chosen: Representation,
-    asked: dict[str, str],
+    fields: dict[str, str],
     more: list[tuple[str, str]],
 ) -> Reply:
-    """What is said to a GET or HEAD of what was chosen, in the order of RFC 9110, section 13.2.2; with `more` where
-    there is something to be kept."""
-    status = evaluate_preconditions(asked, chosen.validators)
+    """Return the response to a GET or HEAD request, after its conditions (RFC 9110, section 13.2.2).
+
+    `more` are fields of responses that caches may store: 200, 206 and 304."""
+    status = evaluate_preconditions(fields, chosen.validators)
     if status == 304:
         return head(request, 304, cache, [*chosen.fields, *more])
     if status != 200:
         return error(request, status, cache)
     wanted: list[Range] | None = None
-    if request.method == "GET" and "range" in asked and unchanged(asked.get("if-range"), chosen.validators, cache.now):
-        wanted = ranges_of(asked["range"], chosen.size)
+    if (
+        request.method == "GET"
+        and "range" in fields
+        and unchanged(fields.get("if-range"), chosen.validators, cache.now)
+    ):
+        wanted = ranges_of(fields["range"], chosen.size)
     if wanted is not None and not wanted:
         return error(request, 416, cache, [("Content-Range", f"bytes */{chosen.size}")])
     partial = wanted is not None
-    # Of a 200 all, of a 206 the ranges that are wanted.
-    fields, parts = chosen.parts(wanted or [(0, chosen.size)], partial=partial)
-    response_bytes = head(request, 206 if partial else 200, cache, [*fields, *more])
+    # 200 has the whole representation, 206 the requested ranges.
+    response_fields, parts = chosen.parts(wanted or [(0, chosen.size)], partial=partial)
+    response_bytes = head(request, 206 if partial else 200, cache, [*response_fields, *more])
     return response_bytes if request.method == "HEAD" else chosen.body(response_bytes, parts)

@@ -1,4 +1,4 @@
-"""Documents that clients write, read and take away: nouns at URLs, and the verbs of HTTP (RFC 9110, section 9.3)."""
+"""Documents that clients create, read, replace and delete (RFC 9110, section 9.3)."""
 
 from __future__ import annotations
 
@@ -18,39 +18,37 @@ from daemons.web.responses import ResponseCache, error, head, make_response, ref
 from daemons.web.site.prefix_map import Names
 from daemons.web.site.store import NAME, Store
 
-#: For the collection, and for a document in it.
+#: Methods of the collection, and of a document in it.
 OF_ALL, OF_ONE = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, DELETE, OPTIONS"
 
-#: What is sent with a document.  It may be replaced at any time, so it is asked for each time.  And it is somebody's
-#: who may write here, which need not be whose site this is: in a sandbox, HTML is shown and runs nothing that could
-#: act for the visitor.
-WITH_IT = [("Cache-Control", "no-cache"), ("Content-Security-Policy", "sandbox")]
+#: Fields sent with a document.  It may be replaced at any time, so caches must revalidate it.  Its author need not be
+#: the site's: in a sandbox, HTML is displayed, but cannot run scripts that act for the user.
+DOCUMENT_FIELDS = [("Cache-Control", "no-cache"), ("Content-Security-Policy", "sandbox")]
 
 _NAMES = "<p>A document's name has up to 100 letters, digits and <code>. _ ~ -</code>, and does not begin with a dot.\n"
 _CODED = "<p>Documents are stored without a Content-Encoding.\n"
 _FORM = "<p>Form data is not stored; send the document itself, with its own Content-Type.\n"
 _ORIGIN = "<p>The Origin of the request is another site.\n"
 
-#: What forms are sent as; some store would be all they have in common with a document.
+#: Media types of form data, which is rarely meant to be stored.
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class Documents:
-    """Answers to whatever is asked of the documents in a `Store`.  Those that `hides` returns true for are not listed:
-    it is given name and identity."""
+    """Responds to requests for the documents in a `Store`.  `hides` is called with a document's name and identity, and
+    returns whether it is left out of the list."""
 
     def __init__(self, store: Store, hides: Callable[[bytes, Identity | None], bool]) -> None:
         self._store = store
         self._hides = hides
 
     def identity(self, rest: Names) -> Identity | None:
-        """Return the identity of the document that `rest`, the names behind the prefix, lead to; None if there is
-        none."""
+        """Return the identity of the document at `rest`, the names after the prefix; None if it does not exist."""
         name = _name_of(rest)
         return None if name is None else self._store.identity(name)
 
     def respond(self, request: Request, cache: ResponseCache, peer: Peer, prefix: str, rest: Names) -> Reply:
-        """What is answered to a request for what is at or below `prefix`, by the names behind that."""
+        """Return the response to a request for the collection at `prefix`, or for the document at `rest` below it."""
         base = prefix.rstrip("/")
         name = _name_of(rest)
         allowed = OF_ALL if name is None else OF_ONE
@@ -60,8 +58,8 @@ class Documents:
             if request.method not in ("GET", "HEAD") and _from_elsewhere(request):
                 return error(request, 403, cache, content=_ORIGIN)
             if name is None:
-                respond = self._create if request.method == "POST" else self._list
-                return respond(request, cache, base)
+                method = self._create if request.method == "POST" else self._list
+                return method(request, cache, base)
             if not NAME.fullmatch(name):
                 wrong = (400, _NAMES) if request.method == "PUT" else (404, "")
                 return error(request, wrong[0], cache, content=wrong[1])
@@ -71,7 +69,7 @@ class Documents:
                 self._store.delete(name, lambda have: evaluate_write_preconditions(selecting_fields(request), have))
                 return head(request, 204, cache, [])
             with self._store.open() as folder, Chooser.unencoded(folder, name, cache.now) as chosen:
-                return conditional_response(request, cache, chosen, selecting_fields(request), WITH_IT)
+                return conditional_response(request, cache, chosen, selecting_fields(request), DOCUMENT_FIELDS)
         except IsFolder:
             return error(request, 404, cache)
         except Refused as refused:
@@ -93,7 +91,7 @@ class Documents:
         return make_response(request, 200, cache, json.dumps(about, indent=1).encode() + b"\n", (), "application/json")
 
     def _create(self, request: Request, cache: ResponseCache, base: str) -> Reply:
-        """A document with a name of ours; its suffix tells what it is."""
+        """Store a document under a new random name, with a suffix of its media type."""
         media = request.field(b"content-type").partition(";")[0].strip(" \t").lower()
         if media in _FORMS:
             return error(request, 415, cache, content=_FORM)
@@ -120,12 +118,12 @@ class Documents:
 
 
 def _name_of(rest: Names) -> bytes | None:
-    """The name of a document; None: all of them are meant.  There are no folders among them."""
+    """Return the name of a document; None for the collection.  A name with a slash is invalid later."""
     return None if rest in ((), (b"",)) else b"/".join(rest)
 
 
 def _unfit(request: Request, cache: ResponseCache) -> bytes:
-    """The answer to a body that is not what it would be stored as."""
+    """Return an error response to a body that is not a complete, unencoded document; else empty."""
     if request.field(b"content-range"):
         return error(request, 400, cache)  # RFC 9110, section 14.5
     if request.field(b"content-encoding").lower() not in ("", "identity"):
@@ -134,6 +132,7 @@ def _unfit(request: Request, cache: ResponseCache) -> bytes:
 
 
 def _from_elsewhere(request: Request) -> bool:
-    """Whether a page of another site has a browser ask, which would do so with the visitor's password."""
+    """Return whether the request comes from a page of another site, to which a browser would add the user's
+    password."""
     origin = request.field(b"origin")
     return bool(origin) and origin.partition("://")[2].lower() != request.field(b"host").lower()

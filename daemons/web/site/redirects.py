@@ -1,4 +1,4 @@
-"""Elsewhere: what has moved, and what is to be asked for over TLS (RFC 9110, section 15.4)."""
+"""Redirects, also from HTTP to HTTPS (RFC 9110, section 15.4)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from daemons.settings.values import FieldType, either
 from daemons.web.responses import ResponseCache, error
 from daemons.web.site.prefix_map import PREFIX, PrefixMap, names_of
 
-#: What may be written: moved for good, found elsewhere for now, look there with GET; for now and for good with the same
-#: method and body; and gone.
+#: Statuses of the setting: Moved Permanently, Found, See Other, Temporary Redirect, Permanent Redirect, and Gone.
 STATUSES = ("301", "302", "303", "307", "308", "410")
 
-#: What stands for whatever is below.
+#: Ending of a path that stands for all paths below.
 ALL = "/*"
 
-#: Of a URL's own characters (RFC 3986, section 2); a second slash would begin another host.
+#: A URL or path (RFC 3986, section 2).  A path must not begin with //, which would be another host.
 _TARGET = re.compile(r"(?:https?://[A-Za-z0-9.\[\]:-]+)?(?:/(?!/)[!#$%&'()*+,./0-9:;=?@A-Z\[\]_a-z~-]*)?")
 
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -28,7 +27,7 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 
 
 class Redirect(NamedTuple):
-    """A status, and where to; nowhere where it is gone."""
+    """A status, and the target; empty for 410."""
 
     status: int
     target: str
@@ -38,20 +37,20 @@ def _redirect(text: str) -> Redirect:
     status, _, target = text.partition(" ")
     target = target.strip()
     if status not in STATUSES:
-        raise ValueError(f"it begins with none of the statuses {either(STATUSES)}; write 301 /new")
+        raise ValueError(f"does not begin with a status, {either(STATUSES)}; write 301 /new")
     if status == "410":
         if target:
-            raise ValueError("what is gone is nowhere else; write 410 alone")
+            raise ValueError("410 has no target; write 410 alone")
     elif not target or not _TARGET.fullmatch(target):
         raise ValueError(f"no target; write {status} /new, or {status} https://example.org/new")
     return Redirect(int(status), target)
 
 
 def _moved(text: str) -> str:
-    """A path, which may end with ``/*``."""
+    """Parse a path that may end with ``/*``."""
     bare = text.removesuffix(ALL)
     if "*" in bare:
-        raise ValueError("a * stands behind the last slash alone; write /name/*")
+        raise ValueError("a * is allowed only after the last slash; write /name/*")
     return (PREFIX.parse(bare or "/") + ALL).replace("//", "/") if bare != text else PREFIX.parse(text)
 
 
@@ -62,7 +61,7 @@ REDIRECT_PATH: FieldType[str] = FieldType(_moved, str, "path")
 
 
 def find_loop(moved: Mapping[str, Redirect]) -> str | None:
-    """The first key that leads to below itself, where everybody would go round in circles; or None."""
+    """Return the first path that is redirected to itself or below itself, which would loop; None if there is none."""
     for key, (_, target) in moved.items():
         names, below = (
             names_of(key.removesuffix(ALL) or "/"),
@@ -76,20 +75,20 @@ def find_loop(moved: Mapping[str, Redirect]) -> str | None:
 
 
 class RedirectMap:
-    """What leads elsewhere: single paths, with and without a slash at the end, and subtrees."""
+    """Redirects of single paths, with and without a trailing slash, and of subtrees."""
 
     def __init__(self, moved: Mapping[str, Redirect]) -> None:
         self._exact = {names_of(key): to for key, to in moved.items() if not key.endswith(ALL)}
         self._below = PrefixMap({key.removesuffix(ALL) or "/": to for key, to in moved.items() if key.endswith(ALL)})
 
     def respond(self, request: Request, cache: ResponseCache, names: tuple[bytes, ...]) -> bytes | None:
-        """Where to go; None: nowhere else."""
+        """Return the redirect of a path; None if there is none."""
         bare = names[:-1] if len(names) > 1 and not names[-1] else names
         exact = self._exact.get(bare)
         found = self._below.find(names) if exact is None else None
         if exact is None and found is None:
             return None
-        to = exact or found.value  # type: ignore[union-attr]  # one of the two is there
+        to = exact or found.value  # type: ignore[union-attr]  # one of them is not None
         if to.status == 410:
             return error(request, 410, cache)
         path, _, query = request.path.partition("?")
@@ -103,7 +102,7 @@ class RedirectMap:
 
 
 class Https(NamedTuple):
-    """Where the same is to be had over TLS; without a host, at the one that was asked."""
+    """The target of redirects to HTTPS; with an empty host, the host of the request."""
 
     host: str
     port: int
@@ -125,8 +124,8 @@ HTTPS: FieldType[Https] = FieldType(_https, _show_https, "port or host")
 
 
 def to_https(request: Request, cache: ResponseCache, https: Https) -> bytes:
-    """The same over TLS; with the same method, where that is not one to begin with.  400 where nobody can tell which
-    host is meant."""
+    """Return a redirect to HTTPS, for other methods than GET and HEAD one that keeps the method; 400 without a valid
+    host."""
     match = _HOST.fullmatch(request.field(b"host"))
     host = https.host or (match[1] if match and _is_host(match[1]) else "")
     if not host or not (request.path.startswith("/") or request.path == "*"):
@@ -138,7 +137,7 @@ def to_https(request: Request, cache: ResponseCache, https: Https) -> bytes:
 
 
 def _is_host(text: str) -> bool:
-    """A name of the DNS, or an address."""
+    """Return whether `text` is a DNS name or an IP address."""
     if text.startswith("[") or re.fullmatch(r"[0-9.]+", text):
         try:
             ipaddress.ip_address(text.strip("[]"))

@@ -1,5 +1,7 @@
-"""What of a site is not simply a file: subtrees that are protected, have moved, are written to, or are answered by
-another server.  In this order; of the last two, the longest path counts."""
+"""Selects the responder of a path: protection, then redirects, then documents or an upstream server, then files.
+
+Between documents and upstream servers, the longest prefix counts.
+"""
 
 from __future__ import annotations
 
@@ -40,21 +42,21 @@ def find_conflict(
     documents: Mapping[str, str],
     proxy: Mapping[str, UpstreamAddress],
 ) -> str:
-    """Why these tables cannot stand together, or nothing."""
-    circle = find_loop(redirects)
-    if circle is not None:
-        return f"[redirects] {circle} = {redirects[circle].status} {redirects[circle].target}: it leads to itself"
+    """Return why these tables contradict each other; empty if they do not."""
+    loop = find_loop(redirects)
+    if loop is not None:
+        return f"[redirects] {loop} = {redirects[loop].status} {redirects[loop].target}: redirects to itself"
     for prefix, folder in documents.items():
         if _lies_in(folder, root):
-            return f"[documents] {prefix}: {folder} lies in the root; write another folder"
+            return f"[documents] {prefix}: {folder} is inside the root; write another folder"
         if prefix in proxy:
-            return f"[proxy] {prefix}: there are [documents] of that path; write only one of the two"
+            return f"[proxy] {prefix}: [documents] has the same path; remove one of the two"
         for other, same in documents.items():
             if protected and other != prefix and _is_one(same, folder):
-                return f"[documents] {prefix}: {other} has the same folder, which [protected] forbids; write another"
+                return f"[documents] {prefix}: {other} has the same folder; with [protected], write another one"
     for prefix, realm in protected.items():
         if any(_lies_in(realm.file, folder) for folder in (root, *documents.values())):
-            return f"[protected] {prefix}: {realm.file} would be served; write another file"
+            return f"[protected] {prefix}: {realm.file} would be served; move it out of the root and of [documents]"
     if protected and (file := numbered_by_name(root, [bare(names_of(prefix) or ()) for prefix in protected])):
         reason = "its file system ignores case or Unicode form, and gives it an inode number for each spelling"
         return f"[protected]: {file} cannot be protected: {reason}; move the root to another file system"
@@ -66,7 +68,7 @@ def _lies_in(path: str, folder: str) -> bool:
 
 
 def _is_one(folder: str, other: str) -> bool:
-    """Return whether two paths lead to one folder, which need not be there yet."""
+    """Return whether two paths lead to the same folder, which need not exist yet."""
     try:
         return os.path.samefile(folder, other)
     except OSError:
@@ -74,7 +76,7 @@ def _is_one(folder: str, other: str) -> bool:
 
 
 class SiteRouter:
-    """Answers where something else than a file of `static` is meant."""
+    """Responds to requests for a site that has more than the files of `static`."""
 
     def __init__(
         self,
@@ -104,17 +106,19 @@ class SiteRouter:
             PathIdentities(static.files.root, [(each.names, each) for each in protected.values()], static.variants),
             Shadowed(static.files, redirects, [*documents, *proxy]),
         )
-        #: What has it wait for something else: for a server, for the disk (fsync), or for scrypt's fifth of a second.
+        #: The section that makes requests block: on an upstream server, on fsync(2), or on scrypt, for a fifth of a
+        #: second.
         self.blocks = "[proxy]" if proxy else "[documents]" if documents else "[protected]" if protected else ""
-        #: Whether it has to know who asks; and whether bodies are of use.
-        self.visited = bool(proxy or protected)
+        #: Whether responses depend on the peer; and whether request bodies are used.
+        self.needs_peer = bool(proxy or protected)
         self.takes_bodies = bool(documents or proxy)
-        #: Whether a request is given the user who has proved to have sent it.
+        #: Whether `respond` sets `request.user`.
         self.sets_user = bool(protected)
 
     def respond(self, request: Request, cache: ResponseCache, peer: Peer) -> tuple[Reply, bool]:
-        """Return the answer to a request, and whether everybody is given the same within this second.  With
-        `sets_user`, `request` must be an object that no other request shares."""
+        """Return the response, and whether it may be cached for all clients.
+
+        With `sets_user`, `request` must not be shared with other requests."""
         names = names_of(request.path.partition("?")[0])
         if names is None:
             return self._static.respond(request, cache), True  # 404
@@ -145,18 +149,18 @@ class SiteRouter:
         return reply, not gate.cache.private
 
     def _protection_of_file(self, names: Names) -> Protection | None:
-        """Return the protection of the file at `names`, judged by that path alone."""
+        """Return the protection of the file at `names`, by its path alone."""
         found = self._protected.find(names)
         if self._protected and (found is None or found.rest):
-            # A protected file has its protection under the names of its variants, too.
-            for other in self._static.others(names):
+            # The protection of a file applies to the paths of its variants, too.
+            for other in self._static.other_names(names):
                 single = self._protected.find(other)
                 if single is not None and not single.rest:
                     found = single
         return None if found is None else found.value
 
     def _protection_elsewhere(self, names: Names, found: Found[Documents | Forwarding]) -> Protection | None:
-        """Return the protection of `names`, which `found` answers."""
+        """Return the protection of a path of documents or of an upstream server."""
         protected = self._protected.find(names)
         protection = None if protected is None else protected.value
         if partly := self._partly[found.prefix]:
@@ -167,8 +171,9 @@ class SiteRouter:
         return protection
 
     def bound_waiting(self, most: int) -> None:
-        """Have at most `most` requests in progress at the servers behind this one together, also if the settings allow
-        more, and fewer where passwords are waited for as well; each server has an equal share of one at least."""
+        """Limit the concurrent requests to all upstream servers to `most`, less the password checks that block.
+
+        Each server has an equal share, of at least one."""
         if self._protected:
             most -= verifier.shared.waiting
         upstreams = {each.upstream for each in self._forwarding.values()}
@@ -177,18 +182,18 @@ class SiteRouter:
             upstream.limits = upstream.limits._replace(requests=min(upstream.limits.requests, share))
 
     def share_with_children(self) -> None:
-        """Have processes that are forked from now on count their requests to each server together."""
+        """Count the requests of all processes forked from now on together."""
         for forwarding in self._forwarding.values():
             forwarding.upstream.share_with_children()
 
     def close(self) -> None:
-        """Close the connections to servers behind this one."""
+        """Close the connections to upstream servers."""
         for forwarding in self._forwarding.values():
             forwarding.close()
 
 
 def _forwarding(proxy: Mapping[str, UpstreamAddress], limits: UpstreamLimits) -> dict[str, Forwarding]:
-    """A server that stands below several paths is one; all servers have an equal share of the requests."""
+    """Create one `Upstream` per server, which several paths may share; each has an equal share of the requests."""
     if not proxy:
         return {}
     from daemons.web.gateway.forwarding import Forwarding

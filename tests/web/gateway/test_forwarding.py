@@ -194,7 +194,7 @@ def test_a_server_that_fails_is_told_in_the_log_and_of_it_no_more_than_that_to_t
     assert found.status == status
     assert b"malformed" not in found.body
     assert "set-cookie" not in found.fields
-    assert upstream[0].log_line(f"127.0.0.1:4242: /app: the server at {server}: {reason}")
+    assert upstream[0].log_line(f"127.0.0.1:4242: /app: upstream server {server}: {reason}")
 
 
 def test_who_leaves_in_the_middle_has_the_server_behind_told(front: Httpd, upstream: tuple[Within, Any]) -> None:
@@ -220,8 +220,8 @@ def test_a_response_that_stops_in_its_middle_is_cut_short_and_logged_in_one_line
         with connect(running.address) as client:
             client.sendall(request(f"/app/{name}") + request("/text.txt"))
             octets = hear_all(client)
-        line = running.log_line(": /app: the server at ")
-        assert line.endswith(f": /app: the server at 127.0.0.1:{upstream[0].address[1]}: {reason}")
+        line = running.log_line(": /app: upstream server ")
+        assert line.endswith(f": /app: upstream server 127.0.0.1:{upstream[0].address[1]}: {reason}")
         running.log_line(" failed messages=")
         assert not [each for each in running.lines if "Traceback" in each or "the service failed" in each]
     finally:
@@ -297,7 +297,7 @@ def test_nobody_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     httpd = service(str(tmp_path / "www"), proxy={"/app": UPSTREAM.parse(f"unix:{tmp_path}/no.sock")})
     assert asked(httpd, "/app").status == 502
     assert "connection refused while connecting" in caplog.messages[0]
-    assert f"the server at unix:{tmp_path}/no.sock: no such file or directory while connecting" in caplog.messages[1]
+    assert f"upstream server unix:{tmp_path}/no.sock: no such file or directory while connecting" in caplog.messages[1]
 
 
 def test_connections_are_kept_and_a_stale_one_is_noticed(front: Httpd, upstream: tuple[Within, Any]) -> None:
@@ -325,7 +325,7 @@ def test_what_may_have_been_done_is_not_done_twice(front: Httpd, upstream: tuple
     asked(front, "/app/plain")
     assert asked(front, "/app/first", method="POST", body=b"1").status == 502
     assert [number for number, _ in upstream[1].heard] == [1, 1]
-    upstream[0].log_line("closed a kept connection when a request came")
+    upstream[0].log_line("closed a kept connection after a request was sent")
     asked(front, "/app/stale")
     upstream[0].expect_nobody()
     # By now it is known that this connection has ended.
@@ -446,15 +446,15 @@ def test_under_a_pool_a_stock_client_hears_what_a_slow_reader_hears(front: Httpd
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [
-        ("/app = 8001", "/app = 8001: not a server; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock"),
-        ("/app = http://localhost:8001/", "/app = http://localhost:8001/: not a server; write 127.0.0.1:8001"),
+        ("/app = 8001", "/app = 8001: not a server address; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock"),
+        ("/app = http://localhost:8001/", "/app = http://localhost:8001/: not a server address; write 127.0.0.1:8001"),
         ("/app = localhost:70000", "/app = localhost:70000: not a port"),
-        ("/app = localhost:0", "/app = localhost:0: port 0 is nobody's"),
+        ("/app = localhost:0", "/app = localhost:0: port 0 is not valid"),
         ("/app = unix:", "/app = unix:: no path"),
         ("/app = [::::]:80", "/app = [::::]:80: :::: is not an IPv6 address; write [::1]:8001"),
         ("/app = [1.2.3.4]:80", "/app = [1.2.3.4]:80: 1.2.3.4 is not an IPv6 address"),
         (f"/app = unix:/{'x' * 107}", f"/app = unix:/{'x' * 107}: /{'x' * 107} is longer than 107 bytes, the limit"),
-        ("/app = [::1]:8001\n[documents]\n/app = notes", "/app: there are [documents] of that path"),
+        ("/app = [::1]:8001\n[documents]\n/app = notes", "/app: [documents] has the same path"),
     ],
 )
 def test_what_check_says_of_proxy(folder: Folder, line: str, wrong: str) -> None:

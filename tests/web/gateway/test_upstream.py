@@ -149,7 +149,7 @@ def test_a_server_that_trickles_is_cut_off(
             octets = hear_all(get(running.address, path, stack))
             assert octets.startswith(b"HTTP/1.1 %d " % status)
             assert not octets.endswith(b"0\r\n\r\n")
-            assert running.log_line(": /app: the server at ").endswith(f"{slow[0]}: {reason}")
+            assert running.log_line(": /app: upstream server ").endswith(f"{slow[0]}: {reason}")
             assert not [line for line in running.lines if "Traceback" in line]
     finally:
         running.close()
@@ -284,7 +284,7 @@ def test_response_that_has_paused_for_longest_of_too_many_is_cut_short(
                 eventually(partial(_all_have_paused, exchanges, number))
             for peer in clients[:2]:
                 assert len(hear_all(peer)) < 90_000_000
-            running.log_line("its client had paused for longest of too many")
+            running.log_line("too many clients have paused")
             assert len(exchanges) == 4
             assert not [line for line in running.lines if "Traceback" in line]
     finally:

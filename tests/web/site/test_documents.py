@@ -231,8 +231,8 @@ def test_a_body_in_chunks_and_a_pipeline(httpd: Httpd) -> None:
         ("/a?b = run", "/a?b = run: not a path; write /name or /name/name, percent-encoded as in a URL"),
         ("/a//b = run", "/a//b = run: not a path; write /name or /name/name, percent-encoded as in a URL"),
         ("/a = conf/x.ini", "/a = conf/x.ini: not a folder"),
-        ("/a = no/such", "/a = no/such: it would be made when it is needed, but there is no folder {0}/no"),
-        ("/a = www/notes", "/a: {0}/www/notes lies in the root; write another folder"),
+        ("/a = no/such", "/a = no/such: cannot be created on the first write: there is no folder {0}/no"),
+        ("/a = www/notes", "/a: {0}/www/notes is inside the root; write another folder"),
     ],
 )
 def test_what_check_says_of_documents(folder: Folder, line: str, wrong: str) -> None:

@@ -222,7 +222,7 @@ def test_what_check_says_of_protected(folder: Folder) -> None:
         "`daemons password conf/nosuch NAME` makes it",
         "Vault octets": " = Vault octets: octets: not UTF-8",
         "Vault conf": " = Vault conf: conf: not a regular file",
-        "Vault www/users": ": www/users would be served; write another file",
+        "Vault www/users": ": www/users would be served; move it out of the root and of [documents]",
     }
     for value, reason in said.items():
         engine = "engine = threads"

@@ -100,7 +100,7 @@ def test_what_is_written_to_errors_is_in_the_log(caplog: pytest.LogCaptureFixtur
         said(conversation, get("complain"))
         assert caplog.messages == ["192.0.2.7:4242: a line", "192.0.2.7:4242: and another"]
         said(conversation, get("whole, too much"))
-        assert caplog.messages[2] == "192.0.2.7:4242: page announced 3 octets and gave 4"
+        assert caplog.messages[2] == "192.0.2.7:4242: page: Content-Length is 3, but the body has 4 bytes"
 
 
 # --- what an ini says ------------------------------------------------------------------------------
