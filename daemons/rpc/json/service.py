@@ -22,7 +22,7 @@ from daemons.rpc.users import USERS
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.service import Peer, Reply, Service, Talk
 from daemons.settings.values import COUNT, YES_NO, FieldType, choice, setting
-from daemons.web.responses import CONTINUE, Fields, SecondCache, head
+from daemons.web.responses import CONTINUE, Fields, ResponseCache, head
 
 #: The name under which a client finds out what there is: spec.open-rpc.org, "Service Discovery Method".
 DISCOVER = "rpc.discover"
@@ -122,7 +122,7 @@ class JSONRPC(Service):
         if options.discover:
             published.append(Method.of(lambda: self._document, DISCOVER))
         self._calls = calls.Calls({each.name: each for each in published}, batch=options.batch, depth=options.depth)
-        self._second = SecondCache(0)
+        self._second = ResponseCache(0)
         #: What is true for this second of answers to POST: up to the length, by whether the connection is kept.
         self._begun: dict[bool, bytes] = {}
         #: The state of the users file, and from heads to why they are refused, or to the user who calls.  Together: a
@@ -158,7 +158,7 @@ class JSONRPC(Service):
     def _answer(self, request: Request, host: str) -> bytes:
         now = int(time())
         if self._second.now != now:
-            self._second = SecondCache(now)
+            self._second = ResponseCache(now)
             self._begun = {}
         version, verdicts = self._verdicts
         users = self.options.users
