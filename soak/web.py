@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from daemons.rpc.rpyc.frames import Frames
-from daemons.rpc.rpyc.netrefs import Guarded
+from daemons.rpc.rpyc.netrefs import GuardedConnection
 from daemons.rpcmath import SYMBOLS
 from soak.place import TOP, Place
 from soak.talking import PATIENCE, SECURE, Parted, Visit, Wrong, expect, plain, trusting
@@ -188,7 +188,7 @@ def _linecount(place: Place, rng: random.Random) -> None:
     with plain(place, "linecount") as peer:
         assert isinstance(peer, socket.socket)
         frames = Frames(peer, limit=64 * 1024, idle=PATIENCE, message=PATIENCE, write=PATIENCE)
-        conn = Guarded(_Nothing(), frames, "the daemon")
+        conn = GuardedConnection(_Nothing(), frames, "the daemon")
         try:
             expect(conn.root.line_counter(_Poem(count), lambda line: heard.append(line)), count, "the count")
         finally:

@@ -47,7 +47,7 @@ def test_wrong_users_file_is_complained_of_before_anything_is_bound(folder: Fold
     folder.write("x", INI)
     (folder.path / "run").mkdir()
     write_lines(folder.path / "run" / "webapp.users", "brandon")
-    with pytest.raises(ConfigurationError, match=r"run/webapp\.users: line 1: no hash; scrypt"):
+    with pytest.raises(ConfigurationError, match=r"run/webapp\.users: line 1: not a hash; expected scrypt"):
         loading.request_handlers(folder.read())
 
 

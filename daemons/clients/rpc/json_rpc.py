@@ -9,7 +9,7 @@ from daemons.clients.net.dial import NetworkError, dial
 from daemons.clients.net.total_deadline import Due
 from daemons.clients.rpc.rpc import LONGEST, RECEIVE, Call, Caller, ProtocolError, RemoteFault, Sent
 from daemons.rpc.json import codec
-from daemons.rpc.json.schema import shown
+from daemons.rpc.json.schema import describe
 
 #: Asks which methods there are: spec.open-rpc.org, "Service Discovery Method".
 DISCOVER = "rpc.discover"
@@ -132,6 +132,6 @@ def _typed(param: dict[str, Any]) -> str:
 def _word(described: Any) -> str:
     """The type of a parameter or a result, where its schema is one of ours."""
     try:
-        return shown(described["schema"])
+        return describe(described["schema"])
     except (TypeError, LookupError):
         return ""
