@@ -174,9 +174,10 @@ def test_a_changed_file_is_read_anew_and_a_wrong_one_lets_nobody_in(
     users.unlink()
     assert ask(httpd, "/sub/", GOOD).status == 503
     assert [record.getMessage() for record in caplog.records] == [
-        f"users file unreadable, all requests denied: {users}: line 1: no hash; scrypt$N$R$P$SALT$HASH or "
-        "sha256$SALT$HASH is expected, as `daemons password` writes",
-        f"users file unreadable, all requests denied: {users}: no such file; `daemons password {users} NAME` makes it",
+        f"users file unreadable, all requests denied: {users}: line 1: not a hash; expected scrypt$N$R$P$SALT$HASH or "
+        "sha256$SALT$HASH, as written by `daemons password`",
+        f"users file unreadable, all requests denied: {users}: no such file; create it with "
+        f"`daemons password {users} NAME`",
     ]
     write(users, Arthur="of the Britons:")
     assert ask(httpd, "/sub/", GOOD).status == 200
@@ -219,7 +220,7 @@ def test_what_check_says_of_protected(folder: Folder) -> None:
     write(folder.path / "www" / "users", A="x")
     said = {
         "Vault conf/nosuch": " = Vault conf/nosuch: conf/nosuch: no such file; "
-        "`daemons password conf/nosuch NAME` makes it",
+        "create it with `daemons password conf/nosuch NAME`",
         "Vault octets": " = Vault octets: octets: not UTF-8",
         "Vault conf": " = Vault conf: conf: not a regular file",
         "Vault www/users": ": www/users would be served; move it out of the root and of [documents]",
