@@ -18,8 +18,8 @@ endif
 INSTALLED := .venv/installed
 CONTROL := .venv/bin/supervisorctl -c supervisord.conf
 
-# Sets unreachable to the pid of a supervisord of this folder whose socket was removed, so that supervisorctl cannot connect;
-# else to nothing.
+# Sets unreachable to the pid of a supervisord of this folder that supervisorctl cannot reach, because its socket was
+# removed; else to nothing.
 UNREACHABLE = unreachable=$$(cat run/supervisord.pid 2>/dev/null) || true; \
 	    [ -n "$$unreachable" ] && [ "$$(readlink /proc/$$unreachable/cwd)" = "$$(pwd -P)" ] && \
 	    grep -qs supervisord "/proc/$$unreachable/cmdline" || unreachable=
@@ -39,7 +39,7 @@ $(INSTALLED): constraints.txt setup.cfg pyproject.toml
 	test "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" || rm -rf .venv
 	echo "Installing into .venv"
 	test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
-	# Install exactly the files whose hashes are in constraints.txt; then the project itself, without dependencies.
+	# Install exactly the files with the hashes in constraints.txt; then the project itself, without dependencies.
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement constraints.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	echo "$(CURDIR)" >$@
