@@ -19,11 +19,10 @@ from typing import Any
 
 import pytest
 
-from daemons.cli import inspection
 from daemons.cli.parser import parser
 from daemons.operating.config import ini
 from daemons.operating.config.sections import SECTIONS
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.listening.address import Address
 from daemons.settings.values import kind_of
@@ -114,15 +113,13 @@ def daemons_table() -> str:
     rows = []
     for name in SHIPPED:
         settings = ini.read(PROJECT / "conf", name)
-        kind = loading.spoken_class(settings)
-        module = sys.modules[kind.__module__]
+        target = target_of(settings)
+        module = sys.modules[target.served_class.__module__]
         name_of_file = module.__name__.replace(".", "/")
         file = name_of_file if hasattr(module, "__path__") else f"{name_of_file}.py"
         first = min(address.port for address in settings.addresses if address.port)
         where = ", ".join(_where(address) for address in settings.addresses)
-        rows.append(
-            (first, (f"[{name}]({file})", where, f"`{settings.daemon.engine}`", inspection.summary(settings, kind)))
-        )
+        rows.append((first, (f"[{name}]({file})", where, f"`{settings.daemon.engine}`", target.describe())))
     return _table(("daemon", "listens at", "engine", "what it does"), [row for _, row in sorted(rows)])
 
 

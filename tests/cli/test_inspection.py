@@ -133,8 +133,8 @@ def test_two_daemons_that_want_one_address_are_both_named(
 def test_list_has_one_line_for_each_daemon(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     assert typed(capfd, "list") == (
         0,
-        "launcelot  tcp://127.0.0.1:1060                threads    Answers the questions put to Sir Launcelot.\n"
-        "zen        unix:run/zen.sock tcp://[::1]:1070  forks x 2  Completes aphorisms from the Zen of Python.\n",
+        "launcelot  tcp://127.0.0.1:1060                threads    Answer the questions put to Sir Launcelot.\n"
+        "zen        unix:run/zen.sock tcp://[::1]:1070  forks x 2  Complete aphorisms from the Zen of Python.\n",
         "",
     )
 
@@ -167,7 +167,7 @@ def test_list_shows_the_good_ones_and_says_what_is_wrong_with_the_others(
     suite.module("angry", "raise RuntimeError('no')")
     assert typed(capfd, "list") == (
         100,
-        "launcelot  tcp://127.0.0.1:1060  threads  Answers the questions put to Sir Launcelot.\n",
+        "launcelot  tcp://127.0.0.1:1060  threads  Answer the questions put to Sir Launcelot.\n",
         "conf/c.ini [daemon] service = angry:Angry: angry.py line 1: RuntimeError: no\n"
         "conf/zen.ini [daemon] service: missing; write service = NAME or module:Class\n",
     )

@@ -46,9 +46,9 @@ REASONS = {
     "mistyped": (100, "mistyped: conf/mistyped.ini [daemon] port: missing; write port = N, or listen = ADDRESS"),
     "taken": (
         111,
-        "taken: tcp://127.0.0.1:{taken}: address already in use; `ss -ltnp sport = :{taken}` shows who has it",
+        "taken: tcp://127.0.0.1:{taken}: address already in use; `ss -ltnp sport = :{taken}` shows the process",
     ),
-    "twin": (111, "twin: tcp://127.0.0.1:{twin}: address already in use; `ss -ltnp sport = :{twin}` shows who has it"),
+    "twin": (111, "twin: tcp://127.0.0.1:{twin}: address already in use; `ss -ltnp sport = :{twin}` shows the process"),
 }
 
 
