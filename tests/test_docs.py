@@ -319,5 +319,19 @@ def test_the_tests_that_the_pages_name_exist() -> None:
     assert missing == []
 
 
+def test_the_files_and_identifiers_that_the_pages_name_exist() -> None:
+    text = "".join(map(prose, PAGES))
+    missing = [
+        path
+        for path in re.findall(r"`((?:daemons|docs|soak|benchmarks)/[\w./]+\.\w+)`", text)
+        if not (PROJECT / path).exists() and "NAME" not in path
+    ]
+    for name, path in re.findall(r"`([\w.]+)` in `([\w/]+\.py)`", text):
+        file = PROJECT / path
+        if not file.is_file() or not re.search(rf"\b{name.rpartition('.')[2]}\b", file.read_text("utf-8")):
+            missing.append(f"{name} in {path}")
+    assert missing == []
+
+
 if __name__ == "__main__":
     generate()
