@@ -31,7 +31,7 @@ from daemons.operating.reload import InPlace, Renewal, handle_signal
 from daemons.serving import malloc, signals
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import adopt, stall_probes
-from daemons.serving.engines.pool import ByThreads
+from daemons.serving.engines.pool import WorkerPool
 from daemons.serving.engines.prefork import Prefork
 from daemons.serving.listening.address import Address
 from daemons.serving.listening.listen import ListenError, clients_too, listen, name_of
@@ -119,7 +119,7 @@ def prepare(settings: Settings) -> Bound:
     else:
         # The parent of several workers never imports a service: so they can be replaced by newer ones.
         try_in_child(lambda: loading.request_handlers(settings))
-    signals.keep()  # from the bind on, peers may be waiting
+    signals.defer_stop()  # from the bind on, peers may be waiting
     beside_orphans = has_orphans(path_of(settings))
     limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
     bound = Bound(settings, limits, Metrics(settings), [], _tls(settings))
@@ -176,12 +176,12 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
         return code
     finally:
         bound.close()
-        signals.end()
+        signals.ignore_signals()
 
 
 def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline: int | None = None) -> int:
     """One serving process, from the import of the service to the last reply.  It leaves with `parent`, of whose end it
-    learns at once by `lifeline`, as in `Daemon.leave_with`."""
+    learns at once by `lifeline`, as in `Daemon.watch_lifeline`."""
     settings = bound.settings
     handlers = loading.request_handlers(settings)
     servers = [
@@ -198,9 +198,9 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline:
         daemon.idle_exit = settings.daemon.idle_exit
         daemon.on_signal = InPlace(bound, servers, access_log).hear
     bound.metrics.work(daemon, alone=settings.processes == 1)
-    daemon.hear_signals()
+    daemon.install_handlers()
     if lifeline is not None:
-        daemon.leave_with(lifeline)
+        daemon.watch_lifeline(lifeline)
         # Ctrl-C and Ctrl-\ go to the parent and to its workers; the parent passes on what they mean, once.
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
@@ -225,7 +225,7 @@ def _server(
     if address.scheme == "tls":
         assert isinstance(server, StreamServer)
         server.tls = bound.tls
-    if isinstance(server, ByThreads):
+    if isinstance(server, WorkerPool):
         server.threads = bound.settings.daemon.threads
     return server
 

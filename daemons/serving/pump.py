@@ -129,7 +129,7 @@ class Pump(socketserver.BaseRequestHandler):
                 connection.overdue = BETWEEN_MESSAGES
                 size = SHORT
             if not data and connection.muted and not messages:
-                data = self._receive_muted(connection.newcomer_until)
+                data = self._receive_muted(connection.grace_until)
             connection.timed = connection.waiting = False
             connection.received += len(data)
             if reply := conversation.receive(data):

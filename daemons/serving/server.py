@@ -94,8 +94,8 @@ class Server(_Base):
         #: `shutdown` was called before `serve_forever`.
         self._stop_at_once = False
         #: Pauses of the accept loop.
-        self.rest = AcceptBackoff()
-        self.rest.on_pause = self._count_pause
+        self.backoff = AcceptBackoff()
+        self.backoff.on_pause = self._count_pause
         self._lock = threading.Lock()
         self._tally = ConnectionCounter()
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
@@ -121,7 +121,7 @@ class Server(_Base):
         return len(self.connections)
 
     @property
-    def acts(self) -> bool:
+    def overrides_service_actions(self) -> bool:
         """Whether a subclass overrides `service_actions`, which does nothing in socketserver."""
         return type(self).service_actions is not socketserver.BaseServer.service_actions
 
@@ -139,10 +139,10 @@ class Server(_Base):
         except BaseException as error:
             if signals.is_from_handler(error):
                 raise
-            self.rest.after(error)
+            self.backoff.after(error)
             return False
         try:
-            connection = self._enter(request, client_address)
+            connection = self._register(request, client_address)
             if self.verify_request(request, client_address):
                 self.process_request(request, client_address)
             else:
@@ -156,7 +156,7 @@ class Server(_Base):
             self._shutdown_safely(request)
         return True
 
-    def accept_several(self, most: int) -> None:
+    def accept_many(self, most: int) -> None:
         """Accept at most `most` connections."""
         for _ in range(most):
             if not self.accept() or self.wait():
@@ -165,7 +165,7 @@ class Server(_Base):
     def wait(self) -> float:
         """Return the seconds until the listener may be polled again: 0.0, or the rest of a pause because of exhausted
         file descriptors or `Limits.max_rate`."""
-        return self.rest.wait(self.limits.max_rate)
+        return self.backoff.wait(self.limits.max_rate)
 
     def _count_pause(self) -> None:
         if self.metrics is not None:
@@ -179,10 +179,10 @@ class Server(_Base):
         """Return a new conversation with the service, without wrappers."""
         pump: Any = self.RequestHandlerClass
         if pump.service.visited:
-            return ConversationWithPeer(pump.service, pump.memory, partial(self.visitor, connection))
+            return ConversationWithPeer(pump.service, pump.memory, partial(self.peer_of, connection))
         return Conversation(pump.service, pump.memory)
 
-    def visitor(self, connection: Connection) -> Peer:
+    def peer_of(self, connection: Connection) -> Peer:
         """Return the peer of a connection, as passed to the service."""
         return Peer(connection.peer, connection.host, self.secure)
 
@@ -225,21 +225,21 @@ class Server(_Base):
     def _handle_request_noblock(self) -> None:
         self.accept()
 
-    def _enter(self, request: Any, client_address: Any) -> Connection:
+    def _register(self, request: Any, client_address: Any) -> Connection:
         """Register an accepted connection and check its access; a refusal sets its ending.
 
         This is not part of get_request, because an override of that may fail after the accept, or return another
         socket than the accepted one."""
-        self.rest.count()
+        self.backoff.count()
         connection = self.connections[request] = self.connection_class(
             request, client_address, self.limits.handshake_timeout
         )
         if self.metrics is not None:
             self.metrics.accept()
-        self.judge(connection)
+        self.check_access(connection)
         return connection
 
-    def judge(self, connection: Connection) -> None:
+    def check_access(self, connection: Connection) -> None:
         """Refuse the connection if the access rules or the limit of connections per peer forbid it."""
         host = connection.host
         refusal = self.access.refusal(host)
@@ -328,7 +328,7 @@ class Server(_Base):
                 # Under the same lock as the removal: otherwise the peer's next connection could be counted first.
                 self._tally.leave(peer_network(connection.host))
             super().close_request(request)
-        self._tell_daemon()
+        self._wake_daemon()
 
     # --- helpers -----------------------------------------------------------------------------------
 
@@ -352,15 +352,15 @@ class Server(_Base):
             return self.limits.max_per_peer
         return self.max_connections if is_local(host) else max(1, self.max_connections // 2)
 
-    def leave(self, connection: Connection) -> None:
+    def release_place(self, connection: Connection) -> None:
         """Free the place of a connection that has ended, and wake the daemon if it waits for one."""
         if connection.counted:
             with self._lock:
                 self._tally.leave(peer_network(connection.host))
-        self._tell_daemon()
+        self._wake_daemon()
 
-    def _tell_daemon(self) -> None:
-        if (daemon := self.daemon) is not None and daemon.wants_news:
+    def _wake_daemon(self) -> None:
+        if (daemon := self.daemon) is not None and daemon.wake_on_end:
             daemon.wake()
 
     def hold(self, connection: Connection, size: int, *, writing: bool = False) -> bool:
@@ -380,10 +380,10 @@ class Server(_Base):
         for each in closed:
             assert isinstance(each, Connection)
             for server in [self] if self.daemon is None else self.daemon.servers:
-                server.give_way(each)
+                server.evict(each)
         return verdict is Verdict.GO
 
-    def give_way(self, connection: Connection) -> None:
+    def evict(self, connection: Connection) -> None:
         """Close a connection, if it belongs to this server, because the memory budget is exhausted."""
         with self._lock:
             if self.connections.get(connection.socket) is connection:

@@ -49,7 +49,7 @@ class StreamServer(Server, socketserver.TCPServer):
             conversation = self.tls.secure(conversation, connection.explain)
         # Outermost, also around TLS: the PROXY header comes first.
         if connection.proxied:
-            conversation = ProxiedConversation(conversation, partial(self.introduce, connection))
+            conversation = ProxiedConversation(conversation, partial(self.apply_proxy_header, connection))
         return conversation
 
     @property
@@ -80,14 +80,14 @@ class StreamServer(Server, socketserver.TCPServer):
             connection.ending = Ending.FAILED
         return request.failure
 
-    def judge(self, connection: Connection) -> None:
+    def check_access(self, connection: Connection) -> None:
         """As in `Server`; from a trusted proxy, wait for the PROXY header first."""
         if not connection.proxied and self.access.proxies and self.access.is_proxy(connection.host):
             connection.proxied = True
         else:
-            super().judge(connection)
+            super().check_access(connection)
 
-    def introduce(self, connection: Connection, header: Header | FramingError) -> Ending | None:
+    def apply_proxy_header(self, connection: Connection, header: Header | FramingError) -> Ending | None:
         """Set the peer's address from a PROXY header, and check its access.
 
         Return the ending if the header is malformed or the peer is refused; None: go on."""
@@ -98,7 +98,7 @@ class StreamServer(Server, socketserver.TCPServer):
             connection.reason = f"proxy-{type(header).__name__.lower()}"
         else:
             connection.address = header.source or connection.address
-            super().judge(connection)
+            super().check_access(connection)
         return connection.ending
 
     def run_handler(self, connection: Connection) -> None:
@@ -108,7 +108,7 @@ class StreamServer(Server, socketserver.TCPServer):
         request = connection.socket
         handler: Any = self.RequestHandlerClass
         carries_messages = getattr(handler, "carries_messages", False)
-        if not carries_messages and connection.proxied and not self._introduced(connection):
+        if not carries_messages and connection.proxied and not self._read_proxy_header(connection):
             return
         # Without an engine the handler blocks the accept loop, so that no other thread enforces the deadlines.
         unwatched = self.daemon is None or type(self).process_request is socketserver.BaseServer.process_request
@@ -147,7 +147,7 @@ class StreamServer(Server, socketserver.TCPServer):
         else:
             super().shutdown_request(request)
 
-    def _introduced(self, connection: Connection) -> bool:
+    def _read_proxy_header(self, connection: Connection) -> bool:
         """Read the PROXY header for a raw handler.  Return whether the peer is admitted."""
         try:
             header = read_header(connection.socket, self.limits.handshake_timeout)
@@ -155,4 +155,4 @@ class StreamServer(Server, socketserver.TCPServer):
             late = isinstance(error, TimeoutError)
             connection.ending = connection.ending or (Ending.HANDSHAKE if late else Ending.RESET)
             return False
-        return self.introduce(connection, header) is None
+        return self.apply_proxy_header(connection, header) is None
