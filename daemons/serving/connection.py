@@ -11,6 +11,7 @@ from typing import Any
 from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.guards import budget
 from daemons.serving.listening.address import host_of
+from daemons.serving.spool import SpooledSocket
 
 #: Grace period in seconds after accept: during a drain a younger connection without a message does not count as idle,
 #: since its first request may be in flight.
@@ -103,6 +104,12 @@ class Connection:
                 pid, uid, _ = struct.unpack("3i", credentials)
                 return f"unix:pid={pid},uid={uid}"
         return "unix"
+
+    @property
+    def spool(self) -> SpooledSocket | None:
+        """The socket if it buffers unsent replies; else None."""
+        sock = self.socket
+        return sock if isinstance(sock, SpooledSocket) else None
 
     @property
     def grace_until(self) -> float:

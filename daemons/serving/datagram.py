@@ -157,7 +157,7 @@ class DatagramServer(Server, socketserver.UDPServer):
     def run_handler(self, connection: Connection) -> None:
         """Run the handler, and send its replies unless it fails."""
         assert isinstance(connection, DatagramConnection)
-        if getattr(self.RequestHandlerClass, "carries_messages", False):
+        if self.carries_messages:
             reply = self._run_conversation(connection)
             if connection.ending in REPLIED and reply:
                 self._send(connection, [reply])

@@ -21,8 +21,9 @@ import socket
 import socketserver
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemons.serving import signals
 from daemons.serving.connection import BlockingConnection, Connection
@@ -42,7 +43,6 @@ from daemons.serving.poller import Poller
 from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Self
 
     from daemons.serving.interfaces import AccessLog, Metrics
@@ -52,6 +52,18 @@ else:
     _Base = socketserver.BaseServer
 
 log = SafeLogger(__name__)
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+#: Methods marked with `inlinable`.
+INLINABLE: set[Callable[..., Any]] = set()
+
+
+def inlinable(method: _Method) -> _Method:
+    """Mark a method of this package that event-driven engines may inline, which they do unless it is overridden."""
+    INLINABLE.add(method)
+    return method
 
 
 class Server(_Base):
@@ -129,6 +141,7 @@ class Server(_Base):
     def max_connections(self) -> int:
         return self.limits.max_connections or self.capacity
 
+    @inlinable
     def accept(self) -> bool:
         """Accept one connection and process it, from get_request to process_request.
 
@@ -171,6 +184,7 @@ class Server(_Base):
         if self.metrics is not None:
             self.metrics.pause()
 
+    @inlinable
     def conversation(self, connection: Connection) -> Conversation:
         """Return a new conversation for `connection`, including its wrappers (TLS, PROXY protocol)."""
         return self.bare_conversation(connection)
@@ -190,6 +204,12 @@ class Server(_Base):
     def secure(self) -> bool:
         """Whether connections use TLS."""
         return False
+
+    @property
+    def carries_messages(self) -> bool:
+        """Whether the request handler is a pump, which handles messages and sets deadlines; False for a raw handler."""
+        carries_messages: bool = getattr(self.RequestHandlerClass, "carries_messages", False)
+        return carries_messages
 
     @property
     def service(self) -> Service | None:
@@ -239,6 +259,7 @@ class Server(_Base):
         self.check_access(connection)
         return connection
 
+    @inlinable
     def check_access(self, connection: Connection) -> None:
         """Refuse the connection if the access rules or the limit of connections per peer forbid it."""
         host = connection.host
@@ -253,6 +274,7 @@ class Server(_Base):
         if refusal is not None:
             connection.refuse(refusal)
 
+    @inlinable
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Return whether to serve this connection.  May be extended; access rules were checked before."""
         return self.connections[request].ending is None
@@ -311,6 +333,7 @@ class Server(_Base):
             return
         log.error("%s: the service failed", connection.peer, exc_info=failure)
 
+    @inlinable
     def shutdown_request(self, request: Any) -> None:
         """Log the end of a connection, and close it."""
         connection = self.connections.get(request)
@@ -318,6 +341,7 @@ class Server(_Base):
             self._log_access_safely(connection)
         super().shutdown_request(request)
 
+    @inlinable
     def close_request(self, request: Any) -> None:
         """Close the request and remove its connection.
 
@@ -340,6 +364,7 @@ class Server(_Base):
                 raise
             log.exception("%s: the access line could not be written", connection.peer)
 
+    @inlinable
     def log_access(self, connection: Connection) -> None:
         """Update the metrics for a connection that has ended, and write its access line."""
         if self.metrics is not None:
@@ -352,6 +377,7 @@ class Server(_Base):
             return self.limits.max_per_peer
         return self.max_connections if is_local(host) else max(1, self.max_connections // 2)
 
+    @inlinable
     def release_place(self, connection: Connection) -> None:
         """Free the place of a connection that has ended, and wake the daemon if it waits for one."""
         if connection.counted:

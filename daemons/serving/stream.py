@@ -16,7 +16,7 @@ from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.proxy import ProxiedConversation
 from daemons.serving.proxy_socket import read_header
 from daemons.serving.safe_logger import SafeLogger
-from daemons.serving.server import Server
+from daemons.serving.server import Server, inlinable
 from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class StreamServer(Server, socketserver.TCPServer):
     #: TLS configuration; None: plain text.
     tls: TLS | None = None
 
+    @inlinable
     def conversation(self, connection: Connection) -> Conversation:
         """Return a new conversation for `connection`, inside TLS and behind a PROXY header if configured."""
         conversation = super().conversation(connection)
@@ -61,6 +62,7 @@ class StreamServer(Server, socketserver.TCPServer):
         """Close the listener.  Open connections stay open."""
         self.socket.close()
 
+    @inlinable
     def get_request(self) -> tuple[Any, Any]:
         request, client_address = self.socket.accept()
         return self.spooled(request), client_address
@@ -71,15 +73,18 @@ class StreamServer(Server, socketserver.TCPServer):
             return request
         return SpooledSocket(request, self.limits.spool)
 
-    def settle_spool(self, connection: Connection, request: SpooledSocket) -> OSError | None:
+    def settle_spool(self, connection: Connection) -> OSError | None:
         """At the end of a connection, subtract the unsent bytes from its figures.
 
         Return the error of the spool file, if any, for the log."""
-        connection.sent -= request.unsent
-        if request.failure is not None:
+        if (spool := connection.spool) is None:
+            return None
+        connection.sent -= spool.unsent
+        if spool.failure is not None:
             connection.ending = Ending.FAILED
-        return request.failure
+        return spool.failure
 
+    @inlinable
     def check_access(self, connection: Connection) -> None:
         """As in `Server`; from a trusted proxy, wait for the PROXY header first."""
         if not connection.proxied and self.access.proxies and self.access.is_proxy(connection.host):
@@ -107,7 +112,7 @@ class StreamServer(Server, socketserver.TCPServer):
         A raw handler sets no deadlines: each operation on its socket gets a timeout, and the whole conversation one."""
         request = connection.socket
         handler: Any = self.RequestHandlerClass
-        carries_messages = getattr(handler, "carries_messages", False)
+        carries_messages = self.carries_messages
         if not carries_messages and connection.proxied and not self._read_proxy_header(connection):
             return
         # Without an engine the handler blocks the accept loop, so that no other thread enforces the deadlines.
@@ -138,6 +143,7 @@ class StreamServer(Server, socketserver.TCPServer):
         poll.register(connection.socket, select.POLLRDHUP)
         return bool(poll.poll(0))
 
+    @inlinable
     def shutdown_request(self, request: Any) -> None:
         """Log the end of a connection, and close it."""
         connection = self.connections.get(request)

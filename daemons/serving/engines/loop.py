@@ -20,6 +20,7 @@ from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.poller import Poller
 from daemons.serving.pump import OURS
 from daemons.serving.safe_logger import SafeLogger
+from daemons.serving.server import INLINABLE, inlinable
 from daemons.serving.stream import GONE, StreamServer
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Loop(EventDriven, _StreamServer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        plain = getattr(self.RequestHandlerClass, "carries_messages", False)
+        plain = self.carries_messages
         if not (plain or self.raw_handlers):
             self.server_close()
             name = getattr(self.RequestHandlerClass, "__qualname__", self.RequestHandlerClass)
@@ -88,18 +89,15 @@ class Loop(EventDriven, _StreamServer):
                 f"{name} is a raw handler, which blocks on its socket and cannot run under Loop; use Threads"
             )
         #: Whether `accept_many` and `end` may inline these methods.
-        self._short_in = plain and self._is_as_shipped(WAY_IN)
-        self._short_out = plain and self._is_as_shipped(WAY_OUT)
+        self._short_in = plain and self._may_inline(WAY_IN)
+        self._short_out = plain and self._may_inline(WAY_OUT)
         #: Hosts exempt from per-connection checks under the current rules.
         self._exempt: set[str] = set()
         self._rules: tuple[object, object] = (None, None)
 
-    def _is_as_shipped(self, verbs: Iterable[str]) -> bool:
-        """Return whether none of these methods is overridden by classes other than this package's."""
-        mixins = (kind for kind in type(self).__mro__ if not issubclass(kind, StreamServer))
-        engine = next(kind for kind in mixins if kind.__module__.startswith(__package__))
-        shipped = type("Shipped", (engine, StreamServer), {})
-        return all(getattr(type(self), verb) is getattr(shipped, verb) for verb in verbs)
+    def _may_inline(self, methods: Iterable[str]) -> bool:
+        """Return whether all of these methods are marked as `inlinable`, so that none is overridden."""
+        return all(getattr(type(self), method) in INLINABLE for method in methods)
 
     def accept_many(self, most: int) -> None:
         """As `Server.accept_many`."""
@@ -172,6 +170,7 @@ class Loop(EventDriven, _StreamServer):
             return most
         return int.from_bytes(tcp_info[_QUEUED], sys.byteorder) or 1
 
+    @inlinable
     def get_request(self) -> tuple[Any, Any]:
         # The plain C socket type: Python's subclass would cost more than the rest of the accept.
         if self.limits.spool is not None:
@@ -180,6 +179,7 @@ class Loop(EventDriven, _StreamServer):
         request = socket.SocketType(int(self.address_family), socket.SOCK_STREAM, 0, descriptor)
         return request, client_address
 
+    @inlinable
     def process_request(self, request: Any, client_address: Any) -> None:
         flow = self.connections[request]
         assert isinstance(flow, LoopConnection)
@@ -215,6 +215,7 @@ class Loop(EventDriven, _StreamServer):
         for flow in ended:
             flow.socket.close()  # after logging, which reads a Unix peer's credentials from the socket
 
+    @inlinable
     def close_request(self, request: Any) -> None:
         connection = self.connections.pop(request, None)
         request.close()

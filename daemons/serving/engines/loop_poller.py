@@ -23,12 +23,12 @@ from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import LINGER, OURS, PORTION, RECEIVE
-from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from daemons.serving.interfaces import EventDriven
+    from daemons.serving.spool import SpooledSocket
 
 log = logging.getLogger(__name__)
 
@@ -216,12 +216,11 @@ class LoopPoller(Poller):
 
     def _interest(self, flow: LoopConnection) -> int:
         """Return the events for reading state; with buffered replies, including writability."""
-        request = flow.socket
-        if not isinstance(request, SpooledSocket):
+        if (spool := flow.spool) is None:
             # Not edge-triggered: recv(2) stops after a Unix message with passed descriptors.
-            return EPOLLIN if request.family == socket.AF_UNIX else self.reading
-        request.changed = partial(self._change, flow)
-        return EPOLLIN | select.EPOLLOUT if request.unsent else EPOLLIN
+            return EPOLLIN if flow.socket.family == socket.AF_UNIX else self.reading
+        spool.changed = partial(self._change, flow)
+        return EPOLLIN | select.EPOLLOUT if spool.unsent else EPOLLIN
 
     def _change(self, flow: LoopConnection) -> None:
         # In another state, or while a worker serves it, its events are set when it returns to reading state.
@@ -255,7 +254,7 @@ class LoopPoller(Poller):
             self._end(flow, conversation.ending)
         elif conversation.state == PENDING:
             # A spooled socket needs the bytes themselves; sendfile(2) would bypass its buffer.
-            files = not isinstance(flow.socket, SpooledSocket)
+            files = flow.spool is None
             self._send_later(
                 flow, b"" if conversation.span is not None and files else conversation.proceed(files=files)
             )
@@ -276,8 +275,8 @@ class LoopPoller(Poller):
     def _look_at_paused(self, flow: LoopConnection) -> None:
         """Handle an event of a paused connection: it was closed or cut, or buffered replies can be sent."""
         try:
-            if isinstance(flow.socket, SpooledSocket) and flow.socket.unsent and flow.ending is None:
-                flow.socket.flush()
+            if (spool := flow.spool) is not None and spool.unsent and flow.ending is None:
+                spool.flush()
                 self._epoll.modify(flow.descriptor, self._interest(flow) & select.EPOLLOUT)
                 return
         except OSError:
@@ -330,11 +329,7 @@ class LoopPoller(Poller):
                 self._actions[flow.descriptor] = partial(self._write, flow, unsent[sent:])
                 self._charge(flow, unsent)
                 return
-        if (
-            flow.conversation.state == PENDING
-            and flow.conversation.span is not None
-            and not isinstance(flow.socket, SpooledSocket)
-        ):
+        if flow.conversation.state == PENDING and flow.conversation.span is not None and flow.spool is None:
             flow.socket.setblocking(False)  # sendfile(2) has no MSG_DONTWAIT
             self._actions[flow.descriptor] = partial(self._write_file, flow, flow.conversation.span)
             return
@@ -373,12 +368,11 @@ class LoopPoller(Poller):
 
     def _end(self, flow: LoopConnection, ending: Ending | None) -> None:
         """End a connection; first send buffered replies, and linger so that the last reply arrives."""
-        request = flow.socket
         failure: BaseException | None = None
-        if isinstance(request, SpooledSocket):
-            if self._flush(flow, request, ending):
+        if (spool := flow.spool) is not None:
+            if self._flush(flow, spool, ending):
                 return
-            failure = flow.server.settle_spool(flow, request)
+            failure = flow.server.settle_spool(flow)
         if (conversation := flow.made) is not None:
             failure = conclude(flow, conversation, ending) or failure
             conversation.messages = 0
@@ -400,10 +394,10 @@ class LoopPoller(Poller):
         flow.refuse(Refusal.HELD)
         self._end(flow, Ending.REFUSED)
 
-    def _flush(self, flow: LoopConnection, request: SpooledSocket, ending: Ending | None) -> bool:
+    def _flush(self, flow: LoopConnection, spool: SpooledSocket, ending: Ending | None) -> bool:
         """Send buffered replies before the end.  Return whether that is in progress; `_end` is called again later."""
         try:
-            if flow.ending is not None or ending in DISCARDING or not request.flush():
+            if flow.ending is not None or ending in DISCARDING or not spool.flush():
                 return False
         except OSError:
             flow.ending = Ending.RESET

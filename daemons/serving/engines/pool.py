@@ -31,6 +31,7 @@ from daemons.serving.engines.leadership import StallDetector
 from daemons.serving.engines.loop import DatagramLoop, EventDriven, Loop
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.poller import Poller
+from daemons.serving.server import inlinable
 
 log = logging.getLogger(__name__)
 
@@ -123,33 +124,32 @@ class Pool(WorkerPool, Loop):
 
     # A raw handler needs a complete socket object, and its connection is closed by its worker, as in other engines.
 
+    @inlinable
     def get_request(self) -> tuple[Any, Any]:
-        return super().get_request() if self._carries_messages else super(Loop, self).get_request()
+        return super().get_request() if self.carries_messages else super(Loop, self).get_request()
 
+    @inlinable
     def close_request(self, request: Any) -> None:
-        if self._carries_messages:
+        if self.carries_messages:
             super().close_request(request)
         else:
             super(Loop, self).close_request(request)
 
     def drop(self, flow: LoopConnection) -> None:
         """Close a connection after the loop has ended; leave a conversation to the worker that is still in it."""
-        if self._carries_messages and not flow.suspended:
+        if self.carries_messages and not flow.suspended:
             super().drop(flow)
         else:
             flow.socket.close()
 
     @property
-    def _carries_messages(self) -> bool:
-        return getattr(self.RequestHandlerClass, "carries_messages", False)
-
-    @property
     def ends_in_one_thread(self) -> bool:  # type: ignore[override]
         """False with a raw handler, whose connections end in workers."""
-        return self._carries_messages
+        return self.carries_messages
 
+    @inlinable
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._carries_messages:
+        if self.carries_messages:
             super().process_request(request, client_address)
         else:
             self._put(request, client_address)

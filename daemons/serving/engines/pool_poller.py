@@ -19,7 +19,6 @@ from daemons.serving.engines.loop_poller import DONTWAIT, LoopPoller
 from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH
 from daemons.serving.pump import RECEIVE
-from daemons.serving.spool import SpooledSocket
 
 #: Seconds at one message after which another thread takes the lead: far more than computing a reply takes, far less
 #: than a person notices.
@@ -145,7 +144,7 @@ class PoolPoller(LoopPoller):
             self.deliver(flow, flow.conversation.open(), True)
 
     def _go_on(self, flow: LoopConnection, answered: bool) -> None:
-        spooled = isinstance(flow.socket, SpooledSocket)
+        spooled = flow.spool is not None
         if flow.conversation.state == PENDING and (spooled or flow.conversation.span is None):
             # After a reply in parts, the next message begins with a new deadline.
             expect_next(flow, PENDING, flow.server.limits, answered=True)
