@@ -159,7 +159,7 @@ class Kept(DatagramConnection):
 
     said: ClassVar[list[bytes]] = []
 
-    def answer(self, reply: bytes) -> None:
+    def send(self, reply: bytes) -> None:
         self.said.append(reply)
 
 

@@ -104,12 +104,12 @@ def test_input_after_the_last_reply_is_not_executed(run: Run) -> None:
 
 def stop_while_half_a_message_arrives(running: Process, peer: socket.socket) -> None:
     """SIGTERM and the first half of a message, both at once, as far as the daemon can tell."""
-    everybody = [running.pid, *children_of(running.pid)]
-    for pid in everybody:
+    pids = [running.pid, *children_of(running.pid)]
+    for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     peer.sendall(b"ha")
     running.signal()
-    for pid in everybody:
+    for pid in pids:
         os.kill(pid, signal.SIGCONT)
     running.log_line("stopping")
 

@@ -55,7 +55,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
     child by its pid when that is readable, without waiting.  The child cannot close the pidfd, even with execve(2).
 
     The cost of a child is mostly the memory pages that it writes, and Python writes to every object that it uses
-    (reference counts).  So a child creates only what a short conversation needs.
+    (reference counts).  So a child creates few objects for a short conversation.
     """
 
     #: A process takes about a millisecond to fork, and some megabytes of memory.
