@@ -116,7 +116,7 @@ class DatagramServer(Server, socketserver.UDPServer):
         super().server_bind()
         self._note_arrivals()
 
-    def check_access(self, connection: Connection) -> None:
+    def check_peer(self, connection: Connection) -> None:
         """Refuse a datagram whose reply could start a loop between two servers; else as in `Server`."""
         if self.address_family == socket.AF_UNIX:
             loops = connection.address == self.server_address
@@ -126,7 +126,7 @@ class DatagramServer(Server, socketserver.UDPServer):
         if loops:
             connection.refuse(Refusal.LOOP)
         else:
-            super().check_access(connection)
+            super().check_peer(connection)
 
     @cached_property
     def _ports(self) -> frozenset[int]:

@@ -256,11 +256,11 @@ class Server(_Base):
         )
         if self.metrics is not None:
             self.metrics.accept()
-        self.check_access(connection)
+        self.check_peer(connection)
         return connection
 
     @inlinable
-    def check_access(self, connection: Connection) -> None:
+    def check_peer(self, connection: Connection) -> None:
         """Refuse the connection if the access rules or the limit of connections per peer forbid it."""
         host = connection.host
         refusal = self.access.refusal(host)

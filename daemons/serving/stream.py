@@ -85,12 +85,12 @@ class StreamServer(Server, socketserver.TCPServer):
         return spool.failure
 
     @inlinable
-    def check_access(self, connection: Connection) -> None:
+    def check_peer(self, connection: Connection) -> None:
         """As in `Server`; from a trusted proxy, wait for the PROXY header first."""
         if not connection.proxied and self.access.proxies and self.access.is_proxy(connection.host):
             connection.proxied = True
         else:
-            super().check_access(connection)
+            super().check_peer(connection)
 
     def apply_proxy_header(self, connection: Connection, header: Header | FramingError) -> Ending | None:
         """Set the peer's address from a PROXY header, and check its access.
@@ -103,7 +103,7 @@ class StreamServer(Server, socketserver.TCPServer):
             connection.reason = f"proxy-{type(header).__name__.lower()}"
         else:
             connection.address = header.source or connection.address
-            super().check_access(connection)
+            super().check_peer(connection)
         return connection.ending
 
     def run_handler(self, connection: Connection) -> None:

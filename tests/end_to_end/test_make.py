@@ -153,7 +153,7 @@ def test_program_of_ones_own_in_conf_d_is_run_and_a_fault_of_it_stops_no_other(p
         (project.path / "conf" / f"{name}.ini").write_text(f"[daemon]\nservice = {service}\nport = 0\n")
     ran = project.type_in("make", "run")
     assert ran.returncode == 2
-    # FATAL once it has been tried three times; where an interpreter takes seconds to start, it may still be on its way.
+    # FATAL once it has been tried four times; where an interpreter takes seconds to start, it may still be on its way.
     assert re.search(r"^bad +(FATAL|BACKOFF|STARTING) ", ran.stdout, re.MULTILINE), ran.stdout
     for name in ("good", "launcelot", "zen"):
         assert re.search(rf"^{name} +RUNNING ", ran.stdout, re.MULTILINE)

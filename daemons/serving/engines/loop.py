@@ -37,7 +37,7 @@ log = SafeLogger(__name__)
 
 #: Methods called between accept and the first read, and between the last write and close.  If none is overridden,
 #: `accept_many` and `end` inline them: they are most of the cost of a short connection.
-WAY_IN = ("accept", "get_request", "check_access", "verify_request", "process_request", "conversation")
+WAY_IN = ("accept", "get_request", "check_peer", "verify_request", "process_request", "conversation")
 WAY_OUT = ("shutdown_request", "log_access", "close_request", "release_place")
 
 #: Maximum size of the set of exempt hosts; the loopback network alone has 2**24 addresses.
@@ -134,7 +134,7 @@ class Loop(EventDriven, _StreamServer):
             try:
                 flow = connections[request] = LoopConnection(request, client_address, timeout, now)
                 if (host := client_address[0] if client_address else "unix") not in exempt:
-                    self.check_access(flow)
+                    self.check_peer(flow)
                     if flow.ending is not None:
                         self.shutdown_request(request)
                         continue

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from daemons.serving.guards.budget import DEFAULT
-from daemons.settings.values import COUNT, DURATION, FACTOR, RATE, SIZE, or_word, setting
+from daemons.settings.values import COUNT, DURATION, FACTOR, RATE, SIZE, optional, setting
 
 
 @dataclass(frozen=True)
@@ -17,19 +17,19 @@ class Limits:
     """The section [limits]: a deadline in seconds for every phase, a bound for every resource."""
 
     max_connections: int | None = setting(
-        or_word("auto", COUNT),
+        optional("auto", COUNT),
         None,
         "maximum concurrent connections, over all listeners and processes; more wait in the kernel's queue. "
         "auto: 1000, under forks 200, under pool and loop 10000; always below the descriptor limit",
     )
     max_per_peer: int | None = setting(
-        or_word("auto", COUNT),
+        optional("auto", COUNT),
         None,
         "maximum concurrent connections per peer; more are closed. A peer is an IPv4 address or an IPv6 /64 network. "
         "auto: half of max_connections, and no limit for loopback and Unix peers",
     )
     max_rate: float | None = setting(
-        or_word("off", RATE),
+        optional("off", RATE),
         None,
         "maximum new connections per second, minute or hour; more wait in the kernel's queue",
     )
@@ -40,19 +40,19 @@ class Limits:
         "address may be spoofed. Loopback and Unix peers are exempt",
     )
     receive_buffer: int | None = setting(
-        or_word("auto", SIZE),
+        optional("auto", SIZE),
         None,
         "UDP: size of the kernel's receive buffer (SO_RCVBUF, socket(7)). Datagrams that do not fit are dropped, and "
         "counted by `daemons stats`. The kernel grants at most net.core.rmem_max. auto: 1MiB",
     )
     spool: int | None = setting(
-        or_word("off", SIZE),
+        optional("off", SIZE),
         None,
         "maximum bytes of replies buffered for a peer that sends more before it reads them, above 1MiB in a temporary "
         "file. off: stop reading from the peer until it has taken its replies",
     )
     body: int | None = setting(
-        or_word("auto", SIZE),
+        optional("auto", SIZE),
         None,
         "HTTP: maximum size of a request body, which is held in memory until it is complete; larger ones are refused. "
         "auto: 1MiB; for JSON-RPC, also on lines, 256KiB; for a site of static files, 64KiB",
@@ -79,7 +79,7 @@ class Limits:
     write_timeout: float = setting(DURATION, 30.0, "maximum time for the peer to take one reply")
     conversation_timeout: float = setting(DURATION, 3600.0, "maximum duration of a connection under a raw handler")
     drain_timeout: float = setting(
-        DURATION, 10.0, "maximum time to finish open connections after SIGTERM; less than supervisord's stopwaitsecs"
+        DURATION, 8.0, "maximum time to finish open connections after SIGTERM; at least 2 s less than stopwaitsecs"
     )
 
     @cached_property
