@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
     if arguments is None and sys.argv[1:2] == ["run"] and "--detach" not in sys.argv:
-        signals.begin()
+        signals.install_startup_handlers()
     command = outcome.Command()
     serves = True
 

@@ -105,9 +105,9 @@ def _serve_connection(settings: Settings) -> int:
         return lifecycle.ENDED  # gone before it began
     daemon = Daemon([server])
     daemon.on_signal = partial(handle_signal, access_log=access_log)
-    daemon.hear_signals()
+    daemon.install_handlers()
     server.accept()
-    daemon.see_out()
+    daemon.drain()
     return lifecycle.ENDED
 
 

@@ -30,7 +30,7 @@ from daemons.operating.reload import InPlace, Renewal, handle_signal
 from daemons.serving import malloc, signals
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import adopt, stall_probes
-from daemons.serving.engines.pool import ByThreads
+from daemons.serving.engines.pool import WorkerPool
 from daemons.serving.engines.prefork import Prefork
 from daemons.serving.listening.address import Address
 from daemons.serving.listening.listen import ListenError, clients_too, listen, name_of
@@ -118,7 +118,7 @@ def prepare(settings: Settings) -> Bound:
     else:
         # The parent of several workers never imports a service: so they can be replaced by newer ones.
         try_in_child(target_of(settings).request_handlers)
-    signals.keep()  # from the bind on, peers may be waiting
+    signals.defer_stop()  # from the bind on, peers may be waiting
     beside_orphans = has_orphans(path_of(settings))
     limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
     bound = Bound(settings, limits, Metrics(settings), [], _tls(settings))
@@ -175,12 +175,12 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
         return code
     finally:
         bound.close()
-        signals.end()
+        signals.ignore_signals()
 
 
 def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline: int | None = None) -> int:
     """One serving process, from the import of the service to the last reply.  It leaves with `parent`, of whose end it
-    learns at once by `lifeline`, as in `Daemon.leave_with`."""
+    learns at once by `lifeline`, as in `Daemon.watch_lifeline`."""
     settings = bound.settings
     handlers = target_of(settings).request_handlers()
     servers = [_server(bound, address, listener, handlers) for address, listener in bound.listeners]
@@ -194,9 +194,9 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline:
         daemon.idle_exit = settings.daemon.idle_exit
         daemon.on_signal = InPlace(bound, servers, access_log).hear
     bound.metrics.work(daemon, alone=settings.processes == 1)
-    daemon.hear_signals()
+    daemon.install_handlers()
     if lifeline is not None:
-        daemon.leave_with(lifeline)
+        daemon.watch_lifeline(lifeline)
         # Ctrl-C and Ctrl-\ go to the parent and to its workers; the parent passes on what they mean, once.
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
@@ -216,7 +216,7 @@ def _server(bound: Bound, address: Address, listener: socket.socket, handlers: R
     if address.scheme == "tls":
         assert isinstance(server, StreamServer)
         server.tls = bound.tls
-    if isinstance(server, ByThreads):
+    if isinstance(server, WorkerPool):
         server.threads = bound.settings.daemon.threads
     return server
 

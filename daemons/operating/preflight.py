@@ -41,7 +41,7 @@ class Trial:
         parent = os.getpid()
         # A signal must not reach the waker of this process by way of its child.
         try:
-            with signals.held_back():
+            with signals.blocked():
                 self.pid = os.fork()
                 if self.pid == 0:
                     _work(action, let_go, write, parent)
@@ -117,7 +117,7 @@ def _work(action: Callable[[], object], let_go: Callable[[], None], write: int, 
     parent, and kill the workers of the first."""
     code = 1
     try:
-        signals.deafen()
+        signals.reset_signals()
         signals.await_start(parent)
         report = _tried(action, let_go)
         os.write(write, report.encode("utf-8", "replace").replace(_END, b"") + _END)

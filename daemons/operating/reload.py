@@ -167,7 +167,7 @@ class Renewal(Reload):
         assert prefork is not None
 
         def let_go() -> None:
-            prefork.let_go()
+            prefork.release()
             self.bound.close_listeners()
 
         with _refusals_logged():

@@ -128,11 +128,11 @@ from daemons.serving import signals
 from daemons.serving.waker import Waker
 signals.UNUSED += (signal.SIGKILL,)
 signals.SIGNALS += (signal.SIGKILL,)
-signals.begin()
-signals.keep()
-signals.hear(Waker())
-signals.deafen()
-signals.end()
+signals.install_startup_handlers()
+signals.defer_stop()
+signals.install_handlers(Waker())
+signals.reset_signals()
+signals.ignore_signals()
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=20)
     assert (ended.returncode, ended.stderr) == (0, "")

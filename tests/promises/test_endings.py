@@ -1,7 +1,7 @@
-"""One ending, whatever the engine.
+"""Endings are the same under every engine.
 
 Promise R5: for every ending the access word, the reason, the counters and the deadlines agree under all engines, over
-TCP, a Unix socket and TLS."""
+TCP, a Unix socket, TLS and UDP."""
 
 from __future__ import annotations
 
@@ -155,6 +155,18 @@ TLS_SCENARIOS: dict[str, tuple[Scenario, Expected]] = {
     "reset within the handshake": (then(saying(b"\x16\x03\x01\x00"), reset), ("reset", 0, 4, 0, "")),
 }
 
+#: Over UDP: a datagram, its access line, and the reply.
+DATAGRAMS: dict[str, tuple[bytes, Expected, bytes]] = {
+    "done": (b"a\n", ("done", 1, 2, 2, ""), b"a\n"),
+    "finished": (b"bye\n", ("finished", 1, 4, 8, ""), b"goodbye\n"),
+    "cut": (b"a\nb", ("cut", 1, 3, 0, ""), b""),
+    "malformed": (b"\\x\n", ("malformed", 0, 3, 0, SCENARIOS["malformed"][1][4]), b""),
+    "oversize": (b"x" * 64, ("oversize", 0, 64, 0, SCENARIOS["oversize"][1][4]), b""),
+    "failed": (b"fail\n", ("failed", 1, 5, 0, ""), b""),
+    "done, and a failure in finally": (b"trap\n", ("failed", 1, 5, 0, ""), b""),
+    "cut, and a failure in finally": (b"trap\nb", ("failed", 1, 6, 0, ""), b""),
+}
+
 ACCESS = re.compile(
     r" (?P<word>\w+) messages=(?P<messages>\d+) received=(?P<received>\d+) sent=(?P<sent>\d+) seconds=\S+"
     r"(?: reason=(?P<reason>.+))?$",
@@ -302,3 +314,27 @@ def test_a_stop_ends_conversations_with_the_same_words_under_each_engine(suite: 
     expected = sorted(words.values())
     # The half message may reach its deadline before drain_timeout, which is longer.
     assert [word.replace("slow", "stopped") for word in found] == expected
+
+
+@each_engine
+def test_every_ending_of_a_datagram_has_the_same_access_line_under_each_engine(folder: Folder, engine: str) -> None:
+    folder.module("ends", SERVICE)
+    folder.write("ends", "[daemon]\nservice = ends:Ends\nlisten = udp://127.0.0.1:0\n")
+    with Live(folder.path, "ends", "--engine", engine) as daemon, socket.socket(type=socket.SOCK_DGRAM) as peer:
+        peer.settimeout(20)
+        peer.connect(("127.0.0.1", int(daemon.addresses[0].rpartition(":")[2])))
+        for number, (name, (datagram, expected, reply)) in enumerate(DATAGRAMS.items(), 1):
+            peer.send(datagram)
+            if reply:
+                assert peer.recv(100) == reply, name
+            until(lambda: len(ACCESS.findall(daemon.out)) >= number, "an access line")  # noqa: B023, called at once
+            found = list(ACCESS.finditer(daemon.out))[-1]
+            figures = (int(found["messages"]), int(found["received"]), int(found["sent"]))
+            assert (found["word"], *figures, (found["reason"] or "").strip('"')) == expected, name
+        counted = Counter(expected[0] for _, expected, _ in DATAGRAMS.values())
+        path = folder.path / "run" / "ends.metrics"
+        until(lambda: {word: n for word, n in read(path).endings.items() if n} == counted, "the counters")
+        assert daemon.out.count("the service failed") == sum("fail" in name for name in DATAGRAMS)
+        peer.setblocking(False)
+        with suppress(BlockingIOError):
+            raise AssertionError(peer.recv(100))

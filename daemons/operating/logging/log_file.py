@@ -152,7 +152,7 @@ def write_log(read: int, file: LogFile) -> NoReturn:
     SIGHUP and SIGUSR1 open the file again; no other signal matters: it ends with its last writer."""
     try:
         waker = Waker()
-        signals.hear(waker)
+        signals.install_handlers(waker)
         _copy(read, file, waker)
     finally:
         os._exit(0)
@@ -162,7 +162,7 @@ def _copy(read: int, file: LogFile, waker: Waker) -> None:
     held = b""
     while True:
         ready, _, _ = select.select([read, waker.fileno()], [], [], RETRY if file.dropped else None)
-        if waker.fileno() in ready and {signals.REOPEN, signal.SIGHUP} & set(waker.heard()):
+        if waker.fileno() in ready and {signals.REOPEN, signal.SIGHUP} & set(waker.receive()):
             file.reopen()
         if file.dropped:
             file.report()
