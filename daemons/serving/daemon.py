@@ -192,7 +192,7 @@ class Daemon:
         if self._until == math.inf:
             self._until = now + timeout
             self._queue_until = now + timeout * QUEUE_SHARE
-            log.info("stopping; conversations under way: %d, and %g s to finish them", self.active, timeout)
+            log.info("draining: %d open connections, timeout %g s", self.active, timeout)
             self.state = max(self.state, QUEUE)
             self.wants_news = True
             for server in self.servers:

@@ -226,7 +226,7 @@ def test_without_defaults_and_logging_ini_all_is_built_in(suite: Folder) -> None
 def test_there_are_never_more_connections_than_descriptors(suite: Folder) -> None:
     with Live(suite.path, "launcelot", command=("bash", "-c", 'ulimit -n 100; exec daemons "$@"', "-")) as daemon:
         assert "WARNING daemons.operating.fd_limit" in daemon.out
-        assert "max_connections = 36, not 1000: the limit of descriptors is 100\n" in daemon.out
+        assert "max_connections reduced to 36 from 1000: the limit of file descriptors is 100\n" in daemon.out
         assert talk(daemon.port) == GRAIL
 
 

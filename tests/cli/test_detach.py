@@ -93,7 +93,7 @@ def test_stop_lets_a_conversation_finish(launcelot: Detached) -> None:
         peer.sendall(b"What is your name?What is")
         assert peer.recv(100)
         os.kill(launcelot.pid, signal.SIGTERM)
-        until(lambda: "stopping; conversations under way: 1" in launcelot.text, "the drain")
+        until(lambda: "draining: 1 open connections" in launcelot.text, "the drain")
         peer.sendall(b" your quest?")
         assert peer.recv(100) == GRAIL
     until(lambda: not launcelot.pidfile.exists(), "the end")
@@ -174,7 +174,7 @@ def test_the_pidfile_of_a_killed_daemon_is_stale_and_ignored(launcelot: Detached
     stop = daemons(launcelot.path, "stop", "launcelot")
     assert stop.returncode == 1
     assert stop.stderr == (
-        f"launcelot: not running detached ({launcelot.pidfile} is not held by anybody); "
+        f"launcelot: not running detached ({launcelot.pidfile} is not locked); "
         "under supervisord: supervisorctl stop launcelot\n"
     )
     assert talk(launcelot.start()) == GRAIL
@@ -223,7 +223,7 @@ def test_stop_of_what_is_only_starting_says_so(launcelot: Detached) -> None:
     finally:
         pidfile.release()
     assert stop.returncode == 1
-    assert stop.stderr.startswith("launcelot: not running detached (it is only just starting); ")
+    assert stop.stderr.startswith("launcelot: not running detached (it is starting); ")
 
 
 def test_stop_signals_no_process_that_only_has_the_pid_of_a_daemon(
@@ -288,7 +288,7 @@ def test_stop_of_another_users_daemon_is_refused_in_one_line(
         patched.setattr(signal, "pidfd_send_signal", forbidden)
         assert detach.stop(launcelot.path / "conf", "launcelot") == 111
     assert capsys.readouterr().err == (
-        f"launcelot: pid {launcelot.pid} belongs to another user, who may stop it; so may root\n"
+        f"launcelot: pid {launcelot.pid} belongs to another user; only that user and root can stop it\n"
     )
 
 
@@ -304,7 +304,7 @@ def test_sigterm_to_all_its_processes_drains_and_the_log_is_written_to_the_end(
         peer.sendall(b"What is your name?What is")
         assert peer.recv(100)
         os.killpg(group, signal.SIGTERM)
-        until(lambda: "stopping; conversations under way: 1" in launcelot.text, "the stop")
+        until(lambda: "draining: 1 open connections" in launcelot.text, "the stop")
         peer.sendall(b" your quest?")
         assert peer.recv(100) == GRAIL
         assert peer.recv(100) == b""

@@ -106,6 +106,6 @@ def test_what_fails_after_it_has_left_the_terminal_is_in_the_log(suite: Folder, 
     ended = daemons(suite.path, "run", "late", "--detach", "--processes", processes)
     log = suite.path / "logs" / "late.detached.log"
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == f"late: did not start; {log} says why\n"
+    assert ended.stderr == f"late: did not start; see {log}\n"
     nothing_is_left(suite)
     assert re.search(r"^\S+ \S+ ERROR .* late: .*late\.py line \d+: RuntimeError: the second time", log.read_text())

@@ -71,7 +71,7 @@ def test_datagrams_are_for_wait_and_are_answered(folder: Folder) -> None:
         with inetd(folder, "nowait", given) as process:
             pass
         assert process.returncode == 111
-        assert "descriptor 0 is a datagram socket; it is served with --inetd wait" in log(folder)
+        assert "descriptor 0 is a datagram socket; use --inetd wait" in log(folder)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
             peer.settimeout(20.0)
             peer.connect(given.getsockname())
@@ -92,7 +92,7 @@ def test_moved_log_is_opened_again_at_sigusr1(folder: Folder) -> None:
         assert peer.recv(100) == GRAIL
         path.rename(path.with_suffix(".1"))
         process.send_signal(signal.SIGUSR1)
-        until(lambda: path.exists() and "log files opened again" in path.read_text("utf-8"), "the new file")
+        until(lambda: path.exists() and "log files reopened" in path.read_text("utf-8"), "the new file")
         peer.shutdown(socket.SHUT_WR)
         assert received(peer) == b""
     assert " done messages=1 " in log(folder)
@@ -147,7 +147,7 @@ def test_the_wrong_way_is_a_clear_error(folder: Folder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, inetd(folder, "nowait", listener) as process:
         pass
     assert process.returncode == 111
-    assert "x: descriptor 0 is a listening socket; it is served with --inetd wait\n" in log(folder)
+    assert "x: descriptor 0 is a listening socket; use --inetd wait\n" in log(folder)
     peer, given = visit()
     with peer, given, inetd(folder, "wait", given) as process:
         pass

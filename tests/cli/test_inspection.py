@@ -84,7 +84,7 @@ def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.Captu
         "conf/launcelot.ini [daemon] tcp://127.0.0.1:1060: conf/b.ini has tcp://127.0.0.1:1060 already\n"
         "supervisord.conf [program:x] stopwait: no such setting; did you mean stopwaitsecs?\n"
         "supervisord.conf [program:x] stopwaitsecs = 10: must be 12 or more: drain_timeout is 10 s, and "
-        "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile\n"
+        "closing the remaining connections takes up to 2 s; supervisord would kill the daemon before\n"
         + "".join(
             f"note: conf/{name}.ini: no [program:x] of supervisord.conf runs it\n"
             for name in ("a", "b", "c", "launcelot")

@@ -97,7 +97,7 @@ def test_nothing_is_overwritten_unless_that_is_asked_for(folder: Folder, capsys:
     before = key.read_bytes()
     assert main(command) == 1
     err = capsys.readouterr().err
-    assert (str(key) in err, err.endswith("to overwrite them: --force\n"), err.count("\n")) == (True, True, 1)
+    assert (str(key) in err, err.endswith("overwrite them with --force\n"), err.count("\n")) == (True, True, 1)
     assert key.read_bytes() == before
     assert main([*command, "--force"]) == 0
     assert key.read_bytes() != before

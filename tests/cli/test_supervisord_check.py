@@ -56,20 +56,20 @@ def test_nothing_is_wrong_with_the_file_as_shipped(supervised: Folder) -> None:
             "stopwaitsecs = 15",
             "stopwaitsecs = 11",
             " stopwaitsecs = 11: must be 12 or more: drain_timeout is 10 s, and "
-            "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile",
+            "closing the remaining connections takes up to 2 s; supervisord would kill the daemon before",
         ),
         (" run %(program_name)s", " run lancelot", " command: there is no conf/lancelot.ini; did you mean launcelot?"),
         (" run %(program_name)s", " run xyzzy", " command: there is no conf/xyzzy.ini"),
         (
             " run %(program_name)s",
             " run %(program_name)s --detach",
-            " command: a program under supervisord must not detach; take --detach away",
+            " command: a program under supervisord must not detach; remove --detach",
         ),
         (
             " run %(program_name)s",
             " run --port 0 --set limits.drain_timeout=13500ms %(program_name)s",
             " stopwaitsecs = 15: must be 16 or more: drain_timeout is 13.5 s, and "
-            "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile",
+            "closing the remaining connections takes up to 2 s; supervisord would kill the daemon before",
         ),
         (" run %(program_name)s", " list", " command: `daemons run NAME` is expected, not list"),
         (

@@ -204,7 +204,7 @@ usage: daemons ask [-h] [--conf DIR] [--run DIR] [-p PORT] [-t SECONDS]
                    [--cafile FILE] [--stdin] [-v]
                    NAME [HOST] [WORDS ...]
 
-hold a conversation with a daemon, and print what it says
+send messages to a daemon, and print the replies
 
 """
 

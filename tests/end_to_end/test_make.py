@@ -82,7 +82,7 @@ def test_stop_waits_for_a_conversation_that_is_under_way(project: Project) -> No
         )
         with stop:
             try:
-                until(lambda: "stopping; conversations under way: 1" in project.log(), "the drain")
+                until(lambda: "draining: 1 open connections" in project.log(), "the drain")
                 assert stop.poll() is None
                 peer.sendall(b" your quest?")
                 assert peer.recv(100) == GRAIL
@@ -104,7 +104,7 @@ def test_supervisord_stops_all_programs_at_the_same_time(project: Project) -> No
         until(lambda: re.search(r"^active +1$", stats(project, "zen"), re.MULTILINE), "the conversation")
         os.kill(supervisord, signal.SIGTERM)
         until(lambda: refused(project.port), "the end of launcelot")
-        assert "stopping; conversations under way: 1" in project.log("zen")
+        assert "draining: 1 open connections" in project.log("zen")
         assert alive(supervisord)
     until(lambda: project.processes == [], "the end of all", 30.0)
 

@@ -38,8 +38,8 @@ def test_what_is_right(folder: Folder) -> None:
     context = certificates.context(folder.read())
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.minimum_version == ssl.TLSVersion.TLSv1_3
-    assert certificates.holder(folder.read()) is not None
-    assert certificates.holder(folder.read(name="y")) is None
+    assert certificates.shared_tls(folder.read()) is not None
+    assert certificates.shared_tls(folder.read(name="y")) is None
 
 
 @pytest.fixture(autouse=True)
@@ -52,19 +52,19 @@ def _another(folder: Folder) -> None:
     ("keys", "said"),
     [
         ({"certificate": "nowhere.pem"}, "certificate = nowhere.pem: no such file; `daemons cert` makes one to try it"),
-        ({"certificate": "server.pem"}, "certificate = server.pem: there is no private key in it; PEM is expected"),
-        ({"certificate": "server.key"}, "certificate = server.key: there is no certificate in it; PEM is expected"),
+        ({"certificate": "server.pem"}, "certificate = server.pem: contains no private key; PEM is expected"),
+        ({"certificate": "server.key"}, "certificate = server.key: contains no certificate; PEM is expected"),
         ({"certificate": "server.pem", "key": "ca.key"}, "key = ca.key: the key is not that of the certificate"),
         ({"certificate": "server.pem", "key": "nowhere.key"}, "key = nowhere.key: no such file"),
         ({"certificate": "server.pem", "key": "other/."}, "key = other: is a directory"),
-        ({"certificate": "server.pem", "key": "ca.pem"}, "key = ca.pem: there is no private key in it"),
+        ({"certificate": "server.pem", "key": "ca.pem"}, "key = ca.pem: contains no private key"),
         ({"certificate": "server.pem", "key": "encrypted.key"}, "key = encrypted.key: the key has a passphrase"),
         ({"certificate": "expired.pem"}, "certificate = expired.pem: no client would accept it: certificate has exp"),
         ({"certificate": "future.pem"}, "certificate = future.pem: no client would accept it: certificate is not yet"),
         ({"certificate": "client.pem"}, "certificate = client.pem: no client would accept it: unsuitable certificate"),
         (
             {"certificate": "server.pem", "key": "server.key", "client_ca": "server.key"},
-            "client_ca = server.key: there is no certificate in it",
+            "client_ca = server.key: contains no certificate",
         ),
         (
             {"certificate": "server.pem", "key": "server.key", "client_ca": "nowhere.pem"},
@@ -84,7 +84,7 @@ def test_a_bundle_has_notes_in_any_language(folder: Folder, tmp_path: Path) -> N
         assert complaints(folder, certificate="server.pem", key="server.key", client_ca=str(bundle)) == []
     bundle.write_bytes((made() / "ca.pem").read_bytes().replace(b"\nMII", b"\nM\xc3\xa4I"))
     (found,) = complaints(folder, certificate="server.pem", key="server.key", client_ca=str(bundle))
-    assert "there is no certificate in it" in found
+    assert "contains no certificate" in found
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything: run the tests as another user")

@@ -35,8 +35,8 @@ def opened(folder: Folder) -> Folder:
 def test_unknown_names_are_complained_of(folder: Folder) -> None:
     folder.write("x", GOOD + "\n    [drop]\n    user = nobodie\n    group = nogroupie\n")
     assert folder.complaints() == [
-        "conf/x.ini [drop] user = nobodie: no such user on this machine, see getent passwd",
-        "conf/x.ini [drop] group = nogroupie: no such group on this machine, see getent group",
+        "conf/x.ini [drop] user = nobodie: no such user on this system, see getent passwd",
+        "conf/x.ini [drop] group = nogroupie: no such group on this system, see getent group",
     ]
 
 
@@ -56,7 +56,7 @@ def test_without_the_section_there_is_nothing_to_do() -> None:
 
 
 def test_a_group_alone_is_complained_of() -> None:
-    assert "there is no user" in Drop(group="nogroup").complaints("conf/x.ini")[0]
+    assert "needs a user" in Drop(group="nogroup").complaints("conf/x.ini")[0]
 
 
 @as_root
@@ -96,7 +96,7 @@ def test_who_is_not_root_is_told_so(folder: Folder) -> None:
         folder.path, "x", command=("setpriv", "--reuid=nobody", "--clear-groups", "daemons"), ready=False
     ) as live:
         assert live.wait() == 100
-        assert "[drop] user = root: only root can become somebody else" in live.err
+        assert "[drop] user = root: only root can change its user" in live.err
 
 
 @as_root
@@ -130,7 +130,7 @@ def test_the_mode_of_a_unix_socket(folder: Folder, written: str, mode: int) -> N
 def test_a_mode_is_octal(folder: Folder) -> None:
     folder.write("x", GOOD)
     assert folder.complaints("daemon.socket_mode=0888") == [
-        "--set [daemon] socket_mode = 0888: not a mode; write three octal digits, as 0660 or 0600"
+        "--set [daemon] socket_mode = 0888: not a mode; write three octal digits, such as 0660 or 0600"
     ]
 
 

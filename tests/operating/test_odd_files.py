@@ -38,7 +38,7 @@ def test_link_to_dev_null_at_defaults_ini_is_an_empty_file(suite: Folder) -> Non
 def test_fifo_at_an_included_file_is_a_complaint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "own.conf")
     file = File(tmp_path / "own.conf", "conf.d/own.conf", included=True)
-    assert file.complaints == ["conf.d/own.conf: not a regular file; supervisord leaves it out"]
+    assert file.complaints == ["conf.d/own.conf: not a regular file; supervisord skips it"]
 
 
 def test_fifo_at_the_metrics_is_unreadable_and_replaced(suite: Folder) -> None:
@@ -46,7 +46,7 @@ def test_fifo_at_the_metrics_is_unreadable_and_replaced(suite: Folder) -> None:
     os.mkfifo(path)
     ended = daemons(suite.path, "stats", "launcelot")
     assert ended.returncode == 1
-    assert ended.stderr.startswith(f"launcelot: {path}: not what a daemon writes")
+    assert ended.stderr.startswith(f"launcelot: {path}: not a daemon's scoreboard")
     assert not has_orphans(path)
     with Live(suite.path, "launcelot"):
         assert path.is_file()
@@ -59,7 +59,7 @@ def test_fifo_at_the_pidfile_is_not_waited_for(suite: Folder) -> None:
     assert daemons(suite.path, "stop", "launcelot").returncode == 1
     ended = daemons(suite.path, "run", "launcelot", "--detach")
     assert ended.returncode == 111
-    assert ended.stderr == f"launcelot: {path}: a file that is not a regular one is in the way\n"
+    assert ended.stderr == f"launcelot: {path}: exists and is not a regular file\n"
 
 
 def test_log_that_cannot_be_opened_refuses_a_detached_start(suite: Folder) -> None:

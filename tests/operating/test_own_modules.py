@@ -54,7 +54,7 @@ def suite(folder: Folder) -> Folder:
 def test_daemon_ends_in_time_without_a_thread_that_does_not(suite: Folder, engine: str) -> None:
     with Live(suite.path, "thread", "--engine", engine) as live:
         assert live.stop() == 0
-        assert "ending without threads of the service that did not end: worker of mine" in live.out
+        assert "exiting; threads of the service still run: worker of mine" in live.out
 
 
 def test_inspections_end_although_a_module_leaves_a_thread_or_the_folder(suite: Folder) -> None:

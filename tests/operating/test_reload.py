@@ -126,7 +126,7 @@ def test_a_wrong_certificate_changes_nothing(over_tls: Folder, processes: str) -
         (over_tls.path / "server.pem").write_text("not any more")
         write_logging(over_tls, MARKED)
         write_tls(over_tls, "[access]", "deny = 127.0.0.0/8")
-        said = reload(daemon, "[tls] certificate = server.pem: there is no certificate in it")
+        said = reload(daemon, "[tls] certificate = server.pem: contains no certificate")
         assert "MARKED" not in said
         assert greeted(daemon)
         until(lambda: " done messages=1 " in daemon.out, "the access line")

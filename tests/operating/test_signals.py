@@ -54,7 +54,7 @@ def test_signals_without_a_meaning_end_no_process(suite: Folder, engine: str, pr
 
         def all_logged() -> bool:
             ignored = Counter(re.findall(r"\[(\d+)\] (?:SIG\w+|signal \d+) ignored: ", daemon.out))
-            opened = re.findall(r"\[(\d+)\] log files opened again", daemon.out)
+            opened = re.findall(r"\[(\d+)\] log files reopened", daemon.out)
             return ignored == {str(pid): len(signals.UNUSED) for pid in pids} and {*opened} == {*ignored}
 
         until(all_logged, "a line for each signal in each process")

@@ -211,7 +211,7 @@ def test_stats_tells_a_living_daemon_from_a_hanging_and_a_dead_one(slow: Folder)
         until(lambda: figures(slow).state == "hanging", "that it hangs")
         assert code() == code("--json") == 3
         assert json.loads(daemons(slow.path, "stats", "x", "--json").stdout)["stalled"] > 5
-        assert re.search(r"x: hanging, .*, last turn \d+\.\d s ago", daemons(slow.path, "stats", "x").stdout)
+        assert re.search(r"x: hanging, .*, heartbeat \d+\.\d s ago", daemons(slow.path, "stats", "x").stdout)
         daemon.stop(signal.SIGKILL)
     assert figures(slow).state == "dead"
     assert code() == 4

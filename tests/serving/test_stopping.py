@@ -149,7 +149,7 @@ def test_a_service_that_never_answers_does_not_keep_it_from_leaving(engine: str,
         peer.sendall(b"a\n")
         running.log_line("asked")
         running.signal()
-        running.log_line("stopping; conversations under way: 1")
+        running.log_line("draining: 1 open connections")
         if again:
             running.insist()
         assert is_gone(peer)

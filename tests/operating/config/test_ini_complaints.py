@@ -80,12 +80,12 @@ WRONG: list[tuple[str, list[str]]] = [
     (
         "[daemon]\nservice = zen\nlisten = unix:/" + "x" * 107 + "\n",
         [
-            f"[daemon] listen: /{'x' * 107} is longer than 107 octets, which is all a Unix socket's name may have",
+            f"[daemon] listen: /{'x' * 107} is longer than 107 bytes, the maximum for the path of a Unix socket",
         ],
     ),
     (
         "[daemon]\nservice = zen\nlisten = unix:/a tcp://localhost:1 tcp://127.0.0.1:1\n",
-        ["[daemon] listen: tcp://localhost:1 and tcp://127.0.0.1:1 cannot both be had"],
+        ["[daemon] listen: tcp://localhost:1 and tcp://127.0.0.1:1 overlap"],
     ),
     (
         DAEMON + "host = 192.0.2.1\n",
@@ -118,8 +118,8 @@ BROKEN: list[tuple[bytes, str]] = [
     (b"port = 1\n" + DAEMON.encode(), " line 1: before any section; write [daemon] above it"),
     (DAEMON.encode() + b"host\n]\n", " line 4: neither [section] nor key = value"),
     (b"[daemon]\nport: 1\n", " line 2: neither [section] nor key = value"),
-    (b"[daemon]\nport = 1\nPort = 2\n", " [daemon] port: stands here twice, again in line 3"),
-    (b"[daemon]\nport = 1\n[daemon]\n", " [daemon]: stands here twice, again in line 3"),
+    (b"[daemon]\nport = 1\nPort = 2\n", " [daemon] port: duplicate, again in line 3"),
+    (b"[daemon]\nport = 1\n[daemon]\n", " [daemon]: duplicate, again in line 3"),
     ("[daemon]\nservice = künstler".encode("latin-1"), " line 2: not UTF-8 (byte 0xfc); save it as UTF-8"),
     (b"[daemon]\nservice = a\0b", " line 2: a NUL character; not a text file"),
 ]

@@ -212,7 +212,7 @@ def test_a_wrong_logging_call_is_one_line_too(pipe: tuple[int, Output], capfd: p
     read, output = pipe
     output.emit(record("%d %d", "one"))
     (line,) = drain(read)
-    assert line.startswith("ERROR daemons.operating.logging.logs a message could not be formatted: TypeError(")
+    assert line.startswith("ERROR daemons.operating.logging.logs message could not be formatted: TypeError(")
     assert capfd.readouterr() == ("", "")
 
 
@@ -313,7 +313,7 @@ def test_wrong_configuration_while_log_files_cannot_be_opened_leaves_standard_ou
             logs.configure(ini)
         logging.getLogger("daemons.tests.left").warning("heard")
         said = capfd.readouterr()
-        assert "log files could not be opened again: " in said.out
+        assert "log files could not be reopened: " in said.out
         assert "heard" in said.out
         assert said.err == ""
     finally:

@@ -195,7 +195,7 @@ def test_a_second_daemon_of_the_name_leaves_the_file_alone(
         with caplog.at_level(logging.INFO):
             other = Scoreboard.create(metrics_file, ABOUT)
         assert [record.levelname for record in caplog.records] == ["INFO"]
-        assert "another daemon of this name is running, of which `daemons stats` tells" in caplog.text
+        assert "another daemon of this name is running; `daemons stats` shows that one" in caplog.text
         own = other.claim("worker")
         own.accept()
         os._exit(17 if stats.figures(other).accepted == 1 else 1)
@@ -276,7 +276,7 @@ def test_where_no_file_can_be_it_counts_in_memory(tmp_path: Path, caplog: pytest
     (tmp_path / "run").write_text("a file where the folder should be")
     scoreboard = Scoreboard.create(tmp_path / "run" / "x.metrics", ABOUT)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "so `daemons stats` cannot tell of this daemon" in caplog.text
+    assert "`daemons stats` cannot show this daemon" in caplog.text
     slot = scoreboard.claim("worker")
     slot.accept()
     assert stats.figures(scoreboard).active == 1

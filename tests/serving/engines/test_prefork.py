@@ -101,7 +101,7 @@ def test_told_a_second_time_all_of_them_end_at_once(engine: str, process: Launch
         peer.sendall(b"a\n")
         running.log_line("asked")
         running.signal()
-        running.log_line("stopping; conversations under way: 1")
+        running.log_line("draining: 1 open connections")
         running.insist()
         assert is_gone(peer)
     assert running.wait() == 0
