@@ -108,7 +108,7 @@ def reported(name: str, action: Callable[[], int]) -> int:
 
 def prepare(settings: Settings) -> Bound:
     """Set up logging, load the target and bind the listeners: all steps that can fail before detach or fork."""
-    # Whoever started us may ignore it, which outlives exec(2): then the kernel would bury our children.
+    # The parent process may ignore SIGCHLD, which exec(2) keeps: then the kernel would reap the children.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.chdir(settings.base)
     logs.configure(settings.logging_ini)

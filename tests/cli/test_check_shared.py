@@ -1,4 +1,4 @@
-"""Faults that keep every daemon from starting are found before any is started: files that all share, and the folder."""
+"""`daemons check --shared`: faults that prevent every daemon from starting, in shared files and the folder."""
 
 from __future__ import annotations
 

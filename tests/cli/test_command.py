@@ -1,4 +1,4 @@
-"""The command line: which folder, which words, which exit code."""
+"""The command line: folders, arguments, exit codes."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_port_that_is_taken_is_111_in_one_line(suite: Folder) -> None:
         ("unix:conf/launcelot.ini/x", "launcelot.ini is not a folder, nor a link to one"),
     ],
 )
-def test_what_else_the_system_refuses_is_111(suite: Folder, where: str, said: str) -> None:
+def test_other_refusals_of_the_system_are_111(suite: Folder, where: str, said: str) -> None:
     ended = daemons(suite.path, "run", "launcelot", "--set", f"daemon.listen={where}", "--set", "daemon.public=yes")
     assert ended.returncode == 111
     assert said in ended.stderr

@@ -1,4 +1,4 @@
-"""``daemons password``: a user's line, written anew."""
+"""``daemons password``: add or replace the line of a user."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_at_a_terminal_it_is_asked_for_twice(tmp_path: Path, monkeypatch: pytest
         ("a", "x", "nonsense\n", "line 1: no hash; scrypt"),
     ],
 )
-def test_what_is_refused(
+def test_invalid_input_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -147,7 +147,7 @@ def test_users_added_by_several_commands_at_once_are_all_there(tmp_path: Path) -
     assert os.listdir(tmp_path) == ["users"]
 
 
-def test_of_a_link_the_file_that_it_leads_to_is_written(tmp_path: Path) -> None:
+def test_target_of_a_symbolic_link_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     link, path = tmp_path / "users", tmp_path / "shared" / "accounts"
     link.symlink_to("shared/accounts")

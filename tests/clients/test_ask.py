@@ -219,7 +219,7 @@ def test_the_help_says_what_it_does_and_what_is_assumed(
     text = capsys.readouterr().out
     assert text.startswith(HELP)
     assert "  -p PORT        its port; else the one in its ini\n" in text
-    assert "  HOST           where it is; else, or with -, the address in its ini\n" in text
+    assert "  HOST           its address; else, or with -, the address in its ini\n" in text
     assert "  -t SECONDS     to wait; else 10\n" in text
 
 

@@ -54,7 +54,7 @@ def suite(folder: Folder) -> Folder:
 
 @contextmanager
 def as_process_1(suite: Folder, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
-    """``daemons run leaving`` as process 1; gives unshare(1), the pid of process 1 out here, and the port."""
+    """Run ``daemons run leaving`` as process 1; yield unshare(1), the pid of process 1 outside, and the port."""
     err = suite.path / "err"
     with err.open("wb") as file:
         command = [*UNSHARE, str(BIN / "daemons"), "run", "leaving", *options]

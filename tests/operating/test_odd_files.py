@@ -1,4 +1,4 @@
-"""Files of a project that are no regular ones, or cannot be read: a line that says so, never a wait without end."""
+"""Files of a project that are not regular or not readable: one line of error, and no unlimited wait."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_stats_without_any_ini_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read any folder")
 @pytest.mark.parametrize("mode", [0o000, 0o600])
-def test_conf_that_cannot_be_read_is_a_complaint_that_says_so(suite: Folder, mode: int) -> None:
+def test_unreadable_conf_is_a_complaint(suite: Folder, mode: int) -> None:
     suite.conf.chmod(mode)
     try:
         with pytest.raises(ConfigurationError, match="permission denied"):

@@ -68,7 +68,7 @@ def test_inspections_end_although_a_module_leaves_a_thread_or_the_folder(suite: 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("engine", ["threads", "forks", "pool"])
-def test_what_a_service_prints_is_in_the_log_at_once(suite: Folder, engine: str, processes: str) -> None:
+def test_output_of_a_service_is_in_the_log_at_once(suite: Folder, engine: str, processes: str) -> None:
     with Live(suite.path, "plain", "--engine", engine, "--processes", processes) as live:
         assert talk(live.port, b"hello\n") == b"HELLO\n"
         until(lambda: "said hello" in live.out, "what the service has printed")
@@ -96,7 +96,7 @@ def block_and_ignore_all() -> None:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_signals_that_the_starter_blocks_and_ignores_are_heard(suite: Folder, processes: str) -> None:
+def test_signals_blocked_or_ignored_by_the_parent_are_handled(suite: Folder, processes: str) -> None:
     command = [str(BIN / "daemons"), "run", "plain", "--processes", processes]
     with (suite.path / "err").open("wb") as err:
         started = subprocess.Popen(

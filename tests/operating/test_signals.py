@@ -1,4 +1,4 @@
-"""Signals that open log files again, and signals that mean nothing to a daemon."""
+"""Signals that reopen log files, and signals that a daemon ignores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daemons.serving import signals
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, Live, alive, children, daemons, end_all, talk, until
 
-#: logging.ini of somebody whose daemons write their own files.
+#: A logging.ini with log files of its own.
 OWN_FILE = """
     [loggers]
     keys = root

@@ -1,4 +1,4 @@
-"""Access lines that wait for company: when they are written, and that none is lost."""
+"""Batches of access lines: time of the write, and no line is lost."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def connection() -> Iterator[Connection]:
 
 @pytest.fixture
 def log(writes: Writes) -> AccessLog:
-    """One that holds lines back.  Made here, before the tests' own handlers are on the root logger."""
+    """A log with batches, made before the handlers of the tests are on the root logger."""
     return AccessLog("x", together=True)
 
 
-def test_lines_wait_until_they_are_four_hundred(log: AccessLog, writes: Writes, connection: Connection) -> None:
+def test_batch_is_written_at_four_hundred_lines(log: AccessLog, writes: Writes, connection: Connection) -> None:
     assert BATCH == 400
     assert log.due == float("inf")
     log.tell(connection)
@@ -53,7 +53,7 @@ def test_lines_wait_until_they_are_four_hundred(log: AccessLog, writes: Writes, 
     assert len(writes.made) < 400 / 10
 
 
-def test_who_flushes_has_what_there_is(log: AccessLog, writes: Writes, connection: Connection) -> None:
+def test_flush_writes_all_pending_lines(log: AccessLog, writes: Writes, connection: Connection) -> None:
     for ending in (Ending.DONE, Ending.FAILED, Ending.SLOW):
         connection.ending = ending
         log.tell(connection)
@@ -69,14 +69,14 @@ def test_who_flushes_has_what_there_is(log: AccessLog, writes: Writes, connectio
     assert len(writes.made) == 1
 
 
-def test_alone_each_is_written_at_once(log: AccessLog, writes: Writes, connection: Connection) -> None:
+def test_line_without_batches_is_written_at_once(log: AccessLog, writes: Writes, connection: Connection) -> None:
     alone = AccessLog("x")
     for number in range(1, 4):
         alone.tell(connection)
         assert len(writes.made) == number
 
 
-def test_a_level_that_is_not_wanted_is_not_kept(log: AccessLog, writes: Writes, connection: Connection) -> None:
+def test_disabled_level_is_not_batched(log: AccessLog, writes: Writes, connection: Connection) -> None:
     logging.getLogger().setLevel(logging.WARNING)
     log.configure()
     log.tell(connection)
@@ -89,7 +89,7 @@ def test_a_level_that_is_not_wanted_is_not_kept(log: AccessLog, writes: Writes, 
 
 @pytest.mark.parametrize("engine", ["pool", "loop"])
 @pytest.mark.parametrize("count", [1, 30, 450])
-def test_what_waits_is_written_when_the_daemon_ends(folder: Folder, engine: str, count: int) -> None:
+def test_pending_lines_are_written_at_the_end(folder: Folder, engine: str, count: int) -> None:
     folder.write("launcelot", GOOD.replace("1060", "0"))
     with Live(folder.path, "launcelot", "--engine", engine) as daemon:
         for _ in range(count):
@@ -108,7 +108,7 @@ def test_what_waits_is_written_when_the_daemon_ends(folder: Folder, engine: str,
         ("%(levelname)s", "INFO"),
     ],
 )
-def test_line_has_whatever_its_format_names(
+def test_line_has_the_attributes_of_its_format(
     form: str, expected: str, connection: Connection, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = Output()

@@ -1,4 +1,4 @@
-"""A daemon whose log nobody reads goes on serving, and tells how much was lost."""
+"""A daemon goes on serving while its log is not read, and logs the number of dropped lines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("engine", ["threads", "forks"])
-def test_a_full_pipe_stops_nobody(suite: Folder, pipe: tuple[int, int], engine: str) -> None:
+def test_full_pipe_does_not_block_the_daemon(suite: Folder, pipe: tuple[int, int], engine: str) -> None:
     read, write = pipe
     os.set_blocking(read, False)
     with Live(suite.path, "launcelot", "--engine", engine, stdout=write) as daemon:
@@ -65,7 +65,7 @@ def test_a_full_pipe_stops_nobody(suite: Folder, pipe: tuple[int, int], engine: 
         assert daemon.err.count("\n") == 1
 
 
-def test_a_reader_that_has_gone_stops_nobody(suite: Folder, pipe: tuple[int, int]) -> None:
+def test_closed_pipe_does_not_stop_the_daemon(suite: Folder, pipe: tuple[int, int]) -> None:
     read, write = pipe
     with Live(suite.path, "launcelot", stdout=write) as daemon:
         os.close(read)
@@ -75,7 +75,7 @@ def test_a_reader_that_has_gone_stops_nobody(suite: Folder, pipe: tuple[int, int
         assert daemon.err.count("\n") == 1
 
 
-def test_what_visitors_send_cannot_forge_a_line(suite: Folder) -> None:
+def test_peer_cannot_forge_a_line(suite: Folder) -> None:
     """A service that logs what it was asked, and fails with it."""
     suite.module(
         "frank",
