@@ -172,7 +172,7 @@ def test_wait_serves_until_idle_exit(folder: Folder) -> None:
                 peer.sendall(QUEST)
                 assert peer.recv(100) == GRAIL
         assert process.returncode == 0
-        assert "no conversation for 1 s; leaving" in log(folder)
+        assert "idle: no connection for 1 s; stopping" in log(folder)
         # The listener is inetd's, and still there for the next one.
         with socket.create_connection(("127.0.0.1", port)):
             pass

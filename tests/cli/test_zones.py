@@ -26,5 +26,5 @@ def test_check_finds_a_wrong_zone_from_any_working_folder(folder: Folder, capsys
     folder.write("dns", INI)
     assert main(check) == 100
     assert capsys.readouterr().err == (
-        "conf/dns.ini [daemon] service = dns: Dns: no zone; write [dns] zone = FILE; conf/camelot.zone is one\n"
+        "conf/dns.ini [daemon] service = dns: Dns: no zone; write [dns] zone = FILE, for example conf/camelot.zone\n"
     )

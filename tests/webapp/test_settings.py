@@ -26,11 +26,11 @@ INI = """
 WRONG = {
     "key = run/": "[webapp] key = run/: not a file; write run/NAME, or a path relative to the project's folder",
     "session = long": "[webapp] session = long: not a duration; write 10s, 5m or 1h",
-    "hosts = http://a": "[webapp] hosts = http://a: http://a: a name without a port is expected, as localhost",
+    "hosts = http://a": "[webapp] hosts = http://a: http://a: expected a name without a port, such as localhost",
     "hosts = ::g": "[webapp] hosts = ::g: ::g: neither a name nor an address; write localhost or 127.0.0.1",
     "proxies = front": "[webapp] proxies = front: front: neither an address nor unix; write 127.0.0.1, ::1 or unix",
-    "banner = $tim": "[webapp] banner = $tim: no such name: tim; write $time or $visitor, and $$ for a $",
-    "banner = $5": "[webapp] banner = $5: a $ without a name behind it; write $time or $visitor, and $$ for a $",
+    "banner = $tim": "[webapp] banner = $tim: unknown name: tim; write $time or $visitor, and $$ for a $",
+    "banner = $5": "[webapp] banner = $5: a $ without a name; write $time or $visitor, and $$ for a $",
     "kez = a": "[webapp] kez: no such setting; did you mean key?",
 }
 
@@ -47,7 +47,7 @@ def test_wrong_users_file_is_complained_of_before_anything_is_bound(folder: Fold
     folder.write("x", INI)
     (folder.path / "run").mkdir()
     write_lines(folder.path / "run" / "webapp.users", "brandon")
-    with pytest.raises(ConfigurationError, match=r"run/webapp\.users: line 1: no hash; scrypt"):
+    with pytest.raises(ConfigurationError, match=r"run/webapp\.users: line 1: not a hash; expected scrypt"):
         target_of(folder.read()).request_handlers()
 
 

@@ -231,8 +231,8 @@ def test_a_body_in_chunks_and_a_pipeline(httpd: Httpd) -> None:
         ("/a?b = run", "/a?b = run: not a path; write /name or /name/name, percent-encoded as in a URL"),
         ("/a//b = run", "/a//b = run: not a path; write /name or /name/name, percent-encoded as in a URL"),
         ("/a = conf/x.ini", "/a = conf/x.ini: not a folder"),
-        ("/a = no/such", "/a = no/such: it would be made when it is needed, but there is no folder {0}/no"),
-        ("/a = www/notes", "/a: {0}/www/notes lies in the root; write another folder"),
+        ("/a = no/such", "/a = no/such: cannot be created on the first write: there is no folder {0}/no"),
+        ("/a = www/notes", "/a: {0}/www/notes is inside the root; write another folder"),
     ],
 )
 def test_what_check_says_of_documents(folder: Folder, line: str, wrong: str) -> None:
@@ -266,8 +266,11 @@ def test_what_lies_in_the_run_folder_goes_with_it(folder: Folder, tmp_path: Path
     settings = folder.read(run=tmp_path / "elsewhere")
     options = target_of(settings).options
     assert options.documents == {"/a": f"{tmp_path}/elsewhere/notes"}
-    assert [behind.path for behind in options.proxy.values()] == [f"{tmp_path}/elsewhere/b.sock", f"{tmp_path}/c.sock"]
-    assert [behind.text for behind in options.proxy.values()] == ["unix:run/b.sock", "unix:c.sock"]
+    assert [upstream.path for upstream in options.proxy.values()] == [
+        f"{tmp_path}/elsewhere/b.sock",
+        f"{tmp_path}/c.sock",
+    ]
+    assert [upstream.text for upstream in options.proxy.values()] == ["unix:run/b.sock", "unix:c.sock"]
 
 
 @pytest.mark.parametrize("kind", ["rest of a document", "symbolic link", "hard link", "FIFO"])

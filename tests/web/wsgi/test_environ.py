@@ -11,7 +11,7 @@ from daemons.operating.loading.targets import target_of
 from daemons.serving.pump import Pump
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.handlers.server import WebServer
-from daemons.web.wsgi.environ import of_visitor
+from daemons.web.wsgi.environ import connection_environ
 from daemons.web.wsgi.service import WSGIService
 from tests.operating.folder import Folder
 from tests.web import applications
@@ -90,7 +90,7 @@ def test_the_environ_of_other_requests() -> None:
 def test_where_it_is_asked(listener: Any, tls: bool, address: Any, expected: tuple[str, ...]) -> None:
     with WebServer(listener, carried(applications.page), bind_and_activate=False) as server:
         server.tls = object() if tls else None  # type: ignore[assignment]  # it is only asked whether there is one
-        environ = of_visitor(server, address, "unix:pid=1,uid=0")
+        environ = connection_environ(server, address, "unix:pid=1,uid=0")
     names = ("wsgi.url_scheme", "SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR", "REMOTE_PORT")
     assert tuple(environ[name] for name in names) == expected
 
@@ -100,7 +100,7 @@ def test_what_is_written_to_errors_is_in_the_log(caplog: pytest.LogCaptureFixtur
         said(conversation, get("complain"))
         assert caplog.messages == ["192.0.2.7:4242: a line", "192.0.2.7:4242: and another"]
         said(conversation, get("whole, too much"))
-        assert caplog.messages[2] == "192.0.2.7:4242: page announced 3 octets and gave 4"
+        assert caplog.messages[2] == "192.0.2.7:4242: page: Content-Length is 3, but the body has 4 bytes"
 
 
 # --- what an ini says ------------------------------------------------------------------------------
