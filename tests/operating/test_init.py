@@ -88,7 +88,7 @@ def test_signals_reach_the_daemon_and_its_exit_code_the_starter(suite: Folder, n
         until(lambda: "SIGUSR2 ignored" in (suite.path / "err").read_text(), "the line of the daemon")
         os.kill(init, number)
         assert process.wait(20) == 0
-        assert re.search(r"stopping; ", (suite.path / "err").read_text())
+        assert re.search(r"stopping: ", (suite.path / "err").read_text())
 
 
 def test_exit_code_of_a_daemon_that_is_killed_says_so(suite: Folder) -> None:

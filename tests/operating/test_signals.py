@@ -69,7 +69,7 @@ def test_signal_that_stops_lets_a_conversation_finish(suite: Folder, processes: 
     with Live(suite.path, "launcelot", "--processes", processes) as daemon:
         assert talk(daemon.port) == GRAIL
         assert daemon.stop(number) == 0
-        assert "stopping; " in daemon.out
+        assert "stopping: " in daemon.out
 
 
 def test_handler_that_a_service_has_installed_stays(suite: Folder) -> None:

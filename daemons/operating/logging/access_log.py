@@ -48,11 +48,11 @@ class AccessLog(Lines):
             self.requests.flush()
         self.flush()
 
-    def tell(self, connection: Connection) -> None:
+    def log(self, connection: Connection) -> None:
         """Log a conversation that has ended."""
-        self.tell_all((connection,), time.monotonic())
+        self.log_all((connection,), time.monotonic())
 
-    def tell_all(self, connections: Iterable[Connection], now: float) -> None:
+    def log_all(self, connections: Iterable[Connection], now: float) -> None:
         """Log conversations that have ended at `now` (monotonic)."""
         put = self.waiting.append if self.holds else self.put
         for connection in connections:

@@ -71,7 +71,7 @@ class RequestLog(Lines):
                 self._known.keep((bytes(request), status, size, user), known, room)
         return known
 
-    def tell(self, host: str, entry: Entry) -> None:
+    def log(self, host: str, entry: Entry) -> None:
         """Log a request of `host` whose response is sent now."""
         if self.enabled[logging.INFO]:
             now = time.monotonic()

@@ -64,7 +64,7 @@ ROLES = ("supervisor", "worker", "child")
 #: Seconds between two counts of long conversations.
 COUNT_INTERVAL = 1.0
 
-#: Values of `Connection.told`: counted completely; and the substitute for None.
+#: Values of `Connection.reported`: counted completely; and the substitute for None.
 _COMPLETE = (-1, -1, -1)
 _NOTHING = (0, 0, 0)
 
@@ -146,18 +146,18 @@ class Slot:
         total = 0.0
         with self._lock:
             for connection in connections:
-                told = connection.told
-                if told is _COMPLETE:
+                counted = connection.reported
+                if counted is _COMPLETE:
                     continue
-                if told is None:
+                if counted is None:
                     messages += connection.messages or 0
                     received += connection.received
                     sent += connection.sent
                 else:
-                    messages += max(0, (connection.messages or 0) - told[0])
-                    received += connection.received - told[1]
-                    sent += connection.sent - told[2]
-                connection.told = _COMPLETE
+                    messages += max(0, (connection.messages or 0) - counted[0])
+                    received += connection.received - counted[1]
+                    sent += connection.sent - counted[2]
+                connection.reported = _COMPLETE
                 ending = connection.ending or DONE
                 seconds = now - connection.opened
                 total += seconds
@@ -184,7 +184,7 @@ class Slot:
 
         daemon.on_tick.append(tick)
 
-    def tell_of(self, connections: Iterable[Connection], *, wait: bool = True) -> None:
+    def count_open(self, connections: Iterable[Connection], *, wait: bool = True) -> None:
         """Count the progress of open conversations, which may last for days; `end` counts only the rest.
 
         Without `wait`, do nothing while another thread is counting."""
@@ -193,14 +193,14 @@ class Slot:
             return
         try:
             for connection in connections:
-                told = connection.told or _NOTHING
-                if told is not _COMPLETE:
+                counted = connection.reported or _NOTHING
+                if counted is not _COMPLETE:
                     so_far = connection.so_far()
-                    if so_far != told:
-                        messages += so_far[0] - told[0]
-                        received += so_far[1] - told[1]
-                        sent += so_far[2] - told[2]
-                        connection.told = so_far
+                    if so_far != counted:
+                        messages += so_far[0] - counted[0]
+                        received += so_far[1] - counted[1]
+                        sent += so_far[2] - counted[2]
+                        connection.reported = so_far
             self._words[MESSAGES] += messages
             self._words[RECEIVED] += received
             self._words[SENT] += sent

@@ -35,14 +35,14 @@ def log(writes: Writes) -> AccessLog:
 def test_batch_is_written_at_four_hundred_lines(log: AccessLog, writes: Writes, connection: Connection) -> None:
     assert BATCH == 400
     assert log.due == float("inf")
-    log.tell(connection)
+    log.log(connection)
     due = log.due
     assert due < float("inf")
     for _ in range(398):
-        log.tell(connection)
+        log.log(connection)
     assert writes.made == []
     assert log.due == due  # the first one's
-    log.tell(connection)
+    log.log(connection)
     assert log.due == float("inf")
     assert sum(count for _, count in writes.made) == 400
     for text, count in writes.made:
@@ -56,7 +56,7 @@ def test_batch_is_written_at_four_hundred_lines(log: AccessLog, writes: Writes, 
 def test_flush_writes_all_pending_lines(log: AccessLog, writes: Writes, connection: Connection) -> None:
     for ending in (Ending.DONE, Ending.FAILED, Ending.SLOW):
         connection.ending = ending
-        log.tell(connection)
+        log.log(connection)
     log.flush()
     ((text, count),) = writes.made
     assert [line.split()[:4:3] for line in text.split("\n")] == [
@@ -72,17 +72,17 @@ def test_flush_writes_all_pending_lines(log: AccessLog, writes: Writes, connecti
 def test_line_without_batches_is_written_at_once(log: AccessLog, writes: Writes, connection: Connection) -> None:
     alone = AccessLog("x")
     for number in range(1, 4):
-        alone.tell(connection)
+        alone.log(connection)
         assert len(writes.made) == number
 
 
 def test_disabled_level_is_not_batched(log: AccessLog, writes: Writes, connection: Connection) -> None:
     logging.getLogger().setLevel(logging.WARNING)
     log.configure()
-    log.tell(connection)
+    log.log(connection)
     assert log.due == float("inf")
     connection.ending = Ending.SLOW
-    log.tell(connection)
+    log.log(connection)
     log.flush()
     assert [count for _, count in writes.made] == [1]
 
@@ -104,7 +104,7 @@ def test_pending_lines_are_written_at_the_end(folder: Folder, engine: str, count
     ("form", "expected"),
     [
         ("%(message)s | %(message)s", r"(\S+ done messages=.*) \| \1"),
-        ("%(relativeCreated)d %(threadName)s %(message)s", r"[1-9]\d* teller \S+ done messages=.*"),
+        ("%(relativeCreated)d %(threadName)s %(message)s", r"[1-9]\d* logger \S+ done messages=.*"),
         ("%(levelname)s", "INFO"),
     ],
 )
@@ -120,9 +120,9 @@ def test_line_has_the_attributes_of_its_format(
     try:
         log = AccessLog("x", together=True)
         connection.ending = Ending.DONE
-        teller = threading.Thread(target=log.tell, args=(connection,), name="teller")
-        teller.start()
-        teller.join()
+        thread = threading.Thread(target=log.log, args=(connection,), name="logger")
+        thread.start()
+        thread.join()
         log.flush()
     finally:
         root.handlers[:] = before

@@ -46,20 +46,21 @@ def test_full_pipe_does_not_block_the_daemon(suite: Folder, pipe: tuple[int, int
             assert talk(daemon.port) == GRAIL
         said = b""
 
-        def heard() -> bool:
+        def receive() -> bool:
             nonlocal said
             with suppress(BlockingIOError):
                 said += os.read(read, 1 << 16)
             return b"\n" in said
 
-        until(heard, "what fitted into the pipe")
+        until(receive, "a line in the pipe")
         if engine == "threads":
-            # The next that gets through is preceded by how many did not.
+            # The next line that can be written is preceded by the number of dropped lines.
             assert talk(daemon.port) == GRAIL
-            until(lambda: heard() and b"dropped lines: " in said, "the line that counts the others")
-            (dropped,) = re.findall(rb"WARNING daemons\.operating\.logs\[\d+\] dropped lines: (\d+) \(", said)
+            until(lambda: receive() and b"dropped lines: " in said, "the line that counts the others")
+            (dropped,) = re.findall(rb"WARNING daemons\.operating\.logging\.logs\[\d+\] dropped lines: (\d+) \(", said)
             until(
-                lambda: heard() and len(ACCESS.findall(said.decode())) + int(dropped) == 101, "every line, or its loss"
+                lambda: receive() and len(ACCESS.findall(said.decode())) + int(dropped) == 101,
+                "every line, or its loss",
             )
         assert daemon.stop() == 0
         assert daemon.err.count("\n") == 1

@@ -103,10 +103,10 @@ def test_any_request_is_one_short_line(method: str, target: str, agent: bytes, u
 def test_lines_are_written_in_batches(log: RequestLog, writes: Writes) -> None:
     made = request()
     for _ in range(BATCH - 1):
-        log.tell("127.0.0.1", log.entry(made, 200, 1))
+        log.log("127.0.0.1", log.entry(made, 200, 1))
     assert writes.made == []
     assert log.due < NEVER
-    log.tell("127.0.0.1", log.entry(made, 200, 1))
+    log.log("127.0.0.1", log.entry(made, 200, 1))
     assert log.due == NEVER
     assert sum(count for _, count in writes.made) == BATCH
     assert all(
@@ -118,7 +118,7 @@ def test_lines_are_written_in_batches(log: RequestLog, writes: Writes) -> None:
 
 def test_line_without_batches_is_written_at_once(writes: Writes) -> None:
     log = RequestLog("x", "common")
-    log.tell("127.0.0.1", log.entry(request(), 200, 1))
+    log.log("127.0.0.1", log.entry(request(), 200, 1))
     assert [count for _, count in writes.made] == [1]
 
 
@@ -126,7 +126,7 @@ def test_disabled_request_log_has_no_lines(writes: Writes) -> None:
     logging.getLogger("daemons.x.requests").setLevel(logging.WARNING)
     try:
         log = RequestLog("x", "common")
-        log.tell("127.0.0.1", log.entry(request(), 200, 1))
+        log.log("127.0.0.1", log.entry(request(), 200, 1))
     finally:
         logging.getLogger("daemons.x.requests").setLevel(logging.NOTSET)
     assert writes.made == []

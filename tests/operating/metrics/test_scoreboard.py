@@ -68,7 +68,7 @@ def test_durations_are_classed_by_upper_bounds(
 
 def test_a_raw_handler_has_no_messages(scoreboard: Scoreboard, slot: Slot) -> None:
     lasting = conversation(None, None)
-    slot.tell_of([lasting])
+    slot.count_open([lasting])
     slot.end(lasting)
     assert sums(stats.figures(scoreboard)) == (0, 0, 0)
 
@@ -93,7 +93,7 @@ def test_sums_never_go_back_and_nothing_is_counted_twice(
     try:
         for step in steps:
             if step == "tell":
-                slot.tell_of(under_way)
+                slot.count_open(under_way)
             elif isinstance(step, tuple):
                 which, octets, messages = step
                 one = under_way[which]
@@ -108,7 +108,7 @@ def test_sums_never_go_back_and_nothing_is_counted_twice(
             now = sums(stats.figures(scoreboard))
             assert all(new >= old for new, old in zip(now, before, strict=True))
             before = now
-        slot.tell_of(under_way)
+        slot.count_open(under_way)
         assert sums(stats.figures(scoreboard)) == (total[0], total[1], total[1])
     finally:
         slot.close()
