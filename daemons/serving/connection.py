@@ -47,9 +47,9 @@ class Connection:
         "proxied",
         "reason",
         "received",
+        "reported",
         "sent",
         "socket",
-        "told",
     )
 
     #: Whether the deadline applies: only while waiting for the peer, not while the service runs.
@@ -79,7 +79,7 @@ class Connection:
         self.received = 0
         self.sent = 0
         #: The part of these three figures that is in the metrics already; None: nothing.
-        self.told: tuple[int, int, int] | None = None
+        self.reported: tuple[int, int, int] | None = None
 
     @property
     def host(self) -> str:

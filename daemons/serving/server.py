@@ -370,7 +370,7 @@ class Server(_Base):
         if self.metrics is not None:
             self.metrics.end(connection)
         if self.access_log is not None:
-            self.access_log.tell(connection)
+            self.access_log.log(connection)
 
     def _most_per_peer(self, host: str) -> int:
         if self.limits.max_per_peer is not None:
@@ -420,7 +420,7 @@ class Server(_Base):
         """Update the metrics with the figures of open connections."""
         if self.metrics is not None:
             with self._lock:
-                self.metrics.tell_of(self.connections.values())
+                self.metrics.count_open(self.connections.values())
 
     def sweep(self, now: float) -> None:
         """Cut every connection whose deadline has passed."""

@@ -85,7 +85,7 @@ def test_a_stop_lets_the_answer_arrive(suite: Project, engine: str) -> None:
         suite.supervisorctl("restart", "launcelot")
         suite.until_ready()
     assert f" engine={engine} processes=1 pid={suite.pid()}" in suite.log()
-    stops = suite.log().count("stopping; ")
+    stops = suite.log().count("stopping: ")
     with (
         socket.create_connection(("127.0.0.1", suite.port), 10.0) as busy,
         subprocess.Popen(
@@ -98,7 +98,7 @@ def test_a_stop_lets_the_answer_arrive(suite: Project, engine: str) -> None:
     ):
         busy.sendall(b"What is your name?What is")
         assert busy.recv(100) == NAME
-        until(lambda: suite.log().count("stopping; ") > stops, "the drain")
+        until(lambda: suite.log().count("stopping: ") > stops, "the drain")
         busy.sendall(b" your quest?")
         assert busy.recv(100) == GRAIL
         assert busy.recv(100) == b""
@@ -112,9 +112,9 @@ def test_kill_term_lets_the_answer_arrive_and_supervisord_starts_it_again(suite:
     with socket.create_connection(("127.0.0.1", suite.port), 10.0) as busy:
         busy.sendall(b"What is your name?What is")
         assert busy.recv(100) == NAME
-        stops = suite.log().count("stopping; ")
+        stops = suite.log().count("stopping: ")
         os.kill(pid, signal.SIGTERM)
-        until(lambda: suite.log().count("stopping; ") > stops, "the drain")
+        until(lambda: suite.log().count("stopping: ") > stops, "the drain")
         busy.sendall(b" your quest?")
         assert busy.recv(100) == GRAIL
     until(lambda: suite.pid() not in (0, pid) and suite.answers(), "another launcelot answering")

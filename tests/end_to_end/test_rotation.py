@@ -50,7 +50,7 @@ def test_rotation_loses_no_line_and_tears_none(project: Project) -> None:
         others = [line for line in lines() if not ACCESS.fullmatch(line)]
         # The ready line, and that each of the two workers was told to stop.
         assert sum(bool(READY.fullmatch(line)) for line in others) == 1
-        assert all(READY.fullmatch(line) or "stopping; " in line for line in others), others
+        assert all(READY.fullmatch(line) or "stopping: " in line for line in others), others
         names = {path.name for path in (project.path / "logs").glob("launcelot.log*")}
         assert {"launcelot.log", "launcelot.log.1", "launcelot.log.2"} <= names
         _only_so_many_old_logs_are_kept(project)

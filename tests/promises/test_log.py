@@ -173,7 +173,9 @@ def test_a_reader_that_is_blocked_stops_nobody(launcelot: Folder, engine: str) -
             os.set_blocking(read, False)
             said += os.read(read, 1 << 16).decode()
             lost = dropped(launcelot.path)  # more than a moment ago, where not all had been counted then
-        reported = re.findall(r"WARNING daemons\.operating\.logs\[\d+\] dropped lines: (\d+) \(\d+ bytes\)\n", said)
+        reported = re.findall(
+            r"WARNING daemons\.operating\.logging\.logs\[\d+\] dropped lines: (\d+) \(\d+ bytes\)\n", said
+        )
         assert sum(map(int, reported)) == lost
         assert said.count(" done messages=1 ") + lost == 1001
     finally:

@@ -93,7 +93,7 @@ class ChildWatchdog:
             return False
         if (metrics := self._server.metrics) is not None:
             metrics.beat(now)
-            metrics.tell_of((self._connection,), wait=False)
+            metrics.count_open((self._connection,), wait=False)
         return True
 
     def _forward(self) -> None:

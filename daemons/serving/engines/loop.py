@@ -207,7 +207,7 @@ class Loop(EventDriven, _StreamServer):
             if self.metrics is not None:
                 self.metrics.end_all(ended, now)
             if self.access_log is not None:
-                self.access_log.tell_all(ended, now)
+                self.access_log.log_all(ended, now)
         except BaseException as error:
             if signals.is_from_handler(error):
                 raise
