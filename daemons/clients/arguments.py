@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from daemons.settings.values import LONGEST, parse_port
+from daemons.settings.values import MAX_DURATION, parse_port
 
 
 def nonempty(text: str) -> str:
@@ -32,6 +32,6 @@ def seconds(text: str) -> float:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0 < number <= LONGEST:
+    if not 0 < number <= MAX_DURATION:
         raise argparse.ArgumentTypeError(f"not a number of seconds above 0: {text!r}")
     return number

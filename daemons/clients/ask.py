@@ -27,7 +27,7 @@ from daemons.clients.net.total_deadline import ReplyDeadline
 from daemons.framings import Framing, FramingError, Until
 from daemons.operating import lifecycle
 from daemons.operating.config.sections import Settings
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.conversation.service import Service
 from daemons.serving.listening.address import Address
 from daemons.settings.complaints import ConfigurationError
@@ -46,7 +46,7 @@ def ask(settings: Settings, options: argparse.Namespace) -> int:
         hint = f"to send it: daemons ask {settings.name} - {options.host!r}"
         print(f"{settings.name}: {options.host!r} is not a host; {hint}", file=sys.stderr)
         return lifecycle.USAGE
-    kind = loading.spoken_class(settings)
+    kind = target_of(settings).served_class
     framing = kind.answers if issubclass(kind, Service) else None
     address = _address(settings, options)
     if address.scheme == "udp" and issubclass(kind, Service):

@@ -26,7 +26,7 @@ from daemons.clients.rpc.rpc import Call, Caller, Endpoint, ProtocolError, Remot
 from daemons.operating import lifecycle
 from daemons.operating.config import ini
 from daemons.operating.config.sections import Settings
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.printable import escape, is_printable
 from daemons.settings.complaints import ConfigurationError
 
@@ -79,14 +79,14 @@ def _caller(options: argparse.Namespace, conf: Path) -> Caller:
         kind: type[Caller] = _json_caller() if options.json else _xml_caller()
         return kind(_with_credentials(Endpoint.of(options.target, options.timeout, options.cafile), options), **more)
     settings = ini.read(conf, options.target, (), options.run)
-    if not (settings.daemon.rpc or settings.daemon.jsonrpc):
+    if settings.target not in ("rpc", "jsonrpc"):
         raise ConfigurationError(
             [f"conf/{settings.name}.ini: {settings.name} publishes no functions; expected rpc = or jsonrpc ="]
         )
-    published = loading.spoken_class(settings)
-    chosen = loading.options_of(settings, published)
+    target = target_of(settings)
+    published, chosen = target.served_class, target.options
     more["idempotent"] = [name for name, method in published.methods.items() if method.idempotent]
-    if settings.daemon.jsonrpc:
+    if settings.target == "jsonrpc":
         endpoint = _with_credentials(_endpoint(settings, options, chosen.path), options)
         return cast(Caller, _json_caller()(endpoint, lines=chosen.framing == "lines", **more))
     return _xml_caller()(_with_credentials(_endpoint(settings, options, chosen.path[0]), options), **more)

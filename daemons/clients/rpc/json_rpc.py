@@ -9,7 +9,7 @@ from daemons.clients.net.dial import NetworkError, dial
 from daemons.clients.net.total_deadline import ReplyDeadline
 from daemons.clients.rpc.rpc import LONGEST, RECEIVE, Call, Caller, ProtocolError, RemoteFault, Sent
 from daemons.rpc.json import codec
-from daemons.rpc.json.schema import shown
+from daemons.rpc.json.schema import describe
 
 #: The method that describes the service: spec.open-rpc.org, "Service Discovery Method".
 DISCOVER = "rpc.discover"
@@ -132,6 +132,6 @@ def _typed(param: dict[str, Any]) -> str:
 def _word(described: Any) -> str:
     """Return the type of a parameter or a result; empty if its schema is not of the form this suite produces."""
     try:
-        return shown(described["schema"])
+        return describe(described["schema"])
     except (TypeError, LookupError):
         return ""

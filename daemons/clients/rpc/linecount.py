@@ -115,18 +115,18 @@ def count(file: IO[str], address: Address, timeout: float) -> int:
     Raises `NetworkError`, `EOFError`, `RemoteError` for an exception of the server, and `ValueError` for a line longer
     than `LONGEST`."""
     from daemons.rpc.rpyc.frames import Frames
-    from daemons.rpc.rpyc.netrefs import Guarded, RemoteError, Theirs
+    from daemons.rpc.rpyc.netrefs import GuardedConnection, RemoteError, RemoteObject
 
     lines = Lines(file)
 
     with dial(address, timeout) as peer:
         assert isinstance(peer, socket.socket), "tcp:// was dialled"
         frames = Frames(peer, limit=LIMIT, idle=timeout, message=timeout, write=timeout)
-        conn = Guarded(EmptyService(), frames, str(address))
+        conn = GuardedConnection(EmptyService(), frames, str(address))
         try:
             root = conn.root
-            counter = root.line_counter if isinstance(root, Theirs) else None
-            found = counter(lines, noisy) if isinstance(counter, Theirs) else None
+            counter = root.line_counter if isinstance(root, RemoteObject) else None
+            found = counter(lines, noisy) if isinstance(counter, RemoteObject) else None
         except RemoteError as error:
             if lines.error is not None:  # the server reports our own exception
                 raise lines.error from error

@@ -17,7 +17,7 @@ from daemons import jsonrpc
 from daemons.accounts import Accounts, accounts, verifier
 from daemons.accounts.hashes import generate_secret, hash_password
 from daemons.accounts.throttle import NAMED
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.rpc.json.service import JSONRPC
 from daemons.rpc.json.wsgi import JSONApplication
 from daemons.rpc.xml.wsgi import RPC, dispatcher
@@ -154,11 +154,11 @@ def test_slow_hashes_are_refused_under_loop(folder: Folder, publish: str) -> Non
     section = publish.partition(" ")[0]
     folder.write("x", f"[daemon]\n{publish}port = 1\nengine = loop\n[{section}]\nusers = users\n")
     with pytest.raises(ConfigurationError, match=r"scrypt in .*; write engine = pool"):
-        loading.request_handlers(folder.read())
-    handler: Any = loading.request_handlers(folder.read("daemon.engine=pool"))(False)
+        target_of(folder.read()).request_handlers()
+    handler: Any = target_of(folder.read("daemon.engine=pool")).request_handlers().stream
     assert handler
     write_secret(folder.path / "users")
-    loading.request_handlers(folder.read())
+    target_of(folder.read()).request_handlers()
 
 
 @pytest.mark.parametrize("publish", ["rpc = daemons.adder\n", "jsonrpc = daemons.jsonrpc\n"])
@@ -169,7 +169,7 @@ def test_users_file_with_a_byte_order_mark_is_read(folder: Folder, publish: str)
     path.chmod(0o600)
     section = publish.partition(" ")[0]
     folder.write("x", f"[daemon]\n{publish}port = 1\n[{section}]\nusers = users\n")
-    options = loading.options_of(folder.read(), loading.spoken_class(folder.read()))
+    options = target_of(folder.read()).options
     assert options.users.check("robin", secret, "").user == "robin"
 
 
@@ -186,5 +186,5 @@ def test_users_file_with_a_byte_order_mark_is_read(folder: Folder, publish: str)
 def test_concurrent_password_checks_are_limited_per_engine(folder: Folder, override: str, waiting: int) -> None:
     write_secret(folder.path / "users")
     folder.write("x", "[daemon]\nrpc = daemons.adder\nport = 1\nengine = pool\n[rpc]\nusers = users\n")
-    loading.request_handlers(folder.read(override))
+    target_of(folder.read(override)).request_handlers()
     assert verifier.shared.waiting == waiting

@@ -96,7 +96,7 @@ def test_daemon_of_the_project_is_called_by_name(
     assert error.splitlines() == [
         'x: fault 1: math domain error: {"exception":"ValueError"}',
         "x: fault -32602: Invalid params: a: number is expected",
-        f'x: {batch}, line 2: fault 1: a is 0: that is no quadratic equation: {{"exception":"ValueError"}}',
+        f'x: {batch}, line 2: fault 1: a is 0, so the equation is not quadratic: {{"exception":"ValueError"}}',
     ]
     assert call("--list") == 0
     out = capsys.readouterr().out

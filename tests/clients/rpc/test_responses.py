@@ -24,18 +24,22 @@ __all__ = ["url"]
     [
         (http_response(b"", "500 Internal Server Error"), ProtocolError, "responded 500 Internal Server Error$"),
         (http_response(b"", "404 "), ProtocolError, "responded 404$"),
-        (http_response(b"<html>"), ProtocolError, "sent malformed XML-RPC: <html> cannot be in a document"),
-        (http_response(b"<!DOCTYPE a>"), ProtocolError, "sent malformed XML-RPC: a document type declaration"),
+        (http_response(b"<html>"), ProtocolError, "sent malformed XML-RPC: <html> is not allowed in a document"),
+        (
+            http_response(b"<!DOCTYPE a>"),
+            ProtocolError,
+            "sent malformed XML-RPC: document type declarations are not allowed",
+        ),
         (http_response(b"<?xml version='1.0' encoding='hz'?><a/>"), ProtocolError, "the encoding 'hz' is not accepted"),
         (
             http_response("<!DOCTYPE a>".encode("utf-16")),
             ProtocolError,
-            "sent malformed XML-RPC: a document type declaration",
+            "sent malformed XML-RPC: document type declarations are not allowed",
         ),
         (
             http_response(b"<methodResponse><params/></methodResponse>"),
             ProtocolError,
-            "one <param> is expected",
+            "expected one <param> in a response",
         ),
         (b"SSH-2.0-x\r\n", ProtocolError, "does not speak HTTP: it does not begin with HTTP/1"),
         (b"HTTP/1.1 101 \r\n\r\n", ProtocolError, "does not speak HTTP: 101 Switching Protocols"),
