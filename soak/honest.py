@@ -13,7 +13,7 @@ import dns.query
 import dns.rcode
 
 from daemons import Blocked, Blocks, LengthPrefixed, Lines
-from daemons.clients.net.datagram import inquire, proclaim
+from daemons.clients.net.datagram import send_broadcast, send_request
 from daemons.launcelot import ANSWERS as LAUNCELOT
 from daemons.serving.listening.address import Address
 from daemons.tlsd import SECRET
@@ -115,20 +115,20 @@ def _unix_echo(place: Place, rng: random.Random) -> None:
 
 def _udp_echo(place: Place, rng: random.Random) -> None:
     message = _random_bytes(rng, 1200)
-    received = inquire(Address("udp", host="127.0.0.1", port=place.ports["echo"]), message, PATIENCE)
+    received = send_request(Address("udp", host="127.0.0.1", port=place.ports["echo"]), message, PATIENCE)
     expect(received, message, "the echo")
 
 
 def _udpd(place: Place, rng: random.Random) -> None:
     data = _random_bytes(rng, 1200)
     address = Address("udp", host="127.0.0.1", port=place.ports["udpd"])
-    received = inquire(address, Udpd.question(data), PATIENCE, Udpd.matches)
+    received = send_request(address, Udpd.question(data), PATIENCE, Udpd.matches)
     expect(Udpd.shown(received), b"Your data was %d bytes long" % len(data), "the answer")
 
 
 def _bcast(place: Place, _: random.Random) -> None:
     address = Address("udp", host="127.255.255.255", port=place.ports["bcast"])
-    expect(next(proclaim(address, b"Broadcast datagram!", PATIENCE))[1], b"I hear you.", "the answer")
+    expect(next(send_broadcast(address, b"Broadcast datagram!", PATIENCE))[1], b"I hear you.", "the answer")
 
 
 NAMES = {
@@ -148,7 +148,7 @@ def _dns(*, over_tcp: bool) -> Callable[[Place, random.Random], None]:
             answer = dns.query.tcp(query, "127.0.0.1", PATIENCE, port)
         else:
             address = Address("udp", host="127.0.0.1", port=port)
-            wire = inquire(address, query.to_wire(), PATIENCE)
+            wire = send_request(address, query.to_wire(), PATIENCE)
             answer = dns.message.from_wire(wire)
         expect(answer.id, query.id, "the id")
         expect([str(each) for rrset in answer.answer for each in rrset], [expected], f"{name} {kind}")

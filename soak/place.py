@@ -111,8 +111,8 @@ class Place:
         for name in shipped:
             if name not in self.ports:
                 text = re.sub(rf"(?ms)^\[program:{name}\]\n.*?(?=^\[|\Z)", "", text)
-        text = re.sub(r"(?m)^stdout_logfile_maxbytes = .*", f"stdout_logfile_maxbytes = {LOG_SIZE}", text)
-        text = re.sub(r"(?m)^stdout_logfile_backups = .*", f"stdout_logfile_backups = {LOG_BACKUPS}", text)
+        rotation = f"stdout_logfile_maxbytes = {LOG_SIZE}\nstdout_logfile_backups = {LOG_BACKUPS}"
+        text = re.sub(r"(?m)^stdout_logfile = .*", rf"\g<0>\n{rotation}", text)
         conf.write_text(text, "utf-8")
 
     # --- control -----------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
+from daemons.serving.guards.wait_limit import DEFAULT, PROCESS
+
 #: Computing threads.
 THREADS = 2
 
@@ -24,7 +26,7 @@ TASKS, TASKS_PER_NETWORK = 8, 4
 
 #: Maximum number of threads waiting for a computation, in all and per network.  Half of the 16 threads of ``engine =
 #: pool``; a browser opens six connections to a host.
-WAITING, WAITING_PER_NETWORK = 8, 6
+WAITING, WAITING_PER_NETWORK = DEFAULT, 6
 
 #: Maximum seconds to wait: a hash may be ten times as slow as by default.
 PATIENCE = 10.0
@@ -48,8 +50,15 @@ class Verifier:
 
     def __init__(self) -> None:
         self._reset()
-        #: Maximum number of waiting threads; 0 if the calling thread serves all connections.
-        self.waiting = WAITING
+
+    @property
+    def waiting(self) -> int:
+        """The most threads that wait; 0 if the thread that asks serves every connection."""
+        return PROCESS.threads
+
+    @waiting.setter
+    def waiting(self, threads: int) -> None:
+        PROCESS.threads = threads
 
     def _reset(self) -> None:
         self._pid = os.getpid()

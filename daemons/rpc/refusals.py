@@ -65,7 +65,7 @@ def check_access(
 
 
 def _authenticate(fields: Mapping[str, str], users: Accounts, realm: str) -> str:
-    shown = basic.shown(fields.get("authorization", ""))
+    shown = basic.parse_credentials(fields.get("authorization", ""))
     if shown is not None:
         verdict = users.check(*shown, fields.get(PEER, ""))
         if verdict.outcome is ACCEPTED:

@@ -21,8 +21,8 @@ from daemons.rpc.refusals import PEER, RefusalError, check_access
 from daemons.rpc.users import USERS
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.service import Peer, Reply, Service, Talk
-from daemons.settings.values import COUNT, YES_NO, FieldType, setting, word
-from daemons.web.responses import CONTINUE, Fields, SecondCache, head
+from daemons.settings.values import COUNT, YES_NO, FieldType, choice, setting
+from daemons.web.responses import CONTINUE, Fields, ResponseCache, head
 
 #: Name of the method that returns the OpenRPC document: spec.open-rpc.org, "Service Discovery Method".
 DISCOVER = "rpc.discover"
@@ -86,7 +86,7 @@ class JSONRPC(Service):
         """The section [jsonrpc]."""
 
         framing: str = setting(
-            word("http", "lines"), "http", "Transport of calls: POST requests, or one call per line."
+            choice("http", "lines"), "http", "Transport of calls: POST requests, or one call per line."
         )
         path: str = setting(PATH, "/", "Over HTTP, the URL path of calls; other paths are 404.")
         batch: int = setting(COUNT, calls.BATCH, "Maximum number of calls in a batch.")
@@ -125,7 +125,7 @@ class JSONRPC(Service):
         if options.discover:
             published.append(Method.of(lambda: self._document, DISCOVER))
         self._calls = calls.Calls({each.name: each for each in published}, batch=options.batch, depth=options.depth)
-        self._second = SecondCache(0)
+        self._second = ResponseCache(0)
         #: Head of a 200 response up to the length, valid for the current second, by whether the connection is kept.
         self._begun: dict[bool, bytes] = {}
         #: The version of the users file, and the access decision for each head: a refusal, or the user's name.
@@ -161,7 +161,7 @@ class JSONRPC(Service):
     def _answer(self, request: Request, host: str) -> bytes:
         now = int(time())
         if self._second.now != now:
-            self._second = SecondCache(now)
+            self._second = ResponseCache(now)
             self._begun = {}
         version, verdicts = self._verdicts
         users = self.options.users

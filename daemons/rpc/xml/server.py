@@ -85,7 +85,7 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Log the request, unless the daemon's access log has it already."""
-        if not getattr(self, "told_in_memory", False):
+        if not getattr(self, "logged_in_memory", False):
             super().log_request(code, size)
 
     def version_string(self) -> str:

@@ -11,11 +11,11 @@ from daemons.framings.cache import HeadCache
 from daemons.framings.http import Request
 from daemons.rpc.refusals import PEER, RefusalError
 from daemons.serving.conversation.service import Reply, Talk
-from daemons.web.dates import written
+from daemons.web.dates import http_date
 from daemons.web.files.negotiation import prefers_gzip
 from daemons.web.handlers.mixins import class_of
 from daemons.web.handlers.service import WebServer, WebService
-from daemons.web.responses import SecondCache, head
+from daemons.web.responses import ResponseCache, head
 
 if TYPE_CHECKING:
     from daemons.accounts import Accounts
@@ -130,7 +130,7 @@ class RPCService(WebService):
             self.requests.tell(peer, self.requests.entry(request, refusal.status, len(body)))
         media = ("Content-Type", "text/plain; charset=utf-8")
         fields = [*refusal.fields, media, ("Content-Length", str(len(body)))]
-        return head(request, refusal.status, SecondCache(int(time.time())), fields) + body
+        return head(request, refusal.status, ResponseCache(int(time.time())), fields) + body
 
     def _coded(self, body: bytes, zips: bool) -> tuple[bytes, bytes]:
         """Return the encoded body, and the Content-Encoding field with the preceding line end."""
@@ -143,7 +143,7 @@ class RPCService(WebService):
         second = int(time.time())
         if second != self._second:
             self._head = (
-                f"HTTP/1.1 200 OK\r\nServer: {SERVER}\r\nDate: {written(second)}\r\n"
+                f"HTTP/1.1 200 OK\r\nServer: {SERVER}\r\nDate: {http_date(second)}\r\n"
                 "Content-Type: text/xml\r\nContent-Length: "
             ).encode()
             self._second = second

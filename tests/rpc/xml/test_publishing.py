@@ -9,7 +9,7 @@ import pytest
 
 from daemons.cli import inspection
 from daemons.operating.config import ini
-from daemons.operating.loading import loading, server_class
+from daemons.operating.loading.targets import target_of
 from daemons.rpc.users import line_for, main
 from daemons.serving.engines import stream_server
 from daemons.settings.complaints import ConfigurationError
@@ -43,10 +43,10 @@ SUMS = '''
 def published(folder: Folder, ini: str = "rpc = sums", *overrides: str) -> Any:
     folder.module("sums", SUMS)
     folder.write("x", f"[daemon]\nport = 0\nengine = loop\n{ini}\n")
-    handler: Any = loading.request_handlers(folder.read(*overrides))(False)
+    handlers = target_of(folder.read(*overrides)).request_handlers()
     made: Any = stream_server
-    kind = made("loop", server_class.server_class(handler))
-    return visit_server(kind(("127.0.0.1", 80), handler, bind_and_activate=False))
+    kind = made("loop", handlers.server_class)
+    return visit_server(kind(("127.0.0.1", 80), handlers.stream, bind_and_activate=False))
 
 
 @pytest.mark.parametrize("ini", ["rpc = sums", "rpc = sums:twice"])
