@@ -1,4 +1,4 @@
-"""``test.test_httpservers``, with `WebServer` in the place of `HTTPServer`.  docs/cpython-suites.md tells of it."""
+"""``test.test_httpservers``, with `WebServer` in place of `HTTPServer`.  See docs/cpython-suites.md."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ WITHOUT = {
 
 
 class Response(http.client.HTTPResponse):
-    """One that can be closed at last."""
+    """A log that is closed at the end."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -67,7 +67,7 @@ _opened: list[Client | Response] = []
 
 
 class ToStandardError(logging.Handler):
-    """The log, where the stock server has it."""
+    """Write the log to the destination of the stock server."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
@@ -75,7 +75,7 @@ class ToStandardError(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def surroundings() -> Iterator[None]:
-    """Requests are logged on standard error; what the suite leaves to the garbage collector is closed."""
+    """Log requests on standard error, and close connections that the suite leaves to the garbage collector."""
     log = logging.getLogger("daemons.web.handlers.mixins")
     handler, level = ToStandardError(), log.level
     log.addHandler(handler)
@@ -94,7 +94,7 @@ def check_status_and_reason(self: object, response: Response, status: int, data:
     assert response.reason is not None
     assert data in (None, b"", body)
     assert response.version == 11
-    assert response.will_close == (status >= 400)  # which is what `send_error` says
+    assert response.will_close == (status >= 400)  # as `send_error` announces
     return body
 
 

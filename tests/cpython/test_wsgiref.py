@@ -1,4 +1,4 @@
-"""``test.test_wsgiref``, with `WSGIService` in the place of the stock server.  docs/cpython-suites.md tells of it."""
+"""``test.test_wsgiref``, with `WSGIService` in place of the stock server.  See docs/cpython-suites.md."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run_amock(app: Callable[..., Any] = suite.hello_app, data: bytes = b"GET / H
 
 
 class Kept(logging.Handler):
-    """What is logged, where the stock server has it behind all else: the line of the request."""
+    """Return the log with the request line at the end, as the stock server writes it."""
 
     text = ""
 

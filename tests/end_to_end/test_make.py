@@ -1,4 +1,4 @@
-"""``make run``, ``make stop``, and what they print."""
+"""``make run``, ``make stop``, and their output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""supervisord rotates the log; every line is in one of its files, whole, once."""
+"""Log rotation by supervisord: every line is in exactly one file, complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a daemon survives, and what it does not outlive."""
+"""Events that a daemon survives, and the end of its supervisord."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.operating.live import GRAIL, alive, children, refused, talk, until
 
 @pytest.mark.timeout(60)
 def test_closing_the_terminal_changes_nothing(project: Project) -> None:
-    """`make run` typed in a terminal, which is then closed: whoever is in its session gets SIGHUP."""
+    """Run `make run` in a terminal that is then closed: processes of its session get SIGHUP."""
     ours, theirs = pty.openpty()
     try:
         shell = subprocess.Popen(

@@ -22,7 +22,7 @@ CASES = (
 
 
 class Server(server.XMLRPCServer):
-    """CPython's server for the tests registers its instance with dotted names, which ours refuses."""
+    """CPython's test server registers its instance with dotted names, which our server refuses."""
 
     #: A test that fails keeps its client in the traceback, and since 3.13 waits for the end of the connection.
     limits = Limits(idle_timeout=1.0)

@@ -1,4 +1,4 @@
-"""CPython's own tests of its XML-RPC server hold for ours, but for those that are named here."""
+"""CPython's tests of its XML-RPC server, run with ours, and the expected failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OTHER = {
     importlib.util.find_spec("test.test_xmlrpc") is None,
     reason="this Python came without its tests: make engines, for that of Debian",
 )
-def test_what_cpython_tests_holds_for_ours() -> None:
+def test_cpythons_tests_pass_with_our_server() -> None:
     program = Path(__file__).with_name("cpython_xmlrpc.py")
     done = subprocess.run(
         [sys.executable, "-W", "ignore::ResourceWarning", program],

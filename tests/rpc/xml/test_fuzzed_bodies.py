@@ -1,4 +1,4 @@
-"""Whatever comes as a call gets an answer of the protocol, and never 500."""
+"""Fuzzed calls get a response of the protocol, and never 500."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ JSON = st.one_of(
 @example(b"<methodCall><methodName>__class__</methodName></methodCall>", ("", bytes), 0)
 @settings(max_examples=80)
 def test_any_octets_are_a_call_of_xml_rpc_or_a_fault(body: bytes, packed: tuple[str, object], cut: int) -> None:
-    """For any octets, packed or not, the answer is one of XML-RPC, a value or a fault, or refuses the request itself;
-    a fault tells of no path, as a traceback would; and the conversation has not failed."""
+    """For any body, compressed or not, the response is a value, a fault, or an HTTP error; a fault contains no path, as
+    a traceback would; and the conversation does not fail."""
     coding, pack = packed
     fields = [f"Content-Encoding: {coding}"] * bool(coding)
     with visit(daemons.rpcmath) as there:
