@@ -159,5 +159,5 @@ def whole(results: Results, machine: dict[str, str], how: str) -> str:
                 f"{CONTESTANTS[name].what}, {LOADS[load].what}: {trouble} connections or answers were lost or wrong."
             )
     if any(_starved(kept(samples)) for samples in results.samples.values() if kept(samples)):
-        said.append("° some clients got not one answer in the window: the others have what they would have had.")
+        said.append("° some clients got no reply in the window, to the benefit of the others.")
     return "\n\n".join([*parts, "\n".join(f"* {line}" for line in said)]).rstrip()

@@ -79,7 +79,7 @@ def _bar(ratio: float | None, largest: float) -> str:
     return "█" * length if length else "▏"
 
 
-def everybody(results: Results, load: str) -> str:
+def load_table(results: Results, load: str) -> str:
     """Return the table of all contestants under one load, with medians."""
     names = [name for cell, name in results.samples if cell == load]
     unit, reference = LOADS[load].unit, LOADS[load].reference
@@ -160,7 +160,7 @@ def whole(results: Results, machine: dict[str, str], how: str) -> str:
     for load in LOADS:
         if any(cell == load for cell, _ in results.samples):
             what = LOADS[load].what
-            parts.append(f"**{what[0].upper()}{what[1:]}**\n\n{everybody(results, load)}")
+            parts.append(f"**{what[0].upper()}{what[1:]}**\n\n{load_table(results, load)}")
     if results.idle:
         idle = [["", "KiB"], *([CONTESTANTS[name].what, f"{kib:.2f}"] for name, kib in results.idle.items())]
         parts.append(f"**Memory for each of {IDLE_CONNECTIONS:,} idle connections**\n\n{aligned(idle)}")

@@ -38,7 +38,7 @@ class Row:
     load: str
     against: str
     bar: float
-    nobody_starves: bool = False
+    requires_all: bool = False
     """Whether every connection must also get replies."""
 
     @property
@@ -54,7 +54,7 @@ class Row:
 
 ROWS = (
     Row("loop", "persistent", "c", 0.80),
-    Row("loop", "thousand", "c", 0.80, nobody_starves=True),
+    Row("loop", "thousand", "c", 0.80, requires_all=True),
     Row("loop", "conversations", "c", 0.90),
     Row("loop", "pipelined", "c", 0.75),
     Row("loop", "persistent", "uvloop", 0.95),

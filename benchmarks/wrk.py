@@ -38,8 +38,7 @@ class _Said:
 def check(request: Request, server: Server) -> None:
     """Send requests one after the other for the length of the warm-up, and verify the responses.
 
-    Raises `RuntimeError` for a wrong response, and for one that does not keep or close its connection as the load
-    requires."""
+    Raises `RuntimeError` for a wrong response, and if the connection is not kept or closed as the load requires."""
     deadline = time.monotonic() + WARM_UP_SECONDS
     client = http.client.HTTPConnection(server.host, int(server.port), timeout=ANSWER_SECONDS)
     try:

@@ -21,7 +21,7 @@ hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 
-#: What the reason of a skip says, where a program is missing that could be installed.
+#: Reasons of skips for a missing program that could be installed.
 INSTALLABLE = "make engines"
 
 

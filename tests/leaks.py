@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Seconds that what is on its way out has to get there: a thread that has just closed its connection is
-#: still a thread, a child that was just killed still a child.
+#: Seconds for threads and children to end: a thread that has just closed its connection still runs, and a
+#: child that was just killed still exists.
 SETTLING = 5.0
 
 

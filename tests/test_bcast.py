@@ -85,15 +85,15 @@ def test_each_host_on_a_network_answers_from_its_own_address() -> None:
         host: [f"address add {where}/24 broadcast 10.0.0.255 dev e0", "link set e0 up"] for host, where in hosts.items()
     }
     links = [f"link add e0 netns {{{host}}} type veth peer name {host} netns {{castle}}" for host in hosts]
-    everybody = Address("udp", "10.0.0.255", 1062)
+    broadcast = Address("udp", "10.0.0.255", 1062)
 
     def serve(where: str) -> Within:
-        return Within(DatagramServer, Pump.carrying(Bcast()), address=(where, everybody.port))
+        return Within(DatagramServer, Pump.carrying(Bcast()), address=(where, broadcast.port))
 
     def ask() -> list[tuple[str, bytes]]:
-        assert is_broadcast(everybody)
+        assert is_broadcast(broadcast)
         try:
-            return list(islice(send_broadcast(everybody, HELLO, 0.2), 2))
+            return list(islice(send_broadcast(broadcast, HELLO, 0.2), 2))
         except NetworkError:  # the links have not come up yet
             return []
 

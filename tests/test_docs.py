@@ -1,4 +1,4 @@
-"""What the pages say is so: generated parts are up to date, links lead somewhere, options and daemons exist.
+"""Checks of the pages: generated parts are up to date, links have targets, options and daemons exist.
 
 ``python -m tests.test_docs`` writes the generated parts again: the whole of ``docs/settings.md``, and the parts between
 the marks in ``docs/operating.md``, ``README.md`` and ``supervisord.conf``.
@@ -61,7 +61,7 @@ def _shown(page: Path) -> str:
 every_page = pytest.mark.parametrize("page", PAGES, ids=_shown)
 
 
-# --- what is generated -----------------------------------------------------------------------------
+# --- generated parts ------------------------------------------------------------------------------
 
 
 def settings_page() -> str:
@@ -199,7 +199,7 @@ def test_documented_programs_have_the_same_keys() -> None:
     assert body in (PROJECT / "docs" / "writing-a-daemon.md").read_text("utf-8")
 
 
-# --- what is written by hand -----------------------------------------------------------------------
+# --- pages written by hand ------------------------------------------------------------------------
 
 
 def prose(page: Path) -> str:

@@ -13,7 +13,7 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 MODULES = sorted(PROJECT.glob("daemons/**/*.py"))
 
-#: What the sans-IO part may import from the standard library.  `logging` is for the numbers of levels; `dataclasses`,
+#: Modules of the standard library that the sans-IO part may import.  `logging` is for its level numbers; `dataclasses`,
 #: `ipaddress` and `re` read the PROXY header; `os` is for files, and `ssl` for MemoryBIO and SSLObject, which are no
 #: sockets.
 ALLOWED = {
@@ -25,13 +25,13 @@ ALLOWED = {
     },
 }
 
-#: What the sans-IO part may import from the suite: itself.
+#: Modules of the suite that the sans-IO part may import: itself.
 SANS_IO = tuple(ALLOWED)
 
-#: Nobody may: the log is standard output's, and a network byte is never unpickled …
+#: Never imported: logs go to standard output, and a network byte is never unpickled …
 NEVER = {"syslog", "pickle", "marshal", "shelve"}
 
-#: … and what is not in the standard library any more: since 3.12, since 3.13.
+#: … and modules removed from the standard library in 3.12 and 3.13.
 NEVER |= {"asynchat", "asyncore", "imp", "smtpd"} | {
     "cgi",
     "cgitb",

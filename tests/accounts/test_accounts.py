@@ -19,7 +19,7 @@ from tests.operating.live import until
 
 PEER = "192.0.2.7"
 
-#: What must be in no log and no table.
+#: Secrets that must not be in a log or a table.
 PASSWORD = "of the Britons: canary"
 
 
@@ -118,8 +118,8 @@ def test_costs_of_a_file_do_not_tell_which_names_exist(tmp_path: Path, computed:
     found = []
     for number in range(40):
         computed.costs.clear()
-        kept.check(f"nobody {number}", "x", PEER)
-        kept.check(f"nobody {number}", "y", PEER)
+        kept.check(f"stranger {number}", "x", PEER)
+        kept.check(f"stranger {number}", "y", PEER)
         assert computed.costs[0] == computed.costs[1]
         found.append(computed.costs[0])
     assert set(found) == {CHEAP, Cost(4, 1, 1)}

@@ -31,7 +31,7 @@ def load(name: str, **instead: ModuleType) -> Any:
         spec.loader.exec_module(module)
     if helper := getattr(module, "threading_helper", None):
         # With a client that is still connected it collects garbage a hundred times, which takes a minute in a process
-        # of this size. What a test leaves behind is looked for here after each test anyway (tests/leaks.py).
+        # of this size. Leaks are detected here after each test anyway (tests/leaks.py).
         vars(module)["threading_helper"] = like(helper, threading_cleanup=lambda *original_values: None)
     return module
 
@@ -55,8 +55,8 @@ def cases(
 ) -> dict[str, Any]:
     """Return the subclasses of `of` in a suite, to be collected by pytest, with `variant` in their names.
 
-    `unlike` lists cases that cannot pass, by ``Class.test``.  A listed case that passes is an error; one that the suite
-    of this Python lacks is not."""
+    `unlike` lists cases that cannot pass, by ``Class.test``.  A listed case that passes is an error; a case that the
+    suite of this Python lacks is not."""
     found: dict[str, Any] = {}
     for name, kind in vars(suite).items():
         if isinstance(kind, type) and issubclass(kind, unittest.TestCase) and issubclass(kind, of):

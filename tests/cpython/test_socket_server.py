@@ -14,7 +14,7 @@ from tests.cpython.suites import Unlike, cases, like, load
 
 _LEFT = "a handler's sys.exit() is a bug like any other: it ends no daemon, and is handled as an error"
 
-#: What cannot pass, and why.
+#: Cases that cannot pass, with the reasons.
 UNLIKE = {
     "ErrorHandlerTest.test_sync_not_handled": Unlike(_LEFT, "SystemExit not raised"),
     "ErrorHandlerTest.test_threading_not_handled": Unlike(_LEFT, r"Handler called\\nError handled\\n' != 'Handler"),

@@ -12,14 +12,14 @@ from daemons.web.handlers.server import WebServer
 from tests.cpython.suites import Unlike, cases, load
 from tests.web.wsgi_talking import FAILED, batches, carried, visit
 
-#: What cannot pass, and why.
+#: Cases that cannot pass, with the reasons.
 UNLIKE = {
     "IntegrationTests.test_environ": Unlike(
         "fields of one name are joined by a comma and a blank (RFC 9110, section 5.3)", "Python test, Python test 2"
     ),
     "IntegrationTests.test_cp1252_url": Unlike("a request whose head has no end is none", r"Lists differ: .*!= \[\]"),
     "IntegrationTests.test_status_validation_errors": Unlike(
-        "a status that is none is told as a ValueError, with what is expected",
+        "an invalid status is reported as a ValueError, with the expected form",
         "ValueError: status .* != 'AssertionError",
     ),
     "IntegrationTests.test_bytes_validation": Unlike("requests have a log of their own", "False is not true"),

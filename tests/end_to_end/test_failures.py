@@ -21,7 +21,7 @@ AFTER_LAUNCELOT = (
 
 ANGRY = "raise RuntimeError('on purpose')\n"
 
-#: name → its ini, with {taken} for a port that somebody has and {twin} for launcelot's; None: there is none.
+#: name → its ini, with {taken} for a port in use and {twin} for launcelot's; None: no file.
 INIS: dict[str, str | None] = {
     "angry": "[daemon]\nservice = angry:Angry\nport = 0\n",
     "engine": "[daemon]\nservice = zen\nport = 0\nengine = treads\n",

@@ -73,6 +73,6 @@ def test_daemons_leave_with_a_supervisord_that_was_killed(project: Project) -> N
         assert time.monotonic() - killed < 4
     assert all(map(refused, project.ports.values()))
     until(lambda: project.processes == [], "the end of everything")
-    # What it has left, a pid file and a socket, does not hinder the next.
+    # Its stale pid file and socket do not prevent the next start.
     project.run()
     assert talk(project.port) == GRAIL

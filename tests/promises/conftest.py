@@ -13,7 +13,7 @@ from tests.serving.conftest import kept, process, within
 
 __all__ = ["_as_found", "folder", "kept", "many_descriptors", "process", "project", "within"]
 
-#: What a test with ten thousand visitors needs of them; the daemon, which it starts, as many.
+#: Descriptors that a test with ten thousand connections needs; its daemon needs as many.
 MANY = 11_000
 
 

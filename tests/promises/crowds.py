@@ -118,7 +118,7 @@ class Load:
         self._dress = dress
         self._enough = threading.Event()
         self._counts = [Counter[str]() for _ in range(2)]
-        #: What the last of them has heard.
+        #: The last reply.
         self.last = b""
         self._threads = [threading.Thread(target=self._visit, args=(counts,)) for counts in self._counts]
 

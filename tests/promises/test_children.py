@@ -65,7 +65,7 @@ print(foreign.wait())
 try:
     print(os.waitpid(-1, os.WNOHANG))
 except ChildProcessError:
-    print("nobody is left")
+    print("no child is left")
 """
 
 
@@ -79,7 +79,7 @@ def test_child_of_other_code_is_not_reaped(script: str) -> None:
         timeout=60,
         check=False,
     )
-    assert (done.stdout, done.returncode) == ("7\nnobody is left\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == ("7\nno child is left\n", 0), done.stderr
 
 
 def test_no_module_waits_for_any_child() -> None:

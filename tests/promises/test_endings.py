@@ -57,7 +57,7 @@ SERVICE = f"""
             return b"sorry\\n"
 """
 
-#: What a peer does, on a connection over which nothing was said yet, until the daemon has ended it or it has gone.
+#: Actions of a peer on a new connection, until either side has closed it.
 Scenario = Callable[[socket.socket], object]
 
 #: Word, messages, bytes received and sent, and reason of an access line.  None: not compared.

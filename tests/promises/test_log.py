@@ -21,7 +21,7 @@ from tests.serving.peers import children_of, connect, eventually
 
 LINES, EACH = 100_000, 400
 
-#: What a line of `TELLING` comes to in the file.
+#: A line of `TELLING` in the log file.
 LINE = "2026-11-21 10:00:11,809 INFO daemons.telling[%d] line %d of many, one of those that must be there\n"
 
 TELLING = """

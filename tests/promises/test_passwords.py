@@ -33,7 +33,7 @@ from tests.webapp.visitor import Visitor as Browser
 #: Times the cost of an honest input of the same size.
 MOST = 20
 
-#: What the Unicode normalisation of a text takes longest for.
+#: Text whose Unicode normalization is slowest.
 MARKS = "a" + "\u0301\u0323" * 3000
 
 CANARY = "canary-4711"

@@ -15,7 +15,7 @@ from tests.webapp.visitor import Visitor
 
 WELCOME = 'Welcome! Enter a string <form action="encode"><input name="mystring"><input type="submit"></form>'
 
-#: Of both: what is asked, the status, and what is said.
+#: For both forms: the request, the status, and the response.
 ASKED = {
     "GET /": ((200, WELCOME), (200, "Welcome! Enter a string:")),
     "HEAD /": ((200, ""), (200, "")),

@@ -31,7 +31,7 @@ PATHS = [
     ),
 ]
 
-#: What bodies and queries are made of: of forms in both ways, of JSON and XML, and of what is none.
+#: Parts of bodies and queries: forms in both encodings, JSON, XML, and malformed data.
 PIECES = st.sampled_from(
     [
         *(b"token=", b"&", b"=", b"+", b"%", b"%ff", b"%ed%a0%80", b"%u1234", b"%00", b"\xff", b";", b"a" * 100),

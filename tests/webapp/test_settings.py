@@ -95,7 +95,7 @@ def test_a_form_by_cgi(folder: Folder) -> None:
     folder.write("x", INI)
     done = cgi(
         folder,
-        b"inputstring=Phoenix%2C+AZ and what is not of the body",
+        b"inputstring=Phoenix%2C+AZ and trailing bytes",
         REQUEST_METHOD="POST",
         PATH_INFO="/zipcity.php",
         CONTENT_TYPE="application/x-www-form-urlencoded",

@@ -11,7 +11,7 @@ from daemons.serving.conversation.conversation import OVER, PENDING, Conversatio
 #: Bytes that an engine reads at once.
 PIECE = 64 * 1024
 
-#: What an honest call of a function is about.
+#: The argument of an honest call.
 RECORDS = [{"number": number, "symbol": "Ne", "mass": 20.1797, "noble": True} for number in range(10)]
 
 Feed = Callable[[bytes], object]

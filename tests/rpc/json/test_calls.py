@@ -39,7 +39,7 @@ class Various:
         return f"{place}{name}{others}"
 
     def optional(self, text: str | None = None, which: Literal["a", "b"] = "a") -> bool:
-        """What may be missing."""
+        """Take optional parameters."""
         return text is None
 
     def says_no(self, of: float) -> float:

@@ -19,7 +19,7 @@ from tests.serving.conftest import within  # noqa: F401
 from tests.serving.peers import converse
 from tests.serving.running import Within
 
-#: A function of JavaScript for each of the examples, which are on standard input; prints what was answered.
+#: A function of JavaScript for each of the examples, which are on standard input; prints the responses.
 NODE = """
 const examples = JSON.parse(require("fs").readFileSync(0, "utf8"));
 (async () => {

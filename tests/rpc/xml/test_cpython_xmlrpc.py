@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-#: What is other here, and why.
+#: Expected failures, with the reasons.
 OTHER = {
     "test_allow_dotted_names_true": "callers would walk through attributes: CVE-2005-0089",
     "test_client_encoding": "ISO-8859-15; just UTF-8, UTF-16, US-ASCII and ISO-8859-1 are accepted",

@@ -17,7 +17,7 @@ from tests.rpc.calling import post, request, visit
 from tests.rpc.xml.test_fast_path import calls
 from tests.web.talking import Response, responses, said
 
-#: Beside calls that are nearly right: what would be a bomb, if anybody read on.
+#: Besides nearly valid calls: decompression and entity bombs.
 XML = st.one_of(
     calls,
     st.binary(max_size=60),
@@ -33,7 +33,7 @@ XML = st.one_of(
         ]
     ),
 )
-#: What it is said to be packed in, and how it is packed.
+#: Declared content coding, and the encoder.
 PACKED = st.sampled_from(
     [
         ("", bytes),

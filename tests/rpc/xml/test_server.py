@@ -180,7 +180,7 @@ def test_verdict_by_an_earlier_state_of_the_users_file_is_not_kept(
     monkeypatch.setattr(accounts, "NOTICED", 0.0)
     path = tmp_path / "users"
     secret = write_secret(path)
-    who = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"
+    credentials = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"
     handler, kind = server_for(daemons.adder)
     server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
 
@@ -190,15 +190,15 @@ def test_verdict_by_an_earlier_state_of_the_users_file_is_not_kept(
             verdict = super().check(name, password, peer)
             if verdict.outcome is ACCEPTED:
                 write_secret(path, "galahad")
-                assert post(other, ADD, who).status == 401
+                assert post(other, ADD, credentials).status == 401
             return verdict
 
     with visit_server(server) as there:
         other = server.conversation(Connection(server.socket, ("192.0.2.7", 4243), 1.0))
         other.open()
         server.users = Changing(str(path))
-        assert post(there, ADD, who).status == 200
-        assert post(there, ADD, who).status == 401
+        assert post(there, ADD, credentials).status == 200
+        assert post(there, ADD, credentials).status == 401
         other.close()
 
 
@@ -208,11 +208,11 @@ def test_each_request_is_logged_with_its_user(caplog: pytest.LogCaptureFixture, 
     handler, kind = server_for(daemons.adder, users=Accounts(str(tmp_path / "users")))
     server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
     server.log_to(AccessLog("adder", requests="common"))
-    who = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"
+    credentials = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"
     with visit_server(server) as there:
-        for fields in ((who,), (who,), (who, "Accept-Encoding: gzip;q=0.5"), ()):
+        for fields in ((credentials,), (credentials,), (credentials, "Accept-Encoding: gzip;q=0.5"), ()):
             post(there, ADD, *fields)
-        post(there, b"", who, method="GET")
+        post(there, b"", credentials, method="GET")
     lines = [record.getMessage() for record in caplog.records if record.name == "daemons.adder.requests"]
     told = [line.partition(" - ")[2].partition("] ") for line in lines]
     assert [before.partition(" ")[0] for before, _, _ in told] == ["robin", "robin", "robin", "-", "robin"]
