@@ -1,4 +1,4 @@
-"""Conversations with supervised daemons, by other people's clients, and cut anywhere."""
+"""Conversations of supervised daemons with third-party clients, complete and interrupted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME, BLUE = b"My name is Sir Launcelot of Camelot.", b"Blue."
 
 
 def netcat() -> str:
-    """nc with -N, or the reason why not."""
+    """Return nc if it supports -N, or skip the test."""
     found = shutil.which("nc")
     usage = subprocess.run([found, "-h"], capture_output=True, text=True, check=False).stderr if found else ""
     if found and re.search(r"-N\b|\[-[a-zA-Z0-9]*N", usage):
@@ -65,7 +65,7 @@ def test_one_question_in_eighteen_packets_gets_one_answer(suite: Project) -> Non
     assert suite.access()[-1]["messages"] == "1"
 
 
-def test_one_who_leaves_in_mid_question_leaves_one_line_and_nothing_else(suite: Project) -> None:
+def test_peer_that_leaves_in_mid_question_leaves_one_access_line(suite: Project) -> None:
     suite.settle()
     lines = len(suite.log().splitlines())
     assert talk(suite.port, b"What is your na") == b""

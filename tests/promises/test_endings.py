@@ -57,7 +57,7 @@ SERVICE = f"""
             return b"sorry\\n"
 """
 
-#: What a peer does, on a connection over which nothing was said yet, until the daemon has ended it or it has gone.
+#: Actions of a peer on a new connection, until either side has closed it.
 Scenario = Callable[[socket.socket], object]
 
 #: Word, messages, bytes received and sent, and reason of an access line.  None: not compared.
@@ -91,14 +91,14 @@ def hearing(data: bytes) -> Scenario:
 
 
 def leaving(peer: socket.socket) -> None:
-    """Close our half, and see the daemon close its own."""
+    """Shut down the sending half, and expect the daemon to close the connection."""
     peer.shutdown(socket.SHUT_WR)
-    with suppress(OSError):  # over TLS it is a truncation
+    with suppress(OSError):  # over TLS this is a truncation
         hear_all(peer)
 
 
 def waiting(peer: socket.socket) -> None:
-    """See the daemon close the connection, in whatever way."""
+    """Expect the daemon to close or reset the connection."""
     with suppress(OSError):
         hear_all(peer)
 
@@ -135,7 +135,7 @@ SCENARIOS: dict[str, tuple[Scenario, Expected]] = {
     "reset within a message": (then(asking(b"a"), saying(b"b"), asking(), resetting), ("reset", 1, None, 2, "")),
     "stuck": (then(saying(b"large\n"), lambda peer: None), ("stuck", 1, 6, None, "")),
     "reset while a reply is sent": (then(taking_a_little, resetting), ("reset", 1, 6, None, "")),
-    # A failure of the service comes before what the peer did: its traceback needs an access line.
+    # A failure of the service takes precedence over actions of the peer: its traceback needs an access line.
     "done, and a failure in finally": (then(asking(b"trap"), leaving), ("failed", 1, 5, 5, "")),
     "cut, and a failure in finally": (then(asking(b"trap"), saying(b"b"), leaving), ("failed", 1, 6, 5, "")),
     "reset, and a failure in finally": (then(asking(b"trap"), resetting), ("failed", 1, 5, 5, "")),
@@ -175,7 +175,7 @@ ACCESS = re.compile(
 
 
 class Suite:
-    """A daemon with three listeners, and its access lines one by one."""
+    """A daemon with three listeners, and its access lines in order."""
 
     def __init__(self, project: Folder, engine: str) -> None:
         project.module("ends", SERVICE)
@@ -208,7 +208,7 @@ class Suite:
         return peer
 
     def ending(self, transport: str, scenario: Scenario, expected: Expected, *, handshake: bool = True) -> Expected:
-        """What the access line says of a conversation, as far as it is compared."""
+        """Return the compared parts of the access line of a conversation."""
         peer = self.connect(transport, handshake=handshake)
         with peer:
             scenario(peer)
@@ -247,12 +247,12 @@ def test_every_ending_has_the_same_access_line_under_each_engine(suite: Suite, t
     wanted: dict[str, Expected] = {}
     for name, (scenario, expected) in SCENARIOS.items():
         if transport == "unix" and "reset" in name:
-            continue  # a Unix socket has no reset of a peer that has read everything
+            continue  # over a Unix socket, a peer that has read everything cannot reset
         word, messages, received, sent, reason = expected
         if transport == "tls":
             received = sent = None
             if name.startswith(("done", "cut")):
-                continue  # these need a goodbye, or are truncations: below
+                continue  # tested below: these need close_notify, or are truncations
         wanted[name] = (word, messages, received, sent, reason)
         found[name] = suite.ending(transport, scenario, wanted[name] if transport != "tls" else expected)
     assert found == wanted
