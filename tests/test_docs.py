@@ -69,8 +69,8 @@ def settings_page() -> str:
     parts = [
         "<!-- Written by `python -m tests.test_docs` from the declarations in the code: do not edit. -->\n\n"
         "# Settings\n\n"
-        "Every setting that a daemon has, by section. `conf/NAME.ini` says what differs for one daemon,\n"
-        "`conf/defaults.ini` what differs for all; `daemons show NAME` tells what came out, and from where.\n"
+        "All settings of a daemon, by section. `conf/NAME.ini` overrides them for one daemon, `conf/defaults.ini` for\n"
+        "all daemons. `daemons show NAME` prints the resulting values and their sources.\n"
     ]
     for name, declaration in SECTIONS.items():
         text = " ".join((inspect.getdoc(declaration) or "").split()).partition(". ")[0].partition(": ")[2]
@@ -78,15 +78,15 @@ def settings_page() -> str:
         rows = [_row(field) for field in dataclasses.fields(declaration)]
         parts.append(
             f"## [{name}]\n\n{text[:1].upper()}{text[1:].rstrip('.')}.\n\n"
-            + _table(("setting", "is written", "default", "meaning"), rows)
+            + _table(("setting", "written as", "default", "meaning"), rows)
         )
     parts.append(
-        "## [NAME]\n\nThe section named after the service, or the WSGI application, holds its own options, where it\n"
+        "## [NAME]\n\nThe section named after the service, or the WSGI application, contains its own options, if it\n"
         "has any: see [Options of its own](writing-a-daemon.md#options-of-its-own) and\n"
         "[A WSGI application](wsgi.md#options-of-its-own).\n"
     )
     parts.append(
-        "## How values are written\n\n"
+        "## Values\n\n"
         + _table(
             ("kind", "examples"),
             [
@@ -97,7 +97,7 @@ def settings_page() -> str:
                 ("port", "a number from 0 to 65535, 0 for any free one; or a name from `/etc/services`"),
             ],
         )
-        + "\nA key stands alone on its line with its value; a comment has a line of its own and begins with `#`.\n"
+        + "\nEach line has one key and its value. A comment has a line of its own and begins with `#`.\n"
     )
     return "\n".join(parts)
 
@@ -316,6 +316,20 @@ def test_the_tests_that_the_pages_name_exist() -> None:
         file = PROJECT / path
         if not file.is_file() or not re.search(rf"def {function}\(", file.read_text("utf-8")):
             missing.append(f"{path}::{function}")
+    assert missing == []
+
+
+def test_the_files_and_identifiers_that_the_pages_name_exist() -> None:
+    text = "".join(map(prose, PAGES))
+    missing = [
+        path
+        for path in re.findall(r"`((?:daemons|docs|soak|benchmarks)/[\w./]+\.\w+)`", text)
+        if not (PROJECT / path).exists() and "NAME" not in path
+    ]
+    for name, path in re.findall(r"`([\w.]+)` in `([\w/]+\.py)`", text):
+        file = PROJECT / path
+        if not file.is_file() or not re.search(rf"\b{name.rpartition('.')[2]}\b", file.read_text("utf-8")):
+            missing.append(f"{name} in {path}")
     assert missing == []
 
 
