@@ -38,14 +38,17 @@ class BoundedCache(Generic[K, V]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def keep(self, key: K, value: V, size: int = 0) -> None:
+    def put(self, key: K, value: V, size: int = 0) -> None:
         """Remember this, too.  `size` is an estimate of the bytes that key and value take; 0: so few that `most`
         bounds them."""
         if len(self.table) >= self.most or self._size + size > ROOM:
-            self.table.clear()
-            self._size = 0
+            self.clear()
         self._size += size
         self.table[key] = value
+
+    def clear(self) -> None:
+        self.table.clear()
+        self._size = 0
 
 
 class HeadCache(BoundedCache[bytes, V]):
@@ -56,11 +59,11 @@ class HeadCache(BoundedCache[bytes, V]):
     def __init__(self) -> None:
         super().__init__(HEADS)
 
-    def keep(self, key: bytes, value: V, size: int = 0) -> None:
+    def put(self, key: bytes, value: V, size: int = 0) -> None:
         """Remember what was made of this head, unless it is a long one.  `size` is 0 for what grows with the head."""
         if len(key) <= HEAD:
             # The octets alone: a request would keep its body.
-            super().keep(bytes(key), value, size or size_of_head(key))
+            super().put(bytes(key), value, size or size_of_head(key))
 
 
 def size_of_head(head: bytes) -> int:

@@ -15,8 +15,9 @@ from daemons.serving.connection import BlockingConnection
 from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.memory import SHORT, Memory
+from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service import Service
+from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.guards import budget
 from daemons.serving.spool import SpooledSocket
 from daemons.serving.waiting import wait_for_room, wait_to_write
@@ -47,7 +48,7 @@ class Pump(socketserver.BaseRequestHandler):
     """Carries one conversation.  Made for a service by `carrying`; a server's RequestHandlerClass."""
 
     service: ClassVar[Service]
-    memory: ClassVar[Memory]
+    binding: ClassVar[ServiceBinding]
     #: So the server knows that this handler keeps the deadlines of messages itself.
     carries_messages = True
 
@@ -58,7 +59,7 @@ class Pump(socketserver.BaseRequestHandler):
     def carrying(service: Service) -> type[Pump]:
         """The pump of one service."""
         name = f"{type(service).__name__}Pump"
-        return type(name, (Pump,), {"service": service, "memory": Memory(service)})
+        return type(name, (Pump,), {"service": service, "binding": ServiceBinding(service)})
 
     def setup(self) -> None:
         connection = self.server.connections[self.request]

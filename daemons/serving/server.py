@@ -175,8 +175,8 @@ class Server(_Base):
         """The conversation itself, of the service that the pump carries."""
         pump: Any = self.RequestHandlerClass
         if pump.service.visited:
-            return ConversationWithPeer(pump.service, pump.memory, partial(self.visitor, connection))
-        return Conversation(pump.service, pump.memory)
+            return ConversationWithPeer(pump.service, pump.binding, partial(self.visitor, connection))
+        return Conversation(pump.service, pump.binding)
 
     def visitor(self, connection: Connection) -> Peer:
         """What its service may know of a connection."""

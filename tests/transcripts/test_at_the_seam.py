@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.memory import Memory
+from daemons.serving.conversation.service_binding import ServiceBinding
+from tests.serving.conversation.uncached import Uncached
 from tests.transcripts.transcripts import Transcript, cut_at_random, octet_by_octet, read, read_all, replay, service_of
 
 TRANSCRIPTS = read_all()
@@ -28,48 +28,39 @@ TALKATIVE = [each for each in TRANSCRIPTS if each.daemon not in ONE_MESSAGE and 
 every_talkative_transcript = pytest.mark.parametrize("transcript", TALKATIVE, ids=str)
 
 
-class Forgetful(Memory):
-    """Keeps nothing."""
-
-    __slots__ = ()
-
-    def keep(self, data: bytes, messages: Sequence[bytes], reply: bytes) -> None:
-        pass
-
-
-@pytest.fixture(params=[Forgetful, Memory], ids=["no memory", "memory"])
-def memory(request: pytest.FixtureRequest, transcript: Transcript) -> Memory:
-    made: Memory = request.param(service_of(transcript.daemon))
+@pytest.fixture(params=[Uncached, ServiceBinding], ids=["no cache", "cache"])
+def binding(request: pytest.FixtureRequest, transcript: Transcript) -> ServiceBinding:
+    made: ServiceBinding = request.param(service_of(transcript.daemon))
     return made
 
 
 @every_transcript
-def test_whole(transcript: Transcript, memory: Memory) -> None:
+def test_whole(transcript: Transcript, binding: ServiceBinding) -> None:
     service = service_of(transcript.daemon)
-    for _ in range(2):  # the second time it may be remembered
-        assert replay(service, [transcript.sent], memory) == (transcript.heard, transcript.ending)
+    for _ in range(2):  # the second reply may come from the cache
+        assert replay(service, [transcript.sent], binding) == (transcript.heard, transcript.ending)
 
 
 @pytest.mark.parametrize("transcript", [each for each in TRANSCRIPTS if len(each.sent) <= SHORT], ids=str)
-def test_octet_by_octet(transcript: Transcript, memory: Memory) -> None:
+def test_octet_by_octet(transcript: Transcript, binding: ServiceBinding) -> None:
     service = service_of(transcript.daemon)
     for _ in range(2):
-        assert replay(service, octet_by_octet(transcript.sent), memory) == (transcript.heard, transcript.ending)
+        assert replay(service, octet_by_octet(transcript.sent), binding) == (transcript.heard, transcript.ending)
 
 
 @every_transcript
-def test_cut_anywhere(transcript: Transcript, memory: Memory) -> None:
+def test_cut_anywhere(transcript: Transcript, binding: ServiceBinding) -> None:
     service = service_of(transcript.daemon)
     for _ in range(25):
-        assert replay(service, cut_at_random(transcript.sent), memory) == (transcript.heard, transcript.ending)
+        assert replay(service, cut_at_random(transcript.sent), binding) == (transcript.heard, transcript.ending)
 
 
 @every_talkative_transcript
-def test_after_a_thousand_conversations_in_one_breath(transcript: Transcript, memory: Memory) -> None:
+def test_after_a_thousand_conversations_in_one_breath(transcript: Transcript, binding: ServiceBinding) -> None:
     service = service_of(transcript.daemon)
     long = transcript.after(1000, first_of(transcript.daemon))
-    assert replay(service, [long.sent], memory) == (long.heard, long.ending)
-    assert replay(service, cut_at_random(long.sent), memory) == (long.heard, long.ending)
+    assert replay(service, [long.sent], binding) == (long.heard, long.ending)
+    assert replay(service, cut_at_random(long.sent), binding) == (long.heard, long.ending)
 
 
 @pytest.mark.parametrize("transcript", [each for each in TALKATIVE if each.ending is Ending.DONE], ids=str)

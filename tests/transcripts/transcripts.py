@@ -24,8 +24,8 @@ from pathlib import Path
 
 from daemons.serving.conversation.conversation import OVER, PENDING, Conversation
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.memory import Memory
 from daemons.serving.conversation.service import Service
+from daemons.serving.conversation.service_binding import ServiceBinding
 
 _ENDINGS = {ending.value: ending for ending in Ending}
 
@@ -93,9 +93,11 @@ def service_of(daemon: str) -> Service:
     return kind(kind.Options() if kind.Options else None)
 
 
-def replay(service: Service, chunks: Iterable[bytes], memory: Memory | None = None) -> tuple[bytes, Ending | None]:
+def replay(
+    service: Service, chunks: Iterable[bytes], binding: ServiceBinding | None = None
+) -> tuple[bytes, Ending | None]:
     """What `service` says, and the ending it comes to, when input comes in these pieces, and then ends."""
-    conversation = Conversation(service, memory)
+    conversation = Conversation(service, binding)
     heard = [conversation.open()]
     for chunk in (*filter(None, chunks), b""):
         heard.append(conversation.receive(chunk))

@@ -55,7 +55,7 @@ class HTTP(Framing):
     def parse(self, raw: bytes) -> Head:
         """What a head, up to and with its empty line, comes to; raises `FramingError`."""
         head = parse(raw, headers=self.headers, body=self.body)
-        self._known.keep(raw, head)
+        self._known.put(raw, head)
         return head
 
 

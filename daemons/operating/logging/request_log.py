@@ -64,7 +64,7 @@ class RequestLog(Lines):
             if len(request) <= HEAD:
                 # The octets alone: the request would keep its body.
                 room = ENTRY + len(request) + len(user) + sum(map(len, known))
-                self._known.keep((bytes(request), status, size, user), known, room)
+                self._known.put((bytes(request), status, size, user), known, room)
         return known
 
     def tell(self, host: str, entry: Entry) -> None:

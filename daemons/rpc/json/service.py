@@ -212,7 +212,7 @@ class JSONRPC(Service):
             verdict = refusal.with_traceback(None)  # in whose frames the request is
             if refusal.status in (401, 503):
                 return verdict
-        verdicts.keep(request, verdict)
+        verdicts.put(request, verdict)
         return verdict
 
     def _say(

@@ -25,9 +25,10 @@ from collections.abc import Callable, Iterator, Sequence
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.memory import UNKNOWN, Failure, Known, Memory
+from daemons.serving.conversation.reply_cache import Known
 from daemons.serving.conversation.reply_stream import BATCH, ReplyStream, not_bytes
 from daemons.serving.conversation.service import Service, Talk
+from daemons.serving.conversation.service_binding import UNKNOWN, Failure, ServiceBinding
 
 IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
 
@@ -39,14 +40,14 @@ NOTHING: dict[bytes, Known] = {}
 
 
 class Conversation:
-    """One visitor's talk with `service`; `memory` is what it shares with the service's other visitors."""
+    """One visitor's talk with `service`; `binding` is what it shares with the service's other visitors."""
 
     # A daemon may have ten thousand of these, most of them idle: what an idle one does not need is made
     # when it is first needed.
     __slots__ = (
+        "_binding",
         "_decoder",
         "_input_ended",
-        "_memory",
         "_pieces",
         "_talk",
         "_waiting",
@@ -58,13 +59,13 @@ class Conversation:
         "state",
     )
 
-    def __init__(self, service: Service, memory: Memory | None = None) -> None:
-        self._memory = memory = memory or Memory(service)
+    def __init__(self, service: Service, binding: ServiceBinding | None = None) -> None:
+        self._binding = binding = binding or ServiceBinding(service)
         #: What is replied, while nothing is held, to inputs that came before.  `receive` looks here; so may who wants
         #: to spare the call, and then looks first.
-        self.replies = memory.replies
+        self.replies = binding.cache.replies
         #: The same for replies that are not remembered.
-        self.again: Callable[[bytes], object] | None = memory.again if memory.plain else None
+        self.again: Callable[[bytes], object] | None = binding.again if binding.plain else None
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
         #: The rest of a reply that comes in pieces.
@@ -82,7 +83,7 @@ class Conversation:
 
     def open(self) -> bytes:
         """The greeting, to be sent before anything is received; often nothing."""
-        if not self._memory.talks:
+        if not self._binding.talks:
             return b""
         try:
             self._talk = self.begin()
@@ -94,30 +95,39 @@ class Conversation:
 
     def begin(self) -> Talk:
         """The talk with this visitor, where the service has talks of its own."""
-        return self._memory.service.talk()
+        return self._binding.service.talk()
 
     def receive(self, data: bytes) -> bytes:
         """Take what came, any bytes cut anywhere; ``b""`` is the end of the input.  Returns the bytes
         to send, and sets `state` and `ending`."""
-        if not self.state:  # IDLE, asked in half the time
-            memory = self._memory
-            if memory.plain and (said := memory.again(data)) is not UNKNOWN:
+        if not self.state:  # IDLE, tested in half the time
+            binding = self._binding
+            cache = binding.cache
+            if (paused := cache.paused) > 0 and data and (decoder := self._decoder) is not None:
+                # A decoder implies that the talk, if the service has one, has begun.
+                cache.paused = paused - 1
+                try:
+                    messages = decoder.decode(data)
+                except BaseException as failure:
+                    return self._fail(failure)
+                return self._answer_all(messages)
+            if binding.plain and (said := binding.again(data)) is not UNKNOWN:
                 self.messages += 1
                 return said if type(said) is bytes else self.say(said)
-            if memory.talks and self._talk is None and data:
-                # Of one that does not greet, this may be the first that is heard.
+            if binding.talks and self._talk is None and data:
+                # A talk that does not greet begins with the first input.
                 greeting = self.open()
                 return greeting + self.receive(data)
-            messages = memory.framed.get(data)
-            if messages is not None:
+            known_messages = cache.framed.get(data)
+            if known_messages is not None:
                 # The state stays as it is, unless this ends the conversation.
-                return self._answer(messages[0]) if len(messages) == 1 else self._answer_all(messages)
+                return self._answer(known_messages[0]) if len(known_messages) == 1 else self._answer_all(known_messages)
             known = self.replies.get(data)
             if known is not None:
                 self.messages += known[1]
                 return known[2]
             if not data and self._decoder is None:
-                self._end(DONE)  # what holds nothing has nothing to finish
+                self._end(DONE)  # nothing is held, so nothing is incomplete
                 return b""
             try:
                 messages = self._decode(data)
@@ -125,7 +135,7 @@ class Conversation:
                 return self._fail(failure)
             reply = self._answer_all(messages)
             if messages and self.state == IDLE:
-                memory.keep(data, messages, reply)
+                cache.put(data, messages, reply)
             return reply
         if self.state == OVER:
             return b""
@@ -136,7 +146,7 @@ class Conversation:
         return self._answer_all(messages)
 
     def say(self, said: object) -> bytes:
-        """Say what `Memory.again` has given, where that is not bytes; returns the bytes to send, as `receive`."""
+        """Handle a result of `ServiceBinding.again` that is not bytes; return the bytes to send, as `receive` does."""
         if isinstance(said, Failure):
             return self._fail(said.reason)
         try:
@@ -212,7 +222,7 @@ class Conversation:
     def _decode(self, data: bytes) -> Sequence[bytes]:
         decoder = self._decoder
         if decoder is None:
-            decoder = self._decoder = self._memory.service.framing.decoder()
+            decoder = self._decoder = self._binding.service.framing.decoder()
         if data:
             return decoder.decode(data)
         self._input_ended = True
@@ -232,8 +242,8 @@ class Conversation:
         self.messages += 1
         try:
             if self._talk is None:
-                reply = self._memory.respond(message)
-                if type(reply) is bytes and self._memory.encode is None:
+                reply = self._binding.respond(message)
+                if type(reply) is bytes and self._binding.encode is None:
                     return reply
                 return self._say(reply)
             return self._say(self._talk.send(message))
@@ -245,15 +255,15 @@ class Conversation:
 
     def _say(self, reply: object) -> bytes:
         if isinstance(reply, bytes):
-            encode = self._memory.encode
+            encode = self._binding.encode
             return reply if encode is None else encode(reply)
         if reply is None and self._talk is not None:
             return b""
-        name = type(self._memory.service).__name__
+        name = type(self._binding.service).__name__
         if isinstance(reply, Iterator):
-            if self._memory.encode is None:
+            if self._binding.encode is None:
                 return self._say_in_pieces(ReplyStream(reply, name))
-            framing = type(self._memory.service.framing).__name__
+            framing = type(self._binding.service.framing).__name__
             raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
         raise not_bytes(f"{name}.talk yielded" if self._talk is not None else f"{name}.respond returned", reply)
 
@@ -315,7 +325,7 @@ class Conversation:
     def _apologize(self) -> bytes:
         assert self.ending is not None
         try:
-            apology = self._memory.service.apology(self.ending)
+            apology = self._binding.service.apology(self.ending)
             if not isinstance(apology, bytes):
                 raise TypeError(f"apology() returned {type(apology).__name__}; bytes are expected")
         except BaseException as failure:

@@ -109,10 +109,10 @@ class Loop(ByReadiness, _StreamServer):
             return
         accept = self.socket._accept  # type: ignore[attr-defined]
         pump: Any = self.RequestHandlerClass
-        memory = pump.memory
+        binding = pump.binding
         # The conversation of one that does not greet is made when it is needed.
         greets = self.greets
-        replies, again = memory.replies, memory.again if memory.plain else None
+        replies, again = binding.cache.replies, binding.again if binding.plain else None
         timeout = limits.handshake_timeout if greets else limits.idle_timeout
         family = int(self.address_family)
         register, flows, connections = self._poller.register, self._poller.flows, self.connections

@@ -18,7 +18,8 @@ from daemons.serving.conclude import BETWEEN_MESSAGES, conclude, expect_next
 from daemons.serving.conversation.conversation import DONE, IDLE, OVER, PENDING
 from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.memory import SHORT, UNKNOWN
+from daemons.serving.conversation.reply_cache import SHORT
+from daemons.serving.conversation.service_binding import UNKNOWN
 from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH, Poller
@@ -176,8 +177,8 @@ class LoopPoller(Poller):
         return self._epoll.poll(None if patience == math.inf else patience, BATCH)
 
     def _hear(self, flow: LoopConnection, data: bytes, said: object) -> bytes | None:
-        """Have the conversation hear `data`, or say what `Memory.again` has `said`.  Returns what is to be sent, if
-        then it is between two messages; None, if that has been seen to."""
+        """Pass `data` to the conversation, or handle `said`, the result of `ServiceBinding.again`.  Return the bytes to
+        send if the conversation is between two messages then; None if they have been delivered."""
         conversation = flow.made or flow.conversation
         if said is not UNKNOWN:
             flow.messages += 1

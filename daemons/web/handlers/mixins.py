@@ -138,7 +138,7 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
         super().send_header(keyword, value)
         # What is said of the connection, the stock method takes note of.
         if plain and len(keyword) + len(value) <= REMEMBERED_FIELD and keyword.lower() != "connection":
-            _lines.keep((keyword, value), f"{keyword}: {value}\r\n".encode("latin-1", "strict"), 2 * FIELD)
+            _lines.put((keyword, value), f"{keyword}: {value}\r\n".encode("latin-1", "strict"), 2 * FIELD)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """As the stock method; where the daemon writes a line for each request, nothing: it knows the size."""

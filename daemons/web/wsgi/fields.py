@@ -59,7 +59,7 @@ def head_of(status: Any, headers: Any) -> Head:
     if head is None:
         head = _head_of(status, headers)
         # The application's texts and the lines made of them.
-        _heads.keep(key, head, 2 * sum(map(len, head.lines)) + FIELD * len(key))
+        _heads.put(key, head, 2 * sum(map(len, head.lines)) + FIELD * len(key))
     return head
 
 

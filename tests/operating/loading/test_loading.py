@@ -88,7 +88,7 @@ def test_a_module_of_ones_own_is_found_beside_the_conf_folder(spoken: Folder) ->
     handler = load(spoken, "service = greeter:Plain")
     assert type(service_of(handler)).__name__ == "Plain"
     assert issubclass(handler, Pump)
-    assert handler.memory.service is handler.service
+    assert handler.binding.service is handler.service
 
 
 def test_a_packages_module_is_found_too(folder: Folder) -> None:
@@ -235,7 +235,7 @@ def test_only_a_handler_of_http_that_leaves_its_socket_alone_runs_under_the_loop
 def test_a_pure_service_has_a_memory_for_all_its_visitors(folder: Folder) -> None:
     handler = load(folder, "service = launcelot")
     assert issubclass(handler, Pump)
-    assert handler.memory is not None
+    assert handler.binding is not None
 
 
 @pytest.mark.parametrize(
