@@ -1,20 +1,20 @@
-"""One visitor's state: a framing's decoder and a service.  No sockets, no clocks, no threads, no log.
+"""State of one conversation: a decoder and a service.  No sockets, no clocks, no threads, no log.
 
 The contract, in one sentence, and fuzzed as such in ``tests/serving``:
 
-    *For any bytes, `Conversation.receive` returns bytes and maybe comes to an ending; it never raises.*
+    *For any bytes, `Conversation.receive` returns bytes and may set an ending; it never raises.*
 
-An engine carries bytes to and fro and looks at `Conversation.state` once per turn:
+An engine moves bytes between a socket and a conversation, and reads `Conversation.state` once per turn:
 
     IDLE      between two messages: nothing is held
     PARTIAL   part of a message is held
-    PENDING   complete messages still wait for their replies: write what was returned, then `proceed`
-    OVER      write what was returned, then close; `ending` says why
-    SHAKING   what comes before the first message is not complete: a TLS handshake (`daemons.serving.conversation.tls`)
+    PENDING   complete messages have no reply yet: write the returned bytes, then call `proceed`
+    OVER      write the returned bytes, then close; `ending` is the reason
+    SHAKING   a TLS handshake or a PROXY header is not complete (`daemons.serving.conversation.wrapper`)
 
-A reply may come in pieces, from an iterator.  Then PENDING also means that more pieces follow: they are drawn in
-batches as the peer takes them, and the next message is answered after the last.  A piece may be a `FileSlice`.  An
-engine that can send it with sendfile(2) calls `proceed(files=True)`: the bytes of `span` then follow those returned.
+A reply may be an iterator of pieces.  Then PENDING also means that more pieces follow: they are drawn in batches as the
+peer takes them, and the next message is answered after the last piece.  A piece may be a `FileSlice`.  An engine that
+can send it with sendfile(2) calls `proceed(files=True)`: the bytes of `span` then follow the returned bytes.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from daemons.serving.conversation.service_binding import UNKNOWN, Failure, Servi
 
 IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
 
-#: An attribute of an enumeration's class is slow to get, until Python 3.12.
+#: Until Python 3.12, looking up a member of an enumeration is slow.
 DONE = Ending.DONE
 
-#: Nothing is remembered: what `Conversation.replies` is where the input is not what the service is told.
+#: `Conversation.replies` if no cache may be used, for example since the input is encrypted.
 NOTHING: dict[bytes, Known] = {}
 
 
 class Conversation:
-    """One visitor's talk with `service`; `binding` is what it shares with the service's other visitors."""
+    """Conversation of one peer with `service`; `binding` is shared by all conversations of the service."""
 
-    # A daemon may have ten thousand of these, most of them idle: what an idle one does not need is made
-    # when it is first needed.
+    # A daemon may have ten thousand of these, most of them idle: objects that an idle one does not need are created
+    # on first use.
     __slots__ = (
         "_binding",
         "_decoder",
@@ -61,28 +61,28 @@ class Conversation:
 
     def __init__(self, service: Service, binding: ServiceBinding | None = None) -> None:
         self._binding = binding = binding or ServiceBinding(service)
-        #: What is replied, while nothing is held, to inputs that came before.  `receive` looks here; so may who wants
-        #: to spare the call, and then looks first.
+        #: `ReplyCache.replies`, valid while the state is IDLE.  `receive` looks an input up here; to save the call, an
+        #: engine may do so first.
         self.replies = binding.cache.replies
-        #: The same for replies that are not remembered.
+        #: `ServiceBinding.again`, likewise; None if it would always return UNKNOWN.
         self.again: Callable[[bytes], object] | None = binding.again if binding.plain else None
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
-        #: The rest of a reply that comes in pieces.
+        #: Remaining pieces of a reply.
         self._pieces: ReplyStream | None = None
         self._waiting: deque[bytes] | None = None
         self._input_ended = False
         #: IDLE, PARTIAL, PENDING or OVER.
         self.state = IDLE
-        #: Why it is over; None before.
+        #: Reason for state OVER; None before.
         self.ending: Ending | None = None
         #: The exception behind Ending.FAILED, for the engine to log.
         self.failure: BaseException | None = None
-        #: How many messages have been answered.
+        #: Number of messages answered.
         self.messages = 0
 
     def open(self) -> bytes:
-        """The greeting, to be sent before anything is received; often nothing."""
+        """Begin the talk and return its greeting, often empty, to be sent before anything is received."""
         if not self._binding.talks:
             return b""
         try:
@@ -94,12 +94,14 @@ class Conversation:
             return self._fail(failure)
 
     def begin(self) -> Talk:
-        """The talk with this visitor, where the service has talks of its own."""
+        """Return a new talk of a service that overrides `Service.talk`."""
         return self._binding.service.talk()
 
     def receive(self, data: bytes) -> bytes:
-        """Take what came, any bytes cut anywhere; ``b""`` is the end of the input.  Returns the bytes
-        to send, and sets `state` and `ending`."""
+        """Process received bytes, cut anywhere; ``b""`` is the end of the input.
+
+        Return the bytes to send; set `state` and `ending`.
+        """
         if not self.state:  # IDLE, tested in half the time
             binding = self._binding
             cache = binding.cache
@@ -155,8 +157,7 @@ class Conversation:
             return self._fail(failure)
 
     def receive_all(self, data: bytes) -> bytes:
-        """Take all that will ever come, a datagram: as `receive`, but that even nothing did come, and may be
-        a message."""
+        """Process a datagram as the whole input.  As `receive`, but an empty datagram may be a message."""
         try:
             messages = [*self._decode(data), *self._decode(b"")] if data else self._decode(b"")
         except BaseException as failure:
@@ -164,9 +165,11 @@ class Conversation:
         return self._answer_all(messages)
 
     def proceed(self, *, files: bool = False) -> bytes:
-        """Go on with a reply that comes in pieces, then answer the messages that wait, up to a batch; returns the
-        bytes to send.  With `files`, behind them come the octets of `span`, where there is one: whoever asks for that
-        sends them, and takes them from it, before the next call."""
+        """Continue a reply in pieces, then answer waiting messages, up to a batch; return the bytes to send.
+
+        With `files`, the caller must also send the bytes of `span`, unless it is None, and remove them from it with
+        `FileSlice.take`, before the next call.
+        """
         waiting = self._waiting
         replies: list[bytes] = []
         size = 0
@@ -186,7 +189,7 @@ class Conversation:
 
     @property
     def reason(self) -> str:
-        """What was wrong with the bytes, where the ending alone does not say it: for the log.  Often nothing."""
+        """Detail of a framing error, for the log; often empty."""
         error = None if self._decoder is None else self._decoder.error
         return "" if error is None else str(error)
 
@@ -198,16 +201,16 @@ class Conversation:
 
     @property
     def span(self) -> FileSlice | None:
-        """What of a file comes next of a reply that comes in pieces, where the kernel can send it from there."""
+        """Slice of a file that is next in a reply, if sendfile(2) can send it."""
         span = None if self._pieces is None else self._pieces.span
         return span if span is not None and span.sendable else None
 
     def fail(self, failure: BaseException) -> None:
-        """What was to be sent cannot be: the conversation is over."""
+        """End the conversation because a reply cannot be sent."""
         self._fail(failure)
 
     def close(self) -> None:
-        """Let a reply and a talk that are still under way run their ``finally`` clauses: the visitor has left."""
+        """Close the iterator of an unfinished reply and the talk, so that their ``finally`` clauses run."""
         if self._pieces is not None:
             self._close(self._pieces)
         if self._talk is not None:
@@ -248,7 +251,7 @@ class Conversation:
                 return self._say(reply)
             return self._say(self._talk.send(message))
         except StopIteration as stop:
-            # From a talk, its last words; from respond(), a next() that nobody caught.
+            # A talk has returned its last reply; in respond(), a next() without a handler has raised it.
             return self._fail(stop) if self._talk is None else self._last_words(stop)
         except BaseException as failure:
             return self._fail(failure)
@@ -268,7 +271,7 @@ class Conversation:
         raise not_bytes(f"{name}.talk yielded" if self._talk is not None else f"{name}.respond returned", reply)
 
     def _say_in_pieces(self, pieces: ReplyStream) -> bytes:
-        """Begin with a reply that comes in pieces, and may be over with the first batch."""
+        """Begin a reply in pieces and return its first batch."""
         said = self._draw(pieces)
         if self._pieces is not None and self.state != OVER:
             self.state = PENDING
@@ -300,7 +303,7 @@ class Conversation:
         return words
 
     def _settle(self) -> bytes:
-        """Nothing waits for a reply any more: what is this conversation's state?"""
+        """Set the state once no message waits for a reply; return an apology if the input cannot be decoded."""
         decoder = self._decoder
         error = None if decoder is None else decoder.error
         if error is not None:
@@ -315,11 +318,14 @@ class Conversation:
         return b""
 
     def _fail(self, failure: BaseException) -> bytes:
-        """End the conversation because code of the service or the framing has raised: any exception, also SystemExit,
-        KeyboardInterrupt and CancelledError.  `Server.log_failure` raises again what a signal handler has raised."""
+        """End the conversation after an exception in the service or the framing; return an apology.
+
+        Any exception: also SystemExit, KeyboardInterrupt and CancelledError.  `Server.log_failure` raises again those
+        of a signal handler.
+        """
         self.failure = failure
         self._end(Ending.FAILED)
-        # Half of an answer may be out, and what is said now would be taken for its other half.
+        # Part of a reply may have been sent; the peer would take an apology for its continuation.
         return self._apologize() if self._pieces is None else b""
 
     def _apologize(self) -> bytes:
@@ -338,7 +344,7 @@ class Conversation:
         self.state = OVER
         self.ending = ending
         if self._waiting is not None:
-            self._waiting.clear()  # `proceed` may be looking at it
+            self._waiting.clear()  # not replaced: `proceed` holds a reference
 
 
 def _ending_of(error: FramingError) -> Ending:

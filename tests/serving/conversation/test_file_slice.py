@@ -89,7 +89,7 @@ def test_at_the_seam_one_that_has_shrunk(tmp_path: Path) -> None:
     assert b"".join(drawn(talk, files=False)) == shelf.content[:-1]
     assert (talk.state, talk.ending) == (OVER, Ending.FAILED)
     talk.close()
-    assert str(talk.failure) == f"{tmp_path}/shelf: became shorter while it was sent, by 1 bytes"
+    assert str(talk.failure) == f"{tmp_path}/shelf: file truncated while it was sent: 1 bytes missing"
 
 
 @ENGINES
@@ -119,7 +119,7 @@ def test_of_one_that_has_shrunk_the_rest_is_not_waited_for(engine: str, within: 
         assert is_gone(peer)
         name = name_of(peer)
     assert access_of(running, name) == ("failed", "1")
-    running.log_line(f"{name}: the service failed", "became shorter while it was sent, by 10 bytes")
+    running.log_line(f"{name}: the service failed", "file truncated while it was sent: 10 bytes missing")
 
 
 class Unsendable(Service):
