@@ -18,7 +18,8 @@ class LengthPrefixed(Framing):
         Maximum message size in bytes, without the prefix.  A security limit, so it has no default: a prefix of four
         bytes may reserve no more memory than this.  A longer message is refused by its prefix, before it is received.
     prefix
-        Layout of the length, as in `struct`: a byte order and one unsigned integer.  ``"!I"``: 32 bits, big-endian; DNS over TCP has ``"!H"`` (RFC 1035, section 4.2.2); ``"<I"`` is little-endian.
+        Layout of the length, as in `struct`: a byte order and one unsigned integer.  ``"!I"``: 32 bits, big-endian;
+        ``"<I"``: little-endian; DNS over TCP has ``"!H"`` (RFC 1035, section 4.2.2).
 
     Raises `ValueError` for an invalid prefix, and for a limit that the prefix cannot express.
     """

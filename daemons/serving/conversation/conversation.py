@@ -87,9 +87,9 @@ class Conversation:
             return b""
         try:
             self._talk = self.begin()
-            return self._say(next(self._talk))
+            return self._encode(next(self._talk))
         except StopIteration as stop:
-            return self._last_words(stop)
+            return self._send_last(stop)
         except BaseException as failure:
             return self._fail(failure)
 
@@ -113,9 +113,9 @@ class Conversation:
                 except BaseException as failure:
                     return self._fail(failure)
                 return self._answer_all(messages)
-            if binding.plain and (said := binding.again(data)) is not UNKNOWN:
+            if binding.plain and (result := binding.again(data)) is not UNKNOWN:
                 self.messages += 1
-                return said if type(said) is bytes else self.say(said)
+                return result if type(result) is bytes else self.say(result)
             if binding.talks and self._talk is None and data:
                 # A talk that does not greet begins with the first input.
                 greeting = self.open()
@@ -147,12 +147,12 @@ class Conversation:
             return self._fail(failure)
         return self._answer_all(messages)
 
-    def say(self, said: object) -> bytes:
+    def say(self, result: object) -> bytes:
         """Handle a result of `ServiceBinding.again` that is not bytes; return the bytes to send, as `receive` does."""
-        if isinstance(said, Failure):
-            return self._fail(said.reason)
+        if isinstance(result, Failure):
+            return self._fail(result.reason)
         try:
-            return self._say(said)
+            return self._encode(result)
         except BaseException as failure:
             return self._fail(failure)
 
@@ -248,15 +248,15 @@ class Conversation:
                 reply = self._binding.respond(message)
                 if type(reply) is bytes and self._binding.encode is None:
                     return reply
-                return self._say(reply)
-            return self._say(self._talk.send(message))
+                return self._encode(reply)
+            return self._encode(self._talk.send(message))
         except StopIteration as stop:
             # A talk has returned its last reply; in respond(), a next() without a handler has raised it.
-            return self._fail(stop) if self._talk is None else self._last_words(stop)
+            return self._fail(stop) if self._talk is None else self._send_last(stop)
         except BaseException as failure:
             return self._fail(failure)
 
-    def _say(self, reply: object) -> bytes:
+    def _encode(self, reply: object) -> bytes:
         if isinstance(reply, bytes):
             encode = self._binding.encode
             return reply if encode is None else encode(reply)
@@ -265,21 +265,21 @@ class Conversation:
         name = type(self._binding.service).__name__
         if isinstance(reply, Iterator):
             if self._binding.encode is None:
-                return self._say_in_pieces(ReplyStream(reply, name))
+                return self._begin_stream(ReplyStream(reply, name))
             framing = type(self._binding.service.framing).__name__
             raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
         raise not_bytes(f"{name}.talk yielded" if self._talk is not None else f"{name}.respond returned", reply)
 
-    def _say_in_pieces(self, pieces: ReplyStream) -> bytes:
+    def _begin_stream(self, pieces: ReplyStream) -> bytes:
         """Begin a reply in pieces and return its first batch."""
-        said = self._draw(pieces)
+        data = self._draw(pieces)
         if self._pieces is not None and self.state != OVER:
             self.state = PENDING
-        return said
+        return data
 
     def _draw(self, pieces: ReplyStream, files: bool = False) -> bytes:
         self._pieces = pieces
-        said = pieces.draw(files)
+        data = pieces.draw(files)
         if pieces.failure is not None:
             self._fail(pieces.failure)
         elif pieces.over:
@@ -287,11 +287,11 @@ class Conversation:
             self._pieces = None
             if pieces.last and self.state != OVER:
                 self._end(Ending.FINISHED)
-        return said
+        return data
 
-    def _last_words(self, stop: StopIteration) -> bytes:
+    def _send_last(self, stop: StopIteration) -> bytes:
         try:
-            words = self._say(stop.value)
+            reply = self._encode(stop.value)
         except BaseException as failure:
             return self._fail(failure)
         if self._pieces is not None:
@@ -300,7 +300,7 @@ class Conversation:
                 self._waiting.clear()
         elif self.state != OVER:
             self._end(Ending.FINISHED)
-        return words
+        return reply
 
     def _settle(self) -> bytes:
         """Set the state once no message waits for a reply; return an apology if the input cannot be decoded."""
