@@ -1,6 +1,7 @@
 """Reasons for the end of a conversation.
 
-Each member is a word in the access log, a counter, and a row in ``docs/operating.md``.  After Varnish's ``include/tbl/sess_close.h``.
+Each member is a word in the access log, a counter, and a row in ``docs/operating.md``.  Modeled on Varnish's
+``include/tbl/sess_close.h``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The contract, fuzzed: for any bytes, and any service, `receive` returns bytes and maybe comes to an
-ending; it never raises.  And a memory never changes an answer."""
+"""Contract, fuzzed: for any bytes and any service, `receive` returns bytes and may set an ending; it never raises."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from daemons.serving.conversation.reply_stream import BATCH
 from tests.serving.services import Echo, conversation
 from tests.transcripts.transcripts import replay
 
-#: What a service does with one message: it returns this, or raises it.
+#: Result of a service for one message: returned, raised …
 DEEDS: st.SearchStrategy[Any] = st.one_of(
     st.binary(max_size=8),
     st.just(b"x" * BATCH),
@@ -24,7 +23,7 @@ DEEDS: st.SearchStrategy[Any] = st.one_of(
 PIECES = st.lists(st.binary(max_size=20) | st.text("ab\n", max_size=200).map(str.encode), max_size=8)
 
 
-#: … or in pieces.
+#: … or yielded in pieces.
 DEEDS |= st.lists(DEEDS, max_size=4).map(tuple)
 
 
@@ -36,7 +35,7 @@ def do(deed: Any) -> Any:
 
 @st.composite
 def conversations(draw: st.DrawFn) -> Conversation:
-    """One with a service that answers, or fails, in any way."""
+    """Conversations with a service that returns or raises anything."""
     deeds, apology = draw(st.lists(DEEDS, max_size=6)), draw(DEEDS)
     plan = iter(deeds)
 
@@ -63,7 +62,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
 
 
 @given(conversations(), PIECES, st.data())
-def test_for_any_bytes_and_any_service_it_returns_bytes_and_never_raises(
+def test_receive_returns_bytes_and_never_raises_for_any_input_and_service(
     talk: Conversation, pieces: list[bytes], data: st.DataObject
 ) -> None:
     heard = [talk.open()]
@@ -86,6 +85,6 @@ def test_for_any_bytes_and_any_service_it_returns_bytes_and_never_raises(
 
 
 @given(PIECES)
-def test_the_reply_to_one_message_never_depends_on_how_the_others_are_cut(pieces: list[bytes]) -> None:
+def test_replies_do_not_depend_on_how_the_input_is_cut(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
     assert replay(Echo(), pieces) == replay(Echo(), [data])
