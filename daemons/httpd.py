@@ -27,7 +27,7 @@ from daemons import (
     Reply,
     Service,
     Talk,
-    or_word,
+    optional,
     setting,
     table,
 )
@@ -35,18 +35,18 @@ from daemons.framings.http import HTTP, Request
 from daemons.web.asking import requests
 from daemons.web.files.languages import LANGUAGES
 from daemons.web.files.static import Static
-from daemons.web.gateway.upstream_address import BEHIND, UpstreamAddress, UpstreamLimits, placed
-from daemons.web.responses import CONTINUE, SecondCache, error, told
+from daemons.web.gateway.upstream_address import UPSTREAM, UpstreamAddress, UpstreamLimits, resolve
+from daemons.web.responses import CONTINUE, ResponseCache, error, status_and_size
 from daemons.web.site.prefix_map import PREFIX
 from daemons.web.site.protection import REALM, Protection, Realm
-from daemons.web.site.redirects import HTTPS, MOVED, REDIRECT, Https, Redirect, to_https
-from daemons.web.site.router import SiteRouter, contradiction
+from daemons.web.site.redirects import HTTPS, REDIRECT, REDIRECT_PATH, Https, Redirect, to_https
+from daemons.web.site.router import SiteRouter, find_conflict
 from daemons.web.site.store import Store
 
-#: Octets of a body that anybody sends for a file; nobody reads it.
+#: Longest request body, in bytes, where only files are served. It is read and discarded.
 LONGEST_BODY = 64 * 1024
 
-#: Octets of one where somebody does read it, unless [limits] body says otherwise.
+#: Longest request body, in bytes, with [documents] or [proxy], unless [limits] body sets another limit.
 LONGEST_DOCUMENT = 1024 * 1024
 
 
@@ -61,13 +61,13 @@ def _store(text: str, where: Callable[[str], Path]) -> str:
     if path.exists() and not path.is_dir():
         raise ValueError("not a folder")
     if not path.parent.is_dir():
-        raise ValueError(f"it would be made when it is needed, but there is no folder {path.parent}")
+        raise ValueError(f"cannot be created on the first write: there is no folder {path.parent}")
     return str(path)
 
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[^/\0]*[^/\0.][^/\0]*", text):
-        raise ValueError("not the name of a file; write index.html")
+        raise ValueError("not a file name; write index.html")
     return text
 
 
@@ -75,11 +75,13 @@ FOLDER: FieldType[str] = FieldType(_folder, str, "folder")
 STORE: FieldType[str] = FieldType(str, str, "folder")
 NAME: FieldType[str] = FieldType(_name, str, "name")
 
-#: Who asks, where it does not matter.
-NOBODY = Peer("nobody", "0.0.0.0", False)
+#: The peer passed to `_respond` when no response depends on the peer.
+ANONYMOUS = Peer("unknown", "0.0.0.0", False)
 
 
 class Httpd(Service):
+    """Serves files, and routes the configured paths of a site to redirects, documents and upstream servers."""
+
     framing = HTTP(body=LONGEST_BODY)
     greets = False
     questions = (b"/",)
@@ -88,147 +90,150 @@ class Httpd(Service):
     class Options:
         """The section [httpd]."""
 
-        root: str = setting(FOLDER, "conf/www", "the folder whose files are served, from the project's folder")
-        index: str = setting(NAME, "index.html", "the file that is served for a folder")
-        cache: float | None = setting(or_word("no", DURATION), 3600.0, "for how long others may keep an answer")
+        root: str = setting(FOLDER, "conf/www", "folder to serve, relative to the project's folder")
+        index: str = setting(NAME, "index.html", "file served for a folder")
+        cache: float | None = setting(optional("no", DURATION), 3600.0, "how long caches may store a response")
         hidden: bool = setting(YES_NO, False, "serve files and folders whose names begin with a dot")
-        listing: bool = setting(YES_NO, False, "list a folder that has no index")
+        listing: bool = setting(YES_NO, False, "list folders that have no index")
         languages: tuple[str, ...] = setting(
-            LANGUAGES, (), "in which files may be, the default first: index.html.en for index.html"
+            LANGUAGES, (), "languages of file variants, the default first: index.html.en for index.html"
         )
-        document_count: int = setting(COUNT, 1000, "how many documents a folder of [documents] may have")
-        document_space: int = setting(SIZE, 100 * 1024**2, "octets of all documents in a folder of [documents]")
+        document_count: int = setting(COUNT, 1000, "maximum number of documents in a folder of [documents]")
+        document_space: int = setting(SIZE, 100 * 1024**2, "maximum size of all documents in a folder of [documents]")
         https: tuple[str, int] | None = setting(
-            or_word("no", HTTPS), None, "where the same is to be had over TLS, and who comes without it is sent to"
+            optional("no", HTTPS), None, "TLS port or host to which requests without TLS are redirected"
         )
-        insecure: bool = setting(YES_NO, False, "ask for passwords where others can read them, too: without TLS")
+        insecure: bool = setting(YES_NO, False, "accept passwords without TLS, where they can be read on the network")
         upstream_timeout: float = setting(
-            DURATION, 30.0, "longest pause of a server of [proxy], before a response and within it"
+            DURATION, 30.0, "longest pause of an upstream server, before and within a response"
         )
         upstream_total: float | None = setting(
-            or_word("no", DURATION), 300.0, "longest wait for all of one response of a server of [proxy]"
+            optional("no", DURATION), 300.0, "longest total wait for one response of an upstream server"
         )
         upstream_requests: int = setting(
-            COUNT, 12, "requests in progress at the servers of [proxy], each of which has an equal share"
+            COUNT, 12, "maximum concurrent requests to upstream servers, shared equally among them"
         )
-        redirects: Mapping[str, Redirect] = table(MOVED, REDIRECT, "from a path, or all below it, to somewhere else")
-        protected: Mapping[str, Realm] = table(PREFIX, REALM, "below a path, who may see it: a realm, and its users")
+        redirects: Mapping[str, Redirect] = table(REDIRECT_PATH, REDIRECT, "redirect a path, or every path below it")
+        protected: Mapping[str, Realm] = table(PREFIX, REALM, "below a path, require a password: realm and users file")
         documents: Mapping[str, str] = table(PREFIX, STORE, "below a path, a folder that clients may write to", _store)
         proxy: Mapping[str, UpstreamAddress] = table(
-            PREFIX, BEHIND, "below a path, the server behind this one that answers", placed
+            PREFIX, UPSTREAM, "below a path, forward requests to an upstream server", resolve
         )
 
         def __post_init__(self) -> None:
-            wrong = contradiction(self.root, self.redirects, self.protected, self.documents, self.proxy)
+            wrong = find_conflict(self.root, self.redirects, self.protected, self.documents, self.proxy)
             if wrong:
                 raise ValueError(wrong)
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options or self.Options())
-        said = self.options
+        options = self.options
         self._static = Static(
-            said.root,
-            said.index,
-            said.cache,
-            hidden=said.hidden,
-            lists=said.listing,
-            languages=said.languages,
+            options.root,
+            options.index,
+            options.cache,
+            hidden=options.hidden,
+            lists=options.listing,
+            languages=options.languages,
         )
-        self._second = SecondCache(0)
-        #: What is not simply a file; None: nothing.
-        self._subtrees: SiteRouter | None = None
-        if said.redirects or said.protected or said.documents or said.proxy:
-            self._subtrees = self._make_subtrees()
-            self.blocks = self._subtrees.blocks
-            if self._subtrees.takes_bodies:
+        self._cache = ResponseCache(0)
+        #: Routes the paths that are not plain files; None if there are none.
+        self._router: SiteRouter | None = None
+        if options.redirects or options.protected or options.documents or options.proxy:
+            self._router = self._make_router()
+            self.blocks = self._router.blocks
+            if self._router.takes_bodies:
                 self.framing = HTTP(body=LONGEST_DOCUMENT)
 
-    def _make_subtrees(self) -> SiteRouter:
-        said = self.options
+    def _make_router(self) -> SiteRouter:
+        options = self.options
         return SiteRouter(
             self._static,
-            said.redirects,
-            {path: Protection(realm, path, insecure=said.insecure) for path, realm in said.protected.items()},
-            {path: Store(folder, said.document_count, said.document_space) for path, folder in said.documents.items()},
-            said.proxy,
-            UpstreamLimits(said.upstream_timeout, said.upstream_total, said.upstream_requests),
+            options.redirects,
+            {path: Protection(realm, path, insecure=options.insecure) for path, realm in options.protected.items()},
+            {
+                path: Store(folder, options.document_count, options.document_space)
+                for path, folder in options.documents.items()
+            },
+            options.proxy,
+            UpstreamLimits(options.upstream_timeout, options.upstream_total, options.upstream_requests),
         )
 
     def close(self) -> None:
-        """Close the connections to servers behind this one."""
-        if self._subtrees is not None:
-            self._subtrees.close()
+        """Close the connections to upstream servers."""
+        if self._router is not None:
+            self._router.close()
 
     def bound_waiting(self, most: int) -> None:
-        """Answer 503 beyond so many requests in progress at the servers of [proxy]."""
-        if self._subtrees is not None:
-            self._subtrees.bound_waiting(most)
+        """Respond with 503 beyond `most` concurrent requests to upstream servers."""
+        if self._router is not None:
+            self._router.bound_waiting(most)
 
     def share_with_children(self) -> None:
-        """Have ``upstream_requests`` bound the requests of all child processes together."""
-        if self._subtrees is not None:
-            self._subtrees.share_with_children()
+        """Apply ``upstream_requests`` to the requests of all child processes together."""
+        if self._router is not None:
+            self._router.share_with_children()
 
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
-        """For the client: a request for each path; the connection is closed behind the last."""
+        """Return the requests of ``daemons ask``: a GET for each path; the last one closes the connection."""
         return requests(words)
 
-    def talk_with(self, visitor: Peer) -> Talk:
-        """Answer until the connection is to be closed, where it matters who asks."""
-        https = None if visitor.secure else self.options.https
+    def talk_with(self, peer: Peer) -> Talk:
+        """Respond to one peer's requests until the connection is to be closed."""
+        https = None if peer.secure else self.options.https
         reply: Reply | None = None
         while True:
             request = cast(Request, (yield reply))
             if https is None or request.expects:
-                reply, entry = self._answer(request, visitor)
+                reply, entry = self._respond(request, peer)
             else:
-                reply = to_https(request, SecondCache(int(time())), Https(*https))
+                reply = to_https(request, ResponseCache(int(time())), Https(*https))
                 entry = self._entry(request, reply)
             if entry is not None and self.requests is not None:
-                self.requests.tell(visitor.host, entry)
-            # An answer that was passed on may have no other end than that of the connection.
+                self.requests.tell(peer.host, entry)
+            # A forwarded response of unknown length ends with the connection.
             if request.keep_alive and getattr(reply, "closes", False):
                 return reply
 
     @property
     def visited(self) -> bool:
-        """Whether it matters who asks."""
-        return bool(self.requests or self.options.https or (self._subtrees is not None and self._subtrees.visited))
+        """Whether responses or log lines depend on the peer."""
+        return bool(self.requests or self.options.https or (self._router is not None and self._router.needs_peer))
 
     def apology(self, ending: Ending) -> bytes:
-        """500, and no more.  What is wrong with a request, its error says."""
+        """Return a 500 response after a failure.  For malformed requests, the framing's error is the response."""
         if ending is not Ending.FAILED:
             return b""
         request = Request()
         request.keep_alive = False
-        return error(request, 500, SecondCache(int(time())))
+        return error(request, 500, ResponseCache(int(time())))
 
-    def respond(self, message: bytes, visitor: Peer = NOBODY) -> Reply:
-        return self._answer(cast(Request, message), visitor)[0]
+    def respond(self, message: bytes, peer: Peer = ANONYMOUS) -> Reply:
+        return self._respond(cast(Request, message), peer)[0]
 
-    def _answer(self, request: Request, visitor: Peer) -> tuple[Reply, tuple[str, str] | None]:
-        """What is said, and what the log says of it."""
+    def _respond(self, request: Request, peer: Peer) -> tuple[Reply, tuple[str, str] | None]:
+        """Return the response and its log entry."""
         now = int(time())
-        second = self._second
-        if second.now != now:
-            second = self._second = SecondCache(now)
-        known = second.get(request)
+        cache = self._cache
+        if cache.now != now:
+            cache = self._cache = ResponseCache(now)
+        known = cache.get(request)
         if known is not None:
             return known
         if request.expects:
             return CONTINUE, None
-        if self._subtrees is None:
-            reply, for_all = self._static.answer(request, second), True
+        if self._router is None:
+            reply, shareable = self._static.respond(request, cache), True
         else:
-            if self._subtrees.sets_user:
-                # Another thread may be answering a peer that has sent the same head, with the same object.
+            if self._router.sets_user:
+                # Another thread may be handling the same request object, for a peer that sent the same head.
                 request = request.with_body(request.body)
-            reply, for_all = self._subtrees.answer(request, second, visitor)
+            reply, shareable = self._router.respond(request, cache, peer)
         entry = self._entry(request, reply)
-        if for_all and type(reply) is bytes:
-            second.remember(request, reply, entry)
+        if shareable and type(reply) is bytes:
+            cache.put(request, reply, entry)
         return reply, entry
 
     def _entry(self, request: Request, reply: Reply) -> tuple[str, str] | None:
-        return None if self.requests is None else self.requests.entry(request, *told(reply), request.user)
+        return None if self.requests is None else self.requests.entry(request, *status_and_size(reply), request.user)

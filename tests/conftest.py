@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
@@ -12,6 +13,7 @@ from functools import partial
 import hypothesis
 import pytest
 
+from daemons.serving.guards import wait_limit
 from tests.leaks import Snapshot, clear
 
 # No deadline: how long an example takes says something about the machine, not about the daemons.
@@ -31,7 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Use short folders, whatever the user's name is: the name of a Unix socket has at most 107 bytes."""
+    """Use short folders, whatever the user's name is: the name of a Unix socket has at most 107 bytes.  Handle SIGINT,
+    which a shell has background jobs ignore, and their children too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.basetemp is None and not hasattr(config, "workerinput"):
         config.option.basetemp = tempfile.mkdtemp(prefix="t-", dir="/tmp")
         config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
@@ -72,7 +76,7 @@ def no_leaks() -> Iterator[None]:
     # Its threads are those of the process, and wait for the next password.
     if verifier := sys.modules.get("daemons.accounts.verifier"):
         verifier.shared.close()
-        verifier.shared.waiting = verifier.WAITING
+    wait_limit.PROCESS.threads = wait_limit.DEFAULT
     if leaks := before.leaks():
         clear(before)
         pytest.fail("left behind:\n" + "\n".join(leaks), pytrace=False)

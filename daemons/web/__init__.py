@@ -1,43 +1,61 @@
-"""Handlers of the standard library's ``http.server``, unchanged, and WSGI applications, under every engine; and sites.
+"""HTTP servers: ``http.server`` handlers and WSGI applications under every engine, static files, and a gateway.
 
-    server.py           WebServer: ``http.server.HTTPServer``, hardened, which runs such handlers in memory
-    service.py          from a request to a handler's method, and from what that wrote to a reply
-    handlers.py         which handlers can be run so, and what they inherit then
-    answer.py           what a handler writes to: the answer, complete before its first octet is sent
-    heads.py            what handlers want to know of a request
-    memory_socket.py    what stands in the place of a handler's socket
+    handlers/               request handlers of ``http.server``, run without a socket
+        server.py           WebServer: a hardened ``http.server.HTTPServer`` that runs handlers in memory
+        service.py          calls the handler's ``do_`` method and completes its response
+        mixins.py           base classes that replace socket input and output
+        head_cache.py       parsed request heads
+        memory_socket.py    stands in for the handler's socket
+        response_buffer.py  the handler's ``wfile``: collects the response
+        response_head.py    checks the status line and header fields
+        response_parts.py   sends a response from memory and files
 
-    wsgi.py             WSGI applications: from a request to a call
-    environ.py          what an application is told of it
-    reply.py            from what it does then to a reply
-    fields.py           the head of that: checked, with Date and Server
+    wsgi/                   WSGI applications (PEP 3333)
+        service.py          calls the application
+        environ.py          builds its environ
+        response.py         makes a response from start_response, write and the returned iterable
+        fields.py           checks status and header fields, adds Date and Server
+        file_wrapper.py     wsgi.file_wrapper
+        body.py             transfer coding and order of body pieces
 
-    static.py           the files below a root
-    files.py            from the path of a URL to an open file below a root that cannot be left
-    conditions.py       ETag, Last-Modified, and what a request makes depend on them
-    ranges.py           parts of a file
-    negotiation.py      as it is, or compressed
-    languages.py        in one language or another
-    media.py            types by suffix
-    representations.py  what of a file is sent
-    listing.py          a page that lists a folder
-    responses.py        heads and error pages, and what is remembered for a second
+    files/                  static files
+        static.py           GET and HEAD of the files below a root
+        lookup.py           opens the file of a URL path without leaving the root
+        conditions.py       conditional requests: ETag, Last-Modified
+        ranges.py           range requests
+        negotiation.py      content codings
+        languages.py        content languages
+        media.py            media types by suffix
+        representations.py  selects and sends a representation
+        listing.py          directory listings
+        identities.py       configured paths of an opened file, by device and inode
+        hard_links.py       hard links and bind mounts of protected files
+        inode_probe.py      detects file systems that number inodes by name
 
-    subtrees.py         what of a site is not simply a file
-    places.py           paths, and what holds below them
-    redirects.py        what has moved, and what is to be had over TLS
-    protection.py       who may see it
-    gate.py             passwords by the file that is opened
-    identities.py       from an opened file to the configured paths that lead to it
-    hard_links.py       further names of protected files: hard links, bind mounts
-    inode_probe.py      whether a file has one inode number under all its names
-    partly_protected.py protected paths below documents and other servers
-    documents.py        what clients write: PUT, POST and DELETE
-    store.py            where that is kept
-    forwarding.py       what another server answers
-    upstream.py         requests to that, bounded in number and time
-    upstream_socket.py  connections to it
-    behind.py           how such a server is written
+    site/                   configured parts of a site
+        router.py           selects the responder of a path
+        prefix_map.py       URL paths, and maps from path prefixes to values
+        redirects.py        redirects, also from HTTP to HTTPS
+        protection.py       Basic authentication
+        gate.py             authentication by the opened file
+        partly_protected.py protected paths below documents and upstream servers
+        documents.py        GET, POST, PUT and DELETE of documents
+        store.py            document storage
+        unnamed_file.py     temporary files without a name
 
-Requests are read by `daemons.framings.http`.
+    gateway/                upstream servers
+        forwarding.py       forwards requests and responses
+        upstream.py         one upstream server: limits and kept connections
+        exchange.py         one request and its response
+        upstream_address.py the setting for an upstream server
+        upstream_socket.py  a connection to one
+        request_table.py    counts requests across processes
+
+    responses.py            response heads and error pages, and a cache of one second
+    dates.py                HTTP dates
+    basic.py                Basic credentials
+    field_cache.py          cache for parsed field values
+    asking.py               requests of ``daemons ask``
+
+Requests are decoded by `daemons.framings.http`.
 """

@@ -1,4 +1,4 @@
-"""For the client `daemons ask`: requests, from the words of a command line."""
+"""Requests that ``daemons ask`` sends, from its command-line arguments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 
 def requests(words: Sequence[bytes]) -> Sequence[bytes]:
-    """A GET for each path; the connection is closed behind the last."""
+    """Return a GET request for each path; the last one closes the connection."""
     targets = ["/" + quote(word.removeprefix(b"/"), safe="/?&=%:@!$'()*+,;~") for word in words]
     ends = ["\r\n"] * (len(targets) - 1) + ["Connection: close\r\n\r\n"]
     return [

@@ -14,13 +14,15 @@ _BASIC = re.compile(r"basic +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE | re.ASCII)
 
 
 def challenge(realm: str) -> str:
-    """Return the value of WWW-Authenticate.  `realm` is shown to people; it has neither quotes nor backslashes."""
+    """Return the value of WWW-Authenticate.  `realm` must not contain quotes or backslashes."""
     return f'Basic realm="{realm}", charset="UTF-8"'
 
 
-def shown(authorization: str) -> tuple[str, str] | None:
-    """Return name and password in the value of an Authorization; None for other schemes, for credentials that are
-    not base64 of UTF-8, and for longer ones than any user's, which are not decoded."""
+def parse_credentials(authorization: str) -> tuple[str, str] | None:
+    """Return user name and password from the value of an Authorization field.
+
+    Return None for other schemes, for credentials that are not base64 of UTF-8, and for credentials longer than any
+    user's, which are not decoded."""
     match = _BASIC.fullmatch(authorization)
     if match is None or len(match[1]) > LONGEST:
         return None

@@ -1,4 +1,4 @@
-"""Times as HTTP writes them: RFC 9110, section 5.6.7."""
+"""HTTP dates: RFC 9110, section 5.6.7."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from email.utils import formatdate
 
 from daemons.framings.cache import BoundedCache
 
-#: Of so many times, mostly those at which files were changed, the text is remembered.
+#: Cached dates; most are modification times of files.
 REMEMBERED = 256
 _texts: BoundedCache[int, str] = BoundedCache(REMEMBERED)
 
-#: The first and the last second that a year of four digits has.
+#: The first and last second of the years 1 to 9999, in seconds since 1970.
 FIRST, LAST = -62_135_596_800, 253_402_300_799
 
-#: The second of `now_written`, and its text.
+#: The second of `http_date_now`, and its text.
 _now: tuple[int, str] = (0, "")
 
 
-def written(seconds: int) -> str:
-    """A time in seconds since 1970: ``Sun, 06 Nov 1994 08:49:37 GMT``.  Of a time outside of the years 1 to 9999, which
-    a file may have on some file systems, the nearest one."""
+def http_date(seconds: int) -> str:
+    """Return the HTTP date of a time in seconds since 1970: ``Sun, 06 Nov 1994 08:49:37 GMT``.
+
+    Times outside the years 1 to 9999, which some file systems can store, are clamped to that range."""
     seconds = max(FIRST, min(seconds, LAST))
     text = _texts.get(seconds)
     if text is None:
@@ -29,8 +30,8 @@ def written(seconds: int) -> str:
     return text
 
 
-def now_written() -> str:
-    """The time, made once a second."""
+def http_date_now() -> str:
+    """Return the HTTP date of the current second, formatted once per second."""
     global _now
     now = int(time.time())
     second, text = _now

@@ -1,4 +1,4 @@
-"""Responses as octets: RFC 9112, sections 4 to 6, and what holds of all of them for a second."""
+"""Response messages (RFC 9112, sections 4 to 6), and a cache of responses that lasts one second."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from http import HTTPStatus
 from daemons.framings.cache import HEAD
 from daemons.framings.http import Request
 from daemons.serving.conversation.service import Reply
-from daemons.web.dates import written
+from daemons.web.dates import http_date
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 #: The Server field, without versions, which would disclose known vulnerabilities.
 SERVER = "camelot"
 
-#: Statuses without a body, whatever is said (RFC 9110, sections 15.3.5 and 15.4.5).
+#: Statuses whose responses never have a body (RFC 9110, sections 15.3.5 and 15.4.5).
 BODILESS = frozenset((204, 304))
 
-#: What is remembered for a second, in octets of requests and their answers.
+#: Capacity of a `ResponseCache`, in bytes of request heads and responses.
 REMEMBERED = 3 * 1024 * 1024
 
-#: Octets that one takes beside its own; roughly.
+#: Approximate overhead of a cache entry, in bytes.
 ENTRY = 256
 
-#: RFC 9110, section 5.5: with a line end in it, one field would be two.
+#: Control characters: a line end in a value would split one field into two (RFC 9110, section 5.5).
 _FORBIDDEN = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 
-#: Methods that are known (RFC 9110, section 9.3; RFC 5789).
+#: Standard methods (RFC 9110, section 9.3; RFC 5789): 405 where they are not supported, and 501 for all others.
 KNOWN = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"))
 
-#: The sentence on the page of an error, unless the caller gives a more exact one.
+#: Default sentence on the page of each status.
 SENTENCES = {
     301: "This page has moved permanently.",
     302: "This page is at another address for now.",
@@ -50,62 +50,62 @@ SENTENCES = {
     416: "The page has none of the requested bytes.",
     500: "The server failed to answer the request.",
     501: "The server does not support the method of the request.",
-    502: "The server behind this one did not send a valid response.",
+    502: "The upstream server did not send a valid response.",
     503: "The server cannot answer at the moment.",
-    504: "The server behind this one did not respond in time.",
-    507: "There is no room for the document.",
+    504: "The upstream server did not respond in time.",
+    507: "There is not enough storage space for the document.",
     508: "The request was forwarded in a loop.",
 }
 
-#: Names and values.
+#: Field names and values.
 Fields = Iterable[tuple[str, str]]
 
 
-class SecondCache:
-    """What holds for one second: the Date, and the answers that were given.
+class ResponseCache:
+    """The Date field and the responses of one second.
 
-    A file that was changed is noticed within a second: then all this is forgotten, the answers with their Date."""
+    A new cache is made each second, so that a changed file is noticed within a second."""
 
     __slots__ = ("_replies", "_size", "date", "get", "now", "private")
 
-    #: An answer, and what the log says of it.
+    #: A response and its log entry.
     Known = tuple[bytes, tuple[str, str] | None]
 
     def __init__(self, now: int, *, private: bool = False) -> None:
-        #: Whether what is said is for one visitor alone.  A second of its own, in which nothing is remembered.
+        #: Whether responses are for one user only.  Then nothing is cached, here or in shared caches.
         self.private = private
-        #: Seconds since 1970; and as it is written.
+        #: Seconds since 1970, and the same as an HTTP date.
         self.now = now
-        self.date = written(now)
-        self._replies: dict[bytes, SecondCache.Known] = {}
+        self.date = http_date(now)
+        self._replies: dict[bytes, ResponseCache.Known] = {}
         self._size = 0
-        #: The answer to a request with the same head, or None.
+        #: Return the response and log entry of a request with the same head, or None.
         self.get = self._replies.get
 
-    def remember(self, request: Request, reply: bytes, entry: tuple[str, str] | None = None) -> None:
-        """Keep an answer that depends on the head alone, with its entry in the log; as many as there is room for."""
+    def put(self, request: Request, reply: bytes, entry: tuple[str, str] | None = None) -> None:
+        """Cache a response that depends on the request's head alone, with its log entry, if there is room."""
         if self.private:
             return
         size = ENTRY + len(request) + len(reply)
         if self._size + size <= REMEMBERED and len(request) <= HEAD:
             self._size += size
-            # The octets alone: the request would keep its body.
+            # As plain bytes: a Request would keep its body in memory.
             self._replies[bytes(request)] = reply, entry
 
 
-def head(request: Request, status: int, second: SecondCache, fields: Fields) -> bytes:
-    """Status line and header fields of the answer to `request`, with the empty line.  Raises `ValueError`: a control
+def head(request: Request, status: int, cache: ResponseCache, fields: Fields) -> bytes:
+    """Return status line and header fields of a response, with the empty line.  Raises `ValueError` for a control
     character in a field."""
-    lines = [f"HTTP/1.1 {status} {phrase(status)}", f"Date: {second.date}", f"Server: {SERVER}"]
+    lines = [f"HTTP/1.1 {status} {phrase(status)}", f"Date: {cache.date}", f"Server: {SERVER}"]
     for name, value in fields:
-        if second.private and name in ("Cache-Control", "Expires"):
+        if cache.private and name in ("Cache-Control", "Expires"):
             continue
         if _FORBIDDEN.search(value):
-            raise ValueError(f"{name}: {value!r}: a control character")
+            raise ValueError(f"{name}: {value!r} contains a control character")
         lines.append(f"{name}: {value}")
-    if second.private:
-        # To a shared cache, must-revalidate and max-age would be leave to keep what was said to who showed a password
-        # (RFC 9111, section 3.5); and a browser asks again, so that who is no longer let in is not shown it either.
+    if cache.private:
+        # must-revalidate and max-age would allow shared caches to store the response to an authenticated request (RFC
+        # 9111, section 3.5).  no-cache has browsers revalidate, so that a revoked password takes effect at once.
         lines.append("Cache-Control: private, no-cache")
     if not request.keep_alive:
         lines.append("Connection: close")
@@ -115,50 +115,50 @@ def head(request: Request, status: int, second: SecondCache, fields: Fields) -> 
     return "\r\n".join(lines).encode("latin-1")
 
 
-def say(
+def make_response(
     request: Request,
     status: int,
-    second: SecondCache,
+    cache: ResponseCache,
     body: bytes,
     fields: Fields = (),
     media: str = "text/html; charset=utf-8",
 ) -> bytes:
-    """An answer with a body that is made for it, and that nobody keeps."""
+    """Return a response with `body`, which caches must revalidate before reuse."""
     about = [("Cache-Control", "no-cache"), ("Content-Type", media), ("Content-Length", str(len(body)))]
-    said = head(request, status, second, [*fields, *about])
-    return said if request.method == "HEAD" else said + body
+    response_head = head(request, status, cache, [*fields, *about])
+    return response_head if request.method == "HEAD" else response_head + body
 
 
-def error(request: Request, status: int, second: SecondCache, fields: Fields = (), content: str = "") -> bytes:
-    """A page with the status and a sentence, and nothing of the request; `content` is HTML, by default of
-    `SENTENCES`."""
+def error(request: Request, status: int, cache: ResponseCache, fields: Fields = (), content: str = "") -> bytes:
+    """Return a page with the status and `content`, HTML, by default the sentence of `SENTENCES`.  It contains no part
+    of the request."""
     if not content and (sentence := SENTENCES.get(status)):
         content = f"<p>{sentence}\n"
-    return say(request, status, second, page(f"{status} {phrase(status)}", content), fields)
+    return make_response(request, status, cache, page(f"{status} {phrase(status)}", content), fields)
 
 
-def refuse(request: Request, second: SecondCache, allowed: str) -> bytes:
-    """To a method for which there is nothing here: which there are."""
+def refuse_method(request: Request, cache: ResponseCache, allowed: str) -> bytes:
+    """Return the response to OPTIONS, or 405 or 501 for a method that is not `allowed`, a list as in Allow."""
     if request.method == "OPTIONS":
-        return head(request, 204, second, [("Allow", allowed)])
-    return error(request, 405 if request.method in KNOWN else 501, second, [("Allow", allowed)])
+        return head(request, 204, cache, [("Allow", allowed)])
+    return error(request, 405 if request.method in KNOWN else 501, cache, [("Allow", allowed)])
 
 
-def told(reply: Reply) -> tuple[int, int | None]:
-    """The status of an answer, and how many octets its body has; None: nobody knows yet."""
+def status_and_size(reply: Reply) -> tuple[int, int | None]:
+    """Return a response's status, and the length of its body in bytes; None if that is not known yet."""
     if isinstance(reply, bytes):
         return int(reply[9:12]), len(reply) - reply.index(b"\r\n\r\n") - 4
-    found: tuple[int, int | None] = getattr(reply, "told")  # noqa: B009, of ours, each iterator has it
+    found: tuple[int, int | None] = getattr(reply, "status_and_size")  # noqa: B009, set on every iterator of httpd
     return found
 
 
 def phrase(status: int) -> str:
-    """The reason phrase."""
+    """Return the reason phrase of a status."""
     return HTTPStatus(status).phrase
 
 
 def page(title: str, content: str = "") -> bytes:
-    """A small page; whoever writes it has escaped what is not ours."""
+    """Return an HTML page.  `title` and `content` are HTML: the caller escapes them."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n'

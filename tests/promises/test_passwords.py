@@ -61,10 +61,10 @@ def test_basic_credentials_cost_no_more_than_honest_ones_of_their_size(tmp_path:
     write_users(tmp_path / "users", arthur="x")
     httpd = service(make(tmp_path), protected={"/sub": Realm("The vault", str(tmp_path / "users"))})
     long = basic(MARKS, "x") if where == "name" else basic("arthur", MARKS)
-    assert ask(httpd, "/sub/", long, visitor=PEER).status == 401
-    assert ask(httpd, "/sub/", basic("arthur", "x"), visitor=PEER).status == 200
-    honest = seconds(lambda: ask(httpd, "/sub/", basic("arthur", "x"), f"X-Padding: {'x' * len(long)}", visitor=PEER))
-    assert seconds(lambda: ask(httpd, "/sub/", long, visitor=PEER)) < MOST * honest
+    assert ask(httpd, "/sub/", long, peer=PEER).status == 401
+    assert ask(httpd, "/sub/", basic("arthur", "x"), peer=PEER).status == 200
+    honest = seconds(lambda: ask(httpd, "/sub/", basic("arthur", "x"), f"X-Padding: {'x' * len(long)}", peer=PEER))
+    assert seconds(lambda: ask(httpd, "/sub/", long, peer=PEER)) < MOST * honest
 
 
 def test_login_costs_no_more_than_an_honest_one_of_its_size(tmp_path: Path) -> None:

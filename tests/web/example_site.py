@@ -98,10 +98,10 @@ def request(
 
 
 @contextmanager
-def talking(httpd: Httpd, visitor: Peer = LOCAL) -> Iterator[Conversation]:
+def talking(httpd: Httpd, peer: Peer = LOCAL) -> Iterator[Conversation]:
     """A conversation that is closed, as when its visitor leaves."""
     if httpd.visited:
-        conversation: Conversation = ConversationWithPeer(httpd, ServiceBinding(httpd), lambda: visitor)
+        conversation: Conversation = ConversationWithPeer(httpd, ServiceBinding(httpd), lambda: peer)
     else:
         conversation = Conversation(httpd)
     assert conversation.open() == b""
@@ -139,10 +139,10 @@ def ask(
     version: str = "1.1",
     body: bytes | None = None,
     host: str = "localhost",
-    visitor: Peer = LOCAL,
+    peer: Peer = LOCAL,
 ) -> Heard:
     """What is answered to one request."""
-    with talking(httpd, visitor) as conversation:
+    with talking(httpd, peer) as conversation:
         octets = request(path, *fields, method=method, version=version, body=body, host=host)
         found = parsed(heard(conversation, octets))
         assert conversation.failure is None

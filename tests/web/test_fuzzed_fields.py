@@ -39,9 +39,9 @@ def _language(value: str) -> None:
 def _condition(value: str) -> None:
     for name in ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since"):
         fields = {name: value}
-        assert conditions.judge(fields, HAVE) in (200, 304, 412)
-        assert conditions.judge_change(fields, HAVE) in (0, 412)
-        assert conditions.judge_change(fields, None) in (0, 412)
+        assert conditions.evaluate_preconditions(fields, HAVE) in (200, 304, 412)
+        assert conditions.evaluate_write_preconditions(fields, HAVE) in (0, 412)
+        assert conditions.evaluate_write_preconditions(fields, None) in (0, 412)
     assert conditions.unchanged(value, HAVE, HAVE.modified) in (True, False)
 
 
@@ -51,7 +51,7 @@ def _date(value: str) -> None:
 
 
 def _caller(value: str) -> None:
-    found = basic.shown(value)
+    found = basic.parse_credentials(value)
     assert found is None or ":" not in found[0]
 
 

@@ -210,7 +210,7 @@ def test_no_more_is_remembered_than_there_is_room_for(httpd: Httpd, monkeypatch:
     monkeypatch.setattr("daemons.httpd.time", lambda: 1_790_000_000.5)
     for number in range(100):
         assert ask(httpd, f"/short.txt?{number}").body == b"short"
-    assert 0 < len(httpd._second._replies) < 50
+    assert 0 < len(httpd._cache._replies) < 50
 
 
 def test_a_folder_is_listed_where_that_is_wanted_and_its_names_are_escaped(tmp_path: Path) -> None:

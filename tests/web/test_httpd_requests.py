@@ -11,10 +11,10 @@ from daemons.httpd import Httpd
 from daemons.operating.logging.request_log import Entry, RequestLog
 from daemons.serving.conversation.conversation import PENDING
 from daemons.serving.conversation.service import Peer
-from daemons.web.gateway.upstream_address import BEHIND
+from daemons.web.gateway.upstream_address import UPSTREAM
 from daemons.web.site.protection import Realm
-from tests.web.behind import scripted
 from tests.web.example_site import LOCAL, heard, make, request, service, talking
+from tests.web.scripted_upstream import scripted
 from tests.web.site.test_protection import GOOD, basic, write
 
 
@@ -30,11 +30,11 @@ class Kept(RequestLog):
         self.lines.append(re.sub(r"\[.*\]", "[]", line))
 
 
-def told(httpd: Httpd, *octets: bytes, visitor: Peer = LOCAL) -> list[str]:
+def told(httpd: Httpd, *octets: bytes, peer: Peer = LOCAL) -> list[str]:
     """The lines of these requests, each in two conversations."""
     httpd.requests = log = Kept()
     for _ in range(2):
-        with talking(httpd, visitor) as conversation:
+        with talking(httpd, peer) as conversation:
             for each in octets:
                 heard(conversation, each)
     first, second = log.lines[: len(log.lines) // 2], log.lines[len(log.lines) // 2 :]
@@ -95,9 +95,9 @@ def test_user_is_not_logged_once_a_file_is_no_longer_protected(root: str, tmp_pa
 
 def test_of_what_is_passed_on_the_status_and_the_size_where_they_are_known(root: str) -> None:
     with scripted() as (running, _):
-        httpd = service(root, proxy={"/app": BEHIND.parse(f"127.0.0.1:{running.address[1]}")})
+        httpd = service(root, proxy={"/app": UPSTREAM.parse(f"127.0.0.1:{running.address[1]}")})
         try:
-            lines = told(httpd, request("/app/plain"), request("/app/long"), request("/app/chunks"), visitor=LOCAL)
+            lines = told(httpd, request("/app/plain"), request("/app/long"), request("/app/chunks"), peer=LOCAL)
         finally:
             httpd.close()
     assert [line.split('" ')[1] for line in lines] == ["200 5", "200 200000", "200 -"]

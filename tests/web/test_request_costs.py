@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from daemons.serving.conversation.conversation import Conversation
-from daemons.web.gateway.upstream_address import BEHIND
+from daemons.web.gateway.upstream_address import UPSTREAM
 from daemons.web.site.protection import Realm
 from tests.web import talking, wsgi_talking
 from tests.web.example_handlers import Hello
@@ -92,7 +92,7 @@ def visit(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Abstra
     made: dict[str, Any] = {
         "httpd": partial(visit_site, service(root, languages=("en", "de-CH"))),
         "tables": partial(visit_site, tables),
-        "gateway": partial(visit_site, service(root, proxy={"/": BEHIND.parse("127.0.0.1:1")})),
+        "gateway": partial(visit_site, service(root, proxy={"/": UPSTREAM.parse("127.0.0.1:1")})),
         "handler": partial(talking.visit, Hello),
         "files": partial(talking.visit, partial(SimpleHTTPRequestHandler, directory=root)),
         "application": wsgi_talking.visit,

@@ -59,7 +59,7 @@ def exchange(
 
 
 #: What is asked one after the other, over one connection: the method, the target, the body, and the status.
-ASKED: dict[Callable[[Path], Any], list[tuple[str, str, bytes, int, bytes | None]]] = {
+SELECTING_FIELDS: dict[Callable[[Path], Any], list[tuple[str, str, bytes, int, bytes | None]]] = {
     _httpd: [
         ("GET", "/text.txt", b"", 200, TEXT),
         ("HEAD", "/long.bin", b"", 200, b""),
@@ -88,11 +88,11 @@ ASKED: dict[Callable[[Path], Any], list[tuple[str, str, bytes, int, bytes | None
 }
 
 
-@pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.parametrize("kind", SELECTING_FIELDS)
 def test_h11_which_is_strict_can_read_every_answer(kind: Callable[[Path], Any], tmp_path: Path) -> None:
     client = h11.Connection(h11.CLIENT)
     with kind(tmp_path) as talk:
-        for method, path, body, status, expected in ASKED[kind]:
+        for method, path, body, status, expected in SELECTING_FIELDS[kind]:
             how = [("Transfer-Encoding", "chunked")] if body else []
             response, content = exchange(client, talk, method, path, *how, body=body)
             assert (response.status_code, content) == (status, content if expected is None else expected), path
@@ -103,7 +103,7 @@ def test_h11_which_is_strict_can_read_every_answer(kind: Callable[[Path], Any], 
         assert talk.state == OVER
 
 
-@pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.parametrize("kind", SELECTING_FIELDS)
 def test_a_request_without_host_is_none_and_h11_reads_that_too(kind: Callable[[Path], Any], tmp_path: Path) -> None:
     with kind(tmp_path) as talk:
         client = h11.Connection(h11.CLIENT)

@@ -1,4 +1,4 @@
-"""Validators of a representation, and what a request makes depend on them: RFC 9110, sections 8.8 and 13."""
+"""Validators of a representation, and conditional requests: RFC 9110, sections 8.8 and 13."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from daemons.web.field_cache import field_cache
 
-#: RFC 9110, section 8.8.3, in a list.
+#: An entity tag in a list (RFC 9110, section 8.8.3).
 _TAG = re.compile(r'[ \t,]*(W/)?("[!#-~\x80-\xff]*")[ \t]*(?:,|$)')
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-#: RFC 9110, section 5.6.7: the form of today, that of RFC 850, and that of asctime(3).
+#: HTTP dates (RFC 9110, section 5.6.7): IMF-fixdate, and the obsolete forms of RFC 850 and asctime(3).
 _DATES = tuple(
     re.compile(form.replace("TIME", r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d)").replace("MON", "(?P<mon>[A-Z][a-z]{2})"))
     for form in (
@@ -26,23 +26,26 @@ _DATES = tuple(
 
 
 class Validators(NamedTuple):
-    """By what a client recognises a representation."""
+    """Validators of a representation."""
 
-    #: A strong entity tag, in its quotes.
+    #: Strong entity tag, with its quotes.
     tag: str
-    #: Seconds since 1970.
+    #: Last-Modified, in seconds since 1970.
     modified: int
 
 
 def tag_of(modified: int, size: int, mark: str = "") -> str:
-    """The entity tag of a file, by when it was modified, in nanoseconds, its size, and the form in which it is sent."""
+    """Return the entity tag of a file.
+
+    `modified` is in nanoseconds since 1970, `size` in bytes; `mark` distinguishes representations of one file."""
     return f'"{modified:x}-{size:x}{mark}"'
 
 
-def judge_change(fields: Mapping[str, str], have: Validators | None) -> int:
-    """412 where a condition speaks against a change of what is there, None for nothing; else 0.  `fields` have names
-    in small letters.  What depends on a time of change is passed over where there is nothing that was changed, and so
-    is If-Modified-Since, which is for reading alone."""
+def evaluate_write_preconditions(fields: Mapping[str, str], have: Validators | None) -> int:
+    """Evaluate the conditions of a request that modifies a resource: return 412 if one is false, else 0.
+
+    `have` is None if the resource does not exist; then If-Unmodified-Since is ignored.  If-Modified-Since is for GET
+    and HEAD only.  `fields` have lower-case names."""
     match = fields.get("if-match")
     if match is not None:
         if have is None or not _lists(match, have.tag, weakly=False):
@@ -53,9 +56,10 @@ def judge_change(fields: Mapping[str, str], have: Validators | None) -> int:
     return 412 if none is not None and have is not None and _lists(none, have.tag, weakly=True) else 0
 
 
-def judge(fields: Mapping[str, str], have: Validators) -> int:
-    """200 where the request is to be answered, 304 or 412 where a condition says otherwise; for GET and HEAD, in the
-    order of RFC 9110, section 13.2.2.  `fields` have names in small letters."""
+def evaluate_preconditions(fields: Mapping[str, str], have: Validators) -> int:
+    """Evaluate the conditions of a GET or HEAD request: return 200, 304 or 412 (RFC 9110, section 13.2.2).
+
+    `fields` have lower-case names."""
     match = fields.get("if-match")
     if match is not None:
         if not _lists(match, have.tag, weakly=False):
@@ -70,8 +74,10 @@ def judge(fields: Mapping[str, str], have: Validators) -> int:
 
 
 def unchanged(value: str | None, have: Validators, now: int) -> bool:
-    """Whether If-Range lets a range be sent (RFC 9110, section 13.1.5).  A time is good for that where nothing can have
-    been written in the same second after it was told (section 8.8.2.2)."""
+    """Return whether If-Range allows a range to be sent (RFC 9110, section 13.1.5).
+
+    A date is a strong validator only if the file cannot have been written again within that second (section 8.8.2.2).
+    """
     if value is None:
         return True
     if value.startswith(('"', "W/")):
@@ -80,7 +86,7 @@ def unchanged(value: str | None, have: Validators, now: int) -> bool:
 
 
 def _lists(value: str, tag: str, *, weakly: bool) -> bool:
-    """Whether `tag` is among those of a list.  What is no list lists nothing."""
+    """Return whether a list of entity tags contains `tag`.  A malformed list contains none."""
     if value == "*":
         return True
     at = 0
@@ -96,7 +102,7 @@ def _lists(value: str, tag: str, *, weakly: bool) -> bool:
 
 @field_cache
 def date(value: str | None) -> int | None:
-    """Seconds since 1970; None: what is no date is not there."""
+    """Parse an HTTP date; return seconds since 1970, or None for an invalid date or no value."""
     match = None if value is None else next((found for form in _DATES if (found := form.fullmatch(value))), None)
     if match is None:
         return None
@@ -105,11 +111,11 @@ def date(value: str | None) -> int | None:
         month = _MONTHS.index(match["mon"]) + 1
         time = [int(match[part]) for part in ("d", "h", "m", "s")]
         if len(match["y"]) == 2:
-            # "more than 50 years in the future" is the past.
+            # A year more than 50 years in the future is in the past century.
             this = datetime.now(UTC).year
             year += this - this % 100
             year -= 100 if year > this + 50 else 0
-        # A leap second is one second more.
+        # datetime has no leap seconds.
         leap = time[3] == 60
         when = datetime(year, month, time[0], time[1], time[2], time[3] - leap, tzinfo=UTC) + timedelta(seconds=leap)
         return int(when.timestamp())

@@ -15,20 +15,20 @@ from daemons.web.files.lookup import Identity, identity_of
 
 log = logging.getLogger(__name__)
 
-#: Entries of protected directories that are looked at: some 2 seconds of CPU and, if all have several links, 40 MiB.
+#: Maximum entries of protected directories in an index: some 2 seconds of CPU and, if all have several links, 40 MiB.
 MOST = 200_000
 
-#: Seconds for which an index is used; at least 20 times as long as it took to make, so that it never costs more than a
-#: twentieth of a core.
+#: Seconds for which an index is used, and at least `FACTOR` times the seconds its creation took, so that it costs at
+#: most a twentieth of a core.
 FRESH, FACTOR = 1.0, 20
 
 _MOUNTS = "/proc/self/mountinfo"
 
-#: How mountinfo writes blanks, tabs, line ends and backslashes, proc_pid_mountinfo(5).
+#: Octal escapes in mountinfo: spaces, tabs, line ends and backslashes, proc_pid_mountinfo(5).
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
-#: Errors of a directory, or of an entry in it, that does not exist any more, or is a file.
+#: Errors of an entry that was removed, or of a directory that was removed or replaced by a file.
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -48,13 +48,13 @@ class LinkIndex:
         #: The root and the protected files for which mounts and index were made.
         self._mounts_of: Identity | None = None
         self._made_of: frozenset[Identity] = frozenset()
-        #: None: it could not be made.
+        #: None if the index could not be created.
         self._index: dict[Identity, bytes] | None = None
         self._made = False
         self._until = 0.0
 
     def other_names(self, entered: Sequence[Identity], file: Identity | None, links: int) -> list[Identity]:
-        """Return those of the directories and the file that may have another name elsewhere."""
+        """Return those of the directories `entered` and the `file` that may have a further name elsewhere."""
         root = entered[0] if entered else None
         if root != self._mounts_of or time.monotonic() >= self._mounts_until:
             self._mounts = _mounts_below(self._root)
@@ -66,10 +66,12 @@ class LinkIndex:
         return found
 
     def index(self, directories: Iterable[bytes], found: frozenset[Identity]) -> dict[Identity, bytes]:
-        """Return, for each file with several links and each source of a bind mount, the longest of `directories` above
-        it. `found` are the identities of those that there are: with others, as when the root is replaced, a new index
-        is made at once. Raises `Unindexed`."""
-        # While one thread makes a new index, the others use the old one.
+        """Return a map from files with several links, and sources of bind mounts, to the longest of `directories` above
+        them.
+
+        `found` are the identities of the directories that exist. If they have changed, as when the root is replaced, a
+        new index is created at once. Raises `Unindexed`."""
+        # While one thread creates a new index, the others use the old one.
         if self._lock.acquire(blocking=not self._made or found != self._made_of):
             try:
                 start = time.monotonic()
@@ -90,8 +92,8 @@ class LinkIndex:
         return self._index
 
     def _make(self, directories: Iterable[bytes]) -> dict[Identity, bytes]:
-        """Raises `Unindexed`, and `OSError` for a directory that cannot be read though its files can be served, or for
-        want of descriptors."""
+        """Create an index. Raises `Unindexed`, and `OSError` for a directory that cannot be read although its files can
+        be served, or if no descriptors are left."""
         index: dict[Identity, bytes] = {}
         left = MOST
         for directory in directories:
@@ -108,7 +110,7 @@ class LinkIndex:
                             found = entry.stat(follow_symlinks=False)
                         except OSError as error:
                             if error.errno in _NOT_THERE:
-                                continue  # removed meanwhile
+                                continue  # it was removed meanwhile
                             raise
                         identity = identity_of(found)
                         if (found.st_nlink > 1 and entry.is_file(follow_symlinks=False)) or identity in self._mounts:
@@ -118,7 +120,7 @@ class LinkIndex:
 
 @contextmanager
 def _entries(directory: bytes) -> Iterator[Iterable[os.DirEntry[bytes]]]:
-    """The entries of a directory; none of one that is not there, is a file, or may not be searched, since then its
+    """Yield the entries of a directory; none if it does not exist, is a file, or may not be searched, since then its
     files cannot be served.  Raises `OSError`."""
     try:
         entries = os.scandir(directory)

@@ -1,7 +1,7 @@
-"""Which configured paths lead to a file that has been opened: decided by device and inode, not by the path asked for.
+"""Finds the configured paths of an opened file by its device and inode, not by the path of the request.
 
-One file may have several names: the file system ignores case or normalises Unicode, a variant was negotiated, there are
-hard links or bind mounts. All of them are the same device and inode, fstat(2).
+One file may have several names: on a file system that ignores case or normalizes Unicode, for a negotiated variant, by
+hard links or bind mounts. All of them have the same device and inode, fstat(2).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ T = TypeVar("T")
 
 
 class PathIdentities(Generic[T]):
-    """Values by the identity of the file or directory to which their paths lead below `root`.
+    """Maps the identities of files and directories at configured paths below `root` to values.
 
-    A value holds for all that is below its directory, and for all variants of its file; `variants` returns their names.
+    A value applies to all files below its directory, or to all variants of its file; `variants` returns their names.
     """
 
     def __init__(
         self, root: str, values: Iterable[tuple[Names, T]], variants: Callable[[bytes], Iterable[bytes]]
     ) -> None:
-        #: Paths in the file system, variants first: of two values for one file, that of its own name comes first.
+        #: Paths in the file system, variants first, so that the value of a file's own path precedes those of variants.
         self._paths: list[tuple[bytes, T]] = []
         self._root = root
         self._links = LinkIndex(root)
@@ -47,11 +47,12 @@ class PathIdentities(Generic[T]):
         links: int = 1,
         known: Mapping[Identity, list[T]] | None = None,
     ) -> list[T]:
-        """Return the values that hold for a file with so many hard links in the last of the directories entered, the
-        nearest first. All of these must still be open: some file systems number inodes anew when nobody uses them.
-        `known` is a result of `by_identity`, by default a new one. Raises `Unindexed` where there are too many files to
-        be sure, and `Refused` where the root was replaced after these were opened, since its paths lead elsewhere now,
-        or where there are no descriptors left to know.
+        """Return the values that apply to a file in the last of the directories `entered`, the nearest first.
+
+        `links` is the file's number of hard links. File and directories must still be open: some file systems renumber
+        unused inodes. `known` is a result of `by_identity`, by default a new one. Raises `Unindexed` if there are too
+        many files to index, and `Refused` if the root was replaced after these were opened, since the configured paths
+        lead elsewhere now, or if no descriptors are left.
         """
         found = self._find(entered, file, links, self.by_identity() if known is None else known)
         if entered and self._root_identity() != entered[0]:
@@ -77,20 +78,20 @@ class PathIdentities(Generic[T]):
         return [value for path, value in reversed(self._paths) if path in paths]
 
     def _root_identity(self) -> Identity | None:
-        """Return the identity of the root; None while there is none, as when its link is being replaced."""
+        """Return the identity of the root; None while it does not exist, as when its link is being replaced."""
         try:
             return identity_of(os.stat(self._root))
         except OSError:
             return None
 
     def by_identity(self) -> dict[Identity, list[T]]:
-        """Return the values by the files and directories that their paths lead to at this moment."""
+        """Return the values by the current identities of their paths."""
         found: dict[Identity, list[T]] = {}
         for path, value in self._paths:
             try:
                 # Symbolic links are followed: the target of a protected link is protected as well.
                 identity = identity_of(os.stat(path))
             except OSError:
-                continue  # nothing can be opened under this path
+                continue  # no file can be opened at this path
             found.setdefault(identity, []).insert(0, value)
         return found

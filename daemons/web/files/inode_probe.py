@@ -1,6 +1,6 @@
-"""Whether a file has one inode number under all its names, which `daemons.web.files.identities` depends on.
+"""Checks that a file has one inode number under all its names, as `daemons.web.files.identities` requires.
 
-Some file systems that ignore case or Unicode form, mostly those of FUSE, number inodes by the name that was asked for.
+Some file systems that ignore case or Unicode form, mostly FUSE file systems, number inodes by the name looked up.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from itertools import islice
 
 from daemons.web.site.prefix_map import Names
 
-#: Names in the root that are tried.
+#: Maximum names in the root that are tried.
 SAMPLE = 100
 
 
 def numbered_by_name(root: str, paths: Iterable[Names]) -> str:
-    """Return a file at one of `paths`, above it, or in `root`, that has another inode number under another spelling of
-    its name; nothing if there is none."""
+    """Return a file in `root`, or at or above one of `paths`, whose inode number depends on the spelling of its name;
+    empty if there is none."""
     for above, name in _candidates(root, paths):
         for other in {name.swapcase(), unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)} - {name}:
             try:
@@ -31,7 +31,7 @@ def numbered_by_name(root: str, paths: Iterable[Names]) -> str:
 
 
 def _candidates(root: str, paths: Iterable[Names]) -> Iterator[tuple[str, str]]:
-    """Directories, and names in them."""
+    """Yield directories, each with a name in it."""
     try:
         with os.scandir(root) as entries:
             names = [entry.name for entry in islice(entries, SAMPLE)]

@@ -1,4 +1,4 @@
-"""A file in several languages: Accept-Language, RFC 9110, section 12.5.4, and RFC 4647."""
+"""Language negotiation: Accept-Language (RFC 9110, section 12.5.4) and RFC 4647."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _TAG = r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*"
 
 _RANGE = re.compile(rf"(\*|{_TAG})(?:[ \t]*;[ \t]*[qQ]=(0(?:\.\d{{0,3}})?|1(?:\.0{{0,3}})?))?")
 
-#: Ranges that are looked at: more than anybody speaks.
+#: Maximum language ranges of one field that are considered.
 MOST = 32
 
 
 class Variant(NamedTuple):
-    """Which file is meant, and what is known of it."""
+    """A file selected by language."""
 
     name: bytes
-    #: Its type, without the language's suffix.
+    #: Its media type, from the name without the language's suffix.
     media: str
-    #: The tag, or nothing.
+    #: The language tag, or empty.
     language: str
-    #: Whether somebody else might be given another.
+    #: Whether the choice depends on Accept-Language.
     chosen: bool
 
 
@@ -34,9 +34,9 @@ def _languages(text: str) -> tuple[str, ...]:
     tags = tuple(text.split())
     for tag in tags:
         if not re.fullmatch(_TAG, tag):
-            raise ValueError(f"{tag}: not a language; write en fr de-CH, the default first")
+            raise ValueError(f"{tag}: not a language tag; write en fr de-CH, the default first")
     if len(set(map(str.lower, tags))) < len(tags):
-        raise ValueError("a language stands here twice")
+        raise ValueError("a language is listed twice")
     return tags
 
 
@@ -52,12 +52,11 @@ class Languages:
         self.suffixes = tuple(self._suffixes.values())
 
     def bare(self, name: bytes) -> bytes:
-        """The name of a file in a certain language without that language; nothing where it has none."""
+        """Return a file name without its language suffix; empty if it has none."""
         return next((bare for suffix in self.suffixes if (bare := name.removesuffix(suffix)) != name), b"")
 
     def choose(self, folder: Folder, name: bytes, accepted: str | None) -> Variant:
-        """Which file in `folder` answers to `name`, for who sends such an Accept-Language.  Whether there is one
-        at all, opening it shows."""
+        """Select the file in `folder` for `name` and the value of Accept-Language.  The file need not exist."""
         for tag, suffix in self._suffixes.items():
             if name.endswith(suffix) and name != suffix:
                 return Variant(name, media_type(name.removesuffix(suffix)), tag, chosen=False)
@@ -71,22 +70,23 @@ class Languages:
         wanted = best(accepted, tags)
         if wanted is None and there == "file":
             return Variant(name, media, "", chosen=True)
-        tag = wanted or tags[0]  # rather in a language that was not asked for than not at all: section 12.1
+        tag = wanted or tags[0]  # an unacceptable language is better than 406: section 12.1
         return Variant(name + self._suffixes[tag], media, tag, chosen=True)
 
 
 @field_cache
 def best(value: str | None, tags: tuple[str, ...]) -> str | None:
-    """Which of `tags` is wanted most, the first of several; None: none of them.
+    """Return the preferred one of `tags`, the first if several are equal; None if none is acceptable.
 
-    A range means whatever begins with it, the longest one counts (basic filtering, RFC 4647, section 3.3.1); where none
-    means a tag, one that begins with the tag does (section 3.4): who wants Swiss French is given French."""
+    A range matches the tags that begin with it, and the longest matching range counts (basic filtering, RFC 4647,
+    section 3.3.1).  If none matches a tag, a longer range that begins with the tag does (section 3.4): fr-CH accepts
+    fr."""
     ranges: dict[str, tuple[float, int]] = {}
     for place, part in enumerate((value or "*").split(",", MOST)[:MOST]):
         if match := _RANGE.fullmatch(part.strip(" \t")):
             ranges.setdefault(match[1].lower(), (float(match[2] or 1), -place))
     wanted = {tag: _weight(tag.lower(), ranges) for tag in tags}
-    # max() returns the first of several.
+    # max() returns the first of equal items.
     tag = max(tags, key=lambda tag: wanted[tag])
     return tag if wanted[tag][0] > 0 else None
 

@@ -1,9 +1,9 @@
-"""From the path of a URL to an open file below a folder, the root, which cannot be left.
+"""Opens the file of a URL path below a root folder, which no path can leave.
 
-A path is walked name by name, each opened from the folder before it (openat(2)), and no symbolic link below the root is
-followed, wherever it leads (O_NOFOLLOW).  So there is nothing that is first looked at and then opened by its path: who
-renames a folder, or puts a link in its place, changes nothing about where a walk that is under way comes to.  Where the
-root itself is, or leads through, a link, that is followed at each request: so a site can be replaced as a whole.
+A path is walked name by name: each folder is opened relative to the one above it (openat(2)), and symbolic links below
+the root are not followed (O_NOFOLLOW).  There is no time-of-check to time-of-use race: renaming a folder, or replacing
+it by a link, does not redirect a walk in progress.  The path of the root itself is resolved at each request, and links
+in it are followed, so that a site can be replaced as a whole.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from daemons.web.site.prefix_map import FORBIDDEN, IGNORABLE, Names, names_of
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
-#: Without waiting: by then it may be a FIFO, whatever it was when it was looked at.
+#: Non-blocking, since the file may have been replaced by a FIFO after stat(2).
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-#: What an error of open(2) comes to; any other is not the visitor's affair.
+#: Statuses for errors of open(2); other errors are server failures.
 _STATUSES = {
     errno.ENOENT: 404,
     errno.ENOTDIR: 404,
@@ -35,11 +35,11 @@ _STATUSES = {
     errno.EPERM: 403,
     errno.EMFILE: 503,
     errno.ENFILE: 503,
-    # Another process, as a file server, has a lease on the file (fcntl(2), F_SETLEASE), and is asked to give it up.
+    # Another process, as a file server, has a lease on the file (fcntl(2), F_SETLEASE), which is being broken.
     errno.EWOULDBLOCK: 503,
 }
 
-#: A dot, or a character that is one once it is normalised (NFKC), perhaps behind some that are ignored.
+#: A name that begins with a dot, or with a character that NFKC normalizes to one, after ignorable characters.
 _HIDDEN = re.compile(f"/[{IGNORABLE}]*[.\u2024\ufe52\uff0e]")
 
 #: Device and inode: the same for every name of a file or directory.
@@ -47,12 +47,12 @@ Identity = tuple[int, int]
 
 
 class Refused(Exception):
-    """There is no such file to be had: 404, 403, or for now 503."""
+    """A file cannot be served: `status` is 404, 403, or for a temporary failure 503."""
 
     def __init__(self, status: int, found: os.stat_result | None = None) -> None:
         super().__init__(status)
         self.status = status
-        #: The file that exists but cannot be served.
+        #: The status of a file that exists but cannot be served.
         self.found = found
 
 
@@ -60,45 +60,45 @@ class Check(Protocol):
     """Decides whether an opened file may be served."""
 
     def check(self, entered: Sequence[Identity]) -> object:
-        """Check the directories entered, the root first; the last of them is still open. Raise an exception of its own
-        unless their contents may be served."""
+        """Raise an exception unless files in the directories `entered` may be served.  The root comes first, and the
+        last directory is still open."""
 
 
 class IsFolder(Exception):
-    """What was to be opened as a file is a folder."""
+    """The file to open is a folder."""
 
 
 class File(NamedTuple):
-    """A regular file, open; whoever has it closes its descriptor."""
+    """An open regular file.  Its owner closes the descriptor."""
 
     descriptor: int
-    #: Octets.
+    #: Bytes.
     size: int
     #: Nanoseconds since 1970.
     modified: int
-    #: What is this file and no other, as long as it exists.
+    #: Unique while the file exists.
     identity: Identity
     #: Number of hard links.
     links: int = 1
-    #: Nanoseconds since 1970 when it was last written to, or its metadata was changed: a time that nobody can set.
+    #: The last change of contents or metadata (ctime), in nanoseconds since 1970.  Unlike `modified` it cannot be set.
     changed: int = 0
 
     def read(self, start: int, length: int) -> bytes:
-        """So many octets.  Raises `EOFError`: there are no longer so many."""
+        """Return `length` bytes from `start`.  Raises `EOFError` if the file has become shorter."""
         data = os.pread(self.descriptor, length, start)
         if len(data) < length:
-            raise EOFError(f"a file has become shorter while it was read: {length} octets at {start} are expected")
+            raise EOFError(f"a file was truncated while it was read: {length} bytes at offset {start} are expected")
         return data
 
 
 class Folder:
-    """A folder at or below the root, to be used in a ``with``."""
+    """An open folder at or below the root.  A context manager that closes it."""
 
     __slots__ = ("_descriptor", "entered")
 
     def __init__(self, descriptor: int, entered: Sequence[Identity] = ()) -> None:
         self._descriptor = descriptor
-        #: The directories from the root to this one; empty where no `Check` asked for them.
+        #: Identities of the directories from the root to this one; empty without a `Check`.
         self.entered = entered
 
     def __enter__(self) -> Folder:
@@ -108,8 +108,8 @@ class Folder:
         os.close(self._descriptor)
 
     def open(self, name: bytes) -> File:
-        """Open a regular file, and nothing else: to open a FIFO or a device may do something to it.  Raises `Refused`,
-        and `IsFolder`."""
+        """Open a regular file.  Special files are not opened, since opening a FIFO or a device has side effects.
+        Raises `Refused` and `IsFolder`."""
         found: os.stat_result | None = None
         try:
             found = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
@@ -137,22 +137,22 @@ class Folder:
         )
 
     def stat(self, name: bytes) -> os.stat_result | None:
-        """Return the status of `name`, a symbolic link not followed; None if there is none to be had."""
+        """Return the result of lstat(2) for `name`; None if it fails."""
         try:
             return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
         except OSError:
             return None
 
     def kind(self, name: bytes) -> str:
-        """What is there: a "file" or a "folder"; nothing where there is neither."""
+        """Return "file" or "folder"; empty for anything else, or if `name` does not exist."""
         found = self.stat(name)
         if found is None:
-            return ""  # what is wrong, opening it shows
+            return ""
         mode = found.st_mode
         return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else ""
 
     def entries(self, most: int) -> list[tuple[bytes, bool]]:
-        """The names of its regular files and folders, up to so many, and whether each is a folder.  Raises
+        """Return the names of at most `most` regular files and folders, and whether each is a folder.  Raises
         `Refused`."""
         found: list[tuple[bytes, bool]] = []
         try:
@@ -173,30 +173,31 @@ class Folder:
 
 
 class Files:
-    """The files below `root`; unless `hidden`, without those whose names begin with a dot, and what is below such."""
+    """The files below `root`.  Unless `hidden`, without paths in which a name begins with a dot."""
 
     def __init__(self, root: str, *, hidden: bool = False) -> None:
         self.root = root
         self._hidden = hidden
 
     def names(self, path: str) -> Names:
-        """The names that lead from the root to what `path`, the path of a URL, means.  The last is empty where it is a
-        folder.  Raises `Refused`."""
+        """Return the names of a URL path, from the root; the last is empty if the path ends with a slash.  Raises
+        `Refused`."""
         names = names_of(path)
         if names is None or (not self._hidden and _has_hidden(b"/" + b"/".join(names))):
             raise Refused(404)
         return names
 
     def shows(self, name: bytes) -> bool:
-        """Whether there can be something of that name for a visitor."""
+        """Return whether a file of that name can be served."""
         if name in (b".", b"..") or (not self._hidden and _has_hidden(b"/" + name)):
             return False
         return not FORBIDDEN.search(name)
 
     def folder(self, names: Sequence[bytes], gate: Check | None = None) -> Folder:
-        """Open the directory to which `names`, as `names()` returns them, lead. If only some of them exist, `gate`
-        checks those, so that the response does not disclose the contents of a protected directory. Raises `Refused`.
-        """
+        """Open the directory at `names`, as `names()` returns them.
+
+        If only some of the directories exist, `gate` checks those, so that the response does not disclose the contents
+        of a protected directory. Raises `Refused`."""
         descriptor = -1
         entered: list[Identity] = []
         try:
@@ -219,8 +220,8 @@ class Files:
         return Folder(descriptor, entered)
 
     def identity(self, names: Sequence[bytes]) -> Identity | None:
-        """Return the identity of the file or directory to which `names` lead, no symbolic link followed; None if there
-        is none."""
+        """Return the identity of the file or directory at `names`, without following symbolic links; None if it does
+        not exist."""
         try:
             with self.folder(names[:-1]) as folder:
                 found = folder.stat(names[-1] if names else b".")
@@ -230,7 +231,7 @@ class Files:
 
 
 def _has_hidden(path: bytes) -> bool:
-    """Return whether a name in `path` begins with a dot, or does so to a file system that ignores some characters."""
+    """Return whether a name in `path` begins with a dot, also after characters that some file systems ignore."""
     return b"/." in path or (not path.isascii() and _HIDDEN.search(path.decode("utf-8", "replace")) is not None)
 
 
@@ -240,6 +241,6 @@ def identity_of(found: os.stat_result) -> Identity:
 
 
 def refused(error: OSError, statuses: Mapping[int, int] = _STATUSES) -> Exception:
-    """What is to be raised for an error: a `Refused` with its status, or itself."""
+    """Return the exception to raise for an `OSError`: `Refused` if it has a status, else the error itself."""
     status = statuses.get(error.errno or 0)
     return error if status is None else Refused(status)

@@ -1,10 +1,10 @@
-"""Media types by suffix.  The table is fixed, so that they are the same on every machine."""
+"""Media types by suffix, from a fixed table, so that they do not depend on the machine."""
 
 from __future__ import annotations
 
 OTHER = "application/octet-stream"
 
-#: RFC 9239 has made application/javascript text/javascript; image/png has never been image/x-png.
+#: RFC 9239 replaces application/javascript by text/javascript.
 _TYPES = {
     b"7z": "application/x-7z-compressed",
     b"avif": "image/avif",
@@ -49,27 +49,27 @@ _TYPES = {
     b"zst": "application/zstd",
 }
 
-#: What is text though its type does not begin so.  JSON is always UTF-8 and has no charset (RFC 8259, section 8.1).
+#: Compressible types besides text.  JSON is always UTF-8 and has no charset (RFC 8259, section 8.1).
 _COMPRESSIBLE = ("application/json", "application/manifest+json", "application/wasm", "application/xml")
 
 
-#: From a type to the suffix that a document of it is given.
+#: From media types to suffixes of new documents.
 _SUFFIXES = {media: suffix.decode("ascii") for suffix, media in _TYPES.items()}
 _SUFFIXES |= {"text/html": "html", "text/javascript": "js", "image/jpeg": "jpg"}
 
 
 def suffix_for(media: str) -> str:
-    """The suffix, with its dot, for a type without parameters, in small letters."""
+    """Return the suffix, with its dot, for a lower-case media type without parameters."""
     return "." + _SUFFIXES.get(media, "bin")
 
 
 def media_type(name: bytes) -> str:
-    """The type, with the charset of text."""
+    """Return the media type of a file name, with a charset for text."""
     _, dot, suffix = name.rpartition(b".")
     media = _TYPES.get(suffix.lower(), OTHER) if dot else OTHER
     return f"{media}; charset=utf-8" if media.startswith("text/") else media
 
 
 def compressible(media: str) -> bool:
-    """Whether it is worth it; pictures, sounds and archives are compressed already."""
+    """Return whether compression is worthwhile for a media type: images, audio and archives are compressed already."""
     return media.startswith(("text/", *_COMPRESSIBLE)) or media.endswith("+xml")

@@ -1,4 +1,4 @@
-"""As it is, or compressed: Accept-Encoding, RFC 9110, section 12.5.3."""
+"""Content coding negotiation: Accept-Encoding, RFC 9110, section 12.5.3."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import time
 from daemons.web.field_cache import field_cache
 from daemons.web.files.lookup import File
 
-#: Octets of a file that is compressed when it is asked for: of fewer little would be saved, and more would take so long
-#: (a few milliseconds) that others notice.  Those are compressed beforehand, by ``gzip -k``.
+#: Sizes, in bytes, of files that are compressed on request.  Shorter ones gain little; longer ones would delay other
+#: responses by milliseconds, and should be compressed beforehand with ``gzip -k``.
 SHORTEST, LONGEST = 256, 256 * 1024
 
-#: All that is remembered of what was compressed.
+#: Capacity of the cache, in bytes.
 REMEMBERED = 16 * 1024 * 1024
 
-#: Octets that a key takes, and its place; roughly.
+#: Approximate overhead of a cache entry, in bytes.
 KEY = 512
 
-#: Nanoseconds after a change of a file in which another may leave it with the same time: the kernel's clock goes in
-#: steps of up to 10 ms, and some file systems store whole seconds.
+#: Nanoseconds within which two changes of a file may have the same time: the kernel's clock advances in steps of up to
+#: 10 ms, and some file systems store whole seconds.
 SETTLED = 2 * 10**9
 
-#: Codings of one Accept-Encoding that are looked at: more than there are.
+#: Maximum codings of one field that are considered.
 MOST = 32
 
 _CODING = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?:[ \t]*;[ \t]*[qQ]=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?")
@@ -31,7 +31,7 @@ _CODING = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?:[ \t]*;[ \t]*[qQ]=(0(?:\
 
 @field_cache
 def prefers_gzip(value: str | None) -> bool:
-    """Whether gzip is accepted, and identity is not preferred.  What cannot be read is not there."""
+    """Return whether gzip is accepted, and identity is not preferred.  Malformed members are ignored."""
     weights: dict[str, float] = {}
     for part in (value or "").split(",", MOST)[:MOST]:
         if match := _CODING.fullmatch(part.strip(" \t")):
@@ -40,8 +40,8 @@ def prefers_gzip(value: str | None) -> bool:
     return weight > 0 and weight >= weights.get("identity", 0.0)
 
 
-class Compressed:
-    """Files that were compressed, by what they were then.  When it is full it is emptied."""
+class CompressionCache:
+    """Cache of compressed files.  When it is full it is cleared."""
 
     __slots__ = ("_known", "_size")
 
@@ -50,8 +50,8 @@ class Compressed:
         self._size = 0
 
     def of(self, file: File) -> bytes | None:
-        """What `file` is compressed; None where it is not to be, or would become no shorter.  Raises `OSError` and
-        `EOFError`."""
+        """Return `file` compressed; None if it is too short or too long, or would not become shorter.  Raises `OSError`
+        and `EOFError`."""
         if not SHORTEST <= file.size <= LONGEST:
             return None
         key = (file.identity, file.size, file.modified, file.changed)
@@ -59,10 +59,10 @@ class Compressed:
             return self._known[key]
         except KeyError:
             pass
-        # Same octets, same result: without the time of day.
+        # mtime=0: the same contents have the same result.
         data = gzip.compress(file.read(0, file.size), 6, mtime=0)
         shorter = data if len(data) < file.size else None
-        # With what a key and its place take, so that there are not too many of those either.
+        # A file that changed a moment ago may change again without a new ctime.
         if 0 <= time.time_ns() - file.changed < SETTLED:
             return shorter
         size = KEY + len(shorter or b"")

@@ -1,7 +1,7 @@
-"""Parts of a representation: RFC 9110, section 14.
+"""Range requests: RFC 9110, section 14.
 
-What would be an attack is answered with the whole, as that section proposes: many small ranges, or ranges that overlap,
-which together are longer than what they are ranges of.
+Requests for many ranges, or for overlapping ranges longer than the representation, may be attacks, and get the whole
+representation, as section 14.2 allows.
 """
 
 from __future__ import annotations
@@ -9,22 +9,24 @@ from __future__ import annotations
 import os
 import re
 
-#: Ranges of one request.  A reader of PDF asks for some at a time; what asks for more can have it all.
+#: Maximum ranges of one request.  PDF viewers request several at a time.
 MOST = 16
 
 _RANGES = re.compile(r"bytes=([0-9, \t-]+)", re.IGNORECASE)
 
-#: More digits than eighteen are no position in any file.
+#: Positions have at most 18 digits, enough for any file.
 _RANGE = re.compile(r"[ \t]*(?:(\d{1,18})-(\d{1,18})?|-(\d{1,18}))[ \t]*")
 
-#: From where, and up to but without where.
+#: Start and end; the end is exclusive.
 Range = tuple[int, int]
 
 
 def ranges_of(value: str, size: int) -> list[Range] | None:
-    """What is asked for of `size` octets; nothing where none of it is there (416), and None where the whole is to be
-    sent, since that is no range of octets, or too many of them.  Of an empty representation it is the whole: there are
-    no positions in it, and clients that resume a download send ``bytes=0-`` (RFC 9110, section 14.2, allows it)."""
+    """Return the requested ranges of a representation of `size` bytes.
+
+    Return an empty list if none is satisfiable (416), and None if the whole representation is to be sent: the value is
+    malformed, or has too many ranges, or the representation is empty.  Clients that resume a download of an empty file
+    send ``bytes=0-``, which would otherwise be unsatisfiable."""
     match = _RANGES.fullmatch(value)
     if match is None or not size:
         return None
@@ -49,8 +51,8 @@ def ranges_of(value: str, size: int) -> list[Range] | None:
     return None if sum(end - start for start, end in found) > size else found
 
 
-def written(found: Range, size: int) -> str:
-    """Content-Range."""
+def content_range(found: Range, size: int) -> str:
+    """Return the value of Content-Range."""
     return f"bytes {found[0]}-{found[1] - 1}/{size}"
 
 
@@ -58,12 +60,14 @@ class Multipart:
     """Several ranges in one body: multipart/byteranges, section 14.6."""
 
     def __init__(self, found: list[Range], size: int, media: str) -> None:
-        # By chance in no file: 96 bits.
+        # 96 random bits, which do not occur in the file.
         boundary = os.urandom(12).hex()
         self.media = f"multipart/byteranges; boundary={boundary}"
-        #: What stands before each range, and behind the last.
+        #: The bytes before each range, and after the last.
         self.heads = [
-            f"\r\n--{boundary}\r\nContent-Type: {media}\r\nContent-Range: {written(each, size)}\r\n\r\n".encode("ascii")
+            f"\r\n--{boundary}\r\nContent-Type: {media}\r\nContent-Range: {content_range(each, size)}\r\n\r\n".encode(
+                "ascii"
+            )
             for each in found
         ]
         self.end = f"\r\n--{boundary}--\r\n".encode("ascii")

@@ -1,4 +1,4 @@
-"""A request to a server behind this one, and its response, over one connection."""
+"""A request to an upstream server, and its response, over one connection."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from daemons.web.gateway.request_table import RequestTable
     from daemons.web.gateway.upstream_address import UpstreamLimits
 
-#: Seconds after which a response whose client takes no more of it does not count as in progress: no thread waits for
-#: its server, and slow clients must not shut out others.
+#: Seconds after which a response whose client does not read does not count as in progress: no thread waits for the
+#: upstream server, and slow clients must not block others.
 PAUSED = 1.0
 
 RESET = "reset the connection before the end of its response"
 
 
 class UpstreamError(Exception):
-    """There is no response; `status` is for the client, 502, 503 or 504, and the text is for the log."""
+    """There is no valid response.  `status` is for the client, 502, 503 or 504; the text is for the log."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -32,11 +32,11 @@ class UpstreamError(Exception):
 
 
 class StaleError(Exception):
-    """A kept connection was closed by the server before it was used again."""
+    """A kept connection was closed by the server before it responded."""
 
 
 class Upstream(Protocol):
-    """The server of an exchange, `daemons.web.gateway.upstream.Upstream`, as its exchanges see it."""
+    """Interface of `daemons.web.gateway.upstream.Upstream` that exchanges use."""
 
     limits: UpstreamLimits
     table: RequestTable | None
@@ -47,7 +47,7 @@ class Upstream(Protocol):
 
 
 class Exchange:
-    """A request and its response.  To be closed."""
+    """A request and its response.  Must be closed."""
 
     def __init__(self, upstream: Upstream, method: str) -> None:
         self._upstream = upstream
@@ -56,53 +56,53 @@ class Exchange:
         self._connection: UpstreamSocket | None = None
         self._events: deque[ResponseHead | bytes] = deque()
         self._waited = 0.0
-        #: The rest of the request; whether any of the response has come.
+        #: The unsent rest of the request, and whether any byte of the response was received.
         self._unsent = memoryview(b"")
         self._received = False
-        #: Whether the connection can be used again.
+        #: Whether the connection can be reused.
         self._keeps = False
-        #: When (monotonic) the last piece was taken; infinite while a thread waits for the server.
+        #: When (monotonic) the client took the last piece; infinite while a thread waits for the server.
         self._paused = float("inf")
-        #: Whether it counts as in progress, unless it has paused for too long; then it has to be counted anew.
+        #: Whether it counts as in progress; cleared after a pause, until `Upstream.resume`.
         self._counts = True
-        #: Where it is in the table of the requests of all processes; None: nowhere.
+        #: Its place in the table of all processes; None if it has none.
         self.place: int | None = None
-        #: Whether it was cut short because too many clients have paused.
+        #: Whether it was cut short, since too many clients had paused.
         self._cut = False
 
     @property
     def head(self) -> ResponseHead:
-        """The head of the response, when it has come."""
+        """The head of the response; available after `run`."""
         head = self._decoder.head
         assert head is not None
         return head
 
     @property
     def in_progress(self) -> bool:
-        """Whether a thread waits for the server, or has waited a moment ago."""
+        """Whether a thread waits for the server, or did so less than `PAUSED` seconds ago."""
         return self._counts and self._paused > time.monotonic() - PAUSED
 
     @property
     def paused_since(self) -> float:
-        """When (monotonic) the last piece was taken; infinite while a thread waits for the server."""
+        """When (monotonic) the client took the last piece; infinite while a thread waits for the server."""
         return self._paused
 
     def cut(self) -> None:
-        """Cut the response short, whichever thread is reading it.  The connection is closed by its owner: another one
-        might have its descriptor by the time that a reading thread uses it."""
+        """Cut the response short, from any thread.  The socket is shut down, not closed, since a thread that reads it
+        could otherwise use a descriptor that belongs to another connection by then."""
         self._cut = True
         if (connection := self._connection) is not None:
             connection.shut_down()
 
     def wait_on(self) -> None:
-        """A thread is about to wait for the server."""
+        """Count the exchange as in progress: a thread is about to wait for the server."""
         self._counts = True
         self._paused = float("inf")
         self._note()
 
     def run(self, connection: UpstreamSocket, request: bytes, has_body: bool) -> None:
-        """Send `request`, and wait for the head of the response.  Raises `UpstreamError`, and `StaleError` where a
-        connection that was used before is closed without a response."""
+        """Send `request`, and wait for the head of the response.  Raises `UpstreamError`, and `StaleError` if a reused
+        connection is closed without a response."""
         self._connection = connection
         self._unsent = memoryview(request)
         deadline = time.monotonic() + self._upstream.limits.pause
@@ -117,14 +117,14 @@ class Exchange:
             if connection.used and not self._received and isinstance(self._decoder.error, Incomplete):
                 raise StaleError from error
             raise
-        # A server that responds without reading the body takes it for the next request; and one that sends a body to
-        # HEAD, or behind a status that has none, would have it sent to another client.
+        # Not kept after a body, which a server that responded early may read as the next request.  Not kept after HEAD,
+        # or a status without a body: if the server sends one nevertheless, another client must not receive it.
         head = self.head
         self._keeps = head.keep_alive and not (self._unsent or has_body) and self._method != "HEAD"
         self._keeps = self._keeps and head.status not in BODILESS
 
     def pieces(self) -> Iterator[bytes]:
-        """The body as it comes.  Raises `UpstreamError`."""
+        """Yield the body as it arrives.  Raises `UpstreamError`."""
         while True:
             while self._events:
                 if type(piece := self._events.popleft()) is bytes:
@@ -138,14 +138,14 @@ class Exchange:
         self._finish()
 
     def close(self) -> None:
-        """Release the connection, which is closed unless the response is complete."""
+        """End the exchange; the connection is closed unless the response is complete."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
         self._upstream.release(self)
 
     def _note(self) -> None:
-        """Let other processes see whether it is in progress."""
+        """Publish to other processes whether the exchange is in progress."""
         table = self._upstream.table
         if table is not None and self.place is not None:
             table.put(self.place, self._paused if self._counts else None)
@@ -153,7 +153,7 @@ class Exchange:
     def _read(self) -> None:
         assert self._connection is not None
         if self._cut:
-            raise UpstreamError(503, "its client had paused for longest of too many")
+            raise UpstreamError(503, "too many clients have paused, and its client for the longest time")
         if not self._upstream.resume(self) and self._connection.wait(0.0, writing=bool(self._unsent)) is None:
             in_progress = f"{self._upstream.limits.requests} requests are in progress (upstream_requests)"
             raise UpstreamError(503, f"{in_progress}, and the client of this one had paused")
@@ -163,9 +163,10 @@ class Exchange:
             raise UpstreamError(502, RESET) from error
 
     def _send_and_receive(self, deadline: float) -> float:
-        """Wait until `deadline` at most for one of both, and do it; return the deadline of the next time, which is
-        later if something was sent.  The rest of a request is sent during the response, too: a server may begin to
-        respond before it has read the body.  Raises `UpstreamError`, and `OSError` from the connection."""
+        """Wait until the connection is readable or writable, at most until `deadline`; then receive or send.
+
+        Return the next deadline, which is later if bytes were sent.  The request may still be sent during the response,
+        since a server may respond before it has read the body.  Raises `UpstreamError` and `OSError`."""
         connection = self._connection
         assert connection is not None
         readable, writable = self._wait(deadline, writing=bool(self._unsent))
@@ -174,7 +175,7 @@ class Exchange:
                 self._unsent = self._unsent[connection.send(self._unsent) :]
                 deadline = time.monotonic() + self._upstream.limits.pause
             except ConnectionError:
-                # The server may have sent the reason before it closed.
+                # The server may have sent a response before it closed the connection.
                 self._unsent = memoryview(b"")
         if readable:
             data = connection.receive()
@@ -183,7 +184,7 @@ class Exchange:
         return deadline
 
     def _wait(self, deadline: float, *, writing: bool) -> tuple[bool, bool]:
-        """Wait until the connection is readable or, `writing`, writable.  Raises `UpstreamError`."""
+        """Wait until the connection is readable or, if `writing`, writable; return both.  Raises `UpstreamError`."""
         assert self._connection is not None
         began = time.monotonic()
         patience = deadline - began

@@ -1,7 +1,7 @@
-"""A subtree that another server answers: a gateway, RFC 9110, sections 3.7 and 7.6.
+"""Forwards requests to upstream servers: a gateway, RFC 9110, sections 3.7 and 7.6.
 
-Host is kept, so that what is behind makes links that lead here.  What it is told of the visitor, in ``X-Forwarded-For``
-and its like, is ours alone: what the visitor says there is dropped, since there it would be believed.
+Host is forwarded unchanged, so that links in responses lead to this server.  ``X-Forwarded-For`` and similar fields are
+set here; those of the client are dropped, since the upstream server would trust them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from daemons.serving.conversation.service import Peer, Reply, ReplyCutShort
 from daemons.web.files.representations import WHOLE
 from daemons.web.gateway.exchange import Exchange, UpstreamError
 from daemons.web.gateway.upstream import Upstream
-from daemons.web.responses import BODILESS, SecondCache, error, refuse
+from daemons.web.responses import BODILESS, ResponseCache, error, refuse_method
 from daemons.web.site.prefix_map import Names, decoded
 
 log = logging.getLogger(__name__)
 
-#: Of one connection alone, and so not passed on (RFC 9110, section 7.6.1); and what is about the body's way.
+#: Fields of one connection, which are not forwarded (RFC 9110, section 7.6.1), and those that delimit the body.
 HOP_BY_HOP = frozenset(
     (
         *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
@@ -29,13 +29,13 @@ HOP_BY_HOP = frozenset(
     )
 )
 
-#: Of a request: answered here, or said anew.  ``Proxy`` would become HTTP_PROXY, a setting of many clients
-#: (https://httpoxy.org).
-OURS = HOP_BY_HOP | frozenset((b"expect", b"forwarded", b"proxy", b"via", b"x-real-ip"))
+#: Request fields that are not forwarded: handled or set here, and ``Proxy``, which would become HTTP_PROXY, a setting
+#: of many HTTP clients (https://httpoxy.org).
+NOT_FORWARDED = HOP_BY_HOP | frozenset((b"expect", b"forwarded", b"proxy", b"via", b"x-real-ip"))
 
-#: Request fields that some frameworks and middleware believe in place of the target, the host or the peer's address.  A
-#: client that sets one could be given a path that `[protected]` has not checked.
-OVERRIDES = frozenset(
+#: Request fields that some frameworks trust instead of the target, the host or the client's address.  A client that
+#: sets one could reach a path that `[protected]` has not checked.
+OVERRIDE_FIELDS = frozenset(
     (
         *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-script-name", b"x-envoy-original-path"),
         *(b"x-host", b"x-original-host", b"x-scheme", b"x-url-scheme", b"front-end-https"),
@@ -43,34 +43,34 @@ OVERRIDES = frozenset(
     )
 )
 
-#: Of a response: fields that allow caches to store it, beside those for caches of one kind, as CDN-Cache-Control
-#: (RFC 9213), to which these give precedence over Cache-Control.
+#: Response fields that control caches, besides those for one kind of cache, as CDN-Cache-Control (RFC 9213), which take
+#: precedence over Cache-Control.
 _CACHING = frozenset((b"cache-control", b"expires", b"surrogate-control"))
 
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
-#: What this server is called in Via; and how often it may stand there before it is a circle.
+#: This server's name in Via, and how often it may occur there before the request counts as looping.
 PSEUDONYM, MOST_HOPS = b"camelot", 8
 
-#: Seconds after which a client may ask again when too many requests are in progress.
+#: Retry-After, in seconds, when too many requests are in progress.
 RETRY_AFTER = "1"
 
-#: What the names of fields that are forwarded consist of, in lower case.
+#: Characters in the names of forwarded fields, in lower case.
 _NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 
-#: How often a name is decoded in search of dots; one that goes on has no honest meaning.
+#: How often a name is decoded to look for dot segments; honest clients encode once or twice.
 MOST_DECODINGS = 8
 
 _SLASH = re.compile(rb"[/\\]")
 
-#: Where a name ends for a server that drops parameters, or decodes a path before it looks for its query or fragment.
+#: Ends a name for servers that drop parameters, or decode a path before they split off query and fragment.
 _END = re.compile(rb"[;?#]")
 
 _DIGITS = "0123456789abcdefABCDEF"
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
-#: The normal form of a percent-encoded byte, by its two digits: the character where that is unreserved (RFC 3986,
-#: section 2.3), else in upper case.
+#: The normal form of a percent-encoded byte, by its two digits: the character if it is unreserved (RFC 3986, section
+#: 2.3), else the escape in upper case.
 _NORMAL = {
     a + b: character if _UNRESERVED.fullmatch(character := chr(int(a + b, 16))) else f"%{a}{b}".upper()
     for a in _DIGITS
@@ -79,57 +79,57 @@ _NORMAL = {
 
 
 class Forwarding:
-    """Has what is below `prefix` answered by `upstream`."""
+    """Forwards requests at and below `prefix` to `upstream`."""
 
     def __init__(self, prefix: str, upstream: Upstream) -> None:
         self._prefix = prefix
         self.upstream = upstream
 
-    def answer(self, request: Request, second: SecondCache, visitor: Peer, prefix: str, rest: Names) -> Reply:
-        """The response to a request; in pieces it is a `ForwardedReply`."""
+    def respond(self, request: Request, cache: ResponseCache, peer: Peer, prefix: str, rest: Names) -> Reply:
+        """Forward a request, and return the response: bytes, or a `ForwardedReply` for a long one."""
         if request.method not in ALLOWED.split(", "):
-            return refuse(request, second, ALLOWED)
+            return refuse_method(request, cache, ALLOWED)
         if any(map(_may_be_dots, rest)):
-            return error(request, 404, second)
-        fields, hops = _forwarded(request, visitor)
+            return error(request, 404, cache)
+        fields, hops = _forwarded(request, peer)
         if hops > MOST_HOPS:
-            return error(request, 508, second)
+            return error(request, 508, cache)
         target = normalize(request.path).encode("ascii")
         try:
             exchange = self.upstream.ask(request.method, target, fields, request.body)
         except UpstreamError as failure:
-            return self._failed(request, second, visitor, failure)
+            return self._failed(request, cache, peer, failure)
         try:
-            return self._passed_on(request, second, exchange)
+            return self._forward_response(request, cache, exchange)
         except UpstreamError as failure:
             exchange.close()
-            return self._failed(request, second, visitor, failure)
+            return self._failed(request, cache, peer, failure)
         except BaseException:
             exchange.close()
             raise
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the kept connections."""
         self.upstream.close()
 
-    def _failed(self, request: Request, second: SecondCache, visitor: Peer, failure: UpstreamError) -> bytes:
+    def _failed(self, request: Request, cache: ResponseCache, peer: Peer, failure: UpstreamError) -> bytes:
         if failure.status != 503:
-            log.warning("%s: %s", visitor.peer, self._describe(failure))
-            return error(request, failure.status, second)
-        # Under a flood of requests, a line for each would be another flood.
+            log.warning("%s: %s", peer.peer, self._describe(failure))
+            return error(request, failure.status, cache)
+        # One log line per refused request could flood the log.
         if refused := self.upstream.take_refused():
-            log.warning("%s: %s; requests refused: %d", visitor.peer, self._describe(failure), refused)
-        return error(request, failure.status, second, [("Retry-After", RETRY_AFTER)])
+            log.warning("%s: %s; requests refused: %d", peer.peer, self._describe(failure), refused)
+        return error(request, failure.status, cache, [("Retry-After", RETRY_AFTER)])
 
     def _describe(self, failure: UpstreamError) -> str:
-        return f"{self._prefix}: the server at {self.upstream}: {failure}"
+        return f"{self._prefix}: upstream server {self.upstream}: {failure}"
 
-    def _passed_on(self, request: Request, second: SecondCache, exchange: Exchange) -> Reply:
+    def _forward_response(self, request: Request, cache: ResponseCache, exchange: Exchange) -> Reply:
         response = exchange.head
-        lines = _fields(second, response)
+        lines = _fields(cache, response)
         length = response.length
         if request.method == "HEAD" or response.status in BODILESS:
-            # RFC 9110, section 8.6: the length is that of GET; a 204 has none.
+            # Content-Length is that of GET; a 204 has none (RFC 9110, section 8.6).
             if response.announced is not None and response.status != 204:
                 lines.append(b"Content-Length: %d" % response.announced)
             for _ in exchange.pieces():
@@ -145,13 +145,13 @@ class Forwarding:
         if length is not None and length <= WHOLE:
             return head + b"".join(exchange.pieces())
         pieces = exchange.pieces()
-        # As long as there is none of the body, the response can still be replaced by 502.
+        # Until the first piece has arrived, the response can still be replaced by 502.
         first = next(pieces, b"")
         return ForwardedReply(self._parts(head, first, pieces, chunked), exchange, closes=closes)
 
     def _parts(self, head: bytes, first: bytes, pieces: Iterator[bytes], chunked: bool) -> Generator[bytes, None, None]:
-        """The bytes of a response, each piece followed by an empty one, so that it is sent before the next is waited
-        for.  Raises `ReplyCutShort`."""
+        """Yield the bytes of a response, each piece followed by an empty one, which has it sent before the next
+        arrives. Raises `ReplyCutShort`."""
         yield head + _framed(first, chunked)
         yield b""
         try:
@@ -165,33 +165,35 @@ class Forwarding:
 
 
 def _framed(piece: bytes, chunked: bool) -> bytes:
-    """A piece of a body as it is sent; an empty chunk would be the last."""
+    """Return a piece of a body with its transfer coding.  An empty piece stays empty, as an empty chunk ends the
+    body."""
     return b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
 
 
 class ForwardedReply(Iterator[bytes]):
-    """A response that is passed on as it comes."""
+    """A response that is forwarded as it arrives."""
 
     def __init__(self, parts: Generator[bytes, None, None], exchange: Exchange, *, closes: bool) -> None:
         self._parts = parts
         self._exchange = exchange
-        #: For the log: the status, and the length of the body in bytes; None: unknown.
-        self.told = exchange.head.status, exchange.head.length
-        #: Whether its end is that of the connection.
+        #: For the log: the status, and the length of the body in bytes; None if unknown.
+        self.status_and_size = exchange.head.status, exchange.head.length
+        #: Whether the end of the connection ends the body.
         self.closes = closes
 
     def __next__(self) -> bytes:
         return next(self._parts)
 
     def close(self) -> None:
-        """At the end, or when the client has left before it."""
+        """End the exchange: at the end of the response, or earlier if the client has gone."""
         self._parts.close()
         self._exchange.close()
 
 
 def _may_be_dots(name: bytes) -> bool:
-    """Whether a server that decodes a name more than once, or too early, or drops parameters behind a semicolon, may
-    find a dot segment in it, and so leave the prefix."""
+    """Return whether a server may interpret a name as a dot segment, and so leave the prefix.
+
+    That happens in servers that decode a name repeatedly or too early, or drop parameters after a semicolon."""
     if b"." not in name and b"%" not in name:
         return False
     for _ in range(MOST_DECODINGS):
@@ -203,20 +205,22 @@ def _may_be_dots(name: bytes) -> bool:
 
 
 def normalize(path: str) -> str:
-    """Return the normal form of a path and its query (RFC 3986, section 6.2.2), so that the upstream server
-    cannot read it otherwise than `daemons.web.site.prefix_map`: escapes of unreserved characters are decoded, others
-    are in upper case, and in the path a percent sign that begins no escape is escaped."""
+    """Return the normal form of a path and its query (RFC 3986, section 6.2.2).
+
+    So the upstream server cannot interpret it differently from `daemons.web.site.prefix_map`: escapes of unreserved
+    characters are decoded, other escapes are in upper case, and in the path a percent sign that begins no escape is
+    escaped."""
     path, mark, query = path.partition("?")
-    # No regular expression, whose function would be called for each of thousands of escapes.
+    # Not re.sub, which would call a function for each of thousands of escapes.
     first, *parts = path.split("%")
     find = _NORMAL.get
     normal = ["%25" + part if (found := find(part[:2])) is None else found + part[2:] for part in parts]
     return first + "".join(normal) + mark + query
 
 
-def _forwarded(request: Request, visitor: Peer) -> tuple[list[tuple[bytes, bytes]], int]:
-    """The fields for the server behind, and how often this request has been here."""
-    named = _nominated(request.headers)
+def _forwarded(request: Request, peer: Peer) -> tuple[list[tuple[bytes, bytes]], int]:
+    """Return the fields of the forwarded request, and how often it has passed through this server."""
+    named = _connection_options(request.headers)
     fields: list[tuple[bytes, bytes]] = []
     via: list[bytes] = []
     host = b""
@@ -227,11 +231,11 @@ def _forwarded(request: Request, visitor: Peer) -> tuple[list[tuple[bytes, bytes
         elif word == b"host":
             host = value
             fields.append((name, value))
-        # With other characters than these, X_Forwarded_For or X.Forwarded.For is HTTP_X_FORWARDED_FOR to many servers,
-        # as the field that is believed is.
+        # Other characters are refused: many servers map X_Forwarded_For or X.Forwarded.For to HTTP_X_FORWARDED_FOR, the
+        # variable of the trusted field.
         elif (
-            word not in OURS
-            and word not in OVERRIDES
+            word not in NOT_FORWARDED
+            and word not in OVERRIDE_FIELDS
             and word not in named
             and not word.startswith(b"x-forwarded")
             and not word.translate(None, _NAME_CHARACTERS)
@@ -241,38 +245,38 @@ def _forwarded(request: Request, visitor: Peer) -> tuple[list[tuple[bytes, bytes
     hops = sum(each.count(PSEUDONYM) for each in via)
     fields.append((b"Via", b", ".join((*via, b"%d.%d %b" % (major, minor, PSEUDONYM)))))
     if not host:
-        fields.append((b"Host", b"localhost"))  # HTTP/1.0 may be without, and 1.1 may not
+        fields.append((b"Host", b"localhost"))  # optional in HTTP/1.0, required in HTTP/1.1
     else:
         fields.append((b"X-Forwarded-Host", host))
-    if visitor.host != "unix":
-        fields.append((b"X-Forwarded-For", visitor.host.encode("ascii", "replace")))
-    fields.append((b"X-Forwarded-Proto", b"https" if visitor.secure else b"http"))
+    if peer.host != "unix":
+        fields.append((b"X-Forwarded-For", peer.host.encode("ascii", "replace")))
+    fields.append((b"X-Forwarded-Proto", b"https" if peer.secure else b"http"))
     if request.body or request.method in ("POST", "PUT", "PATCH"):
         fields.append((b"Content-Length", b"%d" % len(request.body)))
     return fields, hops
 
 
-def _fields(second: SecondCache, response: ResponseHead) -> list[bytes]:
-    """The status line and the fields of a response, without those of one connection."""
-    named = _nominated(response.fields)
+def _fields(cache: ResponseCache, response: ResponseHead) -> list[bytes]:
+    """Return the status line and the fields of a response, without hop-by-hop fields."""
+    named = _connection_options(response.fields)
     lines = [b"HTTP/1.1 %d %b" % (response.status, response.reason)]
     dated = False
     for name, value in response.fields:
         word = name.lower()
-        if second.private and (word in _CACHING or word.endswith(b"-cache-control")):
+        if cache.private and (word in _CACHING or word.endswith(b"-cache-control")):
             continue
         if word not in HOP_BY_HOP and word not in named:
             dated |= word == b"date"
             lines.append(b"%b: %b" % (name, value))
     if not dated:
-        lines.append(b"Date: " + second.date.encode("ascii"))
-    if second.private:
+        lines.append(b"Date: " + cache.date.encode("ascii"))
+    if cache.private:
         lines.append(b"Cache-Control: private, no-cache")
     return lines
 
 
 def _head(lines: list[bytes], request: Request, *, closes: bool) -> bytes:
-    """A complete head."""
+    """Return the complete head of a response."""
     if closes or not request.keep_alive:
         lines.append(b"Connection: close")
     elif request.version == (1, 0):
@@ -280,6 +284,6 @@ def _head(lines: list[bytes], request: Request, *, closes: bool) -> bytes:
     return b"\r\n".join((*lines, b"\r\n"))
 
 
-def _nominated(fields: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
-    """The fields that Connection names, in small letters."""
+def _connection_options(fields: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
+    """Return the field names listed in Connection, in lower case."""
     return list_members(value for name, value in fields if name.lower() == b"connection")

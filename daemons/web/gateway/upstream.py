@@ -1,4 +1,4 @@
-"""A server behind this one: requests to it, in a bounded number and time, over connections that are kept."""
+"""An upstream server: requests to it, limited in number and time, over persistent connections."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from daemons.web.gateway.request_table import RequestTable
 from daemons.web.gateway.upstream_address import UpstreamAddress, UpstreamLimits
 from daemons.web.gateway.upstream_socket import UpstreamSocket
 
-#: Connections that are kept while no request needs them; and for how many seconds, which is less than most servers
-#: keep them.
+#: Maximum idle connections, and the seconds for which they are kept, less than most servers keep them.
 IDLE, KEPT = 16, 10.0
 
-#: Responses at a time, for each request that may be in progress, whose clients have paused.  Each holds a connection
-#: and up to 64 KiB; with one more, the response that has paused for longest is cut short.
+#: Maximum responses whose clients have paused, per request that may be in progress.  Each holds a connection and up to
+#: 64 KiB; beyond the limit, the response that has paused longest is cut short.
 PAUSED_RESPONSES = 16
 
-#: Seconds between two log lines about refused requests.
+#: Minimum seconds between log lines about refused requests.
 QUIET = 1.0
 
 #: Methods that may be repeated (RFC 9110, section 9.2.2).
@@ -29,27 +28,28 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
 
 
 class Upstream:
-    """A server behind this one, with its limits."""
+    """An upstream server with its limits."""
 
-    def __init__(self, behind: UpstreamAddress, limits: UpstreamLimits) -> None:
-        self._behind = behind
+    def __init__(self, address: UpstreamAddress, limits: UpstreamLimits) -> None:
+        self._address = address
         self.limits = limits
         self._idle: deque[UpstreamSocket] = deque()
         self._closed = False
         self._lock = threading.Lock()
         self._exchanges: set[Exchange] = set()
-        #: The requests of all child processes under ``engine = forks``; otherwise None.
+        #: The requests of all processes under ``engine = forks``; otherwise None.
         self.table: RequestTable | None = None
         #: Requests refused since the last log line about them, and when (monotonic) that was written.
         self._refused = 0
         self._logged = float("-inf")
 
     def __str__(self) -> str:
-        return self._behind.text
+        return self._address.text
 
     def ask(self, method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> Exchange:
-        """Send a request as it is, and return its exchange when the head of the response has come.  Raises
-        `UpstreamError`, at once if too many requests are in progress."""
+        """Send a request, and return its exchange when the head of the response has been received.
+
+        Raises `UpstreamError`, immediately if too many requests are in progress."""
         lines = b"".join(b"%b: %b\r\n" % field for field in fields)
         request = b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method.encode("ascii"), target, lines, body)
         exchange = self._admit(method)
@@ -60,8 +60,8 @@ class Upstream:
                     exchange.run(connection, request, bool(body))
                 except StaleError:
                     if method not in IDEMPOTENT:
-                        # The server may have executed it before the connection was closed.
-                        raise UpstreamError(502, "closed a kept connection when a request came") from None
+                        # The server may have processed the request before it closed the connection.
+                        raise UpstreamError(502, "closed a kept connection after a request was sent") from None
                 else:
                     return exchange
                 exchange.close()
@@ -73,7 +73,7 @@ class Upstream:
         return exchange
 
     def keep(self, connection: UpstreamSocket) -> None:
-        """Keep a connection for another request, if there are not too many."""
+        """Keep a connection for another request, or close it if there are enough."""
         connection.used = time.monotonic()
         if len(self._idle) < IDLE and not self._closed:
             self._idle.append(connection)
@@ -81,8 +81,10 @@ class Upstream:
             connection.close()
 
     def resume(self, exchange: Exchange) -> bool:
-        """Count an exchange as in progress again, before a thread waits for more of its response; return False if too
-        many others are.  Clients that pause, each with its exchange, and go on together must not take all threads."""
+        """Count an exchange as in progress again, before a thread waits for more of its response.
+
+        Return False if too many others are in progress: clients that pause, and then all continue at once, must not
+        occupy all threads."""
         with self._exclusive():
             if not exchange.in_progress and self._is_full():
                 return False
@@ -90,7 +92,7 @@ class Upstream:
         return True
 
     def release(self, exchange: Exchange) -> None:
-        """The exchange is over: another may begin."""
+        """Remove an exchange that has ended."""
         with self._lock:
             self._exchanges.discard(exchange)
             if self.table is not None and exchange.place is not None:
@@ -98,7 +100,7 @@ class Upstream:
                 self.table.release(place)
 
     def take_refused(self) -> int:
-        """Return how many requests have been refused since the last log line; 0 if that was a moment ago."""
+        """Return and reset the number of refused requests; 0 within `QUIET` seconds after the last call that did so."""
         with self._exclusive():
             if self.table is not None:
                 return self.table.take_refused(QUIET)
@@ -110,11 +112,11 @@ class Upstream:
             return refused
 
     def share_with_children(self) -> None:
-        """Have the processes that are forked from now on count their requests together."""
+        """Count the requests of all processes forked from now on together."""
         self.table = self.table or RequestTable()
 
     def close(self) -> None:
-        """Close the connections that are kept, and keep no others."""
+        """Close the idle connections, and keep no more."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
@@ -153,13 +155,13 @@ class Upstream:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Keep other threads, and other processes that share the table, from this while the block runs."""
+        """Hold the lock against other threads, and against other processes that share the table."""
         with self._lock, nullcontext() if self.table is None else self.table.exclusive():
             yield
 
     def _connect(self) -> UpstreamSocket:
         try:
-            return UpstreamSocket(self._behind)
+            return UpstreamSocket(self._address)
         except TimeoutError as error:
             raise UpstreamError(504, "no connection in time") from error
         except (OSError, UnicodeError) as error:
@@ -167,13 +169,13 @@ class Upstream:
             raise UpstreamError(502, f"{reason.lower()} while connecting") from error
 
     def _take_kept(self) -> UpstreamSocket | None:
-        """Return the connection that was used last, so that those which are not needed grow old."""
+        """Return the connection used last, so that surplus ones expire; None if there is none."""
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            # One that is readable was closed, or has bytes that belong to no request.
+            # A readable connection was closed by the server, or has bytes that belong to no response.
             if time.monotonic() - connection.used < KEPT and connection.wait(0.0, writing=False) is None:
                 return connection
             connection.close()

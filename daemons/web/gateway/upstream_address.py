@@ -1,4 +1,4 @@
-"""Where a server behind this one is: how it is written."""
+"""Settings for upstream servers: their address and limits."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from daemons.settings.values import FieldType, parse_port
 
 
 class UpstreamLimits(NamedTuple):
-    """How long a server behind this one may take, in seconds, and how many requests it may have.
+    """Time limits of one request, in seconds, and the number of concurrent requests.
 
     pause
-        Between two parts of the request that it takes, from the request to the end of the response's head, and from one
-        piece of the body to the next.
+        Maximum pause while the server reads the request, until the head of the response is complete, and between pieces
+        of its body.
     total
-        All waiting for one response together; None: any time.  The time that its client takes does not count.
+        Maximum total wait for one response; None: unlimited.  Time spent waiting for the client does not count.
     requests
-        Requests in progress at a time.
+        Maximum requests in progress.
     """
 
     pause: float
@@ -30,21 +30,21 @@ class UpstreamLimits(NamedTuple):
     requests: int
 
 
-#: The zone of an IPv6 address (RFC 4007, section 11) is the name or the number of an interface.
+#: The zone of an IPv6 address (RFC 4007, section 11) is an interface's name or index.
 _HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[^\s/:\[\]%]+)?)\]|([A-Za-z0-9._-]+)):(\w+)")
 
 
 class UpstreamAddress(NamedTuple):
     """A host and a port, or the path of a Unix socket."""
 
-    #: As it was written.
+    #: The setting as written.
     text: str
     host: str = ""
     port: int = 0
     path: str = ""
 
 
-def _behind(text: str) -> UpstreamAddress:
+def _parse(text: str) -> UpstreamAddress:
     scheme, colon, path = text.partition(":")
     if scheme == "unix" and colon:
         if not path:
@@ -52,7 +52,7 @@ def _behind(text: str) -> UpstreamAddress:
         return UpstreamAddress(text, path=path)
     match = _HOST_AND_PORT.fullmatch(text)
     if match is None:
-        raise ValueError("not a server; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock")
+        raise ValueError("not a server address; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock")
     if match[1]:
         try:
             ipaddress.IPv6Address(match[1])
@@ -60,18 +60,18 @@ def _behind(text: str) -> UpstreamAddress:
             raise ValueError(f"{match[1]} is not an IPv6 address; write [::1]:8001") from None
     port = parse_port(match[3])
     if not port:
-        raise ValueError("port 0 is nobody's; write 127.0.0.1:8001")
+        raise ValueError("port 0 is not valid; write 127.0.0.1:8001")
     return UpstreamAddress(text, match[1] or match[2], port)
 
 
-def placed(behind: UpstreamAddress, where: Callable[[str], Path]) -> UpstreamAddress:
-    """With the path of its socket made absolute.  Raises `ValueError` for a path that is too long."""
-    if not behind.path:
-        return behind
-    path = str(where(behind.path))
+def resolve(address: UpstreamAddress, where: Callable[[str], Path]) -> UpstreamAddress:
+    """Return the address with an absolute socket path.  Raises `ValueError` for a path that is too long."""
+    if not address.path:
+        return address
+    path = str(where(address.path))
     if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
-        raise ValueError(f"{path} is longer than {UNIX_PATH_LIMIT} bytes, the limit of a Unix socket's name")
-    return behind._replace(path=path)
+        raise ValueError(f"{path} is longer than {UNIX_PATH_LIMIT} bytes, the limit of a Unix socket's path")
+    return address._replace(path=path)
 
 
-BEHIND: FieldType[UpstreamAddress] = FieldType(_behind, lambda behind: behind.text, "server")
+UPSTREAM: FieldType[UpstreamAddress] = FieldType(_parse, lambda address: address.text, "server")

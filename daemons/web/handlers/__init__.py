@@ -1,1 +1,1 @@
-"""Handlers of ``http.server``, run in memory."""
+"""Request handlers of ``http.server``, run without a socket."""

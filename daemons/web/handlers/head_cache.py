@@ -1,4 +1,4 @@
-"""What handlers of ``http.server`` want to know of a request, made once for requests whose heads are the same."""
+"""Request heads as handlers of ``http.server`` expect them, parsed once for identical heads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from daemons.framings.cache import HeadCache
 if TYPE_CHECKING:
     from daemons.framings.http import Request
 
-#: Fields that tell how the body was framed on its way.  A handler is given it as it was before.
+#: Fields of the transfer coding, which handlers do not see: they are given the decoded body.
 FRAMING = frozenset(("transfer-encoding", "trailer"))
 
 
 class Head(NamedTuple):
-    """A request's head as `BaseHTTPRequestHandler.parse_request` would leave it on the handler."""
+    """A request's head, as the attributes that `BaseHTTPRequestHandler.parse_request` sets."""
 
     command: str
     path: str
@@ -23,12 +23,12 @@ class Head(NamedTuple):
     line: str
     raw_line: bytes
     fields: list[tuple[str, str]]
-    #: The body came in chunks, so that nothing in `fields` tells its length.
+    #: Whether the body was chunked, so that `fields` lack its length.
     chunked: bool
 
 
 class Heads:
-    """From requests to their heads."""
+    """Cache of request heads."""
 
     __slots__ = ("_known",)
 
@@ -36,7 +36,7 @@ class Heads:
         self._known: HeadCache[Head] = HeadCache()
 
     def of(self, request: Request) -> Head:
-        """The head of `request`, which depends on its octets alone."""
+        """Return the head of `request`."""
         head = self._known.get(request)
         if head is None:
             head = _head(request)
@@ -60,7 +60,7 @@ def _head(request: Request) -> Head:
 
 
 class Messages:
-    """Makes the `headers` of a request: a `MessageClass` of the handler, without parsing anything."""
+    """Creates the `headers` of requests, of the handler's `MessageClass`, without parsing."""
 
     __slots__ = ("_empty", "_kind")
 
@@ -69,7 +69,7 @@ class Messages:
         self._empty = vars(kind())
 
     def make(self, head: Head, length: int) -> Message:
-        """A message with the fields of `head`, and where that does not tell the body's length, with that."""
+        """Return a message with the fields of `head`, and for a chunked body with its `length` in bytes."""
         message = object.__new__(self._kind)
         made = vars(message)
         made.update(self._empty)

@@ -1,15 +1,16 @@
-"""What stands in the place of a handler's socket, while its request is a message and its answer another."""
+"""Stands in for a handler's socket: the request is in memory, and so is the response."""
 
 from __future__ import annotations
 
 import io
 from typing import Any
 
-from daemons.web.handlers.response_buffer import PIECE, ResponseBuffer
+from daemons.web.handlers.response_buffer import ResponseBuffer
+from daemons.web.handlers.response_parts import PIECE
 
 
 class RequestBody(io.BytesIO):
-    """A handler's `rfile`: what an `io.BufferedReader` can do, over the body of one request."""
+    """A handler's `rfile`: the body of one request, with the methods of `io.BufferedReader`."""
 
     __slots__ = ()
 
@@ -23,8 +24,10 @@ class RequestBody(io.BytesIO):
 
 
 class MemorySocket:
-    """What stock handlers do with `request` and `connection`, without a socket.  Reading gives the request's body,
-    writing adds to the answer, and timeouts and options are the engine's own business."""
+    """A handler's `request` and `connection`: the methods of a socket that stock handlers call.
+
+    Reading returns the request's body, and writing adds to the response.  Timeouts and options have no effect: the
+    engine sets them on the real socket."""
 
     __slots__ = ("_here", "_there", "rfile", "wfile")
 
@@ -35,38 +38,39 @@ class MemorySocket:
         self.wfile = wfile
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **keywords: Any) -> Any:
-        """The body of the request that is answered, or the answer to it."""
+        """Return the response for a mode that writes, else the request's body."""
         return self.wfile if "w" in mode else self.rfile
 
     def getsockname(self) -> Any:
-        """The server's address."""
+        """Return the server's address."""
         return self._here
 
     def getpeername(self) -> Any:
-        """The visitor's address."""
+        """Return the client's address."""
         return self._there
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """More of the body."""
+        """Return up to `size` bytes of the request's body."""
         return self.rfile.read(size)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """More of the answer."""
+        """Add `data` to the response."""
         self.wfile.write(data)
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """More of the answer."""
+        """Add `data` to the response, and return its length in bytes."""
         return self.wfile.write(data)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        """Add a file to the answer, from `offset` on and at most `count` bytes, as `socket.socket.sendfile` sends it;
-        return the number of bytes, behind which the file is left.  Raises `ValueError` for a file in text mode, or a
-        count below 1."""
+        """Add a file to the response, from `offset` and at most `count` bytes, as `socket.socket.sendfile` sends it.
+
+        Return the number of bytes, and leave the file positioned after them.  Raises `ValueError` for a file in text
+        mode, or a count below 1."""
         if "b" not in getattr(file, "mode", "b"):
             raise ValueError("the file is opened in text mode; a binary one is expected")
         if count is not None and count < 1:
             raise ValueError(f"count is {count}; a number of bytes is expected, at least 1")
-        # As sendfile(2), whose offset counts from the beginning; what is no file is read on from where it is.
+        # As sendfile(2), whose offset counts from the beginning; other objects are read from their current position.
         if offset or (isinstance(file, (io.BufferedReader, io.FileIO)) and file.seekable()):
             file.seek(offset)
         before = self.wfile.size
@@ -81,27 +85,27 @@ class MemorySocket:
         return sent
 
     def fileno(self) -> int:
-        """There is none.  Raises `io.UnsupportedOperation`."""
-        raise io.UnsupportedOperation("a handler in memory has no socket; one that overrides handle() is given one")
+        """Raises `io.UnsupportedOperation`: there is no descriptor."""
+        raise io.UnsupportedOperation("a handler run in memory has no socket; override handle() to be given one")
 
     def gettimeout(self) -> None:
-        """Nobody waits."""
+        """Return None: no call blocks."""
 
     def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
-        """Nothing is set."""
+        """Return 0, or `size` zero bytes: no option is set."""
         return bytes(size) if size else 0
 
     def settimeout(self, timeout: float | None) -> None:
-        """Nothing is waited for."""
+        """Do nothing: no call blocks."""
 
     def setblocking(self, blocking: bool) -> None:
-        """Nothing is waited for."""
+        """Do nothing: no call blocks."""
 
     def setsockopt(self, *arguments: Any) -> None:
-        """The daemon has set what it needs."""
+        """Do nothing: the daemon sets the options of the real socket."""
 
     def shutdown(self, how: int) -> None:
-        """The daemon ends the conversation."""
+        """Do nothing: the daemon ends the conversation."""
 
     def close(self) -> None:
-        """The daemon ends the conversation."""
+        """Do nothing: the daemon ends the conversation."""

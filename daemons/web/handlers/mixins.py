@@ -1,4 +1,4 @@
-"""Which handlers of ``http.server`` can be run in memory, and what they inherit when they are."""
+"""Base classes with which handlers of ``http.server`` run in memory, and the test which handlers can."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from http import HTTPStatus
 from typing import Any
 
 from daemons.framings.cache import FIELD, BoundedCache
-from daemons.web.dates import now_written, written
-from daemons.web.handlers.response_buffer import MOST_FIELDS, TOO_MANY, ResponseBuffer
+from daemons.web.dates import http_date, http_date_now
+from daemons.web.handlers.response_buffer import ResponseBuffer
+from daemons.web.handlers.response_head import MOST_FIELDS, TOO_MANY
 from daemons.web.responses import SERVER
 
 log = logging.getLogger(__name__)
 
-#: What reads the socket.  A handler with a method of its own in the place of one of these is run with a socket.
+#: Methods that read the socket.  A handler that overrides one of them is run with a socket.
 READING = ("handle", "handle_one_request", "parse_request")
 
-#: Names of a path that is looked for, and bytes of it that may be encoded: in a request line of 8 KiB, more than 2730
-#: ``%`` are not the beginnings of as many ``%XX``.
+#: Limits of a path that is looked up: names, and percent signs.  A request line of 8 KiB has room for 2730 ``%XX``, so
+#: with more, some begin no escape.
 MOST_NAMES, MOST_ENCODED = 256, 2730
 
-#: Fields of up to so many characters are remembered with their lines, and so many of them.
+#: Cache of encoded field lines: characters of the longest field, and number of fields.
 REMEMBERED_FIELD = 200
 REMEMBERED_COUNT = 512
 _lines: BoundedCache[tuple[str, str], bytes] = BoundedCache(REMEMBERED_COUNT)
 
 
 def in_memory(handler: object) -> bool:
-    """Whether `handler` is a subclass of `BaseHTTPRequestHandler`, or a `functools.partial` of one, that leaves it to
-    that class to read its socket.  One without a buffer (``rbufsize = 0``, as the class for CGI has it) means to hand
-    the socket to another process."""
+    """Return whether `handler` can be run in memory.
+
+    It can if it is a subclass of `BaseHTTPRequestHandler`, or a `functools.partial` of one, that does not read the
+    socket itself.  A handler without a buffer (``rbufsize = 0``, as the stock CGI handler) passes its socket to another
+    process, so it cannot."""
     kind = class_of(handler)
     stock = http.server.BaseHTTPRequestHandler
     if not (isinstance(kind, type) and issubclass(kind, stock)):
@@ -44,13 +47,13 @@ def in_memory(handler: object) -> bool:
 
 
 def writes_log(handler: object) -> bool:
-    """Whether a handler has methods of its own for the log's lines of requests."""
+    """Return whether a handler overrides the methods that log requests."""
     kind, stock = class_of(handler), http.server.BaseHTTPRequestHandler
     return any(getattr(kind, name) is not getattr(stock, name) for name in ("log_request", "log_message"))
 
 
 def class_of(handler: object) -> object:
-    """The class that a `functools.partial` is of; any other as it is."""
+    """Return the class of a `functools.partial`; anything else unchanged."""
     return handler.func if isinstance(handler, partial) else handler
 
 
@@ -71,10 +74,10 @@ def without_version(handler: Any) -> Any:
 
 
 def for_memory(handler: Any) -> Callable[..., Any]:
-    """The same handler, with what it needs in memory.
+    """Return a subclass of `handler` that runs in memory.
 
-    What is overridden is put *behind* the handler's own classes and before the standard library's, so that whatever
-    the handler overrides itself, and calls by ``super()``, is as it was."""
+    The replaced methods come *after* the handler's own classes and before the standard library's in the method
+    resolution order, so that the handler's own overrides and ``super()`` calls work unchanged."""
     kind: Any = class_of(handler)
     files = issubclass(kind, http.server.SimpleHTTPRequestHandler)
     behind = FileHandlerInMemory if files else HandlerInMemory
@@ -84,14 +87,14 @@ def for_memory(handler: Any) -> Callable[..., Any]:
 
 
 class HandlerInMemory(http.server.BaseHTTPRequestHandler):
-    """What is other than in `BaseHTTPRequestHandler`, where no socket is and the answer is sent when it is complete."""
+    """Replaces methods of `BaseHTTPRequestHandler`: there is no socket, and a response is sent when it is complete."""
 
-    #: Where the answer is.  The name is this long because the handler's author may have any shorter one.
-    answer_in_memory: ResponseBuffer
-    #: Who asks, as the log shows it.
+    #: The response.  The long names of these attributes do not clash with those of handlers.
+    response_in_memory: ResponseBuffer
+    #: The client, as the log shows it.
     peer_in_memory = ""
-    #: Whether requests are told by the daemon, or are not to be told.
-    told_in_memory = False
+    #: Whether the daemon logs requests, so that the handler does not.
+    logged_in_memory = False
 
     #: Without the version of Python, unlike the stock class.
     server_version, sys_version = SERVER, ""
@@ -99,29 +102,29 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
     _headers_buffer: list[bytes]
 
     def version_string(self) -> str:
-        """As the stock method, without a blank where `sys_version` is empty."""
+        """As the stock method, without a space if `sys_version` is empty."""
         return f"{self.server_version} {self.sys_version}" if self.sys_version else self.server_version
 
     def handle(self) -> None:
-        """Nothing: each request calls its method."""
+        """Do nothing: the service calls the ``do_`` method of each request."""
 
     def finish(self) -> None:
-        """Nothing: there is nothing to be flushed."""
+        """Do nothing: there is nothing to flush."""
 
     def flush_headers(self) -> None:
-        """As the stock method; nothing is sent before the answer is complete.  All fields come this way, however they
-        were added.  Raises `ValueError` for what cannot be sent."""
+        """Add the buffered head to the response.  Fields pass through here however they were added.  Raises
+        `ValueError` for a malformed line."""
         if buffer := getattr(self, "_headers_buffer", None):
             self._headers_buffer = []
-            self.answer_in_memory.write_head(buffer)
+            self.response_in_memory.write_head(buffer)
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """As the stock method; that of now is made once a second."""
-        return now_written() if timestamp is None else written(int(timestamp))
+        """As the stock method; the current date is formatted once per second."""
+        return http_date_now() if timestamp is None else http_date(int(timestamp))
 
     def send_header(self, keyword: str, value: str) -> None:
-        """As the stock method; a field that has been said before is not made again."""
-        # Any type may be given, and 1 is as good a key as True.
+        """As the stock method, with a cache of encoded lines.  Raises `ValueError` for too many fields."""
+        # Only strings are cached: handlers may pass any type, and 1 and True are the same key.
         plain = type(keyword) is type(value) is str
         if plain and (line := _lines.get((keyword, value))) is not None:
             try:
@@ -136,38 +139,39 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
         if len(getattr(self, "_headers_buffer", ())) >= MOST_FIELDS:
             raise ValueError(TOO_MANY)
         super().send_header(keyword, value)
-        # What is said of the connection, the stock method takes note of.
+        # Connection is not cached, since the stock method sets close_connection from it.
         if plain and len(keyword) + len(value) <= REMEMBERED_FIELD and keyword.lower() != "connection":
             _lines.put((keyword, value), f"{keyword}: {value}\r\n".encode("latin-1", "strict"), 2 * FIELD)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """As the stock method; where the daemon writes a line for each request, nothing: it knows the size."""
-        if not self.told_in_memory:
+        """As the stock method, unless the daemon logs requests, with their size."""
+        if not self.logged_in_memory:
             super().log_request(code, size)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """To the shared log, which escapes control characters and adds the time."""
+        """Log to the daemon's log, which adds the time and escapes control characters."""
         if log.isEnabledFor(logging.INFO):
             log.info("%s: %s", self.peer_in_memory, format % args)
 
 
 class _NotAFile(Exception):
-    """What a request is about is neither a file nor a folder."""
+    """The target of a request is neither a file nor a folder."""
 
 
 class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory):
-    """What is other than in `SimpleHTTPRequestHandler`."""
+    """Replaces methods of `SimpleHTTPRequestHandler`."""
 
     server_version = SERVER
 
     def translate_path(self, path: str) -> str:
-        """As the stock method, which takes quadratic time for paths with thousands of names; these name no file."""
+        """As the stock method, but return a path that does not exist for one with thousands of names, for which the
+        stock method takes quadratic time."""
         if path.count("/") > MOST_NAMES or path.count("%") > MOST_ENCODED:
             return os.path.join(self.directory, "x" * 256)  # longer than a name can be
         return super().translate_path(path)
 
     def send_head(self) -> Any:
-        """As the stock method, which would open a FIFO, and wait for who writes to it, or a device: 404."""
+        """As the stock method, but respond with 404 for a FIFO, whose open would block, or a device."""
         try:
             return super().send_head()
         except _NotAFile:
@@ -175,7 +179,7 @@ class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory)
             return None
 
     def guess_type(self, path: Any) -> str:
-        """As the stock method, which is asked just before the file is opened."""
+        """As the stock method, which is called just before the file is opened; raise `_NotAFile` for special files."""
         with suppress(OSError, ValueError):
             mode = os.stat(path).st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -183,17 +187,18 @@ class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory)
         return super().guess_type(path)
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
-        """As the stock method; a long file is read while it is sent."""
-        if outputfile is not self.answer_in_memory or not self.answer_in_memory.write_file(source):
+        """As the stock method; a long file is read as it is sent."""
+        if outputfile is not self.response_in_memory or not self.response_in_memory.write_file(source):
             super().copyfile(source, outputfile)
 
 
 class _Guarded:
-    """Before the handler's own classes: a `finish` of its own waits for the end of the conversation."""
+    """Comes first in the method resolution order: postpones the handler's own `finish` to the end of the
+    conversation."""
 
-    #: Whether it has come.
-    over_in_memory = False
+    #: Whether the conversation has ended.
+    finished_in_memory = False
 
     def finish(self) -> None:
-        if self.over_in_memory:
+        if self.finished_in_memory:
             super().finish()  # type: ignore[misc]

@@ -1,6 +1,6 @@
-"""What a handler in memory writes: kept until it is complete, then sent.
+"""Buffer of the response that a handler writes, sent when it is complete.
 
-So its length is known before its first octet is sent, and a handler that fails has said nothing yet.
+So its length is known before its first byte is sent, and a handler that raises an exception has sent nothing.
 """
 
 from __future__ import annotations
@@ -8,75 +8,42 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from http import HTTPStatus
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from daemons.framings.cache import FIELD, BoundedCache
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.guards import budget
 from daemons.serving.guards.limits import Limits
 from daemons.settings.values import SIZE
+from daemons.web.handlers.response_head import ResponseHead
+from daemons.web.handlers.response_parts import PIECE, ResponseParts
 from daemons.web.site.unnamed_file import unnamed_file
 
-#: Octets of one answer that are kept in memory; what is beyond goes to a file without a name.
+#: Bytes of one response that are kept in memory; more are moved to an unnamed file.
 SPILL = 256 * 1024
 
-#: Files of one answer that are read while they are sent; each takes a descriptor. Further ones are copied.
+#: Files of one response that are read as they are sent; each takes a descriptor. Further files are copied.
 MOST_FILES = 16
 
-#: Seconds between two looks whether the peer is still there, while a handler writes less than `SPILL`.
-LOOK = 1.0
-
-#: Header fields of one response, its status line included: some ten times as many as clients take.
-MOST_FIELDS = 1000
-TOO_MANY = f"more than {MOST_FIELDS} header fields in one response"
-
-#: Octets that are read from a file at a time.  A file that has no more is copied at once.
-PIECE = 64 * 1024
-
-
-#: The lines of a head.  A status above 599 is nobody's, and some say it (RFC 9110, section 15).  In one with a line end
-#: in its middle, or another control character, somebody reads two (section 5.5).
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2} [\t -~\x80-\xff]*\r\n)")
-#: The blanks before a value are removed later: a repetition of blanks before one of blanks and others takes quadratic
-#: time for a line that does not match.
-_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t -~\x80-\xff]*)\r\n")
-
-
-#: Fields of up to so many octets that were found to be in order, and mean nothing to us: most are said again and again.
-#: When there are so many they are forgotten.
-REMEMBERED_LINE = 256
-REMEMBERED_COUNT = 1024
-_plain: set[bytes] = set()
-
-
-#: Heads that came in one piece, and what became of them: the same one is sent again and again within a second, and then
-#: with another Date.  By their lines: one with a line end in its middle has the octets of two.  Of up to so many octets
-#: together.
-REMEMBERED_HEAD = 2048
-_heads: BoundedCache[tuple[bytes, ...], tuple[list[bytes], int, int | None, bool, bool]] = BoundedCache(
-    REMEMBERED_COUNT
-)
+#: Seconds between checks for a closed connection, while a handler writes less than `SPILL`.
+CHECK_INTERVAL = 1.0
 
 
 class ResponseTooLarge(Exception):
-    """A handler has written more than ``[limits] response`` allows before any of it could be sent."""
+    """A handler has written more than ``[limits] response`` bytes before it returned."""
 
 
 class Bounds:
-    """Bounds of the responses in one conversation; made once for all of them.
+    """Limits of the responses of one connection.
 
     limit
-        Bytes that may be written; files that are sent from where they are do not count. Beyond it, writing raises
-        `ResponseTooLarge`.
+        Maximum bytes of a response, beyond which `write` raises `ResponseTooLarge`. Files that are not copied do not
+        count.
     is_gone
-        Returns whether the peer can no longer be sent anything. Then writing raises `BrokenPipeError`; it is asked
-        for every `SPILL` bytes, and every second.
+        Returns whether nothing can be sent to the peer any more; then `write` raises `BrokenPipeError`. Called for
+        every `SPILL` bytes, and every `CHECK_INTERVAL` seconds.
     """
 
     __slots__ = ("is_gone", "limit", "threshold")
@@ -84,153 +51,73 @@ class Bounds:
     def __init__(self, limit: int = Limits.response, is_gone: Callable[[], bool] = bool) -> None:
         self.limit = limit
         self.is_gone = is_gone
-        #: Bytes in memory beyond which they are moved to a file.
+        #: Maximum bytes in memory, beyond which they are moved to a file.
         self.threshold = min(SPILL, limit)
 
 
-class ResponseBuffer:
-    """A handler's `wfile`, for one request: an `io.BufferedIOBase`, but for the finalizer, which would take as long as
-    all else about a short answer."""
+class ResponseBuffer(ResponseHead):
+    """A handler's `wfile` for one request.  Not a subclass of `io.BufferedIOBase`, whose finalizer takes as long as all
+    other work on a short response."""
 
     __slots__ = (
         "_bounds",
         "_descriptors",
         "_end",
         "_kept",
-        "_look_at",
+        "_next_check",
         "_owner",
         "_parts",
         "_spilled",
         "_threshold",
-        "announced",
-        "chunked",
         "closed",
         "failure",
-        "head",
-        "headed",
-        "keeps",
         "size",
-        "status",
     )
 
     def __init__(self, bounds: Bounds | None = None) -> None:
+        super().__init__()
         self.closed = False
         self._bounds = bounds = bounds or Bounds()
-        #: Of `bounds`; after a failure below 0, so that every write comes to `_spill`.
+        #: The threshold of `bounds`; -1 after a failure, so that every write calls `_spill`, which raises it again.
         self._threshold = bounds.threshold
-        #: Why nothing of it can be sent, whatever the handler made of the exception.
+        #: Why the response cannot be sent, even if the handler caught the exception.
         self.failure: ResponseTooLarge | OSError | None = None
-        #: Whether the handler has said that the connection is kept.
-        self.keeps = False
-        #: The status line and fields so far, each with its end; the empty line is not among them.
-        self.head: list[bytes] = []
-        self.status = 0
-        #: Whether the head is complete.
-        self.headed = False
-        #: Content-Length, where it is among the fields; and whether it is said that the body comes in chunks.
-        self.announced: int | None = None
-        self.chunked = False
-        #: Octets of the body.
+        #: Length of the body, in bytes.
         self.size = 0
         self._parts: list[bytes | FileSlice] = []
-        #: How many of them are in memory, behind the last span.
+        #: Bytes in memory, after the last file slice.
         self._kept = 0
-        #: The file of what was too much for the memory, and where its end is.
+        #: Descriptor of the unnamed file that holds bytes moved out of memory, and its length.
         self._spilled: int | None = None
         self._end = 0
-        #: All that must be closed.  (`_owner`, where there is such a file, is charged for it if it is in memory.)
+        #: Descriptors to close.  (`_owner` is set with `_spilled`: if that file is in memory, its bytes are charged to
+        #: it.)
         self._descriptors: list[int] = []
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readable(self) -> bool:
-        """It is not."""
+        """Return False."""
         return False
 
     seekable = isatty = readable
 
     def flush(self) -> None:
-        """Nothing is sent before all is there."""
+        """Do nothing: the response is sent when it is complete."""
 
     def close(self) -> None:
-        """What is written is sent all the same."""
+        """Set `closed`; the response is sent nevertheless."""
         self.closed = True
 
     def fileno(self) -> int:
-        """There is none.  Raises `io.UnsupportedOperation`."""
-        raise io.UnsupportedOperation("an answer in memory has no descriptor")
-
-    def write_head(self, lines: list[bytes]) -> None:
-        """Add to the head, up to its empty line.  Raises `ValueError` for a line that is none."""
-        if self.status or lines[-1] != b"\r\n":
-            self._write_head(lines)
-            return
-        key = tuple(lines)
-        known = _heads.get(key)
-        if known is not None:
-            head, self.status, self.announced, self.chunked, self.keeps = known
-            self.head = head.copy()
-            self.headed = True
-            return
-        self._write_head(lines)
-        if self.headed and sum(map(len, key)) <= REMEMBERED_HEAD:
-            known = self.head.copy(), self.status, self.announced, self.chunked, self.keeps
-            _heads.put(key, known, sum(map(len, key)) + FIELD * len(key))
-
-    def _write_head(self, lines: list[bytes]) -> None:
-        if len(self.head) + len(lines) > MOST_FIELDS + 1:  # and an empty line
-            raise ValueError(TOO_MANY)
-        for line in lines:
-            if line in _plain and self.status:
-                self.head.append(line)
-            elif line == b"\r\n":
-                self._end_head()
-            elif self.status:
-                self._write_field(line)
-            elif status_line := _STATUS_LINE.fullmatch(line):
-                self.status = int(status_line[1][:3])
-                # The version is the server's: a client that is told 1.0 takes what follows for the end (RFC 9110,
-                # section 6.2).
-                self.head.append(b"HTTP/1.1 " + status_line[1])
-            else:
-                raise ValueError(f"a status line is expected, not {line!r}")
-
-    def _write_field(self, line: bytes) -> None:
-        field = _FIELD.fullmatch(line)
-        if field is None:
-            if _STATUS_LINE.fullmatch(line):
-                raise ValueError(f"a second answer to one request: {line!r} behind one of status {self.status}")
-            raise ValueError(f"a field is expected, without control characters, not {line!r}")
-        name, value = field[1].lower(), field[2].lstrip(b" \t")
-        if name == b"content-length":
-            if not value.isdigit() or self.announced is not None:
-                raise ValueError(f"Content-Length: {value!r}; a number of octets is expected, once")
-            self.announced = int(value)
-        elif name == b"transfer-encoding":
-            self.chunked = True
-        elif name == b"connection":
-            if value.lower() in (b"close", b"keep-alive"):
-                self.keeps = value[:1] in b"kK"
-                return  # whether it is kept is said when the answer is complete
-        elif len(line) <= REMEMBERED_LINE:
-            if len(_plain) >= REMEMBERED_COUNT:
-                _plain.clear()
-            _plain.add(line)
-        self.head.append(line)
-
-    def _end_head(self) -> None:
-        if self.status == HTTPStatus.SWITCHING_PROTOCOLS:
-            raise io.UnsupportedOperation("101: no other protocol is spoken in memory; override handle() for a socket")
-        if self.status < 200:
-            self.head, self.status = [], 0  # the request is here already, so there is nothing to wait for
-        else:
-            self.headed = True
+        """Raises `io.UnsupportedOperation`: there is no descriptor."""
+        raise io.UnsupportedOperation("a response in memory has no descriptor")
 
     def write(self, data: Any, /) -> int:
-        """Add to the body; or, where no head has been made, to an answer that is sent as it is. Raises
-        `ResponseTooLarge`, `BrokenPipeError`, and `OSError` for a disk that is full."""
+        """Add to the body; without a head, to a response that is sent unchanged. Raises `ResponseTooLarge`,
+        `BrokenPipeError`, and `OSError` for a full disk."""
         if type(data) is not bytes:
             with memoryview(data) as view:
                 data = view.tobytes()
@@ -242,24 +129,24 @@ class ResponseBuffer:
         if self._kept > self._threshold:
             self._spill()
         elif len(self._parts) > 1:
-            self._look_now_and_then()
+            self._check_peer()
         return size
 
     def writelines(self, lines: Iterable[Any], /) -> None:
-        """Write each."""
+        """Write each of `lines`."""
         for line in lines:
             self.write(line)
 
     def write_file(self, source: Any) -> bool:
-        """Add the rest of an open file, which is read while it is sent, where it is long.  Returns whether that can be
-        done: not with what is no plain file."""
+        """Add the rest of an open file; a long one is read as it is sent.  Return False, and add nothing, for objects
+        other than regular files."""
         if type(source) not in (io.BufferedReader, io.FileIO):
-            return False  # what is read from others need not be what is in their file
+            return False  # subclasses and wrappers may transform the contents of their file
         found = os.fstat(source.fileno())
-        # Files of proc(5) have no size, whatever can be read from them.
+        # Files of proc(5) have size 0, although they can be read.
         if not (stat.S_ISREG(found.st_mode) and found.st_size) or len(self._descriptors) > MOST_FILES:
             return False
-        start = source.tell()  # which a pipe does not have
+        start = source.tell()
         length = found.st_size - start
         if length <= PIECE:
             self.write(source.read(length) if length > 0 else b"")
@@ -272,7 +159,7 @@ class ResponseBuffer:
         return True
 
     def content(self, most: int | None = None) -> list[bytes | FileSlice]:
-        """The body, up to so many octets."""
+        """Return the body, truncated to `most` bytes."""
         if most is None or most >= self.size:
             return self._parts
         parts: list[bytes | FileSlice] = []
@@ -288,30 +175,28 @@ class ResponseBuffer:
 
     @property
     def last_chunk(self) -> bool:
-        """Whether it ends as a chunked body without trailers does, RFC 9112, section 7.1."""
+        """Whether the body ends with the last chunk of a chunked body without trailers (RFC 9112, section 7.1)."""
         return b"".join(part for part in self._parts[-4:] if isinstance(part, bytes)).endswith(b"0\r\n\r\n")
 
-    def reply(self, head: bytes, parts: list[bytes | FileSlice]) -> bytes | Parts:
-        """The answer as a `Conversation` sends it: whole where it is in memory, else in pieces."""
+    def reply(self, head: bytes, parts: list[bytes | FileSlice]) -> bytes | ResponseParts:
+        """Return the response as a `Conversation` sends it: bytes if it is in memory, else `ResponseParts`."""
         if not self._descriptors:
-            return b"".join((head, *parts))  # type: ignore[arg-type]  # they are all bytes
+            return b"".join((head, *parts))  # type: ignore[arg-type]  # all are bytes
         descriptors, self._descriptors = self._descriptors, []
-        return Parts([head, *parts], descriptors, getattr(self, "_owner", None))
+        return ResponseParts([head, *parts], descriptors, getattr(self, "_owner", None))
 
     def discard(self) -> None:
-        """Nothing of it is to be sent."""
-        Parts([], self._descriptors, getattr(self, "_owner", None)).close()
+        """Release files and memory: the response is not sent."""
+        ResponseParts([], self._descriptors, getattr(self, "_owner", None)).close()
         self._descriptors = []
         self._spilled = None
 
     def _spill(self) -> None:
-        """Move what is in memory to a file."""
+        """Move the bytes in memory to a file."""
         if self.failure is None and self._bounds.is_gone():
             self._fail(BrokenPipeError(errno.EPIPE, "the peer has closed the connection"))
         if self.failure is None and self._end + self._kept > self._bounds.limit:
-            self._fail(
-                ResponseTooLarge(f"more than [limits] response, {SIZE.show(self._bounds.limit)}, is written unsent")
-            )
+            self._fail(ResponseTooLarge(f"more than [limits] response, {SIZE.show(self._bounds.limit)}, was written"))
         if self.failure is not None:
             self._parts = []
             self._kept = 0
@@ -323,7 +208,7 @@ class ResponseBuffer:
         first = len(self._parts)
         while first and isinstance(self._parts[first - 1], bytes):
             first -= 1
-        data = memoryview(b"".join(self._parts[first:]))  # type: ignore[arg-type]  # these are
+        data = memoryview(b"".join(self._parts[first:]))  # type: ignore[arg-type]  # these are bytes
         self._parts[first:] = [FileSlice(self._spilled, self._end, len(data))]
         try:
             while data:
@@ -331,7 +216,7 @@ class ResponseBuffer:
                 self._end += written
                 data = data[written:]
         except OSError as error:
-            # A handler that catches it and goes on would be sent with a gap.
+            # If the handler catches this and goes on, its response would have a gap.
             self._fail(error)
             raise
         self._kept = 0
@@ -340,17 +225,17 @@ class ResponseBuffer:
             self._fail(ResponseTooLarge("no temporary file can be written, and [limits] held has no room in memory"))
             self._spill()
 
-    def _look_now_and_then(self) -> None:
+    def _check_peer(self) -> None:
         now = time.monotonic()
-        # It is set by the second write: most answers have one.
-        if now < getattr(self, "_look_at", 0.0):
+        # Set by the second write, since most handlers write once.
+        if now < getattr(self, "_next_check", 0.0):
             return
-        if hasattr(self, "_look_at") and self._bounds.is_gone():
+        if hasattr(self, "_next_check") and self._bounds.is_gone():
             self._spill()
-        self._look_at = now + LOOK
+        self._next_check = now + CHECK_INTERVAL
 
     def _fail(self, failure: ResponseTooLarge | OSError) -> None:
-        """Send nothing, and keep nothing. Every further write fails in the same way."""
+        """Discard the response. Every further write raises `failure`."""
         self.failure = failure
         self.discard()
         self._parts = []
@@ -359,46 +244,3 @@ class ResponseBuffer:
 
 
 io.BufferedIOBase.register(ResponseBuffer)
-
-
-class Parts(Iterator[bytes | FileSlice]):
-    """An answer in pieces.  It has its descriptors to itself, and closes them at its end.  Then `owner`, which has been
-    charged for memory, is released (`daemons.serving.guards.budget`)."""
-
-    #: For the log, where it is not told by who made this: the status, and the octets of the body.
-    told: tuple[int, int | None] = (0, None)
-
-    def __init__(self, parts: list[bytes | FileSlice], descriptors: list[int], owner: object | None = None) -> None:
-        self._parts = parts[::-1]
-        self._descriptors = descriptors
-        self._owner = owner
-
-    def __next__(self) -> bytes | FileSlice:
-        while self._parts:
-            part = self._parts.pop()
-            if part.left if isinstance(part, FileSlice) else part:
-                return part
-        self.close()
-        raise StopIteration
-
-    def octets(self) -> Iterator[bytes]:
-        """The same, read from the files."""
-        for part in self:
-            if isinstance(part, bytes):
-                yield part
-                continue
-            while part.left:
-                yield part.read(PIECE)
-
-    def close(self) -> None:
-        """Close the files."""
-        descriptors, self._descriptors = self._descriptors, []
-        for descriptor in descriptors:
-            with suppress(OSError):
-                os.close(descriptor)
-        if self._owner is not None:
-            budget.PROCESS.release(self._owner)
-            self._owner = None
-
-    def __del__(self) -> None:
-        self.close()

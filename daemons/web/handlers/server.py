@@ -1,4 +1,4 @@
-"""WebServer: `http.server.HTTPServer`, hardened."""
+"""WebServer: a hardened `http.server.HTTPServer`."""
 
 from __future__ import annotations
 
@@ -29,64 +29,64 @@ if TYPE_CHECKING:
 
 
 class WebServer(StreamServer, http.server.HTTPServer):
-    """A server of HTTP on one listener, with the stock constructor.  Mix an engine in front of it:
+    """HTTP server on one listener, with the stock constructor.  Mix an engine in front of it:
     ``class MyServer(Loop, WebServer)``.
 
     `RequestHandlerClass` is any subclass of `BaseHTTPRequestHandler`, or a `functools.partial` of one.  It is run in
-    memory, so that it never waits for a peer, and can be run under every engine.  One that reads its socket itself
-    (`daemons.web.handlers.mixins.in_memory` says which) is run as any other raw handler.
+    memory, so that it never blocks on the client, and runs under every engine.  A handler that reads its socket itself
+    (see `daemons.web.handlers.mixins.in_memory`) is run as any other raw handler.
     """
 
-    #: How requests are read, and how long they may be.
+    #: Decodes requests, and limits their length.
     framing: Framing = HTTP()
-    #: The port is ours alone.
+    #: No other process may bind the same port.
     allow_reuse_port = False
 
     def __init__(
         self, server_address: Any, RequestHandlerClass: Callable[..., Any], bind_and_activate: bool = True
     ) -> None:
-        #: The handler's class as it was given.
+        #: The handler class passed to the constructor.
         self.handler_class = RequestHandlerClass
         handler: Any = RequestHandlerClass
         handler = Pump.carrying(self.make_service(handler)) if in_memory(handler) else without_version(handler)
-        self._tell_name(server_address)
+        self._set_name(server_address)
         super().__init__(server_address, handler, bind_and_activate)
 
     @classmethod
     def adopt(cls, listener: socket.socket, handler: Callable[..., Any]) -> Self:
-        """A server on a socket that is bound already, and listens."""
+        """Return a server on a listening socket."""
         server = super().adopt(listener, handler)
-        server._tell_name(server.server_address)
+        server._set_name(server.server_address)
         return server
 
     def make_service(self, handler: Callable[..., Any]) -> WebService:
-        """What runs `handler` in memory."""
+        """Return the service that runs `handler` in memory."""
         return WebService(self.framing, handler)
 
     def server_bind(self) -> None:
-        """Bind.  `HTTPServer.server_bind` asks DNS for the host's name, which may take long, and breaks on the path of
-        a Unix socket."""
+        """Bind the socket.  `HTTPServer.server_bind` looks up the host's name in the DNS, which may take long, and
+        fails for the path of a Unix socket."""
         prepare(self.socket)
         socketserver.TCPServer.server_bind(self)
-        self._tell_name(self.server_address)
+        self._set_name(self.server_address)
 
-    def _tell_name(self, address: Any) -> None:
+    def _set_name(self, address: Any) -> None:
         over_unix = isinstance(address, (str, bytes))
         self.server_name, self.server_port = ("localhost", 0) if over_unix else address[:2]
 
     @property
     def greets(self) -> bool:
-        """Nobody does in HTTP."""
+        """Return False: in HTTP the client speaks first."""
         return False
 
     def bare_conversation(self, connection: Connection) -> Conversation:
-        """A conversation that knows its visitor, and this server."""
+        """Return a conversation with access to its connection and this server."""
         pump: Any = self.RequestHandlerClass
         return WebConversation(pump.service, pump.binding, self, connection)
 
 
 class WebConversation(Conversation):
-    """One visitor's requests and answers."""
+    """Requests and responses of one connection."""
 
     __slots__ = ("_connection", "_server", "_service")
 
@@ -97,29 +97,31 @@ class WebConversation(Conversation):
         self._connection: Connection | None = connection
 
     def begin(self) -> Talk:
-        """The talk with this visitor, who by now is known even behind a proxy."""
-        connection, self._connection = self._connection, None  # which has this conversation, and would stay with it
+        """Start the talk.  By now a PROXY header has been applied, so the client's address is known."""
+        connection, self._connection = self._connection, None  # it refers to this conversation: no reference cycle
         assert connection is not None
         address, peer = connection.address, connection.peer
-        # Handlers take the first part of an address for a host; a Unix peer has none.
-        visitor = address if isinstance(address, tuple) else (peer, 0)
+        # Handlers use the first item of an address as the host; a Unix peer has none.
+        client_address = address if isinstance(address, tuple) else (peer, 0)
         is_gone = PeerCheck(connection, self._server.limits.write_timeout)
-        return self._service.talk_to(self._server, visitor, peer, is_gone)
+        return self._service.talk_to(self._server, client_address, peer, is_gone)
 
 
 class PeerCheck:
-    """Call it to learn whether the peer of `connection` cannot be sent anything any more; then the ending says so. It
-    cannot if it has reset the connection, or the daemon has shut that down. A peer that has closed its sending half may
-    still read: it counts as gone `patience` seconds after that was first seen, since most such peers have closed all.
+    """Callable that returns whether nothing can be sent to the peer of `connection` any more, and then sets its ending.
+
+    The peer is gone if it has reset the connection, or the daemon has shut the connection down.  A peer that has closed
+    its sending half may still read; it counts as gone `patience` seconds after that was first observed, since most such
+    peers have closed both halves.
     """
 
     __slots__ = ("_connection", "_half_closed", "_patience")
 
     def __init__(self, connection: Connection, patience: float) -> None:
-        # Not the connection itself, which has the conversation that has this.
+        # A weak reference: the connection refers to the conversation, which refers to this.
         self._connection = weakref.ref(connection)
         self._patience = patience
-        #: When (monotonic) the peer was first seen to have closed its half.
+        #: When (monotonic) the peer was first observed to have closed its sending half.
         self._half_closed: float | None = None
 
     def __call__(self) -> bool:

@@ -1,4 +1,4 @@
-"""From a request to a handler's ``do_`` method, and from what that wrote to a reply.  Without a socket."""
+"""Service that calls a handler's ``do_`` method for each request, and completes its response.  Without a socket."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What says how long a body is.
+#: Beginnings of the fields that delimit a body, in lower case.
 FRAMING_FIELDS = (b"content-length:", b"transfer-encoding:")
 
-#: What is said of a handler that has failed: no more than that it has.
+#: The response after an exception in a handler; it does not disclose the exception.
 FAILED = (
     b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\n"
     b"Content-Length: 26\r\nConnection: close\r\n\r\n500 Internal Server Error\n"
 )
 
-
-#: The octets of its body.
+#: Length of its body, in bytes.
 FAILED_SIZE = 26
 
 
 class WebServer(Protocol):
-    """The server of a conversation, `daemons.web.handlers.server.WebServer`, as its service and handlers see it."""
+    """Interface of `daemons.web.handlers.server.WebServer` that services and handlers use."""
 
     server_address: Any
     access_log: Any
@@ -48,27 +47,29 @@ class WebServer(Protocol):
 
 
 class WebService(Service):
-    """What all visitors of a handler class share."""
+    """Runs a handler class for all connections of a process."""
 
     def __init__(self, framing: Framing, handler: Any) -> None:
         self.framing = framing
         self._make = for_memory(handler)
         self._writes_log = writes_log(handler)
         self._heads = Heads()
-        self._messages = Messages(getattr(class_of(handler), "MessageClass"))  # noqa: B009, it may be of any class
+        self._messages = Messages(getattr(class_of(handler), "MessageClass"))  # noqa: B009, the class may be any
         super().__init__()
 
     def talk(self) -> Talk:
-        """There is none without a server and a visitor: `talk_to`."""
+        """Raises `NotImplementedError`: `talk_to` needs the server and the client."""
         raise NotImplementedError
 
     def apology(self, ending: Ending, /) -> bytes:
-        """500 for a handler that has failed.  What is wrong with a request, its error says."""
+        """Return a 500 response after an exception.  For malformed requests, the framing's error is the response."""
         return FAILED if ending is Ending.FAILED else b""
 
     def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
-        """The conversation with one visitor: one handler, made when the first request has come.  `is_gone` returns
-        whether nothing can be sent any more."""
+        """Run one handler object for the requests of one connection.
+
+        `address` and `peer` are the client's address and its name in the log.  `is_gone` returns whether nothing can be
+        sent to the client any more."""
         handler: Any = None
         reply: Reply | None = None
         bounds = Bounds(server.limits.response, is_gone)
@@ -78,95 +79,95 @@ class WebService(Service):
                 if request.expects:
                     reply = CONTINUE
                     continue
-                answer = ResponseBuffer(bounds)
+                response = ResponseBuffer(bounds)
                 if handler is None:
-                    handler = self._handler(server, address, peer, answer)
+                    handler = self._handler(server, address, peer, response)
                 try:
-                    reply = self._respond(handler, request, answer)
+                    reply = self._respond(handler, request, response)
                 except BaseException:
-                    answer.discard()
-                    if isinstance(answer.failure, BrokenPipeError):
-                        self._tell(handler, request, answer.status, 0)
+                    response.discard()
+                    if isinstance(response.failure, BrokenPipeError):
+                        self._log_request(handler, request, response.status, 0)
                         return b""
-                    self._tell(handler, request, 500, FAILED_SIZE)
+                    self._log_request(handler, request, 500, FAILED_SIZE)
                     raise
                 if handler.close_connection and request.keep_alive:
                     return reply
         finally:
             if handler is not None:
-                handler.over_in_memory = True
+                handler.finished_in_memory = True
                 handler.finish()
 
-    def _tell(self, handler: Any, request: Request, status: int, size: int | None) -> None:
-        """The line of a request in the log; a handler that writes its own has done so."""
+    def _log_request(self, handler: Any, request: Request, status: int, size: int | None) -> None:
+        """Log a request, unless the handler logs its own."""
         if self.requests is not None and not self._writes_log:
             self.requests.tell(handler.client_address[0], self.requests.entry(request, status, size))
 
-    def _handler(self, server: WebServer, address: Any, peer: str, answer: ResponseBuffer) -> Any:
-        """A handler that has not been asked anything yet."""
-        handler = self._make(MemorySocket(server.server_address, address, answer), address, server)
+    def _handler(self, server: WebServer, address: Any, peer: str, response: ResponseBuffer) -> Any:
+        """Create the handler of a connection."""
+        handler = self._make(MemorySocket(server.server_address, address, response), address, server)
         handler.peer_in_memory = peer
-        handler.told_in_memory = not self._writes_log and server.access_log is not None
+        handler.logged_in_memory = not self._writes_log and server.access_log is not None
         return handler
 
-    def _respond(self, handler: Any, request: Request, answer: ResponseBuffer) -> Reply:
-        """What `BaseHTTPRequestHandler.handle_one_request` does."""
+    def _respond(self, handler: Any, request: Request, response: ResponseBuffer) -> Reply:
+        """Call the method of one request, as `BaseHTTPRequestHandler.handle_one_request` does."""
         head = self._heads.of(request)
         handler.command, handler.path, handler.request_version, handler.requestline = head[:4]
         handler.raw_requestline = head.raw_line
         handler.headers = self._messages.make(head, len(request.body))
         handler.rfile = handler.request.rfile = RequestBody(request.body)
-        handler.wfile = handler.request.wfile = handler.answer_in_memory = answer
+        handler.wfile = handler.request.wfile = handler.response_in_memory = response
         handler.close_connection = not request.keep_alive
         method = getattr(handler, f"do_{head.command}", None)
         if method is None:
             handler.send_error(HTTPStatus.NOT_IMPLEMENTED, f"Unsupported method ({head.command!r})")
         else:
             method()
-        if answer.failure is not None:
-            raise answer.failure  # whatever the method has made of it
+        if response.failure is not None:
+            raise response.failure  # even if the method caught it
         if not request.keep_alive or handler.server.draining:
             handler.close_connection = True
-        if not answer.headed:
-            return self._headless(handler, request, head, answer)
-        return self._complete(handler, request, head, answer)
+        if not response.headed:
+            return self._headless(handler, request, head, response)
+        return self._complete(handler, request, head, response)
 
-    def _headless(self, handler: Any, request: Request, head: Head, answer: ResponseBuffer) -> Reply:
-        """The handler has not made a head as the stock class does: then it is taken at its word, and not at another
-        after it."""
-        if not answer.size or answer.head or getattr(handler, "_headers_buffer", None):
+    def _headless(self, handler: Any, request: Request, head: Head, response: ResponseBuffer) -> Reply:
+        """Return a response that the handler wrote without a head, unchanged, and close the connection after it.
+        Raises `RuntimeError` for an incomplete head, or no response."""
+        if not response.size or response.head or getattr(handler, "_headers_buffer", None):
             name = f"{type(handler).__name__}.do_{head.command}"
-            raise RuntimeError(f"{name} has not called end_headers(): there is no answer to send")
+            raise RuntimeError(f"{name} did not call end_headers(): there is no response to send")
         handler.close_connection = True
-        self._tell(handler, request, 0, answer.size)
-        return answer.reply(b"", answer.content())
+        self._log_request(handler, request, 0, response.size)
+        return response.reply(b"", response.content())
 
-    def _complete(self, handler: Any, request: Request, head: Head, answer: ResponseBuffer) -> Reply:
-        """What stock handlers leave out of their answers, or put into them though it must not be there."""
-        fields = answer.head
-        size = announced = answer.announced
-        if head.command == "HEAD" or answer.status in BODILESS:
-            if answer.size and announced is None and not answer.chunked and answer.status not in BODILESS:
-                fields.append(b"Content-Length: %d\r\n" % answer.size)  # as for GET
-            if answer.status == HTTPStatus.NO_CONTENT and (announced is not None or answer.chunked):
-                # RFC 9110, section 8.6, and RFC 9112, section 6.1: it must have neither.
+    def _complete(self, handler: Any, request: Request, head: Head, response: ResponseBuffer) -> Reply:
+        """Return the response with correct Content-Length and Connection fields, which stock handlers often omit."""
+        fields = response.head
+        size = announced = response.announced
+        if head.command == "HEAD" or response.status in BODILESS:
+            if response.size and announced is None and not response.chunked and response.status not in BODILESS:
+                fields.append(b"Content-Length: %d\r\n" % response.size)  # as for GET
+            if response.status == HTTPStatus.NO_CONTENT and (announced is not None or response.chunked):
+                # It must have neither field (RFC 9110, section 8.6; RFC 9112, section 6.1).
                 fields[:] = [line for line in fields if not line.lower().startswith(FRAMING_FIELDS)]
             size = 0
-        elif answer.chunked:
+        elif response.chunked:
             size = None
-            if announced is not None or head.version == "HTTP/1.0" or not answer.last_chunk:
-                handler.close_connection = True  # nobody can be sure where it ends
+            if announced is not None or head.version == "HTTP/1.0" or not response.last_chunk:
+                handler.close_connection = True  # clients may disagree about the end of the body
         elif announced is None:
-            size = answer.size
+            size = response.size
             fields.append(b"Content-Length: %d\r\n" % size)
-        elif answer.size != announced:
-            handler.close_connection |= answer.size < announced
+        elif response.size != announced:
+            handler.close_connection |= response.size < announced
             name = f"{type(handler).__name__}.do_{head.command}"
-            log.warning("%s announced %d octets and wrote %d", name, announced, answer.size)
+            log.warning("%s: Content-Length is %d, but the handler wrote %d bytes", name, announced, response.size)
         if handler.close_connection:
             fields.append(b"Connection: close\r\n")
-        elif answer.keeps or head.version == "HTTP/1.0":
+        elif response.keeps or head.version == "HTTP/1.0":
             fields.append(b"Connection: keep-alive\r\n")
         fields.append(b"\r\n")
-        self._tell(handler, request, answer.status, answer.size if size is None else size)
-        return answer.reply(b"".join(fields), answer.content(size))
+        self._log_request(handler, request, response.status, response.size if size is None else size)
+        return response.reply(b"".join(fields), response.content(size))

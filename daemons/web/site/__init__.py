@@ -1,1 +1,1 @@
-"""Parts of a site: protected, moved, written to, or answered by upstream servers."""
+"""Configured parts of a site: redirects, protected paths, documents, and paths of upstream servers."""

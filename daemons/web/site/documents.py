@@ -1,4 +1,4 @@
-"""Documents that clients write, read and take away: nouns at URLs, and the verbs of HTTP (RFC 9110, section 9.3)."""
+"""Documents that clients create, read, replace and delete (RFC 9110, section 9.3)."""
 
 from __future__ import annotations
 
@@ -8,130 +8,131 @@ from collections.abc import Callable
 
 from daemons.framings.http import Request
 from daemons.serving.conversation.service import Peer, Reply
-from daemons.web.dates import written
-from daemons.web.files.conditions import judge_change, tag_of
+from daemons.web.dates import http_date
+from daemons.web.files.conditions import evaluate_write_preconditions, tag_of
 from daemons.web.files.lookup import Identity, IsFolder, Refused
 from daemons.web.files.media import suffix_for
 from daemons.web.files.representations import Chooser
-from daemons.web.files.static import answer_with, asked_of
-from daemons.web.responses import SecondCache, error, head, refuse, say
+from daemons.web.files.static import conditional_response, selecting_fields
+from daemons.web.responses import ResponseCache, error, head, make_response, refuse_method
 from daemons.web.site.prefix_map import Names
 from daemons.web.site.store import NAME, Store
 
-#: For the collection, and for a document in it.
+#: Methods of the collection, and of a document in it.
 OF_ALL, OF_ONE = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, DELETE, OPTIONS"
 
-#: What is sent with a document.  It may be replaced at any time, so it is asked for each time.  And it is somebody's
-#: who may write here, which need not be whose site this is: in a sandbox, HTML is shown and runs nothing that could
-#: act for the visitor.
-WITH_IT = [("Cache-Control", "no-cache"), ("Content-Security-Policy", "sandbox")]
+#: Fields sent with a document.  It may be replaced at any time, so caches must revalidate it.  Its author need not be
+#: the site's: in a sandbox, HTML is displayed, but cannot run scripts that act for the user.
+DOCUMENT_FIELDS = [("Cache-Control", "no-cache"), ("Content-Security-Policy", "sandbox")]
 
 _NAMES = "<p>A document's name has up to 100 letters, digits and <code>. _ ~ -</code>, and does not begin with a dot.\n"
 _CODED = "<p>Documents are stored without a Content-Encoding.\n"
 _FORM = "<p>Form data is not stored; send the document itself, with its own Content-Type.\n"
 _ORIGIN = "<p>The Origin of the request is another site.\n"
 
-#: What forms are sent as; some store would be all they have in common with a document.
+#: Media types of form data, which is rarely meant to be stored.
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class Documents:
-    """Answers to whatever is asked of the documents in a `Store`.  Those that `hides` returns true for are not listed:
-    it is given name and identity."""
+    """Responds to requests for the documents in a `Store`.  `hides` is called with a document's name and identity, and
+    returns whether it is left out of the list."""
 
     def __init__(self, store: Store, hides: Callable[[bytes, Identity | None], bool]) -> None:
         self._store = store
         self._hides = hides
 
     def identity(self, rest: Names) -> Identity | None:
-        """Return the identity of the document that `rest`, the names behind the prefix, lead to; None if there is
-        none."""
+        """Return the identity of the document at `rest`, the names after the prefix; None if it does not exist."""
         name = _name_of(rest)
         return None if name is None else self._store.identity(name)
 
-    def answer(self, request: Request, second: SecondCache, visitor: Peer, prefix: str, rest: Names) -> Reply:
-        """What is answered to a request for what is at or below `prefix`, by the names behind that."""
+    def respond(self, request: Request, cache: ResponseCache, peer: Peer, prefix: str, rest: Names) -> Reply:
+        """Return the response to a request for the collection at `prefix`, or for the document at `rest` below it."""
         base = prefix.rstrip("/")
         name = _name_of(rest)
         allowed = OF_ALL if name is None else OF_ONE
         if request.method not in allowed.split(", ") or request.method == "OPTIONS":
-            return refuse(request, second, allowed)
+            return refuse_method(request, cache, allowed)
         try:
             if request.method not in ("GET", "HEAD") and _from_elsewhere(request):
-                return error(request, 403, second, content=_ORIGIN)
+                return error(request, 403, cache, content=_ORIGIN)
             if name is None:
-                answer = self._create if request.method == "POST" else self._list
-                return answer(request, second, base)
+                method = self._create if request.method == "POST" else self._list
+                return method(request, cache, base)
             if not NAME.fullmatch(name):
                 wrong = (400, _NAMES) if request.method == "PUT" else (404, "")
-                return error(request, wrong[0], second, content=wrong[1])
+                return error(request, wrong[0], cache, content=wrong[1])
             if request.method == "PUT":
-                return self._replace(request, second, base, name)
+                return self._replace(request, cache, base, name)
             if request.method == "DELETE":
-                self._store.delete(name, lambda have: judge_change(asked_of(request), have))
-                return head(request, 204, second, [])
-            with self._store.open() as folder, Chooser.as_it_is(folder, name, second.now) as chosen:
-                return answer_with(request, second, chosen, asked_of(request), WITH_IT)
+                self._store.delete(name, lambda have: evaluate_write_preconditions(selecting_fields(request), have))
+                return head(request, 204, cache, [])
+            with self._store.open() as folder, Chooser.unencoded(folder, name, cache.now) as chosen:
+                return conditional_response(request, cache, chosen, selecting_fields(request), DOCUMENT_FIELDS)
         except IsFolder:
-            return error(request, 404, second)
+            return error(request, 404, cache)
         except Refused as refused:
             later = [("Retry-After", "1")] * (refused.status == 503)
-            return error(request, refused.status, second, later)
+            return error(request, refused.status, cache, later)
 
-    def _list(self, request: Request, second: SecondCache, base: str) -> Reply:
+    def _list(self, request: Request, cache: ResponseCache, base: str) -> Reply:
         about = [
             {
                 "name": entry.name,
                 "href": f"{base}/{entry.name}",
                 "size": entry.size,
-                "modified": written(entry.modified // 10**9),
+                "modified": http_date(entry.modified // 10**9),
                 "etag": tag_of(entry.modified, entry.size),
             }
             for entry in self._store.entries()
             if not self._hides(name := entry.name.encode("ascii"), self._store.identity(name))
         ]
-        return say(request, 200, second, json.dumps(about, indent=1).encode() + b"\n", (), "application/json")
+        return make_response(request, 200, cache, json.dumps(about, indent=1).encode() + b"\n", (), "application/json")
 
-    def _create(self, request: Request, second: SecondCache, base: str) -> Reply:
-        """A document with a name of ours; its suffix tells what it is."""
+    def _create(self, request: Request, cache: ResponseCache, base: str) -> Reply:
+        """Store a document under a new random name, with a suffix of its media type."""
         media = request.field(b"content-type").partition(";")[0].strip(" \t").lower()
         if media in _FORMS:
-            return error(request, 415, second, content=_FORM)
-        if wrong := _unfit(request, second):
+            return error(request, 415, cache, content=_FORM)
+        if wrong := _unfit(request, cache):
             return wrong
         name = secrets.token_hex(8) + suffix_for(media)
         _, validators = self._store.put(name.encode("ascii"), request.body, lambda have: 409 if have else 0)
         where = f"{base}/{name}"
         fields = [("Location", where), ("ETag", validators.tag)]
         about = json.dumps({"name": name, "href": where, "size": len(request.body), "etag": validators.tag})
-        return say(request, 201, second, about.encode() + b"\n", fields, "application/json")
+        return make_response(request, 201, cache, about.encode() + b"\n", fields, "application/json")
 
-    def _replace(self, request: Request, second: SecondCache, base: str, name: bytes) -> Reply:
-        if wrong := _unfit(request, second):
+    def _replace(self, request: Request, cache: ResponseCache, base: str, name: bytes) -> Reply:
+        if wrong := _unfit(request, cache):
             return wrong
-        new, validators = self._store.put(name, request.body, lambda have: judge_change(asked_of(request), have))
+        new, validators = self._store.put(
+            name, request.body, lambda have: evaluate_write_preconditions(selecting_fields(request), have)
+        )
         fields = [("ETag", validators.tag)]
         if not new:
-            return head(request, 204, second, fields)
+            return head(request, 204, cache, fields)
         fields.append(("Location", f"{base}/{name.decode('ascii')}"))
-        return say(request, 201, second, b"", fields, "text/plain")
+        return make_response(request, 201, cache, b"", fields, "text/plain")
 
 
 def _name_of(rest: Names) -> bytes | None:
-    """The name of a document; None: all of them are meant.  There are no folders among them."""
+    """Return the name of a document; None for the collection.  A name with a slash is invalid later."""
     return None if rest in ((), (b"",)) else b"/".join(rest)
 
 
-def _unfit(request: Request, second: SecondCache) -> bytes:
-    """The answer to a body that is not what it would be stored as."""
+def _unfit(request: Request, cache: ResponseCache) -> bytes:
+    """Return an error response to a body that is not a complete, unencoded document; else empty."""
     if request.field(b"content-range"):
-        return error(request, 400, second)  # RFC 9110, section 14.5
+        return error(request, 400, cache)  # RFC 9110, section 14.5
     if request.field(b"content-encoding").lower() not in ("", "identity"):
-        return error(request, 415, second, content=_CODED)
+        return error(request, 415, cache, content=_CODED)
     return b""
 
 
 def _from_elsewhere(request: Request) -> bool:
-    """Whether a page of another site has a browser ask, which would do so with the visitor's password."""
+    """Return whether the request comes from a page of another site, to which a browser would add the user's
+    password."""
     origin = request.field(b"origin")
     return bool(origin) and origin.partition("://")[2].lower() != request.field(b"host").lower()

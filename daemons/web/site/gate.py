@@ -1,4 +1,4 @@
-"""Password checks for the file that was opened, not for the path in the request; see `daemons.web.files.identities`."""
+"""Authentication by the file that was opened, not by the path of the request; see `daemons.web.files.identities`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from daemons.serving.conversation.service import Peer, Reply
 from daemons.web.files.hard_links import Unindexed
 from daemons.web.files.identities import PathIdentities
 from daemons.web.files.lookup import Files, Folder, Identity, identity_of
-from daemons.web.responses import SecondCache, error
+from daemons.web.responses import ResponseCache, error
 from daemons.web.site.prefix_map import Names, PrefixMap, bare, names_of
 from daemons.web.site.protection import Protection
 from daemons.web.site.redirects import ALL, Redirect
 
 
 class Denied(Exception):
-    """The file that was opened is not served; `reply` is sent instead."""
+    """The opened file is not served; `reply` is sent instead."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__()
@@ -25,17 +25,16 @@ class Denied(Exception):
 
 
 class Shadowed:
-    """Files below `files` that no request reaches by their own path, since a redirect is answered there, or something
-    else below the paths of `elsewhere`.
+    """Files that cannot be requested by their own path, since that is redirected or at or below a path of `elsewhere`.
 
     A redirect to another name of the same file shadows nothing."""
 
-    #: When the file system was last asked, in seconds since 1970, and its answer: see `at`.
+    #: The second of the last look-up, in seconds since 1970, and its result: see `at`.
     _Known = tuple[int, frozenset[Identity], frozenset[Identity]]
 
     def __init__(self, files: Files, redirects: Mapping[str, Redirect], elsewhere: Iterable[str]) -> None:
         self._files = files
-        #: Paths, where a redirect from there leads, and whether it is about all that is below.
+        #: Paths, the target of a redirect, and whether all paths below are shadowed too.
         self._paths: list[tuple[Names, Names | None, bool]] = [(_names(path), None, True) for path in elsewhere]
         for key, redirect in redirects.items():
             target = redirect.target.partition("?")[0]
@@ -47,8 +46,8 @@ class Shadowed:
         return bool(self._paths)
 
     def at(self, now: int) -> tuple[frozenset[Identity], frozenset[Identity]]:
-        """Return, as of the second `now`, the identities of directories that are shadowed with all that is below them,
-        and those of all that is shadowed."""
+        """Return the identities of shadowed subtrees, and of all shadowed files and directories, as of the second
+        `now`."""
         if self._known[0] != now:
             found = [(each, below) for names, target, below in self._paths if (each := self._identity(names, target))]
             trees = frozenset(each for each, below in found if below)
@@ -84,56 +83,57 @@ class GuardedFiles:
 
 
 class Gate:
-    """Asks for the password of whatever is opened for one request. `passed` has been asked for already, by name."""
+    """Checks the files opened for one request. `passed` is the protection already checked by path."""
 
     def __init__(
         self,
         files: GuardedFiles,
         request: Request,
-        second: SecondCache,
-        visitor: Peer,
+        cache: ResponseCache,
+        peer: Peer,
         names: Names,
         passed: Protection | None,
     ) -> None:
         self._files = files
         self._request = request
-        self._visitor = visitor
+        self._visitor = peer
         self._above = names[:-1]
         self._passed = [] if passed is None else [passed]
-        #: The protected files, looked up once for all names of a list.
+        #: The identities of protected files, looked up once for all names of a listing.
         self._known: dict[Identity, list[Protection]] | None = None
-        #: The second of the answer: of its own where that is for this visitor alone.
-        self.second = second
+        #: The cache of the response: a private one if it is for one user only.
+        self.cache = cache
 
-    def check(self, entered: Sequence[Identity], file: Identity | None = None, links: int = 1) -> SecondCache:
-        """Check the directories entered, the root first, and the file opened in the last of them, which has `links`
-        hard links. All of them are still open. Return the second of the answer. Raises `Denied`, and `Refused` where
-        the root was replaced meanwhile."""
+    def check(self, entered: Sequence[Identity], file: Identity | None = None, links: int = 1) -> ResponseCache:
+        """Check the directories `entered`, the root first, and the file opened in the last of them.
+
+        `links` is the file's number of hard links. All of them must still be open. Return the cache of the response.
+        Raises `Denied`, and `Refused` if the root was replaced meanwhile."""
         try:
             protections = self._files.by_identity.find(entered, file, links)
         except Unindexed:
-            raise Denied(error(self._request, 403, self.second)) from None
+            raise Denied(error(self._request, 403, self.cache)) from None
         if protections and not any(map(self._has_passed, protections)):
-            refusal = protections[0].refusal(self._request, self.second, self._visitor)
+            refusal = protections[0].refusal(self._request, self.cache, self._visitor)
             if refusal is not None:
                 raise Denied(refusal)
             self._passed.append(protections[0])
-            self.second = SecondCache(self.second.now, private=True)
-        if self._files.shadowed and not self._files.shadowed.at(self.second.now)[0].isdisjoint(entered[1:]):
-            raise Denied(error(self._request, 404, self.second))
-        return self.second
+            self.cache = ResponseCache(self.cache.now, private=True)
+        if self._files.shadowed and not self._files.shadowed.at(self.cache.now)[0].isdisjoint(entered[1:]):
+            raise Denied(error(self._request, 404, self.cache))
+        return self.cache
 
     def check_name(self, folder: Folder, name: bytes) -> None:
-        """Check the file that the path names, which need not be the one that is served: `name` in `folder`; if empty,
-        the directory itself. Raises `Denied`."""
+        """Check the file at the path itself, of which a variant may be served: `name` in `folder`; if empty, the
+        folder. Raises `Denied`."""
         shadowed = self._files.shadowed
         found = folder.stat(name or b".") if shadowed else None
-        if found is not None and identity_of(found) in shadowed.at(self.second.now)[1]:
+        if found is not None and identity_of(found) in shadowed.at(self.cache.now)[1]:
             self.check(folder.entered)
-            raise Denied(error(self._request, 404, self.second))
+            raise Denied(error(self._request, 404, self.cache))
 
     def shows(self, folder: Folder, name: bytes) -> bool:
-        """Return whether a list of `folder` may contain `name`: not if that needs another password than the list."""
+        """Return whether a listing of `folder` may contain `name`: not if that needs another password."""
         named = self._files.by_name.find((*self._above, name))
         found = folder.stat(name)
         if found is None or not (named is None or self._has_passed(named.value)):
@@ -151,6 +151,6 @@ class Gate:
         return not protections or any(map(self._has_passed, protections))
 
     def _has_passed(self, protection: Protection) -> bool:
-        """Return whether the password of `protection`, or of one that is below it and counts instead, was given."""
+        """Return whether `protection`, or a more specific one below it, has been passed."""
         names = protection.names
         return any(each is protection or each.names[: len(names)] == names for each in self._passed)

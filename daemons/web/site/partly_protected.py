@@ -1,4 +1,4 @@
-"""Protected paths below a subtree that is not answered with files of the root: documents, or another server."""
+"""Protected paths below documents or upstream servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daemons.web.site.protection import Protection
 class PartlyProtected:
     """The protections strictly below `prefix`; false if there are none.
 
-    It is unknown which spellings the disk or the other server takes for one path, so names are compared `folded`.
+    The file system or the upstream server may treat several spellings as one path, so names are compared `folded`.
     Documents in `folder` are compared by identity as well.
     """
 
@@ -30,7 +30,7 @@ class PartlyProtected:
         return bool(self._by_name)
 
     def find(self, names: Names, document: Identity | None) -> Protection | None:
-        """Return the protection of a path, or of the document that exists there."""
+        """Return the protection of a path, or of the document at that path."""
         found = self._by_name.find(tuple(map(folded, names)))
         if found is not None:
             return found.value
@@ -38,5 +38,5 @@ class PartlyProtected:
         return same[0] if same else None
 
     def hides(self, name: bytes, document: Identity | None) -> bool:
-        """Return whether the list of documents leaves out one of this name, since it needs a password of its own."""
+        """Return whether the list of documents omits one, since it needs a password of its own."""
         return self.find((*self._prefix, name), document) is not None

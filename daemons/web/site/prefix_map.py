@@ -1,8 +1,8 @@
-"""Subtrees of a site: what holds below a path.
+"""URL paths as tuples of names, and maps from path prefixes to values.
 
-Two spellings of a path are one path: what is compared is its names, each decoded once, as files are looked for.  So
-nobody comes to what is below ``/private`` by writing ``/%70rivate``; and paths that others might read in another way,
-with an empty name in them, a dot segment, or an encoded slash, are below nothing, and lead nowhere.
+Paths are compared by their names, each percent-decoded once, as files are opened.  So ``/%70rivate`` is below
+``/private``.  Paths that other software may interpret differently, with an empty name, a dot segment or an encoded
+slash, match no prefix and no file.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from daemons.settings.values import FieldType
 
 T = TypeVar("T")
 
-#: The names of a path, decoded; the last is empty where the path ends with a slash.
+#: The names of a path, decoded; the last is empty if the path ends with a slash.
 Names = tuple[bytes, ...]
 
-#: What stands in no name.  A backslash may, but to browsers it is a slash.
+#: Bytes that names must not have.  Browsers treat a backslash as a slash.
 FORBIDDEN = re.compile(rb"[\0/\\]")
 
-#: The same in a path that has been split at its slashes, percent-encoded or not.
+#: The same characters in a URL path, percent-encoded or not, without its separators.
 _ENCODED = re.compile(r"%(?:00|2[Ff]|5[Cc])|[\0\\]")
 
 #: Bytes by their two hexadecimal digits.
@@ -41,32 +41,32 @@ IGNORABLE = (
 
 _INVISIBLE = re.compile(f"[{IGNORABLE}]")
 
-#: The blanks of Unicode.
+#: The whitespace characters of Unicode.
 _BLANKS = "".join(blank for code in range(0x3001) if (blank := chr(code)).isspace())
 
-#: Bytes of a name that `folded` folds: 255 characters of 4 bytes, the longest name of most file systems.
+#: Longest name, in bytes, that `folded` folds: 255 characters of 4 bytes, the limit of most file systems.
 LONGEST_FOLDED = 1020
 
 _PATH = re.compile(r"/[!$-.0-;=@-\[\]_a-z~%&'()*+,/]*")
 
 
 def names_of(path: str) -> Names | None:
-    """The names of `path`, the path of a URL without its query; None: it is not one that can be below anything."""
+    """Return the names of a URL path without query; None for a path that matches nothing."""
     if not path.startswith("/") or _ENCODED.search(path):
         return None
-    # In one step, since a path of 8 KiB may have thousands of names.
+    # All at once, since a path of 8 KiB may have thousands of names.
     names = tuple(unquoted(path[1:]).split(b"/"))
     return None if b"" in names[:-1] or b"." in names or b".." in names else names
 
 
 def unquoted(text: str) -> bytes:
-    """Return `text` without its percent-encoding. Unlike `urllib.parse.unquote_to_bytes`, it takes no longer for a `%`
-    that encodes nothing; that is kept."""
+    """Percent-decode `text`. A `%` that begins no escape is kept, and unlike in `urllib.parse.unquote_to_bytes` takes
+    no longer."""
     return decoded(text.encode("utf-8"))
 
 
 def decoded(text: bytes) -> bytes:
-    """Return the same for bytes."""
+    """Percent-decode `text`, as `unquoted`."""
     first, *parts = text.split(b"%")
     find = _BYTES.get
     found = [
@@ -76,9 +76,10 @@ def decoded(text: bytes) -> bytes:
 
 
 def folded(name: bytes) -> bytes:
-    """Return `name` as a reader may understand it that ignores case, Unicode forms (NFKC), invisible characters, blanks
-    around it and dots at its end. Names of more than `LONGEST_FOLDED` bytes are returned as they are, since
-    normalisation takes quadratic time."""
+    """Return a canonical form of `name`, the same for all spellings that file systems or servers may treat as equal.
+
+    It ignores case, Unicode forms (NFKC), invisible characters, surrounding whitespace and trailing dots. Names of more
+    than `LONGEST_FOLDED` bytes are returned unchanged, since normalization takes quadratic time."""
     if name.isascii():
         return name.lower().lstrip(b" ").rstrip(b". ")
     if len(name) > LONGEST_FOLDED:
@@ -86,15 +87,16 @@ def folded(name: bytes) -> bytes:
     text = unicodedata.normalize("NFKC", name.decode("utf-8", "surrogateescape")).casefold()
     text = _INVISIBLE.sub("", text)
     text = "".join(each for each in text if unicodedata.category(each) != "Cf")
-    # Many tables of cases have a capital I for the i without a dot, and a small i for the I with one.
+    # Many case tables map the dotless i to I, and the dotted I to i.
     text = unicodedata.normalize("NFKC", text.replace("\u0131", "i").replace("i\u0307", "i"))
     return text.lstrip(_BLANKS).rstrip(_BLANKS + ".").encode("utf-8", "surrogateescape")
 
 
 def is_ambiguous(names: Names) -> bool:
-    """Return whether another reader of the path may come to other names: it contains path parameters (RFC 3986, section
-    3.3), is encoded twice, has a control character, is not UTF-8, is too long to be `folded`, or has other names then.
-    """
+    """Return whether other software may interpret the path differently.
+
+    That is a path with parameters (RFC 3986, section 3.3), encoded twice, with a control character, or not UTF-8, with
+    a name that is too long to be `folded`, or that is empty or forbidden when folded."""
     if _AMBIGUOUS.search(b"/".join(names)):
         return True
     for name in names:
@@ -113,7 +115,7 @@ def _prefix(text: str) -> str:
     names = names_of(text) if _PATH.fullmatch(text) else None
     if names is None:
         raise ValueError("not a path; write /name or /name/name, percent-encoded as in a URL")
-    # In one spelling, so that two of one path are seen to be the same.
+    # In canonical form, so that duplicates are found.
     return "/" + "/".join(quote(name, safe="!$&'()*+,;=:@[]~") for name in names if name)
 
 
@@ -121,45 +123,45 @@ PREFIX: FieldType[str] = FieldType(_prefix, str, "path")
 
 
 def bare(names: Names) -> Names:
-    """Return `names` without the empty one that a slash at the end makes."""
+    """Return `names` without the empty last name of a trailing slash."""
     return names[:-1] if names and not names[-1] else names
 
 
 class Found(NamedTuple, Generic[T]):
-    """What holds for a path."""
+    """The value of the longest prefix of a path."""
 
     prefix: str
     value: T
-    #: The names behind the prefix.
+    #: The names after the prefix.
     rest: Names
 
 
 class PrefixMap(Generic[T]):
-    """From prefixes to what holds below them, the prefix itself included; the longest one counts."""
+    """Map from path prefixes to values; the longest matching prefix counts."""
 
-    def __init__(self, places: Mapping[str, T]) -> None:
-        self._places: dict[Names, tuple[str, T]] = {}
-        for prefix, value in places.items():
+    def __init__(self, values: Mapping[str, T]) -> None:
+        self._values: dict[Names, tuple[str, T]] = {}
+        for prefix, value in values.items():
             names = names_of(prefix)
-            assert names is not None, "`PREFIX` has seen to that"
-            self._places[bare(names)] = (prefix, value)
-        self._longest = max(map(len, self._places), default=0)
+            assert names is not None, "`PREFIX` allows no other paths"
+            self._values[bare(names)] = (prefix, value)
+        self._longest = max(map(len, self._values), default=0)
 
     @classmethod
-    def by_names(cls, places: Iterable[tuple[Names, T]]) -> PrefixMap[T]:
-        """Return the same from the names of prefixes, which need not be those of a URL."""
+    def by_names(cls, values: Iterable[tuple[Names, T]]) -> PrefixMap[T]:
+        """Return a map from names, which need not be valid in a URL."""
         made = cls({})
-        made._places = {names: ("", value) for names, value in places}
-        made._longest = max(map(len, made._places), default=0)
+        made._values = {names: ("", value) for names, value in values}
+        made._longest = max(map(len, made._values), default=0)
         return made
 
     def __bool__(self) -> bool:
-        return bool(self._places)
+        return bool(self._values)
 
     def find(self, names: Names) -> Found[T] | None:
-        """What holds for the path with these names; None: nothing of this."""
+        """Return the longest prefix of `names` with its value; None if there is none."""
         for length in range(min(self._longest, len(names)), -1, -1):
-            found = self._places.get(names[:length])
+            found = self._values.get(names[:length])
             if found is not None:
                 return Found(*found, names[length:])
         return None

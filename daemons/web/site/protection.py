@@ -1,7 +1,7 @@
-"""Who may see what: Basic authentication, RFC 7617.
+"""Basic authentication (RFC 7617) for protected paths.
 
-The password comes with each request, and base64 hides nothing: so it is asked for over TLS alone, and on this machine.
-Elsewhere the answer is 403 and no challenge, to which a browser would send the password before anybody could warn.
+Each request carries the password, unencrypted, so it is requested only over TLS or from a local address.  Other clients
+get 403, without the challenge that would have browsers send the password.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from daemons.serving.conversation.service import Peer
 from daemons.serving.guards.limits import is_local
 from daemons.settings.values import FieldType
 from daemons.web import basic
-from daemons.web.responses import SecondCache, error
+from daemons.web.responses import ResponseCache, error
 from daemons.web.site.prefix_map import Names, bare, names_of
 
-#: A realm is shown to the visitor, in quotes.
+#: A realm, in quotes or a single word, and a file.
 _PROTECTED = re.compile(r"\"([ !#-\[\]-~]+)\"[ \t]+(\S.*)|([!#-\[\]-~]+)[ \t]+(\S.*)")
 
 _OPEN = "<p>This page needs a password, which is accepted over <code>https://</code> only.\n"
 
 
 class Realm(NamedTuple):
-    """What a subtree is called, and the file of who may see it."""
+    """The name of a realm, and its users file."""
 
     name: str
     file: str
@@ -45,31 +45,31 @@ REALM: FieldType[Realm] = FieldType(_realm, lambda realm: f'"{realm.name}" {real
 
 
 class Protection:
-    """Lets the users of a realm in, at and below `path`.  `insecure`: also where others can read their passwords."""
+    """Authenticates the users of a realm, at and below `path`.  `insecure`: accept passwords without TLS, too."""
 
     def __init__(self, realm: Realm, path: str, *, insecure: bool) -> None:
-        #: Of `path`; none for all of the site.
+        #: The names of `path`; empty for the whole site.
         self.names: Names = bare(names_of(path) or ())
         self._challenge = basic.challenge(realm.name)
         self._accounts = Accounts(realm.file)
         self._insecure = insecure
 
-    def refusal(self, request: Request, second: SecondCache, visitor: Peer) -> bytes | None:
-        """The answer to who is not let in; None for who is."""
-        if not (visitor.secure or self._insecure or is_local(visitor.host)):
+    def refusal(self, request: Request, cache: ResponseCache, peer: Peer) -> bytes | None:
+        """Return the error response to a request without valid credentials; None if they are valid."""
+        if not (peer.secure or self._insecure or is_local(peer.host)):
             request.user = ""
-            return error(request, 403, second, content=_OPEN)
-        shown = _credentials(request)
-        verdict = Verdict(REFUSED) if shown is None else self._accounts.check(*shown, visitor.host)
+            return error(request, 403, cache, content=_OPEN)
+        credentials = _credentials(request)
+        verdict = Verdict(REFUSED) if credentials is None else self._accounts.check(*credentials, peer.host)
         request.user = verdict.user
         if verdict.outcome is ACCEPTED:
             return None
         if verdict.outcome is BUSY:
-            return error(request, 503, second, [("Retry-After", str(verdict.retry_after))])
-        return error(request, 401, second, [("WWW-Authenticate", self._challenge)])
+            return error(request, 503, cache, [("Retry-After", str(verdict.retry_after))])
+        return error(request, 401, cache, [("WWW-Authenticate", self._challenge)])
 
 
 def _credentials(request: Request) -> tuple[str, str] | None:
-    """Name and password; None where there are none that can be read."""
-    shown = [value for name, value in request.headers if name.lower() == b"authorization"]
-    return basic.shown(shown[0].decode("latin-1")) if len(shown) == 1 else None
+    """Return user name and password; None for missing, repeated or malformed credentials."""
+    credentials = [value for name, value in request.headers if name.lower() == b"authorization"]
+    return basic.parse_credentials(credentials[0].decode("latin-1")) if len(credentials) == 1 else None

@@ -1,4 +1,4 @@
-"""Elsewhere: what has moved, and what is to be asked for over TLS (RFC 9110, section 15.4)."""
+"""Redirects, also from HTTP to HTTPS (RFC 9110, section 15.4)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from urllib.parse import quote
 
 from daemons.framings.http import Request
 from daemons.settings.values import FieldType, either
-from daemons.web.responses import SecondCache, error
+from daemons.web.responses import ResponseCache, error
 from daemons.web.site.prefix_map import PREFIX, PrefixMap, names_of
 
-#: What may be written: moved for good, found elsewhere for now, look there with GET; for now and for good with the same
-#: method and body; and gone.
+#: Statuses of the setting: Moved Permanently, Found, See Other, Temporary Redirect, Permanent Redirect, and Gone.
 STATUSES = ("301", "302", "303", "307", "308", "410")
 
-#: What stands for whatever is below.
+#: Ending of a path that stands for all paths below.
 ALL = "/*"
 
-#: Of a URL's own characters (RFC 3986, section 2); a second slash would begin another host.
+#: A URL or path (RFC 3986, section 2).  A path must not begin with //, which would be another host.
 _TARGET = re.compile(r"(?:https?://[A-Za-z0-9.\[\]:-]+)?(?:/(?!/)[!#$%&'()*+,./0-9:;=?@A-Z\[\]_a-z~-]*)?")
 
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -28,7 +27,7 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 
 
 class Redirect(NamedTuple):
-    """A status, and where to; nowhere where it is gone."""
+    """A status, and the target; empty for 410."""
 
     status: int
     target: str
@@ -38,31 +37,31 @@ def _redirect(text: str) -> Redirect:
     status, _, target = text.partition(" ")
     target = target.strip()
     if status not in STATUSES:
-        raise ValueError(f"it begins with none of the statuses {either(STATUSES)}; write 301 /new")
+        raise ValueError(f"does not begin with a status, {either(STATUSES)}; write 301 /new")
     if status == "410":
         if target:
-            raise ValueError("what is gone is nowhere else; write 410 alone")
+            raise ValueError("410 has no target; write 410 alone")
     elif not target or not _TARGET.fullmatch(target):
         raise ValueError(f"no target; write {status} /new, or {status} https://example.org/new")
     return Redirect(int(status), target)
 
 
 def _moved(text: str) -> str:
-    """A path, which may end with ``/*``."""
+    """Parse a path that may end with ``/*``."""
     bare = text.removesuffix(ALL)
     if "*" in bare:
-        raise ValueError("a * stands behind the last slash alone; write /name/*")
+        raise ValueError("a * is allowed only after the last slash; write /name/*")
     return (PREFIX.parse(bare or "/") + ALL).replace("//", "/") if bare != text else PREFIX.parse(text)
 
 
 REDIRECT: FieldType[Redirect] = FieldType(
     _redirect, lambda to: f"{to.status} {to.target}".rstrip(), "status and target"
 )
-MOVED: FieldType[str] = FieldType(_moved, str, "path")
+REDIRECT_PATH: FieldType[str] = FieldType(_moved, str, "path")
 
 
-def itself(moved: Mapping[str, Redirect]) -> str | None:
-    """The first key that leads to below itself, where everybody would go round in circles; or None."""
+def find_loop(moved: Mapping[str, Redirect]) -> str | None:
+    """Return the first path that is redirected to itself or below itself, which would loop; None if there is none."""
     for key, (_, target) in moved.items():
         names, below = (
             names_of(key.removesuffix(ALL) or "/"),
@@ -76,34 +75,34 @@ def itself(moved: Mapping[str, Redirect]) -> str | None:
 
 
 class RedirectMap:
-    """What leads elsewhere: single paths, with and without a slash at the end, and subtrees."""
+    """Redirects of single paths, with and without a trailing slash, and of subtrees."""
 
     def __init__(self, moved: Mapping[str, Redirect]) -> None:
         self._exact = {names_of(key): to for key, to in moved.items() if not key.endswith(ALL)}
         self._below = PrefixMap({key.removesuffix(ALL) or "/": to for key, to in moved.items() if key.endswith(ALL)})
 
-    def answer(self, request: Request, second: SecondCache, names: tuple[bytes, ...]) -> bytes | None:
-        """Where to go; None: nowhere else."""
+    def respond(self, request: Request, cache: ResponseCache, names: tuple[bytes, ...]) -> bytes | None:
+        """Return the redirect of a path; None if there is none."""
         bare = names[:-1] if len(names) > 1 and not names[-1] else names
         exact = self._exact.get(bare)
         found = self._below.find(names) if exact is None else None
         if exact is None and found is None:
             return None
-        to = exact or found.value  # type: ignore[union-attr]  # one of the two is there
+        to = exact or found.value  # type: ignore[union-attr]  # one of them is not None
         if to.status == 410:
-            return error(request, 410, second)
+            return error(request, 410, cache)
         path, _, query = request.path.partition("?")
         where = to.target
         if found is not None and where.endswith(ALL):
             rest = path.split("/")[-len(found.rest) :] if found.rest else []
-            where = where.removesuffix("*") + _written("/".join(rest))
+            where = where.removesuffix("*") + _quoted("/".join(rest))
         if query and "?" not in where and "#" not in where:
-            where += "?" + _written(query, "?")
-        return error(request, to.status, second, [("Location", where)])
+            where += "?" + _quoted(query, "?")
+        return error(request, to.status, cache, [("Location", where)])
 
 
 class Https(NamedTuple):
-    """Where the same is to be had over TLS; without a host, at the one that was asked."""
+    """The target of redirects to HTTPS; with an empty host, the host of the request."""
 
     host: str
     port: int
@@ -124,21 +123,21 @@ def _show_https(https: Https) -> str:
 HTTPS: FieldType[Https] = FieldType(_https, _show_https, "port or host")
 
 
-def to_https(request: Request, second: SecondCache, https: Https) -> bytes:
-    """The same over TLS; with the same method, where that is not one to begin with.  400 where nobody can tell which
-    host is meant."""
+def to_https(request: Request, cache: ResponseCache, https: Https) -> bytes:
+    """Return a redirect to HTTPS, for other methods than GET and HEAD one that keeps the method; 400 without a valid
+    host."""
     match = _HOST.fullmatch(request.field(b"host"))
     host = https.host or (match[1] if match and _is_host(match[1]) else "")
     if not host or not (request.path.startswith("/") or request.path == "*"):
-        return error(request, 400, second)
+        return error(request, 400, cache)
     path, mark, query = request.path.removeprefix("*").partition("?")
     port = "" if https.port == 443 else f":{https.port}"
-    where = f"https://{host}{port}{_written(path or '/')}{mark}{_written(query, '?')}"
-    return error(request, 301 if request.method in ("GET", "HEAD") else 308, second, [("Location", where)])
+    where = f"https://{host}{port}{_quoted(path or '/')}{mark}{_quoted(query, '?')}"
+    return error(request, 301 if request.method in ("GET", "HEAD") else 308, cache, [("Location", where)])
 
 
 def _is_host(text: str) -> bool:
-    """A name of the DNS, or an address."""
+    """Return whether `text` is a DNS name or an IP address."""
     if text.startswith("[") or re.fullmatch(r"[0-9.]+", text):
         try:
             ipaddress.ip_address(text.strip("[]"))
@@ -148,5 +147,5 @@ def _is_host(text: str) -> bool:
     return len(text) <= 253 and all(map(_LABEL.fullmatch, text.removesuffix(".").split(".")))
 
 
-def _written(text: str, more: str = "") -> str:
+def _quoted(text: str, more: str = "") -> str:
     return quote(text, safe="/%:@!$&'()*+,;=~" + more)

@@ -1,9 +1,9 @@
-"""Documents in a folder: each is a file, replaced as a whole.
+"""Document storage: each document is a file in one folder, replaced atomically.
 
-Who writes holds the folder's lock (flock(2)), so that between the look at what is there and its replacement nobody else
-writes, in this process or in another; who reads holds nothing, and has either the old document or the new one.  What is
-said to be stored is on the disk (fsync(2)): a client that was told 201 throws its own copy away, and without that, a
-power cut after the rename could leave an empty file.
+A writer holds the folder's lock (flock(2)), so that no other thread or process writes between checking a document and
+replacing it.  Readers need no lock: they see the old document or the new one.  A document is on the disk (fsync(2))
+before the response is sent: clients may discard their copy after 201, and without fsync a power failure after the
+rename could leave an empty file.
 """
 
 from __future__ import annotations
@@ -21,23 +21,22 @@ from typing import NamedTuple
 from daemons.web.files.conditions import Validators, tag_of
 from daemons.web.files.lookup import Folder, Identity, Refused, identity_of, refused
 
-#: What a document may be called: nothing that a shell, a URL, a log or another system takes for something else, and
-#: nothing hidden.
+#: Names of documents: not hidden, and without characters that are special in URLs, shells, logs or other file systems.
 NAME = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9._~\-]{0,99}")
 
-#: Where a document is written before it has its name.  Under the lock there is one at a time, and what a power cut left
-#: behind is removed by the next.
+#: Temporary name of a document that is being written.  The lock allows one at a time, and the next writer removes a
+#: file left over from a crash.
 INCOMING = b".incoming"
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
-#: A new file in any case: to open a FIFO would wait, and a hard link would have another file overwritten.
+#: Always a new file: opening a FIFO would block, and writing to a hard link would overwrite another file.
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
-#: Nanoseconds in which file systems count that do not count each: ext4 with small inodes, and FAT.
+#: Coarse time stamps of file systems, in nanoseconds: ext4 with small inodes, and FAT.
 _STEPS = (10**9, 2 * 10**9)
 
-#: What an error of writing comes to; any other is a failure.
+#: Statuses for errors of writing; other errors are server failures.
 _STATUSES = {
     errno.ENOSPC: 507,
     errno.EDQUOT: 507,
@@ -50,23 +49,24 @@ _STATUSES = {
     errno.ENFILE: 503,
 }
 
-#: From what is there, or None, to the status that speaks against writing; 0: nothing does.
-Judge = Callable[[Validators | None], int]
+#: Given the validators of the document, or None, returns an error status, or 0 to allow the change.
+Precondition = Callable[[Validators | None], int]
 
 
 class Entry(NamedTuple):
-    """A document in the list of all."""
+    """A document in the list."""
 
     name: str
-    #: Octets.
+    #: Bytes.
     size: int
     #: Nanoseconds since 1970.
     modified: int
 
 
 class Store:
-    """The documents in `folder`, which is made when the first is written: up to `count` of them, and up to `space`
-    octets in all.  All methods raise `Refused`, with the status that says why."""
+    """The documents in `folder`, which is created on the first write: at most `count`, of at most `space` bytes in all.
+
+    All methods raise `Refused` with an error status."""
 
     def __init__(self, folder: str, count: int, space: int) -> None:
         self._folder = folder
@@ -75,18 +75,18 @@ class Store:
 
     @property
     def folder(self) -> str:
-        """Where the documents are."""
+        """The folder of the documents."""
         return self._folder
 
     def identity(self, name: bytes) -> Identity | None:
-        """Return the identity of a document; None if there is none."""
+        """Return the identity of a document; None if it does not exist."""
         try:
             return identity_of(os.stat(os.path.join(os.fsencode(self._folder), name), follow_symlinks=False))
         except (OSError, ValueError):
             return None
 
     def open(self) -> Folder:
-        """The folder, for reading."""
+        """Open the folder for reading."""
         try:
             return Folder(os.open(self._folder, _FOLDER))
         except FileNotFoundError:
@@ -95,7 +95,7 @@ class Store:
             raise refused(error, _STATUSES) from error
 
     def entries(self) -> list[Entry]:
-        """All documents, by name."""
+        """Return all documents, sorted by name."""
         try:
             folder = os.open(self._folder, _FOLDER)
         except FileNotFoundError:
@@ -107,22 +107,22 @@ class Store:
         finally:
             os.close(folder)
 
-    def put(self, name: bytes, body: bytes, judge: Judge) -> tuple[bool, Validators]:
-        """Write a document.  Returns whether it is new, and its validators."""
+    def put(self, name: bytes, body: bytes, precondition: Precondition) -> tuple[bool, Validators]:
+        """Create or replace a document.  Return whether it is new, and its validators."""
         with self._locked(make=True) as folder:
             before = _found(folder, name)
-            if status := judge(None if before is None else _validators(before)):
+            if status := precondition(None if before is None else _validators(before)):
                 raise Refused(status)
-            self._make_sure_of_room(folder, name, len(body), before is None)
+            self._check_room(folder, name, len(body), before is None)
             return before is None, _validators(_write(folder, name, body, before))
 
-    def delete(self, name: bytes, judge: Judge) -> None:
-        """Take a document away."""
+    def delete(self, name: bytes, precondition: Precondition) -> None:
+        """Delete a document."""
         with self._locked(make=False) as folder:
             before = _found(folder, name)
             if before is None:
                 raise Refused(404)
-            if status := judge(_validators(before)):
+            if status := precondition(_validators(before)):
                 raise Refused(status)
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)
@@ -133,7 +133,7 @@ class Store:
         try:
             if make:
                 with suppress(FileExistsError):
-                    # Not for everybody on this machine: who may read them, the daemon decides.
+                    # Not readable by other users of the machine: the daemon decides about access.
                     os.mkdir(self._folder, 0o750)
                     _sync(os.path.dirname(self._folder) or ".")
             elif not os.path.isdir(self._folder):
@@ -145,17 +145,17 @@ class Store:
             raise refused(error, _STATUSES) from error
         finally:
             if folder >= 0:
-                os.close(folder)  # and with it the lock
+                os.close(folder)  # releases the lock
 
-    def _make_sure_of_room(self, folder: int, name: bytes, size: int, new: bool) -> None:
-        # Looked at each time, since others may write here too; of a thousand files that takes a few milliseconds.
+    def _check_room(self, folder: int, name: bytes, size: int, new: bool) -> None:
+        # Listed each time, since other programs may write here too; for 1000 files this takes a few milliseconds.
         others = [each for each in _entries(folder) if each.name != name.decode("ascii")]
         if (new and len(others) >= self._count) or sum(each.size for each in others) + size > self._space:
             raise Refused(507)
 
 
 def _sync(path: str) -> None:
-    """Have the names in a folder on the disk, if it may be read."""
+    """Write a folder's entries to the disk, if it may be read."""
     try:
         folder = os.open(path, _FOLDER)
     except PermissionError:
@@ -181,12 +181,12 @@ def _found(folder: int, name: bytes) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(found.st_mode):
-        raise Refused(403)  # somebody has put it there who knows why
+        raise Refused(403)  # not created by this daemon
     return found
 
 
 def _write(folder: int, name: bytes, body: bytes, before: os.stat_result | None) -> os.stat_result:
-    """Write it beside, and put it in its place.  Returns what it is then."""
+    """Write a document to a temporary file, and rename it.  Return its status."""
     with suppress(FileNotFoundError):
         os.unlink(INCOMING, dir_fd=folder)
     descriptor = os.open(INCOMING, _WRITE, 0o640, dir_fd=folder)
@@ -203,18 +203,18 @@ def _write(folder: int, name: bytes, body: bytes, before: os.stat_result | None)
         raise
     finally:
         os.close(descriptor)
-    os.fsync(folder)  # its name, too
+    os.fsync(folder)  # the directory entry
     return found
 
 
 def _dated(descriptor: int, before: os.stat_result | None) -> os.stat_result:
-    """Give a document another time than the one it replaces had, and return its status.
+    """Set a modification time that differs from that of the replaced document, and return the status.
 
-    The kernel's clock goes in steps of some milliseconds, within which two documents of one length would have one tag,
-    and the later writer would not be told that he is late."""
+    The kernel's clock advances in steps of some milliseconds.  Two versions of equal length within one step would have
+    the same entity tag, and If-Match could not detect a lost update."""
     now = time.time_ns()
     least = now if before is None else before.st_mtime_ns
-    # The last of them: before the other, where that has the last time there is.
+    # The last candidate is for a document whose time is the latest that the file system can store.
     for when in (max(now, least + 1), *(max(now, least + step) for step in _STEPS), now):
         os.utime(descriptor, ns=(when, when))
         found = os.fstat(descriptor)

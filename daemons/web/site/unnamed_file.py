@@ -9,15 +9,17 @@ import tempfile
 
 log = logging.getLogger(__name__)
 
-#: Errors that a file in memory would not avoid: no descriptors are left.
+#: No descriptors are left: a memfd would fail as well.
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 _warned = False
 
 
 def unnamed_file() -> tuple[int, bool]:
-    """Open an unnamed file and return its descriptor, and whether it is in memory (memfd_create(2)): so it is where no
-    folder for temporary files can be written. The first time, that is logged. Raises `OSError`."""
+    """Open an unnamed file; return its descriptor, and whether it is in memory.
+
+    It is in memory (memfd_create(2)) if no folder for temporary files is writable, which is logged the first time.
+    Raises `OSError`."""
     global _warned
     try:
         with tempfile.TemporaryFile(buffering=0) as file:

@@ -1,5 +1,4 @@
-"""Any WSGI application (PEP 3333) as a service: from a request to its call, and from what it returns to a reply.
-Without a socket."""
+"""Service that calls a WSGI application (PEP 3333) for each request.  Without a socket."""
 
 from __future__ import annotations
 
@@ -17,30 +16,32 @@ from daemons.web.asking import requests
 from daemons.web.handlers.response_buffer import Bounds
 from daemons.web.handlers.service import FAILED, FAILED_SIZE
 from daemons.web.responses import CONTINUE
-from daemons.web.wsgi.environ import Environs, of_visitor
-from daemons.web.wsgi.response import FileWrapper, WSGIResponse
+from daemons.web.wsgi.environ import EnvironCache, connection_environ
+from daemons.web.wsgi.file_wrapper import FileWrapper
+from daemons.web.wsgi.response import WSGIResponse
 
 if TYPE_CHECKING:
     from daemons.web.handlers.server import WebServer
 
 
 class WSGIService(Service):
-    """What all visitors of one application share.  To be carried by the pump of a `WebServer`; made by `of`."""
+    """Runs an application for all connections of a process, in the pump of a `WebServer`.  Made by `of`."""
 
     framing: Framing = HTTP()
     questions = (b"/",)
-    #: As it was given: the application, or a class that makes one of its options.  In a staticmethod: a function would
-    #: become a method.
+    #: The application, or a class that is called with its options and returns one.  A staticmethod, so that a function
+    #: does not become a method.
     application: ClassVar[Callable[..., Any]]
-    #: Whether it may be called while another call of it is under way, in this process or in another.
+    #: Whether it may be called concurrently, by threads of this process or by other processes (PEP 3333).
     multithread: ClassVar[bool] = True
     multiprocess: ClassVar[bool] = True
 
     @staticmethod
     def of(application: Callable[..., Any], name: str = "", module: str = "", **more: Any) -> type[WSGIService]:
-        """The service of an application, which in messages has the application's `name`; `more` are attributes.
+        """Return the service class of an application; `name` is used in messages, and `more` are attributes.
 
-        A class that has `Options`, a dataclass, is no application yet: it is called with them, and makes one."""
+        A class with a dataclass `Options` is not itself the application: it is called with its options, and returns the
+        application."""
         kind = application if inspect.isclass(application) or inspect.isroutine(application) else type(application)
         attributes: dict[str, Any] = {"__module__": module or kind.__module__, "__doc__": inspect.getdoc(kind)}
         options = getattr(application, "Options", None) if inspect.isclass(application) else None
@@ -49,32 +50,35 @@ class WSGIService(Service):
         return type(name or kind.__name__, (WSGIService,), service)
 
     def __init__(self, options: Any = None) -> None:
-        self._environs = Environs()
+        self._environs = EnvironCache()
         super().__init__(options if options is not None or self.Options is None else self.Options())
         #: The application, ready to be called.
         self.ready = self.application if self.Options is None else self.application(self.options)
 
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:
-        """For the client: a request for each path; the connection is closed behind the last."""
+        """Return the requests of ``daemons ask``: a GET for each path; the last one closes the connection."""
         return requests(words)
 
     def talk(self) -> Talk:
-        """There is none without a server and a visitor: `talk_to`."""
+        """Raises `NotImplementedError`: `talk_to` needs the server and the client."""
         raise NotImplementedError
 
     def apology(self, ending: Ending, /) -> bytes:
-        """500 for an application that has failed.  What is wrong with a request, its error says."""
+        """Return a 500 response after an exception.  For malformed requests, the framing's error is the response."""
         return FAILED if ending is Ending.FAILED else b""
 
-    def _tell(self, host: str, request: Request, status: int, size: int | None) -> None:
-        """The line of a request in the log."""
+    def _log_request(self, host: str, request: Request, status: int, size: int | None) -> None:
+        """Log a request."""
         if self.requests is not None:
             self.requests.tell(host, self.requests.entry(request, status, size))
 
     def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
-        """The conversation with one visitor.  `is_gone` returns whether nothing can be sent any more."""
-        visitor: dict[str, Any] | None = None
+        """Call the application for the requests of one connection.
+
+        `address` and `peer` are the client's address and its name in the log.  `is_gone` returns whether nothing can be
+        sent to the client any more."""
+        peer_environ: dict[str, Any] | None = None
         reply: Reply | None = None
         bounds = Bounds(server.limits.response, is_gone)
         try:
@@ -84,27 +88,27 @@ class WSGIService(Service):
                     reply = CONTINUE
                     continue
                 if request.method == "CONNECT":
-                    return RESPONSES[501]  # no application can be a tunnel
-                if visitor is None:
-                    visitor = {
-                        **of_visitor(server, address, peer),
+                    return RESPONSES[501]  # WSGI has no tunnels
+                if peer_environ is None:
+                    peer_environ = {
+                        **connection_environ(server, address, peer),
                         "wsgi.file_wrapper": FileWrapper,
                         "wsgi.multithread": self.multithread,
                         "wsgi.multiprocess": self.multiprocess,
                     }
-                answering = WSGIResponse(type(self).__name__, peer, request, server.draining, bounds)
+                response = WSGIResponse(type(self).__name__, peer, request, server.draining, bounds)
                 try:
-                    reply = answering.run(self.ready, self._environs.make(request, visitor))
+                    reply = response.run(self.ready, self._environs.make(request, peer_environ))
                 except BaseException:
-                    if answering.peer_is_gone:
-                        self._tell(address[0], request, answering.status, 0)
+                    if response.peer_is_gone:
+                        self._log_request(address[0], request, response.status, 0)
                         return b""
-                    self._tell(address[0], request, 500, FAILED_SIZE)
+                    self._log_request(address[0], request, 500, FAILED_SIZE)
                     raise
-                visitor["wsgi.errors"].flush()
-                self._tell(address[0], request, answering.status, answering.size)
-                if answering.closes and request.keep_alive:
+                peer_environ["wsgi.errors"].flush()
+                self._log_request(address[0], request, response.status, response.size)
+                if response.closes and request.keep_alive:
                     return reply
         finally:
-            if visitor is not None:
-                visitor["wsgi.errors"].flush()
+            if peer_environ is not None:
+                peer_environ["wsgi.errors"].flush()

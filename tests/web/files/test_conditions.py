@@ -14,16 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons.httpd import Httpd
-from daemons.web.dates import written
-from daemons.web.files.conditions import Validators, date, judge, unchanged
+from daemons.web.dates import http_date
+from daemons.web.files.conditions import Validators, date, evaluate_preconditions, unchanged
 from daemons.web.files.lookup import Files
-from daemons.web.files.negotiation import LONGEST, Compressed, prefers_gzip
+from daemons.web.files.negotiation import LONGEST, CompressionCache, prefers_gzip
 from daemons.web.files.ranges import ranges_of
-from daemons.web.files.static import ASKED
+from daemons.web.files.static import SELECTING_FIELDS
 from tests.web.example_site import DATE, LONG, PICTURE, TEXT, WRITTEN, ask, make, service
 
 HAVE = Validators('"tag"', WRITTEN)
-BEFORE, AFTER = written(WRITTEN - 1), written(WRITTEN + 1)
+BEFORE, AFTER = http_date(WRITTEN - 1), http_date(WRITTEN + 1)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def httpd(tmp_path: Path) -> Httpd:
     ],
 )
 def test_conditions_in_the_order_of_the_rfc(status: int, fields: dict[str, str]) -> None:
-    assert judge(fields, HAVE) == status
+    assert evaluate_preconditions(fields, HAVE) == status
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_what_was_compressed_is_remembered_as_long_as_there_is_room(
 ) -> None:
     (tmp_path / "a").write_bytes(TEXT)
     (tmp_path / "long").write_bytes(b"x" * (LONGEST + 1))
-    compressed = Compressed()
+    compressed = CompressionCache()
     with Files(str(tmp_path)).folder([]) as folder:
         file, long = folder.open(b"a")._replace(changed=1), folder.open(b"long")
     try:
@@ -239,7 +239,7 @@ def test_file_replaced_in_place_under_the_same_time_is_sent_as_it_is_now(tmp_pat
         os.utime(file, (WRITTEN, WRITTEN))
         found = ask(httpd, "/page.txt", "Accept-Encoding: gzip", f"X-Number: {content[:3].decode()}")
         assert (found.fields["Content-Encoding"], gzip.decompress(found.body)) == ("gzip", content)
-    compressed = Compressed()
+    compressed = CompressionCache()
     with Files(str(tmp_path)).folder([]) as folder:
         tick = folder.open(b"page.txt")
     try:
@@ -291,7 +291,7 @@ PIECES = st.sampled_from(
 VALUES = st.lists(PIECES, max_size=8).map("".join)
 
 
-@given(st.dictionaries(st.sampled_from(sorted(ASKED)), VALUES, max_size=4), st.sampled_from(["GET", "HEAD"]))
+@given(st.dictionaries(st.sampled_from(sorted(SELECTING_FIELDS)), VALUES, max_size=4), st.sampled_from(["GET", "HEAD"]))
 def test_any_fields_get_an_answer(site: Httpd, fields: dict[bytes, str], method: str) -> None:
     lines = [f"{name.decode()}: {value}" for name, value in fields.items()]
     assert ask(site, "/text.txt", *lines, method=method).status in (200, 206, 304, 412, 416)

@@ -17,7 +17,7 @@ import pytest
 
 from daemons.httpd import Httpd
 from daemons.web.files import hard_links
-from daemons.web.gateway.upstream_address import BEHIND
+from daemons.web.gateway.upstream_address import UPSTREAM
 from daemons.web.site.gate import Gate
 from daemons.web.site.protection import Realm
 from daemons.web.site.redirects import Redirect
@@ -319,11 +319,11 @@ def descriptors_left(count: int) -> Iterator[None]:
     ],
 )
 def test_paths_that_a_server_behind_may_read_otherwise_are_refused(folder: Path, path: str) -> None:
-    httpd = site(folder, "/app/admin", proxy={"/app": BEHIND.parse("127.0.0.1:1")}, upstream_timeout=1.0)
+    httpd = site(folder, "/app/admin", proxy={"/app": UPSTREAM.parse("127.0.0.1:1")}, upstream_timeout=1.0)
     assert ask(httpd, path, GOOD).status in (400, 404)
     assert ask(httpd, "/app/page").status == 502
     # Without a password below it, such paths are passed on.
-    assert ask(site(folder, "/sub", proxy={"/app": BEHIND.parse("127.0.0.1:1")}), "/app/admin;x").status == 502
+    assert ask(site(folder, "/sub", proxy={"/app": UPSTREAM.parse("127.0.0.1:1")}), "/app/admin;x").status == 502
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_paths_that_a_server_behind_may_read_otherwise_are_refused(folder: Path,
     ],
 )
 def test_other_cases_and_forms_of_a_protected_path_need_its_password(folder: Path, name: str) -> None:
-    httpd = site(folder, "/app/admin", "/notes/admin", proxy={"/app": BEHIND.parse("127.0.0.1:1")})
+    httpd = site(folder, "/app/admin", "/notes/admin", proxy={"/app": UPSTREAM.parse("127.0.0.1:1")})
     assert ask(httpd, f"/app/{name}").status == 401
     assert ask(httpd, f"/app/{name}", GOOD).status == 502
 
@@ -379,7 +379,7 @@ def test_no_other_name_leads_to_a_file_that_is_shadowed(folder: Path) -> None:
             "/index.html": Redirect(301, "/"),
             "/old/*": Redirect(301, "/new/*"),
         },
-        proxy={"/app": BEHIND.parse("127.0.0.1:1")},
+        proxy={"/app": UPSTREAM.parse("127.0.0.1:1")},
     )
     assert [ask(httpd, path).status for path in ("/GONE.HTML", "/INDEX.HTML", "/gone.html")] == [404, 404, 410]
     assert [ask(httpd, path).status for path in ("/", "/new/page.html", "/text.txt")] == [200, 200, 200]
@@ -394,7 +394,7 @@ def see_bind_mounts(folder: Path) -> None:
         ("app", "APP"),
     ):
         subprocess.run(["mount", "--bind", folder / "www" / source, folder / "www" / target], check=True)
-    httpd = site(folder, "/private", proxy={"/app": BEHIND.parse("127.0.0.1:1")}, listing=True)
+    httpd = site(folder, "/private", proxy={"/app": UPSTREAM.parse("127.0.0.1:1")}, listing=True)
     for path in ("/PRIVATE/deep/plan.html", "/public/DEEP/plan.html", "/public/plan.html"):
         assert_protected(httpd, path)
     for path in ("", "/", "/nothing", "/no/thing"):
@@ -444,7 +444,7 @@ def see_folding(folder: Path) -> None:
         folder,
         "/private",
         "/plan.html",
-        proxy={"/app": BEHIND.parse("127.0.0.1:1")},
+        proxy={"/app": UPSTREAM.parse("127.0.0.1:1")},
         redirects={
             "/old/*": Redirect(301, "/new/*"),
             "/Docs/*": Redirect(301, "/docs/*"),

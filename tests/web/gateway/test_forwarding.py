@@ -14,50 +14,50 @@ import pytest
 
 from daemons.framings.http import HTTP
 from daemons.httpd import Httpd
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.conversation.conversation import IDLE, OVER, PENDING
 from daemons.serving.conversation.service import Peer
 from daemons.serving.pump import Pump
 from daemons.settings.complaints import ConfigurationError
-from daemons.web.gateway.upstream_address import BEHIND
+from daemons.web.gateway.upstream_address import UPSTREAM
 from daemons.web.gateway.upstream_socket import CONNECT, UpstreamSocket
 from daemons.web.site.prefix_map import names_of
 from daemons.web.site.protection import Realm
 from tests.operating.folder import Folder
 from tests.serving.peers import connect, hear_all
 from tests.serving.running import Within
-from tests.web.behind import OK, Scripted, scripted
 from tests.web.example_site import LOCAL, heard, make, request, service, talking
+from tests.web.scripted_upstream import OK, Scripted, scripted
 from tests.web.site.test_protection import GOOD, write
 from tests.web.talking import Response, responses
 
 
 @pytest.fixture
-def behind() -> Iterator[tuple[Within, Any]]:
+def upstream() -> Iterator[tuple[Within, Any]]:
     with scripted() as found:
         yield found
 
 
 @pytest.fixture
-def front(tmp_path: Path, behind: tuple[Within, Any]) -> Iterator[Httpd]:
-    with closing(in_front(tmp_path, f"127.0.0.1:{behind[0].address[1]}")) as httpd:
+def front(tmp_path: Path, upstream: tuple[Within, Any]) -> Iterator[Httpd]:
+    with closing(in_front(tmp_path, f"127.0.0.1:{upstream[0].address[1]}")) as httpd:
         yield httpd
 
 
 def in_front(folder: Path, server: str, **options: Any) -> Httpd:
-    return service(make(folder), proxy={"/app": BEHIND.parse(server)}, upstream_timeout=20.0, **options)
+    return service(make(folder), proxy={"/app": UPSTREAM.parse(server)}, upstream_timeout=20.0, **options)
 
 
-def asked(httpd: Httpd, path: str, *fields: str, visitor: Peer = LOCAL, **more: Any) -> Response:
+def asked(httpd: Httpd, path: str, *fields: str, peer: Peer = LOCAL, **more: Any) -> Response:
     """The one answer to a request."""
-    with talking(httpd, visitor) as conversation:
+    with talking(httpd, peer) as conversation:
         octets = heard(conversation, request(path, *fields, **more))
         assert conversation.failure is None
     (found,) = responses(octets, [more.get("method", "GET")])
     return found
 
 
-def test_what_the_server_behind_is_told(front: Httpd, behind: tuple[Within, Any]) -> None:
+def test_what_the_server_behind_is_told(front: Httpd, upstream: tuple[Within, Any]) -> None:
     found = asked(
         front,
         "/app/plain?a=b",
@@ -68,10 +68,10 @@ def test_what_the_server_behind_is_told(front: Httpd, behind: tuple[Within, Any]
         method="POST",
         body=b"octets",
         host="example.org:8088",
-        visitor=Peer("[2001:db8::7]:4242", "2001:db8::7", True),
+        peer=Peer("[2001:db8::7]:4242", "2001:db8::7", True),
     )
     assert (found.status, found.body, found.fields["content-length"]) == (200, b"plain", "5")
-    ((_, said),) = behind[1].heard
+    ((_, said),) = upstream[1].heard
     assert sorted(said.split(b"\r\n")) == sorted(
         [
             b"POST /app/plain?a=b HTTP/1.1",
@@ -96,10 +96,10 @@ def test_what_the_server_behind_is_told(front: Httpd, behind: tuple[Within, Any]
     ],
 )
 def test_fields_that_frameworks_believe_in_place_of_the_target_or_peer_are_not_forwarded(
-    name: str, front: Httpd, behind: tuple[Within, Any]
+    name: str, front: Httpd, upstream: tuple[Within, Any]
 ) -> None:
     assert asked(front, "/app/plain", f"{name}: /admin", "X-Mine: 1").status == 200
-    ((_, forwarded),) = behind[1].heard
+    ((_, forwarded),) = upstream[1].heard
     assert b"X-Mine: 1\r\n" in forwarded
     assert b"/admin" not in forwarded
 
@@ -184,24 +184,24 @@ def test_who_knows_no_chunks_is_told_the_end_by_the_end(front: Httpd) -> None:
     ],
 )
 def test_a_server_that_fails_is_told_in_the_log_and_of_it_no_more_than_that_to_the_visitor(
-    tmp_path: Path, behind: tuple[Within, Any], name: str, status: int, reason: str
+    tmp_path: Path, upstream: tuple[Within, Any], name: str, status: int, reason: str
 ) -> None:
-    server = f"127.0.0.1:{behind[0].address[1]}"
+    server = f"127.0.0.1:{upstream[0].address[1]}"
     options = {"upstream_timeout": 0.1} if name == "mute" else {"upstream_timeout": 20.0}
-    httpd = service(make(tmp_path), proxy={"/app": BEHIND.parse(server)}, **options)
+    httpd = service(make(tmp_path), proxy={"/app": UPSTREAM.parse(server)}, **options)
     with closing(httpd):
         found = asked(httpd, f"/app/{name}", method="POST", body=b"")
     assert found.status == status
     assert b"malformed" not in found.body
     assert "set-cookie" not in found.fields
-    assert behind[0].log_line(f"127.0.0.1:4242: /app: the server at {server}: {reason}")
+    assert upstream[0].log_line(f"127.0.0.1:4242: /app: upstream server {server}: {reason}")
 
 
-def test_who_leaves_in_the_middle_has_the_server_behind_told(front: Httpd, behind: tuple[Within, Any]) -> None:
+def test_who_leaves_in_the_middle_has_the_server_behind_told(front: Httpd, upstream: tuple[Within, Any]) -> None:
     with talking(front) as conversation:
         assert conversation.receive(request("/app/endless")).startswith(b"HTTP/1.1 200 OK")
         assert conversation.state == PENDING
-    behind[0].expect_nobody()
+    upstream[0].expect_nobody()
 
 
 @pytest.mark.parametrize(
@@ -213,15 +213,15 @@ def test_who_leaves_in_the_middle_has_the_server_behind_told(front: Httpd, behin
 )
 @pytest.mark.parametrize("engine", ["pool", "threads"])
 def test_a_response_that_stops_in_its_middle_is_cut_short_and_logged_in_one_line(
-    front: Httpd, behind: tuple[Within, Any], engine: str, name: str, reason: str
+    front: Httpd, upstream: tuple[Within, Any], engine: str, name: str, reason: str
 ) -> None:
     running = Within(engine, Pump.carrying(front))
     try:
         with connect(running.address) as client:
             client.sendall(request(f"/app/{name}") + request("/text.txt"))
             octets = hear_all(client)
-        line = running.log_line(": /app: the server at ")
-        assert line.endswith(f": /app: the server at 127.0.0.1:{behind[0].address[1]}: {reason}")
+        line = running.log_line(": /app: upstream server ")
+        assert line.endswith(f": /app: upstream server 127.0.0.1:{upstream[0].address[1]}: {reason}")
         running.log_line(" failed messages=")
         assert not [each for each in running.lines if "Traceback" in each or "the service failed" in each]
     finally:
@@ -243,10 +243,10 @@ def test_a_body_without_a_chunk_is_passed_on_with_its_head(front: Httpd) -> None
     assert (found.status, found.body, found.fields["transfer-encoding"]) == (200, b"", "chunked")
 
 
-def test_bytes_behind_a_response_are_no_other_clients_response(front: Httpd, behind: tuple[Within, Any]) -> None:
+def test_bytes_behind_a_response_are_no_other_clients_response(front: Httpd, upstream: tuple[Within, Any]) -> None:
     assert asked(front, "/app/surplus").body == b"ok"
     assert asked(front, "/app/plain").body == b"plain"
-    assert [number for number, _ in behind[1].heard] == [1, 2]
+    assert [number for number, _ in upstream[1].heard] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -258,10 +258,10 @@ def test_bytes_behind_a_response_are_no_other_clients_response(front: Httpd, beh
     ],
 )
 def test_a_path_in_which_the_server_behind_may_find_dot_segments_is_not_forwarded(
-    front: Httpd, behind: tuple[Within, Any], path: str
+    front: Httpd, upstream: tuple[Within, Any], path: str
 ) -> None:
     assert asked(front, path).status == 404
-    assert behind[1].heard == []
+    assert upstream[1].heard == []
 
 
 @pytest.mark.parametrize(
@@ -277,10 +277,10 @@ def test_a_path_in_which_the_server_behind_may_find_dot_segments_is_not_forwarde
     ],
 )
 def test_the_path_that_is_forwarded_is_the_path_that_was_checked_in_its_normal_form(
-    front: Httpd, behind: tuple[Within, Any], path: str, forwarded: str
+    front: Httpd, upstream: tuple[Within, Any], path: str, forwarded: str
 ) -> None:
     asked(front, path + ("&/plain" if "?" in path else "/plain"))
-    target = behind[1].heard[0][1].split(b" ")[1].decode()
+    target = upstream[1].heard[0][1].split(b" ")[1].decode()
     assert target == forwarded + ("&/plain" if "?" in path else "/plain")
     assert names_of(target.partition("?")[0]) == names_of(
         path.removeprefix("http://localhost").partition("?")[0] + "/plain" * ("?" not in path)
@@ -294,16 +294,16 @@ def test_nobody_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
             found = asked(httpd, "/app/")
             assert (found.status, found.body.count(b"502 Bad Gateway")) == (502, 2)
             assert asked(httpd, "/text.txt").status == 200
-    httpd = service(str(tmp_path / "www"), proxy={"/app": BEHIND.parse(f"unix:{tmp_path}/no.sock")})
+    httpd = service(str(tmp_path / "www"), proxy={"/app": UPSTREAM.parse(f"unix:{tmp_path}/no.sock")})
     assert asked(httpd, "/app").status == 502
     assert "connection refused while connecting" in caplog.messages[0]
-    assert f"the server at unix:{tmp_path}/no.sock: no such file or directory while connecting" in caplog.messages[1]
+    assert f"upstream server unix:{tmp_path}/no.sock: no such file or directory while connecting" in caplog.messages[1]
 
 
-def test_connections_are_kept_and_a_stale_one_is_noticed(front: Httpd, behind: tuple[Within, Any]) -> None:
+def test_connections_are_kept_and_a_stale_one_is_noticed(front: Httpd, upstream: tuple[Within, Any]) -> None:
     for name in ("plain", "chunks", "plain"):
         asked(front, f"/app/{name}")
-    assert [number for number, _ in behind[1].heard] == [1, 1, 1]
+    assert [number for number, _ in upstream[1].heard] == [1, 1, 1]
     # Asked anew, this closes a connection that was used before.
     assert asked(front, "/app/first").body == b"plain"
     # Behind HEAD, a 204 and a 304 there may be a body that should not be there.
@@ -311,7 +311,7 @@ def test_connections_are_kept_and_a_stale_one_is_noticed(front: Httpd, behind: t
     asked(front, "/app/204")
     asked(front, "/app/304")
     asked(front, "/app/plain")
-    assert [number for number, _ in behind[1].heard][3:] == [1, 2, 2, 3, 4, 5]
+    assert [number for number, _ in upstream[1].heard][3:] == [1, 2, 2, 3, 4, 5]
 
 
 def test_of_what_get_would_have_head_tells_one_length_or_none(front: Httpd) -> None:
@@ -321,31 +321,31 @@ def test_of_what_get_would_have_head_tells_one_length_or_none(front: Httpd) -> N
             assert said.count(b"content-length: 7\r\n") == said.count(b"content-length:") == lengths
 
 
-def test_what_may_have_been_done_is_not_done_twice(front: Httpd, behind: tuple[Within, Any]) -> None:
+def test_what_may_have_been_done_is_not_done_twice(front: Httpd, upstream: tuple[Within, Any]) -> None:
     asked(front, "/app/plain")
     assert asked(front, "/app/first", method="POST", body=b"1").status == 502
-    assert [number for number, _ in behind[1].heard] == [1, 1]
-    behind[0].log_line("closed a kept connection when a request came")
+    assert [number for number, _ in upstream[1].heard] == [1, 1]
+    upstream[0].log_line("closed a kept connection after a request was sent")
     asked(front, "/app/stale")
-    behind[0].expect_nobody()
+    upstream[0].expect_nobody()
     # By now it is known that this connection has ended.
     assert asked(front, "/app/plain", method="POST", body=b"2").status == 200
 
 
-def test_circles_other_methods_and_other_spellings(front: Httpd, behind: tuple[Within, Any]) -> None:
+def test_circles_other_methods_and_other_spellings(front: Httpd, upstream: tuple[Within, Any]) -> None:
     assert asked(front, "/app/plain", "Via: " + ", ".join(["1.1 camelot"] * 9)).status == 508
     assert asked(front, "/app/plain", method="TRACE").status == 405
     for path in ("/app/../secret", "/app//x", "/app%2fplain", "/app/a%2f..%2fb", "/apples"):
         assert asked(front, path).status == 404
-    assert behind[1].heard == []
+    assert upstream[1].heard == []
 
 
-def test_what_is_protected_is_no_cache_s(tmp_path: Path, behind: tuple[Within, Any]) -> None:
+def test_what_is_protected_is_no_cache_s(tmp_path: Path, upstream: tuple[Within, Any]) -> None:
     write(tmp_path / "users", Arthur="of the Britons:")
     realms = {"/app": Realm("The vault", str(tmp_path / "users"))}
-    with closing(in_front(tmp_path, f"127.0.0.1:{behind[0].address[1]}", protected=realms)) as httpd:
+    with closing(in_front(tmp_path, f"127.0.0.1:{upstream[0].address[1]}", protected=realms)) as httpd:
         assert asked(httpd, "/app/hops").status == 401
-        assert behind[1].heard == []
+        assert upstream[1].heard == []
         assert asked(httpd, "/app/hops", GOOD).fields["cache-control"] == "private, no-cache"
         fields = asked(httpd, "/app/caches", GOOD).fields
         assert fields.keys() == {"content-length", "date", "cache-control"}
@@ -356,11 +356,11 @@ def test_a_server_may_respond_before_it_has_read_the_body(tmp_path: Path) -> Non
     path, size = str(tmp_path / "app.sock"), 1_000_000
 
     def serve() -> None:
-        with listener.accept()[0] as visitor, visitor.makefile("rb") as octets:
+        with listener.accept()[0] as peer, peer.makefile("rb") as octets:
             while octets.readline() != b"\r\n":
                 pass
-            visitor.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-            visitor.sendall(b"7\r\n%d\r\n0\r\n\r\n" % len(octets.read(size)))
+            peer.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            peer.sendall(b"7\r\n%d\r\n0\r\n\r\n" % len(octets.read(size)))
 
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(path)
@@ -384,9 +384,9 @@ def test_a_full_queue_of_a_unix_socket_is_waited_for(tmp_path: Path, monkeypatch
 
         def serve() -> None:
             listener.accept()[0].close()
-            with listener.accept()[0] as visitor:
-                visitor.recv(65536)
-                visitor.sendall(OK + b"Content-Length: 2\r\n\r\nok")
+            with listener.accept()[0] as peer:
+                peer.recv(65536)
+                peer.sendall(OK + b"Content-Length: 2\r\n\r\nok")
 
         server = Thread(target=serve)
         pauses: list[float] = []
@@ -398,7 +398,7 @@ def test_a_full_queue_of_a_unix_socket_is_waited_for(tmp_path: Path, monkeypatch
             Event().wait(seconds)
 
         monkeypatch.setattr("daemons.serving.listening.unix_client.sleep", pause)
-        httpd = service(make(tmp_path), proxy={"/app": BEHIND.parse(f"unix:{path}")})
+        httpd = service(make(tmp_path), proxy={"/app": UPSTREAM.parse(f"unix:{path}")})
         stack.enter_context(closing(httpd))
         assert asked(httpd, "/app/").body == b"ok"
         server.join()
@@ -408,9 +408,9 @@ def test_a_full_queue_of_a_unix_socket_is_waited_for(tmp_path: Path, monkeypatch
 
 
 def test_a_server_at_an_address_with_a_zone_is_asked(tmp_path: Path) -> None:
-    with closing(service(make(tmp_path), proxy={"/app": BEHIND.parse("[fe80::1%lo]:9")})) as httpd:
+    with closing(service(make(tmp_path), proxy={"/app": UPSTREAM.parse("[fe80::1%lo]:9")})) as httpd:
         assert asked(httpd, "/app/").status in (502, 504)  # nobody has that address
-    assert BEHIND.parse("[fe80::1%lo]:9")[1:3] == ("fe80::1%lo", 9)
+    assert UPSTREAM.parse("[fe80::1%lo]:9")[1:3] == ("fe80::1%lo", 9)
 
 
 def test_unreachable_address_of_a_host_leaves_time_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,11 +427,11 @@ def test_unreachable_address_of_a_host_leaves_time_for_the_others(monkeypatch: p
     monkeypatch.setattr("daemons.web.gateway.upstream_socket._connect", connect_in_vain)
     monkeypatch.setattr("daemons.web.gateway.upstream_socket.monotonic", lambda: now[0])
     with pytest.raises(TimeoutError):
-        UpstreamSocket(BEHIND.parse("behind.example:80"))
+        UpstreamSocket(UPSTREAM.parse("behind.example:80"))
     assert given == pytest.approx([CONNECT / 4] * 4)
 
 
-def test_under_a_pool_a_stock_client_hears_what_a_slow_reader_hears(front: Httpd, behind: tuple[Within, Any]) -> None:
+def test_under_a_pool_a_stock_client_hears_what_a_slow_reader_hears(front: Httpd, upstream: tuple[Within, Any]) -> None:
     running = Within("pool", Pump.carrying(front))
     try:
         with closing(http.client.HTTPConnection("127.0.0.1", running.address[1], timeout=20)) as client:
@@ -446,15 +446,15 @@ def test_under_a_pool_a_stock_client_hears_what_a_slow_reader_hears(front: Httpd
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [
-        ("/app = 8001", "/app = 8001: not a server; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock"),
-        ("/app = http://localhost:8001/", "/app = http://localhost:8001/: not a server; write 127.0.0.1:8001"),
+        ("/app = 8001", "/app = 8001: not a server address; write 127.0.0.1:8001, [::1]:8001 or unix:run/webapp.sock"),
+        ("/app = http://localhost:8001/", "/app = http://localhost:8001/: not a server address; write 127.0.0.1:8001"),
         ("/app = localhost:70000", "/app = localhost:70000: not a port"),
-        ("/app = localhost:0", "/app = localhost:0: port 0 is nobody's"),
+        ("/app = localhost:0", "/app = localhost:0: port 0 is not valid"),
         ("/app = unix:", "/app = unix:: no path"),
         ("/app = [::::]:80", "/app = [::::]:80: :::: is not an IPv6 address; write [::1]:8001"),
         ("/app = [1.2.3.4]:80", "/app = [1.2.3.4]:80: 1.2.3.4 is not an IPv6 address"),
         (f"/app = unix:/{'x' * 107}", f"/app = unix:/{'x' * 107}: /{'x' * 107} is longer than 107 bytes, the limit"),
-        ("/app = [::1]:8001\n[documents]\n/app = notes", "/app: there are [documents] of that path"),
+        ("/app = [::1]:8001\n[documents]\n/app = notes", "/app: [documents] has the same path"),
     ],
 )
 def test_what_check_says_of_proxy(folder: Folder, line: str, wrong: str) -> None:
@@ -462,7 +462,7 @@ def test_what_check_says_of_proxy(folder: Folder, line: str, wrong: str) -> None
     ini = f"[daemon]\nservice = httpd\nport = 8080\nengine = pool\n[httpd]\nroot = www\n[proxy]\n{line}\n"
     folder.write("x", ini)
     with pytest.raises(ConfigurationError) as caught:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     (complaint,) = caught.value.complaints
     assert complaint.startswith(f"conf/x.ini [proxy] {wrong}")
 
@@ -474,12 +474,12 @@ def test_what_check_says_of_proxy(folder: Folder, line: str, wrong: str) -> None
 def test_what_waits_is_refused_under_the_loop(folder: Folder, table: str, line: str) -> None:
     (folder.path / "www").mkdir()
     folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n[{table}]\n{line}\n")
-    loading.request_handlers(folder.read("daemon.engine=pool"))
+    target_of(folder.read("daemon.engine=pool")).request_handlers()
     if table == "redirects":
-        loading.request_handlers(folder.read("daemon.engine=loop"))
+        target_of(folder.read("daemon.engine=loop")).request_handlers()
         return
-    with pytest.raises(ConfigurationError, match=rf"waits, as with \[{table}\]; write engine = pool"):
-        loading.request_handlers(folder.read("daemon.engine=loop"))
+    with pytest.raises(ConfigurationError, match=rf"blocks: \[{table}\]; write engine = pool"):
+        target_of(folder.read("daemon.engine=loop")).request_handlers()
 
 
 def test_a_response_before_the_end_of_the_request_is_passed_on(tmp_path: Path) -> None:

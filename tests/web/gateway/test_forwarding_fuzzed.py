@@ -13,7 +13,7 @@ import pytest
 from daemons.httpd import Httpd
 from daemons.serving.conversation.conversation import OVER
 from daemons.serving.conversation.service import ReplyCutShort
-from daemons.web.gateway.upstream_address import BEHIND
+from daemons.web.gateway.upstream_address import UPSTREAM
 from tests.framings.http.test_responses_fuzzed import mutated, theirs
 from tests.serving.running import Within
 from tests.web.example_site import TEXT, heard, make, request, service, talking
@@ -41,7 +41,7 @@ def response(seed: int, number: int) -> tuple[bytes, str]:
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Httpd]:
     running = Within("threads", Mutated)
-    proxy = {"/app": BEHIND.parse("{}:{}".format(*running.address))}
+    proxy = {"/app": UPSTREAM.parse("{}:{}".format(*running.address))}
     try:
         with closing(service(make(tmp_path), proxy=proxy, upstream_timeout=20.0)) as httpd:
             yield httpd

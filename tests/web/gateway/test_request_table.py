@@ -16,7 +16,7 @@ import pytest
 from daemons.serving.engines.forks import Forks
 from daemons.serving.pump import Pump
 from daemons.web.gateway import request_table
-from daemons.web.gateway.upstream_address import BEHIND
+from daemons.web.gateway.upstream_address import UPSTREAM
 from tests.serving.peers import eventually, hear_all
 from tests.serving.running import Within
 from tests.web.example_site import make, service
@@ -38,7 +38,7 @@ def status_of(peer: socket.socket) -> int:
 
 def test_children_have_one_bound_and_a_killed_child_does_not_count(tmp_path: Path, may_answer: Event) -> None:
     server = Within("threads", type("FreshSlow", (Slow,), {"may_answer": may_answer}))
-    proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
+    proxy = {"/app": UPSTREAM.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=3)
     running = Within("forks", Pump.carrying(httpd))
     assert isinstance(running.server, Forks)

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.pump import Pump
 from daemons.web.gateway import exchange, upstream
 from daemons.web.gateway.exchange import Exchange
-from daemons.web.gateway.upstream_address import BEHIND
+from daemons.web.gateway.upstream_address import UPSTREAM
 from tests.operating.folder import Folder
 from tests.serving.peers import connect, eventually, hear, hear_all
 from tests.serving.running import Within
-from tests.web.behind import OK, Scripted
 from tests.web.example_site import TEXT, make, request, service
 from tests.web.gateway.test_forwarding import asked
+from tests.web.scripted_upstream import OK, Scripted
 from tests.web.site.test_protection import write
 from tests.web.talking import responses
 
@@ -75,8 +75,8 @@ def get(address: Any, path: str, stack: ExitStack) -> socket.socket:
 def test_files_are_served_while_64_requests_wait_for_a_slow_server(
     tmp_path: Path, slow: tuple[str, Event], path: str
 ) -> None:
-    behind = BEHIND.parse(slow[0])
-    httpd = service(make(tmp_path), proxy={"/app": behind, "/other": behind}, upstream_requests=12)
+    upstream = UPSTREAM.parse(slow[0])
+    httpd = service(make(tmp_path), proxy={"/app": upstream, "/other": upstream}, upstream_requests=12)
     running = Within("pool", Pump.carrying(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
@@ -108,11 +108,11 @@ def refused(peers: list[socket.socket]) -> list[socket.socket]:
 
 
 def test_each_server_has_an_equal_share_of_the_requests(tmp_path: Path, slow: tuple[str, Event]) -> None:
-    table = {"/app": BEHIND.parse(slow[0]), "/b": BEHIND.parse("127.0.0.1:1"), "/c": BEHIND.parse("127.0.0.1:1")}
+    table = {"/app": UPSTREAM.parse(slow[0]), "/b": UPSTREAM.parse("127.0.0.1:1"), "/c": UPSTREAM.parse("127.0.0.1:1")}
     for requests, share in ((12, 6), (7, 3), (1, 1)):
         with closing(service(str(tmp_path), proxy=table, upstream_requests=requests)) as httpd:
-            assert httpd._subtrees is not None
-            upstreams = {each.upstream for each in httpd._subtrees._forwarding.values()}
+            assert httpd._router is not None
+            upstreams = {each.upstream for each in httpd._router._forwarding.values()}
             assert [upstream.limits.requests for upstream in upstreams] == [share, share]
 
 
@@ -126,8 +126,8 @@ def test_some_threads_of_a_pool_are_for_files_only(folder: Folder, threads: int,
         write(folder.path / "users", Arthur="of the Britons:")
         ini += '[protected]\n/app = "The vault" users\n'
     folder.write("x", f"{ini}[proxy]\n/app = 127.0.0.1:1\n")
-    pump: Any = loading.request_handlers(folder.read())(False)
-    (forwarding,) = pump.service._subtrees._forwarding.values()
+    pump: Any = target_of(folder.read()).request_handlers().stream
+    (forwarding,) = pump.service._router._forwarding.values()
     assert forwarding.upstream.limits.requests == bound
 
 
@@ -141,7 +141,7 @@ def test_some_threads_of_a_pool_are_for_files_only(folder: Folder, threads: int,
 def test_a_server_that_trickles_is_cut_off(
     tmp_path: Path, slow: tuple[str, Event], path: str, limits: tuple[float, float], status: int, reason: str
 ) -> None:
-    proxy = {"/app": BEHIND.parse(slow[0])}
+    proxy = {"/app": UPSTREAM.parse(slow[0])}
     httpd = service(make(tmp_path), proxy=proxy, upstream_timeout=limits[0], upstream_total=limits[1])
     running = Within("pool", Pump.carrying(httpd))
     try:
@@ -149,7 +149,7 @@ def test_a_server_that_trickles_is_cut_off(
             octets = hear_all(get(running.address, path, stack))
             assert octets.startswith(b"HTTP/1.1 %d " % status)
             assert not octets.endswith(b"0\r\n\r\n")
-            assert running.log_line(": /app: the server at ").endswith(f"{slow[0]}: {reason}")
+            assert running.log_line(": /app: upstream server ").endswith(f"{slow[0]}: {reason}")
             assert not [line for line in running.lines if "Traceback" in line]
     finally:
         running.close()
@@ -168,7 +168,7 @@ def test_a_response_whose_client_pauses_is_not_in_progress_after_a_second(tmp_pa
                     self.request.sendall(bytes(size))
 
     server = Within("threads", Long)
-    proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
+    proxy = {"/app": UPSTREAM.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=1)
     running = Within(engine, Pump.carrying(httpd))
     try:
@@ -205,13 +205,13 @@ def test_clients_that_pause_and_go_on_together_do_not_take_all_threads(
                 over.wait(60)
 
     server = Within("threads", Stalling)
-    proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
+    proxy = {"/app": UPSTREAM.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=4)
     running = Within("pool", Pump.carrying(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
-            assert httpd._subtrees is not None
-            (forwarding,) = httpd._subtrees._forwarding.values()
+            assert httpd._router is not None
+            (forwarding,) = httpd._router._forwarding.values()
             exchanges = forwarding.upstream._exchanges
             clients = []
             for number in range(1, 25):
@@ -245,7 +245,7 @@ def _all_have_paused(exchanges: set[Exchange], number: int) -> bool:
 def test_a_circle_of_refusals_leaves_no_request_in_progress(tmp_path: Path) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # and does not listen
-        proxy = {"/app": BEHIND.parse(f"127.0.0.1:{held.getsockname()[1]}")}
+        proxy = {"/app": UPSTREAM.parse(f"127.0.0.1:{held.getsockname()[1]}")}
         with closing(service(make(tmp_path), proxy=proxy, upstream_requests=1)) as httpd:
             assert [asked(httpd, "/app/").status for _ in range(5)] == [502] * 5
 
@@ -265,13 +265,13 @@ def test_response_that_has_paused_for_longest_of_too_many_is_cut_short(
                 over.wait(60)
 
     server = Within("threads", Stalling)
-    proxy = {"/app": BEHIND.parse("{}:{}".format(*server.address))}
+    proxy = {"/app": UPSTREAM.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=2)
     running = Within("pool", Pump.carrying(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
-            assert httpd._subtrees is not None
-            (forwarding,) = httpd._subtrees._forwarding.values()
+            assert httpd._router is not None
+            (forwarding,) = httpd._router._forwarding.values()
             exchanges = forwarding.upstream._exchanges
             clients = []
             for number in (1, 2, 3, 4, 4, 4):
@@ -284,7 +284,7 @@ def test_response_that_has_paused_for_longest_of_too_many_is_cut_short(
                 eventually(partial(_all_have_paused, exchanges, number))
             for peer in clients[:2]:
                 assert len(hear_all(peer)) < 90_000_000
-            running.log_line("its client had paused for longest of too many")
+            running.log_line("too many clients have paused")
             assert len(exchanges) == 4
             assert not [line for line in running.lines if "Traceback" in line]
     finally:

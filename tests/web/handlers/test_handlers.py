@@ -16,8 +16,8 @@ from daemons.framings.cache import HEADS
 from daemons.serving.connection import Connection
 from daemons.serving.conversation.conversation import IDLE, OVER
 from daemons.web.handlers import mixins as web
-from daemons.web.handlers.response_buffer import REMEMBERED_COUNT as REMEMBERED_FIELDS
-from daemons.web.handlers.response_buffer import ResponseBuffer, _plain
+from daemons.web.handlers.response_buffer import ResponseBuffer
+from daemons.web.handlers.response_head import CACHED, _plain
 from daemons.web.handlers.server import WebServer
 from tests.web.example_handlers import LARGE, Careful, Hello, Older, Reading
 from tests.web.talking import Response, get, responses, said, visit
@@ -169,16 +169,16 @@ def test_what_cannot_be_answered_is_told_so(request_: bytes, status: int) -> Non
     [
         ("/fail", "a secret of the handler"),
         ("/leave_the_daemon", "3"),
-        ("/twice", r"a second answer to one request: b'HTTP/1.0 404 Not Found\r\n' behind one of status 200"),
-        ("/silent", "Hello.do_GET has not called end_headers(): there is no answer to send"),
-        ("/without_end", "Hello.do_GET has not called end_headers(): there is no answer to send"),
+        ("/twice", r"a second response to one request: b'HTTP/1.0 404 Not Found\r\n' after status 200"),
+        ("/silent", "Hello.do_GET did not call end_headers(): there is no response to send"),
+        ("/without_end", "Hello.do_GET did not call end_headers(): there is no response to send"),
         (
             "/split",
-            r"a field is expected, without control characters, not b'Location: /\r\nSet-Cookie: a=b\r\n'",
+            r"a header field without control characters is expected, not b'Location: /\r\nSet-Cookie: a=b\r\n'",
         ),
-        ("/measured_in_words", "Content-Length: b'five'; a number of octets is expected, once"),
+        ("/measured_in_words", "Content-Length: b'five'; one number of bytes is expected"),
         ("/text", "memoryview: a bytes-like object is required, not 'str'"),
-        ("/upgrade", "101: no other protocol is spoken in memory; override handle() for a socket"),
+        ("/upgrade", "101: there is no socket in memory; override handle() to be given one"),
     ],
 )
 def test_a_handler_that_fails_has_said_nothing_and_the_peer_is_told_no_more_than_that(path: str, text: str) -> None:
@@ -245,7 +245,7 @@ def test_an_answer_of_another_length_than_announced_is_logged(
     path: str, announced: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ask(path)
-    assert f"Hello.do_GET announced {announced} octets and wrote 5" in caplog.messages
+    assert f"Hello.do_GET: Content-Length is {announced}, but the handler wrote 5 bytes" in caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -287,12 +287,12 @@ def test_what_is_remembered_of_heads_is_bounded() -> None:
 
 
 def test_what_is_remembered_of_fields_is_bounded() -> None:
-    lines = [b"X: %d\r\n" % number for number in range(2 * REMEMBERED_FIELDS)] + [b"X: " + b"x" * 4096 + b"\r\n"]
+    lines = [b"X: %d\r\n" % number for number in range(2 * CACHED)] + [b"X: " + b"x" * 4096 + b"\r\n"]
     for line in lines * 2:
         answer = ResponseBuffer()
         answer.write_head([b"HTTP/1.0 200 OK\r\n"])
         answer.write_head([line])
-        assert len(_plain) <= REMEMBERED_FIELDS
+        assert len(_plain) <= CACHED
         assert answer.head == [b"HTTP/1.1 200 OK\r\n", line]
     assert max(map(len, _plain)) < 4096
 
@@ -306,7 +306,7 @@ def test_field_of_blanks_is_refused_in_time_in_proportion_to_its_length() -> Non
             answer = ResponseBuffer()
             answer.write_head([b"HTTP/1.0 200 OK\r\n"])
             start = time.thread_time()
-            with pytest.raises(ValueError, match="a field is expected"):
+            with pytest.raises(ValueError, match="a header field without control"):
                 answer.write_head([b"X:" + b" " * size + b"\x01\r\n"])
             best = min(best, time.thread_time() - start)
         times.append(max(best, 0.0005))  # less is noise
@@ -316,7 +316,7 @@ def test_field_of_blanks_is_refused_in_time_in_proportion_to_its_length() -> Non
 def test_a_field_with_a_line_end_is_refused_also_where_its_octets_were_said_before() -> None:
     lines = [b"HTTP/1.0 200 OK\r\n", b"X: 1\r\n", b"Set-Cookie: a=b\r\n", b"\r\n"]
     ResponseBuffer().write_head(lines)
-    with pytest.raises(ValueError, match="a field is expected"):
+    with pytest.raises(ValueError, match="a header field without control"):
         ResponseBuffer().write_head([lines[0], b"".join(lines[1:3]), lines[3]])
 
 

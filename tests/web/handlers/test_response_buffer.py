@@ -17,7 +17,7 @@ import pytest
 from daemons.serving.engines import stream_server
 from daemons.serving.guards import budget
 from daemons.serving.guards.limits import Limits
-from daemons.web.handlers import response_buffer
+from daemons.web.handlers import response_buffer, response_parts
 from daemons.web.handlers.response_buffer import Bounds, ResponseBuffer, ResponseTooLarge
 from daemons.web.handlers.server import WebServer
 from daemons.web.site import unnamed_file
@@ -69,7 +69,7 @@ def test_writing_beyond_the_limit_raises_and_the_daemon_goes_on(engine: str, ser
         assert (response.status, response.body) == (500, b"500 Internal Server Error\n")
         assert access_of(running, name)[0] == "failed"
         line = running.log_line(f"{name}: the service failed")
-        assert "ResponseTooLarge: more than [limits] response, 1MiB, is written unsent" in line
+        assert "ResponseTooLarge: more than [limits] response, 1MiB, was written" in line
         for _ in range(100 if path == "/stubborn" else 1):
             assert type(raised.get(timeout=20)) is ResponseTooLarge
     heard, _ = converse(running.address, get("/hello"))
@@ -110,7 +110,7 @@ def test_application_that_has_nothing_to_say_ends_when_the_peer_has_gone(
         assert responses(heard)[0].body == b"hello"
     reset(peer)
     assert access_of(running, name)[0] == "reset"
-    assert not [line for line in running.lines if "the application says nothing" in line]
+    assert not [line for line in running.lines if "the application yields empty pieces" in line]
 
 
 def test_peer_that_has_closed_its_half_alone_gets_the_whole_response(serve: Callable[..., Within]) -> None:
@@ -130,7 +130,7 @@ def test_slow_writer_ends_some_time_after_the_peer_has_closed(
     engine: str, serve: Callable[..., Within], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A handler that writes a line now and then, as a stream of events does."""
-    monkeypatch.setattr(response_buffer, "LOOK", 0.0)
+    monkeypatch.setattr(response_buffer, "CHECK_INTERVAL", 0.0)
     monkeypatch.setattr(endless, "BLOCK", b"a line\n")
     running = serve(engine, write_timeout=0.2)
     may_write.clear()
@@ -187,7 +187,7 @@ def test_nothing_is_sent_of_a_response_that_the_disk_had_no_room_for() -> None:
 
 
 def test_slow_writer_is_told_within_a_second_that_the_peer_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(response_buffer, "LOOK", 0.0)
+    monkeypatch.setattr(response_buffer, "CHECK_INTERVAL", 0.0)
     written = ResponseBuffer(Bounds(MIB, lambda: True))
     with pytest.raises(BrokenPipeError):
         written.writelines([b"a line\n"] * 4)
@@ -212,7 +212,7 @@ def test_no_way_of_writing_is_without_a_limit(path: str, status: int, within: Ca
 
 
 def test_files_beyond_a_few_are_copied(tmp_path: Path) -> None:
-    (tmp_path / "long").write_bytes(b"x" * (response_buffer.PIECE + 1))
+    (tmp_path / "long").write_bytes(b"x" * (response_parts.PIECE + 1))
     written = ResponseBuffer()
     with open(tmp_path / "long", "rb") as source:
         taken = 0

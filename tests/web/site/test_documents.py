@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from daemons.httpd import Httpd
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.conversation.endings import Ending
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.site.protection import Realm
@@ -231,8 +231,8 @@ def test_a_body_in_chunks_and_a_pipeline(httpd: Httpd) -> None:
         ("/a?b = run", "/a?b = run: not a path; write /name or /name/name, percent-encoded as in a URL"),
         ("/a//b = run", "/a//b = run: not a path; write /name or /name/name, percent-encoded as in a URL"),
         ("/a = conf/x.ini", "/a = conf/x.ini: not a folder"),
-        ("/a = no/such", "/a = no/such: it would be made when it is needed, but there is no folder {0}/no"),
-        ("/a = www/notes", "/a: {0}/www/notes lies in the root; write another folder"),
+        ("/a = no/such", "/a = no/such: cannot be created on the first write: there is no folder {0}/no"),
+        ("/a = www/notes", "/a: {0}/www/notes is inside the root; write another folder"),
     ],
 )
 def test_what_check_says_of_documents(folder: Folder, line: str, wrong: str) -> None:
@@ -240,7 +240,7 @@ def test_what_check_says_of_documents(folder: Folder, line: str, wrong: str) -> 
     ini = f"[daemon]\nservice = httpd\nport = 8080\n[httpd]\nroot = www\n[documents]\n{line}\n"
     folder.write("x", ini)
     with pytest.raises(ConfigurationError) as caught:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     assert caught.value.complaints == ["conf/x.ini [documents] " + wrong.format(folder.path)]
 
 
@@ -264,10 +264,13 @@ def test_what_lies_in_the_run_folder_goes_with_it(folder: Folder, tmp_path: Path
     tables = "[documents]\n/a = run/notes\n[proxy]\n/b = unix:run/b.sock\n/c = unix:c.sock\n"
     folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n{tables}")
     settings = folder.read(run=tmp_path / "elsewhere")
-    options = loading.options_of(settings, loading.spoken_class(settings))
+    options = target_of(settings).options
     assert options.documents == {"/a": f"{tmp_path}/elsewhere/notes"}
-    assert [behind.path for behind in options.proxy.values()] == [f"{tmp_path}/elsewhere/b.sock", f"{tmp_path}/c.sock"]
-    assert [behind.text for behind in options.proxy.values()] == ["unix:run/b.sock", "unix:c.sock"]
+    assert [upstream.path for upstream in options.proxy.values()] == [
+        f"{tmp_path}/elsewhere/b.sock",
+        f"{tmp_path}/c.sock",
+    ]
+    assert [upstream.text for upstream in options.proxy.values()] == ["unix:run/b.sock", "unix:c.sock"]
 
 
 @pytest.mark.parametrize("kind", ["rest of a document", "symbolic link", "hard link", "FIFO"])

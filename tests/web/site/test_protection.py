@@ -12,7 +12,7 @@ from daemons.accounts import hashes
 from daemons.accounts.throttle import NAMED
 from daemons.framings.http import Request
 from daemons.httpd import Httpd
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.operating.logging.request_log import RequestLog
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.service import Peer
@@ -135,14 +135,14 @@ def test_what_is_protected_as_one_file_has_no_other_name(users: Path, prefix: st
 def test_without_tls_no_password_is_asked_for_from_elsewhere(users: Path) -> None:
     httpd = protected(users)
     for shown in ((), (GOOD,)):
-        found = ask(httpd, "/sub/", *shown, visitor=FAR)
+        found = ask(httpd, "/sub/", *shown, peer=FAR)
         assert (found.status, "WWW-Authenticate" in found.fields) == (403, False)
         assert b"https://" in found.body
-    assert ask(httpd, "/sub/", GOOD, visitor=FAR_OVER_TLS).status == 200
-    assert refused(ask(httpd, "/sub/", visitor=FAR_OVER_TLS))
+    assert ask(httpd, "/sub/", GOOD, peer=FAR_OVER_TLS).status == 200
+    assert refused(ask(httpd, "/sub/", peer=FAR_OVER_TLS))
     # The same octets as he has just been answered to.
-    assert ask(httpd, "/sub/", GOOD, visitor=FAR).status == 403
-    assert ask(protected(users, insecure=True), "/sub/", GOOD, visitor=FAR).status == 200
+    assert ask(httpd, "/sub/", GOOD, peer=FAR).status == 403
+    assert ask(protected(users, insecure=True), "/sub/", GOOD, peer=FAR).status == 200
     # Who has nobody to ask knows of nobody.
     conversation = Conversation(httpd)
     conversation.open()
@@ -174,9 +174,10 @@ def test_a_changed_file_is_read_anew_and_a_wrong_one_lets_nobody_in(
     users.unlink()
     assert ask(httpd, "/sub/", GOOD).status == 503
     assert [record.getMessage() for record in caplog.records] == [
-        f"users file unreadable, all requests denied: {users}: line 1: no hash; scrypt$N$R$P$SALT$HASH or "
-        "sha256$SALT$HASH is expected, as `daemons password` writes",
-        f"users file unreadable, all requests denied: {users}: no such file; `daemons password {users} NAME` makes it",
+        f"users file unreadable, all requests denied: {users}: line 1: not a hash; expected scrypt$N$R$P$SALT$HASH or "
+        "sha256$SALT$HASH, as written by `daemons password`",
+        f"users file unreadable, all requests denied: {users}: no such file; create it with "
+        f"`daemons password {users} NAME`",
     ]
     write(users, Arthur="of the Britons:")
     assert ask(httpd, "/sub/", GOOD).status == 200
@@ -219,10 +220,10 @@ def test_what_check_says_of_protected(folder: Folder) -> None:
     write(folder.path / "www" / "users", A="x")
     said = {
         "Vault conf/nosuch": " = Vault conf/nosuch: conf/nosuch: no such file; "
-        "`daemons password conf/nosuch NAME` makes it",
+        "create it with `daemons password conf/nosuch NAME`",
         "Vault octets": " = Vault octets: octets: not UTF-8",
         "Vault conf": " = Vault conf: conf: not a regular file",
-        "Vault www/users": ": www/users would be served; write another file",
+        "Vault www/users": ": www/users would be served; move it out of the root and of [documents]",
     }
     for value, reason in said.items():
         engine = "engine = threads"
@@ -230,15 +231,15 @@ def test_what_check_says_of_protected(folder: Folder) -> None:
             "x", f"[daemon]\nservice = httpd\nport = 1\n{engine}\n[httpd]\nroot = www\n[protected]\n/a = {value}\n"
         )
         with pytest.raises(ConfigurationError) as caught:
-            loading.request_handlers(folder.read())
+            target_of(folder.read()).request_handlers()
         assert caught.value.complaints == [f"conf/x.ini [protected] /a{reason}"]
     write(folder.path / "users", A="x")
     folder.write(
         "x", "[daemon]\nservice = httpd\nport = 1\nengine = loop\n[httpd]\nroot = www\n[protected]\n/a = V users\n"
     )
-    with pytest.raises(ConfigurationError, match="waits, as with \\[protected\\]; write engine = pool"):
-        loading.request_handlers(folder.read())
-    loading.request_handlers(folder.read("daemon.engine=pool"))
+    with pytest.raises(ConfigurationError, match="blocks: \\[protected\\]; write engine = pool"):
+        target_of(folder.read()).request_handlers()
+    target_of(folder.read("daemon.engine=pool")).request_handlers()
 
 
 @pytest.mark.parametrize("path", ["/sub/", "/notes/", "/"])
@@ -248,8 +249,8 @@ def test_each_request_is_logged_with_its_own_user_though_all_share_one_object(pa
     httpd.requests = RequestLog("httpd", "common")
     (asked,) = cast(list[Request], httpd.framing.decoder().decode(request(path, GOOD)))
     before = vars(asked).copy()
-    for visitor, user in ((FAR_OVER_TLS, "Arthur"), (FAR, "-"), (FAR_OVER_TLS, "Arthur")):
-        _, entry = httpd._answer(asked, visitor)
+    for peer, user in ((FAR_OVER_TLS, "Arthur"), (FAR, "-"), (FAR_OVER_TLS, "Arthur")):
+        _, entry = httpd._respond(asked, peer)
         assert entry is not None
         assert entry[0] == f" - {'-' if path == '/' else user} ["
         assert vars(asked) == before

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from daemons.httpd import Httpd
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.settings.complaints import ConfigurationError
-from daemons.web.site.redirects import HTTPS, MOVED, REDIRECT, Https
+from daemons.web.site.redirects import HTTPS, REDIRECT, REDIRECT_PATH, Https
 from tests.operating.folder import Folder
 from tests.web.example_site import LOCAL, ask, heard, make, parsed, request, service, talking
 
@@ -28,7 +28,7 @@ REDIRECTS = {
 
 @pytest.fixture
 def httpd(tmp_path: Path) -> Httpd:
-    redirects = {MOVED.parse(key): REDIRECT.parse(value) for key, value in REDIRECTS.items()}
+    redirects = {REDIRECT_PATH.parse(key): REDIRECT.parse(value) for key, value in REDIRECTS.items()}
     return service(make(tmp_path), redirects=redirects)
 
 
@@ -67,8 +67,8 @@ def test_where_a_path_leads(httpd: Httpd, path: str, status: int, where: str | N
 def test_what_is_written_can_be_read_again() -> None:
     for text in REDIRECTS.values():
         assert REDIRECT.show(REDIRECT.parse(text)) == text
-    assert [MOVED.parse(key) for key in ("/a/", "/a/*", "/*", "/")] == ["/a", "/a/*", "/*", "/"]
-    assert [MOVED.parse(key) for key in ("/%61%2D/%7e", "/caf%c3%a9/*", "/a%20b%25")] == [
+    assert [REDIRECT_PATH.parse(key) for key in ("/a/", "/a/*", "/*", "/")] == ["/a", "/a/*", "/*", "/"]
+    assert [REDIRECT_PATH.parse(key) for key in ("/%61%2D/%7e", "/caf%c3%a9/*", "/a%20b%25")] == [
         *("/a-/~", "/caf%C3%A9/*", "/a%20b%25")
     ]
     for text in ("8443", "example.org:443", "[::1]:8443"):
@@ -80,19 +80,19 @@ def test_what_is_written_can_be_read_again() -> None:
     [
         (
             "/a = 200 /b",
-            "/a = 200 /b: it begins with none of the statuses 301, 302, 303, 307, 308 or 410; write 301 /new",
+            "/a = 200 /b: does not begin with a status, 301, 302, 303, 307, 308 or 410; write 301 /new",
         ),
-        ("/a = /b", "/a = /b: it begins with none"),
+        ("/a = /b", "/a = /b: does not begin with a status"),
         ("/a = 301", "/a = 301: no target; write 301 /new, or 301 https://example.org/new"),
         ("/a = 301 //b", "/a = 301 //b: no target"),
         ("/a = 301 b", "/a = 301 b: no target"),
         ("/a = 301 javascript:x", "/a = 301 javascript:x: no target"),
         ('/a = 301 /"b"', '/a = 301 /"b": no target'),
-        ("/a = 410 /b", "/a = 410 /b: what is gone is nowhere else; write 410 alone"),
-        ("/a* = 301 /b", "/a* = 301 /b: a * stands behind the last slash alone"),
-        ("/a = 301 /a", "/a = 301 /a: it leads to itself"),
-        ("/a/* = 301 /a/b/*", "/a/* = 301 /a/b/*: it leads to itself"),
-        ("/* = 301 /a/*", "/* = 301 /a/*: it leads to itself"),
+        ("/a = 410 /b", "/a = 410 /b: 410 has no target; write 410 alone"),
+        ("/a* = 301 /b", "/a* = 301 /b: a * is allowed only after the last slash"),
+        ("/a = 301 /a", "/a = 301 /a: redirects to itself"),
+        ("/a/* = 301 /a/b/*", "/a/* = 301 /a/b/*: redirects to itself"),
+        ("/* = 301 /a/*", "/* = 301 /a/*: redirects to itself"),
         ("/a = 410\n/%61 = 301 /b", "/%61 = 301 /b: the same as another key: /a"),
     ],
 )
@@ -100,7 +100,7 @@ def test_what_check_says_of_redirects(folder: Folder, line: str, wrong: str) -> 
     (folder.path / "www").mkdir()
     folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n[redirects]\n{line}\n")
     with pytest.raises(ConfigurationError) as caught:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     (complaint,) = caught.value.complaints
     assert complaint.startswith(f"conf/x.ini [redirects] {wrong}")
 
@@ -136,7 +136,7 @@ def test_who_comes_over_tls_is_served_and_what_is_remembered_of_that_is_his(tmp_
     httpd = service(make(tmp_path), https=Https("", 8443))
     secure = LOCAL._replace(secure=True)
     for _ in range(2):
-        assert ask(httpd, "/short.txt", visitor=secure).body == b"short"
+        assert ask(httpd, "/short.txt", peer=secure).body == b"short"
         assert ask(httpd, "/short.txt").status == 301
     assert ask(httpd, "/short.txt", "Expect: 100-continue", method="PUT", body=b"x").status == 308
     with talking(httpd) as conversation:

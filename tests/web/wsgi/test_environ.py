@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from daemons.operating.loading import loading, server_class
+from daemons.operating.loading.targets import target_of
 from daemons.serving.pump import Pump
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.handlers.server import WebServer
-from daemons.web.wsgi.environ import of_visitor
+from daemons.web.wsgi.environ import connection_environ
 from daemons.web.wsgi.service import WSGIService
 from tests.operating.folder import Folder
 from tests.web import applications
@@ -90,7 +90,7 @@ def test_the_environ_of_other_requests() -> None:
 def test_where_it_is_asked(listener: Any, tls: bool, address: Any, expected: tuple[str, ...]) -> None:
     with WebServer(listener, carried(applications.page), bind_and_activate=False) as server:
         server.tls = object() if tls else None  # type: ignore[assignment]  # it is only asked whether there is one
-        environ = of_visitor(server, address, "unix:pid=1,uid=0")
+        environ = connection_environ(server, address, "unix:pid=1,uid=0")
     names = ("wsgi.url_scheme", "SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR", "REMOTE_PORT")
     assert tuple(environ[name] for name in names) == expected
 
@@ -100,7 +100,7 @@ def test_what_is_written_to_errors_is_in_the_log(caplog: pytest.LogCaptureFixtur
         said(conversation, get("complain"))
         assert caplog.messages == ["192.0.2.7:4242: a line", "192.0.2.7:4242: and another"]
         said(conversation, get("whole, too much"))
-        assert caplog.messages[2] == "192.0.2.7:4242: page announced 3 octets and gave 4"
+        assert caplog.messages[2] == "192.0.2.7:4242: page: Content-Length is 3, but the body has 4 bytes"
 
 
 # --- what an ini says ------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ APPLICATION = """
         ("wsgi = pages:application\nhandler = a:B", "[daemon] wsgi: there is a handler too; write only one of the two"),
         ("wsgi = pages:application\nservice = zen", "[daemon] wsgi: there is a service too; write only one of the two"),
         ("wsgi = pages:application\n[application]\na = b", "[application] a: application has no options"),
-        ("wsgi = pages:application\nlisten = udp://[::1]:1", "HTTP is not spoken over UDP; write listen = tcp://"),
+        ("wsgi = pages:application\nlisten = udp://[::1]:1", "HTTP does not run over UDP; write listen = tcp://"),
     ],
 )
 def test_what_an_ini_says_wrong(folder: Folder, said: str, complaint: str) -> None:
@@ -138,7 +138,7 @@ def test_what_an_ini_says_wrong(folder: Folder, said: str, complaint: str) -> No
     where = "" if "listen" in said else "port = 1\n"
     folder.write("x", f"[daemon]\n{where}{said}\n")
     with pytest.raises(ConfigurationError) as raised:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     (found,) = raised.value.complaints
     assert found.startswith("conf/x.ini [")
     assert complaint in found
@@ -153,8 +153,9 @@ def test_what_an_ini_names_is_served_by_a_web_server(
 ) -> None:
     folder.module("pages", APPLICATION)
     folder.write("x", f"[daemon]\nwsgi = pages:application\nport = 1\nengine = {engine}\nprocesses = {processes}\n")
-    handler = loading.request_handlers(folder.read("daemon.service=zen", "daemon.wsgi=pages:application"))(False)
-    assert server_class.server_class(handler) is WebServer
+    handlers = target_of(folder.read("daemon.service=zen", "daemon.wsgi=pages:application")).request_handlers()
+    assert handlers.server_class is WebServer
+    handler = handlers.stream
     assert issubclass(handler, Pump)
     service = handler.service
     assert isinstance(service, WSGIService)
