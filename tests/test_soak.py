@@ -23,7 +23,7 @@ RAW = (
 )
 CUT = (
     "2026-11-21 08:44:00,763 INFO daemons.zen.access[7] 127.0.0.1:4 cut messages=0 received=1 sent=0 seconds=0.001 "
-    'reason="the input ended 1 octets into a head"'
+    'reason="the input ended 1 bytes into a head"'
 )
 OTHER = "2026-11-21 08:44:00,763 INFO daemons.operating.reload[7] reloaded; changed: nothing"
 READY = "zen ready tcp://127.0.0.1:1070 engine=loop processes=1 pid=7"

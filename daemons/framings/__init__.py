@@ -1,19 +1,18 @@
 """Framings: bytes ↔ messages, without I/O.
 
-A framing answers one question: *when may the receiver stop calling recv()?*  Each pattern of
-network programming is one file here; none of them has ever heard of a socket.
+A framing decides where a message ends: *when may the receiver stop calling recv()?*  Each pattern of network
+programming is one module; none of them uses a socket.
 
-    whole.py              at the end of the input: a stream one way, or each way, and then the end
-    fixed.py              after so many octets
-    until.py  lines.py    at a delimiter, which must be quoted where it is part of a message
-    length_prefixed.py    after as many octets as were announced
+    whole.py              at the end of the input: one message per direction
+    fixed.py              after a fixed number of bytes
+    until.py  lines.py    at a delimiter, which is escaped inside a message
+    length_prefixed.py    after the number of bytes in a length prefix
     blocks.py             after an empty block
-    compressed.py         where a zlib stream ends
-    stream.py             never: there are no messages
-    http/                 at a delimiter, and then after as many octets, or blocks, as were announced
+    compressed.py         at the end of a zlib stream
+    stream.py             nowhere: a stream without messages
+    http/                 head: at a delimiter; body: after its Content-Length, or after an empty chunk
 
-`daemons.framings.http` is imported from there, by those who need it.  remembered.py is no framing, but what keeps them,
-and others, from finding out again what they have found out before.
+`daemons.framings.http` and `daemons.framings.proxy` are not imported here.  cache.py has bounded caches.
 """
 
 from daemons.framings.base import Decoder, Framing, FramingError, Incomplete, Malformed, Oversize

@@ -1,12 +1,11 @@
-"""What every framing is: a `Framing` makes a `Decoder` for each connection and encodes replies.
+"""Base classes: a `Framing` creates a `Decoder` for each connection, and encodes replies.
 
 The contract, in one sentence, and fuzzed as such in ``tests/framings``:
 
-    *For any bytes, cut anywhere, a decoder returns messages, or comes to one error, and never
-    raises anything.*
+    *For any bytes, cut anywhere, a decoder returns messages, or sets one error, and never raises anything.*
 
-An error is not raised because the messages before it are good and deserve their replies:
-`Decoder.decode` returns those, and leaves the error in `Decoder.error`.
+An error is not raised, because the messages before it are valid and are answered: `Decoder.decode` returns them, and
+sets `Decoder.error`.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from collections.abc import Sequence
 
 
 class FramingError(Exception):
-    """What a peer sent can never become a message.  The text is for the log, never for the peer."""
+    """The input cannot be decoded.  The text is logged, and never sent to the peer."""
 
-    #: What the peer is told, where the protocol itself has words for this error; else the service has.
+    #: Bytes to send to the peer, if the protocol defines them for this error; if empty, `Service.apology` does.
     apology: bytes = b""
 
 
@@ -27,19 +26,19 @@ class Oversize(FramingError):
 
 
 class Malformed(FramingError):
-    """The bytes break the framing's own rules."""
+    """The bytes violate the rules of the framing."""
 
 
 class Incomplete(FramingError):
-    """The input ended in the middle of a message.  The text, where there is one, says how far it had come."""
+    """The input ended in the middle of a message.  The text, if any, says how much of it was received."""
 
 
-#: Bytes from which on it pays to cut a message out of a buffer without a second copy.
+#: Bytes of a message from which on a memoryview is faster than a second copy.
 LARGE = 64 * 1024
 
 
 def cut_out(buffer: bytes | bytearray, start: int, end: int) -> bytes:
-    """Return a part of `buffer` as bytes; of a large one no second copy is made on the way."""
+    """Return ``buffer[start:end]`` as bytes; a large part is copied only once."""
     if end - start < LARGE:
         return bytes(buffer[start:end])
     with memoryview(buffer) as view:
@@ -47,14 +46,14 @@ def cut_out(buffer: bytes | bytearray, start: int, end: int) -> bytes:
 
 
 class Decoder(ABC):
-    """The bytes of one connection that are not yet a message."""
+    """Decoder of one connection.  It holds the bytes of an incomplete message."""
 
     __slots__ = ("error",)
 
-    #: Set once, when the input can never become a message again; then everything is ignored.
+    #: Set once, when the input cannot be decoded; further input is ignored.
     error: FramingError | None
-    #: Whether the peer has said that this was its last message, in protocols that have words for that; then everything
-    #: is ignored, and `surplus` says whether there was something.
+    #: Whether the peer has announced its last message, in protocols that can; further input is ignored, and sets
+    #: `surplus`.
     ended: bool = False
     surplus: bool = False
 
@@ -63,29 +62,30 @@ class Decoder(ABC):
 
     @abstractmethod
     def decode(self, data: bytes) -> Sequence[bytes]:
-        """Take `data` (any length, cut anywhere) and return the messages it completed, oldest first.
+        """Process `data` (any length, cut anywhere) and return the messages completed by it, oldest first.
 
-        ``decode(b"")`` completes nothing; the end of the input is `finish`.
+        ``decode(b"")`` completes none; call `finish` at the end of the input.
         """
 
     @property
     @abstractmethod
     def pending(self) -> bool:
-        """Whether bytes of an incomplete message are being held."""
+        """Whether bytes of an incomplete message are held."""
 
     @property
     def buffered(self) -> int:
-        """Bytes of memory kept for an incomplete message, as the budget of the process counts them (``[limits] held``).
+        """Bytes of memory held for an incomplete message, as counted by the budget of the process (``[limits] held``).
 
-        By default the lengths of all attributes that are bytes; a decoder that keeps anything else defines it."""
+        By default, the sum of the lengths of all attributes that are bytes; a decoder with other buffers overrides it.
+        """
         names = [name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ())]
         values = [*(getattr(self, name, None) for name in names), *getattr(self, "__dict__", {}).values()]
         return sum(len(value) for value in values if isinstance(value, (bytes, bytearray)))
 
     def finish(self) -> Sequence[bytes]:
-        """The input has ended: return the messages that this completes, in most framings none.
+        """End the input; return the messages completed by that, in most framings none.
 
-        Held bytes are never made into a message; they become `Incomplete`.
+        If bytes of an incomplete message are held, set `error` to `Incomplete`.
         """
         if self.error is None and self.pending:
             self.error = Incomplete()
@@ -93,13 +93,13 @@ class Decoder(ABC):
 
 
 class Framing(ABC):
-    """How messages stand on the wire.  Immutable, shared by all connections of a daemon."""
+    """Encoding of messages in a byte stream.  Immutable, shared by all connections of a daemon."""
 
     @abstractmethod
     def decoder(self) -> Decoder:
-        """A fresh decoder, for one connection."""
+        """Return a new decoder, for one connection."""
 
     def encode(self, reply: bytes) -> bytes:
-        """The bytes that carry `reply`.  By default the reply itself: many protocols answer in
-        another framing than they are asked in."""
+        """Return the encoded reply.  By default, `reply` unchanged: many protocols frame replies in another way than
+        requests."""
         return reply

@@ -1,4 +1,4 @@
-"""A message comes in blocks, each behind its length, and ends with an empty one: pattern 6."""
+"""Messages in blocks, each with a length prefix, up to an empty block (pattern 6)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from daemons.framings.base import Decoder, Framing, Incomplete, Oversize
 from daemons.framings.length_prefixed import layout_of, prefixed
 
-#: Octets of a block that `encode` makes: few enough for a receiver that has little room.
+#: Bytes per block of `Blocks.encode`: few enough for a receiver with small buffers.
 BLOCK = 16 * 1024
 
-#: How a `Blocked` that was not received notes the lengths of its blocks.
+#: Layout of the lengths in a `Blocked` that was not received.
 _LENGTH = struct.Struct("!Q")
 
 
 class Blocked(bytes):
-    """A message that came in blocks: their bytes, one after the other.  ``Blocked([b"one", b"two"])`` is a reply in
-    blocks of one's own choice; empty ones are left out, for on the wire they would end the message."""
+    """Message in blocks: their concatenated bytes.  ``Blocked([b"one", b"two"])`` is a reply in two blocks.  Empty
+    blocks are dropped, since one ends a message."""
 
-    # Not the blocks themselves, nor numbers: each would be an object, much larger than a short block on the wire.
+    # Packed lengths: an object for each block would be much larger than a short block.
     _layout: struct.Struct
     _lengths: bytes
 
@@ -28,7 +28,7 @@ class Blocked(bytes):
 
     @classmethod
     def received(cls, content: bytes | bytearray, layout: struct.Struct, lengths: bytes | bytearray) -> Blocked:
-        """Of `content`, and the lengths of its blocks in `layout`."""
+        """Create a message of `content`, and of the lengths of its blocks, packed in `layout`."""
         message = super().__new__(cls, content)
         message._layout = layout
         message._lengths = bytes(lengths)
@@ -36,7 +36,7 @@ class Blocked(bytes):
 
     @property
     def blocks(self) -> tuple[bytes, ...]:
-        """The blocks one by one, none of them empty; cut out anew each time."""
+        """The blocks, none of them empty.  Each access copies them."""
         blocks, start = [], 0
         for (length,) in self._layout.iter_unpack(self._lengths):
             blocks.append(self[start : start + length])
@@ -45,16 +45,16 @@ class Blocked(bytes):
 
 
 class Blocks(Framing):
-    """Messages in blocks, for a sender that does not know at the beginning how long a message will be; HTTP's chunked
-    coding is the same idea (RFC 9112, section 7.1).  Messages are `Blocked`.
+    """Messages in blocks, for a sender that does not know the length of a message in advance, as in HTTP's chunked
+    transfer coding (RFC 9112, section 7.1).  Messages are `Blocked`.
 
     limit
-        The longest message in bytes, the prefixes of its blocks included, for each block costs memory too.  A
+        Maximum message size in bytes, including the prefixes of its blocks, since each block costs memory.  A
         security limit, so it has no default.
     prefix
         The layout of a block's length, as in `LengthPrefixed`.
 
-    Raises `ValueError` for a prefix that is none, and for a limit that has no room for a block of one octet.
+    Raises `ValueError` for an invalid prefix, and for a limit too low for a block of one byte.
     """
 
     def __init__(self, *, limit: int, prefix: str = "!I") -> None:
@@ -71,8 +71,10 @@ class Blocks(Framing):
         return BlocksDecoder(self)
 
     def encode(self, reply: bytes) -> bytes:
-        """`reply` in blocks as it has them, if it is `Blocked`, or else of `BLOCK` octets, and the empty one.  Raises
-        `ValueError` for a block that is longer than the prefix can say."""
+        """Return the blocks of a `Blocked`, or else blocks of `BLOCK` bytes, and an empty block.
+
+        Raises `ValueError` for a block too long for the prefix.
+        """
         size = min(BLOCK, 256**self.layout.size - 1)
         blocks: Sequence[bytes] = (
             reply.blocks
@@ -83,7 +85,7 @@ class Blocks(Framing):
 
 
 class BlocksDecoder(Decoder):
-    """Holds the blocks of one message, joined, with their lengths; and less than one block."""
+    """Holds the blocks of one message, joined, with their lengths; and part of a block."""
 
     __slots__ = ("_content", "_framing", "_held", "_lengths")
 
@@ -92,7 +94,7 @@ class BlocksDecoder(Decoder):
         self._framing = framing
         self._held = bytearray()
         self._content = bytearray()
-        #: The prefixes of the blocks in `_content`, as they came.
+        #: The prefixes of the blocks in `_content`, as received.
         self._lengths = bytearray()
 
     @property
@@ -115,7 +117,7 @@ class BlocksDecoder(Decoder):
             (length,) = layout.unpack_from(held, start)
             begin = start + size
             end = begin + length
-            # A block is refused when it is announced.  The empty one, which ends a message, does not count.
+            # A block is refused by its prefix, before it is received.  The empty block counts nothing.
             if length and len(content) + len(lengths) + size + length > limit:
                 self._forget()
                 self.error = Oversize(f"a message in blocks of more than {limit} bytes")

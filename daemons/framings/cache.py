@@ -1,6 +1,6 @@
-"""What need not be found out again: tables whose bound is that they are emptied.
+"""Bounded caches, which are emptied when they are full.  Thread-safe.
 
-Who never says the same twice costs others speed, never memory.  From any thread.
+A peer that sends distinct inputs slows others down, but cannot exhaust memory.
 """
 
 from __future__ import annotations
@@ -10,59 +10,61 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-#: Heads of requests are remembered up to so many octets, a browser's having 700 and its cookies; and so many of them.
+#: Bytes of the longest request head that is cached, and number of heads.  A browser's has 700 bytes and its cookies.
 HEAD = 2048
 HEADS = 512
 
-#: Bytes of one table, as its user estimates them: some hundred heads of browsers.  A daemon has a few tables, which
-#: must not grow by more than some megabytes together, whatever peers send.
+#: Bytes per cache, as estimated by its user: about a hundred heads of browsers.  A daemon has a few caches, which must
+#: not take more than some megabytes together, whatever peers send.
 ROOM = 512 * 1024
 
-#: Bytes of a header field beside its characters, in objects made of it: names, values and tuples.
+#: Bytes of the objects that hold a header field (name, value, tuple), beside its characters.
 FIELD = 200
 
 
 class BoundedCache(Generic[K, V]):
-    """At most `most` entries, of `ROOM` bytes; when it is full, it is emptied first."""
+    """Cache of at most `most` entries and `ROOM` bytes; it is emptied before an entry that would exceed either."""
 
     __slots__ = ("_size", "get", "most", "table")
 
     def __init__(self, most: int) -> None:
         self.most = most
-        #: To be looked into.  A plain dict, since Python is quicker with those than with a subclass.
+        #: For lookups.  A plain dict, since Python's lookups in a subclass are slower.
         self.table: dict[K, V] = {}
         self.get = self.table.get
-        #: Bytes of all entries.
+        #: Estimated bytes of all entries.
         self._size = 0
 
     def __len__(self) -> int:
         return len(self.table)
 
-    def keep(self, key: K, value: V, size: int = 0) -> None:
-        """Remember this, too.  `size` is an estimate of the bytes that key and value take; 0: so few that `most`
-        bounds them."""
+    def put(self, key: K, value: V, size: int = 0) -> None:
+        """Store an entry.  `size` is an estimate of the bytes of key and value; 0: so few that `most` bounds them."""
         if len(self.table) >= self.most or self._size + size > ROOM:
-            self.table.clear()
-            self._size = 0
+            self.clear()
         self._size += size
         self.table[key] = value
 
+    def clear(self) -> None:
+        self.table.clear()
+        self._size = 0
+
 
 class HeadCache(BoundedCache[bytes, V]):
-    """What was made of the heads of requests."""
+    """Cache with heads of requests as keys."""
 
     __slots__ = ()
 
     def __init__(self) -> None:
         super().__init__(HEADS)
 
-    def keep(self, key: bytes, value: V, size: int = 0) -> None:
-        """Remember what was made of this head, unless it is a long one.  `size` is 0 for what grows with the head."""
+    def put(self, key: bytes, value: V, size: int = 0) -> None:
+        """Store an entry, unless the head is longer than `HEAD`.  `size`: 0 if proportional to its length."""
         if len(key) <= HEAD:
-            # The octets alone: a request would keep its body.
-            super().keep(bytes(key), value, size or size_of_head(key))
+            # A copy as plain bytes: a `Request` would keep its body alive.
+            super().put(bytes(key), value, size or size_of_head(key))
 
 
 def size_of_head(head: bytes) -> int:
-    """Estimate the bytes of a head and of what is made of it: itself, its characters once more, and objects."""
+    """Return an estimate of the bytes of a head and of the objects parsed from it."""
     return 2 * len(head) + FIELD * head.count(b"\n")

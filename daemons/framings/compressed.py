@@ -1,4 +1,4 @@
-"""A message is one zlib stream, which says itself where it ends."""
+"""Compressed messages: each is one zlib stream, which marks its own end."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections.abc import Sequence
 
 from daemons.framings.base import Decoder, Framing, Incomplete, Malformed, Oversize
 
-#: Octets that zlib is given at once.  It copies what lies behind the end of a stream, so this is what each message
-#: of a thousand short ones costs.
+#: Bytes of input per call of zlib.  It copies the input behind the end of a stream, so this bounds the copy for each of
+#: many short messages.
 SLICE = 4096
 
-#: Bytes of memory that zlib keeps while it unpacks: a window of 32 KiB and its tables (zlib.h, "The memory requirements
-#: for inflate are (in bytes) 1 << windowBits … plus about 7 kilobytes for small objects").
+#: Bytes of memory that zlib allocates to decompress: a window of 32 KiB and its tables (zlib.h, "The memory
+#: requirements for inflate are (in bytes) 1 << windowBits … plus about 7 kilobytes for small objects").
 STREAM = 40 * 1024
 
-#: The highest limit, for zlib itself counts no further everywhere.
+#: The highest limit: zlib's counters have 32 bits on some systems.
 LONGEST = 2**31 - 1
 
 
 class Compressed(Framing):
-    """Messages that are compressed, each a zlib stream of its own (RFC 1950).  Replies are compressed too.
+    """Messages compressed with zlib, each a stream of its own (RFC 1950).  Replies are compressed too.
 
     limit
-        The longest message in bytes, after decompression.  A security limit, so it has no default: of a bomb no more
-        is unpacked than this.  Compressed, a message may have `wire_limit` octets: twice as many and 64, room for a
-        sender that flushes often, none for one that goes on sending empty blocks.
+        Maximum message size in bytes, after decompression.  A security limit, so it has no default: a zip bomb is
+        decompressed no further.  Compressed, a message may have `wire_limit` bytes, twice the limit and 64: enough
+        for a sender that flushes often, too few for endless empty blocks.
     level
-        How hard `encode` tries, 0 to 9; 6 is zlib's own choice.
+        Compression level of `encode`, 0 to 9; 6 is zlib's default.
 
-    A message under way costs about 40 KiB besides its octets, which is zlib's window.  Deflate packs up to 1,032 octets
-    into one, and the messages that are complete in one piece of input are handed over together: a piece of 16 KiB
-    may cost 16 MiB, whatever `limit` is.  Raises `ValueError` for a limit or a level that is none.
+    An incomplete message takes about 40 KiB beside its bytes: zlib's window.  Deflate compresses up to 1,032 bytes into
+    one, and all messages completed by one input are returned together: an input of 16 KiB may take 16 MiB, whatever
+    `limit` is.  Raises `ValueError` for an invalid limit or level.
     """
 
     def __init__(self, *, limit: int, level: int = 6) -> None:
@@ -54,7 +54,7 @@ class Compressed(Framing):
 
 
 class CompressedDecoder(Decoder):
-    """Holds what has been unpacked of one message, and its zlib stream."""
+    """Holds the decompressed part of one message, and its zlib stream."""
 
     __slots__ = ("_framing", "_held", "_stream", "_taken")
 
@@ -62,9 +62,9 @@ class CompressedDecoder(Decoder):
         super().__init__()
         self._framing = framing
         self._held = bytearray()
-        #: Made when a message begins: it is much larger than the rest of an idle connection.
+        #: Created when a message begins: it is much larger than the rest of an idle connection.
         self._stream: zlib._Decompress | None = None
-        #: Octets of this message so far, as they were sent.
+        #: Compressed bytes of this message so far.
         self._taken = 0
 
     @property
@@ -84,8 +84,8 @@ class CompressedDecoder(Decoder):
             if not room:
                 self._refuse(Oversize(f"no end of a compressed message within {self._taken} bytes"))
                 break
-            # A full message may still end.  What else it does is looked for octet by octet, for zlib reads on behind
-            # what it unpacks: so an error behind the octet too many is that of a long message, however it was cut.
+            # A message at its limit may still end.  Its input is decompressed byte by byte, since zlib reads ahead: so
+            # a message that is too long and malformed sets the same error, however the input is cut.
             full = len(self._held) == self._framing.limit
             piece = data[start : start + (1 if full else min(room, SLICE))]
             try:
@@ -101,13 +101,13 @@ class CompressedDecoder(Decoder):
         return messages
 
     def _unpack(self, stream: zlib._Decompress, piece: bytes) -> None:
-        """May raise `zlib.error`."""
+        """Decompress `piece`, up to the limit.  Raises `zlib.error`."""
         room = self._framing.limit - len(self._held)
         if room:
             self._held += stream.decompress(piece, room)
             if len(self._held) < self._framing.limit or stream.eof:
                 return
-            # Full: is there more?  What zlib has left stands behind it; or there is some in zlib.
+            # At the limit: more output may be in the unconsumed input, or in zlib's window.
             more = stream.unconsumed_tail
             more = stream.decompress(b"", 1) or more
         else:

@@ -1,4 +1,4 @@
-"""Every message has the same length: pattern 3 (the notes' ``recvall``)."""
+"""Messages of a fixed length (pattern 3, the notes' ``recvall``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from daemons.framings.base import Decoder, Framing, Incomplete, cut_out
 class Fixed(Framing):
     """Messages of exactly `size` bytes.  The size is the limit.
 
-    Replies are sent as they are: often they have a length of their own.  Raises `ValueError` for a size below 1.
+    Replies are sent unchanged, since they often have another length.  Raises `ValueError` for a size below 1.
     """
 
     def __init__(self, size: int) -> None:
@@ -26,7 +26,7 @@ class Fixed(Framing):
 
 
 class FixedDecoder(Decoder):
-    """Holds less than one message."""
+    """Holds part of one message."""
 
     __slots__ = ("_held", "_size")
 

@@ -1,4 +1,4 @@
-"""A message is preceded by its length: pattern 5."""
+"""Messages with a length prefix (pattern 5)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 
 from daemons.framings.base import Decoder, Framing, Incomplete, Oversize, cut_out
 
-#: Unsigned integers, as `struct` has them: 1, 2, 4 and 8 octets.
+#: Unsigned integers of `struct`: 1, 2, 4 and 8 bytes.
 UNSIGNED = "BHILQ"
 
 
 class LengthPrefixed(Framing):
-    """Messages behind their length, which a message does not include and `encode` puts before a reply.
+    """Messages with a length prefix, which is not part of the message; `encode` adds it to a reply.
 
     limit
-        The longest message in bytes, without its prefix.  A security limit, so it has no default: of four octets of a
-        stranger's, no more memory is promised than this.  Whoever announces more is refused at once, before it is sent.
+        Maximum message size in bytes, without the prefix.  A security limit, so it has no default: a prefix of four
+        bytes may reserve no more memory than this.  A longer message is refused by its prefix, before it is received.
     prefix
-        The length's layout, as in `struct`: a byte order and one unsigned integer.  ``"!I"`` is 32 bits in network byte
-        order; DNS over TCP has ``"!H"`` (RFC 1035, section 4.2.2); ``"<I"`` is for a protocol that says so.
+        Layout of the length, as in `struct`: a byte order and one unsigned integer.  ``"!I"``: 32 bits, big-endian;
+        ``"<I"``: little-endian; DNS over TCP has ``"!H"`` (RFC 1035, section 4.2.2).
 
-    Raises `ValueError` for a prefix that is none, and for a limit that it cannot express.
+    Raises `ValueError` for an invalid prefix, and for a limit that the prefix cannot express.
     """
 
     def __init__(self, *, limit: int, prefix: str = "!I") -> None:
@@ -40,27 +40,27 @@ class LengthPrefixed(Framing):
         return LengthPrefixedDecoder(self)
 
     def encode(self, reply: bytes) -> bytes:
-        """Raises `ValueError` for a reply that is longer than the prefix can say."""
+        """Return `reply` with its prefix.  Raises `ValueError` for a reply too long for the prefix."""
         return prefixed(self.layout, reply)
 
 
 def layout_of(framing: str, prefix: str) -> struct.Struct:
-    """The layout of a length; raises `ValueError`, in the name of `framing`."""
+    """Return the layout of a prefix.  Raises `ValueError`, whose text names `framing`."""
     if len(prefix) != 2 or prefix[0] not in "!<>" or prefix[1] not in UNSIGNED:
         raise ValueError(f"{framing}: prefix={prefix!r}; !, < or >, and one of {UNSIGNED} is expected, as in '!I'")
     return struct.Struct(prefix)
 
 
 def prefixed(layout: struct.Struct, data: bytes) -> bytes:
-    """`data` behind its length."""
+    """Return `data` with its length prefix.  Raises `ValueError` if it is too long."""
     try:
         return layout.pack(len(data)) + data
     except struct.error as error:
-        raise ValueError(f"{len(data)} bytes are more than a prefix of {layout.size} octets can say") from error
+        raise ValueError(f"{len(data)} bytes: too long for a length prefix of {layout.size} bytes") from error
 
 
 class LengthPrefixedDecoder(Decoder):
-    """Holds less than one message and its prefix."""
+    """Holds part of one message and its prefix."""
 
     __slots__ = ("_framing", "_held")
 

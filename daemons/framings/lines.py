@@ -1,4 +1,4 @@
-"""A message is a line: pattern 4, a delimiter, and what to do where the delimiter is part of a message."""
+"""Messages that are lines (pattern 4): a delimiter, and an escape for delimiters inside a message."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from daemons.framings.until import Until
 
 
 class Lines(Framing):
-    """Messages that are lines, without what ends them.
+    """Messages that are lines, without their line ends.
 
     limit
-        The longest line in bytes as it is sent, its newline included.  A security limit, so it has no default.
+        Maximum line length in bytes as received, including the newline.  A security limit, so it has no default.
     quoted
-        False: a line is text, and ends with a newline or CR LF; a reply that has a newline in it, or a CR at its end,
-        is a `ValueError`, for it would not arrive as it was sent.
+        False: a line is text, and ends with a newline or CR LF; a reply with a newline in it, or a CR at its end, is a
+        `ValueError`, since the peer would decode it to another message.
         True: a line may carry any bytes.  A newline in a message is sent as ``\\n``, a backslash as ``\\\\``, and a
-        backslash before anything else is malformed.
+        backslash before any other byte is malformed.
 
     Raises `ValueError` for a limit below 1.
     """
@@ -52,7 +52,7 @@ class Lines(Framing):
 
 
 class LinesDecoder(Decoder):
-    """Finds the lines with an `Until`, then takes off what only stood there for the way."""
+    """Splits lines with an `Until`, then removes line ends or escapes."""
 
     __slots__ = ("_framing", "_until")
 
@@ -78,7 +78,7 @@ class LinesDecoder(Decoder):
                 messages.append(_unquoted(line[:-1]) if self._framing.quoted else _bare(line))
             except Malformed as error:
                 self.error = error
-                self._until = self._framing.until.decoder()  # what came behind it is not held
+                self._until = self._framing.until.decoder()  # further input is not held
                 return messages
         self.error = self._until.error
         return messages
@@ -97,7 +97,7 @@ def _bare(line: bytes) -> bytes:
 def _unquoted(line: bytes) -> bytes:
     if b"\\" not in line:
         return line
-    # From left to right two backslashes are one; so what is left between such pairs has single ones only.
+    # Pairs of backslashes first, from left to right; the parts between them have single ones only.
     parts = line.split(b"\\\\")
     for part in parts:
         if part.count(b"\\") != part.count(b"\\n"):
@@ -106,6 +106,6 @@ def _unquoted(line: bytes) -> bytes:
 
 
 def _wrong(part: bytes) -> bytes:
-    """The first backslash in `part` that is not followed by n, and the octet that follows it instead."""
+    """Return the first backslash in `part` that is not followed by n, and the byte after it."""
     start = part.replace(b"\\n", b"  ").index(b"\\")
     return part[start : start + 2]

@@ -1,9 +1,9 @@
-"""The PROXY protocol, versions 1 and 2: what a proxy says, before all else, about whom it speaks for.
+"""The PROXY protocol, versions 1 and 2: the header in which a proxy sends the address of its client.
 
 HAProxy's ``doc/proxy-protocol.txt`` is the specification; the quotations are from there.  The contract:
 
-    *For any bytes, cut anywhere, a decoder comes to one header, or to one error, or waits for more; it never
-    holds more than `LIMIT` octets, and never takes one that is not the header's.*
+    *For any bytes, cut anywhere, a decoder returns one header, or sets one error, or needs more input; it never holds
+    more than `LIMIT` bytes, and never consumes a byte behind the header.*
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ FIRST_WORD = b"PROXY "
 #: "If the CRLF sequence is not found in the first 107 characters, the receiver should declare the line invalid."
 LINE_LIMIT = 107
 
-#: Octets of a whole header of version 2.  Its length field could say 65,551; what stands behind the addresses
-#: are notes (TLVs) nobody reads here, and nginx, too, takes no more of them than this.
+#: Maximum bytes of a version 2 header.  Its length field allows 65,551; the addresses are followed by type-length-value
+#: vectors, which are ignored here.  nginx has the same limit.
 LIMIT = 4096
 
-#: The shortest header there is: ``PROXY UNKNOWN`` and a line end.
+#: Bytes of the shortest header: ``PROXY UNKNOWN`` and a line end.
 SHORTEST = 15
 
-_FIXED = 16  # octets of version 2 before its addresses
+_FIXED = 16  # bytes of a version 2 header before its addresses
 
 _PORT = rb"(0|[1-9][0-9]{0,4})"
 _LINE = re.compile(
@@ -45,30 +45,29 @@ _LOCAL, _PROXY = 0, 1
 
 @dataclass(frozen=True)
 class Header:
-    """What a proxy says.  `source` is the host and port it speaks for; None: take the proxy's own address,
-    for it came of its own accord (LOCAL), or cannot or may not say for whom (UNKNOWN)."""
+    """Content of a header.  `source` is the host and port of the proxy's client; None: use the proxy's own address,
+    since the connection is its own (LOCAL), or the client is unknown (UNKNOWN)."""
 
     version: int
     source: tuple[str, int] | None
 
 
 class HeaderDecoder:
-    """The octets of one connection up to the end of its PROXY header."""
+    """Decoder of the PROXY header of one connection."""
 
     __slots__ = ("_held", "error", "header", "rest")
 
     def __init__(self) -> None:
         self._held = b""
-        #: Set once: what the proxy says …
+        #: Set once the header is complete …
         self.header: Header | None = None
-        #: … and what came behind it, which is the first of the conversation proper.
+        #: … with the bytes received behind it, which belong to the conversation.
         self.rest = b""
-        #: Or why this is no header.  The text has nothing of the peer's own in it.
+        #: Set if the header is invalid.  The text quotes no bytes of the peer.
         self.error: FramingError | None = None
 
     def decode(self, data: bytes) -> Header | None:
-        """Take `data`, cut anywhere; returns the header once it is complete, and None before, or where
-        `error` is set."""
+        """Process `data`, cut anywhere; return the header once it is complete; None before, or if `error` is set."""
         if self.error is None and self.header is None:
             held = self._held = self._held + data
             try:
@@ -83,7 +82,7 @@ class HeaderDecoder:
         return self.header
 
     def finish(self) -> None:
-        """The input has ended."""
+        """End the input: an incomplete header is an error."""
         if self.header is None and self.error is None:
             self.error = Incomplete("the input ended before the header did")
 
@@ -94,7 +93,7 @@ class HeaderDecoder:
 
     @property
     def wanted(self) -> int:
-        """How many octets may be read, such that none of them can lie behind the header; 0: it is complete."""
+        """Number of bytes that can be read without reading behind the header; 0: it is complete."""
         if self.header is not None or self.error is not None:
             return 0
         held = self._held
@@ -106,21 +105,21 @@ class HeaderDecoder:
 
 
 def _end(held: bytes) -> int | None:
-    """Where the header ends; None: more is to come.  Raises `FramingError` as soon as none can come of it."""
+    """Return the length of the header; None if it is incomplete.  Raises `FramingError` once it cannot be valid."""
     if FIRST_WORD.startswith(held[: len(FIRST_WORD)]):
         end = held.find(b"\r\n", 0, LINE_LIMIT) + 2
         if end >= 2:
             return end
         if len(held) >= LINE_LIMIT:
-            raise Oversize(f"no line end within {LINE_LIMIT} octets")
+            raise Oversize(f"no line end within {LINE_LIMIT} bytes")
         return None
     if not SIGNATURE.startswith(held[: len(SIGNATURE)]):
-        raise Malformed("neither version of the PROXY header begins like this")
+        raise Malformed("not a PROXY header of version 1 or 2")
     if len(held) < _FIXED:
         return None
     end = _length(held)
     if end > LIMIT:
-        raise Oversize(f"a header of {end} octets, of which {LIMIT} are taken")
+        raise Oversize(f"a header of {end} bytes; at most {LIMIT} are allowed")
     return end if len(held) >= end else None
 
 
@@ -137,12 +136,12 @@ def _parse_line(line: bytes) -> Header:
         return Header(1, None)
     match = _LINE.fullmatch(line)
     if match is None:
-        raise Malformed("version 1: not PROXY, TCP4 or TCP6, two addresses and two ports, one blank between them")
+        raise Malformed("version 1: not PROXY, TCP4 or TCP6, two addresses and two ports, separated by one space")
     source4, to4, source6, to6, port, to_port = (part.decode("ascii") if part else "" for part in match.groups())
     if max(int(port), int(to_port)) > 65535:
         raise Malformed("version 1: a port above 65535")
     try:
-        # Both are looked at: "any sequence which does not exactly match the protocol must be discarded".
+        # Both are parsed: "any sequence which does not exactly match the protocol must be discarded".
         source, _ = (
             (ipaddress.IPv4Address(source4), ipaddress.IPv4Address(to4))
             if source4
@@ -164,7 +163,7 @@ def _parse_block(block: bytes) -> Header:
         raise Malformed("version 2: neither LOCAL nor PROXY")
     if family not in _FAMILIES or transport not in _TRANSPORTS:
         raise Malformed("version 2: no such address family or transport")
-    # A Unix peer of the proxy has no address that could be told, nor has a datagram become a connection.
+    # A Unix client of the proxy has no IP address, and a datagram no connection.
     size = {1: 4, 2: 16}.get(family)
     if size is None or transport != 1:
         return Header(2, None)
@@ -176,5 +175,5 @@ def _parse_block(block: bytes) -> Header:
 
 
 def _host(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    """As accept(2) would have given it; IPv4 in IPv6 as IPv4, so that it is one peer, not two."""
+    """Return the host as accept(2) would; an IPv4-mapped IPv6 address as IPv4, so that both are one peer."""
     return str(getattr(address, "ipv4_mapped", None) or address)

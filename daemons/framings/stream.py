@@ -1,4 +1,4 @@
-"""No messages at all: a stream, of which each piece is handed on as it comes."""
+"""A stream without messages, processed in pieces as they are received."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from daemons.framings.base import Decoder, Framing
 
 
 class Stream(Framing):
-    """What came with one receive is one message: for a service to which it is all the same where a stream is cut,
-    as one that echoes it, counts it or turns it into capitals.
+    """Each received piece is one message: for a service that does not depend on how a stream is cut, for example one
+    that echoes it, counts it or converts it to upper case.
 
-    Nothing is held, so there is nothing to limit.  A piece says nothing about what the peer has sent with one
-    send: who needs to know where a message ends needs another framing.
+    Nothing is held, so there is no limit.  Pieces do not correspond to the peer's calls of send(2): a service with
+    messages needs another framing.
     """
 
     def __repr__(self) -> str:

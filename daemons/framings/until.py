@@ -1,4 +1,4 @@
-"""A message lasts until its delimiter (the notes' ``recv_until``, mended: T01, T06, T07)."""
+"""Messages that end with a delimiter (the notes' ``recv_until``, with fixes for T01, T06 and T07)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Until(Framing):
     delimiter
         One byte or more.
     limit
-        The longest message in bytes, delimiter included.  A security limit, so it has no default:
-        a peer that never sends the delimiter is refused once it has sent this much.
+        Maximum message size in bytes, including the delimiter.  A security limit, so it has no default: a peer that has
+        sent as many bytes without a delimiter is refused.
     skip
-        Bytes that are dropped, uncounted, where they stand before a message.  A person who types
-        questions into ``nc`` ends each with a newline; RFC 9112, section 2.2, forgives the same.
+        Bytes that are dropped, uncounted, before a message: for example the newlines that a user of ``nc`` types after
+        each message, as in RFC 9112, section 2.2.
 
-    Replies are sent as they are.  Raises `ValueError` for arguments that could never frame anything.
+    Replies are sent unchanged.  Raises `ValueError` for arguments with which no message could be decoded.
     """
 
     def __init__(self, delimiter: bytes, *, limit: int, skip: bytes = b"") -> None:
@@ -41,8 +41,8 @@ class Until(Framing):
 
 
 class UntilDecoder(Decoder):
-    """Holds what came after the last delimiter, and remembers how far it has been searched, so that
-    a message in a thousand pieces costs as much as the same message in one."""
+    """Holds the bytes after the last delimiter.  They are searched once, so a message in a thousand pieces costs as
+    much as in one."""
 
     __slots__ = ("_delimiter", "_held", "_limit", "_skip")
 
@@ -68,11 +68,11 @@ class UntilDecoder(Decoder):
         if not held:
             if self._skip:
                 data = data.lstrip(self._skip)
-            # One whole message in one read is what nearly always comes.
+            # The usual case: one read returns exactly one message.
             end = data.find(delimiter) + len(delimiter)
             if end == len(data) and len(delimiter) <= end <= self._limit:
                 return (data,)
-        # A delimiter may have been cut in two, so the last bytes already seen are searched again.
+        # A delimiter may be cut in two, so the last bytes are searched again.
         seen = max(0, len(held) - len(delimiter) + 1)
         held += data
         messages: list[bytes] = []
@@ -84,7 +84,7 @@ class UntilDecoder(Decoder):
             messages.append(cut_out(held, start, end))
             start = seen = self._past_skipped(end)
         del held[:start]
-        # As many bytes as the limit, and still no delimiter: no message can come of this.
+        # No delimiter within the limit.
         if len(held) >= self._limit:
             return self._refuse(messages)
         return messages

@@ -1,4 +1,4 @@
-"""A message lasts until the end of the input: patterns 1 and 2, a stream one way or each way, and then the end."""
+"""Messages that last until the end of the input (patterns 1 and 2: a stream in one direction, or in each)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from daemons.framings.base import Decoder, Framing, Oversize
 
 
 class Whole(Framing):
-    """All that comes until the peer closes its half is one message (the notes' receive until EOF).
+    """The whole input, until the peer shuts down its side, is one message (the notes' receive until EOF).
 
     limit
-        The longest message in bytes.  A security limit, so it has no default.
+        Maximum message size in bytes.  A security limit, so it has no default.
 
-    Where nothing comes there is no message; but an empty datagram, which did come, is one.  A reply can be
-    given only after the end, so there is one at most.  Raises `ValueError` for a limit below 1.
+    An empty stream is no message; an empty datagram is one.  The reply follows the end of the input.  Raises
+    `ValueError` for a limit below 1.
     """
 
     def __init__(self, *, limit: int) -> None:
@@ -30,7 +30,7 @@ class Whole(Framing):
 
 
 class WholeDecoder(Decoder):
-    """Holds all that has come.  In one piece: of a list of pieces, each octet might be an object of its own."""
+    """Holds the input in one buffer: in a list of pieces, each byte could be an object of its own."""
 
     __slots__ = ("_held", "_limit")
 

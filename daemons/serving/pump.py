@@ -14,8 +14,9 @@ from daemons.serving.connection import BlockingConnection
 from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.memory import SHORT, Memory
+from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service import Service
+from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.guards import budget
 from daemons.serving.waiting import wait_for_room, wait_to_write
 
@@ -46,7 +47,7 @@ class Pump(socketserver.BaseRequestHandler):
     """Request handler that runs one conversation.  `carrying` makes the subclass for a service."""
 
     service: ClassVar[Service]
-    memory: ClassVar[Memory]
+    binding: ClassVar[ServiceBinding]
     #: Whether this handler handles messages and sets their deadlines itself.
     carries_messages = True
 
@@ -57,7 +58,7 @@ class Pump(socketserver.BaseRequestHandler):
     def carrying(service: Service) -> type[Pump]:
         """Return the pump class of a service."""
         name = f"{type(service).__name__}Pump"
-        return type(name, (Pump,), {"service": service, "memory": Memory(service)})
+        return type(name, (Pump,), {"service": service, "binding": ServiceBinding(service)})
 
     def setup(self) -> None:
         connection = self.server.connections[self.request]

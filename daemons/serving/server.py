@@ -193,8 +193,8 @@ class Server(_Base):
         """Return a new conversation with the service, without wrappers."""
         pump: Any = self.RequestHandlerClass
         if pump.service.visited:
-            return ConversationWithPeer(pump.service, pump.memory, partial(self.peer_of, connection))
-        return Conversation(pump.service, pump.memory)
+            return ConversationWithPeer(pump.service, pump.binding, partial(self.peer_of, connection))
+        return Conversation(pump.service, pump.binding)
 
     def peer_of(self, connection: Connection) -> Peer:
         """Return the peer of a connection, as passed to the service."""

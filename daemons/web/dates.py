@@ -26,7 +26,7 @@ def http_date(seconds: int) -> str:
     text = _texts.get(seconds)
     if text is None:
         text = formatdate(seconds, usegmt=True)
-        _texts.keep(seconds, text)
+        _texts.put(seconds, text)
     return text
 
 

@@ -241,8 +241,8 @@ UNSENDABLE: list[tuple[Framing, bytes, str]] = [
         "the reply b'a\\r' ends with a CR, which a peer takes for a part of the line's end; only "
         "Lines(quoted=True) can carry it",
     ),
-    (LengthPrefixed(limit=9, prefix="!B"), b"a" * 256, "256 bytes are more than a prefix of 1 octets can say"),
-    (BLOCKS, Blocked([b"a" * 256]), "256 bytes are more than a prefix of 1 octets can say"),
+    (LengthPrefixed(limit=9, prefix="!B"), b"a" * 256, "256 bytes: too long for a length prefix of 1 bytes"),
+    (BLOCKS, Blocked([b"a" * 256]), "256 bytes: too long for a length prefix of 1 bytes"),
 ]
 
 

@@ -136,7 +136,7 @@ def test_base_exception_of_a_hook_does_not_end_the_loop(
 
 
 def test_failure_at_a_repeated_message_is_recorded() -> None:
-    """Through `Memory.again`, which a message takes that has come before."""
+    """Through `ServiceBinding.again`, which is called for an input that is in the cache."""
     asked: list[bytes] = []
 
     def respond(line: bytes) -> bytes:

@@ -1,15 +1,15 @@
-r"""Transcripts: conversations written down once, and replayed at the seam and over real sockets.
+r"""Transcripts: recorded conversations, which are replayed at the seam and over real sockets.
 
-``launcelot.txt`` holds those of the service in ``daemons.launcelot``, each under its title:
+``launcelot.txt`` has those of the service in ``daemons.launcelot``, each under a title:
 
     [two questions]
-    > What is your name?            what the peer sends, as in a bytes literal: \n, \x00
-    < My name is Sir Launcelot.     what it must hear
-    >4095 a                         the text, so many times
-    = done                          the ending; before it, the peer closes its half
+    > What is your name?            bytes sent by the peer, as in a bytes literal: \n, \x00
+    < My name is Sir Launcelot.     bytes that it must receive
+    >4095 a                         the text, repeated
+    = done                          the ending; before it, the peer shuts down its side
 
-What is sent before something is heard need not wait for it: the order of lines is the order of octets
-each way, and says nothing about when.
+The order of lines is the order of bytes in each direction; the peer need not wait for a reply before it sends the next
+line.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 
 from daemons.serving.conversation.conversation import OVER, PENDING, Conversation
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.memory import Memory
 from daemons.serving.conversation.service import Service
+from daemons.serving.conversation.service_binding import ServiceBinding
 
 _ENDINGS = {ending.value: ending for ending in Ending}
 
@@ -34,7 +34,7 @@ _LINE = re.compile(r"([<>])(\d*) (.*)|= (\w+)|\[(.+)\]")
 
 @dataclass(frozen=True)
 class Transcript:
-    """One conversation, or what one came to."""
+    """Expected or observed course of one conversation."""
 
     daemon: str
     title: str
@@ -46,17 +46,17 @@ class Transcript:
         return f"{self.daemon}: {self.title}"
 
     def after(self, times: int, before: Transcript) -> Transcript:
-        """This one, when `before`, so many times over, came first and without a pause."""
+        """Return a transcript of `before`, repeated, followed by this one, all pipelined."""
         return replace(self, sent=before.sent * times + self.sent, heard=before.heard * times + self.heard)
 
 
 def read_all() -> list[Transcript]:
-    """The transcripts of all daemons."""
+    """Return the transcripts of all daemons."""
     return [transcript for path in sorted(Path(__file__).parent.glob("*.txt")) for transcript in read(path)]
 
 
 def read(path: Path) -> list[Transcript]:
-    """The transcripts of one daemon.  Raises `ValueError` for what is not one."""
+    """Return the transcripts in a file.  Raises `ValueError` for an invalid line."""
     found: list[Transcript] = []
     for number, line in enumerate(path.read_text("ascii").splitlines(), 1):
         if not line or line.startswith("#"):
@@ -82,7 +82,7 @@ def read(path: Path) -> list[Transcript]:
 
 
 def service_of(daemon: str) -> Service:
-    """The one service in ``daemons.NAME``."""
+    """Return an instance of the service in ``daemons.NAME``."""
     module = importlib.import_module(f"daemons.{daemon}")
     kinds = [
         kind
@@ -93,9 +93,11 @@ def service_of(daemon: str) -> Service:
     return kind(kind.Options() if kind.Options else None)
 
 
-def replay(service: Service, chunks: Iterable[bytes], memory: Memory | None = None) -> tuple[bytes, Ending | None]:
-    """What `service` says, and the ending it comes to, when input comes in these pieces, and then ends."""
-    conversation = Conversation(service, memory)
+def replay(
+    service: Service, chunks: Iterable[bytes], binding: ServiceBinding | None = None
+) -> tuple[bytes, Ending | None]:
+    """Return the replies of `service` to an input in these pieces, and the ending."""
+    conversation = Conversation(service, binding)
     heard = [conversation.open()]
     for chunk in (*filter(None, chunks), b""):
         heard.append(conversation.receive(chunk))
@@ -108,11 +110,11 @@ def replay(service: Service, chunks: Iterable[bytes], memory: Memory | None = No
 
 
 def octet_by_octet(data: bytes) -> list[bytes]:
-    """`data` in pieces of one."""
+    """Split `data` into single bytes."""
     return [data[at : at + 1] for at in range(len(data))]
 
 
 def cut_at_random(data: bytes) -> list[bytes]:
-    """`data` in a few pieces; where it is cut depends on the seed of the run, which pytest-randomly prints."""
+    """Split `data` at random positions, which depend on the seed that pytest-randomly prints."""
     cuts = sorted(random.choices(range(len(data) + 1), k=random.randint(1, 12)))
     return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]

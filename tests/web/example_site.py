@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from daemons.httpd import Httpd
 from daemons.serving.conversation.conversation import PENDING, Conversation
-from daemons.serving.conversation.memory import Memory
 from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.conversation.with_peer import ConversationWithPeer
 
 #: When its files were written: Sunday, 12 October 2025.
@@ -101,7 +101,7 @@ def request(
 def talking(httpd: Httpd, peer: Peer = LOCAL) -> Iterator[Conversation]:
     """A conversation that is closed, as when its visitor leaves."""
     if httpd.visited:
-        conversation: Conversation = ConversationWithPeer(httpd, Memory(httpd), lambda: peer)
+        conversation: Conversation = ConversationWithPeer(httpd, ServiceBinding(httpd), lambda: peer)
     else:
         conversation = Conversation(httpd)
     assert conversation.open() == b""

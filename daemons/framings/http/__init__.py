@@ -1,8 +1,8 @@
-"""HTTP/1.1, the framing: RFC 9112, without its leniencies.
+"""HTTP/1.1 framing: RFC 9112, without its leniencies.
 
     grammar.py      lines and fields, which requests and responses share
-    bodies.py       the bytes behind a head: as many as announced, chunks, or all until the close
-    trailers.py     fields that may not stand behind the last chunk
+    bodies.py       the body after a head: by Content-Length, in chunks, or until the close
+    trailers.py     fields that are not allowed after the last chunk
 
     framing.py      HTTP and its decoder: bytes → requests
     head.py         a request line and its fields → Request, or an error
@@ -10,9 +10,9 @@
 
     responses.py    ResponseDecoder: bytes → the response to a request
 
-Where two readers of the same octets can come to two opinions about where a request ends, one of them can be made to
-take a stranger's octets for somebody's request ("request smuggling").  So whatever RFC 9112 lets a server forgive or
-refuse is refused here, but for empty lines before a request.
+If two readers of the same bytes disagree about the end of a request, an attacker can insert a request into the
+connection of another client (request smuggling).  So input that RFC 9112 allows a server to accept or to reject is
+rejected here, except empty lines before a request.
 """
 
 from daemons.framings.http.framing import HTTP, HTTPDecoder

@@ -1,7 +1,7 @@
-"""What stands behind a head: as many octets as it announces, or chunks (RFC 9112, sections 6.2 and 7.1).
+"""Bodies: of a known length, in chunks, or until the close (RFC 9112, sections 6.2, 6.3 and 7.1).
 
-A body takes the bytes that belong to it, cut anywhere, and holds them in one object, because a list of pieces could
-have an object for each byte; `drain` hands them out early.  An announced length allocates nothing.
+A body takes its bytes, cut anywhere, and holds them in one buffer, since a list of pieces could have an object for each
+byte; `drain` returns them before the body is complete.  Content-Length allocates nothing.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from daemons.framings.http.trailers import Trailers
 
 CRLF = b"\r\n"
 
-#: The longest line that says how long a chunk is, with its extensions, which nobody uses.
+#: Maximum bytes of the line with the size and the extensions of a chunk.
 SIZE_LINE = 256
 
-#: Chunks of a body that may be as short as they like; further ones must have so many bytes on average. A chunk takes
-#: some 1.5 microseconds: 1 MiB of single bytes would take more than a second, and these 20 milliseconds.
+#: Number of chunks without a minimum size; further ones must have `SHORT_CHUNK` bytes or more on average.  A chunk
+#: takes about 1.5 microseconds: 1 MiB of one-byte chunks would take more than a second, and these take 20 milliseconds.
 CHUNKS, SHORT_CHUNK = 16 * 1024, 64
 
-#: RFC 9112, section 7.1.1, but for the whitespace around an extension's ``;`` and ``=`` ("bad whitespace"), which no
-#: sender writes and not every reader takes.  More than sixteen digits would overflow in a reader with 64-bit integers.
+#: RFC 9112, section 7.1.1, without the whitespace around an extension's ``;`` and ``=`` ("bad whitespace"), which
+#: no sender writes and not every reader accepts.  More than sixteen digits would overflow 64-bit integers.
 _SIZE = re.compile(
     rb"([0-9A-Fa-f]{1,16})"
     rb'(?:\r\n|((?:;%b(?:=(?:%b|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"))?)+)\r\n)' % (TOKEN, TOKEN)
@@ -33,7 +33,7 @@ _TRAILER = re.compile(FIELD_LINE)
 
 
 class Body(ABC):
-    """The bytes of one body that have come and were not drained, and whether they are the last."""
+    """Received bytes of one body that are not drained, and whether the body is complete."""
 
     __slots__ = ("complete", "octets")
 
@@ -43,18 +43,20 @@ class Body(ABC):
 
     @abstractmethod
     def take(self, source: bytes | bytearray, start: int) -> int:
-        """Take from `source` what belongs to the body, and return where that begins which has not been taken: until
-        `complete` it comes again, with more behind it.  Raises `FramingError`."""
+        """Take the bytes of the body from ``source[start:]``; return the end of the taken bytes.
+
+        Until `complete`, the caller must pass the remaining bytes again, followed by more.  Raises `FramingError`.
+        """
 
     def drain(self) -> bytes:
-        """Return the bytes that have come since the last call, and forget them."""
+        """Return and drop the bytes received since the last call."""
         received = bytes(self.octets)
         self.octets = bytearray()
         return received
 
 
 class SizedBody(Body):
-    """The next `length` octets; one at least."""
+    """The next `length` bytes; one at least."""
 
     __slots__ = ("_left",)
 
@@ -70,7 +72,7 @@ class SizedBody(Body):
         if self.octets:
             self.octets += piece
         else:
-            # Most bodies come whole; the others are gathered in what can grow.
+            # Most bodies arrive in one piece; the others need a buffer that can grow.
             self.octets = piece if self.complete else bytearray(piece)
         return end
 
@@ -102,12 +104,12 @@ class UntilCloseBody(Body):
 
 
 class ChunkedBody(Body):
-    """Chunks until an empty one, then trailers, which are checked and dropped; extensions are dropped, too.
+    """Chunks up to an empty one, then trailers, which are checked and dropped; extensions are dropped, too.
 
     limit
-        Maximum length of all chunks together, in bytes; None: unlimited.
+        Maximum length of all chunks together in bytes; None: unlimited.
     notes
-        The most octets of extensions and trailers together.
+        Maximum length of extensions and trailers together in bytes.
     """
 
     __slots__ = ("_count", "_left", "_limit", "_next", "_notes", "_size", "_trailers")
@@ -122,9 +124,9 @@ class ChunkedBody(Body):
         self._count = 0
         self._trailers: Trailers | None = None
         self._notes = notes
-        #: Octets of this chunk that are to come.
+        #: Remaining bytes of the current chunk.
         self._left = 0
-        #: How what comes next is taken.  No bound method: with its own body in it, that would wait for the collector.
+        #: Parser of the next element.  Not a bound method, which would be a reference cycle.
         self._next: Callable[[ChunkedBody, bytes | bytearray, int], int] = ChunkedBody._take_size
 
     def take(self, source: bytes | bytearray, start: int) -> int:
@@ -141,7 +143,7 @@ class ChunkedBody(Body):
             if source.find(b"\n", start, start + SIZE_LINE) >= 0:
                 raise refusal(400, "a chunk's size is one to sixteen hexadecimal digits, and maybe extensions")
             if len(source) - start >= SIZE_LINE:
-                raise refusal(400, f"no end of a chunk's size within {SIZE_LINE} octets")
+                raise refusal(400, f"no end of a chunk's size within {SIZE_LINE} bytes")
             return start
         end = match.end()
         self._left = left = int(match[1], 16)
@@ -149,14 +151,14 @@ class ChunkedBody(Body):
         self._count += 1
         if self._limit is not None:
             if self._size > self._limit:
-                raise refusal(413, f"chunks of more than {self._limit} octets")
+                raise refusal(413, f"chunks of more than {self._limit} bytes")
             if self._count > CHUNKS + self._size // SHORT_CHUNK:
                 raise refusal(400, f"more than {CHUNKS} chunks, and on average less than {SHORT_CHUNK} bytes in each")
         if match[2]:
             self._note(len(match[2]))
         if not left:
             self._next = ChunkedBody._take_trailer
-        elif source.startswith(CRLF, end + left):  # the whole chunk is there: in one step, for some are short
+        elif source.startswith(CRLF, end + left):  # a complete chunk: one step, since chunks may be short
             self.octets += source[end : end + left]
             return end + left + len(CRLF)
         else:
@@ -181,7 +183,7 @@ class ChunkedBody(Body):
         return start
 
     def _take_trailer(self, source: bytes | bytearray, start: int) -> int:
-        # The line that ends them all is none of them.
+        # The final empty line does not count.
         limit = self._notes + len(CRLF)
         end = source.find(b"\n", start, start + limit) + 1
         if not end:

@@ -1,4 +1,4 @@
-"""A message is an HTTP/1.1 request: its head lasts until an empty line, and says how long its body is."""
+"""Framing of HTTP/1.1 requests: a head up to an empty line, which has the length of the body."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from daemons.framings.http.head import REQUEST_LINE, Head, Request, long_line, p
 from daemons.framings.http.refusals import refusal
 
 #: "A server […] SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (RFC 9112, section
-#: 2.2), for the sake of clients that put one behind a body; more than a few come from no client.
+#: 2.2), for clients that send one after a body; no client sends more than a few.
 EMPTY_LINES = 4
 
-#: May the body be sent?
+#: Message for a request that waits for 100 Continue.
 EXPECTATION = Request()
 EXPECTATION.expects = True
 
 
 class HTTP(Framing):
-    """HTTP/1.1 requests, strictly as in RFC 9112; messages are `Request`.  Replies are sent as they are.
+    """HTTP/1.1 requests, strictly as in RFC 9112; messages are `Request`.  Replies are sent unchanged.
 
     head
-        The most octets of a request line and its headers, with their line ends.  The request line has 8 KiB of them
-        at most.
+        Maximum size of the request line and the headers in bytes, including line ends.  The request line may have at
+        most 8 KiB of it.
     headers
-        The most header fields of a request.
+        Maximum number of header fields in a request.
     body
-        The most octets of a body, announced or in chunks.
+        Maximum size of a body in bytes, with Content-Length or in chunks.
 
-    Where a peer waits for leave to send a body (``Expect: 100-continue``), a message whose `expects` is true comes
-    first.  An error's `apology` is the response to it, 400, 413, 414, 417, 431, 501 or 505, and says that the
-    connection is closed.  Raises `ValueError` for a limit that nothing could keep to.
+    A request with ``Expect: 100-continue`` is preceded by a message whose `expects` is true.  The `apology` of an error
+    is the response to it, 400, 413, 414, 417, 431, 501 or 505, with ``Connection: close``.  Raises `ValueError` for a
+    limit that is too low.
     """
 
     def __init__(self, *, head: int = 16 * 1024, headers: int = 100, body: int = 1024**2) -> None:
@@ -43,7 +43,7 @@ class HTTP(Framing):
         self.head = head
         self.headers = headers
         self.body = body
-        #: What heads have come to: same octets, same request.
+        #: Parsed heads by their bytes.
         self._known: HeadCache[Head] = HeadCache()
 
     def __repr__(self) -> str:
@@ -53,16 +53,16 @@ class HTTP(Framing):
         return HTTPDecoder(self, self._known)
 
     def parse(self, raw: bytes) -> Head:
-        """What a head, up to and with its empty line, comes to; raises `FramingError`."""
+        """Parse a head, including its empty line.  Raises `FramingError`."""
         head = parse(raw, headers=self.headers, body=self.body)
-        self._known.keep(raw, head)
+        self._known.put(raw, head)
         return head
 
 
 class HTTPDecoder(Decoder):
-    """Holds an incomplete head, or a head and the incomplete body behind it.
+    """Holds an incomplete head, or a head and its incomplete body.
 
-    An octet that no head may have is an error at once, and so is one too many; what else is wrong with a head shows
+    A byte that is not allowed in a head, or exceeds its limit, is an error at once; other errors in a head are found
     when it is complete."""
 
     __slots__ = ("_body", "_empty", "_framing", "_head", "_held", "_known", "_seen", "ended", "surplus")
@@ -73,11 +73,11 @@ class HTTPDecoder(Decoder):
         self._framing = framing
         self._known = known
         self._held = bytearray()
-        #: How much of `_held` has been searched for the end of a head.
+        #: Number of bytes of `_held` that have been searched for the end of a head.
         self._seen = 0
         #: Empty lines before a request.
         self._empty = 0
-        #: The request whose body is under way.
+        #: Head of the request whose body is incomplete.
         self._head: Head | None = None
         self._body: Body | None = None
 
@@ -95,7 +95,7 @@ class HTTPDecoder(Decoder):
             self.surplus |= bool(data)
             return ()
         if not (self._held or self._body is not None or self._empty or self.error is not None):
-            # One request without a body, like one before: what nearly always comes.
+            # The usual case: one request without a body, whose head is cached.
             head = self._known.get(data)
             if head is not None and head.alone is not None:
                 self.ended = head.last
@@ -111,11 +111,11 @@ class HTTPDecoder(Decoder):
 
     def finish(self) -> Sequence[bytes]:
         if self.error is None:
-            # Empty lines alone are not the beginning of anything.
+            # Empty lines alone are no part of a request.
             if self._body is not None:
-                self._refuse(Incomplete(f"the input ended {len(self._body.octets)} octets into a body"))
+                self._refuse(Incomplete(f"the input ended {len(self._body.octets)} bytes into a body"))
             elif self._held:
-                self._refuse(Incomplete(f"the input ended {len(self._held)} octets into a head"))
+                self._refuse(Incomplete(f"the input ended {len(self._held)} bytes into a head"))
         return ()
 
     def _take(self, data: bytes, messages: list[bytes]) -> None:
@@ -166,8 +166,8 @@ class HTTPDecoder(Decoder):
         return start
 
     def _end_of_head(self, source: bytes | bytearray, start: int) -> int | None:
-        """Where the head that begins at `start` ends; None: more is to come.  Raises `FramingError` as soon as no
-        head can come of it."""
+        """Return the end of the head that begins at `start`; None if it is incomplete.  Raises `FramingError` once the
+        head cannot be valid."""
         limit = self._framing.head
         seen = start + self._seen
         end = source.find(END, max(start, seen - 3), start + limit) + len(END)
@@ -191,7 +191,7 @@ class HTTPDecoder(Decoder):
         self._head = self._body = None
 
     def _refuse(self, error: FramingError) -> None:
-        self.error = error.with_traceback(None)  # in whose frames the octets are
+        self.error = error.with_traceback(None)  # its frames refer to the received bytes
         self._held = bytearray()
         self._seen = self._empty = 0
         self._head = self._body = None

@@ -60,7 +60,7 @@ def check_incomplete_head(source: bytes | bytearray, start: int, seen: int, limi
     if has_forbidden_byte(source, first, start + min(have, limit)):
         raise refusal(400, FORBIDDEN_BYTE)
     if have >= limit:
-        raise refusal(431, f"no end of the head within {limit} octets")
+        raise refusal(431, f"no end of the head within {limit} bytes")
 
 
 def split_fields(head: bytes, start: int) -> tuple[tuple[bytes, bytes], ...] | None:

@@ -1,6 +1,6 @@
-"""A request's head: its request line and its headers (RFC 9112, sections 2 to 6), or why they are none.
+"""Parser of request heads: request line and headers (RFC 9112, sections 2 to 6).
 
-One regular expression says what a head may be, octet by octet; what it cannot say is judged behind it.
+Regular expressions check each byte; rules that they cannot express are checked afterwards.
 """
 
 from __future__ import annotations
@@ -23,68 +23,68 @@ from daemons.framings.http.grammar import (
 from daemons.framings.http.refusals import refusal
 
 #: "It is RECOMMENDED that all HTTP senders and recipients support, at a minimum, request-line lengths of 8000 octets"
-#: (RFC 9112, section 3).  In octets, its CRLF included.
+#: (RFC 9112, section 3).  In bytes, including CRLF.
 REQUEST_LINE = 8 * 1024
 
-#: A target is visible ASCII.  Strictly, `"<>\^`{|}` stand in none either, but browsers send them, and nobody misreads
-#: them; a `#` is cut off by some and not by others.
+#: A target is visible ASCII.  RFC 3986 also excludes `"<>\^`{|}`, but browsers send them, and all readers agree about
+#: them; a `#` is cut off by some readers only.
 _REQUEST_LINE = re.compile(rb"(%b) ([!\"$-~]+) HTTP/([0-9])\.([0-9])\r\n" % TOKEN)
 
-#: What of RFC 3986's `host` anybody has: a name, an IPv4 address, or an IPv6 address in brackets.
+#: The forms of RFC 3986's `host` in use: a name, an IPv4 address, or an IPv6 address in brackets.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
 #: Fields that decide where a request ends, which server it is for, and whether the connection is kept.
 _JUDGED = (b"connection", b"content-length", b"expect", b"host", b"transfer-encoding")
 
-#: Fields with one value that decide how a body is read, who asks, or what is sent (RFC 9110, sections 8.3, 11.6.2,
-#: 11.7.2, 13.1, 14.2 and 14.4).  Of two, one reader takes the first and another the last.
+#: Fields with one value that decide about decoding of the body, authentication, or the response (RFC 9110, sections
+#: 8.3, 11.6.2, 11.7.2, 13.1, 14.2 and 14.4).  If there are two, one reader uses the first and another the last.
 _SINGLE = (
     *(b"content-range", b"content-type", b"authorization", b"proxy-authorization"),
     *(b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"),
 )
 
-#: All names that `parse` looks at; whether there may be several.
+#: Names of all fields that `parse` checks, and whether a field may be repeated.
 _WATCHED = dict.fromkeys((*DISGUISED, *_SINGLE), False) | dict.fromkeys(_JUDGED, True)
 
 
 class Request(bytes):
-    """A request.  As bytes it is its head as received, request line to empty line, so that what depends on the head
-    alone can be remembered by it; two requests with the same head and different bodies are equal.
+    """A request.  Its bytes are the head as received, request line to empty line, so that it can be the key of a cache
+    of values that depend on the head alone; two requests with the same head and different bodies are equal.
 
-    Not to be changed: the same head without a body may be the same object each time.
+    Immutable: requests with the same head and no body may be one object.
     """
 
     #: Upper and lower case as received.
     method: str = ""
     #: As received: visible ASCII, in one of the four forms of RFC 9112, section 3.2.
     target: str = ""
-    #: What is asked of this server: the target, or of an absolute one what stands behind its authority.
+    #: The target, without the scheme and the authority of an absolute one.
     path: str = ""
     #: (1, 0) or (1, 1).
     version: tuple[int, int] = (1, 1)
-    #: Names and values as received, in order, without the blanks around a value.  Where the target is absolute, Host
-    #: is the target's, whatever was sent (RFC 9112, section 3.2.2).  Trailers are dropped.
+    #: Names and values as received, in order, without the whitespace around a value.  If the target is absolute, Host
+    #: is the target's authority (RFC 9112, section 3.2.2).  Trailers are dropped.
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    #: Complete, and out of its chunks.
+    #: The complete body, without chunked coding.
     body: bytes = b""
-    #: Whether the peer would have the connection go on after the reply (RFC 9112, section 9.3).
+    #: Whether the connection persists after the response (RFC 9112, section 9.3).
     keep_alive: bool = True
-    #: Who asks, where whoever answers has made sure of it: for the log.
+    #: Name of the user, if the service has authenticated one: for the log.
     user: str = ""
-    #: This is no request but a question, all else being empty: may a body be sent?  Reply `100 Continue`.
+    #: Not a request, and otherwise empty: the client waits for `100 Continue` before it sends the body.
     expects: bool = False
 
     def __sizeof__(self) -> int:
-        """Estimate the bytes of the request with its fields and its body."""
+        """Return an estimate of the bytes of the request with its fields and its body."""
         return super().__sizeof__() + size_of_head(self) + len(self.body)
 
     def field(self, name: bytes) -> str:
-        """The value of a field, the first of several; nothing where there is none.  `name` in small letters."""
+        """Return the value of a field, the first of several; empty if there is none.  `name` is in lower case."""
         return next((value.decode("latin-1") for key, value in self.headers if key.lower() == name), "")
 
     def with_body(self, body: bytes) -> Request:
-        """This request with `body`."""
+        """Return a copy of this request with `body`."""
         request = Request(self)
         request.__dict__.update(self.__dict__)
         request.body = body
@@ -92,26 +92,26 @@ class Request(bytes):
 
 
 class Head:
-    """What a head comes to: a request without its body, and how its body will come."""
+    """A parsed head: a request without its body, and the form of the body."""
 
     __slots__ = ("alone", "chunked", "expects", "last", "length", "request")
 
     def __init__(self, request: Request, length: int, chunked: bool, expects: bool) -> None:
         self.request = request
-        #: Octets of the body, where it is not in chunks.
+        #: Bytes of the body, if it is not chunked.
         self.length = length
         self.chunked = chunked
-        #: Whether the peer waits to be told that it may send the body.
+        #: Whether the client waits for 100 Continue.
         self.expects = expects
-        #: Whether the peer asks no more.
+        #: Whether this is the last request of the connection.
         self.last = not request.keep_alive
-        #: All the messages that this head makes, where there is no body.
+        #: The messages for this head, if there is no body; else None.
         self.alone = None if length or chunked else (request,)
 
 
 def parse(raw: bytes, *, headers: int, body: int) -> Head:
-    """What `raw`, which ends with its first empty line, comes to.  At most `headers` header fields, and a body of at
-    most `body` octets.  Raises `FramingError`."""
+    """Parse `raw`, which ends with its first empty line.  Raises `FramingError`, also for more than `headers` header
+    fields, and for a body of more than `body` bytes."""
     line = raw.find(b"\r\n") + 2
     if line > REQUEST_LINE:
         raise long_line(raw)
@@ -122,7 +122,7 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
     method, target, major, minor = match.groups()
     if major != b"1":
         raise refusal(505, "a major version other than 1")
-    # Of a minor version not yet known, the highest that is known is spoken (RFC 9110, section 2.5).
+    # An unknown minor version is treated as the highest known one (RFC 9110, section 2.5).
     version = (1, 1) if minor != b"0" else (1, 0)
     if len(fields) > headers:
         raise refusal(431, f"{len(fields)} header fields; {headers} are allowed")
@@ -145,7 +145,7 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
     authority, path = _parts(method, target)
     chunked, length = _length(judged, version, body)
     if method == b"CONNECT" and (chunked or length):
-        # To some, what stands behind it is for the other end of the tunnel (RFC 9110, section 9.3.6).
+        # Some readers forward the following bytes through the tunnel (RFC 9110, section 9.3.6).
         raise refusal(400, "CONNECT with a body")
     request = Request(raw)
     request.method = method.decode("ascii")
@@ -162,14 +162,14 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
 
 
 def long_line(source: bytes | bytearray, start: int = 0, limit: int = REQUEST_LINE) -> FramingError:
-    """Why a request line that does not end within `limit` octets is refused."""
+    """Return the error for a request line that does not end within `limit` bytes."""
     if has_forbidden_byte(source, start, start + limit):
         return refusal(400, FORBIDDEN_BYTE)
-    return refusal(414, f"no end of the request line within {limit} octets")
+    return refusal(414, f"no end of the request line within {limit} bytes")
 
 
 def _what_is_wrong(raw: bytes) -> str:
-    """For the log, of a head that is none."""
+    """Return the error in an invalid head, for the log."""
     if has_forbidden_byte(raw, 0, len(raw)):
         return FORBIDDEN_BYTE
     if not _REQUEST_LINE.match(raw):
@@ -178,7 +178,8 @@ def _what_is_wrong(raw: bytes) -> str:
 
 
 def _judge_host(hosts: list[bytes], version: tuple[int, int]) -> None:
-    """RFC 9112, section 3.2.  An empty Host, allowed where a target has no authority, has nobody to send it."""
+    """Check Host (RFC 9112, section 3.2).  An empty one, allowed if the target has no authority, is refused: no client
+    sends it."""
     if len(hosts) > 1:
         raise refusal(400, "more than one Host")
     if hosts:
@@ -189,13 +190,13 @@ def _judge_host(hosts: list[bytes], version: tuple[int, int]) -> None:
 
 
 def _is_host(octets: bytes, port: bool = False) -> bool:
-    """`port`: there must be one."""
+    """Return whether `octets` is a host with an optional port; with `port`, the port is required."""
     match = _HOST.fullmatch(octets)
     return match is not None and (int(match[1]) <= 65535 if match[1] else not port)
 
 
 def _parts(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
-    """The authority of an absolute target, or None; and the path."""
+    """Return the authority of an absolute target, or None; and the path."""
     if method == b"CONNECT":
         if not _is_host(target, port=True):
             raise refusal(400, "CONNECT is to a host and a port")
@@ -206,7 +207,7 @@ def _parts(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
     if match is None:
         raise refusal(400, "a target is a path, or http:// and so on; * is for OPTIONS")
     authority, path = match.groups()
-    # What stands before an @ is for phishing (RFC 9110, section 4.2.4).
+    # User information before an @ is used for phishing (RFC 9110, section 4.2.4).
     if not _is_host(authority):
         raise refusal(400, "the target's authority is not a name or an address, and maybe a port")
     if not path and method == b"OPTIONS":
@@ -221,8 +222,8 @@ def _with_host(fields: tuple[tuple[bytes, bytes], ...], host: bytes) -> tuple[tu
 
 
 def _length(judged: dict[bytes, list[bytes]], version: tuple[int, int], limit: int) -> tuple[bool, int]:
-    """Whether the body comes in chunks, and else how long it is: RFC 9112, section 6.3, and where that leaves a
-    choice, the refusal."""
+    """Return whether the body is chunked, and else its length (RFC 9112, section 6.3; input that a server may reject
+    is rejected)."""
     codings = judged.get(b"transfer-encoding")
     lengths = judged.get(b"content-length")
     if codings is not None:
@@ -232,5 +233,5 @@ def _length(judged: dict[bytes, list[bytes]], version: tuple[int, int], limit: i
         return False, 0
     length = read_length(lengths)
     if length > limit:
-        raise refusal(413, f"a body of {length} octets is announced; {limit} are allowed")
+        raise refusal(413, f"a body of {length} bytes is announced; {limit} are allowed")
     return False, length

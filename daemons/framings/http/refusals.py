@@ -1,4 +1,4 @@
-"""Why a request is none, and the response that says so: the status, and nothing of the request."""
+"""Errors for invalid requests, with their responses, which quote nothing of the request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PHRASES = {
     505: "HTTP Version Not Supported",
 }
 
-#: Those that are a matter of size; the others are of form.
+#: Statuses for exceeded limits; the others are for violated rules.
 SIZES = {413, 414, 431}
 
 
@@ -36,7 +36,7 @@ RESPONSES = {status: response(status) for status in PHRASES}
 
 
 def refusal(status: int, text: str) -> FramingError:
-    """The error to raise; `text` is for the log, and has nothing of the peer's own in it."""
+    """Return the error to raise.  `text` is for the log, and quotes nothing of the request."""
     error = Oversize(text) if status in SIZES else Malformed(text)
     error.apology = RESPONSES[status]
     return error

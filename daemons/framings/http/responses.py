@@ -211,7 +211,7 @@ class ResponseDecoder:
         if head.length is None:
             return ChunkedBody(limit, self._limits.head) if head.chunked else UntilCloseBody(limit)
         if limit is not None and head.length > limit:
-            raise refusal(413, f"a body of {head.length} octets is announced; {limit} are allowed")
+            raise refusal(413, f"a body of {head.length} bytes is announced; {limit} are allowed")
         return SizedBody(head.length)
 
     def _refuse(self, error: FramingError) -> None:

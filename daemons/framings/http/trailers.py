@@ -1,4 +1,4 @@
-"""Which fields may stand behind the last chunk (RFC 9110, section 6.5.1), and which may stand there once only."""
+"""Check of trailers: forbidden fields, and fields that may occur once (RFC 9110, section 6.5.1)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST = 100
 
 
 class Trailers:
-    """The trailers of one message so far: their number, and the names that may stand there once."""
+    """The trailers of one message so far: their number, and the names of those that may occur once."""
 
     __slots__ = ("_count", "_single")
 
@@ -37,8 +37,7 @@ class Trailers:
         self._single: set[bytes] = set()
 
     def check(self, line: bytes) -> None:
-        """Refuse a field line that may not be a trailer, or not once more.  Raises `FramingError`, also beyond
-        `MOST` lines."""
+        """Check one field line.  Raises `FramingError` for a forbidden or repeated field, and beyond `MOST` lines."""
         self._count += 1
         if self._count > MOST:
             raise refusal(431, f"more than {MOST} trailers")

@@ -68,7 +68,7 @@ class RequestLog(Lines):
             if len(request) <= HEAD:
                 # The bytes, since the request object would keep its body in memory.
                 room = ENTRY + len(request) + len(user) + sum(map(len, known))
-                self._known.keep((bytes(request), status, size, user), known, room)
+                self._known.put((bytes(request), status, size, user), known, room)
         return known
 
     def log(self, host: str, entry: Entry) -> None:

@@ -215,7 +215,7 @@ class JSONRPC(Service):
             verdict = refusal.with_traceback(None)  # the frames of the traceback refer to the request
             if refusal.status in (401, 503):
                 return verdict
-        verdicts.keep(request, verdict)
+        verdicts.put(request, verdict)
         return verdict
 
     def _respond(

@@ -78,7 +78,7 @@ class Reader:
             if call is None:
                 return read_fully(data, self._builtin)
             if len(data) <= REMEMBERED_LENGTH:
-                known.keep(data, call)
+                known.put(data, call)
         return call
 
 

@@ -121,7 +121,7 @@ class RPCService(WebService):
             return None
         user = server.check_access({**fields, PEER: peer})
         zips = kind.encode_threshold is not None and prefers_gzip(fields.get("accept-encoding"))
-        judged.keep(request, (zips, user))
+        judged.put(request, (zips, user))
         return zips, user
 
     def _refuse(self, request: Request, peer: str, refusal: RefusalError) -> bytes:

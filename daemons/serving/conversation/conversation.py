@@ -1,20 +1,20 @@
-"""One visitor's state: a framing's decoder and a service.  No sockets, no clocks, no threads, no log.
+"""State of one conversation: a decoder and a service.  No sockets, no clocks, no threads, no log.
 
 The contract, in one sentence, and fuzzed as such in ``tests/serving``:
 
-    *For any bytes, `Conversation.receive` returns bytes and maybe comes to an ending; it never raises.*
+    *For any bytes, `Conversation.receive` returns bytes and may set an ending; it never raises.*
 
-An engine carries bytes to and fro and looks at `Conversation.state` once per turn:
+An engine moves bytes between a socket and a conversation, and reads `Conversation.state` once per turn:
 
     IDLE      between two messages: nothing is held
     PARTIAL   part of a message is held
-    PENDING   complete messages still wait for their replies: write what was returned, then `proceed`
-    OVER      write what was returned, then close; `ending` says why
-    SHAKING   what comes before the first message is not complete: a TLS handshake (`daemons.serving.conversation.tls`)
+    PENDING   complete messages have no reply yet: write the returned bytes, then call `proceed`
+    OVER      write the returned bytes, then close; `ending` is the reason
+    SHAKING   a TLS handshake or a PROXY header is not complete (`daemons.serving.conversation.wrapper`)
 
-A reply may come in pieces, from an iterator.  Then PENDING also means that more pieces follow: they are drawn in
-batches as the peer takes them, and the next message is answered after the last.  A piece may be a `FileSlice`.  An
-engine that can send it with sendfile(2) calls `proceed(files=True)`: the bytes of `span` then follow those returned.
+A reply may be an iterator of pieces.  Then PENDING also means that more pieces follow: they are drawn in batches as the
+peer takes them, and the next message is answered after the last piece.  A piece may be a `FileSlice`.  An engine that
+can send it with sendfile(2) calls `proceed(files=True)`: the bytes of `span` then follow the returned bytes.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ from collections.abc import Callable, Iterator, Sequence
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.memory import UNKNOWN, Failure, Known, Memory
+from daemons.serving.conversation.reply_cache import Known
 from daemons.serving.conversation.reply_stream import BATCH, ReplyStream, not_bytes
 from daemons.serving.conversation.service import Service, Talk
+from daemons.serving.conversation.service_binding import UNKNOWN, Failure, ServiceBinding
 
 IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
 
-#: An attribute of an enumeration's class is slow to get, until Python 3.12.
+#: Until Python 3.12, looking up a member of an enumeration is slow.
 DONE = Ending.DONE
 
-#: Nothing is remembered: what `Conversation.replies` is where the input is not what the service is told.
+#: `Conversation.replies` if no cache may be used, for example since the input is encrypted.
 NOTHING: dict[bytes, Known] = {}
 
 
 class Conversation:
-    """One visitor's talk with `service`; `memory` is what it shares with the service's other visitors."""
+    """Conversation of one peer with `service`; `binding` is shared by all conversations of the service."""
 
-    # A daemon may have ten thousand of these, most of them idle: what an idle one does not need is made
-    # when it is first needed.
+    # A daemon may have ten thousand of these, most of them idle: objects that an idle one does not need are created
+    # on first use.
     __slots__ = (
+        "_binding",
         "_decoder",
         "_input_ended",
-        "_memory",
         "_pieces",
         "_talk",
         "_waiting",
@@ -58,66 +59,77 @@ class Conversation:
         "state",
     )
 
-    def __init__(self, service: Service, memory: Memory | None = None) -> None:
-        self._memory = memory = memory or Memory(service)
-        #: What is replied, while nothing is held, to inputs that came before.  `receive` looks here; so may who wants
-        #: to spare the call, and then looks first.
-        self.replies = memory.replies
-        #: The same for replies that are not remembered.
-        self.again: Callable[[bytes], object] | None = memory.again if memory.plain else None
+    def __init__(self, service: Service, binding: ServiceBinding | None = None) -> None:
+        self._binding = binding = binding or ServiceBinding(service)
+        #: `ReplyCache.replies`, valid while the state is IDLE.  `receive` looks an input up here; to save the call, an
+        #: engine may do so first.
+        self.replies = binding.cache.replies
+        #: `ServiceBinding.again`, likewise; None if it would always return UNKNOWN.
+        self.again: Callable[[bytes], object] | None = binding.again if binding.plain else None
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
-        #: The rest of a reply that comes in pieces.
+        #: Remaining pieces of a reply.
         self._pieces: ReplyStream | None = None
         self._waiting: deque[bytes] | None = None
         self._input_ended = False
         #: IDLE, PARTIAL, PENDING or OVER.
         self.state = IDLE
-        #: Why it is over; None before.
+        #: Reason for state OVER; None before.
         self.ending: Ending | None = None
         #: The exception behind Ending.FAILED, for the engine to log.
         self.failure: BaseException | None = None
-        #: How many messages have been answered.
+        #: Number of messages answered.
         self.messages = 0
 
     def open(self) -> bytes:
-        """The greeting, to be sent before anything is received; often nothing."""
-        if not self._memory.talks:
+        """Begin the talk and return its greeting, often empty, to be sent before anything is received."""
+        if not self._binding.talks:
             return b""
         try:
             self._talk = self.begin()
-            return self._say(next(self._talk))
+            return self._encode(next(self._talk))
         except StopIteration as stop:
-            return self._last_words(stop)
+            return self._send_last(stop)
         except BaseException as failure:
             return self._fail(failure)
 
     def begin(self) -> Talk:
-        """The talk with this visitor, where the service has talks of its own."""
-        return self._memory.service.talk()
+        """Return a new talk of a service that overrides `Service.talk`."""
+        return self._binding.service.talk()
 
     def receive(self, data: bytes) -> bytes:
-        """Take what came, any bytes cut anywhere; ``b""`` is the end of the input.  Returns the bytes
-        to send, and sets `state` and `ending`."""
-        if not self.state:  # IDLE, asked in half the time
-            memory = self._memory
-            if memory.plain and (said := memory.again(data)) is not UNKNOWN:
+        """Process received bytes, cut anywhere; ``b""`` is the end of the input.
+
+        Return the bytes to send; set `state` and `ending`.
+        """
+        if not self.state:  # IDLE, tested in half the time
+            binding = self._binding
+            cache = binding.cache
+            if (paused := cache.paused) > 0 and data and (decoder := self._decoder) is not None:
+                # A decoder implies that the talk, if the service has one, has begun.
+                cache.paused = paused - 1
+                try:
+                    messages = decoder.decode(data)
+                except BaseException as failure:
+                    return self._fail(failure)
+                return self._answer_all(messages)
+            if binding.plain and (result := binding.again(data)) is not UNKNOWN:
                 self.messages += 1
-                return said if type(said) is bytes else self.say(said)
-            if memory.talks and self._talk is None and data:
-                # Of one that does not greet, this may be the first that is heard.
+                return result if type(result) is bytes else self.say(result)
+            if binding.talks and self._talk is None and data:
+                # A talk that does not greet begins with the first input.
                 greeting = self.open()
                 return greeting + self.receive(data)
-            messages = memory.framed.get(data)
-            if messages is not None:
+            known_messages = cache.framed.get(data)
+            if known_messages is not None:
                 # The state stays as it is, unless this ends the conversation.
-                return self._answer(messages[0]) if len(messages) == 1 else self._answer_all(messages)
+                return self._answer(known_messages[0]) if len(known_messages) == 1 else self._answer_all(known_messages)
             known = self.replies.get(data)
             if known is not None:
                 self.messages += known[1]
                 return known[2]
             if not data and self._decoder is None:
-                self._end(DONE)  # what holds nothing has nothing to finish
+                self._end(DONE)  # nothing is held, so nothing is incomplete
                 return b""
             try:
                 messages = self._decode(data)
@@ -125,7 +137,7 @@ class Conversation:
                 return self._fail(failure)
             reply = self._answer_all(messages)
             if messages and self.state == IDLE:
-                memory.keep(data, messages, reply)
+                cache.put(data, messages, reply)
             return reply
         if self.state == OVER:
             return b""
@@ -135,18 +147,17 @@ class Conversation:
             return self._fail(failure)
         return self._answer_all(messages)
 
-    def say(self, said: object) -> bytes:
-        """Say what `Memory.again` has given, where that is not bytes; returns the bytes to send, as `receive`."""
-        if isinstance(said, Failure):
-            return self._fail(said.reason)
+    def say(self, result: object) -> bytes:
+        """Handle a result of `ServiceBinding.again` that is not bytes; return the bytes to send, as `receive` does."""
+        if isinstance(result, Failure):
+            return self._fail(result.reason)
         try:
-            return self._say(said)
+            return self._encode(result)
         except BaseException as failure:
             return self._fail(failure)
 
     def receive_all(self, data: bytes) -> bytes:
-        """Take all that will ever come, a datagram: as `receive`, but that even nothing did come, and may be
-        a message."""
+        """Process a datagram as the whole input.  As `receive`, but an empty datagram may be a message."""
         try:
             messages = [*self._decode(data), *self._decode(b"")] if data else self._decode(b"")
         except BaseException as failure:
@@ -154,9 +165,11 @@ class Conversation:
         return self._answer_all(messages)
 
     def proceed(self, *, files: bool = False) -> bytes:
-        """Go on with a reply that comes in pieces, then answer the messages that wait, up to a batch; returns the
-        bytes to send.  With `files`, behind them come the octets of `span`, where there is one: whoever asks for that
-        sends them, and takes them from it, before the next call."""
+        """Continue a reply in pieces, then answer waiting messages, up to a batch; return the bytes to send.
+
+        With `files`, the caller must also send the bytes of `span`, unless it is None, and remove them from it with
+        `FileSlice.take`, before the next call.
+        """
         waiting = self._waiting
         replies: list[bytes] = []
         size = 0
@@ -176,7 +189,7 @@ class Conversation:
 
     @property
     def reason(self) -> str:
-        """What was wrong with the bytes, where the ending alone does not say it: for the log.  Often nothing."""
+        """Detail of a framing error, for the log; often empty."""
         error = None if self._decoder is None else self._decoder.error
         return "" if error is None else str(error)
 
@@ -188,16 +201,16 @@ class Conversation:
 
     @property
     def span(self) -> FileSlice | None:
-        """What of a file comes next of a reply that comes in pieces, where the kernel can send it from there."""
+        """Slice of a file that is next in a reply, if sendfile(2) can send it."""
         span = None if self._pieces is None else self._pieces.span
         return span if span is not None and span.sendable else None
 
     def fail(self, failure: BaseException) -> None:
-        """What was to be sent cannot be: the conversation is over."""
+        """End the conversation because a reply cannot be sent."""
         self._fail(failure)
 
     def close(self) -> None:
-        """Let a reply and a talk that are still under way run their ``finally`` clauses: the visitor has left."""
+        """Close the iterator of an unfinished reply and the talk, so that their ``finally`` clauses run."""
         if self._pieces is not None:
             self._close(self._pieces)
         if self._talk is not None:
@@ -212,7 +225,7 @@ class Conversation:
     def _decode(self, data: bytes) -> Sequence[bytes]:
         decoder = self._decoder
         if decoder is None:
-            decoder = self._decoder = self._memory.service.framing.decoder()
+            decoder = self._decoder = self._binding.service.framing.decoder()
         if data:
             return decoder.decode(data)
         self._input_ended = True
@@ -232,41 +245,41 @@ class Conversation:
         self.messages += 1
         try:
             if self._talk is None:
-                reply = self._memory.respond(message)
-                if type(reply) is bytes and self._memory.encode is None:
+                reply = self._binding.respond(message)
+                if type(reply) is bytes and self._binding.encode is None:
                     return reply
-                return self._say(reply)
-            return self._say(self._talk.send(message))
+                return self._encode(reply)
+            return self._encode(self._talk.send(message))
         except StopIteration as stop:
-            # From a talk, its last words; from respond(), a next() that nobody caught.
-            return self._fail(stop) if self._talk is None else self._last_words(stop)
+            # A talk has returned its last reply; in respond(), a next() without a handler has raised it.
+            return self._fail(stop) if self._talk is None else self._send_last(stop)
         except BaseException as failure:
             return self._fail(failure)
 
-    def _say(self, reply: object) -> bytes:
+    def _encode(self, reply: object) -> bytes:
         if isinstance(reply, bytes):
-            encode = self._memory.encode
+            encode = self._binding.encode
             return reply if encode is None else encode(reply)
         if reply is None and self._talk is not None:
             return b""
-        name = type(self._memory.service).__name__
+        name = type(self._binding.service).__name__
         if isinstance(reply, Iterator):
-            if self._memory.encode is None:
-                return self._say_in_pieces(ReplyStream(reply, name))
-            framing = type(self._memory.service.framing).__name__
+            if self._binding.encode is None:
+                return self._begin_stream(ReplyStream(reply, name))
+            framing = type(self._binding.service.framing).__name__
             raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
         raise not_bytes(f"{name}.talk yielded" if self._talk is not None else f"{name}.respond returned", reply)
 
-    def _say_in_pieces(self, pieces: ReplyStream) -> bytes:
-        """Begin with a reply that comes in pieces, and may be over with the first batch."""
-        said = self._draw(pieces)
+    def _begin_stream(self, pieces: ReplyStream) -> bytes:
+        """Begin a reply in pieces and return its first batch."""
+        data = self._draw(pieces)
         if self._pieces is not None and self.state != OVER:
             self.state = PENDING
-        return said
+        return data
 
     def _draw(self, pieces: ReplyStream, files: bool = False) -> bytes:
         self._pieces = pieces
-        said = pieces.draw(files)
+        data = pieces.draw(files)
         if pieces.failure is not None:
             self._fail(pieces.failure)
         elif pieces.over:
@@ -274,11 +287,11 @@ class Conversation:
             self._pieces = None
             if pieces.last and self.state != OVER:
                 self._end(Ending.FINISHED)
-        return said
+        return data
 
-    def _last_words(self, stop: StopIteration) -> bytes:
+    def _send_last(self, stop: StopIteration) -> bytes:
         try:
-            words = self._say(stop.value)
+            reply = self._encode(stop.value)
         except BaseException as failure:
             return self._fail(failure)
         if self._pieces is not None:
@@ -287,10 +300,10 @@ class Conversation:
                 self._waiting.clear()
         elif self.state != OVER:
             self._end(Ending.FINISHED)
-        return words
+        return reply
 
     def _settle(self) -> bytes:
-        """Nothing waits for a reply any more: what is this conversation's state?"""
+        """Set the state once no message waits for a reply; return an apology if the input cannot be decoded."""
         decoder = self._decoder
         error = None if decoder is None else decoder.error
         if error is not None:
@@ -305,17 +318,20 @@ class Conversation:
         return b""
 
     def _fail(self, failure: BaseException) -> bytes:
-        """End the conversation because code of the service or the framing has raised: any exception, also SystemExit,
-        KeyboardInterrupt and CancelledError.  `Server.log_failure` raises again what a signal handler has raised."""
+        """End the conversation after an exception in the service or the framing; return an apology.
+
+        Any exception: also SystemExit, KeyboardInterrupt and CancelledError.  `Server.log_failure` raises again those
+        of a signal handler.
+        """
         self.failure = failure
         self._end(Ending.FAILED)
-        # Half of an answer may be out, and what is said now would be taken for its other half.
+        # Part of a reply may have been sent; the peer would take an apology for its continuation.
         return self._apologize() if self._pieces is None else b""
 
     def _apologize(self) -> bytes:
         assert self.ending is not None
         try:
-            apology = self._memory.service.apology(self.ending)
+            apology = self._binding.service.apology(self.ending)
             if not isinstance(apology, bytes):
                 raise TypeError(f"apology() returned {type(apology).__name__}; bytes are expected")
         except BaseException as failure:
@@ -328,7 +344,7 @@ class Conversation:
         self.state = OVER
         self.ending = ending
         if self._waiting is not None:
-            self._waiting.clear()  # `proceed` may be looking at it
+            self._waiting.clear()  # not replaced: `proceed` holds a reference
 
 
 def _ending_of(error: FramingError) -> Ending:

@@ -1,7 +1,7 @@
-"""Why a conversation ended: one table, one word each.
+"""Reasons for the end of a conversation.
 
-A line added here is at once a word in the access log, a counter, and a row of the documentation
-(``docs/operating.md``).  After Varnish's ``include/tbl/sess_close.h``.
+Each member is a word in the access log, a counter, and a row in ``docs/operating.md``.  Modeled on Varnish's
+``include/tbl/sess_close.h``.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from enum import Enum
 
 
 class Ending(Enum):
-    """The word that closes an access line; `level` is the level of that line, `text` explains it."""
+    """Last word of an access line; `level` is the level of the line, `text` an explanation."""
 
     word: str
     level: int
     text: str
-    #: Where it stands in the table: 0 is the first.
+    #: Index in the table, from 0.
     place: int
 
-    #: Each is one object; `Enum.__hash__`, in Python, costs seven times as much, and `value` likewise.
+    #: Members are singletons; `Enum.__hash__`, written in Python, takes seven times as long, and so does `value`.
     __hash__ = object.__hash__
 
     def __new__(cls, word: str, level: int, text: str) -> Ending:
@@ -30,34 +30,38 @@ class Ending(Enum):
         ending.text = text
         return ending
 
-    DONE = "done", logging.INFO, "the peer closed between two messages, or had said that there would be no other"
-    FINISHED = "finished", logging.INFO, "the service or handler had said its last word"
-    CUT = "cut", logging.INFO, "the peer left in the middle of a message, which was not executed"
+    DONE = "done", logging.INFO, "the peer closed between two messages, or announced its last message"
+    FINISHED = "finished", logging.INFO, "the service or handler closed the connection after its last reply"
+    CUT = "cut", logging.INFO, "the peer closed in the middle of a message, which was not processed"
     RESET = "reset", logging.INFO, "the peer reset the connection"
-    HANDSHAKE = "handshake", logging.WARNING, "what comes before the first message failed, or took handshake_timeout"
+    HANDSHAKE = (
+        "handshake",
+        logging.WARNING,
+        "the TLS handshake or PROXY header failed, or took longer than handshake_timeout",
+    )
     IDLE = "idle", logging.INFO, "no message began within idle_timeout"
     SLOW = "slow", logging.WARNING, "a message was not complete within message_timeout"
     STUCK = "stuck", logging.WARNING, "the peer did not take a reply within write_timeout"
     OVERLONG = "overlong", logging.WARNING, "a raw handler took longer than conversation_timeout"
     OVERSIZE = "oversize", logging.WARNING, "a message was longer than the framing allows"
-    MALFORMED = "malformed", logging.WARNING, "the bytes broke the rules of the framing"
-    REFUSED = "refused", logging.WARNING, "a guard did not let the peer in, or on; a reason from `Refusal` follows"
-    AMPLIFIED = "amplified", logging.WARNING, "over UDP, an answer longer than amplification allows: it was not sent"
-    DRAINED = "drained", logging.INFO, "idle when the daemon was stopping, so closed"
-    STOPPED = "stopped", logging.WARNING, "still busy at drain_timeout when the daemon was stopping, so cut off"
+    MALFORMED = "malformed", logging.WARNING, "the bytes violated the rules of the framing"
+    REFUSED = "refused", logging.WARNING, "refused by a guard; a reason from `Refusal` follows"
+    AMPLIFIED = "amplified", logging.WARNING, "over UDP, a reply longer than amplification allows was dropped"
+    DRAINED = "drained", logging.INFO, "idle when the daemon stopped, so closed"
+    STOPPED = "stopped", logging.WARNING, "still busy drain_timeout after the daemon was told to stop, so closed"
     FAILED = (
         "failed",
         logging.ERROR,
-        "a bug in the service or handler, or a reply without its end; a line before this one has the reason",
+        "an exception in the service or handler, or an incomplete reply; an earlier line has the reason",
     )
 
 
-#: Endings of which the framing may say more: the `reason` that follows them.
+#: Endings followed by a `reason` from the framing.
 BY_FRAMING = frozenset((Ending.CUT, Ending.OVERSIZE, Ending.MALFORMED))
 
 
 class Refusal(Enum):
-    """Why a peer is refused: the word that follows ``refused`` as ``reason=``; `text` explains it."""
+    """Reason for the ending ``refused``, logged as ``reason=``; `text` is an explanation."""
 
     text: str
 
@@ -67,8 +71,8 @@ class Refusal(Enum):
         refusal.text = text
         return refusal
 
-    DENIED = "denied", "[access] deny names its network, and allow no smaller one"
-    UNLISTED = "unlisted", "[access] allow names networks, none of which it is in"
-    CROWDED = "crowded", "it already had max_per_peer connections"
-    LOOP = "loop", "a datagram from a port whose service would answer the answer, for ever"
+    DENIED = "denied", "its network is in [access] deny, and no smaller one that contains it in allow"
+    UNLISTED = "unlisted", "its address is in none of the networks in [access] allow"
+    CROWDED = "crowded", "its host already had max_per_peer connections"
+    LOOP = "loop", "a datagram from a port whose service would reply to the reply, endlessly"
     HELD = "held", "its message or reply had no room in [limits] held"

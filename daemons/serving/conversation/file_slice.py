@@ -1,4 +1,4 @@
-"""Octets in a file, as a piece of a reply: an engine may send them from there, sendfile(2), and nobody holds them."""
+"""Part of a file as a piece of a reply, which an engine may send with sendfile(2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 class FileSlice:
-    """`left` octets from `start` on, in the file of a descriptor, which belongs to whoever made this."""
+    """`left` bytes of a file, from offset `start`.  The creator of the slice owns the descriptor, and closes it."""
 
     __slots__ = ("descriptor", "left", "sendable", "start")
 
@@ -14,22 +14,25 @@ class FileSlice:
         self.descriptor = descriptor
         self.start = start
         self.left = left
-        #: Cleared when sendfile(2) has failed.  Some file systems refuse it (EINVAL, ENOSYS); and an error of it may be
-        #: the file's or the socket's, which a read followed by a send shows.
+        #: Cleared when sendfile(2) fails.  Some file systems do not support it (EINVAL, ENOSYS).  Other errors may be
+        #: the file's or the socket's; a read followed by a send shows which.
         self.sendable = True
 
     def __repr__(self) -> str:
-        return f"Span({self.descriptor}, {self.start}, {self.left})"
+        return f"FileSlice({self.descriptor}, {self.start}, {self.left})"
 
     def take(self, count: int) -> None:
-        """So many of them have been sent.  Raises `EOFError` for none, where there should be some."""
+        """Remove `count` bytes, which have been sent, from the front.
+
+        Raises `EOFError` if `count` is 0 and bytes are left: the file has been truncated.
+        """
         if not count and self.left:
-            raise EOFError(f"{self._path()}: became shorter while it was sent, by {self.left} bytes")
+            raise EOFError(f"{self._path()}: file truncated while it was sent: {self.left} bytes missing")
         self.start += count
         self.left -= count
 
     def read(self, most: int) -> bytes:
-        """The first of them, up to so many, which are then taken.  Raises `EOFError`, and `OSError` with the path."""
+        """Read and remove at most `most` bytes.  Raises `EOFError` as `take` does, and `OSError` with the path."""
         try:
             data = os.pread(self.descriptor, min(most, self.left), self.start)
         except OSError as error:
@@ -39,7 +42,7 @@ class FileSlice:
         return data
 
     def _path(self) -> str:
-        """The path of the file, for the log."""
+        """Return the path of the file, for the log."""
         try:
             return os.readlink(f"/proc/self/fd/{self.descriptor}")
         except OSError:

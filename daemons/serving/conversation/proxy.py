@@ -1,8 +1,7 @@
-"""Behind a proxy: a conversation that begins when a PROXY header has said with whom.
+"""Conversation behind a proxy: it is opened once the PROXY header has been received.
 
-Around the conversation, or around the TLS in which it is held: the proxy speaks first, in clear, then the peer.
-The conversation knows no sockets and no log; what the header says goes to the server, which has both
-(`StreamServer.apply_proxy_header`).
+The outermost wrapper, around TLS if there is TLS: the proxy sends the header first, unencrypted.  The header is passed
+to the server (`StreamServer.apply_proxy_header`), since this side of the seam has no sockets and no log.
 """
 
 from __future__ import annotations
@@ -16,45 +15,44 @@ from daemons.serving.conversation.conversation import OVER, PENDING, Conversatio
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.wrapper import ConversationWrapper
 
-#: What is done with a header, or with the reason why there is none; the ending to come to, None: go on.
+#: Callback for the header, or for the error in it; returns the ending of a refused connection, None: accept it.
 Introduce: TypeAlias = Callable[[Header | FramingError], Ending | None]
 
 
 class ProxiedConversation(ConversationWrapper):
-    """`conversation`, from the octet behind the PROXY header on.  Until then not a word is said, and the
-    conversation, which may greet, is not opened."""
+    """Wrapper of `conversation`, which is opened, and may send a greeting, after the last byte of the PROXY header."""
 
     __slots__ = ("_header", "_introduce", "_rest")
 
     def __init__(self, conversation: Conversation, introduce: Introduce) -> None:
         super().__init__(conversation)
         self._introduce = introduce
-        #: None once it is read.
+        #: None once it is complete.
         self._header: HeaderDecoder | None = HeaderDecoder()
         self._rest = b""
 
     def receive(self, data: bytes) -> bytes:
         header = self._header
         if header is None:
-            return self._said(self._inner.receive(data))
+            return self._copy_state(self._inner.receive(data))
         if self.state == OVER:
             return b""
         if data:
             header.decode(data)
         else:
             header.finish()
-        said = header.header or header.error
-        if said is None:
+        result = header.header or header.error
+        if result is None:
             return b""
-        ending = self._introduce(said)
+        ending = self._introduce(result)
         if ending is not None:
             self.state = OVER
             self.ending = ending
             return b""
         self._header = None
         self._rest = header.rest
-        reply = self._said(self._inner.open())
-        # Even where nothing waits: this is how an engine learns that a phase, with its deadline, is over.
+        reply = self._copy_state(self._inner.open())
+        # Even if nothing waits: on a change of state, an engine replaces the deadline of the handshake.
         if self.state != OVER:
             self.state = PENDING
         return reply
@@ -62,15 +60,15 @@ class ProxiedConversation(ConversationWrapper):
     def proceed(self, *, files: bool = False) -> bytes:
         rest, self._rest = self._rest, b""
         if rest:
-            return self._said(self._inner.receive(rest))
-        return self._said(self._inner.proceed() if self._inner.state == PENDING else b"")
+            return self._copy_state(self._inner.receive(rest))
+        return self._copy_state(self._inner.proceed() if self._inner.state == PENDING else b"")
 
     @property
     def buffered(self) -> int:
         header = 0 if self._header is None else self._header.buffered
         return header + len(self._rest) + self._inner.buffered
 
-    def _said(self, reply: bytes) -> bytes:
+    def _copy_state(self, reply: bytes) -> bytes:
         conversation = self._inner
         self.state = conversation.state
         self.messages = conversation.messages

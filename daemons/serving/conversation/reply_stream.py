@@ -1,4 +1,4 @@
-"""A reply that comes in pieces: what is left of it.  No sockets, no clocks, no threads, no log."""
+"""Remaining pieces of a reply.  No sockets, no clocks, no threads, no log."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Iterator
 
 from daemons.serving.conversation.file_slice import FileSlice
 
-#: Replies are handed over in batches of about this many bytes, so that a peer that asks much and
-#: reads nothing is bounded by one batch and one reply, not by all it asked for.
+#: Bytes of replies per batch, approximately.  A peer that sends many messages and reads no replies costs one batch and
+#: one reply, not all replies.
 BATCH = 64 * 1024
 
 
-#: What to write in place of a reply that is not bytes.
+#: Advice in the error for a reply that is not bytes, by the name of its type.
 _ADVICE = {"None": 'b"" for no reply', "str": "as text.encode() makes", "bytearray": "as bytes(reply) makes"}
 
 
 def not_bytes(what: str, reply: object) -> TypeError:
-    """Return the error for a reply that is not bytes; `what` says where it came from."""
+    """Return the error for a reply that is not bytes; `what` is its source, with a verb."""
     kind = "None" if reply is None else type(reply).__name__
     advice = f", {_ADVICE[kind]}" if kind in _ADVICE else ""
     return TypeError(f"{what} {kind}; bytes are expected{advice}")
 
 
 class ReplyStream:
-    """The pieces that `iterator` has yet to give: bytes, and spans of files.  `name` is whose reply it is."""
+    """Remaining pieces of `iterator`: bytes and file slices.  `name` is the class of the service, for errors."""
 
     __slots__ = ("_iterator", "_name", "_span", "failure", "last", "over")
 
@@ -31,21 +31,23 @@ class ReplyStream:
         self._iterator = iterator
         self._name = name
         self._span: FileSlice | None = None
-        #: Whether these are a talk's last words.
+        #: Whether this is the last reply of a talk.
         self.last = False
-        #: Whether there are no more.
+        #: Whether the iterator is exhausted.
         self.over = False
-        #: What it raised.
+        #: Exception raised by the iterator.
         self.failure: BaseException | None = None
 
     @property
     def span(self) -> FileSlice | None:
-        """What of a file comes next."""
+        """File slice that is next; None if bytes are next."""
         return self._span if self._span is not None and self._span.left else None
 
     def draw(self, files: bool) -> bytes:
-        """The next pieces, up to a batch; with `files`, up to a span.  An empty one ends the batch: others get their
-        turn.  Sets `over` or `failure` at the end."""
+        """Return the next pieces, joined, up to a batch; with `files`, up to a file slice.
+
+        An empty piece ends the batch, so that other conversations get a turn.  Set `over` or `failure` at the end.
+        """
         pieces: list[bytes] = []
         size = 0
         try:
@@ -59,7 +61,7 @@ class ReplyStream:
                 elif isinstance(piece, FileSlice):
                     self._span = piece
                     if pieces and size + piece.left > BATCH:
-                        break  # from the next batch on, it may be sent as it is
+                        break  # as the first piece of the next batch, sendfile(2) can send it
                     continue
                 if not isinstance(piece, bytes):
                     raise not_bytes(f"a reply of {self._name} in pieces yielded", piece)
@@ -72,6 +74,6 @@ class ReplyStream:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
-        """No more are wanted.  An iterator need not have a close(); generators and files have."""
+        """Close the iterator, if it has a close() method, as generators and files have."""
         if (close := getattr(self._iterator, "close", None)) is not None:
             close()

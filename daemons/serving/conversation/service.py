@@ -1,4 +1,4 @@
-"""What a daemon says: the class that authors write."""
+"""Base class of services: how a daemon replies to messages."""
 
 from __future__ import annotations
 
@@ -9,79 +9,80 @@ from daemons.framings import Framing
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
 
-#: What is said to a message: at once, or in pieces that are made as the peer takes them.
+#: Reply to a message: complete, or an iterator of pieces that are drawn as the peer takes them.
 Reply: TypeAlias = bytes | Iterator[bytes] | Iterator[bytes | FileSlice]
 
-#: What `Service.talk` makes: it yields replies (None says nothing), is sent messages, and may
-#: return its last words.
+#: Generator returned by `Service.talk`: it yields replies (None: no reply), is sent messages, and may return a last
+#: reply.
 Talk: TypeAlias = Generator[Reply | None, bytes, Reply | None]
 
 
 class ReplyCutShort(Exception):
-    """Raised by the iterator of a reply whose rest cannot be had, which is no bug of the service: the connection is
-    closed, and the text is logged in one line, without a traceback."""
+    """Raised by the iterator of a reply whose remaining pieces are unavailable, for a reason other than a bug.
+
+    The connection is closed, and the text is logged in one line, without a traceback.
+    """
 
 
 class PeerLeft(ReplyCutShort):
-    """The same, because the peer has reset the connection: that is no failure, and is not logged as one."""
+    """As `ReplyCutShort`, because the peer has reset the connection: not logged as a failure."""
 
 
 class Peer(NamedTuple):
-    """Who a conversation is with."""
+    """The peer of a conversation."""
 
-    #: As the log shows it: ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``.
+    #: Address as logged: ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``.
     peer: str
-    #: What all conversations of one peer share: its IP address, or ``unix``.
+    #: IP address without the port, or ``unix``: common to all connections of one host.
     host: str
-    #: Whether it is over TLS.
+    #: Whether the connection uses TLS.
     secure: bool
 
 
 class Requests(Protocol):
-    """Where each request is told: a `daemons.operating.logging.request_log.RequestLog`."""
+    """Log of HTTP requests: a `daemons.operating.logging.request_log.RequestLog`."""
 
     def entry(self, request: Any, status: int, size: int | None, user: str = "") -> tuple[str, str]: ...
     def log(self, host: str, entry: tuple[str, str]) -> None: ...
 
 
 class Service:
-    """What a daemon says.  Subclass it, name a `framing`, and write `respond` or `talk`.
+    """Replies to messages.  Subclass it, set a `framing`, and define `respond` or `talk`.
 
-    One object serves every visitor of a process, from many threads at once under some engines:
-    *`self` belongs to everyone; the locals of `talk` belong to this visitor.*
+    One instance serves all peers of a process, under some engines from many threads at once:
+    *`self` is shared by all conversations; the locals of `talk` belong to one.*
 
-    Raises `TypeError` when made from a class that lacks what a daemon needs.
+    The constructor raises `TypeError` if the class has no framing, or defines neither `respond` nor `talk`.
     """
 
-    #: How messages stand on the wire: of the class, or, where options decide, set before `__init__` is called.
+    #: Framing of messages: a class attribute or, if it depends on options, set before `Service.__init__` is called.
     framing: Framing
-    #: Whether the reply depends on the message alone.  If so it may be remembered.
+    #: Whether the reply depends on the message alone.  If so, replies are cached.
     pure: ClassVar[bool] = False
-    #: Whether `respond` waits for something else (a disk, a database, another server).  Such a service cannot
-    #: run under `loop`, and gets threads at once under `pool`.  Where options decide, it is set by `__init__`, and may
-    #: be a text: what of them has it wait.
+    #: Whether `respond` blocks, on a disk, a database or another server.  Such a service cannot run under `loop`, and
+    #: gets threads at once under `pool`.  If it depends on options, `__init__` sets it; a string names the option.
     blocks: bool | str = False
-    #: Whether visitors share what `self` holds, so that they cannot be served in processes of their own.
+    #: Whether peers share state in `self`, so that they must be served by one process.
     shares: ClassVar[bool] = False
-    #: Whether a `talk` may say something before it is asked; if not, it may begin no sooner than something comes.
+    #: Whether a `talk` may send a greeting; if not, it may begin when the first input is received.
     greets: ClassVar[bool] = True
-    #: Whether what it says is secret, so that it must be served over TLS alone.
+    #: Whether replies are confidential, so that the service is refused on listeners without TLS.
     tls_only: ClassVar[bool] = False
-    #: The service that speaks at udp:// listeners in place of this one, with the same options, where a datagram is
-    #: framed in another way, or must not become too long; None: this one.
+    #: Service for udp:// listeners, made with the same options, if datagrams have another framing or a maximum length;
+    #: None: this one.
     datagrams: ClassVar[type[Service] | None] = None
-    #: Over UDP: whether clients may send from the port at which the service listens, as in DNS, where no answer is
-    #: taken for a question.  If not, such datagrams are dropped: two services might answer each other for ever.
+    #: Over UDP: whether clients may send from the port number that the service listens on, as in DNS, where a reply is
+    #: never mistaken for a query.  If not, such datagrams are dropped: two services could reply to each other forever.
     same_port: ClassVar[bool] = False
     #: A frozen dataclass of `daemons.setting` fields: the service's own section in its ini.
     Options: ClassVar[type[Any] | None] = None
 
-    #: Where a service that speaks HTTP tells each request; None: nowhere.
+    #: Log of requests, of a service over HTTP; None: requests are not logged.
     requests: Requests | None = None
 
-    #: For the client ``daemons ask``: what it asks when it is given no words of its own …
+    #: Messages that ``daemons ask`` sends if its command line has none.
     questions: ClassVar[Sequence[bytes]] = ()
-    #: … and how it finds the end of a reply; None: the reply lasts until the connection closes.
+    #: Framing with which ``daemons ask`` reads replies; None: a reply ends when the connection closes.
     answers: ClassVar[Framing | None] = None
 
     def __init__(self, options: Any = None) -> None:
@@ -94,75 +95,80 @@ class Service:
 
     @classmethod
     def messages(cls, words: Sequence[bytes], /) -> Sequence[bytes]:
-        """For the client: the messages, not yet framed, that the words of a command line stand for: one each."""
+        """Return the messages, not yet framed, for the arguments of ``daemons ask``: by default one for each."""
         return [cls.question(word) for word in words]
 
     @classmethod
     def question(cls, word: bytes, /) -> bytes:
-        """For the client: the message that one word stands for."""
+        """Return the message for one argument of ``daemons ask``."""
         return word
 
     @classmethod
     def shown(cls, answer: bytes, /) -> bytes:
-        """For the client: how it prints an answer."""
+        """Return a reply as ``daemons ask`` prints it."""
         return answer
 
     @classmethod
     def matches(cls, question: bytes, answer: bytes, /) -> bool:
-        """For the client, over UDP: whether this is the answer to that question, and not to an earlier one."""
+        """Return whether `answer` is the reply to `question`, for ``daemons ask`` over UDP: it may be a late reply to
+        an earlier message."""
         return True
 
     def respond(self, message: bytes, /) -> Reply:
-        """The reply to one message.  An exception ends this conversation, is logged with its
-        traceback, and its text never reaches the peer.
+        """Return the reply to one message.
 
-        A reply too long for memory is an iterator of its pieces, usually a generator, for a framing that sends replies
-        unchanged.  Pieces are drawn as the peer takes them; the next message is answered after the last.  A piece may
-        be a `FileSlice` of an open file, sent with sendfile(2).  A ``close()`` of the iterator is called at the end, or
-        when the peer has gone.  After an exception in it nothing more is sent, since half of the reply may be out;
-        `ReplyCutShort` is logged without a traceback."""
+        An exception ends the conversation and is logged with its traceback; its text is never sent to the peer.
+
+        A reply too long for memory is an iterator of its pieces, usually a generator; the framing must send replies
+        unchanged.  Pieces are drawn as the peer takes them; the next message is answered after the last piece.  A piece
+        may be a `FileSlice` of an open file, sent with sendfile(2).  The ``close()`` method of the iterator, if it has
+        one, is called at the end and when the peer has closed the connection.  After an exception nothing more is sent,
+        since part of the reply may have been; `ReplyCutShort` is logged without a traceback.
+        """
         raise NotImplementedError
 
     def talk(self) -> Talk:
-        """The whole conversation with one visitor, for replies that depend on what came before.
+        """Hold the conversation with one peer, for replies that depend on earlier messages.
 
-        The first ``yield`` greets (None says nothing); then ``message = yield reply``, for ever or
-        until ``return last_words``.  As it stands, it calls `respond` for each message.
+        The first ``yield`` sends a greeting (None: none); each further ``message = yield reply`` sends a reply and
+        receives a message; ``return reply`` sends a last reply and closes.  By default, `respond` is
+        called for each message.
         """
         reply: Reply | None = None
         while True:
             reply = self.respond((yield reply))
 
     def talk_with(self, visitor: Peer, /) -> Talk:
-        """As `talk`, for a service that has to know whom it talks with; it is what is called.  As it stands, it calls
-        `talk`."""
+        """As `talk`, for a service that needs the peer's address.  By default, call `talk`."""
         return self.talk()
 
     @property
     def talks(self) -> bool:
-        """Whether it has a `talk` or `talk_with` of its own."""
+        """Whether the class overrides `talk` or `talk_with`."""
         kind = type(self)
         return kind.talk is not Service.talk or kind.talk_with is not Service.talk_with
 
     @property
     def visited(self) -> bool:
-        """Whether it has to know whom it talks with, which is not told for nothing."""
+        """Whether the class overrides `talk_with`.  If not, the peer's address is not looked up."""
         return type(self).talk_with is not Service.talk_with
 
     def bound_waiting(self, most: int, /) -> None:
-        """Have at most `most` calls of `respond` wait for something else at a time: a pool needs its other threads for
-        calls that do not wait.  For services that can answer otherwise; by default nothing."""
+        """Limit the calls of `respond` that block to `most` at a time, so that a pool keeps threads for calls that do
+        not.  For services that have another reply; by default, do nothing."""
 
     def share_with_children(self) -> None:
-        """Make what the processes of ``engine = forks`` are to share: called once, before the first of them is forked.
-        By default nothing."""
+        """Create state in shared memory for the processes of ``engine = forks``.  Called once, before the first fork.
+        By default, do nothing."""
 
     def truncated(self, datagram: bytes, /) -> bytes:
-        """Over UDP: what to answer in place of an answer that is longer than `Limits.amplification` allows, and is
-        not to be sent.  Nor is this, where it is too long as well.  By default nothing."""
+        """Return a datagram to send in place of a reply longer than `Limits.amplification` allows.
+
+        It is dropped as well if it is too long.  By default, empty: nothing is sent.
+        """
         return b""
 
     def apology(self, ending: Ending, /) -> bytes:
-        """What to say, already framed, to a peer whose message could not be read or answered, before
-        closing.  `ending` is OVERSIZE, MALFORMED or FAILED.  By default nothing."""
+        """Return the bytes, already framed, to send before closing after a message that could not be decoded or
+        answered.  `ending` is OVERSIZE, MALFORMED or FAILED.  By default, empty."""
         return b""

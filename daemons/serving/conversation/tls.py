@@ -1,10 +1,10 @@
-"""TLS, without I/O: a conversation whose bytes are encrypted, around one whose bytes are not.
+"""TLS without I/O: an encrypted conversation, as a wrapper of an unencrypted one.
 
-The contract is that of `daemons.serving.conversation.conversation`, so that no engine knows the difference: *for any
-bytes it returns bytes and maybe comes to an ending; it never raises.*  Until the handshake is complete the
-state is SHAKING; from then on it is that of the conversation inside.
+The contract is that of `daemons.serving.conversation.conversation`, so engines treat both alike: *for any bytes,
+`receive` returns bytes and may set an ending; it never raises.*  The state is SHAKING until the handshake is complete,
+then that of the inner conversation.
 
-No sockets: `ssl.MemoryBIO` takes and gives bytes.
+No sockets: OpenSSL reads from and writes to an `ssl.MemoryBIO`.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from daemons.serving.conversation.reply_stream import BATCH
 from daemons.serving.conversation.tls_messages import HandshakeMessages
 from daemons.serving.conversation.wrapper import ConversationWrapper
 
-#: The most that one record carries, and the octets before it: type, version, length (RFC 8446, section 5.1).
+#: Most bytes in a record, and bytes of its header: type, version, length (RFC 8446, section 5.1).
 RECORD = 16 * 1024
 HEADER = 5
 
-#: Bytes that OpenSSL 3 keeps for a connection in its handshake, measured: 3,000 half handshakes take 137 MiB.
+#: Bytes that OpenSSL 3 allocates per connection for the handshake.  Measured: 3,000 incomplete handshakes take 137 MiB.
 STATE = 46 * 1024
 
-#: Bytes that OpenSSL is given at a time.  A BIO keeps the room for the most that was ever in it, for as long as the
-#: connection lasts: 87 KiB after one read of 64 KiB, 22 KiB with this.
+#: Bytes per write to the BIO.  A BIO never shrinks while the connection lasts: it has 87 KiB after one read of 64 KiB,
+#: and 22 KiB with this limit.
 PORTION = 16 * 1024
 
 
 class TLS:
-    """What a server needs to be a TLS server.  `context` may be replaced at any time, by one with a newer
-    certificate: conversations under way keep the one they began with."""
+    """TLS side of a server.  `context` may be replaced at any time, for example by one with a newer certificate:
+    conversations that have begun keep theirs."""
 
     __slots__ = ("context",)
 
@@ -40,33 +40,33 @@ class TLS:
         self.context = context
 
     def secure(self, conversation: Conversation, explain: Callable[[str], None] = lambda reason: None) -> Conversation:
-        """The same conversation, encrypted.  `explain` is called with one word when TLS itself fails."""
+        """Return `conversation` in a TLS wrapper.  On a TLS error, `explain` is called with OpenSSL's reason."""
         return Secured(conversation, self.context, explain)
 
 
 def reason_of(error: OSError) -> str:
-    """What went wrong, in one word: OpenSSL's own, ``unsupported-protocol`` or ``http-request``."""
+    """Return OpenSSL's reason, for example ``unsupported-protocol`` or ``http-request``; empty if there is none."""
     reason = getattr(error, "reason", None) or ""
     return reason.lower().replace("_", "-")
 
 
 class Secured(ConversationWrapper):
-    """`inner`, encrypted.  What it holds of either direction is bounded: of the input by what one `receive`
-    was given and one record; of the output, beyond the reply of `inner`, by one batch."""
+    """TLS wrapper of `inner`.  Its buffers are bounded: for input by the argument of `receive` and one record; for
+    output by the reply of `inner` and one batch."""
 
     __slots__ = (
+        "_close_notify",
         "_context",
+        "_end_passed",
         "_eof",
         "_explain",
-        "_goodbye",
         "_head",
         "_incoming",
         "_messages",
         "_outgoing",
+        "_records",
         "_rest",
-        "_sealed",
         "_tls",
-        "_told",
         "_unfed",
         "_unsent",
     )
@@ -75,26 +75,26 @@ class Secured(ConversationWrapper):
         super().__init__(inner)
         self._context = context
         self._explain = explain
-        # These cost some 20 KiB, so they wait for a peer that says something.
+        # These take about 20 KiB, so they are created when the peer sends the first bytes.
         self._tls: ssl.SSLObject | None = None
         self._incoming: ssl.MemoryBIO
         self._outgoing: ssl.MemoryBIO
-        #: The part of a record's header that has come, or else how much of a record is yet to come.
+        #: Received part of a record's header; bytes of the current record that are still missing.
         self._head = b""
         self._rest = 0
-        #: What the peer has sent and OpenSSL was not yet given; b"" between two turns.
+        #: Received bytes that are not yet in the BIO; b"" between two turns.
         self._unfed: bytes | memoryview = b""
         #: The handshake messages of the peer, until the handshake is complete.
         self._messages: HandshakeMessages | None = None
-        #: What `inner` has said and is not yet encrypted.
+        #: Reply of `inner` that is not yet encrypted.
         self._unsent: bytes | memoryview = b""
         #: Records of this turn; b"" between two turns.
-        self._sealed: list[bytes] = []
-        #: The input has ended; and whether the peer said so (close_notify), or the network did.
-        self._goodbye = False
+        self._records: list[bytes] = []
+        #: Whether the input has ended: by a close_notify alert, or by the end of the stream.
+        self._close_notify = False
         self._eof = False
-        #: Whether `inner` has been told.
-        self._told = False
+        #: Whether the end of the input has been passed to `inner`.
+        self._end_passed = False
 
     def receive(self, data: bytes) -> bytes:
         if self.state == OVER or self._eof:
@@ -109,7 +109,7 @@ class Secured(ConversationWrapper):
         else:
             self._eof = True
         if self._tls is None:
-            # Somebody who looked whether the port is open.
+            # The peer has closed without sending a byte, as port scanners do.
             self._end(Ending.HANDSHAKE)
             return b""
         return self._turn(self._tls)
@@ -120,24 +120,24 @@ class Secured(ConversationWrapper):
         return self._turn(self._tls)
 
     def _turn(self, tls: ssl.SSLObject) -> bytes:
-        """Go on with what there is, up to a batch; returns the bytes to send."""
+        """Process all available input, up to a batch of replies; return the bytes to send."""
         before, answered = self.state, self.messages
         try:
-            if self.state != SHAKING or self._shake(tls):
+            if self.state != SHAKING or self._do_handshake(tls):
                 if data := self._decrypt(tls):
                     self._queue(self._inner.receive(data))
                 self._answer_encrypted(tls)
-                self._look(tls, before, answered)
+                self._update_state(tls, before, answered)
         except OSError as error:  # an ssl.SSLError is one
             self._break_off(error)
-        self._unfed = b""  # what comes behind the end is not looked at
-        if not self._sealed:
+        self._unfed = b""  # bytes after the end are ignored
+        if not self._records:
             return self._outgoing.read()
-        sealed, self._sealed = self._sealed, []
-        return b"".join((*sealed, self._outgoing.read()))
+        records, self._records = self._records, []
+        return b"".join((*records, self._outgoing.read()))
 
-    def _shake(self, tls: ssl.SSLObject) -> bool:
-        """Go on with the handshake; returns whether it is complete."""
+    def _do_handshake(self, tls: ssl.SSLObject) -> bool:
+        """Continue the handshake; return whether it is complete."""
         if self._eof:
             self._end(Ending.HANDSHAKE)
             return False
@@ -154,7 +154,7 @@ class Secured(ConversationWrapper):
         return True
 
     def _feed(self) -> bool:
-        """Give OpenSSL the next portion of what the peer has sent; returns whether there was one."""
+        """Write the next portion of received bytes to the BIO; return whether there was one."""
         data = memoryview(self._unfed)
         if data:
             self._incoming.write(data[:PORTION])
@@ -162,9 +162,9 @@ class Secured(ConversationWrapper):
         return bool(data)
 
     def _decrypt(self, tls: ssl.SSLObject) -> bytes:
-        """All that can be read, at once: each write of a peer is a record of its own, and a pipeline many."""
+        """Return the content of all complete records: a pipeline of messages may have one for each."""
         pieces: list[bytes] = []
-        while not self._goodbye and (self._incoming.pending or self._feed()):
+        while not self._close_notify and (self._incoming.pending or self._feed()):
             try:
                 data = tls.read(RECORD)
             except ssl.SSLWantReadError:
@@ -176,55 +176,55 @@ class Secured(ConversationWrapper):
             if data:
                 pieces.append(data)
             else:
-                self._goodbye = True
+                self._close_notify = True
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _answer_encrypted(self, tls: ssl.SSLObject) -> None:
-        """Encrypt what `inner` says, until it has no more to say for now or a batch is full."""
+        """Encrypt replies of `inner`, until there are no more or a batch is full."""
         inner, outgoing = self._inner, self._outgoing
         size = 0
         while size + outgoing.pending < BATCH:
             if self._unsent:
                 if outgoing.pending + len(self._unsent) > RECORD and outgoing.pending:
                     size += outgoing.pending
-                    self._sealed.append(outgoing.read())
+                    self._records.append(outgoing.read())
                 sent = tls.write(self._unsent[:RECORD])
                 self._unsent = memoryview(self._unsent)[sent:] if sent < len(self._unsent) else b""
             elif inner.state == PENDING:
                 self._unsent = inner.proceed()
                 if not self._unsent and inner.state == PENDING:
-                    break  # it lets the others have their turn
-            elif inner.state == OVER or self._told or not self._input_over:
+                    break  # an empty piece: other conversations get a turn
+            elif inner.state == OVER or self._end_passed or not self._input_over:
                 break
-            elif self._goodbye or (inner.state == IDLE and not self._in_record):
-                self._told = True
+            elif self._close_notify or (inner.state == IDLE and not self._in_record):
+                self._end_passed = True
                 self._unsent = inner.receive(b"")
             else:
-                # Anybody between us can end a TCP connection.  Without the peer's word for it, a message
-                # that lasts until the end of the input has not come whole.
+                # Without close_notify, an attacker may have truncated the stream (RFC 8446, section 6.1), so a message
+                # that lasts until the end of the input is incomplete.
                 self._end(Ending.CUT)
                 break
 
-    def _look(self, tls: ssl.SSLObject, before: int, answered: int) -> None:
-        """What is the state now?"""
+    def _update_state(self, tls: ssl.SSLObject, before: int, answered: int) -> None:
+        """Set the state at the end of a turn."""
         inner = self._inner
         self.messages = inner.messages
         if self.state == OVER:
             return
-        untold = self._input_over and not self._told and inner.state != OVER  # who is over need not be told
-        if self._unsent or inner.state == PENDING or untold:
+        end_pending = self._input_over and not self._end_passed and inner.state != OVER
+        if self._unsent or inner.state == PENDING or end_pending:
             self.state = PENDING
-        elif inner.state == OVER or self._told:
+        elif inner.state == OVER or self._end_passed:
             self.failure = inner.failure
             ending = inner.ending or Ending.DONE
-            # Where the message was the last, TLS may have more to say.
+            # The service has closed after a last message; the peer may still send records.
             self._end(Ending.FINISHED if ending is Ending.DONE and not self._input_over else ending)
-            self._say_goodbye(tls)
+            self._send_close_notify(tls)
         elif inner.state != IDLE or self._in_record:
             self.state = PARTIAL
         else:
-            # An engine sets a new deadline when a message has been answered.  Here something else has come
-            # to its end, the handshake or a record with no message in it: so it is asked to look again.
+            # An engine sets a new deadline when a message has been answered.  After a handshake or a record without a
+            # message, PENDING has it call `proceed` and look at the state again.
             quiet = before in (SHAKING, PARTIAL) and self.messages == answered
             self.state = PENDING if quiet else IDLE
 
@@ -241,14 +241,14 @@ class Secured(ConversationWrapper):
     def _queue(self, reply: bytes) -> None:
         self._unsent = b"".join((self._unsent, reply)) if self._unsent else reply
 
-    def _say_goodbye(self, tls: ssl.SSLObject) -> None:
+    def _send_close_notify(self, tls: ssl.SSLObject) -> None:
         try:
             tls.unwrap()
         except OSError:
-            pass  # it wants to read the peer's goodbye, for which nobody waits
+            pass  # the peer's close_notify is not awaited
 
     def _break_off(self, error: OSError) -> None:
-        """The peer has broken the rules of TLS, or says that we have.  The alert is in the outgoing bytes."""
+        """End after a protocol error or an alert of the peer.  Our alert, if any, is in the outgoing bytes."""
         self.messages = self._inner.messages
         reason = reason_of(error)
         self._explain(reason)
@@ -266,15 +266,15 @@ class Secured(ConversationWrapper):
 
     @property
     def _input_over(self) -> bool:
-        return self._goodbye or self._eof
+        return self._close_notify or self._eof
 
     @property
     def _in_record(self) -> bool:
         return bool(self._rest or self._head)
 
     def _measure(self, data: bytes) -> None:
-        """Keep track of where records end.  OpenSSL holds the first part of one without saying so, and a
-        peer that has sent half a record is not idle."""
+        """Track record boundaries: OpenSSL does not report an incomplete record, and a peer that has sent one is not
+        idle."""
         if self._messages is not None:
             self._messages.receive(data)
         if self._head:

@@ -1,7 +1,7 @@
 """The memory that a peer can make OpenSSL reserve for its handshake messages.
 
 A handshake message begins with its length (RFC 8446, section 4), and OpenSSL allocates all of it at once: nine bytes
-announce a ClientHello of 128 KiB.  So what is announced is charged, whether it comes or not.
+announce a ClientHello of 128 KiB.  So the announced length is charged, whether the message arrives or not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HEADER = 5
 #: Bytes before the body of a handshake message: its type, and its length in three bytes.
 MESSAGE_HEADER = 4
 
-#: Bytes of the longest ClientHello that OpenSSL 3 takes (ssl/statem/statem_local.h); a longer one is refused.
+#: Bytes of the longest ClientHello that OpenSSL 3 accepts (ssl/statem/statem_local.h); a longer one is refused.
 LONGEST_HELLO = 131_396
 
 #: Bytes of the longest chain of client certificates: SSL_CTX_set_max_cert_list(3).
@@ -23,7 +23,7 @@ LONGEST_CHAIN = 100 * 1024
 
 
 class HandshakeMessages:
-    """Reads the records that a peer sends before the handshake is complete."""
+    """Parser of the records that a peer sends before the handshake is complete."""
 
     __slots__ = ("_asks", "_body", "_kind", "_left", "_record", "_start", "reserved")
 
@@ -41,7 +41,7 @@ class HandshakeMessages:
         self._body = 0
 
     def receive(self, data: bytes) -> None:
-        """Look at the next bytes of the connection."""
+        """Parse the next bytes of the connection."""
         at = 0
         while at < len(data):
             if not self._left:
@@ -60,7 +60,7 @@ class HandshakeMessages:
                 self._read(part)
 
     def _note_encrypted(self) -> None:
-        """In TLS 1.3 the client's certificates are encrypted: how long they are is not seen."""
+        """Reserve for client certificates, which are encrypted in TLS 1.3, so that their length is unknown."""
         if self._kind == APPLICATION_DATA and self._asks:
             self.reserved = max(self.reserved, _allocated(LONGEST_CHAIN))
 

@@ -1,24 +1,24 @@
-"""A conversation of a service that has to know whom it talks with.  No sockets: who that is, it is told."""
+"""Conversation of a service that needs the peer's address.  No sockets: the caller passes the address."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from daemons.serving.conversation.conversation import Conversation
-from daemons.serving.conversation.memory import Memory
 from daemons.serving.conversation.service import Peer, Service, Talk
+from daemons.serving.conversation.service_binding import ServiceBinding
 
 
 class ConversationWithPeer(Conversation):
-    """One visitor's talk with a service.  `who` is asked when it begins: behind a proxy, nobody knows before."""
+    """Conversation that calls `peer` when the talk begins: behind a proxy, the address is not known earlier."""
 
-    __slots__ = ("_who",)
+    __slots__ = ("_peer",)
 
-    def __init__(self, service: Service, memory: Memory, who: Callable[[], Peer]) -> None:
-        super().__init__(service, memory)
-        self._who: Callable[[], Peer] | None = who
+    def __init__(self, service: Service, binding: ServiceBinding, peer: Callable[[], Peer]) -> None:
+        super().__init__(service, binding)
+        self._peer: Callable[[], Peer] | None = peer
 
     def begin(self) -> Talk:
-        who, self._who = self._who, None  # which may have this conversation, and would stay with it
-        assert who is not None
-        return self._memory.service.talk_with(who())
+        peer, self._peer = self._peer, None  # it may refer to this conversation: a reference cycle
+        assert peer is not None
+        return self._binding.service.talk_with(peer())

@@ -1,4 +1,4 @@
-"""A conversation around a conversation: another layer of what comes over one connection, with the same contract."""
+"""Base class of conversations that wrap another one: a layer of one connection, with the same contract."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from daemons.serving.conversation.endings import Ending
 
 
 class ConversationWrapper(Conversation):
-    """`inner`, which begins when this layer is through; until then not a word is said, and the state is SHAKING."""
+    """Wrapper of `inner`, which is opened when this layer is complete; until then the state is SHAKING."""
 
     __slots__ = ("_inner",)
 
-    # Everything is `inner`'s: what the class above would set up for a conversation of its own stays unset.
+    # The attributes of a conversation with a service of its own stay unset: `inner` has them.
     def __init__(self, inner: Conversation) -> None:
         self._inner = inner
         self.state = SHAKING
         self.ending = None
         self.failure = None
         self.messages = 0
-        # What comes is not what the service is told.
+        # Received bytes are not the input of the service.
         self.replies = NOTHING
         self.again = None
 
     def open(self) -> bytes:
-        """Nothing: the peer speaks first, and the greeting follows."""
+        """Return nothing: the greeting of `inner` follows once this layer is complete."""
         return b""
 
     @property
@@ -32,7 +32,7 @@ class ConversationWrapper(Conversation):
 
     @property
     def span(self) -> None:
-        """It is read."""
+        """None: file slices are read, since their bytes pass through this layer."""
 
     @property
     def reason(self) -> str:

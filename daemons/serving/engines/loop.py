@@ -108,10 +108,10 @@ class Loop(EventDriven, _StreamServer):
             return
         accept = self.socket._accept  # type: ignore[attr-defined]
         pump: Any = self.RequestHandlerClass
-        memory = pump.memory
+        binding = pump.binding
         # Without a greeting, the conversation is created when it is needed.
         greets = self.greets
-        replies, again = memory.replies, memory.again if memory.plain else None
+        replies, again = binding.cache.replies, binding.again if binding.plain else None
         timeout = limits.handshake_timeout if greets else limits.idle_timeout
         family = int(self.address_family)
         register, flows, connections = self._poller.register, self._poller.flows, self.connections

@@ -18,7 +18,8 @@ from daemons.serving.conclude import BETWEEN_MESSAGES, conclude, expect_next
 from daemons.serving.conversation.conversation import DONE, IDLE, OVER, PENDING
 from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.memory import SHORT, UNKNOWN
+from daemons.serving.conversation.reply_cache import SHORT
+from daemons.serving.conversation.service_binding import UNKNOWN
 from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH, Poller
@@ -178,7 +179,7 @@ class LoopPoller(Poller):
         return self._epoll.poll(None if patience == math.inf else patience, BATCH)
 
     def _receive(self, flow: LoopConnection, data: bytes, result: object) -> bytes | None:
-        """Pass `data` to the conversation, or the result `result` of `Memory.again`.
+        """Pass `data` to the conversation, or the result `result` of `ServiceBinding.again`.
 
         Return the reply if the connection is idle afterwards; None if the rest has been done here."""
         conversation = flow.made or flow.conversation

@@ -40,7 +40,7 @@ class Heads:
         head = self._known.get(request)
         if head is None:
             head = _head(request)
-            self._known.keep(request, head)
+            self._known.put(request, head)
         return head
 
 

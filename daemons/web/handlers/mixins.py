@@ -141,7 +141,7 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
         super().send_header(keyword, value)
         # Connection is not cached, since the stock method sets close_connection from it.
         if plain and len(keyword) + len(value) <= REMEMBERED_FIELD and keyword.lower() != "connection":
-            _lines.keep((keyword, value), f"{keyword}: {value}\r\n".encode("latin-1", "strict"), 2 * FIELD)
+            _lines.put((keyword, value), f"{keyword}: {value}\r\n".encode("latin-1", "strict"), 2 * FIELD)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """As the stock method, unless the daemon logs requests, with their size."""

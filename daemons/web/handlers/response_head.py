@@ -63,7 +63,7 @@ class ResponseHead:
         self._write_head(lines)
         if self.headed and sum(map(len, key)) <= LONGEST_HEAD:
             known = self.head.copy(), self.status, self.announced, self.chunked, self.keeps
-            _heads.keep(key, known, sum(map(len, key)) + FIELD * len(key))
+            _heads.put(key, known, sum(map(len, key)) + FIELD * len(key))
 
     def _write_head(self, lines: list[bytes]) -> None:
         if len(self.head) + len(lines) > MOST_FIELDS + 1:  # and an empty line

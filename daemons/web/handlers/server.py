@@ -16,8 +16,8 @@ from daemons.framings.http import HTTP
 from daemons.serving.connection import Connection
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.memory import Memory
 from daemons.serving.conversation.service import Talk
+from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.listening.listen import prepare
 from daemons.serving.pump import Pump
 from daemons.serving.stream import StreamServer
@@ -82,7 +82,7 @@ class WebServer(StreamServer, http.server.HTTPServer):
     def bare_conversation(self, connection: Connection) -> Conversation:
         """Return a conversation with access to its connection and this server."""
         pump: Any = self.RequestHandlerClass
-        return WebConversation(pump.service, pump.memory, self, connection)
+        return WebConversation(pump.service, pump.binding, self, connection)
 
 
 class WebConversation(Conversation):
@@ -90,8 +90,8 @@ class WebConversation(Conversation):
 
     __slots__ = ("_connection", "_server", "_service")
 
-    def __init__(self, service: WebService, memory: Memory, server: WebServer, connection: Connection) -> None:
-        super().__init__(service, memory)
+    def __init__(self, service: WebService, binding: ServiceBinding, server: WebServer, connection: Connection) -> None:
+        super().__init__(service, binding)
         self._service = service
         self._server = server
         self._connection: Connection | None = connection

@@ -35,7 +35,7 @@ class EnvironCache:
         known = self._known.get(request)
         if known is None:
             known = _head_environ(request)
-            self._known.keep(request, known)
+            self._known.put(request, known)
         environ = {**known, **peer_environ, "wsgi.input": io.BytesIO(request.body)}
         if "CONTENT_LENGTH" in known:
             environ["CONTENT_LENGTH"] = str(len(request.body))

@@ -60,7 +60,7 @@ def head_of(status: Any, headers: Any) -> Head:
     if head is None:
         head = _head_of(status, headers)
         # The size of the application's strings and of the lines.
-        _heads.keep(key, head, 2 * sum(map(len, head.lines)) + FIELD * len(key))
+        _heads.put(key, head, 2 * sum(map(len, head.lines)) + FIELD * len(key))
     return head
 
 

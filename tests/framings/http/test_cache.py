@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from daemons.framings.http import HTTP, Request
 from daemons.serving.conversation.conversation import OVER, PENDING, Conversation
-from daemons.serving.conversation.memory import Memory
 from daemons.serving.conversation.service import Service
+from daemons.serving.conversation.service_binding import ServiceBinding
 
 PIECES = [
     b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -40,13 +40,13 @@ class Tells(Service):
         return f"{message.method} {message.body!r} {message.expects}\n".encode()
 
 
-def said(service: Service, memory: Memory | None, pieces: Sequence[bytes]) -> list[bytes]:
-    """What is answered to each piece; without `memory`, nothing is known from before."""
-    conversation = Conversation(service, memory)
+def said(service: Service, binding: ServiceBinding | None, pieces: Sequence[bytes]) -> list[bytes]:
+    """What is answered to each piece; without `binding`, nothing is known from before."""
+    conversation = Conversation(service, binding)
     answers = []
     for piece in [*pieces, b""]:
-        if memory is None:
-            conversation._memory = Memory(service)
+        if binding is None:
+            conversation._binding = ServiceBinding(service)
         answers.append(conversation.receive(piece))
         while conversation.state == PENDING:
             answers[-1] += conversation.proceed()
@@ -57,10 +57,10 @@ def said(service: Service, memory: Memory | None, pieces: Sequence[bytes]) -> li
 
 
 SERVICE = Tells()
-MEMORY = Memory(SERVICE)
+BINDING = ServiceBinding(SERVICE)
 
 
 @settings(max_examples=100)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=8))
 def test_what_is_remembered_changes_no_answer(pieces: list[bytes]) -> None:
-    assert said(SERVICE, MEMORY, pieces) == said(Tells(), None, pieces)
+    assert said(SERVICE, BINDING, pieces) == said(Tells(), None, pieces)

@@ -189,10 +189,10 @@ def test_leave_is_asked_for_in_order() -> None:
 @pytest.mark.parametrize(
     ("data", "held"),
     [
-        (b"GET / HT", "the input ended 8 octets into a head"),
-        (b"\r\n\r", "the input ended 1 octets into a head"),
-        (WAITING + b"a", "the input ended 1 octets into a body"),
-        (b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n", "3 octets into a body"),
+        (b"GET / HT", "the input ended 8 bytes into a head"),
+        (b"\r\n\r", "the input ended 1 bytes into a head"),
+        (WAITING + b"a", "the input ended 1 bytes into a body"),
+        (b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n", "3 bytes into a body"),
     ],
 )
 def test_what_is_cut_short_is_no_request_and_nobody_is_told(data: bytes, held: str) -> None:

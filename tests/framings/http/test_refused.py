@@ -327,7 +327,7 @@ def test_it_is_refused_with_the_first_octet_that_is_wrong(data: bytes, octets: i
         (header(b"X : a"), "header line 2: the bytes before the colon are not a field name"),
         (header(b"X: \0"), "a control character, or a CR or LF without the other"),
         (target(b"/a b"), "the request line is not a method, a target and HTTP/1.1, one blank between them"),
-        (length(b" 1048577"), "a body of 1048577 octets is announced; 1048576 are allowed"),
+        (length(b" 1048577"), "a body of 1048577 bytes is announced; 1048576 are allowed"),
     ],
 )
 def test_the_log_says_what_was_wrong_and_none_of_the_peers_own_words(data: bytes, said: str) -> None:

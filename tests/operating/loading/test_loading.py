@@ -92,7 +92,7 @@ def test_module_beside_the_conf_folder_is_found(project: Folder) -> None:
     handler = load(project, "service = greeter:Plain")
     assert type(service_of(handler)).__name__ == "Plain"
     assert issubclass(handler, Pump)
-    assert handler.memory.service is handler.service
+    assert handler.binding.service is handler.service
 
 
 def test_module_of_a_package_is_found(folder: Folder) -> None:
@@ -234,7 +234,7 @@ def test_under_loop_only_http_handlers_in_memory_are_accepted(folder: Folder) ->
 def test_service_without_state_has_a_shared_memory(folder: Folder) -> None:
     handler = load(folder, "service = launcelot")
     assert issubclass(handler, Pump)
-    assert handler.memory is not None
+    assert handler.binding is not None
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from daemons import Service
 from daemons.framings import Blocks, Compressed, Fixed, Framing, LengthPrefixed, Lines, Stream, Until, Whole
 from daemons.framings.proxy import LIMIT, SIGNATURE
 from daemons.serving.conversation.conversation import Conversation
-from daemons.serving.conversation.memory import Memory
 from daemons.serving.conversation.proxy import ProxiedConversation
+from daemons.serving.conversation.service_binding import ServiceBinding
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
 
 SIZE = 64 * 1024
@@ -36,8 +36,8 @@ class Lengths(Service):
 def serving(framing: Framing, piece: int) -> Callable[[Path], Feed]:
     def serve(folder: Path) -> Feed:
         service = Lengths(framing)
-        memory = Memory(service)
-        return lambda data: converse(Conversation(service, memory), data, piece)
+        binding = ServiceBinding(service)
+        return lambda data: converse(Conversation(service, binding), data, piece)
 
     return serve
 
@@ -107,8 +107,8 @@ def grammar_of(name: str, piece: int) -> Grammar:
 
 def proxied(folder: Path) -> Feed:
     service = Lengths(Lines(limit=1000))
-    memory = Memory(service)
-    return lambda data: converse(ProxiedConversation(Conversation(service, memory), lambda header: None), data)
+    binding = ServiceBinding(service)
+    return lambda data: converse(ProxiedConversation(Conversation(service, binding), lambda header: None), data)
 
 
 def block(size: int, notes: bytes = b"", family: int = 0x11) -> bytes:

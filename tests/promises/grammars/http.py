@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
-from daemons.serving.conversation.memory import Memory
+from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.conversation.with_peer import ConversationWithPeer
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
 from tests.web.example_site import LOCAL, make, service
@@ -17,8 +17,8 @@ SIZE = 16 * 1024
 
 def serve(folder: Path) -> Feed:
     httpd = service(make(folder))
-    memory = Memory(httpd)
-    return lambda data: converse(ConversationWithPeer(httpd, memory, lambda: LOCAL), data)
+    binding = ServiceBinding(httpd)
+    return lambda data: converse(ConversationWithPeer(httpd, binding, lambda: LOCAL), data)
 
 
 def get(

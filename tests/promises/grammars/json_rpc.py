@@ -9,7 +9,7 @@ from pathlib import Path
 import daemons.rpcmath
 from daemons.rpc.json.service import JSONRPC, LONGEST
 from daemons.serving.conversation.conversation import Conversation
-from daemons.serving.conversation.memory import Memory
+from daemons.serving.conversation.service_binding import ServiceBinding
 from tests.promises.grammars.grammar import RECORDS, Feed, Grammar, converse, filled, word
 from tests.rpc.calling import request
 
@@ -19,11 +19,11 @@ JSON = JSONRPC.of(daemons.rpcmath, "sums")
 def serve_json(framing: str) -> Callable[[Path], Feed]:
     def serve(folder: Path) -> Feed:
         service = JSON(JSON.Options(framing=framing))
-        memory = Memory(service)
+        binding = ServiceBinding(service)
         if framing == "lines":
-            return lambda text: converse(Conversation(service, memory), text + b"\n")
+            return lambda text: converse(Conversation(service, binding), text + b"\n")
         return lambda text: converse(
-            Conversation(service, memory), request(text, path="/") if text[:5] != b"POST " else text
+            Conversation(service, binding), request(text, path="/") if text[:5] != b"POST " else text
         )
 
     return serve

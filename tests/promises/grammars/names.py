@@ -9,7 +9,7 @@ from pathlib import Path
 from daemons.dns import LONGEST_QUERY, Dns, DnsOverUdp
 from daemons.dns.zones import ZONES
 from daemons.serving.conversation.conversation import Conversation
-from daemons.serving.conversation.memory import Memory
+from daemons.serving.conversation.service_binding import ServiceBinding
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -27,8 +27,8 @@ def serve_udp(folder: Path) -> Feed:
 
 def serve_tcp(folder: Path) -> Feed:
     service = Dns(options())
-    memory = Memory(service)
-    return lambda query: converse(Conversation(service, memory), struct.pack("!H", len(query)) + query)
+    binding = ServiceBinding(service)
+    return lambda query: converse(Conversation(service, binding), struct.pack("!H", len(query)) + query)
 
 
 def query(name: bytes, *records: bytes, rdtype: int = 1, rdclass: int = 1, flags: int = 0x100) -> bytes:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from daemons.accounts import Accounts
-from daemons.serving.conversation.memory import Memory
 from daemons.serving.conversation.service import Peer
+from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.conversation.with_peer import ConversationWithPeer
 from daemons.web.site.protection import Realm
 from tests.accounts.files import write_users
@@ -35,11 +35,11 @@ def peer() -> str:
 def serve_basic(folder: Path) -> Feed:
     write_users(folder / "users", arthur="of the Britons")
     httpd = service(make(folder), protected={"/": Realm("The vault", str(folder / "users"))})
-    memory = Memory(httpd)
+    binding = ServiceBinding(httpd)
 
     def feed(data: bytes) -> int:
         host = peer()
-        return converse(ConversationWithPeer(httpd, memory, lambda: Peer(f"[{host}]:4242", host, True)), data)
+        return converse(ConversationWithPeer(httpd, binding, lambda: Peer(f"[{host}]:4242", host, True)), data)
 
     return feed
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from daemons.framings import Lines
 from daemons.serving.conversation.conversation import OVER, Conversation
-from daemons.serving.conversation.memory import Memory
+from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.conversation.tls import TLS
 from tests.promises.grammars.framings import Lengths
 from tests.promises.grammars.grammar import Feed, Grammar, converse, filled, word
@@ -27,11 +27,11 @@ CLIENT = b"client "
 
 def serve(folder: Path) -> Feed:
     service = Lengths(Lines(limit=1000))
-    memory = Memory(service)
+    binding = ServiceBinding(service)
     tls = TLS(ours(client_ca=True))
 
     def feed(data: bytes) -> int:
-        conversation = tls.secure(Conversation(service, memory))
+        conversation = tls.secure(Conversation(service, binding))
         if not data.startswith(CLIENT):
             return converse(conversation, data)
         _, version, tickets, certificate, name, protocol = data.decode().split(" ")

@@ -117,7 +117,7 @@ def test_unknown_user_may_not_call(folder: Folder) -> None:  # noqa: F811
     pump: Any = target_of(folder.read()).request_handlers().stream
     known = base64.b64encode(f"robin:{secret}".encode()).decode()
     for fields, status in (([], 401), (["Authorization: Basic x"], 401), ([f"Authorization: Basic {known}"], 200)):
-        conversation = Conversation(pump.service, pump.memory)
+        conversation = Conversation(pump.service, pump.binding)
         conversation.open()
         (response,) = responses(said(conversation, get("/", *fields, method="POST", body=CALL)))
         assert response.status == status
@@ -214,7 +214,7 @@ def test_an_ini_publishes_a_module_or_an_object(origin: str, method: str, versio
     folder.module("songs", MODULE)
     folder.write("x", f"[daemon]\njsonrpc = {origin}\nport = 1\nengine = loop\n[jsonrpc]\nframing = lines\n")
     pump: Any = target_of(folder.read()).request_handlers().stream
-    conversation = Conversation(pump.service, pump.memory)
+    conversation = Conversation(pump.service, pump.binding)
     conversation.open()
     heard = json.loads(conversation.receive(b'{"jsonrpc":"2.0","method":"rpc.discover","id":1}\n'))
     conversation.close()

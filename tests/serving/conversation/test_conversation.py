@@ -1,4 +1,4 @@
-"""The conversation: bytes in, bytes out and maybe an ending.  Without sockets."""
+"""Conversations without sockets: bytes in, bytes and possibly an ending out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from daemons.serving.conversation.reply_stream import BATCH
 from tests.serving.services import Echo, Polite, conversation
 
 
-def test_the_states_of_a_conversation() -> None:
+def test_state_follows_input() -> None:
     talk = Conversation(Echo())
     assert (talk.open(), talk.state, talk.ending) == (b"", IDLE, None)
     assert (talk.receive(b"hal"), talk.state, talk.messages) == (b"", PARTIAL, 0)
@@ -20,27 +20,27 @@ def test_the_states_of_a_conversation() -> None:
     assert (talk.receive(b""), talk.state, talk.ending) == (b"", OVER, Ending.DONE)
 
 
-def test_after_the_end_everything_is_ignored() -> None:
+def test_input_after_the_end_is_ignored() -> None:
     talk = Conversation(Echo())
     talk.receive(b"")
     assert (talk.receive(b"a\n"), talk.proceed(), talk.receive(b""), talk.messages) == (b"", b"", b"", 0)
     assert talk.ending is Ending.DONE
 
 
-def test_a_message_cut_short_is_not_executed_and_not_apologized_for() -> None:
+def test_incomplete_message_is_not_processed_and_gets_no_apology() -> None:
     executed: list[bytes] = []
     talk = conversation(respond=executed.append)
     assert talk.receive(b"half") == b""
     assert (talk.receive(b""), talk.ending, executed) == (b"", Ending.CUT, [])
 
 
-def test_the_messages_before_one_that_is_too_long_are_answered_and_then_it_is_apologized_for() -> None:
+def test_messages_before_an_oversize_one_are_answered_before_the_apology() -> None:
     talk = conversation(respond=lambda line: line, apology=lambda ending: ending.value.encode())
     assert talk.receive(b"a\nb\n" + b"c" * 64 + b"\nd\n") == b"a\nb\noversize"
     assert (talk.state, talk.ending, talk.messages, talk.failure) == (OVER, Ending.OVERSIZE, 2, None)
 
 
-def test_a_talk_greets_remembers_its_visitor_and_has_last_words() -> None:
+def test_talk_sends_a_greeting_keeps_state_and_returns_a_last_reply() -> None:
     talk, other = Conversation(Polite()), Conversation(Polite())
     assert talk.open() == b"hello\n"
     assert talk.receive(b"a\nb\n") == b"1\n2\n"
@@ -49,7 +49,7 @@ def test_a_talk_greets_remembers_its_visitor_and_has_last_words() -> None:
     assert (talk.state, talk.ending, talk.messages) == (OVER, Ending.FINISHED, 3)
 
 
-def test_a_talk_may_say_nothing() -> None:
+def test_talk_may_yield_no_reply() -> None:
     def silent() -> Talk:
         yield None
         yield None
@@ -61,14 +61,14 @@ def test_a_talk_may_say_nothing() -> None:
     assert (talk.receive(b"c\n"), talk.ending) == (b"", Ending.FINISHED)
 
 
-def test_a_talk_that_was_not_opened_begins_with_what_comes_first() -> None:
+def test_talk_that_was_not_opened_begins_with_the_first_input() -> None:
     talk = Conversation(Polite())
     assert (talk.receive(b"a\nb"), talk.receive(b"\n")) == (b"hello\n1\n", b"2\n")
     silent = Conversation(Polite())
     assert (silent.receive(b""), silent.state, silent.ending) == (b"", OVER, Ending.DONE)
 
 
-def test_a_talk_that_cannot_begin_is_a_failure_also_where_it_begins_late() -> None:
+def test_talk_that_cannot_begin_fails_at_open_or_at_the_first_input() -> None:
     def broken() -> Talk:
         yield bytes([256])
         return None
@@ -79,7 +79,7 @@ def test_a_talk_that_cannot_begin_is_a_failure_also_where_it_begins_late() -> No
         assert (talk.state, talk.ending, talk.messages, type(talk.failure)) == (OVER, Ending.FAILED, 0, ValueError)
 
 
-def test_a_talk_may_end_before_it_has_said_anything() -> None:
+def test_talk_may_end_before_its_first_reply() -> None:
     def mute() -> Talk:
         yield from ()
         return b"full\n"
@@ -88,7 +88,7 @@ def test_a_talk_may_end_before_it_has_said_anything() -> None:
     assert (talk.open(), talk.state, talk.ending) == (b"full\n", OVER, Ending.FINISHED)
 
 
-def test_the_talk_of_every_service_asks_respond() -> None:
+def test_default_talk_calls_respond() -> None:
     class Shouting(Echo):
         def talk(self) -> Talk:
             return (yield from super().talk())
@@ -98,7 +98,7 @@ def test_the_talk_of_every_service_asks_respond() -> None:
 
 
 @pytest.mark.parametrize("over", [False, True], ids=["under way", "over"])
-def test_a_talk_runs_its_finally_clauses_when_the_visitor_has_left(over: bool) -> None:
+def test_close_runs_the_finally_clauses_of_a_talk(over: bool) -> None:
     left: list[str] = []
 
     def tidy() -> Talk:
@@ -120,7 +120,7 @@ def test_a_talk_runs_its_finally_clauses_when_the_visitor_has_left(over: bool) -
 # --- batches ---------------------------------------------------------------------------------------
 
 
-def test_large_replies_come_in_batches_and_are_not_made_before_they_are_wanted() -> None:
+def test_large_replies_are_made_in_batches_on_demand() -> None:
     size, made = BATCH // 8, [0]
 
     def reply(line: bytes) -> bytes:
@@ -137,7 +137,7 @@ def test_large_replies_come_in_batches_and_are_not_made_before_they_are_wanted()
     assert b"".join(heard) == b"x\n" * size * 100
 
 
-def test_the_end_of_the_input_waits_for_the_replies_before_it() -> None:
+def test_end_of_the_input_is_processed_after_earlier_replies() -> None:
     talk = conversation(respond=lambda line: b"x" * BATCH)
     sizes = [len(talk.receive(b"a\nb\nc\nd"))]
     assert talk.state == PENDING
@@ -146,7 +146,7 @@ def test_the_end_of_the_input_waits_for_the_replies_before_it() -> None:
     assert sizes == [BATCH] * 3
 
 
-def test_an_error_of_the_framing_waits_for_the_replies_before_it() -> None:
+def test_framing_error_is_processed_after_earlier_replies() -> None:
     talk = conversation(respond=lambda line: b"x" * BATCH)
     assert (len(talk.receive(b"a\nb\n" + b"c" * 65)), talk.state, talk.ending) == (BATCH, PENDING, None)
     assert (len(talk.proceed()), talk.state, talk.ending) == (BATCH + len(b"sorry\n"), OVER, Ending.OVERSIZE)

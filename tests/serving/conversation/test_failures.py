@@ -1,5 +1,4 @@
-"""What a service or a framing gets wrong ends its conversation, and nothing else: the contract's *it never
-raises*, one error at a time."""
+"""Errors of a service or a framing end its conversation only: the contract's *it never raises*, error by error."""
 
 from __future__ import annotations
 
@@ -41,14 +40,14 @@ each_wrong_type = pytest.mark.parametrize("wrong", NO_BYTES, ids=lambda wrong: t
 
 
 @each_error
-def test_an_error_in_respond_ends_the_conversation_with_an_apology(error: BaseException) -> None:
+def test_exception_in_respond_ends_the_conversation_with_an_apology(error: BaseException) -> None:
     talk = conversation(respond=lambda line: line if line == b"a\n" else raising(error)())
     assert talk.receive(b"a\nb\nc\n") == b"a\nsorry\n"
     assert (talk.state, talk.ending, talk.failure, talk.messages) == (OVER, Ending.FAILED, error, 2)
 
 
 @each_wrong_type
-def test_a_reply_that_is_no_bytes_is_a_failure(wrong: object) -> None:
+def test_reply_that_is_not_bytes_is_a_failure(wrong: object) -> None:
     talk = conversation(respond=lambda line: wrong)
     assert talk.receive(b"a\n") == b"sorry\n"
     assert talk.ending is Ending.FAILED
@@ -59,7 +58,7 @@ def test_a_reply_that_is_no_bytes_is_a_failure(wrong: object) -> None:
 
 
 @each_error
-def test_an_error_before_the_greeting_is_a_failure(error: BaseException) -> None:
+def test_exception_before_the_greeting_is_a_failure(error: BaseException) -> None:
     talk = conversation(talk=raising(error))
     assert talk.open() in (b"sorry\n", b"not last words")
     assert talk.state == OVER
@@ -67,7 +66,7 @@ def test_an_error_before_the_greeting_is_a_failure(error: BaseException) -> None
 
 
 @each_error
-def test_an_error_in_a_talk_is_a_failure(error: BaseException) -> None:
+def test_exception_in_a_talk_is_a_failure(error: BaseException) -> None:
     def failing() -> Talk:
         yield b"hello\n"
         raise error
@@ -78,7 +77,7 @@ def test_an_error_in_a_talk_is_a_failure(error: BaseException) -> None:
 
 
 @each_error
-def test_an_error_in_the_finally_clause_of_a_talk_is_a_failure(error: BaseException) -> None:
+def test_exception_in_the_finally_clause_of_a_talk_is_a_failure(error: BaseException) -> None:
     def failing() -> Talk:
         try:
             yield b"hello\n"
@@ -91,7 +90,7 @@ def test_an_error_in_the_finally_clause_of_a_talk_is_a_failure(error: BaseExcept
     assert talk.ending is Ending.FAILED or isinstance(error, GeneratorExit)
 
 
-def test_a_talk_that_does_not_let_itself_be_closed_is_a_failure() -> None:
+def test_talk_that_ignores_generator_exit_is_a_failure() -> None:
     def clinging() -> Talk:
         try:
             yield b""
@@ -107,7 +106,7 @@ def test_a_talk_that_does_not_let_itself_be_closed_is_a_failure() -> None:
 
 
 @each_wrong_type
-def test_last_words_that_are_no_bytes_are_a_failure(wrong: object) -> None:
+def test_last_reply_that_is_not_bytes_is_a_failure(wrong: object) -> None:
     def ending() -> Any:
         yield b""
         return wrong
@@ -119,13 +118,13 @@ def test_last_words_that_are_no_bytes_are_a_failure(wrong: object) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "text", b"bytes", [b"a", b"b"]], ids=repr)
-def test_a_talk_that_is_no_generator_is_a_failure(wrong: object) -> None:
+def test_talk_that_is_not_a_generator_is_a_failure(wrong: object) -> None:
     talk = conversation(talk=lambda: wrong)
     assert (talk.open(), talk.ending) == (b"sorry\n", Ending.FAILED)
     talk.close()
 
 
-def test_the_person_at_the_terminal_is_nobody_s_failure() -> None:
+def test_keyboard_interrupt_of_a_signal_handler_is_told_from_one_of_the_service() -> None:
     """The conversation ends in either case; the server raises again what a signal handler has raised."""
     for error, is_from_handler in ((interrupt, True), (raising(KeyboardInterrupt()), False)):
         talk = conversation(respond=error)
@@ -140,7 +139,7 @@ def interrupt(line: bytes) -> bytes:
 
 
 @each_error
-def test_an_apology_that_fails_says_nothing_and_the_first_failure_is_the_one_to_log(error: BaseException) -> None:
+def test_apology_that_raises_is_empty_and_keeps_the_first_failure(error: BaseException) -> None:
     bug = RuntimeError("bug")
     talk = conversation(respond=raising(bug), apology=raising(error))
     assert (talk.receive(b"a\n"), talk.ending, talk.failure) == (b"", Ending.FAILED, bug)
@@ -149,13 +148,13 @@ def test_an_apology_that_fails_says_nothing_and_the_first_failure_is_the_one_to_
 
 
 @each_wrong_type
-def test_an_apology_that_is_no_bytes_says_nothing(wrong: object) -> None:
+def test_apology_that_is_not_bytes_is_empty(wrong: object) -> None:
     talk = conversation(respond=lambda line: line, apology=lambda ending: wrong)
     assert (talk.receive(b"a" * 65), talk.ending) == (b"", Ending.FAILED)
     assert str(talk.failure) == f"apology() returned {type(wrong).__name__}; bytes are expected"
 
 
-def test_the_text_of_an_error_never_reaches_the_peer() -> None:
+def test_text_of_an_exception_is_not_sent() -> None:
     talk = Conversation(Failing())
     assert talk.receive(b"a\nfail\nb\n") == b"a\nsorry: failed\n"
     assert str(talk.failure) == "a secret\nof the service"
@@ -165,7 +164,7 @@ def test_the_text_of_an_error_never_reaches_the_peer() -> None:
 
 
 class Treacherous(Framing):
-    """Its decoder, or its encoder, raises."""
+    """Framing whose decoder or encoder raises."""
 
     def __init__(self, error: BaseException, where: str) -> None:
         self.error, self.where = error, where
@@ -198,14 +197,14 @@ class Treacherous(Framing):
 
 @each_error
 @pytest.mark.parametrize("where", ["decode", "finish", "encode"])
-def test_a_framing_that_raises_is_a_failure(error: BaseException, where: str) -> None:
+def test_framing_that_raises_is_a_failure(error: BaseException, where: str) -> None:
     talk = conversation(respond=lambda line: line, framing=Treacherous(error, where))
     heard = talk.receive(b"a") + talk.receive(b"")
     assert heard == (b"asorry\n" if where == "finish" else b"sorry\n")
     assert (talk.state, talk.ending, talk.failure) == (OVER, Ending.FAILED, error)
 
 
-def test_what_breaks_the_rules_of_a_framing_is_malformed() -> None:
+def test_input_that_violates_the_framing_is_malformed() -> None:
     class Strict(Framing):
         def decoder(self) -> Decoder:
             decoder = Until(b"\n", limit=9).decoder()

@@ -1,4 +1,4 @@
-"""A reply with parts of a file in it: sent from there, or read where that cannot be; cut off where it has shrunk."""
+"""Replies with file slices: sent with sendfile(2), or read; incomplete if the file is truncated."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ LONG = 3 * 1024**2
 
 
 class AsItIs(Lines):
-    """Questions are lines, replies have none."""
+    """Framing of messages as lines, with unframed replies."""
 
     encode = Framing.encode
 
 
 class Shelf(Service):
-    """Replies with what is in a file, between two words."""
+    """Reply with a slice of a file, between two byte strings."""
 
     framing = AsItIs(limit=100)
 
@@ -63,7 +63,7 @@ class Shelf(Service):
 
 
 def drawn(talk: Conversation, *, files: bool) -> Iterator[bytes]:
-    """All that is said to a question, as an engine hears it."""
+    """Return all bytes of a reply, as an engine would send them."""
     yield talk.receive(b"?\n")
     while talk.state == PENDING:
         yield talk.proceed(files=files)
@@ -73,7 +73,7 @@ def drawn(talk: Conversation, *, files: bool) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("files", [False, True])
 @pytest.mark.parametrize("size", [0, 1, 1000, BATCH, 5 * BATCH + 7])
-def test_at_the_seam(files: bool, size: int, tmp_path: Path) -> None:
+def test_slice_is_sent_or_read_at_the_seam(files: bool, size: int, tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "shelf", size)
     talk = Conversation(shelf)
     for _ in range(2):
@@ -83,18 +83,18 @@ def test_at_the_seam(files: bool, size: int, tmp_path: Path) -> None:
         assert (talk.state, talk.span) == (IDLE, None)
 
 
-def test_at_the_seam_one_that_has_shrunk(tmp_path: Path) -> None:
+def test_truncated_file_is_a_failure_at_the_seam(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "shelf", 3 * BATCH, missing=1)
     talk = Conversation(shelf)
     assert b"".join(drawn(talk, files=False)) == shelf.content[:-1]
     assert (talk.state, talk.ending) == (OVER, Ending.FAILED)
     talk.close()
-    assert str(talk.failure) == f"{tmp_path}/shelf: became shorter while it was sent, by 1 bytes"
+    assert str(talk.failure) == f"{tmp_path}/shelf: file truncated while it was sent: 1 bytes missing"
 
 
 @ENGINES
 @pytest.mark.parametrize("spool", [None, 1024**2])
-def test_it_arrives_whole_and_the_next_question_is_answered(
+def test_slice_is_complete_and_the_next_message_is_answered(
     engine: str, spool: int | None, within: Start, tmp_path: Path
 ) -> None:
     shelf = Shelf(tmp_path / "shelf", LONG)
@@ -110,7 +110,7 @@ def test_it_arrives_whole_and_the_next_question_is_answered(
 
 
 @ENGINES
-def test_of_one_that_has_shrunk_the_rest_is_not_waited_for(engine: str, within: Start, tmp_path: Path) -> None:
+def test_truncated_file_closes_the_connection(engine: str, within: Start, tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "shelf", LONG, missing=10)
     running = within(engine, Pump.carrying(shelf))
     with connect(running.address) as peer:
@@ -119,12 +119,12 @@ def test_of_one_that_has_shrunk_the_rest_is_not_waited_for(engine: str, within: 
         assert is_gone(peer)
         name = name_of(peer)
     assert access_of(running, name) == ("failed", "1")
-    running.log_line(f"{name}: the service failed", "became shorter while it was sent, by 10 bytes")
+    running.log_line(f"{name}: the service failed", "file truncated while it was sent: 10 bytes missing")
 
 
 class Unsendable(Service):
-    """Replies with bytes of its own memory, or with some that are not there: sendfile(2) refuses the file of either
-    (EINVAL, EOVERFLOW), and reading the latter is an error of the disk (EIO)."""
+    """Reply with bytes of /proc/self/mem, mapped or unmapped: sendfile(2) refuses either (EINVAL, EOVERFLOW), and
+    read(2) the latter (EIO)."""
 
     framing = AsItIs(limit=100)
 
@@ -148,7 +148,7 @@ UNMAPPED = 4096
 
 
 @ENGINES
-def test_a_file_that_sendfile_refuses_is_read_and_sent(engine: str, within: Start) -> None:
+def test_file_without_sendfile_support_is_read(engine: str, within: Start) -> None:
     service = Unsendable()
     running = within(engine, Pump.carrying(service))
     with connect(running.address) as peer:
@@ -162,7 +162,7 @@ def test_a_file_that_sendfile_refuses_is_read_and_sent(engine: str, within: Star
 
 @ENGINES
 @pytest.mark.parametrize("spool", [None, 1024**2])
-def test_an_error_of_the_disk_is_ours_and_named(engine: str, spool: int | None, within: Start) -> None:
+def test_read_error_is_a_failure_with_the_path(engine: str, spool: int | None, within: Start) -> None:
     running = within(engine, Pump.carrying(Unsendable()), Limits(spool=spool))
     with connect(running.address) as peer:
         peer.sendall(b"broken\n")
@@ -174,9 +174,7 @@ def test_an_error_of_the_disk_is_ours_and_named(engine: str, spool: int | None, 
 
 
 @ENGINES
-def test_a_peer_that_resets_while_a_file_is_sent_is_no_error_of_the_disk(
-    engine: str, within: Start, tmp_path: Path
-) -> None:
+def test_reset_while_a_file_is_sent_is_not_a_failure(engine: str, within: Start, tmp_path: Path) -> None:
     running = within(engine, Pump.carrying(Shelf(tmp_path / "shelf", 16 * LONG)))
     peer = connect(running.address)
     name = name_of(peer)
@@ -187,7 +185,7 @@ def test_a_peer_that_resets_while_a_file_is_sent_is_no_error_of_the_disk(
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
-def test_over_tls(engine: str, within: Start, tmp_path: Path) -> None:
+def test_slice_is_complete_over_tls(engine: str, within: Start, tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "shelf", LONG)
     running = within(engine, Pump.carrying(shelf))
     assert isinstance(running.server, StreamServer)
@@ -201,7 +199,7 @@ def test_over_tls(engine: str, within: Start, tmp_path: Path) -> None:
 
 
 @ENGINES
-def test_who_leaves_meanwhile_leaves_no_file_open(engine: str, within: Start, tmp_path: Path) -> None:
+def test_reset_while_a_file_is_sent_closes_the_file(engine: str, within: Start, tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "shelf", 8 * LONG)
     running = within(engine, Pump.carrying(shelf))
     with connect(running.address) as peer:

@@ -1,4 +1,4 @@
-"""Behind a proxy: first at the seam, then daemons under every engine, with their access rules."""
+"""PROXY header: at the seam, then for daemons under every engine, with access rules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOCK = SIGNATURE + b"\x21\x11" + struct.pack("!H4s4sHH", 12, b"\xc0\0\2\7", b"\
 
 
 class Porter:
-    """Notes who is introduced, and answers with a verdict."""
+    """Record headers, and return a verdict."""
 
     def __init__(self, verdict: Ending | None = None) -> None:
         self.heard: list[Header | FramingError] = []
@@ -39,7 +39,7 @@ class Porter:
 
 
 def said(conversation: Conversation, *pieces: bytes) -> bytes:
-    """All that is replied to `pieces`."""
+    """Return all replies to `pieces`."""
     reply = b""
     for piece in pieces:
         reply += conversation.receive(piece)
@@ -50,7 +50,7 @@ def said(conversation: Conversation, *pieces: bytes) -> bytes:
 
 @pytest.mark.parametrize("header", [LINE, BLOCK], ids=["v1", "v2"])
 @pytest.mark.parametrize("size", [1, 1000])
-def test_the_conversation_begins_behind_the_header(header: bytes, size: int) -> None:
+def test_conversation_begins_after_the_header(header: bytes, size: int) -> None:
     porter = Porter()
     conversation = ProxiedConversation(Conversation(Echo()), porter)
     assert conversation.open() == b""
@@ -65,7 +65,7 @@ def test_the_conversation_begins_behind_the_header(header: bytes, size: int) -> 
     assert (conversation.state, conversation.ending) == (OVER, Ending.DONE)
 
 
-def test_a_greeting_waits_for_the_header() -> None:
+def test_greeting_follows_the_header() -> None:
     conversation = ProxiedConversation(Conversation(Polite()), Porter())
     assert conversation.open() == b""
     assert conversation.receive(LINE[:10]) == b""
@@ -78,7 +78,7 @@ def test_a_greeting_waits_for_the_header() -> None:
 @pytest.mark.parametrize(
     ("pieces", "kind"), [([b"What is your quest?"], Malformed), ([b"PROXY UNK", b""], Incomplete), ([b""], Incomplete)]
 )
-def test_no_header_no_conversation(pieces: list[bytes], kind: type[FramingError]) -> None:
+def test_invalid_header_ends_the_conversation(pieces: list[bytes], kind: type[FramingError]) -> None:
     porter = Porter()
     conversation = ProxiedConversation(Conversation(Polite()), porter)
     assert said(conversation, *pieces) == b""
@@ -89,14 +89,14 @@ def test_no_header_no_conversation(pieces: list[bytes], kind: type[FramingError]
     assert conversation.failure is None
 
 
-def test_who_is_refused_hears_nothing() -> None:
+def test_refused_peer_is_sent_nothing() -> None:
     conversation = ProxiedConversation(Conversation(Polite()), Porter(Ending.REFUSED))
     assert said(conversation, LINE + b"hello\n") == b""
     assert (conversation.state, conversation.ending, conversation.messages) == (OVER, Ending.REFUSED, 0)
 
 
 @given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([LINE, BLOCK, b"one\n", b"PROXY "]))))
-def test_any_bytes_are_answered_or_end_it(pieces: list[bytes]) -> None:
+def test_any_bytes_are_answered_or_end_the_conversation(pieces: list[bytes]) -> None:
     conversation = ProxiedConversation(Conversation(Echo()), Porter())
     conversation.open()
     for piece in pieces:
@@ -105,7 +105,7 @@ def test_any_bytes_are_answered_or_end_it(pieces: list[bytes]) -> None:
     conversation.close()
 
 
-def test_the_header_is_read_off_a_socket_to_the_octet() -> None:
+def test_no_byte_after_the_header_is_read_from_a_socket() -> None:
     one, other = socket.socketpair()
     with one, other:
         for header in (LINE, BLOCK):
@@ -142,7 +142,7 @@ RAW = """
 
 
 def ask(port: int, words: bytes, host: str = "127.0.0.1") -> bytes:
-    """Say `words` from `host`, and return all that comes, nothing where the connection is reset."""
+    """Send `words` from `host`; return all received bytes, none if the connection is reset."""
     with socket.socket() as peer:
         peer.settimeout(10.0)
         peer.bind((host, 0))
@@ -164,7 +164,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @pytest.mark.parametrize("engine", ["one", "threads", "forks", "pool", "loop"])
-def test_rules_and_proxies_under_every_engine(folder: Folder, engine: str) -> None:
+def test_access_rules_apply_to_the_address_in_the_header(folder: Folder, engine: str) -> None:
     folder.write("x", INI.format(service="launcelot", engine=engine))
     with Live(folder.path, "x") as live:
         port = live.port
@@ -190,7 +190,7 @@ def test_rules_and_proxies_under_every_engine(folder: Folder, engine: str) -> No
 
 
 @pytest.mark.parametrize("engine", ["threads", "forks", "pool"])
-def test_a_raw_handler_never_sees_the_header(folder: Folder, engine: str) -> None:
+def test_raw_handler_does_not_receive_the_header(folder: Folder, engine: str) -> None:
     folder.module("shout", RAW)
     folder.write("x", INI.format(service="", engine=engine).replace("service = ", "handler = shout:Shout"))
     with Live(folder.path, "x") as live:
@@ -204,7 +204,7 @@ def test_a_raw_handler_never_sees_the_header(folder: Folder, engine: str) -> Non
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
-def test_a_proxy_that_says_nothing_has_the_time_of_a_handshake(folder: Folder, engine: str) -> None:
+def test_missing_header_is_limited_by_handshake_timeout(folder: Folder, engine: str) -> None:
     folder.write("x", INI.format(service="launcelot", engine=engine))
     with Live(folder.path, "x", "--set", "limits.handshake_timeout=1s") as live, socket.socket() as peer:
         peer.settimeout(10.0)
@@ -216,7 +216,7 @@ def test_a_proxy_that_says_nothing_has_the_time_of_a_handshake(folder: Folder, e
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
-def test_max_per_peer_counts_whom_the_proxy_speaks_for(folder: Folder, engine: str) -> None:
+def test_max_per_peer_counts_the_address_in_the_header(folder: Folder, engine: str) -> None:
     folder.write("x", INI.format(service="launcelot", engine=engine))
     with Live(folder.path, "x", "--set", "limits.max_per_peer=1") as live:
 
@@ -256,7 +256,7 @@ def test_max_per_peer_counts_an_ipv6_network_of_64_bits_as_one_peer(folder: Fold
         until(lambda: live.out.count("reason=crowded") == 2, "the access lines")
 
 
-def test_a_reload_changes_the_rules(folder: Folder) -> None:
+def test_reload_changes_the_access_rules(folder: Folder) -> None:
     folder.write("x", INI.format(service="launcelot", engine="threads"))
     with Live(folder.path, "x") as live:
         assert ask(live.port, QUEST) == GRAIL

@@ -1,4 +1,4 @@
-"""Replies in pieces: drawn as the peer takes them, one after the other, and put away however it ends."""
+"""Replies in pieces are drawn as the peer takes them, in order, and closed at every ending."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ HALF = b"x" * (BATCH // 2)
 
 
 def all_of(talk: Conversation, first: bytes) -> list[bytes]:
-    """What was said, and is said until nothing is left to be said."""
+    """Return `reply` and the bytes of all further batches."""
     said = [first]
     while talk.state == PENDING:
         said.append(talk.proceed())
     return said
 
 
-def test_pieces_are_drawn_a_batch_at_a_time_and_the_next_message_waits_for_the_last() -> None:
+def test_pieces_are_drawn_in_batches_before_the_next_message_is_answered() -> None:
     drawn: list[int] = []
 
     def pieces() -> Iterator[bytes]:
@@ -48,7 +48,7 @@ def test_pieces_are_drawn_a_batch_at_a_time_and_the_next_message_waits_for_the_l
     [[], [b"a"], [b"a", b"b"], [HALF] * 5, [b"a" * 3 * BATCH]],
     ids=["none", "one", "two", "five batches", "a long one"],
 )
-def test_whether_it_comes_alone_or_again_or_at_the_end_of_the_input(pieces: list[bytes]) -> None:
+def test_reply_in_pieces_does_not_depend_on_how_the_input_is_cut(pieces: list[bytes]) -> None:
     talk = conversation(respond=lambda line: iter(pieces))
     for _ in range(3):  # the second time the framing is remembered
         assert b"".join(all_of(talk, talk.receive(b"a\n"))) == b"".join(pieces)
@@ -59,7 +59,7 @@ def test_whether_it_comes_alone_or_again_or_at_the_end_of_the_input(pieces: list
     assert (talk.ending, talk.messages, talk.failure) == (Ending.CUT, 5, None)
 
 
-def test_the_input_may_end_while_a_greeting_is_drawn() -> None:
+def test_input_may_end_while_a_greeting_is_drawn() -> None:
     def talking() -> Talk:
         yield iter([HALF] * 5)
         return None
@@ -69,7 +69,7 @@ def test_the_input_may_end_while_a_greeting_is_drawn() -> None:
     assert (talk.state, talk.ending) == (OVER, Ending.DONE)
 
 
-def test_the_last_words_of_a_talk_may_come_in_pieces() -> None:
+def test_last_reply_of_a_talk_may_be_in_pieces() -> None:
     def talking() -> Talk:
         yield b""
         return iter([HALF] * 3)
@@ -80,13 +80,13 @@ def test_the_last_words_of_a_talk_may_come_in_pieces() -> None:
     assert (talk.receive(b"c\n"), talk.ending, talk.messages) == (HALF, Ending.FINISHED, 1)
 
 
-def test_a_piece_of_nothing_lets_the_others_have_their_turn() -> None:
+def test_empty_piece_ends_the_batch() -> None:
     talk = conversation(respond=lambda line: iter([b"a", b"", b"", b"b"]))
     assert all_of(talk, talk.receive(b"a\n")) == [b"a", b"", b"b"]
 
 
 @pytest.mark.parametrize("state", ["under way", "over"])
-def test_it_is_closed_at_its_end_and_when_the_visitor_leaves(state: str) -> None:
+def test_iterator_is_closed_at_its_end_and_when_the_conversation_is_closed(state: str) -> None:
     file = io.BytesIO(b"line\n" * (1 if state == "over" else BATCH))
     talk = conversation(respond=lambda line: file)
     talk.receive(b"a\n")
@@ -104,7 +104,7 @@ def tidy(*, at_the_end: Callable[[], object]) -> Iterator[bytes]:
         at_the_end()
 
 
-def test_a_failure_in_putting_it_away_is_a_failure() -> None:
+def test_exception_in_close_of_the_iterator_is_a_failure() -> None:
     talk = conversation(respond=lambda line: tidy(at_the_end=lambda: 1 // 0))
     talk.receive(b"a\n")
     talk.close()
@@ -113,7 +113,7 @@ def test_a_failure_in_putting_it_away_is_a_failure() -> None:
 
 @pytest.mark.parametrize("wrong", [RuntimeError("bug"), SystemExit(1), GeneratorExit(), "text", None, 3], ids=repr)
 @pytest.mark.parametrize("before", [[], [b"half"], [HALF] * 3], ids=len)
-def test_a_failure_in_the_middle_ends_it_without_an_apology(before: list[bytes], wrong: Any) -> None:
+def test_exception_in_the_iterator_ends_the_conversation_without_an_apology(before: list[bytes], wrong: Any) -> None:
     def failing() -> Iterator[Any]:
         yield from before
         if isinstance(wrong, BaseException):
@@ -131,13 +131,13 @@ def test_a_failure_in_the_middle_ends_it_without_an_apology(before: list[bytes],
     talk.close()
 
 
-def test_a_framing_that_frames_replies_has_no_use_for_pieces() -> None:
+def test_reply_in_pieces_is_a_failure_if_the_framing_encodes_replies() -> None:
     talk = conversation(respond=lambda line: iter([b"a"]), framing=LengthPrefixed(limit=9))
     assert (talk.receive(b"\0\0\0\1a"), talk.ending) == (b"sorry\n", Ending.FAILED)
     assert str(talk.failure) == "Made replied in pieces; bytes are expected, which LengthPrefixed frames as a whole"
 
 
-def test_an_error_of_a_framing_may_bring_its_own_apology() -> None:
+def test_framing_error_may_have_its_own_apology() -> None:
     class Strict(Framing):
         def decoder(self) -> Decoder:
             decoder = LengthPrefixed(limit=9).decoder()
@@ -150,7 +150,7 @@ def test_an_error_of_a_framing_may_bring_its_own_apology() -> None:
 
 
 @pytest.mark.parametrize("cut", CUTS.values(), ids=list(CUTS))
-def test_over_tls_pieces_are_drawn_as_they_are_encrypted(cut: Cut) -> None:
+def test_pieces_are_drawn_as_they_are_encrypted_over_tls(cut: Cut) -> None:
     line = Line(Pieces(), cut=cut).shake()
     line.say(b"some\na\n")
     assert line.heard == b"x" * SOME + b"a\n"
@@ -159,7 +159,7 @@ def test_over_tls_pieces_are_drawn_as_they_are_encrypted(cut: Cut) -> None:
     assert (line.heard[-4:], line.ours.ending) == (b"half", Ending.FAILED)
 
 
-def test_behind_a_proxy_too() -> None:
+def test_pieces_are_drawn_in_batches_behind_a_proxy() -> None:
     talk = ProxiedConversation(Conversation(Pieces()), lambda header: None)
     said = all_of(talk, talk.receive(b"PROXY UNKNOWN\r\nsome\na\n"))
     assert b"".join(said) == b"x" * SOME + b"a\n"

@@ -1,4 +1,4 @@
-"""What a service must have, said when it is made and not when the first visitor comes."""
+"""Errors in the class of a service are raised by its constructor, before the first connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daemons import Ending, Service, Until
 from tests.serving.services import Echo, Polite
 
 
-def test_without_a_framing_it_cannot_be_made() -> None:
+def test_service_without_a_framing_is_a_type_error() -> None:
     class Unframed(Service):
         def respond(self, message: bytes) -> bytes:
             return message
@@ -22,13 +22,13 @@ def test_without_a_framing_it_cannot_be_made() -> None:
 
 
 @pytest.mark.parametrize("framing", [Until, b"?", None], ids=repr)
-def test_what_is_no_framing_is_none(framing: Any) -> None:
+def test_framing_of_another_type_is_a_type_error(framing: Any) -> None:
     kind = type("Misframed", (Echo,), {"framing": framing})
     with pytest.raises(TypeError, match=r"^Misframed: no framing; "):
         kind()
 
 
-def test_with_nothing_to_say_it_cannot_be_made() -> None:
+def test_service_without_respond_and_talk_is_a_type_error() -> None:
     class Mute(Service):
         framing = Until(b"?", limit=9)
 
@@ -37,17 +37,17 @@ def test_with_nothing_to_say_it_cannot_be_made() -> None:
     assert str(caught.value) == "Mute: neither respond() nor talk() is defined; one is expected"
 
 
-def test_either_respond_or_talk_is_enough() -> None:
+def test_respond_or_talk_suffices() -> None:
     assert Echo().respond(b"a") == b"a"
     assert inspect.isgenerator(Polite().talk())
 
 
-def test_its_options_are_what_it_was_made_with() -> None:
+def test_options_are_the_argument_of_the_constructor() -> None:
     assert Echo().options is None
     assert Echo(options=3).options == 3
 
 
-def test_by_default_it_says_nothing_more_and_is_not_remembered() -> None:
+def test_defaults_are_no_greeting_no_apology_and_not_pure() -> None:
     assert all(Echo().apology(ending) == b"" for ending in Ending)
     assert Service.pure is False
     assert (Service.questions, Service.answers, Service.Options) == ((), None, None)

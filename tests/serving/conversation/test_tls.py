@@ -36,7 +36,7 @@ class Skipping(Echo):
 
 
 class UntilTheEnd(Framing):
-    """A message lasts until the end of the input."""
+    """Service whose message lasts until the end of the input."""
 
     def decoder(self) -> Decoder:
         return _UntilTheEnd()
@@ -74,7 +74,7 @@ class Order(Service):
 
 @both_versions
 @all_cuts
-def test_a_conversation(version: str, cut: Cut) -> None:
+def test_messages_are_answered_over_tls(version: str, cut: Cut) -> None:
     line = Line(Echo(), version, cut).shake()
     assert line.client.version() == f"TLSv{version}"
     line.say(b"one\n").say(b"two\nthr").say(b"ee\n" + b"four\n" * 1000)
@@ -86,7 +86,7 @@ def test_a_conversation(version: str, cut: Cut) -> None:
 
 @both_versions
 @all_cuts
-def test_a_pipeline_in_many_records_and_one_segment_is_answered_in_order(version: str, cut: Cut) -> None:
+def test_pipeline_of_many_records_in_one_segment_is_answered_in_order(version: str, cut: Cut) -> None:
     line = Line(Echo(), version, cut).shake()
     questions = [b"%d\n" % number for number in range(300)]
     for question in questions:
@@ -97,7 +97,7 @@ def test_a_pipeline_in_many_records_and_one_segment_is_answered_in_order(version
 
 
 @both_versions
-def test_the_states_on_the_way(version: str) -> None:
+def test_state_follows_handshake_and_input(version: str) -> None:
     line = Line(Echo(), version)
     assert (line.ours.state, line.ours.receive(b"\x16")) == (SHAKING, b"")
     line = Line(Echo(), version)
@@ -119,7 +119,7 @@ def test_the_states_on_the_way(version: str) -> None:
     assert (line.ours.proceed(), line.ours.state) == (b"", IDLE)
 
 
-def test_half_a_record_is_not_idle_and_one_without_a_message_is() -> None:
+def test_incomplete_record_is_partial_and_record_without_a_message_is_idle() -> None:
     line = Line(Skipping()).shake()
     line.client.write(b"\r\r")
     data = line.take()
@@ -129,7 +129,7 @@ def test_half_a_record_is_not_idle_and_one_without_a_message_is() -> None:
     assert (line.ours.proceed(), line.ours.state) == (b"", IDLE)
 
 
-def test_a_message_in_the_segment_that_ends_the_handshake() -> None:
+def test_message_in_the_last_segment_of_the_handshake_is_answered() -> None:
     line = Line(Echo())
     with pytest.raises(ssl.SSLWantReadError):
         line.client.do_handshake()
@@ -141,7 +141,7 @@ def test_a_message_in_the_segment_that_ends_the_handshake() -> None:
 
 @both_versions
 @all_cuts
-def test_a_greeting_follows_the_handshake_and_last_words_are_followed_by_goodbye(version: str, cut: Cut) -> None:
+def test_greeting_follows_handshake_and_close_notify_follows_last_reply(version: str, cut: Cut) -> None:
     line = Line(Polite(), version, cut).shake()
     assert line.heard == b"hello\n"
     line.say(b"a\nbye\nunheard\n")
@@ -154,7 +154,7 @@ def test_a_greeting_follows_the_handshake_and_last_words_are_followed_by_goodbye
     ("service", "words", "ending"), [(Polite, b"bye\n", Ending.FINISHED), (Failing, b"fail\n", Ending.FAILED)]
 )
 @both_versions
-def test_a_goodbye_beside_the_message_to_which_the_last_words_are_said(
+def test_close_notify_in_the_segment_of_the_last_message(
     service: type[Service], words: bytes, ending: Ending, version: str
 ) -> None:
     line = Line(service(), version).shake()
@@ -165,7 +165,7 @@ def test_a_goodbye_beside_the_message_to_which_the_last_words_are_said(
 
 
 @pytest.mark.parametrize("version", ["1.3"])  # in 1.2 the server has the last word of the handshake
-def test_a_goodbye_beside_the_end_of_the_handshake_before_a_greeting_that_is_the_last_word(version: str) -> None:
+def test_close_notify_at_the_end_of_the_handshake_before_a_greeting_that_is_the_last_reply(version: str) -> None:
     line = Line(Tlsd(), version)
     with suppress(ssl.SSLWantReadError):
         line.client.do_handshake()
@@ -176,25 +176,25 @@ def test_a_goodbye_beside_the_end_of_the_handshake_before_a_greeting_that_is_the
     assert (line.ours.ending, line.heard, line.left) == (Ending.FINISHED, SECRET, True)
 
 
-def test_a_service_that_fails_apologizes_and_keeps_its_secret() -> None:
+def test_failing_service_sends_its_apology_without_the_text_of_the_exception() -> None:
     line = Line(Failing()).shake().say(b"fail\n")
     assert (line.heard, line.left, line.ours.ending) == (b"sorry: failed\n", True, Ending.FAILED)
     assert isinstance(line.ours.failure, RuntimeError)
 
 
-def test_a_message_that_is_too_long_is_told_so() -> None:
+def test_oversize_message_gets_an_apology() -> None:
     line = Line(Failing()).shake().say(b"x" * 100)
     assert (line.heard, line.left, line.ours.ending) == (b"sorry: oversize\n", True, Ending.OVERSIZE)
 
 
 @both_versions
-def test_a_large_reply_is_encrypted_a_batch_at_a_time(version: str) -> None:
+def test_large_reply_is_encrypted_in_batches(version: str) -> None:
     line = Line(Large(), version).shake().say(b"a\nb\nc\n")
     assert line.heard == b"".join(word * 4 * 1024**2 for word in (b"a", b"b", b"c"))
     assert line.largest < BATCH + 16384 + 8 * OVERHEAD
 
 
-def test_what_came_before_the_goodbye_is_answered_although_it_takes_many_batches() -> None:
+def test_messages_before_close_notify_are_answered_in_several_batches() -> None:
     line = Line(Large()).shake()
     line.client.write(b"a\nb\n")
     line.goodbye()
@@ -205,7 +205,7 @@ def test_what_came_before_the_goodbye_is_answered_although_it_takes_many_batches
 @pytest.mark.parametrize(
     ("words", "ending"), [(b"", Ending.DONE), (b"whole\n", Ending.DONE), (b"whole\nhal", Ending.CUT)]
 )
-def test_the_end_without_a_goodbye(words: bytes, ending: Ending) -> None:
+def test_end_of_stream_without_close_notify(words: bytes, ending: Ending) -> None:
     line = Line(Echo()).shake()
     if words:
         line.say(words)
@@ -213,14 +213,14 @@ def test_the_end_without_a_goodbye(words: bytes, ending: Ending) -> None:
     assert (line.over, line.ours.ending) == (True, ending)
 
 
-def test_the_end_in_the_middle_of_a_record() -> None:
+def test_end_of_stream_in_the_middle_of_a_record() -> None:
     line = Line(Echo()).shake()
     line.client.write(b"whole\n")
     line.send(line.take()[:-1]).end()
     assert (line.ours.ending, line.ours.messages) == (Ending.CUT, 0)
 
 
-def test_who_cuts_the_connection_cannot_pass_half_a_message_for_a_whole_one() -> None:
+def test_truncated_stream_does_not_complete_a_message() -> None:
     service = Order()
     assert Line(service).shake().say(b"delete / unless").end().ours.ending is Ending.CUT
     assert service.executed == []
@@ -229,7 +229,7 @@ def test_who_cuts_the_connection_cannot_pass_half_a_message_for_a_whole_one() ->
 
 
 @both_versions
-def test_bytes_that_were_tampered_with_end_it_with_an_alert(version: str) -> None:
+def test_modified_record_ends_the_conversation_with_an_alert(version: str) -> None:
     line = Line(Echo(), version).shake()
     line.client.write(b"whole\n")
     data = line.take()
@@ -240,7 +240,7 @@ def test_bytes_that_were_tampered_with_end_it_with_an_alert(version: str) -> Non
 
 
 @both_versions
-def test_a_peer_that_breaks_off_with_an_alert_has_reset_the_connection(version: str) -> None:
+def test_alert_of_the_peer_counts_as_a_reset(version: str) -> None:
     line = Line(Echo(), version).shake()
     with pytest.raises(ssl.SSLError):
         line.deliver(b"\x17\x03\x03\x00\x1f" + b"no record of ours, only as long")
@@ -249,7 +249,7 @@ def test_a_peer_that_breaks_off_with_an_alert_has_reset_the_connection(version: 
     assert "alert" in line.reasons[0]
 
 
-def test_a_talk_runs_its_finally_clauses_also_when_they_fail() -> None:
+def test_close_runs_finally_clauses_that_raise() -> None:
     left: list[str] = []
 
     class Tidy(Service):
@@ -274,7 +274,9 @@ def test_a_talk_runs_its_finally_clauses_also_when_they_fail() -> None:
 
 @all_cuts
 @pytest.mark.parametrize("size", [512, 16_000, 131_072])
-def test_what_a_handshake_message_announces_counts_until_the_handshake_is_complete(cut: Cut, size: int) -> None:
+def test_announced_length_of_a_handshake_message_is_charged_until_the_handshake_is_complete(
+    cut: Cut, size: int
+) -> None:
     line = Line(Echo(), cut=cut)
     line.send(b"\x16\x03\x01\x00\x06\x01" + size.to_bytes(3, "big") + b"\x03\x03")
     assert line.ours.state == SHAKING
@@ -283,7 +285,7 @@ def test_what_a_handshake_message_announces_counts_until_the_handshake_is_comple
 
 @all_cuts
 @both_versions
-def test_certificates_of_a_client_count_before_they_have_come(version: str, cut: Cut) -> None:
+def test_client_certificates_are_charged_before_they_are_received(version: str, cut: Cut) -> None:
     line = Line(Echo(), version, cut, context=ours(client_ca=True)).use(theirs(version, "client.pem"))
     with suppress(ssl.SSLWantReadError):
         line.client.do_handshake()

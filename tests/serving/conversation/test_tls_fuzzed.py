@@ -1,4 +1,4 @@
-"""For any bytes, an encrypted conversation returns bytes and maybe comes to an ending; it never raises."""
+"""For any bytes, an encrypted conversation returns bytes and may set an ending; it never raises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STEPS = st.lists(st.none() | st.binary(max_size=64) | st.sampled_from([b"", b"\x
 
 
 def go(line: Line, steps: list[bytes | None]) -> None:
-    """Take the steps, and see what is promised kept after each."""
+    """Take the steps, and check the contract after each."""
     conversation = line.ours
     for step in steps:
         over = conversation.state == OVER
@@ -28,17 +28,17 @@ def go(line: Line, steps: list[bytes | None]) -> None:
 
 
 @given(STEPS)
-def test_before_the_handshake(steps: list[bytes | None]) -> None:
+def test_any_bytes_before_the_handshake(steps: list[bytes | None]) -> None:
     go(Line(Polite()), steps)
 
 
 @given(st.sampled_from(["1.2", "1.3"]), STEPS)
-def test_after_the_handshake(version: str, steps: list[bytes | None]) -> None:
+def test_any_bytes_after_the_handshake(version: str, steps: list[bytes | None]) -> None:
     go(Line(Polite(), version).shake(), steps)
 
 
 @given(st.sampled_from(["1.2", "1.3"]), st.binary(min_size=1), st.data())
-def test_a_conversation_with_one_octet_changed(version: str, words: bytes, data: st.DataObject) -> None:
+def test_conversation_with_one_byte_changed(version: str, words: bytes, data: st.DataObject) -> None:
     line = Line(Polite(), version).shake()
     line.client.write(words)
     sent = bytearray(line.take())
@@ -49,7 +49,7 @@ def test_a_conversation_with_one_octet_changed(version: str, words: bytes, data:
 
 
 @given(st.sampled_from(["1.2", "1.3"]), st.data())
-def test_a_hello_with_one_octet_changed(version: str, data: st.DataObject) -> None:
+def test_client_hello_with_one_byte_changed(version: str, data: st.DataObject) -> None:
     line = Line(Polite(), version)
     try:
         line.client.do_handshake()
@@ -62,9 +62,7 @@ def test_a_hello_with_one_octet_changed(version: str, data: st.DataObject) -> No
 
 
 @given(st.sampled_from(["1.2", "1.3"]), st.lists(st.binary(max_size=300).filter(bool)), st.data())
-def test_any_words_cut_anywhere_are_heard_as_they_were_said(
-    version: str, words: list[bytes], data: st.DataObject
-) -> None:
+def test_messages_cut_anywhere_are_received_unchanged(version: str, words: list[bytes], data: st.DataObject) -> None:
     line, whole = Line(Polite(), version).shake(), Line(Polite(), version).shake()
     for word in words:
         line.client.write(word)

@@ -1,4 +1,4 @@
-"""What a service may know of its visitors: it is told when the conversation begins."""
+"""Services that need the peer's address are given it when the talk begins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.serving.tls_client import ours, theirs
 
 
 class Mirror(Service):
-    """Says to each visitor who that is."""
+    """Send each peer its own address."""
 
     framing = Lines(limit=100)
 
@@ -36,7 +36,7 @@ ENGINES = pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
 
 
 @ENGINES
-def test_it_is_told_who_they_are(engine: str, within: Start) -> None:
+def test_talk_is_given_the_address_of_the_peer(engine: str, within: Start) -> None:
     running = within(engine, Pump.carrying(Mirror()))
     for _ in range(2):
         with connect(running.address) as peer:
@@ -45,7 +45,7 @@ def test_it_is_told_who_they_are(engine: str, within: Start) -> None:
 
 
 @ENGINES
-def test_of_who_comes_behind_a_proxy_it_is_told_what_the_proxy_says(engine: str, within: Start) -> None:
+def test_talk_behind_a_proxy_is_given_the_address_in_the_header(engine: str, within: Start) -> None:
     running = within(engine, Pump.carrying(Mirror()))
     running.server.access = replace(running.server.access, proxies=(ipaddress.ip_network("127.0.0.1"),))
     with connect(running.address) as peer:
@@ -54,7 +54,7 @@ def test_of_who_comes_behind_a_proxy_it_is_told_what_the_proxy_says(engine: str,
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
-def test_over_tls_it_is_told_so(engine: str, within: Start) -> None:
+def test_talk_over_tls_is_given_a_secure_peer(engine: str, within: Start) -> None:
     running = within(engine, Pump.carrying(Mirror()))
     assert isinstance(running.server, StreamServer)
     running.server.tls = TLS(ours())
@@ -67,7 +67,7 @@ def test_over_tls_it_is_told_so(engine: str, within: Start) -> None:
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
-def test_over_a_unix_socket_it_is_told_which_process(engine: str, within: Start, tmp_path: Path) -> None:
+def test_talk_over_a_unix_socket_is_given_the_process(engine: str, within: Start, tmp_path: Path) -> None:
     running = within(engine, Pump.carrying(Mirror()), address=str(tmp_path / "mirror.sock"))
     with connect(running.address) as peer:
         peer.sendall(b"1\n")

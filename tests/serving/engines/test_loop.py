@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from daemons import Service, Until
-from daemons.serving.conversation.memory import SHORT
+from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service import Reply
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import RECEIVE, Pump
