@@ -16,7 +16,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: The Server field, without versions, which would disclose known vulnerabilities.
 SERVER = "camelot"
 
-#: Statuses whose responses never have a body (RFC 9110, sections 15.3.5 and 15.4.5).
+#: Statuses of responses that never have a body (RFC 9110, sections 15.3.5 and 15.4.5).
 BODILESS = frozenset((204, 304))
 
 #: Capacity of a `ResponseCache`, in bytes of request heads and responses.

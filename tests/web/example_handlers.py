@@ -7,12 +7,12 @@ from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import Any
 
-#: More than an answer may have in memory.
+#: More than a response may have in memory.
 LARGE = 1_000_003
 
 
 class Hello(BaseHTTPRequestHandler):
-    """The example of the documentation, https://docs.python.org/3/library/http.server.html, and half of its errors."""
+    """The handler of https://docs.python.org/3/library/http.server.html, with correct and incorrect responses."""
 
     def do_GET(self) -> None:
         getattr(self, self.path.partition("?")[0].strip("/") or "hello", self.missing)()
@@ -60,7 +60,7 @@ class Hello(BaseHTTPRequestHandler):
         self.answer(b"well", ("Connection", "Keep-Alive"), status=999)
 
     def nothing(self) -> None:
-        self.answer(b"nobody sees this", ("Content-Length", "16"), status=204)
+        self.answer(b"this is not sent", ("Content-Length", "16"), status=204)
 
     def unchanged(self) -> None:
         self.answer(b"nor this", status=304)
@@ -130,7 +130,7 @@ class Reading(BaseHTTPRequestHandler):
 
 
 class Older(Hello):
-    """Calls the stock class by its name, as handlers do that are older than ``super()``."""
+    """Calls the stock class by name instead of ``super()``."""
 
     def end_headers(self) -> None:
         BaseHTTPRequestHandler.send_header(self, "X-Older", "yes")
@@ -141,7 +141,7 @@ class Older(Hello):
 
 
 class Careful(Hello):
-    """Opens something for each visitor, puts it away at the end, and keeps a log of its own."""
+    """Has a resource per connection, releases it at the end, and logs its own lines."""
 
     journal: list[str] = []  # noqa: RUF012, that of all of them
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 Tree: TypeAlias = "dict[str, bytes | Tree]"
 
-#: Opcodes.
+#: FUSE opcodes.
 LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE, FLUSH, INIT = 1, 2, 3, 14, 15, 18, 25, 26
 OPENDIR, READDIR, RELEASEDIR, INTERRUPT, DESTROY, BATCH_FORGET = 27, 28, 29, 36, 38, 42
 

@@ -19,7 +19,7 @@ _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ?([\t -~\x80-\xff]*)\r\n"
 
 @dataclass(frozen=True)
 class Response:
-    """One response; names of fields in small letters."""
+    """A response, with lower-case field names."""
 
     status: int
     fields: dict[str, str]
@@ -28,8 +28,8 @@ class Response:
 
 
 def responses(octets: bytes, methods: Iterable[str] = ()) -> list[Response]:
-    """What `octets` hold, one after the other; `methods` are those that were asked with, GET after them.  Raises
-    `AssertionError` for whatever else is in them."""
+    """Parse consecutive responses to requests with `methods`, GET after them.  Raises `AssertionError` for surplus
+    bytes."""
     asked = iter(methods)
     found: list[Response] = []
     while octets:
@@ -70,7 +70,7 @@ def _body(fields: dict[str, str], octets: bytes) -> tuple[bytes, bytes]:
 
 @contextmanager
 def conversation_of(server: WebServer, address: Any) -> Iterator[Conversation]:
-    """A conversation of `server` on a connected socket, opened and, in the end, closed."""
+    """Open a conversation of `server` on a connected socket, and close it at the end."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         connection = Connection(ours, address, 1.0)
@@ -82,7 +82,7 @@ def conversation_of(server: WebServer, address: Any) -> Iterator[Conversation]:
 
 @contextmanager
 def visit(handler: Any, address: Any = ("192.0.2.7", 4242)) -> Iterator[Conversation]:
-    """A visitor's conversation with `handler`, opened and, in the end, closed."""
+    """Open a conversation with `handler`, and close it at the end."""
     with (
         WebServer(("127.0.0.1", 80), handler, bind_and_activate=False) as server,
         conversation_of(server, address) as conversation,
@@ -91,7 +91,7 @@ def visit(handler: Any, address: Any = ("192.0.2.7", 4242)) -> Iterator[Conversa
 
 
 def said(conversation: Conversation, *pieces: bytes) -> bytes:
-    """All that is said to these pieces of input."""
+    """Return all bytes sent in response to `pieces` of input."""
     heard = []
     for piece in pieces:
         heard.append(conversation.receive(piece))
@@ -101,7 +101,7 @@ def said(conversation: Conversation, *pieces: bytes) -> bytes:
 
 
 def get(path: str, *fields: str, version: str = "1.1", method: str = "GET", body: bytes = b"") -> bytes:
-    """A request."""
+    """Return a request."""
     lines = [
         f"{method} {path} HTTP/{version}",
         "Host: localhost",
