@@ -111,18 +111,18 @@ def talking(httpd: Httpd, peer: Peer = LOCAL) -> Iterator[Conversation]:
         conversation.close()
 
 
-def send(conversation: Conversation, octets: bytes) -> bytes:
-    """Return all bytes sent in response to `octets`."""
-    received = [conversation.receive(octets)]
+def send(conversation: Conversation, data: bytes) -> bytes:
+    """Return all bytes sent in response to `data`."""
+    received = [conversation.receive(data)]
     while conversation.state == PENDING:
         received.append(conversation.proceed())
     return b"".join(received)
 
 
-def parsed(octets: bytes) -> ParsedResponse:
+def parsed(data: bytes) -> ParsedResponse:
     """Parse one response without repeated fields."""
-    head, end, body = octets.partition(b"\r\n\r\n")
-    assert end, octets[:1000]
+    head, end, body = data.partition(b"\r\n\r\n")
+    assert end, data[:1000]
     first, *lines = head.decode("ascii").split("\r\n")
     match = re.fullmatch(r"HTTP/1\.1 (\d{3}) [A-Z][A-Za-z -]+", first)
     assert match, first
@@ -143,8 +143,8 @@ def ask(
 ) -> ParsedResponse:
     """Send one request, and return its response."""
     with talking(httpd, peer) as conversation:
-        octets = request(path, *fields, method=method, version=version, body=body, host=host)
-        found = parsed(send(conversation, octets))
+        data = request(path, *fields, method=method, version=version, body=body, host=host)
+        found = parsed(send(conversation, data))
         assert conversation.failure is None
     bodiless = method == "HEAD" or found.status in (204, 304)
     if bodiless:

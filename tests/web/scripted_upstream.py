@@ -92,10 +92,10 @@ class Scripted(socketserver.BaseRequestHandler):
         kind: Any = type(self)
         kind.connections += 1
         number = kind.connections
-        with self.request.makefile("rb") as octets:
-            while head := b"".join(iter(octets.readline, b"\r\n")) if octets.peek(1) else b"":
+        with self.request.makefile("rb") as stream:
+            while head := b"".join(iter(stream.readline, b"\r\n")) if stream.peek(1) else b"":
                 match = re.search(rb"Content-Length: (\d+)", head)
-                kind.requests.append((number, head + (octets.read(int(match[1])) if match else b"")))
+                kind.requests.append((number, head + (stream.read(int(match[1])) if match else b"")))
                 name = head.split(b" ")[1].partition(b"?")[0].rpartition(b"/")[2].decode()
                 # `first` closes a reused connection.
                 said, closes = (b"", True) if name == "first" and number == 1 else SCRIPT[name]

@@ -27,45 +27,45 @@ class Response:
     version: str
 
 
-def responses(octets: bytes, methods: Iterable[str] = ()) -> list[Response]:
+def responses(data: bytes, methods: Iterable[str] = ()) -> list[Response]:
     """Parse consecutive responses to requests with `methods`, GET after them.  Raises `AssertionError` for surplus
     bytes."""
     asked = iter(methods)
     found: list[Response] = []
-    while octets:
-        status_line = _STATUS_LINE.match(octets)
-        assert status_line, octets[:80]
+    while data:
+        status_line = _STATUS_LINE.match(data)
+        assert status_line, data[:80]
         at = status_line.end()
         fields: dict[str, str] = {}
-        while field := _FIELD.match(octets, at):
+        while field := _FIELD.match(data, at):
             name, value = field[1].decode().lower(), field[2].decode("latin-1")
             assert name not in fields, f"two of {name}"
             fields[name] = value
             at = field.end()
-        assert octets.startswith(b"\r\n", at), octets[at : at + 80]
-        status, octets = int(status_line[2]), octets[at + 2 :]
+        assert data.startswith(b"\r\n", at), data[at : at + 80]
+        status, data = int(status_line[2]), data[at + 2 :]
         body = b""
         if status >= 200 and next(asked, "GET") != "HEAD" and status not in (204, 304):
-            body, octets = _body(fields, octets)
+            body, data = _body(fields, data)
         found.append(Response(status, fields, body, status_line[1].decode()))
     return found
 
 
-def _body(fields: dict[str, str], octets: bytes) -> tuple[bytes, bytes]:
+def _body(fields: dict[str, str], data: bytes) -> tuple[bytes, bytes]:
     if fields.get("transfer-encoding") == "chunked":
         assert "content-length" not in fields
         body = b""
         while True:
-            size, _, octets = octets.partition(b"\r\n")
+            size, _, data = data.partition(b"\r\n")
             length = int(size, 16)
-            body, ends, octets = body + octets[:length], octets[length : length + 2], octets[length + 2 :]
+            body, ends, data = body + data[:length], data[length : length + 2], data[length + 2 :]
             assert ends == b"\r\n"
             if not length:
-                return body, octets
+                return body, data
     if "content-length" not in fields:
-        return octets, b""
+        return data, b""
     length = int(fields["content-length"])
-    return octets[:length], octets[length:]
+    return data[:length], data[length:]
 
 
 @contextmanager

@@ -141,8 +141,8 @@ def test_any_field_value_is_parsed_within_bounds(name: str, value: str) -> None:
 
 @pytest.mark.parametrize("name", READERS)
 def test_long_field_value_is_parsed_in_linear_time(name: str) -> None:
-    """A text eight times as long as a head may be takes no longer than its octets: who looked at all of them again for
-    each of them would come to 10**10, which the limit for a test would end."""
+    """Parse values eight times as long as a head may be.  Quadratic time would be 10**10 steps, and exceed the test's
+    timeout."""
     for piece in (
         " ",
         ",",

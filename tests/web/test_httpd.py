@@ -109,7 +109,7 @@ def test_an_error_page_has_the_reason_phrase_and_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("version", "field", "said", "state"),
+    ("version", "field", "expected", "state"),
     [
         ("1.1", "Accept: */*", None, IDLE),
         ("1.1", "Connection: close", "close", OVER),
@@ -129,7 +129,7 @@ def test_connection_field_of_the_client_is_honored(
 
 def test_pipelined_requests_are_handled_in_order_until_a_close(httpd: Httpd) -> None:
     with talking(httpd) as conversation:
-        octets = send(
+        data = send(
             conversation,
             request("/short.txt")
             + request("/long.bin")
@@ -137,7 +137,7 @@ def test_pipelined_requests_are_handled_in_order_until_a_close(httpd: Httpd) -> 
             + request("/sub/", "Connection: close")
             + request("/text.txt"),
         )
-    short, _, rest = octets.partition(b"short")
+    short, _, rest = data.partition(b"short")
     assert parsed(short).status == 200
     long = rest.index(LONG)
     tail = rest[long + len(LONG) :]

@@ -30,12 +30,12 @@ class Kept(RequestLog):
         self.lines.append(re.sub(r"\[.*\]", "[]", line))
 
 
-def log_lines(httpd: Httpd, *octets: bytes, peer: Peer = LOCAL) -> list[str]:
+def log_lines(httpd: Httpd, *data: bytes, peer: Peer = LOCAL) -> list[str]:
     """Return the log lines of requests, which are the same in two conversations."""
     httpd.requests = log = Kept()
     for _ in range(2):
         with talking(httpd, peer) as conversation:
-            for each in octets:
+            for each in data:
                 send(conversation, each)
     first, second = log.lines[: len(log.lines) // 2], log.lines[len(log.lines) // 2 :]
     assert first == second
@@ -58,8 +58,8 @@ def test_status_and_size_are_those_of_the_response(root: str) -> None:
         request("/short.txt", method="HEAD", version="1.0"): '"HEAD /short.txt HTTP/1.0" 200 0',
         request("/short.txt", method="OPTIONS"): '"OPTIONS /short.txt HTTP/1.1" 204 0',
     }
-    for octets, line in asked.items():
-        assert log_lines(service(root), octets) == [f"127.0.0.1 - - [] {line}"]
+    for data, line in asked.items():
+        assert log_lines(service(root), data) == [f"127.0.0.1 - - [] {line}"]
     (missing,) = log_lines(service(root), request("/no%22thing"))
     assert re.fullmatch(r'127\.0\.0\.1 - - \[\] "GET /no%22thing HTTP/1\.1" 404 \d+', missing)
 

@@ -101,11 +101,11 @@ def visit(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Abstra
     return found
 
 
-def cpu(visit: Callable[[], AbstractContextManager[Conversation]], octets: bytes) -> float:
+def cpu(visit: Callable[[], AbstractContextManager[Conversation]], data: bytes) -> float:
     """Return the seconds of CPU time of a request."""
     with visit() as conversation:
         before = time.process_time()
-        send(conversation, octets)
+        send(conversation, data)
         return time.process_time() - before
 
 
@@ -115,9 +115,9 @@ def test_no_request_costs_more_than_twenty_honest_ones(
     tag = ask(service(str(tmp_path / "www")), "/text.txt").fields["ETag"]
     honest = sorted(cpu(visit, request("/text.txt", *HONEST)) for _ in range(31))[15]
     dear = {}
-    for name, octets in requests(tag):
+    for name, data in requests(tag):
         # The least of several, since other processes disturb the measurement.
-        if cpu(visit, octets) > MOST * honest:
+        if cpu(visit, data) > MOST * honest:
             again = min(cpu(visit, other) for _ in range(3) for which, other in requests(tag) if which == name)
             if again > MOST * honest:
                 dear[name] = again / honest

@@ -19,7 +19,7 @@ def in_front(folder: Path, server: str, **options: Any) -> Httpd:
 def fetch(httpd: Httpd, path: str, *fields: str, peer: Peer = LOCAL, **more: Any) -> Response:
     """Send one request, and return its response."""
     with talking(httpd, peer) as conversation:
-        octets = send(conversation, request(path, *fields, **more))
+        data = send(conversation, request(path, *fields, **more))
         assert conversation.failure is None
-    (found,) = responses(octets, [more.get("method", "GET")])
+    (found,) = responses(data, [more.get("method", "GET")])
     return found

@@ -74,8 +74,8 @@ def test_hop_by_hop_fields_are_not_forwarded(front: Httpd) -> None:
     assert found.fields == {"content-length": "0", "date": "then", "cache-control": "public, max-age=9"}
     assert fetch(front, "/app/hop-date").fields["date"] != "then"
     with talking(front) as conversation:
-        octets = send(conversation, request("/app/cookies"))
-    assert octets.count(b"Set-Cookie: ") == 2
+        data = send(conversation, request("/app/cookies"))
+    assert data.count(b"Set-Cookie: ") == 2
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_responses_of_every_kind_are_forwarded_and_the_connection_is_kept(
     front: Httpd, name: str, method: str, status: int, body: bytes, field: tuple[str, str | None]
 ) -> None:
     with talking(front) as conversation:
-        octets = send(conversation, request(f"/app/{name}", method=method))
-        octets += send(conversation, request("/app/plain") + request("/text.txt"))
+        data = send(conversation, request(f"/app/{name}", method=method))
+        data += send(conversation, request("/app/plain") + request("/text.txt"))
         assert (conversation.state, conversation.failure) == (IDLE, None)
-    found, plain, _ = responses(octets, [method])
+    found, plain, _ = responses(data, [method])
     assert (found.status, found.body, found.fields.get(field[0])) == (status, body, field[1])
     assert (plain.body, "date" in found.fields, "connection" in found.fields) == (b"plain", True, False)
 
@@ -107,9 +107,9 @@ def test_responses_of_every_kind_are_forwarded_and_the_connection_is_kept(
 def test_response_of_unknown_length_to_http_1_0_closes_the_connection(front: Httpd) -> None:
     for name, state in (("chunks", OVER), ("end", OVER), ("plain", IDLE)):
         with talking(front) as conversation:
-            octets = send(conversation, request(f"/app/{name}", "Connection: keep-alive", version="1.0"))
+            data = send(conversation, request(f"/app/{name}", "Connection: keep-alive", version="1.0"))
             assert conversation.state == state
-        (found,) = responses(octets)
+        (found,) = responses(data)
         assert found.fields["connection"] == ("close" if state == OVER else "keep-alive")
         assert found.body in (b"onetwo", b"until the end", b"plain")
 

@@ -26,8 +26,8 @@ class Mutated(socketserver.BaseRequestHandler):
     """Sends the nth mutated response to a request for /app/SEED/n, and closes the connection."""
 
     def handle(self) -> None:
-        with suppress(OSError), self.request.makefile("rb") as octets:
-            head = b"".join(iter(octets.readline, b"\r\n"))
+        with suppress(OSError), self.request.makefile("rb") as stream:
+            head = b"".join(iter(stream.readline, b"\r\n"))
             _, seed, number = head.split(b" ")[1].strip(b"/").split(b"/")
             self.request.sendall(response(int(seed), int(number))[0])
 
@@ -55,9 +55,9 @@ def test_each_response_is_whole_or_visibly_cut_short(front: Httpd, seed: int) ->
     for number in range(COUNT):
         data, method = response(seed, number)
         with talking(front) as conversation:
-            octets = send(conversation, request(f"/app/{seed}/{number}", method=method))
+            data = send(conversation, request(f"/app/{seed}/{number}", method=method))
             failure = conversation.failure
-            found = theirs(octets, method)
+            found = theirs(data, method)
             assert found is not None, data
             statuses.add(found.status)
             if failure is not None:

@@ -34,8 +34,8 @@ class Slow(Scripted):
     may_answer: Event
 
     def handle(self) -> None:
-        with suppress(OSError), self.request.makefile("rb") as octets:
-            while head := b"".join(iter(octets.readline, b"\r\n")) if octets.peek(1) else b"":
+        with suppress(OSError), self.request.makefile("rb") as stream:
+            while head := b"".join(iter(stream.readline, b"\r\n")) if stream.peek(1) else b"":
                 path = head.split(b" ")[1]
                 if path.endswith(b"/trickle"):
                     self.request.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -148,9 +148,9 @@ def test_trickling_response_ends_at_the_total_timeout(
     running = Within("pool", Pump.carrying(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
-            octets = hear_all(get(running.address, path, stack))
-            assert octets.startswith(b"HTTP/1.1 %d " % status)
-            assert not octets.endswith(b"0\r\n\r\n")
+            data = hear_all(get(running.address, path, stack))
+            assert data.startswith(b"HTTP/1.1 %d " % status)
+            assert not data.endswith(b"0\r\n\r\n")
             assert running.log_line(": /app: upstream server ").endswith(f"{slow[0]}: {reason}")
             assert not [line for line in running.lines if "Traceback" in line]
     finally:
@@ -163,8 +163,8 @@ def test_response_to_a_paused_client_does_not_count_as_in_progress(tmp_path: Pat
 
     class Long(Scripted):
         def handle(self) -> None:
-            with suppress(OSError), self.request.makefile("rb") as octets:
-                while head := b"".join(iter(octets.readline, b"\r\n")) if octets.peek(1) else b"":
+            with suppress(OSError), self.request.makefile("rb") as stream:
+                while head := b"".join(iter(stream.readline, b"\r\n")) if stream.peek(1) else b"":
                     size = 90_000_000 if b"/long" in head else 4
                     self.request.sendall(OK + b"Content-Length: %d\r\n\r\n" % size)
                     self.request.sendall(bytes(size))

@@ -63,11 +63,11 @@ def test_response_may_begin_before_the_body_is_sent(tmp_path: Path) -> None:
     path, size = str(tmp_path / "app.sock"), 1_000_000
 
     def serve() -> None:
-        with listener.accept()[0] as peer, peer.makefile("rb") as octets:
-            while octets.readline() != b"\r\n":
+        with listener.accept()[0] as peer, peer.makefile("rb") as stream:
+            while stream.readline() != b"\r\n":
                 pass
             peer.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-            peer.sendall(b"7\r\n%d\r\n0\r\n\r\n" % len(octets.read(size)))
+            peer.sendall(b"7\r\n%d\r\n0\r\n\r\n" % len(stream.read(size)))
 
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(path)
@@ -143,8 +143,8 @@ def test_response_before_the_end_of_the_request_is_forwarded(tmp_path: Path) -> 
         """Reads a head without its body, and waits until the connection is closed."""
 
         def handle(self) -> None:
-            with suppress(OSError), self.request.makefile("rb", buffering=0) as octets:
-                while octets.readline() != b"\r\n":
+            with suppress(OSError), self.request.makefile("rb", buffering=0) as stream:
+                while stream.readline() != b"\r\n":
                     pass
                 self.request.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
                 self.request.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
@@ -169,8 +169,8 @@ def test_connection_is_not_reused_after_a_body(tmp_path: Path) -> None:
         """Ignores bodies, so that it reads one as the next request."""
 
         def handle(self) -> None:
-            with suppress(OSError), self.request.makefile("rb") as octets:
-                while head := b"".join(iter(octets.readline, b"\r\n")) if octets.peek(1) else b"":
+            with suppress(OSError), self.request.makefile("rb") as stream:
+                while head := b"".join(iter(stream.readline, b"\r\n")) if stream.peek(1) else b"":
                     name = head.split(b" ")[1]
                     if name == b"/smuggled":
                         may_answer.wait(10)

@@ -81,17 +81,17 @@ def test_incomplete_response_is_cut_short_and_logged_in_one_line(
     try:
         with connect(running.address) as client:
             client.sendall(request(f"/app/{name}") + request("/text.txt"))
-            octets = hear_all(client)
+            data = hear_all(client)
         line = running.log_line(": /app: upstream server ")
         assert line.endswith(f": /app: upstream server 127.0.0.1:{upstream[0].address[1]}: {reason}")
         running.log_line(" failed messages=")
         assert not [each for each in running.lines if "Traceback" in each or "the service failed" in each]
     finally:
         running.close()
-    assert octets.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert octets.count(b"HTTP/1.1") == 1, "nothing is sent behind it"
+    assert data.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert data.count(b"HTTP/1.1") == 1, "nothing is sent behind it"
     if name != "short-until-close":
-        assert not octets.endswith(b"0\r\n\r\n")
+        assert not data.endswith(b"0\r\n\r\n")
 
 
 def test_refused_connection_gets_502(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

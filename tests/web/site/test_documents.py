@@ -147,8 +147,8 @@ def test_documents_beyond_count_or_space_get_507(tmp_path: Path) -> None:
 
 def test_body_beyond_the_limit_gets_413_before_it_is_read(httpd: Httpd) -> None:
     with talking(httpd) as conversation:
-        octets = request("/notes/x", "Expect: 100-continue", "Content-Length: 1048577", method="PUT")
-        assert parsed(conversation.receive(octets)).status == 413
+        data = request("/notes/x", "Expect: 100-continue", "Content-Length: 1048577", method="PUT")
+        assert parsed(conversation.receive(data)).status == 413
         assert conversation.ending is Ending.OVERSIZE
     assert ask(httpd, "/notes/x", method="PUT", body=b"x" * 1024 * 1024).status == 201
 
@@ -217,8 +217,8 @@ def test_concurrent_conditional_writes_lose_no_update(tmp_path: Path) -> None:
 
 def test_chunked_and_pipelined_writes_are_stored(httpd: Httpd) -> None:
     with talking(httpd) as conversation:
-        octets = request("/notes/x", "Transfer-Encoding: chunked", method="PUT") + b"3\r\nnew\r\n0\r\n\r\n"
-        received = send(conversation, octets + request("/notes/x") + request("/notes/x", method="DELETE"))
+        data = request("/notes/x", "Transfer-Encoding: chunked", method="PUT") + b"3\r\nnew\r\n0\r\n\r\n"
+        received = send(conversation, data + request("/notes/x") + request("/notes/x", method="DELETE"))
     assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"201", b"200", b"204"]
 
 

@@ -1,4 +1,4 @@
-"""WSGI applications: octets of requests in, octets of responses out; then once over real sockets."""
+"""WSGI applications: requests and responses without sockets, and once over real ones."""
 
 from __future__ import annotations
 
