@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
@@ -31,7 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Use short folders, whatever the user's name is: the name of a Unix socket has at most 107 bytes."""
+    """Use short folders, whatever the user's name is: the name of a Unix socket has at most 107 bytes.  Handle SIGINT,
+    which a shell has background jobs ignore, and their children too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.basetemp is None and not hasattr(config, "workerinput"):
         config.option.basetemp = tempfile.mkdtemp(prefix="t-", dir="/tmp")
         config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))

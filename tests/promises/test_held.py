@@ -34,6 +34,8 @@ SLACK = 32 * MIB
 
 SERVICES = """
     import http.server
+    import os
+    import time
 
     import daemons
 
@@ -45,6 +47,12 @@ SERVICES = """
 
     class Blocking(Patient):
         blocks = True
+
+    class Held(Blocking):
+        def respond(self, line):
+            while not os.path.exists("go"):
+                time.sleep(0.01)
+            return super().respond(line)
 
     class TwoWay(daemons.Service):
         framing = daemons.Whole(limit=32 * 1024 * 1024)
@@ -168,6 +176,18 @@ def test_messages_beyond_the_budget_are_answered_one_after_the_other(
     assert sum(figures(folder).refused.values()) == 0
 
 
+def test_messages_that_wait_for_a_thread_of_the_pool_are_not_read(folder: Folder) -> None:
+    folder.module("hoard", SERVICES)
+    folder.write("hoard", "[daemon]\nservice = hoard:Held\nport = 0\nengine = pool\nthreads = 2\n")
+    with Live(folder.path, "hoard") as daemon:
+        line = b"x" * 60_000 + b"\n"
+        with growth(daemon.process.pid, 16 * MIB), senders(daemon, 600, line) as peers:
+            until(lambda: figures(folder).active >= 600, "all connections")
+            (folder.path / "go").touch()
+            for peer in peers:
+                hear(peer, b"60001\n")
+
+
 @many_at_once
 def test_waiting_peers_are_ended_by_the_message_deadline_and_nothing_is_executed(
     run: Callable[..., Live], folder: Folder, engine: str
@@ -265,9 +285,10 @@ def test_half_handshakes_of_tls_count_and_honest_clients_are_served(tmp_path: Pa
     ],
     ids=["in one record", "in three records"],
 )
-def test_long_handshake_messages_count_from_their_announcement(tmp_path: Path, hello: bytes) -> None:
+@pytest.mark.parametrize("engine", ["pool", "loop"])
+def test_long_handshake_messages_count_from_their_announcement(tmp_path: Path, hello: bytes, engine: str) -> None:
     # Not under threads, which may read many announcements before the first connections have given way.
-    see_half_handshakes_give_way(tmp_path, "loop", hello, held=24, count=700)
+    see_half_handshakes_give_way(tmp_path, engine, hello, held=24, count=700)
 
 
 def see_half_handshakes_give_way(tmp_path: Path, engine: str, hello: bytes, *, held: int, count: int) -> None:

@@ -119,7 +119,7 @@ def test_acknowledged_payments_are_recorded_once(folder: Folder, engine: str, pr
     found = recorded(folder.path / "run" / "webapp.db")
     assert (sorted(set(told) - set(found)), sorted(memo for memo in set(found) if found.count(memo) > 1)) == ([], [])
     # Some may be refused for a busy database, but a test without payments shows nothing.
-    assert len(told) >= CUSTOMERS * PAYMENTS[engine] * 0.9
+    assert len(told) >= CUSTOMERS * PAYMENTS[engine] * 0.5
 
 
 def test_no_file_is_opened_in_which_the_process_holds_a_lock(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

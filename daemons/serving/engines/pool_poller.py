@@ -25,6 +25,10 @@ from daemons.serving.spool import SpooledSocket
 #: less than a person notices.
 STALL = 0.004
 
+#: Messages that may wait for workers, or for the leader behind them, per worker.  Beyond that no peer is read from:
+#: each of ten thousand could have 64 KiB in memory, or more in a TLS handshake, before the leader charges any of it.
+BACKLOG = 4
+
 
 class LeadershipLost(Exception):
     """Another thread leads, since this one took too long over an answer."""
@@ -53,6 +57,8 @@ class PoolPoller(LoopPoller):
         self.ready: deque[tuple[LoopConnection, bytes, bool]] = deque()
         #: Seconds that the peers of flows out of epoll have left for what they had begun.
         self._left: dict[LoopConnection, float] = {}
+        #: Connections out of epoll, with input, that wait for room in the backlog.
+        self.unread: deque[LoopConnection] = deque()
         #: Wakes the leader.
         self.wake: Callable[[], None] = lambda: None
         #: Wakes the watchman, who sleeps while the leader has nothing to do.
@@ -66,10 +72,10 @@ class PoolPoller(LoopPoller):
     def wait(self, patience: float) -> bool:
         while self.ready:
             flow, reply, answered = self.ready.popleft()
-            # A message in parts has the time of one, however often a worker has looked at it.
-            flow.deadline = time.monotonic() + self._left.pop(flow)
-            self.read(flow)
+            self._return(flow)
             self.deliver(flow, reply, answered)
+        while self.unread and not self._full:
+            self._return(self.unread.popleft())
         if self._ended:
             self._account()
         if self.handing_over:
@@ -98,6 +104,10 @@ class PoolPoller(LoopPoller):
             if flow is None:
                 if (action := self._actions.get(descriptor)) is not None:
                     action()
+                continue
+            if self._full:
+                self.suspend(flow)
+                self.unread.append(flow)
                 continue
             try:
                 data = flow.socket.recv(RECEIVE, DONTWAIT)
@@ -163,10 +173,23 @@ class PoolPoller(LoopPoller):
             budget.PROCESS.pin(flow)
 
     def take_back(self) -> None:
-        """The daemon has ended: flows whose reply is ready, and will not be sent, are no worker's any more."""
+        """The daemon has ended: take back the connections that no worker has."""
         while self.ready:
-            flow, _, _ = self.ready.popleft()
+            self.unread.append(self.ready.popleft()[0])
+        for flow in self.unread:
             flow.deadline = time.monotonic() + self._left.pop(flow)
+        self.unread.clear()
+
+    @property
+    def _full(self) -> bool:
+        """Whether so many messages wait that no more are read."""
+        return self.jobs.qsize() + len(self.ready) >= BACKLOG * len(self.workers)
+
+    def _return(self, flow: LoopConnection) -> None:
+        """Read from a suspended connection again.  A message in parts has the time of one, however often it was with a
+        worker."""
+        flow.deadline = time.monotonic() + self._left.pop(flow)
+        self.read(flow)
 
     def _do(self, flow: LoopConnection, action: Callable[[], bytes]) -> None:
         """In a worker."""

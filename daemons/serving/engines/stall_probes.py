@@ -85,9 +85,8 @@ class PoolProbe(Probe):
 
     def describe(self) -> str:
         workers = [thread.ident for thread in self._poller.workers]
-        return (
-            f"no free thread: {len(workers)} busy, {self._poller.jobs.qsize()} messages waiting; {_commonest(workers)}"
-        )
+        waiting = self._poller.jobs.qsize() + len(self._poller.unread)
+        return f"no free thread: {len(workers)} busy, {waiting} messages waiting; {_commonest(workers)}"
 
 
 class PlaceProbe(Probe):
