@@ -22,11 +22,11 @@ class Hello(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.answer(body.upper() + self.rfile.read())
+        self.respond(body.upper() + self.rfile.read())
 
     do_PUT = do_POST
 
-    def answer(self, body: bytes, *headers: tuple[str, str], status: int = 200) -> None:
+    def respond(self, body: bytes, *headers: tuple[str, str], status: int = 200) -> None:
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
@@ -37,16 +37,16 @@ class Hello(BaseHTTPRequestHandler):
         self.send_error(404)
 
     def hello(self) -> None:
-        self.answer(b"hello", ("Content-type", "text/plain"))
+        self.respond(b"hello", ("Content-type", "text/plain"))
 
     def measured(self) -> None:
-        self.answer(b"five!", ("Content-Length", "5"))
+        self.respond(b"five!", ("Content-Length", "5"))
 
     def chunks(self) -> None:
-        self.answer(b"2\r\nab\r\n0\r\n\r\n", ("Transfer-Encoding", "chunked"))
+        self.respond(b"2\r\nab\r\n0\r\n\r\n", ("Transfer-Encoding", "chunked"))
 
     def half_a_chunk(self) -> None:
-        self.answer(b"2\r\na", ("Transfer-Encoding", "chunked"))
+        self.respond(b"2\r\na", ("Transfer-Encoding", "chunked"))
 
     def large(self) -> None:
         self.send_response(200)
@@ -54,16 +54,16 @@ class Hello(BaseHTTPRequestHandler):
         shutil.copyfileobj(BytesIO(b"x" * LARGE), self.wfile)
 
     def leave(self) -> None:
-        self.answer(b"bye", ("Connection", "close"))
+        self.respond(b"bye", ("Connection", "close"))
 
     def stay(self) -> None:
-        self.answer(b"well", ("Connection", "Keep-Alive"), status=999)
+        self.respond(b"well", ("Connection", "Keep-Alive"), status=999)
 
     def nothing(self) -> None:
-        self.answer(b"this is not sent", ("Content-Length", "16"), status=204)
+        self.respond(b"this is not sent", ("Content-Length", "16"), status=204)
 
     def unchanged(self) -> None:
-        self.answer(b"nor this", status=304)
+        self.respond(b"nor this", status=304)
 
     def hints(self) -> None:
         self.send_response_only(103)
@@ -79,21 +79,21 @@ class Hello(BaseHTTPRequestHandler):
         self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\nsent")
 
     def too_much(self) -> None:
-        self.answer(b"12345", ("Content-Length", "3"))
+        self.respond(b"12345", ("Content-Length", "3"))
 
     def too_little(self) -> None:
-        self.answer(b"12345", ("Content-Length", "9"))
+        self.respond(b"12345", ("Content-Length", "9"))
 
-    def who(self) -> None:
-        self.answer(b"%s %d" % (self.client_address[0].encode(), self.client_address[1]))
+    def address(self) -> None:
+        self.respond(b"%s %d" % (self.client_address[0].encode(), self.client_address[1]))
 
     def echo(self) -> None:
-        self.answer(repr(sorted(self.headers.items())).encode())
+        self.respond(repr(sorted(self.headers.items())).encode())
 
     # --- bugs --------------------------------------------------------------------------------------
 
     def fail(self) -> None:
-        self.answer(b"half")
+        self.respond(b"half")
         raise RuntimeError("a secret of the handler")
 
     def twice(self) -> None:
@@ -110,16 +110,16 @@ class Hello(BaseHTTPRequestHandler):
         self.send_response(200)
 
     def split(self) -> None:
-        self.answer(b"", ("Location", "/\r\nSet-Cookie: a=b"))
+        self.respond(b"", ("Location", "/\r\nSet-Cookie: a=b"))
 
     def measured_in_words(self) -> None:
-        self.answer(b"", ("Content-Length", "five"))
+        self.respond(b"", ("Content-Length", "five"))
 
     def text(self) -> None:
-        self.answer("text")  # type: ignore[arg-type]
+        self.respond("text")  # type: ignore[arg-type]
 
     def upgrade(self) -> None:
-        self.answer(b"", status=101)
+        self.respond(b"", status=101)
 
 
 class Reading(BaseHTTPRequestHandler):

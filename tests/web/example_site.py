@@ -49,7 +49,7 @@ def make(folder: Path) -> str:
         "ready.css": TEXT,
         "ready.css.gz": gzip.compress(TEXT, 9, mtime=0),
         "stale.css": TEXT,
-        "stale.css.gz": gzip.compress(b"what it was before", mtime=0),
+        "stale.css.gz": gzip.compress(b"an older version", mtime=0),
         "short.txt": b"short",
         "none.txt": b"",
         "noise.txt": os.urandom(1000),

@@ -28,9 +28,7 @@ _plain: set[bytes] = set()
 #: Cache of heads that were written at once, by their lines: bytes of the longest head.  Handlers repeat a head until
 #: its Date changes.  Joined lines would be ambiguous: one invalid line can have the bytes of two.
 LONGEST_HEAD = 2048
-_heads: BoundedCache[tuple[bytes, ...], tuple[list[bytes], int, int | None, bool, bool]] = BoundedCache(
-    CACHED
-)
+_heads: BoundedCache[tuple[bytes, ...], tuple[list[bytes], int, int | None, bool, bool]] = BoundedCache(CACHED)
 
 
 class ResponseHead:

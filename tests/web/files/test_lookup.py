@@ -32,11 +32,11 @@ def test_long_file_is_read_as_it_is_sent(files: Callable[..., Any], tmp_path: Pa
         first = talk.receive(get("/short") + get("/long") + get("/") + get("/nowhere") + get("/short"))
         assert talk.state == PENDING
         assert len(first) < 3 * BATCH
-        answers = responses(first + said(talk, b""))
-    assert [each.status for each in answers] == [200, 200, 200, 404]
-    assert answers[0].body == b"short"
-    assert answers[1].body == (tmp_path / "long").read_bytes()
-    assert b'<a href="long">' in answers[2].body
+        received = responses(first + said(talk, b""))
+    assert [each.status for each in received] == [200, 200, 200, 404]
+    assert received[0].body == b"short"
+    assert received[1].body == (tmp_path / "long").read_bytes()
+    assert b'<a href="long">' in received[2].body
 
 
 @pytest.mark.parametrize("path", ["/fifo", "/fifo?x", "/zero"])

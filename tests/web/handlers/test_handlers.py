@@ -202,19 +202,19 @@ def test_one_handler_serves_one_connection_with_its_overrides() -> None:
     Careful.journal.clear()
     with visit(partial(Careful, word="Ni")) as talk:
         assert Careful.journal == []
-        answers = responses(said(talk, get("/") + get("/measured")))
-        assert [each.fields["x-word"] for each in answers] == ["Ni", "Ni"]
+        received = responses(said(talk, get("/") + get("/measured")))
+        assert [each.fields["x-word"] for each in received] == ["Ni", "Ni"]
         assert Careful.journal == ["set up", '"GET / HTTP/1.1" 200 -', '"GET /measured HTTP/1.1" 200 -']
     assert Careful.journal[-1] == "finished"
 
 
 def test_handler_that_calls_the_stock_class_by_name_is_served() -> None:
     with visit(Older) as talk:
-        answers = responses(said(talk, get("/") + get("/measured") + get("/chunks") + get("/leave")))
-    assert [each.body for each in answers] == [b"hello", b"five!", b"ab", b"bye"]
-    assert {each.version for each in answers} == {"HTTP/1.1"}
-    assert [each.fields.get("connection") for each in answers] == [None, None, None, "close"]
-    assert all(each.fields["x-older"] == "yes" for each in answers)
+        received = responses(said(talk, get("/") + get("/measured") + get("/chunks") + get("/leave")))
+    assert [each.body for each in received] == [b"hello", b"five!", b"ab", b"bye"]
+    assert {each.version for each in received} == {"HTTP/1.1"}
+    assert [each.fields.get("connection") for each in received] == [None, None, None, "close"]
+    assert all(each.fields["x-older"] == "yes" for each in received)
 
 
 def test_handler_has_the_client_address_of_the_proxy_header() -> None:
@@ -223,14 +223,14 @@ def test_handler_has_the_client_address_of_the_proxy_header() -> None:
         connection.proxied = True
         talk = server.conversation(connection)
         talk.open()
-        heard = said(talk, b"PROXY TCP4 192.0.2.8 127.0.0.1 4243 80\r\n" + get("/who") + get("/who"))
+        heard = said(talk, b"PROXY TCP4 192.0.2.8 127.0.0.1 4243 80\r\n" + get("/address") + get("/address"))
         assert [each.body for each in responses(heard)] == [b"192.0.2.8 4243"] * 2
         talk.close()
 
 
 def test_unix_peer_has_a_client_address() -> None:
     with visit(Hello, address="") as talk:
-        (response,) = responses(said(talk, get("/who")))
+        (response,) = responses(said(talk, get("/address")))
         assert re.fullmatch(rb"unix\S* 0", response.body)
 
 
@@ -289,11 +289,11 @@ def test_head_cache_is_bounded() -> None:
 def test_field_cache_is_bounded() -> None:
     lines = [b"X: %d\r\n" % number for number in range(2 * CACHED)] + [b"X: " + b"x" * 4096 + b"\r\n"]
     for line in lines * 2:
-        answer = ResponseBuffer()
-        answer.write_head([b"HTTP/1.0 200 OK\r\n"])
-        answer.write_head([line])
+        buffer = ResponseBuffer()
+        buffer.write_head([b"HTTP/1.0 200 OK\r\n"])
+        buffer.write_head([line])
         assert len(_plain) <= CACHED
-        assert answer.head == [b"HTTP/1.1 200 OK\r\n", line]
+        assert buffer.head == [b"HTTP/1.1 200 OK\r\n", line]
     assert max(map(len, _plain)) < 4096
 
 
@@ -303,11 +303,11 @@ def test_field_of_spaces_is_refused_in_linear_time() -> None:
     for size in (2_000, 16_000):
         best = float("inf")
         for _ in range(5):
-            answer = ResponseBuffer()
-            answer.write_head([b"HTTP/1.0 200 OK\r\n"])
+            buffer = ResponseBuffer()
+            buffer.write_head([b"HTTP/1.0 200 OK\r\n"])
             start = time.thread_time()
             with pytest.raises(ValueError, match="a header field without control"):
-                answer.write_head([b"X:" + b" " * size + b"\x01\r\n"])
+                buffer.write_head([b"X:" + b" " * size + b"\x01\r\n"])
             best = min(best, time.thread_time() - start)
         times.append(max(best, 0.0005))  # less is noise
     assert times[1] < 20 * times[0]

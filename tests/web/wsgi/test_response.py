@@ -18,7 +18,7 @@ BODIES = {
     "many short lines": [b"a short line\n"] * 300_000,
     "one large part": [bytes(32 * MIB)],
     "a large part between small ones": [b"a", b"", bytes(65536), b"b" * (3 * MIB + 1), b"", b"c"],
-    "just above what is joined": [b"x" * 1024] * 257,
+    "just above the limit for joining": [b"x" * 1024] * 257,
 }
 
 

@@ -48,7 +48,7 @@ ANSWERS: dict[str, tuple[bytes, bytes, bool]] = {
     "HEAD": (get("", **HEAD), response(b"", length=5), True),
     "HEAD of pieces": (get("pieces", **HEAD), response(b"", length=None), True),
     "HEAD of nothing": (get("empty", **HEAD), response(b"", length=None), True),
-    "HEAD of what is written": (get("written", **HEAD), response(b"", length=13), True),
+    "HEAD with write()": (get("written", **HEAD), response(b"", length=13), True),
     "204": (get("nothing"), response(b"", status="204 No Content", length=None), True),
     "304": (get("unchanged"), response(b"", status="304 Not Modified", length=9), True),
     "start_response late": (get("late"), chunks(b"late"), True),
