@@ -1,5 +1,5 @@
-# `make` lists the words. Python 3.11 or newer is asked for by name:  make run PYTHON=/usr/local/bin/python3.13
-# What stands in ARGS is passed on:  make test ARGS='-x tests/test_zen.py'   make test ARGS=--cov   make bench ARGS=--help
+# `make` lists the targets. To choose a Python, 3.11 or newer:  make run PYTHON=/usr/local/bin/python3.13
+# ARGS is passed on:  make test ARGS='-x tests/test_zen.py'   make test ARGS=--cov   make bench ARGS=--help
 
 PYTHON ?= python3
 ARGS ?=
@@ -8,7 +8,7 @@ ifeq ($(filter oneshell,$(.FEATURES)),)
 $(error GNU make 3.82 or newer is needed; where make is older, try gmake)
 endif
 
-# Each recipe is one script, which ends at the first command that fails.
+# Each recipe is one script, which stops at the first command that fails.
 .ONESHELL:
 .SHELLFLAGS := -eu -c
 .NOTPARALLEL:
@@ -18,41 +18,42 @@ endif
 INSTALLED := .venv/installed
 CONTROL := .venv/bin/supervisorctl -c supervisord.conf
 
-# The pid of a supervisord of this folder that supervisorctl does not reach, as somebody has removed its socket; or nothing.
-UNHEARD = unheard=$$(cat run/supervisord.pid 2>/dev/null) || true; \
-	    [ -n "$$unheard" ] && [ "$$(readlink /proc/$$unheard/cwd)" = "$$(pwd -P)" ] && \
-	    grep -qs supervisord "/proc/$$unheard/cmdline" || unheard=
+# Sets unreachable to the pid of a supervisord of this folder that supervisorctl cannot reach, because its socket was
+# removed; else to nothing.
+UNREACHABLE = unreachable=$$(cat run/supervisord.pid 2>/dev/null) || true; \
+	    [ -n "$$unreachable" ] && [ "$$(readlink /proc/$$unreachable/cwd)" = "$$(pwd -P)" ] && \
+	    grep -qs supervisord "/proc/$$unreachable/cmdline" || unreachable=
 
-# An environment works only in the folder it was made in: the stamp holds that folder's path.
+# A virtual environment works only in the folder where it was created: the stamp contains the path of that folder.
 ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
 .PHONY: $(INSTALLED)
 endif
 
 $(INSTALLED): constraints.txt setup.cfg pyproject.toml
 	@refuse() { echo "make: $$*" >&2; exit 1; }
-	command -v "$(PYTHON)" >/dev/null || refuse "there is no $(PYTHON); name a Python with make PYTHON=/path/to/python3"
+	command -v "$(PYTHON)" >/dev/null || refuse "$(PYTHON) not found; choose a Python with make PYTHON=/path/to/python3"
 	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-	    refuse "$$("$(PYTHON)" --version 2>&1) is too old, 3.11 is needed; name another with make PYTHON=/path/to/python3"
+	    refuse "$$("$(PYTHON)" --version 2>&1) is too old, 3.11 or newer is needed; choose another with make PYTHON=/path/to/python3"
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null ||
-	    refuse "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv"
+	    refuse "$(PYTHON) cannot create virtual environments; on Debian and Ubuntu: apt-get install python3-venv"
 	test "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" || rm -rf .venv
 	echo "Installing into .venv"
 	test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
-	# Just the files that constraints.txt names, by their hashes; then the project itself, which needs nothing more.
+	# Install exactly the files with the hashes in constraints.txt; then the project itself, without dependencies.
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement constraints.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	echo "$(CURDIR)" >$@
 
-# For the daemons that speak TLS.  Made once; `daemons cert --force` makes it anew, before its 90 days are over.
+# For the TLS daemons. Created once and valid for 90 days; `daemons cert --force` renews it.
 CERTIFICATE := run/tls/server.pem
 
 $(CERTIFICATE): | $(INSTALLED)
-	@echo "Making a certificate: $@, and the CA for clients to trust: $(@D)/ca.pem"
+	@echo "Creating a certificate: $@, and the CA for clients to trust: $(@D)/ca.pem"
 	.venv/bin/daemons cert >/dev/null
 
-run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the background; say where they listen and what to type next
+run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the background; print their addresses and the next commands
 	@mkdir -p run logs
-	# What keeps every daemon from starting is said once, and at once. One daemon with a fault does not stop the others.
+	# Faults that keep every daemon from starting are reported once, here. A fault of one daemon does not stop the others.
 	.venv/bin/daemons check --shared || { echo "make run: nothing was started" >&2; exit 1; }
 	if pid=$$($(CONTROL) pid 2>/dev/null); then
 	    echo "supervisord already runs (pid $$pid); reading supervisord.conf again"
@@ -60,18 +61,18 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	    failed=$$($(CONTROL) status | awk '$$2 == "FATAL" { print $$1 }')
 	    test -z "$$failed" || $(CONTROL) start $$failed || true
 	else
-	    $(UNHEARD)
-	    [ -z "$$unheard" ] || { echo "make run: supervisord runs (pid $$unheard), but does not answer at run/supervisor.sock: make stop, then make run" >&2; exit 1; }
+	    $(UNREACHABLE)
+	    [ -z "$$unreachable" ] || { echo "make run: supervisord runs (pid $$unreachable), but does not answer at run/supervisor.sock: make stop, then make run" >&2; exit 1; }
 	    .venv/bin/supervisord -c "$$PWD/supervisord.conf"
 	fi
-	# A daemon counts as RUNNING after two seconds; one that cannot start is FATAL after three tries, in about four. On a
-	# busy machine twenty-five interpreters take their time to start.
+	# A daemon is RUNNING after two seconds; one that cannot start is FATAL after four tries, in about seven. On a busy
+	# machine, 25 interpreters need more time to start.
 	deadline=$$(($$(date +%s) + 40))
 	while $(CONTROL) status | grep -E '^[^ ]+ +(STARTING|BACKOFF) ' >/dev/null && [ $$(date +%s) -lt $$deadline ]; do
 	    sleep 0.2
 	done
-	# RUNNING means that it has lived for two seconds. That it listens, its log says; of an old one, long ago.
-	# A program of your own may be no daemon, or have its log elsewhere.
+	# RUNNING means that the process is two seconds old; the ready line in the log means that it listens. Only processes
+	# that were just started are checked. Programs in conf.d may have no ini, or another log.
 	$(CONTROL) status | awk '$$2 == "RUNNING" && $$6 ~ /^0:00:/ { print $$1, $$4 }' | while read -r name pid; do
 	    [ -e "conf/$$name.ini" ] && [ -e "logs/$$name.log" ] || continue
 	    while ! grep -qs " ready .* pid=$${pid%,}$$" "logs/$$name.log" && [ $$(date +%s) -lt $$deadline ]; do
@@ -87,8 +88,8 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	    for name in $$down; do
 	        log=logs/$${name%%:*}.log
 	        echo "$$log:"
-	        # Of the last try: what stands below the line with which the try before it ended too. The lines differ in their
-	        # times, which are left out.
+	        # Show the lines of the last try: those after the previous occurrence of the last line. Timestamps, in which the
+	        # lines differ, are removed.
 	        tail -n 200 "$$log" 2>/dev/null | awk '
 	            { sub(/^[-0-9]+ [:,0-9]+ [A-Z]+ [a-z.]+\[[0-9]+\] /, ""); line[NR] = $$0 }
 	            END {
@@ -97,12 +98,12 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	                for (; first <= NR; first++) print "    " line[first]
 	            }'
 	    done >&2
-	    echo "Not all daemons run. Put it right, see what 'daemons check' says, then: make run" >&2
+	    echo "Not all daemons run. Correct the faults (daemons check), then: make run" >&2
 	    exit 1
 	fi
 	echo "$$status" | awk '$$2 == "RUNNING" { running++; next } { print } END { print running + 0, "daemons run." }'
 	echo
-	.venv/bin/daemons list || true  # what is wrong with an ini that no program runs is on standard error
+	.venv/bin/daemons list || true  # faults of an ini that no program runs are on standard error
 	printf '%s\n' '' 'What to type next:' \
 	    '    . .venv/bin/activate            # once in each terminal, for the commands below' \
 	    '    supervisorctl status            # likewise start, stop and restart, with a name' \
@@ -112,39 +113,39 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 
 stop:  ## let every daemon finish, stop supervisord, and wait until all have ended
 	@if [ -S run/supervisor.sock ] && [ ! -x .venv/bin/supervisorctl ]; then
-	    echo "make stop: run/supervisor.sock is there, but .venv, needed to use it, is not: make run, then make stop" >&2
+	    echo "make stop: run/supervisor.sock exists, but .venv, which is needed to use it, does not: make run, then make stop" >&2
 	    exit 1
 	fi
 	if pid=$$($(CONTROL) pid 2>/dev/null); then
-	    $(CONTROL) stop all || true  # all at once; a shutdown alone would stop one after the other
+	    $(CONTROL) stop all || true  # all at the same time, also where the plug-in is missing
 	    $(CONTROL) shutdown >/dev/null || true
 	else
-	    $(UNHEARD)
-	    [ -n "$$unheard" ] || { echo "supervisord was not running"; exit 0; }
-	    pid=$$unheard
+	    $(UNREACHABLE)
+	    [ -n "$$unreachable" ] || { echo "supervisord was not running"; exit 0; }
+	    pid=$$unreachable
 	    kill -TERM $$pid
 	fi
-	# supervisord removes its pid file when it has seen the last daemon end.
+	# supervisord removes its pid file after the last daemon has ended.
 	deadline=$$(($$(date +%s) + 30))
 	while [ -e run/supervisord.pid ] && kill -0 $$pid 2>/dev/null; do
 	    [ $$(date +%s) -lt $$deadline ] || { echo "make stop: supervisord (pid $$pid) still runs after 30 s" >&2; exit 1; }
 	    sleep 0.1
 	done
-	# It ends itself a moment later. Where nobody buries orphans it stays, as a zombie, which runs no more.
+	# It exits a moment later. It stays a zombie if its parent does not reap it.
 	deadline=$$(($$(date +%s) + 3))
 	while kill -0 $$pid 2>/dev/null && ! grep -qs ') Z' /proc/$$pid/stat && [ $$(date +%s) -lt $$deadline ]; do
 	    sleep 0.05
 	done
 	echo "supervisord and all its daemons have ended"
 
-# Most tests wait most of the time, for a deadline or a process: several are run at a time, each file by one worker.
+# Most tests wait for a deadline or a process most of the time, so several run in parallel, each file in one worker.
 WORKERS := auto
 
 test: $(INSTALLED)  ## run the tests; ARGS goes to pytest; WORKERS=0: one at a time
 	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and the ini of every program in supervisord.conf
-	@# A daemon of your own, beside conf/ and in conf.d/, may be written as you like.
+	@# Only the folders of the project: modules of your own may have another style.
 	.venv/bin/ruff check camelot_start.py daemons tests benchmarks soak
 	.venv/bin/ruff format --check camelot_start.py daemons tests benchmarks soak
 	.venv/bin/mypy --strict
@@ -156,9 +157,8 @@ bench: $(INSTALLED)  ## measure against others; ARGS goes to the benchmarks
 soak: $(INSTALLED)  ## five minutes of honest and hostile load on every daemon, in a copy; ARGS as --seconds 60
 	@.venv/bin/python -m soak $(ARGS)
 
-# The clients that the tests use as a person would; and for the benchmarks a C compiler, a load generator, and the servers
-# to compare with. nodejs too, but where there is a node from elsewhere.
-# The tests of Debian's own Python, which are run against this project's classes too.
+# Clients for the tests; a C compiler, a load generator and other servers for the benchmarks; nodejs, unless another node is
+# installed; and the test suite of Debian's Python, which is run against this project's classes.
 TESTSUITE = $(shell /usr/bin/python3 -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])')
 ENGINES = python3-venv netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev wrk chromium nginx \
     librpc-xml-perl strace $(TESTSUITE)
@@ -169,10 +169,10 @@ engines:  ## install the Debian packages that the tests and benchmarks use (as r
 	for package in $$wanted; do
 	    [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || missing="$$missing $$package"
 	done
-	[ -n "$$missing" ] || { echo "all there: $$wanted"; exit 0; }
-	[ "$$(id -u)" = 0 ] || { echo "make engines: needs root, to install$$missing" >&2; exit 1; }
+	[ -n "$$missing" ] || { echo "already installed: $$wanted"; exit 0; }
+	[ "$$(id -u)" = 0 ] || { echo "make engines: root is needed to install$$missing" >&2; exit 1; }
 	export DEBIAN_FRONTEND=noninteractive
-	# Debian starts what it installs. Here nginx is wanted as a program, not as a server on port 80.
+	# Debian starts services when it installs them. Here nginx is needed as a program, not as a server on port 80.
 	policy=/usr/sbin/policy-rc.d
 	if [ ! -e $$policy ]; then
 	    trap "rm -f $$policy" EXIT
@@ -183,18 +183,18 @@ engines:  ## install the Debian packages that the tests and benchmarks use (as r
 	apt-get install -qq --no-install-recommends $$missing
 	case "$$missing " in *" nginx "*) systemctl disable --quiet nginx || true ;; esac
 
-constraints:  ## renew constraints.txt: the newest versions that setup.cfg and pyproject.toml allow, with their hashes
+constraints:  ## renew constraints.txt: the newest versions allowed by setup.cfg and pyproject.toml, with hashes
 	@tools=$$(mktemp -d)
 	trap 'rm -rf "$$tools"' EXIT
 	"$(PYTHON)" -m venv "$$tools"
 	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv
-	# setuptools builds the project itself. --universal: one file for every Python from 3.11 on.
+	# setuptools builds the project itself. --universal: one file for all Python versions from 3.11.
 	echo 'setuptools>=68' | "$$tools/bin/uv" pip compile --quiet --upgrade --universal --python-version 3.11 \
 	    --generate-hashes --system-certs --custom-compile-command 'make constraints' --no-emit-index-url \
 	    --extra all --extra test --output-file constraints.txt setup.cfg - >/dev/null
 	echo "constraints.txt is renewed; try it with: make check test"
 
-clean:  ## remove what was built or written: .venv, caches, logs/, run/; refused while a daemon runs
+clean:  ## remove .venv, caches and the contents of logs/ and run/; refused while a daemon runs
 	@for file in run/*.pid; do
 	    if [ -e "$$file" ] && kill -0 "$$(cat "$$file")" 2>/dev/null; then
 	        echo "make clean: $$file names process $$(cat "$$file"), which runs: stop it first (make stop)" >&2

@@ -28,10 +28,10 @@ from daemons.settings.values import (
     TEXT,
     YES_NO,
     FieldType,
-    or_word,
+    choice,
+    optional,
     setting,
     table,
-    word,
 )
 
 __all__ = [
@@ -61,9 +61,9 @@ __all__ = [
     "Talk",
     "Until",
     "Whole",
+    "choice",
     "idempotent",
-    "or_word",
+    "optional",
     "setting",
     "table",
-    "word",
 ]

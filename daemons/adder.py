@@ -1,4 +1,4 @@
-"""Adds two numbers, over XML-RPC.
+"""Add two numbers over XML-RPC.
 
 [daemon]
 rpc = daemons.adder
@@ -14,5 +14,5 @@ __all__ = ["add"]
 
 @idempotent
 def add(x: float, y: float) -> float:
-    """Adds x and y."""
+    """Return the sum of x and y."""
     return x + y

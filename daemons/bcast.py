@@ -1,4 +1,4 @@
-"""Hears what is said to everybody on a network, and answers.
+"""Log each broadcast datagram and answer its sender.
 
 [daemon]
 service = bcast
@@ -11,17 +11,17 @@ from daemons import Service, Whole
 
 log = logging.getLogger(__name__)
 
-#: No longer than what it answers, so that it goes to other machines too, whatever `amplification` is.
+#: Shorter than the datagram it answers, so that the `amplification` limit lets it pass to other machines.
 ANSWER = b"I hear you."
 
 
 class Bcast(Service):
-    #: The longest datagram over IPv4, RFC 768; in IPv6 there is no broadcast.
+    #: Maximum payload of a UDP datagram over IPv4 (RFC 768); IPv6 has no broadcast.
     framing = Whole(limit=65_507)
     questions = (b"Broadcast datagram!",)
 
     def respond(self, message: bytes) -> bytes:
-        # Who says so stands in the access line, which comes next.
+        # The access line that follows names the sender.
         log.info("Broadcast: %r", message)
-        # An answer is not answered: two of us, set on each other with a forged sender, would never end.
+        # A reply is never answered: with a forged source address, two daemons would answer each other forever.
         return b"" if message == ANSWER else ANSWER

@@ -1,4 +1,4 @@
-"""Hears messages in blocks, and says nothing: pattern 6 of framing.
+"""Log block-framed messages without replying: framing pattern 6.
 
 [daemon]
 service = blocks
@@ -12,7 +12,7 @@ from daemons import Blocked, Blocks, Service, Talk
 
 log = logging.getLogger(__name__)
 
-#: Blocks of one message that are logged, of which 1 MiB may have 200,000.
+#: Blocks of one message that are logged.  A message of 1 MiB may have 200,000.
 LOGGED = 1000
 
 
@@ -26,7 +26,7 @@ class BlockLog(Service):
 
     def talk(self) -> Talk:
         while True:
-            message = yield None  # an empty reply would be a message too
+            message = yield None  # an empty reply would be sent as an empty message
             assert isinstance(message, Blocked)
             blocks = message.blocks
             for block in blocks[:LOGGED]:

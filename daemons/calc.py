@@ -1,4 +1,4 @@
-"""A calculator for whole numbers, over XML-RPC.
+"""Integer calculator over XML-RPC.
 
 [daemon]
 rpc = daemons.calc
@@ -14,23 +14,23 @@ __all__ = ["add", "divide", "multiply", "subtract"]
 
 @idempotent
 def add(x: int, y: int) -> int:
-    """Adds x and y."""
+    """Return the sum of x and y."""
     return x + y
 
 
 @idempotent
 def subtract(x: int, y: int) -> int:
-    """Takes y away from x."""
+    """Return x minus y."""
     return x - y
 
 
 @idempotent
 def multiply(x: int, y: int) -> int:
-    """Multiplies x by y."""
+    """Return the product of x and y."""
     return x * y
 
 
 @idempotent
 def divide(x: int, y: int) -> int:
-    """Divides x by y, and rounds down to a whole number: 7 by 3 is 2, and -7 by 3 is -3."""
+    """Return x divided by y, rounded down to an integer: 7 by 3 is 2, and -7 by 3 is -3."""
     return x // y

@@ -1,4 +1,4 @@
-"""Tells the date and the time, as RFC 867 has it.
+"""Send the date and time (Daytime Protocol, RFC 867).
 
 [daemon]
 service = daytime
@@ -14,5 +14,5 @@ class Daytime(Service):
     framing = Stream()
 
     def talk(self) -> Talk:
-        yield from ()  # nothing is heard
+        yield from ()  # no request is read
         return b"%s\n" % str(datetime.datetime.now()).encode("ascii")

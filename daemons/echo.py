@@ -1,4 +1,4 @@
-"""Says back what it is told, as RFC 862 has it.
+"""Send received bytes back (Echo Protocol, RFC 862).
 
 [daemon]
 service = echo

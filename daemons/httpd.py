@@ -27,7 +27,7 @@ from daemons import (
     Reply,
     Service,
     Talk,
-    or_word,
+    optional,
     setting,
     table,
 )
@@ -92,7 +92,7 @@ class Httpd(Service):
 
         root: str = setting(FOLDER, "conf/www", "folder to serve, relative to the project's folder")
         index: str = setting(NAME, "index.html", "file served for a folder")
-        cache: float | None = setting(or_word("no", DURATION), 3600.0, "how long caches may store a response")
+        cache: float | None = setting(optional("no", DURATION), 3600.0, "how long caches may store a response")
         hidden: bool = setting(YES_NO, False, "serve names that begin with a dot")
         listing: bool = setting(YES_NO, False, "list folders that have no index")
         languages: tuple[str, ...] = setting(
@@ -101,14 +101,14 @@ class Httpd(Service):
         document_count: int = setting(COUNT, 1000, "maximum number of documents in a folder of [documents]")
         document_space: int = setting(SIZE, 100 * 1024**2, "maximum size of all documents in a folder of [documents]")
         https: tuple[str, int] | None = setting(
-            or_word("no", HTTPS), None, "TLS port or host to which requests without TLS are redirected"
+            optional("no", HTTPS), None, "TLS port or host to which requests without TLS are redirected"
         )
         insecure: bool = setting(YES_NO, False, "accept passwords without TLS, where they can be read on the network")
         upstream_timeout: float = setting(
             DURATION, 30.0, "longest pause of an upstream server, before and within a response"
         )
         upstream_total: float | None = setting(
-            or_word("no", DURATION), 300.0, "longest total wait for one response of an upstream server"
+            optional("no", DURATION), 300.0, "longest total wait for one response of an upstream server"
         )
         upstream_requests: int = setting(
             COUNT, 12, "maximum concurrent requests to upstream servers, shared equally among them"

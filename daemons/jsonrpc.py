@@ -1,4 +1,4 @@
-"""Tells the lengths of what it is given, over JSON-RPC.
+"""Return the lengths of the arguments over JSON-RPC.
 
 [daemon]
 jsonrpc = daemons.jsonrpc
@@ -17,5 +17,5 @@ __all__ = ["lengths"]
 
 @idempotent
 def lengths(*args: Any) -> list[Any]:
-    """The length of each argument, and the argument; null for what has no length, as a number."""
+    """Return a pair of length and value for each argument; the length is null for a value without one."""
     return [[len(arg) if isinstance(arg, Sized) else None, arg] for arg in args]

@@ -1,4 +1,4 @@
-"""Answers the questions put to Sir Launcelot.
+"""Answer the questions put to Sir Launcelot.
 
 [daemon]
 service = launcelot
@@ -17,7 +17,7 @@ UNKNOWN = b"I don't know that."
 
 class Launcelot(Service):
     framing = Until(b"?", limit=4096, skip=b"\r\n")
-    pure = True  # the answer depends on the question alone, so it may be remembered
+    pure = True  # the reply depends on the question alone, so it may be cached
     questions = tuple(ANSWERS)
     answers = Until(b".", limit=4096)
 
@@ -25,4 +25,4 @@ class Launcelot(Service):
         return ANSWERS.get(question, UNKNOWN)
 
     def apology(self, ending: Ending) -> bytes:
-        return UNKNOWN  # a client reads to the full stop, and must find one
+        return UNKNOWN  # clients read up to a full stop

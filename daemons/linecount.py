@@ -1,4 +1,4 @@
-"""Counts the lines of a file that its client keeps, and calls the client back with each of them: RPyC.
+"""Count the lines of a file held by the client, calling a client function for each line, over RPyC.
 
 [daemon]
 handler = daemons.linecount:LineCount
@@ -13,35 +13,35 @@ import rpyc
 
 from daemons.rpc.rpyc.frames import Refused
 from daemons.rpc.rpyc.handler import NetrefHandler
-from daemons.rpc.rpyc.netrefs import Theirs
+from daemons.rpc.rpyc.netrefs import RemoteObject
 
-#: Lines of one file.
+#: Maximum number of lines in one file.
 MOST = 1_000_000
 
 
 class LineCounter(rpyc.Service):  # type: ignore[misc]
-    """What a client can call."""
+    """Methods exposed to the client."""
 
     def __init__(self) -> None:
         self._counting = False
 
     def exposed_line_counter(self, fileobj: Any, function: Any) -> int:
-        """How many lines `fileobj`, a file of the client's, has; `function` is called with each of them."""
-        if not (isinstance(fileobj, Theirs) and isinstance(function, Theirs)):
-            raise Refused("a file and a function of the client's are expected")
+        """Return the number of lines in `fileobj`, a file object of the client, after calling `function` with each."""
+        if not (isinstance(fileobj, RemoteObject) and isinstance(function, RemoteObject)):
+            raise Refused("expected a file object and a function of the client")
         if self._counting:
-            raise Refused("one file is counted at a time")
+            raise Refused("another file is being counted on this connection")
         self._counting = True
         try:
-            # A line at a time: nobody knows how long the file is.
+            # Read line by line, since the length of the file is unknown.
             try:
                 lines = iter(fileobj)
             except TypeError as error:
-                raise Refused("what is lent as a file has no lines") from error
+                raise Refused("the file object is not iterable") from error
             count = 0
             for line in lines:
                 if not isinstance(line, str | bytes):
-                    raise Refused(f"line {count + 1} is neither text nor octets")
+                    raise Refused(f"line {count + 1} is neither text nor bytes")
                 if count == MOST:
                     raise Refused(f"more than {MOST} lines")
                 count += 1

@@ -1,4 +1,4 @@
-"""Says back each line, whatever octets are quoted in it: pattern 4 of framing.
+"""Echo lines that may contain quoted delimiters: framing pattern 4.
 
 [daemon]
 service = lines

@@ -1,4 +1,4 @@
-"""Says back each message behind its length: pattern 5 of framing.
+"""Echo length-prefixed messages: framing pattern 5.
 
 [daemon]
 service = prefix

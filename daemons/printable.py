@@ -1,4 +1,4 @@
-"""Text from outside, made safe to print: the one definition of a printable character for logs, errors and output."""
+"""Escaping of untrusted text: the one definition of a printable character, for logs, errors and output."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _SUSPECT = re.compile(r"[^ -~]")
 
 
 def is_printable(character: str) -> bool:
-    """Return whether a character is visible and nothing else: no control character (C0, DEL, C1), line separator,
-    bidirectional control (CVE-2021-42574), zero-width character, surrogate or unassigned code point."""
+    """Return whether a character is visible: not a control character (C0, DEL, C1), line separator, bidirectional
+    control (CVE-2021-42574), zero-width character, surrogate or unassigned code point."""
     return character.isprintable() and _INVISIBLE.match(character) is None
 
 
 def escape(text: str) -> str:
-    r"""Return `text` as one line in which nothing forges a line, drives a terminal or is invisible.
+    r"""Return `text` as one line of printable characters: it cannot forge a log line or control a terminal.
 
-    Each such character is written as ``\n``, ``\x1b`` or ``\u202e``."""
+    Other characters are written as escapes, such as ``\n``, ``\x1b`` or ``\u202e``."""
     return _SUSPECT.sub(_escape, text)
 
 
 def escape_text(text: str) -> str:
-    """Return `text` escaped as by `escape`, except for tabs, line feeds and the spaces of other scripts."""
+    """Return `text` escaped as by `escape`, but keep tabs, line feeds and the spaces of other scripts."""
     return _SUSPECT.sub(_escape_in_text, text)
 
 

@@ -1,4 +1,4 @@
-"""Sums, quadratic equations and the chemical elements, over XML-RPC.
+"""Sums, quadratic equations and chemical elements over XML-RPC.
 
 [daemon]
 rpc = daemons.rpcmath
@@ -20,7 +20,7 @@ __all__ = ["addtogether", "elements", "quadratic", "remote_repr"]
 
 SYMBOLS = {1: "H", 2: "He", 3: "Li", 4: "Be", 5: "B", 6: "C", 7: "N", 8: "O", 9: "F", 10: "Ne"}
 
-#: Sums of things that are all of one type, in linear time.
+#: Linear-time concatenation, for arguments of a single type.
 _JOINS: dict[type, Callable[[Iterable[Any]], Any]] = {
     str: "".join,
     bytes: b"".join,
@@ -32,15 +32,15 @@ _JOINS: dict[type, Callable[[Iterable[Any]], Any]] = {
 def addtogether(*things: Any) -> Any:
     """Add together everything in the list `things`."""
     if not things:
-        raise ValueError("there is nothing to add together")
-    # Added one by one, each sum would be copied for the next: quadratic in the size of a call.
+        raise ValueError("no arguments to add together")
+    # Adding one by one would copy each intermediate result: quadratic in the size of the call.
     first = things[0]
     join = _JOINS.get(type(first))
     if join is not None:
         other = next((each for each in things if type(each) is not type(first)), None)
         if other is None:
             return join(things)
-        operator.add(first, other)  # raises TypeError, before the sum of all in front of it is made
+        operator.add(first, other)  # raise the TypeError before any sum is computed
     return reduce(operator.add, things)
 
 
@@ -48,10 +48,10 @@ def addtogether(*things: Any) -> Any:
 def quadratic(a: float, b: float, c: float) -> list[float]:
     """Determine x values satisfying: a * x^2 + b * x + c == 0"""
     if not a:
-        raise ValueError("a is 0: that is no quadratic equation")
+        raise ValueError("a is 0, so the equation is not quadratic")
     discriminant = b * b - 4.0 * a * c
     if discriminant < 0:
-        raise ValueError("math domain error")  # Python says so itself, in other words from 3.14 on
+        raise ValueError("math domain error")  # as math.sqrt() raises before Python 3.14
     root = math.sqrt(discriminant)
     solutions = {(-b - root) / (2.0 * a), (-b + root) / (2.0 * a)}
     if not all(map(math.isfinite, solutions)):
@@ -67,5 +67,5 @@ def remote_repr(arg: Any) -> str:
 
 @idempotent
 def elements() -> list[dict[str, Any]]:
-    """The first chemical elements: of each its number and its symbol."""
+    """Return the number and the symbol of each of the first ten chemical elements."""
     return [{"number": number, "symbol": symbol} for number, symbol in SYMBOLS.items()]

@@ -1,4 +1,4 @@
-"""Reads sixteen octets, and says farewell.
+"""Read a sixteen-byte message and reply with a farewell.
 
 [daemon]
 service = sixteen
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Sixteen(Service):
-    framing = Fixed(16)  # what comes behind them is not read
+    framing = Fixed(16)  # any bytes after the message are left unread
     questions = (b"Hi there, server",)
 
     def talk(self) -> Talk:

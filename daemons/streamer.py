@@ -1,4 +1,4 @@
-"""Hears a stream to its end, and says nothing: pattern 1 of framing.
+"""Log a stream read to end-of-file, without replying: framing pattern 1.
 
 [daemon]
 service = streamer
@@ -12,8 +12,8 @@ from daemons import Service, Whole
 
 log = logging.getLogger(__name__)
 
-#: Lines of one message that are logged.  An empty one takes longer to log than to send: 1 MiB of them would take 14 s,
-#: and push everything else out of the log.
+#: Lines of one message that are logged.  Logging an empty line takes longer than sending it: 1 MiB of them would take
+#: 14 s and rotate all other lines out of the log.
 LOGGED = 1000
 
 

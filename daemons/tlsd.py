@@ -1,4 +1,4 @@
-"""Tells a secret line over TLS, and over nothing else.
+"""Send a secret line over TLS only.
 
 [daemon]
 service = tlsd
@@ -11,7 +11,7 @@ SECRET = b"Simple is better than complex."
 
 
 class Tlsd(Service):
-    #: Nothing that a peer says is looked at.
+    #: Input is never read.
     framing = Until(b"\n", limit=1)
     tls_only = True
 

@@ -1,4 +1,4 @@
-"""Hears a stream to its end, then streams back what it was and its SHA-256: pattern 2 of framing.
+"""Read a stream to end-of-file, then send it back with its SHA-256: framing pattern 2.
 
 [daemon]
 service = twoway
@@ -23,7 +23,7 @@ class TwoWay(Service):
     class Options:
         """The section [twoway]."""
 
-        limit: int = setting(SIZE, 64 * 1024**2, "the longest stream, which is held in memory until it has ended")
+        limit: int = setting(SIZE, 64 * 1024**2, "Maximum length of a stream, which is buffered in memory to its end.")
 
     framing = Whole(limit=Options.limit)
     questions = (b"Flat is better than nested.",)
@@ -35,7 +35,7 @@ class TwoWay(Service):
 
     def respond(self, message: bytes) -> bytes:
         digest = hashlib.sha256(message).hexdigest()
-        log.info("%d octets, SHA-256 %s", len(message), digest)
+        log.info("%d bytes, SHA-256 %s", len(message), digest)
         return message + b"\n%s\n" % digest.encode("ascii")
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Says how long the data of each datagram was.
+"""Reply with the length of each datagram.
 
 [daemon]
 service = udpd
@@ -15,7 +15,7 @@ from daemons import FRACTION, Service, Whole, setting
 
 log = logging.getLogger(__name__)
 
-#: The line before the data by which an answer is known for that of its question: 64 bits, in hexadecimal digits.
+#: Optional first line of a datagram, copied to the reply to match it: 64 bits, in hexadecimal digits.
 ID = re.compile(rb"id=[0-9A-Fa-f]{16}\n")
 
 ANSWER = b"Your data was %d bytes long"
@@ -23,14 +23,14 @@ ANY_ANSWER = re.compile(rb"Your data was \d+ bytes long")
 
 
 def split(message: bytes) -> tuple[bytes, bytes]:
-    """The line with the id, b"" where there is none, and the data."""
+    """Return the line with the id, empty if there is none, and the data."""
     found = ID.match(message)
     end = found.end() if found else 0
     return message[:end], message[end:]
 
 
 class Udpd(Service):
-    #: The longest datagram over IPv6, RFC 768; over IPv4 it is 20 octets less.
+    #: Maximum payload of a UDP datagram over IPv6 (RFC 768); over IPv4 it is 20 bytes less.
     framing = Whole(limit=65_527)
     questions = (b"This is my message",)
 
@@ -38,14 +38,14 @@ class Udpd(Service):
     class Options:
         """The section [udpd]."""
 
-        drop_rate: float = setting(FRACTION, 0.0, "the share of datagrams that get no answer, as if they had been lost")
+        drop_rate: float = setting(FRACTION, 0.0, "Fraction of datagrams left unanswered, to simulate packet loss.")
 
     def respond(self, message: bytes) -> bytes:
         line, data = split(message)
         if random.random() < self.options.drop_rate:
-            log.info("Pretending to drop packet: %d octets", len(message))
+            log.info("Pretending to drop packet: %d bytes", len(message))
             return b""
-        # An answer is not answered: two of us, set on each other with a forged sender, would never end.
+        # A reply is never answered: with a forged source address, two daemons would answer each other forever.
         return b"" if ANY_ANSWER.fullmatch(data) else line + ANSWER % len(data)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Says in capitals what it is told.
+"""Send received bytes back in upper case.
 
 [daemon]
 service = upper
@@ -18,7 +18,7 @@ class Upper(Service):
     questions = (b"capitalize this!",)
 
     def respond(self, piece: bytes) -> bytes:
-        return piece.upper()  # the letters of ASCII: any other octet stays as it is
+        return piece.upper()  # ASCII letters only; other bytes are unchanged
 
     @classmethod
     def messages(cls, words: Sequence[bytes]) -> Sequence[bytes]:

@@ -1,4 +1,4 @@
-"""Thanks every visitor for connecting, one after the other.
+"""Thank each client for connecting, one at a time.
 
 [daemon]
 service = welcome
@@ -12,5 +12,5 @@ class Welcome(Service):
     framing = Stream()
 
     def talk(self) -> Talk:
-        yield from ()  # nothing is heard
+        yield from ()  # no request is read
         return b"Thank you for connecting"

@@ -1,4 +1,4 @@
-"""Completes aphorisms from the Zen of Python.
+"""Complete aphorisms from the Zen of Python.
 
 [daemon]
 service = zen

@@ -1,2 +1,2 @@
-"""Honest and hostile load on every daemon at once, and what must be true afterwards: `make soak`, explained in
-docs/soak.md."""
+"""Soak test: valid and hostile load on all daemons at once, and the conditions that must hold afterwards.  Run by
+`make soak`, described in docs/soak.md."""

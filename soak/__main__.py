@@ -1,4 +1,4 @@
-"""Honest and hostile load on every daemon at once, and what must be true afterwards. Explained in docs/soak.md."""
+"""Soak test: valid and hostile load on all daemons at once, and checks afterwards. Described in docs/soak.md."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 
-from soak.load import HONEST_VISITORS, HOSTILE_VISITORS
+from soak.load import HONEST_CLIENTS, HOSTILE_CLIENTS
 from soak.place import Place, PlaceError
 from soak.run import Run
 
 SECONDS, RATE, DEADLINE = 300.0, 40.0, 10.0
 
 
-def _number(least: float, most: float) -> object:
+def _number(least: float, most: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = float(text)
@@ -32,20 +33,25 @@ def _number(least: float, most: float) -> object:
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("--seconds", type=_number(1, 86_400), default=SECONDS, help=f"of load, after a warm-up ({SECONDS:g})")  # type: ignore[arg-type]
-    add("--rate", type=_number(1, 1000), default=RATE, help=f"honest visits a second; half as many hostile ({RATE:g})")  # type: ignore[arg-type]
-    add("--deadline", type=_number(1, 600), default=DEADLINE, help=f"seconds for an honest visit ({DEADLINE:g})")  # type: ignore[arg-type]
-    add("--seed", type=int, help="of all that is left to chance; else a new one, which is printed")
-    add("--only", nargs="+", default=[], metavar="NAME", help="these daemons; else all of conf/")
-    add("--keep", action="store_true", help="leave the folder, with its logs, where it is")
+    add(
+        "--seconds",
+        type=_number(1, 86_400),
+        default=SECONDS,
+        help=f"seconds of load after a warm-up ({SECONDS:g})",
+    )
+    add("--rate", type=_number(1, 1000), default=RATE, help=f"valid visits per second; half as many hostile ({RATE:g})")
+    add("--deadline", type=_number(1, 600), default=DEADLINE, help=f"seconds for a valid visit ({DEADLINE:g})")
+    add("--seed", type=int, help="of the random number generator; by default a new one, which is printed")
+    add("--only", nargs="+", default=[], metavar="NAME", help="daemons to test; by default all of conf/")
+    add("--keep", action="store_true", help="keep the folder with the logs")
     return parser
 
 
 def main(arguments: list[str]) -> int:
-    """0 where all is as it must be, 1 where it is not, 130 when it was interrupted."""
+    """Run the soak test.  Returns 0 without faults, 1 with faults, 2 for a setup error, 130 when interrupted."""
     options = _options().parse_args(arguments)
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is running is ended as upon Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65_536), most))
     began = time.monotonic()
@@ -55,12 +61,12 @@ def main(arguments: list[str]) -> int:
         print(f"soak: {error}", file=sys.stderr)
         return 2
     print(f"soak: {len(place.ports)} daemons, {options.seconds:g} s, seed {seed}, in {place.path}", flush=True)
-    print(f"soak: {HONEST_VISITORS} honest and {HOSTILE_VISITORS} hostile visitors", flush=True)
+    print(f"soak: {HONEST_CLIENTS} honest and {HOSTILE_CLIENTS} hostile clients", flush=True)
     run = Run(place, random.Random(seed), options.rate, options.deadline)
     try:
         run.whole(options.seconds)
     except KeyboardInterrupt:
-        print("soak: interrupted; nothing is left running", file=sys.stderr)
+        print("soak: interrupted; all processes have been stopped", file=sys.stderr)
         return 130
     except PlaceError as error:
         print(f"soak: {error}", file=sys.stderr)
@@ -73,7 +79,7 @@ def main(arguments: list[str]) -> int:
     for fault in faults:
         print(f"FAULT  {fault}")
     took = time.monotonic() - began
-    print(f"soak: {f'{len(faults)} faults' if faults else 'no faults'}, seed {seed}, {took:.0f} s in all")
+    print(f"soak: {f'{len(faults)} faults' if faults else 'no faults'}, seed {seed}, {took:.0f} s in total")
     return 1 if faults else 0
 
 

@@ -1,4 +1,4 @@
-"""What is done to the daemons while they are visited: reloads, kill -9, restarts, crowds."""
+"""Disturbances of the daemons under load: reloads, kill -9, restarts, connection floods."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from soak.load import Record
 from soak.place import LIMITS, WORKERS, Place, until
 from soak.talking import Wrong
 
-#: Seconds for a new worker, a restarted daemon, a drained one.
+#: Seconds to wait for a new worker, a restarted daemon or a drained one.
 MENDING_SECONDS = 60.0
 
-#: Who is renewed closes what stands between two messages, until it has drained.
+#: A reloaded worker closes idle connections until it has drained.
 DRAINING = float(LIMITS["drain_timeout"].rstrip("s"))
 
 
 class Disturbances:
-    """One after the other; each knows when it is over."""
+    """Disturbances, applied one after the other, each until the daemon has recovered."""
 
     def __init__(self, place: Place, record: Record, rng: random.Random) -> None:
         self._place, self._record, self._rng = place, record, rng
         self._turn = 0
         self.done: Counter[str] = Counter()
-        #: How often a process was killed that may have held lines, by daemon.
+        #: Number of killed processes that may have buffered log lines, by daemon.
         self.kills: Counter[str] = Counter()
-        #: The figures of earlier runs of a daemon, which begins to count anew with each.
+        #: Counters of earlier runs of a daemon, which starts at zero after a restart.
         self.former: dict[str, list[stats.Figures]] = {}
-        #: The last reload: workers drain for some seconds after it.
+        #: Time of the last reload; workers drain for some seconds after it.
         self._renewed: dict[str, float] = {}
 
     def next(self) -> None:
-        """The next one.  A reload of all comes between any two of the others."""
+        """Apply the next disturbance.  Every other one is a reload of all daemons."""
         others = (self._kill_worker, self._crowd, self._restart, self._kill_child, self._crowd, self._kill_daemon)
         if self._turn % 2 == 0:
             self._reload()
@@ -47,14 +47,14 @@ class Disturbances:
         self._turn += 1
 
     def tick(self) -> None:
-        """Workers that were renewed have drained by now."""
+        """End the disturbance of daemons whose old workers have drained by now."""
         for name, began in list(self._renewed.items()):
             if time.monotonic() > began + DRAINING + 2:
                 del self._renewed[name]
                 self._record.end_disturbance(name, began)
 
     def finish(self) -> None:
-        """Wait until nothing is under way any more."""
+        """Wait until all disturbances have ended."""
         while self._renewed:
             self.tick()
             time.sleep(0.1)
@@ -67,7 +67,7 @@ class Disturbances:
         self.done["SIGHUP to all"] += 1
 
     def _kill_worker(self) -> None:
-        """kill -9 of one of several workers: the others serve, and it is replaced."""
+        """Kill one of several workers with kill -9: the others continue, and it is replaced."""
         if not (names := [name for name in WORKERS if name in self._place.ports]):
             return
         name = self._rng.choice(names)
@@ -85,7 +85,7 @@ class Disturbances:
         self.done["kill -9 of a worker"] += 1
 
     def _kill_child(self) -> None:
-        """kill -9 of a process that serves one visitor."""
+        """Kill a process that serves a single connection with kill -9."""
         for name in self._place.ports:
             children = [each.pid for each in self._place.figures(name).processes if each.role == "child"]
             if children:
@@ -98,13 +98,13 @@ class Disturbances:
                 return
 
     def _restart(self) -> None:
-        """``supervisorctl restart NAME``: it drains, and comes again."""
+        """Restart a daemon with ``supervisorctl restart NAME``: it drains and starts again."""
         name = self._rng.choice(list(self._place.ports))
         self._again(name, lambda: self._place.control("restart", name))
         self.done["restart"] += 1
 
     def _kill_daemon(self) -> None:
-        """kill -9 of a daemon of one process: supervisord starts it again."""
+        """Kill a daemon of one process with kill -9: supervisord starts it again."""
         names = [name for name in self._place.ports if name not in WORKERS]
         if not names:
             return
@@ -115,8 +115,8 @@ class Disturbances:
         self.done["kill -9 of a daemon"] += 1
 
     def _again(self, name: str, do: object) -> None:
-        """Have it started again, and keep what the run that ends has counted: its file gets a successor by rename,
-        so that a descriptor still leads to it."""
+        """Restart a daemon by calling `do`, and keep the counters of the ended run.  The new run replaces the metrics
+        file by rename, so an open descriptor still refers to the old one."""
         began = self._record.begin_disturbance(name)
         pid = self._place.figures(name).pid
         with (self._place.path / "run" / f"{name}.metrics").open("rb") as counted:
@@ -124,7 +124,7 @@ class Disturbances:
             do()
             until(lambda: self._successor(name, pid), MENDING_SECONDS)
             if not until(lambda: self._place.is_ready(name), MENDING_SECONDS):
-                self._record.fault(f"{name}: did not come again within {MENDING_SECONDS:g} s")
+                self._record.fault(f"{name}: not ready within {MENDING_SECONDS:g} s after a restart")
             self.former.setdefault(name, []).append(stats.read(Path(f"/proc/self/fd/{counted.fileno()}")))
         self._record.end_disturbance(name, began)
 
@@ -135,7 +135,7 @@ class Disturbances:
             return False
 
     def _crowd(self) -> None:
-        """More than may come; while they are there, others wait."""
+        """Open more connections than the limits allow; meanwhile, others wait."""
         if not (crowds := [visit for visit in CROWDS if visit.daemon in self._place.ports]):
             return
         try:

@@ -1,4 +1,4 @@
-"""Honest visitors: what each daemon is for, and the answers that are right."""
+"""Honest clients: valid conversations with each daemon, and the expected replies."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ import dns.query
 import dns.rcode
 
 from daemons import Blocked, Blocks, LengthPrefixed, Lines
-from daemons.clients.net.datagram import inquire, proclaim
+from daemons.clients.net.datagram import send_broadcast, send_request
 from daemons.launcelot import ANSWERS as LAUNCELOT
 from daemons.serving.listening.address import Address
 from daemons.tlsd import SECRET
 from daemons.udpd import Udpd
 from daemons.zen import ANSWERS as ZEN
 from soak.place import Place
-from soak.talking import PATIENCE, Parted, Visit, Wrong, connected, exactly, expect, said, said_to
+from soak.talking import PATIENCE, Parted, Visit, Wrong, connected, exactly, exchange, expect, send_all
 
 PREFIXED = LengthPrefixed(limit=1024**2)
 LINES = Lines(limit=64 * 1024, quoted=True)
 BLOCKS = Blocks(limit=1024**2)
 
 
-def _octets(rng: random.Random, most: int) -> bytes:
+def _random_bytes(rng: random.Random, most: int) -> bytes:
     return rng.randbytes(rng.randint(1, most))
 
 
 def _whole(name: str, make: Callable[[random.Random], tuple[bytes, bytes]]) -> Visit:
-    """Everything is said, then everything is heard: `make` returns what is said and what must come."""
+    """Return a visit that sends everything before it reads: `make` returns the input and the expected output."""
 
     def hold(place: Place, rng: random.Random) -> None:
         words, expected = make(rng)
-        expect(said(place, name, words), expected, "the answer")
+        expect(send_all(place, name, words), expected, "the reply")
 
     return Visit(name, "a whole conversation", hold)
 
 
 def _in_turn(name: str, make: Callable[[random.Random], tuple[bytes, bytes]]) -> Visit:
-    """A question, its answer, the next question."""
+    """Return a visit that sends each message after the reply to the one before."""
 
     def hold(place: Place, rng: random.Random) -> None:
         with connected(place, name) as peer:
@@ -54,7 +54,7 @@ def _in_turn(name: str, make: Callable[[random.Random], tuple[bytes, bytes]]) ->
                     if turn:
                         raise Parted from None
                     raise
-                expect(exactly(peer, len(expected), first=not turn), expected, "an answer")
+                expect(exactly(peer, len(expected), first=not turn), expected, "a reply")
 
     return Visit(name, "question by question", hold)
 
@@ -68,67 +68,67 @@ def _questions(table: dict[bytes, bytes]) -> Callable[[random.Random], tuple[byt
 
 
 def _echoed(rng: random.Random) -> tuple[bytes, bytes]:
-    octets = _octets(rng, 20_000)
-    return octets, octets
+    message = _random_bytes(rng, 20_000)
+    return message, message
 
 
 def _raised(rng: random.Random) -> tuple[bytes, bytes]:
-    octets = _octets(rng, 60_000)
-    return octets, octets.upper()
+    message = _random_bytes(rng, 60_000)
+    return message, message.upper()
 
 
 def _prefixed(rng: random.Random) -> tuple[bytes, bytes]:
-    octets = PREFIXED.encode(_octets(rng, 5_000))
-    return octets, octets
+    message = PREFIXED.encode(_random_bytes(rng, 5_000))
+    return message, message
 
 
 def _quoted(rng: random.Random) -> tuple[bytes, bytes]:
-    octets = LINES.encode(_octets(rng, 2_000))
-    return octets, octets
+    message = LINES.encode(_random_bytes(rng, 2_000))
+    return message, message
 
 
 def _hashed(rng: random.Random) -> tuple[bytes, bytes]:
-    octets = _octets(rng, 200_000)
-    return octets, octets + b"\n%s\n" % hashlib.sha256(octets).hexdigest().encode()
+    message = _random_bytes(rng, 200_000)
+    return message, message + b"\n%s\n" % hashlib.sha256(message).hexdigest().encode()
 
 
 def _blocked(rng: random.Random) -> tuple[bytes, bytes]:
-    return BLOCKS.encode(Blocked([_octets(rng, 200) for _ in range(rng.randint(0, 5))])), b""
+    return BLOCKS.encode(Blocked([_random_bytes(rng, 200) for _ in range(rng.randint(0, 5))])), b""
 
 
 def _daytime(place: Place, _: random.Random) -> None:
-    heard = said(place, "daytime", b"")
-    if not re.fullmatch(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\n", heard):
-        raise Wrong(f"no time: {heard!r}")
+    received = send_all(place, "daytime", b"")
+    if not re.fullmatch(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\n", received):
+        raise Wrong(f"not a time: {received!r}")
 
 
 def _unix_echo(place: Place, rng: random.Random) -> None:
     with socket.socket(socket.AF_UNIX) as peer:
         peer.settimeout(PATIENCE)
         peer.connect(str(place.path / "run" / "echo.sock"))
-        octets = _octets(rng, 20_000)
-        expect(said_to(peer, octets), octets, "the echo")
+        message = _random_bytes(rng, 20_000)
+        expect(exchange(peer, message), message, "the echo")
 
 
-# --- datagrams: each is asked again until it is answered, so that one lost on the way is none of the daemon's ---------
+# --- datagrams: each is repeated until it is answered, so that packet loss is not reported as a fault -----------------
 
 
 def _udp_echo(place: Place, rng: random.Random) -> None:
-    octets = _octets(rng, 1200)
-    heard = inquire(Address("udp", host="127.0.0.1", port=place.ports["echo"]), octets, PATIENCE)
-    expect(heard, octets, "the echo")
+    message = _random_bytes(rng, 1200)
+    received = send_request(Address("udp", host="127.0.0.1", port=place.ports["echo"]), message, PATIENCE)
+    expect(received, message, "the echo")
 
 
 def _udpd(place: Place, rng: random.Random) -> None:
-    data = _octets(rng, 1200)
+    data = _random_bytes(rng, 1200)
     address = Address("udp", host="127.0.0.1", port=place.ports["udpd"])
-    heard = inquire(address, Udpd.question(data), PATIENCE, Udpd.matches)
-    expect(Udpd.shown(heard), b"Your data was %d bytes long" % len(data), "the answer")
+    received = send_request(address, Udpd.question(data), PATIENCE, Udpd.matches)
+    expect(Udpd.shown(received), b"Your data was %d bytes long" % len(data), "the answer")
 
 
 def _bcast(place: Place, _: random.Random) -> None:
     address = Address("udp", host="127.255.255.255", port=place.ports["bcast"])
-    expect(next(proclaim(address, b"Broadcast datagram!", PATIENCE))[1], b"I hear you.", "the answer")
+    expect(next(send_broadcast(address, b"Broadcast datagram!", PATIENCE))[1], b"I hear you.", "the answer")
 
 
 NAMES = {
@@ -148,7 +148,7 @@ def _dns(*, over_tcp: bool) -> Callable[[Place, random.Random], None]:
             answer = dns.query.tcp(query, "127.0.0.1", PATIENCE, port)
         else:
             address = Address("udp", host="127.0.0.1", port=port)
-            wire = inquire(address, query.to_wire(), PATIENCE)
+            wire = send_request(address, query.to_wire(), PATIENCE)
             answer = dns.message.from_wire(wire)
         expect(answer.id, query.id, "the id")
         expect([str(each) for rrset in answer.answer for each in rrset], [expected], f"{name} {kind}")
@@ -172,7 +172,7 @@ HONEST = (
     _in_turn("lines", _quoted),
     _whole("twoway", _hashed),
     _whole("blocks", _blocked),
-    _whole("streamer", lambda rng: (_octets(rng, 3_000), b"")),
+    _whole("streamer", lambda rng: (_random_bytes(rng, 3_000), b"")),
     _whole("sixteen", lambda rng: (rng.randbytes(16), b"Farewell, client")),
     _whole("welcome", lambda _: (b"", b"Thank you for connecting")),
     _whole("tlsd", lambda _: (b"", SECRET)),

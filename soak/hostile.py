@@ -1,4 +1,4 @@
-"""Hostile visitors: who begins and does not go on, who takes nothing, who leaves without a word, who talks nonsense."""
+"""Hostile clients: incomplete messages, slow readers, connection resets, malformed input."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from soak.openings import AMBIGUOUS, HTTP, OPENINGS
 from soak.place import LONGEST_DEADLINE, Place
 from soak.talking import SECURE, Visit, Wrong, connected, plain, reset
 
-#: From where they come, so that what is counted for each peer is not counted for the honest ones too.
+#: Source addresses, different from those of honest clients, so that limits per peer are counted separately.
 HOSTS = tuple(f"127.0.0.{last}" for last in range(2, 8))
 CROWD_HOSTS = ("127.0.0.21", "127.0.0.22")
 
-#: Connections of a crowd from each of its two hosts: one more than max_per_peer allows, and together more than
+#: Connections of a flood from each of its two hosts: one more than max_per_peer, and together more than
 #: max_connections.
 CROWD = 31
 CROWD_SECONDS = 0.5
 
-#: A deadline is late by a second at most; the rest is for a busy machine, where nobody's clock is an argument.
+#: A deadline is late by a second at most; the rest allows for a busy machine.
 HANGING_SECONDS = LONGEST_DEADLINE + 10.0
 
-#: Octets of a pipeline, more than the kernel holds on the way; and messages, where each has an answer of some length,
-#: or a line in the log: ten thousands of those would only test supervisord.
+#: Bytes of a pipeline, more than the kernel's buffers hold; and its maximum number of messages if each has a long reply
+#: or a log line: ten thousand of those would mainly test supervisord.
 MOST_PIPELINED = 4 * 1024**2
 MOST_MESSAGES = 4000
-UNTOLD = (b"What", b"Simple", b"hello", b"capitalize", b"Sparse", b"\x00\x00\x00\x13")
+UNLOGGED = (b"What", b"Simple", b"hello", b"capitalize", b"Sparse", b"\x00\x00\x00\x13")
 
 
 def _closed(peer: socket.socket, seconds: float = HANGING_SECONDS) -> bytes:
-    """What comes until the peer closes.  Raises `Wrong` where it does not close in time."""
+    """Return all input until the peer closes.  Raises `Wrong` if it does not close in time."""
     deadline = time.monotonic() + seconds
-    heard = bytearray()
+    received = bytearray()
     with contextlib.suppress(ConnectionError, OSError):
         while (left := deadline - time.monotonic()) > 0:
             peer.settimeout(left)
@@ -43,14 +43,14 @@ def _closed(peer: socket.socket, seconds: float = HANGING_SECONDS) -> bytes:
             except TimeoutError:
                 break
             if not piece:
-                return bytes(heard)
-            heard += piece
+                return bytes(received)
+            received += piece
         raise Wrong(f"a connection that should have been closed was kept for {seconds:g} s")
-    return bytes(heard)
+    return bytes(received)
 
 
 def _visit(name: str, what: str, do: Callable[[socket.socket, bytes, random.Random], None], buffer: int = 0) -> Visit:
-    """A visit that may be cut short by the daemon at any time; that is its right."""
+    """Return a visit in which the daemon may close the connection at any time."""
 
     def hold(place: Place, rng: random.Random) -> None:
         with contextlib.suppress(OSError), connected(place, name, rng.choice(HOSTS), buffer) as peer:
@@ -60,7 +60,7 @@ def _visit(name: str, what: str, do: Callable[[socket.socket, bytes, random.Rand
 
 
 def _half(opening: bytes, rng: random.Random) -> bytes:
-    """A beginning of it, at least one octet, and never all."""
+    """Return a proper prefix of a message, of at least one byte."""
     return opening[: rng.randint(1, max(1, len(opening) - 1))]
 
 
@@ -74,11 +74,11 @@ def _silent(peer: socket.socket, _: bytes, __: random.Random) -> None:
 
 
 def _slow_sender(peer: socket.socket, opening: bytes, rng: random.Random) -> None:
-    """One octet at a time, and never the last."""
+    """Send one byte at a time, without the last one."""
     peer.settimeout(1.0)
     until = time.monotonic() + LONGEST_DEADLINE
-    for octet in opening[:-1]:
-        peer.sendall(bytes((octet,)))
+    for byte in opening[:-1]:
+        peer.sendall(bytes((byte,)))
         time.sleep(rng.uniform(0.05, 0.2))
         if time.monotonic() > until:
             break
@@ -86,7 +86,7 @@ def _slow_sender(peer: socket.socket, opening: bytes, rng: random.Random) -> Non
 
 
 def _slow_reader(peer: socket.socket, opening: bytes, rng: random.Random) -> None:
-    """Asks much, and takes one octet at a time."""
+    """Send many requests, and read one byte at a time."""
     _pipeline(peer, opening, rng.randint(10, 200))
     until = time.monotonic() + rng.uniform(1.0, LONGEST_DEADLINE)
     peer.settimeout(1.0)
@@ -96,9 +96,9 @@ def _slow_reader(peer: socket.socket, opening: bytes, rng: random.Random) -> Non
 
 
 def _no_reader(peer: socket.socket, opening: bytes, rng: random.Random) -> None:
-    """Asks without end, and takes nothing."""
+    """Send requests without reading replies."""
     most = MOST_PIPELINED // len(opening)
-    _pipeline(peer, opening, most if opening.startswith((*UNTOLD, b"Flat")) else min(most, MOST_MESSAGES))
+    _pipeline(peer, opening, most if opening.startswith((*UNLOGGED, b"Flat")) else min(most, MOST_MESSAGES))
     time.sleep(rng.uniform(0.0, LONGEST_DEADLINE))
     if rng.random() < 0.5:
         reset(peer)
@@ -113,7 +113,7 @@ def _pipeline(peer: socket.socket, opening: bytes, count: int) -> None:
 
 
 def _resetting(peer: socket.socket, opening: bytes, rng: random.Random) -> None:
-    """Gone after nothing, after a part, after a whole, after the first octet of the answer."""
+    """Reset the connection after no input, a partial message, a whole one, or the first byte of the reply."""
     stage = rng.randrange(4)
     if stage:
         peer.sendall(_half(opening, rng) if stage == 1 else opening)
@@ -124,18 +124,18 @@ def _resetting(peer: socket.socket, opening: bytes, rng: random.Random) -> None:
 
 
 def _garbage(peer: socket.socket, opening: bytes, rng: random.Random) -> None:
-    """Octets that mean nothing, or nearly what they should."""
-    octets = bytearray(opening if rng.random() < 0.5 else rng.randbytes(rng.randint(1, 20_000)))
+    """Send random bytes, or a message with a few bytes changed."""
+    data = bytearray(opening if rng.random() < 0.5 else rng.randbytes(rng.randint(1, 20_000)))
     for _ in range(rng.randint(1, 4)):
-        octets[rng.randrange(len(octets))] = rng.randrange(256)
-    peer.sendall(octets)
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    peer.sendall(data)
     if rng.random() < 0.5 and not hasattr(peer, "unwrap"):
         peer.shutdown(socket.SHUT_WR)
     _closed(peer)
 
 
 def _oversize(peer: socket.socket, opening: bytes, rng: random.Random) -> None:
-    """A message that does not end, or that announces too much."""
+    """Send a message without end, or one that announces an excessive length."""
     if opening.startswith((b"GET", b"POST")):
         beginnings = (
             b"GET /" + b"a" * 100_000,
@@ -151,16 +151,16 @@ def _oversize(peer: socket.socket, opening: bytes, rng: random.Random) -> None:
 
 
 def _smuggling(peer: socket.socket, _: bytes, rng: random.Random) -> None:
-    """A request that two readers may understand differently, RFC 9112, section 11.2: what is behind it must not be
-    taken for another."""
+    """Send an ambiguous request (RFC 9112, section 11.2): the bytes after it must not be read as another request."""
     peer.sendall(rng.choice(AMBIGUOUS) + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
     answers = _closed(peer).count(b"HTTP/1.1 ")
     if answers > 1:
-        raise Wrong(f"{answers} answers to an ambiguous request")
+        raise Wrong(f"{answers} responses to an ambiguous request")
 
 
 def _crowd(name: str) -> Visit:
-    """More than may come from one host, and then more than may come at all.  Some are answered, some wait."""
+    """Return a visit of more connections than one host, and all hosts together, may open.  Some are served, some
+    wait."""
 
     def hold(place: Place, __: random.Random) -> None:
         there: list[socket.socket] = []
@@ -180,7 +180,7 @@ def _crowd(name: str) -> Visit:
 
 
 def _handshake(name: str, what: str, do: Callable[[socket.socket, random.Random], None]) -> Visit:
-    """A visit to a listener of TLS that is none of TLS."""
+    """Return a visit to a TLS listener without a valid handshake."""
 
     def hold(place: Place, rng: random.Random) -> None:
         with contextlib.suppress(OSError), plain(place, name, rng.choice(HOSTS)) as peer:
@@ -189,7 +189,7 @@ def _handshake(name: str, what: str, do: Callable[[socket.socket, random.Random]
     return Visit(name, what, hold)
 
 
-#: The first octets of a ClientHello, RFC 8446, section 5.1; the rest never comes.
+#: The first bytes of a ClientHello (RFC 8446, section 5.1), without the rest.
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
 
@@ -209,7 +209,7 @@ def _abandoned_hello(peer: socket.socket, rng: random.Random) -> None:
 
 
 def _datagrams(name: str) -> Visit:
-    """Nonsense, nothing at all, and as much as there is room for; whoever sent it is gone when the answer comes."""
+    """Return a visit that sends random, empty and large datagrams, and closes its socket before the replies arrive."""
 
     def hold(place: Place, rng: random.Random) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
@@ -224,7 +224,7 @@ def _datagrams(name: str) -> Visit:
     return Visit(name, "datagrams", hold)
 
 
-#: They say what they have to say, or all that they hear is a message: nothing of it can be slow or too long.
+#: Daemons that ignore input, or for which any input is a message: nothing can be too slow or too long.
 _BOUNDLESS = ("echo", "upper", "welcome", "daytime", "tlsd")
 
 HOSTILE = (
@@ -243,5 +243,5 @@ HOSTILE = (
     *(_datagrams(name) for name in ("echo", "udpd", "bcast", "dns")),
 )
 
-#: One at a time.  Not to who serves one visitor after the other: there all the others would stand in the queue.
+#: One at a time, and not for a daemon that serves one connection at a time, where all others would queue.
 CROWDS = tuple(_crowd(name) for name in OPENINGS if name not in ("welcome", *SECURE))

@@ -1,4 +1,4 @@
-"""Visitors, so many at a time and so many a second, and what came of their visits."""
+"""Clients in threads, at a limited rate, and the results of their visits."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from soak.place import Place
 from soak.talking import Parted, Visit, Wrong
 from soak.web import Away
 
-HONEST_VISITORS, HOSTILE_VISITORS = 10, 24
+HONEST_CLIENTS, HOSTILE_CLIENTS = 10, 24
 
-#: Faults that are written out; of more only the number is told.
+#: Faults that are recorded; further ones are only counted.
 MOST_FAULTS = 100
 
-#: What a visitor meets where a daemon is being started again.
+#: Errors that a client may get while a daemon restarts.
 TROUBLES = (OSError, EOFError, NetworkError, http.client.HTTPException, Away)
 
 
 class Record:
-    """What the visitors have met, and when whose daemon was disturbed on purpose."""
+    """Results of visits, and the times at which each daemon was disturbed on purpose."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
@@ -37,32 +37,32 @@ class Record:
         self.faults: Counter[str] = Counter()
 
     def begin_disturbance(self, name: str) -> float:
-        """From now on a daemon may refuse, or break off, what it has promised; until `end_disturbance`."""
+        """Excuse errors of a daemon from now on, until `end_disturbance`."""
         now = time.monotonic()
         with self._lock:
             self._disturbed.setdefault(name, []).append((now, float("inf")))
         return now
 
     def end_disturbance(self, name: str, began: float) -> None:
-        """It is as it should be again."""
+        """End a disturbance."""
         now = time.monotonic()
         with self._lock:
             self._disturbed[name] = [(a, now if a == began else b) for a, b in self._disturbed[name]]
 
     def undisturbed(self, visit: Visit, began: float) -> bool:
-        """Whether nothing was done, since `began`, to the daemon or to the one behind it."""
+        """Return whether neither the daemon nor its upstream server has been disturbed since `began`."""
         names = (visit.daemon, "webapp") if visit.daemon == "front" else (visit.daemon,)
         with self._lock:
             return not any(end >= began for name in names for _, end in self._disturbed.get(name, []))
 
     def fault(self, text: str) -> None:
-        """Something is wrong.  The same text is counted."""
+        """Record a fault; repeated texts are counted."""
         with self._lock:
             if text in self.faults or len(self.faults) < MOST_FAULTS:
                 self.faults[text] += 1
 
     def met(self, visit: Visit, began: float, error: Exception | None) -> None:
-        """An honest visit has ended."""
+        """Record the result of an honest visit."""
         took = time.monotonic() - began
         with self._lock:
             self.honest[visit.daemon] += 1
@@ -76,19 +76,19 @@ class Record:
             elif error is None:
                 self.fault(f"{visit}: took longer than {self._deadline:g} s")
             else:
-                self.fault(f"{visit}: {_told(error)}")
+                self.fault(f"{visit}: {_description(error)}")
         elif isinstance(error, Wrong):
             self.fault(f"{visit}: wrong: {error}")
         elif error is not None:
-            self.fault(f"{visit}: {_told(error)}")
+            self.fault(f"{visit}: {_description(error)}")
 
 
-def _told(error: Exception) -> str:
+def _description(error: Exception) -> str:
     return "closed between two messages" if isinstance(error, Parted) else f"{type(error).__name__}: {error}"
 
 
 class Load:
-    """Threads that visit until they are told to stop."""
+    """Threads that visit daemons until `stop`."""
 
     def __init__(self, place: Place, record: Record, honest: Sequence[Visit], hostile: Sequence[Visit]) -> None:
         self._place = place
@@ -98,13 +98,13 @@ class Load:
         self._gates = (threading.Lock(), threading.Lock())
         self._next = [0.0, 0.0]
         self._threads: list[threading.Thread] = []
-        #: The share of its rate at which a load runs: less, where it would take more of the machine than it may.
+        #: Factor of the rate, reduced if the load takes too much of the machine.
         self.pace = 1.0
 
     def start(self, rng: random.Random, rates: tuple[float, float]) -> None:
-        """So many honest and hostile visits a second, at most."""
+        """Start honest and hostile visits, at most so many per second."""
         self._stopping.clear()
-        for place, (visits, count) in enumerate(((self._honest, HONEST_VISITORS), (self._hostile, HOSTILE_VISITORS))):
+        for place, (visits, count) in enumerate(((self._honest, HONEST_CLIENTS), (self._hostile, HOSTILE_CLIENTS))):
             for _ in range(count if visits else 0):
                 own = random.Random(rng.getrandbits(64))
                 thread = threading.Thread(target=self._go_on, args=(place, visits, own, rates[place]))
@@ -112,7 +112,7 @@ class Load:
                 self._threads.append(thread)
 
     def stop(self) -> None:
-        """Let every visitor finish."""
+        """Let each client finish its visit, and join the threads."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -127,7 +127,7 @@ class Load:
                 self._attack(visit, rng)
 
     def _may_begin(self, place: int, rate: float) -> bool:
-        """Wait for one's turn; False at the end."""
+        """Wait for the next turn.  Returns False at the end."""
         with self._gates[place]:
             now = time.monotonic()
             turn = max(now, self._next[place])
@@ -139,7 +139,7 @@ class Load:
         error: Exception | None = None
         try:
             visit.hold(self._place, rng)
-        except Exception as problem:  # whatever it is, it is told
+        except Exception as problem:  # recorded as a fault
             error = problem
         self._record.met(visit, began, error)
 
@@ -150,4 +150,4 @@ class Load:
         except Wrong as error:
             self._record.fault(f"{visit}: wrong: {error}")
         except Exception as error:
-            self._record.fault(f"{visit}: {_told(error)}")
+            self._record.fault(f"{visit}: {_description(error)}")

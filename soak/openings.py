@@ -1,4 +1,4 @@
-"""What is said first to each daemon that is spoken to over a connection: a whole message, right in itself."""
+"""A complete valid message for each daemon that serves connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _xml(method: str) -> bytes:
     return _post("/RPC2", "text/xml", b"<methodCall><methodName>%b</methodName></methodCall>" % method.encode())
 
 
-#: What a daemon does not listen to is sent all the same.
+#: Input for daemons that ignore it.
 IGNORED = b"Beautiful is better than ugly."
 
 OPENINGS = {
@@ -40,7 +40,7 @@ OPENINGS = {
     "adder": _xml("system.listMethods"),
     "rpcmath": _xml("elements"),
     "jsonrpc": _post("/", "application/json", b'{"jsonrpc": "2.0", "method": "lengths", "params": ["a"], "id": 1}'),
-    # A call of RPyC: its length, not compressed, then what nobody can unpack.
+    # An RPyC message: its length, the flag for no compression, then data that brine cannot decode.
     "linecount": b"\x00\x00\x00\x05\x00hello\n",
 }
 

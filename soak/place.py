@@ -21,8 +21,8 @@ TOP = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 NO_DAEMONS = ("defaults", "logging")
 
-#: Deadlines short enough to be reached again and again, in place of the built-in ones, which a run of minutes would
-#: never see.  No more connections than a crowd of a few dozen can fill, and fewer for one peer.
+#: Deadlines that are reached during a run of minutes, in place of the defaults.  A flood of a few dozen connections
+#: exceeds max_connections, and max_per_peer is lower.
 LIMITS = {
     "max_connections": "40",
     "max_per_peer": "30",
@@ -35,23 +35,23 @@ LIMITS = {
 }
 LONGEST_DEADLINE = 5.0
 
-#: Daemons that get workers, so that one can be killed, and that a reload replaces them.
+#: Daemons with several workers, so that one can be killed, and that a reload replaces them.
 WORKERS = ("httpd", "lines", "launcelot", "jsonrpc")
 
-#: Rotated early and often; as many old ones as supervisord may number without a line being thrown away.
+#: Logs are rotated at a small size, with as many old files as supervisord keeps without losing lines.
 LOG_SIZE, LOG_BACKUPS = "64KB", 400
 
-#: Seconds for supervisord to start them all, or one, on a busy machine.
+#: Seconds for supervisord to start all daemons, or one, on a busy machine.
 START_SECONDS = 90.0
 STOP_SECONDS = 60.0
 
 
 class PlaceError(Exception):
-    """The place could not be had.  The text says why."""
+    """The test environment could not be set up.  The text gives the reason."""
 
 
 def until(condition: Callable[[], object], seconds: float, step: float = 0.05) -> bool:
-    """Whether `condition` becomes true within `seconds`."""
+    """Return whether `condition` becomes true within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -61,14 +61,14 @@ def until(condition: Callable[[], object], seconds: float, step: float = 0.05) -
 
 
 class Place:
-    """The copy, and what runs in it.  `end` ends it all, by pid, and removes it."""
+    """The copy of the configuration, and the processes in it.  `end` stops them by pid and removes the folder."""
 
     def __init__(self, only: Iterable[str] = ()) -> None:
-        # Short: a Unix socket's name has room for 108 octets.
+        # A short path: the name of a Unix socket has at most 108 bytes.
         self.path = Path(tempfile.mkdtemp(prefix="soak-", dir="/tmp")).resolve()
         shutil.copytree(TOP / "conf", self.path / "conf")
         shutil.copy2(TOP / "supervisord.conf", self.path)
-        # Daemons of whoever works in the checkout are not in it, but in conf.d/.
+        # Only the shipped daemons of conf/, without local ones in conf.d/.
         programs = re.findall(r"(?m)^\[program:(\w+)\]", (self.path / "supervisord.conf").read_text("utf-8"))
         for path in (self.path / "conf").glob("*.ini"):
             if path.stem not in (*programs, *NO_DAEMONS):
@@ -86,7 +86,7 @@ class Place:
         self._configure(shipped)
         self._supervisord: subprocess.Popen[bytes] | None = None
 
-    # --- how it is configured ----------------------------------------------------------------------
+    # --- configuration -----------------------------------------------------------------------------
 
     def _configure(self, shipped: list[str]) -> None:
         for name in shipped:
@@ -97,8 +97,8 @@ class Place:
             port, text = self.ports[name], ini.read_text("utf-8")
             text = re.sub(r"(?m)^port = \d+", f"port = {port}", text)
             text = re.sub(r"(?m)^listen = .*", lambda found: re.sub(r":\d+\b", f":{port}", found[0]), text)  # noqa: B023
-            text = re.sub(rf"(?m)^({'|'.join(LIMITS)}) = .*\n", "", text)  # what is said below holds for all
-            # Those behind `front`, wherever they are now; where there are none, nobody answers there.
+            text = re.sub(rf"(?m)^({'|'.join(LIMITS)}) = .*\n", "", text)  # replaced by those below
+            # Upstream servers of `front`, at their new ports; a port without a server refuses connections.
             text = re.sub(r"(?m)^(/\S+ = 127\.0\.0\.1:)8001$", rf"\g<1>{self.ports.get('webapp', 9)}", text)
             if name in WORKERS:
                 text = text.replace("[daemon]\n", "[daemon]\nprocesses = 2\n", 1)
@@ -111,17 +111,17 @@ class Place:
         for name in shipped:
             if name not in self.ports:
                 text = re.sub(rf"(?ms)^\[program:{name}\]\n.*?(?=^\[|\Z)", "", text)
-        text = re.sub(r"(?m)^stdout_logfile_maxbytes = .*", f"stdout_logfile_maxbytes = {LOG_SIZE}", text)
-        text = re.sub(r"(?m)^stdout_logfile_backups = .*", f"stdout_logfile_backups = {LOG_BACKUPS}", text)
+        rotation = f"stdout_logfile_maxbytes = {LOG_SIZE}\nstdout_logfile_backups = {LOG_BACKUPS}"
+        text = re.sub(r"(?m)^stdout_logfile = .*", rf"\g<0>\n{rotation}", text)
         conf.write_text(text, "utf-8")
 
-    # --- what is done to it ------------------------------------------------------------------------
+    # --- control -----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start supervisord, and wait until every daemon is ready.  Raises `PlaceError`."""
+        """Start supervisord, and wait until all daemons are ready.  Raises `PlaceError`."""
         self._command("daemons", "cert")
         self._command("daemons", "check")
-        # In the foreground, as our child: so it can be waited for.  In a session of its own, lest Ctrl-C reach it.
+        # In the foreground as a child, so that it can be waited for; in its own session, lest Ctrl-C reach it.
         with (self.path / "logs" / "supervisord.out").open("wb") as output:
             self._supervisord = subprocess.Popen(
                 [BIN / "supervisord", "-n", "-c", str(self.path / "supervisord.conf")],
@@ -138,13 +138,13 @@ class Place:
             )
 
     def not_ready(self) -> list[str]:
-        """The daemons that are not ready, after some time to become so."""
+        """Return the daemons that are not ready after the time to start."""
         until(lambda: all(map(self.is_ready, self.ports)), START_SECONDS)
         return [name for name in self.ports if not self.is_ready(name)]
 
     def is_ready(self, name: str) -> bool:
-        """Whether the process that keeps the scoreboard lives and has said so; to be asked of one that has just been
-        started, whose ready line has not been rotated away."""
+        """Return whether the process that owns the scoreboard is alive and has logged its ready line, shortly after a
+        start, before the line is rotated away."""
         try:
             figures = self.figures(name)
         except stats.UnreadableError:
@@ -152,7 +152,7 @@ class Place:
         return figures.state == "running" and f" pid={figures.pid}\n" in self.log(name)
 
     def control(self, *words: str) -> str:
-        """What ``supervisorctl WORDS`` prints."""
+        """Return the output of ``supervisorctl WORDS``."""
         return self._run("supervisorctl", "-c", str(self.path / "supervisord.conf"), *words)[1]
 
     def _command(self, *words: str) -> None:
@@ -178,22 +178,22 @@ class Place:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("DAEMONS_", "SUPERVISOR_"))}
         return {**kept, "PATH": f"{BIN}:{os.environ.get('PATH', '')}"}
 
-    # --- what is seen of it ------------------------------------------------------------------------
+    # --- observation -------------------------------------------------------------------------------
 
     def figures(self, name: str) -> stats.Figures:
-        """What ``daemons stats NAME --json`` tells; read without a process for each look.  Raises
+        """Return the counters, as ``daemons stats NAME --json``, without starting a process.  Raises
         `stats.UnreadableError`."""
         return stats.read(self.path / "run" / f"{name}.metrics")
 
     def logs(self, name: str) -> Iterator[str]:
-        """The lines of all its log's files, the oldest first."""
+        """Return the lines of all files of a log, the oldest first."""
         files = sorted((self.path / "logs").glob(f"{name}.log*"), key=_age, reverse=True)
         for path in files:
             with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
                 yield from file
 
     def log(self, name: str) -> str:
-        """The end of its log: the youngest files, as many as a flood may fill while a daemon becomes ready."""
+        """Return the end of a log: the newest files, as many as may be filled while a daemon starts."""
         folder = self.path / "logs"
         found = [*(folder / f"{name}.log.{number}" for number in range(20, 0, -1)), folder / f"{name}.log"]
         return "".join(path.read_text("utf-8", "replace") for path in found if path.exists())
@@ -204,18 +204,18 @@ class Place:
 
     @property
     def processes(self) -> list[int]:
-        """Those that work in this folder."""
+        """The pids of the processes whose working directory is this folder."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it has just ended, or is somebody else's
+            with contextlib.suppress(OSError):  # it has ended, or belongs to another user
                 if Path(os.readlink(entry / "cwd")).is_relative_to(self.path):
                     found.append(int(entry.name))
         return found
 
-    # --- its end -----------------------------------------------------------------------------------
+    # --- end ---------------------------------------------------------------------------------------
 
     def stop(self) -> list[str]:
-        """Stop every daemon and supervisord; returns what did not end, as complaints."""
+        """Stop all daemons and supervisord; return a complaint for each process that did not end."""
         if self._supervisord is None:
             return []
         self.control("stop", "all")
@@ -228,9 +228,9 @@ class Place:
         return [f"process {pid} has outlived supervisord" for pid in self.processes]
 
     def end(self, *, keep: bool = False) -> None:
-        """End, each by its pid, whatever still runs here; and remove the folder unless it is to be kept."""
+        """Kill the remaining processes by pid, and remove the folder unless `keep`."""
         if self._supervisord is not None and self._supervisord.poll() is None:
-            self._supervisord.kill()  # first: it would start what ends
+            self._supervisord.kill()  # first, since it would restart the others
             self._supervisord.wait()
         while left := self.processes:
             for pid in left:
@@ -242,16 +242,16 @@ class Place:
 
 
 def _age(path: Path) -> int:
-    """0 for NAME.log, 3 for NAME.log.3."""
+    """Return 0 for NAME.log, 3 for NAME.log.3."""
     last = path.suffix.removeprefix(".")
     return int(last) if last.isdigit() else 0
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has, and that the kernel gives to no client meanwhile: below ip_local_port_range."""
+    """Return free ports below ip_local_port_range, which the kernel does not assign to clients."""
     found: list[int] = []
-    for octets in iter(lambda: os.urandom(2), None):
-        port = 20000 + int.from_bytes(octets, "big") % 12000
+    for port_bytes in iter(lambda: os.urandom(2), None):
+        port = 20000 + int.from_bytes(port_bytes, "big") % 12000
         if port not in found and _is_free(port):
             found.append(port)
             if len(found) == count:

@@ -1,4 +1,4 @@
-"""One soak, from the first daemon that starts to the last that has ended."""
+"""One soak test, from the start of the daemons to their end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 import time
 from collections import Counter
 
-from soak import books, honest, hostile, watch, web
+from soak import honest, hostile, reconcile, watch, web
 from soak.disturbances import Disturbances
 from soak.load import Load, Record
 from soak.place import LOG_BACKUPS, LONGEST_DEADLINE, Place, until
@@ -14,21 +14,21 @@ from soak.place import LOG_BACKUPS, LONGEST_DEADLINE, Place, until
 PROGRESS_SECONDS = 10.0
 LOOK_SECONDS = 0.25
 
-#: The load and the daemons together; a machine of two small cores has one left for others.
+#: Maximum cores for the load and the daemons together; a machine with two small cores has one left.
 MOST_CORES = 1.0
 
-#: The share of the load's time that comes before it, so that what is made once is there when it is first measured.
+#: Warm-up as a fraction of the load's duration, so that caches are filled before the first measurement.
 WARM_UP_SHARE, WARM_UP_MOST = 0.2, 20.0
 
-#: Between two disturbances; a short run has them more often, so that each kind comes at least once in a minute.
+#: Seconds between disturbances; shorter in a short run, so that each kind occurs at least once in a minute.
 CALM_SHARE, CALM_LEAST, CALM_MOST = 1 / 24, 1.0, 6.0
 
-#: Until nobody is left: who was silent is closed at idle_timeout, and what a front keeps to those behind it too.
+#: Seconds until all connections are closed: silent ones at idle_timeout, as are those of a front to upstream servers.
 REST_SECONDS = LONGEST_DEADLINE + 25.0
 
 
 class Run:
-    """The place, what is done in it, and what was found."""
+    """A test environment, the load on it, and the faults found."""
 
     def __init__(self, place: Place, rng: random.Random, rate: float, deadline: float) -> None:
         self._place, self._rng = place, rng
@@ -51,7 +51,7 @@ class Run:
         self._found: list[str] = []
 
     def whole(self, seconds: float) -> None:
-        """All of it.  Raises `PlaceError` where the daemons cannot be started."""
+        """Run all phases.  Raises `PlaceError` if the daemons cannot be started."""
         place = self._place
         place.start()
         warm_up = min(WARM_UP_MOST, seconds * WARM_UP_SHARE)
@@ -65,42 +65,42 @@ class Run:
         self._found += place.stop()
         for name in place.ports:
             if (place.path / "logs" / f"{name}.log.{LOG_BACKUPS}").exists():
-                self._found.append(f"{name}: its log has more than {LOG_BACKUPS} files; its books cannot be compared")
+                self._found.append(f"{name}: its log has more than {LOG_BACKUPS} files; it cannot be reconciled")
                 continue
-            log = books.read(place.logs(name))
+            log = reconcile.read(place.logs(name))
             runs = [*self._disturbances.former.get(name, []), place.figures(name)]
-            self._found += books.complaints(name, log, runs, self._disturbances.kills[name])
+            self._found += reconcile.complaints(name, log, runs, self._disturbances.kills[name])
             if runs[-1].state != "stopped":
                 self._found.append(f"{name}: {runs[-1].state}, not stopped")
             self._endings.update(log.endings)
             self._lines += log.lines
 
     def _visit(self, phase: str, seconds: float, calm: float | None) -> None:
-        """The load, for so long; `calm`: seconds from one disturbance to the next."""
+        """Apply the load for `seconds`; `calm` is the time in seconds between disturbances."""
         began = time.monotonic()
         self._clock = watch.Clock(self._place.processes)
         self.load.start(self._rng, self._rates)
-        told, disturbed = began, began
+        reported, disturbed = began, began
         while (now := time.monotonic()) < began + seconds:
             time.sleep(LOOK_SECONDS)
             if calm is not None and now > disturbed + calm:
                 self._disturbances.next()
                 disturbed = time.monotonic()
             self._disturbances.tick()
-            if now > told + PROGRESS_SECONDS:
-                told = now
+            if now > reported + PROGRESS_SECONDS:
+                reported = now
                 self._govern()
-                self._tell(phase, now - began, seconds)
+                self._print_progress(phase, now - began, seconds)
         self._govern()
-        self._tell(phase, time.monotonic() - began, seconds)
+        self._print_progress(phase, time.monotonic() - began, seconds)
         self.load.stop()
 
     def _govern(self) -> None:
-        """Slower, where more is taken than should be; and faster again."""
+        """Adapt the rate of the load to its use of the machine."""
         self._cores.append(share := self._clock.share(self._place.processes))
         self.load.pace = min(1.0, max(0.1, self.load.pace * min(1.5, MOST_CORES / max(0.01, share))))
 
-    def _tell(self, phase: str, passed: float, seconds: float) -> None:
+    def _print_progress(self, phase: str, passed: float, seconds: float) -> None:
         record = self._record
         print(
             f"soak: {phase} {passed:4.0f} of {seconds:g} s, {record.honest.total()} honest visits, "
@@ -110,7 +110,7 @@ class Run:
         )
 
     def _rest(self, before: dict[str, watch.Held]) -> dict[str, watch.Held]:
-        """What each daemon holds when nobody is there any more; `before`: what it should come back to."""
+        """Return the resources of each daemon once all clients have left; `before` are those expected."""
 
         def at_rest(name: str) -> bool:
             figures = self._place.figures(name)
@@ -124,7 +124,7 @@ class Run:
             figures = self._place.figures(name)
             if figures.active:
                 self._found.append(
-                    f"{name}: {figures.active} conversations go on after {REST_SECONDS:g} s, with nobody there"
+                    f"{name}: {figures.active} conversations still active {REST_SECONDS:g} s after the load"
                 )
             if figures.state != "running":
                 self._found.append(f"{name}: {figures.state}")
@@ -132,12 +132,12 @@ class Run:
         return found
 
     def faults(self) -> list[str]:
-        """Everything that is not as it must be, by name."""
+        """Return all faults."""
         met = [f"{text}{f' ({count} times)' if count > 1 else ''}" for text, count in self._record.faults.items()]
         return met + self._found
 
     def report(self) -> list[str]:
-        """The tables."""
+        """Return the lines of the result tables."""
         record, lines = self._record, [""]
         lines.append(f"{'daemon':<12}{'visits':>8}{'excused':>9}{'threads':>13}{'descriptors':>15}{'MiB':>15}")
         for name, before in self._before.items():
@@ -153,13 +153,13 @@ class Run:
             "disturbances    " + _listed(self._disturbances.done),
         ]
         lines += [f"endings         {_listed(self._endings)}", f"log             {self._lines:,} lines"]
-        lines.append(f"slowest answer  {record.slowest:.2f} s")
+        lines.append(f"slowest reply   {record.slowest:.2f} s")
         lines.append(f"machine         {sum(self._cores) / max(1, len(self._cores)):.2f} cores on average")
         return [*lines, ""]
 
 
 def _possible(daemon: str, what: str, here: dict[str, int]) -> bool:
-    """Whether the daemon is there, and where it is a front's page, who answers it."""
+    """Return whether the daemon is tested, and for pages of a front its upstream server as well."""
     return daemon in here and not (daemon == "front" and what == "pages" and "webapp" not in here)
 
 

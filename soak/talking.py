@@ -1,4 +1,4 @@
-"""What all visitors need: a connection to a daemon of the place, and words for what they met."""
+"""Connections to the daemons under test, and the errors that clients report."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from dataclasses import dataclass
 
 from soak.place import Place
 
-#: Seconds for one operation on a socket: longer than any deadline of a daemon, so that one that hangs is told from one
-#: that waits.
+#: Seconds for one operation on a socket: longer than any deadline of a daemon, to tell a hanging daemon from a slow
+#: one.
 PATIENCE = 20.0
 RECEIVE = 64 * 1024
 
-#: Daemons that are spoken to over TLS.
+#: Daemons with TLS listeners.
 SECURE = ("httpsd", "tlsd")
 
 
 class Wrong(Exception):
-    """A daemon has said what it must not say.  The text tells what."""
+    """A daemon has sent incorrect output.  The text describes it."""
 
 
 class Parted(Exception):
-    """A connection was closed between two messages, as a worker that is replaced may do."""
+    """A connection was closed between two messages, as a replaced worker may do."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One way to visit one daemon."""
+    """One kind of conversation with one daemon."""
 
     daemon: str
     name: str
@@ -42,7 +42,7 @@ class Visit:
 
 
 def expect(answer: object, expected: object, what: str) -> None:
-    """Raises `Wrong`."""
+    """Raise `Wrong` unless the two values are equal."""
     if answer != expected:
         raise Wrong(f"{what}: {_short(answer)}, not {_short(expected)}")
 
@@ -53,7 +53,7 @@ def _short(thing: object) -> str:
 
 
 def plain(place: Place, name: str, host: str = "", buffer: int = 0) -> socket.socket:
-    """A TCP connection, from the address `host` of this machine; `buffer`: the octets that our kernel takes for us."""
+    """Return a TCP connection from the local address `host`, with a receive buffer of `buffer` bytes."""
     peer = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         if buffer:
@@ -70,7 +70,7 @@ def plain(place: Place, name: str, host: str = "", buffer: int = 0) -> socket.so
 
 @contextlib.contextmanager
 def connected(place: Place, name: str, host: str = "", buffer: int = 0) -> Iterator[socket.socket]:
-    """The same for the length of a with block, over TLS where the daemon speaks it."""
+    """Provide a connection, over TLS if the daemon requires it."""
     peer = plain(place, name, host, buffer)
     try:
         if name in SECURE:
@@ -81,54 +81,54 @@ def connected(place: Place, name: str, host: str = "", buffer: int = 0) -> Itera
 
 
 def trusting(place: Place) -> ssl.SSLContext:
-    """A context that trusts the CA of the place."""
+    """Return a context that trusts the CA of the test environment."""
     context = ssl.create_default_context(cafile=str(place.path / "run" / "tls" / "ca.pem"))
     context.check_hostname = False
     return context
 
 
-def said(place: Place, name: str, octets: bytes) -> bytes:
-    """Send all, close our half, and return all that comes: what ``nc -N`` does."""
+def send_all(place: Place, name: str, data: bytes) -> bytes:
+    """Send all bytes, shut down the sending half, and return all output, like ``nc -N``."""
     with connected(place, name) as peer:
-        return said_to(peer, octets)
+        return exchange(peer, data)
 
 
-def said_to(peer: socket.socket, octets: bytes) -> bytes:
-    """The same on a connection."""
-    if octets:
-        peer.sendall(octets)
+def exchange(peer: socket.socket, data: bytes) -> bytes:
+    """Send and receive as `send_all`, on a given connection."""
+    if data:
+        peer.sendall(data)
     if not isinstance(peer, ssl.SSLSocket):
         peer.shutdown(socket.SHUT_WR)
     return to_the_end(peer)
 
 
 def to_the_end(peer: socket.socket) -> bytes:
-    """All that comes until the peer closes."""
-    heard = bytearray()
+    """Return all input until the peer closes."""
+    received = bytearray()
     while piece := peer.recv(RECEIVE):
-        heard += piece
-    return bytes(heard)
+        received += piece
+    return bytes(received)
 
 
 def exactly(peer: socket.socket, count: int, *, first: bool = True) -> bytes:
-    """So many octets.  Raises `EOFError`; and `Parted` where it is not the `first` answer and nothing of it came."""
-    heard = bytearray()
-    while len(heard) < count:
+    """Return `count` bytes.  Raises `EOFError`; or `Parted` if a reply other than the `first` has not begun."""
+    received = bytearray()
+    while len(received) < count:
         try:
-            piece = peer.recv(count - len(heard))
+            piece = peer.recv(count - len(received))
         except ConnectionError:
-            if heard or first:
+            if received or first:
                 raise
             piece = b""
         if not piece:
-            if heard or first:
-                raise EOFError(f"closed after {len(heard)} octets of {count}")
+            if received or first:
+                raise EOFError(f"closed after {len(received)} bytes of {count}")
             raise Parted
-        heard += piece
-    return bytes(heard)
+        received += piece
+    return bytes(received)
 
 
 def reset(peer: socket.socket) -> None:
-    """Close with a reset in place of an orderly end, socket(7): SO_LINGER."""
+    """Close with a reset (SO_LINGER, socket(7))."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.close()

@@ -1,4 +1,4 @@
-"""Honest visitors of the web, and callers of procedures."""
+"""Honest clients of HTTP servers and RPC services."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from collections.abc import Callable
 from typing import Any
 
 from daemons.rpc.rpyc.frames import Frames
-from daemons.rpc.rpyc.netrefs import Guarded
+from daemons.rpc.rpyc.netrefs import GuardedConnection
 from daemons.rpcmath import SYMBOLS
 from soak.place import TOP, Place
 from soak.talking import PATIENCE, SECURE, Parted, Visit, Wrong, expect, plain, trusting
 
 FILES = {name: (TOP / "conf" / "www" / name).read_bytes() for name in ("index.html", "style.css", "castle.svg")}
 
-#: What a front says of a server behind it that is away.
+#: Status codes of a front whose upstream server is unavailable.
 AWAY = (502, 503, 504)
 
 
 class Away(Exception):
-    """The server behind a front does not answer."""
+    """The upstream server of a front does not respond."""
 
 
 class Browser:
-    """One connection, kept for several requests."""
+    """One persistent connection for several requests."""
 
     def __init__(self, place: Place, name: str) -> None:
         port = place.ports[name]
@@ -41,7 +41,7 @@ class Browser:
         self._asked = 0
 
     def ask(self, method: str, path: str, body: bytes | None = None, **fields: str) -> tuple[int, Any, bytes]:
-        """Status, fields and body.  Raises `Parted` where a kept connection was closed meanwhile, `Away`."""
+        """Return status, fields and body.  Raises `Parted` if a kept connection has been closed, and `Away`."""
         self._asked += 1
         try:
             self._web.request(method, path, body, {name.replace("_", "-"): text for name, text in fields.items()})
@@ -50,10 +50,10 @@ class Browser:
             if self._asked > 1:
                 raise Parted from error
             raise
-        heard = answer.read()
+        received = answer.read()
         if answer.status in AWAY:
             raise Away(f"{answer.status} for {path}")
-        return answer.status, answer.headers, heard
+        return answer.status, answer.headers, received
 
     def close(self) -> None:
         self._web.close()
@@ -72,7 +72,7 @@ def _browsing(name: str, what: str, look: Callable[[Browser, random.Random], Non
 
 
 def _file(browser: Browser, rng: random.Random) -> None:
-    """A page, whole, its head, a part of it, or whether it has changed."""
+    """Request a file, then its head, a range, a conditional response, or a missing file."""
     name = rng.choice(list(FILES))
     content = FILES[name]
     status, fields, body = browser.ask("GET", f"/{name}")
@@ -88,11 +88,11 @@ def _file(browser: Browser, rng: random.Random) -> None:
     elif way == 2:
         expect(browser.ask("GET", f"/{name}", If_None_Match=fields["ETag"])[::2], (304, b""), f"/{name} again")
     else:
-        expect(browser.ask("GET", "/no-such-page")[0], 404, "what is not there")
+        expect(browser.ask("GET", "/no-such-page")[0], 404, "a missing file")
 
 
 def _application(browser: Browser, rng: random.Random) -> None:
-    """The pages of the webapp, itself or behind the front."""
+    """Request pages of webapp, directly or through the front."""
     way = rng.randrange(3)
     if way == 0:
         status, _, body = browser.ask("GET", "/time/")
@@ -104,11 +104,11 @@ def _application(browser: Browser, rng: random.Random) -> None:
     else:
         status, _, body = browser.ask("GET", "/bank/login")
         if status != 200 or b'name="token"' not in body:
-            raise Wrong(f"the bank's door: {status}, {body[:60]!r}")
+            raise Wrong(f"the login page: {status}, {body[:60]!r}")
 
 
 def _xml(name: str, make: Callable[[random.Random], tuple[str, tuple[Any, ...], Any]], path: str = "/RPC2") -> Visit:
-    """Calls by XML-RPC: `make` returns the method, its parameters and the result."""
+    """Return a visit with XML-RPC calls: `make` returns the method, its arguments and the result."""
 
     def look(browser: Browser, rng: random.Random) -> None:
         method, params, expected = make(rng)
@@ -149,7 +149,7 @@ def _rpcmath(rng: random.Random) -> tuple[str, tuple[Any, ...], Any]:
 
 
 def _json(browser: Browser, rng: random.Random) -> None:
-    """A call, or a batch."""
+    """Send a call or a batch."""
     calls, results = [], []
     for number in range(rng.randint(1, 5)):
         params = ["x" * rng.randrange(50), rng.randrange(100), [1] * rng.randrange(9)]
@@ -157,13 +157,13 @@ def _json(browser: Browser, rng: random.Random) -> None:
         result = [[len(params[0]), params[0]], [None, params[1]], [len(params[2]), params[2]]]  # type: ignore[arg-type]
         results.append({"jsonrpc": "2.0", "result": result, "id": number})
     alone = len(calls) == 1
-    said = json.dumps(calls[0] if alone else calls).encode()
-    status, _, body = browser.ask("POST", "/", said, Content_Type="application/json")
+    body_sent = json.dumps(calls[0] if alone else calls).encode()
+    status, _, body = browser.ask("POST", "/", body_sent, Content_Type="application/json")
     expect((status, json.loads(body)), (200, results[0] if alone else results), "a call")
 
 
 class _Poem:
-    """Lines, lent to who counts them."""
+    """An iterable of lines, passed by reference to the line counter."""
 
     def __init__(self, count: int) -> None:
         self._lines = iter([f"line {number}\n" for number in range(count)])
@@ -179,21 +179,21 @@ class _Poem:
 
 class _Nothing:
     def on_disconnect(self, conn: object) -> None:
-        """RPyC's, at the end."""
+        """Called by RPyC when the connection ends."""
 
 
 def _linecount(place: Place, rng: random.Random) -> None:
     count = rng.randint(0, 20)
-    heard: list[str] = []
+    received: list[str] = []
     with plain(place, "linecount") as peer:
         assert isinstance(peer, socket.socket)
         frames = Frames(peer, limit=64 * 1024, idle=PATIENCE, message=PATIENCE, write=PATIENCE)
-        conn = Guarded(_Nothing(), frames, "the daemon")
+        conn = GuardedConnection(_Nothing(), frames, "the daemon")
         try:
-            expect(conn.root.line_counter(_Poem(count), lambda line: heard.append(line)), count, "the count")
+            expect(conn.root.line_counter(_Poem(count), lambda line: received.append(line)), count, "the count")
         finally:
             conn.close()
-    expect(len(heard), count, "the lines called back")
+    expect(len(received), count, "the lines called back")
 
 
 HONEST = (

@@ -13,6 +13,7 @@ from functools import partial
 import hypothesis
 import pytest
 
+from daemons.serving.guards import wait_limit
 from tests.leaks import Snapshot, clear
 
 # No deadline: how long an example takes says something about the machine, not about the daemons.
@@ -75,7 +76,7 @@ def no_leaks() -> Iterator[None]:
     # Its threads are those of the process, and wait for the next password.
     if verifier := sys.modules.get("daemons.accounts.verifier"):
         verifier.shared.close()
-        verifier.shared.waiting = verifier.WAITING
+    wait_limit.PROCESS.threads = wait_limit.DEFAULT
     if leaks := before.leaks():
         clear(before)
         pytest.fail("left behind:\n" + "\n".join(leaks), pytrace=False)

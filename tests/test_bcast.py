@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemons.bcast import ANSWER, Bcast
-from daemons.clients.net.datagram import is_broadcast, proclaim
+from daemons.clients.net.datagram import is_broadcast, send_broadcast
 from daemons.clients.net.dial import NetworkError
 from daemons.operating.config import ini
 from daemons.serving.conversation.conversation import Conversation
@@ -68,7 +68,7 @@ def test_a_client_hears_who_answers(tmp_path: Path) -> None:
         until(lambda: " done messages=1 received=19 sent=11 " in daemon.out, "the access line")
         assert f"Broadcast: {HELLO!r}\n" in daemon.out
     asked = daemons(tmp_path, "ask", "bcast", "-p", port, "-t", "0.1")
-    said = f"bcast: udp://127.255.255.255:{port}: nobody has answered within 0.1 s\n"
+    said = f"bcast: udp://127.255.255.255:{port}: no reply within 0.1 s\n"
     assert (asked.stdout, asked.stderr, asked.returncode) == ("", said, 1)
 
 
@@ -93,7 +93,7 @@ def test_on_a_network_everybody_hears_and_answers_from_an_address_of_theirs() ->
     def ask() -> list[tuple[str, bytes]]:
         assert is_broadcast(everybody)
         try:
-            return list(islice(proclaim(everybody, HELLO, 0.2), 2))
+            return list(islice(send_broadcast(everybody, HELLO, 0.2), 2))
         except NetworkError:  # the links have not come up yet
             return []
 

@@ -1,7 +1,7 @@
 """What the pages say is so: generated parts are up to date, links lead somewhere, options and daemons exist.
 
-``python -m tests.test_docs`` writes the generated parts anew: the whole of ``docs/settings.md``, and what
-stands between the markers in ``docs/operating.md`` and in ``README.md``.
+``python -m tests.test_docs`` writes the generated parts again: the whole of ``docs/settings.md``, and the parts between
+the marks in ``docs/operating.md``, ``README.md`` and ``supervisord.conf``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from typing import Any
 
 import pytest
 
-from daemons.cli import inspection
 from daemons.cli.parser import parser
 from daemons.operating.config import ini
 from daemons.operating.config.sections import SECTIONS
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.listening.address import Address
 from daemons.settings.values import kind_of
@@ -35,10 +34,24 @@ OPERATING = PROJECT / "docs" / "operating.md"
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("benchmarks/*.md")])
 
 README = PROJECT / "README.md"
+SUPERVISORD = PROJECT / "supervisord.conf"
 
-#: What stands between the markers of a generated part.
+#: Generated parts, between their marks.
 ENDINGS = re.compile(r"(<!-- endings: .*? -->\n)(.*)(<!-- end of endings -->)", re.DOTALL)
 DAEMONS = re.compile(r"(<!-- daemons: .*? -->\n)(.*)(<!-- end of daemons -->)", re.DOTALL)
+PROGRAMS = re.compile(r"(; Programs: .*?\n\n)(.*)(\n; End of the programs\.\n)", re.DOTALL)
+
+#: Keys of a program in supervisord.conf, which explains them.
+PROGRAM = """\
+[program:{name}]
+command = "%(here)s/.venv/bin/daemons" run %(program_name)s
+directory = %(here)s
+autorestart = true
+startsecs = 2
+killasgroup = true
+redirect_stderr = true
+stdout_logfile = %(here)s/logs/%(program_name)s.log
+"""
 
 
 def _shown(page: Path) -> str:
@@ -100,16 +113,24 @@ def daemons_table() -> str:
     rows = []
     for name in SHIPPED:
         settings = ini.read(PROJECT / "conf", name)
-        kind = loading.spoken_class(settings)
-        module = sys.modules[kind.__module__]
+        target = target_of(settings)
+        module = sys.modules[target.served_class.__module__]
         name_of_file = module.__name__.replace(".", "/")
         file = name_of_file if hasattr(module, "__path__") else f"{name_of_file}.py"
         first = min(address.port for address in settings.addresses if address.port)
         where = ", ".join(_where(address) for address in settings.addresses)
-        rows.append(
-            (first, (f"[{name}]({file})", where, f"`{settings.daemon.engine}`", inspection.summary(settings, kind)))
-        )
+        rows.append((first, (f"[{name}]({file})", where, f"`{settings.daemon.engine}`", target.describe())))
     return _table(("daemon", "listens at", "engine", "what it does"), [row for _, row in sorted(rows)])
+
+
+def programs(current: str) -> str:
+    """Return the programs of supervisord.conf: one for each shipped daemon.
+
+    supervisord starts them in the order of the file, so those of `current` keep their order; new ones come last.
+    """
+    before = re.findall(r"^\[program:(\w+)\]$", current, re.MULTILINE)
+    names = [name for name in before if name in SHIPPED] + [name for name in SHIPPED if name not in before]
+    return "\n".join(PROGRAM.format(name=name) for name in names)
 
 
 def _where(address: Address) -> str:
@@ -132,12 +153,14 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def generate() -> None:
-    """Write the generated parts anew."""
+    """Write the generated parts again."""
     SETTINGS.write_text(settings_page(), "utf-8")
     text = OPERATING.read_text("utf-8")
     OPERATING.write_text(ENDINGS.sub(lambda match: match[1] + endings_table() + match[3], text), "utf-8")
     text = README.read_text("utf-8")
     README.write_text(DAEMONS.sub(lambda match: match[1] + daemons_table() + match[3], text), "utf-8")
+    text = SUPERVISORD.read_text("utf-8")
+    SUPERVISORD.write_text(PROGRAMS.sub(lambda match: match[1] + programs(match[2]) + match[3], text), "utf-8")
 
 
 def test_the_settings_page_is_up_to_date() -> None:
@@ -154,6 +177,26 @@ def test_the_readme_lists_the_daemons_that_are_configured() -> None:
     match = DAEMONS.search(README.read_text("utf-8"))
     assert match is not None
     assert match[2] == daemons_table(), "run: python -m tests.test_docs"
+
+
+def test_supervisord_conf_has_a_program_for_each_shipped_daemon() -> None:
+    match = PROGRAMS.search(SUPERVISORD.read_text("utf-8"))
+    assert match is not None
+    assert match[2] == programs(match[2]), "run: python -m tests.test_docs"
+
+
+def test_programs_keep_their_order_and_new_ones_come_last() -> None:
+    before = "".join(PROGRAM.format(name=name) for name in ("zen", "gone", *SHIPPED[2:-1]))
+    names = re.findall(r"^\[program:(\w+)\]$", programs(before), re.MULTILINE)
+    assert names == ["zen", *SHIPPED[2:-1], *SHIPPED[:2]]
+
+
+def test_documented_programs_have_the_same_keys() -> None:
+    """In conf.d, `%(here)s` is that folder."""
+    body = PROGRAM.partition("\n")[2].replace("%(here)s", "%(here)s/..")
+    example = (PROJECT / "conf.d" / "example.conf").read_text("utf-8")
+    assert body in re.sub("(?m)^; ?", "", example) + "\n"
+    assert body in (PROJECT / "docs" / "writing-a-daemon.md").read_text("utf-8")
 
 
 # --- what is written by hand -----------------------------------------------------------------------

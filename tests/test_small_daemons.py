@@ -74,7 +74,7 @@ def test_of_many_lines_or_blocks_in_one_message_the_first_thousand_are_logged(ca
 
 
 def test_twoway_tells_the_digest(caplog: pytest.LogCaptureFixture) -> None:
-    assert said("twoway", b"abc", caplog) == [f"3 octets, SHA-256 {hashlib.sha256(b'abc').hexdigest()}"]
+    assert said("twoway", b"abc", caplog) == [f"3 bytes, SHA-256 {hashlib.sha256(b'abc').hexdigest()}"]
 
 
 def test_twoway_hears_a_stream_as_long_as_its_ini_says_and_no_longer() -> None:

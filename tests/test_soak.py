@@ -1,4 +1,4 @@
-"""What the soak concludes from logs and figures; and one of a second, on three daemons."""
+"""The soak test: reconciliation of logs and counters, and a run of one second on three daemons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from daemons.operating.metrics.stats import Figures
 from daemons.serving.conversation.endings import Ending
-from soak import books, hostile, openings, place
+from soak import hostile, openings, place, reconcile
 from soak.honest import HONEST
 from soak.hostile import HOSTILE
 from soak.run import Run
@@ -37,17 +37,17 @@ FIGURES = Figures(
 
 def complained(*lines: str, kills: int = 0, accepted: int = 0, dropped: int = 0, **endings: int) -> str:
     run = dataclasses.replace(FIGURES, accepted=accepted, dropped_lines=dropped, endings={**FIGURES.endings, **endings})
-    return "\n".join(books.complaints("zen", books.read(lines), [run], kills))
+    return "\n".join(reconcile.complaints("zen", reconcile.read(lines), [run], kills))
 
 
-def test_every_shipped_daemon_is_visited() -> None:
+def test_every_shipped_daemon_has_honest_and_hostile_visits() -> None:
     shipped = set(SHIPPED)
     assert {visit.daemon for visit in HONEST + WEB} == shipped
     assert {visit.daemon for visit in HOSTILE} == shipped
     assert shipped >= openings.OPENINGS.keys()
 
 
-def test_books_that_agree() -> None:
+def test_counters_that_agree_with_the_log_are_no_complaint() -> None:
     assert complained(READY, DONE, RAW, CUT, OTHER, accepted=3, done=1, finished=1, cut=1) == ""
     assert complained(DROPPED, DONE, accepted=13, dropped=12, done=13) == ""
     assert complained(*[DONE] * 240, kills=1) == ""
@@ -57,28 +57,28 @@ def test_books_that_agree() -> None:
     ("complaint", "found"),
     [
         ("0 dropped lines", complained(accepted=1, done=1)),
-        ("1 lines say done, and 0 were counted", complained(DONE)),
-        ("241 lines say done, and 0 were counted", complained(*[DONE] * 241, kills=1)),
-        ("12 lines were dropped, and the log tells of 0", complained(dropped=12)),
+        ("1 log lines with done, but 0 counted", complained(DONE)),
+        ("241 log lines with done, but 0 counted", complained(*[DONE] * 241, kills=1)),
+        ("12 lines dropped, but 0 reported in the log", complained(dropped=12)),
         ("accepted 2, ended 1", complained(DONE, accepted=2, done=1)),
         ("1 conversations failed", complained(DONE.replace("done", "failed"), accepted=1, failed=1)),
         ("1 tracebacks", complained(OTHER + r"\nTraceback (most recent call last):")),
         ("1 errors", complained(OTHER.replace("INFO", "ERROR"))),
-        ("1 lines of no known form", complained(DONE[:-9])),
+        ("1 lines of unknown format", complained(DONE[:-9])),
     ],
 )
-def test_books_that_do_not(complaint: str, found: str) -> None:
+def test_each_discrepancy_is_a_complaint(complaint: str, found: str) -> None:
     assert complaint in found
 
 
-def test_what_has_grown() -> None:
+def test_growth_of_each_resource_is_a_complaint() -> None:
     before = Held(1, 17, 9, 20_000)
     assert [*complaints("zen", before, before)] == []
     assert len([*complaints("zen", before, Held(2, 18, 10, 20_001 + MORE_KIB))]) == 4
 
 
 @pytest.mark.timeout(60)
-def test_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_soak_of_three_daemons_finds_no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     deadlines = dict.fromkeys((key for key in place.LIMITS if key.endswith("_timeout")), "600ms")
     monkeypatch.setattr(place, "LIMITS", place.LIMITS | deadlines)
     monkeypatch.setattr(hostile, "LONGEST_DEADLINE", 0.6)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemons.clients.ask import tell
+from daemons.clients.ask import send_all
 from daemons.clients.net.dial import NetworkError
 from daemons.serving.conversation.conversation import OVER, Conversation
 from daemons.serving.conversation.endings import Ending
@@ -66,7 +66,7 @@ def test_it_is_told_over_tls_and_to_nobody_else(tmp_path: Path) -> None:
                 heard_in_clear += data
         assert SECRET not in heard_in_clear
         address = Address("tls", "localhost", daemon.port)
-        assert b"".join(tell(address, [], 20.0, CA)) == SECRET
+        assert b"".join(send_all(address, [], 20.0, CA)) == SECRET
         with pytest.raises(NetworkError, match=r"the certificate does not verify: no CA in "):
-            list(tell(address, [], 20.0, certificates() / "other" / "ca.pem"))
+            list(send_all(address, [], 20.0, certificates() / "other" / "ca.pem"))
         until(lambda: " finished messages=0 " in daemon.out, "the access line")

@@ -53,7 +53,7 @@ def test_what_is_dropped_is_logged_and_nothing_is_said(caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO, "daemons.udpd"):
         assert answer(ID + b"hello", drop_rate=1.0) == b""
         assert answer(b"hello", drop_rate=0.0)
-    assert caplog.messages == ["Pretending to drop packet: 25 octets"]
+    assert caplog.messages == ["Pretending to drop packet: 25 bytes"]
     half = [bool(answer(b"x", drop_rate=0.5)) for _ in range(400)]
     assert 100 < sum(half) < 300
 

@@ -1,12 +1,12 @@
 """Accounts: names and passwords in a file, and one verifier for all protocols.
 
-    accounts.py      Accounts: name, password and peer in, accepted, refused or busy out
-    users_file.py    the file: one line for each user, read again when it changes
-    hashes.py        the forms of a stored password: scrypt, and SHA-256 for random secrets
+    accounts.py      Accounts: decides on a name, a password and a peer: accepted, refused or busy
+    users_file.py    the file: one line per user, read again when it changes
+    hashes.py        formats of a stored password: scrypt, and SHA-256 for random secrets
     verifier.py      the two threads that compute scrypt
-    throttle.py      the rates at which a peer may guess
+    throttle.py      rate limits on password guessing
 
-Nothing here knows a protocol: HTTP, XML-RPC and JSON-RPC translate a verdict into their own words.
+This package is independent of protocols: HTTP, XML-RPC and JSON-RPC convert a verdict to their own responses.
 """
 
 from daemons.accounts.accounts import ACCEPTED, BUSY, REFUSED, Accounts, Verdict

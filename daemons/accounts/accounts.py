@@ -1,4 +1,4 @@
-"""Accounts: whether a name and a password are those of a user, for any protocol."""
+"""Accounts: verification of names and passwords, for any protocol."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from daemons.accounts import verifier
-from daemons.accounts.hashes import DIGEST, LONGEST_NAME, Hash, encoded, normalised
+from daemons.accounts.hashes import DIGEST, LONGEST_NAME, Hash, encoded, normalized
 from daemons.accounts.throttle import Throttle
 from daemons.accounts.users_file import Unreadable, Users, UsersFile
 from daemons.accounts.verifier import Busy
@@ -20,16 +20,16 @@ from daemons.serving.guards.networks import peer_network
 
 log = logging.getLogger(__name__)
 
-#: Credentials that are remembered as verified, and for how many seconds from their last use.
+#: Maximum number of cached verified credentials, and seconds since their last use.
 REMEMBERED, IDLE = 1024, 3600.0
 
-#: Refusals that wait to be asked for again, and for how many seconds.
+#: Maximum number of cached refusals, each for one repeated request, and seconds that they are kept.
 REFUSALS, FRESH = 64, 60.0
 
-#: Seconds after which to come again: where the file is wrong, a person has to correct it.
+#: Seconds for Retry-After if the file is invalid, which takes a person to correct.
 WRONG_FILE = 60
 
-#: Seconds for which a change of the file may go unnoticed by those that ask for `Accounts.version`.
+#: Maximum delay in seconds until `Accounts.version` reflects a change of the file.
 NOTICED = 1.0
 
 
@@ -45,7 +45,7 @@ ACCEPTED, REFUSED, BUSY = Outcome
 
 
 class Verdict(NamedTuple):
-    """The outcome; the user's name as the file has it, if accepted; if busy, the seconds after which to come again."""
+    """The outcome; if accepted, the user's name as in the file; if busy, the seconds after which to retry."""
 
     outcome: Outcome
     user: str = ""
@@ -53,12 +53,12 @@ class Verdict(NamedTuple):
 
 
 class Accounts:
-    """The users of one file.  From any thread, and in child processes.
+    """The users of one file.  Thread-safe, and usable in child processes.
 
-    Verified credentials are remembered, since a page with thirty pictures is thirty requests, each of which would take
-    scrypt's fifth of a second.  They are remembered as an HMAC under a key of this object alone: so the memory of the
-    process is of no use to guess passwords, nor to find out whether two users have the same.  The hash in the file is
-    part of it, so that a changed password is no longer known."""
+    Verified credentials are cached, since a page with thirty pictures is thirty requests, each of which would take
+    scrypt's fifth of a second.  The cache holds an HMAC under a random key of this object, so a copy of the process's
+    memory helps neither to guess passwords nor to find equal ones.  The HMAC covers the stored hash, so a changed
+    password is no longer found."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -66,14 +66,14 @@ class Accounts:
         self._throttle = Throttle()
         self._key = secrets.token_bytes(DIGEST)
         self._lock = Lock()
-        #: Credentials, and when (monotonic) they were last used, or refused.
+        #: HMAC of credentials, and the monotonic time of their last use or refusal.
         self._verified: OrderedDict[bytes, float] = OrderedDict()
         self._refused: OrderedDict[bytes, float] = OrderedDict()
 
     @property
     def version(self) -> object:
-        """An object that is replaced when the users change: what was decided before holds no longer.  A change may
-        go unnoticed for `NOTICED` seconds."""
+        """An object that is replaced when the users change, which invalidates earlier decisions.  A change is reflected
+        within `NOTICED` seconds."""
         try:
             return self._file.users(NOTICED)
         except Unreadable:
@@ -81,30 +81,30 @@ class Accounts:
 
     @property
     def slow(self) -> bool:
-        """Whether the file has a hash now that takes long to compute."""
+        """Whether the file has a hash that takes long to compute."""
         try:
             return self._file.users(NOTICED).slow
         except Unreadable:
             return False
 
     def knows(self, name: str) -> bool:
-        """Return whether the file has a user of this name, as a verdict has it."""
+        """Return whether the file has a user of this name, in the form of `Verdict.user`."""
         try:
             return name in self._file.users(NOTICED)
         except Unreadable:
             return False
 
     def check(self, name: str, password: str, peer: str) -> Verdict:
-        """Decide whether `password` is that of the user `name`.
+        """Decide whether `password` is that of the user `name`.  Raises nothing.
 
-        `peer` is the IP address of the peer, or another name for it, by which attempts are limited.  Never raises.  An
-        unknown name costs what a wrong password does.  Waits for a slow hash, unless no thread may wait
-        (`Verifier.waiting`); then the verdict is busy, and the same question is answered once the hash is known."""
+        Attempts are limited by `peer`, an IP address or another identifier.  An unknown name takes as long as a wrong
+        password.  Waits for a slow hash, unless no thread may wait (`Verifier.waiting`); then the verdict is busy until
+        the hash is computed."""
         try:
             if len(name.encode("utf-8")) > LONGEST_NAME:
                 return Verdict(REFUSED)
-            name, octets = normalised(name), encoded(password)
-        except ValueError:  # too long, or half of a surrogate pair
+            name, data = normalized(name), encoded(password)
+        except ValueError:  # too long, or an unpaired surrogate
             return Verdict(REFUSED)
         try:
             users = self._file.users()
@@ -113,14 +113,14 @@ class Accounts:
         decoy = self._decoy(users, name)
         stored = users.get(name, decoy)
         known = name in users
-        # No two questions are the same bytes: the name of a user has no NUL in it.
-        question = f"{stored}\0{name}\0".encode() + octets
+        # Unambiguous encoding: the name of a user contains no NUL.
+        question = f"{stored}\0{name}\0".encode() + data
         proof = hmac.digest(self._key, question if known else b"\0" + question, "sha256")
         if self._remembers(proof):
             return Verdict(ACCEPTED, name)
         if self._was_refused(proof):
             return Verdict(REFUSED)
-        return self._verify(proof, name, octets, stored, peer_network(peer), known=known)
+        return self._verify(proof, name, data, stored, peer_network(peer), known=known)
 
     def _verify(self, proof: bytes, name: str, password: bytes, stored: Hash, network: str, *, known: bool) -> Verdict:
         def admit() -> None:
@@ -152,8 +152,8 @@ class Accounts:
         return Verdict(ACCEPTED, name) if matched else Verdict(REFUSED)
 
     def _decoy(self, users: Users, name: str) -> Hash:
-        """Return the hash that an unknown name is verified against.  It is as slow as that of a user which the name
-        chooses, by a key that no peer knows: so where hashes differ in cost, names that exist cannot be told by it."""
+        """Return the hash against which an unknown name is verified.  It has the cost of a user's hash, chosen by the
+        name under a secret key: if users' hashes differ in cost, timing does not reveal which names exist."""
         seed = hmac.digest(self._key, name.encode(), "sha256")
         return users.hashes[int.from_bytes(seed, "little") % len(users.hashes)].decoy(seed)
 

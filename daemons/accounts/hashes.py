@@ -1,4 +1,4 @@
-"""Stored passwords: scrypt (RFC 7914) for passwords that people choose, salted SHA-256 for random secrets.
+"""Stored passwords: scrypt (RFC 7914) for passwords chosen by people, salted SHA-256 for random secrets.
 
 A random secret of 128 bits cannot be guessed, so it needs no slow hash, and a service under ``engine = loop`` can
 verify it without waiting.
@@ -18,29 +18,29 @@ from typing import NamedTuple, TypeAlias
 #: Bytes of a new salt, and of a new hash.
 SALT, DIGEST = 16, 32
 
-#: Bytes of scrypt's output that are read: ours, and Werkzeug's, which earlier databases of webapp have.
+#: Accepted lengths of scrypt's output in bytes: ours, and Werkzeug's, which earlier databases of webapp contain.
 DIGESTS = (DIGEST, 64)
 
-#: The most memory, in bytes, that one line may demand.
+#: Maximum memory, in bytes, that the hash in one line may require.
 MEMORY = 256 * 1024**2
 
-#: The most work, N times R times P, that one line may demand: thirteen times that of `COST`, or some two seconds.
+#: Maximum work, N times R times P, that the hash in one line may require: 13 times that of `COST`, or some two seconds.
 WORK = 2**23
 
-#: Bytes of a name and of a password, in UTF-8.  Work before the throttle grows with them: the Unicode normalisation of
-#: 12 KB of combining marks takes 100 ms, of 256 bytes 50 µs.  64 characters of up to four bytes fit, which is what a
-#: name may have, and what NIST SP 800-63B wants to be possible for a password.
+#: Maximum bytes of a name and of a password, in UTF-8.  They bound the work before the throttle: the Unicode
+#: normalization of 12 KB of combining marks takes 100 ms, of 256 bytes 50 µs.  64 characters of up to four bytes fit:
+#: the maximum of a name, and what NIST SP 800-63B requires verifiers to allow in a password.
 LONGEST_NAME, LONGEST_PASSWORD = 256, 256
 
-#: RFC 7617, section 2: no colon and no control characters in a name.  A line that begins with # is a comment.  Nobody
-#: types a byte order mark, which is in the middle where files were joined, or sees a blank before the colon.
+#: RFC 7617, section 2: no colon and no control characters in a name.  A line that begins with # is a comment.  A byte
+#: order mark occurs inside a file where files were joined, and a space before the colon is invisible: both are refused.
 NAME = re.compile(r"(?=[^:]{1,64}\Z)[^:\x00-\x1f\x7f\ufeff#\s](?:[^:\x00-\x1f\x7f\ufeff]*[^:\x00-\x1f\x7f\ufeff\s])?")
 
 _SCRYPT = re.compile(
     r"scrypt\$(\d{1,8})\$(\d{1,3})\$(\d{1,3})\$([A-Za-z0-9+/]+={0,2})\$([A-Za-z0-9+/]+={0,2})", re.ASCII
 )
 _SHA256 = re.compile(r"sha256\$((?:[0-9a-f]{2}){8,64})\$([0-9a-f]{64})")
-#: As earlier releases wrote it.
+#: Format of earlier releases.
 _FORMER_SHA256 = re.compile(r"((?:[0-9a-f]{2}){8,64}):([0-9a-f]{64})")
 
 
@@ -53,17 +53,17 @@ class Cost(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """Bytes that one computation needs."""
+        """Bytes of memory for one computation."""
         return 128 * self.r * (self.n + self.p + 2)
 
     @property
     def work(self) -> int:
-        """Block operations of one computation; its time is proportional to them."""
+        """Block operations of one computation, to which its time is proportional."""
         return self.n * self.r * self.p
 
 
-#: For new passwords: 16 MiB, and some 0.2 seconds; of the choices in OWASP's Password Storage Cheat Sheet the one with
-#: the least memory, since two are computed at a time.
+#: Cost of new passwords: 16 MiB and some 0.2 seconds.  Of the choices in OWASP's Password Storage Cheat Sheet it takes
+#: the least memory, since two hashes are computed at a time.
 COST = Cost(2**14, 8, 5)
 
 
@@ -76,7 +76,7 @@ class Scrypt(NamedTuple):
 
     @property
     def slow(self) -> bool:
-        """Whether `matches` takes so long that it must be computed in a thread of its own."""
+        """Whether `matches` is slow enough to need a thread of its own."""
         return True
 
     def matches(self, password: bytes) -> bool:
@@ -84,7 +84,7 @@ class Scrypt(NamedTuple):
         return hmac.compare_digest(_scrypt(password, self.salt, self.cost, len(self.digest)), self.digest)
 
     def decoy(self, seed: bytes) -> Scrypt:
-        """Return a hash of nothing, made of the `DIGEST` bytes of `seed`, that is as slow as this one."""
+        """Return a hash of no password, derived from the `DIGEST` bytes of `seed`, with the cost of this one."""
         return Scrypt(self.cost, bytes(len(self.salt)), (seed * 2)[: len(self.digest)])
 
     def __str__(self) -> str:
@@ -131,46 +131,46 @@ def generate_secret() -> tuple[str, SHA256]:
     return secret, SHA256(salt, hashlib.sha256(salt + secret.encode("ascii")).digest())
 
 
-def normalised(name: str) -> str:
-    """Return a name in Unicode's NFC: keyboards differ in how they write an accent (RFC 8265, section 3.4)."""
+def normalized(name: str) -> str:
+    """Return a name in Unicode NFC, since keyboards differ in how they compose accents (RFC 8265, section 3.4)."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def encoded(password: str) -> bytes:
-    """Return a password in NFC (RFC 8265, section 4.2.2) and UTF-8.  Raises `ValueError` for one of more than
-    `LONGEST_PASSWORD` bytes, before it is normalised, and for one that has no UTF-8."""
+    """Return a password in NFC (RFC 8265, section 4.2.2) and UTF-8.  Raises `ValueError` for more than
+    `LONGEST_PASSWORD` bytes, checked before normalization, and for text that cannot be encoded."""
     text = password.encode("utf-8")
     if len(text) > LONGEST_PASSWORD:
-        raise ValueError(f"a password of {len(text)} bytes; at most {LONGEST_PASSWORD} are expected")
+        raise ValueError(f"a password of {len(text)} bytes; expected at most {LONGEST_PASSWORD}")
     return text if text.isascii() else unicodedata.normalize("NFC", password).encode("utf-8")
 
 
 def parse(text: str) -> Hash:
-    """Read the hash in a line of a users file.  Raises `ValueError`."""
+    """Parse the hash in a line of a users file.  Raises `ValueError`."""
     if (match := _SHA256.fullmatch(text) or _FORMER_SHA256.fullmatch(text)) is not None:
         return SHA256(bytes.fromhex(match[1]), bytes.fromhex(match[2]))
     match = _SCRYPT.fullmatch(text)
     if match is None:
         raise ValueError(
-            "no hash; scrypt$N$R$P$SALT$HASH or sha256$SALT$HASH is expected, as `daemons password` writes"
+            "not a hash; expected scrypt$N$R$P$SALT$HASH or sha256$SALT$HASH, as written by `daemons password`"
         )
     cost = Cost(int(match[1]), int(match[2]), int(match[3]))
     check_cost(cost)
     try:
         salt, digest = (base64.b64decode(match[group], validate=True) for group in (4, 5))
     except binascii.Error:
-        raise ValueError("a salt or hash that is not base64") from None
+        raise ValueError("the salt or the hash is not base64") from None
     if len(digest) not in DIGESTS:
-        raise ValueError(f"a hash of {len(digest)} bytes; {DIGEST} are expected")
+        raise ValueError(f"a hash of {len(digest)} bytes; expected {DIGEST}")
     return Scrypt(cost, salt, digest)
 
 
 def check_cost(cost: Cost) -> None:
-    """Raise `ValueError` for parameters that scrypt does not take, or that take too much."""
+    """Raise `ValueError` for scrypt parameters that are invalid or above the limits."""
     # RFC 7914, section 2: N is a power of 2 below 2 ** (128 * r / 8).
     power = cost.n >= 2 and not cost.n & (cost.n - 1) and cost.n.bit_length() <= 16 * cost.r
     if not power or not cost.r or not cost.p or cost.memory > MEMORY or cost.work > WORK:
-        expected = f"N a power of 2 below 2 ** (16 * R), up to 256 MiB, and N * R * P up to {WORK} are expected"
+        expected = f"expected N a power of 2 below 2 ** (16 * R), up to 256 MiB, and N * R * P up to {WORK}"
         raise ValueError(f"scrypt N={cost.n} R={cost.r} P={cost.p}; {expected}")
 
 

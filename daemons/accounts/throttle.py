@@ -1,4 +1,4 @@
-"""Rates at which a peer may guess passwords."""
+"""Rate limits on password guessing."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ class Rate(NamedTuple):
     interval: float
 
 
-#: For one name from one peer.  A person mistypes a password a few times, and a browser shows the right one on six
-#: connections at once; one try every ten seconds makes 8,640 guesses a day, which is nothing against a password that is
-#: not among the most common.
+#: For one name from one peer.  A person mistypes a password a few times, and a browser sends the right one on six
+#: connections at once.  One attempt every ten seconds is 8,640 a day, too few to guess a password outside the lists of
+#: the most common ones.
 NAMED = Rate(10, 10.0)
 
 #: For all names from one peer: several people may share an address.
 PEER = Rate(30, 2.0)
 
-#: For all peers, where a try is slow: what two threads can compute of hashes of the default cost.  In a daemon with a
-#: process for each connection this is the only bound on how many are computed at a time.
+#: For slow hashes, over all peers: the number that two threads can compute at the default cost.  In a daemon with a
+#: process per connection this is the only limit on concurrent computations.
 ALL = Rate(16, 0.0625)
 
-#: The table has so many sets of so many entries, of which a key may take any: 64 KiB in all.
+#: The table is set-associative, with this many sets of this many entries: 64 KiB in all.
 SETS, WAYS = 1024, 4
 
-#: A key, and the time at which its allowance is whole again.
+#: A key, and the time at which its full burst is available again.
 _ENTRY = struct.Struct("=Qd")
 
 
 class Throttle:
-    """Counts attempts by the generic cell rate algorithm, one number for each key, in a table of fixed size.
+    """Counts attempts by the generic cell rate algorithm, with one number per key, in a table of fixed size.
 
-    The table is in memory that child processes share, so that ``engine = forks`` counts all its connections together.
-    Two processes may lose an attempt of each other; none is counted twice.  Where all entries that a key may take are
-    taken, the one with the most of its allowance is given up."""
+    The table is in memory shared with child processes, so ``engine = forks`` counts all connections together.  Without
+    a lock between processes, an attempt may be lost, but none is counted twice.  If all entries of a set are in use,
+    the one that expires first is evicted."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._table = mmap.mmap(-1, SETS * WAYS * _ENTRY.size)
-        # Keyed, lest a peer choose names that share an entry with another's.
+        # Keyed, lest a peer choose names that share entries with another user.
         self._secret = secrets.token_bytes(16)
         self._lock = Lock()
 
     def take(self, network: str, name: str, *, slow: bool) -> float:
-        """Count an attempt and return 0.0; or return the seconds to wait, and count nothing."""
+        """Count an attempt and return 0.0; or return the seconds to wait, without counting."""
         with self._lock:
             now = self._clock()
             found = [(key, rate, *self._find(key)) for key, rate in self._keys(network, name, slow)]
@@ -66,7 +66,7 @@ class Throttle:
             return 0.0
 
     def give_back(self, network: str, name: str) -> None:
-        """Uncount an attempt that was no guess, having succeeded.  Its computation stays counted."""
+        """Uncount a successful attempt, which was no guess.  Its computation remains counted."""
         with self._lock:
             for key, rate in self._keys(network, name, slow=False):
                 place, due = self._find(key)
@@ -84,7 +84,7 @@ class Throttle:
         return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=self._secret).digest(), "little") or 1
 
     def _find(self, key: int) -> tuple[int, float]:
-        """Return the offset of the entry of `key`, or of the one that it may take; and its time, 0.0 for none."""
+        """Return the offset of the entry of `key`, or of the one to replace, and its time, 0.0 for a new entry."""
         first = key % SETS * WAYS * _ENTRY.size
         least = first, math.inf
         for place in range(first, first + WAYS * _ENTRY.size, _ENTRY.size):

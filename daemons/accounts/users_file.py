@@ -1,4 +1,4 @@
-"""The users file: a line ``NAME:HASH`` for each user, comments with #, UTF-8 with or without a byte order mark."""
+"""The users file: one line ``NAME:HASH`` per user, comments with #, UTF-8 with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -9,94 +9,94 @@ import stat
 import time
 from collections.abc import Mapping
 
-from daemons.accounts.hashes import NAME, Hash, normalised, parse
+from daemons.accounts.hashes import NAME, Hash, normalized, parse
 
 log = logging.getLogger(__name__)
 
-#: Bytes of the largest file that is read: some hundred thousand users.
+#: Maximum size of the file in bytes: some hundred thousand users.
 LARGEST = 16 * 1024**2
 
 
 class Unreadable(Exception):
-    """The users file cannot be read, so that no request is accepted."""
+    """The users file is missing or invalid, so no request is accepted."""
 
 
 class Users(dict[str, Hash]):
-    """The users of one state of the file, by normalised name."""
+    """The users in one version of the file, by normalized name."""
 
     def __init__(self, users: Mapping[str, Hash]) -> None:
         super().__init__(users)
-        #: One hash for each user, to choose decoys from.
+        #: The hash of each user, from which decoys are chosen.
         self.hashes = tuple(users.values())
 
     @property
     def slow(self) -> bool:
-        """Whether a user has a hash that takes long to compute."""
+        """Whether any hash takes long to compute."""
         return any(each.slow for each in self.hashes)
 
 
 def parse_lines(text: str) -> Users:
-    """Read the text of a users file.  Raises `ValueError` that names the line."""
+    """Parse the text of a users file.  Raises `ValueError` that gives the line number."""
     users: dict[str, Hash] = {}
-    # Not splitlines(), which knows line ends that may stand in a name.
+    # Not splitlines(), which also splits at characters that are allowed in a name.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, rest = line.partition(":")
         try:
             if not NAME.fullmatch(name):
-                raise ValueError("no name; NAME:HASH is expected, as `daemons password` writes")
-            if normalised(name) in users:
-                raise ValueError(f"{name} has another line already")
-            users[normalised(name)] = parse(rest.strip())
+                raise ValueError("no valid name; expected NAME:HASH, as written by `daemons password`")
+            if normalized(name) in users:
+                raise ValueError(f"duplicate user {name}")
+            users[normalized(name)] = parse(rest.strip())
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
     return Users(users)
 
 
 def read_text(path: str | os.PathLike[str], *, private: bool = False) -> str:
-    """Return the text of a users file, with ``\\n`` for line ends.  Raises `OSError`, and `ValueError` for anything
-    but a text file of up to `LARGEST` bytes; with `private`, also for one that every user of the machine may read."""
-    # Not blocking: it might be a FIFO.
+    """Return the text of a users file, with ``\\n`` as line ends.  Raises `OSError`, and `ValueError` if it is not a
+    text file of up to `LARGEST` bytes; with `private`, also if every user of the machine may read it."""
+    # Non-blocking, in case it is a FIFO.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise ValueError("not a regular file")
         if private and mode & 0o007:
-            raise ValueError(f"mode {stat.S_IMODE(mode):04o} lets every user of this machine read it; chmod 640")
+            raise ValueError(f"mode {stat.S_IMODE(mode):04o} lets every user of this machine read it; use chmod 640")
         content = os.read(descriptor, LARGEST + 1)
     finally:
         os.close(descriptor)
     if len(content) > LARGEST:
         raise ValueError(f"more than {LARGEST} bytes")
     try:
-        # Editors on Windows begin a file with a byte order mark, and end lines with two characters.
+        # Editors on Windows write a byte order mark and CRLF line ends.
         return io.TextIOWrapper(io.BytesIO(content), "utf-8-sig").read()
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
 
 
 def read(path: str | os.PathLike[str]) -> Users:
-    """Return the users in a file.  Raises `OSError`, and `ValueError` that names the line and the form expected there;
-    also for a file that every user of the machine may read, and for one without a user."""
+    """Return the users in a file.  Raises `OSError`, and `ValueError` for an invalid line, for a file that every user
+    of the machine may read, and for a file without users."""
     users = parse_lines(read_text(path, private=True))
     if not users:
-        raise ValueError("no user in it; `daemons password FILE NAME` adds one")
+        raise ValueError("no users; add one with `daemons password FILE NAME`")
     return users
 
 
 def complaint(path: str, error: OSError | ValueError) -> str:
-    """Return the one line that describes an exception of `read`."""
+    """Return a one-line description of an exception raised by `read`."""
     if isinstance(error, FileNotFoundError):
-        return f"{path}: no such file; `daemons password {path} NAME` makes it"
+        return f"{path}: no such file; create it with `daemons password {path} NAME`"
     if isinstance(error, OSError):
         return f"{path}: {(error.strerror or str(error)).lower()}"
     return f"{path}: {error}"
 
 
 def checked(path: str) -> Users:
-    """As `read`, for a setting: raises `ValueError` alone, which names the file."""
+    """As `read`, for a setting: raises `ValueError` only, with the path."""
     try:
         return read(path)
     except (OSError, ValueError) as error:
@@ -104,24 +104,24 @@ def checked(path: str) -> Users:
 
 
 class UsersFile:
-    """A users file that is read again when it has changed.  From any thread."""
+    """A users file that is read again after a change.  Thread-safe."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        # The daemon's working folder may change before the file is read again.
+        # Absolute, since the daemon changes its working directory.
         self._place = os.path.abspath(path)
-        #: What stat(2) said of the file when it was read, its users, and when (monotonic) that was last seen to hold;
-        #: replaced together, since several threads may read the file at once.
+        #: The file's stat(2) result when it was read, its users, and the monotonic time of the last check; replaced
+        #: together, since several threads may read the file at once.
         self._state: tuple[tuple[int, ...], Users, float] = (), Users({}), float("-inf")
         self._wrong = ""
-        #: As in `_state`, of a file whose text is wrong: it need not be read for each request.
+        #: The stat(2) result of an invalid file, which is not parsed again until it changes.
         self._wrong_mark: tuple[int, ...] = ()
 
     def users(self, max_age: float = 0.0) -> Users:
-        """Return the users; with `max_age`, those that the file had up to so many seconds ago.
+        """Return the users, which with `max_age` may be up to that many seconds out of date.
 
-        Raises `Unreadable` for a file that is missing or wrong.  A mistake may have left out any user, so none is
-        accepted until it is corrected; a line in the log says so, once for each mistake."""
+        Raises `Unreadable` for a missing or invalid file.  A mistake may have removed any user, so no one is accepted
+        until it is corrected.  Each mistake is logged once."""
         now = time.monotonic()
         found: tuple[int, ...] = ()
         mark, users, seen = self._state
@@ -141,7 +141,7 @@ class UsersFile:
             if wrong != self._wrong:
                 log.error("users file unreadable, all requests denied: %s", wrong)
             self._wrong = wrong
-            # A file that cannot be opened may be readable with the next request, for all stat(2) says.
+            # After an error of open(2) or read(2), the next attempt may succeed without a change of stat(2).
             self._wrong_mark = () if isinstance(error, OSError) else found
             self._state = (), Users({}), float("-inf")
             raise Unreadable from None

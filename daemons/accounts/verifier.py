@@ -1,8 +1,8 @@
-"""The threads that compute slow hashes: two for a process, whatever asks for them.
+"""Threads that compute slow hashes: two per process, shared by all accounts.
 
-scrypt takes all of a core and 16 MiB, and malloc(3) keeps that memory for the thread that has used it.  Computed by
-the threads that serve, it would stay with each of them; and each that waits for its turn is one that does not serve.
-So two threads compute, a few wait for them, and the verdict on all other requests is at once that they are too many.
+scrypt takes a whole core and 16 MiB, which malloc(3) keeps for the thread that allocated it.  In the serving threads,
+that memory would be kept for each of them, and a thread that waits for a computation serves no connection.  So two
+threads compute, a few may wait for them, and all further requests are refused as busy at once.
 """
 
 from __future__ import annotations
@@ -15,27 +15,29 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-#: Threads that compute.
+from daemons.serving.guards.wait_limit import DEFAULT, PROCESS
+
+#: Computing threads.
 THREADS = 2
 
-#: Computations under way, and those of one network: all together take less than a second, and a peer that guesses with
-#: many connections leaves half of them to others.
+#: Maximum number of pending computations, in all and per network.  All together take less than a second; a peer that
+#: guesses over many connections leaves half of them to others.
 TASKS, TASKS_PER_NETWORK = 8, 4
 
-#: Threads that wait for a computation, and those of one network.  Half of the 16 threads of ``engine = pool``; a
-#: browser opens six connections to a host.
-WAITING, WAITING_PER_NETWORK = 8, 6
+#: Maximum number of threads waiting for a computation, in all and per network.  Half of the 16 threads of ``engine =
+#: pool``; a browser opens six connections to a host.
+WAITING, WAITING_PER_NETWORK = DEFAULT, 6
 
-#: Seconds after which a thread waits no longer: hashes may be ten times as slow as by default.
+#: Maximum seconds to wait: a hash may be ten times as slow as by default.
 PATIENCE = 10.0
 
-#: Above 0, the kernel prefers other threads (nice(1)): a login may take longer, all other requests must not.  At 5 a
-#: thread gets a third of the time of others on a busy core; at 19 logins would starve there.
+#: Niceness (nice(1)) of the computing threads: logins may take longer, other requests must not.  At 5 a thread gets a
+#: third of the time of others on a busy core; at 19 logins would starve.
 NICE = 5
 
 
 class Busy(Exception):
-    """There is no verdict now; `seconds` is when to ask again."""
+    """No verdict is available yet; retry after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -43,20 +45,27 @@ class Busy(Exception):
 
 
 class Verifier:
-    """Computes whether passwords match.  From any thread; the threads that compute are started when first needed, and
-    anew in a child process."""
+    """Computes whether passwords match.  Thread-safe.  The computing threads are started on first use, and again in a
+    child process."""
 
     def __init__(self) -> None:
         self._reset()
-        #: The most threads that wait; 0 where the thread that asks serves all others, too.
-        self.waiting = WAITING
+
+    @property
+    def waiting(self) -> int:
+        """The most threads that wait; 0 if the thread that asks serves every connection."""
+        return PROCESS.threads
+
+    @waiting.setter
+    def waiting(self, threads: int) -> None:
+        PROCESS.threads = threads
 
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._tasks: dict[bytes, Future[bool]] = {}
-        #: Tasks, and waiting threads, of each network.
+        #: Number of tasks and of waiting threads per network.
         self._running: Counter[str] = Counter()
         self._waiters: Counter[str] = Counter()
 
@@ -68,11 +77,11 @@ class Verifier:
         matches: Callable[[], bool],
         done: Callable[[bool], None],
     ) -> bool:
-        """Return what `matches` returns.  Calls with the same `task` share one computation; before it `admit` is
-        called, which may raise `Busy`, and at its end `done` with the result, in its thread.
+        """Return the result of `matches`.  Calls with the same `task` share one computation.  `admit` is called before
+        it, and may raise `Busy`; `done` is called with the result in the computing thread.
 
-        Raises `Busy` where there is too much to do, or where no thread may wait; what `matches` raises; and
-        `RuntimeError` where no thread can be started."""
+        Raises `Busy` if there are too many tasks or no thread may wait, any exception of `matches`, and `RuntimeError`
+        if no thread can be started."""
         if self._pid != os.getpid():
             self._reset()  # threads do not survive a fork
         with self._lock:
@@ -96,7 +105,7 @@ class Verifier:
                 _uncount(self._waiters, network)
 
     def close(self) -> None:
-        """End the threads when all tasks are done."""
+        """Stop the threads after all tasks are done."""
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None and self._pid == os.getpid():
@@ -123,7 +132,7 @@ class Verifier:
         try:
             future = self._executor.submit(compute)
         except RuntimeError:
-            # No thread could be started; if this one runs all the same, nothing counts it.
+            # No thread could be started.  If this task runs all the same, it is not counted.
             self._executor = None
             raise
         self._tasks[task] = future
@@ -132,7 +141,7 @@ class Verifier:
 
 
 def _uncount(counter: Counter[str], key: str) -> None:
-    """Count one less; a key without a count is not kept."""
+    """Decrement a count, and remove it at zero."""
     counter[key] -= 1
     if not counter[key]:
         del counter[key]

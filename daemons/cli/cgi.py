@@ -17,7 +17,7 @@ from wsgiref.handlers import CGIHandler, read_environ
 from daemons.operating import lifecycle
 from daemons.operating.config.sections import Settings
 from daemons.operating.diagnostics import say
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.operating.logging import logs
 
 FAILED = (
@@ -56,7 +56,7 @@ def run(settings: Settings) -> int:
 def _answer(settings: Settings, answer: BinaryIO) -> int:
     os.chdir(settings.base)
     logs.configure(settings.logging_ini)
-    _Handler(answer).run(loading.application_of(settings))
+    _Handler(answer).run(target_of(settings).application())
     return lifecycle.ENDED
 
 

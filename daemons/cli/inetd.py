@@ -27,7 +27,7 @@ from daemons.operating import lifecycle
 from daemons.operating.config import ini
 from daemons.operating.config.ini import Override
 from daemons.operating.config.sections import Settings
-from daemons.operating.loading import loading, server_class
+from daemons.operating.loading.targets import target_of
 from daemons.operating.logging import logs
 from daemons.operating.logging.access_log import AccessLog
 from daemons.operating.reload import handle_signal
@@ -90,9 +90,9 @@ def _serve_connection(settings: Settings) -> int:
     os.chdir(settings.base)
     logs.configure(settings.logging_ini)
     settings.drop.become()
-    handler = loading.request_handlers(settings)(False)
-    served: type[_ForOne] = type("_Server", (_ForOne, server_class.server_class(handler, settings.limits.body)), {})
-    server = served(("", 0), handler, bind_and_activate=False)
+    handlers = target_of(settings).request_handlers()
+    server_class: type[_ForOne] = type("_Server", (_ForOne, handlers.server_class), {})
+    server = server_class(("", 0), handlers.stream, bind_and_activate=False)
     server.stop_listening()
     server.apply(settings.limits)
     server.access = settings.access

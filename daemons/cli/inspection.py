@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ from daemons.cli import supervisord_check
 from daemons.operating import lifecycle
 from daemons.operating.config import ini, tables
 from daemons.operating.config.sections import SECTIONS, Settings
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.operating.logging import logs
 from daemons.operating.metrics import prometheus
 from daemons.printable import escape
@@ -102,7 +101,7 @@ def show_all(conf: Path) -> int:
     for name in ini.names(conf):
         try:
             settings = ini.read(conf, name)
-            text = summary(settings, loading.spoken_class(settings))
+            text = target_of(settings).describe()
         except ConfigurationError as error:
             wrong += error.complaints
             continue
@@ -129,23 +128,23 @@ def show_all(conf: Path) -> int:
 def show(settings: Settings) -> int:
     """Every setting of one daemon as it comes out, and the file or option that set it."""
     try:
-        kind = loading.spoken_class(settings)
+        target = target_of(settings)
         sections: dict[str, Any] = {name: getattr(settings, name) for name in SECTIONS}
-        if (options := loading.options_of(settings, kind)) is not None:
-            sections[settings.own_section] = options
+        if target.options is not None:
+            sections[settings.own_section] = target.options
     except ConfigurationError as error:
         for complaint in error.complaints:
             print(f"{settings.name}: {complaint}", file=sys.stderr)
         return lifecycle.WRONG_CONFIGURATION
-    automatic = _automatic(settings, kind)
-    print(f"{settings.name}: {summary(settings, kind)}\nlistens at {_listens(settings)}")
+    automatic = _automatic(settings, target.served_class)
+    print(f"{settings.name}: {target.describe()}\nlistens at {_listens(settings)}")
     for section, values in sections.items():
         print(f"\n[{section}]")
         for name, text, origin in _rows(settings, section, values):
             if text == "auto" and (value := automatic.get((section, name))):
                 text = f"auto ({value})"
             print(f"{name:<21} {text:<24} {origin}".rstrip())
-    for section, rows in tables.rows(settings, options):
+    for section, rows in tables.rows(settings, target.options):
         print(f"\n[{section}]")
         for name, text, origin in rows:
             print(f"{name:<21} {text:<24} {origin}".rstrip())
@@ -183,22 +182,13 @@ def _listens(settings: Settings) -> str:
     return " ".join(str(address).replace(f"unix:{settings.base}/", "unix:") for address in settings.addresses)
 
 
-def summary(settings: Settings, kind: type) -> str:
-    """What a daemon is: what its ini says; or the first line of the module's docstring, or else of the class's own,
-    which is not that of the class it is made from."""
-    if settings.daemon.description:
-        return settings.daemon.description
-    text = sys.modules[kind.__module__].__doc__ or kind.__doc__ or ""
-    return inspect.cleandoc(text).partition("\n")[0]
-
-
 def _complaints_of_service(settings: Settings) -> list[str]:
     try:
-        loading.request_handlers(settings)
+        target_of(settings).request_handlers()
     except ConfigurationError as error:
         return error.complaints
     except Exception as error:
-        where = f"conf/{settings.name}.ini [daemon] {settings.spoken[1]}"
+        where = f"conf/{settings.name}.ini [daemon] {getattr(settings.daemon, settings.target)}"
         return [escape(f"{where}: cannot be imported: {type(error).__name__}: {error}")]
     return []
 

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Ask for the password, or make a secret, and write the line; returns the exit code."""
-    name = hashes.normalised(options.name)
+    name = hashes.normalized(options.name)
     if not hashes.NAME.fullmatch(name):
         return refuse("password", f"{options.name!r} is no name; up to 64 characters without a colon are expected")
     try:
@@ -92,7 +92,7 @@ def _write(file: Path, name: str, line: str) -> bool:
         # Read only now: while a password was typed, another command may have added or removed a user.
         text, users = _read(path)
         old = text.removesuffix("\n").split("\n") if text else []
-        own = [number for number, each in enumerate(old) if hashes.normalised(each.partition(":")[0]) == name]
+        own = [number for number, each in enumerate(old) if hashes.normalized(each.partition(":")[0]) == name]
         lines = [line if number in own else each for number, each in enumerate(old)] if own else [*old, line]
         _replace(path, lines)
     return name in users

@@ -1,1 +1,1 @@
-"""The other end of each protocol; the only code that dials."""
+"""Clients of each protocol; the only code that opens outgoing connections."""

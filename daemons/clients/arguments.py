@@ -1,37 +1,37 @@
-"""Kinds of words on the command lines of the clients; `argparse` says what is wrong with one."""
+"""Argument types of the clients' command lines, for the parameter `type` of `argparse`."""
 
 from __future__ import annotations
 
 import argparse
 
-from daemons.settings.values import LONGEST, parse_port
+from daemons.settings.values import MAX_DURATION, parse_port
 
 
-def filled(text: str) -> str:
-    """A word that is not empty, as that of an unset variable of the shell is: an option would be ignored with it, and a
-    host be this machine."""
+def nonempty(text: str) -> str:
+    """Return a non-empty argument.  An unset shell variable gives an empty one, with which an option would be ignored
+    and a host would mean this machine."""
     if not text:
-        raise argparse.ArgumentTypeError("an empty word; a value is expected")
+        raise argparse.ArgumentTypeError("empty argument; expected a value")
     return text
 
 
 def port(text: str, protocol: str = "tcp") -> int:
-    """A port that can be connected to: its number, or its name in /etc/services."""
+    """Return the number of a port to connect to, given its number or its name in /etc/services."""
     try:
         number = parse_port(text, protocol)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
     if not number:
-        raise argparse.ArgumentTypeError("nobody can be at port 0")
+        raise argparse.ArgumentTypeError("port 0 cannot be connected to; expected 1 to 65535")
     return number
 
 
 def seconds(text: str) -> float:
-    """A number of seconds that a socket can wait."""
+    """Return a number of seconds that a socket accepts as its timeout."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0 < number <= LONGEST:
+    if not 0 < number <= MAX_DURATION:
         raise argparse.ArgumentTypeError(f"not a number of seconds above 0: {text!r}")
     return number

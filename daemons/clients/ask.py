@@ -1,10 +1,9 @@
-"""``daemons ask NAME``: say something to a daemon, and print what it replies.
+"""``daemons ask NAME``: send messages to a daemon and print its replies.
 
-A service says how its replies end (`Service.answers`); then each is printed on a line of its own, as
-soon as it has come.  Where it does not say, and with a raw handler, everything is said, our half of the
-connection is closed, and what comes until the other half closes is printed: as ``nc -N`` does, and so it is with
-what comes on standard input.  At a terminal it is printed as text without what could drive that
-(`daemons.clients.output`).  Over UDP each question is a datagram, or all of standard input is one.
+If a service declares the framing of its replies (`Service.answers`), each reply is printed on a line of its own as soon
+as it is complete.  Otherwise, with a raw handler, and with standard input, the client works as ``nc -N`` does: it sends
+everything, closes its sending side, and prints all it receives until the peer closes the connection.  Output to a
+terminal is escaped (`daemons.clients.output`).  Over UDP each message is one datagram, and so is standard input.
 """
 
 from __future__ import annotations
@@ -21,141 +20,146 @@ from time import monotonic
 from typing import Any
 
 from daemons.clients import output
-from daemons.clients.net.datagram import LONGEST, anything, inquire, is_broadcast, proclaim
-from daemons.clients.net.dial import NetworkError, Note, dial, silent
+from daemons.clients.net.datagram import LONGEST, is_broadcast, match_any, send_broadcast, send_request
+from daemons.clients.net.dial import NetworkError, Note, dial, ignore_note
 from daemons.clients.net.send_and_receive import send_and_receive
-from daemons.clients.net.total_deadline import Due
+from daemons.clients.net.total_deadline import ReplyDeadline
 from daemons.framings import Framing, FramingError, Until
 from daemons.operating import lifecycle
 from daemons.operating.config.sections import Settings
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.conversation.service import Service
 from daemons.serving.listening.address import Address
 from daemons.settings.complaints import ConfigurationError
 from daemons.settings.values import PORT
 
-#: Octets per recv(2).
+#: Bytes per recv(2).
 RECEIVE = 16 * 1024
 
-#: Octets of standard input that are sent at a time.
+#: Bytes per read from standard input.
 PIECE = 64 * 1024
 
 
 def ask(settings: Settings, options: argparse.Namespace) -> int:
-    """Hold the conversation that the command line asks for; returns the exit code."""
+    """Run the command ``daemons ask`` and return its exit code."""
     if options.host and " " in options.host:
-        hint = f"to say it: daemons ask {settings.name} - {options.host!r}"
-        print(f"{settings.name}: {options.host!r} is no host; {hint}", file=sys.stderr)
+        hint = f"to send it: daemons ask {settings.name} - {options.host!r}"
+        print(f"{settings.name}: {options.host!r} is not a host; {hint}", file=sys.stderr)
         return lifecycle.USAGE
-    kind = loading.spoken_class(settings)
+    kind = target_of(settings).served_class
     framing = kind.answers if issubclass(kind, Service) else None
     address = _address(settings, options)
     if address.scheme == "udp" and issubclass(kind, Service):
         kind = kind.datagrams or kind
     words = [os.fsencode(word) for word in options.words]
     try:
-        said = _said(kind, words)
+        messages = _encode_words(kind, words)
     except ValueError as error:
-        print(f"{settings.name}: this cannot be said: {error}", file=sys.stderr)
+        print(f"{settings.name}: the message cannot be encoded: {error}", file=sys.stderr)
         return lifecycle.USAGE
-    cafile = _trusted(settings, options) if address.scheme == "tls" else None
-    note = partial(print, file=sys.stderr, flush=True) if options.verbose else silent
+    cafile = _find_cafile(settings, options) if address.scheme == "tls" else None
+    note = partial(print, file=sys.stderr, flush=True) if options.verbose else ignore_note
     if address.scheme == "udp":
         if options.stdin:
-            kind, said = Service, [_datagram()]
-        for who, answer in _inquire(kind, address, said or [b""], options.timeout, note):
-            _print(kind, answer, who)
+            kind, messages = Service, [_datagram()]
+        for peer, reply in _datagram_replies(kind, address, messages or [b""], options.timeout, note):
+            _print_reply(kind, reply, peer)
     elif options.stdin or framing is None:
-        with _standard_input() if options.stdin else nullcontext(said) as octets:
-            output.write_all(tell(address, octets, options.timeout, cafile, note), end_line=not options.stdin)
+        with _standard_input() if options.stdin else nullcontext(messages) as pieces:
+            output.write_all(send_all(address, pieces, options.timeout, cafile, note), end_line=not options.stdin)
     else:
-        for answer in converse(address, said, framing, options.timeout, cafile, note):
-            _print(kind, answer)
+        for reply in converse(address, messages, framing, options.timeout, cafile, note):
+            _print_reply(kind, reply)
     return lifecycle.ENDED
 
 
 def converse(
     address: Address,
-    questions: Sequence[bytes],
+    messages: Sequence[bytes],
     framing: Framing,
     timeout: float,
     cafile: Path | None = None,
-    note: Note = silent,
+    note: Note = ignore_note,
 ) -> Iterator[bytes]:
-    """Ask one question after the other on one connection; yields each answer.  Raises `NetworkError`,
-    also where the peer closes before it has answered."""
+    """Send the messages one at a time on one connection, and yield the reply to each.
+
+    Raises `NetworkError`, also if the peer closes the connection before it has replied."""
     with dial(address, timeout, cafile, note) as peer:
         decoder = framing.decoder()
-        answers: list[bytes] = []
+        replies: list[bytes] = []
         try:
-            for question in questions:
-                peer.sendall(question)
-                due, received = Due(timeout), 0
-                while not answers:
-                    due.check(received)
+            for message in messages:
+                peer.sendall(message)
+                deadline, received = ReplyDeadline(timeout), 0
+                while not replies:
+                    deadline.check(received)
                     data = peer.recv(RECEIVE)
                     received += len(data)
                     if not data:
-                        raise EOFError(f"closed before it had answered {question!r}")
-                    answers += decoder.decode(data)
+                        raise EOFError(f"closed before it replied to {message!r}")
+                    replies += decoder.decode(data)
                     if decoder.error is not None:
                         raise decoder.error
-                yield answers.pop(0)
+                yield replies.pop(0)
         except (OSError, EOFError, FramingError) as error:
             raise NetworkError(address, error) from error
 
 
-def tell(
-    address: Address, octets: Iterable[bytes], timeout: float, cafile: Path | None = None, note: Note = silent
+def send_all(
+    address: Address, pieces: Iterable[bytes], timeout: float, cafile: Path | None = None, note: Note = ignore_note
 ) -> Iterator[bytes]:
-    """Send all `octets`, close our half, and yield what comes until the peer closes its own.  It is read while we
-    send: of two that both send before they read, each would wait for the other for ever.  Raises `NetworkError`, also
-    where the peer does not close its half within `timeout` seconds of ours, and one for each `due.SLOWEST` bytes."""
+    """Send all `pieces`, close the sending side, and yield the bytes received until the peer closes the connection.
+
+    Receiving starts while sending, since two peers that both send before they receive would deadlock.  Raises
+    `NetworkError`, also if the peer has not closed within `timeout` seconds after the sending side was closed, plus one
+    second for each `total_deadline.SLOWEST` bytes received."""
     with dial(address, timeout, cafile, note) as peer:
         try:
-            for piece in octets:
+            for piece in pieces:
                 yield from send_and_receive(peer, piece, timeout)
             peer.shutdown(socket.SHUT_WR)
-            due, received = Due(timeout), 0
+            deadline, received = ReplyDeadline(timeout), 0
             while data := peer.recv(RECEIVE):
                 began = monotonic()
                 yield data
-                due.extend(monotonic() - began)
+                deadline.extend(monotonic() - began)
                 received += len(data)
-                due.check(received)
+                deadline.check(received)
         except OSError as error:
             raise NetworkError(address, error) from error
 
 
-def _inquire(
-    kind: Any, address: Address, questions: Iterable[bytes], timeout: float, note: Note
+def _datagram_replies(
+    kind: Any, address: Address, messages: Iterable[bytes], timeout: float, note: Note
 ) -> Iterator[tuple[str, bytes]]:
-    """Each answer over UDP; and who gave it, where everybody was asked.  Raises `NetworkError`."""
-    matches = kind.matches if issubclass(kind, Service) else anything
+    """Yield each reply over UDP with the address of its sender; the address is empty unless `address` is a broadcast
+    address.  Raises `NetworkError`."""
+    matches = kind.matches if issubclass(kind, Service) else match_any
     broadcast = is_broadcast(address)
-    for question in questions:
+    for message in messages:
         if broadcast:
-            yield from proclaim(address, question, timeout, matches, note)
+            yield from send_broadcast(address, message, timeout, matches, note)
         else:
-            yield "", inquire(address, question, timeout, matches, note)
+            yield "", send_request(address, message, timeout, matches, note)
 
 
-def _said(kind: Any, words: list[bytes]) -> list[bytes]:
-    """What the words of the command line stand for, as it is sent; without any, what the service is known for.
-    Raises `ValueError` for what cannot be framed."""
+def _encode_words(kind: Any, words: list[bytes]) -> list[bytes]:
+    """Return the framed messages for the words of the command line, or for the service's own questions if there are no
+    words.  Raises `ValueError` for a message that cannot be framed."""
     if not issubclass(kind, Service):
         return words
-    # Who types a word has no newline in it; without the delimiter the daemon would wait for the rest.
-    framing = getattr(kind, "framing", None)  # some have one when they have their options
+    # A word on a command line has no newline at its end; without it the daemon would wait for the rest of the message.
+    framing = getattr(kind, "framing", None)  # some services set it only when they have their options
     end = framing.delimiter if isinstance(framing, Until) else b""
     if not end.endswith(b"\n"):
         end = b""
-    said = [kind.framing.encode(message) for message in kind.messages(words or kind.questions)]
-    return [message if message.endswith(end) else message + end for message in said]
+    messages = [kind.framing.encode(message) for message in kind.messages(words or kind.questions)]
+    return [message if message.endswith(end) else message + end for message in messages]
 
 
 def _address(settings: Settings, options: argparse.Namespace) -> Address:
-    """Where to dial: the first listener of the ini, with HOST and -p in place of its own."""
+    """Return the address to connect to: the first listener of the ini file, with HOST and -p substituted.  Raises
+    `ConfigurationError`."""
     host = None if options.host in (None, "-") else options.host
     try:
         port = None if options.port is None else PORT.parse(options.port)
@@ -167,12 +171,12 @@ def _address(settings: Settings, options: argparse.Namespace) -> Address:
     own = [address for address in settings.addresses if not address.inherited]
     if not own:
         where = f"conf/{settings.name}.ini [daemon] listen = {settings.addresses[0]}"
-        raise ConfigurationError([f"{where}: somebody else decides where that is; name it: HOST -p PORT"])
+        raise ConfigurationError([f"{where}: the address of an inherited socket is unknown; write HOST -p PORT"])
     return own[0]
 
 
-def _trusted(settings: Settings, options: argparse.Namespace) -> Path | None:
-    """The CA to trust: the one that is named, else the one that `daemons cert` made, else the system's."""
+def _find_cafile(settings: Settings, options: argparse.Namespace) -> Path | None:
+    """Return the file of the trusted CA: that of --cafile, else that made by `daemons cert`; None for the system's."""
     if options.cafile is not None:
         return Path(options.cafile)
     made = settings.run / "tls" / "ca.pem"
@@ -186,16 +190,16 @@ def _standard_input() -> Iterator[Iterator[bytes]]:
 
 
 def _datagram() -> bytes:
-    """All of standard input; of what is too long for a datagram, enough for the system to say so."""
+    """Return all of standard input, but no more than it takes for sendto(2) to report that it is too long."""
     with _standard_input() as pieces:
-        said = b""
-        while len(said) <= LONGEST and (piece := next(pieces, b"")):
-            said += piece
-    return said
+        data = b""
+        while len(data) <= LONGEST and (piece := next(pieces, b"")):
+            data += piece
+    return data
 
 
-def _print(kind: Any, reply: bytes, who: str = "") -> None:
-    """Print a reply on a line of its own; before it, if it is one of several peers, the peer's address."""
+def _print_reply(kind: Any, reply: bytes, peer: str = "") -> None:
+    """Print a reply on a line of its own, prefixed with the peer's address if one is given."""
     if issubclass(kind, Service):
         reply = kind.shown(reply)
-    output.write_all([f"{who}: ".encode() + reply if who else reply], end_line=True)
+    output.write_all([f"{peer}: ".encode() + reply if peer else reply], end_line=True)

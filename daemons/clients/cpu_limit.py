@@ -1,4 +1,4 @@
-"""A limit of CPU time for work whose size nobody can tell beforehand."""
+"""A limit of CPU time for work of unpredictable cost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def cpu_limit(seconds: float) -> Iterator[None]:
-    """Have `TimeoutError` raised within, after so many seconds of CPU time of this process (setitimer(2)).  In another
-    thread than the main one, which no signal interrupts, there is no limit."""
+    """Raise `TimeoutError` in the block after so many seconds of CPU time of this process (setitimer(2)).
+
+    Only the main thread receives signals; in any other thread there is no limit."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

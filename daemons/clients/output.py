@@ -1,8 +1,8 @@
-"""Replies of peers on standard output.
+"""Writing of replies to standard output.
 
-In a file or a pipe a reply has the bytes that the peer sent, for the program behind it.  At a terminal it is text in
-which control characters, invisible ones and those that change the direction of writing are escaped
-(`daemons.printable`), since they could drive the terminal, or show something else than was sent.
+To a file or a pipe, a reply is written as the bytes that the peer sent.  To a terminal it is written as text, and
+control, invisible and bidirectional characters are escaped (`daemons.printable`), since they could control the terminal
+or misrepresent the text.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from daemons.printable import escape_text
 
 
 def write_all(pieces: Iterable[bytes], charset: str | None = None, *, end_line: bool = False) -> None:
-    """Write all `pieces` and flush: bytes, or at a terminal text in `charset`, else UTF-8.  With `end_line`, and at a
-    terminal, a line feed is added if there is none at the end.  Raises `OSError`."""
-    sys.stdout.flush()  # the text that was printed before
+    """Write all `pieces` and flush: as bytes, or to a terminal as text decoded from `charset` (default UTF-8).
+
+    With `end_line`, and to a terminal, a missing line feed is added at the end.  Raises `OSError`."""
+    sys.stdout.flush()  # text printed earlier is still in the text layer's buffer
     last = ""
     if sys.stdout.isatty():
         for text in _lines_of(pieces, charset or "utf-8"):
@@ -33,7 +34,7 @@ def write_all(pieces: Iterable[bytes], charset: str | None = None, *, end_line: 
 
 
 def _lines_of(pieces: Iterable[bytes], charset: str) -> Iterator[str]:
-    r"""Decode `pieces`, with LF in place of CRLF.  What is malformed is written as ``\xff``."""
+    r"""Decode `pieces`, with LF in place of CRLF.  Malformed bytes become escapes such as ``\xff``."""
     decoder = codecs.getincrementaldecoder(charset)("backslashreplace")
     held = ""
     begun = False

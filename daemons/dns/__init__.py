@@ -1,4 +1,4 @@
-"""Tells the records of the zones it is given, as an authoritative name server does.
+"""Authoritative name server for the configured zones.
 
 [daemon]
 service = dns
@@ -29,12 +29,11 @@ from daemons.dns.zones import ZONES, Labels, Zone, suffix
 #: Bytes of the longest query; RFC 1035 has one question, and EDNS (RFC 6891) little more.
 LONGEST_QUERY = 1232
 
-#: Octets that an answer may have over UDP: as many as its asker takes, 512 unless it says so (RFC 1035, section 2.3.4;
-#: RFC 6891, section 6.2.5), and never more than what passes anywhere in one piece: 1280, the least that IPv6 carries,
-#: less 48 for the headers.
+#: Bytes of a response over UDP: 512 unless the client advertises more (RFC 1035, section 2.3.4; RFC 6891, section
+#: 6.2.5), and at most 1232, which is never fragmented: IPv6's minimum MTU of 1280 less 48 bytes of headers.
 SHORTEST_PAYLOAD, PAYLOAD = 512, 1232
 
-#: Aliases that are followed for one response; a resolver goes on from the last.
+#: Aliases followed for one response; a resolver continues from the last one.
 LONGEST_CHAIN = 8
 
 
@@ -48,26 +47,26 @@ class Dns(Service):
     class Options:
         """The section [dns]."""
 
-        zone: tuple[Zone, ...] = setting(ZONES, (), "the zone files, from the project's folder; read at the start")
+        zone: tuple[Zone, ...] = setting(ZONES, (), "Zone files, relative to the project's folder, read at the start.")
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options or self.Options())
         if not self.options.zone:
-            raise TypeError("Dns: no zone; write [dns] zone = FILE; conf/camelot.zone is one")
+            raise TypeError("Dns: no zone; write [dns] zone = FILE, for example conf/camelot.zone")
         self._zones = {zone.origin: zone for zone in self.options.zone}
         self._longest_origin = max(map(len, self._zones))
         self._depth = max(zone.depth for zone in self.options.zone)
 
     def talk(self) -> Talk:
-        """Answer until there is something that is not answered; then hang up."""
+        """Answer queries; close the connection after a message that is not a query."""
         reply = None
         while reply != b"":
             reply = self.respond((yield reply))
         return None
 
     def respond(self, query: bytes) -> bytes:
-        """Return the response to any bytes; an empty one for a message that is not a query, since two servers would
-        otherwise answer each other without end."""
+        """Return the response to a query, or to any malformed message; empty bytes for a response, since two servers
+        would otherwise answer each other forever."""
         if len(query) < HEADER.size or (flags := HEADER.unpack_from(query)[1]) & QR:
             return b""
         if flags & OPCODE:
@@ -88,7 +87,7 @@ class Dns(Service):
         return response.to_wire(asked, self._longest(asked), payload=LONGEST_QUERY, depth=self._depth)
 
     def _answer(self, labels: Labels, rdtype: int, response: Response) -> None:
-        """RFC 1034, section 4.3.2, without recursion."""
+        """Fill in `response`: the algorithm of RFC 1034, section 4.3.2, without recursion."""
         for passed in range(LONGEST_CHAIN + 1):
             zone = self._zone_of(labels, rdtype)
             if zone is None:
@@ -108,7 +107,7 @@ class Dns(Service):
                 return
             alias = node.get(RdataType.CNAME)
             if alias is None or rdtype in (RdataType.CNAME, RdataType.ANY):
-                # For ANY, one type is enough: RFC 8482, section 4.1.
+                # For ANY, a single record set suffices: RFC 8482, section 4.1.
                 found = node.get(min(node) if node and rdtype == RdataType.ANY else RdataType.make(rdtype))
                 if found is None:
                     response.authority.append((zone.origin, zone.negative))
@@ -123,7 +122,7 @@ class Dns(Service):
             labels = target.labels
 
     def _zone_of(self, labels: Labels, rdtype: int) -> Zone | None:
-        """Return the zone that has the name.  DS records are in the zone above, where that is served here: RFC 4035,
+        """Return the zone that contains the name.  DS records are in the parent zone, if that is served here: RFC 4035,
         section 3.1.4.1."""
         if rdtype == RdataType.DS and len(labels) > 1 and (above := self._zone_of(labels[1:], 0)) is not None:
             return above
@@ -131,21 +130,21 @@ class Dns(Service):
         return next((zone for zone in found if zone is not None), None)
 
     def _longest(self, query: Query) -> int:
-        """Return the bytes that a response may have."""
+        """Return the maximum number of bytes of a response."""
         return 65_535
 
     @classmethod
     def question(cls, word: bytes) -> bytes:
-        """``NAME``, for its addresses, or ``NAME TYPE``.  Raises `ValueError`."""
+        """Return the query for ``NAME``, with type A, or for ``NAME TYPE``.  Raises `ValueError`."""
         try:
             name, _, kind = word.decode().partition(" ")
             return dns.message.make_query(name, kind.strip() or "A", use_edns=0, payload=PAYLOAD, flags=0).to_wire()
         except (dns.exception.DNSException, ValueError) as error:
-            raise ValueError(f"{word!r} is no question; write NAME, or 'NAME TYPE'") from error
+            raise ValueError(f"{word!r} is not a question; write NAME or 'NAME TYPE'") from error
 
     @classmethod
     def shown(cls, answer: bytes) -> bytes:
-        """As text; octets that are not printable are written ``\\027``."""
+        """Return a response as text, with unprintable bytes as ``\\027``."""
         try:
             return dns.message.from_wire(answer).to_text().encode()
         except dns.exception.DNSException as error:
@@ -153,18 +152,18 @@ class Dns(Service):
 
     @classmethod
     def matches(cls, question: bytes, answer: bytes) -> bool:
-        """Whether it is an answer, and has the id of the question."""
+        """Return whether `answer` is a response with the id of the query."""
         return len(answer) >= HEADER.size and answer[:2] == question[:2] and bool(answer[2] & 0x80)
 
 
 class DnsOverUdp(Dns):
-    """What does not fit into a datagram is asked for again over TCP (TC)."""
+    """The service over UDP.  A response above the size limit is truncated (TC), so that the client retries over TCP."""
 
     framing = Whole(limit=LONGEST_QUERY)
 
     def truncated(self, datagram: bytes) -> bytes:
-        """Return the response that makes an honest client ask over TCP, in no more bytes than the query has: its source
-        may be forged."""
+        """Return a truncated response of no more bytes than the query, so that a client with a genuine source address
+        retries over TCP."""
         try:
             query = Query.parse(datagram)
         except FormatError:
@@ -181,7 +180,7 @@ Dns.datagrams = DnsOverUdp
 
 
 def _add_addresses(response: Response, zone: Zone, records: Rdataset) -> None:
-    """Add the addresses that the zone has of the servers named in the records: they would be asked for next."""
+    """Add the zone's addresses of the servers named in the records, which the client would query next."""
     which = {RdataType.MX: "exchange", RdataType.NS: "target", RdataType.SRV: "target"}.get(records.rdtype)
     hosts: set[Name] = {getattr(each, which) for each in records} if which else set()
     for host in hosts:

@@ -1,7 +1,7 @@
-"""DNS queries: header, one question and EDNS (RFC 1035, section 4; RFC 6891), read strictly.
+"""Strict parser of DNS queries: header, one question and EDNS (RFC 1035, section 4; RFC 6891).
 
-`dns.message` would read any records behind the question.  For each class and type that it does not know it looks for a
-module and remembers the pair until the process ends, so one datagram could cost a hundred imports.
+`dns.message` would parse any records after the question.  For each unknown class and type it tries to import a module,
+and caches the pair until the process ends, so one datagram could cost a hundred imports.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LONGEST_NAME, LONGEST_LABEL = 255, 63
 
 
 class FormatError(ValueError):
-    """A message is not a query of one question: FORMERR."""
+    """A message is not a query with one question; the response is FORMERR."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Edns:
     """The OPT record of a query."""
 
     version: int
-    #: Bytes of the largest datagram that the sender can receive.
+    #: Maximum bytes of a datagram that the sender can receive.
     payload: int
     #: DNSSEC OK: RFC 3225.
     do: bool
@@ -49,7 +49,7 @@ class Query:
 
     id: int
     flags: int
-    #: The labels of the name; the last one, the root's, is empty.
+    #: The labels of the name, including the root's empty label at the end.
     labels: tuple[bytes, ...]
     rdtype: int
     rdclass: int
@@ -59,25 +59,25 @@ class Query:
 
     @classmethod
     def parse(cls, wire: bytes) -> Query:
-        """Return the query in `wire`.  Raises `FormatError` for any other message, also for one with records other than
-        OPT or with bytes behind the end."""
+        """Return the query in `wire`.  Raises `FormatError` for any other message, including one with records other
+        than OPT or with trailing bytes."""
         try:
             number, flags, questions, answers, authorities, additional = HEADER.unpack_from(wire)
             if (questions, answers, authorities) != (1, 0, 0) or additional > 1:
-                raise FormatError("one question and at most one OPT record are expected")
+                raise FormatError("expected one question and at most one OPT record")
             labels, end = _parse_name(wire, HEADER.size)
             rdtype, rdclass = _QUESTION.unpack_from(wire, end)
             end += _QUESTION.size
             edns = _parse_opt(wire[end:]) if additional else None
         except (struct.error, IndexError):
-            raise FormatError("the message ends too early") from None
+            raise FormatError("the message is incomplete") from None
         if not additional and len(wire) > end:
-            raise FormatError("bytes behind the end of the message")
+            raise FormatError("trailing bytes after the message")
         return cls(number, flags, labels, rdtype, rdclass, wire[HEADER.size : end], edns)
 
     def offsets(self, longest: int) -> dict[Name, int]:
-        """Return the compression table of the question: the name and those above it of at most `longest` labels, with
-        their offsets in the message.  Without the bound, its size would be quadratic in the number of labels."""
+        """Return the compression table of the question: the offset in the message of its name, and of each parent
+        domain of at most `longest` labels.  Without this limit, its size would be quadratic in the number of labels."""
         found, offset = {}, HEADER.size
         for number, label in enumerate(self.labels[:-1]):
             if number == 0 or len(self.labels) - number <= longest:
@@ -87,8 +87,8 @@ class Query:
 
 
 def _parse_name(wire: bytes, start: int) -> tuple[tuple[bytes, ...], int]:
-    """Return the labels of the name at `start` and the offset behind it.  Nothing comes before the first name of a
-    message, so compression has nothing to point at."""
+    """Return the labels of the name at `start` and the offset after it.  Compression pointers are refused: the first
+    name of a message has no earlier name to point at."""
     labels, at = [], start
     while length := wire[at]:
         if length > LONGEST_LABEL:
@@ -101,14 +101,14 @@ def _parse_name(wire: bytes, start: int) -> tuple[tuple[bytes, ...], int]:
 
 
 def _parse_opt(record: bytes) -> Edns:
-    """Return the OPT record.  Options are not looked at: RFC 6891, section 6.1.2, has unknown ones ignored."""
+    """Return the OPT record.  Options are ignored: RFC 6891, section 6.1.2."""
     kind, payload, flags, length = _OPT.unpack_from(record, 1)
     if record[0] or kind != _OPT_TYPE or len(record) != 1 + _OPT.size + length:
-        raise FormatError("one OPT record, and nothing behind it, is expected")
+        raise FormatError("expected one OPT record without trailing bytes")
     at = 1 + _OPT.size
     while at < len(record):
         _, size = _OPTION.unpack_from(record, at)
         at += _OPTION.size + size
     if at > len(record):
-        raise FormatError("an EDNS option is longer than its record")
+        raise FormatError("an EDNS option extends beyond its record")
     return Edns(flags >> 16 & 0xFF, payload, bool(flags & 0x8000))

@@ -22,7 +22,7 @@ Records = list[tuple[Name, dns.rdataset.Rdataset]]
 
 @dataclass
 class Response:
-    """The response to a query: record sets, each with the name that owns it."""
+    """The response to a query: record sets with their owner names."""
 
     rcode: dns.rcode.Rcode = dns.rcode.NOERROR
     authoritative: bool = False
@@ -32,17 +32,17 @@ class Response:
     additional: Records = field(default_factory=list)
 
     def to_wire(self, query: Query, size: int, *, payload: int | None, depth: int) -> bytes:
-        """Return the response in at most `size` bytes: without the additional records where they do not fit, and
-        truncated (TC) where the answer does not.
+        """Return the response in at most `size` bytes: without the additional records if they do not fit, and truncated
+        (TC) if the answer does not.
 
         Args:
             payload: our EDNS payload size in bytes, or None for a response without EDNS.
-            depth: labels of the longest name in the records other than the query's, for compression.
+            depth: number of labels in the longest name of the records other than the query's, for compression.
         """
         attempts = [self, Response(self.rcode, self.authoritative, truncated=True)]
         if self.answer:
-            # Beside an answer they are a courtesy (RFC 2181, section 9).  In a referral they are its glue, without
-            # which it is truncated: RFC 9471, section 3.
+            # With an answer, additional records are optional (RFC 2181, section 9).  In a referral they are glue, so
+            # the response is truncated without them: RFC 9471, section 3.
             attempts.insert(1, Response(self.rcode, self.authoritative, self.truncated, self.answer, self.authority))
         for attempt in attempts:
             try:
@@ -58,7 +58,7 @@ class Response:
         if self.truncated:
             flags |= dns.flags.TC
         renderer: Any = cast(Any, Renderer)(query.id, flags, size)  # its methods have no annotations
-        # As it came: its letters keep their case, and its labels need not be written one by one.
+        # The question is copied: letters keep their case, and labels need not be rendered one by one.
         renderer.output.write(query.question)
         renderer.counts[0] = 1
         renderer.compress.update(query.offsets(depth))
@@ -70,7 +70,7 @@ class Response:
                 renderer.add_rdataset(section, name, rdataset)
         if with_edns:
             renderer.release_reserved()
-            # DO is copied (RFC 3225, section 3); the upper bits of the code are in the first byte.
+            # DO is copied (RFC 3225, section 3); the first byte has the upper bits of the code.
             do = dns.flags.DO if query.edns is not None and query.edns.do else 0
             renderer.add_edns(0, do | self.rcode >> 4 << 24, payload)
         renderer.write_header()
@@ -78,6 +78,6 @@ class Response:
 
 
 def bare(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
-    """Return a header alone, for a message of which more may not be readable."""
+    """Return a response of a header alone, for a message whose question may be malformed."""
     number, flags, *_ = HEADER.unpack_from(wire)
     return HEADER.pack(number, flags & (OPCODE | RD) | QR | rcode, 0, 0, 0, 0)

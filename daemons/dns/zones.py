@@ -1,4 +1,4 @@
-"""Zones: zone files, and the records that they have for a name."""
+"""Zones: zone files, and lookup of the records for a name."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def suffix(labels: Labels, length: int) -> Name:
 
 @dataclass(frozen=True)
 class Zone:
-    """A zone as its file has it (RFC 1035, section 5).
+    """A zone as defined by its file (RFC 1035, section 5).
 
-    Names are looked up as labels: `dns.name.Name` takes time for each label whenever one is made, and a name of a query
-    may have 127."""
+    Names are looked up as labels, since creating a `dns.name.Name` takes time for each label, and a name in a query may
+    have 127."""
 
     path: str
     origin: Name
     nodes: Mapping[Name, Node]
-    #: Those, and the names above them that have no records (RFC 4592, section 2.2.2).
+    #: The names in `nodes`, and their parents without records, the empty non-terminals (RFC 4592, section 2.2.2).
     names: frozenset[Name]
-    #: Labels of the longest of `names`.
+    #: Number of labels in the longest of `names`.
     depth: int
-    #: The SOA record as it is sent where there are no records, with its TTL: RFC 2308, section 3.
+    #: The SOA record of negative responses, with its TTL: RFC 2308, section 3.
     negative: dns.rdataset.Rdataset
 
     def node(self, labels: Labels) -> Node | None:
-        """Return the records of a name, perhaps by a wildcard (RFC 4592); None where there is no such name."""
+        """Return the records of a name, possibly from a wildcard (RFC 4592); None if the name does not exist."""
         name = suffix(labels, min(len(labels), self.depth))
         if len(name) == len(labels) and name in self.names:
             return self.nodes.get(name, {})
@@ -55,9 +55,8 @@ class Zone:
         return self.nodes.get(Name((b"*", *name.labels)))
 
     def cut(self, labels: Labels, rdtype: int) -> Name | None:
-        """Return the name, on the way from the origin, at which another zone begins; None if there is none.  The DS
-        records of a zone belong to the zone above it, so for DS a cut at the name itself does not count: RFC 4035,
-        section 3.1.4.1."""
+        """Return the name of the first zone cut between the origin and the name, or None.  DS records belong to the
+        parent zone, so for DS a cut at the name itself does not count: RFC 4035, section 3.1.4.1."""
         last = len(labels) - (rdtype == RdataType.DS)
         for length in range(len(self.origin) + 1, min(last, self.depth) + 1):
             above = suffix(labels, length)
@@ -68,13 +67,13 @@ class Zone:
 
 class _Reader(dns.zonefile.Reader):
     def _eat_line(self) -> None:
-        """Refuse a record whose name lies outside the zone; the base class would skip its line."""
-        raise ValueError("the name does not lie in the zone")
+        """Raise `ValueError` for a name outside the zone; the base class would skip the line."""
+        raise ValueError("the name is not in the zone")
 
 
 def read_zone(path: str) -> Zone:
-    """Read a zone file in UTF-8, with or without a byte order mark.  Raises `ValueError`, with the line where one is
-    wrong."""
+    """Read a zone file in UTF-8, with or without a byte order mark.  Raises `ValueError`, with the number of an invalid
+    line."""
     try:
         text = Path(path).read_text("utf-8-sig")
     except OSError as error:
@@ -83,20 +82,20 @@ def read_zone(path: str) -> Zone:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
     found = _parsed(text)
     if isinstance(found, str):
-        # The parser knows the line only roughly; it is the first up to which the same is wrong.
+        # The parser's line number is approximate.  Find the first line up to which parsing fails in the same way.
         lines = text.splitlines(keepends=True)
         number = 1 + bisect_left(range(len(lines)), True, key=lambda end: _parsed("".join(lines[: end + 1])) == found)
         line = " ".join(lines[number - 1].partition(";")[0].split())
-        expected = "NAME [TTL] [IN] TYPE DATA is expected, or $ORIGIN NAME, or $TTL TIME"
+        expected = "expected NAME [TTL] [IN] TYPE DATA, $ORIGIN NAME or $TTL TIME"
         raise ValueError(f"{path} line {number}: {line!r}: {found}; {expected}")
     nodes = {name: {each.rdtype: each for each in node} for name, node in found.nodes.items() if len(node)}
     origin = found.origin
     if origin is None or not {RdataType.SOA, RdataType.NS} <= nodes.get(origin, {}).keys():
-        place = "below a line $ORIGIN NAME." if origin is None else f"for {origin}"
-        raise ValueError(f"{path}: an SOA record and an NS record are expected, {place}")
+        place = "after a line $ORIGIN NAME." if origin is None else f"for {origin}"
+        raise ValueError(f"{path}: expected an SOA record and an NS record {place}")
     for name, node in nodes.items():
         if RdataType.DNAME in node:
-            raise ValueError(f"{path}: {name}: DNAME is not served; write a CNAME for each name")
+            raise ValueError(f"{path}: {name}: DNAME is not supported; write a CNAME for each name")
     names = frozenset(name.split(depth)[1] for name in nodes for depth in range(len(origin), len(name) + 1))
     soa = nodes[origin][RdataType.SOA]
     negative = dns.rdataset.from_rdata_list(min(soa.ttl, soa[0].minimum), list(soa))
@@ -104,7 +103,7 @@ def read_zone(path: str) -> Zone:
 
 
 def _parsed(text: str) -> dns.zone.Zone | str:
-    """Return the records of a zone file, or the reason why the first malformed record is refused."""
+    """Return the records of a zone file, or the reason for refusing the first malformed record."""
     zone = dns.zone.Zone(None, relativize=False)
     try:
         with zone.writer(True) as records:
@@ -119,7 +118,7 @@ def _parsed(text: str) -> dns.zone.Zone | str:
 def _zones(text: str) -> tuple[Zone, ...]:
     zones = tuple(map(read_zone, text.split()))
     if len({zone.origin for zone in zones}) < len(zones):
-        raise ValueError("two files for one zone; one for each is expected")
+        raise ValueError("two files for the same zone")
     return zones
 
 

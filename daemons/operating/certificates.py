@@ -102,7 +102,7 @@ class _Maker:
         return None
 
     def _path(self, key: str) -> Path:
-        return self._settings.placed(getattr(self._settings.tls, key))
+        return self._settings.resolve_path(getattr(self._settings.tls, key))
 
     def _complain(self, key: str, reason: str) -> None:
         settings = self._settings

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import socketserver
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from daemons.operating.bound import Bound
 from daemons.operating.config.sections import Settings
 from daemons.operating.diagnostics import say
 from daemons.operating.fd_limit import affordable
-from daemons.operating.loading import loading, server_class
+from daemons.operating.loading.targets import RequestHandlers, target_of
 from daemons.operating.logging import logs
 from daemons.operating.logging.access_log import AccessLog
 from daemons.operating.metrics.run import Metrics
@@ -115,10 +114,10 @@ def prepare(settings: Settings) -> Bound:
     if complaints := settings.drop.complaints(f"conf/{settings.name}.ini"):
         raise ConfigurationError(complaints)
     if settings.processes == 1:
-        loading.request_handlers(settings)
+        target_of(settings).request_handlers()
     else:
         # The parent of several workers never imports a service: so they can be replaced by newer ones.
-        try_in_child(lambda: loading.request_handlers(settings))
+        try_in_child(target_of(settings).request_handlers)
     signals.keep()  # from the bind on, peers may be waiting
     beside_orphans = has_orphans(path_of(settings))
     limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
@@ -183,11 +182,8 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline:
     """One serving process, from the import of the service to the last reply.  It leaves with `parent`, of whose end it
     learns at once by `lifeline`, as in `Daemon.leave_with`."""
     settings = bound.settings
-    handlers = loading.request_handlers(settings)
-    servers = [
-        _server(bound, address, listener, handlers(listener.type == socket.SOCK_DGRAM))
-        for address, listener in bound.listeners
-    ]
+    handlers = target_of(settings).request_handlers()
+    servers = [_server(bound, address, listener, handlers) for address, listener in bound.listeners]
     together = all(server.ends_in_one_thread for server in servers)
     access_log = AccessLog(settings.name, together=together, requests=settings.log.requests)
     for server in servers:
@@ -212,14 +208,9 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline:
     return ENDED
 
 
-def _server(
-    bound: Bound,
-    address: Address,
-    listener: socket.socket,
-    handler: type[socketserver.BaseRequestHandler],
-) -> Server:
-    kind = server_class.server_class(handler, bound.settings.limits.body)
-    server = adopt(bound.settings.daemon.engine, listener, handler, kind)
+def _server(bound: Bound, address: Address, listener: socket.socket, handlers: RequestHandlers) -> Server:
+    handler = handlers.datagram if listener.type == socket.SOCK_DGRAM else handlers.stream
+    server = adopt(bound.settings.daemon.engine, listener, handler, handlers.server_class)
     server.apply(bound.limits)
     server.access = bound.settings.access
     if address.scheme == "tls":

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from daemons.operating.config.sections import SECTIONS, TABLES, Settings, TLSSettings
 from daemons.operating.fd_limit import affordable
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.operating.logging import logs
 from daemons.operating.preflight import ChildError, Trial
 from daemons.serving import signals
@@ -172,7 +172,7 @@ class Renewal(Reload):
 
         with _refusals_logged():
             new, settings = self._read()
-            self._trial = Trial(lambda: loading.request_handlers(settings), let_go)
+            self._trial = Trial(target_of(settings).request_handlers, let_go)
             self._tried = new, settings
             prefork.watch(self._trial, self._receive)
 

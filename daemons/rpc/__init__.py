@@ -1,1 +1,1 @@
-"""Remote procedure calls: what functions are published, and the protocols that carry their calls."""
+"""Remote procedure calls: the published functions, and the protocols that carry calls to them."""

@@ -1,4 +1,4 @@
-"""Requests that come to no call, and what is said to them: to who may not call, and to what is too long."""
+"""Requests refused before a call: access control, body size and content coding."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from daemons.web import basic
 if TYPE_CHECKING:
     from daemons.accounts import Accounts
 
-#: Stands among the fields of a request for the IP address of the peer.  No field can have that name (RFC 9110, section
-#: 5.1).
+#: Key of the peer's IP address among the fields of a request.  It is not a valid field name (RFC 9110, section 5.1).
 PEER = ":peer"
 
-#: What must not stand between the quotes of a realm.
+#: Characters not allowed in the quoted string of a realm.
 _UNQUOTED = re.compile(r"[^ !#-\[\]-~]")
 
 
 class RefusalError(Exception):
-    """A request is refused; the text is for who sent it, and `fields` are those of the response."""
+    """A request is refused with `status`.  The text is sent to the client; `fields` are response fields."""
 
     def __init__(self, status: int, text: str, *fields: tuple[str, str]) -> None:
         super().__init__(text)
@@ -33,11 +32,11 @@ class RefusalError(Exception):
 
     @property
     def body(self) -> bytes:
-        """The text, as a line."""
+        """The text as one line."""
         return f"{self}\n".encode()
 
 
-def check_visitor(
+def check_access(
     fields: Mapping[str, str],
     users: Accounts | None,
     realm: str,
@@ -45,20 +44,23 @@ def check_visitor(
     scripts: bool = True,
     named: bool = True,
 ) -> str:
-    """Return the user who calls, or nothing where every peer may call; raises `RefusalError` for one that may not.
-    `fields` are those of its request, by names in small letters, and its IP address, as `PEER`; `scripts` says whether
-    those of the same site may call, and `named` whether also where the site has a name other than localhost.
+    """Return the name of the authenticated user, or "" if every peer may call.  Raises `RefusalError`.
 
-    A browser says where a script comes from (RFC 6454), and nobody else has an origin.  That of the same site is to be
-    believed where somebody knows which names the site has: any name may be led to the loopback (DNS rebinding)."""
+    Args:
+        fields: the request's fields by lower-case name, with the peer's IP address as `PEER`.
+        scripts: whether browser scripts of the same origin may call.
+        named: whether they may also call if the host is a name other than localhost.
+
+    Browsers send the Origin of a script (RFC 6454); other clients send none.  The same origin is trustworthy only if
+    the host names of the site are known, since any name may resolve to the loopback address (DNS rebinding)."""
     user = "" if users is None else _authenticate(fields, users, realm)
     origin = fields.get("origin")
     if origin is not None and not scripts:
-        raise RefusalError(403, "A browser's scripts may not call this.")
+        raise RefusalError(403, "Forbidden: browser scripts may not call this server.")
     if origin is not None and origin.rpartition("//")[2] != fields.get("host"):
-        raise RefusalError(403, "Scripts of other sites may not call this.")
+        raise RefusalError(403, "Forbidden: scripts of other origins may not call this server.")
     if origin is not None and not named and not _is_address(fields["host"]):
-        raise RefusalError(403, "Scripts of a site with a name may not call this.")
+        raise RefusalError(403, "Forbidden: scripts may call this server by its address or as localhost only.")
     return user
 
 
@@ -69,14 +71,14 @@ def _authenticate(fields: Mapping[str, str], users: Accounts, realm: str) -> str
         if verdict.outcome is ACCEPTED:
             return verdict.user
         if verdict.outcome is BUSY:
-            text = f"Service Unavailable: names and secrets are verified again in {verdict.retry_after} s."
+            text = f"Service Unavailable: password verification is busy; retry in {verdict.retry_after} s."
             raise RefusalError(503, text, ("Retry-After", str(verdict.retry_after)))
     challenge = basic.challenge(_UNQUOTED.sub("", realm))
-    raise RefusalError(401, "Unauthorized: a name and a secret are expected.", ("WWW-Authenticate", challenge))
+    raise RefusalError(401, "Unauthorized: a user name and a password are required.", ("WWW-Authenticate", challenge))
 
 
 def _is_address(host: str) -> bool:
-    """Whether a Host is one that nobody can lead elsewhere."""
+    """Return whether a Host field is an IP address or localhost, which DNS cannot redirect."""
     bare = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     with suppress(ValueError):
         return bool(ipaddress.ip_address(bare))
@@ -84,32 +86,32 @@ def _is_address(host: str) -> bool:
 
 
 def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
-    """The body of a request to a WSGI application.  Raises `RefusalError`."""
+    """Return the body of a request to a WSGI application.  Raises `RefusalError`."""
     text = environ.get("CONTENT_LENGTH") or ""
     if not (text.isascii() and text.isdecimal()):
-        raise RefusalError(411, "How long is that?")
+        raise RefusalError(411, "Length Required: the Content-Length field is missing or malformed.")
     digits = text.lstrip("0")
     if len(digits) > len(str(limit)) or int(digits or "0") > limit:
-        raise RefusalError(413, f"That is longer than {limit} octets.")
+        raise RefusalError(413, f"Content Too Large: the body exceeds {limit} bytes.")
     length = int(digits or "0")
     data: bytes = environ["wsgi.input"].read(length)
     if len(data) < length:
-        raise RefusalError(400, "The end of that is missing.")
+        raise RefusalError(400, "Bad Request: the body is shorter than Content-Length.")
     return data
 
 
-def unpacked(data: bytes, limit: int) -> bytes:
-    """What is in `data`, which is gzip (RFC 1952), without ever holding more than `limit` octets of it.  Raises
+def decompress(data: bytes, limit: int) -> bytes:
+    """Return the decompressed content of gzip `data` (RFC 1952), holding at most `limit` + 1 bytes of it.  Raises
     `RefusalError`."""
     unpacker = zlib.decompressobj(wbits=31)
     try:
         data = unpacker.decompress(data, limit + 1)
     except zlib.error:
-        raise RefusalError(400, "That is not gzip.") from None
+        raise RefusalError(400, "Bad Request: the body is not valid gzip data.") from None
     if len(data) > limit:
-        raise RefusalError(413, f"That is longer than {limit} octets when it is unpacked.")
+        raise RefusalError(413, f"Content Too Large: the body exceeds {limit} bytes when decompressed.")
     if not unpacker.eof:
-        raise RefusalError(400, "The end of that gzip is missing.")
+        raise RefusalError(400, "Bad Request: the gzip data is incomplete.")
     if unpacker.unused_data:
-        raise RefusalError(400, "Bad Request: bytes behind the end of the gzip data.")
+        raise RefusalError(400, "Bad Request: trailing bytes after the gzip data.")
     return data

@@ -2,8 +2,8 @@
 
     python -m daemons.rpc.users robin
 
-prints a random secret, once, and its line for the file.  Programs keep secrets better than people keep passwords, and a
-random one needs no slow hash, for which all others would wait under `loop`.
+prints a random secret, once, and the corresponding line of the users file.  A random secret needs no slow hash, during
+which all other connections would wait under ``engine = loop``.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ def _accounts(text: str) -> Accounts | None:
     return Accounts(text)
 
 
-#: For a setting that names a users file; empty: every peer may call.
+#: Path of a users file; empty if every peer may call.
 USERS: FieldType[Accounts | None] = FieldType(
     _accounts, lambda accounts: "" if accounts is None else accounts.path, "file"
 )
 
 
 def line_for(name: str) -> tuple[str, str]:
-    """Return a new secret for `name`, and its line in the file.  Raises `ValueError` for a name that is not one."""
+    """Return a new secret for `name`, and its line in the file.  Raises `ValueError` for an invalid name."""
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name; up to 64 characters without a colon are expected")
+        raise ValueError(f"{name!r} is not a user name; expected up to 64 characters without a colon")
     secret, stored = generate_secret()
     return secret, f"{name}:{stored}"
 
 
 def main(arguments: list[str]) -> int:
-    """The command line."""
+    """Run the command and return its exit status."""
     try:
         (name,) = arguments
         secret, line = line_for(name)

@@ -1,1 +1,1 @@
-"""From accept() to a reply: listeners, servers, engines, guards, the pump, and the conversation behind it."""
+"""Servers: listeners, guards, engines, the pump, and sans-IO conversations."""

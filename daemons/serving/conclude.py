@@ -1,7 +1,7 @@
-"""How a conversation goes on and how it ends: the rules that all engines share.  No sockets, no threads, no log.
+"""Deadlines and endings of conversations: rules shared by all engines.  No sockets, no threads, no logging.
 
-An engine carries bytes and waits.  Which deadline follows from the state of a conversation, and which ending, reason
-and figures stand on its access line, is decided here alone.
+Engines transfer bytes and wait.  The deadline for each state of a conversation, and the ending, the reason and the
+figures of its access line are decided only here.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from daemons.serving.conversation.conversation import Conversation
     from daemons.serving.guards.limits import Limits
 
-#: Attributes of an enumeration's class are slow to get, until Python 3.12.
+#: Access to an attribute of an enumeration class is slow before Python 3.12.
 BETWEEN_MESSAGES, SLOW, HANDSHAKE, STUCK = Ending.IDLE, Ending.SLOW, Ending.HANDSHAKE, Ending.STUCK
 
 
 def expect_next(connection: Connection, state: int, limits: Limits, *, answered: bool) -> None:
-    """Set the deadline for the peer's next step, as the `state` of the conversation demands.
+    """Set the deadline for the peer's next step, according to the `state` of the conversation.
 
-    A deadline belongs to a phase, not to a read: it is set anew when the phase changes, or when a message was
-    `answered` since the last call, so that the one under way is another.  A reply in parts has `write_timeout` for each
-    part.  A conversation that is over has no next step.
+    A deadline belongs to a phase, not to a read: it is set again only if the phase changes, or if a message was
+    `answered` since the last call.  A reply in parts has `write_timeout` for each part.  If the conversation is over,
+    nothing is set.
     """
     if state == IDLE:
         if answered or connection.overdue is not BETWEEN_MESSAGES:
@@ -43,13 +43,14 @@ def expect_next(connection: Connection, state: int, limits: Limits, *, answered:
 def conclude(
     connection: Connection, conversation: Conversation, ending: Ending | None = None, *, counted: int = 0
 ) -> BaseException | None:
-    """Close a conversation and settle the ending, the reason and the number of messages of its connection.
+    """Close a conversation and set the ending, the reason and the number of messages of its connection.
 
-    The ending is the one that `connection` has already, by a guard or a deadline; else `ending`, which the engine saw
-    on the socket; else the conversation's own, DONE if it has none.  A failure of the service, also one that shows only
-    in the `finally` of a talk, comes before all of these: its traceback needs an access line that names it.
-    A reply that was cut short because the peer had reset the connection is no failure.  `counted` messages are in the
-    connection's number already.
+    The ending is, in this order: FAILED if the service raised an exception, even in the `finally` of a talk, so that
+    its traceback in the log has a matching access line; the ending that `connection` has already, from a guard or a
+    deadline; `ending`, which the engine saw on the socket; the conversation's own; DONE.  A reply cut short because
+    the peer reset the connection is not a failure.
+
+    `counted` is the number of the conversation's messages that the connection includes already.
 
     Return the exception of the service, for the log.
     """
@@ -57,7 +58,7 @@ def conclude(
     connection.messages = (connection.messages or 0) + conversation.messages - counted
     connection.ending = connection.ending or ending or conversation.ending or Ending.DONE
     if isinstance(conversation.failure, PeerLeft):
-        if connection.ending is Ending.FAILED:  # which is the conversation's own
+        if connection.ending is Ending.FAILED:  # from the conversation
             connection.ending = Ending.RESET
         return None
     if conversation.failure is not None:

@@ -1,4 +1,4 @@
-"""One accepted socket, and what the daemon knows of it."""
+"""Accepted connections: socket, deadline, ending, and the figures of the access line."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.guards import budget
 from daemons.serving.listening.address import host_of
 
-#: Seconds from accept within which who has not asked anything is no idler: a daemon that stops must not close in the
-#: face of a visitor whose first question is on its way.
+#: Grace period in seconds after accept: during a drain a younger connection without a message does not count as idle,
+#: since its first request may be in flight.
 NEWCOMER = 1.0
 
-#: An attribute of an enumeration's class is slow to get, until Python 3.12.
+#: Access to an attribute of an enumeration class is slow before Python 3.12.
 _HANDSHAKE = Ending.HANDSHAKE
 
 
 def show_peer(address: tuple[Any, ...]) -> str:
-    """An IP address and port as the log shows them."""
+    """Return an IP address and port as shown in logs."""
     host, port = address[0] if len(address) == 2 else host_of(address), address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -29,9 +29,8 @@ def show_peer(address: tuple[Any, ...]) -> str:
 class Connection:
     """One accepted socket with its deadline.
 
-    Who serves it sets `deadline` and `overdue`; the daemon's own thread reads them and may `cut` the socket,
-    which ends the other's recv or send at once.  That costs a busy connection nothing, where a socket timeout
-    would cost it a poll(2) before every recv(2).
+    The serving thread sets `deadline` and `overdue`.  The daemon's thread reads them and may `cut` the socket, which
+    interrupts a blocking recv or send.  Unlike a socket timeout this needs no poll(2) before every recv(2).
     """
 
     __slots__ = (
@@ -52,38 +51,38 @@ class Connection:
         "told",
     )
 
-    #: Whether it is the peer that is waited for.  What a service takes is not the peer's fault.
+    #: Whether the deadline applies: only while waiting for the peer, not while the service runs.
     timed = True
 
     def __init__(self, sock: socket.socket, address: Any, timeout: float, opened: float | None = None) -> None:
         self.socket = sock
-        #: As accept gave it; or, of a peer behind a proxy, as the proxy says.
+        #: Address from accept; behind a proxy, the source address in the PROXY header.
         self.address = address
-        #: Whether it comes from a proxy that has yet to say for whom.
+        #: Whether a PROXY header is expected and has not been read yet.
         self.proxied = False
-        #: When (monotonic) it was accepted: by default, now.
+        #: When (monotonic) it was accepted.
         self.opened = time.monotonic() if opened is None else opened
-        #: When (monotonic) it will be cut, and the word for that.
+        #: When (monotonic) it will be cut, and the ending to record then.
         self.deadline = self.opened + timeout
         self.overdue = _HANDSHAKE
-        #: Whether it counts towards its peer's max_per_peer.
+        #: Whether it counts towards max_per_peer.
         self.counted = False
-        #: Bytes kept for it that the budget of the process counts (`daemons.serving.guards.budget`).
+        #: Bytes charged to the memory budget of the process (`daemons.serving.guards.budget`).
         self.charged = 0
-        #: Set by whoever ends it first.
+        #: How it ended; the first value set is final.
         self.ending: Ending | None = None
-        #: For the access line, where the ending alone does not say it all: a word, a sentence, or nothing.
+        #: Detail of the ending for the access line; may be empty.
         self.reason = ""
-        #: For the access line: messages answered (None: nobody sees them), octets each way.
+        #: For the access line: messages answered (None under a raw handler), bytes received and sent.
         self.messages: int | None = 0
         self.received = 0
         self.sent = 0
-        #: What of these three the metrics have counted already; None: nothing.
+        #: The part of these three figures that is in the metrics already; None: nothing.
         self.told: tuple[int, int, int] | None = None
 
     @property
     def host(self) -> str:
-        """What all connections of one peer share: its IP address, or ``unix``."""
+        """The peer's IP address, or ``unix``."""
         address = self.address
         if type(address) is not tuple:
             return "unix"
@@ -91,10 +90,10 @@ class Connection:
 
     @property
     def peer(self) -> str:
-        """The peer as the log shows it: ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``.
+        """The peer as shown in logs: ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``.
 
-        An accepted Unix socket has no address of its own (accept gives ``''``), but the kernel knows who
-        is at the other end, unix(7) SO_PEERCRED."""
+        The peer of a Unix socket usually has no address (accept returns ``''``), but the kernel knows its credentials,
+        unix(7) SO_PEERCRED."""
         if type(self.address) is tuple:
             return show_peer(self.address)
         if hasattr(socket, "SO_PEERCRED"):
@@ -107,39 +106,38 @@ class Connection:
 
     @property
     def newcomer_until(self) -> float:
-        """When (monotonic) who has not asked anything has had the time to begin."""
+        """End (monotonic) of the grace period for the first message during a drain."""
         return self.opened + NEWCOMER
 
     def so_far(self) -> tuple[int, int, int]:
-        """Messages answered, octets received and sent, of a conversation under way."""
+        """Return messages answered, bytes received and bytes sent until now."""
         return self.messages or 0, self.received, self.sent
 
     def expect(self, overdue: Ending, timeout: float) -> None:
-        """A new phase: unless another follows within `timeout` seconds, the ending is `overdue`."""
+        """Begin a phase of at most `timeout` seconds, after which the connection ends as `overdue`."""
         self.overdue = overdue
         self.deadline = time.monotonic() + timeout
 
     def expect_handshake(self, timeout: float) -> None:
-        """What comes before the first message has `timeout` seconds in all, from the accept on, whatever
-        else was expected meanwhile."""
+        """Set the deadline of the handshake to `timeout` seconds after accept."""
         self.overdue = Ending.HANDSHAKE
         self.deadline = self.opened + timeout
 
     def may_read(self) -> bool:
-        """Whether the budget of the process has room for more of its message, after it had to wait for that."""
+        """Return whether a connection that waits for room in the memory budget may be read from again."""
         return self.ending is not None or budget.PROCESS.may_read(self)
 
     def refuse(self, refusal: Refusal) -> None:
-        """A guard's verdict."""
+        """Set the ending REFUSED, with the reason."""
         self.ending = self.ending or Ending.REFUSED
         self.reason = refusal.value
 
     def explain(self, reason: str) -> None:
-        """The first reason is the one that counts."""
+        """Set the reason of the ending, unless there is one already."""
         self.reason = self.reason or reason
 
     def cut(self, ending: Ending) -> None:
-        """End it now, whatever it is doing.  The first ending is the one that counts."""
+        """Shut the socket down in both directions, with this ending unless there is one already."""
         self.ending = self.ending or ending
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)

@@ -1,14 +1,14 @@
-"""A daemon: one or more servers behind one poller, and its life from the first accept to the last reply.
+"""A daemon: one or more servers with one poller, from the first accept to the last reply.
 
-One thread at a time leads: it accepts, keeps the deadlines and hears the signals, and it never waits for
-a conversation.  (A bare server without an engine serves in this thread, as stock ones do.)
+One thread at a time, the leading thread, accepts connections, enforces deadlines and handles signals.  It does not
+block on a conversation, except for a bare server without an engine, which serves in this thread like socketserver's.
 
-Life is a line of states, and `turn` is one step along it:
+The daemon passes through these states; `turn` is one iteration of the loop:
 
-    SERVING    accept, until told to stop
-    QUEUE      accept who was in the kernel's queue at that moment: a closed listener would reset them
-    FINISHING  accept nobody; see every conversation out
-    OVER       nobody is left, or the time to drain has passed
+    SERVING    accept connections until told to stop
+    QUEUE      accept the connections in the kernel's queue: closing the listener would reset them
+    FINISHING  accept no connections; wait for the open ones to end
+    OVER       no connection is open, or drain_timeout has passed
 """
 
 from __future__ import annotations
@@ -37,71 +37,71 @@ log = SafeLogger(__name__)
 
 SERVING, QUEUE, FINISHING, OVER = range(4)
 
-#: Seconds between two looks at the deadlines, at most.  A deadline is kept to within this or a quarter
-#: of itself, whichever is less.
+#: Maximum seconds between two checks of the deadlines.  A deadline is accurate to the lesser of this and a quarter
+#: of the timeout.
 TICK = 1.0
 
-#: Part of drain_timeout that may go into accepting those who were already in the queue.
+#: Maximum fraction of drain_timeout for accepting connections from the kernel's queue.
 QUEUE_SHARE = 0.25
 
-#: Seconds to drain when the parent process has died: an orphan must leave its port to the next one.
+#: Seconds to drain after the parent process has died: a new one must be able to bind the port.
 ORPHAN_DRAIN = 1.0
 
-#: Seconds that an orphaned worker goes on accepting.  Its parent is started again meanwhile, and binds the port beside
-#: it: so that no client is refused in between.
+#: Seconds for which an orphaned worker continues to accept.  Meanwhile the parent is restarted and binds the same port,
+#: so that no connection is refused in between.
 HANDOVER = 1.5
 
-#: Seconds that conversations have, once they were cut, to write their access lines.  One that is lost in
-#: its own code does not keep the daemon from leaving.
+#: Seconds for connections to write their access lines after they were cut.  A service that does not return does not
+#: keep the daemon from ending.
 PARTING = 1.0
 
-#: Seconds to rest after a turn that failed: the next may fail too.
+#: Seconds to pause after a failed turn, because the next may fail too.
 BUG_REST = 0.1
 
 
 class Daemon:
-    """Serves `servers`, all of one engine, until told to stop.
+    """Run `servers`, all of the same engine, until told to stop.
 
     parent
-        The process to leave with: when it is no longer this one's parent, the daemon drains and ends.
+        Process ID of the parent: when it changes, the daemon drains and ends.
     poll_interval
-        Seconds between two calls of a `service_actions` that a server overrides.
+        Seconds between two calls of an overridden `service_actions`.
     """
 
     def __init__(self, servers: Sequence[Served], *, parent: int | None = None, poll_interval: float = 0.5) -> None:
         self.servers = list(servers)
         self.parent = parent
-        #: Called by the leading thread with the number of a signal that is not the daemon's own to handle; with SIGHUP
-        #: only until it stops.
+        #: Called by the leading thread with the number of each signal that does not stop the daemon; with SIGHUP only
+        #: before it stops.
         self.on_signal: Callable[[int], None] = lambda number: None
         self.state = SERVING
-        #: Seconds without a conversation after which to leave; None: stay.
+        #: Seconds without a connection after which the daemon stops; None: never.
         self.idle_exit: float | None = None
         self._idle_until = math.inf
-        #: Called by the leading thread at each tick, with the time; where there are any, ticks never cease.
+        #: Called by the leading thread at each tick with the monotonic time.  Without any, an idle daemon has no ticks.
         self.on_tick: list[Callable[[float], None]] = []
-        #: Called once, when the poller is closed: at the end, and in a forked child that lets go of it.
+        #: Called once, before the poller is closed: at the end, and in a forked child.
         self.on_close: list[Callable[[], None]] = []
-        #: Called once, when the parent process has gone.
+        #: Called once, when the parent process has ended.
         self.on_orphaned: list[Callable[[], None]] = []
         self._poll_interval = poll_interval
         self._waker = Waker()
         self.poller = self.servers[0].make_poller()
-        #: Until when (monotonic) to drain, and to take who was in the queue.
+        #: Deadlines (monotonic) for draining, and for accepting from the kernel's queue.
         self._until = math.inf
         self._queue_until = math.inf
-        #: When (monotonic) to leave, as an orphan.
+        #: When (monotonic) to stop after the parent has ended.
         self._leave_at = math.inf
-        #: Whether the end of a conversation must wake this loop: it is full, or draining.
+        #: Whether the end of a connection must wake the loop, because the daemon is at its limit or draining.
         self.wants_news = False
         self._hears_signals = False
-        #: Whether a repeated SIGTERM or SIGINT ends everything at once.
+        #: Tells a repeated SIGTERM or SIGINT, which cuts all connections, from the first.
         self.stop_request = signals.StopRequest(once=parent is not None)
         self._next_tick = 0.0
         self._access_log = self.servers[0].access_log
         self._admission = Admission(self)
         self._was_cut = False
-        #: Who has something to do in `service_actions`, which in the stock classes is nothing.
+        #: Servers that override `service_actions`.
         self._active_services = [server for server in self.servers if server.acts]
         self._thread: int | None = None
         self._ended = threading.Event()
@@ -109,42 +109,42 @@ class Daemon:
         for server in self.servers:
             server.daemon = self
 
-    # --- from outside ------------------------------------------------------------------------------
+    # --- control -----------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
-        """Stop accepting and end `serve_forever` without draining, as `BaseServer.shutdown` does; from
-        any thread.  Waits for the end, except in the daemon's own thread, where the stock class waits
-        for ever."""
+        """Stop `serve_forever` without draining, and wait until it has returned.  Thread-safe.
+
+        In the daemon's own thread it does not wait; there `BaseServer.shutdown` would deadlock."""
         self.state = OVER
         self._waker.wake()
         if self._thread is not None and self._thread != threading.get_ident():
             self._ended.wait()
 
     def wake(self) -> None:
-        """Have the leading thread look around; from any thread."""
+        """Interrupt the wait of the leading thread.  Thread-safe."""
         self._waker.wake()
 
     def tell(self, number: int) -> None:
-        """Deal with a signal that was caught elsewhere; from any thread."""
+        """Pass a signal that was caught elsewhere to the leading thread.  Thread-safe."""
         self._waker.wake(number)
 
     def watch(self, source: Source, action: Callable[[], None]) -> None:
-        """Call `action` in the leading thread whenever `source` can be read."""
+        """Call `action` in the leading thread whenever `source` is readable."""
         self.poller.watch(source, partial(_guarded, action))
 
     def forget(self, source: Source) -> None:
-        """Stop watching `source`; before it is closed."""
+        """Stop watching `source`.  Must be called before it is closed."""
         self.poller.forget(source)
 
     def leave_with(self, lifeline: int) -> None:
-        """Drain and end when the process that has the other end of the pipe `lifeline` has gone; where others can
-        listen on the same ports, after `HANDOVER`."""
+        """Drain and end when the process at the other end of the pipe `lifeline` has ended; after `HANDOVER` seconds
+        if another process can listen on the same ports."""
 
         def orphaned() -> None:
             self.forget(lifeline)
             shared = [share(server.socket) for server in self.servers]
             parent, self.parent = self.parent, None
-            log.warning("the parent process %s has gone; leaving too", parent)
+            log.warning("parent process %s has ended; stopping", parent)
             if all(shared) and self.state == SERVING:
                 self._leave_at = time.monotonic() + HANDOVER
             else:
@@ -153,12 +153,12 @@ class Daemon:
         self.watch(lifeline, orphaned)
 
     def hear_signals(self) -> None:
-        """Let SIGTERM, SIGINT and SIGQUIT stop this daemon, and pass others to `on_signal`.  In the main thread."""
+        """Stop on SIGTERM, SIGINT and SIGQUIT, and pass other signals to `on_signal`.  Main thread only."""
         signals.hear(self._waker)
         self._hears_signals = True
 
     def abandon(self) -> None:
-        """In a forked child: let go of everything that is the parent's too."""
+        """In a forked child: close all resources inherited from the parent."""
         for server in self.servers:
             server.stop_listening()
         self.wants_news = False
@@ -169,7 +169,7 @@ class Daemon:
     # --- the loop ----------------------------------------------------------------------------------
 
     def serve_forever(self) -> None:
-        """Accept and serve until stopped; after `stop`, drain first."""
+        """Accept and serve until `shutdown`, or until the drain after `stop` has finished."""
         self._thread = threading.get_ident()
         budget.PROCESS.limit = self.servers[0].limits.held
         try:
@@ -178,21 +178,23 @@ class Daemon:
             self._close()
 
     def see_out(self) -> None:
-        """Accept nobody; return when no conversation is left.  Deadlines, signals and the parent are
-        heeded as ever."""
+        """Accept no connections, and return when the open ones have ended.
+
+        Deadlines, signals and the end of the parent are handled as usual."""
         self.state = FINISHING
         self.wants_news = True
         self.serve_forever()
 
     def stop(self, drain: float | None = None) -> None:
-        """Begin to drain, for at most `drain` seconds (by default `Limits.drain_timeout`; 0: end everything now).
-        Called again, it can only shorten that.  In the leading thread."""
+        """Drain for at most `drain` seconds (default: `Limits.drain_timeout`; 0: cut all connections now).
+
+        A second call can only shorten the time.  Leading thread only."""
         now = time.monotonic()
         timeout = self.servers[0].limits.drain_timeout if drain is None else drain
         if self._until == math.inf:
             self._until = now + timeout
             self._queue_until = now + timeout * QUEUE_SHARE
-            log.info("stopping; conversations under way: %d, and %g s to finish them", self.active, timeout)
+            log.info("stopping: draining %d connections for at most %g s", self.active, timeout)
             self.state = max(self.state, QUEUE)
             self.wants_news = True
             for server in self.servers:
@@ -202,19 +204,19 @@ class Daemon:
             self._queue_until = min(self._queue_until, now + timeout * QUEUE_SHARE)
 
     def turn_safely(self) -> None:
-        """A turn; a bug in it must not leave a process that lives with a port that is deaf."""
+        """Run one turn; log an exception, so that a bug does not leave a process that has stopped accepting."""
         try:
             self.turn()
         except BaseException as error:
-            # The main thread may end in this way, and the daemon with it; a pool could not go on without its leader.
+            # In the main thread the exception ends the daemon.  In another, a pool would be left without a leader.
             if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
                 raise
-            log.exception("a turn of the loop failed; the next is in %d ms", BUG_REST * 1000)
+            log.exception("event loop: iteration failed; next one in %d ms", BUG_REST * 1000)
             self.poller.look_anew()
             time.sleep(BUG_REST)
 
     def turn(self) -> None:
-        """One step: see what state we are in, wait for something to happen, and deal with it."""
+        """Run one iteration of the loop: act on the state, wait for events, and handle them."""
         if self.idle_exit is not None and self.state == SERVING:
             self._leave_if_idle(self.idle_exit)
         patience = self._patience()
@@ -238,7 +240,7 @@ class Daemon:
             for server in self.servers:
                 server.sweep(now)
             if self.parent is not None and os.getppid() != self.parent:
-                log.warning("the parent process %d has gone; leaving too", self.parent)
+                log.warning("parent process %d has ended; stopping", self.parent)
                 self.parent = None
                 self.stop(ORPHAN_DRAIN)
                 for orphaned in self.on_orphaned:
@@ -253,26 +255,26 @@ class Daemon:
 
     @property
     def thread(self) -> int | None:
-        """The thread that takes it through its life; None before that."""
+        """Identifier of the thread that runs the loop; None before it runs."""
         return self._thread
 
     @property
     def active(self) -> int:
-        """Conversations under way."""
+        """Number of open connections."""
         active = 0
-        for server in self.servers:  # asked at each turn, and there is mostly one: no sum() of a generator
+        for server in self.servers:  # computed in each turn: faster than sum() of a generator
             active += server.active
         return active
 
     def _tick(self) -> float:
-        """Seconds between two looks at the deadlines."""
+        """Return the seconds between two checks of the deadlines."""
         tick = TICK
         for server in self.servers:
             tick = min(tick, server.limits.shortest / 4)
         return tick
 
     def _patience(self) -> float:
-        """Seconds that may pass before something must be looked at; infinite if nothing must."""
+        """Return the maximum seconds to wait for events; infinite if no timer is due."""
         patience = math.inf
         if self.on_tick or self.parent is not None or self.active:
             patience = self._tick()
@@ -301,18 +303,18 @@ class Daemon:
                 self.on_signal(number)
 
     def visited(self) -> None:
-        """Somebody has come: `idle_exit` is counted anew."""
+        """Restart the idle time for `idle_exit`: a connection is being accepted."""
         self._idle_until = math.inf
 
     def _leave_if_idle(self, seconds: float) -> None:
-        """Whoever handed the listener over (inetd, systemd) keeps it, and starts another for the next visitor."""
+        """Stop after `seconds` without a connection; inetd or systemd keeps the listener and starts another daemon."""
         now = time.monotonic()
         if self.active:
             self._idle_until = math.inf
         elif self._idle_until == math.inf:
             self._idle_until = now + seconds
         elif now >= self._idle_until:
-            log.info("no conversation for %g s; leaving", seconds)
+            log.info("idle: no connection for %g s; stopping", seconds)
             self.stop()
 
     def _close_listeners(self) -> None:
@@ -322,7 +324,7 @@ class Daemon:
         self.state = FINISHING
 
     def _finished(self) -> bool:
-        """Whether every conversation has ended, or has had its time."""
+        """Return whether all connections have ended, or their time to drain and to be cut has passed."""
         if not self.active:
             return True
         now = time.monotonic()
@@ -335,7 +337,7 @@ class Daemon:
             server.cut()
         if now < self._until + PARTING:
             return False
-        log.error("%d conversations did not end when they were cut", self.active)
+        log.error("stopping: %d connections still open %g s after they were cut", self.active, PARTING)
         return True
 
     def _close(self) -> None:
@@ -354,7 +356,7 @@ class Daemon:
 
 
 def _guarded(action: Callable[..., None], *args: object) -> None:
-    """Nothing that somebody overrides can end the loop."""
+    """Call `action` and log its exception, so that callbacks and overrides cannot end the loop."""
     try:
         action(*args)
     except BaseException as error:

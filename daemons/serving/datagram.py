@@ -1,10 +1,9 @@
 """DatagramServer: `socketserver.UDPServer`, hardened.
 
-One datagram is one whole conversation: it is taken to be all that the peer will ever say, and what a service
-says to that (its greeting, its replies, its last words) goes back as one datagram.  Anybody can write any
-address on a datagram.  So what has gone wrong is answered with silence, and so is, to peers on other machines,
-a question whose answer is larger than `Limits.amplification` allows: whoever is really at that address has
-asked for neither.
+One datagram is one whole conversation: it is taken as the peer's complete input, and all output of the service (its
+greeting, its replies, its final message) is sent back as one datagram.  The source address of a datagram may be
+spoofed.  So failures are not answered, and neither are requests from other hosts whose response is larger than
+`Limits.amplification` allows.
 """
 
 from __future__ import annotations
@@ -33,26 +32,26 @@ if TYPE_CHECKING:
 
 log = SafeLogger(__name__)
 
-#: Octets in the largest datagram over IPv4: 65,535 less 20 for the header of IP and 8 for that of UDP, RFC 768.
+#: Bytes in the largest datagram over IPv4: 65,535 less 20 for the IP header and 8 for the UDP header, RFC 768.
 LARGEST = 65_507
 
-#: ip(7), linux/in.h; Python has no name for it before 3.14.
+#: ip(7), linux/in.h; not in Python's socket module before 3.14.
 IP_PKTINFO = 8
 
-#: Room for what tells at which of our addresses a datagram arrived, cmsg(3).
+#: Buffer size for the control message with a datagram's destination address, cmsg(3).
 ANCILLARY = socket.CMSG_SPACE(struct.calcsize("16sI"))
 
 Arrival: TypeAlias = Sequence[tuple[int, int, bytes]]
 
-#: Endings whose answer is sent.
+#: Endings whose reply is sent.
 ANSWERED = frozenset((Ending.DONE, Ending.FINISHED))
 
 
 class Datagram(tuple[bytes, Any]):
-    """What a handler of the standard library calls its request: ``(data, socket)``.  Equal to itself alone: two
-    peers may say the same."""
+    """The request of a socketserver handler: ``(data, socket)``.  Compared by identity, since two peers may send the
+    same bytes."""
 
-    #: At which of our addresses it arrived, as sendmsg(2) wants it; empty where there is only one.
+    #: Its destination address as ancillary data for sendmsg(2); empty if the server has only one address.
     arrival: Arrival = ()
     __hash__ = object.__hash__
 
@@ -64,11 +63,11 @@ class Datagram(tuple[bytes, Any]):
 
 
 class DatagramConnection(Connection):
-    """One datagram, and what is answered to it."""
+    """One datagram and its reply."""
 
     __slots__ = ("arrival", "data")
 
-    #: Nothing more is expected of the peer.
+    #: The peer has nothing more to send, so that no deadline applies.
     timed = False
 
     def __init__(self, request: Datagram, address: Any, timeout: float) -> None:
@@ -78,11 +77,11 @@ class DatagramConnection(Connection):
         self.arrival = request.arrival
 
     def cut(self, ending: Ending) -> None:
-        """End it: it is not answered any more.  The socket is everybody's."""
+        """Set the ending, so that no reply is sent.  The socket is shared and stays open."""
         self.ending = self.ending or ending
 
     def answer(self, reply: bytes) -> None:
-        """Send `reply` to the peer, from the address that it has asked.  Raises `OSError`."""
+        """Send `reply` to the peer, from the destination address of its datagram.  Raise `OSError`."""
         if self.arrival:
             self.socket.sendmsg([reply], self.arrival, socket.MSG_DONTWAIT, self.address)
         else:
@@ -91,24 +90,24 @@ class DatagramConnection(Connection):
 
 
 class DatagramServer(Server, socketserver.UDPServer):
-    """A server of datagrams, with the stock constructor.  ``server_address`` is ``(host, port)`` for IPv4 or IPv6.
+    """A datagram server, with socketserver's constructor.  ``server_address`` is ``(host, port)`` for IPv4 or IPv6.
 
-    A handler of the standard library gets ``(data, socket)`` as its request, where ``socket.sendto`` keeps what
-    is for its peer until the handler has ended well: if it raises, nothing has been sent.
+    A socketserver handler gets ``(data, socket)`` as its request.  ``socket.sendto`` buffers replies to the peer until
+    the handler returns; if it raises an exception, nothing is sent.
     """
 
-    #: The stock 8192 cuts off what is longer, and says nothing.
+    #: With socketserver's 8192, longer datagrams would be truncated silently.
     max_packet_size = 65_535
     connection_class = DatagramConnection
-    # The stock class's; with SO_REUSEADDR any other process of the same user could take the port over.
+    # As in socketserver: with SO_REUSEADDR any other process of the same user could take over the port.
     allow_reuse_address = False
 
-    #: Whether there is more than one address at which a datagram may arrive.
+    #: Whether datagrams may arrive at more than one address.
     _many_addresses = False
 
     @classmethod
     def adopt(cls, listener: socket.socket, handler: Callable[..., Any]) -> Self:
-        """A server on a socket that is bound already."""
+        """Return a server on a bound socket."""
         server = super().adopt(listener, handler)
         server._note_arrivals()
         return server
@@ -118,7 +117,7 @@ class DatagramServer(Server, socketserver.UDPServer):
         self._note_arrivals()
 
     def judge(self, connection: Connection) -> None:
-        """Ask the guards about a datagram; first whether its answer may be answered."""
+        """Refuse a datagram whose reply could start a loop between two servers; else as in `Server`."""
         if self.address_family == socket.AF_UNIX:
             loops = connection.address == self.server_address
         else:
@@ -144,7 +143,7 @@ class DatagramServer(Server, socketserver.UDPServer):
         resize(self.socket, limits.receive_buffer)
 
     def stop_listening(self) -> None:
-        """Nothing, for the answers still under way need the socket: `server_close` closes it."""
+        """Do nothing: pending replies need the socket.  `server_close` closes it."""
 
     def get_request(self) -> tuple[Any, Any]:
         if not self._many_addresses:
@@ -156,7 +155,7 @@ class DatagramServer(Server, socketserver.UDPServer):
         return request, client_address
 
     def run_handler(self, connection: Connection) -> None:
-        """Run the handler.  Nothing is sent before it has ended, and well."""
+        """Run the handler, and send its replies unless it fails."""
         assert isinstance(connection, DatagramConnection)
         if getattr(self.RequestHandlerClass, "carries_messages", False):
             reply = self._converse(connection)
@@ -170,7 +169,7 @@ class DatagramServer(Server, socketserver.UDPServer):
         self._send(connection, replies.kept)
 
     def _converse(self, exchange: DatagramConnection) -> bytes:
-        """All that the service has to say to one datagram."""
+        """Return the whole output of the service for one datagram."""
         conversation = self.conversation(exchange)
         said = [conversation.open()]
         if conversation.state != OVER:
@@ -183,7 +182,7 @@ class DatagramServer(Server, socketserver.UDPServer):
         return b"".join(said)
 
     def _send(self, exchange: DatagramConnection, replies: list[bytes]) -> None:
-        """Send what the amplification guard allows, which is all of it or nothing."""
+        """Send all replies, or none if together they exceed the amplification limit."""
         if not self._may_say(exchange, sum(map(len, replies))) and not (replies := self._truncated(exchange)):
             exchange.ending = exchange.ending if exchange.ending is Ending.FAILED else Ending.AMPLIFIED
             return
@@ -195,11 +194,11 @@ class DatagramServer(Server, socketserver.UDPServer):
         except OSError as error:
             if error.errno != errno.EMSGSIZE:
                 raise
-            log.error("%s: an answer of %d octets does not fit in a datagram", exchange.peer, len(reply))
+            log.error("%s: reply of %d bytes does not fit in a datagram", exchange.peer, len(reply))
             exchange.ending = Ending.FAILED
 
     def _truncated(self, exchange: DatagramConnection) -> list[bytes]:
-        """What is said instead, if anything."""
+        """Return the service's short replacement for a reply over the limit, if it has one that may be sent."""
         try:
             reply = b"" if self.service is None else self.service.truncated(exchange.data)
         except BaseException as failure:
@@ -209,9 +208,10 @@ class DatagramServer(Server, socketserver.UDPServer):
         return [reply] if reply and self._may_say(exchange, len(reply)) else []
 
     def _note_arrivals(self) -> None:
-        """Bound to all addresses, the kernel would answer from whichever is nearest to the peer, who has asked
-        another one and does not know this one.  So have it tell which it was.  (Of a socket bound to a broadcast
-        address the kernel answers from an address on the peer's network: that is as it should be.)"""
+        """Ask the kernel for the destination address of each datagram if the socket is bound to all addresses.
+
+        Otherwise it would choose the source address of a reply by its route, and the peer would not recognize it.  (For
+        a socket bound to a broadcast address that choice is right.)"""
         if self.socket.getsockname()[0] in WILDCARDS:
             self._many_addresses = True
             if self.socket.family == socket.AF_INET6:
@@ -220,19 +220,19 @@ class DatagramServer(Server, socketserver.UDPServer):
                 self.socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
 
     def _may_say(self, exchange: DatagramConnection, octets: int) -> bool:
-        # Nobody on another machine can send from a loopback address: the kernel drops such datagrams.
+        # Other hosts cannot send from a loopback address: the kernel drops such datagrams.
         return octets <= self.limits.amplification * exchange.received or is_local(exchange.host)
 
 
 class Replies:
-    """The socket as a raw handler sees it.  What it says to its peer is kept, for the server to send."""
+    """The socket passed to a raw handler: it buffers replies to the peer, for the server to send."""
 
     def __init__(self, exchange: DatagramConnection) -> None:
         self._exchange = exchange
         self.kept: list[bytes] = []
 
     def sendto(self, data: Any, *where: Any) -> int:
-        """As `socket.socket.sendto`; to anybody but the peer it sends at once."""
+        """As `socket.socket.sendto`, but buffer datagrams to the peer; send others at once."""
         if where[-1] != self._exchange.address:
             return self._exchange.socket.sendto(data, *where)
         self.kept.append(bytes(data))
@@ -243,10 +243,10 @@ class Replies:
 
 
 def _as_source(level: int, kind: int, data: bytes) -> tuple[int, int, bytes] | None:
-    """From what recvmsg(2) says of the address at which a datagram arrived to what sendmsg(2) wants for an
-    answer from there; the way back is the routing table's to choose.  None where nobody answers from."""
+    """Convert a control message of recvmsg(2) with a destination address to one for sendmsg(2) with that address as
+    the source.  The interface is left to the routing table.  Return None for a multicast address."""
     if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
-        # struct in_pktinfo, ip(7): of a broadcast, ipi_spec_dst is the address of ours that stands for it.
+        # struct in_pktinfo, ip(7): for a broadcast, ipi_spec_dst is the local address on that network.
         _, ours, _ = struct.unpack("I4s4s", data)
         return level, kind, struct.pack("I4s4s", 0, ours, bytes(4))
     if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):

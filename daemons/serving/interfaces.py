@@ -1,4 +1,4 @@
-"""Interfaces between the parts of a daemon, as Protocol classes: a part that is used by another does not import it."""
+"""Interfaces between the parts of a daemon, as Protocol classes, so that modules need not import each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AccessLog(Protocol):
-    """The log of conversations; `daemons.operating.logging.access_log` is one."""
+    """Log of connections; implemented by `daemons.operating.logging.access_log`."""
 
     requests: Any
 
@@ -28,7 +28,7 @@ class AccessLog(Protocol):
 
 
 class Metrics(Protocol):
-    """The counters of one process; `daemons.operating.metrics.slot` is one."""
+    """Counters of one process; implemented by `daemons.operating.metrics.slot`."""
 
     @property
     def scoreboard(self) -> Any: ...
@@ -48,7 +48,7 @@ class Metrics(Protocol):
 
 
 class Leader(Protocol):
-    """A daemon, as its servers, its metrics and its admission see it."""
+    """The interface of a daemon for its servers, metrics and admission."""
 
     servers: list[Served]
     wants_news: bool
@@ -62,7 +62,7 @@ class Leader(Protocol):
 
 
 class Served(Protocol):
-    """A server, as its daemon sees it."""
+    """The interface of a server for its daemon."""
 
     socket: socket.socket
     daemon: Any
@@ -94,7 +94,7 @@ class Served(Protocol):
 
 
 class ByReadiness(Protocol):
-    """A server whose conversations are run by readiness, as they and their poller see it."""
+    """The interface of an event-driven server for its connections and poller."""
 
     limits: Limits
 

@@ -1,4 +1,4 @@
-"""The one place where a daemon waits: epoll(7), and what to do for each descriptor that is ready."""
+"""Event loop primitive: epoll(7) with an action for each descriptor."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Protocol
 
 
 class HasFileno(Protocol):
-    """What has a descriptor."""
+    """An object with a file descriptor."""
 
     def fileno(self) -> int: ...
 
 
-#: What can be watched: a descriptor, or what has one.
+#: A file descriptor, or an object that has one.
 Source = int | HasFileno
 
-#: Events taken per epoll_wait(2).  One at a time costs a busy loop a sixth of its speed.
+#: Maximum events per epoll_wait(2).  One at a time costs a busy loop a sixth of its speed.
 BATCH = 256
 
 
 class Poller:
-    """Level-triggered epoll: calls an action whenever a descriptor can be read."""
+    """Level-triggered epoll that calls an action whenever a descriptor is readable."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -32,38 +32,38 @@ class Poller:
         self.woke = time.monotonic()
 
     def watch(self, source: Source, action: Callable[[], None]) -> None:
-        """Call `action` whenever `source` can be read, or has closed."""
+        """Call `action` whenever `source` is readable or closed by the peer."""
         descriptor = _descriptor(source)
         self._epoll.register(descriptor, select.EPOLLIN)
         self._actions[descriptor] = action
 
     def forget(self, source: Source) -> None:
-        """Stop watching `source`; before it is closed."""
+        """Stop watching `source`.  Must be called before it is closed."""
         descriptor = _descriptor(source)
         self._epoll.unregister(descriptor)
         del self._actions[descriptor]
 
     def wait(self, patience: float) -> bool:
-        """Wait at most `patience` seconds for something to be ready, and do what is due.  Returns whether
-        this thread still leads."""
+        """Wait at most `patience` seconds for events, and run their actions.
+
+        Return whether this thread is still the leading thread."""
         events = self._epoll.poll(None if patience == math.inf else patience, BATCH)
         self.woke = time.monotonic()
         for descriptor, _ in events:
-            # An action may have forgotten a descriptor whose event is in the same batch.
+            # An earlier action in this batch may have stopped watching the descriptor.
             if (action := self._actions.get(descriptor)) is not None:
                 action()
         return True
 
     def look_anew(self) -> None:
-        """Of the events of the last `wait`, some may not have been dealt with: have the next tell of them again.
-        Level-triggered, it does."""
+        """Make the next `wait` report unhandled events again.  Nothing to do if level-triggered."""
 
     def fileno(self) -> int:
-        """What can be read when something is ready: a poller may be watched by another, epoll(7)."""
+        """Return the epoll descriptor, which another poller may watch, epoll(7)."""
         return self._epoll.fileno()
 
     def close(self) -> None:
-        """Close the epoll descriptor; what it watched stays open."""
+        """Close the epoll descriptor; the watched descriptors stay open."""
         self._epoll.close()
 
 

@@ -1,4 +1,4 @@
-"""The PROXY header in front of a raw handler, which sees a socket."""
+"""Reading of a PROXY header from a socket, for raw handlers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from daemons.framings.proxy import Header, HeaderDecoder
 
 
 def read_header(request: socket, seconds: float) -> Header | FramingError:
-    """Read the PROXY header off a socket and not one octet more: for a raw handler, which reads what follows
-    itself.  Raises `TimeoutError` where it is not complete within `seconds`, `OSError` where the peer has gone."""
+    """Read the PROXY header from a socket, and not one byte more: the raw handler reads the rest itself.
+
+    Return the error if the header is malformed.  Raise `TimeoutError` if it is not complete within `seconds`, and
+    `OSError` if the connection fails."""
     until = time.monotonic() + seconds
     decoder = HeaderDecoder()
     while wanted := decoder.wanted:
@@ -21,6 +23,6 @@ def read_header(request: socket, seconds: float) -> Header | FramingError:
             decoder.decode(data)
         else:
             decoder.finish()
-    said = decoder.header or decoder.error
-    assert said is not None
-    return said
+    result = decoder.header or decoder.error
+    assert result is not None
+    return result

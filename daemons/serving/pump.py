@@ -1,5 +1,4 @@
-"""The pump: the one request handler that carries bytes between a socket and a conversation, under
-the engines that block."""
+"""The pump: the request handler of blocking engines; it transfers bytes between a socket and a conversation."""
 
 from __future__ import annotations
 
@@ -26,29 +25,29 @@ if TYPE_CHECKING:
 
 DONTWAIT = socket.MSG_DONTWAIT
 
-#: Octets of a reply that comes in pieces for which a peer has write_timeout.
+#: Bytes of a long reply that the peer must take within one write_timeout.
 PORTION = 64 * 1024
 
-#: Octets per recv(2).  Larger reads are not faster for messages, and cost memory per connection.
+#: Bytes per recv(2).  Larger reads are not faster for messages, and cost memory per connection.
 RECEIVE = 16 * 1024
 
-#: Seconds to wait for the peer to close after our last words.  Closing while it still sends would reset
-#: the connection, and the kernel would throw those words away (RFC 9112, section 9.6).
+#: Seconds to wait for the peer to close after the last reply.  Closing while the peer still sends would reset the
+#: connection, and the peer could lose that reply (RFC 9112, section 9.6).
 LINGER = 2.0
 
-#: Endings of our own making, after which the peer may still be sending.
+#: Endings decided by this side, after which the peer may still be sending.
 OURS = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.HANDSHAKE, Ending.FAILED))
 
-#: Seconds between two looks for the rest of a message that was cut in two by `BlockingConnection.mute`.
+#: Seconds between two reads for the rest of a message that was interrupted by `BlockingConnection.mute`.
 NAP = 0.02
 
 
 class Pump(socketserver.BaseRequestHandler):
-    """Carries one conversation.  Made for a service by `carrying`; a server's RequestHandlerClass."""
+    """Request handler that runs one conversation.  `carrying` makes the subclass for a service."""
 
     service: ClassVar[Service]
     memory: ClassVar[Memory]
-    #: So the server knows that this handler keeps the deadlines of messages itself.
+    #: Whether this handler handles messages and sets their deadlines itself.
     carries_messages = True
 
     request: socket.socket
@@ -56,7 +55,7 @@ class Pump(socketserver.BaseRequestHandler):
 
     @staticmethod
     def carrying(service: Service) -> type[Pump]:
-        """The pump of one service."""
+        """Return the pump class of a service."""
         name = f"{type(service).__name__}Pump"
         return type(name, (Pump,), {"service": service, "memory": Memory(service)})
 
@@ -66,7 +65,7 @@ class Pump(socketserver.BaseRequestHandler):
         connection.timed = False
         self.connection = connection
         self.conversation = self.server.conversation(self.connection)
-        #: How many of its messages `connection` knows of.  Those answered from what came before are none of its own.
+        #: Messages of the conversation that `connection.messages` includes; replies from the cache are not among them.
         self._counted = 0
 
     def handle(self) -> None:
@@ -87,28 +86,29 @@ class Pump(socketserver.BaseRequestHandler):
         except TimeoutError:
             connection.ending = connection.ending or connection.overdue
         except OSError:
-            # The peer has gone, or the daemon's thread has cut it and left the word for that.
+            # The peer closed the connection, or the daemon's thread cut it and set the ending.
             connection.ending = connection.ending or Ending.RESET
 
     def _exchange(self) -> None:
-        """Messages that come whole, and replies that the socket takes at once: the hot path, in one piece.
-        Returns when something else comes."""
+        """Hot path: receive complete messages, and send replies that the socket takes at once.
+
+        Return in any other case."""
         conversation, connection, server = self.conversation, self.connection, self.server
         recv, send, find, clock = self.request.recv, self.request.send, conversation.replies.get, time.monotonic
         connection.expect(BETWEEN_MESSAGES, server.limits.idle_timeout)
         if connection.charged:
             server.hold(connection, 0)
         size = SHORT
-        # `while True`, because Python 3.11 comes to specialize what is called once, as this is in a process of its own,
-        # by a jump without a condition alone: that makes a seventh of the speed.
+        # `while True`, because Python 3.11 specializes a function that is called once (as here in a forked child) only
+        # at an unconditional backward jump.  That is a seventh of the speed.
         while True:
-            # In this order: `StreamServer.drain` sets `draining`, then looks who is waiting.
+            # In this order: `Server.drain` sets `draining` before it reads `waiting`.
             connection.waiting = True
             if server.draining and not connection.muted:
                 connection.mute()
             connection.timed = True
             messages = connection.messages or 0
-            # What has come before takes so little time that the peer is waited for all the while.
+            # A reply from the cache takes so little time that the deadline may apply meanwhile.
             while True:
                 data = recv(size)
                 if (known := find(data)) is None:
@@ -117,7 +117,7 @@ class Pump(socketserver.BaseRequestHandler):
                 connection.received += came
                 connection.messages = messages = messages + answered
                 try:
-                    # What the socket's buffer takes without waiting needs no deadline.
+                    # A send that does not block needs no deadline.
                     sent = send(reply, DONTWAIT)
                 except (BlockingIOError, TimeoutError):
                     sent = 0
@@ -145,7 +145,7 @@ class Pump(socketserver.BaseRequestHandler):
             self._send(b"")
 
     def _count(self) -> int:
-        """Count the messages that the conversation has answered since it was last asked; returns how many."""
+        """Add the messages answered since the last call to those of the connection, and return their number."""
         answered = self.conversation.messages - self._counted
         self._counted += answered
         self.connection.messages = (self.connection.messages or 0) + answered
@@ -153,7 +153,7 @@ class Pump(socketserver.BaseRequestHandler):
 
     def finish(self) -> None:
         conversation, connection, request = self.conversation, self.connection, self.request
-        # The end of the input after `mute` is ours, not the peer's.
+        # After `mute`, the end of the input does not come from the peer.
         drained = conversation.ending is Ending.DONE and connection.muted
         failure = conclude(connection, conversation, Ending.DRAINED if drained else None, counted=self._counted)
         if isinstance(request, SpooledSocket):
@@ -165,8 +165,9 @@ class Pump(socketserver.BaseRequestHandler):
             self._linger()
 
     def _receive(self) -> bytes:
-        """More of a message, or of what comes before the first; ``b""`` at the end of the input.  The
-        deadline belongs to the message, not to a recv: it is set when the message begins."""
+        """Receive more of a message, or of a handshake; return ``b""`` at the end of the input.
+
+        The deadline belongs to the message, not to one recv: it is set when the message begins."""
         connection, conversation = self.connection, self.conversation
         answered = self._count() > 0
         expect_next(connection, conversation.state, self.server.limits, answered=answered)
@@ -180,13 +181,15 @@ class Pump(socketserver.BaseRequestHandler):
             data = self._receive_muted()
         connection.timed = False
         if not data and connection.ending is not None:
-            # The daemon's thread has cut the connection.  This is no end of the input, which completes some messages.
+            # The daemon's thread cut the connection.  This must not count as the end of the input, which would complete
+            # a message in some framings.
             raise ConnectionAbortedError
         return data
 
     def _receive_muted(self, until: float = math.inf) -> bytes:
-        """More of a message whose first part arrived just as we were muted, or a newcomer's first.  Linux goes on
-        to deliver what comes after SHUT_RD, but no longer waits for it: so look again and again."""
+        """Receive more of a message that was interrupted by `mute`, or the first one of a new connection.
+
+        After SHUT_RD Linux still delivers arriving bytes, but recv(2) no longer waits for them: so poll."""
         while self.connection.ending is None and time.monotonic() < until:
             if data := self.request.recv(RECEIVE):
                 return data
@@ -198,12 +201,11 @@ class Pump(socketserver.BaseRequestHandler):
     def _peer_has_closed(self) -> bool:
         if self.request.family == socket.AF_UNIX or not hasattr(socket, "TCP_INFO"):
             return True
-        established = 1  # the first octet of tcp_info is the state, tcp(7) and include/net/tcp_states.h
+        established = 1  # the first byte of tcp_info is the state, tcp(7) and include/net/tcp_states.h
         return self.request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != established
 
     def _send(self, reply: bytes, sent: int = 0) -> None:
-        """Send `reply`, of which so many bytes are sent already, and what else waits to be said, within write_timeout
-        each."""
+        """Send `reply` from byte `sent` on, and further parts of it, each within write_timeout."""
         conversation = self.conversation
         while True:
             if reply:
@@ -211,7 +213,7 @@ class Pump(socketserver.BaseRequestHandler):
                 if sent != len(reply):
                     self._send_rest(reply, sent)
                 sent = 0
-            # One that keeps what the peer has yet to read has to be given it.
+            # A spooled socket needs the bytes themselves; sendfile(2) would bypass its buffer.
             files = not isinstance(self.request, SpooledSocket)
             if files and conversation.state == PENDING and conversation.span is not None:
                 self._send_file(conversation.span)
@@ -220,7 +222,7 @@ class Pump(socketserver.BaseRequestHandler):
             reply = conversation.proceed(files=files)
 
     def _send_now(self, reply: bytes) -> int:
-        """Send as much of `reply` as the socket takes without waiting; return how many bytes."""
+        """Send as much of `reply` as the socket takes without waiting, and return the number of bytes."""
         try:
             sent = self.request.send(reply, DONTWAIT)
         except (BlockingIOError, TimeoutError):
@@ -229,7 +231,7 @@ class Pump(socketserver.BaseRequestHandler):
         return sent
 
     def _send_rest(self, reply: bytes, sent: int) -> None:
-        """Send `reply` from the byte `sent` on, a portion at a time, so that progress is seen."""
+        """Send `reply` from byte `sent` on, in portions of which each has a deadline."""
         connection, request, unsent = self.connection, self.request, memoryview(reply)
         connection.expect(Ending.STUCK, self.server.limits.write_timeout)
         connection.timed = True
@@ -247,8 +249,9 @@ class Pump(socketserver.BaseRequestHandler):
         connection.timed = False
 
     def _send_file(self, span: FileSlice) -> None:
-        """Send the rest of `span`, within write_timeout for each portion.  Where sendfile(2) fails, the rest is left to
-        be read."""
+        """Send the rest of `span`, each portion within write_timeout.
+
+        If sendfile(2) fails, the conversation reads the rest instead."""
         connection = self.connection
         if connection.charged:
             self.server.hold(connection, self.conversation.buffered, writing=True)
@@ -258,7 +261,7 @@ class Pump(socketserver.BaseRequestHandler):
             count = min(span.left, PORTION)
             try:
                 sent = os.sendfile(self.request.fileno(), span.descriptor, span.start, count)
-            except BlockingIOError:  # it has a timeout
+            except BlockingIOError:  # a socket with a timeout is non-blocking
                 wait_to_write(self.request)
                 continue
             except OSError:
@@ -272,7 +275,7 @@ class Pump(socketserver.BaseRequestHandler):
             connection.sent += sent
 
     def _flush(self, request: SpooledSocket) -> None:
-        """Send on all that the peer has yet to read, within write_timeout for each part that it takes."""
+        """Send all buffered bytes, each part that the peer takes within write_timeout."""
         while request.unsent:
             self.connection.expect(Ending.STUCK, self.server.limits.write_timeout)
             self.connection.timed = True
@@ -280,13 +283,13 @@ class Pump(socketserver.BaseRequestHandler):
         self.connection.timed = False
 
     def _linger(self) -> None:
-        """Close our half, then read and forget until the peer closes its own."""
+        """Shut the sending side down, then read and discard until the peer closes."""
         self.connection.overdue = self.connection.ending or Ending.DONE
         self.connection.deadline = time.monotonic() + LINGER
         self.connection.timed = True
         try:
             self.request.shutdown(socket.SHUT_WR)
-            # Into one buffer: of one for each read, malloc comes to keep megabytes in a thread.
+            # One buffer for all reads: with a new one each, malloc's arena of this thread grows by megabytes.
             forgotten = bytearray(4 * RECEIVE)
             while self.request.recv_into(forgotten):
                 pass

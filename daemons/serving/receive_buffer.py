@@ -1,4 +1,4 @@
-"""The receive buffer of a socket for datagrams: its size, and what the kernel dropped because it was full."""
+"""Receive buffer of datagram sockets: its size, and the count of datagrams dropped because it was full."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from daemons.serving.safe_logger import SafeLogger
 
 log = SafeLogger(__name__)
 
-#: Bytes that are asked for where the settings name none.
+#: Default size in bytes.
 DEFAULT = 1024**2
 
-#: asm-generic/socket.h; the numbers that it tells, as 32 bits each, are in linux/sock_diag.h: SK_MEMINFO_DROPS is the
-#: ninth.
+#: asm-generic/socket.h.  Its value is an array of 32-bit numbers, linux/sock_diag.h: SK_MEMINFO_DROPS is the ninth.
 SO_MEMINFO = 55
 _DROPS = struct.Struct("=32xI")
 
 #: SO_RCVBUF is an int, socket(7).
 LARGEST = 2**31 - 1
 
-#: Seconds between two lines about dropped datagrams.
+#: Minimum seconds between two log lines about dropped datagrams.
 NEWS = 10.0
 
 
 def resize(listener: socket.socket, size: int | None) -> None:
-    """Ask for a receive buffer of `size` bytes, None: of `DEFAULT`; log where the kernel gives less than was asked.
+    """Request a receive buffer of `size` bytes (None: `DEFAULT`); log a warning if the kernel grants less than `size`.
 
     The kernel counts a datagram with its own overhead, some 800 bytes for a short one, and so doubles the number,
     socket(7); it gives no more than net.core.rmem_max."""
@@ -37,7 +36,7 @@ def resize(listener: socket.socket, size: int | None) -> None:
     given = listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
     if given < wanted and size is not None:
         log.warning(
-            "receive buffer: %d bytes asked for, %d given; raise it with sysctl net.core.rmem_max=%d",
+            "receive buffer: %d bytes requested, %d granted; raise it with sysctl net.core.rmem_max=%d",
             wanted,
             given,
             wanted,
@@ -45,8 +44,7 @@ def resize(listener: socket.socket, size: int | None) -> None:
 
 
 class DropCounter:
-    """Counts the datagrams that the kernel has dropped from now on, for lack of room in the receive buffers of
-    `listeners`."""
+    """Counter of datagrams dropped by the kernel because the receive buffers of `listeners` were full."""
 
     def __init__(self, listeners: Iterable[socket.socket]) -> None:
         self._before = {listener: _drops(listener) for listener in listeners if listener.type == socket.SOCK_DGRAM}
@@ -54,18 +52,17 @@ class DropCounter:
         self._next_news = 0.0
 
     def take(self) -> int:
-        """Return how many were dropped since the last call; log it, now and then."""
+        """Return the number dropped since the last call; log it at most every `NEWS` seconds."""
         dropped = 0
         for listener, before in self._before.items():
-            with suppress(OSError):  # it was closed
+            with suppress(OSError):  # the listener was closed
                 now = self._before[listener] = _drops(listener)
                 dropped += (now - before) % 2**32
         self._untold += dropped
         if self._untold and time.monotonic() >= self._next_news:
             self._next_news = time.monotonic() + NEWS
             log.warning(
-                "datagrams dropped by the kernel, since the receive buffer was full: %d; "
-                "[limits] receive_buffer sets its size",
+                "receive buffer: full, %d datagrams dropped by the kernel; increase [limits] receive_buffer",
                 self._untold,
             )
             self._untold = 0

@@ -1,4 +1,4 @@
-"""The log of the accept loop, which a logger that fails must not end."""
+"""Logger that does not raise, for the accept loop."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
     """A logger whose methods do not raise.
 
-    Handlers deal with their own errors, but what a filter or a handler of somebody's own raises comes out
-    of `Logger.error` itself.  Here it is told on standard error, and that is all.
+    The handlers of `logging` handle their own errors, but an exception of a custom filter or handler propagates out of
+    `Logger.error`.  Here its traceback is printed to standard error instead.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(logging.getLogger(name), {})
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """As `Logger.log`; the other methods come down to this one."""
+        """As `Logger.log`; the other methods call this one."""
         try:
             super().log(level, msg, *args, **{"stacklevel": 2, **kwargs})
         except Exception:

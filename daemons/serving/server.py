@@ -1,16 +1,17 @@
-"""What every server of ours has in common: `socketserver.BaseServer`, hardened.
+"""Base class of all servers: `socketserver.BaseServer`, hardened.
 
-The verbs are socketserver's own and keep their meaning: get_request, verify_request,
-process_request (the place of the engines), finish_request, shutdown_request.  What is mended:
+The methods are those of socketserver and keep their meaning: get_request, verify_request, process_request (overridden
+by the engines), finish_request, shutdown_request.  Differences from the standard library's classes:
 
-* no exception from any of them ends the loop; in the stock classes one from `verify_request` does,
-  and the process lives on with a deaf port;
-* full means *not listening*: the socket leaves the selector, and the kernel's queue waits;
-* out of descriptors means a rest of 100 ms, where the stock classes spin;
-* every phase of a conversation has a total deadline;
-* errors are logged, one line each, where the stock classes print a traceback between dashes.
+* No exception from any of these methods ends the loop.  In the standard library an exception from `verify_request`
+  does, and the process lives on without accepting.
+* A server at its limit of connections does not accept: the listener is removed from the poller, and new connections
+  wait in the kernel's queue.
+* Out of file descriptors, the server pauses for 100 ms before the next accept, instead of busy-waiting.
+* Every phase of a conversation has a total deadline.
+* Each error is logged as one line, with its traceback, instead of printed to standard error.
 
-`daemons.serving.stream` and `daemons.serving.datagram` have the two kinds.
+The concrete classes are in `daemons.serving.stream` and `daemons.serving.datagram`.
 """
 
 from __future__ import annotations
@@ -54,23 +55,24 @@ log = SafeLogger(__name__)
 
 
 class Server(_Base):
-    """A server on one bound socket, with the stock constructor.  Mix it in front of a stock server, and an
-    engine in front of it.  Without an engine, conversations are served in the accept loop, as in the stock
-    classes.
+    """A server on one bound socket, with socketserver's constructor.
+
+    In the list of base classes it comes before a class of socketserver, and an engine comes before it.  Without an
+    engine, conversations are served in the accept loop, as in the standard library.
 
     ``server_address`` is ``(host, port)`` for IPv4 or IPv6, or the path of a Unix socket.
     """
 
     limits = Limits()
-    #: Who may come.  To change the rules, give it another.
+    #: Access rules, immutable: assign another instance to change them.
     access = Access()
-    #: How many connections this engine serves at once where `Limits.max_connections` is auto.
+    #: Maximum number of concurrent connections if `Limits.max_connections` is auto.
     capacity = 1000
-    #: Whether this engine can run a handler that waits on its socket itself.
+    #: Whether this engine can run a handler that blocks on its socket.
     raw_handlers = True
-    #: Whether it is always the leading thread in which a conversation ends.
+    #: Whether conversations always end in the leading thread.
     ends_in_one_thread = False
-    #: Called with what get_request returned, and the seconds for a handshake.
+    #: Factory of connections; called with the two values of get_request and the handshake timeout in seconds.
     connection_class: Callable[..., Connection] = BlockingConnection
 
     def __init__(
@@ -80,18 +82,18 @@ class Server(_Base):
             self.address_family = socket.AF_UNIX
         elif ":" in server_address[0]:
             self.address_family = socket.AF_INET6
-        #: Every connection that was accepted and not yet closed, by its socket.
+        #: Open connections by their socket.
         self.connections: dict[Any, Connection] = {}
-        #: The daemon that serves it, which may have other servers too; None before it is served.
+        #: The daemon that runs this server, perhaps with other servers; None while it is not running.
         self.daemon: Daemon | None = None
-        #: Where its access lines go; None writes none.
+        #: Log of one line per connection; None: no such log.
         self.access_log: AccessLog | None = None
-        #: Where its conversations are counted; None counts nothing.
+        #: Counters of connections, messages and bytes; None: not counted.
         self.metrics: Metrics | None = None
         self.draining = False
-        #: `shutdown` was called while nobody served.
+        #: `shutdown` was called before `serve_forever`.
         self._stop_at_once = False
-        #: When it must not be polled.
+        #: Pauses of the accept loop.
         self.rest = AcceptBackoff()
         self.rest.on_pause = self._count_pause
         self._lock = threading.Lock()
@@ -100,7 +102,7 @@ class Server(_Base):
 
     @classmethod
     def adopt(cls, listener: socket.socket, handler: Callable[..., Any]) -> Self:
-        """A server on a socket that is bound already, and listens where it is for streams."""
+        """Return a server on a bound socket, which is listening already if it is a stream socket."""
         server = cls(listener.getsockname(), handler, bind_and_activate=False)
         server.socket.close()
         server.socket = listener
@@ -108,19 +110,19 @@ class Server(_Base):
         return server
 
     def apply(self, limits: Limits) -> None:
-        """Take up `limits`, also while it serves."""
+        """Replace the limits; also while the server is running."""
         self.limits = limits
 
-    # --- what the daemon's loop asks ---------------------------------------------------------------
+    # --- called by the daemon's loop ---------------------------------------------------------------
 
     @property
     def active(self) -> int:
-        """Conversations under way."""
+        """Number of open connections."""
         return len(self.connections)
 
     @property
     def acts(self) -> bool:
-        """Whether `service_actions` does anything, which it does not in the stock classes."""
+        """Whether a subclass overrides `service_actions`, which does nothing in socketserver."""
         return type(self).service_actions is not socketserver.BaseServer.service_actions
 
     @property
@@ -128,8 +130,10 @@ class Server(_Base):
         return self.limits.max_connections or self.capacity
 
     def accept(self) -> bool:
-        """Take one connection from the queue and see it on its way, from get_request to process_request.
-        Returns whether there was one; raises nothing."""
+        """Accept one connection and process it, from get_request to process_request.
+
+        Return False if the accept failed, for example because the queue is empty.  Raises only the exception of a
+        signal handler."""
         try:
             request, client_address = self.get_request()
         except BaseException as error:
@@ -153,14 +157,14 @@ class Server(_Base):
         return True
 
     def accept_several(self, most: int) -> None:
-        """Take up to so many connections from the queue."""
+        """Accept at most `most` connections."""
         for _ in range(most):
             if not self.accept() or self.wait():
                 break
 
     def wait(self) -> float:
-        """Seconds until the listener should be polled again: 0.0 now, or a rest for lack of
-        descriptors, or for the sake of `Limits.max_rate`."""
+        """Return the seconds until the listener may be polled again: 0.0, or the rest of a pause because of exhausted
+        file descriptors or `Limits.max_rate`."""
         return self.rest.wait(self.limits.max_rate)
 
     def _count_pause(self) -> None:
@@ -168,51 +172,51 @@ class Server(_Base):
             self.metrics.pause()
 
     def conversation(self, connection: Connection) -> Conversation:
-        """A conversation for a new visitor, with all that is around it."""
+        """Return a new conversation for `connection`, including its wrappers (TLS, PROXY protocol)."""
         return self.bare_conversation(connection)
 
     def bare_conversation(self, connection: Connection) -> Conversation:
-        """The conversation itself, of the service that the pump carries."""
+        """Return a new conversation with the service, without wrappers."""
         pump: Any = self.RequestHandlerClass
         if pump.service.visited:
             return ConversationWithPeer(pump.service, pump.memory, partial(self.visitor, connection))
         return Conversation(pump.service, pump.memory)
 
     def visitor(self, connection: Connection) -> Peer:
-        """What its service may know of a connection."""
+        """Return the peer of a connection, as passed to the service."""
         return Peer(connection.peer, connection.host, self.secure)
 
     @property
     def secure(self) -> bool:
-        """Whether conversations are over TLS."""
+        """Whether connections use TLS."""
         return False
 
     @property
     def service(self) -> Service | None:
-        """The service that is served; None for a raw handler."""
-        # Another's handler may have something of that name as well.
+        """The service of this server; None for a raw handler."""
+        # A foreign handler may have an unrelated attribute of this name.
         service = getattr(self.RequestHandlerClass, "service", None)
         return service if isinstance(service, Service) else None
 
     @property
     def greets(self) -> bool:
-        """Whether the service may say something before it is asked."""
+        """Whether the service may send a greeting before the first message."""
         return self.service is not None and self.service.talks and self.service.greets
 
     def make_poller(self) -> Poller:
-        """What the daemon waits with; an engine that serves by readiness has its own."""
+        """Return the poller of the daemon's loop; event-driven engines override this."""
         return Poller()
 
     def lead(self, daemon: Daemon) -> None:
-        """Take `daemon` through its life, from the first turn to the last."""
+        """Run the loop of `daemon` until its state is OVER."""
         while daemon.state != OVER:
             daemon.turn_safely()
 
     def stop_listening(self) -> None:
-        """Let nobody in any more; conversations under way go on."""
+        """Accept no more connections; open ones stay open."""
         raise NotImplementedError
 
-    # --- socketserver's verbs, in their order ------------------------------------------------------
+    # --- socketserver's methods, in the order of their calls ---------------------------------------
 
     def server_bind(self) -> None:
         prepare(self.socket)
@@ -222,9 +226,10 @@ class Server(_Base):
         self.accept()
 
     def _enter(self, request: Any, client_address: Any) -> Connection:
-        """Count somebody in, and ask the guards; their verdict is the connection's ending.  Not a part of
-        get_request: what a subclass makes of that may fail after the accept, or return another socket than
-        the one accepted."""
+        """Register an accepted connection and check its access; a refusal sets its ending.
+
+        This is not part of get_request, because an override of that may fail after the accept, or return another
+        socket than the accepted one."""
         self.rest.count()
         connection = self.connections[request] = self.connection_class(
             request, client_address, self.limits.handshake_timeout
@@ -235,7 +240,7 @@ class Server(_Base):
         return connection
 
     def judge(self, connection: Connection) -> None:
-        """Ask the guards about a peer, in their order."""
+        """Refuse the connection if the access rules or the limit of connections per peer forbid it."""
         host = connection.host
         refusal = self.access.refusal(host)
         limits = self.limits
@@ -249,40 +254,40 @@ class Server(_Base):
             connection.refuse(refusal)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether this peer may come in.  Extend it; the guards are asked first."""
+        """Return whether to serve this connection.  May be extended; access rules were checked before."""
         return self.connections[request].ending is None
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Run the handler, and see what its end means."""
+        """Run the handler, and set the ending of the connection."""
         connection = self.connections[request]
         try:
             self.run_handler(connection)
         except TimeoutError:
             connection.ending = connection.ending or Ending.IDLE
         except OSError as error:
-            # A peer that has gone is no error of ours; and once we cut it, neither is what follows.
+            # A connection closed by the peer is not an error of this server, nor is an error after a cut.
             if connection.ending is None and not self.is_of_peer(connection, error):
                 raise
             connection.ending = connection.ending or Ending.RESET
         except Exception:
             raise
         except BaseException as error:
-            # A handler's sys.exit() is no Exception, but a bug like any other: it must not end the daemon.
+            # sys.exit() in a handler must not end the daemon: treat it like any other failure.
             if signals.is_from_handler(error):
                 raise
             self.handle_error(request, client_address)
         connection.ending = connection.ending or Ending.FINISHED
 
     def is_of_peer(self, connection: Connection, error: OSError) -> bool:
-        """Return whether an error that a handler raised says that its peer has gone."""
+        """Return whether an error raised by a handler means that the peer closed the connection."""
         return isinstance(error, ConnectionError)
 
     def run_handler(self, connection: Connection) -> None:
-        """Have the conversation of `connection` run, to its end."""
+        """Run the conversation of `connection` to its end."""
         raise NotImplementedError
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log the exception being handled, with its traceback and the peer, as one line."""
+        """Log the current exception with the peer and the traceback, as one line."""
         connection = self.connections.get(request)
         if connection is not None:
             connection.ending = connection.ending or Ending.FAILED
@@ -290,14 +295,15 @@ class Server(_Base):
         log.error("%s: the conversation failed", peer, exc_info=sys.exception())
 
     def log_to(self, access_log: AccessLog) -> None:
-        """Have its conversations, and their requests, written to this log."""
+        """Log connections, and the service's requests, to `access_log`."""
         self.access_log = access_log
         if self.service is not None:
             self.service.requests = access_log.requests
 
     def log_failure(self, connection: Connection, failure: BaseException) -> None:
-        """Log what a service raised, with its traceback, as one line; the peer is never told.  Raises it again if a
-        signal handler has raised it."""
+        """Log an exception of the service with its traceback, as one line; the peer never sees it.
+
+        Raise it again if it comes from a signal handler."""
         if signals.is_from_handler(failure):
             raise failure
         if isinstance(failure, ReplyCutShort):
@@ -306,24 +312,25 @@ class Server(_Base):
         log.error("%s: the service failed", connection.peer, exc_info=failure)
 
     def shutdown_request(self, request: Any) -> None:
-        """The end of every conversation: one access line, and the request is closed."""
+        """Log the end of a connection, and close it."""
         connection = self.connections.get(request)
         if connection is not None:
             self._log_access_safely(connection)
         super().shutdown_request(request)
 
     def close_request(self, request: Any) -> None:
-        """Close the request and forget the connection.  Under the lock, so that the daemon's thread never
-        shuts down a descriptor that has meanwhile become somebody else's."""
+        """Close the request and remove its connection.
+
+        The lock keeps the daemon's thread from shutting down a descriptor number that was reused meanwhile."""
         with self._lock:
             connection = self.connections.pop(request, None)
             if connection is not None and connection.counted:
-                # Together with the place it held: else the next one may be counted before this one is not.
+                # Under the same lock as the removal: otherwise the peer's next connection could be counted first.
                 self._tally.leave(peer_network(connection.host))
             super().close_request(request)
         self._tell_daemon()
 
-    # --- beneath them ------------------------------------------------------------------------------
+    # --- helpers -----------------------------------------------------------------------------------
 
     def _log_access_safely(self, connection: Connection) -> None:
         try:
@@ -334,7 +341,7 @@ class Server(_Base):
             log.exception("%s: the access line could not be written", connection.peer)
 
     def log_access(self, connection: Connection) -> None:
-        """Count a conversation that has ended, and write its one line."""
+        """Update the metrics for a connection that has ended, and write its access line."""
         if self.metrics is not None:
             self.metrics.end(connection)
         if self.access_log is not None:
@@ -346,7 +353,7 @@ class Server(_Base):
         return self.max_connections if is_local(host) else max(1, self.max_connections // 2)
 
     def leave(self, connection: Connection) -> None:
-        """A conversation has ended: somebody may be waiting for its place."""
+        """Free the place of a connection that has ended, and wake the daemon if it waits for one."""
         if connection.counted:
             with self._lock:
                 self._tally.leave(peer_network(connection.host))
@@ -357,10 +364,10 @@ class Server(_Base):
             daemon.wake()
 
     def hold(self, connection: Connection, size: int, *, writing: bool = False) -> bool:
-        """Charge `connection` to the budget of the process: `size` bytes of an unfinished message or, `writing`, of a
-        reply that the peer has not taken; 0 releases it.  Return whether it may be read from now.
+        """Charge `size` bytes to the memory budget of the process: an unfinished message or, if `writing`, the unsent
+        part of a reply.  0 releases the charge.  Return whether the connection may be read from now.
 
-        Connections that have to give way are closed, this one included."""
+        Connections that exceed the budget are closed; this one may be among them."""
         if size < budget.FREE:
             if connection.charged:
                 connection.charged = 0
@@ -377,14 +384,14 @@ class Server(_Base):
         return verdict is Verdict.GO
 
     def give_way(self, connection: Connection) -> None:
-        """Close a connection, if it is one of this server, for lack of room in the budget of the process."""
+        """Close a connection, if it belongs to this server, because the memory budget is exhausted."""
         with self._lock:
             if self.connections.get(connection.socket) is connection:
                 connection.refuse(Refusal.HELD)
                 connection.cut(Ending.REFUSED)
 
     def count(self) -> None:
-        """Have the metrics know of conversations under way."""
+        """Update the metrics with the figures of open connections."""
         if self.metrics is not None:
             with self._lock:
                 self.metrics.tell_of(self.connections.values())
@@ -397,8 +404,9 @@ class Server(_Base):
                     connection.cut(connection.overdue)
 
     def drain(self) -> None:
-        """The daemon is stopping: mute whoever is between two messages.  Each of the others sees
-        `draining` when it gets there."""
+        """Begin to drain: shut the reading side of connections between two messages.
+
+        The others check `draining` when their current message is complete."""
         self.draining = True
         with self._lock:
             for connection in self.connections.values():
@@ -406,14 +414,16 @@ class Server(_Base):
                     connection.mute()
 
     def cut(self) -> None:
-        """The time to drain is over: end every conversation now."""
+        """Cut all open connections, with the ending STOPPED."""
         with self._lock:
             for connection in self.connections.values():
                 connection.cut(Ending.STOPPED)
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Serve until `shutdown`.  Unlike the stock loop it does not wake up to look whether it should
-        stop; `poll_interval` is only the time between two calls of an overridden `service_actions`."""
+        """Serve until `shutdown`.
+
+        `poll_interval` is the time in seconds between two calls of an overridden `service_actions`.  Unlike
+        socketserver's loop, this one does not wake up periodically to check for a shutdown."""
         daemon = Daemon([self], poll_interval=poll_interval)
         with self._lock:
             stop_at_once, self._stop_at_once = self._stop_at_once, False
@@ -427,8 +437,9 @@ class Server(_Base):
                     self.daemon = None
 
     def shutdown(self) -> None:
-        """Stop `serve_forever` and wait until it has stopped; in the thread that serves, do not wait.
-        Called before it, it is remembered, as in the stock class."""
+        """Stop `serve_forever` and, unless called in the serving thread, wait until it has stopped.
+
+        Called before `serve_forever`, that returns at once."""
         with self._lock:
             daemon = self.daemon
             self._stop_at_once = daemon is None
@@ -436,8 +447,9 @@ class Server(_Base):
             daemon.shutdown()
 
     def handle_request(self) -> None:
-        """Wait for one visitor, for at most `timeout` seconds, and serve them.  The stock method takes a
-        listener that does not block, as ours, for one whose time is up."""
+        """Wait at most `timeout` seconds for one connection, and serve it.
+
+        socketserver's method would take this non-blocking listener for one with a timeout of 0."""
         with selectors.DefaultSelector() as selector:
             selector.register(self, selectors.EVENT_READ)
             if selector.select(self.timeout):
@@ -446,7 +458,7 @@ class Server(_Base):
                 self.handle_timeout()
 
     def server_close(self) -> None:
-        """Close the listener, and forget the conversations still under way."""
+        """Close the listener, and cut the open connections."""
         self.cut()
         super().server_close()
 

@@ -1,7 +1,7 @@
-"""Signals: the handlers do nothing, the number goes to a `Waker`, and the loop acts.
+"""Signal handling: Python writes each signal's number to a `Waker`, and the event loop acts on it.
 
-A signal to the process group reaches parent and children, and then the children once more through their parent.  So in
-a child a repeated SIGTERM means the same as the first, and the parent passes on the repeated one as `CUT`.
+A signal to the process group reaches parent and children, and then the children again through their parent.  So in a
+child a repeated SIGTERM means the same as the first, and the parent forwards a repeated one as `CUT`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from typing import Any
 
 from daemons.serving.waker import Waker
 
-#: End after the conversations under way have finished.  SIGQUIT is Ctrl-\ of a terminal.
+#: Drain and end.  SIGQUIT is Ctrl-\ of a terminal.
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
-#: End at once.  The process that was started passes a repeated SIGTERM on as this, to its workers or children.
+#: End at once.  The main process forwards a repeated SIGTERM as this to its workers or children.
 CUT = signal.SIGRTMIN
 
-#: Open the log files again, as after logrotate(8) has moved them.
+#: Reopen the log files, for logrotate(8).
 REOPEN = signal.SIGUSR1
 
-#: Signals without a meaning for a daemon, whose default action would end it, signal(7).  They are logged and ignored.
+#: Signals without a meaning for a daemon whose default action ends the process, signal(7); logged and ignored.
 UNUSED: tuple[int, ...] = (
     signal.SIGUSR2,
     signal.SIGALRM,
@@ -46,37 +46,38 @@ UNUSED: tuple[int, ...] = (
 #: The signals that a daemon handles.
 SIGNALS: tuple[int, ...] = (*STOPPING, CUT, signal.SIGHUP, REOPEN, *UNUSED)
 
-#: Seconds within which a second SIGTERM or SIGINT counts as the first one, arriving by another way: timeout(1) sends
-#: one to the process and one to its group.  A person who presses Ctrl-C again takes longer.
+#: Seconds within which a second SIGTERM or SIGINT counts as the same request: timeout(1) sends one to the process and
+#: one to its group.  Pressing Ctrl-C twice by hand takes longer.
 REPEAT = 0.5
 
-#: Seconds between two checks whether the parent is still the same, in a process that has no loop yet.
+#: Seconds between two checks of the parent process while there is no event loop yet.
 PARENT_CHECK = 1.0
 
-#: When (monotonic) the first of `STOPPING`, and the first `CUT`, was received since `hear`; infinite: none was.  The
-#: loop that should act upon it may stand.
+#: When (monotonic) the first of `STOPPING`, and the first `CUT`, was received since `hear`; infinite: never.  For
+#: watchdogs: the event loop may be blocked.
 stop_received = cut_received = math.inf
 
-#: Child processes that do not outlive this one if it ends before `keep`.
+#: Child processes to kill if this process is told to stop before `keep`.
 to_kill: set[int] = set()
 
 #: Instructions of a ``raise`` statement.
 _RAISING = frozenset(number for name, number in opcode.opmap.items() if name in ("RAISE_VARARGS", "RERAISE"))
 
-#: Signals that arrived before there was a loop to act upon them.
+#: Signals that arrived before there was an event loop.
 _early: list[int] = []
 
 
 def hear(waker: Waker, *more: signal.Signals) -> None:
-    """Have Python write the number of each of `SIGNALS`, and `more`, to `waker`, in C; those too that arrived since
-    `begin`.  In the main thread."""
+    """Write the numbers of `SIGNALS` and `more` to `waker` as they arrive, and those received since `begin` now.
+
+    Main thread only."""
     global stop_received, cut_received
     stop_received = cut_received = math.inf
     signal.set_wakeup_fd(waker.writer.fileno(), warn_on_full_buffer=False)
     if signal.getsignal(signal.SIGALRM) is _check_parent:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
     for number in (*SIGNALS, *more):
-        # A service may use a timer, or a signal to itself: its own handlers stay.
+        # A service may use a timer or signal itself: its own handlers stay.
         if number not in UNUSED or signal.getsignal(number) in (signal.SIG_DFL, _remember, _check_parent):
             _install(number, _note if number in STOPPING or number == CUT else _ignore)
     while _early:
@@ -85,8 +86,8 @@ def hear(waker: Waker, *more: signal.Signals) -> None:
 
 
 def _install(number: int, handler: Any) -> None:
-    """As `signal.signal`; leave out one of `UNUSED` that cannot be handled: valgrind, for one, keeps the topmost
-    real-time signal for itself."""
+    """As `signal.signal`, but ignore EINVAL for one of `UNUSED`: valgrind, for example, reserves the highest real-time
+    signal."""
     try:
         signal.signal(number, handler)
     except OSError as error:
@@ -95,29 +96,29 @@ def _install(number: int, handler: Any) -> None:
 
 
 def begin() -> None:
-    """From the first moment of a process that will be a daemon: end at once, with exit code 0, when asked to stop,
-    since there is nothing to finish; keep all other signals for `hear`."""
+    """Install the handlers of a starting process: exit at once with code 0 when told to stop, since no connection is
+    open; defer all other signals until `hear`."""
     for number in SIGNALS:
         _install(number, _leave if number in STOPPING or number == CUT else _remember)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # some are blocked by `camelot_start`
 
 
 def keep() -> None:
-    """From the moment in which peers may be waiting, keep the signals to stop too for `hear`."""
+    """Defer the signals to stop, too, until `hear`: peers may be waiting at a listener from now on."""
     for number in (*STOPPING, CUT, signal.SIGHUP, REOPEN):
         signal.signal(number, _remember)
 
 
 def await_start(parent: int) -> None:
-    """In a forked child that has yet to import its service, and so to accept its first peer: end at once on SIGTERM,
-    and within about a second of the end of `parent`, until `hear`."""
+    """Install the handlers of a forked child that has not imported its service yet: until `hear`, exit at once on
+    SIGTERM, and about a second after the end of `parent`."""
     global _parent
     _early.clear()
     to_kill.clear()
     _parent = parent
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # also where the import is stuck in C
     signal.signal(CUT, _leave)
-    # From a terminal these come to the parent as well, which passes on what they mean.
+    # A terminal sends these to the parent as well, which forwards their meaning.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, _ignore)
     signal.signal(signal.SIGALRM, _check_parent)
@@ -126,8 +127,9 @@ def await_start(parent: int) -> None:
 
 
 def end() -> None:
-    """From now on the process only exits: Python's end would otherwise restore the defaults, and a late SIGTERM would
-    change the exit code."""
+    """Ignore all `SIGNALS` while the process exits.
+
+    Otherwise Python's shutdown would restore the default actions, and a late SIGTERM would change the exit code."""
     for number in SIGNALS:
         _install(number, signal.SIG_IGN)
 
@@ -138,17 +140,18 @@ def deafen() -> None:
 
 
 def is_unused(number: int) -> bool:
-    """Return whether a signal means nothing: it is one of `UNUSED`, and no code of a service has a handler for it.
-    (Python writes the number of a signal to the waker whatever its handler is.)"""
+    """Return whether a signal has no meaning: it is one of `UNUSED`, and no service has installed a handler for it.
+
+    (Python writes a signal's number to the waker independently of the handler.)"""
     return number in UNUSED and signal.getsignal(number) is _ignore
 
 
 def is_from_handler(failure: BaseException) -> bool:
-    """Return whether a signal handler of this process has raised `failure`, such as the KeyboardInterrupt of Ctrl-C: it
-    is meant for the process, and not for the connection at which the code happened to be.
+    """Return whether `failure` was raised by a signal handler of this process, such as the KeyboardInterrupt of Ctrl-C.
 
-    A daemon's own handlers raise nothing; a program that runs a server by itself may have others.  They run in the main
-    thread.  Python's default handler of SIGINT is in C, so that its KeyboardInterrupt begins at any instruction but a
+    Such an exception is meant for the process, not for the connection being served at that moment.  A daemon's own
+    handlers raise nothing, but a program that embeds a server may have others.  They run in the main thread.  Python's
+    default handler of SIGINT is written in C, so that its KeyboardInterrupt starts at any instruction except a
     ``raise``."""
     if isinstance(failure, Exception) or threading.current_thread() is not threading.main_thread():
         return False
@@ -167,14 +170,15 @@ def is_from_handler(failure: BaseException) -> bool:
 def _code_of(handler: Any) -> CodeType | None:
     while isinstance(handler, partial):
         handler = handler.func
-    # A function or a method; of other objects their class has a method.
+    # A function or a method; else an object whose class defines __call__.
     return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Around a fork: a signal that reaches the child before it hears for itself would go to the waker it
-    shares with its parent.  Here it waits; in the child until `hear`."""
+    """Block `SIGNALS` around a fork; in the child until `hear`.
+
+    Otherwise a signal to the child could be written to the waker that it shares with its parent."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -183,12 +187,11 @@ def held_back() -> Iterator[None]:
 
 
 class StopRequest:
-    """Tells the first of `STOPPING` from a repeated one, which asks to end at once.
+    """Tell the first of `STOPPING` from a repeated one, which means to end at once.
 
     once
-        There is no repeated one: in a child, whose parent passes it on as `CUT`; and under supervisord, which sends
-        SIGTERM once, while a service manager that stops the whole group sends another, and kills by itself what does
-        not end in time.
+        Treat no signal as repeated: in a child, whose parent forwards a repeated one as `CUT`; and under supervisord,
+        which sends SIGTERM once and SIGKILL later, while a service manager may signal the whole group again.
     """
 
     def __init__(self, *, once: bool = False) -> None:
@@ -196,17 +199,17 @@ class StopRequest:
         self._first = math.inf
 
     def repeated(self, now: float) -> bool:
-        """One of `STOPPING` has arrived, `now` (monotonic): whether it is a repeated one."""
+        """Return whether a signal of `STOPPING`, received `now` (monotonic), is a repeated one."""
         self._first = min(self._first, now)
         return not self.once and now - self._first >= REPEAT
 
 
-#: The parent of this process, in `await_start`.
+#: Process ID of the parent, set by `await_start`.
 _parent = 0
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """A handler must exist for Python to write the number; there is nothing for it to do."""
+    """Do nothing: Python writes a signal's number to the waker only if a handler is installed."""
 
 
 def _note(number: int, frame: FrameType | None) -> None:

@@ -1,8 +1,8 @@
-"""Where what a peer has yet to read is kept, while more is read from it: `Limits.spool`.
+"""Buffer for unsent replies, in memory and in a temporary file: `Limits.spool`.
 
-A peer that sends all that it has to say before it reads the first answer, and a server that reads no more until
-its answers are taken, wait for each other for ever once the buffers between them are full.  Here the server goes
-on reading, and keeps the answers: up to a mebibyte in memory, from there on in a file without a name.
+A peer that sends all its requests before it reads the first reply, and a server that stops reading until its replies
+are taken, deadlock once the kernel's buffers are full.  With a spool the server goes on reading and buffers the
+replies: up to 1 MiB in memory, the rest in an unnamed temporary file.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from daemons.serving.guards import budget
 
 log = logging.getLogger(__name__)
 
-#: Octets kept in memory; the kernel's own buffers hold a few times as much.
+#: Maximum bytes in memory; the kernel's socket buffers hold a few times as much.
 MEMORY = 1024**2
 
-#: Octets handed to the kernel at a time.
+#: Maximum bytes per send(2).
 PIECE = 64 * 1024
 
 DONTWAIT = socket.MSG_DONTWAIT
 
 
 class Spool:
-    """Octets in the order in which they came, at most `cap` of them.  What is not in memory is in a file in the
-    folder for temporary ones, as large as `cap` at the most and without a name, so that it goes with the process."""
+    """First-in, first-out buffer of at most `cap` bytes.
+
+    Bytes beyond `MEMORY` are in an unnamed temporary file of at most `cap` bytes, which ends with the process."""
 
     __slots__ = ("_cap", "_file", "_memory", "_read", "_written")
 
     def __init__(self, cap: int) -> None:
         self._cap = cap
-        #: The oldest octets.
+        #: The oldest bytes.
         self._memory = bytearray()
-        #: The ones behind them; written in a circle, so that the file need not be larger than what it holds.
+        #: The bytes after those in memory, as a ring buffer in a file.
         self._file: IO[bytes] | None = None
         self._written = self._read = 0
 
@@ -47,7 +48,7 @@ class Spool:
         return len(self._memory) + self._written - self._read
 
     def put(self, data: memoryview) -> int:
-        """Keep as much of `data` as there is room for; returns how many octets.  Raises `OSError`: no space left."""
+        """Append as much of `data` as fits, and return the number of bytes.  Raise `OSError` if the disk is full."""
         data = data[: self._cap - len(self)]
         if self._written == self._read and len(self._memory) + len(data) <= MEMORY and len(data) <= budget.PROCESS.room:
             self._memory += data
@@ -69,29 +70,29 @@ class Spool:
         return done
 
     def look(self) -> bytearray:
-        """The oldest octets, some of them; none if it is empty."""
+        """Return some of the oldest bytes without removing them; empty if the spool is empty."""
         if not self._memory and self._written > self._read and self._file is not None:
             at = self._read % self._cap
             count = min(MEMORY if budget.PROCESS.room else PIECE, self._written - self._read, self._cap - at)
             piece = os.pread(self._file.fileno(), count, at)
             if not piece:
-                raise OSError(errno.EIO, "the file of a spool became shorter")
+                raise OSError(errno.EIO, "spool file was truncated")
             self._memory += piece
             self._charge()
             self._read += len(piece)
         return self._memory
 
     def drop(self, count: int) -> None:
-        """Forget the oldest octets, which `look` has shown."""
+        """Remove the oldest `count` bytes, which `look` has returned."""
         del self._memory[:count]
         self._charge()
 
     def _charge(self) -> None:
-        """Count the memory to the budget of the process; there is a file for bytes that do not fit."""
+        """Charge the memory to the budget of the process; bytes that do not fit there go to the file."""
         budget.PROCESS.charge(self, self._memory.__alloc__())
 
     def close(self) -> None:
-        """Forget all."""
+        """Discard all bytes, and close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -101,28 +102,29 @@ class Spool:
 
 
 class SpooledSocket(socket.socket):
-    """A connected socket that takes what it is given to send, up to the cap of its spool, and sends it on whenever it
-    is used.  It takes the descriptor of `connected` over."""
+    """A connected socket that buffers unsent bytes, up to the cap of its spool, and sends them whenever it is used.
+
+    It takes over the descriptor of `connected`."""
 
     def __init__(self, connected: socket.socket, cap: int) -> None:
         family, kind, timeout = connected.family, connected.type, connected.gettimeout()
         super().__init__(family, kind, 0, connected.detach())
         self.settimeout(timeout)
         self._spool = Spool(cap)
-        #: The disk is, or something else is wrong with it.
+        #: Whether writing to the spool has failed, for example because the disk is full.
         self._full = False
-        #: An error of the file, which makes what the peer has yet to read unreadable.
+        #: Error while reading the spool file: the unsent bytes are lost.
         self.failure: OSError | None = None
-        #: Called when it has come to have something to send on, and when it has no more: for who waits by readiness.
+        #: Called when the spool becomes non-empty and when it becomes empty, for pollers.
         self.changed: Callable[[], None] = _ignored
 
     @property
     def unsent(self) -> int:
-        """How many octets wait to be sent on."""
+        """Number of buffered bytes."""
         return len(self._spool)
 
     def send(self, data: bytes | memoryview, flags: int = 0) -> int:  # type: ignore[override]
-        """As `socket.send` with MSG_DONTWAIT, but that what the kernel does not take is kept, up to the cap."""
+        """As `socket.send` with MSG_DONTWAIT, but buffer what the kernel does not take, up to the cap."""
         view = memoryview(data)
         sent = 0
         if not self.flush():
@@ -146,13 +148,13 @@ class SpooledSocket(socket.socket):
         try:
             return self._spool.put(data)
         except OSError as error:
-            # From here on this peer is served as it would be without a spool.
+            # From now on this peer is served as without a spool.
             self._full = True
-            log.warning("what a peer has yet to read cannot be kept: %s", error.strerror)
+            log.warning("spool: unsent replies cannot be buffered: %s", error.strerror)
             return 0
 
     def sendall(self, data: bytes | memoryview, flags: int = 0) -> None:  # type: ignore[override]
-        """Have all of `data` sent or kept; waits while there is no room."""
+        """Send or buffer all of `data`; wait while the spool is full."""
         unsent = memoryview(data)
         while unsent:
             try:
@@ -161,7 +163,7 @@ class SpooledSocket(socket.socket):
                 self._wait(select.POLLOUT)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """As `socket.recv`; while it waits, what is kept is sent on."""
+        """As `socket.recv`; while it waits, send buffered bytes."""
         if not self.unsent:
             return super().recv(size, flags)
         while self.flush() and not flags & DONTWAIT:
@@ -170,8 +172,9 @@ class SpooledSocket(socket.socket):
         return super().recv(size, flags)
 
     def flush(self, wait: bool = False) -> int:
-        """Send on what the kernel takes without waiting, or, with `wait`, at least something; returns how many octets
-        are left.  Raises `OSError`."""
+        """Send as many buffered bytes as the kernel takes without waiting or, with `wait`, after waiting once.
+
+        Return the number of bytes left.  Raise `OSError`."""
         spool = self._spool
         if not len(spool):
             return 0
@@ -179,7 +182,7 @@ class SpooledSocket(socket.socket):
             self._wait(select.POLLOUT)
         while kept := self._look():
             try:
-                # A copy, for a bytearray cannot shrink while somebody looks at it.
+                # A copy, because a bytearray with an exported buffer cannot shrink.
                 spool.drop(super().send(bytes(kept[:PIECE]), DONTWAIT))
             except BlockingIOError:
                 return len(spool)

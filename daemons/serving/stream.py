@@ -24,41 +24,41 @@ if TYPE_CHECKING:
 
 log = SafeLogger(__name__)
 
-#: Endings after which there is nobody to say goodbye to.
+#: Endings after which the peer has closed the connection, so that no shutdown(2) is needed.
 GONE = frozenset((Ending.DONE, Ending.CUT, Ending.RESET))
 
 
 class StreamServer(Server, socketserver.TCPServer):
-    """A stream server on one listener, with the stock constructor, and usable bare, as a stock server is.
+    """A stream server on one listener, with socketserver's constructor.
 
-    ``server_address`` is ``(host, port)`` for IPv4 or IPv6, or the path of a Unix socket.  Mix an engine
-    in front of it: ``class MyServer(Threads, StreamServer)``.  Without one, conversations are served in
-    the accept loop as in the stock class, and each socket operation has `Limits.idle_timeout`.
+    ``server_address`` is ``(host, port)`` for IPv4 or IPv6, or the path of a Unix socket.  An engine is mixed in
+    before it: ``class MyServer(Threads, StreamServer)``.  Without an engine, conversations are served in the accept
+    loop as in `socketserver.TCPServer`, and each socket operation has a timeout of `Limits.idle_timeout`.
     """
 
     allow_reuse_address = True
-    #: The stock 5 makes 64 clients that come at once wait for SYN retransmissions: nine seconds.
+    #: With socketserver's 5, 64 simultaneous connects wait up to nine seconds for SYN retransmissions.
     request_queue_size = 1024
-    #: What makes it a TLS server; None: it speaks in clear.
+    #: TLS configuration; None: plain text.
     tls: TLS | None = None
 
     def conversation(self, connection: Connection) -> Conversation:
-        """A conversation for a new visitor, in TLS and behind a PROXY header where that is so."""
+        """Return a new conversation for `connection`, inside TLS and behind a PROXY header if configured."""
         conversation = super().conversation(connection)
         if self.tls is not None:
             conversation = self.tls.secure(conversation, connection.explain)
-        # Outermost, also around TLS: the proxy speaks first.
+        # Outermost, also around TLS: the PROXY header comes first.
         if connection.proxied:
             conversation = ProxiedConversation(conversation, partial(self.introduce, connection))
         return conversation
 
     @property
     def secure(self) -> bool:
-        """Whether conversations are over TLS."""
+        """Whether connections use TLS."""
         return self.tls is not None
 
     def stop_listening(self) -> None:
-        """Close the listener.  Conversations under way go on."""
+        """Close the listener.  Open connections stay open."""
         self.socket.close()
 
     def get_request(self) -> tuple[Any, Any]:
@@ -66,29 +66,31 @@ class StreamServer(Server, socketserver.TCPServer):
         return self.spooled(request), client_address
 
     def spooled(self, request: socket.socket) -> socket.socket:
-        """The same connection; under `Limits.spool` one that keeps what its peer has yet to read."""
+        """Return the socket; with `Limits.spool`, wrapped so that it buffers unsent replies."""
         if self.limits.spool is None or self.service is None:
             return request
         return SpooledSocket(request, self.limits.spool)
 
     def settle_spool(self, connection: Connection, request: SpooledSocket) -> OSError | None:
-        """At the end: what is still kept was not sent.  Return the error, if it was that of the file it is kept in, for
-        the log."""
+        """At the end of a connection, subtract the unsent bytes from its figures.
+
+        Return the error of the spool file, if any, for the log."""
         connection.sent -= request.unsent
         if request.failure is not None:
             connection.ending = Ending.FAILED
         return request.failure
 
     def judge(self, connection: Connection) -> None:
-        """Ask the guards about a peer; of one that comes through a proxy, not before the proxy has said who it is."""
+        """As in `Server`; from a trusted proxy, wait for the PROXY header first."""
         if not connection.proxied and self.access.proxies and self.access.is_proxy(connection.host):
             connection.proxied = True
         else:
             super().judge(connection)
 
     def introduce(self, connection: Connection, header: Header | FramingError) -> Ending | None:
-        """A proxy has said for whom it comes, or nothing that could be read: from now on the connection is
-        that peer's, and the guards are asked about it.  Returns the ending that this means, None: go on."""
+        """Set the peer's address from a PROXY header, and check its access.
+
+        Return the ending if the header is malformed or the peer is refused; None: go on."""
         connection.proxied = False
         if isinstance(header, FramingError):
             log.debug("%s: no PROXY header: %s", connection.peer, header)
@@ -100,14 +102,15 @@ class StreamServer(Server, socketserver.TCPServer):
         return connection.ending
 
     def run_handler(self, connection: Connection) -> None:
-        """Run the handler.  A raw one knows nothing of deadlines, so that it gets a timeout for each
-        operation on its socket, and one for the whole conversation."""
+        """Run the handler.
+
+        A raw handler sets no deadlines: each operation on its socket gets a timeout, and the whole conversation one."""
         request = connection.socket
         handler: Any = self.RequestHandlerClass
         carries_messages = getattr(handler, "carries_messages", False)
         if not carries_messages and connection.proxied and not self._introduced(connection):
             return
-        # Without an engine, it is the accept loop that is about to serve, so that nobody keeps the deadlines.
+        # Without an engine the handler blocks the accept loop, so that no other thread enforces the deadlines.
         unwatched = self.daemon is None or type(self).process_request is socketserver.BaseServer.process_request
         if unwatched or not carries_messages:
             request.settimeout(self.limits.idle_timeout)
@@ -117,24 +120,26 @@ class StreamServer(Server, socketserver.TCPServer):
         if self.tls is None or connection.messages is not None:
             handler(request, connection.address, self)
             return
-        from daemons.serving.tls.handler_socket import over_tls  # ssl is dear, and most do without it
+        from daemons.serving.tls.handler_socket import over_tls  # importing ssl is slow
 
         with over_tls(self.tls, request, connection, self.limits) as lent:
             handler(lent, connection.address, self)
 
     def is_of_peer(self, connection: Connection, error: OSError) -> bool:
-        """As in `Server`.  The same error may come from another connection that a handler has made: then its peer is
-        still there, and the error is a failure of ours."""
+        """As in `Server`.
+
+        The error may come from another connection made by the handler: then this connection's peer is still there, and
+        the error is a failure of the handler."""
         if not isinstance(error, ConnectionError):
             return False
         if connection.reason or connection.socket.fileno() < 0:
-            return True  # TLS has failed, or the handler closed the socket
+            return True  # TLS failed, or the handler closed the socket
         poll = select.poll()
         poll.register(connection.socket, select.POLLRDHUP)
         return bool(poll.poll(0))
 
     def shutdown_request(self, request: Any) -> None:
-        """The end of every conversation: one access line, then the socket is closed."""
+        """Log the end of a connection, and close it."""
         connection = self.connections.get(request)
         if connection is not None and connection.ending in GONE:
             self._log_access_safely(connection)
@@ -143,7 +148,7 @@ class StreamServer(Server, socketserver.TCPServer):
             super().shutdown_request(request)
 
     def _introduced(self, connection: Connection) -> bool:
-        """For a raw handler: read the PROXY header.  Returns whether the guards let that peer in."""
+        """Read the PROXY header for a raw handler.  Return whether the peer is admitted."""
         try:
             header = read_header(connection.socket, self.limits.handshake_timeout)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""How a thread waits for something other than bytes to read, under the engines that block."""
+"""Waits of blocking engines other than for bytes to read."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import time
 from daemons.serving.connection import Connection
 from daemons.serving.spool import SpooledSocket
 
-#: Seconds between two looks whether there is room in the budget of the process.
+#: Seconds between two checks for room in the memory budget of the process.
 ROOM_NAP = 0.25
 
 
 def wait_to_write(request: socket.socket) -> None:
-    """Wait until a socket with a timeout takes more.  Raises `TimeoutError`."""
+    """Wait until a socket with a timeout is writable.  Raise `TimeoutError`."""
     poll = select.poll()
     poll.register(request, select.POLLOUT)
     timeout = request.gettimeout()
@@ -23,10 +23,11 @@ def wait_to_write(request: socket.socket) -> None:
 
 
 def wait_for_room(connection: Connection, request: socket.socket) -> None:
-    """Wait until the budget of the process allows more to be read, or until the connection is cut or reset.  Raises
-    `TimeoutError` at its deadline: without a daemon nobody cuts it."""
+    """Wait until the memory budget of the process allows reading more, or the connection is cut or reset.
+
+    Raise `TimeoutError` at its deadline: without a daemon, no other thread enforces it."""
     ended = select.poll()
-    ended.register(request, 0)  # for POLLHUP and POLLERR, which need not be asked for
+    ended.register(request, 0)  # POLLHUP and POLLERR are always reported
     while not connection.may_read():
         if time.monotonic() >= connection.deadline:
             raise TimeoutError("timed out")

@@ -1,4 +1,4 @@
-"""A socket pair that wakes a selector: djb's self-pipe trick."""
+"""Wake-up of a poller by a socket pair: the self-pipe trick."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from contextlib import suppress
 
 
 class Waker:
-    """Whoever writes a byte wakes the loop that selects on `fileno`.
+    """Socket pair of which one end wakes the loop that polls the other.
 
-    Signal handlers only ever do that (`signal.set_wakeup_fd` on `writer`: the byte is the signal's
-    number); threads call `wake`.  Neither end blocks; a full buffer loses nothing that matters, since
-    then the loop is about to wake anyway.
+    Signals write their number (`signal.set_wakeup_fd` on `writer`); threads call `wake`.  Neither end blocks.  If the
+    buffer is full, the byte is dropped: the loop is about to wake anyway.
     """
 
     def __init__(self) -> None:
@@ -23,12 +22,12 @@ class Waker:
         return self._reader.fileno()
 
     def wake(self, number: int = 0) -> None:
-        """Wake the loop; from any thread.  `number`: of a signal that it is to hear of."""
+        """Wake the loop, and pass it a signal `number` unless that is 0.  Thread-safe."""
         with suppress(OSError):
             self.writer.send(bytes((number,)))
 
     def heard(self) -> list[int]:
-        """The signals that came since the last call, in their order."""
+        """Return the signal numbers received since the last call, in order."""
         try:
             return [number for number in self._reader.recv(4096) if number]
         except BlockingIOError:

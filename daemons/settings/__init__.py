@@ -1,1 +1,1 @@
-"""The types of settings, and complaints about their values."""
+"""Field types of settings, and complaints about wrong values."""

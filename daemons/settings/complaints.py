@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: all of it at once."""
+"""Errors of a configuration, reported together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from daemons.printable import escape
 
 
 class ConfigurationError(Exception):
-    """What is wrong with the configuration, one complaint a line."""
+    """The configuration is wrong.  The text has one complaint a line."""
 
     def __init__(self, complaints: Iterable[str]) -> None:
         self.complaints = list(map(escape, complaints))

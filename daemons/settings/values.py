@@ -1,11 +1,10 @@
-"""How a setting is written: text ↔ value, and how one is declared.
+"""Field types of settings, which convert between text and value, and the declaration of settings.
 
-A `FieldType` converts both ways.  A setting is declared once, as a field of a frozen dataclass:
+A setting is declared once, as a field of a frozen dataclass:
 
     port: int = setting(COUNT, 1060, "the port to listen on")
 
-The ini reader, ``daemons check``, ``daemons show`` and the table in the documentation are all made
-from that declaration.
+The ini reader, ``daemons check``, ``daemons show`` and the table in the documentation use this declaration.
 """
 
 from __future__ import annotations
@@ -25,31 +24,39 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FieldType(Generic[T]):
-    """One way of writing a value.  `parse` raises `ValueError` saying what was expected."""
+    """Text format of a value.  `parse` raises `ValueError` with the expected form."""
 
     parse: Callable[[str], T]
     show: Callable[[T], str]
-    #: For the documentation: the unit or the form.
+    #: Name of the format in the documentation.
     form: str
 
 
 def setting(kind: FieldType[T], default: T, text: str) -> Any:
-    """Declare one setting: how it is written, its default, and what it does in one sentence."""
+    """Declare one setting: its type, its default, and its effect in one sentence."""
     return dataclasses.field(default=default, metadata={"kind": kind, "text": text})
 
 
 def table(
-    key: FieldType[str], kind: FieldType[T], text: str, placed: Callable[[T, Callable[[str], Path]], T] | None = None
+    key: FieldType[str], kind: FieldType[T], text: str, resolve: Callable[[T, Callable[[str], Path]], T] | None = None
 ) -> Any:
-    """Declare a section of its own with keys that are the user's, such as paths: how a key and how a value is written,
-    and what the section does.  It has the field's name, which must be in `settings.TABLES`; it comes as a dict.
-    `placed`, where values have paths in them, is given a value and `Settings.placed`, which knows where a path leads;
-    it may raise `ValueError`."""
-    return dataclasses.field(default_factory=dict, metadata={"kind": kind, "text": text, "key": key, "placed": placed})
+    """Declare a table: a section with keys of the user's own, such as paths.  Its value is a dict.
+
+    The section has the name of the field, which must be in `daemons.operating.config.sections.TABLES`.
+
+    Args:
+        key: the type of the keys
+        kind: the type of the values
+        text: what the section does, in one sentence
+        resolve: for values that contain paths: called with a value and `Settings.resolve_path`, returns the value with
+            absolute paths; may raise `ValueError`
+    """
+    metadata = {"kind": kind, "text": text, "key": key, "resolve": resolve}
+    return dataclasses.field(default_factory=dict, metadata=metadata)
 
 
 def kind_of(field: dataclasses.Field[Any]) -> FieldType[Any]:
-    """The `FieldType` that a field was declared with."""
+    """Return the `FieldType` of a declared field."""
     kind = field.metadata["kind"]
     assert isinstance(kind, FieldType)
     return kind
@@ -59,8 +66,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
-#: poll(2) takes its timeout as an int of milliseconds: no wait can be longer than 24.8 days.
-LONGEST = 24 * 86400.0
+#: Longest duration, in seconds: poll(2) takes its timeout as an int of milliseconds, at most 24.8 days.
+MAX_DURATION = 24 * 86400.0
 
 
 def _duration(text: str) -> float:
@@ -68,8 +75,8 @@ def _duration(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise ValueError("not a duration; write 10s, 5m or 1h")
     seconds = round(float(match[1]) * _SECONDS[match[2]], 9)  # 1.1h is 3960 s, not 3960.0000000000005
-    if seconds > LONGEST:
-        raise ValueError("longer than 24d, the longest that can be waited for")
+    if seconds > MAX_DURATION:
+        raise ValueError("longer than the maximum of 24d")
     return seconds
 
 
@@ -81,7 +88,7 @@ def _show_duration(seconds: float) -> str:
 
 
 def _plain(number: float, decimals: int) -> str:
-    """`number` as it can be read back: no exponent, no zeros at the end."""
+    """Return `number` without an exponent and without trailing zeros."""
     return f"{number:.{decimals}f}".rstrip("0").rstrip(".")
 
 
@@ -111,7 +118,7 @@ def _rate(text: str) -> float:
 
 
 def _show_rate(rate: float) -> str:
-    """In the unit it was written in, or a shorter one: what is left over tells that it was not."""
+    """Return the rate per second, minute or hour: in the shortest unit with at most two decimals."""
     for unit in ("s", "m"):
         if math.isclose(rate * _SECONDS[unit], round(rate * _SECONDS[unit], 2)):
             return f"{_plain(rate * _SECONDS[unit], 2)}/{unit}"
@@ -124,9 +131,9 @@ def _factor(text: str) -> float:
     return float(text)
 
 
-def _share(text: str) -> float:
+def _fraction(text: str) -> float:
     if not re.fullmatch(r"[01](?:\.[0-9]{1,6})?", text) or float(text) > 1:
-        raise ValueError("not a share; write a number from 0 to 1, as 0.5")
+        raise ValueError("not a fraction; write a number from 0 to 1, such as 0.5")
     return float(text)
 
 
@@ -137,33 +144,33 @@ def _yes_no(text: str) -> bool:
 
 
 def parse_port(text: str, protocol: str = "tcp") -> int:
-    """A port from its number, or its name in /etc/services.  Raises `ValueError`."""
+    """Parse a port number, or a service name from /etc/services.  Raises `ValueError`."""
     if re.fullmatch(r"[0-9]{1,5}", text):
         if int(text) <= 65535:
             return int(text)
     elif text:
         try:
-            # The two protocols may have different services of one name; and some names only one of them.
+            # /etc/services may have different ports for TCP and UDP, or only one of them.
             return socket.getservbyname(text, protocol)
         except OSError:
             pass
     raise ValueError("not a port; write a number from 0 to 65535 or a name from /etc/services")
 
 
-def _place(text: str) -> str:
+def _path(text: str) -> str:
     if not text or "\0" in text or text.endswith("/"):
-        raise ValueError("not a file; write run/NAME, or a path from the project's folder")
+        raise ValueError("not a file; write run/NAME, or a path relative to the project's folder")
     return text
 
 
 def _octal(text: str) -> int:
     if not re.fullmatch(r"0?[0-7]{3}", text):
-        raise ValueError("not a mode; write three octal digits, as 0660 or 0600")
+        raise ValueError("not a mode; write three octal digits, such as 0660 or 0600")
     return int(text, 8)
 
 
-def word(*choices: str) -> FieldType[str]:
-    """One word out of `choices`."""
+def choice(*choices: str) -> FieldType[str]:
+    """Return the type of a setting that is one of `choices`."""
 
     def parse(text: str) -> str:
         if text not in choices:
@@ -173,8 +180,8 @@ def word(*choices: str) -> FieldType[str]:
     return FieldType(parse, str, " | ".join(choices))
 
 
-def or_word(name: str, kind: FieldType[T]) -> FieldType[T | None]:
-    """`kind`, or the word `name`, which means None."""
+def optional(name: str, kind: FieldType[T]) -> FieldType[T | None]:
+    """Return the type of a setting that is a `kind`, or None, written as the word `name`."""
 
     def parse(text: str) -> T | None:
         if text == name:
@@ -188,30 +195,30 @@ def or_word(name: str, kind: FieldType[T]) -> FieldType[T | None]:
 
 
 def either(choices: tuple[str, ...]) -> str:
-    """``one, threads or forks``."""
+    """Return the choices as prose: ``one, threads or forks``."""
     return ", ".join(choices[:-1]) + " or " + choices[-1] if len(choices) > 1 else choices[0]
 
 
 def hint(wrong: str, known: Any) -> str:
-    """``; did you mean engine?``, or nothing where nothing is near."""
+    """Return ``; did you mean engine?`` for the most similar known name; "" if none is similar."""
     near = difflib.get_close_matches(wrong, list(known), 1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def comment_hint(text: str) -> str:
-    """Return what to do about a value that was refused and seems to have a comment behind it; "" otherwise."""
+    """Return advice if a refused value seems to end in a comment; "" otherwise."""
     return "; a comment needs a line of its own" if re.search(r"\s[;#]", text) else ""
 
 
 TEXT: FieldType[str] = FieldType(str, str, "text")
-#: A file that a daemon creates.  `daemons.operating.loading.loading` places ``run/…`` in the run folder.
-PATH: FieldType[str] = FieldType(_place, str, "path")
+#: A file that a daemon creates.  Options of this type are made absolute, with ``run/…`` in the run folder.
+PATH: FieldType[str] = FieldType(_path, str, "path")
 COUNT: FieldType[int] = FieldType(_count, str, "count")
 DURATION: FieldType[float] = FieldType(_duration, _show_duration, "duration")
 SIZE: FieldType[int] = FieldType(_size, _show_size, "size")
 RATE: FieldType[float] = FieldType(_rate, _show_rate, "rate")
 FACTOR: FieldType[float] = FieldType(_factor, lambda factor: _plain(factor, 3), "factor")
-FRACTION: FieldType[float] = FieldType(_share, lambda share: _plain(share, 6), "share")
+FRACTION: FieldType[float] = FieldType(_fraction, lambda fraction: _plain(fraction, 6), "fraction")
 YES_NO: FieldType[bool] = FieldType(_yes_no, lambda yes: "yes" if yes else "no", "yes | no")
 OCTAL: FieldType[int] = FieldType(_octal, lambda mode: f"{mode:04o}", "mode")
 PORT: FieldType[int] = FieldType(parse_port, str, "port")

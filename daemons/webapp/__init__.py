@@ -1,4 +1,4 @@
-"""Shows what a web site is made of, on WSGI: forms, sessions, a bank, and other people's frameworks.
+"""Demo web site on WSGI: forms, sessions, a bank, and applications of other frameworks.
 
 [daemon]
 wsgi = daemons.webapp:Webapp

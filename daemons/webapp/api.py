@@ -1,4 +1,4 @@
-"""What the forms do, for programs: JSON instead of fields, and no redirect behind a POST."""
+"""JSON API: the functions of the HTML forms for programs, without a redirect after POST."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daemons.webapp.weather import NAMES, weather_of
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    # In ASCII: a browser that took it for a page would find nothing in it.
+    # ASCII only: if a browser sniffs it as HTML, it contains no markup in other encodings.
     return Response(json.dumps(value) + "\n", status, mimetype="application/json")
 
 
@@ -27,39 +27,39 @@ pages = Pages(error=_error)
 
 @pages.at("/base64", "POST")
 def encode(request: Form) -> Response:
-    """``{"mystring": TEXT}`` → the same, and ``base64`` of its UTF-8."""
+    """Return the base64 encoding of the UTF-8 text ``mystring`` in a JSON object, together with the text."""
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Content-Type: application/json is expected")
     try:
         asked = json.loads(request.get_data().decode("utf-8"))
     except (ValueError, RecursionError):
-        raise BadRequest("the body is no JSON") from None
+        raise BadRequest("the body is not valid JSON") from None
     text = asked.get("mystring") if isinstance(asked, dict) else None
     if not isinstance(text, str) or not text:
-        raise BadRequest('an object with a text "mystring" is expected')
+        raise BadRequest('expected an object with a non-empty string "mystring"')
     try:
-        octets = text.encode("utf-8")
+        data = text.encode("utf-8")
     except UnicodeEncodeError:
-        raise BadRequest('"mystring" has half of a surrogate pair in it') from None
-    return _json({"mystring": text, "base64": b64encode(octets).decode("ascii")})
+        raise BadRequest('"mystring" contains an unpaired surrogate') from None
+    return _json({"mystring": text, "base64": b64encode(data).decode("ascii")})
 
 
 @pages.at("/")
 def index(request: Form) -> Response:
-    """What there is."""
+    """List the resources of the API."""
     return _json({"base64": "POST base64", "weather": "GET weather, GET weather/CITY"})
 
 
 @pages.at("/weather")
 def cities(request: Form) -> Response:
-    """The cities that are known."""
+    """List the known cities."""
     return _json({"cities": NAMES})
 
 
 @pages.at("/weather/<city>")
 def weather(request: Form, city: str) -> Response:
-    """The weather of one."""
+    """Return the weather of a city."""
     found = weather_of(city)
     if found is None:
-        raise NotFound("there is no weather station in this place")
+        raise NotFound("no weather station in this city")
     return _json({**found._asdict(), "temperature": found.temperature})

@@ -1,4 +1,4 @@
-"""The site as a whole: what is mounted where, and what stands in front of it."""
+"""The site: its applications with their mount points, and the middleware in front of them."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parent / "static"
 
-#: What a banner may have in it.
-IN_BANNER = ("time", "visitor")
+#: Placeholders of a banner.
+BANNER_NAMES = ("time", "visitor")
 
 
 @dataclass(frozen=True)
 class Mount:
-    """One application of the site, as the front page tells of it."""
+    """An application of the site, with its entry on the front page."""
 
     path: str
     title: str
     text: str
     application: WSGIApplication
-    #: Whether it is called without a slash behind its path as well: programs do not follow a redirect to it.
+    #: Whether it also answers without a trailing slash: RPC clients do not follow redirects.
     called: bool = False
 
 
 def _banner(text: str) -> str:
     template = Template(text)
-    expected = f"write {' or '.join(f'${name}' for name in IN_BANNER)}, and $$ for a $"
+    expected = f"write {' or '.join(f'${name}' for name in BANNER_NAMES)}, and $$ for a $"
     if not template.is_valid():
-        raise ValueError(f"a $ without a name behind it; {expected}")
-    if unknown := set(template.get_identifiers()) - {*IN_BANNER}:
-        raise ValueError(f"no such name: {', '.join(sorted(unknown))}; {expected}")
+        raise ValueError(f"a $ without a name; {expected}")
+    if unknown := set(template.get_identifiers()) - {*BANNER_NAMES}:
+        raise ValueError(f"unknown name: {', '.join(sorted(unknown))}; {expected}")
     return text
 
 
@@ -79,7 +79,7 @@ def _hosts(text: str) -> tuple[str, ...]:
             except ValueError:
                 raise ValueError(f"{host}: neither a name nor an address; write localhost or 127.0.0.1") from None
         elif ":" in host or "/" in host:
-            raise ValueError(f"{host}: a name without a port is expected, as localhost")
+            raise ValueError(f"{host}: expected a name without a port, such as localhost")
     return tuple(host.strip("[]") for host in hosts)
 
 
@@ -106,16 +106,18 @@ class Webapp:
     class Options:
         """The section [webapp]."""
 
-        key: str = setting(PATH, "run/webapp.key", "the secret that signs cookies; made where there is none")
-        database: str = setting(PATH, "run/webapp.db", "the bank's database; made where there is none")
-        users: str = setting(PATH, "run/webapp.users", "the bank's users file; made together with the database")
-        session: float = setting(DURATION, 12 * 3600.0, "for how long a login holds")
-        secure: bool = setting(YES_NO, False, "cookies for TLS alone, where a proxy speaks it; over tls:// always")
-        hosts: tuple[str, ...] = setting(HOSTS, (), "the names that are answered for; empty: every name")
-        proxies: tuple[str, ...] = setting(
-            PROXIES, (), "proxies in front, whose X-Forwarded-For is believed: addresses, or unix for a Unix socket"
+        key: str = setting(PATH, "run/webapp.key", "File with the secret that signs cookies; created if missing.")
+        database: str = setting(PATH, "run/webapp.db", "The bank's database file; created if missing.")
+        users: str = setting(PATH, "run/webapp.users", "The bank's users file; created together with the database.")
+        session: float = setting(DURATION, 12 * 3600.0, "Lifetime of a login.")
+        secure: bool = setting(
+            YES_NO, False, "Mark cookies Secure, for a proxy that terminates TLS; always over tls://."
         )
-        banner: str = setting(BANNER, "", "a line above the front page")
+        hosts: tuple[str, ...] = setting(HOSTS, (), "Accepted host names; if empty, every name.")
+        proxies: tuple[str, ...] = setting(
+            PROXIES, (), "Proxies trusted to set X-Forwarded-For: addresses, or unix for a Unix socket."
+        )
+        banner: str = setting(BANNER, "", "Line at the top of the front page.")
 
     def __init__(self, options: Options | None = None) -> None:
         options = options or self.Options()
@@ -142,37 +144,37 @@ class Webapp:
         return self._application(environ, start_response)
 
     def _front(self, request: Form) -> Response:
-        said = {"time": time.ctime(), "visitor": request.remote_addr or "somebody"}
-        return render(request, "front.html", banner=self._banner.substitute(said).strip(), mounts=self._mounts)
+        values = {"time": time.ctime(), "visitor": request.remote_addr or "unknown"}
+        return render(request, "front.html", banner=self._banner.substitute(values).strip(), mounts=self._mounts)
 
 
 def mounts(secret: Secret, database: Database, options: Webapp.Options) -> list[Mount]:
-    """What is mounted, in the order of the front page.  Any WSGI application can be: one more is one more line."""
+    """Return the mounted applications in the order of the front page.  Any WSGI application may be added."""
     sums = dispatcher(rpcmath)
     accounts = Accounts(options.users)
     bank = Authenticated(Bank(database, accounts), accounts.knows)
     sessions = Sessions(bank, secret, database, options.session, options.secure)
     return [
-        Mount("/bank", "Bank", "Log in, see your payments, and make one: forms that change something.", sessions),
-        Mount("/base64", "Base64, by hand", "A form on WSGI alone: a function, and nothing else.", Themed(base64_form)),
-        Mount("/bottle", "Base64, with Bottle", "The same form, in a framework of others.", Themed(bottle_form)),
-        Mount("/time", "Time", "What the clock says, in one line of text.", timeapp.timeapp),
-        Mount("/environ", "Environ", "All that an application is told of a request.", environ_dump.pages),
+        Mount("/bank", "Bank", "Log in, list your payments and make new ones: forms that change data.", sessions),
+        Mount("/base64", "Base64, plain WSGI", "A form written as a WSGI function.", Themed(base64_form)),
+        Mount("/bottle", "Base64, with Bottle", "The same form, written with Bottle.", Themed(bottle_form)),
+        Mount("/time", "Time", "The local time as one line of text.", timeapp.timeapp),
+        Mount("/environ", "Environ", "The WSGI environ of a request.", environ_dump.pages),
         Mount(
             "/rpc",
             "XML-RPC",
-            "Sums, for programs; and who may read, reads what they can call.",
+            "Sums for programs, with a documentation page.",
             RPC({"": sums, "/": sums}, title="Sums"),
             True,
         ),
         Mount(
             "/jsonrpc",
             "JSON-RPC",
-            "The same by JSON.",
+            "The same functions over JSON-RPC.",
             JSONApplication({"": rpcmath, "/": rpcmath}, title="Sums"),
             True,
         ),
-        Mount("/api", "JSON", "The form and the weather, for programs.", MethodOverride(api.pages)),
+        Mount("/api", "JSON", "The base64 form and the weather for programs.", MethodOverride(api.pages)),
     ]
 
 

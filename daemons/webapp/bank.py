@@ -1,7 +1,7 @@
-"""A bank: log in, see the payments that were made, make one.
+"""A bank: log in, list payments, and make one.
 
-Each form is posted, carries a token, and is followed by a redirect when it has done what it is for; one that has not is
-shown again as it was filled in.  Nothing that is only fetched changes anything.
+Forms are sent by POST with a CSRF token.  A successful form is followed by a redirect; an invalid one is shown again as
+it was filled in.  GET requests change nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from daemons.webapp.database import Database
 
-#: Of what is typed, in characters: names, and what a payment is for.
+#: Maximum characters of a name, and of a memo.
 LONGEST_NAME, LONGEST_MEMO = 40, 200
 
 WRONG_LOGIN = "The user or the password is wrong."
@@ -33,7 +33,7 @@ BUSY_LOGIN = "Logins cannot be verified at the moment. Please send this again in
 
 
 class Bank:
-    """The WSGI application.  Needs `Sessions` and `Authenticated` in front."""
+    """The WSGI application.  Requires the middleware `Sessions` and `Authenticated`."""
 
     def __init__(self, database: Database, accounts: Accounts) -> None:
         self._database = database
@@ -51,12 +51,12 @@ class Bank:
         """PEP 3333."""
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            # Nobody is to find it in a cache, or with the back button after a logout.
+            # Keep pages out of caches and out of the browser's history after a logout.
             return start_response(status, [*headers, ("Cache-Control", "no-store")], *exc_info)
 
         return self._pages(environ, start)
 
-    # --- what is shown -----------------------------------------------------------------------------
+    # --- pages -------------------------------------------------------------------------------------
 
     def _index(self, request: Form) -> Response:
         user = _user(request)
@@ -90,12 +90,12 @@ class Bank:
         shown = {"values": values, "complaints": complaints, "token": token}
         return render(request, "bank/pay.html", status, user=_user(request), **shown)
 
-    # --- what is done ------------------------------------------------------------------------------
+    # --- actions -----------------------------------------------------------------------------------
 
     def _login(self, request: Form) -> Response:
         _check_token(request)
         username, password = request.form.get("username", ""), request.form.get("password", "")
-        # The users file is there by now: it is made with the database, in which the session has been looked up.
+        # The users file exists by now: it is created with the database, which the session lookup has opened.
         verdict = self._accounts.check(username, password, request.remote_addr or "unix")
         if verdict.outcome is BUSY:
             complaint = BUSY_LOGIN.format(seconds=verdict.retry_after)
@@ -118,7 +118,7 @@ class Bank:
         if user is None:
             return _to(request, "login")
         values = {name: request.form.get(name, "").strip() for name in ("account", "dollars", "memo")}
-        complaints = wrong_with(values)
+        complaints = field_errors(values)
         if complaints:
             return self._show_pay(request, values, complaints, 422)
         with self._database.write() as connection:
@@ -127,8 +127,8 @@ class Bank:
         return _to(request, "")
 
 
-def wrong_with(values: Mapping[str, str]) -> dict[str, str]:
-    """What is wrong with a payment, by field."""
+def field_errors(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the error of each invalid field of a payment."""
     complaints = {name: "Please fill in all three fields" for name, value in values.items() if not value}
     if "dollars" not in complaints:
         if not re.fullmatch(r"[0-9]+", values["dollars"]):
@@ -140,18 +140,18 @@ def wrong_with(values: Mapping[str, str]) -> dict[str, str]:
             complaints[name] = f"No more than {longest} characters, please"
     for name in ("account", "memo"):
         if name not in complaints and not values[name].isprintable():
-            complaints[name] = "Letters, digits and marks alone, please"
+            complaints[name] = "Control characters are not allowed"
     return complaints
 
 
 def _amount(dollars: str) -> int:
-    """Return the number in a field that `wrong_with` accepts.  int() refuses more than 4300 digits, and counts zeros
-    before the first other digit."""
+    """Return the number in a field that `field_errors` accepts.  int() refuses more than 4300 digits, including leading
+    zeros."""
     return int(dollars.lstrip("0"))
 
 
 def _user(request: Form) -> str | None:
-    """Who `Authenticated` says it is."""
+    """Return the user name set by `Authenticated`."""
     return request.environ.get("REMOTE_USER")
 
 
@@ -162,15 +162,13 @@ def _session(request: Form) -> Session:
 
 
 def _check_token(request: Form) -> None:
-    """Of the form's fields alone: what stands in the URL is no part of a form that is posted."""
-    if not _session(request).gave(request.form.get("token", "")):
-        raise Forbidden(
-            "This form was given to somebody else, or long ago. Load its page again and send it from there."
-        )
+    """Raise `Forbidden` unless the form has the session's token.  A token in the URL is ignored."""
+    if not _session(request).owns(request.form.get("token", "")):
+        raise Forbidden("This form was created for another session or has expired. Reload its page and send it again.")
 
 
 def _to(request: Form, page: str) -> Response:
-    """303, which is always fetched with GET: to load the page again does not post the form again."""
+    """Return a 303 redirect, which browsers follow with GET: reloading the page does not send the form again."""
     response = redirect(f"{request.root_path}/{page}", 303)
     assert isinstance(response, Response)
     return response

@@ -1,4 +1,4 @@
-"""A form, and what is typed into it in base64: WSGI by hand, without a framework."""
+"""A form that encodes its input in base64, in plain WSGI without a framework."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ ENCODED = '<tt>%s</tt> base64 encoded is: <tt>%s</tt><br><a href="/">Return to t
 
 
 def base64_form(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """PEP 3333.  Whatever octets are sent are encoded, also those that are no UTF-8."""
+    """PEP 3333.  Any bytes are encoded, including malformed UTF-8."""
     path, query = environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", "")
-    # HEAD is GET, without what is said to it (RFC 9110, section 9.3.2).
+    # HEAD is GET without a response body (RFC 9110, section 9.3.2).
     is_get = environ["REQUEST_METHOD"] in ("GET", "HEAD")
     if path == "/":
         if not is_get or query:
-            return _say(start_response, "400 Bad Request", "Error: the front page is not a form.")
-        return _say(start_response, "200 OK", PAGE.format(WELCOME), "text/html")
+            return _respond(start_response, "400 Bad Request", "Error: the front page is not a form.")
+        return _respond(start_response, "200 OK", PAGE.format(WELCOME), "text/html")
     if path == "/encode":
         if not is_get:
-            return _say(start_response, "400 Bad Request", "Error: this form does not support POST parameters.")
+            return _respond(start_response, "400 Bad Request", "Error: this form does not support POST parameters.")
         my = parse_qs(query, errors="surrogateescape").get("mystring", [""])[0]
         if not my:
-            return _say(start_response, "400 Bad Request", 'Error: this form requires a "mystring" parameter')
+            return _respond(start_response, "400 Bad Request", 'Error: this form requires a "mystring" parameter')
         encoded = b64encode(my.encode("utf-8", "surrogateescape")).decode("ascii")
-        return _say(start_response, "200 OK", PAGE.format(ENCODED % (escape(repr(my)), escape(encoded))), "text/html")
-    return _say(start_response, "404 Not Found", "That URL is not valid.")
+        page = PAGE.format(ENCODED % (escape(repr(my)), escape(encoded)))
+        return _respond(start_response, "200 OK", page, "text/html")
+    return _respond(start_response, "404 Not Found", "That URL is not valid.")
 
 
-def _say(start_response: StartResponse, status: str, text: str, media: str = "text/plain") -> Iterable[bytes]:
+def _respond(start_response: StartResponse, status: str, text: str, media: str = "text/plain") -> Iterable[bytes]:
     body = text.encode("utf-8")
     start_response(status, [("Content-Type", f"{media}; charset=utf-8"), ("Content-Length", str(len(body)))])
     return [body]

@@ -1,4 +1,4 @@
-"""The form of `daemons.webapp.base64_form` with Bottle: an application of a framework, mounted as it is."""
+"""The form of `daemons.webapp.base64_form` with Bottle: an application of another framework, mounted unchanged."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ bottle_form = bottle.Bottle()
 @bottle_form.route("/encode")
 @bottle.view("bottle_template.html", template_lookup=TEMPLATES)
 def encode() -> dict[str, Any]:
-    """What was typed, and its base64."""
+    """Return the input and its base64 encoding."""
     values = bottle.request.query.getall("mystring")
-    # Bottle takes octets for Latin-1, so that they are what came.
-    octets = values[0].encode("latin-1") if values else b""
-    if not octets:
+    # Bottle decodes as Latin-1, so this restores the bytes of the query.
+    data = values[0].encode("latin-1") if values else b""
+    if not data:
         bottle.abort(400, 'This form requires a "mystring" parameter')
-    return {"mystring": octets.decode("utf-8", "backslashreplace"), "myb": b64encode(octets).decode("ascii")}
+    return {"mystring": data.decode("utf-8", "backslashreplace"), "myb": b64encode(data).decode("ascii")}
 
 
 @bottle_form.route("/")
 @bottle.view("bottle_template.html", template_lookup=TEMPLATES)
 def index() -> dict[str, Any]:
-    """The form."""
+    """Show the form."""
     return {"mystring": None}
 
 
 @bottle_form.error(400)
 def wrong(error: bottle.HTTPError) -> str:
-    """The reason, and nothing of the request, which Bottle's own page would repeat."""
+    """Return the reason as text.  Bottle's own error page would repeat parts of the request."""
     bottle.response.content_type = "text/plain; charset=utf-8"
     return str(error.body)
 
@@ -42,6 +42,6 @@ def wrong(error: bottle.HTTPError) -> str:
 @bottle_form.error(404)
 @bottle_form.error(405)
 def nothing(error: bottle.HTTPError) -> str:
-    """As `wrong`."""
+    """Return the reason as text, as `wrong`."""
     bottle.response.content_type = "text/plain; charset=utf-8"
     return "That URL is not valid." if error.status_code == 404 else "This form does not support that method."

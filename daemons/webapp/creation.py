@@ -1,4 +1,4 @@
-"""Files that the site makes on first use."""
+"""Creation of files on first use."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 def create(path: Path, content: bytes) -> None:
-    """Create a file of `content`, mode 0600, unless there is one.  Raises `OSError`.
+    """Create a file with mode 0600, unless it exists.  Raises `OSError`.
 
-    It is written under another name and then linked to its own: no process ever reads half of it, and of several that
-    create it at once the first one wins.  A file that exists is not opened: to close it again would drop the POSIX
-    locks that SQLite holds on it (fcntl(2))."""
+    The content is written under a temporary name and then linked: no process reads a partial file, and of several
+    processes that create it at once, the first one wins.  An existing file is not opened, since closing it would drop
+    the POSIX locks that SQLite holds on it (fcntl(2))."""
     if path.exists():
         return
-    path = path.resolve()  # a link to a file that is not there
+    path = path.resolve()  # follow a dangling symbolic link
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

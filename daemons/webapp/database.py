@@ -1,4 +1,4 @@
-"""The database: a file of SQLite that is made on first use."""
+"""The database: an SQLite file created on first use."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from threading import BoundedSemaphore, Lock
 from daemons.webapp.creation import create
 from daemons.webapp.customers import EXAMPLES, converted, create_users
 
-#: Seconds to wait for another connection that writes.
+#: Seconds to wait for the lock of another connection.
 PATIENCE = 5.0
 
-#: Threads that wait for so long, those that would read and those that would write.  With the one that writes they are
-#: ten of the 16 threads of ``engine = pool``: so the others serve what needs no database.
+#: Maximum number of threads that wait so long, to read and to write.  With the writing thread they are ten of the 16
+#: threads of ``engine = pool``, so the others remain available for requests without the database.
 WAITING_READERS, WAITING_WRITERS = 2, 7
 
-#: Seconds that any thread waits: while another connection commits, nobody can read.
+#: Seconds that any thread may wait: no connection can read while another one commits.
 SHORT = 0.02
 
-#: Of the tables below.  Version 1 had the users, too.
+#: Version of the schema.  Version 1 included the users.
 VERSION = 2
 
 TABLES = (
@@ -29,7 +29,7 @@ TABLES = (
     " dollars INTEGER NOT NULL CHECK (dollars > 0), memo TEXT NOT NULL)",
     "CREATE INDEX payment_debit ON payment (debit)",
     "CREATE INDEX payment_credit ON payment (credit)",
-    # The id is the hash of a session's: it is of no use to a reader of the database.
+    # The id is a hash of the session id, so a reader of the database cannot take over a session.
     "CREATE TABLE session (id TEXT PRIMARY KEY, user TEXT NOT NULL, until REAL NOT NULL)",
 )
 
@@ -41,77 +41,77 @@ PAYMENTS = (
 
 
 class DatabaseBusy(Exception):
-    """Other connections have written for longer than `PATIENCE`, or too many threads wait for them; nothing has been
+    """Other connections have written for longer than `PATIENCE`, or too many threads wait for them.  Nothing has been
     changed."""
 
 
 class Database:
-    """The file at `path`, and the users file at `users`, which is made with it.  Each `read` and `write` is a
-    connection of its own, for threads and forks alike.  Nothing but SQLite may open the file: see `create`."""
+    """The database file at `path`, and the users file at `users`, which is created with it.  Each `read` and `write`
+    opens a connection, which suits threads and forks alike.  Only SQLite may open the file: see `create`."""
 
     def __init__(self, path: Path, users: Path) -> None:
         self._path = path
         self._users = users
-        #: SQLite has a connection that finds another writing sleep and try again, and one may starve.  So the threads
-        #: of a process take turns.
+        #: SQLite waits for a lock by sleeping and retrying, which may starve a connection.  This lock serializes the
+        #: writing threads of a process.
         self._turn = Lock()
         self._readers = BoundedSemaphore(WAITING_READERS)
         self._writers = BoundedSemaphore(WAITING_WRITERS)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection in a transaction.  Raises `OSError`, `DatabaseBusy` and `sqlite3.Error`."""
-        with self._noted():
+        """Provide a connection in a read transaction.  Raises `OSError`, `DatabaseBusy` and `sqlite3.Error`."""
+        with self._translated_errors():
             try:
-                connection = self._begun("BEGIN", SHORT)
+                connection = self._begin("BEGIN", SHORT)
             except sqlite3.OperationalError as error:
                 if not _is_busy(error):
                     raise
                 with _waiting(self._readers):
-                    connection = self._begun("BEGIN", PATIENCE)
+                    connection = self._begin("BEGIN", PATIENCE)
             with closing(connection), connection:
                 yield connection
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A connection in a transaction that may write: committed at the end, or, after an exception, rolled back.
-        Only when this has returned is anything on the disk.  Raises `OSError`, `DatabaseBusy` and `sqlite3.Error`."""
+        """Provide a connection in a write transaction, committed at the end or rolled back after an exception.  Changes
+        are on disk only after this returns.  Raises `OSError`, `DatabaseBusy` and `sqlite3.Error`."""
         if not self._turn.acquire(blocking=False):
             with _waiting(self._writers):
                 if not self._turn.acquire(timeout=PATIENCE):
                     raise DatabaseBusy
         try:
-            with self._noted(), closing(self._begun("BEGIN IMMEDIATE", PATIENCE)) as connection, connection:
+            with self._translated_errors(), closing(self._begin("BEGIN IMMEDIATE", PATIENCE)) as connection, connection:
                 yield connection
         finally:
             self._turn.release()
 
     @contextmanager
-    def _noted(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
             if _is_busy(error):
                 raise DatabaseBusy from error
-            error.add_note(f"the database is {self._path}")  # SQLite does not say
+            error.add_note(f"the database is {self._path}")  # SQLite does not give the path
             raise
 
-    def _begun(self, begin: str, patience: float) -> sqlite3.Connection:
-        """Return a connection in a transaction that has its lock: what is read in it is there without waiting."""
+    def _begin(self, begin: str, patience: float) -> sqlite3.Connection:
+        """Return a connection in a transaction that holds its lock, so that reading from it does not wait."""
         create(self._path, b"")
         connection = sqlite3.connect(self._path, timeout=patience, isolation_level=None)
         try:
             if _version(connection) < VERSION:
                 self._upgrade(connection)
             connection.execute(begin)
-            _version(connection)  # BEGIN alone takes no lock
+            _version(connection)  # BEGIN takes a lock with the first statement
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _upgrade(self, connection: sqlite3.Connection) -> None:
-        """Make the tables of a new file; move the users of an earlier one to the users file."""
+        """Create the tables of a new file; move the users of an earlier version to the users file."""
         connection.execute("BEGIN IMMEDIATE")
         with connection:
             version = _version(connection)
@@ -124,14 +124,14 @@ class Database:
                 query = "INSERT INTO payment (debit, credit, dollars, memo) VALUES (?, ?, ?, ?)"
                 connection.executemany(query, PAYMENTS)
             else:
-                # The table stays, in case there is a users file already that has not all of them.
+                # The user table is kept, in case an existing users file lacks some of them.
                 create_users(self._users, converted(connection.execute("SELECT name, password FROM user")))
             connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 @contextmanager
 def _waiting(places: BoundedSemaphore) -> Iterator[None]:
-    """Take one of the places of threads that wait.  Raises `DatabaseBusy` where there is none."""
+    """Occupy one of the places for waiting threads.  Raises `DatabaseBusy` if all are taken."""
     if not places.acquire(blocking=False):
         raise DatabaseBusy
     try:
@@ -141,7 +141,7 @@ def _waiting(places: BoundedSemaphore) -> Iterator[None]:
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
-    # The code, or one of its extended codes.
+    # The low byte of an extended error code is the primary code.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 

@@ -1,4 +1,4 @@
-"""From a URL to the function that answers it: a table, or a decorator, on Werkzeug's routing."""
+"""Routing of URLs to view functions, by a table or a decorator, on Werkzeug's routing."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
 
 
 class Form(Request):
-    """A request.  What is read of its body is bounded, also where no server has done that; else 413."""
+    """A request with limits on its body, above which it is answered with 413."""
 
-    max_content_length = 64 * 1024  # octets; no form here has more than a few lines
+    max_content_length = 64 * 1024  # bytes; no form here has more than a few lines
     max_form_memory_size = 64 * 1024
     max_form_parts = 100
 
 
-#: Is given the request, and by name what stands in the URL.
+#: Called with the request, and with the variable parts of the URL as keyword arguments.
 View = Callable[..., Response]
 
 
-#: What is said of errors that nobody has said more of.
+#: Default texts of errors.
 TEXTS = {
-    404: "There is no such page here.",
-    405: "This page is there, but not for this method.",
-    413: "This is more than any form here takes.",
+    404: "There is no page at this URL.",
+    405: "This page does not support the request method.",
+    413: "The form data exceeds the size limit.",
 }
 
 
 def error_page(request: Form, error: HTTPException) -> Response:
-    """The status and what it means, and nothing of the request."""
+    """Return a page with the status and its meaning, without any data of the request."""
     text = TEXTS.get(error.code or 500, error.description)
     return render(request, "error.html", status=error.code or 500, name=error.name, text=text)
 
 
 class Pages:
-    """A WSGI application of views.  A path that nobody has is 404; one that is there for other methods alone is 405,
-    with Allow.  GET is HEAD too, and OPTIONS tells what there is."""
+    """WSGI application that calls views.  An unknown path is 404; a known path with another method is 405, with Allow.
+    GET views also answer HEAD, and OPTIONS lists the methods."""
 
-    #: Of an error, what of its fields is said too.
+    #: Fields of Werkzeug's error response that are kept.
     KEPT: ClassVar[frozenset[str]] = frozenset(("allow", "retry-after"))
 
     def __init__(
@@ -61,7 +61,7 @@ class Pages:
                 self._map.add(Rule(path, methods=[method], endpoint=view))
 
     def at(self, path: str, *methods: str) -> Callable[[View], View]:
-        """A decorator: the view answers `methods`, or else GET, at `path`."""
+        """Decorate a view to answer `methods`, by default GET, at `path`."""
 
         def add(view: View) -> View:
             self._map.add(Rule(path, methods=methods or ("GET",), endpoint=view))
@@ -82,19 +82,19 @@ class Pages:
         return response(environ, start_response)
 
     def _answer(self, request: Form) -> Response:
-        # No host: what is answered does not depend on it.
+        # Without a host: responses do not depend on it.
         adapter = self._map.bind("", path_info=request.path, default_method=request.method)
         if request.method == "OPTIONS" and (methods := set(adapter.allowed_methods())):
-            told = Response(status=204, headers={"Allow": ", ".join(sorted(methods | {"OPTIONS"}))})
-            del told.headers["Content-Type"]
-            return told
+            response = Response(status=204, headers={"Allow": ", ".join(sorted(methods | {"OPTIONS"}))})
+            del response.headers["Content-Type"]
+            return response
         view, values = adapter.match()
-        response: Response = view(request, **values)
-        return response
+        answer: Response = view(request, **values)
+        return answer
 
 
 def slashed(application: WSGIApplication) -> WSGIApplication:
-    """`application`, which is to be mounted: without the slash behind it, its relative links would lead elsewhere."""
+    """Return `application` with a redirect to its mount point with a slash, without which relative links would fail."""
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"]:

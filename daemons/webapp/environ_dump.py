@@ -1,4 +1,4 @@
-"""All that an application is told of a request: the environ of PEP 3333, without what is nobody else's business."""
+"""Page that shows the WSGI environ (PEP 3333) of a request, without confidential values."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from daemons.webapp.rendering import render
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: What belongs to a request.  Started as CGI, a program finds whatever else its environment has in there too.
-TOLD = re.compile(
+#: Keys that belong to a request.  Under CGI, the environ also contains the environment of the process.
+SHOWN = re.compile(
     r"(HTTP|wsgi|SERVER|REMOTE)[_.]\w+|REQUEST_(METHOD|SCHEME)|SCRIPT_NAME|PATH_INFO|QUERY_STRING|CONTENT_(TYPE|LENGTH)"
     r"|GATEWAY_INTERFACE"
 )
 
-#: What proves who somebody is.
+#: Keys of credentials.
 SECRET = re.compile(r"COOKIE|AUTH|TOKEN|KEY|SECRET|PASS|SESSION|CREDENTIAL|REMOTE_USER")
 
 FILTERED = "(filtered)"
 
 
-def told(environ: WSGIEnvironment) -> list[tuple[str, str]]:
-    """The names and what they stand for, in order.  Of an object its type is told."""
+def entries(environ: WSGIEnvironment) -> list[tuple[str, str]]:
+    """Return the keys and their values as text, sorted; for an object, its type."""
     rows = []
-    for name in sorted(filter(TOLD.fullmatch, environ)):
+    for name in sorted(filter(SHOWN.fullmatch, environ)):
         value = environ[name]
         plain = isinstance(value, (str, int, tuple))
         text = repr(value) if plain else f"<{type(value).__module__}.{type(value).__qualname__}>"
@@ -37,8 +37,8 @@ def told(environ: WSGIEnvironment) -> list[tuple[str, str]]:
 
 
 def dump(request: Form) -> Response:
-    """As text, or for a browser, which asks for that, as a page."""
-    rows = told(request.environ)
+    """Return the environ as text, or as a page if the client prefers HTML."""
+    rows = entries(request.environ)
     if request.accept_mimetypes.best_match(["text/plain", "text/html"]) == "text/html":
         response = render(request, "environ.html", rows=rows)
     else:

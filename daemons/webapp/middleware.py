@@ -1,4 +1,4 @@
-"""Middleware (PEP 3333): what stands between a server and an application, and is both to the other side."""
+"""Middleware (PEP 3333): wrappers of an application that are applications themselves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Nothing but what this site itself has, no script at all, and in nobody's frame.
+#: Content-Security-Policy: resources of this site only, no scripts, no framing.
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
@@ -34,14 +34,14 @@ PROTECTION = (
 
 
 class Recorded:
-    """Records: what was asked, the status, and how long the application took, in seconds, for who writes DEBUG for this
-    logger.  What is sent later, piece by piece, takes its own time."""
+    """Log the request, the status and the time until the response starts, in seconds, at level DEBUG.  The time to
+    send a streamed response is not included."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # As it is asked for: what is mounted changes these.
+        # Before the call, since mounting changes these keys.
         asked = f"{environ['REQUEST_METHOD']} {environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
         begun = time.perf_counter()
 
@@ -53,23 +53,23 @@ class Recorded:
 
 
 class Secured:
-    """Adjusts: tells the browser what a page may do, unless the page has said so itself."""
+    """Add security fields to responses, unless the application has set them."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            said = {name.lower() for name, _ in headers}
-            more = [(name, value) for name, value in PROTECTION if name.lower() not in said]
+            present = {name.lower() for name, _ in headers}
+            more = [(name, value) for name, value in PROTECTION if name.lower() not in present]
             return start_response(status, [*headers, *more], *exc_info)
 
         return self._application(environ, start)
 
 
 class CaseSensitive:
-    """Refuses a method that is not in capitals: ``get`` is not GET (RFC 9110, section 9.1), but frameworks take it for
-    that."""
+    """Refuse a method in lower case with 501: methods are case-sensitive (RFC 9110, section 9.1), but frameworks take
+    ``get`` for GET."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
@@ -77,14 +77,15 @@ class CaseSensitive:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
         if method != method.upper():
-            response: Any = Response("501 Not Implemented: methods are in capitals.\n", 501, mimetype="text/plain")
+            text = "501 Not Implemented: methods are case-sensitive.\n"
+            response: Any = Response(text, 501, mimetype="text/plain")
             return response(environ, start_response)  # type: ignore[no-any-return]
         return self._application(environ, start_response)
 
 
 class ForHosts:
-    """Refuses: an application that answers for these hosts alone, or, with none, for every host.  A page of another
-    site, whose name suddenly means this machine, hears 404 (DNS rebinding)."""
+    """Refuse requests for other hosts than these with 404, which prevents DNS rebinding; without hosts, accept every
+    host."""
 
     def __init__(self, application: WSGIApplication, hosts: tuple[str, ...]) -> None:
         self._application = application
@@ -92,13 +93,13 @@ class ForHosts:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self._hosts and _host(environ) not in self._hosts:
-            response: Any = Response("404 Not Found: nobody answers for this host here.\n", 404, mimetype="text/plain")
+            response: Any = Response("404 Not Found: unknown host.\n", 404, mimetype="text/plain")
             return response(environ, start_response)  # type: ignore[no-any-return]
         return self._application(environ, start_response)
 
 
 def _host(environ: WSGIEnvironment) -> str:
-    """The host that is asked for, without a port or brackets, in small letters."""
+    """Return the requested host in lower case, without port and brackets."""
     host = str(environ.get("HTTP_HOST") or environ.get("SERVER_NAME", "")).lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]
@@ -107,8 +108,8 @@ def _host(environ: WSGIEnvironment) -> str:
 
 class BehindProxies:
     """Set REMOTE_ADDR to the last address in X-Forwarded-For, for requests from these proxies: addresses, or ``unix``
-    for a Unix socket.  Without it all clients of a proxy are one peer, and one that guesses passwords has the logins of
-    all others refused.  Earlier addresses in that field are the client's own words."""
+    for a Unix socket.  Otherwise all clients of a proxy would share one limit on password guessing.  Earlier addresses
+    in the field are set by the client and not trustworthy."""
 
     def __init__(self, application: WSGIApplication, proxies: tuple[str, ...]) -> None:
         self._application = application
@@ -124,8 +125,8 @@ class BehindProxies:
 
 
 class MethodOverride:
-    """Modifies: a POST with X-HTTP-Method-Override is the method named there, for clients whose way lets through no
-    other.  Never one that is safe, lest a link could do what needs a POST; nor can a form of another site set it."""
+    """Apply X-HTTP-Method-Override to POST requests, for clients behind a proxy that blocks other methods.  Safe
+    methods are not allowed, lest a link have the effect of a POST; forms of other sites cannot set the field."""
 
     METHODS = frozenset(("PUT", "PATCH", "DELETE"))
 
@@ -140,8 +141,8 @@ class MethodOverride:
 
 
 class Authenticated:
-    """Authenticates: REMOTE_USER is the user who has logged in, if `knows` still knows that name; a value of the
-    server's is removed."""
+    """Set REMOTE_USER to the user of the session if `knows` accepts the name, and remove any value set by the
+    server."""
 
     def __init__(self, application: WSGIApplication, knows: Callable[[str], bool] = bool) -> None:
         self._application = application
@@ -156,7 +157,7 @@ class Authenticated:
 
 
 class Themed:
-    """Adjusts: the HTML pages of an application get this site's style and head; everything else passes as it is."""
+    """Add this site's style and header to the HTML pages of an application."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
@@ -165,10 +166,10 @@ class Themed:
         root = Request(environ).root_path if ROOT not in environ else environ[ROOT]
         response = Response.from_app(self._application, environ, buffered=True)
         if response.mimetype == "text/html":
-            said = {b"root": escape(root).encode("utf-8")}
+            values = {b"root": escape(root).encode("utf-8")}
             page = response.get_data()
             for tag, more in ((b"<head>", _HEAD), (b"<body>", _TOP)):
-                page = page.replace(tag, tag + more % said, 1)
+                page = page.replace(tag, tag + more % values, 1)
             if environ["REQUEST_METHOD"] == "HEAD":
                 response.headers = Headers([(k, v) for k, v in response.headers if k.lower() != "content-length"])
             else:

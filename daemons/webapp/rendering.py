@@ -1,4 +1,4 @@
-"""Pages from the templates of this package."""
+"""Rendering of this package's templates."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from werkzeug.wrappers import Response
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
-#: Where in the environ it stands what the whole site is mounted at.
+#: Key in the environ of the path at which the whole site is mounted.
 ROOT = "daemons.webapp.root"
 
-#: Whatever is put into a page is escaped; what a template misses is an error.
+#: All values are escaped; an undefined value is an error.
 _templates = Environment(
     loader=PackageLoader("daemons.webapp"),
     autoescape=True,
@@ -24,7 +24,7 @@ _templates = Environment(
 
 
 def render(request: Request, template: str, status: int = 200, **values: Any) -> Response:
-    """A page."""
+    """Return the page of a template."""
     root = request.environ.get(ROOT, request.root_path)
     text = _templates.get_template(template).render(root=root, here=request.root_path, status=status, **values)
     return Response(text, status, mimetype="text/html")

@@ -1,4 +1,4 @@
-"""The secret that signs cookies and forms: a file that is made on first use, for its owner alone."""
+"""The secret that signs cookies and forms: a file created on first use, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 
 from daemons.webapp.creation import create
 
-#: Octets: less could be guessed; more is not a secret but some other file.
+#: Limits in bytes: a shorter secret could be guessed; a longer file is not a secret.
 SHORTEST, LONGEST = 32, 4096
 
 
 class Secret:
-    """What is in the file at `path`, once it is needed."""
+    """The secret in the file at `path`, read when first needed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._octets = b""
+        self._value = b""
 
     def complaint(self) -> str:
-        """What is wrong with the file; nothing where there is none yet."""
+        """Return the error of an invalid file, or "", also if the file does not exist yet."""
         try:
             self._read()
         except FileNotFoundError:
@@ -33,35 +33,35 @@ class Secret:
             return str(error)
         return ""
 
-    def octets(self) -> bytes:
-        """The secret; where there is none, it is made now.  Raises `OSError`, and `ValueError` for what is no secret
-        or lies open."""
-        if not self._octets:
+    def value(self) -> bytes:
+        """Return the secret, and create it if necessary.  Raises `OSError`, and `ValueError` for an invalid file or
+        one that other users may read."""
+        if not self._value:
             try:
-                self._octets = self._read()
+                self._value = self._read()
             except FileNotFoundError:
                 create(self._path, f"{secrets.token_hex(SHORTEST)}\n".encode("ascii"))
-                self._octets = self._read()  # ours, or of the process that was first
-        return self._octets
+                self._value = self._read()  # created here, or by another process that was first
+        return self._value
 
     def derived(self, purpose: str, text: str) -> str:
-        """What nobody can tell who does not know the secret: for one purpose, from one text."""
-        return hmac.new(self.octets(), f"{purpose}\0{text}".encode(), "sha256").hexdigest()
+        """Return a token for one purpose and text that cannot be computed without the secret: an HMAC."""
+        return hmac.new(self.value(), f"{purpose}\0{text}".encode(), "sha256").hexdigest()
 
     def _read(self) -> bytes:
-        # Not blocking: it might be a FIFO.
+        # Non-blocking, in case it is a FIFO.
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
-                raise ValueError(f"{self._path}: not a regular file; a secret of {SHORTEST} octets is expected")
+                raise ValueError(f"{self._path}: not a regular file; expected a secret of {SHORTEST} bytes")
             if about.st_mode & 0o077:
                 mode = stat.S_IMODE(about.st_mode)
-                raise ValueError(f"{self._path}: others may read it, mode {mode:04o}; 0600 is expected: chmod 600")
+                raise ValueError(f"{self._path}: other users may read it, mode {mode:04o}; use chmod 600")
             found = os.read(descriptor, LONGEST + 1).strip()
         finally:
             os.close(descriptor)
         if not SHORTEST <= len(found) <= LONGEST:
-            reason = f"a secret of {SHORTEST} to {LONGEST} octets is expected; without the file, one is made"
+            reason = f"expected a secret of {SHORTEST} to {LONGEST} bytes; if the file is missing, it is created"
             raise ValueError(f"{self._path}: {reason}")
         return found

@@ -1,8 +1,8 @@
-"""Sessions: who comes back, by a cookie.
+"""Sessions, identified by a cookie.
 
-The cookie holds a random id and what is to be told on the next page, signed: what is forged or tampered with is as if
-it were not there.  Who has logged in is kept in the database, by the id; so a logout holds, whoever has a copy of the
-cookie.  Somebody who has not logged in costs no row.
+The cookie holds a random id and the pending flash messages, and is signed: a forged or modified cookie is ignored.  The
+logged-in user is stored in the database under the id, so a logout invalidates all copies of the cookie.  Anonymous
+sessions need no row in the database.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     from daemons.webapp.database import Database
     from daemons.webapp.secret import Secret
 
-#: Where in the environ the session is.
+#: Key of the session in the environ.
 SESSION = "daemons.webapp.session"
 
 COOKIE = "session"
 
-#: Logins of one user at a time; the oldest is forgotten.
+#: Maximum number of logins of one user; the oldest is deleted.
 MOST = 20
 
-#: Seconds that the clock may be set back, as by NTP: what was signed or kept before is then from the future, and holds
-#: all the same.
+#: Seconds that the clock may be set back, for example by NTP: signatures and rows with a time that far in the future
+#: remain valid.
 CLOCK_STEP = 3600.0
 
-#: Texts that wait to be told: a browser keeps no cookie above 4 KiB.
+#: Maximum number of pending flash messages: browsers limit a cookie to 4 KiB.
 MOST_FLASHES = 5
 
 
 class Session:
-    """One visitor's.  Read when it is needed; `changed` if the browser is to be told."""
+    """The session of one client, loaded when needed.  If `changed`, the response must set the cookie."""
 
     def __init__(self, cookie: str, secret: Secret, database: Database, lifetime: float) -> None:
         self._secret = secret
         self._database = database
         self._lifetime = lifetime
         self._serializer = URLSafeTimedSerializer(
-            secret.octets(), "daemons.webapp.session", signer_kwargs={"digest_method": hashlib.sha256}
+            secret.value(), "daemons.webapp.session", signer_kwargs={"digest_method": hashlib.sha256}
         )
         self.changed = False
         self._id, self._flashes = self._loaded(cookie)
@@ -59,7 +59,7 @@ class Session:
 
     def _loaded(self, cookie: str) -> tuple[str, list[str]]:
         try:
-            # Without max_age, which refuses what is from the future.
+            # Without max_age, which refuses times in the future.
             found, signed = self._serializer.loads(cookie, return_timestamp=True)
             if not -CLOCK_STEP <= time.time() - signed.timestamp() < self._lifetime:
                 return "", []
@@ -68,83 +68,83 @@ class Session:
             return "", []
 
     def dumped(self) -> str:
-        """The cookie's value."""
+        """Return the value of the cookie."""
         return self._serializer.dumps({"id": self._id, "flashes": self._flashes})
 
-    # --- who it is ---------------------------------------------------------------------------------
+    # --- user --------------------------------------------------------------------------------------
 
     @property
     def user(self) -> str | None:
-        """Who has logged in."""
+        """The logged-in user, or None."""
         if not self._user_is_known:
             now = time.time()
             with self._database.read() as connection:
                 query = "SELECT user FROM session WHERE id = ? AND until > ? AND until <= ?"
-                row = connection.execute(query, (self._kept, now, now + self._lifetime + CLOCK_STEP)).fetchone()
+                row = connection.execute(query, (self._stored_id, now, now + self._lifetime + CLOCK_STEP)).fetchone()
             self._user = None if row is None else row[0]
             self._user_is_known = True
         return self._user
 
     @property
-    def _kept(self) -> str:
-        """What the database has of the id."""
+    def _stored_id(self) -> str:
+        """The hash of the id, as in the database."""
         return hashlib.sha256(self._id.encode()).hexdigest()
 
-    def _become(self, user: str | None) -> None:
-        """Another id: who knew the old one, or gave it to the visitor, has nothing of it."""
+    def _renew(self, user: str | None) -> None:
+        """Change the id, which prevents session fixation, and set the user."""
         self._id = secrets.token_urlsafe(32)
         self._user, self._user_is_known = user, True
         self.changed = True
 
     def log_in(self, user: str) -> None:
-        """From now on it is `user`, under another id."""
-        old, now = self._kept, time.time()
-        self._become(user)
+        """Log in as `user`, under a new id."""
+        old, now = self._stored_id, time.time()
+        self._renew(user)
         with self._database.write() as connection:
             connection.execute("DELETE FROM session WHERE id = ? OR until <= ?", (old, now))
-            connection.execute("INSERT INTO session VALUES (?, ?, ?)", (self._kept, user, now + self._lifetime))
-            # In the order in which they were made, whatever the clock said then.
+            connection.execute("INSERT INTO session VALUES (?, ?, ?)", (self._stored_id, user, now + self._lifetime))
+            # By insertion order, which does not depend on the clock.
             newest = "SELECT id FROM session WHERE user = ? ORDER BY rowid DESC LIMIT ?"
             connection.execute(f"DELETE FROM session WHERE user = ? AND id NOT IN ({newest})", (user, user, MOST))
 
     def log_out(self) -> None:
-        """From now on it is nobody, and the old id is worth nothing."""
+        """Log out, and invalidate the old id."""
         with self._database.write() as connection:
-            connection.execute("DELETE FROM session WHERE id = ?", (self._kept,))
-        self._become(None)
+            connection.execute("DELETE FROM session WHERE id = ?", (self._stored_id,))
+        self._renew(None)
 
-    # --- what a form carries -----------------------------------------------------------------------
+    # --- CSRF token --------------------------------------------------------------------------------
 
     @property
     def token(self) -> str:
-        """What a form carries to show that it was this visitor who was given it."""
+        """The CSRF token of this session's forms."""
         if not self._id:
-            self._become(None)
+            self._renew(None)
         return self._secret.derived("form", self._id)
 
-    def gave(self, token: str) -> bool:
-        """Whether `token` is this session's."""
+    def owns(self, token: str) -> bool:
+        """Return whether `token` is this session's."""
         return bool(self._id) and hmac.compare_digest(self.token.encode(), token.encode("utf-8", "replace"))
 
-    # --- what the next page tells ------------------------------------------------------------------
+    # --- flash messages ----------------------------------------------------------------------------
 
     def flash(self, text: str) -> None:
-        """Have the next page tell it."""
+        """Add a message for the next page."""
         if not self._id:
-            self._become(None)
+            self._renew(None)
         self._flashes = [*self._flashes, text][-MOST_FLASHES:]
         self.changed = True
 
     def flashes(self) -> list[str]:
-        """What is to be told; once."""
+        """Return the pending messages and remove them."""
         found, self._flashes = self._flashes, []
         self.changed = self.changed or bool(found)
         return found
 
 
 class Sessions:
-    """Middleware: the visitor's `Session` is in the environ, and its cookie in the answer.  The cookie is for this
-    application's path alone, so that nothing else of the site, as its style, is ever asked for with it."""
+    """Middleware that puts the client's `Session` into the environ and sets its cookie.  The cookie's path is the mount
+    point of the application, so browsers do not send it for other parts of the site."""
 
     def __init__(
         self, application: WSGIApplication, secret: Secret, database: Database, lifetime: float, secure: bool = False
@@ -152,7 +152,7 @@ class Sessions:
         self._application = application
         self._secret = secret
         self._database = database
-        self._lifetime = max(1.0, lifetime)  # cookies count in seconds
+        self._lifetime = max(1.0, lifetime)  # Max-Age has a resolution of one second
         self._secure = secure
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

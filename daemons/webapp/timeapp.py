@@ -1,4 +1,4 @@
-"""The time over HTTP: the smallest application that is of use."""
+"""The time over HTTP: a minimal useful application."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def timeapp(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """PEP 3333.  At ``/`` the local time, as time.ctime() has it; 501 for other methods than GET and HEAD, 404 for
-    other paths.  Which hosts are answered for is not its own to say: `daemons.webapp.middleware.ForHosts`."""
+    """PEP 3333.  Returns the local time, in the format of time.ctime(), at ``/``; 501 for methods other than GET and
+    HEAD, 404 for other paths.  Accepted hosts are up to `daemons.webapp.middleware.ForHosts`."""
     if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
         status, text = "501 Not Implemented", "501 Not Implemented\n"
     elif environ.get("PATH_INFO", "") not in ("", "/"):

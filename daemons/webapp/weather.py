@@ -1,4 +1,4 @@
-"""The weather of a few cities, for who learns to fill in forms and to read what comes back: always the same."""
+"""The weather of a few cities: constant example data for exercises with forms."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from werkzeug.wrappers import Response
 from daemons.webapp.dispatch import Form, View
 from daemons.webapp.rendering import render
 
-#: Nobody lives in a city with a longer name.
+#: Maximum characters of a city's name.
 LONGEST_NAME = 100
 
 
 class Weather(NamedTuple):
-    """What there is to say of one city."""
+    """The weather of one city."""
 
     city: str
     condition: str
@@ -25,7 +25,7 @@ class Weather(NamedTuple):
 
     @property
     def temperature(self) -> str:
-        """In both units."""
+        """The temperature in both units."""
         return f"{self.fahrenheit}°F ({round((self.fahrenheit - 32) / 1.8)}°C)"
 
 
@@ -45,18 +45,18 @@ NAMES = [weather.city for weather in CITIES.values()]
 
 
 def weather_of(city: str) -> Weather | None:
-    """Of a city as somebody has typed it, in capitals or not, with blanks or not."""
+    """Return the weather of a city, ignoring case and extra spaces, or None."""
     town, _, state = " ".join(city[:LONGEST_NAME].lower().split()).partition(",")
     return CITIES.get(f"{town.strip()}, {state.strip()}")
 
 
 def form(request: Form) -> Response:
-    """The empty form."""
+    """Show the empty form."""
     return _page(request, "")
 
 
 def answer(request: Form) -> Response:
-    """What was asked for.  It changes nothing, so that it needs no redirect: to ask again does no harm."""
+    """Show the weather of the requested city.  The request changes nothing, so it needs no redirect."""
     return _page(request, request.form.get("inputstring", ""), asked=True)
 
 
@@ -66,11 +66,11 @@ def _page(request: Form, city: str, asked: bool = False) -> Response:
     if asked and not city.strip():
         complaint = "Write a city and its state, as in Phoenix, AZ."
     elif asked and weather is None:
-        complaint = "There is no weather station in this place."
+        complaint = "There is no weather station in this city."
     status = 422 if not city.strip() else 404
     shown = {"weather": weather, "city": city[:LONGEST_NAME], "complaint": complaint, "names": NAMES}
     return render(request, "weather.html", status if complaint else 200, **shown)
 
 
-#: The form leads to where that of weather.gov once led.
+#: The second path is the one that weather.gov once used.
 TABLE: dict[str, dict[str, View]] = {"/weather": {"GET": form}, "/zipcity.php": {"POST": answer}}

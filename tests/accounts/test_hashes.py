@@ -46,23 +46,23 @@ def test_decoy_is_of_the_same_cost_and_matches_nothing(stored: Hash) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "no hash; scrypt$N$R$P$SALT$HASH or sha256$SALT$HASH is expected"),
-        ("md5$AA$AA", "no hash"),
-        ("sha256$00$00", "no hash"),
-        ("scrypt$3$1$1$AA==$AA==", "scrypt N=3 R=1 P=1; N a power of 2"),
+        ("", "not a hash; expected scrypt$N$R$P$SALT$HASH or sha256$SALT$HASH"),
+        ("md5$AA$AA", "not a hash"),
+        ("sha256$00$00", "not a hash"),
+        ("scrypt$3$1$1$AA==$AA==", "scrypt N=3 R=1 P=1; expected N a power of 2"),
         # hashlib would refuse that when a password comes.
-        ("scrypt$65536$1$1$AA==$AA==", "scrypt N=65536 R=1 P=1; N a power of 2 below 2 ** (16 * R)"),
+        ("scrypt$65536$1$1$AA==$AA==", "scrypt N=65536 R=1 P=1; expected N a power of 2 below 2 ** (16 * R)"),
         (
             "scrypt$16777216$8$1$AA==$AA==",
-            "scrypt N=16777216 R=8 P=1; N a power of 2 below 2 ** (16 * R), up to",
+            "scrypt N=16777216 R=8 P=1; expected N a power of 2 below 2 ** (16 * R), up to",
         ),
         ("scrypt$16384$8$0$AA==$AA==", "scrypt N=16384 R=8 P=0;"),
         (
             "scrypt$16384$8$65$AA==$AA==",
-            "scrypt N=16384 R=8 P=65; N a power of 2 below 2 ** (16 * R), up",
+            "scrypt N=16384 R=8 P=65; expected N a power of 2 below 2 ** (16 * R), up",
         ),
-        ("scrypt$2$1$1$AA==$AA==", "a hash of 1 bytes; 32 are expected"),
-        ("scrypt$2$1$1$AA==$A", "a salt or hash that is not base64"),
+        ("scrypt$2$1$1$AA==$AA==", "a hash of 1 bytes; expected 32"),
+        ("scrypt$2$1$1$AA==$A", "the salt or the hash is not base64"),
     ],
 )
 def test_text_that_is_no_hash_is_refused(text: str, reason: str) -> None:
@@ -74,10 +74,10 @@ def test_password_is_bounded_in_bytes_before_it_is_normalised(monkeypatch: pytes
     assert encoded("\u00e9" * 128) == ("\u00e9" * 128).encode()
 
     def normalize(form: str, text: str) -> str:
-        raise AssertionError("normalised")
+        raise AssertionError("normalized")
 
     monkeypatch.setattr("daemons.accounts.hashes.unicodedata", SimpleNamespace(normalize=normalize))
     for text in ("\u00e9" * 128 + "x", "\u0301" * 6000, "x" * 257):
-        with pytest.raises(ValueError, match="at most 256 are expected"):
+        with pytest.raises(ValueError, match="expected at most 256"):
             encoded(text)
     assert encoded("x" * 256) == b"x" * 256

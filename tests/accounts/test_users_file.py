@@ -39,13 +39,13 @@ def test_line_end_of_another_alphabet_is_part_of_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        (["Arthur"], "line 1: no hash; scrypt$N$R$P$SALT$HASH or sha256$SALT$HASH is expected"),
-        ([LINE, ":x"], "line 2: no name; NAME:HASH is expected"),
-        (["x" * 65 + ":x"], "line 1: no name"),
-        ([LINE, f"\ufeff{SECRET}"], "line 2: no name"),
-        ([SECRET.replace(":", " :", 1)], "line 1: no name"),
-        (["", LINE, LINE], "line 3: Arthur has another line already"),
-        (["# nothing else"], "no user in it; `daemons password FILE NAME` adds one"),
+        (["Arthur"], "line 1: not a hash; expected scrypt$N$R$P$SALT$HASH or sha256$SALT$HASH"),
+        ([LINE, ":x"], "line 2: no valid name; expected NAME:HASH"),
+        (["x" * 65 + ":x"], "line 1: no valid name"),
+        ([LINE, f"\ufeff{SECRET}"], "line 2: no valid name"),
+        ([SECRET.replace(":", " :", 1)], "line 1: no valid name"),
+        (["", LINE, LINE], "line 3: duplicate user Arthur"),
+        (["# nothing else"], "no users; add one with `daemons password FILE NAME`"),
     ],
 )
 def test_complaint_names_file_line_and_what_is_expected(tmp_path: Path, lines: list[str], reason: str) -> None:
@@ -79,9 +79,9 @@ def _large(path: Path) -> None:
         (_fifo, "not a regular file"),
         (Path.mkdir, "not a regular file"),
         (_binary, "not UTF-8"),
-        (_open_to_all, "mode 0604 lets every user of this machine read it; chmod 640"),
+        (_open_to_all, "mode 0604 lets every user of this machine read it; use chmod 640"),
         (_large, "more than 100 bytes"),
-        (lambda path: None, "no such file; `daemons password FILE NAME` makes it"),
+        (lambda path: None, "no such file; create it with `daemons password FILE NAME`"),
     ],
     ids=["fifo", "folder", "binary", "open", "large", "missing"],
 )
@@ -111,7 +111,7 @@ def test_changed_file_is_read_again_and_a_wrong_one_denies_all_with_one_line_in_
             file.users()
     with pytest.raises(Unreadable):
         file.users(3600.0)
-    reason = f"{path}: mode 0644 lets every user of this machine read it; chmod 640"
+    reason = f"{path}: mode 0644 lets every user of this machine read it; use chmod 640"
     assert [record.getMessage() for record in caplog.records] == [
         f"users file unreadable, all requests denied: {reason}"
     ]

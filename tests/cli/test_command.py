@@ -128,7 +128,7 @@ def test_a_port_that_is_taken_is_111_in_one_line(suite: Folder) -> None:
         ended = daemons(suite.path, "run", "launcelot", "--port", str(port))
     assert (ended.returncode, ended.stdout) == (111, "")
     assert ended.stderr == (
-        f"launcelot: tcp://127.0.0.1:{port}: address already in use; `ss -ltnp sport = :{port}` shows who has it\n"
+        f"launcelot: tcp://127.0.0.1:{port}: address already in use; `ss -ltnp sport = :{port}` shows the process\n"
     )
 
 
@@ -141,7 +141,7 @@ def test_a_port_that_is_taken_is_111_in_one_line(suite: Folder) -> None:
         ),
         ("tcp://no-such-host.invalid:0", "tcp://no-such-host.invalid:0: "),
         ("unix:conf/launcelot.ini", "a file that is not a socket is in the way"),
-        ("unix:conf/launcelot.ini/x", "launcelot.ini is not a folder, nor a link to one"),
+        ("unix:conf/launcelot.ini/x", "launcelot.ini is not a directory"),
     ],
 )
 def test_what_else_the_system_refuses_is_111(suite: Folder, where: str, said: str) -> None:

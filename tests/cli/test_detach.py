@@ -93,7 +93,7 @@ def test_stop_lets_a_conversation_finish(launcelot: Detached) -> None:
         peer.sendall(b"What is your name?What is")
         assert peer.recv(100)
         os.kill(launcelot.pid, signal.SIGTERM)
-        until(lambda: "stopping; conversations under way: 1" in launcelot.text, "the drain")
+        until(lambda: "stopping: draining 1 connections" in launcelot.text, "the drain")
         peer.sendall(b" your quest?")
         assert peer.recv(100) == GRAIL
     until(lambda: not launcelot.pidfile.exists(), "the end")
@@ -304,7 +304,7 @@ def test_sigterm_to_all_its_processes_drains_and_the_log_is_written_to_the_end(
         peer.sendall(b"What is your name?What is")
         assert peer.recv(100)
         os.killpg(group, signal.SIGTERM)
-        until(lambda: "stopping; conversations under way: 1" in launcelot.text, "the stop")
+        until(lambda: "stopping: draining 1 connections" in launcelot.text, "the stop")
         peer.sendall(b" your quest?")
         assert peer.recv(100) == GRAIL
         assert peer.recv(100) == b""

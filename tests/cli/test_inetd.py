@@ -139,7 +139,7 @@ def test_what_is_for_tls_alone_is_not_said_in_clear(folder: Folder) -> None:
         given.close()
         assert received(peer) == b""
     assert process.returncode == 100
-    assert "what it says is for TLS alone, and not for fd://0; write listen = tls://HOST:PORT" in log(folder)
+    assert "the service requires TLS; not encrypted: fd://0; write listen = tls://HOST:PORT" in log(folder)
 
 
 def test_the_wrong_way_is_a_clear_error(folder: Folder) -> None:
@@ -172,7 +172,7 @@ def test_wait_serves_until_nobody_comes(folder: Folder) -> None:
                 peer.sendall(QUEST)
                 assert peer.recv(100) == GRAIL
         assert process.returncode == 0
-        assert "no conversation for 1 s; leaving" in log(folder)
+        assert "idle: no connection for 1 s; stopping" in log(folder)
         # The listener is inetd's, and still there for the next one.
         with socket.create_connection(("127.0.0.1", port)):
             pass
@@ -207,6 +207,6 @@ def test_idle_exit_is_for_one_process(folder: Folder) -> None:
     checked = daemons(folder.path, "check")
     assert checked.returncode == 100
     assert checked.stderr == (
-        "conf/x.ini [daemon] idle_exit: several processes cannot tell together that nobody is there; "
+        "conf/x.ini [daemon] idle_exit: one of several processes cannot see whether the others are idle; "
         "write processes = 1\n"
     )

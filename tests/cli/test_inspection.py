@@ -70,7 +70,7 @@ def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.Captu
     suite.write("logging", "[loggers]\nkeys = root\n")
     suite.module("angry", "1 / 0")
     (suite.path / "supervisord.conf").write_text(
-        "[supervisord]\n[program:x]\ncommand = daemons run zen\nstopwait = 5\n"
+        "[supervisord]\n[program:x]\ncommand = daemons run zen\nstopwait = 5\nstopwaitsecs = 9\n"
     )
     assert typed(capfd, "check") == (
         100,
@@ -83,7 +83,7 @@ def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.Captu
         "conf/logging.ini: KeyError: 'formatters'\n"
         "conf/launcelot.ini [daemon] tcp://127.0.0.1:1060: conf/b.ini has tcp://127.0.0.1:1060 already\n"
         "supervisord.conf [program:x] stopwait: no such setting; did you mean stopwaitsecs?\n"
-        "supervisord.conf [program:x] stopwaitsecs = 10: must be 12 or more: drain_timeout is 10 s, and "
+        "supervisord.conf [program:x] stopwaitsecs = 9: must be 10 or more: drain_timeout is 8 s, and "
         "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile\n"
         + "".join(
             f"note: conf/{name}.ini: no [program:x] of supervisord.conf runs it\n"
@@ -133,8 +133,8 @@ def test_two_daemons_that_want_one_address_are_both_named(
 def test_list_has_one_line_for_each_daemon(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     assert typed(capfd, "list") == (
         0,
-        "launcelot  tcp://127.0.0.1:1060                threads    Answers the questions put to Sir Launcelot.\n"
-        "zen        unix:run/zen.sock tcp://[::1]:1070  forks x 2  Completes aphorisms from the Zen of Python.\n",
+        "launcelot  tcp://127.0.0.1:1060                threads    Answer the questions put to Sir Launcelot.\n"
+        "zen        unix:run/zen.sock tcp://[::1]:1070  forks x 2  Complete aphorisms from the Zen of Python.\n",
         "",
     )
 
@@ -167,7 +167,7 @@ def test_list_shows_the_good_ones_and_says_what_is_wrong_with_the_others(
     suite.module("angry", "raise RuntimeError('no')")
     assert typed(capfd, "list") == (
         100,
-        "launcelot  tcp://127.0.0.1:1060  threads  Answers the questions put to Sir Launcelot.\n",
+        "launcelot  tcp://127.0.0.1:1060  threads  Answer the questions put to Sir Launcelot.\n",
         "conf/c.ini [daemon] service = angry:Angry: angry.py line 1: RuntimeError: no\n"
         "conf/zen.ini [daemon] service: missing; write service = NAME or module:Class\n",
     )
@@ -215,7 +215,7 @@ message_timeout       30s                      built in
 idle_timeout          90s                      conf/defaults.ini
 write_timeout         30s                      built in
 conversation_timeout  1h                       built in
-drain_timeout         10s                      built in
+drain_timeout         8s                       built in
 
 [access]
 

@@ -63,7 +63,7 @@ def test_at_a_terminal_it_is_asked_for_twice(tmp_path: Path, monkeypatch: pytest
         ("a:b", "x", None, "'a:b' is no name; up to 64 characters without a colon are expected"),
         ("#a", "x", None, "'#a' is no name"),
         ("a", "\n", None, "an empty password is none; nothing is changed"),
-        ("a", "x", "nonsense\n", "line 1: no hash; scrypt"),
+        ("a", "x", "nonsense\n", "line 1: not a hash; expected scrypt"),
     ],
 )
 def test_what_is_refused(
@@ -115,7 +115,7 @@ def test_longer_password_than_is_ever_verified_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str
 ) -> None:
     assert typed(monkeypatch, tmp_path / "users", "Arthur", said) == 1
-    assert "at most 256 are expected; nothing is changed" in capsys.readouterr().err
+    assert "expected at most 256; nothing is changed" in capsys.readouterr().err
     assert not (tmp_path / "users").exists()
 
 

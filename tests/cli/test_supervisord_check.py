@@ -50,12 +50,12 @@ def test_nothing_is_wrong_with_the_file_as_shipped(supervised: Folder) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("startretries = 2", "startretry = 2", " startretry: no such setting; did you mean startretries?"),
-        ("startretries = 2", "colour = blue", " colour: no such setting"),
+        ("startsecs = 2", "startsec = 2", " startsec: no such setting; did you mean startsecs?"),
+        ("startsecs = 2", "colour = blue", " colour: no such setting"),
         (
-            "stopwaitsecs = 15",
-            "stopwaitsecs = 11",
-            " stopwaitsecs = 11: must be 12 or more: drain_timeout is 10 s, and "
+            "startsecs = 2",
+            "stopwaitsecs = 9",
+            " stopwaitsecs = 9: must be 10 or more: drain_timeout is 8 s, and "
             "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile",
         ),
         (" run %(program_name)s", " run lancelot", " command: there is no conf/lancelot.ini; did you mean launcelot?"),
@@ -68,7 +68,7 @@ def test_nothing_is_wrong_with_the_file_as_shipped(supervised: Folder) -> None:
         (
             " run %(program_name)s",
             " run --port 0 --set limits.drain_timeout=13500ms %(program_name)s",
-            " stopwaitsecs = 15: must be 16 or more: drain_timeout is 13.5 s, and "
+            " stopwaitsecs = 10: must be 16 or more: drain_timeout is 13.5 s, and "
             "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile",
         ),
         (" run %(program_name)s", " list", " command: `daemons run NAME` is expected, not list"),
@@ -107,7 +107,7 @@ def test_a_program_is_told_what_is_wrong_with_it(supervised: Folder, old: str, n
 
 
 def test_all_that_is_wrong_is_told_at_once(supervised: Folder) -> None:
-    text = changed("stopwaitsecs = 15", "stopwaitsecs = 9\nautorestrat = yes")
+    text = changed("startsecs = 2", "stopwaitsecs = 9\nautorestrat = yes")
     assert [complaint.partition(":launcelot] ")[2].split()[0] for complaint in said(supervised, text)] == [
         "autorestrat:",
         "stopwaitsecs",
@@ -117,14 +117,14 @@ def test_all_that_is_wrong_is_told_at_once(supervised: Folder) -> None:
 def test_a_longer_drain_timeout_needs_a_longer_stopwaitsecs(supervised: Folder) -> None:
     supervised.write("zen", GOOD + "[limits]\ndrain_timeout = 15s\n")
     (complaint,) = said(supervised, SHIPPED)
-    assert complaint.startswith("supervisord.conf [program:zen] stopwaitsecs = 15: must be 17 or more: ")
+    assert complaint.startswith("supervisord.conf [program:zen] stopwaitsecs = 10: must be 17 or more: ")
 
 
 @pytest.mark.parametrize(
     "command",
     [
         "daemons run %(program_name)s --port 0",
-        "%(here)s/.venv/bin/daemons run %(program_name)s --set limits.drain_timeout=12s",
+        "%(here)s/.venv/bin/daemons run %(program_name)s --set limits.drain_timeout=7s",
         "daemons run --conf etc other",
         "daemons run --conf %(here)s/conf %(program_name)s",
         "bash -c 'sleep 1; exec daemons run launcelot'",
@@ -163,7 +163,7 @@ def test_programs_that_are_no_daemons_of_ours_are_left_alone(supervised: Folder)
         (SHIPPED + "autostart = no\nautostart = no\n", "option 'autostart' in section 'program:zen' already exists"),
         ("command = x\n" + SHIPPED, "File contains no section headers"),
         (changed("autorestart = true", "autorestart = perhaps"), "invalid 'autorestart' value"),
-        (changed("stopwaitsecs = 15", "stopwaitsecs = long"), "invalid literal for int() with base 10: 'long'"),
+        (changed("startsecs = 2", "stopwaitsecs = long"), "invalid literal for int() with base 10: 'long'"),
         (changed(" run %(program_name)s", " run %(no_such_name)s"), "Format string"),
         (changed("command = ", "comand = "), "does not specify a command"),
         ("", "does not include supervisord section"),
@@ -213,7 +213,7 @@ def test_the_known_keys_are_those_that_supervisor_reads(monkeypatch: pytest.Monk
         ("chmod = ", "mode = ", "[unix_http_server] mode: no such setting; did you mean chmod?"),
         ("directory = %(here)s", "directory = /no/such", "[program:launcelot] directory: there is no folder /no/such"),
         (
-            "startretries = 2",
+            "startsecs = 2",
             "stopsignal = HUP",
             "[program:launcelot] {new}: no daemon ends at this signal; write TERM",
         ),
@@ -234,5 +234,5 @@ def test_folder_without_the_ini_of_its_daemon_is_named(supervised: Folder) -> No
         "supervisord.conf [program:launcelot] command: "
         f"there is no {logs}/conf/launcelot.ini; the daemon starts in {logs}"
     )
-    elsewhere = text.replace("startretries = 2", 'environment = DAEMONS_CONF="%(here)s/conf"', 1)
+    elsewhere = text.replace("startsecs = 2", 'environment = DAEMONS_CONF="%(here)s/conf"', 1)
     assert said(supervised, elsewhere) == []

@@ -28,5 +28,5 @@ def test_a_wrong_zone_is_found_by_check_wherever_that_is_typed(
     folder.write("dns", INI)
     assert main(check) == 100
     assert capsys.readouterr().err == (
-        "conf/dns.ini [daemon] service = dns: Dns: no zone; write [dns] zone = FILE; conf/camelot.zone is one\n"
+        "conf/dns.ini [daemon] service = dns: Dns: no zone; write [dns] zone = FILE, for example conf/camelot.zone\n"
     )

@@ -1,4 +1,4 @@
-"""As for tests/operating: a project's folder for each test, and a process left as it was found."""
+"""Fixtures of tests/operating: a project folder for each test, and restored process state."""
 
 from tests.operating.conftest import _as_found, folder
 

@@ -1,4 +1,4 @@
-"""A server that is not ours: plain sockets in a thread, one visitor at a time."""
+"""A foreign server: plain sockets in a thread, one client at a time."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-#: What it does with each visitor.
+#: Serves one client.
 Visit = Callable[[socket.socket], None]
 
 
 class Foreign:
-    """Listens at a port of its own until the end of the ``with``; keeps what each visitor said, which a
-    `Visit` returns by `heard`."""
+    """A server on an ephemeral port, as a context manager.  `received` has the bytes that each client sent, as
+    far as the `Visit` appends them."""
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
@@ -21,8 +21,8 @@ class Foreign:
         self._listener.settimeout(20.0)
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="foreign server")
-        #: The bytes of each conversation, as far as they were read.
-        self.heard: list[bytes] = []
+        #: The bytes received from each client.
+        self.received: list[bytes] = []
 
     @property
     def port(self) -> str:
@@ -30,12 +30,12 @@ class Foreign:
 
     def _serve(self) -> None:
         while True:
-            visitor, _ = self._listener.accept()
-            with visitor:
+            client, _ = self._listener.accept()
+            with client:
                 if self._leaving.is_set():
                     return
-                visitor.settimeout(20.0)
-                self._visit(visitor)
+                client.settimeout(20.0)
+                self._visit(client)
 
     def __enter__(self) -> Foreign:
         self._thread.start()
@@ -50,17 +50,17 @@ class Foreign:
         self._listener.close()
 
 
-def until_delimiter(visitor: socket.socket, delimiter: bytes) -> bytes:
-    """One message; what a visitor has said when it leaves."""
-    said = b""
-    while not said.endswith(delimiter) and (data := visitor.recv(1)):
-        said += data
-    return said
+def until_delimiter(client: socket.socket, delimiter: bytes) -> bytes:
+    """Receive one message with its delimiter, or the bytes before the end of the connection."""
+    message = b""
+    while not message.endswith(delimiter) and (data := client.recv(1)):
+        message += data
+    return message
 
 
-def until_end(visitor: socket.socket) -> bytes:
-    """All that a visitor says before it closes its half."""
-    said = b""
-    while data := visitor.recv(4096):
-        said += data
-    return said
+def until_end(client: socket.socket) -> bytes:
+    """Receive all bytes until the client closes its sending side."""
+    message = b""
+    while data := client.recv(4096):
+        message += data
+    return message

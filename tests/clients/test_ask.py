@@ -1,4 +1,4 @@
-"""``daemons ask`` and our own daemons."""
+"""``daemons ask`` with daemons of this suite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNKNOWN = "I don't know that.\n"
 
 @pytest.fixture(scope="module")
 def launcelot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Folder, str]]:
-    """A project whose launcelot runs, and its port."""
+    """A project with a running launcelot, and its port."""
     folder = Folder(tmp_path_factory.mktemp("project"))
     port = free_port()
     folder.write("launcelot", f"[daemon]\nservice = launcelot\nlisten = tcp://127.0.0.1:{port} unix:run/l.sock\n")
@@ -50,23 +50,21 @@ def launcelot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Folder
     ],
     ids=" ".join,
 )
-def test_the_answers_are_printed_one_to_a_line(
+def test_replies_are_printed_one_per_line(
     launcelot: tuple[Folder, str], capfd: pytest.CaptureFixture[str], words: tuple[str, ...], printed: str
 ) -> None:
     folder, port = launcelot
-    said = [word.format(port=port) for word in words]
-    assert main(["ask", "launcelot", "--conf", str(folder.conf), *said]) == 0
+    arguments = [word.format(port=port) for word in words]
+    assert main(["ask", "launcelot", "--conf", str(folder.conf), *arguments]) == 0
     assert capfd.readouterr() == (printed, "")
 
 
-def test_as_a_person_types_it(launcelot: tuple[Folder, str]) -> None:
-    asked = daemons(launcelot[0].path, "ask", "launcelot")
-    assert (asked.returncode, asked.stdout, asked.stderr) == (0, ANSWERS, "")
+def test_installed_command_prints_the_replies(launcelot: tuple[Folder, str]) -> None:
+    result = daemons(launcelot[0].path, "ask", "launcelot")
+    assert (result.returncode, result.stdout, result.stderr) == (0, ANSWERS, "")
 
 
-def test_a_unix_socket_is_asked_where_it_is_the_first_or_the_only_listener(
-    folder: Folder, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_unix_socket_is_used_if_it_is_the_only_listener(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     folder.write("zen", "[daemon]\nservice = zen\nlisten = unix:run/z.sock\n")
     with Live(folder.path, "zen"):
         assert main(["ask", "zen", "--conf", str(folder.conf)]) == 0
@@ -75,7 +73,7 @@ def test_a_unix_socket_is_asked_where_it_is_the_first_or_the_only_listener(
     assert capfd.readouterr().err == f"zen: unix:{folder.path}/run/z.sock: no such file or directory\n"
 
 
-def test_over_udp_each_question_is_a_datagram(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_question_is_one_datagram_over_udp(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     folder.write("launcelot", "[daemon]\nservice = launcelot\nlisten = udp://127.0.0.1:0\n")
     with Live(folder.path, "launcelot") as daemon:
         port = str(daemon.port)
@@ -83,22 +81,23 @@ def test_over_udp_each_question_is_a_datagram(folder: Folder, capfd: pytest.Capt
         assert main(ask) == 0
         assert capfd.readouterr() == (ANSWERS, "")
         assert main([*ask, "-t", "0.1", "-", "no question"]) == 1
-        silence = (
-            "no answer in 0.1 s: I think the server is down, or what was said is wrong, which is answered with silence"
-        )
+        silence = "no answer in 0.1 s: I think the server is down, or that it ignores the request as invalid"
         assert capfd.readouterr() == ("", f"launcelot: udp://127.0.0.1:{port}: {silence}\n")
     assert main(ask) == 1
-    assert capfd.readouterr() == ("", f"launcelot: udp://127.0.0.1:{port}: connection refused: nobody listens there\n")
+    assert capfd.readouterr() == (
+        "",
+        f"launcelot: udp://127.0.0.1:{port}: connection refused: no listener on this port\n",
+    )
 
 
-def test_a_datagram_that_is_lost_is_sent_again(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_lost_datagram_is_retransmitted(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     folder.write("launcelot", "[daemon]\nservice = launcelot\nlisten = udp://127.0.0.1:1\n")
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     def lossy() -> None:
         for _ in range(2):
             question, peer = foreign.recvfrom(100)
-            heard.append(question)
+            received.append(question)
         foreign.sendto(b"Who asks?", peer)
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as foreign:
@@ -109,39 +108,39 @@ def test_a_datagram_that_is_lost_is_sent_again(folder: Folder, capfd: pytest.Cap
         port = str(foreign.getsockname()[1])
         assert main(["ask", "launcelot", "--conf", str(folder.conf), "-p", port, "-", "Who?"]) == 0
         serving.join()
-    assert set(heard) == {b"Who?"}
+    assert set(received) == {b"Who?"}
     assert capfd.readouterr() == ("Who asks?\n", "")
 
 
-def test_standard_input_is_one_datagram_as_it_is(folder: Folder) -> None:
+def test_standard_input_is_sent_as_one_datagram_over_udp(folder: Folder) -> None:
     folder.write("udpd", "[daemon]\nservice = udpd\nlisten = udp://127.0.0.1:0\n")
     with Live(folder.path, "udpd") as daemon:
-        for octets, said in ((b"hello", b"5 bytes"), (b"", b"0 bytes"), (b"x" * 60_000, b"60000 bytes"), (None, b"")):
-            asked = subprocess.run(
+        for data, expected in ((b"hello", b"5 bytes"), (b"", b"0 bytes"), (b"x" * 60_000, b"60000 bytes"), (None, b"")):
+            result = subprocess.run(
                 [str(BIN / "daemons"), "ask", "udpd", "-p", str(daemon.port), "--stdin"],
                 cwd=folder.path,
                 env=environment(),
-                input=bytes(65_508) if octets is None else octets,
+                input=bytes(65_508) if data is None else data,
                 capture_output=True,
                 timeout=20,
                 check=False,
             )
-            if octets is None:
-                assert (asked.returncode, asked.stderr.endswith(b": message too long\n")) == (1, True)
+            if data is None:
+                assert (result.returncode, result.stderr.endswith(b": message too long\n")) == (1, True)
             else:
-                assert (asked.stdout, asked.stderr) == (b"Your data was %b long\n" % said, b"")
+                assert (result.stdout, result.stderr) == (b"Your data was %b long\n" % expected, b"")
 
 
-def test_what_is_going_on_is_told_on_standard_error_where_that_is_asked_for(
+def test_verbose_output_goes_to_standard_error(
     launcelot: tuple[Folder, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ask", "launcelot", "--conf", str(launcelot[0].conf), "-v"]) == 0
-    heard = capfd.readouterr()
-    assert heard.out == ANSWERS
-    assert re.fullmatch(r"Client has been assigned socket name \('127\.0\.0\.1', \d+\)\n", heard.err)
+    output = capfd.readouterr()
+    assert output.out == ANSWERS
+    assert re.fullmatch(r"Client has been assigned socket name \('127\.0\.0\.1', \d+\)\n", output.err)
 
 
-def test_a_service_that_does_not_say_how_its_answers_end_is_asked_until_it_closes(
+def test_replies_without_framing_are_read_until_the_connection_closes(
     folder: Folder, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder.module(
@@ -170,7 +169,7 @@ def test_a_service_that_does_not_say_how_its_answers_end_is_asked_until_it_close
             assert capfd.readouterr() == (printed, "")
 
 
-def test_a_reader_that_leaves_early_is_no_bug(launcelot: tuple[Folder, str]) -> None:
+def test_closed_standard_output_is_not_reported_as_a_bug(launcelot: tuple[Folder, str]) -> None:
     ask = subprocess.Popen(
         [str(BIN / "daemons"), "ask", "launcelot", "--conf", str(launcelot[0].conf), "-", *["What?"] * 500],
         env=environment(),
@@ -187,8 +186,8 @@ def test_a_reader_that_leaves_early_is_no_bug(launcelot: tuple[Folder, str]) -> 
         assert ask.wait(20) == 1
 
 
-def test_octets_that_are_no_text_are_said_as_they_are(launcelot: tuple[Folder, str]) -> None:
-    asked = subprocess.run(
+def test_words_that_are_not_utf8_are_sent_unchanged(launcelot: tuple[Folder, str]) -> None:
+    result = subprocess.run(
         [str(BIN / "daemons"), "ask", "launcelot", "--conf", str(launcelot[0].conf), "-", b"\xff\xfe?"],
         env=environment(LC_ALL="C.UTF-8"),
         capture_output=True,
@@ -196,7 +195,7 @@ def test_octets_that_are_no_text_are_said_as_they_are(launcelot: tuple[Folder, s
         timeout=20,
         check=False,
     )
-    assert (asked.returncode, asked.stdout, asked.stderr) == (0, UNKNOWN, "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, UNKNOWN, "")
 
 
 HELP = """\
@@ -209,7 +208,7 @@ hold a conversation with a daemon, and print what it says
 """
 
 
-def test_the_help_says_what_it_does_and_what_is_assumed(
+def test_help_describes_the_command_and_its_defaults(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -224,7 +223,7 @@ def test_the_help_says_what_it_does_and_what_is_assumed(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         ((), "daemons ask: error: the following arguments are required: NAME"),
         (("launcelot", "--loud"), "daemons: error: unrecognized arguments: --loud"),
@@ -235,21 +234,23 @@ def test_the_help_says_what_it_does_and_what_is_assumed(
         (("launcelot", "-t", "1e99"), "daemons ask: error: argument -t: not a number of seconds above 0: '1e99'"),
     ],
 )
-def test_a_wrong_command_line_is_2(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str) -> None:
+def test_wrong_command_line_exits_with_2(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], expected: str
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["ask", *words])
     assert ended.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert capsys.readouterr().err.splitlines()[-1] == expected
 
 
-def test_other_commands_take_no_words_after_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_commands_reject_words_after_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["run", "launcelot", "--port", "0", "word"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.endswith("daemons: error: unrecognized arguments: word\n")
 
 
-def test_a_wildcard_is_asked_at_the_loopback(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_wildcard_address_is_replaced_by_the_loopback(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     port = free_port()
     folder.write("launcelot", f"[daemon]\nservice = launcelot\nhost = 0.0.0.0\nport = {port}\npublic = yes\n")
     with Live(folder.path, "launcelot"):
@@ -257,7 +258,7 @@ def test_a_wildcard_is_asked_at_the_loopback(folder: Folder, capfd: pytest.Captu
         assert capfd.readouterr().out == ANSWERS
 
 
-def test_the_address_is_that_of_the_ini_at_the_time_of_asking(
+def test_address_is_read_from_the_ini_file_for_each_command(
     folder: Folder, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:

@@ -1,4 +1,4 @@
-"""``daemons ask NAME`` for each of the small daemons: with ours, and with servers that are not ours."""
+"""``daemons ask NAME`` for each of the small daemons, with the daemon itself and with foreign servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from daemons.cli.command import main
-from daemons.clients.ask import PIECE, tell
+from daemons.clients.ask import PIECE, send_all
 from daemons.clients.net.dial import NetworkError
 from daemons.serving.listening.address import Address
 from daemons.serving.pump import Pump
@@ -29,7 +29,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 FLAT = b"Flat is better than nested."
 
-#: The daemon, what is said, and what is printed.
+#: The name of the daemon, the words, and the output.
 CONVERSATIONS = {
     "sixteen": ((), "Farewell, client\n"),
     "sixteen hears no more than sixteen": (("Hi there, server!",), "Farewell, client\n"),
@@ -49,8 +49,8 @@ CONVERSATIONS = {
 
 
 @pytest.fixture
-def ours() -> Iterator[Callable[[str], str]]:
-    """Runs the service in ``daemons.NAME``; returns its port."""
+def start_daemon() -> Iterator[Callable[[str], str]]:
+    """Yield a function that runs the service in ``daemons.NAME`` and returns its port."""
     with ExitStack() as stack:
 
         def start(name: str) -> str:
@@ -62,28 +62,28 @@ def ours() -> Iterator[Callable[[str], str]]:
 
 
 def ask(name: str, port: str, *words: str) -> int:
-    """``daemons ask``, as it is shipped, at that port."""
+    """Run ``daemons ask`` with the shipped ini file and this port; return the exit code."""
     return main(["ask", name, "--conf", str(CONF), "-p", port, *(("-", *words) if words else ())])
 
 
 @pytest.mark.parametrize("case", CONVERSATIONS)
-def test_ours(case: str, ours: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_own_daemon_replies(case: str, start_daemon: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
     words, printed = CONVERSATIONS[case]
     name = re.split(r"\W", case)[0]
-    assert ask(name, ours(name), *words) == 0
+    assert ask(name, start_daemon(name), *words) == 0
     assert capfd.readouterr() == (printed, "")
 
 
-def test_daytime(ours: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert ask("daytime", ours("daytime")) == 0
+def test_daytime_reply_is_printed(start_daemon: Callable[[str], str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert ask("daytime", start_daemon("daytime")) == 0
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{6})?\n", capfd.readouterr().out)
 
 
 ZEN = b"Beautiful is better than ugly.", b"Explicit is better than implicit.", b"Simple is better than complex."
 
-#: The daemon; what its client says to a server of which nobody knows how it is made; what that answers, and what
-#: the client prints then.
-SAID = {
+#: The name of the daemon; the bytes its client sends to a foreign server; the server's reply; and the
+#: client's output.
+FOREIGN = {
     "sixteen": (b"Hi there, server", b"Farewell, client", "Farewell, client\n"),
     "welcome": (b"", b"Thank you for connecting", "Thank you for connecting\n"),
     "daytime": (b"", b"2012-12-12 12:12:12\n", "2012-12-12 12:12:12\n"),
@@ -95,52 +95,54 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("name", SAID)
-def test_a_server_not_ours(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    said, answer, printed = SAID[name]
-    heard: list[bytes] = []
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_server_receives_framed_messages_and_its_reply_is_printed(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sent, answer, printed = FOREIGN[name]
+    received: list[bytes] = []
 
-    def visit(visitor: socket.socket) -> None:
-        heard.append(until_end(visitor))
-        visitor.sendall(answer)
+    def visit(client: socket.socket) -> None:
+        received.append(until_end(client))
+        client.sendall(answer)
 
     with Foreign(visit) as server:
         assert ask(name, server.port) == 0
-    assert heard == [said]
+    assert received == [sent]
     assert capfd.readouterr() == (printed, "")
 
 
 @pytest.mark.parametrize(("name", "end"), [("lines", b"\n"), ("prefix", b".")])
-def test_a_server_not_ours_that_answers_each_message(name: str, end: bytes, capfd: pytest.CaptureFixture[str]) -> None:
-    def visit(visitor: socket.socket) -> None:
-        with visitor.makefile("rwb", buffering=0) as file:
-            while octet := file.read(1):
-                file.write(octet)
+def test_foreign_server_that_replies_to_each_message(name: str, end: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    def visit(client: socket.socket) -> None:
+        with client.makefile("rwb", buffering=0) as file:
+            while byte := file.read(1):
+                file.write(byte)
 
     with Foreign(visit) as server:
         assert ask(name, server.port, "one two", "back\\slash") == 0
     assert capfd.readouterr() == ("one two\nback\\slash\n", "")
 
 
-def test_a_word_is_given_the_newline_that_ends_a_message(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_missing_newline_is_appended_to_each_word(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     folder.module(
         "shout", "import daemons\nclass Shout(daemons.Service):\n    framing = daemons.Until(b'\\n', limit=9)"
     )
     folder.write("shout", "[daemon]\nservice = shout:Shout\nport = 1090\n")
-    heard: list[bytes] = []
-    with Foreign(lambda visitor: heard.append(until_end(visitor))) as server:
+    received: list[bytes] = []
+    with Foreign(lambda client: received.append(until_end(client))) as server:
         assert main(["ask", "shout", "--conf", str(folder.conf), "-p", server.port, "-", "one", "two\n"]) == 0
-    assert heard == [b"one\ntwo\n"]
+    assert received == [b"one\ntwo\n"]
     assert capfd.readouterr() == ("", "")
 
 
-# --- a great deal ----------------------------------------------------------------------------------
+# --- large transfers ----------------------------------------------------------------------------------
 
 
-def test_what_comes_on_standard_input_is_said_and_the_answer_printed_as_it_is(
-    ours: Callable[[str], str], capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+def test_standard_input_is_sent_and_the_reply_printed_unchanged(
+    start_daemon: Callable[[str], str], capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port = ours("upper")
+    port = start_daemon("upper")
     reader, writer = os.pipe()
     os.write(writer, b"a\x00\xffz")
     os.close(writer)
@@ -155,25 +157,25 @@ def test_what_comes_on_standard_input_is_said_and_the_answer_printed_as_it_is(
     assert capfdbinary.readouterr() == (b"A\x00\xffZ", b"")
 
 
-def test_a_server_that_reads_no_more_until_its_answers_are_taken_does_not_stop_us() -> None:
-    """The server of the book's chapter 5, which hangs with a client that sends 20 MB before it reads (T13)."""
+def test_server_that_stops_reading_until_its_replies_are_read_causes_no_deadlock() -> None:
+    """The server of the book's chapter 5, which deadlocks with a client that sends 20 MB before it reads (T13)."""
     much = 24 * 1024**2
 
-    def visit(visitor: socket.socket) -> None:
-        while data := visitor.recv(1024):
-            visitor.sendall(data.upper())
+    def visit(client: socket.socket) -> None:
+        while data := client.recv(1024):
+            client.sendall(data.upper())
 
     with Foreign(visit) as server:
-        said = partial(io.BytesIO(b"capitalize this!" * (much // 16)).read, PIECE)
-        answer = tell(Address("tcp", "127.0.0.1", int(server.port)), iter(said, b""), 20.0)
+        sent = partial(io.BytesIO(b"capitalize this!" * (much // 16)).read, PIECE)
+        answer = send_all(Address("tcp", "127.0.0.1", int(server.port)), iter(sent, b""), 20.0)
         assert b"".join(answer) == b"CAPITALIZE THIS!" * (much // 16)
 
 
-# --- what cannot be ----------------------------------------------------------------------------------
+# --- failures ----------------------------------------------------------------------------------
 
 
-def test_a_server_that_takes_nothing_and_says_nothing_is_given_up(capfd: pytest.CaptureFixture[str]) -> None:
+def test_server_that_neither_reads_nor_replies_times_out(capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = Address("tcp", "127.0.0.1", silent.getsockname()[1])
         with pytest.raises(NetworkError, match="timed out"):
-            list(tell(address, iter(lambda: bytes(PIECE), b""), 0.2))
+            list(send_all(address, iter(lambda: bytes(PIECE), b""), 0.2))

@@ -1,4 +1,4 @@
-"""``daemons ask`` and servers that are not ours, well-behaved and not."""
+"""``daemons ask`` with foreign servers, well-behaved and misbehaving."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ def project(folder: Folder) -> Folder:
 
 
 def ask(project: Folder, server: Foreign, *words: str, name: str = "launcelot") -> int:
-    """``daemons ask`` that server, at the port it happens to have."""
+    """Run ``daemons ask`` with the port of a foreign server; return the exit code."""
     return main(["ask", name, "--conf", str(project.conf), "-p", server.port, *words])
 
 
-def test_each_question_is_asked_when_the_one_before_is_answered(
+def test_each_question_is_sent_after_the_reply_to_the_previous_one(
     project: Folder, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
-    def visit(visitor: socket.socket) -> None:
-        while question := until_delimiter(visitor, b"?"):
-            heard.append(question)
-            for octet in b"Answer %d." % len(heard):
-                visitor.sendall(bytes((octet,)))
+    def visit(client: socket.socket) -> None:
+        while question := until_delimiter(client, b"?"):
+            received.append(question)
+            for byte in b"Answer %d." % len(received):
+                client.sendall(bytes((byte,)))
 
     with Foreign(visit) as server:
         assert ask(project, server) == 0
-        assert heard == [b"What is your name?", b"What is your quest?", b"What is your favorite color?"]
+        assert received == [b"What is your name?", b"What is your quest?", b"What is your favorite color?"]
         assert capfd.readouterr() == ("Answer 1.\nAnswer 2.\nAnswer 3.\n", "")
         assert ask(project, server, "127.0.0.1", "Who?") == 0
-        assert heard[3:] == [b"Who?"]
+        assert received[3:] == [b"Who?"]
 
 
 class Chapter7(asyncio.Protocol):
-    """The asynchronous server of the book, which Twisted and asyncio write alike."""
+    """The asyncio server of the book, chapter 7."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -61,7 +61,7 @@ class Chapter7(asyncio.Protocol):
             self.transport.write(question.rpartition(b" ")[2].capitalize() + b".")
 
 
-def test_an_asynchronous_server_is_asked_like_any_other(project: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_asyncio_server_is_supported(project: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     loop = asyncio.new_event_loop()
     server = loop.run_until_complete(loop.create_server(Chapter7, "127.0.0.1", 0))
     port = str(server.sockets[0].getsockname()[1])
@@ -78,78 +78,80 @@ def test_an_asynchronous_server_is_asked_like_any_other(project: Folder, capfd: 
         loop.close()
 
 
-def test_answers_that_come_together_are_told_apart(project: Folder, capfd: pytest.CaptureFixture[str]) -> None:
-    def visit(visitor: socket.socket) -> None:
-        until_delimiter(visitor, b"?")
-        visitor.sendall(b"One.Two.Thr")
-        until_delimiter(visitor, b"?")
-        until_delimiter(visitor, b"?")
-        visitor.sendall(b"ee.")
-        until_end(visitor)
+def test_replies_in_one_segment_are_separated(project: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+    def visit(client: socket.socket) -> None:
+        until_delimiter(client, b"?")
+        client.sendall(b"One.Two.Thr")
+        until_delimiter(client, b"?")
+        until_delimiter(client, b"?")
+        client.sendall(b"ee.")
+        until_end(client)
 
     with Foreign(visit) as server:
         assert ask(project, server) == 0
     assert capfd.readouterr().out == "One.\nTwo.\nThree.\n"
 
 
-def test_an_answer_is_printed_as_soon_as_it_has_come(project: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_reply_is_printed_before_the_next_question_is_sent(
+    project: Folder, capfd: pytest.CaptureFixture[str]
+) -> None:
     seen: list[str] = []
 
-    def visit(visitor: socket.socket) -> None:
-        until_delimiter(visitor, b"?")
-        visitor.sendall(b"First.")
-        until_delimiter(visitor, b"?")  # it is asked after the first answer was printed
+    def visit(client: socket.socket) -> None:
+        until_delimiter(client, b"?")
+        client.sendall(b"First.")
+        until_delimiter(client, b"?")  # sent after the first reply was printed
         seen.append(capfd.readouterr().out)
-        visitor.sendall(b"Second.")
-        until_end(visitor)
+        client.sendall(b"Second.")
+        until_end(client)
 
     with Foreign(visit) as server:
         assert ask(project, server, "-", "a?", "b?") == 0
     assert seen == ["First.\n"]
 
 
-def test_a_peer_of_a_raw_handler_hears_all_and_is_heard_to_its_end(
+def test_raw_handler_receives_all_words_and_its_reply_is_read_to_the_end(
     project: Folder, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def visit(visitor: socket.socket) -> None:
-        visitor.sendall(b"welcome, ")
-        visitor.sendall(until_end(visitor) + b"\n")
+    def visit(client: socket.socket) -> None:
+        client.sendall(b"welcome, ")
+        client.sendall(until_end(client) + b"\n")
 
     with Foreign(visit) as server:
         assert ask(project, server, "-", "one ", "two", name="raw") == 0
     assert capfd.readouterr() == ("welcome, one two\n", "")
 
 
-def _close_at_once(visitor: socket.socket) -> None:
-    until_delimiter(visitor, b"?")
+def _close_at_once(client: socket.socket) -> None:
+    until_delimiter(client, b"?")
 
 
-def _close_in_the_middle(visitor: socket.socket) -> None:
-    until_delimiter(visitor, b"?")
-    visitor.sendall(b"My name is")
+def _close_in_the_middle(client: socket.socket) -> None:
+    until_delimiter(client, b"?")
+    client.sendall(b"My name is")
 
 
-def _reset(visitor: socket.socket) -> None:
-    until_delimiter(visitor, b"?")
-    visitor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+def _reset(client: socket.socket) -> None:
+    until_delimiter(client, b"?")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def _flood(visitor: socket.socket) -> None:
-    until_delimiter(visitor, b"?")
-    visitor.sendall(b"x" * 5000)
-    until_end(visitor)
+def _flood(client: socket.socket) -> None:
+    until_delimiter(client, b"?")
+    client.sendall(b"x" * 5000)
+    until_end(client)
 
 
 @pytest.mark.parametrize(
     ("visit", "reason"),
     [
-        (_close_at_once, "closed before it had answered b'What is your name?'"),
-        (_close_in_the_middle, "closed before it had answered b'What is your name?'"),
+        (_close_at_once, "closed before it replied to b'What is your name?'"),
+        (_close_in_the_middle, "closed before it replied to b'What is your name?'"),
         (_reset, "connection reset by peer"),
         (_flood, "no b'.' within 4096 bytes"),
     ],
 )
-def test_a_peer_that_does_not_keep_to_the_protocol_is_told_in_one_line(
+def test_protocol_violation_of_the_server_is_one_line_of_error(
     project: Folder, capfd: pytest.CaptureFixture[str], visit: Visit, reason: str
 ) -> None:
     with Foreign(visit) as server:
@@ -157,26 +159,24 @@ def test_a_peer_that_does_not_keep_to_the_protocol_is_told_in_one_line(
         assert capfd.readouterr() == ("", f"launcelot: tcp://127.0.0.1:{server.port}: {reason}\n")
 
 
-def test_the_answers_that_came_before_are_printed_all_the_same(
-    project: Folder, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def visit(visitor: socket.socket) -> None:
-        until_delimiter(visitor, b"?")
-        visitor.sendall(b"First.Sec")
-        until_delimiter(visitor, b"?")
+def test_replies_before_an_error_are_printed(project: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+    def visit(client: socket.socket) -> None:
+        until_delimiter(client, b"?")
+        client.sendall(b"First.Sec")
+        until_delimiter(client, b"?")
 
     with Foreign(visit) as server:
         assert ask(project, server, "-", "a?", "b?") == 1
         out, err = capfd.readouterr()
         assert out == "First.\n"
-        assert err == f"launcelot: tcp://127.0.0.1:{server.port}: closed before it had answered b'b?'\n"
+        assert err == f"launcelot: tcp://127.0.0.1:{server.port}: closed before it replied to b'b?'\n"
 
 
 @pytest.mark.parametrize("name", ["launcelot", "raw"])
-def test_a_peer_that_never_answers_is_given_up(project: Folder, capfd: pytest.CaptureFixture[str], name: str) -> None:
+def test_server_without_a_reply_times_out(project: Folder, capfd: pytest.CaptureFixture[str], name: str) -> None:
     given_up = threading.Event()
 
-    def visit(visitor: socket.socket) -> None:
+    def visit(client: socket.socket) -> None:
         given_up.wait(20)
 
     with Foreign(visit) as server:
@@ -187,7 +187,7 @@ def test_a_peer_that_never_answers_is_given_up(project: Folder, capfd: pytest.Ca
         assert capfd.readouterr() == ("", f"{name}: tcp://127.0.0.1:{server.port}: timed out\n")
 
 
-def test_a_port_where_nobody_listens(project: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_closed_port_is_reported_as_refused(project: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     assert main(["ask", "launcelot", "--conf", str(project.conf), "-p", str(port)]) == 1
@@ -195,24 +195,24 @@ def test_a_port_where_nobody_listens(project: Folder, capfd: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "expected"),
     [
         (("-p", "70000"), 100, "-p 70000: not a port; write a number from 0 to 65535 or a name from /etc/services"),
         (("no-such-host.invalid",), 1, "tcp://no-such-host.invalid:1060: "),
         (("x" * 64 + ".example",), 1, f"tcp://{'x' * 64}.example:1060: "),
     ],
 )
-def test_an_address_that_is_none(
-    project: Folder, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, said: str
+def test_invalid_address_is_reported(
+    project: Folder, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, expected: str
 ) -> None:
     assert main(["ask", "launcelot", "--conf", str(project.conf), *words]) == code
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.startswith(f"launcelot: {said}")
+    assert err.startswith(f"launcelot: {expected}")
     assert err.count("\n") == 1
 
 
-def test_what_is_wrong_with_the_ini_is_told_before_anybody_is_dialled(
+def test_error_in_the_ini_file_is_reported_before_connecting(
     project: Folder, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ask", "lancelot", "--conf", str(project.conf)]) == 100

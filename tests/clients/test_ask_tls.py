@@ -1,4 +1,4 @@
-"""``daemons ask`` over TLS: it talks to nobody it cannot be sure of, and says why."""
+"""``daemons ask`` over TLS: verification of certificates, truncation and errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemons.clients.ask import converse, tell
+from daemons.clients.ask import converse, send_all
 from daemons.clients.net.dial import NetworkError, dial
 from daemons.framings import Until
 from daemons.serving.listening.address import Address
@@ -25,8 +25,8 @@ STOP = Until(b".", limit=100)
 
 
 @contextmanager
-def server(certificate: str, replies: bytes = b"", goodbye: bool = True) -> Iterator[Address]:
-    """One that shows this certificate, to one client, and says `replies` when it has heard something."""
+def server(certificate: str, replies: bytes = b"", close_notify: bool = True) -> Iterator[Address]:
+    """Yield the address of a TLS server for one client, which sends `replies` after it has received data."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     key = folder() / "server.key" if certificate == "server.pem" else None
     context.load_cert_chain(folder() / certificate, key)
@@ -37,7 +37,7 @@ def server(certificate: str, replies: bytes = b"", goodbye: bool = True) -> Iter
             with context.wrap_socket(peer, server_side=True) as secure:
                 secure.recv(1000)
                 secure.sendall(replies)
-                if goodbye:
+                if close_notify:
                     secure.unwrap()
         except OSError:
             pass
@@ -53,7 +53,7 @@ def server(certificate: str, replies: bytes = b"", goodbye: bool = True) -> Iter
 
 
 @pytest.mark.parametrize(
-    ("certificate", "name", "cafile", "said"),
+    ("certificate", "name", "cafile", "expected"),
     [
         ("expired.pem", "localhost", CA, "the certificate does not verify: it has expired"),
         ("selfsigned.pem", "localhost", CA, "the certificate does not verify: it is self-signed"),
@@ -62,20 +62,22 @@ def server(certificate: str, replies: bytes = b"", goodbye: bool = True) -> Iter
         ("selfsigned.pem", "127.0.0.1", folder() / "selfsigned.pem", "wrong name: IP address mismatch"),
     ],
 )
-def test_whom_it_does_not_trust(certificate: str, name: str, cafile: Path | None, said: str) -> None:
+def test_untrusted_certificate_is_refused_with_the_reason(
+    certificate: str, name: str, cafile: Path | None, expected: str
+) -> None:
     with server(certificate) as address, pytest.raises(NetworkError) as raised:
         dial(address.at(host=name), 10.0, cafile)
-    assert said in str(raised.value)
+    assert expected in str(raised.value)
     assert str(raised.value).startswith(f"tls://{name}:")
 
 
-def test_a_file_that_is_no_ca() -> None:
-    for name, said in (("nowhere.pem", "no such file"), ("ca.key", "there is no certificate in it")):
-        with server("server.pem") as address, pytest.raises(NetworkError, match=rf"{folder()}/{name}: {said}"):
+def test_invalid_cafile_is_reported() -> None:
+    for name, expected in (("nowhere.pem", "no such file"), ("ca.key", "there is no certificate in it")):
+        with server("server.pem") as address, pytest.raises(NetworkError, match=rf"{folder()}/{name}: {expected}"):
             dial(address, 10.0, folder() / name)
 
 
-def test_who_does_not_speak_tls() -> None:
+def test_server_without_tls_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = Address("tls", "127.0.0.1", listener.getsockname()[1])
 
@@ -92,17 +94,17 @@ def test_who_does_not_speak_tls() -> None:
         serving.join()
 
 
-def test_a_reply_that_somebody_cut_is_not_taken_for_a_whole_one() -> None:
+def test_reply_without_close_notify_is_an_error() -> None:
     with (
-        server("server.pem", b"half of ", goodbye=False) as address,
-        pytest.raises(NetworkError, match=r"in the middle|reset"),
+        server("server.pem", b"half of ", close_notify=False) as address,
+        pytest.raises(NetworkError, match=r"without close_notify|reset"),
     ):
-        list(tell(address, [b"x"], 10.0, CA))
+        list(send_all(address, [b"x"], 10.0, CA))
     with server("server.pem", b"whole") as address:
-        assert b"".join(tell(address, [b"x"], 10.0, CA)) == b"whole"
+        assert b"".join(send_all(address, [b"x"], 10.0, CA)) == b"whole"
 
 
-def test_replies_of_any_size() -> None:
+def test_replies_of_any_size_are_received_whole() -> None:
     with server("server.pem", b"x" * 99 + b"." + b"y" * 99 + b".") as address:
         answers = converse(address, [b"one", b"two"], STOP, 10.0, CA)
         assert [next(answers), next(answers)] == [b"x" * 99 + b".", b"y" * 99 + b"."]
@@ -111,26 +113,26 @@ def test_replies_of_any_size() -> None:
 
 
 @pytest.mark.parametrize("spoken", ["service = launcelot", "service = tests.serving.services:Echo"])
-def test_the_command(tmp_path: Path, spoken: str) -> None:
+def test_command_finds_the_ca_of_the_project(tmp_path: Path, spoken: str) -> None:
     with serve(tmp_path, spoken) as daemon:
         words = ("-", "What is your quest?" if "launcelot" in spoken else "a line\n", "-p", str(daemon.port))
-        heard = GRAIL.decode() + "\n" if "launcelot" in spoken else "a line\n"
-        asked = daemons(tmp_path, "ask", "x", *words, "--cafile", str(CA))
-        assert (asked.stdout, asked.stderr, asked.returncode) == (heard, "", 0)
-        # Nobody has told it which CA to trust.
-        asked = daemons(tmp_path, "ask", "x", *words)
-        assert (asked.stdout, asked.returncode) == ("", 1)
-        assert asked.stderr.startswith(
+        received = GRAIL.decode() + "\n" if "launcelot" in spoken else "a line\n"
+        result = daemons(tmp_path, "ask", "x", *words, "--cafile", str(CA))
+        assert (result.stdout, result.stderr, result.returncode) == (received, "", 0)
+        # Without --cafile, the CA is unknown.
+        result = daemons(tmp_path, "ask", "x", *words)
+        assert (result.stdout, result.returncode) == ("", 1)
+        assert result.stderr.startswith(
             f"x: tls://127.0.0.1:{daemon.port}: the certificate does not verify: no CA known"
         )
-        # `daemons cert` would have put it here.
+        # The path at which `daemons cert` writes the CA.
         (tmp_path / "run" / "tls").mkdir(parents=True)
         shutil.copy(CA, tmp_path / "run" / "tls" / "ca.pem")
-        assert daemons(tmp_path, "ask", "x", *words).stdout == heard
+        assert daemons(tmp_path, "ask", "x", *words).stdout == received
 
 
-def test_a_question_too_large_for_one_record(tmp_path: Path) -> None:
+def test_question_larger_than_a_tls_record_is_sent(tmp_path: Path) -> None:
     with serve(tmp_path, "service = tests.serving.services:Patient") as daemon:
         address = Address("tls", "localhost", daemon.port)
-        said = [b"x" * 100_000 + b"\n"]
-        assert list(converse(address, said, Until(b"\n", limit=100), 10.0, CA)) == [b"100001\n"]
+        messages = [b"x" * 100_000 + b"\n"]
+        assert list(converse(address, messages, Until(b"\n", limit=100), 10.0, CA)) == [b"100001\n"]

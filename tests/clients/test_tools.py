@@ -1,4 +1,4 @@
-"""The tools that ask this system's name service, or a port; and what all tools have in common."""
+"""The tools ping, forward-reverse, names and whois, and behaviour that all tools share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daemons.clients import tools
 from daemons.clients.dns import forward_reverse
 from daemons.clients.dns.forward_reverse import Verdict, compare
 from daemons.clients.net import ping
-from daemons.clients.net.system import Place
+from daemons.clients.net.system import HostAddress
 from tests.clients.foreign import Foreign, until_delimiter
 from tests.operating.live import type_in
 
@@ -24,28 +24,26 @@ def closed_port() -> int:
         return int(unused.getsockname()[1])
 
 
-def at(*hosts: str, port: int = 0, canonical: str = "") -> list[Place]:
+def at(*hosts: str, port: int = 0, canonical: str = "") -> list[HostAddress]:
     families = [socket.AF_INET6 if ":" in host else socket.AF_INET for host in hosts]
     return [
-        Place(family, (host, port, 0, 0) if ":" in host else (host, port), canonical)
+        HostAddress(family, (host, port, 0, 0) if ":" in host else (host, port), canonical)
         for family, host in zip(families, hosts, strict=True)
     ]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_ping_finds_who_listens(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ping_finds_a_listener(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert main(["ping", host, str(port)]) == 0
     assert capsys.readouterr() == (f"Success: host {host} is listening on port {port}\n", "")
 
 
-def test_ping_tries_every_address_before_it_gives_up(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ping_tries_every_address(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     port = closed_port()
     hosts = ["127.0.0.2", "127.0.0.1"]
-    monkeypatch.setattr(ping, "places", lambda *_: at(*hosts, port=port, canonical="evil\x1b[31m"))
+    monkeypatch.setattr(ping, "resolve", lambda *_: at(*hosts, port=port, canonical="evil\x1b[31m"))
     assert main(["ping", "x", str(port)]) == 1
     assert capsys.readouterr() == (
         "",
@@ -56,13 +54,13 @@ def test_ping_tries_every_address_before_it_gives_up(
     assert capsys.readouterr() == (f"Success: host evil\\x1b[31m is listening on port {port}\n", "")
 
 
-#: More than the 255 octets that a name may have: so it has no address, and no server is asked for it.
+#: Longer than the limit of 255 bytes for a name, so that it has no address and no server is queried.
 TOO_LONG = ".".join(["x" * 60] * 5)
 
 
 @pytest.mark.parametrize("word", ["ping", "forward-reverse"])
 @pytest.mark.parametrize("host", [TOO_LONG, f"bücher.{TOO_LONG}", "a..b", "ü" * 70, "x" * 64, "\udcff", ""])
-def test_a_name_that_is_none_is_a_failure_of_the_name_service(
+def test_unknown_name_is_reported_as_name_service_failure(
     word: str, host: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([word, host]) == 1
@@ -72,7 +70,7 @@ def test_a_name_that_is_none_is_a_failure_of_the_name_service(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["ping"], "daemons ping: error: the following arguments are required: HOST"),
         (
@@ -83,16 +81,16 @@ def test_a_name_that_is_none_is_a_failure_of_the_name_service(
         (["forward-reverse"], "daemons forward-reverse: error: the following arguments are required: HOST"),
         (
             ["dns", "x", "--server", "[::1"],
-            "daemons dns: error: argument --server: '[::1' is no server; write HOST, HOST:PORT or [::1]:PORT",
+            "daemons dns: error: argument --server: '[::1' is not a server; expected HOST, HOST:PORT or [::1]:PORT",
         ),
-        (["whois", "a\nb"], "daemons whois: error: argument NAME: 'a\\nb' is no name; one line of text is expected"),
+        (["whois", "a\nb"], "daemons whois: error: argument NAME: 'a\\nb' is not a name; expected one line of text"),
     ],
 )
-def test_a_wrong_command_line_is_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_command_line_exits_with_2(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert capsys.readouterr().err.splitlines()[-1] == expected
 
 
 @pytest.mark.parametrize(
@@ -117,11 +115,11 @@ def test_a_wrong_command_line_is_2(words: list[str], said: str, capsys: pytest.C
         ("vm", "localhost", Verdict.FOREIGN),
     ],
 )
-def test_what_two_names_have_in_common(forward: str, backward: str, verdict: Verdict) -> None:
+def test_names_are_compared_by_registered_domain(forward: str, backward: str, verdict: Verdict) -> None:
     assert compare(forward, backward) is verdict
 
 
-def test_localhost_leads_back_to_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_forward_reverse_agrees_for_localhost(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["forward-reverse", "127.0.0.1"]) == 0
     name = socket.getnameinfo(("127.0.0.1", 0), socket.NI_NAMEREQD)[0]
     out = capsys.readouterr().out
@@ -131,7 +129,7 @@ def test_localhost_leads_back_to_itself(capsys: pytest.CaptureFixture[str]) -> N
 
 
 AGAIN = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-NONE = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+NOT_FOUND = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
 @pytest.mark.parametrize(
@@ -141,40 +139,40 @@ NONE = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         ("a.x.test", ["::1", "192.0.2.1"], "The forward and reverse names have a lot in common", ""),
         ("y.test", ["192.0.2.1"], "", "WARNING! The reverse name belongs to a different organization"),
         ("www.x.test", ["192.0.2.2"], "", "WARNING! The reverse name does not lead back to 192.0.2.1"),
-        ("www.x.test", NONE, "", "WARNING! The reverse name does not lead back to 192.0.2.1"),
+        ("www.x.test", NOT_FOUND, "", "WARNING! The reverse name does not lead back to 192.0.2.1"),
         ("a..x\x1b", UnicodeError("label empty"), "", "WARNING! The reverse name does not lead back to 192.0.2.1"),
         (None, [], "", "WARNING! The IP address 192.0.2.1 has no reverse name"),
         (AGAIN, [], "", "Reverse name service failure: temporary failure in name resolution"),
         ("a.x.test", AGAIN, "", "Reverse name service failure: temporary failure in name resolution"),
     ],
 )
-def test_forward_and_reverse(
+def test_forward_reverse_reports_each_verdict(
     reverse: Any, forward: Any, out: str, err: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system cannot be made to give these answers, so they are put in its place."""
+    """The system's name service cannot be made to return these results, so they are substituted."""
 
-    def answer(said: Any) -> Any:
-        if isinstance(said, Exception):
-            raise said
-        return said
+    def answer(result: Any) -> Any:
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     looked_up: list[str] = []
 
-    def first_then_told(host: str) -> list[Place]:
+    def first_then_told(host: str) -> list[HostAddress]:
         looked_up.append(host)
         return at("192.0.2.1") if len(looked_up) == 1 else at(*answer(forward))
 
-    monkeypatch.setattr(forward_reverse, "places", first_then_told)
+    monkeypatch.setattr(forward_reverse, "resolve", first_then_told)
     monkeypatch.setattr(forward_reverse, "reverse", lambda address: answer(reverse))
     assert main(["forward-reverse", "www.x.test"]) == (1 if err else 0)
-    said = capsys.readouterr()
-    assert said.out.startswith("www.x.test has IP address 192.0.2.1\n")
-    assert said.out.endswith(f"{out}\n" if out else "")
-    assert said.err == (f"{err}\n" if err else "")
-    assert "\x1b" not in said.out
+    output = capsys.readouterr()
+    assert output.out.startswith("www.x.test has IP address 192.0.2.1\n")
+    assert output.out.endswith(f"{out}\n" if out else "")
+    assert output.err == (f"{err}\n" if err else "")
+    assert "\x1b" not in output.out
 
 
-def test_names_says_what_the_system_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_prints_the_results_of_the_system_calls(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["names", "127.0.0.1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"gethostname() = {socket.gethostname()!r}"
@@ -195,7 +193,7 @@ def test_names_agrees_with_getent(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"{call} = {number.partition('/')[0]}\n" in out
 
 
-def test_names_goes_on_after_what_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_continues_after_a_failed_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["names", "a\x1b..b", "--protocol", "no", "--service", "no"]) == 1
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2
@@ -207,25 +205,25 @@ def test_names_goes_on_after_what_fails(capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
-def test_whois_prints_what_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    def registrar(visitor: socket.socket) -> None:
-        foreign.heard.append(until_delimiter(visitor, b"\r\n"))
-        if foreign.heard[-1] != b"nobody\r\n":
-            visitor.sendall("domain: bücher.example\r\nrefer: \x1b[31mred\r\n".encode() + b"\xff\r\n")
+def test_whois_prints_the_reply_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    def registrar(client: socket.socket) -> None:
+        foreign.received.append(until_delimiter(client, b"\r\n"))
+        if foreign.received[-1] != b"nobody\r\n":
+            client.sendall("domain: bücher.example\r\nrefer: \x1b[31mred\r\n".encode() + b"\xff\r\n")
 
     with Foreign(registrar) as foreign:
         server = f"127.0.0.1:{foreign.port}"
         assert main(["whois", "bücher.example", "--server", server]) == 0
         assert capsys.readouterr() == ("domain: bücher.example\nrefer: \\x1b[31mred\n\\xff\n", "")
         assert main(["whois", "nobody", "--server", server]) == 1
-        assert capsys.readouterr() == ("", "daemons whois: 127.0.0.1 has closed without an answer\n")
-    assert foreign.heard == ["bücher.example\r\n".encode(), b"nobody\r\n"]
+        assert capsys.readouterr() == ("", "daemons whois: 127.0.0.1 closed the connection without a reply\n")
+    assert foreign.received == ["bücher.example\r\n".encode(), b"nobody\r\n"]
     assert main(["whois", "x", "--server", server]) == 1
-    said = f"daemons whois: 127.0.0.1 port {server.partition(':')[2]}: connection refused\n"
-    assert capsys.readouterr() == ("", said)
+    expected = f"daemons whois: 127.0.0.1 port {server.partition(':')[2]}: connection refused\n"
+    assert capsys.readouterr() == ("", expected)
 
 
-def test_the_help_lists_every_tool_and_each_has_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_tool_and_each_tool_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["-h"])
     listed = capsys.readouterr().out
@@ -240,7 +238,7 @@ def test_the_help_lists_every_tool_and_each_has_its_own(capsys: pytest.CaptureFi
         assert "Exit codes: 0 " in text
 
 
-#: Without dnspython and httpx2, and without the tools having been imported until their word is used.
+#: Simulates missing dnspython and httpx2, and checks that tools are imported only when used.
 WITHOUT = """
 import sys
 class Missing:
@@ -259,7 +257,7 @@ for words in (
 """
 
 
-def test_without_dnspython_what_needs_it_says_so_and_the_rest_goes_on(tmp_path: Any) -> None:
+def test_missing_dnspython_is_reported_by_the_tools_that_need_it(tmp_path: Any) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/dns.ini").write_text("[daemon]\nservice = dns\nport = 0\n")
     done = type_in(tmp_path, sys.executable, "-c", WITHOUT)
@@ -279,8 +277,8 @@ def test_without_dnspython_what_needs_it_says_so_and_the_rest_goes_on(tmp_path: 
 
 
 @pytest.mark.parametrize("word", ["mtu", "dns", "mx"])
-def test_an_empty_host_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_host_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([word, ""])
     assert ended.value.code == 2
-    assert "an empty word" in capsys.readouterr().err
+    assert "empty argument" in capsys.readouterr().err

@@ -29,7 +29,6 @@ SUPERVISORD = """
     process_name = %(program_name)s_%(process_num)d
     numprocs = 2
     directory = %(here)s
-    stopwaitsecs = 15
     redirect_stderr = true
     stdout_logfile = %(here)s/%(program_name)s.log
 """

@@ -82,7 +82,7 @@ def test_stop_waits_for_a_conversation_that_is_under_way(project: Project) -> No
         )
         with stop:
             try:
-                until(lambda: "stopping; conversations under way: 1" in project.log(), "the drain")
+                until(lambda: "stopping: draining 1 connections" in project.log(), "the drain")
                 assert stop.poll() is None
                 peer.sendall(b" your quest?")
                 assert peer.recv(100) == GRAIL
@@ -104,7 +104,7 @@ def test_supervisord_stops_all_programs_at_the_same_time(project: Project) -> No
         until(lambda: re.search(r"^active +1$", stats(project, "zen"), re.MULTILINE), "the conversation")
         os.kill(supervisord, signal.SIGTERM)
         until(lambda: refused(project.port), "the end of launcelot")
-        assert "stopping; conversations under way: 1" in project.log("zen")
+        assert "stopping: draining 1 connections" in project.log("zen")
         assert alive(supervisord)
     until(lambda: project.processes == [], "the end of all", 30.0)
 
@@ -153,7 +153,7 @@ def test_program_of_ones_own_in_conf_d_is_run_and_a_fault_of_it_stops_no_other(p
         (project.path / "conf" / f"{name}.ini").write_text(f"[daemon]\nservice = {service}\nport = 0\n")
     ran = project.type_in("make", "run")
     assert ran.returncode == 2
-    # FATAL once it has been tried three times; where an interpreter takes seconds to start, it may still be on its way.
+    # FATAL once it has been tried four times; where an interpreter takes seconds to start, it may still be on its way.
     assert re.search(r"^bad +(FATAL|BACKOFF|STARTING) ", ran.stdout, re.MULTILINE), ran.stdout
     for name in ("good", "launcelot", "zen"):
         assert re.search(rf"^{name} +RUNNING ", ran.stdout, re.MULTILINE)

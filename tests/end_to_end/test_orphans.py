@@ -62,7 +62,7 @@ def test_all_daemons_run_again_when_supervisord_is_killed_and_started_at_once(pr
         until(lambda: ready(project, name) and project.answers(port), f"{name} running", 30.0)  # noqa: B023
     with ExitStack() as stack:
         for port in project.ports.values():
-            # A conversation that would drain for ten seconds.
+            # A conversation that would drain for eight seconds.
             busy = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10.0))
             busy.sendall(b"What is your name?What is")
             assert busy.recv(100)

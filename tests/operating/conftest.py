@@ -14,6 +14,7 @@ import pytest
 from daemons.operating.logging.logs import LineFormatter
 from daemons.operating.metrics.scoreboard import Scoreboard
 from daemons.operating.metrics.slot import Slot
+from daemons.serving.guards import wait_limit
 from tests.operating.counting import ABOUT
 from tests.operating.folder import Folder
 from tests.operating.writes import Writes
@@ -74,6 +75,4 @@ def _as_found() -> Iterator[None]:
             del sys.modules[name]
     root.handlers[:] = handlers
     root.setLevel(level)
-    verifier = sys.modules.get("daemons.accounts.verifier")
-    if verifier is not None:
-        verifier.shared.waiting = verifier.WAITING
+    wait_limit.PROCESS.threads = wait_limit.DEFAULT

@@ -139,9 +139,7 @@ def test_a_port_of_the_clients_is_noted_and_no_error(folder: Folder) -> None:
     folder.write("x", GOOD.replace("1060", str(least)))
     checked = daemons(folder.path, "check")
     assert checked.returncode == 0
-    assert (
-        f"note: conf/x.ini [daemon] tcp://127.0.0.1:{least}: the kernel gives ports from {least} to " in checked.stderr
-    )
+    assert f"note: conf/x.ini [daemon] tcp://127.0.0.1:{least}: the kernel uses ports {least} to " in checked.stderr
 
 
 def test_no_host_is_every_address_of_both_families(folder: Folder) -> None:

@@ -83,7 +83,7 @@ def test_daemon_whose_supervisord_dies_while_it_starts_leaves(suite: Folder) -> 
     pid = int(shell.stdout)
     try:
         until(lambda: not alive(pid), "the end of the daemon")
-        assert "has gone; leaving too" in (suite.path / "log").read_text("utf-8")
+        assert "has ended; stopping" in (suite.path / "log").read_text("utf-8")
     finally:
         if alive(pid):
             os.kill(pid, signal.SIGKILL)

@@ -13,7 +13,7 @@ import pytest
 
 from daemons.operating.config import ini
 from daemons.operating.config.sections import SECTIONS
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
 from tests.operating.folder import GOOD, Folder
@@ -87,7 +87,7 @@ def test_the_list_of_shipped_daemons_is_complete() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_daemon_shipped_has_its_program_its_port_and_its_docstring(name: str) -> None:
     settings = ini.read(CONF, name)
-    kind = loading.spoken_class(settings)
+    kind = target_of(settings).served_class
     file = AGAIN.get(name, name)
     assert kind.__module__ == f"daemons.{file}"
     assert f"[program:{name}]" in (PROJECT / "supervisord.conf").read_text("utf-8")
@@ -105,7 +105,7 @@ def test_launcelot_listens_where_the_book_has_it() -> None:
 
 def test_the_programs_of_supervisord_conf_differ_in_their_names_alone() -> None:
     text = (PROJECT / "supervisord.conf").read_text("utf-8")
-    programs = dict(re.findall(r"^\[program:(\w+)\]\n((?:(?!\[).*\n?)*)", text, re.MULTILINE))
+    programs = dict(re.findall(r"^\[program:(\w+)\]\n((?:\w.*\n)*)", text, re.MULTILINE))
     assert sorted(programs) == sorted(SHIPPED)
     assert len({body.strip() for body in programs.values()}) == 1
     assert "\n[group:" not in text

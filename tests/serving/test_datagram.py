@@ -94,7 +94,7 @@ def test_the_largest_datagram_passes_whole_and_what_is_larger_is_named(
     longest = b"x" * (LARGEST - 1) + b"\n"
     assert ask(peer, longest) == longest
     peer.send(b"twice" + b"y" * (LARGEST // 2) + b"\n")
-    running.log_line(f"{log_name_of(peer)}: an answer of {LARGEST + 1} octets does not fit in a datagram")
+    running.log_line(f"{log_name_of(peer)}: reply of {LARGEST + 1} bytes does not fit in a datagram")
     assert ask(peer, b"z\n") == b"z\n"
 
 
@@ -231,7 +231,7 @@ def test_no_other_process_can_take_the_port_over() -> None:
             with pytest.raises(OSError, match="in use"):
                 other.bind(server.server_address)
         port = server.server_address[1]
-        with pytest.raises(ListenError, match=rf"`ss -lunp sport = :{port}` shows who has it"):
+        with pytest.raises(ListenError, match=rf"`ss -lunp sport = :{port}` shows the process"):
             listen(parse_address(f"udp://127.0.0.1:{port}"), 5)
 
 

@@ -55,7 +55,8 @@ def test_a_buffer_smaller_than_asked_for_is_logged(listener: socket.socket, capl
     resize(listener, 2**31 - 1)
     given = size_of(listener)
     assert caplog.messages == [
-        f"receive buffer: 2147483647 bytes asked for, {given} given; raise it with sysctl net.core.rmem_max=2147483647"
+        f"receive buffer: 2147483647 bytes requested, {given} granted; "
+        "raise it with sysctl net.core.rmem_max=2147483647"
     ]
 
 
@@ -85,9 +86,7 @@ def test_datagrams_dropped_by_the_kernel_are_counted_and_logged(
     except BlockingIOError:
         pass
     assert dropped == 500 - received > 0
-    assert caplog.messages[0].startswith(
-        f"datagrams dropped by the kernel, since the receive buffer was full: {dropped};"
-    )
+    assert caplog.messages[0].startswith(f"receive buffer: full, {dropped} datagrams dropped by the kernel;")
     assert drops.take() == 0
 
 
@@ -120,4 +119,4 @@ def test_a_size_beyond_an_int_is_the_largest_that_can_be_asked_for(
     listener: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
     resize(listener, 2**50)
-    assert f"{LARGEST} bytes asked for" in caplog.text
+    assert f"{LARGEST} bytes requested" in caplog.text

@@ -152,7 +152,7 @@ def test_handle_request_by_forks_buries_the_children_as_it_goes() -> None:
 
 
 def test_a_raw_handler_under_the_loop_is_refused_when_the_server_is_made() -> None:
-    with pytest.raises(TypeError, match="MyTCPHandler is a raw handler, which waits on its socket; under Loop"):
+    with pytest.raises(TypeError, match="MyTCPHandler is a raw handler, which blocks on its socket"):
         stream_server("loop")(("127.0.0.1", 0), MyTCPHandler)
 
 

@@ -35,7 +35,7 @@ def test_a_stop_of_the_process_group_drains(
     with connect(running.address) as peer:
         ask(peer, b"a\nha", b"a\n")
         os.killpg(running.pid, number)
-        running.log_line("stopping; conversations under way: 1")
+        running.log_line("stopping: draining 1 connections")
         ask(peer, b"lf\n", b"half\n")
         assert is_gone(peer)
     assert running.wait() == 0

@@ -185,4 +185,4 @@ def test_an_error_of_the_file_of_a_spool_is_ours(engine: str, within: Callable[.
         with suppress(OSError):
             hear_all(peer)
     assert access_of(running, name)[0] == "failed"
-    running.log_line(f"{name}: the service failed", "the file of a spool became shorter")
+    running.log_line(f"{name}: the service failed", "spool file was truncated")

@@ -37,7 +37,7 @@ def test_in_progress_queued_or_idle_everybody_is_seen_to(engine: str, process: L
             ask(peer, b"a\n", b"a\n")
         for peer in busy:
             peer.sendall(b"ha")
-        running.log_line("full: 100 connections")
+        running.log_line("accept: limit of 100 connections reached")
         waiting = [visitor() for _ in range(50)]
         for peer in waiting:
             peer.sendall(b"b\n")
@@ -149,7 +149,7 @@ def test_a_service_that_never_answers_does_not_keep_it_from_leaving(engine: str,
         peer.sendall(b"a\n")
         running.log_line("asked")
         running.signal()
-        running.log_line("stopping; conversations under way: 1")
+        running.log_line("stopping: draining 1 connections")
         if again:
             running.insist()
         assert is_gone(peer)

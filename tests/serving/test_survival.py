@@ -134,11 +134,11 @@ def test_whatever_get_request_raises_the_visitor_in_the_queue_is_served(
     running = within(type("Got", (Get,), {"error": error}), ECHO)
     assert converse(running.address, b"a\n")[0] == b"a\n"
     if isinstance(error, OSError) and error.errno in CAPACITY:
-        assert running.log_line("accept: ") == f"accept: {error.strerror}; resting 100 ms"
+        assert running.log_line("accept: ") == f"accept: {error.strerror}; pausing for 100 ms"
     elif isinstance(error, OSError) and error.errno in TRANSIENT:
         assert [line for line in running.lines if "accept" in line] == []
     else:
-        assert type(error).__name__ in running.log_line("accept failed; resting 100 ms")
+        assert type(error).__name__ in running.log_line("accept: failed; pausing for 100 ms")
 
 
 @pytest.mark.parametrize("number", sorted(CAPACITY | TRANSIENT | {errno.EINVAL}), ids=errno.errorcode.get)
@@ -276,5 +276,5 @@ def test_out_of_descriptors_it_rests_and_then_serves_those_who_waited(engine: st
     assert err == b""
     attempts = said[::2]
     assert set(attempts) == {b"attempt: Too many open files\n"}
-    assert said[1::2] == [b"accept: Too many open files; resting 100 ms\n"] * len(attempts)
+    assert said[1::2] == [b"accept: Too many open files; pausing for 100 ms\n"] * len(attempts)
     assert 5 <= len(attempts) <= pauses + 1

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from daemons.operating.config.sections import _LISTEN, _PORT
 from daemons.settings import values
-from daemons.settings.values import COUNT, DURATION, PORT, RATE, SIZE, TEXT, YES_NO, FieldType, or_word, word
+from daemons.settings.values import COUNT, DURATION, PORT, RATE, SIZE, TEXT, YES_NO, FieldType, choice, optional
 
-ENGINE = word("one", "threads", "forks")
-MOST = or_word("auto", COUNT)
+ENGINE = choice("one", "threads", "forks")
+MOST = optional("auto", COUNT)
 
 GOOD: list[tuple[FieldType[Any], str, object, str]] = [
     (DURATION, "500ms", 0.5, "500ms"),
@@ -83,7 +83,7 @@ BAD: list[tuple[FieldType[Any], list[str], str]] = [
         ],
         "not a duration; write 10s, 5m or 1h",
     ),
-    (DURATION, ["25d", "999999999h"], "longer than 24d, the longest that can be waited for"),
+    (DURATION, ["25d", "999999999h"], "longer than the maximum of 24d"),
     (
         SIZE,
         ["", "10", "64K", "64KB", "64kib", "0B", "-1B", "1.5MiB", "1 MiB", "9" * 5000 + "B"],
@@ -135,7 +135,7 @@ KINDS: dict[str, FieldType[Any]] = {
     "port or none": _PORT,
     "word": ENGINE,
     "count or word": MOST,
-    "rate or word": or_word("off", RATE),
+    "rate or word": optional("off", RATE),
     "addresses": _LISTEN,
     "text": TEXT,
 }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from daemons.framings.http import HTTP
-from daemons.operating.loading import loading, server_class
+from daemons.operating.loading.targets import target_of
 from daemons.operating.reload import InPlace, changed
 from daemons.settings.complaints import ConfigurationError
 from tests.operating.folder import Folder
@@ -19,9 +19,8 @@ def longest(folder: Folder, ini: str, body: str | None) -> int:
     """Return the effective limit of a server."""
     folder.write("x", ini)
     settings = folder.read(*[f"limits.body={body}"] * (body is not None))
-    handler = loading.request_handlers(settings)(False)
-    kind = server_class.server_class(handler, settings.limits.body)
-    with kind(("127.0.0.1", 0), handler, bind_and_activate=False) as server:
+    handlers = target_of(settings).request_handlers()
+    with handlers.server_class(("127.0.0.1", 0), handlers.stream, bind_and_activate=False) as server:
         assert server.service is not None
         framing = server.service.framing
         assert isinstance(framing, HTTP)
@@ -46,7 +45,7 @@ def test_body_limit_is_that_of_the_ini(folder: Folder, ini: str, auto: int) -> N
 def test_body_limit_applies_to_lines(folder: Folder) -> None:
     folder.write("x", "[daemon]\njsonrpc = daemons.rpcmath\nport = 1\n[jsonrpc]\nframing = lines\n")
     for said, limit in ((), 2**18), (("limits.body=100B",), 100):
-        pump: Any = loading.request_handlers(folder.read(*said))(False)
+        pump: Any = target_of(folder.read(*said)).request_handlers().stream
         assert pump.service.framing.limit == limit
 
 
@@ -58,12 +57,12 @@ def test_body_limit_without_bodies_is_refused(folder: Folder) -> None:
     ):
         folder.write("x", f"[daemon]\n{said}\nport = 1\n[limits]\nbody = 1MiB\n")
         with pytest.raises(ConfigurationError) as caught:
-            loading.request_handlers(folder.read())
-        assert caught.value.complaints == [f"conf/x.ini [limits] body: {reason}; it is for what speaks HTTP"]
+            target_of(folder.read()).request_handlers()
+        assert caught.value.complaints == [f"conf/x.ini [limits] body: {reason}; only requests of HTTP have bodies"]
         # In defaults.ini the key applies only to daemons that have bodies.
         folder.write("x", f"[daemon]\n{said}\nport = 1\n")
         folder.write("defaults", "[limits]\nbody = 1MiB\n")
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
         folder.write("defaults", "")
     folder.write("x", HTTPD + "[limits]\nbody = much\n")
     with pytest.raises(ConfigurationError, match=r"body = much: not a size; write 512B, 64KiB or 10MiB, or auto"):

@@ -13,7 +13,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from daemons.web.wsgi.fields import head_of
 from daemons.webapp import Webapp
-from daemons.webapp.bank import LONGEST_MEMO, LONGEST_NAME, wrong_with
+from daemons.webapp.bank import LONGEST_MEMO, LONGEST_NAME, field_errors
 from tests.webapp.visitor import Visitor
 
 PATHS = [
@@ -174,7 +174,7 @@ def test_any_payment_is_made_or_complained_of(customer: Visitor, form: dict[str,
     fields = {"token": customer.token("/bank/pay"), **form} if "token" not in form else form
     data = {name: text.encode("utf-8", "surrogatepass") for name, text in fields.items()}
     status = customer.post("/bank/pay", data=data).status_code
-    wrong = wrong_with(values)
+    wrong = field_errors(values)
     assert status == (403 if "token" in form else 422 if wrong else 303)
     if not wrong:
         assert len(values["account"]) <= LONGEST_NAME

@@ -54,7 +54,7 @@ def test_the_weather_is_found_as_it_was_on_weather_gov(visitor: Visitor, city: s
 @pytest.mark.parametrize(
     ("city", "status", "complaint"),
     [
-        ("<Nowhere>, XX", 404, "There is no weather station in this place."),
+        ("<Nowhere>, XX", 404, "There is no weather station in this city."),
         ("  ", 422, "Write a city and its state, as in Phoenix, AZ."),
     ],
 )
@@ -140,4 +140,4 @@ def test_what_is_no_question_is_answered_in_json_too(visitor: Visitor, request_o
 def test_a_city_that_is_not_known_is_404(visitor: Visitor) -> None:
     answer = visitor.get("/api/weather/<Nowhere>")
     assert answer.status_code == 404
-    assert answer.json == {"error": "there is no weather station in this place"}
+    assert answer.json == {"error": "no weather station in this city"}

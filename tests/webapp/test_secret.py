@@ -20,10 +20,10 @@ def test_it_is_made_on_first_use_for_its_owner_alone(tmp_path: Path) -> None:
     secret = Secret(path)
     assert secret.complaint() == ""
     assert not path.exists()
-    octets = secret.octets()
-    assert len(octets) == 64
+    value = secret.value()
+    assert len(value) == 64
     assert path.stat().st_mode & 0o777 == 0o600
-    assert Secret(path).octets() == octets
+    assert Secret(path).value() == value
     assert os.listdir(path.parent) == [path.name]
     assert secret.derived("form", "a") != secret.derived("cookie", "a")
 
@@ -35,7 +35,7 @@ def test_several_at_once_have_the_same_secret_and_the_same_bank(tmp_path: Path) 
 
     def read(secret: Secret) -> bytes:
         begin.wait()
-        return secret.octets()
+        return secret.value()
 
     def count(database: Database) -> int:
         begin.wait()
@@ -72,11 +72,11 @@ def _fifo(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (_open, "others may read it, mode 0644; 0600 is expected: chmod 600"),
-        (_short, "a secret of 32 to 4096 octets is expected; without the file, one is made"),
-        (_long, "a secret of 32 to 4096 octets is expected; without the file, one is made"),
-        (_fifo, "not a regular file; a secret of 32 octets is expected"),
-        (Path.mkdir, "not a regular file; a secret of 32 octets is expected"),
+        (_open, "other users may read it, mode 0644; use chmod 600"),
+        (_short, "expected a secret of 32 to 4096 bytes; if the file is missing, it is created"),
+        (_long, "expected a secret of 32 to 4096 bytes; if the file is missing, it is created"),
+        (_fifo, "not a regular file; expected a secret of 32 bytes"),
+        (Path.mkdir, "not a regular file; expected a secret of 32 bytes"),
     ],
     ids=["open", "short", "long", "fifo", "folder"],
 )
@@ -98,5 +98,5 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
 def test_what_fails_leaves_no_half_of_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        Secret(tmp_path / "file" / "key").octets()
+        Secret(tmp_path / "file" / "key").value()
     assert os.listdir(tmp_path) == ["file"]

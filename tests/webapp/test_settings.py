@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemons.cli.command import main
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.settings.complaints import ConfigurationError
 from tests.accounts.files import write_lines
 from tests.operating.folder import Folder
@@ -24,13 +24,13 @@ INI = """
 """
 
 WRONG = {
-    "key = run/": "[webapp] key = run/: not a file; write run/NAME, or a path from the project's folder",
+    "key = run/": "[webapp] key = run/: not a file; write run/NAME, or a path relative to the project's folder",
     "session = long": "[webapp] session = long: not a duration; write 10s, 5m or 1h",
-    "hosts = http://a": "[webapp] hosts = http://a: http://a: a name without a port is expected, as localhost",
+    "hosts = http://a": "[webapp] hosts = http://a: http://a: expected a name without a port, such as localhost",
     "hosts = ::g": "[webapp] hosts = ::g: ::g: neither a name nor an address; write localhost or 127.0.0.1",
     "proxies = front": "[webapp] proxies = front: front: neither an address nor unix; write 127.0.0.1, ::1 or unix",
-    "banner = $tim": "[webapp] banner = $tim: no such name: tim; write $time or $visitor, and $$ for a $",
-    "banner = $5": "[webapp] banner = $5: a $ without a name behind it; write $time or $visitor, and $$ for a $",
+    "banner = $tim": "[webapp] banner = $tim: unknown name: tim; write $time or $visitor, and $$ for a $",
+    "banner = $5": "[webapp] banner = $5: a $ without a name; write $time or $visitor, and $$ for a $",
     "kez = a": "[webapp] kez: no such setting; did you mean key?",
 }
 
@@ -39,7 +39,7 @@ WRONG = {
 def test_what_is_wrong_is_said_before_anything_is_bound(folder: Folder, line: str) -> None:
     folder.write("x", f"{INI}    [webapp]\n    {line}\n")
     with pytest.raises(ConfigurationError) as caught:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     assert str(caught.value) == f"conf/x.ini {WRONG[line]}"
 
 
@@ -47,15 +47,15 @@ def test_wrong_users_file_is_complained_of_before_anything_is_bound(folder: Fold
     folder.write("x", INI)
     (folder.path / "run").mkdir()
     write_lines(folder.path / "run" / "webapp.users", "brandon")
-    with pytest.raises(ConfigurationError, match=r"run/webapp\.users: line 1: no hash; scrypt"):
-        loading.request_handlers(folder.read())
+    with pytest.raises(ConfigurationError, match=r"run/webapp\.users: line 1: not a hash; expected scrypt"):
+        target_of(folder.read()).request_handlers()
 
 
 def test_a_good_one_makes_no_file_yet_and_hosts_may_be_addresses(folder: Folder) -> None:
     folder.write("x", f"{INI}    [webapp]\n    hosts = localhost [::1] ::2\n    proxies = unix ::0001\n")
-    options = loading.options_of(folder.read(), loading.spoken_class(folder.read()))
+    options = target_of(folder.read()).options
     assert (options.hosts, options.proxies) == (("localhost", "::1", "::2"), ("unix", "::1"))
-    loading.request_handlers(folder.read())
+    target_of(folder.read()).request_handlers()
     assert not (folder.path / "run").exists()
 
 
@@ -71,7 +71,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(folder: Folder) -> No
 
 def test_the_client_asks_for_paths(folder: Folder) -> None:
     folder.write("x", INI)
-    kind = loading.spoken_class(folder.read())
+    kind = target_of(folder.read()).served_class
     assert kind.questions == (b"/",)
     asked = kind.messages([b"/weather", b"api/weather/Phoenix, AZ"])
     assert [each.split(b" HTTP/1.1\r\n")[0] for each in asked] == [
@@ -148,4 +148,4 @@ def test_without_a_request_or_an_application_it_is_said(folder: Folder, capsys: 
     out, err = capsys.readouterr()
     assert (out, err.partition(";")[0]) == ("", "zen: REQUEST_METHOD is not set")
     with pytest.raises(ConfigurationError, match=r"zen.ini \[daemon\] service = zen: no WSGI application"):
-        loading.application_of(folder.read(name="zen"))
+        target_of(folder.read(name="zen")).application()

@@ -1,1 +1,1 @@
-"""Clients of the DNS and of the system's name service."""
+"""Clients of the DNS, of WHOIS and of the system's name service."""

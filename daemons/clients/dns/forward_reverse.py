@@ -1,7 +1,7 @@
-"""``daemons forward-reverse HOST``: does the name of a host's address lead back to it, and whose is it?
+"""``daemons forward-reverse HOST``: forward-confirmed reverse DNS.
 
-Who has an address decides what its reverse name says, and may write anything there.  So that name is looked up too, and
-counts only where it has the address (RFC 1912, section 2.1; it is what a mail server asks of its peers).
+The owner of an address block sets its reverse names and may set any name.  A reverse name is therefore looked up as
+well, and counts only if it has the address (RFC 1912, section 2.1); mail servers require this of their peers.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import sys
 from typing import Any
 
 from daemons.clients import tools
-from daemons.clients.net.system import NONE, is_address, places, reverse
+from daemons.clients.net.system import NOT_FOUND, is_address, resolve, reverse
 from daemons.printable import escape
 
-#: Second labels under which the registries of countries register: bbc.co.uk, anu.edu.au, u-tokyo.ac.jp.
+#: Second-level labels below which country registries register names: bbc.co.uk, anu.edu.au, u-tokyo.ac.jp.
 SECOND_LEVEL = frozenset(
     [
         *("ac", "co", "com", "edu", "gen", "go", "gob", "gouv", "gov", "govt", "gv", "ltd", "mil", "muni", "ne", "net"),
@@ -25,7 +25,7 @@ SECOND_LEVEL = frozenset(
 
 
 class Verdict(enum.Enum):
-    """What two names have in common; the text is that of the notes."""
+    """Result of the comparison of two names; the value is the text that is printed."""
 
     AGREE = "Wow, the names agree completely!"
     COMMON = "The forward and reverse names have a lot in common"
@@ -35,29 +35,29 @@ class Verdict(enum.Enum):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("host", metavar="HOST", help="a name or an address")
     parser.epilog = (
-        "Exit codes: 0 the names agree, or have the domain in common that somebody has registered; 1 they do not, or "
-        "one of them is missing; 2 a wrong command line. The system's name service is asked, /etc/hosts included."
+        "Exit codes: 0 the names agree, or share their registered domain; 1 they do not, or a name is missing; "
+        "2 wrong command line. Names are resolved by the system, including /etc/hosts."
     )
 
 
 def run(options: argparse.Namespace) -> int:
     try:
-        found = places(options.host)
+        found = resolve(options.host)
     except (OSError, UnicodeError) as error:
         print(f"Forward name service failure: {tools.reason_of(error)}", file=sys.stderr)
         return tools.FAILED
-    codes = [_look_at(options.host, address) for address in dict.fromkeys(place.address for place in found)]
+    codes = [_check_address(options.host, address) for address in dict.fromkeys(each.address for each in found)]
     return max(codes)
 
 
-def _look_at(host: str, address: Any) -> int:
-    """One of its addresses."""
+def _check_address(host: str, address: Any) -> int:
+    """Check one address of a host and print the result; return an exit code."""
     ip = address[0]
     if not is_address(host):
         print(f"{escape(host)} has IP address {ip}")
     try:
         name = reverse(address)
-        back = name is not None and _leads_to(name, ip)
+        back = name is not None and _resolves_to(name, ip)
     except OSError as error:
         return _warn(f"Reverse name service failure: {tools.reason_of(error)}")
     if name is None:
@@ -81,24 +81,24 @@ def _warn(text: str) -> int:
     return tools.FAILED
 
 
-def _leads_to(name: str, ip: str) -> bool:
+def _resolves_to(name: str, ip: str) -> bool:
     try:
-        return ip in {place.address[0] for place in places(name)}
+        return ip in {each.address[0] for each in resolve(name)}
     except UnicodeError:
         return False
     except OSError as error:
-        if error.errno in NONE:
+        if error.errno in NOT_FOUND:
             return False
         raise
 
 
 def compare(forward: str, backward: str) -> Verdict:
-    """How near two names are: the same, of one organization, or not.
+    """Return whether two names are equal, belong to the same organization, or neither.
 
-    An organization is known by the domain that it has registered: the label before a top-level domain, python.org; or
-    before two labels of which a country uses the first for what others use top-level domains for, bbc.co.uk.  So
-    foo.com and bar.com have nothing in common (T25), and neither have mit.edu and edu.  A name of one label is a host's
-    of the domain that the resolver adds, which resolv.conf(5) calls search: its first label must be the same."""
+    An organization is identified by its registered domain: one label below a top-level domain (python.org), or below a
+    second-level label that a country registry uses (bbc.co.uk).  So foo.com and bar.com have nothing in common (T25),
+    nor have mit.edu and edu.  A name of one label is a host name without the search domain of resolv.conf(5): only its
+    first label is compared."""
     one, other = _labels(forward), _labels(backward)
     if one == other:
         return Verdict.AGREE
@@ -109,7 +109,7 @@ def compare(forward: str, backward: str) -> Verdict:
 
 
 def _labels(name: str) -> list[str]:
-    """In small letters, as they stand in the DNS."""
+    """Return the labels of a name, in lower case and encoded by IDNA."""
     try:
         name = name.encode("idna").decode("ascii")
     except UnicodeError:
@@ -118,7 +118,8 @@ def _labels(name: str) -> list[str]:
 
 
 def _registered(labels: list[str]) -> list[str]:
-    """``python.org``, ``bbc.co.uk``; empty where nobody has registered it: ``org``, ``co.uk``."""
+    """Return the registered domain, such as ``python.org`` or ``bbc.co.uk``; empty for a public suffix such as ``org``
+    or ``co.uk``."""
     country = len(labels[-1]) == 2
     size = 3 if country and labels[-2] in SECOND_LEVEL else 2
     return labels[-size:] if len(labels) >= size else []

@@ -1,6 +1,6 @@
-"""``daemons names [HOST]``: the primitive calls of the name service, each with what it returns.
+"""``daemons names [HOST]``: call the older name service functions and print the result of each.
 
-They know IPv4 alone, except gethostbyaddr(3); what is new asks getaddrinfo(3), as the other tools do.
+Except gethostbyaddr(3) they support IPv4 only; new programs, and the other tools here, use getaddrinfo(3).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from daemons.printable import escape
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("host", nargs="?", metavar="HOST", help="a name or an address; else this machine's name")
-    parser.add_argument("--protocol", metavar="NAME", default="UDP", help="a protocol of /etc/protocols; else UDP")
-    parser.add_argument("--service", metavar="NAME", default="www", help="a service of /etc/services; else www")
-    parser.epilog = "Exit codes: 0 all were answered, 1 one was not, 2 a wrong command line."
+    parser.add_argument("host", nargs="?", metavar="HOST", help="a name or an address (default: this machine)")
+    parser.add_argument("--protocol", metavar="NAME", default="UDP", help="a name in /etc/protocols (default UDP)")
+    parser.add_argument("--service", metavar="NAME", default="www", help="a name in /etc/services (default www)")
+    parser.epilog = "Exit codes: 0 all calls succeeded, 1 a call failed, 2 wrong command line."
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     calls.make(socket.getfqdn)
     host = options.host if options.host is not None else name
     address = calls.make(socket.gethostbyname, host)
-    # An IPv6 address has no answer of the first, and may have one of the second.
+    # gethostbyname(3) fails for an IPv6 address; gethostbyaddr(3) may still find its name.
     calls.make(socket.gethostbyaddr, address or host)
     calls.make(socket.getprotobyname, options.protocol)
     port = calls.make(socket.getservbyname, options.service)
@@ -38,20 +38,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _Calls:
-    """Makes calls, prints each, and keeps whether one has failed."""
+    """Makes calls and prints their results; `code` is `FAILED` after any call has failed."""
 
     def __init__(self) -> None:
         self.code = tools.DONE
 
     def make(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """What it returns; None where it fails."""
-        said = f"{call.__name__}({', '.join(map(repr, arguments))})"
+        """Return the result of a call, None if it fails."""
+        call_text = f"{call.__name__}({', '.join(map(repr, arguments))})"
         try:
             found = call(*arguments)
         except (OSError, UnicodeError) as error:
             sys.stdout.flush()
-            print(escape(f"{said}: {tools.reason_of(error)}"), file=sys.stderr)
+            print(escape(f"{call_text}: {tools.reason_of(error)}"), file=sys.stderr)
             self.code = tools.FAILED
             return None
-        print(escape(f"{said} = {found!r}"))
+        print(escape(f"{call_text} = {found!r}"))
         return found

@@ -1,4 +1,4 @@
-"""One question to one DNS server: over UDP, over TCP if the answer is truncated, without EDNS if that is not known."""
+"""A query to one DNS server: over UDP, over TCP if the response is truncated, without EDNS if that is not supported."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import dns.name
 import dns.query
 import dns.rcode
 
-#: Bytes that an answer over UDP may have (EDNS, RFC 6891): what passes anywhere without fragmentation.
+#: Maximum bytes of a response over UDP (EDNS, RFC 6891): small enough to avoid fragmentation on any path.
 PAYLOAD = 1232
 
 #: Bytes of the longest datagram.
 LONGEST = 65_535
 
-#: Response codes of servers that do not know EDNS (RFC 6891, section 7), or not this version of it.
+#: Response codes of servers that do not support EDNS (RFC 6891, section 7) or its version 0.
 WITHOUT_EDNS = frozenset((dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS))
 
-#: An address family, and a socket address of it.
+#: An address family and a socket address of that family.
 Server = tuple[socket.AddressFamily, Any]
 
 
 def query(name: dns.name.Name, kind: str, server: Server, timeout: float) -> dns.message.Message:
-    """Return the answer of `server`, which may take `timeout` seconds in all.
+    """Return the response of `server`; `timeout` is the limit for all attempts in seconds.
 
     Raises `dns.exception.Timeout`, `dns.exception.DNSException`, `OSError`, `EOFError` or `ValueError`."""
     until = time.monotonic() + timeout
@@ -39,7 +39,7 @@ def query(name: dns.name.Name, kind: str, server: Server, timeout: float) -> dns
 
 
 def _question(name: dns.name.Name, kind: str, *, edns: bool) -> dns.message.Message:
-    # RFC 5452, section 9.2: an id that cannot be guessed.
+    # RFC 5452, section 9.2: the id must not be predictable.
     return dns.message.make_query(
         name, kind, use_edns=0 if edns else False, payload=PAYLOAD if edns else None, id=secrets.randbelow(65_536)
     )
@@ -51,9 +51,11 @@ def _exchange(question: dns.message.Message, server: Server, until: float) -> dn
 
 
 def _over_udp(question: dns.message.Message, server: Server, until: float) -> dns.message.Message | None:
-    """Return the answer, None if it is truncated.  The socket is connected, so that nobody else can answer, and that an
-    error of ICMP is received.  Datagrams that are no answer to this question, such as late answers to another one or
-    forged ones, are ignored, as by dig: they must not end the wait for the right one."""
+    """Return the response, None if it is truncated.
+
+    The socket is connected, so that datagrams from other addresses are dropped and ICMP errors are reported.  Datagrams
+    that do not answer this query, such as late or forged responses, are ignored, as by dig: they must not end the wait
+    for the right one."""
     family, address = server
     with socket.socket(family, socket.SOCK_DGRAM) as peer:
         peer.connect(address)
@@ -69,7 +71,7 @@ def _over_udp(question: dns.message.Message, server: Server, until: float) -> dn
             except dns.message.Truncated as error:
                 if question.is_response(error.kwargs["message"]):
                     return None
-            except Exception:  # whatever dnspython raises for bytes that are no message
+            except Exception:  # dnspython may raise any exception for malformed messages
                 continue
             else:
                 if question.is_response(response):
@@ -89,7 +91,7 @@ def _over_tcp(question: dns.message.Message, server: Server, until: float) -> dn
 
 
 def _left(until: float) -> float:
-    """Return the seconds that are left.  Raises `dns.exception.Timeout`."""
+    """Return the seconds left until the deadline.  Raises `dns.exception.Timeout` if it has passed."""
     left = until - time.monotonic()
     if left <= 0:
         raise dns.exception.Timeout

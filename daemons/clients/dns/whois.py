@@ -1,4 +1,4 @@
-"""``daemons whois NAME``: who has registered a name (RFC 3912: one line is sent, and what comes back is for people)."""
+"""``daemons whois NAME``: query a WHOIS server for the registration of a name (RFC 3912)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from daemons.printable import escape
 #: RFC 3912, section 2.
 PORT = 43
 
-#: Whom to ask: it knows the server of each top-level domain and of each block of addresses.
+#: The default server, which refers to the servers of all top-level domains and address blocks.
 SERVER = ("whois.iana.org", PORT)
 
-#: Octets of the longest answer that is printed; who sends more is no WHOIS server.
+#: Maximum bytes of a reply; WHOIS records are far shorter.
 LONGEST = 1024 * 1024
 
 
@@ -27,44 +27,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST[:PORT]",
         type=lambda text: tools.host_and_port(text, PORT),
         default=SERVER,
-        help="whom to ask; else whois.iana.org, whose answer names the next one (refer:)",
+        help="the server (default whois.iana.org, which names the responsible server in refer:)",
     )
     tools.add_timeout(parser)
-    parser.epilog = "Exit codes: 0 there is an answer, 1 there is none, 2 a wrong command line."
+    parser.epilog = "Exit codes: 0 the server replied, 1 it did not, 2 wrong command line."
 
 
 def run(options: argparse.Namespace) -> int:
     try:
-        answer = ask(options.name, options.server, options.timeout)
+        reply = ask(options.name, options.server, options.timeout)
     except (OSError, UnicodeError) as error:
         return tools.refuse("whois", f"{options.server[0]} port {options.server[1]}: {tools.reason_of(error)}")
-    # The RFC names no character set; most servers have come to UTF-8.
-    for line in answer.decode("utf-8", "backslashreplace").splitlines():
+    # RFC 3912 specifies no character set; most servers use UTF-8.
+    for line in reply.decode("utf-8", "backslashreplace").splitlines():
         print(escape(line.rstrip()))
-    if not answer.strip():
-        return tools.refuse("whois", f"{options.server[0]} has closed without an answer")
+    if not reply.strip():
+        return tools.refuse("whois", f"{options.server[0]} closed the connection without a reply")
     return tools.DONE
 
 
 def ask(name: str, server: tuple[str, int], timeout: float) -> bytes:
-    """What `server` says of `name`, within `timeout` seconds in all.  Raises `OSError`."""
+    """Return the reply of `server` to a query for `name`; `timeout` limits the whole reply, in seconds.  Raises
+    `OSError`."""
     until = time.monotonic() + timeout
     with socket.create_connection(server, timeout) as peer:
         peer.sendall(name.encode() + b"\r\n")
-        answer = b""
-        while len(answer) <= LONGEST:
+        reply = b""
+        while len(reply) <= LONGEST:
             left = until - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"no end of the answer in {timeout:g} s")
+                raise TimeoutError(f"the reply did not end in {timeout:g} s")
             peer.settimeout(left)
             data = peer.recv(16 * 1024)
             if not data:
-                return answer
-            answer += data
-    raise OSError(f"more than {LONGEST} octets, and no end; that is no answer")
+                return reply
+            reply += data
+    raise OSError(f"the reply is longer than {LONGEST} bytes")
 
 
 def _query(text: str) -> str:
     if not text.strip() or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name; one line of text is expected")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name; expected one line of text")
     return text

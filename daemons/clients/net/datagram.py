@@ -1,4 +1,4 @@
-"""Asking over UDP, where any datagram may be lost, and nobody says so."""
+"""Requests over UDP, retransmitted since any datagram may be lost without notice."""
 
 from __future__ import annotations
 
@@ -8,38 +8,41 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from daemons.clients.net.dial import NetworkError, Note, all_reachable, reachable, silent
+from daemons.clients.net.dial import NetworkError, Note, all_reachable, ignore_note, reachable
 from daemons.serving.connection import show_peer
 from daemons.serving.listening.address import Address
 
-#: Whether the second is an answer to the first.
+#: Returns whether a reply (second argument) belongs to a request (first argument).
 Matches: TypeAlias = Callable[[bytes, bytes], bool]
 
-#: Seconds until a question is put again, at first; each time twice as long, so that a network that loses
-#: datagrams because it has too many is not given more (RFC 8085, section 3.1.3) …
+#: Seconds until the first retransmission.  The interval doubles each time, so as not to add load to a congested network
+#: (RFC 8085, section 3.1.3).
 PATIENCE = 0.1
 
-#: … and up to this share less, so that many who began together do not go on together.
+#: Maximum fraction by which an interval is randomly shortened, so that many clients that started together do not
+#: retransmit together.
 JITTER = 0.25
 
-#: Seconds within which who hears a broadcast has answered: those who do are near.
+#: Seconds to wait for replies to a broadcast: its receivers are on the local network.
 MOMENT = 1.0
 
-#: Octets of the longest datagram.
+#: Bytes of the longest datagram.
 LONGEST = 65_535
 
 
-def anything(question: bytes, answer: bytes) -> bool:
-    """The `Matches` of protocols whose answers do not tell what they answer."""
+def match_any(request: bytes, reply: bytes) -> bool:
+    """Accept any reply: for protocols in which a reply does not identify its request."""
     return True
 
 
-def inquire(
-    address: Address, question: bytes, timeout: float, matches: Matches = anything, note: Note = silent
+def send_request(
+    address: Address, request: bytes, timeout: float, matches: Matches = match_any, note: Note = ignore_note
 ) -> bytes:
-    """Ask until an answer comes that matches.  The socket is connected, so that nobody else can answer, and that a
-    port where nobody listens is refused; and it is this question's alone, so that no late answer is taken for
-    another's.  Raises `NetworkError`, also where nothing has come after `timeout` seconds."""
+    """Send a request, retransmit it until a matching reply arrives, and return the reply.
+
+    The socket is connected, so that only the peer's datagrams are received and a closed port is reported as refused.
+    It serves one request, so that a late reply to another request is never received.  Raises `NetworkError`, also if
+    there is no reply within `timeout` seconds."""
     until = time.monotonic() + timeout
     refused: ConnectionRefusedError | None = None
     try:
@@ -47,45 +50,45 @@ def inquire(
             with peer:
                 note(f"Client has been assigned socket name {peer.getsockname()}")
                 try:
-                    answer = _insist(peer, question, until, matches, note)
+                    reply = _retransmit(peer, request, until, matches, note)
                 except ConnectionRefusedError as error:
-                    refused = error  # at this one of the host's addresses
+                    refused = error  # another address of the host may have a listener
                     continue
-            if answer is not None:
-                return answer
-            silence = "or what was said is wrong, which is answered with silence"
+            if reply is not None:
+                return reply
+            silence = "or that it ignores the request as invalid"
             reason = f"no answer in {timeout:g} s: I think the server is down, {silence}"
             raise NetworkError(address, TimeoutError(reason))
     except OSError as error:
         raise NetworkError(address, error) from error
-    raise NetworkError(address, ConnectionRefusedError("connection refused: nobody listens there")) from refused
+    raise NetworkError(address, ConnectionRefusedError("connection refused: no listener on this port")) from refused
 
 
-def _insist(peer: socket.socket, question: bytes, until: float, matches: Matches, note: Note) -> bytes | None:
-    """Put a question again and again; None if there was no answer by then.  Raises `OSError`."""
+def _retransmit(peer: socket.socket, request: bytes, until: float, matches: Matches, note: Note) -> bytes | None:
+    """Send a request repeatedly until a reply matches; return None if there was none by `until`.  Raises `OSError`."""
     patience = PATIENCE
     while (left := until - time.monotonic()) > 0:
         wait = min(patience, left)
         note(f"Waiting up to {wait:.2g} seconds for a reply")
-        peer.send(question)
-        # What does not match must not buy more time.
+        peer.send(request)
+        # Computed once: datagrams that do not match must not extend the interval.
         again = time.monotonic() + wait * random.uniform(1 - JITTER, 1)
         while (left := again - time.monotonic()) > 0:
             peer.settimeout(left)
             try:
-                answer = peer.recv(LONGEST)
+                reply = peer.recv(LONGEST)
             except TimeoutError:
                 break
-            if matches(question, answer):
-                return answer
-            note(f"That was no answer to this question: {answer[:40]!r}")
+            if matches(request, reply):
+                return reply
+            note(f"Ignored a datagram that does not match the request: {reply[:40]!r}")
         patience *= 2
     return None
 
 
 def is_broadcast(address: Address) -> bool:
-    """Whether it is that of everybody on a network.  The kernel knows the networks; to a socket that has not asked
-    for SO_BROADCAST it refuses such an address, socket(7).  Nothing is sent.  Raises `NetworkError`."""
+    """Return whether an address is a broadcast address.  Nothing is sent: connect(2) to a broadcast address fails with
+    EACCES unless the socket has SO_BROADCAST, socket(7).  Raises `NetworkError`."""
     try:
         reachable(address, socket.SOCK_DGRAM).close()
     except PermissionError:
@@ -95,31 +98,32 @@ def is_broadcast(address: Address) -> bool:
     return False
 
 
-def proclaim(
-    address: Address, question: bytes, timeout: float, matches: Matches = anything, note: Note = silent
+def send_broadcast(
+    address: Address, request: bytes, timeout: float, matches: Matches = match_any, note: Note = ignore_note
 ) -> Iterator[tuple[str, bytes]]:
-    """Say it, once, to everybody at a broadcast address; yields each answer that comes within a moment, or
-    `timeout`, and who has sent it.  The socket is not connected, for nobody answers from that address.  Raises
-    `NetworkError`, also where nobody has answered."""
+    """Send a request once to a broadcast address; yield the address of each peer that replies, and its reply.
+
+    Replies are received for `MOMENT` seconds, or `timeout` if that is shorter.  The socket is not connected, since
+    replies come from the addresses of the peers.  Raises `NetworkError`, also if there was no reply."""
     moment = min(timeout, MOMENT)
-    answered = False
+    is_answered = False
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as everybody:
-            everybody.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            everybody.sendto(question, (address.host, address.port))
-            note(f"Client has been assigned socket name {everybody.getsockname()}")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unconnected:
+            unconnected.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            unconnected.sendto(request, (address.host, address.port))
+            note(f"Client has been assigned socket name {unconnected.getsockname()}")
             note(f"Waiting up to {moment:.2g} seconds for a reply")
             until = time.monotonic() + moment
             while (left := until - time.monotonic()) > 0:
-                everybody.settimeout(left)
+                unconnected.settimeout(left)
                 try:
-                    answer, who = everybody.recvfrom(LONGEST)
+                    reply, sender = unconnected.recvfrom(LONGEST)
                 except TimeoutError:
                     break
-                if matches(question, answer):
-                    answered = True
-                    yield show_peer(who), answer
+                if matches(request, reply):
+                    is_answered = True
+                    yield show_peer(sender), reply
     except OSError as error:
         raise NetworkError(address, error) from error
-    if not answered:
-        raise NetworkError(address, TimeoutError(f"nobody has answered within {moment:g} s"))
+    if not is_answered:
+        raise NetworkError(address, TimeoutError(f"no reply within {moment:g} s"))

@@ -1,4 +1,4 @@
-"""Connecting to where a daemon listens."""
+"""Outgoing connections to the address of a daemon."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from daemons.serving.listening.address import Address
 if TYPE_CHECKING:
     from daemons.clients.net.tls_socket import TLSClientSocket
 
-#: Is told what is going on, in a line each, for who wants to read that.
+#: Receives progress messages, one line each, for verbose output.
 Note: TypeAlias = Callable[[str], None]
 
 
 class NetworkError(tools.ToolError):
-    """The conversation could not be held.  The text names the peer and the reason; the cause is the
-    exception that the socket raised."""
+    """A connection could not be made, or failed.  The message names the peer and the reason; the cause is the exception
+    that the socket raised."""
 
     def __init__(self, address: Address, error: Exception) -> None:
         super().__init__(f"{address}: {tools.reason_of(error)}")
 
 
-def silent(line: str) -> None:
-    """The `Note` of who does not."""
+def ignore_note(line: str) -> None:
+    """The `Note` that discards its messages."""
 
 
 def dial(
-    address: Address, timeout: float, cafile: Path | None = None, note: Note = silent
+    address: Address, timeout: float, cafile: Path | None = None, note: Note = ignore_note
 ) -> socket.socket | TLSClientSocket:
-    """A connected socket, whose operations time out after `timeout` seconds.  One of tls:// has shaken hands
-    with a peer whose certificate is signed by a CA in `cafile`, or else by one that this system trusts.
+    """Return a connected socket whose operations time out after `timeout` seconds.
 
-    A host name may stand for several addresses; each is tried in turn.  A wildcard is dialled at the
-    loopback.  Raises `NetworkError`."""
+    For tls://, the handshake is complete and the peer's certificate verified against the CAs in `cafile`, or else those
+    of the system.  All addresses of a host name are tried in turn.  For a wildcard address, the loopback address is
+    used.  Raises `NetworkError`."""
     try:
         if address.scheme == "unix":
             return unix_client.connect(address.path, timeout)
@@ -50,16 +50,16 @@ def dial(
 
 
 def reachable(address: Address, kind: socket.SocketKind) -> socket.socket:
-    """A socket of this kind, connected to the first of the addresses that the host stands for to which there is
-    a way.  Raises `OSError`."""
+    """Return a socket of this kind, connected to the first address of the host for which connect(2) succeeds.  Raises
+    `OSError`."""
     return next(all_reachable(address, kind))
 
 
 def all_reachable(address: Address, kind: socket.SocketKind) -> Iterator[socket.socket]:
-    """The same for each of these addresses; of every socket it is the taker's to close it.  Raises `OSError` where
-    there is a way to none of them."""
+    """Yield a connected socket for each address of the host for which connect(2) succeeds; the caller closes them.
+    Raises `OSError` if there is none."""
     problem: OSError | None = None
-    there_is_one = False
+    is_reachable = False
     for family, _, protocol, _, where in socket.getaddrinfo(_host(address), address.port, type=kind):
         peer = socket.socket(family, kind, protocol)
         try:
@@ -68,19 +68,19 @@ def all_reachable(address: Address, kind: socket.SocketKind) -> Iterator[socket.
             peer.close()
             problem = error
         else:
-            there_is_one = True
+            is_reachable = True
             yield peer
-    if not there_is_one:
+    if not is_reachable:
         raise problem or OSError(f"{address.host} has no address")
 
 
 def _host(address: Address) -> str:
-    """Whom to dial; a wildcard at the loopback."""
+    """Return the host to connect to: the loopback address in place of a wildcard."""
     return {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
 
 
 def _secured(connected: socket.socket, host: str, cafile: Path | None) -> TLSClientSocket:
-    from daemons.clients.net.tls_socket import TLSClientSocket  # ssl is dear, and most do without it
+    from daemons.clients.net.tls_socket import TLSClientSocket  # importing ssl takes long, and few clients need it
 
     try:
         return TLSClientSocket(connected, host, cafile)

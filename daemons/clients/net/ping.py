@@ -1,4 +1,4 @@
-"""``daemons ping HOST [SERVICE]``: whether somebody listens there.  Nothing is said to who does."""
+"""``daemons ping HOST [SERVICE]``: check whether a TCP port accepts connections.  Nothing is sent."""
 
 from __future__ import annotations
 
@@ -8,37 +8,42 @@ import sys
 import time
 
 from daemons.clients import arguments, tools
-from daemons.clients.net.system import Place, places
+from daemons.clients.net.system import HostAddress, resolve
 from daemons.printable import escape
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("host", metavar="HOST", help="a name or an address")
     parser.add_argument(
-        "port", nargs="?", metavar="SERVICE", type=arguments.port, default="www", help="a port, or its name; else www"
+        "port",
+        nargs="?",
+        metavar="SERVICE",
+        type=arguments.port,
+        default="www",
+        help="a port or its name (default www)",
     )
     tools.add_timeout(parser)
     parser.epilog = (
-        "Every address that the name stands for is tried, until somebody listens at one. Exit codes: 0 somebody "
-        "listens, 1 nobody does or there is no such name, 2 a wrong command line."
+        "The addresses of the host are tried in turn until one accepts the connection. Exit codes: 0 connected, "
+        "1 no address accepts connections, or the name has none, 2 wrong command line."
     )
 
 
 def run(options: argparse.Namespace) -> int:
     try:
-        found = places(options.host, options.port)
+        found = resolve(options.host, options.port)
     except (OSError, UnicodeError) as error:
         print(f"Name service failure: {tools.reason_of(error)}", file=sys.stderr)
         return tools.FAILED
     failures = []
     until = time.monotonic() + options.timeout
-    for number, place in enumerate(found):
-        # An equal share each, so that one from which nothing comes back leaves time for the others.
+    for number, candidate in enumerate(found):
+        # An equal share each, so that an address that does not respond leaves time for the others.
         share = (until - time.monotonic()) / (len(found) - number)
         try:
-            _connect(place, max(share, 0.001))
+            _connect(candidate, max(share, 0.001))
         except OSError as error:
-            failures.append(f"Network failure: {place.address[0]} port {options.port}: {tools.reason_of(error)}")
+            failures.append(f"Network failure: {candidate.address[0]} port {options.port}: {tools.reason_of(error)}")
         else:
             canonical = escape(found[0].canonical or options.host)
             print(f"Success: host {canonical} is listening on port {options.port}")
@@ -47,8 +52,8 @@ def run(options: argparse.Namespace) -> int:
     return tools.FAILED
 
 
-def _connect(place: Place, timeout: float) -> None:
-    """Raises `OSError` where nobody listens."""
-    with socket.socket(place.family, socket.SOCK_STREAM) as peer:
+def _connect(candidate: HostAddress, timeout: float) -> None:
+    """Connect and close.  Raises `OSError` if the connection is not accepted within `timeout` seconds."""
+    with socket.socket(candidate.family, socket.SOCK_STREAM) as peer:
         peer.settimeout(timeout)
-        peer.connect(place.address)
+        peer.connect(candidate.address)

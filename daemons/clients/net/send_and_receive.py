@@ -12,14 +12,16 @@ SIZE = 64 * 1024
 
 
 class SendsAndReceives(Protocol):
-    """A connection whose bytes are not those of its socket."""
+    """A connection that transforms its bytes, as TLS does, so that its socket cannot be used directly."""
 
     def send_and_receive(self, data: bytes) -> Iterator[bytes]: ...
 
 
 def send_and_receive(peer: socket.socket | SendsAndReceives, data: bytes, timeout: float) -> Iterator[bytes]:
-    """Send all of `data`; yield the bytes received meanwhile as they come, since a peer that does not receive may send
-    without end.  Raises `OSError`; `TimeoutError` if nothing could be sent or received for `timeout` seconds."""
+    """Send all of `data` and yield the bytes received meanwhile.
+
+    They are yielded as they arrive, since a peer that does not receive may send without end.  Raises `OSError`, and
+    `TimeoutError` if nothing could be sent or received for `timeout` seconds."""
     if not isinstance(peer, socket.socket):
         yield from peer.send_and_receive(data)
         return

@@ -1,7 +1,7 @@
-"""``daemons tls-report HOST [PORT]``: who answers over TLS, with which certificate, and how it is spoken.
+"""``daemons tls-report HOST [PORT]``: show a TLS server's certificate, protocol version and cipher.
 
-The first connection verifies the certificate, as every client of this suite does.  Where that fails, a second one
-is made that does not, to show what was presented; nothing is said on it, and the exit code is 1 all the same.
+The first connection verifies the certificate, as all clients of this suite do.  If that fails, a second connection
+without verification shows the certificate that was presented; no data is sent on it, and the exit code is still 1.
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ from daemons.clients import arguments
 from daemons.clients.net import x509
 from daemons.clients.net.dial import NetworkError
 from daemons.clients.net.tls_socket import TLSClientSocket, UntrustedError, without_zone
-from daemons.clients.net.total_deadline import Due
+from daemons.clients.net.total_deadline import ReplyDeadline
 from daemons.operating import lifecycle
 from daemons.serving.listening.address import Address
 
 #: The port of HTTPS, RFC 9110, section 4.2.2.
 HTTPS = 443
 
-#: What is offered by ALPN, in the IANA's words: to look, and to ask for a document.
+#: Protocols offered by ALPN, by their IANA names: for a report alone, and with --document.
 OFFERED = ("h2", "http/1.1")
 OFFERED_FOR_DOCUMENT = ("http/1.1", "http/1.0")
 
-#: Octets per recv(2), and of the longest header of a document.
+#: Bytes per recv(2), and of the longest response head with --document.
 RECEIVE = 16 * 1024
 HEADER = 64 * 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """HOST, PORT and what to look for."""
-    parser.add_argument("host", metavar="HOST", help="whom to connect to")
+    """Add HOST, PORT and the options."""
+    parser.add_argument("host", metavar="HOST", help="the server's name or address")
     parser.add_argument(
-        "port", metavar="PORT", nargs="?", type=arguments.port, default=HTTPS, help=f"its port; else {HTTPS}"
+        "port", metavar="PORT", nargs="?", type=arguments.port, default=HTTPS, help=f"its port (default {HTTPS})"
     )
-    parser.add_argument("--cafile", metavar="FILE", type=Path, help="the CA to trust; else those that this system does")
-    parser.add_argument("--name", metavar="NAME", help="whom it must be, and is asked for (SNI); else HOST")
-    parser.add_argument("--document", action="store_true", help="GET / as well, and say how long that is")
+    parser.add_argument("--cafile", metavar="FILE", type=Path, help="the CA to trust (default: those of the system)")
+    parser.add_argument("--name", metavar="NAME", help="the name to send (SNI) and to verify (default HOST)")
+    parser.add_argument("--document", action="store_true", help="also request / and print its length")
     parser.add_argument(
         "-t",
         dest="timeout",
         metavar="SECONDS",
         type=arguments.seconds,
         default=10.0,
-        help="to wait, each time; else 10",
+        help="timeout of each operation (default 10)",
     )
     parser.epilog = (
-        "Exit codes: 0 the certificate verifies, 1 it does not, or nothing could be learned, 2 a wrong command line."
+        "Exit codes: 0 the certificate verifies, 1 it does not, or the connection failed, 2 wrong command line."
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report; returns the exit code."""
+    """Print the report; return the exit code."""
     address = Address("tls", options.host, options.port)
     try:
         try:
@@ -63,11 +63,11 @@ def run(options: argparse.Namespace) -> int:
                 print(f"{'verified':<12} yes, for {options.name or options.host}")
                 _report(peer)
                 if options.document:
-                    _tell_of_document(peer, options)
+                    _report_document(peer, options)
         except UntrustedError as error:
             print(f"Certificate error: {error}", file=sys.stderr)
             with _connected(options, verify=False) as peer:
-                print(f"{'verified':<12} no: this was presented, and proves nothing")
+                print(f"{'verified':<12} no: the certificate below is not trusted")
                 _report(peer)
             return lifecycle.BUG
     except (OSError, UnicodeError) as error:
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _connected(options: argparse.Namespace, *, verify: bool) -> TLSClientSocket:
-    """Past the handshake with the first of the host's addresses that can be connected to.  Raises `OSError`."""
+    """Return a connection to the host after the TLS handshake.  Raises `OSError`."""
     connected = socket.create_connection((options.host, options.port), options.timeout)
     protocols = OFFERED_FOR_DOCUMENT if options.document else OFFERED
     try:
@@ -88,7 +88,7 @@ def _connected(options: argparse.Namespace, *, verify: bool) -> TLSClientSocket:
 
 
 def _report(peer: TLSClientSocket) -> None:
-    """One line for each thing that was presented or agreed on."""
+    """Print the certificate's fields and the negotiated parameters, one line each."""
     session = peer.session
     der = session.getpeercert(binary_form=True) or b""
     lines: list[tuple[str, str]] = []
@@ -110,22 +110,24 @@ def _report(peer: TLSClientSocket) -> None:
         ("cipher", cipher),
         ("bits", str(bits)),
         ("compression", session.compression() or "none"),
-        ("alpn", x509.shown(session.selected_alpn_protocol() or "none")),
+        ("alpn", x509.escape_name(session.selected_alpn_protocol() or "none")),
     ]
     for word, text in lines:
         print(f"{word:<12} {text}")
 
 
-def _tell_of_document(peer: TLSClientSocket, options: argparse.Namespace) -> None:
-    """GET /, as the notes do: HTTP/1.0, for then its end is the connection's, which TLS vouches for."""
+def _report_document(peer: TLSClientSocket, options: argparse.Namespace) -> None:
+    """Request / and print the length of its body.
+
+    By HTTP/1.0, where the body ends with the connection, and TLS detects truncation.  Raises `OSError`."""
     host = without_zone(options.name or options.host)
     host = f"[{host}]" if ":" in host else host
     peer.sendall(b"GET / HTTP/1.0\r\nHost: %b\r\n\r\n" % host.encode("idna"))
     head, length = b"", 0
     in_head = True
-    due = Due(options.timeout)
+    deadline = ReplyDeadline(options.timeout)
     while data := peer.recv(RECEIVE):
-        due.check(len(head) + length)
+        deadline.check(len(head) + length)
         if not in_head:
             length += len(data)
             continue
@@ -136,6 +138,6 @@ def _tell_of_document(peer: TLSClientSocket, options: argparse.Namespace) -> Non
         elif len(head) > HEADER:
             break
     if in_head or not head.startswith(b"HTTP/"):
-        raise OSError(f"what it says to GET / is no answer of HTTP: {head[:40]!r}")
+        raise OSError(f"the response to GET / is not HTTP: {head[:40]!r}")
     where = options.host if options.port == HTTPS else f"{options.host}:{options.port}"
     print(f"The document https://{where}/ is {length} bytes long")

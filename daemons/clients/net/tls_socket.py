@@ -1,4 +1,4 @@
-"""The client's end of TLS."""
+"""The client side of TLS."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from types import TracebackType
 
 from daemons.clients.net.send_and_receive import send_and_receive
-from daemons.clients.net.total_deadline import Due
+from daemons.clients.net.total_deadline import ReplyDeadline
 from daemons.serving.tls.context import client_context
 
-#: Octets per recv(2), and per record.
+#: Bytes per recv(2), and per TLS record.
 SIZE = 16 * 1024
 
 #: X509_V_ERR_…: openssl-verification-options(1), include/openssl/x509_vfy.h.
@@ -20,19 +20,18 @@ _EXPIRED, _SELF_SIGNED, _SELF_SIGNED_CA, _NO_ISSUER, _NO_ISSUER_OF_LEAF = 10, 18
 
 
 class UntrustedError(OSError):
-    """The peer's certificate does not verify; the text says why."""
+    """The peer's certificate does not verify; the message gives the reason."""
 
 
 class TLSClientSocket:
-    """A connected socket, encrypted, with the few methods of a socket that a client needs.
+    """A TLS connection on a connected socket, with the few socket methods that a client needs.
 
-    `host` is whom the certificate must be for, and what the peer is told it is asked for (SNI, RFC 6066);
-    `cafile` has the CA to trust, None for those of this system.  `protocols` are offered by ALPN, RFC 7301.
-    With ``verify=False`` it takes anybody for anybody: to look at them, never to tell them anything.
+    The certificate must be valid for `host`, which is also sent as the server name (SNI, RFC 6066); `cafile` has the
+    CAs to trust, None for those of the system.  `protocols` are offered by ALPN (RFC 7301).  With ``verify=False`` any
+    certificate is accepted: for inspection only, no data may be sent.
 
-    Unlike `ssl.SSLSocket` it can close its own half, and go on to hear what the peer has to say.  Raises
-    `OSError`, whose text says why, where the peer is not who it should be, and where the connection ends
-    without close_notify: somebody else may have ended it then."""
+    Unlike `ssl.SSLSocket`, it can close its sending side and still receive.  Raises `UntrustedError` if the certificate
+    does not verify, and `OSError` if the connection ends without close_notify, since it may have been truncated."""
 
     def __init__(
         self,
@@ -50,18 +49,18 @@ class TLSClientSocket:
             context.set_alpn_protocols(list(protocols))
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=without_zone(host))
         try:
-            due = Due(connected.gettimeout())
-            while not self._shaken():
-                self._fill(due)
+            deadline = ReplyDeadline(connected.gettimeout())
+            while not self._do_handshake():
+                self._fill(deadline)
         except ssl.SSLCertVerificationError as error:
-            self._flush()  # tell the peer
-            raise UntrustedError(f"the certificate does not verify: {why(error, cafile)}") from error
+            self._flush()  # sends the alert
+            raise UntrustedError(f"the certificate does not verify: {verification_error(error, cafile)}") from error
         except ssl.SSLError as error:
             raise OSError(f"the handshake failed: {_reason(error)}") from error
 
     @property
     def session(self) -> ssl.SSLObject:
-        """What was agreed on, and the peer's certificate."""
+        """The negotiated parameters and the peer's certificate."""
         return self._tls
 
     def sendall(self, data: bytes) -> None:
@@ -85,24 +84,24 @@ class TLSClientSocket:
                 return
 
     def recv(self, size: int) -> bytes:
-        """What comes next; ``b""`` when the peer has said goodbye.  Raises `TimeoutError` if a record is not complete
-        within the timeout of the socket."""
-        due = Due(self._socket.gettimeout())
+        """Return up to `size` bytes; ``b""`` after the peer's close_notify.  Raises `TimeoutError` if a record is not
+        complete within the timeout of the socket."""
+        deadline = ReplyDeadline(self._socket.gettimeout())
         while True:
             try:
                 data = self._tls.read(size)
             except ssl.SSLWantReadError:
                 self._flush()
-                self._fill(due)
+                self._fill(deadline)
             except ssl.SSLZeroReturnError:
                 return b""
             except ssl.SSLError as error:
-                raise ConnectionResetError(f"the peer broke off: {_reason(error)}") from error
+                raise ConnectionResetError(f"the connection failed: {_reason(error)}") from error
             else:
                 return data
 
     def shutdown(self, how: int) -> None:
-        """Close our half (`socket.SHUT_WR`): say goodbye, and leave the other half open."""
+        """Close the sending side (`socket.SHUT_WR`) with close_notify; the receiving side stays open."""
         try:
             self._tls.unwrap()
         except ssl.SSLWantReadError:
@@ -120,7 +119,7 @@ class TLSClientSocket:
     ) -> None:
         self.close()
 
-    def _shaken(self) -> bool:
+    def _do_handshake(self) -> bool:
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -133,29 +132,29 @@ class TLSClientSocket:
         if data := self._outgoing.read():
             self._socket.sendall(data)
 
-    def _fill(self, due: Due) -> None:
-        due.check(0)
+    def _fill(self, deadline: ReplyDeadline) -> None:
+        deadline.check(0)
         data = self._socket.recv(SIZE)
         if not data:
-            raise ConnectionAbortedError("the connection ended in the middle of the conversation")
+            raise ConnectionAbortedError("the connection ended without close_notify")
         self._incoming.write(data)
 
 
 def without_zone(host: str) -> str:
-    """Return a host as certificates name it: the zone of an IPv6 address has a meaning on this machine alone (RFC
-    4007, section 11.2)."""
+    """Return a host without the zone of an IPv6 address, which is local to this machine (RFC 4007, section 11.2) and
+    never part of a certificate."""
     address, percent, _ = host.partition("%")
     return address if percent and ":" in address else host
 
 
-def why(error: ssl.SSLCertVerificationError, cafile: Path | None) -> str:
-    """What is wrong with a certificate, where the CAs in `cafile` were trusted, or those of this system."""
+def verification_error(error: ssl.SSLCertVerificationError, cafile: Path | None) -> str:
+    """Return why a certificate does not verify; `cafile` is the file of the trusted CAs, None for the system's."""
     message = error.verify_message.rstrip(".")
     match error.verify_code:
         case code if code == _EXPIRED:
             return "it has expired"
         case code if code == _SELF_SIGNED:
-            return "it is self-signed, not signed by a CA; to trust it all the same, name it with --cafile"
+            return "it is self-signed, not signed by a CA; to trust it, name it with --cafile"
         case code if code in (_SELF_SIGNED_CA, _NO_ISSUER, _NO_ISSUER_OF_LEAF):
             trusted = "known to this system" if cafile is None else f"in {cafile}"
             return f"no CA {trusted} has signed it; name the right one with --cafile"

@@ -1,4 +1,4 @@
-"""The deadline of a reply, which a server that trickles cannot put off."""
+"""The deadline of a whole reply, which a peer cannot extend by sending slowly."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from time import monotonic
 SLOWEST = 16 * 1024
 
 
-class Due:
-    """The deadline of a reply: `timeout` seconds (None: none), and one for each `SLOWEST` bytes.  The timeout of a
-    socket would not do, since a peer that sends a byte now and then never exceeds it."""
+class ReplyDeadline:
+    """The deadline of a reply: `timeout` seconds (None: no deadline), plus one second per `SLOWEST` bytes received.
+
+    The timeout of a socket applies to each recv(2) alone, so that a peer that sends single bytes never exceeds it."""
 
     def __init__(self, timeout: float | None) -> None:
         self._until = float("inf") if timeout is None else monotonic() + timeout
 
     def extend(self, seconds: float) -> None:
-        """Do not count so many seconds in which nobody waited for the peer."""
+        """Exclude so many seconds during which the client was not waiting for the peer."""
         self._until += seconds
 
     def check(self, received: int) -> None:
-        """Raises `TimeoutError` if more bytes are expected by now."""
+        """Raise `TimeoutError` if the deadline for `received` bytes has passed."""
         if monotonic() > self._until + received / SLOWEST:
             raise TimeoutError("timed out")

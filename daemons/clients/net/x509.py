@@ -1,7 +1,6 @@
-"""What stands in a certificate, read without being believed: RFC 5280, section 4.1, in DER.
+"""Parser of X.509 certificates in DER (RFC 5280, section 4.1), without verification.
 
-The standard library tells it of certificates that verify, and of no others; but of those that do not, one wants
-to know what was wrong with them.
+The standard library decodes verified certificates only; diagnosing one that does not verify needs its fields too.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ SEQUENCE, SET, OBJECT, UTC_TIME, GENERALIZED_TIME = 0x30, 0x31, 0x06, 0x17, 0x18
 VERSION, EXTENSIONS = 0xA0, 0xA3
 MAIL, DNS, URI, IP = 0x81, 0x82, 0x86, 0x87
 
-#: What names are made of, RFC 5280, section 4.1.2.4; as openssl(1) writes them.
+#: Attribute types of distinguished names (RFC 5280, section 4.1.2.4) and their names in openssl(1).
 ATTRIBUTES = {
     "2.5.4.3": "CN",
     "2.5.4.5": "serialNumber",
@@ -34,27 +33,27 @@ ATTRIBUTES = {
 
 SUBJECT_ALT_NAME = "2.5.29.17"
 
-#: The kinds of text that are not UTF-8 or a part of it, by their tags: T61, Universal, BMP.
+#: String types that are not a subset of UTF-8, by tag: T61String, UniversalString, BMPString.
 ENCODINGS = {20: "latin-1", 28: "utf-32-be", 30: "utf-16-be"}
 
-#: What separates the parts of a name, RFC 4514, section 2.4: where one is in a part, it is escaped.
+#: Separators within a distinguished name, which are escaped in its values (RFC 4514, section 2.4).
 SEPARATORS = ',+"\\<>;'
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a person wants to know of one.  All of it is text that a terminal can be shown."""
+    """The fields of a certificate that are reported; all text is printable."""
 
     subject: str
     issuer: str
-    #: Whom it is for: ``DNS:localhost``, ``IP:127.0.0.1``.
+    #: Subject alternative names, such as ``DNS:localhost`` and ``IP:127.0.0.1``.
     names: tuple[str, ...]
     not_before: datetime.datetime
     not_after: datetime.datetime
 
 
 def read(der: bytes) -> Certificate:
-    """The certificate in `der`.  Raises `ValueError` where there is none; its signature is nobody's concern here."""
+    """Parse the certificate in `der`; its signature is not verified.  Raises `ValueError` if it is malformed."""
     try:
         ((_, certificate),) = _inside(der, SEQUENCE)
         fields = list(_elements(next(content for _, content in _elements(certificate))))
@@ -68,8 +67,8 @@ def read(der: bytes) -> Certificate:
         raise ValueError(f"not a certificate of RFC 5280: {error}") from error
 
 
-def shown(text: str) -> str:
-    """`text` with what could drive a terminal, or pass for another part of a name, escaped."""
+def escape_name(text: str) -> str:
+    """Return `text` with separators and characters that are not printable escaped."""
     return "".join(
         f"\\{character}"
         if character in SEPARATORS
@@ -81,7 +80,7 @@ def shown(text: str) -> str:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(tag, content) of each element, X.690, section 8.1.  Raises `ValueError`."""
+    """Yield the tag and content of each element (X.690, section 8.1).  Raises `ValueError`."""
     at = 0
     while at < len(data):
         header = data[at : at + 2]
@@ -90,13 +89,13 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
         tag, length = header
         at += 2
         if length >= 0x80:
-            octets = length & 0x7F
-            if not 1 <= octets <= 4:
-                raise ValueError("a length of no form that DER has")
-            length = int.from_bytes(data[at : at + octets], "big")
-            at += octets
+            size = length & 0x7F
+            if not 1 <= size <= 4:
+                raise ValueError("the length of an element is malformed")
+            length = int.from_bytes(data[at : at + size], "big")
+            at += size
         if at + length > len(data):
-            raise ValueError("an element is longer than what holds it")
+            raise ValueError("an element is longer than its container")
         yield tag, data[at : at + length]
         at += length
 
@@ -104,24 +103,24 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _inside(data: bytes, tag: int) -> Iterator[tuple[int, bytes]]:
     for found, content in _elements(data):
         if found != tag:
-            raise ValueError(f"tag {found:#04x} where {tag:#04x} is expected")
+            raise ValueError(f"tag {found:#04x}; expected {tag:#04x}")
         yield found, content
 
 
 def _name(data: bytes) -> str:
-    """A Name: a sequence of sets of attributes."""
+    """Return a Name, a sequence of sets of attributes, as text."""
     parts = []
     for _, several in _inside(data, SET):
         for _, attribute in _inside(several, SEQUENCE):
             (_, kind), (tag, value) = _elements(attribute)
             text = value.decode(ENCODINGS.get(tag, "utf-8"), "replace")
             identifier = _object(kind)
-            parts.append(f"{ATTRIBUTES.get(identifier, identifier)}={shown(text)}")
+            parts.append(f"{ATTRIBUTES.get(identifier, identifier)}={escape_name(text)}")
     return ", ".join(parts)
 
 
 def _alternatives(extensions: bytes) -> Iterator[str]:
-    """The subject's other names, where the extensions have them."""
+    """Yield the subject alternative names in the extensions."""
     for _, several in _elements(extensions):
         for _, extension in _inside(several, SEQUENCE):
             (_, kind), *_, (_, value) = _elements(extension)
@@ -134,15 +133,19 @@ def _general_name(tag: int, content: bytes) -> str:
     if tag == IP:
         return f"IP:{ipaddress.ip_address(content)}"
     word = {DNS: "DNS", MAIL: "email", URI: "URI"}.get(tag)
-    return f"{word}:{shown(content.decode('utf-8', 'replace'))}" if word else f"another kind of name ({tag:#04x})"
+    return (
+        f"{word}:{escape_name(content.decode('utf-8', 'replace'))}"
+        if word
+        else f"unsupported type of name ({tag:#04x})"
+    )
 
 
 def _object(content: bytes) -> str:
-    """An object identifier in numbers, X.690, section 8.19."""
+    """Return an object identifier in dotted decimal (X.690, section 8.19)."""
     numbers, value = [], 0
-    for octet in content:
-        value = value << 7 | octet & 0x7F
-        if not octet & 0x80:
+    for byte in content:
+        value = value << 7 | byte & 0x7F
+        if not byte & 0x80:
             numbers.append(value)
             value = 0
     first, *others = numbers or [0]
@@ -151,10 +154,10 @@ def _object(content: bytes) -> str:
 
 
 def _time(tag: int, content: bytes) -> datetime.datetime:
-    """RFC 5280, section 4.1.2.5: of two digits of a year, those below 50 are of this century."""
+    """Return a time (RFC 5280, section 4.1.2.5); a two-digit year below 50 is in the 21st century."""
     text = content.decode("ascii", "replace")
     if tag == UTC_TIME:
         text = ("20" if text[:2] < "50" else "19") + text
     elif tag != GENERALIZED_TIME:
-        raise ValueError(f"tag {tag:#04x} where a time is expected")
+        raise ValueError(f"tag {tag:#04x}; expected a time")
     return datetime.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=datetime.UTC)

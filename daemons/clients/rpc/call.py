@@ -1,7 +1,8 @@
-"""``daemons call NAME METHOD [VALUES]``: call a function that somebody publishes, and print its result.
+"""``daemons call NAME METHOD [VALUES]``: call a method by XML-RPC or JSON-RPC and print its result.
 
-The service is a daemon of ours, by its name, or any other by its URL.  Values are JSON: ``3``, ``true``,
-``'[1, "two"]'``; what is none is a string.  Results are printed so, too, but strings as they are.
+The service is a daemon of this suite, given by name, or any service, given by URL.  Values are JSON, such as ``3``,
+``true`` and ``'[1, "two"]'``; a value that is not valid JSON is a string.  Results are printed as JSON, except strings,
+which are printed as text.
 """
 
 from __future__ import annotations
@@ -21,30 +22,29 @@ from typing import Any, cast
 
 from daemons.clients.net.dial import NetworkError
 from daemons.clients.rpc.call_arguments import SECRET, without_password
-from daemons.clients.rpc.rpc import Call, Caller, Place, ProtocolError, RemoteFault
+from daemons.clients.rpc.rpc import Call, Caller, Endpoint, ProtocolError, RemoteFault
 from daemons.operating import lifecycle
 from daemons.operating.config import ini
 from daemons.operating.config.sections import Settings
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.printable import escape, is_printable
 from daemons.settings.complaints import ConfigurationError
 
-#: Exit codes beside those of all commands: the function said no; who answered does not speak the protocol.  That
-#: nobody answered is a failure, 1.
+#: Additional exit codes: the method returned a fault; the response is not valid in the protocol.  A network error is 1.
 FAULT, NO_PROTOCOL = 3, 4
 
-#: Characters of the longest file of --batch, all of which is held: /dev/zero has no end.
+#: Maximum characters of the file of --batch, which is read into memory.
 LONGEST_BATCH = 16 * 1024 * 1024
 
-#: In JSON such characters are in strings only.
+#: Candidates for escaping; in JSON they occur within strings only.
 _SUSPECT = re.compile(r"[^ -~]")
 
 
 def run(options: argparse.Namespace, conf: Path) -> int:
-    """Carry out one command line; returns the exit code."""
-    ways = bool(options.words) + options.list + (options.batch is not None)
-    if ways != 1:
-        return _refuse(options, "write METHOD VALUES, --list or --batch FILE; one of them")
+    """Run the command ``daemons call`` and return its exit code."""
+    actions = bool(options.words) + options.list + (options.batch is not None)
+    if actions != 1:
+        return _refuse(options, "expected exactly one of METHOD VALUES, --list and --batch FILE")
     try:
         caller = _caller(options, conf)
         if options.list:
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace, conf: Path) -> int:
         if options.batch is not None:
             return _batch(caller, options)
         method, *values = options.words
-        print(_shown(caller.call(method, [_value(word) for word in values])))
+        print(_format(caller.call(method, [_value(word) for word in values])))
     except ValueError as error:
         return _refuse(options, str(error))
     except (RemoteFault, ProtocolError, NetworkError) as error:
@@ -73,23 +73,23 @@ def _code(error: Exception) -> int:
 
 
 def _caller(options: argparse.Namespace, conf: Path) -> Caller:
-    """Who calls.  Raises `ValueError` for what is no URL, `ConfigurationError`."""
+    """Return the client for the target.  Raises `ValueError` for an invalid URL, and `ConfigurationError`."""
     more: dict[str, Any] = {"retries": options.retries, "all_idempotent": options.idempotent}
     if "://" in options.target:
         kind: type[Caller] = _json_caller() if options.json else _xml_caller()
-        return kind(_known(Place.of(options.target, options.timeout, options.cafile), options), **more)
+        return kind(_with_credentials(Endpoint.of(options.target, options.timeout, options.cafile), options), **more)
     settings = ini.read(conf, options.target, (), options.run)
-    if not (settings.daemon.rpc or settings.daemon.jsonrpc):
+    if settings.target not in ("rpc", "jsonrpc"):
         raise ConfigurationError(
-            [f"conf/{settings.name}.ini: {settings.name} publishes no functions; there is no rpc = and no jsonrpc ="]
+            [f"conf/{settings.name}.ini: {settings.name} publishes no functions; expected rpc = or jsonrpc ="]
         )
-    published = loading.spoken_class(settings)
-    chosen = loading.options_of(settings, published)
+    target = target_of(settings)
+    published, chosen = target.served_class, target.options
     more["idempotent"] = [name for name, method in published.methods.items() if method.idempotent]
-    if settings.daemon.jsonrpc:
-        place = _known(_place(settings, options, chosen.path), options)
-        return cast(Caller, _json_caller()(place, lines=chosen.framing == "lines", **more))
-    return _xml_caller()(_known(_place(settings, options, chosen.path[0]), options), **more)
+    if settings.target == "jsonrpc":
+        endpoint = _with_credentials(_endpoint(settings, options, chosen.path), options)
+        return cast(Caller, _json_caller()(endpoint, lines=chosen.framing == "lines", **more))
+    return _xml_caller()(_with_credentials(_endpoint(settings, options, chosen.path[0]), options), **more)
 
 
 def _xml_caller() -> type[Caller]:
@@ -104,37 +104,40 @@ def _json_caller() -> type[Any]:
     return JSONCaller
 
 
-def _place(settings: Settings, options: argparse.Namespace, path: str) -> Place:
-    """Where a daemon of ours is."""
+def _endpoint(settings: Settings, options: argparse.Namespace, path: str) -> Endpoint:
+    """Return the endpoint of a daemon from its settings.  Raises `ConfigurationError`."""
     own = [address for address in settings.addresses if not address.inherited]
     if not own:
         where = f"conf/{settings.name}.ini [daemon] listen = {settings.addresses[0]}"
-        raise ConfigurationError([f"{where}: somebody else decides where that is; write its URL"])
+        raise ConfigurationError([f"{where}: the address of an inherited socket is unknown; write the service's URL"])
     made = settings.run / "tls" / "ca.pem"
     cafile = options.cafile or (made if made.is_file() else None)
     host = "localhost" if own[0].scheme == "unix" else str(own[0]).partition("://")[2]
-    return Place(own[0], path, host, timeout=options.timeout, cafile=cafile)
+    return Endpoint(own[0], path, host, timeout=options.timeout, cafile=cafile)
 
 
-def _known(place: Place, options: argparse.Namespace) -> Place:
-    """The same for who is named on the command line."""
+def _with_credentials(endpoint: Endpoint, options: argparse.Namespace) -> Endpoint:
+    """Return `endpoint` with the credentials of --user.  Raises `ValueError`."""
     if options.user is None:
-        return place
+        return endpoint
     if ":" in options.user:
-        raise ValueError(f"--user {options.user}: a name has no colon (RFC 7617, section 2)")
+        raise ValueError(f"--user {options.user}: a name must not contain a colon (RFC 7617, section 2)")
     secret = os.environ.get(SECRET)
     if secret is None:
         raise ValueError(f"--user {options.user}: the secret is missing; put it into ${SECRET}")
-    return Place(place.address, place.path, place.host, f"{options.user}:{secret}", place.timeout, place.cafile)
+    return Endpoint(
+        endpoint.address, endpoint.path, endpoint.host, f"{options.user}:{secret}", endpoint.timeout, endpoint.cafile
+    )
 
 
 def _list(caller: Caller) -> int:
-    """As Rhodes and Goerzen's xmlrpc_introspect.py prints it, Foundations of Python Network Programming, chapter 18."""
-    listed = caller.listed()
+    """Print the methods of a service, in the format of xmlrpc_introspect.py (Rhodes and Goerzen, Foundations of Python
+    Network Programming, chapter 18)."""
+    listed = caller.list_methods()
     print("Here are the functions supported by this server:")
-    for _, shown, text in listed:
-        print("\n".join(map(escape, shown.splitlines())))
-        for line in text.splitlines():
+    for _, signatures, description in listed:
+        print("\n".join(map(escape, signatures.splitlines())))
+        for line in description.splitlines():
             print(f"   {escape(line)}".rstrip())
     return lifecycle.ENDED
 
@@ -152,20 +155,20 @@ def _batch(caller: Caller, options: argparse.Namespace) -> int:
         raise ValueError(f"--batch {options.batch}: more than {LONGEST_BATCH} characters")
     calls = list(_calls(text.split("\n"), options.batch))
     code = lifecycle.ENDED
-    for (line, _), answer in zip(calls, caller.batch([call for _, call in calls]), strict=True):
-        if isinstance(answer, RemoteFault):
+    for (line, _), result in zip(calls, caller.batch([call for _, call in calls]), strict=True):
+        if isinstance(result, RemoteFault):
             sys.stdout.flush()
             where = f"{escape(without_password(options.target))}: {options.batch}, line {line}"
-            print(f"{where}: {escape(str(answer))}", file=sys.stderr)
+            print(f"{where}: {escape(str(result))}", file=sys.stderr)
             code = FAULT
         else:
-            print(_shown(answer))
+            print(_format(result))
     return code
 
 
 def _calls(lines: Iterable[str], name: str) -> Iterable[tuple[int, Call]]:
-    """Of each line its number and what it says; quotes are those of the shell, and lines that begin with # are
-    notes."""
+    """Yield the number of each line and its call.  Lines are split as by the shell, and lines that begin with # are
+    comments.  Raises `ValueError`."""
     for number, line in enumerate(lines, 1):
         try:
             words = [] if line.startswith("#") else shlex.split(line)
@@ -176,7 +179,7 @@ def _calls(lines: Iterable[str], name: str) -> Iterable[tuple[int, Call]]:
 
 
 def _value(word: str) -> Any:
-    """What a word stands for."""
+    """Return the JSON value of a word, or the word itself if it is not valid JSON."""
     try:
         return json.loads(word, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -184,11 +187,11 @@ def _value(word: str) -> Any:
 
 
 def _refuse_constant(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
-def _shown(value: Any) -> str:
-    """A result for people and programs."""
+def _format(value: Any) -> str:
+    """Return a result as text: strings as they are, other values as JSON; unprintable characters are escaped."""
     if isinstance(value, str):
         return "\n".join(map(escape, value.split("\n")))
     try:
@@ -199,7 +202,7 @@ def _shown(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Replace numbers that JSON cannot hold by strings: "Infinity", "-Infinity" and "NaN"."""
+    """Replace numbers that JSON cannot represent by the strings "Infinity", "-Infinity" and "NaN"."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
@@ -208,7 +211,7 @@ def _finite(value: Any) -> Any:
 
 
 def _escape_in_json(match: re.Match[str]) -> str:
-    r"""Return a character as JSON escapes it, such as ``\u202e``: for programs the result stays the same."""
+    r"""Return the JSON escape of a character that is not printable, such as ``\u202e``: the JSON value is the same."""
     return match[0] if is_printable(match[0]) else json.dumps(match[0])[1:-1]
 
 

@@ -1,4 +1,4 @@
-"""The command line of ``daemons call``; what it does is in `daemons.clients.rpc.call`, imported when it is used."""
+"""The arguments of ``daemons call``; the command itself, `daemons.clients.rpc.call`, is imported only when used."""
 
 from __future__ import annotations
 
@@ -8,38 +8,42 @@ from pathlib import Path
 
 from daemons.clients.arguments import seconds
 
-#: The secret of --user, which is better not in a command line: others can read those.
+#: The environment variable with the secret of --user; other users can read command lines.
 SECRET = "DAEMONS_SECRET"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line, behind --conf and --run."""
+    """Add the arguments that follow --conf and --run."""
     parser.add_argument(
         "target", metavar="NAME|URL", help="a daemon, the NAME of conf/NAME.ini; or http://HOST:PORT/PATH"
     )
-    parser.add_argument("words", nargs="*", default=[], metavar="METHOD VALUES", help="what to call, and with what")
-    parser.add_argument("--json", action="store_true", help="with a URL: by JSON-RPC, and not by XML-RPC")
-    parser.add_argument("--list", action="store_true", help="which methods there are, and what they do")
-    parser.add_argument("--batch", metavar="FILE", help="call all that is in FILE, one METHOD VALUES a line, at once")
+    parser.add_argument("words", nargs="*", default=[], metavar="METHOD VALUES", help="the method and its arguments")
+    parser.add_argument("--json", action="store_true", help="with a URL: use JSON-RPC instead of XML-RPC")
+    parser.add_argument("--list", action="store_true", help="list the methods and their descriptions")
+    parser.add_argument(
+        "--batch", metavar="FILE", help="make all calls in FILE, one METHOD VALUES per line, in one request"
+    )
     parser.add_argument(
         "--retries",
         type=_count,
         default=0,
         metavar="N",
-        help="try again, ever later, when the network failed: what was not sent, and methods that are idempotent",
+        help="retries, with growing pauses, after network errors: of requests not sent, and of idempotent methods",
     )
-    parser.add_argument("--idempotent", action="store_true", help="with --retries: these methods may be called twice")
-    parser.add_argument("-t", dest="timeout", metavar="SECONDS", type=seconds, default=10.0, help="to wait; else 10")
-    parser.add_argument("--cafile", metavar="FILE", type=Path, help="the CA that must have signed its certificate")
-    parser.add_argument("--user", metavar="NAME", help=f"who calls; the secret is in ${SECRET}")
+    parser.add_argument("--idempotent", action="store_true", help="with --retries: the methods may be called twice")
+    parser.add_argument(
+        "-t", dest="timeout", metavar="SECONDS", type=seconds, default=10.0, help="timeout (default 10)"
+    )
+    parser.add_argument("--cafile", metavar="FILE", type=Path, help="the CA to trust")
+    parser.add_argument("--user", metavar="NAME", help=f"authenticate as NAME; the secret is in ${SECRET}")
 
 
 def without_password(target: str) -> str:
-    """Return a daemon's name, or a URL without its user and password, as messages name it."""
+    """Return a target for use in messages: a URL without its user and password, or a daemon's name unchanged."""
     return re.sub(r"://[^/?#]*@", "://", target, count=1)
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 4):
-        raise argparse.ArgumentTypeError(f"not a number of attempts: {text!r}")
+        raise argparse.ArgumentTypeError(f"not a number of retries: {text!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0, the client's end: jsonrpc.org/specification."""
+"""Client of JSON-RPC 2.0: jsonrpc.org/specification."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from daemons.clients.net.dial import NetworkError, dial
-from daemons.clients.net.total_deadline import Due
+from daemons.clients.net.total_deadline import ReplyDeadline
 from daemons.clients.rpc.rpc import LONGEST, RECEIVE, Call, Caller, ProtocolError, RemoteFault, Sent
 from daemons.rpc.json import codec
-from daemons.rpc.json.schema import shown
+from daemons.rpc.json.schema import describe
 
-#: Asks which methods there are: spec.open-rpc.org, "Service Discovery Method".
+#: The method that describes the service: spec.open-rpc.org, "Service Discovery Method".
 DISCOVER = "rpc.discover"
 
 
 class JSONCaller(Caller):
-    """Calls by JSON-RPC, over HTTP; or with `lines` over a bare connection, a request and its response a line each."""
+    """JSON-RPC client over HTTP, or with `lines` over a plain connection with one message per line."""
 
     media = "application/json"
 
@@ -29,50 +29,50 @@ class JSONCaller(Caller):
 
     def batch(self, calls: Sequence[Call]) -> list[Any]:
         if not calls:
-            return []  # an empty batch is an invalid request: section 6
-        told = [_request(method, params, number) for number, (method, params) in enumerate(calls)]
-        heard = self._ask(told, self.repeatable(*(method for method, _ in calls)))
-        if isinstance(heard, dict):
-            fault = self._answer(heard, None)
-            assert isinstance(fault, RemoteFault), "a result has a number"
+            return []  # an empty batch is an invalid request (section 6)
+        requests = [_request(method, params, number) for number, (method, params) in enumerate(calls)]
+        response = self._exchange(requests, self.repeatable(*(method for method, _ in calls)))
+        if isinstance(response, dict):
+            fault = self._result(response, None)
+            assert isinstance(fault, RemoteFault), "a result has an id"
             raise fault
-        # In any order: section 6.
-        answers = {}
-        for each in heard if isinstance(heard, list) else ():
+        # The server may return the responses in any order (section 6).
+        by_id = {}
+        for each in response if isinstance(response, list) else ():
             if isinstance(each, dict) and type(number := each.get("id")) is int:
-                answers[number] = each
-        if answers.keys() != set(range(len(calls))) or len(heard) != len(calls):
-            raise ProtocolError(f"{self.place} has not answered {len(calls)} calls")
-        return [self._answer(answers[number], number) for number in range(len(calls))]
+                by_id[number] = each
+        if by_id.keys() != set(range(len(calls))) or len(response) != len(calls):
+            raise ProtocolError(f"{self.endpoint} did not return {len(calls)} results")
+        return [self._result(by_id[number], number) for number in range(len(calls))]
 
-    def listed(self) -> list[tuple[str, str, str]]:
+    def list_methods(self) -> list[tuple[str, str, str]]:
         document = self._call(DISCOVER, (), True)
         try:
             return [
-                (each["name"], _way(each), str(each.get("description") or each.get("summary") or ""))
+                (each["name"], _signature(each), str(each.get("description") or each.get("summary") or ""))
                 for each in document["methods"]
             ]
         except (TypeError, LookupError, AttributeError) as error:
-            raise ProtocolError(f"{self.place} has listed its methods in another way than OpenRPC's") from error
+            raise ProtocolError(f"{self.endpoint} described its methods in a format other than OpenRPC") from error
 
     def _call(self, method: str, params: Sequence[Any], repeatable: bool) -> Any:
-        answer = self._answer(self._ask(_request(method, params, 0), repeatable), 0)
+        answer = self._result(self._exchange(_request(method, params, 0), repeatable), 0)
         if isinstance(answer, RemoteFault):
             raise answer
         return answer
 
-    def _ask(self, told: Any, repeatable: bool) -> Any:
+    def _exchange(self, requests: Any, repeatable: bool) -> Any:
         try:
-            body = codec.write(told).encode("ascii")
+            body = codec.write(requests).encode("ascii")
         except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"that is not to be had in JSON: {error}") from error
+            raise ValueError(f"the parameters cannot be encoded as JSON: {error}") from error
         try:
             return codec.read(self.post(body, repeatable))
         except ValueError as error:
-            raise ProtocolError(f"{self.place} has answered with what is no JSON") from error
+            raise ProtocolError(f"{self.endpoint} sent a response that is not JSON") from error
 
-    def _answer(self, answer: Any, number: int | None) -> Any:
-        """The result, or a `RemoteFault`.  Raises `ProtocolError`."""
+    def _result(self, answer: Any, number: int | None) -> Any:
+        """Return the result in a response, or a `RemoteFault`.  Raises `ProtocolError`."""
         match answer:
             case {"jsonrpc": "2.0", "error": {"code": int(code), "message": str(text), **more}, "id": found} if type(
                 code
@@ -80,33 +80,33 @@ class JSONCaller(Caller):
                 data = more.get("data")
                 shown_data = data if isinstance(data, str) else codec.write(data)
                 return RemoteFault(code, text if data is None else f"{text}: {shown_data}")
-            # In Python, false is an int, too.
+            # type() and not isinstance(): bool is a subclass of int.
             case {"jsonrpc": "2.0", "result": result, "id": int(found)} if type(found) is int and found == number:
                 return result
-        raise ProtocolError(f"{self.place} has answered with what is no JSON-RPC")
+        raise ProtocolError(f"{self.endpoint} sent a response that is not JSON-RPC")
 
     def _post(self, body: bytes, sent: Sent) -> bytes:
         if not self._lines:
             return super()._post(body, sent)
-        place = self.place
+        endpoint = self.endpoint
         received = bytearray()
-        with dial(place.address, place.timeout, place.cafile) as peer:
+        with dial(endpoint.address, endpoint.timeout, endpoint.cafile) as peer:
             try:
                 sent.maybe = True
                 peer.sendall(body + b"\n")
                 searched = 0
-                due = Due(place.timeout)
+                deadline = ReplyDeadline(endpoint.timeout)
                 while (end := received.find(b"\n", searched)) < 0:
                     searched = len(received)
                     if searched > LONGEST:
-                        raise ProtocolError(f"{place} has answered with more than {LONGEST} octets")
-                    due.check(searched)
+                        raise ProtocolError(f"{endpoint} sent a response of more than {LONGEST} bytes")
+                    deadline.check(searched)
                     data = peer.recv(RECEIVE)
                     if not data:
-                        raise ConnectionResetError("closed in the middle of the answer")
+                        raise ConnectionResetError("closed in the middle of the response")
                     received += data
             except OSError as error:
-                raise NetworkError(place.address, error) from error
+                raise NetworkError(endpoint.address, error) from error
         return bytes(received[:end])
 
 
@@ -114,8 +114,8 @@ def _request(method: str, params: Sequence[Any], number: int) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "method": method, "params": list(params), "id": number}
 
 
-def _way(method: dict[str, Any]) -> str:
-    """As a signature: ``subtract(minuend: integer, subtrahend: integer) -> integer``."""
+def _signature(method: dict[str, Any]) -> str:
+    """Return a method's signature, such as ``subtract(minuend: integer, subtrahend: integer) -> integer``."""
     params = [
         f"*{_typed(each)}" if each.get("x-repeated") else _typed(each) if each.get("required") else f"[{_typed(each)}]"
         for each in method.get("params", ())
@@ -130,8 +130,8 @@ def _typed(param: dict[str, Any]) -> str:
 
 
 def _word(described: Any) -> str:
-    """The type of a parameter or a result, where its schema is one of ours."""
+    """Return the type of a parameter or a result; empty if its schema is not of the form this suite produces."""
     try:
-        return shown(described["schema"])
+        return describe(described["schema"])
     except (TypeError, LookupError):
         return ""

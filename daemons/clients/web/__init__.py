@@ -1,5 +1,5 @@
-"""Clients of the web: `daemons fetch`, `links`, `scrape` and `url`.
+"""Web clients: `daemons fetch`, `links`, `scrape` and `url`.
 
-HTTP is httpx2's and httpcore2's, the cache hishel's, HTML Beautiful Soup's and lxml's, robots.txt protego's.  Only the
-tools themselves may be imported without these packages.
+They use httpx2 and httpcore2 for HTTP, hishel for the cache, Beautiful Soup and lxml for HTML, and protego for
+robots.txt.  Only the modules of the tools themselves can be imported without these packages.
 """

@@ -1,4 +1,4 @@
-"""A file that is whole or is not there."""
+"""Atomic replacement of a file: readers see the old content or the complete new content."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-#: Symbolic links that are followed to find a descriptor; the kernel follows as many, path_resolution(7).
+#: Maximum symbolic links that are followed to find a descriptor; the limit of the kernel, path_resolution(7).
 _LINKS = 40
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
-    """What goes wrong is said of `path`: write(2) knows no name, and nobody knows that of a temporary."""
+def name_errors(path: Path) -> Iterator[None]:
+    """Raise each `OSError` of the block with `path` as its file name: errors of write(2) have none, and the name of a
+    temporary file means nothing to the user."""
     try:
         yield
     except OSError as error:
@@ -29,8 +30,8 @@ def named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _signals_unwind() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP raise SystemExit, so that the block removes its temporary file; then end the process by
-    that signal.  Where the program has handlers of its own, and outside the main thread, do nothing."""
+    """Make SIGTERM and SIGHUP raise SystemExit in the block, so that it removes its temporary file; then terminate the
+    process by that signal.  Does nothing for signals with other handlers, and outside the main thread."""
     received: list[int] = []
 
     def unwind(number: int, frame: FrameType | None) -> None:
@@ -51,14 +52,15 @@ def _signals_unwind() -> Iterator[None]:
 
 
 @contextmanager
-def anew(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
-    """A temporary beside `path` to write to, which takes its name at the end of the ``with``; where that is left by an
-    exception, Ctrl-C among them, `path` is what it was.  What is no regular file (a FIFO, a device) is written to as it
-    is.  So is an open descriptor (/dev/stdout), whatever it is: the file that it appends to may have other data.
-    `mode` is the file's; without it that of the one before, or else what the umask leaves.  Raises `OSError`."""
+def replace_file(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
+    """Yield a temporary file in the folder of `path`, which is renamed to `path` at the end of the block.
+
+    If the block raises, Ctrl-C included, `path` is unchanged.  A file that is not regular (a FIFO, a device) is opened
+    and written directly, and so is an open descriptor (/dev/stdout), since its file may have other data.  `mode` is the
+    mode of the new file; the default is that of the replaced file, or else follows the umask.  Raises `OSError`."""
     if (open_one := _descriptor(path)) is not None:
-        with named(path):
-            sys.stdout.flush()  # may have been printed to the same file
+        with name_errors(path):
+            sys.stdout.flush()  # keeps the order if standard output is the same file
             with os.fdopen(os.dup(open_one), "wb") as file:
                 yield file
         return
@@ -67,15 +69,15 @@ def anew(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
     except FileNotFoundError:
         is_special = False
     if is_special:
-        with named(path), path.open("wb") as file:
+        with name_errors(path), path.open("wb") as file:
             yield file
         return
-    target = path.resolve()  # of a symbolic link, what it leads to
+    target = path.resolve()  # a symbolic link stays; its target is replaced
     with _signals_unwind():
-        with named(path):
+        with name_errors(path):
             descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", dir=target.parent)
         try:
-            with named(path), os.fdopen(descriptor, "wb") as file:
+            with name_errors(path), os.fdopen(descriptor, "wb") as file:
                 yield file
                 os.fchmod(descriptor, _mode(target) if mode is None else mode)
             os.replace(name, target)
@@ -86,8 +88,8 @@ def anew(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
 
 
 def _descriptor(path: Path) -> int | None:
-    """Return the number of the descriptor of this process that `path` stands for, as /dev/stdout, /dev/fd/1 and
-    /proc/self/fd/1 do; None if it is another file."""
+    """Return the number of this process's descriptor that `path` refers to, such as /dev/stdout, /dev/fd/1 and
+    /proc/self/fd/1; None for other files."""
     for _ in range(_LINKS):
         if (
             path.name.isascii()

@@ -1,4 +1,4 @@
-"""Bodies: the octets that are sent, and where those that come are put."""
+"""Bodies of requests and responses."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from daemons.clients.web import charset
 from daemons.clients.web.common import Failure
 from daemons.clients.web.content import decoded
 
-#: Octets that are read of a file at a time.
+#: Bytes per read from a file.
 PIECE = 64 * 1024
 
 
 class FileBody:
-    """A regular file, to be sent, as often as redirects ask for it.  Raises `Failure`."""
+    """A regular file as a request body; it can be iterated again after a redirect.  Raises `Failure`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Without waiting: a FIFO that nobody writes to would be waited for without end.
+        # Without O_NONBLOCK, opening a FIFO would block until it has a writer.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
@@ -32,25 +32,25 @@ class FileBody:
 
     def __iter__(self) -> Iterator[bytes]:
         with self._path.open("rb") as file:
-            # What it has grown by meanwhile is not sent: its length has been told.
+            # Data appended meanwhile is not sent: Content-Length has been sent already.
             left = self.size
             while left and (piece := file.read(min(PIECE, left))):
                 left -= len(piece)
                 yield piece
         if left:
-            raise Failure(f"{self._path}: it has become shorter while it was sent")
+            raise Failure(f"{self._path}: the file was truncated while it was sent")
 
 
-def printed(response: httpx2.Response) -> None:
-    """Write a body to standard output, as `daemons.clients.output` does; text is decoded as the response declares."""
+def write_body(response: httpx2.Response) -> None:
+    """Write the body of a response to standard output by `daemons.clients.output`, with the declared charset."""
     output.write_all(decoded(response), charset.declared_by(response))
 
 
-def limited(response: httpx2.Response, longest: int) -> bytes:
-    """The whole body.  Raises `Failure` where it has more than `longest` octets."""
+def read_body(response: httpx2.Response, longest: int) -> bytes:
+    """Return the whole body of a response.  Raises `Failure` if it has more than `longest` bytes."""
     body = bytearray()
     for piece in decoded(response):
         body += piece
         if len(body) > longest:
-            raise Failure(f"{response.request.url}: more than {longest} octets, which is no page")
+            raise Failure(f"{response.request.url}: the page is longer than {longest} bytes")
     return bytes(body)

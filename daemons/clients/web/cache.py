@@ -1,4 +1,4 @@
-"""A browser's cache, in a folder: RFC 9111, by hishel."""
+"""Private HTTP cache (RFC 9111) in a folder, based on hishel."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from hishel import CacheStatus
 from hishel.httpx2 import CacheTransport
 
 from daemons.clients import tools
-from daemons.clients.web.common import Failure, tell
+from daemons.clients.web.common import Failure, log
 from daemons.clients.web.cookies import LATEST
 
-#: Octets of the longest answer that is kept, and of all of them together.
+#: Maximum bytes of a stored response, and of all stored responses.
 LONGEST, LARGEST = 64 * 1024 * 1024, 1024 * 1024 * 1024
 
-#: Its private answers are nobody else's business.
+#: Mode of the folder: responses may be private.
 MODE = 0o700
 
 _log = logging.getLogger("hishel")
 
 
-class _Complaints(logging.Handler):
-    """Tells once that a cache does not work.  What it would have known is fetched, and all goes on."""
+class _ErrorHandler(logging.Handler):
+    """Logs the first error of the cache.  hishel continues without the cache."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(logging.ERROR)
         self._folder = folder
-        self._told = False
+        self._logged = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not self._told:
-            self._told = True
+        if not self._logged:
+            self._logged = True
             error = record.exc_info[1] if record.exc_info else None
-            why = tools.reason_of(error) if isinstance(error, Exception) else record.getMessage()
-            tell(f"the cache in {self._folder} is of no use: {why}")
+            reason = tools.reason_of(error) if isinstance(error, Exception) else record.getMessage()
+            log(f"the cache in {self._folder} cannot be used: {reason}")
 
 
-class _Kept(httpx2.SyncByteStream):
-    """The body of an answer that was kept.  Raises `Failure` where it is not what it was."""
+class _CachedBody(httpx2.SyncByteStream):
+    """The body of a stored response.  Raises `Failure` if it is damaged."""
 
     def __init__(self, response: httpx2.Response, folder: Path) -> None:
         self._stream: Any = response.stream
@@ -56,27 +56,29 @@ class _Kept(httpx2.SyncByteStream):
         self._folder = folder
 
     def __iter__(self) -> Iterator[bytes]:
-        came = 0
+        received = 0
         try:
             for piece in self._stream:
-                came += len(piece)
+                received += len(piece)
                 yield piece
         except (sqlite3.Error, RuntimeError) as error:
             raise self._damaged() from error
-        if self._length is not None and self._length != came:
+        if self._length is not None and self._length != received:
             raise self._damaged()
 
     def close(self) -> None:
         self._stream.close()
 
     def _damaged(self) -> Failure:
-        return Failure(f"--cache {self._folder}: what was kept is damaged; delete the folder")
+        return Failure(f"--cache {self._folder}: a stored response is damaged; delete the folder")
 
 
-class _Aged(httpx2.BaseTransport):
-    """Gives hishel, which computes the age of a response from its Date alone, a Date from which the right age follows
-    (RFC 9111, section 4.2.3): the Age that other caches counted is included, and a server's wrong clock is not.
-    Expires is moved with it, since the lifetime is counted from Date.  `ORIGINAL` keeps the fields as they were."""
+class _DateAdjuster(httpx2.BaseTransport):
+    """Corrects Date for hishel, which computes the age of a response from Date alone.
+
+    The corrected Date gives the age of RFC 9111, section 4.2.3, which includes the field Age and is independent of the
+    server's clock.  Expires is shifted by the same time, since the lifetime is counted from Date.  The extension
+    `ORIGINAL` has the original fields."""
 
     ORIGINAL = "camelot_date_fields"
 
@@ -104,7 +106,7 @@ class _Aged(httpx2.BaseTransport):
 
 
 def _seconds(date: str | None) -> float | None:
-    """Return the seconds since 1970 that an HTTP date stands for, None if it is none."""
+    """Return an HTTP date as seconds since 1970, None if it is malformed."""
     try:
         return parsedate_to_datetime(date or "").timestamp()
     except (ValueError, TypeError, OverflowError):
@@ -112,7 +114,8 @@ def _seconds(date: str | None) -> float | None:
 
 
 class Cache(httpx2.BaseTransport):
-    """Answers from `folder` what it may, and asks `transport` for the rest; tells which."""
+    """Serves responses from `folder` if RFC 9111 permits, and forwards other requests to `transport`.  Logs each cache
+    hit.  Raises `Failure`."""
 
     def __init__(self, folder: Path, transport: httpx2.BaseTransport) -> None:
         try:
@@ -120,33 +123,33 @@ class Cache(httpx2.BaseTransport):
         except OSError as error:
             raise Failure(f"--cache {folder}: {tools.reason_of(error)}") from error
         self._folder = folder
-        self._complaints = _Complaints(folder)
-        _log.addHandler(self._complaints)
+        self._errors = _ErrorHandler(folder)
+        _log.addHandler(self._errors)
         self._propagated, _log.propagate = _log.propagate, False
         storage = hishel.SqliteStorage(database_path=folder / "answers.db", max_stream_size=LONGEST, max_size=LARGEST)
-        self._cached = CacheTransport(_Aged(transport), storage, rfc=hishel.CacheOptions(shared=False))
+        self._cached = CacheTransport(_DateAdjuster(transport), storage, rfc=hishel.CacheOptions(shared=False))
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        if who := request.headers.get("Authorization"):
-            # What one is given, another is not.
-            key = hashlib.sha256(f"{request.url}\n{who}".encode()).hexdigest()
+        if credentials := request.headers.get("Authorization"):
+            # A response to one user must not be served to another.
+            key = hashlib.sha256(f"{request.url}\n{credentials}".encode()).hexdigest()
             request.extensions = {**request.extensions, "caching": {"key": key}}
         try:
             response = self._cached.handle_request(request)
         except (sqlite3.Error, OSError, RuntimeError) as error:
             raise Failure(f"--cache {self._folder}: {tools.reason_of(error)}") from error
-        for name, value in response.extensions.pop(_Aged.ORIGINAL, {}).items():
+        for name, value in response.extensions.pop(_DateAdjuster.ORIGINAL, {}).items():
             if value is not None:
                 response.headers[name] = value
             else:
                 response.headers.pop(name, None)
         status: CacheStatus = response.extensions["caching"]
         if status["from_cache"]:
-            # Set when it was fetched; by now there may be others.
+            # These cookies were set when the response was stored, and may have been changed since.
             response.headers.pop("Set-Cookie", None)
             response.request = request
-            response.stream = _Kept(response, self._folder)
-            tell("from the cache, 304 Not Modified" if status["revalidated"] else "from the cache")
+            response.stream = _CachedBody(response, self._folder)
+            log("from the cache, 304 Not Modified" if status["revalidated"] else "from the cache")
         return response
 
     def close(self) -> None:
@@ -155,5 +158,5 @@ class Cache(httpx2.BaseTransport):
         except sqlite3.Error as error:
             raise Failure(f"--cache {self._folder}: {tools.reason_of(error)}") from error
         finally:
-            _log.removeHandler(self._complaints)
+            _log.removeHandler(self._errors)
             _log.propagate = self._propagated

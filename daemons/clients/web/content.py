@@ -1,7 +1,7 @@
-"""Content codings (RFC 9110, section 8.4): the body of a response, decoded piece by piece within bounds.
+"""Content codings (RFC 9110, section 8.4): bounded incremental decoding of response bodies.
 
-`httpx2.Response.iter_bytes` is not used: it applies up to five codings in turn, stops after the first member of gzip,
-and takes a stream without its end for a whole one.
+`httpx2.Response.iter_bytes` is not used: it applies up to five codings in turn, stops after the first gzip member, and
+accepts a truncated stream as complete.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from daemons.clients import tools
 from daemons.clients.web.common import Failure
 from daemons.printable import escape
 
-#: The codings that are asked for and decoded.  ``deflate`` is decoded but not asked for: it has two forms (RFC 9110,
-#: section 8.4.1.2, note), which servers confuse.
+#: The codings that are requested and decoded.  ``deflate`` is decoded but not requested: servers confuse its two forms
+#: (RFC 9110, section 8.4.1.2, note).
 ACCEPTED = "gzip"
 GZIP = frozenset(("gzip", "x-gzip"))
 
-#: Bytes of decoded data that are held at a time.
+#: Maximum decoded bytes in memory.
 PIECE = 64 * 1024
 
-#: Decoded bytes that any response may have, and beyond them decoded bytes per received byte.  gzip makes up to 1,032 of
-#: one; text, logs and dumps of data bases stay under 50.
+#: Maximum decoded bytes of a response: this many, or `RATIO` per received byte if that is more.  gzip can reach a ratio
+#: of 1,032; text, logs and database dumps stay below 50.
 ALLOWANCE = 64 * 1024 * 1024
 RATIO = 100
 
 
 def coding_of(response: httpx2.Response) -> str:
     """Return the content coding of a response, empty if there is none.  Raises `Failure` if there is more than one, or
-    one that is not known here."""
+    if it is not supported."""
     named = ",".join(response.headers.get_list("Content-Encoding")).split(",")
     codings = [each for each in (name.strip().lower() for name in named) if each not in ("", "identity")]
     if not codings:
         return ""
-    said = escape(", ".join(codings)[:80])
+    found = escape(", ".join(codings)[:80])
     if len(codings) > 1:
-        raise Failure(f"{response.url}: Content-Encoding: {said}: more than one coding; one is accepted")
+        raise Failure(f"{response.url}: Content-Encoding: {found}: more than one coding; one is accepted")
     if codings[0] in GZIP or codings[0] == "deflate":
         return codings[0]
-    raise Failure(f"{response.url}: Content-Encoding: {said}: not supported; gzip and deflate are")
+    raise Failure(f"{response.url}: Content-Encoding: {found}: not supported; gzip and deflate are")
 
 
 def decoded(response: httpx2.Response) -> Iterator[bytes]:
@@ -59,7 +59,7 @@ def decoded(response: httpx2.Response) -> Iterator[bytes]:
 
 
 def bounded(pieces: Iterator[bytes], response: httpx2.Response) -> Iterator[bytes]:
-    """Yield `pieces` until they are too many for the bytes that were received.  Raises `Failure`."""
+    """Yield `pieces`.  Raises `Failure` if they exceed the limits for the number of bytes received."""
     size = 0
     for piece in pieces:
         size += len(piece)
@@ -73,7 +73,7 @@ def bounded(pieces: Iterator[bytes], response: httpx2.Response) -> Iterator[byte
 
 
 def gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Decode all members of gzip (RFC 1952, section 2.2).  Raises `EOFError` and `zlib.error`."""
+    """Decode all gzip members (RFC 1952, section 2.2).  Raises `EOFError` and `zlib.error`."""
     member = None
     for piece in pieces:
         rest = piece
@@ -84,20 +84,20 @@ def gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
             rest = member.unused_data
             if member.eof:
                 member = None
-    # An empty body is no member, and whole: servers send one with redirects and errors.
+    # An empty body without any member is accepted: servers send it with redirects and errors.
     if member is not None:
         raise EOFError("truncated: the end of the gzip member is missing")
 
 
 def inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Decode ``deflate``: zlib's format (RFC 1950) as specified, or bare deflate data (RFC 1951), as many servers send.
+    """Decode ``deflate``: the zlib format (RFC 1950) as specified, or raw deflate data (RFC 1951) as many servers send.
     Raises `EOFError` and `zlib.error`."""
     decoder = None
     head = b""
     for piece in pieces:
         data = head + piece
         if decoder is None:
-            if len(data) < 2:  # the header of zlib's format has two bytes
+            if len(data) < 2:  # the zlib header has two bytes
                 head = data
                 continue
             decoder, head = zlib.decompressobj(zlib.MAX_WBITS if _is_zlib(data) else -zlib.MAX_WBITS), b""
@@ -117,12 +117,12 @@ def _drained(decoder: zlib._Decompress, data: bytes) -> Iterator[bytes]:
         if piece:
             yield piece
         data = decoder.unconsumed_tail
-        # At its end a decoder keeps an unconsumed tail, which is the same as the unused data.  Before it, zlib may hold
-        # output for which there was no room, with no input left.
+        # After the end of the stream, unconsumed_tail equals unused_data.  Before it, zlib may hold back output that
+        # exceeds PIECE even if all input is consumed.
         if decoder.eof or (not data and len(piece) < PIECE):
             return
 
 
 def _is_zlib(data: bytes) -> bool:
-    """Return whether data begins with the header of RFC 1950, section 2.2: method 8, and a multiple of 31."""
+    """Return whether data begins with a zlib header (RFC 1950, section 2.2): method 8 and a valid checksum."""
     return data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0

@@ -1,7 +1,7 @@
-"""Cookies in a file, as curl has it (``-b`` and ``-c``): the format of Netscape.
+"""Cookies, and cookie files in the Netscape format of curl (``-b`` and ``-c``).
 
-The standard library's `MozillaCookieJar` has the same seven fields, but takes a cookie without an expiry, which curl
-marks with 0, for one that expired in 1970; and writes it in a way that curl does not read.
+The standard library's `MozillaCookieJar` has the same seven fields, but treats a session cookie, with the expiry
+0 in curl's files, as expired in 1970, and writes it in a form that curl does not read.
 """
 
 from __future__ import annotations
@@ -24,43 +24,42 @@ from urllib.request import Request
 import httpx2
 
 from daemons.clients import tools
-from daemons.clients.web.atomic_write import anew
+from daemons.clients.web.atomic_write import replace_file
 from daemons.clients.web.common import Failure
 
 HEAD = "# Netscape HTTP Cookie File\n\n"
 HTTP_ONLY = "#HttpOnly_"
 
-#: `http.cookiejar` puts this behind a host without a dot, such as localhost and [::1], and curl does not.
+#: The suffix that `http.cookiejar` appends to a host without a dot, such as localhost and [::1]; curl does not.
 LOCAL = ".local"
 
-#: Attribute of the cookies of such hosts, by which they differ from those of the host of that name.  No server can
-#: set it: a semicolon ends an attribute.
+#: Attribute of the cookies of hosts without a dot, which distinguishes localhost from localhost.local.  No server can
+#: set it, since a semicolon ends an attribute.
 BARE = ";bare"
 
-#: Cookies of one response, and of a domain and of all together (RFC 6265, section 6.1, wants 50 and 3000 at least); and
-#: characters of one.  A server could fill the memory, and make each request longer, without limits.
+#: Maximum cookies of one response, of one domain and in total (RFC 6265, section 6.1, requires at least 50 and 3000 of
+#: the last two), and maximum characters of a cookie: servers must not exhaust memory or bloat all requests.
 PER_RESPONSE, PER_DOMAIN, MOST = 50, 150, 3000
 LONGEST = 5000
 
-#: The end of the year 9999: no cookie lasts longer.
+#: Latest expiry: the end of the year 9999.
 LATEST = 253_402_300_799
 
-#: Nobody else's business.
+#: Mode of the cookie file: cookies are secrets.
 MODE = 0o600
 
 #: Maximum size of a jar in bytes: room for the 3000 cookies of 4096 bytes that RFC 6265, section 6.1, asks for.
 LARGEST = 16 * 1024**2
 
-#: Seconds to wait for other processes that are saving the same jar, which takes each some milliseconds.
+#: Seconds to wait for other processes that save the same jar; each takes a few milliseconds.
 PATIENCE = 10.0
 
 
 class Policy(DefaultCookiePolicy):
-    """Cookies are printable ASCII (RFC 6265, section 4.1.1).  Others are not taken, and not sent where a file has them:
-    a tab would be the end of a field there."""
+    """Accepts and sends only cookies of printable ASCII (RFC 6265, section 4.1.1): in the file, a tab ends a field."""
 
     def set_ok(self, cookie: Cookie, request: Request) -> bool:
-        if cookie.domain == LOCAL:  # of all hosts without a dot
+        if cookie.domain == LOCAL:  # a cookie for all hosts without a dot
             return False
         if _is_bare(urlsplit(request.full_url).hostname or ""):
             cookie.set_nonstandard_attr(BARE, "")
@@ -73,7 +72,7 @@ class Policy(DefaultCookiePolicy):
 
 
 class Cookies:
-    """The cookies of a session; may be used by several threads at once."""
+    """The cookies of a session; thread-safe."""
 
     def __init__(self, jar: CookieJar) -> None:
         self.jar = jar
@@ -81,13 +80,15 @@ class Cookies:
         self._lock = threading.Lock()
 
     def add_to(self, request: httpx2.Request) -> None:
-        """Add the cookies that a server may have."""
+        """Add the cookies that apply to the URL of a request."""
         with self._lock:
             self._cookies.set_cookie_header(request)
 
     def take_from(self, response: httpx2.Response) -> None:
-        """Keep the cookies that a response sets.  Each is read by itself: `http.cookiejar` drops all cookies of a
-        response if its parser fails on one of them, and prints a traceback as a warning.  Such a cookie is ignored."""
+        """Store the cookies that a response sets.
+
+        Each is parsed separately, and ignored if the parser fails: given all, `http.cookiejar` drops all cookies of a
+        response if one is malformed, and prints a traceback as a warning."""
         with self._lock, warnings.catch_warnings():
             warnings.simplefilter("error")
             if len(self.jar) >= MOST:
@@ -101,7 +102,7 @@ class Cookies:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        """Drop cookies of the domains that have more than `PER_DOMAIN`."""
+        """Remove the oldest cookies of domains with more than `PER_DOMAIN`."""
         counts = Counter(cookie.domain for cookie in self.jar)
         for cookie in list(self.jar):
             if counts[cookie.domain] > PER_DOMAIN:
@@ -114,28 +115,27 @@ def empty() -> CookieJar:
 
 
 class JarFile:
-    """The file of a jar.  Several processes may use it at once: saving merges the cookies that this one has set,
-    changed or deleted into those that others have saved meanwhile.  Raises `Failure` when made."""
+    """A cookie file, which several processes may share: `save` merges the cookies that this process has set, changed or
+    deleted into those that other processes have saved.  Raises `Failure`, also when created."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.jar = _load(path)
-        #: The lines of the cookies as they were loaded.
+        #: The lines of the file at the time it was loaded or last saved.
         self._loaded = _lines(self.jar)
 
     def save(self) -> None:
-        """Write the cookies that have not expired, also those that a browser deletes when it is closed.  Raises
-        `Failure`."""
+        """Write the cookies that have not expired, session cookies included.  Raises `Failure`."""
         self.jar.clear_expired_cookies()
         ours, loaded = _lines(self.jar), self._loaded
         try:
             with _locked(self._path):
                 lines = _lines(_load(self._path))
                 for key in loaded.keys() - ours.keys():
-                    if lines.get(key) == loaded[key]:  # otherwise another process has set it anew
+                    if lines.get(key) == loaded[key]:  # otherwise another process has set it again
                         del lines[key]
                 lines |= {key: line for key, line in ours.items() if line != loaded.get(key)}
-                with anew(self._path, MODE) as file:
+                with replace_file(self._path, MODE) as file:
                     file.write((HEAD + "".join(lines.values())).encode())
         except OSError as error:
             raise Failure(f"--jar {self._path}: {tools.reason_of(error)}") from error
@@ -143,7 +143,8 @@ class JarFile:
 
 
 def _load(path: Path) -> CookieJar:
-    """Return the cookies in a file that have not expired; none if the file does not exist.  Raises `Failure`."""
+    """Return a jar of the cookies in a file that have not expired, empty if the file does not exist.  Raises
+    `Failure`."""
     jar = empty()
     try:
         text = _read(path).decode("utf-8-sig")
@@ -152,7 +153,7 @@ def _load(path: Path) -> CookieJar:
     except OSError as error:
         raise Failure(f"--jar {path}: {tools.reason_of(error)}") from error
     except UnicodeDecodeError as error:
-        raise Failure(f"--jar {path}: not UTF-8 at octet {error.start}") from error
+        raise Failure(f"--jar {path}: not UTF-8 at byte {error.start}") from error
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip() and (not line.startswith("#") or line.startswith(HTTP_ONLY)):
             cookie = _cookie(line)
@@ -165,8 +166,7 @@ def _load(path: Path) -> CookieJar:
 
 
 def _read(path: Path) -> bytes:
-    """Return the contents of a regular file.  Raises `OSError`, and `Failure` for another file or one that is longer
-    than `LARGEST`."""
+    """Return the content of a file.  Raises `OSError`, and `Failure` if it is not regular or longer than `LARGEST`."""
     # Without O_NONBLOCK, opening a FIFO would wait for a writer.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -179,15 +179,15 @@ def _read(path: Path) -> bytes:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock (flock(2)) of the file that has this name, which is made if there is none.  Raises `OSError`, and
-    `Failure` if another process holds the lock for more than `PATIENCE`."""
+    """Hold the lock (flock(2)) of the file at `path`, which is created if it does not exist.  Raises `OSError`, and
+    `Failure` if other processes hold the lock for more than `PATIENCE` seconds."""
     until = time.monotonic() + PATIENCE
     while True:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, MODE)
         try:
             with suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The process that held the lock before may have replaced the file.
+                # The previous holder of the lock may have replaced the file.
                 if _is_named(descriptor, path):
                     yield
                     return
@@ -207,7 +207,7 @@ def _is_named(descriptor: int, path: Path) -> bool:
 
 
 def _lines(jar: CookieJar) -> dict[tuple[str, str, str], str]:
-    """Return the lines of cookies by domain, path and name, which identify a cookie (RFC 6265, section 5.3)."""
+    """Return the line of each cookie by its domain, path and name, which identify it (RFC 6265, section 5.3)."""
     return {(cookie.domain, cookie.path, cookie.name): _line(cookie) for cookie in jar}
 
 

@@ -1,4 +1,4 @@
-"""``daemons links URL``: whether the links of a page lead somewhere, asked with HEAD."""
+"""``daemons links URL``: check the links of a page with HEAD requests."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 from daemons.clients import tools
 from daemons.clients.web import common
-from daemons.clients.web.common import Failure, tell
+from daemons.clients.web.common import Failure, log
 from daemons.printable import escape
 
 if TYPE_CHECKING:
     from daemons.clients.web.pages import Page
     from daemons.clients.web.session import Redirect, Session
 
-#: At once in all, and of one host: more would be an attack.
+#: Maximum concurrent requests in total, and to one host.
 WORKERS, PER_HOST = 16, 4
 
-#: Statuses of those who refuse HEAD, and may answer GET.
+#: Statuses of servers that do not support HEAD; GET is tried next.
 REFUSED = frozenset((405, 501))
 
-#: Pages that --depth comes to at most.
+#: Maximum pages that are read with --depth.
 MOST_PAGES = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_arguments(parser, shown=False)
-    parser.add_argument("-v", dest="each", action="store_true", help="tell also of the links that are good")
+    parser.add_argument("-v", dest="each", action="store_true", help="also print the links that are good")
     parser.add_argument(
         "--depth",
         metavar="N",
         type=_depth,
         default=0,
-        help="also the links of the pages that are N links away, on the host",
+        help="also check the pages of the same host that are up to N links away",
     )
     parser.epilog = (
-        "A line for each link that is dead, or has moved. Exit codes: 0 all lead somewhere, 1 some are dead, or there "
-        "is no page, 2 a wrong command line, 130 Ctrl-C."
+        "Prints a line for each link that is dead or has moved. Exit codes: 0 no dead links, 1 dead links, or a page "
+        "could not be read, 2 wrong command line, 130 Ctrl-C."
     )
 
 
@@ -52,13 +52,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _depth(text: str) -> int:
     if not text.isdecimal() or len(text) > 4:
-        raise argparse.ArgumentTypeError(f"{text!r} is no depth; write a number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a depth; expected a number from 0 to 9999")
     return int(text)
 
 
 @dataclass
 class Verdict:
-    """What became of one URL; `status` 0 where nobody answered, and then `reason` says why."""
+    """The result of checking one URL; without a response, `status` is 0 and `reason` is the error."""
 
     status: int = 0
     reason: str = ""
@@ -70,42 +70,42 @@ class Verdict:
 
 
 class Checker:
-    """Asks for each URL once."""
+    """Requests each URL once and stores the results in `verdicts`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.verdicts: dict[str, Verdict] = {}
 
     def check(self, urls: Iterable[str]) -> None:
-        """Find out about those that are not known yet, several at a time."""
+        """Check the URLs that have not been checked yet, several at a time."""
         queues: dict[str, deque[str]] = defaultdict(deque)
         for url in dict.fromkeys(urls):
             if url not in self.verdicts:
                 queues[urlsplit(url).netloc].append(url)
-        leaving = threading.Event()
+        stopping = threading.Event()
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="links") as pool:
             try:
                 drains = [
-                    pool.submit(self._drain, queue, leaving)
+                    pool.submit(self._drain, queue, stopping)
                     for queue in queues.values()
                     for _ in range(min(PER_HOST, len(queue)))
                 ]
                 for drain in drains:
                     drain.result()
             except BaseException:
-                leaving.set()
-                self._session.cut()
+                stopping.set()
+                self._session.abort()
                 raise
 
-    def _drain(self, queue: deque[str], leaving: threading.Event) -> None:
-        while not leaving.is_set():
+    def _drain(self, queue: deque[str], stopping: threading.Event) -> None:
+        while not stopping.is_set():
             try:
                 url = queue.popleft()
             except IndexError:
                 return
-            self.verdicts[url] = self._ask(url)
+            self.verdicts[url] = self._request(url)
 
-    def _ask(self, url: str) -> Verdict:
+    def _request(self, url: str) -> Verdict:
         verdict = Verdict()
         for method in ("HEAD", "GET"):
             verdict.redirects.clear()
@@ -138,12 +138,12 @@ def _check(options: argparse.Namespace) -> int:
                 except Failure as failure:
                     if url == start:
                         raise
-                    tell(str(failure))  # the links of the other pages are checked all the same
+                    log(str(failure))  # the links of the other pages are still checked
                     unread += 1
                     continue
                 if page is None:
                     continue
-                # A mark in this page needs no request, and a page that has been read neither.
+                # Fragments of this page, and pages that have been read, need no request.
                 elsewhere = [urldefrag(link).url for link in found]
                 for known in (page.url, url):
                     checker.verdicts.setdefault(known, Verdict(200, "OK"))
@@ -163,35 +163,35 @@ def _check(options: argparse.Namespace) -> int:
                     seen.update(following)
             pages = following[: MOST_PAGES - read]
             if len(pages) < len(following):
-                tell(f"more than {MOST_PAGES} pages; the others are not read")
+                log(f"more than {MOST_PAGES} pages; the others are not checked")
         moved = sum(bool(checker.verdicts[urldefrag(link).url].redirects) for link in links)
         print(f"{len(links)} links: {dead} dead, {moved} moved")
     return tools.FAILED if dead or unread else tools.DONE
 
 
 def _page(session: Session, url: str, *, needed: bool) -> Page | None:
-    """A page of HTML; None where there is none, and it is not the first.  Raises `Failure`."""
-    from daemons.clients.web.body import limited
+    """Return an HTML page; unless it is `needed`, None if the URL has no HTML page.  Raises `Failure`."""
+    from daemons.clients.web.body import read_body
     from daemons.clients.web.charset import declared_by
     from daemons.clients.web.pages import LONGEST, Page
 
-    # Where it leads, what was asked with HEAD has told.
+    # The redirects of pages other than the first were reported for the HEAD request.
     with session.ask("GET", url, redirected=None if needed else lambda _: None) as response:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.status_code < 400 and kind in ("text/html", "application/xhtml+xml"):
-            return Page(str(response.url), limited(response, LONGEST), declared_by(response))
+            return Page(str(response.url), read_body(response, LONGEST), declared_by(response))
         if not needed:
             return None
         if response.status_code >= 400:
             raise Failure(f"{url}: {response.status_code} {response.reason_phrase}")
-        raise Failure(f"{url}: {kind or 'something without a type'}, which is no page of HTML")
+        raise Failure(f"{url}: {kind or 'no Content-Type'}; expected an HTML page")
 
 
-def _report(page: Page, link: str, verdicts: dict[str, Verdict], told: set[str], *, verbose: bool) -> bool:
-    """Say what became of a link, unless that has been said; returns whether it is dead."""
+def _report(page: Page, link: str, verdicts: dict[str, Verdict], reported: set[str], *, verbose: bool) -> bool:
+    """Print the result for a link unless it is in `reported`; return whether it is dead and was not reported before."""
     url, fragment = urldefrag(link)
     verdict = verdicts[url]
-    if link in told:
+    if link in reported:
         return False
     missing = url == page.url and not (page.has(fragment) or page.has(unquote(fragment)))
     dead = missing or not verdict.alive
@@ -199,7 +199,7 @@ def _report(page: Page, link: str, verdicts: dict[str, Verdict], told: set[str],
     for redirect in verdict.redirects:
         print(escape(f"moved {redirect.status} {redirect.source} -> {redirect.location}{where}"))
     if missing:
-        print(escape(f"dead {link}: nothing in the page has this id"))
+        print(escape(f"dead {link}: no element of the page has this id"))
     elif dead:
         reason = f"{verdict.status} {link} {verdict.reason}".rstrip() if verdict.status else verdict.reason
         print(escape(f"dead {reason}{where}"))

@@ -1,4 +1,4 @@
-"""URLs of web servers: parsed, compared, shown, and resolved from a redirect."""
+"""URLs of web servers: parsing, comparison, display and resolution of redirects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daemons.printable import escape
 
 
 def parse(text: str) -> httpx2.URL:
-    """Raises `Failure` if `text` is no URL."""
+    """Parse a URL.  Raises `Failure` if it is malformed."""
     try:
         return _checked(httpx2.URL(text))
     except (httpx2.InvalidURL, ValueError) as error:
@@ -21,19 +21,19 @@ def parse(text: str) -> httpx2.URL:
 
 
 def _checked(url: httpx2.URL) -> httpx2.URL:
-    """Return `url` if copies of it can be made.  Raises `httpx2.InvalidURL` otherwise: percent-encoding makes a URL
-    longer, and the limit for the text of a URL is one for each part of a copy."""
-    shown(url)
+    """Return `url` if it can be copied.  Raises `httpx2.InvalidURL` otherwise: percent-encoding may have made a part of
+    it longer than the limit that httpx2 applies to each part of a copy."""
+    display(url)
     return url
 
 
-def shown(url: httpx2.URL) -> str:
-    """Return a URL for people to read, without its password."""
+def display(url: httpx2.URL) -> str:
+    """Return a URL for messages, without user and password."""
     return str(url.copy_with(userinfo=b""))
 
 
 def asked_for(url: httpx2.URL) -> str:
-    """Return the URL as a server and a cache see it: without user, password and fragment (RFC 9110, section 7.1)."""
+    """Return the target URI: a URL without user, password and fragment (RFC 9110, section 7.1)."""
     return str(url.copy_with(userinfo=b"", fragment=None))
 
 
@@ -42,36 +42,36 @@ def origin(url: httpx2.URL) -> tuple[str, bytes, int | None]:
 
 
 def authority(url: str) -> str:
-    """Return host and port of the text of a URL in the form that `httpx2.URL` gives them: in lower case, without user
-    and password, and without the default port."""
+    """Return host and port of a URL, normalized as by `httpx2.URL`: in lower case, without user and password, and
+    without the default port."""
     parts = urlsplit(url)
-    place = parts.netloc.rpartition("@")[2].lower().removesuffix(":")
-    return place.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ""))
+    host = parts.netloc.rpartition("@")[2].lower().removesuffix(":")
+    return host.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ""))
 
 
 def host_field(url: httpx2.URL) -> bytes:
-    """Return the value of the field Host.  The zone of an IPv6 address has a meaning on this machine alone, and is not
-    sent (RFC 6874, section 3)."""
+    """Return the value of the field Host.  The zone of an IPv6 address is local to this machine and not sent (RFC 6874,
+    section 3)."""
     return re.sub(rb"%[^\]]*", b"", url.netloc)
 
 
 def host_to_connect(host: str) -> str:
-    """Return a host as getaddrinfo(3) takes it.  In a URL the zone of an IPv6 address is behind ``%25`` (RFC 6874) or,
-    as curl accepts it, ``%``."""
+    """Return a host for getaddrinfo(3).  In a URL the zone of an IPv6 address follows ``%25`` (RFC 6874) or, as curl
+    accepts it, ``%``."""
     address, percent, zone = host.partition("%")
     return f"{address}%{zone.removeprefix('25')}" if percent and ":" in address else host
 
 
 def redirected(url: httpx2.URL, location: str) -> httpx2.URL:
-    """Return the target of a redirect.  Raises `Failure` if that is no URL of the web."""
+    """Return the target of a redirect from `url`.  Raises `Failure` if it is not an http or https URL."""
     try:
         target = _checked(url.join(location))
         if not target.raw_host or target.scheme not in ("http", "https"):
             raise ValueError
     except (httpx2.InvalidURL, ValueError) as error:
-        said = escape(location[:200])
-        raise Failure(f"{shown(url)}: redirected to {said!r}, which is no URL of the web") from error
+        shown = escape(location[:200])
+        raise Failure(f"{display(url)}: redirected to {shown!r}, which is not a web URL") from error
     address, percent, _ = url.raw_host.partition(b"%")
-    if percent and target.raw_host == address:  # a server does not know the zone by which it was reached
+    if percent and target.raw_host == address:  # keeps the zone, which the server does not know
         target = target.copy_with(host=url.raw_host.decode("ascii"))
     return target if target.fragment or not url.fragment else target.copy_with(fragment=url.fragment)

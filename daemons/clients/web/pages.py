@@ -1,4 +1,4 @@
-"""What is in a page of HTML: links, marks to jump to, forms and values.  By Beautiful Soup, on lxml."""
+"""HTML pages: links, fragments, forms and values, parsed by Beautiful Soup with lxml."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from daemons.clients.cpu_limit import cpu_limit
 from daemons.clients.web import charset
 from daemons.clients.web.common import Failure
 
-# Beautiful Soup would not say which package is missing.
+# Beautiful Soup does not name the missing package if lxml is not installed.
 importlib.import_module("lxml.etree")
 
-# It tells of octets that are no characters, which nobody can change.
+# It warns about malformed bytes, which the user cannot fix.
 logging.getLogger("bs4.dammit").setLevel(logging.ERROR)
 
-#: Octets of the longest page that is read.
+#: Maximum bytes of a page.
 LONGEST = 8 * 1024 * 1024
 
-#: Tags of the page with the most: each takes about 800 bytes of memory, and 10 µs.
+#: Maximum tags of a page: each takes about 800 bytes of memory and 10 µs.
 MOST_TAGS = 200_000
 
-#: How often each node of a page may be visited, on average, to read the text of elements; each character of the longest
-#: page four times.  Elements that are nested in each other have all the text of the inner ones again, so that the work
-#: could grow with the square of the page.
+#: Maximum visits per node of a page, on average, while text is extracted; characters are read up to four times the
+#: length of the longest page.  The text of nested elements includes that of the inner ones, so that the work could grow
+#: with the square of the page.
 VISITS = 100
 
-#: Seconds of CPU time for the elements that a selector finds.  With `:has()` the work of soupsieve grows with the
-#: square of the page: 2000 elements take 7 s, and the most would take a day.
+#: Maximum seconds of CPU time for a selector.  With `:has()` the work of soupsieve grows with the square of the page:
+#: 2000 elements take 7 s, and `MOST_TAGS` would take a day.
 SELECTION = 20.0
 
-#: Characters of all the links of a page, resolved: each relative one has the whole path of the page or its base again.
+#: Maximum characters of all resolved links of a page: each relative link repeats the path of its base.
 MOST_LINKED = 4 * LONGEST
 
-#: Where links stand: the element and its attribute.  A form is no link: what is there depends on what is filled in.
+#: Elements with links, and their attributes.  A form's action is not checked as a link: it needs the form's fields.
 LINKS = {
     "a": "href",
     "area": "href",
@@ -60,18 +60,18 @@ LINKS = {
     "video": "src",
 }
 
-#: Bytes of a page that are searched for its declaration (HTML Standard, section 13.2.3.2).
+#: Bytes of a page that are searched for its encoding declaration (HTML Standard, section 13.2.3.2).
 PRESCAN = 1024
 
 FIELDS = ["input", "select", "textarea", "button"]
 
-#: Fields of a form that say nothing unless they are pressed.
+#: Types of form fields that are submitted only if they were pressed.
 BUTTONS = frozenset(("submit", "image", "button", "reset"))
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form as it would be submitted."""
+    """The request that submits a form."""
 
     method: str
     action: str
@@ -81,32 +81,32 @@ class Form:
 
 
 class Page:
-    """One page, which was found at `url`."""
+    """A parsed page and its URL.  Raises `Failure` if it cannot be parsed within the limits."""
 
-    def __init__(self, url: str, octets: bytes, declared: str | None = None) -> None:
+    def __init__(self, url: str, data: bytes, declared: str | None = None) -> None:
         self.url = url
-        # The time that libxml2 takes grows with the square of the NUL characters.  In an attribute this is what one
-        # stands for (HTML Standard, section 13.2.5).
-        text = _text_of(octets, declared).replace("\0", "\ufffd")
+        # libxml2's time grows with the square of the number of NUL characters.  The replacement is that of the HTML
+        # Standard, section 13.2.5.
+        text = _text_of(data, declared).replace("\0", "\ufffd")
         if (tags := text.count("<")) > MOST_TAGS:
-            raise Failure(f"{url}: more than {MOST_TAGS} tags; a page with fewer is expected")
+            raise Failure(f"{url}: the page has more than {MOST_TAGS} tags")
         self._visits, self._characters = VISITS * (tags + 1000), 4 * LONGEST
-        self._marks: frozenset[str] | None = None
+        self._fragments: frozenset[str] | None = None
         try:
             with warnings.catch_warnings():
-                # That it looks like XML, or like a file's name: it is what it is said to be.
+                # It warns about text that resembles XML or a file name.
                 warnings.simplefilter("ignore")
-                # By lxml: the time that `html.parser` takes grows with the square of what is left open.
+                # Not `html.parser`, whose time grows with the square of the number of unclosed elements.
                 self._soup = BeautifulSoup(text, "lxml")
-        except Exception as error:  # of Beautiful Soup and lxml, for a page that they cannot read
+        except Exception as error:  # a malformed page can raise any exception of Beautiful Soup and lxml
             raise Failure(f"{url}: this page cannot be parsed: {tools.reason_of(error)}") from error
         base = self._soup.find("base", href=True)
         self._base = self._join(url, _text(base, "href")) if base is not None else None
         self._base = self._base or url
 
     def links(self, *names: str) -> list[str]:
-        """The URLs of the web that it leads to, each once, with their fragments; of these elements, or of all.  Raises
-        `Failure` if they have more than `MOST_LINKED` characters."""
+        """Return the http and https URLs in elements of these names (default: all of `LINKS`), without duplicates and
+        with their fragments.  Raises `Failure` if they have more than `MOST_LINKED` characters."""
         found = []
         characters = 0
         for element in self._soup.find_all(names or list(LINKS)):
@@ -114,46 +114,46 @@ class Page:
             joined = self._join(self._base or self.url, reference) if reference else ""
             characters += len(joined)
             if characters > MOST_LINKED:
-                raise Failure(f"{self.url}: more than {MOST_LINKED} characters of links; fewer are expected")
+                raise Failure(f"{self.url}: the links have more than {MOST_LINKED} characters")
             if joined and urlsplit(joined).scheme in ("http", "https"):
                 found.append(joined)
         return list(dict.fromkeys(found))
 
     def has(self, fragment: str) -> bool:
-        """Whether there is such a place in it (HTML, section 7.4.6.4): an id, or the name of an anchor."""
-        if self._marks is None:
+        """Return whether the page has an id or a named anchor for a fragment (HTML Standard, section 7.4.6.4)."""
+        if self._fragments is None:
             anchors = (_text(each, "name") for each in self._soup.find_all("a", attrs={"name": True}))
-            self._marks = frozenset((*(_text(each, "id") for each in self._soup.find_all(id=True)), *anchors))
-        return fragment.lower() in ("", "top") or fragment in self._marks
+            self._fragments = frozenset((*(_text(each, "id") for each in self._soup.find_all(id=True)), *anchors))
+        return fragment.lower() in ("", "top") or fragment in self._fragments
 
     def selected(self, selector: str) -> list[str]:
-        """The text of each element that a CSS selector finds.  Raises `Failure`."""
+        """Return the text of each element that matches a CSS selector.  Raises `Failure`."""
         try:
             with cpu_limit(SELECTION):
-                return [self._words(element) for element in self._soup.select(selector)]
+                return [self._inner_text(element) for element in self._soup.select(selector)]
         except TimeoutError as error:
-            raise Failure(f"{self.url}: --select {selector!r} took {error}; expected a simpler one") from error
+            raise Failure(f"{self.url}: --select {selector!r} took {error}; use a simpler selector") from error
         except (SelectorSyntaxError, NotImplementedError, ValueError, RecursionError) as error:
             raise Failure(f"--select {selector!r}: {str(error).splitlines()[0]}") from error
 
-    def facts(self) -> Iterator[tuple[str, str]]:
-        """Names and values: rows of two cells, and lists of definitions."""
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """Yield names and values: from table rows with two cells, and from description lists."""
         for element in self._soup.find_all(["tr", "dl"]):
             if element.name == "tr":
                 cells = element.find_all(["th", "td"], recursive=False)
                 if len(cells) == 2:
-                    yield self._words(cells[0]).rstrip(":"), self._words(cells[1])
+                    yield self._inner_text(cells[0]).rstrip(":"), self._inner_text(cells[1])
             else:
                 name = ""
                 for part in self._within(element, "dt", "dd"):
                     if part.name == "dt":
-                        name = self._words(part).rstrip(":")
+                        name = self._inner_text(part).rstrip(":")
                     else:
-                        yield name, self._words(part)
+                        yield name, self._inner_text(part)
 
     def form(self, given: Sequence[tuple[str, str]]) -> Form:
-        """The form that has all these fields, filled in; what else is in it stays as the page has it.  Raises
-        `Failure`."""
+        """Return the first form that has all the `given` fields, filled in with them; other fields keep their values.
+        Raises `Failure`."""
         wanted = {name for name, _ in given}
         forms = self._soup.find_all("form")
         for element in forms:
@@ -166,7 +166,7 @@ class Page:
     def _filled(self, form: Tag, given: Sequence[tuple[str, str]]) -> Form:
         encoding = _text(form, "enctype").lower()
         if encoding == "text/plain":
-            raise Failure(f"{self.url}: the form is sent as text/plain, which nobody can read again")
+            raise Failure(f"{self.url}: the form is encoded as text/plain, which is ambiguous and not supported")
         values = dict[str, list[str]]()
         for name, value in given:
             values.setdefault(name, []).append(value)
@@ -178,9 +178,9 @@ class Page:
                 continue
             if name in values:
                 fields += [(name, value) for value in values.pop(name)]
-            elif not any(name == written for written, _ in given):
+            elif not any(name == given_name for given_name, _ in given):
                 if kind in ("submit", "image"):
-                    # The first is pressed, as Enter would.
+                    # The first button is submitted, as by pressing Enter.
                     fields += [(name, _text(element, "value"))] * (kind == "submit" and not pressed)
                     pressed = True
                 else:
@@ -190,38 +190,38 @@ class Page:
         return Form(method, urldefrag(action).url, encoding == "multipart/form-data", fields)
 
     def _values(self, element: Tag, kind: str) -> list[str]:
-        """What a field says that nobody has touched."""
+        """Return the values that a field submits unless it is changed."""
         if kind in ("checkbox", "radio"):
             return [_text(element, "value") or "on"] * element.has_attr("checked")
         if kind in BUTTONS or kind == "file":
             return []
         if kind == "textarea":
-            self._words(element)  # which raises `Failure` for too much
+            self._inner_text(element)  # raises `Failure` if the limits are exceeded
             return [element.get_text().removeprefix("\n")]
         if kind == "select":
             options = [each for each in self._within(element, "option") if not each.has_attr("disabled")]
             chosen = [each for each in options if each.has_attr("selected")]
             if not element.has_attr("multiple"):
                 chosen = chosen[-1:] or options[:1]
-            return [_text(each, "value") if each.has_attr("value") else self._words(each) for each in chosen]
+            return [_text(each, "value") if each.has_attr("value") else self._inner_text(each) for each in chosen]
         return [_text(element, "value")]
 
-    def _words(self, element: Tag) -> str:
-        """Return the text in an element.  Raises `Failure` if the page has been read too often."""
-        for _ in self._visited(element):
+    def _inner_text(self, element: Tag) -> str:
+        """Return the text of an element.  Raises `Failure` if the limits of text extraction are exceeded."""
+        for _ in self._descendants(element):
             pass
-        return _words(element)
+        return _inner_text(element)
 
     def _within(self, element: Tag, *names: str) -> list[Tag]:
-        """Return the elements of these names in an element.  Raises `Failure` as `_words` does."""
-        return [each for each in self._visited(element) if isinstance(each, Tag) and each.name in names]
+        """Return the descendants with these names.  Raises `Failure` as `_inner_text` does."""
+        return [each for each in self._descendants(element) if isinstance(each, Tag) and each.name in names]
 
-    def _visited(self, element: Tag) -> Iterator[PageElement]:
+    def _descendants(self, element: Tag) -> Iterator[PageElement]:
         for each in element.descendants:
             self._visits -= 1
             self._characters -= 0 if isinstance(each, Tag) else len(str(each))
             if self._visits < 0 or self._characters < 0:
-                raise Failure(f"{self.url}: too many elements are nested in each other to read the text of all")
+                raise Failure(f"{self.url}: the elements are nested too deeply to extract their text")
             yield each
 
     @staticmethod
@@ -231,22 +231,22 @@ class Page:
         return ""
 
 
-def _text_of(octets: bytes, declared: str | None) -> str:
-    """Decode a page, in the order of the HTML Standard (section 13.2.3.1): by its byte order mark, by the response's
-    Content-Type, by its own declaration; else it is UTF-8, or windows-1252 if it is not valid UTF-8."""
-    named = declared or charset.codec_of(_declaration(octets))
-    if charset.marked(octets) is None and named is None:
+def _text_of(data: bytes, declared: str | None) -> str:
+    """Decode a page by its byte order mark, else the charset of Content-Type, else its own declaration (HTML Standard,
+    section 13.2.3.1); without these as UTF-8, or as windows-1252 if it is not valid UTF-8."""
+    named = declared or charset.codec_of(_declaration(data))
+    if charset.marked(data) is None and named is None:
         try:
-            return octets.decode("utf-8")
+            return data.decode("utf-8")
         except UnicodeDecodeError:
             named = "windows-1252"
-    return charset.decode(octets, named)
+    return charset.decode(data, named)
 
 
-def _declaration(octets: bytes) -> str | None:
-    """Return the encoding that a page declares, as it is written there, None if it declares none."""
-    # The patterns of Beautiful Soup take time that grows with the cube of what they search.
-    return EncodingDetector.find_declared_encoding(octets[:PRESCAN], is_html=True)
+def _declaration(data: bytes) -> str | None:
+    """Return the encoding that a page declares, unchecked; None if it declares none."""
+    # The time of Beautiful Soup's patterns grows with the cube of the length.
+    return EncodingDetector.find_declared_encoding(data[:PRESCAN], is_html=True)
 
 
 def _kind(element: Tag) -> str:
@@ -260,5 +260,5 @@ def _text(element: Tag, name: str) -> str:
     return value if isinstance(value, str) else " ".join(value)
 
 
-def _words(element: Tag) -> str:
+def _inner_text(element: Tag) -> str:
     return " ".join(element.get_text(" ").split())

@@ -1,4 +1,4 @@
-"""How far a download has come, for who looks on."""
+"""Progress bar of a download."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 
-#: Seconds before there is a bar at all, and between two looks of it.
+#: Seconds until the bar is first drawn, and between updates.
 PATIENCE, PAUSE = 1.0, 0.1
 
 #: Characters of the bar.
@@ -16,12 +16,14 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 class Progress:
-    """A line on standard error, if that is a terminal, for what takes longer than a second.  `total` is how many octets
-    there will be, where that is known, and `start` how many there were before; in a ``with``, whose end wipes it."""
+    """A progress bar on standard error if that is a terminal, drawn after `PATIENCE` seconds.
+
+    `total` is the size of the file in bytes, None if it is unknown; `start` is the size of the part that was downloaded
+    before.  As a context manager it erases the bar at the end."""
 
     def __init__(self, total: int | None, start: int = 0, *, wanted: bool = True) -> None:
         self._total = total
-        self._start = self._came = start
+        self._start = self._received = start
         self._wanted = wanted and sys.stderr.isatty()
         self._began = time.monotonic()
         self._next = self._began + PATIENCE
@@ -35,9 +37,9 @@ class Progress:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
-    def came(self, octets: int) -> None:
-        """So many more."""
-        self._came += octets
+    def advance(self, count: int) -> None:
+        """Count so many more received bytes, and redraw the bar if it is due."""
+        self._received += count
         now = time.monotonic()
         if self._wanted and now >= self._next:
             self._next, self._drawn = now + PAUSE, True
@@ -46,20 +48,20 @@ class Progress:
             sys.stderr.flush()
 
     def line(self, seconds: float) -> str:
-        """What it looks like after so many seconds."""
-        rate = (self._came - self._start) / seconds
+        """Return the text of the bar after so many seconds."""
+        rate = (self._received - self._start) / seconds
         if not self._total:
-            return f"{size(self._came)}, {size(rate)}/s"
-        part = min(self._came / self._total, 1.0)
+            return f"{size(self._received)}, {size(rate)}/s"
+        part = min(self._received / self._total, 1.0)
         bar = ("=" * int(part * WIDTH) + ">")[:WIDTH].ljust(WIDTH)
-        left = f", {max(self._total - self._came, 0) / rate:.0f} s left" if rate else ""
-        return f"{part:4.0%} [{bar}] {size(self._came)} of {size(self._total)}, {size(rate)}/s{left}"
+        left = f", {max(self._total - self._received, 0) / rate:.0f} s left" if rate else ""
+        return f"{part:4.0%} [{bar}] {size(self._received)} of {size(self._total)}, {size(rate)}/s{left}"
 
 
-def size(octets: float) -> str:
-    """``4.5 MiB``."""
+def size(count: float) -> str:
+    """Return a number of bytes with its unit, such as ``4.5 MiB``."""
     for unit in _UNITS:
-        if octets < 1024 or unit == _UNITS[-1]:
+        if count < 1024 or unit == _UNITS[-1]:
             break
-        octets /= 1024
-    return f"{octets:.0f} {unit}" if unit == "B" else f"{octets:.1f} {unit}"
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

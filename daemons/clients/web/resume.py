@@ -1,7 +1,7 @@
-"""A download that goes on where it was broken off: Range and If-Range, RFC 9110, sections 13.1.5 and 14.
+"""Resumption of downloads with Range and If-Range (RFC 9110, sections 13.1.5 and 14).
 
-What has come is in FILE.part, and in FILE.part.of what it is a part of: the URL, and the validator by which the server
-can tell that it is the same.  FILE is there when it is whole.
+FILE.part has the data received so far; FILE.part.of has the URL and the validator that identifies the version of the
+file.  FILE.part is renamed to FILE when it is complete.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from daemons.clients.web.atomic_write import named
+from daemons.clients.web.atomic_write import name_errors
 from daemons.clients.web.common import Failure
 
 if TYPE_CHECKING:
     from typing import Self
 
-#: A Last-Modified that is so many seconds older than the response cannot be shared by two versions (RFC 9110, section
-#: 8.8.2.2).
+#: A Last-Modified at least so many seconds before Date is a strong validator (RFC 9110, section 8.8.2.2).
 SETTLED = 60.0
 
-#: Nobody's validator is longer.
+#: Maximum bytes of FILE.part.of.
 LONGEST = 16 * 1024
 
 
-class Part:
-    """What there is of a file, for one at a time: to be used in a ``with``.  Raises `OSError`, and `Failure` where
-    somebody else has it, and for what a file could not be renamed to without harm, such as /dev/null."""
+class PartialFile:
+    """A partially downloaded file; a context manager that holds a lock.
+
+    Raises `OSError`, and `Failure` if another process holds the lock, or if the target exists and is not a regular
+    file, such as /dev/null, which the final rename would replace."""
 
     def __init__(self, target: Path, url: str) -> None:
         with suppress(FileNotFoundError):
@@ -53,7 +54,7 @@ class Part:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self._lock)
-            raise Failure(f"{self.path}: somebody else is fetching it") from error
+            raise Failure(f"{self.path}: locked by another download") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,7 +63,7 @@ class Part:
         os.close(self._lock)
 
     def fields(self) -> list[tuple[str, str]]:
-        """Those that ask for the rest, if the rest belongs to what is there; else none."""
+        """Return the header fields that request the rest of the file; none if the download cannot be resumed."""
         validator = self._known()
         if not validator or not self.size:
             return []
@@ -75,9 +76,9 @@ class Part:
         except FileNotFoundError:
             return 0
 
-    def whole(self, response: httpx2.Response) -> int:
-        """Return the length of the whole file if a response is all of the rest of it, else 0: a server may send less
-        than it was asked for (RFC 9110, section 14.2)."""
+    def total_length(self, response: httpx2.Response) -> int:
+        """Return the length of the whole file if a response has all of the rest, else 0: a server may send less than
+        was requested (RFC 9110, section 14.2)."""
         found = re.fullmatch(
             r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", response.headers.get("Content-Range", "")
         )
@@ -87,13 +88,13 @@ class Part:
         return length if first == self.size and last == length - 1 else 0
 
     def begin(self, validator: str) -> None:
-        """Start from nothing, and remember the version of the file; an empty validator is never continued."""
+        """Discard the part and store the validator of a new download; with an empty one it cannot be resumed."""
         self.path.unlink(missing_ok=True)
         self._of.write_text(json.dumps({"url": self._url, "validator": validator}), "utf-8")
 
     def complete(self) -> None:
-        """It is whole."""
-        with named(self.target):
+        """Rename the part to the target.  Raises `OSError`."""
+        with name_errors(self.target):
             os.replace(self.path, self.target)
 
     def _known(self) -> str:
@@ -107,7 +108,7 @@ class Part:
 
 
 def validator_of(response: httpx2.Response) -> str:
-    """What tells this version from every other; empty where nothing does for sure.  A weak ETag does not."""
+    """Return a strong validator of a response, its ETag or Last-Modified; empty if it has none."""
     etag = str(response.headers.get("ETag", ""))
     if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag):
         return etag

@@ -1,4 +1,4 @@
-"""Asking web servers: with redirects, cookies, a cache, and one clear reason where there is no answer."""
+"""HTTP sessions: requests with redirects, cookies, a cache and credentials; one exception type for all failures."""
 
 from __future__ import annotations
 
@@ -19,30 +19,33 @@ import httpx2
 from daemons.clients import tools
 from daemons.clients.net import tls_socket
 from daemons.clients.web import common, content, cookies, location
-from daemons.clients.web.common import Failure, tell
-from daemons.clients.web.trace import Shown, Verbose
-from daemons.clients.web.transport import Deadline, Transport
+from daemons.clients.web.common import Failure, log
+from daemons.clients.web.deadline import Deadline
+from daemons.clients.web.trace import Trace, VerboseTrace
+from daemons.clients.web.transport import Transport
 from daemons.serving.tls.context import client_context, is_truncation
 
 if TYPE_CHECKING:
     from typing import Self
 
-#: The word by which servers and robots.txt know us.
+#: The product token in User-Agent and in robots.txt.
 PRODUCT = "camelot-daemons"
 
-#: Redirects that are followed, one after the other.
+#: Maximum redirects that are followed for one request.
 LONGEST_CHAIN = 10
 
-#: RFC 9110, section 15.4; 300 and 304 lead nowhere.
+#: Statuses that redirect automatically (RFC 9110, section 15.4); 300 and 304 do not.
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
-#: Fields that are for one origin alone.
-FOR_ONE = frozenset(("authorization", "cookie", "proxy-authorization", "host"))
+#: Fields that are sent only to the origin of the URL on the command line.
+ORIGIN_BOUND = frozenset(("authorization", "cookie", "proxy-authorization", "host"))
 
-#: Fields that say something about a body.
-OF_A_BODY = frozenset(("content-type", "content-length", "content-encoding", "transfer-encoding", "if-range", "range"))
+#: Fields that describe a body.
+BODY_FIELDS = frozenset(
+    ("content-type", "content-length", "content-encoding", "transfer-encoding", "if-range", "range")
+)
 
-#: Characters of a reason that are reported: some exceptions quote all that a server sent.
+#: Maximum characters of a reported reason: some exceptions quote all data of the server.
 LONGEST_REASON = 300
 
 Fields = Iterable[tuple[str, str]]
@@ -50,7 +53,7 @@ Content = bytes | Iterable[bytes] | None
 
 
 class Redirect(NamedTuple):
-    """From where to where, and with which status."""
+    """A redirect that was followed."""
 
     status: int
     source: str
@@ -58,8 +61,9 @@ class Redirect(NamedTuple):
 
 
 class Session:
-    """What is kept from one request to the next, made from the command line; to be used in a ``with``.  May be used by
-    several threads at once.  A user and a password in ``options.url`` are taken out of it."""
+    """The state that requests share: connections, cookies, cache and credentials, as set up by the command line.
+
+    A context manager; thread-safe.  User and password are removed from ``options.url``.  Raises `Failure`."""
 
     def __init__(self, options: argparse.Namespace, comment: str = "") -> None:
         self._deadline = Deadline()
@@ -70,24 +74,24 @@ class Session:
         self._origin = location.origin(url)
         self._authorization = _basic(options.user) if options.user else None
         if url.userinfo:
-            # From here on nobody shows the password by showing where something is.
+            # The URL appears in messages, which must not contain the password.
             given = url.userinfo if b":" in url.userinfo else url.userinfo + b":"
             self._authorization = self._authorization or _authorization(unquote_to_bytes(given))
-            options.url = location.shown(url)
+            options.url = location.display(url)
         self._jar_file = cookies.JarFile(Path(options.jar)) if options.jar else None
         self._cookies = cookies.Cookies(cookies.empty() if self._jar_file is None else self._jar_file.jar)
         self._transport = Transport(
             partial(self._context, insecure=options.insecure),
             self._deadline,
-            Verbose() if options.verbose else Shown(),
+            VerboseTrace() if options.verbose else Trace(),
             options.proxy,
             options.unix_socket,
         )
-        self._answers: httpx2.BaseTransport = self._transport
+        self._handler: httpx2.BaseTransport = self._transport
         if options.cache:
             from daemons.clients.web.cache import Cache
 
-            self._answers = Cache(Path(options.cache), self._transport)
+            self._handler = Cache(Path(options.cache), self._transport)
         agent = f"{PRODUCT}/{version(PRODUCT)}" + f" ({comment})" * bool(comment)
         self._always = [
             ("Accept", "*/*"),
@@ -103,14 +107,14 @@ class Session:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._answers.close()
+            self._handler.close()
         finally:
             if self._jar_file is not None:
                 self._jar_file.save()
 
-    def cut(self) -> None:
-        """End all that other threads have asked for, at once."""
-        self._transport.cut()
+    def abort(self) -> None:
+        """Abort the requests of all threads."""
+        self._transport.abort()
 
     @contextmanager
     def ask(
@@ -124,13 +128,12 @@ class Session:
         admit: Callable[[str], None] = lambda url: None,
         redirected: Callable[[Redirect], None] | None = None,
     ) -> Iterator[httpx2.Response]:
-        """The response to a request, whose body is still to be read, all of it within the deadline.
+        """Send a request and yield the response.  Its body must be read within the deadline.
 
-        Redirects are followed; `admit` is given each URL before it is asked for, and may raise; `redirected` is told of
-        each, which is otherwise told on standard error.  The method and the body stay what they are under 307 and 308
-        alone; otherwise the next request is a GET.  Credentials, and fields like them, are for the origin of the URL
-        on the command line.
-        Raises `Failure`."""
+        Redirects are followed unless `follow` is false; 307 and 308 keep the method and the body, others change them to
+        GET without a body.  `admit` is called with each URL before it is requested, and may raise.  `redirected` is
+        called with each redirect; by default it is logged.  Credentials and cookies given on the command line are sent
+        only to the origin of its URL.  Raises `Failure`."""
         self._deadline.begin(self._timeout, common.PATIENCE)
         target = location.parse(url)
         given = [*self._fields, *fields]
@@ -145,17 +148,19 @@ class Session:
             finally:
                 response.close()
             source, target = target, location.redirected(target, response.headers["Location"])
-            (redirected or _tell)(Redirect(response.status_code, location.shown(source), location.shown(target)))
+            (redirected or _log_redirect)(
+                Redirect(response.status_code, location.display(source), location.display(target))
+            )
             if response.status_code not in (307, 308) and method not in ("GET", "HEAD"):
                 method, body = "GET", None
-                given = [(name, text) for name, text in given if name.lower() not in OF_A_BODY]
-        raise Failure(f"{url}: more than {LONGEST_CHAIN} redirects, the last to {location.shown(target)}")
+                given = [(name, text) for name, text in given if name.lower() not in BODY_FIELDS]
+        raise Failure(f"{url}: more than {LONGEST_CHAIN} redirects, the last to {location.display(target)}")
 
     def _send(self, method: str, url: httpx2.URL, fields: list[tuple[str, str]], body: Content) -> httpx2.Response:
         """Return the response to one request, its body unread.  Raises `Failure`."""
         try:
             ours = location.origin(url) == self._origin
-            given = [(name, text) for name, text in fields if ours or name.lower() not in FOR_ONE]
+            given = [(name, text) for name, text in fields if ours or name.lower() not in ORIGIN_BOUND]
             named = {name.lower() for name, _ in given}
             headers = [
                 (name.encode("ascii"), text.encode("latin-1"))
@@ -168,22 +173,22 @@ class Session:
                 headers.append((b"Authorization", self._authorization))
             request = httpx2.Request(method, url.copy_with(userinfo=b"", fragment=None), headers=headers, content=body)
             self._cookies.add_to(request)
-            response = self._answers.handle_request(request)
+            response = self._handler.handle_request(request)
             response.request = request
-            response.stream = _Stream(response.stream, lambda error: self._failure(url, error))
+            response.stream = _BodyStream(response.stream, lambda error: self._failure(url, error))
             self._cookies.take_from(response)
         except Exception as error:
             raise self._failure(url, error) from error
         return response
 
     def _failure(self, url: httpx2.URL, error: Exception) -> Failure:
-        """Return the failure that an exception means.  A hostile response can raise any exception of any library, so
-        all are taken for the peer's; those of files that are sent have a name."""
+        """Return the failure to raise for an exception.  A hostile response can cause any exception in any library, so
+        all are attributed to the peer, except those of files, which have a file name."""
         if isinstance(error, Failure):
             return error
         if isinstance(error, OSError) and error.filename is not None:
             return Failure(f"{error.filename}: {tools.reason_of(error)}")
-        return Failure(f"{location.shown(url)}: {self._reason(error)[:LONGEST_REASON]}")
+        return Failure(f"{location.display(url)}: {self._reason(error)[:LONGEST_REASON]}")
 
     def _context(self, *, insecure: bool) -> ssl.SSLContext:
         try:
@@ -192,14 +197,14 @@ class Session:
             raise Failure(str(error)) from error
 
     def _reason(self, error: BaseException) -> str:
-        """Why there is no answer: the first cause says it best."""
+        """Return why a request failed: the message of the innermost cause."""
         while error.args and isinstance(error.args[0], Exception):
             error = error.args[0]
         if isinstance(error, ssl.SSLCertVerificationError):
-            return f"the certificate does not verify: {tls_socket.why(error, self._cafile)}"
+            return f"the certificate does not verify: {tls_socket.verification_error(error, self._cafile)}"
         if isinstance(error, TimeoutError) and not error.errno:
-            patience = f"nothing has moved for {common.PATIENCE:g} s"
-            return patience if self._timeout is None else f"no end in {self._timeout:g} s"
+            stalled = f"timed out: no progress for {common.PATIENCE:g} s"
+            return stalled if self._timeout is None else f"timed out: not complete after {self._timeout:g} s"
         if isinstance(error, ssl.SSLError) and is_truncation(error):
             return "cut off: the connection ended without close_notify"
         if isinstance(error, ssl.SSLError):
@@ -208,8 +213,8 @@ class Session:
         return f"cut off: {text}" if "closed connection" in text else text.rstrip(".")
 
 
-class _Stream(httpx2.SyncByteStream):
-    """The bytes of a body.  Whatever reading them raises is passed to `failure`, and what that returns is raised."""
+class _BodyStream(httpx2.SyncByteStream):
+    """The bytes of a body.  Exceptions while reading are converted by `failure`."""
 
     def __init__(self, stream: Any, failure: Callable[[Exception], Failure]) -> None:
         self._stream = stream
@@ -227,13 +232,14 @@ class _Stream(httpx2.SyncByteStream):
             yield piece
 
     def close(self) -> None:
-        # The connection is given up: an error now has no consequences.
+        # The connection is discarded, so errors do not matter.
         with suppress(Exception):
             self._stream.close()
 
 
 def _basic(user: str) -> bytes:
-    """The field Authorization, in the bytes that were typed.  Raises `Failure`."""
+    """Return the value of Authorization for ``USER[:PASSWORD]``, with the bytes of the command line.  Raises
+    `Failure`."""
     return _authorization(":".join(common.credentials(user)).encode("utf-8", "surrogateescape"))
 
 
@@ -241,7 +247,7 @@ def _authorization(credentials: bytes) -> bytes:
     return b"Basic " + base64.b64encode(credentials)
 
 
-def _tell(redirect: Redirect) -> None:
+def _log_redirect(redirect: Redirect) -> None:
     unsafe = redirect.source.startswith("https:") and redirect.location.startswith("http:")
-    warning = ": WARNING! From TLS to the clear" * unsafe
-    tell(f"redirected, {redirect.status}: {redirect.location}{warning}")
+    warning = ": WARNING! From https to http" * unsafe
+    log(f"redirected, {redirect.status}: {redirect.location}{warning}")

@@ -1,49 +1,48 @@
-"""What goes to and fro, as the verbose handler of the notes shows it."""
+"""Traces of requests and responses for -v."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemons.clients.web.common import tell
+from daemons.clients.web.common import log
 
 if TYPE_CHECKING:
     import httpcore2
 
-#: Octets of a body that are shown; of a longer one, how many there are.
+#: Maximum bytes of a body that is printed; of a longer one only the length is printed.
 LONGEST = 4096
 
 
-class Shown:
-    """Shows nothing."""
+class Trace:
+    """A trace that prints nothing."""
 
-    def sent(self, octets: bytes) -> None:
-        """What goes to the peer: a head, or a piece of a body."""
+    def sent(self, data: bytes) -> None:
+        """Handle bytes that are sent: the head of a request, or a piece of its body."""
 
     def received(self, response: httpcore2.Response) -> None:
-        """The head of a response.  Its body is the caller's alone."""
+        """Handle the head of a response.  The body is left to the caller."""
 
 
-class Verbose(Shown):
-    """Fifty dashes before what is sent, twenty on both sides of the word before what has come.
+class VerboseTrace(Trace):
+    """A trace that prints requests after a line of 50 dashes, and heads of responses after a titled line.
 
-    The handler of the notes reads the response to its end to split the head off, which hangs where the connection
-    is kept; here the head is that of the response, which is complete before its body is read."""
+    A head is printed as soon as it is parsed: reading to the end of the connection would hang on a persistent one."""
 
-    def sent(self, octets: bytes) -> None:
-        tell("-" * 50)
-        if len(octets) > LONGEST or b"\0" in octets:
-            tell(f"({len(octets)} octets)")
+    def sent(self, data: bytes) -> None:
+        log("-" * 50)
+        if len(data) > LONGEST or b"\0" in data:
+            log(f"({len(data)} bytes)")
         else:
-            _tell_lines(octets)
+            _log_lines(data)
 
     def received(self, response: httpcore2.Response) -> None:
-        tell("-" * 20 + " Response " + "-" * 20)
+        log("-" * 20 + " Response " + "-" * 20)
         version, reason = (response.extensions.get(key, b"") for key in ("http_version", "reason_phrase"))
-        _tell_lines(b"%b %d %b" % (version, response.status, reason))
+        _log_lines(b"%b %d %b" % (version, response.status, reason))
         for name, value in response.headers:
-            _tell_lines(name + b": " + value)
+            _log_lines(name + b": " + value)
 
 
-def _tell_lines(octets: bytes) -> None:
-    for line in octets.decode("utf-8", "backslashreplace").strip().split("\r\n"):
-        tell(line)
+def _log_lines(data: bytes) -> None:
+    for line in data.decode("utf-8", "backslashreplace").strip().split("\r\n"):
+        log(line)

@@ -1,13 +1,11 @@
-"""How octets get to a web server and back: httpcore2, over sockets with a deadline for the whole."""
+"""HTTP transport: httpcore2 over sockets with a deadline for the whole exchange."""
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 import ssl
 import threading
-import time
 import urllib.request
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -20,90 +18,49 @@ import httpx2
 from daemons.clients.net.tls_socket import without_zone
 from daemons.clients.rpc.call_arguments import without_password
 from daemons.clients.web.common import Failure
+from daemons.clients.web.deadline import Deadline
 from daemons.clients.web.location import host_to_connect
-from daemons.clients.web.trace import Shown
-
-
-class Deadline(threading.local):
-    """Until when what a thread is doing must be done.  The timeouts of a socket would not do: each is for one
-    recv(2), and who sends an octet now and then never exceeds any.  Where `patience` is given, that is wanted: then
-    it is so many seconds without an octet that are too long."""
-
-    until = patience = math.inf
-    in_head = False
-
-    def begin(self, seconds: float | None, patience: float) -> None:
-        """For all that is done, or None for the patience alone."""
-        self.patience = patience if seconds is None else math.inf
-        self.until = time.monotonic() + (patience if seconds is None else seconds)
-
-    def went_on(self, *, sent: bool = False) -> None:
-        """Count from now on again, after bytes were sent, or received as part of a body.  The head of a response is due
-        within one `patience` in all: without that, a peer could send interim responses (1xx) for ever."""
-        if self.patience != math.inf and (sent or not self.in_head):
-            self.until = time.monotonic() + self.patience
-
-    @contextmanager
-    def head(self) -> Iterator[None]:
-        """A request is sent and the head of its response received within."""
-        self.in_head = True
-        try:
-            yield
-        finally:
-            self.in_head = False
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What is done within does not count."""
-        until, began = self.until, time.monotonic()
-        yield
-        self.until = until + time.monotonic() - began
-
-    def left(self) -> float:
-        """Seconds.  Raises `TimeoutError`."""
-        left = self.until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
+from daemons.clients.web.trace import Trace
 
 
 @contextmanager
-def _as(late: type[Exception], broken: type[Exception]) -> Iterator[None]:
-    """What a socket raises, as httpcore2 wants to be told; the argument is the cause, which httpcore2 takes from it."""
+def _translated(late: type[Exception], broken: type[Exception]) -> Iterator[None]:
+    """Convert a socket's exceptions to those of httpcore2.  The argument is the original exception, since httpcore2
+    does not preserve the cause."""
     try:
         yield
     except TimeoutError as error:
         raise late(error) from error
-    except (OSError, UnicodeError) as error:  # UnicodeError: no name in any alphabet
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         raise broken(error) from error
 
 
-class Stream(httpcore2.NetworkStream):
-    """A connected socket."""
+class SocketStream(httpcore2.NetworkStream):
+    """A connected socket, as httpcore2 uses it."""
 
-    def __init__(self, connected: socket.socket, backend: Backend, deadline: Deadline, shown: Shown) -> None:
+    def __init__(self, connected: socket.socket, backend: Backend, deadline: Deadline, trace: Trace) -> None:
         self._socket = connected
         self._backend = backend
         self._deadline = deadline
-        self._shown = shown
+        self._trace = trace
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with _as(httpcore2.ReadTimeout, httpcore2.ReadError):
+        with _translated(httpcore2.ReadTimeout, httpcore2.ReadError):
             self._socket.settimeout(self._deadline.left())
-            octets = self._socket.recv(max_bytes)
-        self._deadline.went_on()
-        return octets
+            data = self._socket.recv(max_bytes)
+        self._deadline.note_activity()
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if not buffer:
             return
-        self._shown.sent(buffer)
+        self._trace.sent(buffer)
         unsent = memoryview(buffer)
-        with _as(httpcore2.WriteTimeout, httpcore2.WriteError):
+        with _translated(httpcore2.WriteTimeout, httpcore2.WriteError):
             while unsent:
                 self._socket.settimeout(self._deadline.left())
                 unsent = unsent[self._socket.send(unsent) :]
-                self._deadline.went_on(sent=True)
+                self._deadline.note_activity(sent=True)
 
     def close(self) -> None:
         self._socket.close()
@@ -112,9 +69,9 @@ class Stream(httpcore2.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
         try:
-            with _as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
+            with _translated(httpcore2.ConnectTimeout, httpcore2.ConnectError):
                 self._socket.settimeout(self._deadline.left())
-                # An end without close_notify is an error: the body may have been truncated.
+                # The end of the connection without close_notify is an error: the body may be truncated.
                 secured = ssl_context.wrap_socket(
                     self._socket,
                     server_hostname=server_hostname and without_zone(server_hostname),
@@ -126,7 +83,7 @@ class Stream(httpcore2.NetworkStream):
         return self._backend.adopt(secured)
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":  # of an idle connection: its peer has closed it
+        if info == "is_readable":  # an idle connection is readable if the peer has closed it
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
             return bool(poll.poll(0))
@@ -136,34 +93,34 @@ class Stream(httpcore2.NetworkStream):
 
 
 class Backend(httpcore2.NetworkBackend):
-    """Connects, each time within what is left of the deadline."""
+    """Opens connections within the deadline."""
 
-    def __init__(self, deadline: Deadline, shown: Shown) -> None:
+    def __init__(self, deadline: Deadline, trace: Trace) -> None:
         self._deadline = deadline
-        self._shown = shown
+        self._trace = trace
         self._lock = threading.Lock()
         self._sockets = weakref.WeakSet[socket.socket]()
-        self._is_cut = False
+        self._is_aborted = False
 
-    def cut(self) -> None:
-        """End all connections at once, under the hands of whatever thread waits for one, also for its establishment;
-        no others are made."""
+    def abort(self) -> None:
+        """Shut down all connections, including those that other threads are waiting for or opening, and refuse new
+        ones."""
         with self._lock:
-            self._is_cut = True
+            self._is_aborted = True
             for connected in self._sockets:
                 with suppress(OSError):
-                    socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not SSLSocket's, which is not for two threads
+                    socket.socket.shutdown(connected, socket.SHUT_RDWR)  # SSLSocket.shutdown() is not thread-safe
 
-    def adopt(self, connected: socket.socket) -> Stream:
-        """A stream on what is connected."""
+    def adopt(self, connected: socket.socket) -> SocketStream:
+        """Return a stream for a connected socket.  Raises `OSError` after `abort`."""
         self._register(connected)
-        return Stream(connected, self, self._deadline, self._shown)
+        return SocketStream(connected, self, self._deadline, self._trace)
 
     def _register(self, unconnected: socket.socket) -> None:
-        """Let `cut` end a socket.  Raises `OSError` if it has been called."""
+        """Let `abort` shut down a socket.  Raises `OSError` if `abort` has been called."""
         with self._lock:
-            if self._is_cut:
-                raise ConnectionAbortedError("cut off from here")
+            if self._is_aborted:
+                raise ConnectionAbortedError("aborted")
             self._sockets.add(unconnected)
 
     def _connected(self, family: int, address: Any, timeout: float) -> socket.socket:
@@ -179,8 +136,8 @@ class Backend(httpcore2.NetworkBackend):
         return peer
 
     def _connected_to_any(self, host: str, port: int) -> socket.socket:
-        """Return a socket connected to the first address of a host that accepts it; each has an equal share of the time
-        that is left.  Raises `OSError`."""
+        """Return a socket connected to the first address of a host that accepts; the time left is shared equally among
+        the addresses.  Raises `OSError`."""
         problem: OSError | None = None
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for number, (family, _, _, _, address) in enumerate(found):
@@ -198,7 +155,7 @@ class Backend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        with _as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
+        with _translated(httpcore2.ConnectTimeout, httpcore2.ConnectError):
             connected = self._connected_to_any(host_to_connect(host), port)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self.adopt(connected)
@@ -206,7 +163,7 @@ class Backend(httpcore2.NetworkBackend):
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore2.NetworkStream:
-        with _as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
+        with _translated(httpcore2.ConnectTimeout, httpcore2.ConnectError):
             connected = self._connected(socket.AF_UNIX, path, self._deadline.left())
         return self.adopt(connected)
 
@@ -223,24 +180,24 @@ class _Body(httpx2.SyncByteStream):
 
 
 class Transport(httpx2.BaseTransport):
-    """Sends requests, over connections that are kept, and shows what is said.  `proxy` and `path`, a Unix socket, are
-    where to connect to instead of the URL's host; without them the environment decides on a proxy.  `tls` is asked for
-    when it is needed: to read all the CAs of a system takes longer than most requests.
+    """Sends requests over pooled connections and traces them.
 
-    Raises httpcore2's exceptions."""
+    With `proxy`, or `path`, the path of a Unix socket, connections are made there and not to the URL's host; otherwise
+    the environment may name a proxy.  `tls` is called only when needed, since loading the CAs of a system takes longer
+    than most requests.  Raises httpcore2's exceptions."""
 
     def __init__(
         self,
         tls: Callable[[], ssl.SSLContext],
         deadline: Deadline,
-        shown: Shown,
+        trace: Trace,
         proxy: str | None = None,
         path: str | None = None,
     ) -> None:
         self._tls = tls
-        self._backend = Backend(deadline, shown)
+        self._backend = Backend(deadline, trace)
         self._deadline = deadline
-        self._shown = shown
+        self._trace = trace
         self._proxy = proxy
         self._path = path
         self._lock = threading.Lock()
@@ -249,7 +206,7 @@ class Transport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
         with self._deadline.head():
-            answer = self._pool(url).handle_request(
+            response = self._pool(url).handle_request(
                 httpcore2.Request(
                     request.method,
                     httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -258,17 +215,17 @@ class Transport(httpx2.BaseTransport):
                     extensions=request.extensions,
                 )
             )
-        if answer.status < 200:
-            answer.close()
-            raise httpcore2.RemoteProtocolError(f"{answer.status} was not asked for; a final response is expected")
-        self._shown.received(answer)
+        if response.status < 200:
+            response.close()
+            raise httpcore2.RemoteProtocolError(f"unexpected status {response.status}; expected a final response")
+        self._trace.received(response)
         return httpx2.Response(
-            answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
+            response.status, headers=response.headers, stream=_Body(response.stream), extensions=response.extensions
         )
 
-    def cut(self) -> None:
-        """End all that is under way."""
-        self._backend.cut()
+    def abort(self) -> None:
+        """Abort all requests."""
+        self._backend.abort()
 
     def close(self) -> None:
         for pool in self._pools.values():
@@ -289,12 +246,12 @@ class Transport(httpx2.BaseTransport):
                 ssl_context=tls, network_backend=self._backend, uds=self._path, max_connections=None
             )
         try:
-            # Without a scheme it is http, as curl and wget take it.
+            # Without a scheme it is http, as in curl and wget.
             parsed = httpx2.Proxy(proxy if "://" in proxy else f"http://{proxy}")
         except (httpx2.InvalidURL, ValueError):
             parsed = None
         if parsed is None or parsed.url.scheme != "http" or not parsed.url.host:
-            raise Failure(f"{without_password(proxy)!r} is no proxy that can be used; write http://HOST:PORT")
+            raise Failure(f"{without_password(proxy)!r} is not a supported proxy; expected http://HOST:PORT")
         where = parsed.url
         return httpcore2.HTTPProxy(
             httpcore2.URL(scheme=where.raw_scheme, host=where.raw_host, port=where.port, target=b"/"),

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from daemons.operating.config import sources
+from daemons.operating.config.section_parser import parse_section
 from daemons.operating.config.sections import (
     SECTIONS,
-    SPOKEN,
     TABLES,
     DaemonSettings,
     MetricsSettings,
@@ -27,18 +27,13 @@ from daemons.operating.config.sections import (
     TLSSettings,
 )
 from daemons.operating.config.sources import Layer, shown
+from daemons.operating.loading.targets import TARGETS
 from daemons.serving.listening.address import UNIX_PATH_LIMIT, Address, parse_addresses
 from daemons.settings.complaints import ConfigurationError
-from daemons.settings.values import comment_hint, hint, kind_of
-
-T = TypeVar("T")
+from daemons.settings.values import comment_hint, hint
 
 #: conf/NAME.ini for every daemon; these two belong to all.
 SHARED = ("defaults", "logging")
-
-
-_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-_CLASS = re.compile(rf"{_MODULE.pattern}:[^\W\d]\w*")
 
 
 @dataclass(frozen=True)
@@ -99,32 +94,6 @@ def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | 
     return _Reader(conf, name, overrides, run, partial(read, conf, name, overrides, run)).read()
 
 
-def parse_section(
-    declaration: type[T], name: str, layers: Iterable[tuple[str, Mapping[str, str]]], complaints: list[str]
-) -> tuple[T, dict[tuple[str, str], str]]:
-    """One section from its layers (origin, key → text), the last one winning: the filled-in
-    `declaration`, and which origin each key came from."""
-    fields = {
-        field.name: field
-        for field in dataclasses.fields(declaration)  # type: ignore[arg-type]
-        if "key" not in field.metadata  # a table is a section of its own
-    }
-    values: dict[str, Any] = {}
-    origins: dict[tuple[str, str], str] = {}
-    for origin, section in layers:
-        for key, text in section.items():
-            where = f"{origin} [{name}] {key}"
-            if key not in fields:
-                complaints.append(f"{where}: no such setting{hint(key, fields)}")
-                continue
-            try:
-                values[key] = kind_of(fields[key]).parse(text)
-                origins[name, key] = origin
-            except ValueError as error:
-                complaints.append(f"{where} = {text}: {error}{comment_hint(text)}")
-    return declaration(**values), origins
-
-
 class _Reader:
     """Reads one daemon's layers and collects what is wrong with them."""
 
@@ -150,9 +119,10 @@ class _Reader:
         for name, declaration in SECTIONS.items():
             sections[name], found = parse_section(declaration, name, self._section(name), self.complaints)
             origins |= found
-        daemon = sections["daemon"] = self._spoken(sections["daemon"])
-        named = daemon.service or daemon.handler or daemon.wsgi
-        own_section = "rpc" if daemon.rpc else "jsonrpc" if daemon.jsonrpc else named.rpartition(":")[2].lower()
+        target = self._target(sections["daemon"])
+        others: dict[str, Any] = dict.fromkeys(TARGETS.keys() - {target}, "")
+        daemon = sections["daemon"] = dataclasses.replace(sections["daemon"], **others)
+        own_section = TARGETS[target].section_name(getattr(daemon, target))
         self._check_sections(own_section)
         addresses = self._addresses()
         self._check_public(daemon, addresses)
@@ -174,6 +144,7 @@ class _Reader:
             run=self.run,
             logging_ini=logging_ini if os.path.lexists(logging_ini) else None,
             addresses=addresses,
+            target=target,
             own_section=own_section,
             own=texts[own_section],
             tables={section: texts[section] for section in TABLES if texts[section]},
@@ -195,29 +166,24 @@ class _Reader:
     def _section(self, name: str) -> list[tuple[str, Mapping[str, str]]]:
         return [(layer.origin, layer.values[name]) for layer in self.layers if name in layer.values]
 
-    def _spoken(self, daemon: DaemonSettings) -> DaemonSettings:
-        """`daemon` with a service, a handler or a WSGI application, of which the later layer wins."""
-        which = ""
+    def _target(self, daemon: DaemonSettings) -> str:
+        """Return the key of the target; that of the later layer wins."""
+        target = ""
         for origin, section in self._section("daemon"):
-            said = [key for key in SPOKEN if key in section]
-            for key in said[1:]:
-                reason = f"there is a {said[0]} too; write only one of the two"
+            keys = [key for key in TARGETS if key in section]
+            for key in keys[1:]:
+                reason = f"there is a {keys[0]} too; write only one of the two"
                 self.complaints.append(f"{origin} [daemon] {key}: {reason}")
-            which = said[0] if said else which
-        text = getattr(daemon, which) if which else ""
+            target = keys[0] if keys else target
+        text = getattr(daemon, target) if target else ""
         if not text:
-            if which or not self.unread:
+            if target or not self.unread:
                 self.complaints.append(f"{self._shown} [daemon] service: missing; write service = NAME or module:Class")
-        elif not (
-            _CLASS.fullmatch(text)
-            or (which == "service" and text.isidentifier())
-            or (which in ("rpc", "jsonrpc") and _MODULE.fullmatch(text))
-        ):
+        elif not TARGETS[target].pattern.fullmatch(text):
             self.complaints.append(
-                f"{self._origin(which)} [daemon] {which} = {text}: write {SPOKEN[which]}{comment_hint(text)}"
+                f"{self._origin(target)} [daemon] {target} = {text}: write {TARGETS[target].form}{comment_hint(text)}"
             )
-        others: dict[str, Any] = dict.fromkeys(SPOKEN.keys() - {which or "service"}, "")
-        return dataclasses.replace(daemon, **others)
+        return target or "service"
 
     def _check_sections(self, own_section: str) -> None:
         known = [*SECTIONS, own_section, *TABLES]

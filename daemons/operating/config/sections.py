@@ -14,7 +14,19 @@ from daemons.serving.engines import ENGINES
 from daemons.serving.guards.access import Access
 from daemons.serving.guards.limits import Limits
 from daemons.serving.listening.address import Address, parse_addresses
-from daemons.settings.values import COUNT, DURATION, OCTAL, PORT, SIZE, TEXT, YES_NO, FieldType, or_word, setting, word
+from daemons.settings.values import (
+    COUNT,
+    DURATION,
+    OCTAL,
+    PORT,
+    SIZE,
+    TEXT,
+    YES_NO,
+    FieldType,
+    choice,
+    optional,
+    setting,
+)
 
 _LISTEN: FieldType[tuple[Address, ...]] = FieldType(
     parse_addresses, lambda addresses: " ".join(map(str, addresses)), "addresses, separated by blanks"
@@ -45,14 +57,14 @@ class DaemonSettings:
         "have bound: fd://0, systemd: or systemd:NAME",
     )
     public: bool = setting(YES_NO, False, "whether it may listen where other machines can reach it")
-    engine: str = setting(word(*ENGINES), "threads", "who runs a conversation, and when")
-    processes: int | None = setting(or_word("auto", COUNT), 1, "how many processes serve; auto: one for each core")
+    engine: str = setting(choice(*ENGINES), "threads", "who runs a conversation, and when")
+    processes: int | None = setting(optional("auto", COUNT), 1, "how many processes serve; auto: one for each core")
     threads: int = setting(COUNT, 16, "threads of engine = pool")
     socket_mode: int = setting(
         OCTAL, 0o660, "the mode of a Unix socket's file: who can write to it may connect; [drop] says whose it is"
     )
     idle_exit: float | None = setting(
-        or_word("off", DURATION),
+        optional("off", DURATION),
         None,
         "leave after this time without a conversation, where inetd or systemd starts the daemon for the next one; "
         "8s with --inetd wait, unless it is set",
@@ -85,7 +97,7 @@ class LogSettings:
     """The section [log]: what is written, and the file of a detached daemon.  Under supervisord, see supervisord.conf
     for that."""
 
-    requests: str = setting(word(*FORMS), "combined", "how a daemon that speaks HTTP writes a line for each request")
+    requests: str = setting(choice(*FORMS), "combined", "how a daemon that speaks HTTP writes a line for each request")
     size: int = setting(SIZE, 10 * 1024**2, "at this size the log file is rotated: NAME.detached.log.1 is the newest")
     backups: int = setting(COUNT, 5, "how many rotated files are kept")
 
@@ -97,21 +109,12 @@ class TLSSettings:
     certificate: str = setting(TEXT, "", "the file of the certificate, with those that lead to its CA; PEM")
     key: str = setting(TEXT, "", "the file of its private key, PEM; by default the certificate's file")
     client_ca: str = setting(TEXT, "", "if set, clients must show a certificate signed by one in this file")
-    minimum: str = setting(word("1.2", "1.3"), "1.2", "the oldest TLS version that is spoken")
+    minimum: str = setting(choice("1.2", "1.3"), "1.2", "the oldest TLS version that is spoken")
 
 
 #: Sections with keys of the user's own, for the services that declare them with `values.table`.  They are named here
 #: so that any other section is a mistake before the service is known.
 TABLES = ("redirects", "protected", "documents", "proxy")
-
-#: What a daemon says is named by one of these keys of [daemon]; and how.
-SPOKEN = {
-    "service": "NAME, for the Service in daemons.NAME, or module:Class",
-    "handler": "module:Class",
-    "wsgi": "module:NAME, for the application NAME in that module",
-    "rpc": "module, for the functions in its __all__, or module:NAME, for the methods of an object in it",
-    "jsonrpc": "module, for the functions in its __all__, or module:NAME, for the methods of an object in it",
-}
 
 #: The sections that every daemon has.  One more is named after its service.
 SECTIONS: dict[str, type[Any]] = {
@@ -145,6 +148,8 @@ class Settings:
     log: LogSettings
     #: Where it listens; paths of Unix sockets are absolute.
     addresses: tuple[Address, ...]
+    #: The key of [daemon] that names what is served, one of `daemons.operating.loading.targets.TARGETS`.
+    target: str
     #: The service's own section: its name, and its keys as they were written.
     own_section: str
     own: Mapping[str, str]
@@ -156,18 +161,12 @@ class Settings:
     again: Callable[[], Settings]
 
     @property
-    def spoken(self) -> tuple[str, str]:
-        """What the daemon says: the key of [daemon] that names it, and its value."""
-        found = ((key, getattr(self.daemon, key)) for key in SPOKEN)
-        return next(((key, value) for key, value in found if value), ("service", ""))
-
-    @property
     def over_tls(self) -> bool:
         """Whether one of its listeners speaks TLS."""
         return any(address.scheme == "tls" for address in self.addresses)
 
-    def placed(self, path: str) -> Path:
-        """Where a path of the ini is: from the project's folder, and ``run/…`` wherever --run has put that."""
+    def resolve_path(self, path: str) -> Path:
+        """Return a path of the ini, made absolute from the project's folder; ``run/…`` is in the run folder."""
         parts = Path(path).parts
         return self.run.joinpath(*parts[1:]) if parts[:1] == ("run",) else self.base / path
 

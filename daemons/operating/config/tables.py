@@ -17,15 +17,14 @@ def declared(options: Any) -> dict[str, dataclasses.Field[Any]]:
     return {field.name: field for field in fields if "key" in field.metadata}
 
 
-def added(settings: Settings, kind: Any, options: Any, complaints: list[str]) -> Any:
-    """`options` of the service `kind`, with its tables.  What is wrong with them, or not its own, is added to
-    `complaints`."""
+def with_tables(settings: Settings, name: str, options: Any, complaints: list[str]) -> Any:
+    """Return `options` of the class `name` with its tables.  Errors and unknown tables are appended to `complaints`."""
     known = declared(options)
     found: dict[str, dict[str, Any]] = {}
     for section, texts in settings.tables.items():
         if section not in known:
             origins = dict.fromkeys(settings.origins[section, key] for key in texts)
-            reason = f"{kind.__name__} has no such section{hint(section, known)}"
+            reason = f"{name} has no such section{hint(section, known)}"
             complaints += [f"{origin} [{section}]: {reason}" for origin in origins]
             continue
         found[section] = {}
@@ -37,8 +36,8 @@ def added(settings: Settings, kind: Any, options: Any, complaints: list[str]) ->
                     if written in found[section]:
                         raise ValueError(f"the same as another key: {written}")
                     value = kind_of(known[section]).parse(text)
-                    if (placed := known[section].metadata["placed"]) is not None:
-                        value = placed(value, settings.placed)
+                    if (resolve := known[section].metadata["resolve"]) is not None:
+                        value = resolve(value, settings.resolve_path)
                     found[section][written] = value
                 except ValueError as error:
                     complaints.append(f"{where} = {text}: {error}{comment_hint(text)}")

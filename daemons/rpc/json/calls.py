@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 (jsonrpc.org/specification): from a request to its response, both as JSON, however they came."""
+"""JSON-RPC 2.0 (jsonrpc.org/specification): JSON request to JSON response, independent of the transport."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from daemons.rpc.faults import numbered, said
+from daemons.rpc.faults import log_fault, reported_text
 from daemons.rpc.json import codec
 from daemons.rpc.methods import Method
 from daemons.rpc.xml.parameter_types import ParameterTypes
 
-#: Codes of errors: section 5.1, but for the last, which says that the method itself has said no.
+#: Error codes of section 5.1, and one for an exception in `daemons.rpc.methods.REPORTED_ERRORS`.
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
-SAID = 1
+METHOD_ERROR = 1
 
-#: Their messages, in the specification's words.
+#: Error messages of the specification.
 MESSAGES = {
     PARSE_ERROR: "Parse error",
     INVALID_REQUEST: "Invalid Request",
@@ -25,10 +25,10 @@ MESSAGES = {
     INTERNAL_ERROR: "Internal error",
 }
 
-#: Requests in a batch.
+#: Maximum number of requests in a batch.
 BATCH = 1000
 
-#: The members of a request that may be a number, a text, or nothing.
+#: Types of an id.
 _IDS = frozenset({str, int, float, type(None)})
 
 _NO_ID = object()
@@ -37,11 +37,11 @@ _Parameter = inspect.Parameter
 
 
 class InvalidParams(Exception):
-    """The parameters are not the method's.  The text is for the peer."""
+    """The parameters do not match the method.  The text is sent to the peer."""
 
 
 class Callee:
-    """A method, and what it takes."""
+    """A method and the parameters that it accepts."""
 
     __slots__ = ("_fewest", "_function", "_most", "_named", "_required", "_types")
 
@@ -56,13 +56,13 @@ class Callee:
         self._fewest = len([each for each in in_order if each.default is each.empty])
         self._most = math.inf if repeated else len(in_order)
         if any(each.kind is _Parameter.KEYWORD_ONLY for each in required):
-            self._most = -1  # nobody can call it without a name
-        #: What each that may be given by its name may be.
+            self._most = -1  # callable with named parameters only
+        #: Accepted types of each parameter that may be given by name.
         self._named = {each.name: self._types.by_name[each.name] for each in by_name}
         self._required = {each.name for each in required}
 
     def call(self, params: list[Any] | dict[str, Any]) -> Any:
-        """Call it.  Raises `InvalidParams`, and what the method raises."""
+        """Call the method.  Raises `InvalidParams`, and any exception of the method."""
         if type(params) is list:
             if not self._fewest <= len(params) <= self._most:
                 raise InvalidParams(self._expected(len(params)))
@@ -72,25 +72,24 @@ class Callee:
         assert isinstance(params, dict)
         for name, value in params.items():
             if name not in self._named:
-                raise InvalidParams("there is no parameter of that name")
+                raise InvalidParams("unknown parameter name")
             kinds = self._named[name]
             if kinds is not None and type(value) not in kinds:
                 raise InvalidParams(self._types.expected(name))
         if missing := self._required - params.keys():
-            raise InvalidParams(f"without {', '.join(sorted(missing))}")
+            raise InvalidParams(f"missing {', '.join(sorted(missing))}")
         return self._function(**params)
 
     def _expected(self, given: int) -> str:
         if self._most < 0:
-            return "parameters by name are expected"
+            return "expected parameters by name"
         few, most = self._fewest, self._most
         expected = f"{few}" if few == most else f"{few} or more" if most == math.inf else f"{few} to {most}"
         return f"{given} given, {expected} expected"
 
 
 class Calls:
-    """Answers requests with what `methods` return; at most `batch` of them at once, and `depth` brackets within each
-    other."""
+    """Dispatcher of requests to `methods`: at most `batch` requests at once, with at most `depth` nested brackets."""
 
     def __init__(self, methods: Mapping[str, Method], *, batch: int = BATCH, depth: int = codec.DEPTH) -> None:
         self._callees = {name: Callee(method) for name, method in methods.items()}
@@ -98,7 +97,7 @@ class Calls:
         self._depth = depth
 
     def answer(self, text: bytes) -> str | None:
-        """The response to what came, or to each of what came; None: notifications alone have none.  Raises nothing."""
+        """Return the response to a request or a batch, or None for notifications alone.  Raises nothing."""
         try:
             request = codec.read(text, self._depth)
         except (ValueError, MemoryError):
@@ -108,7 +107,7 @@ class Calls:
         if not request:
             return _INVALID
         if len(request) > self._batch:
-            return error(INVALID_REQUEST, data=f"{len(request)} requests; {self._batch} are taken at once")
+            return error(INVALID_REQUEST, data=f"{len(request)} requests; at most {self._batch} are allowed in a batch")
         responses = [response for each in request if (response := self._respond(each)) is not None]
         return f"[{','.join(responses)}]" if responses else None
 
@@ -125,7 +124,7 @@ class Calls:
         ):
             return _INVALID if number is _NO_ID else error(INVALID_REQUEST, number if type(number) in _IDS else None)
         response = self._call(method, params, None if number is _NO_ID else number)
-        # Of a notification nobody wants to hear, not even that it failed: section 4.1.
+        # A notification has no response, not even an error: section 4.1.
         return None if number is _NO_ID else response
 
     def _call(self, method: str, params: Any, number: Any) -> str:
@@ -139,23 +138,23 @@ class Calls:
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
-            if (text := said(failure, method)) is not None:
-                return error(SAID, number, text, data={"exception": type(failure).__name__})
-            return error(INTERNAL_ERROR, number, data={"fault": numbered(failure, method)})
+            if (text := reported_text(failure, method)) is not None:
+                return error(METHOD_ERROR, number, text, data={"exception": type(failure).__name__})
+            return error(INTERNAL_ERROR, number, data={"fault": log_fault(failure, method)})
         try:
-            shown_number = str(number) if type(number) is int else codec.write(number)
-            return f'{{"jsonrpc":"2.0","result":{codec.write(result)},"id":{shown_number}}}'
-        except Exception as failure:  # it is not to be had in JSON
-            return error(INTERNAL_ERROR, number, data={"fault": numbered(failure, method)})
+            encoded_id = str(number) if type(number) is int else codec.write(number)
+            return f'{{"jsonrpc":"2.0","result":{codec.write(result)},"id":{encoded_id}}}'
+        except Exception as failure:  # the result has no JSON representation
+            return error(INTERNAL_ERROR, number, data={"fault": log_fault(failure, method)})
 
 
 def error(code: int, number: Any = None, message: str = "", data: Any = None) -> str:
-    """A response that is an error."""
-    # What an exception says may be half of a character, which cannot be sent.
-    shown = message.encode("utf-8", "backslashreplace").decode() or MESSAGES[code]
-    told = {"code": code, "message": shown} | ({} if data is None else {"data": data})
-    return codec.write({"jsonrpc": "2.0", "error": told, "id": number})
+    """Return an error response."""
+    # The text of an exception may hold an unpaired surrogate, which has no UTF-8.
+    text = message.encode("utf-8", "backslashreplace").decode() or MESSAGES[code]
+    member = {"code": code, "message": text} | ({} if data is None else {"data": data})
+    return codec.write({"jsonrpc": "2.0", "error": member, "id": number})
 
 
-#: The response to a request of which not even the id is known.  A batch may be a thousand of those in 2 KB.
+#: Response to a request without a readable id.  A batch of 2 KB may hold a thousand of them.
 _INVALID = error(INVALID_REQUEST)

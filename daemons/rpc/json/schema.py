@@ -1,5 +1,4 @@
-"""What a method's annotations come to in JSON Schema, and all methods in OpenRPC (spec.open-rpc.org): the document that
-tells what can be called."""
+"""JSON Schema of a method's annotations, and the OpenRPC document (spec.open-rpc.org) that lists all methods."""
 
 from __future__ import annotations
 
@@ -11,10 +10,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from daemons.rpc.methods import Method
 
-#: The version of OpenRPC that is written.
+#: Version of the OpenRPC specification.
 OPENRPC = "1.3.2"
 
-#: Of Python's types, those that JSON has (RFC 8259, section 3; JSON Schema's words for them) …
+#: JSON Schema type of each Python type that JSON can represent (RFC 8259, section 3).
 _WORDS: dict[Any, str] = {
     bool: "boolean",
     int: "integer",
@@ -30,7 +29,7 @@ _WORDS: dict[Any, str] = {
     collections.abc.Mapping: "object",
 }
 
-#: … and what a function is given of each.
+#: Python types of the decoded values of each JSON Schema type.
 _KINDS: dict[str, frozenset[type]] = {
     "boolean": frozenset({bool}),
     "integer": frozenset({int}),
@@ -45,7 +44,7 @@ Schema = dict[str, Any]
 
 
 def schema_of(annotation: Any) -> Schema:
-    """The values that an annotation means; ``{}``, which is any value, where JSON Schema has no word for it."""
+    """Return the schema of an annotation; ``{}``, which matches any value, for one that JSON Schema cannot express."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         parts = [schema_of(each) for each in inner]
@@ -54,7 +53,7 @@ def schema_of(annotation: Any) -> Schema:
         return {"enum": list(inner)}
     try:
         word = _WORDS.get(annotation if origin is None else origin)
-    except TypeError:  # not to be hashed
+    except TypeError:  # unhashable
         word = None
     if word is None:
         return {}
@@ -67,20 +66,20 @@ def schema_of(annotation: Any) -> Schema:
 
 
 def kinds_of(schema: Schema) -> frozenset[type] | None:
-    """What a value of that schema is in Python; None: anything."""
+    """Return the Python types of values that match a schema, or None for any type."""
     if "anyOf" in schema:
         found = [kinds_of(each) for each in schema["anyOf"]]
         return None if None in found else frozenset[type]().union(*(each for each in found if each is not None))
     return _KINDS.get(schema.get("type", ""))
 
 
-def shown(schema: Schema) -> str:
-    """The same in words."""
-    return " or ".join(shown(each) for each in schema["anyOf"]) if "anyOf" in schema else str(schema["type"])
+def describe(schema: Schema) -> str:
+    """Return the types of a schema as text."""
+    return " or ".join(describe(each) for each in schema["anyOf"]) if "anyOf" in schema else str(schema["type"])
 
 
 def document(title: str, about: str, version: str, methods: Iterable[Method]) -> dict[str, Any]:
-    """What can be called, as an OpenRPC document."""
+    """Return the OpenRPC document of `methods`."""
     info = {"title": title, "version": version} | ({"description": about} if about else {})
     return {"openrpc": OPENRPC, "info": info, "methods": [_described(method) for method in methods]}
 
@@ -103,7 +102,7 @@ def _described(method: Method) -> dict[str, Any]:
     described["params"] = [
         {"name": each.name, "required": each.default is each.empty and each.kind in (positional, named, 1)}
         | {"schema": schema_of(each.annotation)}
-        # OpenRPC has no word for any number of parameters.
+        # OpenRPC cannot express variadic parameters.
         | ({"x-repeated": True} if each.kind in (repeated, inspect.Parameter.VAR_KEYWORD) else {})
         for each in signature.parameters.values()
     ]

@@ -1,4 +1,4 @@
-"""JSON-RPC as a WSGI application (PEP 3333), so that it has a URL beneath a web site's own.
+"""JSON-RPC as a WSGI application (PEP 3333), for a URL within a web site.
 
 from daemons.rpc.json.wsgi import JSONApplication
 import sums
@@ -24,13 +24,18 @@ from daemons.rpc.json.calls import Calls
 from daemons.rpc.json.schema import document
 from daemons.rpc.json.service import DISCOVER, check_call
 from daemons.rpc.methods import Method, Methods
-from daemons.rpc.refusals import PEER, RefusalError, check_visitor, read_body
+from daemons.rpc.refusals import PEER, RefusalError, check_access, read_body
 
 
 class JSONApplication:
-    """The application.  `origins` are what is published, as in `Methods.of`, by path, as in PATH_INFO.  POST is a call
-    or a batch, GET tells what can be called, other paths are 404.  `users` may call, None: everybody; `body` is the
-    most octets of a call.  Raises as `Methods.of`."""
+    """WSGI application.  POST is a call or a batch, GET returns the OpenRPC document, unknown paths are 404.
+
+    Args:
+        origins: the modules or instances to publish, as in `Methods.of`, by PATH_INFO.
+        users: accounts that may call; None allows every peer.
+        body: maximum bytes of a call.
+
+    Raises as `Methods.of`."""
 
     def __init__(
         self,
@@ -61,19 +66,19 @@ class JSONApplication:
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
     def _answer(self, environ: dict[str, Any]) -> str | None:
-        """What is said, None where nothing is.  Raises `RefusalError`."""
+        """Return the response body, or None for notifications.  Raises `RefusalError`."""
         found = self._calls.get(environ.get("PATH_INFO", ""))
         if found is None:
-            raise RefusalError(404, "No such page")
+            raise RefusalError(404, "Not Found: no resource at this path.")
         fields = {key[5:].replace("_", "-").lower(): str(value) for key, value in environ.items() if key[:5] == "HTTP_"}
         fields["content-type"] = environ.get("CONTENT_TYPE") or ""
-        check_visitor({**fields, PEER: environ.get("REMOTE_ADDR", "")}, self._users, self._title)
+        check_access({**fields, PEER: environ.get("REMOTE_ADDR", "")}, self._users, self._title)
         check_call(environ["REQUEST_METHOD"], fields, documents=True)
         calls, described = found
         return calls.answer(read_body(environ, self._body)) if environ["REQUEST_METHOD"] == "POST" else described
 
 
 def _calls(methods: Methods, title: str) -> tuple[Calls, str]:
-    """What answers, and what tells what can be called."""
+    """Return the dispatcher of `methods` and their OpenRPC document."""
     described = document(title, "", "1", methods.values())
     return Calls(Methods([*methods.values(), Method.of(lambda: described, DISCOVER)])), codec.write(described)

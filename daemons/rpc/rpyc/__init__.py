@@ -1,1 +1,1 @@
-"""RPyC, restricted to what a service exposes."""
+"""RPyC, restricted to the exposed methods of a service."""

@@ -1,7 +1,7 @@
-"""Limits for messages of RPyC, checked before `rpyc.core.brine` builds anything of them.
+"""Limits of RPyC messages, checked before `rpyc.core.brine` decodes them.
 
-brine builds whatever a message holds: sets of numbers chosen to collide, which take quadratic time; integers of any
-length; tens of thousands of values in 64 KiB.
+brine decodes any content: sets of integers chosen to collide, which take quadratic time; integers of any length; tens
+of thousands of values in 64 KiB.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Final
 
 from daemons.rpc.rpyc.frames import Refused
 
-#: Values in one message, tuples included.  A call has some thirty.
+#: Maximum number of values in one message, including tuples.  A call has some thirty.
 VALUES = 1000
 
-#: Tuples within tuples.
+#: Maximum nesting depth of tuples.
 DEPTH = 32
 
-#: Digits of an integer, with its sign.  Converting takes time that is quadratic in them; CPython does not check shorter
-#: ones, either (sys.int_info.str_digits_check_threshold).
+#: Maximum digits of an integer, including the sign.  Conversion takes quadratic time; CPython does not limit shorter
+#: integers either (sys.int_info.str_digits_check_threshold).
 DIGITS = 640
 
 #: Tags of brine: the single values None, b"", (), True, False; float and its size in bytes.
@@ -31,24 +31,24 @@ _TUPLES: Final = {0x02: 0, 0x10: 1, 0x11: 2, 0x12: 3, 0x13: 4}
 _BYTES_LENGTHS: Final = {0x0E: 1, 0x0F: 4}
 _TUPLE_LENGTHS: Final = {0x14: 1, 0x15: 4}
 _INT_LENGTHS: Final = {0x16: 1, 0x17: 4}
-#: Small integers are a tag each.
+#: One tag for each small integer.
 _SMALL = range(0x20, 0xF0)
 
 
 def check(data: bytes) -> None:
-    """Raise `Refused` unless `data` is one value within the limits, made of None, booleans, integers, floats, text,
-    bytes and tuples.  Takes time that is linear in the number of values, and builds none of them."""
+    """Raise `Refused` unless `data` is one value within the limits, composed of None, booleans, integers, floats, text,
+    bytes and tuples.  Takes time linear in the number of values, and decodes none of them."""
     try:
         end = _end_of_value(data)
     except IndexError:
-        raise Refused("a message that ends too early") from None
+        raise Refused("the message is incomplete") from None
     if end != len(data):
-        raise Refused("a message that ends too early, or is followed by other bytes")
+        raise Refused("the message is incomplete or has trailing bytes")
 
 
 def _end_of_value(data: bytes) -> int:
     at, values = 0, 0
-    #: How many values are still expected in each open tuple.
+    #: Number of values still expected in each open tuple.
     open_ = [1]
     while open_:
         if not open_[-1]:
@@ -67,7 +67,7 @@ def _end_of_value(data: bytes) -> int:
             open_.append(int.from_bytes(data[at : at + size], "big") if size else _TUPLES[tag])
             at += size
             if len(open_) > DEPTH + 1:
-                raise Refused(f"a message of tuples more than {DEPTH} deep")
+                raise Refused(f"a message with tuples nested more than {DEPTH} deep")
         elif tag in _SINGLES:
             pass
         elif tag == _FLOAT:
@@ -87,7 +87,7 @@ def _end_of_bytes(data: bytes, at: int, tag: int) -> int:
     if size := _BYTES_LENGTHS.get(tag, 0):
         return at + size + int.from_bytes(data[at : at + size], "big")
     if tag not in _BYTES:
-        raise Refused("a value of a type that is not accepted")
+        raise Refused("a value of an unsupported type")
     return at + _BYTES[tag]
 
 

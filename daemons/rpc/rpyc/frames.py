@@ -1,4 +1,4 @@
-"""The frames of RPyC: a message behind its length, bounded before it is held, as is the time that it may take."""
+"""Frames of RPyC: length-prefixed messages, with limits on size and time."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ import time
 import zlib
 from typing import Any
 
-#: Octets of the header of a frame, and of the line end behind it.
+#: Bytes of the header of a frame, and of the line feed after the message.
 HEADER = 5
 END = 1
 
 
 class Refused(ValueError):
-    """What the peer asks is not done.  The text is for the peer."""
+    """A request of the peer is refused.  The text is sent to the peer."""
 
 
 class Oversize(Refused):
-    """A message is longer than is taken."""
+    """A message exceeds the size limit."""
 
 
 class Frames:
-    """What `rpyc.core.channel.Channel` is, over a connected socket: messages behind their lengths.
+    """Replacement of `rpyc.core.channel.Channel`: length-prefixed messages over a connected socket.
 
-    `limit` is the longest message in octets, unpacked; who announces more is not read on.  A message begins within
-    `idle` seconds, is complete within `message` seconds, and ours is taken within `write` seconds.  After the first
-    `Oversize` or `TimeoutError` there are no more messages.  The socket stays its owner's, who closes it.
+    After the first `Oversize` or `TimeoutError` no more messages are received.  The caller owns and closes the socket.
+
+    Args:
+        limit: maximum bytes of a message, decompressed; a longer one is not read.
+        idle: seconds until a message begins.
+        message: seconds from the beginning of a message to its end.
+        write: seconds until the peer has taken a sent message.
     """
 
     def __init__(self, sock: socket.socket, *, limit: int, idle: float, message: float, write: float) -> None:
         self._socket = sock
         self._limit, self._idle, self._message, self._write = limit, idle, message, write
         self._held = bytearray()
-        #: Why there are no more messages.
+        #: The error that ended reception, if any.
         self.over: Exception | None = None
         self.closed = False
 
@@ -43,8 +47,8 @@ class Frames:
         self.closed = True
 
     def poll(self, timeout: Any = None) -> bool:
-        """Wait until a message begins.  `timeout` is RPyC's, and not used: `CONFIG` has none.  Raises `TimeoutError`,
-        and `EOFError` where the peer has left."""
+        """Wait until a message begins.  `timeout` is ignored, since `CONFIG` sets none.  Raises `TimeoutError`, and
+        `EOFError` if the peer has closed the connection."""
         if self.over is not None:
             raise self.over
         if self.closed:
@@ -54,18 +58,19 @@ class Frames:
         return True
 
     def recv(self) -> bytes:
-        """The next message.  Raises `Oversize`, `TimeoutError`, and `EOFError` where the peer has left."""
+        """Return the next message.  Raises `Oversize`, `TimeoutError`, and `EOFError` if the peer has closed the
+        connection."""
         until = time.monotonic() + self._message
         header = self._take(HEADER, until)
         length, packed = int.from_bytes(header[:4], "big"), header[4]
         if length > self._limit:
-            self.over = Oversize(f"a message of {length} octets; at most {self._limit} are taken")
+            self.over = Oversize(f"a message of {length} bytes; at most {self._limit} are accepted")
             raise self.over
         data = self._take(length + END, until)[:length]
-        return self._unpacked(data) if packed else data
+        return self._decompress(data) if packed else data
 
     def send(self, data: bytes) -> None:
-        """Send one message.  Raises `OSError`, and `EOFError` once it is closed."""
+        """Send one message.  Raises `OSError`, and `EOFError` after `close`."""
         if self.closed:
             raise EOFError("closed")
         try:
@@ -75,17 +80,17 @@ class Frames:
             self.over, self.closed = error, True
             raise
 
-    def _unpacked(self, data: bytes) -> bytes:
-        unpacking = zlib.decompressobj()
+    def _decompress(self, data: bytes) -> bytes:
+        decompressor = zlib.decompressobj()
         try:
-            found = unpacking.decompress(data, self._limit + 1)
+            found = decompressor.decompress(data, self._limit + 1)
         except zlib.error as error:
-            raise Refused("a message that cannot be unpacked") from error
+            raise Refused("malformed compressed data") from error
         if len(found) > self._limit:
-            self.over = Oversize(f"a message of more than {self._limit} octets, unpacked; no more are taken")
+            self.over = Oversize(f"a message of more than {self._limit} bytes when decompressed")
             raise self.over
-        if not unpacking.eof or unpacking.unused_data:
-            raise Refused("a message whose compressed data ends too early, or is followed by other bytes")
+        if not decompressor.eof or decompressor.unused_data:
+            raise Refused("compressed data is incomplete or has trailing bytes")
         return found
 
     def _take(self, size: int, until: float) -> bytes:
@@ -100,12 +105,12 @@ class Frames:
             if (left := until - time.monotonic()) <= 0:
                 raise TimeoutError("timed out")
             self._socket.settimeout(left)
-            # Over TLS some may be held that poll(2) does not see; so it is the socket that is asked.
+            # Not poll(2), which does not see data buffered by TLS.
             data = self._socket.recv(64 * 1024)
         except OSError as error:
             self.over = error
             raise
         if not data:
-            self.over = EOFError("the peer has left")
+            self.over = EOFError("connection closed by the peer")
             raise self.over
         self._held += data

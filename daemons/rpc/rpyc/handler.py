@@ -1,4 +1,4 @@
-"""Handler for connections of RPyC: one guarded connection per peer, `daemons.rpc.rpyc.netrefs`."""
+"""Request handler for RPyC: one guarded connection per peer, `daemons.rpc.rpyc.netrefs`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from socketserver import BaseRequestHandler
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from daemons.rpc.rpyc.frames import Frames, Oversize, Refused
-from daemons.rpc.rpyc.netrefs import Guarded
+from daemons.rpc.rpyc.netrefs import GuardedConnection
 from daemons.serving.connection import show_peer
 from daemons.serving.safe_logger import SafeLogger
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 log = SafeLogger(__name__)
 
-#: Seconds to wait for the peer to close after the last message to it.
+#: Seconds to wait for the peer to close the connection after the last message.
 LINGER = 2.0
 
 
 class NetrefHandler(BaseRequestHandler):
-    """Raw handler for one peer of RPyC, for every engine but ``loop``.  A subclass names the service it `offers`."""
+    """Raw handler for RPyC connections, for every engine but ``loop``.  Subclasses set `offers` to their service."""
 
-    #: An `rpyc.Service`, made for each peer.
+    #: The `rpyc.Service` class, instantiated for each connection.
     offers: ClassVar[type[Any]]
-    #: Octets of the longest message.
+    #: Maximum bytes of a message.
     limit: ClassVar[int] = 64 * 1024
 
     request: socket.socket
@@ -44,7 +44,7 @@ class NetrefHandler(BaseRequestHandler):
         )
         name = show_peer(self.client_address) if isinstance(self.client_address, tuple) else "unix"
         service = self.offers()
-        conn = Guarded(service, frames, name)
+        conn = GuardedConnection(service, frames, name)
         service.on_connect(conn)
         try:
             while not conn.closed:
@@ -61,8 +61,8 @@ class NetrefHandler(BaseRequestHandler):
             raise frames.over
 
     def _linger(self) -> None:
-        """Read and forget until the peer closes: closing before would reset the connection, and the peer would not
-        hear why."""
+        """Discard input until the peer closes the connection: closing it with unread input would reset it, and the peer
+        might lose the error message."""
         until = time.monotonic() + LINGER
         with suppress(OSError):
             self.request.shutdown(socket.SHUT_WR)

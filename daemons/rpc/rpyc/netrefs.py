@@ -1,10 +1,10 @@
-"""RPyC with its doors closed: what a peer may ask of this side.
+"""Guarded RPyC connection: a peer can use only the methods and objects that are exposed to it.
 
-In RPyC each side can call the other: what is not copied (numbers, text, octets, and tuples of those are) is a *netref*,
-a name for an object of the other side.  So each side needs to be guarded, the client too.  Here is a `Connection` of
-`rpyc` in which a peer can do two things with what it was given: call a function or method, and get what is exposed:
-what the class of an object has under a name ``exposed_…``.  Nothing else: no other attribute (not ``__class__``, not
-``__globals__``), no setting, no pickle, no repr, no comparison.
+In RPyC each side can call the other.  Objects that are not copied (numbers, text, bytes, and tuples of those are) are
+passed as *netrefs*, references to an object of the other side, so both sides need to be guarded.  This subclass of
+RPyC's `Connection` allows a peer two operations on objects passed to it: to call a function or method, and to get an
+exposed attribute, which its class defines as ``exposed_…``.  There is no access to other attributes (such as
+``__class__`` or ``__globals__``), no assignment, no pickling, no repr and no comparison.
 
 RPyC is not in the standard library: ``pip install 'camelot-daemons[rpyc]'``.
 """
@@ -27,7 +27,7 @@ from daemons.serving.safe_logger import SafeLogger
 
 log = SafeLogger(__name__)
 
-#: Nothing that RPyC's own configuration can forbid is allowed, but for what is exposed.
+#: Everything that RPyC's configuration can forbid is forbidden, except exposed attributes.
 CONFIG = {
     "allow_safe_attrs": False,  # __mul__ is among them: "a" * 10**10
     "allow_exposed_attrs": True,
@@ -47,22 +47,22 @@ CONFIG = {
     "sync_request_timeout": None,  # `Frames` has the deadlines
 }
 
-#: Objects that a peer may have in use: each method that it gets is one.
-MOST_LENT = 1000
+#: Maximum number of local objects referenced by the peer.  Each method that it gets is one.
+MAX_EXPORTED = 1000
 
-#: Objects of the peer's that may be in use here.  A call brings two or three; each is a message more when it is done.
-MOST_BORROWED = 100
+#: Maximum number of objects of the peer referenced here.  A call passes two or three; releasing each takes a message.
+MAX_IMPORTED = 100
 
-#: Requests within each other: a peer may send one while it is asked for something, and another while that asks.
-MOST_NESTED = 16
+#: Maximum nesting of requests: either side may send a request while it executes one for the other.
+MAX_NESTED = 16
 
 
-class Closed(Refused):
-    """What the peer wants to get is not exposed."""
+class NotExposed(Refused):
+    """The requested attribute is not exposed."""
 
 
 class RemoteError(Exception):
-    """What was called at the other side has raised.  `dump` is that exception as it came."""
+    """A call to the other side raised an exception.  `dump` is that exception as received."""
 
     def __init__(self, dump: Any) -> None:
         self.dump = dump
@@ -70,25 +70,28 @@ class RemoteError(Exception):
             case ((str(), str(name)), tuple(args), _, _):
                 super().__init__(f"{name}: {', '.join(map(str, args))}")
             case _:
-                super().__init__("an exception that cannot be read")
+                super().__init__("malformed exception")
 
 
-class Theirs(netref.class_factory(("Theirs", 0, 0), [(name, "") for name in ("__call__", "__iter__", "__next__")])):  # type: ignore[misc]
-    """An object of the other side.  RPyC makes a class for each, of names that the peer says; this one is for all."""
+_METHODS = [(name, "") for name in ("__call__", "__iter__", "__next__")]
+
+
+class RemoteObject(netref.class_factory(("RemoteObject", 0, 0), _METHODS)):  # type: ignore[misc]
+    """Reference to an object of the peer.  RPyC would create a class per object, with method names sent by the peer."""
 
     __slots__ = ()
-    #: RPyC's own asks the peer, whenever isinstance() asks.
-    __class__ = property(lambda self: Theirs)
+    #: RPyC's own property sends a request to the peer for each isinstance().
+    __class__ = property(lambda self: RemoteObject)
 
     def __del__(self) -> None:
-        # No answer is waited for: RPyC would remember that it is missing, for as long as the peer likes.
+        # Without waiting for a response: RPyC would keep the pending request until the peer responds.
         with suppress(Exception):
             conn = object.__getattribute__(self, "____conn__")
-            conn.let_go(self)
+            conn.release(self)
 
 
-class Guarded(Connection):  # type: ignore[misc]
-    """A connection whose peer may use what it was given, and no more.  In one thread."""
+class GuardedConnection(Connection):  # type: ignore[misc]
+    """Connection whose peer may use only exported objects.  To be used in one thread."""
 
     def __init__(self, root: Any, frames: Frames, peer: str) -> None:
         super().__init__(root, frames, CONFIG)
@@ -96,14 +99,14 @@ class Guarded(Connection):  # type: ignore[misc]
         self._nested = 0
 
     def close(self) -> None:
-        """Forget the peer.  RPyC's own asks the peer first, and waits for what it says."""
+        """Close the connection.  RPyC's own method sends a request first, and waits for the response."""
         if not self._closed:
             self._cleanup()
 
-    def let_go(self, theirs: Theirs) -> None:
-        """Tell the peer that an object of its is needed no more."""
+    def release(self, remote: RemoteObject) -> None:
+        """Notify the peer that one of its objects is no longer referenced."""
         if not self._closed:
-            boxed = self._box((theirs, theirs.____refcount__))
+            boxed = self._box((remote, remote.____refcount__))
             self._send(consts.MSG_REQUEST, self._get_seq_id(), (consts.HANDLE_DEL, boxed))
 
     @classmethod
@@ -120,40 +123,40 @@ class Guarded(Connection):  # type: ignore[misc]
         }
 
     def _box(self, obj: Any) -> Any:
-        # What the peer has got is kept until it says that it needs it no more.
-        if len(self._local_objects._dict) >= MOST_LENT and not brine.dumpable(obj):
-            raise Refused(f"{MOST_LENT} objects are in use")
+        # An exported object is kept until the peer releases it.
+        if len(self._local_objects._dict) >= MAX_EXPORTED and not brine.dumpable(obj):
+            raise Refused(f"limit reached: {MAX_EXPORTED} objects are referenced by the peer")
         return super()._box(obj)
 
     def _unbox(self, package: Any) -> Any:
-        """Return the value or object that was sent.  A netref can pose as anything that is iterated, compared or
-        looked up; so each type is checked, and never by a method of the value.  Raises `Refused`."""
+        """Return the received value or object.  A netref can pose as anything that is iterated, compared or looked up,
+        so types are checked without calling a method of the value.  Raises `Refused`."""
         if type(package) is not tuple or len(package) != 2 or type(package[0]) is not int:
-            raise Refused("a value with its label is expected")
+            raise Refused("expected a labeled value")
         label, value = package
         if label == consts.LABEL_VALUE:
             return value
         if label == consts.LABEL_TUPLE:
             if type(value) is not tuple:
-                raise Refused("a tuple of values with labels is expected")
+                raise Refused("expected a tuple of labeled values")
             return tuple([self._unbox(item) for item in value])
         _check_id_pack(value)
         if (
             label == consts.LABEL_REMOTE_REF
             and value not in self._proxy_cache
-            and len(self._proxy_cache) >= MOST_BORROWED
+            and len(self._proxy_cache) >= MAX_IMPORTED
         ):
-            raise Refused(f"{MOST_BORROWED} objects of the peer's are in use")
+            raise Refused(f"limit reached: {MAX_IMPORTED} objects of the peer are referenced")
         try:
             return super()._unbox(package)
         except KeyError as error:
-            raise Refused("that was not given") from error
+            raise Refused("unknown object") from error
 
-    def _netref_factory(self, id_pack: Any) -> Theirs:
-        return Theirs(self, id_pack)
+    def _netref_factory(self, id_pack: Any) -> RemoteObject:
+        return RemoteObject(self, id_pack)
 
     def _unbox_exc(self, raw: Any) -> Any:
-        # RPyC's own makes a class for each name that the peer says, and keeps it for ever.
+        # RPyC's own method creates a class for each name sent by the peer, and never releases it.
         return StopIteration if raw == consts.EXC_STOP_ITERATION else RemoteError(raw)
 
     def _dispatch(self, data: bytes) -> None:
@@ -162,45 +165,45 @@ class Guarded(Connection):  # type: ignore[misc]
             super()._dispatch(data)
         except (EOFError, OSError):
             raise
-        except Exception as error:  # brine does not say which: requests deal with their own
-            raise Refused("a message that cannot be read") from error
+        except Exception as error:  # decoding errors only: errors of requests are handled below
+            raise Refused("malformed message") from error
 
     def _seq_request_callback(self, msg: int, seq: Any, is_exc: bool, obj: Any) -> None:
         if type(seq) is not int:
-            raise Refused("the number of a request is expected")
+            raise Refused("expected a request number")
         super()._seq_request_callback(msg, seq, is_exc, obj)
 
     def _dispatch_request(self, seq: Any, raw_args: Any) -> None:
         if type(seq) is not int:
-            raise Refused("the number of a request is expected")
+            raise Refused("expected a request number")
         try:
             result = self._box(self._perform(raw_args))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             if self._closed:
-                raise EOFError("the peer has left") from error
+                raise EOFError("connection closed by the peer") from error
             if error is self._channel.over and not isinstance(error, Refused | TimeoutError):
-                raise  # there is nobody to be told
-            self._send(consts.MSG_EXCEPTION, seq, self._told(error))
+                raise  # the connection has failed, so no response can be sent
+            self._send(consts.MSG_EXCEPTION, seq, self._encode_error(error))
             return
         if not self._closed:
             self._send(consts.MSG_REPLY, seq, result)
 
     def _perform(self, raw_args: Any) -> Any:
         if type(raw_args) is not tuple or len(raw_args) != 2 or type(raw_args[0]) is not int:
-            raise Refused("a request that cannot be read")
+            raise Refused("malformed request")
         number, boxed = raw_args
-        if self._nested >= MOST_NESTED:
-            raise Refused(f"{MOST_NESTED} requests within each other")
+        if self._nested >= MAX_NESTED:
+            raise Refused(f"more than {MAX_NESTED} nested requests")
         args = self._unbox(boxed)
         if type(args) is not tuple:
-            raise Refused("a request that cannot be read: a tuple of arguments is expected")
+            raise Refused("malformed request: expected a tuple of arguments")
         handler = self._HANDLERS.get(number, type(self)._refuse)
         try:
             inspect.signature(handler).bind(self, *args)
         except TypeError as error:
-            raise Refused("a request that cannot be read: it has another number of arguments") from error
+            raise Refused("malformed request: wrong number of arguments") from error
         self._nested += 1
         try:
             return handler(self, *args)
@@ -208,21 +211,21 @@ class Guarded(Connection):  # type: ignore[misc]
             self._nested -= 1
 
     def _refuse(self, *args: Any) -> None:
-        raise Refused("that is not done here; what is exposed can be got and called")
+        raise Refused("unsupported request; exposed attributes can be got and called")
 
-    def _told(self, error: BaseException) -> Any:
-        """What the peer is told of an exception: its own as it was; of ours, what was said to it; of any other, an id
-        that is in the log."""
+    def _encode_error(self, error: BaseException) -> Any:
+        """Return the representation of an exception for the peer: its own exception unchanged, a refusal with its text,
+        and for any other one the id of the log entry."""
         if isinstance(error, RemoteError):
             return error.dump
         if isinstance(error, StopIteration):
             return consts.EXC_STOP_ITERATION
-        if isinstance(error, Closed):
+        if isinstance(error, NotExposed):
             name, text = "AttributeError", str(error)
         elif isinstance(error, Refused):
             name, text = "ValueError", str(error)
         elif isinstance(error, TimeoutError):
-            name, text = "TimeoutError", "the answer took too long"
+            name, text = "TimeoutError", "the response took too long"
         else:
             number = secrets.token_hex(4)
             log.error("%s: a call failed: error %s", self._peer, number, exc_info=error)
@@ -230,16 +233,16 @@ class Guarded(Connection):  # type: ignore[misc]
         return ("builtins", name), (text,), (), ""
 
     def _handle_getattr(self, obj: Any, name: Any) -> Any:
-        if isinstance(obj, Theirs) or type(name) is not str or not hasattr(type(obj), "exposed_" + name):
-            raise Closed("nothing of that name is exposed")
+        if isinstance(obj, RemoteObject) or type(name) is not str or not hasattr(type(obj), "exposed_" + name):
+            raise NotExposed("no such exposed attribute")
         return super()._handle_getattr(obj, name)
 
     def _handle_call(self, obj: Any, args: Any, kwargs: Any = ()) -> Any:
-        # Such cannot come over the wire, so that it is one that was given.
+        # Functions are never copied over the wire, so this one is exported.
         if not isinstance(obj, FunctionType | MethodType):
-            raise Refused("a function that was given is expected")
+            raise Refused("expected an exported function")
         if type(args) is not tuple or type(kwargs) is not tuple or not all(map(_is_keyword, kwargs)):
-            raise Refused("a tuple of arguments, and one of names with arguments, is expected")
+            raise Refused("expected a tuple of arguments and a tuple of keyword arguments")
         try:
             inspect.signature(obj).bind(*args, **dict(kwargs))
         except (TypeError, ValueError) as error:
@@ -250,28 +253,28 @@ class Guarded(Connection):  # type: ignore[misc]
         return self._handle_call(self._handle_getattr(obj, name), args, kwargs)
 
     def _handle_inspect(self, id_pack: Any) -> Any:
-        """The exposed methods with underscores, which Python looks for in a class: that of the peer's netref."""
+        """Return the exposed special methods, which Python looks up in the class of the peer's netref."""
         _check_id_pack(id_pack)
         try:
             kind = type(self._local_objects[id_pack])
         except KeyError as error:
-            raise Refused("that was not given") from error
+            raise Refused("unknown object") from error
         names = [name.removeprefix("exposed_") for name in dir(kind) if name.startswith("exposed___")]
         return tuple((name, None) for name in names)
 
     def _handle_del(self, obj: Any, count: Any = 1) -> None:
-        if type(count) is not int or count < 1 or isinstance(obj, Theirs):
-            raise Refused("an object that was given, and how often, is expected")
+        if type(count) is not int or count < 1 or isinstance(obj, RemoteObject):
+            raise Refused("expected an exported object and a reference count")
         with suppress(KeyError):
             self._local_objects.decref(get_id_pack(obj), count)
 
 
 def _check_id_pack(value: Any) -> None:
-    """Raise `Refused` unless `value` names an object as `rpyc.lib.get_id_pack` does.  Larger integers can be chosen to
-    have one hash."""
+    """Raise `Refused` unless `value` is an object id in the format of `rpyc.lib.get_id_pack`.  Integers above 64 bits
+    can be chosen to collide."""
     if type(value) is tuple and tuple(map(type, value)) == (str, int, int) and all(0 <= n < 2**64 for n in value[1:]):
         return
-    raise Refused("the name of an object is expected")
+    raise Refused("expected an object id")
 
 
 def _is_keyword(pair: Any) -> bool:

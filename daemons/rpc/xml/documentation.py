@@ -1,4 +1,4 @@
-"""The page that tells people what can be called; what is not ours in it is escaped."""
+"""HTML page that documents the published methods.  All text from elsewhere is escaped."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from html import escape
 
 from daemons.rpc.methods import Method
 
-#: Nothing is loaded and nothing runs: Content-Security-Policy.
+#: Content-Security-Policy that allows no scripts and loads no resources.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-#: Colours have a contrast of 4.5 to 1 at least, by day and by night: WCAG 2.2, 1.4.3.
+#: All colors have a contrast of at least 4.5:1 in both color schemes: WCAG 2.2, 1.4.3.
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2330; --quiet: #566072; --paper: #fbfaf7; --line: #d9d4c7; --name: #8a1c1c }
 @media (prefers-color-scheme: dark) {
@@ -43,7 +43,7 @@ print(there.{call})"""
 
 
 def page(title: str, about: str, where: str, methods: Mapping[str, Method]) -> bytes:
-    """The page, in UTF-8: what is called `title`, and is `about` something, at the URL `where`."""
+    """Return the page in UTF-8, for a server called `title`, with the description `about`, at the URL `where`."""
     own = [method for name, method in methods.items() if not name.startswith("system.")]
     system = [method for name, method in methods.items() if name.startswith("system.")]
     links = "".join(f'<a href="#{escape(each.name)}">{escape(each.name)}</a> ' for each in own)
@@ -52,7 +52,7 @@ def page(title: str, about: str, where: str, methods: Mapping[str, Method]) -> b
         '<meta name="viewport" content="width=device-width">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n<h1>{escape(title)}</h1>\n",
         f"<p>{escape(about)}</p>\n" if about else "",
-        '<p class="quiet">Functions that are called over the network, by XML-RPC.</p>\n',
+        '<p class="quiet">These functions are called over the network by XML-RPC.</p>\n',
         f"<nav>{links}</nav>\n<main>\n",
         *map(_article, own),
         "</main>\n",
@@ -62,31 +62,27 @@ def page(title: str, about: str, where: str, methods: Mapping[str, Method]) -> b
         parts.append(f"<article><h2>From Python</h2>\n<pre tabindex=0>{escape(example)}</pre></article>\n")
     if system:
         listed = "".join(map(_article, system))
-        parts.append(f"<details><summary>Methods about methods: {len(system)}</summary>\n{listed}</details>\n")
+        parts.append(f"<details><summary>System methods: {len(system)}</summary>\n{listed}</details>\n")
     return "".join([*parts, "</html>\n"]).encode()
 
 
 def _article(method: Method) -> str:
     name = escape(method.name)
-    parameters, arrow, result = shown(method.signature).partition(" -> ")
+    parameters, arrow, result = signature_text(method.signature).partition(" -> ")
     result = f' <span class="result">→ {escape(result)}</span>' if arrow else ""
-    text = (
-        f'<p class="help">{escape(method.help)}</p>\n'
-        if method.help
-        else '<p class="quiet">Its author is silent.</p>\n'
-    )
-    again = '<p class="quiet">Safe to repeat.</p>\n'
+    text = f'<p class="help">{escape(method.help)}</p>\n' if method.help else '<p class="quiet">No documentation.</p>\n'
+    again = '<p class="quiet">Idempotent: safe to repeat.</p>\n'
     again *= method.idempotent
     head = f'<h2><a href="#{name}">{name}</a>{escape(parameters)}{result}</h2>'
     return f'<article id="{name}">{head}\n{text}{again}</article>\n'
 
 
-def shown(signature: inspect.Signature) -> str:
-    """A signature for people: ``(x: int, y: int = 3) -> int``; where anything may come, nothing is said."""
+def signature_text(signature: inspect.Signature) -> str:
+    """Return a readable signature: ``(x: int, y: int = 3) -> int``.  Annotations of `Any` are omitted."""
     parameters = [
         each
         if isinstance(each.default, (int, float, str, bytes, type(None))) or each.default is each.empty
-        # What else a default might show is nobody's business.
+        # The repr of another default may disclose internals.
         else each.replace(default=...)
         for each in signature.parameters.values()
     ]
@@ -95,7 +91,7 @@ def shown(signature: inspect.Signature) -> str:
 
 
 def _call(method: Method) -> str:
-    """As it would be written, with dots for what is given."""
+    """Return an example call, with dots for variadic arguments."""
     given = [
         "..." if each.kind is each.VAR_POSITIONAL else each.name
         for each in method.signature.parameters.values()

@@ -1,8 +1,8 @@
 """Character encoding of an XML document: byte order mark, XML declaration, or UTF-8 (XML 1.0, section 4.3.3).
 
-expat asks Python's codec registry for any encoding that it does not know itself.  CPython keeps every name it was asked
-for, found or not, until the process ends; and the registry holds codecs that are no character encodings, such as
-`unicode_escape`.  So a document is decoded here, by a fixed table, and expat is given text: then it ignores the
+expat asks Python's codec registry for any encoding that it does not support itself.  CPython caches every requested
+name, found or not, until the process ends, and the registry has codecs that are not character encodings, such as
+`unicode_escape`.  So documents are decoded here, by a fixed table, and expat parses text: then it ignores the
 declaration and never asks.
 """
 
@@ -12,7 +12,7 @@ import codecs
 import re
 
 #: Codec for each name accepted in a declaration, in lower case.  XML 1.0 requires UTF-8 and UTF-16; expat knows
-#: US-ASCII and ISO-8859-1 as well.  The other spellings are those that clients are known to write.
+#: US-ASCII and ISO-8859-1 as well.  Some clients write the other spellings.
 CODECS = {
     "utf-8": "utf-8",
     "utf8": "utf-8",
@@ -28,7 +28,7 @@ CODECS = {
 
 EXPECTED = "utf-8, utf-16, us-ascii or iso-8859-1 is expected"
 
-#: Characters in which a declaration must end.  The longest sensible one has 70.
+#: Maximum length of an XML declaration.  The longest sensible one has 70 characters.
 LONGEST_DECLARATION = 256
 
 _BLANK = r"[ \t\r\n]"
@@ -41,7 +41,7 @@ _DECLARATION = re.compile(
 
 
 class UnreadableError(Exception):
-    """A document is not a call.  The text says why, and may be sent to the caller: it holds nothing of ours."""
+    """A document is not a call.  The text gives the reason and may be sent to the caller."""
 
 
 def decode(document: bytes) -> str:
@@ -59,7 +59,7 @@ def decode(document: bytes) -> str:
         document = document[len(codecs.BOM_UTF8) :]
     codec = declared_codec(document[:LONGEST_DECLARATION].decode("latin-1")) or "utf-8"
     if codec == "utf-16" or (marked and codec != "utf-8"):
-        raise UnreadableError("not XML: the declared encoding is not the one of the first bytes")
+        raise UnreadableError("not XML: the declared encoding contradicts the first bytes")
     return _decode(document, codec)
 
 
@@ -84,7 +84,7 @@ def declared_codec(beginning: str) -> str | None:
 def _decode_utf16(document: bytes, codec: str) -> str:
     text = _decode(document, codec)
     if declared_codec(text[:LONGEST_DECLARATION]) not in (None, "utf-16"):
-        raise UnreadableError("not XML: the declared encoding is not the one of the first bytes")
+        raise UnreadableError("not XML: the declared encoding contradicts the first bytes")
     return text
 
 

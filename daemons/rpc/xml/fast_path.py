@@ -1,6 +1,6 @@
 """Fast path for simple XML-RPC calls: one regular expression in place of expat.
 
-Most calls are as simple as ``add(3, 5)``.  The fast path accepts only documents of which the full reader makes the same
+Most calls are as simple as ``add(3, 5)``.  The fast path accepts only documents that the full reader reads as the same
 call; `tests/rpc/xml/test_fast_path.py` compares the two.
 
 The patterns need no possessive quantifiers, which `re` of Python 3.11.2 gets wrong: each repetition is followed by a
@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-#: A method's name and its parameters.
+#: A method's name and the arguments.
 Call = tuple[str, tuple[Any, ...]]
 
 #: White space between elements: XML 1.0, section 2.3.  `\s` would accept vertical tabs and form feeds, too.

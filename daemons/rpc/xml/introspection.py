@@ -1,4 +1,4 @@
-"""What a method's annotations come to in XML-RPC: http://xmlrpc-c.sourceforge.net/introspection.html"""
+"""XML-RPC signatures of a method's annotations: http://xmlrpc-c.sourceforge.net/introspection.html"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Union, get_args, get_origin
 from xmlrpc.client import Binary, DateTime
 
-#: Of Python's types, those that XML-RPC has a word for.
+#: XML-RPC type of each Python type.
 _WORDS: dict[Any, str] = {
     bool: "boolean",
     int: "int",
@@ -29,19 +29,19 @@ _WORDS: dict[Any, str] = {
     type(None): "nil",
 }
 
-#: What Python's own server says in the place of a list of signatures.
+#: Returned by Python's own server instead of a list of signatures.
 NO_SIGNATURES = "signatures not supported"
 
 
 def signatures_of(signature: inspect.Signature) -> list[list[str]] | str:
-    """The ways in which a method may be called, each the type of the result and those of the parameters; or that there
-    is no saying, where a type is missing, or any number of parameters are taken."""
+    """Return the signatures of a method: each the type of the result, followed by those of the parameters; or
+    `NO_SIGNATURES` if a type is missing or the method is variadic."""
     ways = [[_word(signature.return_annotation)]]
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD or (
             parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
         ):
-            continue  # there are no keywords in XML-RPC
+            continue  # XML-RPC has no keyword arguments
         if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             return NO_SIGNATURES
         longer = [*ways[-1], _word(parameter.annotation)]
@@ -50,13 +50,13 @@ def signatures_of(signature: inspect.Signature) -> list[list[str]] | str:
 
 
 def _word(annotation: Any) -> str:
-    """XML-RPC's word; "" where there is none."""
+    """Return the XML-RPC type of an annotation, or ""."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         words = {_word(each) for each in get_args(annotation)}
-        # A caller may give an int for a double.
+        # An int is accepted for a double.
         return "double" if words == {"int", "double"} else words.pop() if len(words) == 1 else ""
     try:
         return _WORDS.get(annotation if origin is None else origin, "")
-    except TypeError:  # not to be hashed
+    except TypeError:  # unhashable
         return ""

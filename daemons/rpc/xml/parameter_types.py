@@ -1,4 +1,4 @@
-"""The types of a method's parameters, as far as its annotations name types that a message can carry."""
+"""Type checks of arguments, for annotations that name types which a message can carry."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-from daemons.rpc.json.schema import Schema, kinds_of, schema_of, shown
+from daemons.rpc.json.schema import Schema, describe, kinds_of, schema_of
 from daemons.rpc.methods import Method
 
 _Kinds = frozenset[type] | None
 
 
 class ParameterTypes:
-    """The types that a method takes: of each parameter by position, of all further ones, and by name.  None: any."""
+    """The accepted types of a method's parameters, by position and by name; None accepts any type."""
 
     __slots__ = ("_by_position", "_repeated", "_schemas", "by_name")
 
@@ -28,8 +28,8 @@ class ParameterTypes:
         self._repeated = [(name, kinds) for name in repeated if (kinds := self.by_name[name]) is not None]
 
     def complaint(self, values: Sequence[Any]) -> str | None:
-        """Return what is expected in place of the first value of a wrong type; None if there is none.  Values beyond
-        the last parameter are not looked at."""
+        """Return the expectation that the first argument of a wrong type violates, or None.  Excess arguments are
+        ignored."""
         for value, (name, kinds) in zip(values, self._by_position, strict=False):
             if kinds is not None and type(value) not in kinds:
                 return self.expected(name)
@@ -40,20 +40,20 @@ class ParameterTypes:
         return None
 
     def expected(self, name: str) -> str:
-        """Return the words for a value of a wrong type in the place of the parameter `name`."""
-        return f"{name}: {shown(self._schemas[name])} is expected"
+        """Return the error text for an argument of a wrong type for the parameter `name`."""
+        return f"{name}: {describe(self._schemas[name])} is expected"
 
     @property
     def checks_any(self) -> bool:
-        """Whether there is a type to check."""
+        """Whether any parameter has a type to check."""
         return any(kinds is not None for kinds in self.by_name.values())
 
 
 def checked(method: Method) -> Callable[..., Any]:
-    """Return the method's function, which raises `TypeError` for a value of another type than is annotated.
+    """Return the method's function, wrapped to raise `TypeError` for an argument of another type than annotated.
 
-    A caller chooses the types of what it sends, and Python's operators take many: a function that multiplies two
-    integers would repeat a text two billion times."""
+    Callers choose the types of their arguments, and Python's operators accept many: a function that multiplies two
+    integers would repeat a string two billion times."""
     types, function = ParameterTypes(method.signature), method.function
     if not types.checks_any:
         return function

@@ -1,4 +1,4 @@
-"""``rpc = MODULE`` in an ini: the functions of a module, as a server of XML-RPC that publishes them."""
+"""``rpc = MODULE`` in an ini: functions of a module, published by an XML-RPC server."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ class Options:
     """The section [rpc]."""
 
     path: tuple[str, ...] = setting(
-        PATHS, ("/", "/RPC2"), "where calls are answered, and the page is; elsewhere is 404"
+        PATHS, ("/", "/RPC2"), "URL paths of calls and of the documentation page; other paths are 404."
     )
-    allow_none: bool = setting(YES_NO, True, "None may be a result; it is sent as <nil/>, which not all clients know")
+    allow_none: bool = setting(YES_NO, True, "Marshal None as <nil/>, an extension that some clients do not support.")
     use_builtin_types: bool = setting(
-        YES_NO, True, "functions are given datetime and bytes, and not the wrappers of xmlrpc.client"
+        YES_NO, True, "Pass datetime and bytes to functions instead of the wrappers of xmlrpc.client."
     )
-    introspection: bool = setting(YES_NO, True, "publish system.listMethods, methodSignature and methodHelp")
-    multicall: bool = setting(YES_NO, True, "publish system.multicall")
-    calls: int = setting(COUNT, CALLS, "the most calls of one system.multicall")
-    page: bool = setting(YES_NO, True, "show what can be called to people, by GET")
-    users: Accounts | None = setting(USERS, None, "the users file; by default every peer may call")  # noqa: RUF009, it is frozen
+    introspection: bool = setting(YES_NO, True, "Publish system.listMethods, methodSignature and methodHelp.")
+    multicall: bool = setting(YES_NO, True, "Publish system.multicall.")
+    calls: int = setting(COUNT, CALLS, "Maximum number of calls in one system.multicall.")
+    page: bool = setting(YES_NO, True, "Serve a documentation page for GET.")
+    users: Accounts | None = setting(USERS, None, "The users file; by default every peer may call.")  # noqa: RUF009, it is frozen
 
 
 class Published(XMLRPCRequestHandler):
-    """The handler of what is published; subclasses are made by `of`, and configured by `configured`."""
+    """Request handler of published methods.  Subclasses are created by `of`, and bound to options by `configured`."""
 
     Options: ClassVar[type[Any]] = Options
     methods: ClassVar[Methods]
-    #: The server that it is for.
+    #: The server class for this handler.
     server_class: ClassVar[type[XMLRPCServer]]
 
     @classmethod
     def of(cls, origin: ModuleType | object, title: str) -> type[Published]:
-        """The handler for what `origin` publishes.  Raises as `Methods.of`."""
+        """Return the handler that publishes the methods of `origin`.  Raises as `Methods.of`."""
         home: Any = origin if isinstance(origin, ModuleType) else type(origin)
         text = inspect.getdoc(home) or ""
         module = home.__name__ if isinstance(origin, ModuleType) else home.__module__
@@ -64,7 +64,7 @@ class Published(XMLRPCRequestHandler):
 
     @classmethod
     def configured(cls, options: Any) -> type[Published]:
-        """The same with what the ini says, and its server."""
+        """Return a subclass with `options` applied, and with its server class."""
         handler: Any = type(cls.__name__, (cls,), {"__module__": cls.__module__, "rpc_paths": options.path})
         about = (cls.__doc__ or "").partition("\n")[0]
         handler.server_class = type(
@@ -77,7 +77,7 @@ class Published(XMLRPCRequestHandler):
 
 
 class _Publishing(XMLRPCServer):
-    """A server that has its options and its methods from its class."""
+    """Server whose options and methods are class attributes."""
 
     options: ClassVar[Options]
     methods: ClassVar[Mapping[str, Any]]

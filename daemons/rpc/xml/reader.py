@@ -1,4 +1,4 @@
-"""XML-RPC calls (xmlrpc.com/spec, "Payload format") → names and parameters, strictly, by expat.
+"""Strict reader of XML-RPC calls (xmlrpc.com/spec, "Payload format"), on expat.
 
 Simple calls take the fast path, `daemons.rpc.xml.fast_path`.
 """
@@ -17,25 +17,24 @@ from daemons.rpc.xml.encoding import LONGEST_DECLARATION, UnreadableError, decla
 from daemons.rpc.xml.fast_path import Call, read_simply
 from daemons.rpc.xml.writer import DEPTH
 
-#: The most values in a call.  They take some 100 ms to be read, which under `loop` everybody waits for.
+#: Maximum number of values in a call.  Reading them takes some 100 ms, which delays all connections under ``loop``.
 VALUES = 20_000
 
-#: In what is longer, nobody looks for a simple call first.
+#: Maximum bytes of a call that the fast path is tried on.
 SIMPLE = 16 * 1024
 
-#: Calls of up to so many octets, without lists or structs, are remembered by them; so many at most, which are together
-#: two mebibytes.
+#: Simple calls of at most this many bytes are cached, and at most this many of them: two mebibytes in all.
 REMEMBERED_LENGTH = 512
 REMEMBERED_COUNT = 1024
 
-#: What may be in what.  What is in none of them has text, or nothing.
+#: Elements allowed in each element.  All other elements contain text, or nothing.
 _TYPES = ("array", "struct", "i4", "int", "i1", "i2", "i8", "boolean", "string", "double", "dateTime.iso8601", "base64")
 _WITHIN: Final[dict[str, frozenset[str]]] = {
     "": frozenset({"methodCall"}),
     "methodCall": frozenset({"methodName", "params"}),
     "params": frozenset({"param"}),
     "param": frozenset({"value"}),
-    # Those with a prefix are Apache's: ws.apache.org/xmlrpc/types.html
+    # Types with a prefix are Apache's: ws.apache.org/xmlrpc/types.html
     "value": frozenset({*_TYPES, "nil", "ex:nil", "ex:i1", "ex:i2", "ex:i8"}),
     "array": frozenset({"data"}),
     "data": frozenset({"value"}),
@@ -52,24 +51,24 @@ _INTEGER = re.compile(r"[ \t\r\n]*([+-]?[0-9]{1,20})[ \t\r\n]*")
 _DOUBLE = re.compile(
     r"[ \t\r\n]*([+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})?)[ \t\r\n]*"
 )
-#: What xmlrpc.client writes, though the specification has no place for it.
+#: Written by xmlrpc.client, although the specification does not allow them.
 _NO_NUMBERS = {"nan", "inf", "-inf"}
 _DATE = re.compile(r"[ \t\r\n]*([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})[ \t\r\n]*")
 
-#: In the place of a value that has not come.
+#: Placeholder for a missing value.
 UNSET: Final = object()
 
 
 class Reader:
-    """How one server reads; by `use_builtin_types` dates and octets are `datetime` and `bytes`, else the wrappers of
-    `xmlrpc.client`."""
+    """Reader of calls.  With `use_builtin_types`, dates and base64 data are `datetime` and `bytes`, else the wrappers
+    of `xmlrpc.client`."""
 
     def __init__(self, use_builtin_types: bool = False) -> None:
         self._builtin = use_builtin_types
         self._known: BoundedCache[bytes, Call] = BoundedCache(REMEMBERED_COUNT)
 
     def read(self, data: bytes | str) -> Call:
-        """The call in `data`.  Raises `UnreadableError`."""
+        """Return the call in `data`.  Raises `UnreadableError`."""
         known = self._known
         if isinstance(data, str):
             return read_fully(data, self._builtin)
@@ -84,24 +83,24 @@ class Reader:
 
 
 def read_fully(data: bytes | str, use_builtin_types: bool = False) -> Call:
-    """The call in `data`.  Raises `UnreadableError`, before anything is made of a document that brings a DTD."""
+    """Return the call in `data`.  Raises `UnreadableError`; a document with a DTD is refused before it is parsed on."""
     return Builder(use_builtin_types).build(data)
 
 
 class Builder:
-    """Build a call of the elements and the text that expat finds, in their order."""
+    """Builder of a call from expat's events."""
 
-    #: Which elements may be in which.
+    #: Elements allowed in each element.
     within: ClassVar[dict[str, frozenset[str]]] = _WITHIN
-    #: The most values.
+    #: Maximum number of values.
     values: ClassVar[int] = VALUES
 
     def __init__(self, builtin: bool) -> None:
         self._builtin = builtin
-        #: The names of the elements that are open, behind one that stands for the document.
+        #: Names of the open elements, after an empty one for the document.
         self._open = [""]
         self._text: list[str] = []
-        #: What each open <value> holds; each open <array> and <struct>; the name and value of each open <member>.
+        #: The content of each open <value>; each open <array> and <struct>; name and value of each open <member>.
         self._values: list[Any] = []
         self._containers: list[Any] = []
         self._members: list[list[Any]] = []
@@ -113,7 +112,7 @@ class Builder:
         """Return the call in `data`.  Raises `UnreadableError`."""
         self._parse(data)
         if self._name is None:
-            raise UnreadableError("there is no <methodName> in <methodCall>")
+            raise UnreadableError("missing <methodName> in <methodCall>")
         return self._name, tuple(self._parameters or ())
 
     def _parse(self, data: bytes | str) -> None:
@@ -136,13 +135,13 @@ class Builder:
             raise UnreadableError(f"not XML: character {error.start} is half of a surrogate pair") from None
 
     def _refuse(self, *declared: object) -> None:
-        raise UnreadableError("a document type declaration, which XML-RPC has not")
+        raise UnreadableError("document type declarations are not allowed in XML-RPC")
 
     def _start(self, tag: str, attributes: object) -> None:
         parent = self._open[-1]
         if tag not in self.within.get(parent, ()):
             where = f"<{parent}>" if parent else "a document"
-            raise UnreadableError(f"<{tag[:40]}> cannot be in {where}")
+            raise UnreadableError(f"<{tag[:40]}> is not allowed in {where}")
         self._check_blank(parent)
         self._open.append(tag)
         if tag == "value":
@@ -151,14 +150,14 @@ class Builder:
                 raise UnreadableError(f"more than {self.values} values")
             self._values.append(UNSET)
         elif parent == "value" and self._values[-1] is not UNSET:
-            raise UnreadableError("there are two in one <value>")
+            raise UnreadableError("two elements in one <value>")
         elif tag in ("array", "struct"):
             if len(self._containers) == DEPTH:
                 raise UnreadableError(f"nested more than {DEPTH} deep")
             self._containers.append({} if tag == "struct" else None)
         elif tag == "data":
             if self._containers[-1] is not None:
-                raise UnreadableError("there are two <data> in one <array>")
+                raise UnreadableError("two <data> in one <array>")
             self._containers[-1] = []
         elif tag == "member":
             self._members.append([UNSET, UNSET])
@@ -167,7 +166,7 @@ class Builder:
             self._parameters.append(UNSET)
         elif tag == "params":
             if self._parameters is not None or self._name is None:
-                raise UnreadableError("one <params> is expected, behind <methodName>")
+                raise UnreadableError("expected one <params>, after <methodName>")
             self._parameters = []
 
     def _end(self, tag: str) -> None:
@@ -178,28 +177,28 @@ class Builder:
             self._check_blank(tag)
             made = self._containers.pop()
             if made is None:
-                raise UnreadableError("there is no <data> in <array>")
+                raise UnreadableError("missing <data> in <array>")
             self._values[-1] = made
         elif tag == "member":
             self._check_blank(tag)
             name, value = self._members.pop()
             if name is UNSET or value is UNSET:
-                raise UnreadableError("a <name> and a <value> are expected in <member>")
+                raise UnreadableError("expected a <name> and a <value> in <member>")
             if name in self._containers[-1]:
-                raise UnreadableError("there are two members of one name")
+                raise UnreadableError("two members with the same name")
             self._containers[-1][name] = value
         elif tag == "name":
             if self._members[-1][0] is not UNSET:
-                raise UnreadableError("there are two <name> in one <member>")
+                raise UnreadableError("two <name> in one <member>")
             self._members[-1][0] = self._take_text()
         elif tag == "methodName":
             if self._name is not None:
-                raise UnreadableError("there are two <methodName>")
+                raise UnreadableError("two <methodName>")
             self._name = self._take_text()
         elif tag in self.within:
             self._check_blank(tag)
             if tag == "param" and self._parameters and self._parameters[-1] is UNSET:
-                raise UnreadableError("there is no <value> in <param>")
+                raise UnreadableError("missing <value> in <param>")
         else:
             self._values[-1] = self._converted(tag, self._take_text())
 
@@ -214,12 +213,12 @@ class Builder:
             self._containers[-1].append(value)
         elif parent == "member":
             if self._members[-1][1] is not UNSET:
-                raise UnreadableError("there are two <value> in one <member>")
+                raise UnreadableError("two <value> in one <member>")
             self._members[-1][1] = value
         else:
             assert self._parameters is not None
             if self._parameters[-1] is not UNSET:
-                raise UnreadableError("there are two <value> in one <param>")
+                raise UnreadableError("two <value> in one <param>")
             self._parameters[-1] = value
 
     def _take_text(self) -> str:
@@ -228,7 +227,7 @@ class Builder:
         return text
 
     def _check_blank(self, tag: str) -> None:
-        """Between elements are blanks, which mean nothing."""
+        """Raise `UnreadableError` if there is text other than white space between elements."""
         if self._text and not _BLANK.fullmatch(self._take_text()):
             raise UnreadableError(f"text between the elements in <{tag}>")
 
@@ -241,7 +240,7 @@ class Builder:
                 number, bits = int(found[1]), _BITS[tag]
                 if -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
                     return number
-                raise UnreadableError(f"an <{tag}> has {bits} bits; {number} has more")
+                raise UnreadableError(f"{number} does not fit into an <{tag}> of {bits} bits")
         elif tag == "boolean":
             if text.strip(_BLANKS) in ("0", "1"):
                 return text.strip(_BLANKS) == "1"
@@ -253,7 +252,7 @@ class Builder:
                 return None
         elif tag == "base64":
             try:
-                # By default, a2b_base64 drops other characters, and all that follows the padding.
+                # By default, a2b_base64 drops invalid characters, and all data after the padding.
                 data = binascii.a2b_base64(text.translate(_NO_BLANKS).encode("ascii"), strict_mode=True)
             except ValueError:
                 pass
@@ -266,7 +265,7 @@ class Builder:
                 return datetime(*map(int, found.groups()))  # type: ignore[arg-type]  # six of them
             except ValueError:
                 pass
-        raise UnreadableError(f"no {tag}: {text[:40]!r}")
+        raise UnreadableError(f"not a valid {tag}: {text[:40]!r}")
 
 
 _BITS = {"i1": 8, "i2": 16, "int": 32, "i4": 32, "i8": 64}

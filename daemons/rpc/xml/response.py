@@ -10,26 +10,26 @@ from daemons.rpc.xml.reader import UNSET, Builder
 
 
 class ResponseBuilder(Builder):
-    """Build the result, or the fault, of the elements and the text that expat finds."""
+    """Builder of a result or fault from expat's events."""
 
     within = Builder.within | {
         "": frozenset({"methodResponse"}),
         "methodResponse": frozenset({"params", "fault"}),
         "fault": frozenset({"value"}),
     }
-    #: A client waits for one response, and a server for many calls; so this is more than a call may have.
+    #: Above the limit for calls: a client reads one response at a time, a server many calls.
     values = 1_000_000
 
     def __init__(self) -> None:
         super().__init__(builtin=True)
-        self._name = ""  # a response has none, and <params> comes behind it
+        self._name = ""  # responses have no name, so <params> may come at once
         self._is_fault = False
 
     def read(self, data: bytes) -> Any:
-        """Return the result.  Raises `Fault`, and `UnreadableError` for other documents."""
+        """Return the result.  Raises `Fault` for a fault, and `UnreadableError` for any other document."""
         self._parse(data)
         if not self._parameters or len(self._parameters) != 1:
-            raise UnreadableError("one <param> is expected in a response")
+            raise UnreadableError("expected one <param> in a response")
         (result,) = self._parameters
         if not self._is_fault:
             return result
@@ -42,6 +42,6 @@ class ResponseBuilder(Builder):
         super()._start(tag, attributes)
         if tag == "fault":
             if self._parameters is not None:
-                raise UnreadableError("one <params> or one <fault> is expected")
+                raise UnreadableError("expected one <params> or one <fault>")
             self._is_fault = True
-            self._parameters = [UNSET]  # for its one value, as in a <param>
+            self._parameters = [UNSET]  # placeholder for the one value, as in a <param>

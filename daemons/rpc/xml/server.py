@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from xmlrpc.client import Fault
 from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
 
-from daemons.rpc.refusals import PEER, RefusalError, check_visitor, unpacked
-from daemons.rpc.xml.dispatcher import NOT_TO_BE_DONE, Dispatcher, fault_of
+from daemons.rpc.refusals import PEER, RefusalError, check_access, decompress
+from daemons.rpc.xml.dispatcher import INVALID_REQUEST, Dispatcher, fault_of
 from daemons.rpc.xml.documentation import POLICY, page
-from daemons.rpc.xml.service import ASKED, SERVER, RPCService
+from daemons.rpc.xml.service import OVERRIDABLE, SERVER, RPCService
 from daemons.web.files.negotiation import prefers_gzip
 from daemons.web.handlers.server import WebServer
 
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
 
 
 class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
-    """POST is a call; GET, where the server documents itself, is a page about it.  To be subclassed as the stock class
-    is: `rpc_paths`, `encode_threshold` and `decode_request_content` mean what they mean there."""
+    """Request handler: POST is a call; GET is the documentation page, if enabled.  Subclassed like the stock class:
+    `rpc_paths`, `encode_threshold` and `decode_request_content` have the same meaning."""
 
     server: XMLRPCServer
-    #: Who calls, where he was asked; of the request that is being answered.
+    #: Authenticated user of the current request, or "".
     user = ""
     rpc_paths: ClassVar[Any] = ("/", "/RPC2")
 
     def do_POST(self) -> None:
         """Answer a call."""
-        if self.may_come_in():
+        if self.check_request():
             super().do_POST()
 
     def do_GET(self) -> None:
-        """Show what can be called."""
-        if not self.may_come_in():
+        """Send the documentation page."""
+        if not self.check_request():
             return
         if not self.server.documents:
-            self._say(405, b"Calls are sent by POST.\n", ("Allow", "POST"))
+            self._respond(405, b"Method Not Allowed: calls are sent by POST.\n", ("Allow", "POST"))
             return
         where = f"http{'s' * (self.server.tls is not None)}://{self.headers.get('host', 'localhost')}{self.path}"
-        self._say(200, self.server.documentation(where), ("Content-Security-Policy", POLICY), media="text/html")
+        self._respond(200, self.server.documentation(where), ("Content-Security-Policy", POLICY), media="text/html")
 
     do_HEAD = do_GET
 
     def decode_request_content(self, data: bytes) -> bytes | None:
-        """Return the body without its content coding; None if it is refused, after the response has been sent.  No more
-        is unpacked than may be sent without a coding.  The stock method repeats the name of an unknown coding in the
+        """Return the body without its content coding; None if it is refused, after the response has been sent.  The
+        body limit applies to the decompressed body, too.  The stock method repeats the name of an unknown coding in the
         status line."""
         try:
             match self.headers.get("content-encoding", "identity").lower():
                 case "identity":
                     return data
                 case "gzip":
-                    return unpacked(data, getattr(self.server.framing, "body", 1024**2))
+                    return decompress(data, getattr(self.server.framing, "body", 1024**2))
             raise RefusalError(501, "Not Implemented: the content coding is neither gzip nor identity.")
         except RefusalError as error:
             self._refuse(error)
@@ -67,35 +67,35 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
         return {"gzip": 1.0} if prefers_gzip(self.headers.get("accept-encoding")) else {}
 
     def report_404(self) -> None:
-        """No such page."""
-        self._say(404, b"No such page\n")
+        """Send 404 Not Found."""
+        self._respond(404, b"Not Found: no resource at this path.\n")
 
-    def may_come_in(self) -> bool:
-        """Whether the request is for an RPC, and from somebody who may call it; who may not has been told."""
+    def check_request(self) -> bool:
+        """Return whether the path and the access rules allow the request; send the error response if not."""
         if not self.is_rpc_path_valid():
             self.report_404()
             return False
         try:
             fields = {name.lower(): value for name, value in self.headers.items()}
-            self.user = self.server.check_visitor({**fields, PEER: self.client_address[0]})
+            self.user = self.server.check_access({**fields, PEER: self.client_address[0]})
         except RefusalError as error:
             self._refuse(error)
             return False
         return True
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """As the stock method; where the daemon writes a line for each request, nothing."""
+        """Log the request, unless the daemon's access log has it already."""
         if not getattr(self, "logged_in_memory", False):
             super().log_request(code, size)
 
     def version_string(self) -> str:
-        """Which Python this is, is nobody's business."""
+        """Return a Server field that does not disclose the version of Python."""
         return SERVER
 
     def _refuse(self, error: RefusalError) -> None:
-        self._say(error.status, error.body, *error.fields)
+        self._respond(error.status, error.body, *error.fields)
 
-    def _say(self, status: int, body: bytes, *fields: tuple[str, str], media: str = "text/plain") -> None:
+    def _respond(self, status: int, body: bytes, *fields: tuple[str, str], media: str = "text/plain") -> None:
         self.send_response(status)
         for name, value in (*fields, ("Content-Type", f"{media}; charset=utf-8"), ("Content-Length", str(len(body)))):
             self.send_header(name, value)
@@ -103,27 +103,27 @@ class XMLRPCRequestHandler(SimpleXMLRPCRequestHandler):
         self.wfile.write(body)
 
 
-_AS_SHIPPED = {name: getattr(XMLRPCRequestHandler, name) for name in ASKED}
+_STOCK_METHODS = {name: getattr(XMLRPCRequestHandler, name) for name in OVERRIDABLE}
 
 
-class _Beneath(SimpleXMLRPCServer):
-    """The stock server as it stands behind `WebServer`, whose constructor it has there."""
+class _StockServer(SimpleXMLRPCServer):
+    """The stock server as a base class after `WebServer`, with the constructor that `WebServer` expects."""
 
     def __init__(self, address: Any, handler: Callable[..., Any], bind_and_activate: bool = True) -> None:
         socketserver.TCPServer.__init__(self, address, handler, bind_and_activate)
 
 
-class XMLRPCServer(Dispatcher, WebServer, _Beneath):
-    """A server of XML-RPC on one listener, with the stock constructor and the stock methods.  Mix an engine in front of
-    it: ``class MyServer(Loop, XMLRPCServer)``.  Where no daemon writes a line for each request, `logRequests` does."""
+class XMLRPCServer(Dispatcher, WebServer, _StockServer):
+    """XML-RPC server for one listener, with the stock constructor and the stock methods.  Mix in an engine before it:
+    ``class MyServer(Loop, XMLRPCServer)``.  `logRequests` applies if no daemon writes an access log."""
 
-    #: What it is called, on its page and to who is asked for a password.
+    #: Title of the documentation page, and realm of the authentication.
     title = "XML-RPC"
-    #: What the page says of it.
+    #: Description on the documentation page.
     about = ""
-    #: Whether GET shows what can be called.
+    #: Whether GET returns the documentation page.
     documents = False
-    #: Who may call; None: everybody.
+    #: Accounts that may call; None allows every peer.
     users: Accounts | None = None
 
     def __init__(
@@ -141,19 +141,19 @@ class XMLRPCServer(Dispatcher, WebServer, _Beneath):
         WebServer.__init__(self, addr, requestHandler, bind_and_activate)
 
     def make_service(self, handler: Callable[..., Any]) -> WebService:
-        """What runs `handler` in memory, or does without it."""
-        asks = type(self).check_visitor is not XMLRPCServer.check_visitor
-        service = RPCService(self.framing, handler, _AS_SHIPPED, always_asks=asks)
+        """Return the service that runs `handler` in memory, or answers without it."""
+        asks = type(self).check_access is not XMLRPCServer.check_access
+        service = RPCService(self.framing, handler, _STOCK_METHODS, always_asks=asks)
         service.blocks = self.users is not None and self.users.slow
         return service
 
-    def check_visitor(self, fields: Mapping[str, str]) -> str:
-        """Return the user who calls, or nothing where every peer may call.  `fields` are those of its request, by names
-        in small letters, and its IP address, as `PEER`.  Raises `RefusalError` for one that may not."""
-        return check_visitor(fields, self.users, self.title, scripts=False)
+    def check_access(self, fields: Mapping[str, str]) -> str:
+        """Return the name of the authenticated user, or "" if every peer may call.  `fields` are the request's fields
+        by lower-case name, with the peer's IP address as `PEER`.  Raises `RefusalError`."""
+        return check_access(fields, self.users, self.title, scripts=False)
 
     def documentation(self, where: str) -> bytes:
-        """The page for people: what can be called at the URL `where`."""
+        """Return the documentation page for the URL `where`."""
         return page(self.title, self.about, where, self.published())
 
 
@@ -165,18 +165,18 @@ class MultiPathXMLRPCServer(XMLRPCServer):
         self.dispatchers: dict[str, SimpleXMLRPCDispatcher] = {}
 
     def add_dispatcher(self, path: str, dispatcher: SimpleXMLRPCDispatcher) -> SimpleXMLRPCDispatcher:
-        """Have `dispatcher` answer at `path`, to which the handler's `rpc_paths` must lead."""
+        """Use `dispatcher` for calls at `path`, which the handler's `rpc_paths` must include."""
         self.dispatchers[path] = dispatcher
         return dispatcher
 
     def get_dispatcher(self, path: str) -> SimpleXMLRPCDispatcher:
-        """Who answers there.  Raises `KeyError`."""
+        """Return the dispatcher of a path.  Raises `KeyError`."""
         return self.dispatchers[path]
 
     def _marshaled_dispatch(self, data: Any, dispatch_method: Any = None, path: Any = None) -> bytes:  # type: ignore[override]
         dispatcher: Any = self.dispatchers.get(path)
         if dispatcher is None:
-            return self._writer.fault(Fault(NOT_TO_BE_DONE, "nothing is called here"))
+            return self._writer.fault(Fault(INVALID_REQUEST, "no methods are published at this path"))
         try:
             return bytes(dispatcher._marshaled_dispatch(data, dispatch_method, path))
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""What is said to calls, without making a handler where none is needed: most of a handler's time is in its headers."""
+"""Service that answers XML-RPC calls without a handler instance if possible: a handler mostly parses headers."""
 
 from __future__ import annotations
 
@@ -21,55 +21,55 @@ if TYPE_CHECKING:
     from daemons.accounts import Accounts
     from daemons.framings import Framing
 
-#: With another method of its own in the place of one of these, a handler is asked.
-ASKED = (
-    *("MessageClass", "__init__", "setup", "finish", "do_POST", "may_come_in", "is_rpc_path_valid", "report_404"),
+#: Handler methods that `RPCService` replaces.  If a subclass overrides one, the handler gets every request.
+OVERRIDABLE = (
+    *("MessageClass", "__init__", "setup", "finish", "do_POST", "check_request", "is_rpc_path_valid", "report_404"),
     *("decode_request_content", "accept_encodings", "version_string", "date_time_string", "log_message", "log_request"),
     *("send_response", "send_response_only", "send_header", "end_headers", "flush_headers"),
 )
 
 Judged: TypeAlias = HeadCache[tuple[bool, str]]
 
-#: What Server says; which Python that is, is nobody's business.
+#: Value of the Server field, which does not disclose the version of Python.
 SERVER = "camelot"
 
 
 class CallServer(WebServer, Protocol):
-    """The server of XML-RPC, `daemons.rpc.xml.server.XMLRPCServer`, as its service sees it."""
+    """The interface of `daemons.rpc.xml.server.XMLRPCServer` that its service uses."""
 
     logRequests: bool
 
     @property
     def users(self) -> Accounts | None: ...
-    def check_visitor(self, fields: Mapping[str, str]) -> str: ...
+    def check_access(self, fields: Mapping[str, str]) -> str: ...
     def _marshaled_dispatch(self, data: Any, dispatch_method: Any = None, path: Any = None) -> bytes: ...
 
 
 class RPCService(WebService):
-    """What all visitors of an RPC share.  A POST whose head was judged before is answered here, and what it says goes
-    to the server's `_marshaled_dispatch`; every other request gets to the handler."""
+    """State shared by all connections of an XML-RPC server.  A POST whose head has been checked before is answered here
+    by the server's `_marshaled_dispatch`; every other request is passed to the handler."""
 
     def __init__(
         self, framing: Framing, handler: Any, as_shipped: Mapping[str, Any], *, always_asks: bool = False
     ) -> None:
-        """`as_shipped` are the methods of `ASKED` that are known here; with `always_asks` the handler gets every
-        request all the same."""
+        """`as_shipped` are the unmodified methods of `OVERRIDABLE`; with `always_asks`, the handler gets every
+        request."""
         super().__init__(framing, handler)
         kind: Any = class_of(handler)
         plain = not always_asks and all(getattr(kind, name) is known for name, known in as_shipped.items())
         self._handler_class = kind
-        #: Whether handlers do nothing but what we know.
+        #: Whether the handler class overrides nothing that this service replaces.
         self._plain = plain and kind is handler and not hasattr(kind, "_dispatch")
-        #: The state of the users file, and the heads of POSTs that may be answered then: whether the answer may be
-        #: gzipped, and the user.  Together: a thread that has judged by another state must not leave its verdict here.
+        #: The version of the users file, and for each checked head whether the response may be compressed, and the
+        #: user.  Replaced together, lest a thread add a decision based on another version of the file.
         self._judged: tuple[object, Judged] = None, HeadCache()
-        #: The stock class has a `log_request` of its own, which does not count.
+        #: The stock class has its own `log_request`, which does not count as an override.
         self._writes_log = any(getattr(kind, name) is not as_shipped[name] for name in ("log_request", "log_message"))
         self._second = 0
         self._head = b""
 
     def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
-        """The conversation with one visitor."""
+        """Serve one connection."""
         asked = super().talk_to(server, address, peer, is_gone)
         next(asked)
         rpc = cast("CallServer", server)
@@ -84,9 +84,9 @@ class RPCService(WebService):
                 known = None if server.draining else judged.get(request)
                 if known is None and not server.draining:
                     try:
-                        known = self._judge(rpc, request, address[0], judged)
+                        known = self._check_access(rpc, request, address[0], judged)
                     except RefusalError as refusal:
-                        # Not by the handler, which would verify the password once more.
+                        # Refused here: the handler would verify the password again.
                         reply = self._refuse(request, address[0], refusal)
                         continue
                 if known is None:
@@ -105,12 +105,12 @@ class RPCService(WebService):
     def _tell(self, handler: Any, request: Request, status: int, size: int | None) -> None:
         if self.requests is not None and not self._writes_log:
             user = getattr(handler, "user", "")
-            handler.user = ""  # it is this request's
+            handler.user = ""  # it belongs to this request only
             self.requests.tell(handler.client_address[0], self.requests.entry(request, status, size, user))
 
-    def _judge(self, server: CallServer, request: Request, peer: str, judged: Judged) -> tuple[bool, str] | None:
-        """Return whether the response to `request` may be gzipped, and the user who calls, and add them to `judged`;
-        None: the request is for the handler.  Raises `RefusalError`."""
+    def _check_access(self, server: CallServer, request: Request, peer: str, judged: Judged) -> tuple[bool, str] | None:
+        """Return whether the response may be compressed, and the user, and add both to `judged`; return None if the
+        handler must answer the request.  Raises `RefusalError`."""
         kind = self._handler_class
         if not self._plain or request.method != "POST" or request.version == (1, 0):
             return None
@@ -119,7 +119,7 @@ class RPCService(WebService):
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
         if not request.keep_alive or request.path not in kind.rpc_paths or "content-encoding" in fields:
             return None
-        user = server.check_visitor({**fields, PEER: peer})
+        user = server.check_access({**fields, PEER: peer})
         zips = kind.encode_threshold is not None and prefers_gzip(fields.get("accept-encoding"))
         judged.keep(request, (zips, user))
         return zips, user
@@ -133,13 +133,13 @@ class RPCService(WebService):
         return head(request, refusal.status, ResponseCache(int(time.time())), fields) + body
 
     def _coded(self, body: bytes, zips: bool) -> tuple[bytes, bytes]:
-        """The body as it is sent, and the field that tells how."""
+        """Return the encoded body, and the Content-Encoding field with the preceding line end."""
         if zips and len(body) > self._handler_class.encode_threshold:
             return gzip_encode(body), b"\r\nContent-Encoding: gzip"
         return body, b""
 
     def _fields(self) -> bytes:
-        """The head up to the length."""
+        """Return the head up to the length."""
         second = int(time.time())
         if second != self._second:
             self._head = (

@@ -1,7 +1,7 @@
-"""Values → XML-RPC (xmlrpc.com/spec, "Payload format"), octet for octet as `xmlrpc.client.dumps` writes them.
+"""Writer of XML-RPC values (xmlrpc.com/spec, "Payload format"), byte for byte as `xmlrpc.client.dumps`.
 
-Other than there: what no XML may hold is an error, and not a document that nobody can read; a carriage return arrives
-as one; and an object is not sent as a struct of whatever it keeps.
+Differences: a character that XML does not allow is an error, instead of making the document malformed; carriage
+returns are preserved; and an object is not marshaled as a struct of its attributes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import Any
 from xmlrpc.client import MAXINT, MININT, Binary, DateTime, Fault
 
-#: Lists and dictionaries in one another; what comes in may not be nested more deeply, either.
+#: Maximum nesting depth of lists and dictionaries, for calls as well.
 DEPTH = 64
 
-#: What needs no second look, and what cannot be said: XML 1.0, section 2.2.
+#: Text that needs no escaping, and characters that XML does not allow: XML 1.0, section 2.2.
 _PLAIN = re.compile("[\t\n -%'-;=?-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
-_UNSAYABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ILLEGAL = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: A bare carriage return would be read as a line feed: section 2.11.
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 
@@ -29,7 +29,7 @@ _STRING = f"{_HEAD}<value><string>", f"</string></value>\n{_FOOT}"
 
 
 class Writer:
-    """How one server writes; `encoding` is any that Python knows."""
+    """Writer of calls and responses in `encoding`, any codec of Python."""
 
     def __init__(self, allow_none: bool = False, encoding: str = "utf-8") -> None:
         self._allow_none = allow_none
@@ -38,8 +38,8 @@ class Writer:
         self._head = "<?xml version='1.0'?>\n" if self._as_it_is else f"<?xml version='1.0' encoding='{encoding}'?>\n"
 
     def response(self, value: Any) -> bytes:
-        """The response with a result.  Raises `TypeError`, `OverflowError` or `ValueError` for one that cannot be
-        sent."""
+        """Return the response with a result.  Raises `TypeError`, `OverflowError` or `ValueError` for a value that
+        cannot be marshaled."""
         if self._as_it_is:
             kind = type(value)
             if kind is int and MININT <= value <= MAXINT:
@@ -50,22 +50,22 @@ class Writer:
         return (self._head + text).encode(self._encoding, "xmlcharrefreplace")
 
     def call(self, method: str, params: Iterable[Any]) -> bytes:
-        """A call.  Raises as `response`."""
-        said = "".join(f"<param>\n{self.value(each)}</param>\n" for each in params)
+        """Return a call.  Raises as `response`."""
+        written = "".join(f"<param>\n{self.value(each)}</param>\n" for each in params)
         name = f"<methodName>{escaped(method)}</methodName>"
-        text = f"{self._head}<methodCall>\n{name}\n<params>\n{said}</params>\n</methodCall>\n"
+        text = f"{self._head}<methodCall>\n{name}\n<params>\n{written}</params>\n</methodCall>\n"
         return text.encode(self._encoding, "xmlcharrefreplace")
 
     def fault(self, fault: Fault) -> bytes:
-        """The response with a fault; what cannot be said in its text is left out, and a code that is none is 1."""
-        text = _UNSAYABLE.sub("", str(fault.faultString))
+        """Return the response with a fault.  Illegal characters of the text are dropped; an invalid code becomes 1."""
+        text = _ILLEGAL.sub("", str(fault.faultString))
         code = fault.faultCode if type(fault.faultCode) is int and MININT <= fault.faultCode <= MAXINT else 1
-        said = self.value({"faultCode": code, "faultString": text})
-        text = f"{self._head}<methodResponse>\n<fault>\n{said}</fault>\n</methodResponse>\n"
+        value = self.value({"faultCode": code, "faultString": text})
+        text = f"{self._head}<methodResponse>\n<fault>\n{value}</fault>\n</methodResponse>\n"
         return text.encode(self._encoding, "xmlcharrefreplace")
 
     def value(self, value: Any) -> str:
-        """One value.  Raises as `response`."""
+        """Return one value as XML.  Raises as `response`."""
         out: list[str] = []
         self._write(value, out, DEPTH)
         return "".join(out)
@@ -88,13 +88,13 @@ class Writer:
             out.append("<value><nil/></value>")
         elif kind in (list, tuple, dict):
             if not depth:
-                raise ValueError(f"cannot marshal what is nested more than {DEPTH} deep")
+                raise ValueError(f"cannot marshal values nested more than {DEPTH} deep")
             (self._write_struct if kind is dict else self._write_array)(value, out, depth - 1)
         elif kind in (bytes, bytearray, Binary):
             data = base64.encodebytes(value.data if kind is Binary else value).decode()
             out.append(f"<value><base64>\n{data}</base64></value>\n")
         elif kind in (datetime, DateTime):
-            # The specification says nothing about zones; as xmlrpc.client, we leave that of a datetime out.
+            # The specification does not define time zones; like xmlrpc.client, drop the zone of a datetime.
             text = escaped(value.value) if kind is DateTime else f"{value.year:04}{value:%m%dT%H:%M:%S}"
             out.append(f"<value><dateTime.iso8601>{text}</dateTime.iso8601></value>\n")
         else:
@@ -118,9 +118,9 @@ class Writer:
 
 
 def escaped(text: str) -> str:
-    """`text` as XML.  Raises `ValueError` for a character that XML has no place for."""
+    """Return `text` escaped for XML.  Raises `ValueError` for an illegal character."""
     if _PLAIN.fullmatch(text):
         return text
-    if wrong := _UNSAYABLE.search(text):
+    if wrong := _ILLEGAL.search(text):
         raise ValueError(f"cannot marshal the character U+{ord(wrong[0]):04X}; send bytes")
     return text.translate(_ESCAPES)

@@ -1,4 +1,4 @@
-"""XML-RPC as a WSGI application (PEP 3333), so that it has a URL beneath a web site's own.
+"""XML-RPC as a WSGI application (PEP 3333), for a URL within a web site.
 
 from daemons.rpc.xml.wsgi import RPC, dispatcher
 import sums
@@ -20,14 +20,14 @@ from typing import Any
 
 from daemons.accounts import Accounts
 from daemons.rpc.methods import Methods
-from daemons.rpc.refusals import PEER, RefusalError, check_visitor, read_body, unpacked
+from daemons.rpc.refusals import PEER, RefusalError, check_access, decompress, read_body
 from daemons.rpc.xml.dispatcher import Dispatcher
 from daemons.rpc.xml.documentation import POLICY, page
 
 
 def dispatcher(origin: ModuleType | object) -> Dispatcher:
-    """A dispatcher of what `origin` publishes, as `Methods.of`, with introspection and multicall; None, dates and
-    octets come as Python has them.  Raises as `Methods.of`."""
+    """Return a dispatcher that publishes the methods of `origin`, with introspection and multicall, and with None,
+    datetime and bytes as values.  Raises as `Methods.of`."""
     made = Dispatcher(allow_none=True, use_builtin_types=True)
     made.publish(Methods.of(origin).values())
     made.register_introspection_functions()
@@ -36,8 +36,12 @@ def dispatcher(origin: ModuleType | object) -> Dispatcher:
 
 
 class RPC(Mapping[str, Dispatcher]):
-    """The application.  `dispatchers` are by path, as in PATH_INFO.  POST is a call, GET a page for people, other paths
-    are 404.  `users` may call, None: everybody; `body` is the most octets of a call, also unpacked."""
+    """WSGI application.  POST is a call, GET returns the documentation page, unknown paths are 404.
+
+    Args:
+        dispatchers: the dispatchers by PATH_INFO.
+        users: accounts that may call; None allows every peer.
+        body: maximum bytes of a call, compressed and decompressed."""
 
     def __init__(
         self,
@@ -72,22 +76,22 @@ class RPC(Mapping[str, Dispatcher]):
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
     def _answer(self, environ: dict[str, Any]) -> tuple[str, bytes, tuple[tuple[str, str], ...]]:
-        """Content-Type, body and other fields.  Raises `RefusalError`."""
+        """Return Content-Type, body and further fields.  Raises `RefusalError`."""
         path = environ.get("PATH_INFO", "")
         found = self._dispatchers.get(path)
         if found is None:
-            raise RefusalError(404, "No such page")
-        said = {key[5:].replace("_", "-").lower(): str(value) for key, value in environ.items() if key[:5] == "HTTP_"}
-        check_visitor({**said, PEER: environ.get("REMOTE_ADDR", "")}, self._users, self._title)
+            raise RefusalError(404, "Not Found: no resource at this path.")
+        fields = {key[5:].replace("_", "-").lower(): str(value) for key, value in environ.items() if key[:5] == "HTTP_"}
+        check_access({**fields, PEER: environ.get("REMOTE_ADDR", "")}, self._users, self._title)
         match environ["REQUEST_METHOD"]:
             case "POST":
                 return "text/xml", found._marshaled_dispatch(self._read(environ), None, path), ()
             case "GET" | "HEAD":
-                host = said.get("host", environ.get("SERVER_NAME", "localhost"))
+                host = fields.get("host", environ.get("SERVER_NAME", "localhost"))
                 where = f"{environ['wsgi.url_scheme']}://{host}{environ.get('SCRIPT_NAME', '')}{path}"
-                shown = page(self._title, "", where, found.published())
-                return "text/html; charset=utf-8", shown, (("Content-Security-Policy", POLICY),)
-        raise RefusalError(405, "Calls are sent by POST.", ("Allow", "GET, HEAD, POST"))
+                document = page(self._title, "", where, found.published())
+                return "text/html; charset=utf-8", document, (("Content-Security-Policy", POLICY),)
+        raise RefusalError(405, "Method Not Allowed: calls are sent by POST.", ("Allow", "GET, HEAD, POST"))
 
     def _read(self, environ: dict[str, Any]) -> bytes:
         data = read_body(environ, self._body)
@@ -95,5 +99,5 @@ class RPC(Mapping[str, Dispatcher]):
             case "identity":
                 return data
             case "gzip":
-                return unpacked(data, self._body)
-        raise RefusalError(501, "That encoding is not known; gzip is.")
+                return decompress(data, self._body)
+        raise RefusalError(501, "Not Implemented: the content coding is neither gzip nor identity.")

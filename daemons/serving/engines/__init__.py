@@ -1,6 +1,6 @@
-"""Engines: who runs a conversation, and when.  One file each, one word each in ``engine =``.
+"""Engines: concurrency models for conversations, one for each value of ``engine =``.
 
-Every engine is a socketserver mixin that overrides `process_request`, to be put in front of a server:
+Every engine is a socketserver mixin that overrides `process_request` and precedes the server class:
 ``class MyServer(Threads, StreamServer)``.
 """
 
@@ -18,7 +18,7 @@ from daemons.serving.engines.threads import Threads
 from daemons.serving.server import Server
 from daemons.serving.stream import StreamServer
 
-#: ``engine =`` in an ini → the mixin, for streams and for datagrams.
+#: ``engine =`` in an ini → the mixins for streams and for datagrams.
 ENGINES: dict[str, tuple[type, type]] = {
     "one": (One, One),
     "threads": (Threads, Threads),
@@ -30,21 +30,20 @@ ENGINES: dict[str, tuple[type, type]] = {
 
 @cache
 def stream_server(engine: str, kind: type[StreamServer] = StreamServer) -> type[StreamServer]:
-    """The stream server of an engine, by the engine's word; or one of another kind."""
+    """Return the stream server class of an engine, derived from `kind`."""
     mixin, _ = ENGINES[engine]
     return type(f"{mixin.__name__}{kind.__name__}", (mixin, kind), {})
 
 
 @cache
 def datagram_server(engine: str) -> type[DatagramServer]:
-    """The server of datagrams of an engine, by the engine's word."""
+    """Return the datagram server class of an engine."""
     _, mixin = ENGINES[engine]
     return type(f"{mixin.__name__}DatagramServer", (mixin, DatagramServer), {})
 
 
 def adopt(engine: str, listener: socket.socket, handler: type, kind: type[StreamServer] = StreamServer) -> Server:
-    """A server under `engine` on a socket that is bound already, of whichever kind that is; where it is for streams,
-    of this `kind`."""
+    """Return a server with this engine on a bound socket: a datagram server, or a stream server derived from `kind`."""
     over_udp = listener.type == socket.SOCK_DGRAM
     server: type[Server] = datagram_server(engine) if over_udp else stream_server(engine, kind)  # type: ignore[arg-type]  # classes can be hashed
     return server.adopt(listener, handler)

@@ -1,4 +1,4 @@
-"""The watch over one conversation, in a child process of ``engine = forks``."""
+"""Deadlines and signals of one connection in a child process of ``engine = forks``."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class ForkedServer(Served, Protocol):
 
 
 class Watch:
-    """In a child: a `Daemon` in a thread, to keep the deadlines and hear the signals while the main thread serves.
+    """In a child: run a `Daemon` in a thread for deadlines and signals, while the main thread serves.
 
-    It is not begun before there is something to do: a signal, or a deadline that has passed.  Until then SIGALRM
-    is the tick, and its handler looks whether that is so.  Handlers interrupt the service anywhere, so they must
-    not wait for a lock, nor raise: what may do either is left to the thread that they begin.
+    The thread is started only when needed: by a signal, or a deadline that has passed.  Until then SIGALRM is the tick,
+    and its handler checks for that.  A handler may interrupt the service anywhere, so it must not wait for a lock or
+    raise: code that may do either runs in the thread.
     """
 
     def __init__(self, server: ForkedServer, request: Any, parent: int) -> None:
@@ -45,17 +45,17 @@ class Watch:
         self._parent = parent
         self._call = CallProbe(server, _thread.get_ident())
         self._daemon: Daemon | None = None
-        #: Signals that it has yet to be told of.
+        #: Received signals that the daemon has not got yet.
         self._heard: deque[int] = deque()
         self._begun = _thread.allocate_lock()
-        #: Whether ticks need no thread.
+        #: Whether ticks come from SIGALRM, without a thread.
         self._alarmed = False
 
     def hear(self, *, alarm: bool) -> None:
-        """Hear the signals from now on; begin with the first tick, or, without `alarm`, at once."""
+        """Install the signal handlers; start the thread when a tick finds it needed or, without `alarm`, at once."""
         for number in (signal.SIGTERM, signals.CUT, signal.SIGHUP, signal.SIGALRM):
             signal.signal(number, self._hear)
-        # Ctrl-C and Ctrl-\ go to the parent and to its children; the parent passes on what they mean, once.
+        # A terminal sends Ctrl-C and Ctrl-\ to the parent and its children; the parent forwards their meaning once.
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*signals.SIGNALS, signal.SIGALRM))
@@ -77,14 +77,14 @@ class Watch:
             self._pass_on()
             return
         try:
-            # No threading.Thread: it waits for a lock that the service may have when it is interrupted.
+            # Not threading.Thread, which waits for a lock that the interrupted service may hold.
             _thread.start_new_thread(self._watch, ())
-        except RuntimeError:  # the system has no thread for us now
+        except RuntimeError:  # the limit of threads is reached
             self._begun.release()
             self._set_alarm()
 
     def _nothing_is_due(self) -> bool:
-        """A tick: whether there is nothing for the watch to do yet."""
+        """At a tick, update the metrics, and return whether the thread is not needed yet."""
         now = time.monotonic()
         since = self._call.stuck_since(now)
         if since is not None and now - since >= STALL:
@@ -108,7 +108,7 @@ class Watch:
             daemon = Daemon([server], parent=self._parent)
             daemon.stop_request.once = True
         except OSError as error:
-            log.error("no watch is kept over a conversation: %s", error)
+            log.error("deadline watchdog could not start: %s; next attempt at the next tick", error)
             self._begun.release()
             self._set_alarm()
             return
@@ -121,7 +121,7 @@ class Watch:
         monitor.sample(time.monotonic())
         daemon.see_out()
         if server.connections:
-            # It was cut and has not ended: the service is lost in its own code.
+            # The connection was cut, but the service has not returned.
             server.shutdown_request(self._request)
             server.tell_last()
             os._exit(0)

@@ -1,4 +1,4 @@
-"""A conversation by readiness: nobody waits in it, so that there may be ten thousand."""
+"""Connections of event-driven engines."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 class LoopConnection(Connection):
     """A connection with its conversation.
 
-    `replies` are the conversation's while it is between two messages; then what has come before is answered
-    from there, counted in `messages`, and the conversation not even looked at.  `again` likewise.
+    `replies` is a view of the reply cache while the connection is idle: a hit is sent and counted in `messages` without
+    involving the conversation.  `again` calls the service directly, likewise only while the connection is idle.
 
-    `made` is the conversation; None, where it need not greet, until something comes that is not answered from
-    there: most visitors leave before."""
+    `made` is the conversation.  Unless the service greets, it is None until the first input that the cache does not
+    answer; most connections never need one."""
 
     __slots__ = ("again", "descriptor", "made", "replies", "server")
     messages: int
 
     def begin(self, server: ByReadiness, conversation: Conversation) -> None:
-        """Take up the conversation."""
+        """Set the server and the conversation."""
         self.server = server
         self.made: Conversation | None = conversation
-        self.replies = NOTHING  # before it has been opened
+        self.replies = NOTHING  # until the conversation is open
         self.again: Callable[[bytes], object] | None = None
         self.descriptor = self.socket.fileno()
 
     @property
     def conversation(self) -> Conversation:
-        """The conversation, which is made where it has not been yet."""
+        """The conversation, created on first use."""
         if (conversation := self.made) is None:
             conversation = self.made = self.server.bare_conversation(self)
         return conversation
 
     def look_up(self, conversation: Conversation) -> None:
-        """See to it that what has come before is answered from there, as long as that may be."""
+        """Enable the reply cache while the connection is idle; disable it otherwise."""
         if conversation.state == IDLE:
             self.replies, self.again = conversation.replies, conversation.again
         else:
@@ -50,20 +50,20 @@ class LoopConnection(Connection):
 
     @property
     def idle(self) -> bool:
-        """Whether it is between two messages."""
+        """Whether the connection is between two messages."""
         return self.made is None or self.made.state == IDLE
 
     @property
     def suspended(self) -> bool:
-        """Whether a worker of the pool has it: no peer has a deadline while it is we who take our time."""
+        """Whether a worker of the pool is serving the connection, so that no deadline applies."""
         return self.deadline == math.inf
 
     @property
     def stays_until(self) -> float:
-        """Until when (monotonic), between two messages, it is not to be closed for the daemon's stopping."""
+        """When (monotonic) a drain may close the connection while it is idle."""
         return 0.0 if self.so_far()[0] else self.newcomer_until
 
     def so_far(self) -> tuple[int, int, int]:
-        # Under a raw handler of the pool there is none, and nobody sees messages.
+        # Under a raw handler of the pool there is no conversation, and messages are not counted.
         made: Conversation | None = getattr(self, "made", None)
         return (self.messages or 0) + (0 if made is None else made.messages), self.received, self.sent

@@ -1,4 +1,4 @@
-"""``engine = forks``: a process for each conversation, as `socketserver.ForkingMixIn` has it."""
+"""``engine = forks``: one process per connection, like `socketserver.ForkingMixIn`."""
 
 from __future__ import annotations
 
@@ -27,48 +27,47 @@ else:
 
 log = SafeLogger(__name__)
 
-#: Where the children look for a slot to count in; the one before is their parent's, if that has no siblings.
+#: First slot of the scoreboard for children; the one before is for a parent without siblings.
 FIRST_SLOT = 2
 
 
 class Child:
-    """What the parent knows of a child."""
+    """The parent's record of a child process."""
 
     __slots__ = ("connection", "ended", "place", "signalled")
 
     def __init__(self, connection: Connection, place: int, ended: int) -> None:
-        #: The connection that it serves.
+        #: The connection that the child serves.
         self.connection = connection
-        #: A small number that none of its siblings has.
+        #: The smallest number not used by its siblings, for its slot in the scoreboard.
         self.place = place
-        #: A pidfd, readable when the child has ended; -1 where the system had none.
+        #: A pidfd, readable when the child has ended; -1 if the system has none.
         self.ended = ended
-        #: The last signal that it was sent; 0: none.
+        #: The last signal sent to the child; 0: none.
         self.signalled = 0
 
 
 class Forks(socketserver.ForkingMixIn, _Server):
-    """Nothing is shared, all cores are used, and a crash takes one visitor with it.
+    """One process per connection: no shared memory, all cores in use, and a crash ends one connection only.
 
-    What is mended of the stock mixin: it reaps with ``waitpid(-1)``, which steals the children of
-    everybody else in the process, and blocks the accept loop in it once there are `max_children`.  Here
-    the loop watches a pidfd of each child, pidfd_open(2), which a handler that closes descriptors or calls
-    execve(2) cannot close; when that is readable, it reaps that child, by its own pid, and nothing ever waits.
+    ForkingMixIn reaps with ``waitpid(-1)``, which also reaps children of other code in the process, and blocks the
+    accept loop while there are `max_children`.  Here the loop polls a pidfd of each child, pidfd_open(2), and reaps the
+    child by its pid when that is readable, without waiting.  The child cannot close the pidfd, even with execve(2).
 
-    What a child costs is mostly the pages that it writes, and Python writes to all that it looks at: so
-    what a short conversation does without is not made for it.
+    The cost of a child is mostly the memory pages that it writes, and Python writes to every object that it uses
+    (reference counts).  So a child creates only what a short conversation needs.
     """
 
-    #: A process costs about a millisecond to fork and some megabytes while it lives.
+    #: A process takes about a millisecond to fork, and some megabytes of memory.
     capacity = 200
-    #: The daemon bounds the children by not accepting; this must not bound them a second time.
+    #: No limit here: the daemon limits the number of children by not accepting connections.
     max_children = 2**31
     block_on_close = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: By pid.
         self.children: dict[int, Child] = {}
-        #: Places that children have given back.
+        #: Free places below the highest one in use.
         self._places: list[int] = []
         #: In a child, those of its parent.
         self._siblings: dict[int, Child] = {}
@@ -93,22 +92,23 @@ class Forks(socketserver.ForkingMixIn, _Server):
         except BaseException:
             self._places.append(place)
             raise
-        # Only the parent comes here.
+        # In the parent:
         child = self.children[pid] = Child(connection, place, _pidfd(pid))
         if self.daemon is None:
-            self.collect_children()  # by `handle_request`: there is no loop that watches them
+            self.collect_children()  # in `handle_request`, without a loop that polls pidfds
         elif child.ended >= 0:
             self.daemon.watch(child.ended, partial(self._reap, pid))
         if self.metrics is not None:
             self.metrics.hand()
         self.close_request(request)
-        # That has counted the peer out of this process, but its child is still here.
+        # close_request has released the peer's place, but the child still holds it.
         if connection.counted:
             self._tally.enter(peer_network(connection.host))
 
     def _live(self, request: Any, client_address: Any, place: int, parent: int) -> NoReturn:
-        """In the child: serve the conversation, and end.  It has the daemon's memory, but must not touch
-        its selector, its waker or its listeners, which are the parent's too."""
+        """In the child: serve the connection, and exit.
+
+        The child must not use the daemon's poller, waker or listeners, which it shares with the parent."""
         status = 1
         try:
             try:
@@ -128,28 +128,29 @@ class Forks(socketserver.ForkingMixIn, _Server):
             self.daemon.abandon()
         self.stop_listening()
         budget.PROCESS.reset()
-        # Kept, since to let go of each would be to write to it.
+        # Kept alive, because releasing each object would write to its memory page.
         self._siblings, self.children = self.children, {}
         if self.metrics is not None:
             self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
             self.metrics.take()
-        # A raw handler may be one that calls execve(2), which an alarm would outlive.
+        # A raw handler may call execve(2), after which an alarm would end the process.
         Watch(self, request, parent).hear(alarm=self.service is not None)
 
     def tell_last(self) -> None:
-        """In a child that is about to end: the access line, the last of all, may be one that nobody took."""
+        """In a child that is about to exit: update the metrics, in case its last access line could not be written."""
         if self.metrics is not None:
             self.metrics.beat(time.monotonic())
 
     def collect_children(self, *, blocking: bool = False) -> None:
-        """Reap the children that have ended; `blocking`: wait for the others, and reap them too.  Under a daemon
-        there is nothing to do: each is reaped when its pidfd is readable, or at the next `sweep`."""
+        """Reap children that have ended; with `blocking`, wait for the others.
+
+        Under a daemon do nothing: a child is reaped when its pidfd is readable, or at the next `sweep`."""
         if self.daemon is not None:
             return
         for pid in list(self.children):
             self._reap(pid, os.WNOHANG if not blocking else 0)
 
-    #: Nothing to do, so that the loop need not wake up for it.
+    #: ForkingMixIn's override is not needed; without it the loop need not wake up regularly.
     service_actions = socketserver.BaseServer.service_actions
 
     def drain(self) -> None:
@@ -157,8 +158,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self._signal_children(signal.SIGTERM)
 
     def cut(self) -> None:
-        """Have each child cut its conversation, write the access line, and end.  One that does not, and is still here
-        when this is called again after a while, is killed."""
+        """Signal the children to cut their connections and exit; from `PARTING` / 2 seconds on, kill them."""
         super().cut()
         now = time.monotonic()
         self._cut_since = min(self._cut_since, now)
@@ -172,17 +172,16 @@ class Forks(socketserver.ForkingMixIn, _Server):
                 self._reap(pid)
 
     def _signal_children(self, number: signal.Signals) -> None:
-        """Send a signal to each child that has not had it already."""
+        """Send a signal to each child that has not been sent it already."""
         for pid, child in self.children.items():
             if child.signalled != number:
                 child.signalled = number
-                # It has not been reaped, so the pid is still its own.
+                # Not reaped yet, so that the pid cannot have been reused.
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
 
     def server_close(self) -> None:
-        """Close the listener; end the conversations still under way, and bury their children.  Where a subclass has
-        set `block_on_close`, wait for their end first."""
+        """Close the listener, and kill and reap the children; if `block_on_close`, wait for them to end first."""
         if self.block_on_close:
             self.collect_children(blocking=True)
         super().server_close()
@@ -202,12 +201,12 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if self.daemon is not None and child.ended >= 0:
             self.daemon.forget(child.ended)
         self._forget(pid)
-        # A server that is closed without draining kills its children: that is no news.
+        # A server that is closed without draining kills its children; that is not logged.
         if os.WIFSIGNALED(status) and (self.draining or child.signalled != signal.SIGKILL):
-            log.error("%s: child %d died of signal %d", child.connection.peer, pid, os.WTERMSIG(status))
+            log.error("%s: child %d was killed by signal %d", child.connection.peer, pid, os.WTERMSIG(status))
 
     def _forget(self, pid: int) -> None:
-        """Take a child out of the books."""
+        """Remove the record of a child that has ended."""
         child = self.children.pop(pid)
         if child.ended >= 0:
             os.close(child.ended)
@@ -216,18 +215,17 @@ class Forks(socketserver.ForkingMixIn, _Server):
 
 
 def _wait(pid: int, options: int) -> int | None:
-    """The status of a child that has ended, waitpid(2); None if it has not."""
+    """Reap a child, and return its status, waitpid(2); None if it has not ended."""
     try:
         reaped, status = os.waitpid(pid, options)
     except ChildProcessError:
-        # The process was started with SIGCHLD ignored: then the kernel reaps by itself.
+        # If SIGCHLD is ignored, the kernel reaps the children.
         return 0
     return status if reaped else None
 
 
 def _pidfd(pid: int) -> int:
-    """A descriptor that is readable when the child has ended; -1 if there is none to be had: before Linux 5.3, or out
-    of descriptors."""
+    """Return a descriptor that is readable when the child has ended; -1 before Linux 5.3, or out of descriptors."""
     try:
         return os.pidfd_open(pid)
     except OSError:

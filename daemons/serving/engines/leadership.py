@@ -1,4 +1,4 @@
-"""Who watches, under ``engine = pool``, that nobody waits for a thread that leads and is long about its answer."""
+"""Detection of a blocked leader in ``engine = pool``."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 log = SafeLogger(__name__)
 
-#: Looks at an idle leader before the watchman sleeps until there is something to look at.
+#: Samples of an idle leader before the detector sleeps until the next event.
 QUIET_LOOKS = 25
 
 
 class StallDetector:
-    """Looks whether the leader, who answers on the spot, is still at the same message."""
+    """Take the lead if the leading thread, which calls the service itself, stays at one message for too long."""
 
     def __init__(self, poller: PoolPoller) -> None:
         self._poller = poller
         self._quiet = 0
 
     def look_safely(self) -> None:
-        """`look`; a bug in it must not end the thread without which nobody takes over from a leader that stalls."""
+        """Call `look`, and log an exception: without the detector, a blocked leader would block the daemon."""
         try:
             self.look()
         except Exception:
-            log.exception("the watch over the pool's leader failed; it goes on in %d ms", BUG_REST * 1000)
+            log.exception("pool: stall detector failed; it continues in %d ms", BUG_REST * 1000)
             time.sleep(BUG_REST)
 
     def look(self) -> None:
-        """Look twice, `STALL` apart; or sleep, where there has been nothing to see for a while."""
+        """Take two samples `STALL` seconds apart, or sleep if the leader has been idle for a while."""
         before = self._mark()
         if before is None and self._quiet > QUIET_LOOKS:
             self._sleep()
@@ -48,7 +48,7 @@ class StallDetector:
             self._quiet = 0
 
     def _mark(self) -> tuple[LoopConnection, int] | None:
-        """What is being answered: the octets received from a peer go up with each message."""
+        """Return an identification of the message in service: bytes received increase with each message."""
         hand = self._poller.hand[-1:]
         return (hand[0], hand[0].received) if hand else None
 
@@ -65,8 +65,8 @@ class StallDetector:
         try:
             flow = poller.hand.pop()
         except IndexError:
-            return  # it has its reply after all
-        # From here on this thread leads; the other learns of it when it looks for the flow in its hand.
+            return  # the reply became ready meanwhile
+        # From here on this thread leads; the other one notices when it does not find its connection in `hand`.
         poller.lease = None
         poller.last_slow = time.monotonic()
         poller.handing_over = True

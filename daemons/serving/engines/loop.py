@@ -1,7 +1,7 @@
-"""``engine = loop``: all conversations in one thread, by readiness.
+"""``engine = loop``: all connections in one thread, event-driven.
 
-No conversation waits: the thread goes from one that has something to say to the next, and what a
-service computes holds up all the others.  In return a conversation costs a kilobyte, not a thread.
+The thread handles readable and writable connections in turn; a service that computes or blocks delays all others.  In
+return a connection costs about one kilobyte instead of a thread.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ else:
 
 log = SafeLogger(__name__)
 
-#: What stands between an accept and the first read, and between the last write and the close.  Where none of it
-#: is overridden, it is done in one piece: it is most of what a short conversation costs.
+#: Methods called between accept and the first read, and between the last write and close.  If none is overridden,
+#: `accept_several` and `end` inline them: they are most of the cost of a short connection.
 WAY_IN = ("accept", "get_request", "judge", "verify_request", "process_request", "conversation")
 WAY_OUT = ("shutdown_request", "log_access", "close_request", "leave")
 
-#: Hosts that are remembered as having nothing to fear from the guards; those of the loopback alone are 2**24.
+#: Maximum size of the set of exempt hosts; the loopback network alone has 2**24 addresses.
 EXEMPT = 256
 
-#: Where in struct tcp_info, linux/tcp.h, the kernel says how many connections wait at a listener.
+#: tcpi_unacked in struct tcp_info, linux/tcp.h: of a listener, the number of connections in the accept queue.
 _QUEUED = slice(24, 28)
 
 
 class ByReadiness(_Server):
-    """What servers of streams and of datagrams share here: the poller that their daemon waits with."""
+    """Common base of event-driven stream and datagram servers: it provides the poller."""
 
     capacity = 10_000
     raw_handlers = False
@@ -68,12 +68,13 @@ class ByReadiness(_Server):
 
 
 class DatagramLoop(ByReadiness):
-    """A datagram is answered when it is read: there is nothing to wait for."""
+    """Datagram server that replies to each datagram in the leading thread."""
 
 
 class Loop(ByReadiness, _StreamServer):
-    """Many conversations in one thread.  Only for services: a raw handler would wait on its socket, so that it raises
-    `TypeError` with one."""
+    """Event-driven stream server for services.
+
+    Raise `TypeError` for a raw handler, which would block the only thread."""
 
     connection_class = LoopConnection
 
@@ -84,17 +85,17 @@ class Loop(ByReadiness, _StreamServer):
             self.server_close()
             name = getattr(self.RequestHandlerClass, "__qualname__", self.RequestHandlerClass)
             raise TypeError(
-                f"{name} is a raw handler, which waits on its socket; under Loop nobody may: mix in Threads"
+                f"{name} is a raw handler, which blocks on its socket and cannot run under Loop; use Threads"
             )
-        #: Whether `accept_several` and `end` may do in one piece what these verbs would.
+        #: Whether `accept_several` and `end` may inline these methods.
         self._short_in = plain and self._is_as_shipped(WAY_IN)
         self._short_out = plain and self._is_as_shipped(WAY_OUT)
-        #: Hosts against which the guards have nothing, and whose connections nobody counts, under these rules.
+        #: Hosts exempt from per-connection checks under the current rules.
         self._exempt: set[str] = set()
         self._rules: tuple[object, object] = (None, None)
 
     def _is_as_shipped(self, verbs: Iterable[str]) -> bool:
-        """Whether a server with no more than an engine mixed in has the same methods."""
+        """Return whether none of these methods is overridden by classes other than this package's."""
         mixins = (kind for kind in type(self).__mro__ if not issubclass(kind, StreamServer))
         engine = next(kind for kind in mixins if kind.__module__.startswith(__package__))
         shipped = type("Shipped", (engine, StreamServer), {})
@@ -110,7 +111,7 @@ class Loop(ByReadiness, _StreamServer):
         accept = self.socket._accept  # type: ignore[attr-defined]
         pump: Any = self.RequestHandlerClass
         memory = pump.memory
-        # The conversation of one that does not greet is made when it is needed.
+        # Without a greeting, the conversation is created when it is needed.
         greets = self.greets
         replies, again = memory.replies, memory.again if memory.plain else None
         timeout = limits.handshake_timeout if greets else limits.idle_timeout
@@ -121,7 +122,7 @@ class Loop(ByReadiness, _StreamServer):
             self._rules, self._exempt = (self.access, self.limits), set()
         exempt = self._exempt
         now = time.monotonic()
-        # All that the kernel has to do first: between system calls, other code is slow.
+        # All system calls first: Python code between system calls is slower.
         arrived: list[tuple[Any, int, Any]] = []
         for _ in range(most):
             try:
@@ -162,8 +163,9 @@ class Loop(ByReadiness, _StreamServer):
             self.metrics.accept(len(arrived))
 
     def _queued(self, most: int) -> int:
-        """How many connections wait; `most` where the kernel does not say.  To find the queue empty by an accept
-        costs eight times as much."""
+        """Return the number of connections in the accept queue, at least 1; `most` if unknown.
+
+        This costs an eighth of an accept(2) that finds the queue empty."""
         try:
             tcp_info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUED.stop)
         except OSError:  # a Unix socket
@@ -171,7 +173,7 @@ class Loop(ByReadiness, _StreamServer):
         return int.from_bytes(tcp_info[_QUEUED], sys.byteorder) or 1
 
     def get_request(self) -> tuple[Any, Any]:
-        # The plain socket type of C: the class around it would cost more than all else about accepting.
+        # The plain C socket type: Python's subclass would cost more than the rest of the accept.
         if self.limits.spool is not None:
             return super().get_request()
         descriptor, client_address = self.socket._accept()  # type: ignore[attr-defined]
@@ -185,11 +187,11 @@ class Loop(ByReadiness, _StreamServer):
         self._poller.take(flow)
 
     def end(self, flow: LoopConnection) -> bool:
-        """The end of a conversation: `shutdown_request`.  Returns whether the rest of that is for `account`."""
+        """End a connection, like `shutdown_request`.  Return whether `account` is to do the rest."""
         if not self._short_out:
             self.shutdown_request(flow.socket)
             return False
-        if flow.ending not in GONE and flow.ending not in OURS:  # after these it has been done, before lingering
+        if flow.ending not in GONE and flow.ending not in OURS:  # for OURS, shutdown was called before lingering
             with suppress(OSError):
                 flow.socket.shutdown(socket.SHUT_WR)
         del self.connections[flow.socket]
@@ -197,8 +199,9 @@ class Loop(ByReadiness, _StreamServer):
         return True
 
     def account(self, ended: Sequence[LoopConnection]) -> None:
-        """What `close_request` and `log_access` do, for conversations that have ended in one turn of the loop: all
-        together, that takes half of the time."""
+        """Log and close the connections that ended in one turn of the loop.
+
+        Doing this in a batch takes half of the time of `log_access` and `close_request` for each."""
         now = time.monotonic()
         try:
             if self.metrics is not None:
@@ -208,9 +211,9 @@ class Loop(ByReadiness, _StreamServer):
         except BaseException as error:
             if signals.is_from_handler(error):
                 raise
-            log.exception("the access lines of %d conversations could not be written", len(ended))
+            log.exception("access lines of %d connections could not be written", len(ended))
         for flow in ended:
-            flow.socket.close()  # not before: of a Unix peer, the socket knows the name
+            flow.socket.close()  # after logging, which reads a Unix peer's credentials from the socket
 
     def close_request(self, request: Any) -> None:
         connection = self.connections.pop(request, None)
@@ -219,13 +222,13 @@ class Loop(ByReadiness, _StreamServer):
             self.leave(connection)
 
     def give_way(self, connection: Connection) -> None:
-        """As `Server.give_way`; in the thread that leads, which alone holds connections."""
+        """As `Server.give_way`; called in the leading thread only."""
         if self.connections.get(connection.socket) is connection:
             assert isinstance(connection, LoopConnection)
             self._poller.give_way(connection)
 
     def server_close(self) -> None:
-        """Close the listener, and every conversation: with the loop, who served them has gone."""
+        """Close the listener and all connections, which nothing serves after the loop has ended."""
         super().server_close()
         connections = list(self.connections.values())
         self.connections.clear()
@@ -234,11 +237,11 @@ class Loop(ByReadiness, _StreamServer):
             self.drop(connection)
 
     def drop(self, flow: LoopConnection) -> None:
-        """Let go of a conversation that nobody serves any more."""
+        """Close a connection after the loop has ended."""
         self.hold(flow, 0)
         if flow.made is not None:
             flow.made.close()
-            # What a signal handler has raised has ended the loop already.
+            # An exception of a signal handler has been raised already, and has ended the loop.
             if (failure := flow.made.failure) is not None and not signals.is_from_handler(failure):
                 self.log_failure(flow, failure)
         flow.socket.close()

@@ -1,4 +1,4 @@
-"""Conversations by readiness: the poller of ``loop`` and, with workers behind it, of ``pool``."""
+"""Poller of the event-driven engines ``loop`` and ``pool``."""
 
 from __future__ import annotations
 
@@ -35,48 +35,49 @@ log = logging.getLogger(__name__)
 DONTWAIT = socket.MSG_DONTWAIT
 EPOLLIN = select.EPOLLIN
 
-#: What a flow that is read from waits for.  Edge-triggered, epoll(7): the kernel tells of what has come and does not
-#: look again, at each wait, whether we have read it, which costs two per cent with many peers.  So who has not
-#: read all must ask anew.  A read that brings less than it asked for has read all, unless something lies behind that:
-#: the peer's end, or urgent data, at which recv(2) stops.
+#: Events for a connection in reading state.  Edge-triggered, epoll(7): the kernel does not check at each wait whether
+#: all data has been read, which saves two per cent with many peers.  After a partial read, re-arm the descriptor.
+#: A read that returns fewer bytes than requested has read all, except before the end of the input or urgent data, at
+#: which recv(2) stops.
 READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
 
-#: Octets of a file that are sent before the others have a turn.
+#: Bytes of a file sent before other connections are handled.
 SENDFILE = 1024 * 1024
 
-#: Endings of who does not hear any more what we have kept for it.
+#: Endings after which buffered replies are discarded.
 UNHEARD = frozenset((Ending.RESET, Ending.STUCK, Ending.IDLE, Ending.SLOW, Ending.STOPPED))
 
 
 class LoopPoller(Poller):
-    """Epoll with the conversations in it.
+    """Epoll poller that runs conversations.
 
-    `flows` are those being read from.  One that is in another phase (writing what the socket did not
-    take, or lingering after its last words) has an action instead, as a listener has.
+    `flows` are the connections in reading state.  A connection in another state (writing the rest of a reply, or
+    lingering after the last one) has an action instead, like a listener.
     """
 
-    #: Whether a service may be asked by `LoopConnection.again`, where nobody sees that it is at it.
+    #: Whether `LoopConnection.again` may call the service directly; the stall detector of a pool would not see that.
     asks_again = True
-    #: What a flow over TCP that is read from waits for.
+    #: Events for a TCP connection in reading state.
     reading = READING
 
     def __init__(self) -> None:
         super().__init__()
         self.register = self._epoll.register
         self.flows: dict[int, LoopConnection] = {}
-        #: Flows that have ended in this turn, and have yet to be accounted for, by their server.
+        #: Connections that ended in this turn and are not logged yet, by server.
         self._ended: defaultdict[ByReadiness, list[LoopConnection]] = defaultdict(list)
-        #: Flows with an unfinished message that wait for room in the budget of the process, unread.
+        #: Connections with an unfinished message, not read from until the memory budget has room.
         self._paused: dict[LoopConnection, None] = {}
         self.draining = False
-        #: Octets per recv(2): more where the last turn of the loop had use for more.
+        #: Bytes per recv(2): larger if the last turn of the loop received a long input.
         self._size = SHORT
-        #: Into which is read what nobody wants.
+        #: Buffer for discarded input.
         self._forgotten = bytearray(4 * RECEIVE)
 
     def wait(self, patience: float) -> bool:
-        """As `Poller.wait`.  The hot path of the whole suite, so it stands here in one piece: a method
-        call per message would cost a twentieth of the speed."""
+        """As `Poller.wait`.
+
+        This is the hot path, in one function: a method call per message would cost a twentieth of the speed."""
         find, actions, asks_again = self.flows.get, self._actions, self.asks_again
         events = self._events(patience)
         self.woke = now = time.monotonic()
@@ -85,7 +86,7 @@ class LoopPoller(Poller):
         unread: list[int] = []
         for descriptor, event in events:
             if (flow := find(descriptor)) is None:
-                # An action may have ended a conversation whose event is in the same batch.
+                # An earlier action in this batch may have closed the connection.
                 if (action := actions.get(descriptor)) is not None:
                     action()
                 continue
@@ -99,12 +100,13 @@ class LoopPoller(Poller):
             if event != EPOLLIN and data:
                 unread.append(descriptor)
             if (known := flow.replies.get(data)) is not None:
-                # What the conversation would say, and be no other for it.  This is shorter than what was asked for.
+                # A cache hit: the conversation would send the same reply and keep its state.
                 came, messages, reply, octets = known
                 flow.received += came
                 flow.messages += messages
             elif not data and (flow.made is None or flow.ending is not None):
-                # Nothing is held, so that there is nothing to finish; or it was cut, which is no end of the input.
+                # No input is buffered, so nothing is to be finished; or the connection was cut, which is not the end of
+                # the input.
                 if flow.made is None:
                     flow.ending = flow.ending or DONE
                     self._close_flow(flow)
@@ -127,7 +129,7 @@ class LoopPoller(Poller):
                 else:
                     continue
                 octets = len(reply)
-            # Now it is between two messages again.
+            # The connection is between two messages again.
             if reply:
                 flow.sent += octets
                 try:
@@ -156,7 +158,7 @@ class LoopPoller(Poller):
         return True
 
     def _read_on(self, descriptors: Iterable[int]) -> None:
-        """Have epoll look anew whether there is more to be read from these, as far as they are still read from."""
+        """Re-arm descriptors that are still in reading state."""
         for descriptor in descriptors:
             if (flow := self.flows.get(descriptor)) is not None:
                 self._epoll.modify(descriptor, self._interest(flow))
@@ -168,7 +170,7 @@ class LoopPoller(Poller):
         if self._paused:
             self._resume()
         if self.draining:
-            # Until the first of the newcomers is none any more; not at all if somebody may go at once.
+            # Wake up when the next idle connection may be closed.
             now = time.monotonic()
             for flow in self.flows.values():
                 if flow.idle:
@@ -176,8 +178,9 @@ class LoopPoller(Poller):
         return self._epoll.poll(None if patience == math.inf else patience, BATCH)
 
     def _hear(self, flow: LoopConnection, data: bytes, said: object) -> bytes | None:
-        """Have the conversation hear `data`, or say what `Memory.again` has `said`.  Returns what is to be sent, if
-        then it is between two messages; None, if that has been seen to."""
+        """Pass `data` to the conversation, or the result `said` of `Memory.again`.
+
+        Return the reply if the connection is idle afterwards; None if the rest has been done here."""
         conversation = flow.made or flow.conversation
         if said is not UNKNOWN:
             flow.messages += 1
@@ -189,7 +192,7 @@ class LoopPoller(Poller):
         return self._heard(flow, reply, answered)
 
     def _heard(self, flow: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
-        """The conversation has made `reply`: what `_hear` returns."""
+        """Handle the reply of the conversation, and return the result of `_hear`."""
         conversation = flow.conversation
         if conversation.state or not answered or flow.charged:
             self.deliver(flow, reply, answered)
@@ -198,7 +201,7 @@ class LoopPoller(Poller):
         return reply
 
     def take(self, flow: LoopConnection) -> None:
-        """Begin with a new conversation: greet, then read."""
+        """Begin a conversation: send the greeting, then read."""
         self.read(flow)
         greeting = flow.conversation.open()
         if greeting:
@@ -207,26 +210,26 @@ class LoopPoller(Poller):
             self._go_on(flow, True)
 
     def read(self, flow: LoopConnection) -> None:
-        """Begin to read from this peer."""
+        """Add a connection in reading state."""
         self.register(flow.descriptor, self._interest(flow))
         self.flows[flow.descriptor] = flow
 
     def _interest(self, flow: LoopConnection) -> int:
-        """What to wait for while a peer is being read from: while answers are kept for it, also to send them on."""
+        """Return the events for reading state; with buffered replies, including writability."""
         request = flow.socket
         if not isinstance(request, SpooledSocket):
-            # Of a Unix peer that passes descriptors, recv(2) stops behind each message that has some.
+            # Not edge-triggered: recv(2) stops after a Unix message with passed descriptors.
             return EPOLLIN if request.family == socket.AF_UNIX else self.reading
         request.changed = partial(self._change, flow)
         return EPOLLIN | select.EPOLLOUT if request.unsent else EPOLLIN
 
     def _change(self, flow: LoopConnection) -> None:
-        # One that is not read from, or that a worker has, will be looked at when it is.
+        # In another state, or while a worker serves it, its events are set when it returns to reading state.
         if flow.descriptor in self.flows:
             self._epoll.modify(flow.descriptor, self._interest(flow))
 
     def deliver(self, flow: LoopConnection, reply: bytes, answered: bool) -> None:
-        """What the hot path does with a reply, but for whom it may be that is not between two messages now."""
+        """Send a reply, as the hot path does, in any state of the conversation."""
         if reply:
             flow.sent += len(reply)
             try:
@@ -242,16 +245,16 @@ class LoopPoller(Poller):
                 return
         self._go_on(flow, answered)
 
-    # --- what is rare ------------------------------------------------------------------------------
+    # --- slow path ---------------------------------------------------------------------------------
 
     def _go_on(self, flow: LoopConnection, answered: bool) -> None:
-        """All that was to be said has been sent: what now?  `answered`: a message has been, since last."""
+        """Take the next step after a reply was sent completely.  `answered`: whether it answered a message."""
         conversation = flow.conversation
         flow.look_up(conversation)
         if conversation.state == OVER:
             self._end(flow, conversation.ending)
         elif conversation.state == PENDING:
-            # One that keeps what the peer has yet to read has to be given it.
+            # A spooled socket needs the bytes themselves; sendfile(2) would bypass its buffer.
             files = not isinstance(flow.socket, SpooledSocket)
             self._say(flow, b"" if conversation.span is not None and files else conversation.proceed(files=files))
         else:
@@ -261,8 +264,7 @@ class LoopPoller(Poller):
             self._keep(flow, 0 if conversation.state == IDLE else conversation.buffered)
 
     def _keep(self, flow: LoopConnection, size: int) -> None:
-        """Charge the part of a message that is held, and read no more of it while the budget of the process has no
-        room."""
+        """Charge `size` bytes of an unfinished message, and stop reading while the memory budget has no room."""
         if (size >= budget.FREE or flow.charged) and not flow.server.hold(flow, size) and flow.ending is None:
             self.flows.pop(flow.descriptor, None)
             self._paused[flow] = None
@@ -270,7 +272,7 @@ class LoopPoller(Poller):
             self._epoll.modify(flow.descriptor, self._interest(flow) & select.EPOLLOUT)
 
     def _look_at_paused(self, flow: LoopConnection) -> None:
-        """A paused peer has gone, the connection was cut, or what is kept for the peer can be sent on."""
+        """Handle an event of a paused connection: it was closed or cut, or buffered replies can be sent."""
         try:
             if isinstance(flow.socket, SpooledSocket) and flow.socket.unsent and flow.ending is None:
                 flow.socket.flush()
@@ -281,7 +283,7 @@ class LoopPoller(Poller):
         self._end(flow, Ending.RESET)
 
     def _resume(self) -> None:
-        """Read on from paused flows, as many as there is room for, and from the one with the oldest message."""
+        """Read again from as many paused connections as there is room for, and from the one with the oldest message."""
         due = list(islice(self._paused, budget.PROCESS.room // RECEIVE))
         oldest = budget.PROCESS.oldest
         if oldest in self._paused and oldest not in due:
@@ -294,12 +296,12 @@ class LoopPoller(Poller):
                 self.flows[flow.descriptor] = flow
 
     def _say(self, flow: LoopConnection, reply: bytes) -> None:
-        """Send `reply` when the socket takes it, which may be at once; not before the others had a turn."""
+        """Send `reply` when the socket is writable, after other connections had their turn."""
         flow.sent += len(reply)
         self._hold(flow, memoryview(reply))
 
     def _hold(self, flow: LoopConnection, unsent: memoryview) -> None:
-        """Read no more from this peer until it has taken the rest of a reply."""
+        """Stop reading from the connection until the rest of a reply is sent."""
         flow.sent -= len(unsent)
         if self.flows.pop(flow.descriptor, None) is not None:
             self._epoll.modify(flow.descriptor, select.EPOLLOUT)
@@ -308,7 +310,7 @@ class LoopPoller(Poller):
         self._charge(flow, unsent)
 
     def _charge(self, flow: LoopConnection, unsent: memoryview) -> None:
-        """Charge a reply that the peer has not taken, which is held until its last byte is sent."""
+        """Charge a partly unsent reply, which stays in memory until its last byte is sent."""
         held = 0 if flow.made is None else flow.made.buffered
         flow.server.hold(flow, len(unsent.obj) + held, writing=True)  # type: ignore[arg-type]  # it is of bytes
 
@@ -349,7 +351,7 @@ class LoopPoller(Poller):
         except EOFError as error:
             flow.conversation.fail(error)
         except OSError:
-            span.sendable = False  # the rest is read, and the error shows whose it is
+            span.sendable = False  # the conversation reads the rest; a repeated error shows its cause
         flow.sent += before - span.left
         if flow.conversation.state == OVER or not span.left or not span.sendable:
             self._go_on(flow, True)
@@ -357,18 +359,18 @@ class LoopPoller(Poller):
             expect_next(flow, PENDING, flow.server.limits, answered=True)
 
     def _dismiss(self, ready: set[int]) -> None:
-        """The daemon is stopping: who is between two messages, and had nothing for us, may go."""
+        """During a drain, close idle connections without input in this turn."""
         now = time.monotonic()
         for descriptor, flow in list(self.flows.items()):
             if flow.idle and descriptor not in ready and flow.stays_until <= now:
-                # To an idle conversation this says nothing, except over TLS: goodbye.
+                # For an idle conversation the end of the input gives no reply, except close_notify over TLS.
                 if flow.made is not None and (goodbye := flow.made.receive(b"")):
                     with suppress(OSError):
                         flow.socket.send(goodbye, DONTWAIT)
                 self._end(flow, Ending.DRAINED)
 
     def _end(self, flow: LoopConnection, ending: Ending | None) -> None:
-        """The conversation is over; if the last word was ours, see that it arrives."""
+        """End a connection; first send buffered replies, and linger so that the last reply arrives."""
         request = flow.socket
         failure: BaseException | None = None
         if isinstance(request, SpooledSocket):
@@ -385,19 +387,19 @@ class LoopPoller(Poller):
         if flow.charged:
             flow.server.hold(flow, 0)
             self._paused.pop(flow, None)
-            flow.made = None  # the flow lives on until it is accounted for, what it held need not
+            flow.made = None  # free its memory now; the connection lives on until it is logged
         if flow.ending in OURS:
             self._linger(flow)
         else:
             self._close_flow(flow)
 
     def give_way(self, flow: LoopConnection) -> None:
-        """Close a flow for lack of room in the budget of the process."""
+        """Close a connection because the memory budget is exhausted."""
         flow.refuse(Refusal.HELD)
         self._end(flow, Ending.REFUSED)
 
     def _flush(self, flow: LoopConnection, request: SpooledSocket, ending: Ending | None) -> bool:
-        """Before the end, send on what is kept for the peer.  Returns whether that takes a while; then it ends."""
+        """Send buffered replies before the end.  Return whether that is in progress; `_end` is called again later."""
         try:
             if flow.ending is not None or ending in UNHEARD or not request.flush():
                 return False
@@ -406,13 +408,13 @@ class LoopPoller(Poller):
             return False
         if self.flows.pop(flow.descriptor, None) is not None:
             self._epoll.modify(flow.descriptor, select.EPOLLOUT)
-        # The kernel asks for more when it has room for a good part of its buffer, so this is no reward for one octet.
+        # EPOLLOUT needs much of the send buffer free: a peer that takes single bytes does not extend the deadline.
         expect_next(flow, PENDING, flow.server.limits, answered=True)
         self._actions[flow.descriptor] = partial(self._end, flow, ending)
         return True
 
     def _linger(self, flow: LoopConnection) -> None:
-        """Close our half, then read and forget until the peer closes its own."""
+        """Shut the sending side down, then read and discard until the peer closes."""
         try:
             flow.socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -434,7 +436,7 @@ class LoopPoller(Poller):
         self._close_flow(flow)
 
     def _close_flow(self, flow: LoopConnection) -> None:
-        # Closing a descriptor takes it out of epoll.
+        # Closing a descriptor removes it from epoll.
         if self.flows.pop(flow.descriptor, None) is None:
             self._actions.pop(flow.descriptor, None)
         server = flow.server

@@ -1,4 +1,4 @@
-"""``engine = one``: one visitor after another, as a plain `socketserver.TCPServer` has it."""
+"""``engine = one``: one connection at a time, like a plain `socketserver.TCPServer`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from daemons.serving.engines.threads import Threads
 
 
 class One(Threads):
-    """The next visitor waits in the kernel's queue until this one has gone.
+    """Serve one connection at a time; others wait in the kernel's queue.
 
-    The conversation has a thread of its own all the same: the accept loop stays free to keep its
-    deadline and to hear a SIGTERM, which a plain TCPServer cannot do while it serves.
+    Unlike in TCPServer the conversation has its own thread, so that the accept loop can enforce its deadline and handle
+    SIGTERM.
     """
 
     capacity = 1
 
     @property
     def max_connections(self) -> int:
-        """One, whatever [limits] says."""
+        """Always 1, regardless of [limits]."""
         return 1

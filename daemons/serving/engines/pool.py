@@ -1,18 +1,18 @@
-"""``engine = pool``: a fixed number of threads, and nobody who is idle or slow to send holds one.
+"""``engine = pool``: an event loop with a fixed number of threads; idle and slow peers hold none of them.
 
-As under `loop`, one thread leads: it waits for all connections at once.  What differs is who answers.
+As under `loop`, one thread leads: it waits for events of all connections.
 
-*At first the leader answers, on the spot*: handing each message to another thread would cost more than
-most answers do.  A watchman (the main thread) looks in every few milliseconds.  Finds it the leader still
-at the same message, it takes the lead away: the stalled thread finishes that one message as an ordinary
-worker, and for a while *every message is handed to a worker*, by a leader who answers nothing himself.
-When no answer has been slow for a second, a worker is made leader again.
+*At first the leader calls the service itself (inline)*, because passing each message to another thread would cost more
+than most replies.  The stall detector, in the main thread, samples the leader every few milliseconds.  If the leader is
+still at the same message, the detector takes the lead: the blocked thread finishes that message as an ordinary worker,
+and from then on *every message is offloaded to a worker*.  After a second without a slow reply, a worker becomes the
+leader again.
 
-So a service that computes gets the speed of the loop, and one that waits (for a disk, a database, another
-server) gets its threads; a service that knows it waits says ``blocks = True`` and gets them at once.
+So a service that computes has the speed of the loop, and one that blocks (on a disk, a database, another server) has
+threads.  A service that always blocks sets ``blocks = True`` and has its messages offloaded from the start.
 
-Only the leader touches epoll and closes a conversation's socket: a descriptor closed by another thread
-could be somebody else's by the time the leader uses its number.
+Only the leader uses epoll and closes the sockets of conversations: after a close by another thread, the leader could
+use a descriptor number that belongs to another connection already.
 """
 
 from __future__ import annotations
@@ -34,22 +34,21 @@ from daemons.serving.poller import Poller
 
 log = logging.getLogger(__name__)
 
-#: Seconds without a slow answer after which answers are given on the spot again.
+#: Seconds without a slow reply after which the leader calls the service inline again.
 HANDING_OVER = 1.0
 
-#: Datagrams that may wait for a worker, 64 MiB at most, and seconds until it is seen whether they still do.
+#: Maximum number of datagrams waiting for a worker (at most 64 MiB), and seconds between two checks at that limit.
 BACKLOG = 1024
 BACKLOG_REST = 0.005
 
-#: Seconds that a thread has to end when the daemon does; one that is lost in a service is left behind.
+#: Seconds for the workers to end with the daemon; a worker whose service does not return is abandoned.
 PARTING = 0.1
 
 
 class ByThreads(ByReadiness):
-    """What servers of streams and of datagrams share here: a fixed number of `threads`, one of which leads."""
+    """Common base of the stream and datagram servers: a fixed number of `threads`, one of which leads."""
 
-    #: Enough for a service that waits on something else most of the time, and few enough to share the
-    #: interpreter lock.
+    #: Enough for a service that mostly waits, and few enough for the interpreter lock.
     threads = 16
     raw_handlers = True
     ends_in_one_thread = False
@@ -58,7 +57,7 @@ class ByThreads(ByReadiness):
         return PoolPoller()
 
     def lead(self, daemon: Daemon) -> None:
-        """Start the workers, make one of them leader, and be the watchman until the daemon ends."""
+        """Start the workers, make one of them the leader, and run the stall detector until the daemon ends."""
         poller = self._pool
         poller.wake = daemon.wake
         idle: set[int] = set()
@@ -90,7 +89,7 @@ class ByThreads(ByReadiness):
         poller.take_back()
 
     def _put(self, request: Any, client_address: Any) -> None:
-        """Have a worker see this one from beginning to end."""
+        """Have a worker run the whole request."""
         self._pool.put(partial(self._handle, request, client_address))
 
     def _handle(self, request: Any, client_address: Any) -> None:
@@ -109,21 +108,20 @@ class ByThreads(ByReadiness):
 
 
 class DatagramPool(ByThreads, DatagramLoop):
-    """Each datagram is answered by a worker."""
+    """Datagram server in which a worker replies to each datagram."""
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._put(request, client_address)
 
     def wait(self) -> float:
-        # What waits in our memory is no nearer to its answer than what waits in the kernel's, which has a bound.
+        # Beyond the limit, leave datagrams in the kernel's receive buffer, which is bounded.
         return BACKLOG_REST if self.active >= BACKLOG else super().wait()
 
 
 class Pool(ByThreads, Loop):
-    """A raw handler, which waits on its socket itself, holds a thread."""
+    """Event-driven stream server with workers.  A raw handler, which blocks on its socket, occupies one of them."""
 
-    # It wants a socket with all its methods, and its connection is closed by the worker that ran it: both are
-    # as in every other engine.
+    # A raw handler needs a complete socket object, and its connection is closed by its worker, as in other engines.
 
     def get_request(self) -> tuple[Any, Any]:
         return super().get_request() if self._carries_messages else super(Loop, self).get_request()
@@ -135,7 +133,7 @@ class Pool(ByThreads, Loop):
             super(Loop, self).close_request(request)
 
     def drop(self, flow: LoopConnection) -> None:
-        """Let go of a conversation that nobody serves any more; one that a worker is lost in is left to it."""
+        """Close a connection after the loop has ended; leave a conversation to the worker that is still in it."""
         if self._carries_messages and not flow.suspended:
             super().drop(flow)
         else:
@@ -147,7 +145,7 @@ class Pool(ByThreads, Loop):
 
     @property
     def ends_in_one_thread(self) -> bool:  # type: ignore[override]
-        """Not so with a raw handler."""
+        """False with a raw handler, whose connections end in workers."""
         return self._carries_messages
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -158,16 +156,16 @@ class Pool(ByThreads, Loop):
 
 
 def _lead_on_the_spot(daemon: Daemon, poller: PoolPoller) -> None:
-    """In a worker: lead, and answer, until the lead is taken away."""
+    """In a worker: lead and call the service inline, until the lead is taken away."""
     lease = poller.lease = object()
     while daemon.state != OVER and poller.lease is lease:
         daemon.turn_safely()
-    # The watchman may be asleep, and is the one to end it all.
+    # The stall detector may be asleep, and its thread ends the daemon.
     poller.news.set()
 
 
 def _work(jobs: SimpleQueue[Callable[[], None] | None], idle: set[int]) -> None:
-    """A worker's life: one job after another.  `idle` are those who wait for one."""
+    """Run jobs until one is None.  `idle` has the identifiers of waiting workers."""
     me = threading.get_ident()
     while True:
         idle.add(me)
@@ -178,4 +176,4 @@ def _work(jobs: SimpleQueue[Callable[[], None] | None], idle: set[int]) -> None:
         try:
             job()
         except BaseException:
-            log.exception("a worker failed")
+            log.exception("pool: worker failed; it continues with the next job")

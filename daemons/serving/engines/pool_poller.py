@@ -1,4 +1,4 @@
-"""Conversations by readiness, with workers behind: the poller of ``pool``."""
+"""Poller of ``engine = pool``: an event loop that can offload the service to workers."""
 
 from __future__ import annotations
 
@@ -21,52 +21,53 @@ from daemons.serving.poller import BATCH
 from daemons.serving.pump import RECEIVE
 from daemons.serving.spool import SpooledSocket
 
-#: Seconds over one message after which another thread leads: far more than a reply takes that only needs computing, far
-#: less than a person notices.
+#: Seconds at one message after which another thread takes the lead: far more than computing a reply takes, far less
+#: than a person notices.
 STALL = 0.004
 
-#: Messages that may wait for workers, or for the leader behind them, per worker.  Beyond that no peer is read from:
-#: each of ten thousand could have 64 KiB in memory, or more in a TLS handshake, before the leader charges any of it.
+#: Maximum messages per worker that wait for a worker, or with their reply for the leader.  At that limit no connection
+#: is read from: ten thousand could hold 64 KiB each, or more in a TLS handshake, before the leader charges any of it.
 BACKLOG = 4
 
 
 class LeadershipLost(Exception):
-    """Another thread leads, since this one took too long over an answer."""
+    """Another thread leads now, because this one took too long for a reply."""
 
 
 class PoolPoller(LoopPoller):
-    """A poller whose lead can pass from thread to thread."""
+    """A poller whose leading thread can change."""
 
     asks_again = False
-    # Whoever loses the lead in the middle of a batch leaves the rest of it to the next, who must be told again.
+    # Level-triggered: a thread that loses the lead within a batch of events leaves the rest to the next leader, for
+    # which they must be reported again.
     reading = select.EPOLLIN
 
     def __init__(self) -> None:
         super().__init__()
-        #: The flow whose message is being answered, while it is.  Whoever takes it out owns what follows: the thread
-        #: that leads when it has the reply, or the watchman who finds that it takes too long.
+        #: The connection whose message is in service, if any.  The thread that pops it owns the lead: the leader when
+        #: it has the reply, or the stall detector if that takes too long.
         self.hand: list[LoopConnection] = []
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        #: How many jobs were ever put into that.
+        #: Number of jobs ever queued.
         self.queued = 0
-        #: The threads that do them.
+        #: The worker threads.
         self.workers: list[threading.Thread] = []
-        #: Whether each message goes to a worker, or is answered on the spot.
+        #: Whether messages are offloaded to workers instead of served inline.
         self.handing_over = False
-        #: Flows whose answer is ready, from the workers to the leader.
+        #: Connections with their reply, and whether a message was answered: from the workers to the leader.
         self.ready: deque[tuple[LoopConnection, bytes, bool]] = deque()
-        #: Seconds that the peers of flows out of epoll have left for what they had begun.
+        #: Remaining time in seconds until the deadline of each connection removed from epoll.
         self._left: dict[LoopConnection, float] = {}
-        #: Connections out of epoll, with input, that wait for room in the backlog.
+        #: Readable connections, removed from epoll, that wait for room in the backlog.
         self.unread: deque[LoopConnection] = deque()
         #: Wakes the leader.
         self.wake: Callable[[], None] = lambda: None
-        #: Wakes the watchman, who sleeps while the leader has nothing to do.
+        #: Wakes the stall detector, which sleeps while the leader is idle.
         self.news = threading.Event()
         self.watchman_sleeps = False
-        #: Held by the thread that leads and answers on the spot; another's, or None, once it was taken away.
+        #: Token of the thread that leads inline; replaced when the lead is taken away.
         self.lease: object = None
-        #: When (monotonic) an answer was last found to be slow.
+        #: When (monotonic) a reply was last found to be slow.
         self.last_slow = -math.inf
 
     def wait(self, patience: float) -> bool:
@@ -129,14 +130,14 @@ class PoolPoller(LoopPoller):
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
         events = super()._events(patience)
-        # After the wait, not before it: from here on there may be something to watch.
+        # After the wait, not before it: from here on a message may be in service.
         if self.watchman_sleeps:
             self.watchman_sleeps = False
             self.news.set()
         return events
 
     def take(self, flow: LoopConnection) -> None:
-        """Begin with a new conversation.  A greeting is the service's own code, so a worker has it made."""
+        """Begin a conversation.  A greeting is code of the service, so a worker runs it."""
         self.read(flow)
         if flow.server.greets:
             self.hand_to_worker(flow, flow.conversation.open)
@@ -146,24 +147,24 @@ class PoolPoller(LoopPoller):
     def _go_on(self, flow: LoopConnection, answered: bool) -> None:
         spooled = isinstance(flow.socket, SpooledSocket)
         if flow.conversation.state == PENDING and (spooled or flow.conversation.span is None):
-            # Behind a reply in pieces a message begins anew.
+            # After a reply in parts, the next message begins with a new deadline.
             expect_next(flow, PENDING, flow.server.limits, answered=True)
             self.hand_to_worker(flow, partial(flow.conversation.proceed, files=not spooled))
         else:
             super()._go_on(flow, answered)
 
     def hand_to_worker(self, flow: LoopConnection, action: Callable[[], bytes]) -> None:
-        """Have a worker do `action`; until it is done, nobody else touches the flow."""
+        """Have a worker run `action`; until it returns, no other thread uses the connection."""
         self.suspend(flow)
         self.put(partial(self._do, flow, action))
 
     def put(self, job: Callable[[], None] | None) -> None:
-        """Have a worker do `job`; None: have one end."""
+        """Queue a job for a worker; None ends one worker."""
         self.queued += 1
         self.jobs.put(job)
 
     def suspend(self, flow: LoopConnection) -> None:
-        """Take a flow out of epoll: its peer has no deadline while it waits for us, and afterwards what it had left."""
+        """Remove a connection from epoll, and stop its deadline; the remaining time applies again afterwards."""
         self._left[flow] = flow.deadline - time.monotonic()
         if self.flows.pop(flow.descriptor, None) is None:
             self._actions.pop(flow.descriptor, None)
@@ -173,7 +174,7 @@ class PoolPoller(LoopPoller):
             budget.PROCESS.pin(flow)
 
     def take_back(self) -> None:
-        """The daemon has ended: take back the connections that no worker has."""
+        """After the daemon has ended, take back the connections that no worker has."""
         while self.ready:
             self.unread.append(self.ready.popleft()[0])
         for flow in self.unread:
@@ -182,17 +183,18 @@ class PoolPoller(LoopPoller):
 
     @property
     def _full(self) -> bool:
-        """Whether so many messages wait that no more are read."""
+        """Whether the limit of waiting messages is reached."""
         return self.jobs.qsize() + len(self.ready) >= BACKLOG * len(self.workers)
 
     def _return(self, flow: LoopConnection) -> None:
-        """Read from a suspended connection again.  A message in parts has the time of one, however often it was with a
-        worker."""
+        """Read from a suspended connection again.
+
+        A message in parts keeps its total deadline, regardless of how often a worker handled a part."""
         flow.deadline = time.monotonic() + self._left.pop(flow)
         self.read(flow)
 
     def _do(self, flow: LoopConnection, action: Callable[[], bytes]) -> None:
-        """In a worker."""
+        """In a worker: run `action`, and return the connection to the leader."""
         messages = flow.conversation.messages
         begun = time.monotonic()
         reply = action()
@@ -201,8 +203,9 @@ class PoolPoller(LoopPoller):
         self.hand_back(flow, reply, flow.conversation.messages != messages)
 
     def hand_back(self, flow: LoopConnection, reply: bytes, answered: bool) -> None:
+        """In a worker: return a connection with its reply to the leader."""
         if len(reply) > budget.SMALL:
-            # Many workers may be done before the leader has sent the first of their replies.
+            # Many replies may be ready before the leader has sent the first of them.
             flow.charged = len(reply)
             budget.PROCESS.pin(flow, len(reply))
         self.ready.append((flow, reply, answered))

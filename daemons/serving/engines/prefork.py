@@ -1,8 +1,7 @@
-"""``processes = N``: any engine, N times, on the same listening sockets.
+"""``processes = N``: N worker processes with any engine on the same listening sockets.
 
-The parent forks the workers before there is any thread, replaces those that die, and does nothing else:
-it accepts nobody and runs no service.  `daemons.serving.engines.worker_table` decides, and this module makes the
-system calls.
+The parent forks the workers before it starts any thread, and replaces those that die; it accepts no connections and
+runs no service.  `daemons.serving.engines.worker_table` makes the decisions, this module the system calls.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ log = SafeLogger(__name__)
 
 
 class Prefork:
-    """Keeps `processes` workers alive until told to stop.
+    """Keep `processes` workers running until told to stop.
 
     work
-        Run in each worker; is given what to call when it accepts, and the pid of this process, with which
-        it must leave.  Returns the worker's exit code.
+        Function run in each worker.  Its arguments are a function to call when the worker accepts connections, and the
+        process ID of the parent, with which the worker must end.  It returns the worker's exit code.
     parent
-        The process to leave with, as in `Daemon`.
+        Process ID of this process's own parent, as in `Daemon`.
     """
 
     def __init__(
@@ -51,11 +50,11 @@ class Prefork:
         self._waker = Waker()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._waker, selectors.EVENT_READ, self._handle_signals)
-        #: A pipe whose write end only this process has: a worker reads its end of file when this process is gone.
+        #: A pipe whose write end only this process has: workers see the end of file when this process has ended.
         self.lifeline, self._lifeline_end = os.pipe()
         self._stop_request = signals.StopRequest(once=parent is not None)
         self._announced = self._stopped = False
-        #: As in `Daemon`, but called about once a second, and in each worker that lets go of what is ours.
+        #: As in `Daemon`: `on_tick` is called about once a second, `on_close` also in each worker.
         self.on_tick: list[Callable[[float], None]] = []
         self.on_close: list[Callable[[], None]] = []
         self._next_tick = 0.0
@@ -65,14 +64,16 @@ class Prefork:
         self.on_signal: Callable[[int], None] = lambda number: None
         #: Called when a child process, not necessarily a worker, has ended.
         self.on_child: list[Callable[[], None]] = []
-        #: Called once, when the parent process has gone.
+        #: Called once, when the parent process has ended.
         self.on_orphaned: list[Callable[[], None]] = []
         #: Called once, when the daemon begins to stop.
         self.on_stop: list[Callable[[], None]] = []
 
     def run(self, announce: Callable[[], None]) -> int:
-        """Start the workers, call `announce` once, when all of them accept, and supervise them until
-        SIGTERM or SIGINT.  Returns the exit code: that of a worker which failed before it was ready, or 0."""
+        """Start the workers, call `announce` once when all of them accept connections, and supervise them until
+        SIGTERM or SIGINT.
+
+        Return the exit code: that of a worker that failed before it was ready, else 0."""
         signals.hear(self._waker, signal.SIGCHLD)
         try:
             self.table.begin(time.monotonic())
@@ -85,15 +86,15 @@ class Prefork:
         return self.table.code
 
     def watch(self, source: Source, action: Callable[[], None]) -> None:
-        """Call `action` whenever `source` can be read; it must not raise."""
+        """Call `action`, which must not raise, whenever `source` is readable."""
         self._selector.register(source, selectors.EVENT_READ, action)
 
     def forget(self, source: Source) -> None:
-        """Stop watching `source`; before it is closed."""
+        """Stop watching `source`.  Must be called before it is closed."""
         self._selector.unregister(source)
 
     def renew(self) -> None:
-        """Replace the workers by new ones, one after the other; not while the daemon is stopping."""
+        """Replace the workers by new ones, one after the other; do nothing while the daemon is stopping."""
         self.table.renew(time.monotonic())
 
     @property
@@ -101,12 +102,12 @@ class Prefork:
         return self.table.stopping
 
     def close(self) -> None:
-        """Close everything, at the end."""
+        """Close all resources."""
         self.let_go()
         os.close(self.lifeline)
 
     def let_go(self) -> None:
-        """Close everything but `lifeline`: in a child, to which nothing else of it belongs."""
+        """Close all resources except the read end of `lifeline`; also in a child, which needs no others."""
         for action in self.on_close:
             action()
         self._selector.close()
@@ -120,7 +121,7 @@ class Prefork:
         now = time.monotonic()
         self.table.tick(now)
         if self._parent is not None and os.getppid() != self._parent:
-            log.warning("the parent process %d has gone; leaving too", self._parent)
+            log.warning("parent process %d has ended; stopping", self._parent)
             self._parent = None
             self.table.stop(now, ORPHAN_DRAIN)
             for orphaned in self.on_orphaned:
@@ -143,9 +144,9 @@ class Prefork:
                 action()
 
     def _start(self) -> int:
-        """Fork a worker; returns its pid."""
+        """Fork a worker, and return its pid."""
         report, ready = os.pipe()
-        # A signal that came between the fork and the worker's own handlers would be taken for ours.
+        # A signal that arrived before the worker has its own handlers would be written to the parent's waker.
         with signals.held_back():
             parent = os.getpid()
             pid = os.fork()
@@ -172,7 +173,7 @@ class Prefork:
             os._exit(code)
 
     def _receive_report(self, pid: int) -> None:
-        """The worker accepts; or it has died before it did, which SIGCHLD reports too."""
+        """Read the report of a worker that accepts connections; end of file if it died before (see SIGCHLD)."""
         report = self._reports.get(pid)
         if report is None:
             return  # its end was handled in the same turn of the loop
@@ -199,8 +200,7 @@ class Prefork:
 
     def _handle_signals(self) -> None:
         numbers = set(self._waker.heard())
-        # First: of a SIGTERM to the whole process group and the SIGCHLD it leads to, the kernel may deliver the
-        # second first.
+        # Before SIGCHLD: after a SIGTERM to the process group, the kernel may deliver SIGCHLD of the workers first.
         now = time.monotonic()
         stop = not numbers.isdisjoint(signals.STOPPING)
         if signals.CUT in numbers or (stop and self._stop_request.repeated(now)):
@@ -220,12 +220,12 @@ class Prefork:
                 action()
 
     def _send(self, pid: int, number: signal.Signals) -> None:
-        # Not reaped yet, so the pid is still its own.
+        # Not reaped yet, so that the pid cannot have been reused.
         with suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def _report(ready: int) -> None:
-    """In a worker: it accepts now."""
+    """In a worker: report to the parent that it accepts connections."""
     os.write(ready, b"r")
     os.close(ready)

@@ -1,4 +1,4 @@
-"""The probes for stalls of each engine, and the choice among them."""
+"""Stall probes of the engines."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from daemons.serving.poller import Poller
 if TYPE_CHECKING:
     from daemons.serving.interfaces import Served
 
-#: Samples that are kept of a pool's queue: after that, a stall is a minute old in any case.
+#: Maximum number of samples of a pool's queue: with all of them, a stall has lasted a minute.
 SAMPLES = 60
 
-#: Where a thread that leads waits for something to happen.
+#: Functions in which a leading thread waits for events.
 _WAITING: frozenset[CodeType] = frozenset((Poller.wait.__code__, LoopPoller._events.__code__))
 
 _SERVING_FOLDER = str(Path(__file__).parents[1]) + os.sep
 
 
 def watch(daemon: Daemon) -> None:
-    """Have the stalls of `daemon` logged and counted from now on.  In the process that serves."""
+    """Start to log and count the stalls of `daemon`, in the process that serves."""
     server = daemon.servers[0]
     if isinstance(server, Forks):
         StallMonitor(daemon, PlaceProbe(daemon)).attach()
@@ -48,7 +48,7 @@ def watch(daemon: Daemon) -> None:
 
 
 class LoopProbe(Probe):
-    """The loop that leads: stuck while it is in the same turn."""
+    """Probe for the event loop: stuck while it is in the same turn."""
 
     stops_everything = True
 
@@ -62,15 +62,15 @@ class LoopProbe(Probe):
         return self._daemon.poller.woke
 
     def describe(self) -> str:
-        return f"the loop stands at {stack_of(self._daemon.thread)}"
+        return f"the event loop is blocked at {stack_of(self._daemon.thread)}"
 
 
 class PoolProbe(Probe):
-    """The workers of a pool: stuck while a message waits for one."""
+    """Probe for the workers of a pool: stuck while a message waits for one."""
 
     def __init__(self, poller: PoolPoller) -> None:
         self._poller = poller
-        #: Samples as (time, jobs queued until then), as far as some of those jobs have not been begun.
+        #: Samples as (time, jobs ever queued) for which some of those jobs have not been started.
         self._samples: deque[tuple[float, int]] = deque()
 
     def stuck_since(self, now: float) -> float | None:
@@ -90,8 +90,8 @@ class PoolProbe(Probe):
 
 
 class PlaceProbe(Probe):
-    """The places of a daemon that has one thread or process for each connection: stuck while all of them are taken,
-    none becomes free, and a connection waits."""
+    """Probe for a daemon with one thread or process per connection: stuck while it is at its limit, no connection ends,
+    and another one waits."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -109,15 +109,15 @@ class PlaceProbe(Probe):
         return self._since
 
     def describe(self) -> str:
-        text = f"no free place: {self._daemon.active} connections, and the next ones wait"
+        text = f"limit of connections reached: {self._daemon.active} open, and more wait"
         if isinstance(self._daemon.servers[0], Forks):
             return text
         busy = [thread for thread in serving_threads() if _in_service(thread)]
-        return f"{text}; {_commonest(busy)}" if busy else f"{text}; all of them wait for their peers"
+        return f"{text}; {_commonest(busy)}" if busy else f"{text}; all of them are waiting for their peers"
 
 
 def _commonest(threads: Iterable[int | None]) -> str:
-    """``14 of them at STACK``, where most of these threads are: they have the innermost frame in common."""
+    """Return ``14 of them at STACK`` for the most frequent innermost frame of these threads."""
     stacks = [stack_of(thread) for thread in threads]
     counts = Counter(stack.partition(" <- ")[0] for stack in stacks)
     innermost, count = counts.most_common(1)[0]
@@ -125,7 +125,7 @@ def _commonest(threads: Iterable[int | None]) -> str:
 
 
 def _in_service(thread: int) -> bool:
-    """Whether a serving thread is at the service, and not at its peer's socket."""
+    """Return whether a serving thread is in the service's code, not in a socket operation."""
     frame = sys._current_frames().get(thread)
     return frame is not None and not frame.f_code.co_filename.startswith(_SERVING_FOLDER)
 
@@ -138,7 +138,7 @@ def _connections(server: Served) -> list[Connection]:
 
 
 def _awaited(servers: Sequence[Served]) -> bool:
-    """Whether a connection waits to be accepted."""
+    """Return whether a connection is waiting to be accepted."""
     queues = select.poll()
     for server in servers:
         if server.socket.fileno() >= 0:

@@ -1,12 +1,11 @@
-"""Stalls: a loop that stands, and a daemon in which nothing is free for the next message, for more than a second.
+"""Detection of stalls: for more than a second the event loop is blocked, or no thread or process is free.
 
-A `Probe` looks at one daemon about once a second (those of the engines are in `daemons.serving.engines.stall_probes`).
-A `StallMonitor` writes one line, with the stack that holds everything up, when a stall begins, one when it ends, and
-counts it.  Under ``forks``, whose process must not have a second thread, the daemon's own tick does that; elsewhere it
-is a thread.
+A `Probe` samples one daemon about once a second (those of the engines are in `daemons.serving.engines.stall_probes`).
+A `StallMonitor` logs one line with the blocking stack when a stall begins and one when it ends, and counts it.  It runs
+in a thread, but under ``forks``, whose process must not have a second thread, at the daemon's ticks.
 
-If the daemon was asked to stop, or its parent has gone, and the loop stands, nobody else can end the process; so the
-thread does.
+If the daemon was told to stop, or its parent has ended, while the loop is blocked, the monitor's thread ends the
+process.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
 
 log = SafeLogger(__name__)
 
-#: Seconds from which on a delay is a stall.
+#: Minimum duration of a stall in seconds.
 STALL = 1.0
 
-#: Seconds after the time to drain: time for the loop to end by itself, and less than `GRACE` of workers, so that the
-#: line comes before their parent kills them.
+#: Seconds after the time to drain for the loop to end by itself; less than `GRACE` of workers, so that the line is
+#: logged before the parent kills them.
 LEAVE = 0.5
 
-#: Innermost frames of a stack in the log, and characters of all of them.
+#: Maximum number of innermost frames of a stack in the log, and of their characters.
 FRAMES = 8
 STACK_LIMIT = 1000
 
@@ -44,31 +43,31 @@ STACK_LIMIT = 1000
 class Probe:
     """One possible cause of a stall."""
 
-    #: Whether a stall keeps the process from hearing that it should end.
+    #: Whether a stall keeps the process from handling signals.
     stops_everything = False
 
     def stuck_since(self, now: float) -> float | None:
-        """Return since when (monotonic) the same operation has held everything up, if only briefly; None: none."""
+        """Return since when (monotonic) the same operation has been blocking, however briefly; None: none is."""
         raise NotImplementedError
 
     def describe(self) -> str:
-        """Describe the stall, with the stack that holds everything up."""
+        """Return a description of the stall, with the blocking stack."""
         raise NotImplementedError
 
 
 class CallProbe(Probe):
-    """The one conversation of a process or of ``engine = one``: stuck while the service is at the same message."""
+    """Probe for the only connection of a process or of ``engine = one``: stuck while the service is at one message."""
 
     def __init__(self, server: Served, thread: int | None = None) -> None:
         self._server = server
-        #: The thread that serves it; None: the one that socketserver has made for it.
+        #: The serving thread; None: the one created by socketserver.
         self._thread = thread
         self._at: tuple[Connection, tuple[int, int, int]] | None = None
         self._since = 0.0
 
     def stuck_since(self, now: float) -> float | None:
         connection = next(iter(list(self._server.connections.values())), None)
-        # While it is timed, its peer is waited for.
+        # While a deadline applies, it is the peer that is slow.
         at = None if connection is None or connection.timed else (connection, connection.so_far())
         if at != self._at:
             self._at, self._since = at, now
@@ -76,35 +75,35 @@ class CallProbe(Probe):
 
     def describe(self) -> str:
         thread = self._thread or next(iter(serving_threads()), None)
-        return f"the service is still at the same message at {stack_of(thread)}"
+        return f"the service is blocked at {stack_of(thread)}"
 
 
 class StallMonitor:
-    """Logs and counts the stalls that the probes of a daemon find."""
+    """Log and count the stalls found by the probes of a daemon."""
 
     def __init__(self, daemon: Daemon, *probes: Probe) -> None:
         self._daemon = daemon
         self._probes = probes
-        #: Stalls under way that were logged: since when.
+        #: Start time of each stall that was logged and has not ended.
         self._stalled: dict[Probe, float] = {}
         self._over = threading.Event()
         self._parent = daemon.parent
         self._orphaned = math.inf
 
     def start(self) -> None:
-        """Sample in a thread of its own, until the daemon ends."""
+        """Start a thread that samples until the daemon ends."""
         self._daemon.on_close.append(self._over.set)
         threading.Thread(target=self._run, name="stalls", daemon=True).start()
 
     def attach(self) -> None:
-        """Sample at the daemon's own ticks."""
+        """Sample at the daemon's ticks."""
         self._daemon.on_tick.append(self._tick)
 
     def _tick(self, now: float) -> None:
         self.sample(now)
 
     def sample(self, now: float) -> float:
-        """Look once; returns the seconds until the next look, at most `STALL`."""
+        """Sample all probes, and return the seconds until the next sample, at most `STALL`."""
         delay = STALL
         for probe in self._probes:
             since = probe.stuck_since(now)
@@ -129,7 +128,7 @@ class StallMonitor:
         seconds = now - self._stalled.pop(probe)
         if (metrics := self._daemon.servers[0].metrics) is not None and not self._stalled:
             metrics.resume()
-        log.warning("the stall is over after %.1f s", seconds)
+        log.warning("stall ended after %.1f s", seconds)
 
     def _run(self) -> None:
         delay = STALL
@@ -140,26 +139,26 @@ class StallMonitor:
                 if not self._overslept(now - before - delay):
                     delay = min(self.sample(now), self._leave_standing_loop(now))
             except Exception:
-                log.exception("the stall monitor failed; it goes on")
+                log.exception("stall monitor failed; it continues")
                 delay = STALL
             before = time.monotonic()
 
     def _overslept(self, late: float) -> bool:
-        """Whether this thread was `late` for a stall's length: it waits for nothing but the interpreter, and so did
-        everything else.  Of a stall that is known already there is nothing new to log."""
+        """Return whether this thread was `late` by the length of a stall, and log that unless a stall is known already.
+
+        The thread waits only for the interpreter lock, so all other threads were blocked too."""
         if late < STALL or self._stalled:
             return False
         if (metrics := self._daemon.servers[0].metrics) is not None:
             metrics.stall(time.monotonic())
             metrics.resume()
         log.warning(
-            "stalled for %.1f s, which are over: code in C held the interpreter, or the process was stopped", late
+            "stalled for %.1f s until now: a C extension held the interpreter lock, or the process was stopped", late
         )
         return True
 
     def _leave_standing_loop(self, now: float) -> float:
-        """End the process if it should have ended, and its loop stands, so that it cannot; or return the seconds until
-        then."""
+        """End the process if its time to stop has passed and the loop is blocked; else return the seconds left."""
         daemon = self._daemon
         if self._parent is not None and self._orphaned == math.inf and os.getppid() != self._parent:
             self._orphaned = now
@@ -173,7 +172,7 @@ class StallMonitor:
             return math.inf
         if (left := limit + LEAVE - now) <= 0:
             log.error(
-                "it should have ended, but the loop stands; ending the process, with %d conversations: %s",
+                "stopping: the event loop is blocked; ending the process with %d connections open: %s",
                 daemon.active,
                 standing.describe(),
             )
@@ -182,12 +181,12 @@ class StallMonitor:
 
 
 def stack_of(thread: int | None) -> str:
-    """The innermost frames of a thread in one line, ``slow.py:7 respond <- …``, of at most `STACK_LIMIT` characters."""
+    """Return the innermost frames of a thread, ``slow.py:7 respond <- …``, in at most `STACK_LIMIT` characters."""
     frame: FrameType | None = sys._current_frames().get(thread or 0)
     parts: list[str] = []
     try:
         here = os.getcwd() + os.sep
-    except FileNotFoundError:  # the folder was removed
+    except FileNotFoundError:  # the working directory was removed
         here = ""
     while frame is not None and len(parts) < FRAMES:
         code = frame.f_code
@@ -197,7 +196,7 @@ def stack_of(thread: int | None) -> str:
 
 
 def serving_threads() -> list[int]:
-    """The threads that socketserver has made, one for each connection."""
+    """Return the identifiers of the threads created by socketserver, one per connection."""
     return [
         thread.ident
         for thread in threading.enumerate()

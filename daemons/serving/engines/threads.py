@@ -1,4 +1,4 @@
-"""``engine = threads``: a thread for each conversation, as `socketserver.ThreadingMixIn` has it."""
+"""``engine = threads``: one thread per connection, like `socketserver.ThreadingMixIn`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import socketserver
 
 
 class Threads(socketserver.ThreadingMixIn):
-    """Many at once, sharing memory.  What a thread waits for, its peer or a disk, holds up nobody else;
-    what it computes does, because one interpreter lock serves them all."""
+    """One thread per connection, in one process.
 
-    #: The stock class waits, in server_close, for every thread: for idle visitors, for ever.  Here the
-    #: daemon drains the conversations first, so that what is left by then is to be left behind.
+    A thread that waits for its peer or a disk does not delay others; one that computes does, because of the global
+    interpreter lock."""
+
+    #: ThreadingMixIn waits in server_close for every thread, even of an idle connection.  Here the daemon drains first,
+    #: and threads that are left then do not keep the process from ending.
     daemon_threads = True
     block_on_close = False
 
-    #: A thread costs its stack, a kernel task and a share of the interpreter lock; beyond about a
-    #: thousand, the switching costs more than the serving.
+    #: A thread costs a stack, a kernel task and contention for the interpreter lock; beyond about a thousand, most of
+    #: the time is spent on switching.
     capacity = 1000

@@ -1,12 +1,12 @@
 """States of the workers of ``processes = N``: when to start one, to signal one, and to kill one.
 
-There are no system calls and there is no clock here: each event comes with its time (monotonic, in seconds), and
-`WorkerTable` acts by calling the two functions that it is given.  `Prefork` connects both to the kernel.
+There are no system calls and no clock here: each event has its time (monotonic, in seconds) as an argument, and
+`WorkerTable` acts by calling two functions.  `Prefork` connects it to the kernel.
 
     STARTING ──► READY ──► DRAINING ──► CUTTING ──► KILLED
 
 A worker may skip states, but never goes back, and gets one signal for each state.  So a worker that drains for its
-successor is not told a second time when the whole daemon stops.
+successor is not signaled again when the whole daemon stops.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from daemons.serving.safe_logger import SafeLogger
 
 log = SafeLogger(__name__)
 
-#: Seconds that a worker must have lived to be replaced at once.  One that dies sooner is likely to die again: its
-#: successor is started when this time is over.
+#: Minimum lifetime in seconds of a worker to be replaced at once.  The replacement of one that dies sooner is delayed
+#: until this time has passed, because it is likely to die too.
 SHORT_LIFE = 1.0
 
 #: Seconds from CUTTING to KILLED.  A worker needs about half a second to cut its conversations and log them.
 GRACE = 1.5
 
-#: Seconds within which the successor of a live worker must be ready.  Its import has just been tried, within ten
-#: seconds, so this leaves room for a busy machine.
+#: Seconds for the successor of a live worker to become ready.  The import was tested before with a limit of ten
+#: seconds, so this leaves room for a busy host.
 START_LIMIT = 30.0
 
 
 class State(IntEnum):
-    """How far a worker has come."""
+    """State of a worker, in order."""
 
     STARTING = 0
     READY = 1
@@ -54,22 +54,22 @@ class Worker:
 
     pid: int
     started: float
-    #: The pid of the worker that is to drain when this one is ready; 0: none, or it is ready.
+    #: Pid of the worker to drain when this one is ready; 0: none, or done.
     replaces: int = 0
     state: State = State.STARTING
-    #: When (monotonic) it must have left this state; after that it enters the next one.
+    #: When (monotonic) it enters the next state unless it has left this one.
     deadline: float = math.inf
     #: Drains because its successor is ready, so its end needs no replacement.
     retiring: bool = False
 
 
 class WorkerTable:
-    """Keeps `processes` workers alive until told to stop.
+    """Keep `processes` workers running until told to stop.
 
     start
-        Starts a worker; returns its pid.  Raises `OSError` if the system has no process for it.
+        Function that starts a worker and returns its pid, or raises `OSError`.
     send
-        Sends a signal to a worker that has not been reaped.
+        Function that sends a signal to a worker that has not been reaped.
     """
 
     def __init__(
@@ -80,15 +80,15 @@ class WorkerTable:
         send: Callable[[int, signal.Signals], None],
     ) -> None:
         self._processes = processes
-        #: Seconds that a worker has to finish its conversations; may be changed.
+        #: Seconds for a worker to drain; may be changed.
         self.drain_timeout = drain_timeout
         self._start = start
         self._send = send
-        #: By pid, until `died`.
+        #: Workers by pid, until `died`.
         self.workers: dict[int, Worker] = {}
         #: When (monotonic) to start replacements of workers that died young.
         self._due: list[float] = []
-        #: Pids of workers that are to be replaced one after the other.
+        #: Pids of workers to replace, one after the other.
         self._outdated: list[int] = []
         self.stopping = False
         #: Whether all workers have been ready at the same time.
@@ -127,7 +127,7 @@ class WorkerTable:
                 self._enter(old, State.DRAINING, now + self.drain_timeout)
             worker.replaces = 0
             self._replace_next(now)
-        # Not of all workers: during a renewal there are others, which start or drain.
+        # Not all workers: during a renewal there are more than `processes`, which start or drain.
         accepting = sum(each.state is State.READY for each in self.workers.values())
         self.complete = self.complete or accepting >= self._processes
 
@@ -137,14 +137,14 @@ class WorkerTable:
         if self.stopping or worker.retiring:
             return
         if worker.replaces in self.workers:
-            log.error("worker %d could not start (%d); the old ones stay", pid, code)
+            log.error("worker %d could not start (%d); the old workers stay", pid, code)
             self._outdated.clear()
             return
         if pid in self._succeeded():
             log.error("worker %d died; its successor is starting already", pid)
             return
         if not self.complete and code > 0:
-            # It could not even start, so nor could another.
+            # Another one would fail to start too.
             self.code = code
             self.stop(now)
             return
@@ -157,15 +157,16 @@ class WorkerTable:
         """Replace all workers, one after the other."""
         if self.stopping:
             return
-        # A worker whose successor is starting will be replaced by it, though that successor is outdated too.
+        # A worker whose successor is starting is replaced by that one, which is then outdated itself.
         succeeded = self._succeeded()
         self._outdated = [pid for pid, worker in self.workers.items() if not worker.retiring and pid not in succeeded]
         if not succeeded:
             self._replace_next(now)
 
     def stop(self, now: float, drain: float | None = None) -> None:
-        """Start no worker any more; have each finish within `drain` seconds, by default `drain_timeout`.  Called again,
-        it can only shorten that."""
+        """Start no more workers, and drain them for at most `drain` seconds (default: `drain_timeout`).
+
+        A second call can only shorten the time."""
         drain = self.drain_timeout if drain is None else drain
         self.stopping = True
         self._due.clear()
@@ -174,13 +175,13 @@ class WorkerTable:
             self._enter(worker, State.DRAINING, now + drain)
 
     def cut(self, now: float) -> None:
-        """Start no worker any more; have each end its conversations at once."""
+        """Start no more workers, and have them cut their connections now."""
         self.stop(now, 0.0)
         for worker in self.workers.values():
             self._enter(worker, State.CUTTING, now + GRACE)
 
     def kill(self) -> None:
-        """Kill every worker that is left."""
+        """Kill all remaining workers."""
         for worker in self.workers.values():
             self._enter(worker, State.KILLED, math.inf)
 
@@ -191,7 +192,7 @@ class WorkerTable:
             try:
                 self._add(now)
             except OSError as error:
-                log.error("no worker could be started: %s; trying again in %g s", error.strerror, SHORT_LIFE)
+                log.error("worker could not be started: %s; next attempt in %g s", error.strerror, SHORT_LIFE)
                 self._due.append(now + SHORT_LIFE)
         killed = 0
         for worker in self.workers.values():
@@ -208,10 +209,10 @@ class WorkerTable:
         if killed:
             log.error("%d workers did not end in time and are killed", killed)
 
-    # --- beneath them ------------------------------------------------------------------------------
+    # --- helpers -----------------------------------------------------------------------------------
 
     def _enter(self, worker: Worker, state: State, deadline: float) -> None:
-        """Bring a worker into a later state; if it is there already, its deadline can only come nearer."""
+        """Move a worker to a later state, and signal it; if it is in that state already, only shorten its deadline."""
         if worker.state < state:
             worker.state, worker.deadline = state, deadline
             self._send(worker.pid, SIGNAL_OF[state])
@@ -232,10 +233,11 @@ class WorkerTable:
             try:
                 self._add(now, replaces=self._outdated.pop(0))
             except OSError as error:
-                log.error("no worker could be started: %s; the old ones stay", error.strerror)
+                log.error("worker could not be started: %s; the old workers stay", error.strerror)
                 self._outdated.clear()
 
     def _succeeded(self) -> set[int]:
-        """The workers, dead or alive, whose successor is starting, or was killed before it was ready and is not yet
-        reaped: its end leads to the replacement."""
+        """Return the pids of workers, dead or alive, with a successor that is starting.
+
+        A successor killed before it was ready counts until it is reaped, which leads to another replacement."""
         return {worker.replaces for worker in self.workers.values()} - {0}

@@ -1,1 +1,1 @@
-"""Guards: who may come, how many, how long.  Each is asked in order; the first refusal says why."""
+"""Guards: access rules, limits, and the memory budget."""

@@ -1,4 +1,4 @@
-"""When a server must not be polled: after an accept that failed, and when its rate of visitors is used up."""
+"""Pauses of the accept loop: after a failed accept, and when `Limits.max_rate` is exceeded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = SafeLogger(__name__)
 
 #: accept(2): "EMFILE The per-process limit on the number of open file descriptors has been reached",
 #: ENFILE the same for the system, ENOBUFS and ENOMEM "Not enough free memory".  The connection stays
-#: in the queue, so the listener stays readable: without a rest the loop would spin.
+#: in the queue, so the listener stays readable: without a pause the loop would busy-wait.
 CAPACITY = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 #: accept(2): "Linux accept() passes already-pending network errors on the new socket as an error code
@@ -35,21 +35,21 @@ TRANSIENT = frozenset(
     )
 )
 
-#: Seconds.  Long enough to cost nothing, short enough that nobody notices (the same as trio's).
+#: Seconds to pause after a failed accept; the same as trio's.
 REST = 0.1
 
 
-#: Seconds between two lines that say the rate is used up.  At a high rate there are many pauses a second.
+#: Minimum seconds between two log lines about the rate.  At a high rate there are many pauses a second.
 NEWS = 10.0
 
 
 class AcceptBackoff:
-    """The rests of one server."""
+    """The pauses of one server."""
 
     def __init__(self) -> None:
-        #: Until when (monotonic); 0.0: it does not rest.
+        #: End (monotonic) of the pause after a failed accept; 0.0: none.
         self.until = 0.0
-        #: Called when the rate is used up, and a pause begins.
+        #: Called when a pause because of the rate begins.
         self.on_pause: Callable[[], None] = lambda: None
         self._rate: TokenBucket | None = None
         self._pausing = False
@@ -57,22 +57,22 @@ class AcceptBackoff:
         self._next_news = 0.0
 
     def after(self, error: BaseException) -> None:
-        """An accept has failed: rest, unless that was the visitor's own."""
+        """Begin a pause after a failed accept, unless the error concerns only that connection."""
         if isinstance(error, OSError) and error.errno in TRANSIENT:
             return
         self.until = time.monotonic() + REST
         if isinstance(error, OSError) and error.errno in CAPACITY:
-            log.error("accept: %s; resting %d ms", error.strerror, REST * 1000)
+            log.error("accept: %s; pausing for %d ms", error.strerror, REST * 1000)
         else:
-            log.error("accept failed; resting %d ms", REST * 1000, exc_info=error)
+            log.error("accept: failed; pausing for %d ms", REST * 1000, exc_info=error)
 
     def count(self) -> None:
-        """Somebody has come in."""
+        """Count an accepted connection."""
         if self._rate is not None:
             self._rate.take()
 
     def wait(self, max_rate: float | None) -> float:
-        """Seconds until the server should be polled again, 0.0 if now."""
+        """Return the seconds until the server may be polled again; 0.0: now."""
         if not self.until and not max_rate:
             return 0.0
         rest = max(0.0, self.until - time.monotonic())
@@ -92,12 +92,13 @@ class AcceptBackoff:
         if time.monotonic() >= self._next_news:
             self._next_news = time.monotonic() + NEWS
             log.warning(
-                "max_rate of %g a second used up; the next ones wait unaccepted (pauses since the last such line: %d)",
+                "accept: max_rate of %g per second reached; new connections wait in the kernel's queue "
+                "(pauses since the last report: %d)",
                 max_rate,
                 self._pauses,
             )
             self._pauses = 0
 
     def end(self) -> None:
-        """It is polled again."""
+        """End the pause."""
         self.until = 0.0

@@ -1,14 +1,15 @@
-"""Who may come, by the network a peer is in.  Numbers only: a name would have to be looked up for every
-peer, and whoever answers for that name would decide who comes in.
+"""Access rules by the peer's network.
 
-The most specific network that a peer is in decides; where the same one is both allowed and denied, it is
-denied.  Who is in none may come if ``allow`` is empty.  As in xinetd(8): order means nothing, and
+Rules are numeric.  A host name would need a DNS query for each peer, and the owner of the zone would control access.
 
-    allow = 192.0.2.0/24      is: nobody else
-    deny = 192.0.2.7          but not this one
-    deny = 0.0.0.0/0 ::/0     with allow = 127.0.0.0/8: nobody but this machine
+The most specific network that contains the peer's address decides; a network that is both allowed and denied is denied.
+A peer in none of them is admitted if ``allow`` is empty.  As in xinetd(8), the order of the rules has no meaning:
 
-Access rules keep mistakes and idlers out.  They are no proof of who somebody is.
+    allow = 192.0.2.0/24      admit only this network
+    deny = 192.0.2.7          except this address
+    deny = 0.0.0.0/0 ::/0     with allow = 127.0.0.0/8: admit only this host
+
+Access rules are no authentication.
 """
 
 from __future__ import annotations
@@ -26,16 +27,15 @@ from daemons.settings.values import FieldType, setting
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: Peers whose verdict is remembered.  One that is asked again costs a tenth of a microsecond.
+#: Size of the cache of decisions by host.
 REMEMBERED = 4096
 
-#: An address or a network in digits, with a prefix length; ipaddress would take netmasks too, of which
-#: some can be read both ways.
+#: A numeric address, or a network with a prefix length.  ipaddress accepts netmasks too, some of which are ambiguous.
 _NUMERIC = re.compile(r"([0-9.]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(/[0-9]{1,3})?")
 
 
 def parse_network(text: str) -> Network:
-    """One network, or one address, which is a network of one.  Raises `ValueError` saying what was expected."""
+    """Parse a network or a single address.  Raise `ValueError` with the expected form."""
     if not _NUMERIC.fullmatch(text):
         raise ValueError(f"{text} is not a network; write numbers, as 127.0.0.0/8, 192.0.2.7, ::1 or 2001:db8::/32")
     try:
@@ -53,7 +53,7 @@ def parse_network(text: str) -> Network:
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Networks separated by blanks or new lines.  Raises `ValueError` that tells of every one that is none."""
+    """Parse networks separated by white space.  Raise `ValueError` with all malformed ones."""
     networks: list[Network] = []
     wrong: list[str] = []
     for word in text.split():
@@ -77,28 +77,29 @@ NETWORKS: FieldType[tuple[Network, ...]] = FieldType(
 
 @dataclass(frozen=True)
 class Access:
-    """The section [access]: networks that may connect, and proxies that are trusted.
-
-    Immutable: other rules are another object, and a server is given that."""
+    """The section [access]: allowed and denied networks, and trusted proxies.  Immutable."""
 
     allow: tuple[Network, ...] = setting(
-        NETWORKS, (), "networks whose peers may come, as 127.0.0.0/8 192.0.2.7 2001:db8::/32; empty: everybody's"
+        NETWORKS, (), "networks allowed to connect, as 127.0.0.0/8 192.0.2.7 2001:db8::/32; empty: all"
     )
     deny: tuple[Network, ...] = setting(
-        NETWORKS, (), "networks whose peers may not; where both name a peer's network, the most specific one decides"
+        NETWORKS, (), "networks denied to connect; the most specific network of allow and deny decides"
     )
     proxies: tuple[Network, ...] = setting(
-        NETWORKS, (), "networks whose peers must begin with a PROXY header (v1 or v2), and are then who it says"
+        NETWORKS,
+        (),
+        "networks of trusted proxies; their connections must begin with a PROXY header (v1 or v2), which gives the "
+        "peer's address",
     )
 
     @cached_property
     def refusal(self) -> Callable[[str], Refusal | None]:
-        """Why the peer at a host (`Connection.host`) may not come; None: it may.  From any thread."""
+        """Function that returns the reason to refuse a host (`Connection.host`); None: admit it.  Thread-safe."""
         return lru_cache(REMEMBERED)(self._judge)
 
     @cached_property
     def is_proxy(self) -> Callable[[str], bool]:
-        """Whether the peer at a host has to say for whom it comes.  From any thread."""
+        """Function that returns whether a host is a trusted proxy.  Thread-safe."""
         table = _Table((network, True) for network in self.proxies)
         return lru_cache(REMEMBERED)(lambda host: table.find(_address(host)) is not None)
 
@@ -117,8 +118,7 @@ class Access:
 
 
 class _Table:
-    """Networks and whether each is allowed.  Finds the most specific one that an address is in with one look
-    for each prefix length, however many networks there are."""
+    """Longest-prefix match over networks, with one dictionary lookup for each prefix length in use."""
 
     def __init__(self, rules: Iterable[tuple[Network, bool]]) -> None:
         levels: dict[tuple[int, int], dict[int, bool]] = {}
@@ -127,7 +127,7 @@ class _Table:
             level = levels.setdefault((network.version, shift), {})
             number = int(network.network_address) >> shift
             level[number] = allowed and level.get(number, True)
-        #: By IP version: the longest prefix first.
+        #: By IP version; longest prefix first.
         self._levels = {
             version: [(shift, levels[each, shift]) for each, shift in sorted(levels) if each == version]
             for version in (4, 6)
@@ -143,8 +143,8 @@ class _Table:
 
 
 def _address(host: str) -> IPAddress | None:
-    """The address of a host; that of a peer over IPv4 on an IPv6 socket, ::ffff:192.0.2.7, as IPv4.  None for
-    a Unix peer, whom the mode of the socket's file has let in."""
+    """Return the address of a host, with IPv4-mapped IPv6 (::ffff:192.0.2.7) as IPv4; None for a Unix peer, whose
+    access is controlled by the mode of the socket file."""
     if host == "unix":
         return None
     address = ipaddress.ip_address(host.partition("%")[0])

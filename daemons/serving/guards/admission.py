@@ -1,6 +1,7 @@
-"""Admission: when a daemon's listeners are polled, so that nobody is accepted only to be refused.
+"""Admission: decides when a daemon's listeners are polled.
 
-When it is full, or a server rests, the listener is not in the poller, and the kernel's queue is the queue.
+At the limit of connections, or during a pause, a listener is not polled: connections wait in the kernel's queue instead
+of being accepted and refused.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ if TYPE_CHECKING:
 
 log = SafeLogger(__name__)
 
-#: Connections taken from one listener before the loop looks at anything else.
+#: Maximum connections accepted from one listener in one turn of the loop.
 ACCEPT_BATCH = 64
 
-#: Seconds between two lines that say the daemon is full.
+#: Minimum seconds between two log lines about the limit of connections.
 FULL_NEWS = 10.0
 
 
 class Admission:
-    """Who is polled for new connections.  All of it in the leading thread."""
+    """Adds listeners to the poller and removes them.  Leading thread only."""
 
     def __init__(self, daemon: Leader) -> None:
         self._daemon = daemon
         self._polled: set[Served] = set()
-        #: Those with a queue that has yet to be taken, when the daemon is told to stop.
+        #: Servers whose queue has not been emptied yet, for the state QUEUE.
         self._queued = set(daemon.servers)
         self._full_told = -math.inf
 
     @property
     def full(self) -> bool:
-        """Whether nobody more can be accepted now."""
+        """Whether the limit of connections is reached."""
         return self._room <= 0
 
     @property
@@ -44,12 +45,13 @@ class Admission:
         return self._daemon.servers[0].max_connections - self._daemon.active
 
     def admit(self, server: Served) -> float:
-        """Have `server` polled if and only if it can take a connection now.  Returns in how many seconds
-        to look again."""
+        """Poll `server` if and only if it can accept a connection now.
+
+        Return the seconds until the next call is needed."""
         daemon = self._daemon
         daemon.wants_news = full = self.full
         if full:
-            full = self.full  # once more: a conversation that ends from here on has seen that it is awaited
+            full = self.full  # again: a connection that ended before `wants_news` was set did not wake the loop
         rest = server.wait()
         if not full and not rest:
             if server not in self._polled:
@@ -60,23 +62,26 @@ class Admission:
         self.refrain(server)
         if full and server.max_connections > 1 and time.monotonic() - self._full_told > FULL_NEWS:
             self._full_told = time.monotonic()
-            log.warning("full: %d connections; the next ones wait in the kernel's queue", daemon.active)
+            log.warning(
+                "accept: limit of %d connections reached; new ones wait in the kernel's queue", server.max_connections
+            )
         return rest or math.inf
 
     def refrain(self, server: Served) -> None:
-        """Poll it no more."""
+        """Stop polling the listener of `server`."""
         if server in self._polled:
             self._daemon.forget(server)
             self._polled.discard(server)
 
     def take_queues(self, until: float) -> float:
-        """Accept who is in the queues, as far as there is room, until then (monotonic).  Returns in how many
-        seconds to go on; none, where `queues_taken`."""
+        """Accept the connections in the kernel's queues, within the limit and until the monotonic time `until`.
+
+        Return the seconds until the next call is needed; infinite if the loop will be woken, or if `queues_taken`."""
         return min((self._take_queue(server, until) for server in list(self._queued)), default=math.inf)
 
     @property
     def queues_taken(self) -> bool:
-        """Whether all have come to their ends."""
+        """Whether all queues are empty."""
         return not self._queued
 
     def _accept(self, server: Served) -> None:
@@ -85,7 +90,7 @@ class Admission:
 
     def _take_queue(self, server: Served, until: float) -> float:
         self.refrain(server)
-        # Datagrams may come as fast as they are answered: then the queue has no end.
+        # Datagrams may arrive as fast as they are answered, so that the queue never becomes empty: hence `until`.
         while not self.full and time.monotonic() < until:
             if rest := server.wait():
                 return rest

@@ -1,17 +1,17 @@
 """Memory budget of a process, ``[limits] held``: bytes of unfinished messages and unsent replies of all peers together.
 
-Each bound of a connection (a message's limit, one reply) holds for that connection alone; ten thousand connections
-may come up to it at once.  So what is kept for a peer from one turn to the next is charged here:
+The limits of a connection (size of a message, one reply) apply to that connection alone, and ten thousand connections
+may reach them at once.  So bytes held for a peer between two turns of the event loop are charged here:
 
-* up to half of the budget, every connection may read on;
-* beyond it, only the oldest unfinished message and small ones are read further; the others wait, unread, until there
-  is room or their deadline passes.  The other half is for the growth of the oldest, for the copy that is made of a
-  message when it is complete, and for small requests, which are served all the time;
-* beyond the whole budget, the connections without progress for the longest time are closed, one after the other; then,
-  for the sake of the oldest message or a reply, the newest of those that wait.
+* Up to half of the budget, every connection is read from.
+* Beyond half, only the oldest unfinished message and small ones are read further; other connections are paused until
+  there is room or their deadline passes.  The second half is reserved for the growth of the oldest message, for the
+  copy made of a complete message, and for small requests.
+* Beyond the whole budget, the connections without progress for the longest time are closed, one by one; then, in favor
+  of the oldest message or of a reply, the newest of the paused ones.
 
-A message that is complete with one read, and a reply that the socket takes at once, are never charged: the hot path
-does not come here.
+A message that is complete after one read, and a reply that the socket takes at once, are never charged, so that the hot
+path does not pass through here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from enum import Enum, auto
 #: The default of ``[limits] held``, in bytes.
 DEFAULT = 256 * 1024**2
 
-#: A connection that holds no more than this many bytes need not wait: ordinary requests that arrive in parts.
+#: A connection that holds at most this many bytes is never paused: ordinary requests that arrive in parts.
 SMALL = 64 * 1024
 
 
@@ -32,61 +32,63 @@ SMALL = 64 * 1024
 FREE = 1024
 
 
-#: Seconds for which a pinned connection keeps its place as the oldest unfinished message.  Whether its message is
-#: complete, and the service at work on it, shows only when that returns; the others need not wait for a slow service.
+#: Seconds for which a pinned connection keeps its place as the oldest unfinished message.  Whether its message was
+#: complete is known only when the service returns, and the others should not wait for a slow service.
 PINNED = 0.25
 
 
 class Verdict(Enum):
-    """What an engine does with a connection after `Budget.hold`."""
+    """Action of an engine for a connection, from `Budget.hold`."""
 
-    #: Go on reading or writing.
+    #: Continue reading or writing.
     GO = auto()
-    #: Do not read until `Budget.may_read`; the deadline goes on.
+    #: Do not read until `Budget.may_read`; the deadline continues to apply.
     WAIT = auto()
-    #: Close it.  It is charged nothing any more.
+    #: Close the connection; its charge is released already.
     REFUSE = auto()
 
 
 class Budget:
-    """Bytes held in this process, by owner.  All methods may be called from any thread; owners are compared by
-    identity or by their own equality, and are forgotten once they hold nothing."""
+    """Bytes held in this process, by owner.  Thread-safe.
+
+    Owners are the keys of dictionaries, and are removed once they hold nothing."""
 
     def __init__(self, limit: int = DEFAULT) -> None:
-        #: Bytes that may be held together.
+        #: Maximum bytes held in all.
         self.limit = limit
         #: Bytes that are held now.
         self.held = 0
-        #: How many times a connection had to wait.
+        #: Number of pauses of connections.
         self.waits = 0
-        #: How many connections, or other owners, were refused.
+        #: Number of refused connections and other owners.
         self.refusals = 0
-        # Reentrant: the garbage collector may end an owner, which releases itself, in the middle of any of this.
+        # Reentrant: the garbage collector may finalize an owner, which then calls `release`, at any point.
         self._lock = threading.RLock()
         self._sizes: dict[Hashable, int] = {}
-        #: Connections with an unfinished message, the oldest first.
+        #: Connections with an unfinished message, oldest first.
         self._unfinished: dict[Hashable, None] = {}
-        #: Connections that wait for their peer, the one without progress for the longest time first.
+        #: Connections that wait for their peer, ordered by last progress, oldest first.
         self._idle: dict[Hashable, None] = {}
-        #: Connections that wait for us, and since when (monotonic).
+        #: Connections being served, and since when (monotonic).
         self._pinned: dict[Hashable, float] = {}
 
-    # --- for anything that keeps bytes ---------------------------------------------------------------
+    # --- for any owner ---------------------------------------------------------------------------------
 
     def charge(self, owner: Hashable, size: int) -> bool:
-        """Set what `owner` holds to `size` bytes in all; 0 releases it.  Return whether the budget allows that:
-        if not, the owner should stop producing, and report with `refuse` that it gives up."""
+        """Set the charge of `owner` to `size` bytes; 0 releases it.  Return whether the budget allows that.
+
+        If not, the owner should stop producing, and call `refuse` if it gives up."""
         with self._lock:
             self._set(owner, size)
             return self.held <= self.limit
 
     def release(self, owner: Hashable) -> None:
-        """`owner` holds nothing any more; no error if it held nothing before."""
+        """Set the charge of `owner` to 0; no error if it had none."""
         with self._lock:
             self._set(owner, 0)
 
     def refuse(self, owner: Hashable) -> None:
-        """Release `owner`, and count that it was refused for lack of room."""
+        """Release `owner`, and count it as refused."""
         with self._lock:
             self._set(owner, 0)
             self.refusals += 1
@@ -94,10 +96,10 @@ class Budget:
     # --- for engines -----------------------------------------------------------------------------------
 
     def hold(self, connection: Hashable, size: int, *, writing: bool = False) -> tuple[Verdict, list[Hashable]]:
-        """Charge a connection that waits for its peer, for the rest of a message or, `writing`, until it takes a reply.
+        """Charge a connection that waits for its peer: for the rest of a message or, if `writing`, to take a reply.
 
-        Return what to do with the connection, and other connections to close now: they have made no progress for the
-        longest time, and are charged nothing any more."""
+        Return the action for the connection, and other connections to close now: those without progress for the longest
+        time.  Their charges are released already."""
         with self._lock:
             self._set(connection, size)
             self._idle.pop(connection, None)
@@ -121,14 +123,15 @@ class Budget:
                 closed.append(victim)
             if writing or (size <= SMALL and self.held <= self.limit) or self._has_room(connection):
                 return Verdict.GO, closed
-            # It waits for us, not we for it: others give way first.
+            # A paused connection does not lack progress by its peer's fault: others are closed first.
             del self._idle[connection]
             self.waits += 1
             return Verdict.WAIT, closed
 
     def pin(self, connection: Hashable, size: int | None = None) -> None:
-        """A connection that is held does not wait for its peer but for us, until the next `hold`: it stays charged, and
-        is not closed.  With `size` it holds so many bytes of a reply; else its message may still be unfinished."""
+        """Mark a charged connection as being served until the next `hold`: it stays charged and is not closed.
+
+        With `size`, charge that many bytes of a reply; otherwise its message may still be unfinished."""
         with self._lock:
             if size is not None:
                 self._set(connection, size)
@@ -138,12 +141,12 @@ class Budget:
                 self._pinned[connection] = time.monotonic()
 
     def complete(self, connection: Hashable) -> None:
-        """The message of a connection was answered: the next one that it holds a part of is the newest of all."""
+        """Mark the message of a connection as answered: its next unfinished one is the newest of all."""
         with self._lock:
             self._unfinished.pop(connection, None)
 
     def may_read(self, connection: Hashable) -> bool:
-        """Return whether a connection that had to wait may be read from again."""
+        """Return whether a paused connection may be read from again."""
         with self._lock:
             if not self._has_room(connection):
                 return False
@@ -159,21 +162,21 @@ class Budget:
 
     @property
     def room(self) -> int:
-        """Bytes that may be read before connections have to wait; not below 0."""
+        """Bytes that may be read before connections are paused; at least 0."""
         return max(0, self.limit // 2 - self.held)
 
     def reset(self) -> None:
-        """Forget all owners: in a forked child, whose copies of the parent's connections hold nothing."""
+        """Remove all owners, in a forked child: the parent's connections do not count there."""
         # The lock may have been held by another thread at the fork.
         self.__init__(self.limit)  # type: ignore[misc]
 
     def _victim(self, connection: Hashable, size: int, *, writing: bool) -> Hashable | None:
-        """Return the connection to close now; None: `connection` is to wait until others are done."""
+        """Return the connection to close now; None: pause `connection` until others are done."""
         if size > self.limit:
             return connection
         if (idlest := next(iter(self._idle))) is not connection:
             return idlest
-        # All others wait for us.  The oldest message, and a reply, come before the newest message.
+        # All others are being served or paused.  The oldest message and replies take precedence over the newest one.
         oldest = next((each for each in self._unfinished if each not in self._pinned), None)
         if writing or oldest is connection:
             newest = next((each for each in reversed(self._unfinished) if each not in self._pinned), None)

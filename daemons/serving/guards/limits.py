@@ -1,4 +1,4 @@
-"""How many may come, and how long they may take."""
+"""Limits on the number of connections, on sizes and on time."""
 
 from __future__ import annotations
 
@@ -9,81 +9,82 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from daemons.serving.guards.budget import DEFAULT
-from daemons.settings.values import COUNT, DURATION, FACTOR, RATE, SIZE, or_word, setting
+from daemons.settings.values import COUNT, DURATION, FACTOR, RATE, SIZE, optional, setting
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The section [limits]: every phase has a total deadline, every resource a bound.  In seconds."""
+    """The section [limits]: a deadline in seconds for every phase, a bound for every resource."""
 
     max_connections: int | None = setting(
-        or_word("auto", COUNT),
+        optional("auto", COUNT),
         None,
-        "connections served at once, over all listeners and processes; the next ones wait unaccepted in the "
-        "kernel's queue. auto: 1000, under forks 200, under pool and loop 10000; always below the descriptor limit",
+        "maximum concurrent connections, over all listeners and processes; more wait in the kernel's queue. "
+        "auto: 1000, under forks 200, under pool and loop 10000; always below the descriptor limit",
     )
     max_per_peer: int | None = setting(
-        or_word("auto", COUNT),
+        optional("auto", COUNT),
         None,
-        "connections of one peer at once; more are closed. A peer is an IPv4 address or an IPv6 network of 64 bits. "
+        "maximum concurrent connections per peer; more are closed. A peer is an IPv4 address or an IPv6 /64 network. "
         "auto: half of max_connections, and no limit for loopback and Unix peers",
     )
     max_rate: float | None = setting(
-        or_word("off", RATE), None, "new connections taken per second, minute or hour; the next ones wait unaccepted"
+        optional("off", RATE),
+        None,
+        "maximum new connections per second, minute or hour; more wait in the kernel's queue",
     )
     amplification: float = setting(
         FACTOR,
         1.0,
-        "over UDP: how many times as long as its question an answer may be; one that is longer is not sent, for "
-        "who is said to ask may be whom the answer is to flood. Peers on this machine are exempt",
+        "UDP: maximum response size as a multiple of the request. Larger responses are dropped, because the source "
+        "address may be spoofed. Loopback and Unix peers are exempt",
     )
     receive_buffer: int | None = setting(
-        or_word("auto", SIZE),
+        optional("auto", SIZE),
         None,
-        "over UDP, bytes of the kernel's buffer for datagrams that have not been read (SO_RCVBUF, socket(7)); those "
-        "that do not fit are dropped, and counted by `daemons stats`. The kernel gives at most net.core.rmem_max. "
-        "auto: 1MiB",
+        "UDP: size of the kernel's receive buffer (SO_RCVBUF, socket(7)). Datagrams that do not fit are dropped, and "
+        "counted by `daemons stats`. The kernel grants at most net.core.rmem_max. auto: 1MiB",
     )
     spool: int | None = setting(
-        or_word("off", SIZE),
+        optional("off", SIZE),
         None,
-        "octets of answers that are kept for a peer who sends more before it reads them, above 1MiB in a file; off: "
-        "nothing is read from it until it has taken them",
+        "maximum bytes of replies buffered for a peer that sends more before it reads them, above 1MiB in a temporary "
+        "file. off: stop reading from the peer until it has taken its replies",
     )
     body: int | None = setting(
-        or_word("auto", SIZE),
+        optional("auto", SIZE),
         None,
-        "over HTTP, octets of a request's body, which is held in memory until it is complete; a longer one is refused. "
-        "auto: 1MiB; for JSON-RPC, also on lines, 256KiB; for a site of files that nobody writes to, 64KiB",
+        "HTTP: maximum size of a request body, which is held in memory until it is complete; larger ones are refused. "
+        "auto: 1MiB; for JSON-RPC, also on lines, 256KiB; for a site of static files, 64KiB",
     )
     held: int = setting(
         SIZE,
         DEFAULT,
-        "bytes of unfinished messages and unsent replies that one process holds for all peers together. Beyond half of "
-        "it only the oldest unfinished message, and messages of up to 64KiB, are read further; beyond all of it the "
+        "maximum bytes of unfinished messages and unsent replies per process, over all connections. Beyond half of it, "
+        "only the oldest unfinished message and messages of up to 64KiB are read further; beyond all of it, the "
         "connections without progress for the longest time are closed",
     )
     response: int = setting(
         SIZE,
         64 * 1024**2,
-        "over HTTP, bytes that a handler, or the write() of a WSGI application, may write before the response is sent, "
-        "which is when it is complete; above 256KiB they are in a temporary file. More raises ResponseTooLarge in the "
-        "handler. Files that SimpleHTTPRequestHandler sends, and what an application yields, do not count",
+        "HTTP: maximum size of a response written by a handler, or by write() of a WSGI application; it is buffered "
+        "until complete, above 256KiB in a temporary file. Writing more raises ResponseTooLarge in the handler. Files "
+        "sent by SimpleHTTPRequestHandler, and bytes yielded by an application, do not count",
     )
-    handshake_timeout: float = setting(DURATION, 10.0, "total time for what comes before the first message, as TLS")
-    message_timeout: float = setting(DURATION, 30.0, "total time from a message's first byte to its last")
+    handshake_timeout: float = setting(DURATION, 10.0, "maximum time from accept to the first message, including TLS")
+    message_timeout: float = setting(DURATION, 30.0, "maximum time from the first byte of a message to its last")
     idle_timeout: float = setting(
-        DURATION, 300.0, "time between two messages; under a raw handler, time for one operation"
+        DURATION, 300.0, "maximum time between two messages; under a raw handler, for one socket operation"
     )
-    write_timeout: float = setting(DURATION, 30.0, "total time for the peer to take one reply")
-    conversation_timeout: float = setting(DURATION, 3600.0, "total time for a raw handler, whose messages nobody sees")
+    write_timeout: float = setting(DURATION, 30.0, "maximum time for the peer to take one reply")
+    conversation_timeout: float = setting(DURATION, 3600.0, "maximum duration of a connection under a raw handler")
     drain_timeout: float = setting(
-        DURATION, 10.0, "time to finish what is in progress after SIGTERM; keep it below supervisord's stopwaitsecs"
+        DURATION, 8.0, "maximum time to finish open connections after SIGTERM; at least 2 s less than stopwaitsecs"
     )
 
     @cached_property
     def shortest(self) -> float:
-        """The shortest of the deadlines that connections are held to."""
+        """The shortest timeout of a connection, in seconds."""
         return min(
             self.handshake_timeout,
             self.message_timeout,
@@ -95,7 +96,7 @@ class Limits:
 
 @lru_cache(maxsize=1024)
 def is_local(host: str) -> bool:
-    """Whether a peer is of this machine: a Unix peer, or one of the loopback, IPv4 in IPv6 included."""
+    """Return whether a peer is local: a Unix peer, or a loopback address, including IPv4-mapped IPv6."""
     if host == "unix":
         return True
     address = ipaddress.ip_address(host.partition("%")[0])
@@ -104,7 +105,7 @@ def is_local(host: str) -> bool:
 
 
 class TokenBucket:
-    """A token bucket: `rate` events a second, of which one second's worth may come at once."""
+    """Token bucket for `rate` events per second, with a burst of one second."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
@@ -114,12 +115,12 @@ class TokenBucket:
         self._stamp = clock()
 
     def take(self) -> None:
-        """Count one event.  It may be taken on credit; then `wait` says how long to pause."""
+        """Count one event.  The balance may become negative; then `wait` returns the pause."""
         self._fill()
         self._tokens -= 1
 
     def wait(self) -> float:
-        """Seconds until the next event may come, 0.0 if now."""
+        """Return the seconds until the next event is allowed; 0.0: now."""
         self._fill()
         return max(0.0, (1 - self._tokens) / self._rate) if self._tokens < 1 else 0.0
 
@@ -130,13 +131,13 @@ class TokenBucket:
 
 
 class ConnectionCounter:
-    """How many connections each peer has.  Its user locks it."""
+    """Number of connections of each peer.  Not thread-safe: the caller holds a lock."""
 
     def __init__(self) -> None:
         self._counts: dict[Hashable, int] = {}
 
     def enter(self, peer: Hashable) -> int:
-        """Count one more; returns how many the peer has now."""
+        """Add a connection, and return the peer's number of connections."""
         count = self._counts[peer] = self._counts.get(peer, 0) + 1
         return count
 

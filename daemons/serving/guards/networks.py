@@ -1,4 +1,4 @@
-"""The network that counts as one peer wherever something is limited for each peer."""
+"""Network that counts as one peer for limits per peer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from functools import lru_cache
 def peer_network(host: str) -> str:
     """Return the network that counts as one peer: an IPv4 address, or the /64 of an IPv6 address.
 
-    A host has all addresses of its /64 to choose from (RFC 4291, section 2.5.4; RFC 6177) and may use a new one each
-    time.  IPv4 in IPv6 (``::ffff:192.0.2.1``) is IPv4.  A link-local network is another one at each interface, so its
-    zone stays (``fe80::%eth0/64``).  Anything that is no address, as ``unix``, is a peer of that name."""
+    An IPv6 host can use any address of its /64 (RFC 4291, section 2.5.4; RFC 6177), and a new one for each connection.
+    IPv4-mapped IPv6 (``::ffff:192.0.2.1``) is treated as IPv4.  Link-local networks differ by interface, so the zone is
+    kept (``fe80::%eth0/64``).  Other text, such as ``unix``, is returned unchanged."""
     text, _, zone = host.partition("%")
     try:
         address = ipaddress.ip_address(text)

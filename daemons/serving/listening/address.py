@@ -1,4 +1,4 @@
-"""Where a daemon listens, as it is written: ``tcp://127.0.0.1:1060``, ``udp://[::1]:7``, ``unix:run/echo.sock``."""
+"""Listening addresses and their text form: ``tcp://127.0.0.1:1060``, ``udp://[::1]:7``, ``unix:run/echo.sock``."""
 
 from __future__ import annotations
 
@@ -10,41 +10,43 @@ from typing import Any
 
 from daemons.settings.values import parse_port
 
-#: Schemes that carry a host and a port.
+#: Schemes with a host and a port.
 INET = ("tcp", "tls", "udp")
 
-#: Schemes whose ports are those of another.
+#: Transport of a scheme, where it differs.
 CARRIERS = {"tls": "tcp"}
 
 #: Longest path of a Unix socket: sockaddr_un has room for 108 bytes, the last of them a NUL, unix(7).
 UNIX_PATH_LIMIT = 107
 
-#: Schemes of sockets that somebody else has bound (`daemons.serving.listening.inherited`).
+#: Schemes of sockets bound by another process (`daemons.serving.listening.inherited`).
 INHERITED = ("fd", "systemd")
 
-#: The host that stands for every address of one family.
+#: Hosts that mean all addresses of one family.
 WILDCARDS = ("0.0.0.0", "::")
 
-#: Names that stand for several hosts.
+#: Names that mean several hosts.
 ALIASES = {"": WILDCARDS, "localhost": ("127.0.0.1", "::1")}
 
 
 def host_of(sockaddr: tuple[Any, ...]) -> str:
-    """Return the host of a socket address, with its zone where it has one (RFC 4007, section 11): ``fe80::1%eth0``."""
+    """Return the host of a socket address, with the zone if it has one (RFC 4007, section 11): ``fe80::1%eth0``."""
     host: str = sockaddr[0]
     if len(sockaddr) < 4 or not sockaddr[3] or "%" in host:
         return host
     try:
         zone = socket.if_indextoname(sockaddr[3])
-    except OSError:  # the interface has gone
+    except OSError:  # the interface no longer exists
         zone = str(sockaddr[3])
     return f"{host}%{zone}"
 
 
 @dataclass(frozen=True)
 class Address:
-    """One listening address.  Inet addresses have `host` and `port`, Unix ones `path`; of an inherited one,
-    `path` is the number of its descriptor or the name that systemd knows it by."""
+    """One listening address.
+
+    Internet addresses have `host` and `port`, Unix ones `path`.  For an inherited one, `path` is the number of the
+    descriptor or systemd's name for it."""
 
     scheme: str
     host: str = ""
@@ -61,12 +63,12 @@ class Address:
 
     @property
     def inherited(self) -> bool:
-        """Whether somebody else binds it, so that it is theirs to say where."""
+        """Whether another process binds the socket."""
         return self.scheme in INHERITED
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it, or somebody else has seen to that.  Decided without asking DNS."""
+        """Whether it is reachable from this host only, as far as can be told without DNS; True if inherited."""
         if self.scheme == "unix" or self.inherited or self.host == "localhost":
             return True
         try:
@@ -76,17 +78,17 @@ class Address:
 
     @property
     def wildcard(self) -> bool:
-        """Whether it stands for every address of this machine."""
+        """Whether it means all addresses of this host."""
         return self.scheme != "unix" and self.host in ("", *WILDCARDS)
 
     def at(self, host: str | None = None, port: int | None = None) -> Address:
-        """The same with another host or port; a Unix or inherited address stays as it is."""
+        """Return a copy with another host or port; a Unix or inherited address unchanged."""
         if self.scheme == "unix" or self.inherited:
             return self
         return replace(self, host=self.host if host is None else host, port=self.port if port is None else port)
 
     def meets(self, other: Address) -> bool:
-        """Whether both cannot be bound at once."""
+        """Return whether the two addresses conflict: they cannot be bound at the same time."""
         if CARRIERS.get(self.scheme, self.scheme) != CARRIERS.get(other.scheme, other.scheme):
             return False
         if self.scheme == "unix":
@@ -95,7 +97,7 @@ class Address:
             return False
         if self.host == other.host:
             return True
-        # An IPv6 listener takes no IPv4 (IPV6_V6ONLY), so that each family has a wildcard of its own.
+        # An IPv6 listener accepts no IPv4 (IPV6_V6ONLY), so that each family has its own wildcard.
         return any(
             one == two or ((one in WILDCARDS or two in WILDCARDS) and (":" in one) == (":" in two))
             for one in ALIASES.get(self.host, (self.host,))
@@ -104,9 +106,9 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """One address from its text.  Raises `ValueError` saying what was expected."""
+    """Parse an address.  Raise `ValueError` with the expected forms."""
     if match := re.fullmatch(r"unix:(?!//)(.+)", text):
-        # sockaddr_un has room for 108 bytes, unix(7); the check of the full path comes at the bind.
+        # The length of the absolute path is checked at the bind.
         return Address("unix", path=match[1])
     if match := re.fullmatch(r"(fd)://([0-9]{1,4})|(systemd):(?!//)([^\s:]*)", text):
         return Address(match[1] or match[3], path=match[2] or match[4] or "")
@@ -121,5 +123,5 @@ def parse_address(text: str) -> Address:
 
 
 def parse_addresses(text: str) -> tuple[Address, ...]:
-    """Addresses separated by blanks or new lines."""
+    """Parse addresses separated by white space."""
     return tuple(parse_address(word) for word in text.split())

@@ -1,8 +1,8 @@
-"""Sockets that somebody else has bound: supervisord's ``[fcgi-program]`` and inetd hand over descriptor 0,
-systemd descriptors 3 and up.
+"""Sockets bound by another process: supervisord's ``[fcgi-program]`` and inetd pass descriptor 0, systemd descriptors
+from 3 on.
 
-What they have in common: the socket is theirs.  They keep it while the daemon is restarted, which is why
-nobody is refused meanwhile, and they decide where it is and who can reach it; no setting here changes that.
+The other process owns the socket.  It keeps the socket open while the daemon is restarted, so that no connection is
+refused meanwhile, and it determines the address and the permissions; the daemon's settings do not change them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 class InheritanceError(Exception):
-    """What was handed over cannot be served.  The text says what is wrong with it."""
+    """An inherited descriptor is not usable; the text gives the reason."""
 
 
 def take(address: Address) -> list[socket.socket]:
-    """The listening sockets that ``fd://N``, ``systemd:`` or ``systemd:NAME`` stands for; each can be taken
-    once.  Raises `InheritanceError`; then none is left open."""
+    """Return the listening sockets of ``fd://N``, ``systemd:`` or ``systemd:NAME``; each can be taken once.
+
+    Raise `InheritanceError`; then none is left open."""
     descriptors = [int(address.path)] if address.scheme == "fd" else _passed(address.path)
     listeners: list[socket.socket] = []
     try:
         for descriptor in descriptors:
-            listeners.append(_listener(descriptor))  # noqa: PERF401 - those already taken are to be closed
+            listeners.append(_listener(descriptor))  # noqa: PERF401 - those taken before an error are closed
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -40,12 +41,13 @@ def take(address: Address) -> list[socket.socket]:
 
 
 def take_socket(descriptor: int) -> socket.socket:
-    """The socket that `descriptor` is: for streams, connected or listening, or for datagrams.  Raises
-    `InheritanceError`."""
+    """Return a descriptor as a socket: a stream socket, connected or listening, or a datagram socket.
+
+    The descriptor is moved, and the old one closed.  Raise `InheritanceError`."""
     try:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             raise InheritanceError(f"descriptor {descriptor} is not a socket; was this started by hand?")
-        # Away from 0, 1 and 2, which are to be what others expect there, and not for children.
+        # Away from 0, 1 and 2, the standard streams; and not inherited by children.
         moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST)
     except OSError as error:
         raise InheritanceError(f"descriptor {descriptor}: {(error.strerror or str(error)).lower()}") from error
@@ -55,7 +57,7 @@ def take_socket(descriptor: int) -> socket.socket:
             raise InheritanceError(f"descriptor {descriptor} is a socket of the family {taken.family!r}")
         if taken.type != socket.SOCK_STREAM and (taken.type != socket.SOCK_DGRAM or taken.family == socket.AF_UNIX):
             raise InheritanceError(
-                f"descriptor {descriptor} is {_kind(taken)}; one for TCP, UDP or Unix streams is expected"
+                f"descriptor {descriptor} is {_kind(taken)}; a TCP, UDP or Unix stream socket is expected"
             )
     except BaseException:
         taken.close()
@@ -65,12 +67,12 @@ def take_socket(descriptor: int) -> socket.socket:
 
 
 def listens(taken: socket.socket) -> bool:
-    """Whether it accepts connections, instead of being one."""
+    """Return whether a stream socket is listening, not connected."""
     return bool(taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def name_of(listener: socket.socket) -> Address:
-    """Where an inherited socket listens, whoever has bound it."""
+    """Return the address on which an inherited socket listens."""
     where = listener.getsockname()
     if isinstance(where, tuple):
         return Address("udp" if listener.type == socket.SOCK_DGRAM else "tcp", host=host_of(where), port=where[1])
@@ -89,19 +91,18 @@ def _listener(descriptor: int) -> socket.socket:
             what = "does not listen"
         listener.close()
         raise InheritanceError(f"descriptor {descriptor} {what}")
-    # O_NONBLOCK belongs to the open file, so this sets it for everybody who has inherited it.  There is no
-    # other way: two processes that wait for one queue are both woken by one connection, and the one that
-    # finds the queue empty again must not be stuck in accept(2), deaf to its signals.  Those who share a
-    # listener in earnest are copies of this daemon, who want the same; those who handed it over never accept.
+    # O_NONBLOCK belongs to the open file description, so this sets it for all processes that share the socket.  It is
+    # necessary: one connection wakes all processes that poll the queue, and those that find it empty must not block in
+    # accept(2).  The other processes are copies of this daemon, or the owner, which does not accept.
     listener.setblocking(False)
     if listener.type == socket.SOCK_STREAM and listener.family != socket.AF_UNIX:
-        # The connections inherit it.  IPV6_V6ONLY and SO_REUSEADDR were settled at the bind.
+        # Inherited by the connections.  IPV6_V6ONLY and SO_REUSEADDR take effect only at the bind.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def _passed(name: str) -> list[int]:
-    """The descriptors that systemd passed, or those of them it calls `name`, sd_listen_fds(3)."""
+    """Return the descriptors passed by systemd, or only those named `name`, sd_listen_fds(3)."""
     try:
         count, pid = int(os.environ.get("LISTEN_FDS", "")), int(os.environ.get("LISTEN_PID", ""))
     except ValueError:
@@ -122,7 +123,7 @@ def _passed(name: str) -> list[int]:
 
 
 def _let_go(descriptor: int) -> None:
-    """Leave nothing of the socket behind where it was: a descriptor that is still open keeps it listening."""
+    """Close a descriptor, which would keep the socket listening; replace a standard stream by /dev/null."""
     if descriptor < FIRST:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, descriptor)

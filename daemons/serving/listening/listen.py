@@ -1,4 +1,4 @@
-"""Address → bound, listening sockets."""
+"""Bound, listening sockets for an address."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from typing import Any
 from daemons.serving.listening import inherited
 from daemons.serving.listening.address import INHERITED, Address, host_of
 
-#: The mode of a Unix socket: its user and group may connect.
+#: Default mode of a Unix socket's file: its user and group may connect.
 UNIX_MODE = 0o660
 
-#: Times that a port, free in one family and taken in the other, is asked for anew.
+#: Attempts to find a free port that is free in both address families.
 PORT_TRIES = 8
 
 
 class ListenError(Exception):
-    """The system refused an address.  The text names the address and the reason."""
+    """An address cannot be bound; the text gives the address and the reason."""
 
 
 def listen(address: Address, backlog: int, mode: int = UNIX_MODE, *, beside: bool = False) -> list[socket.socket]:
-    """Bind `address` and, unless it is for datagrams, listen with room for `backlog` connections not yet
-    accepted, listen(2).
+    """Bind `address`, listen on it unless it is UDP, and return the non-blocking sockets.
 
-    A host name may stand for several addresses (``localhost``: 127.0.0.1 and ::1), and no host at all stands
-    for every address of both families; each gets a socket, all the same port, also where that is 0.
-    `mode` is that of a Unix socket's file.  With `beside`, a TCP port is shared with orphaned workers of the same user
-    that are about to leave it (`share`).  The sockets do not block.  Raises `ListenError`; then none is left
-    open.
+    A host name may mean several addresses (``localhost``: 127.0.0.1 and ::1), and an empty host all addresses of both
+    families.  Each gets a socket, all with the same port, even if `address` has port 0.
+
+    `backlog` is the length of the queue, listen(2).  `mode` is the mode of a Unix socket's file.  With `beside`, a TCP
+    port may be shared with orphaned workers of the same user that are about to end (`share`).
+
+    Raise `ListenError`; then no socket is left open.
     """
     if address.scheme == "unix":
         return [_listen_unix(Path(address.path), backlog, mode)]
@@ -58,8 +59,9 @@ def listen(address: Address, backlog: int, mode: int = UNIX_MODE, *, beside: boo
 
 
 def share(listener: socket.socket) -> bool:
-    """Let another process of the same user bind the same TCP port beside this listener, socket(7) SO_REUSEPORT; the
-    kernel then divides new connections among both.  Returns whether that can be."""
+    """Let another process of the same user bind the TCP port of this listener too, socket(7) SO_REUSEPORT.
+
+    The kernel then distributes new connections over both.  Return False if the socket is not TCP."""
     if listener.type != socket.SOCK_STREAM or listener.family not in (socket.AF_INET, socket.AF_INET6):
         return False
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -67,14 +69,14 @@ def share(listener: socket.socket) -> bool:
 
 
 def _listen_all(found: list[Any], backlog: int, beside: bool) -> list[socket.socket]:
-    """A listener for each of what getaddrinfo found, as far as this machine has it.  Raises `OSError`."""
+    """Return a listener for each result of getaddrinfo that this host has.  Raise `OSError`."""
     listeners: list[socket.socket] = []
     try:
         for family, kind, protocol, _, where in found:
             try:
                 listener = socket.socket(family, kind, protocol)
             except OSError as error:
-                # The resolver knows IPv6 and the kernel does not: the other addresses will do.
+                # The resolver returns IPv6 addresses, but the kernel has no IPv6: use the others.
                 if error.errno == errno.EAFNOSUPPORT and len(found) > 1:
                     continue
                 raise
@@ -107,15 +109,15 @@ def _listen_all(found: list[Any], backlog: int, beside: bool) -> list[socket.soc
 
 
 def prepare(listener: socket.socket) -> None:
-    """The options every listener has; accepted connections inherit TCP_NODELAY on Linux."""
+    """Set the options of a listener.  On Linux accepted connections inherit TCP_NODELAY."""
     listener.setblocking(False)
     if listener.type == socket.SOCK_STREAM and listener.family in (socket.AF_INET, socket.AF_INET6):
-        # A restart finds the port free although old connections are in TIME_WAIT.  TCP only: for UDP
-        # it would let another process take the port over.
+        # Allow a restart while old connections are in TIME_WAIT.  TCP only: for UDP it would let another process take
+        # over the port.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if listener.family == socket.AF_INET6:
-        # So that 0.0.0.0 and :: can be bound side by side, and a peer is never ::ffff:192.0.2.1.
+        # So that 0.0.0.0 and :: can be bound at the same time, and no peer is ::ffff:192.0.2.1.
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 
@@ -143,13 +145,13 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise OSError(errno.ENOTDIR, f"{folder} is not a folder, nor a link to one") from None
+        raise OSError(errno.ENOTDIR, f"{folder} is not a directory") from None
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One at a time: of two that start at once, the second would take the first, which is bound and does not
-    listen yet, for one that was killed."""
+    """Lock a directory, so that a second daemon does not take the socket of one that is bound but not listening yet for
+    a stale one."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
@@ -160,13 +162,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket file of a daemon that was killed: one at which nobody answers."""
+    """Remove the socket file of a killed daemon: one that refuses connections."""
     try:
         if not stat.S_ISSOCK(path.stat().st_mode):
             raise OSError(errno.EEXIST, "a file that is not a socket is in the way")
     except FileNotFoundError:
         if path.is_symlink():
-            # bind(2) calls it an address in use.
+            # bind(2) would report "address already in use".
             raise OSError(errno.EEXIST, f"a link to {os.readlink(path)}, which is missing, is in the way") from None
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -180,10 +182,10 @@ def _remove_stale(path: Path) -> None:
 
 
 def explain(address: Address, error: OSError) -> str:
-    """Why `address` could not be had, and what to look at next."""
+    """Return why `address` cannot be bound, and what to check."""
     reason = (error.strerror or str(error)).lower()
     if error.errno == errno.EADDRINUSE and address.port:
-        reason += f"; `ss -l{'u' if address.scheme == 'udp' else 't'}np sport = :{address.port}` shows who has it"
+        reason += f"; `ss -l{'u' if address.scheme == 'udp' else 't'}np sport = :{address.port}` shows the process"
     elif error.errno == errno.EACCES and 0 < address.port < 1024:
         reason += "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
     elif error.errno == errno.EADDRNOTAVAIL:
@@ -192,8 +194,9 @@ def explain(address: Address, error: OSError) -> str:
 
 
 def clients_too(address: Address) -> str:
-    """What is to be said of a port that the kernel also gives to outgoing connections; ``""`` if it does not.
-    One that happens to have it when the daemon starts keeps it from starting."""
+    """Return a warning if the port is in the kernel's range for outgoing connections, else ``""``.
+
+    Such a connection may occupy the port when the daemon starts."""
     try:
         text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii")
         least, most = (int(number) for number in text.split())
@@ -202,13 +205,13 @@ def clients_too(address: Address) -> str:
     if address.scheme == "unix" or address.inherited or not least <= address.port <= most:
         return ""
     return (
-        f"{address}: the kernel gives ports from {least} to {most} to outgoing connections, one of which may have "
-        "this when the daemon starts; a port below is safer"
+        f"{address}: the kernel uses ports {least} to {most} for outgoing connections, one of which may occupy this "
+        f"port when the daemon starts; use a port below {least}"
     )
 
 
 def name_of(listener: socket.socket, scheme: str) -> Address:
-    """Where a bound socket listens; port 0 has become a real one."""
+    """Return the address of a bound socket, with its actual port."""
     if scheme in INHERITED:
         return inherited.name_of(listener)
     where = listener.getsockname()

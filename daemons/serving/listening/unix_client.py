@@ -1,4 +1,4 @@
-"""Connecting to a Unix socket as to TCP: a full queue is waited for."""
+"""Client connections to Unix sockets that wait, like TCP, while the server's queue is full."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ RETRY = 0.01
 def connect(path: str, timeout: float) -> socket.socket:
     """Return a socket connected to the server at `path`, whose operations time out after `timeout` seconds.
 
-    While the server's queue is full, connect(2) with a timeout fails at once, and poll(2) does not report that there is
-    room again; so it is tried until `timeout`, as TCP does by itself.  Raises `OSError`, `TimeoutError` among them.
+    While the server's queue is full, a non-blocking connect(2) fails at once, and poll(2) does not report when there is
+    room again.  So retry until `timeout`, as TCP does by itself.  Raise `OSError`, including `TimeoutError`.
     """
     deadline = monotonic() + timeout
     while True:

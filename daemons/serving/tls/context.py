@@ -1,4 +1,4 @@
-"""The TLS settings that every server and client of the suite shares."""
+"""TLS contexts of all servers and clients."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 from daemons.serving.tls.sessions import disable_cache
 
-#: For TLS 1.2; every suite of TLS 1.3 is an AEAD with an ephemeral key anyway.
+#: For TLS 1.2; all cipher suites of TLS 1.3 are AEADs with ephemeral keys.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def server_context(minimum: str = "1.2") -> ssl.SSLContext:
-    """Return the context of a server, which has yet to load its certificate.
+    """Return the context of a server, without a certificate.
 
-    `minimum` is the lowest version accepted, ``1.2`` or ``1.3``."""
+    `minimum` is the lowest accepted version, ``1.2`` or ``1.3``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = MINIMUM[minimum]
     context.set_ciphers(CIPHERS)
-    # A renegotiation costs the client nothing and the server a handshake; and it made TLS 1.2 insecure once.
+    # A renegotiation costs the server a handshake and the client nothing; it also was a vulnerability (CVE-2009-3555).
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     disable_cache(context)
     report_truncation(context)
@@ -30,8 +30,8 @@ def server_context(minimum: str = "1.2") -> ssl.SSLContext:
 def client_context(cafile: Path | None = None, *, verify: bool = True) -> ssl.SSLContext:
     """Return the context of a client that trusts the CA in `cafile`, or those of the system if it is None.
 
-    With ``verify=False`` any certificate will do: to look at a server, never to send it anything.
-    Raises `OSError` naming the file if it cannot be read or holds no certificate."""
+    ``verify=False`` accepts any certificate: for inspecting a server only.
+    Raise `OSError` with the file's name if it cannot be read or contains no certificate."""
     try:
         context = ssl.create_default_context(cafile=None if cafile is None else str(cafile))
     except ssl.SSLError as error:
@@ -56,5 +56,5 @@ def report_truncation(context: ssl.SSLContext) -> None:
 def is_truncation(error: ssl.SSLError) -> bool:
     """Return whether the TCP connection ended without close_notify.
 
-    Python 3.11.2 has no class of its own for it, only OpenSSL's reason."""
+    Python 3.11.2 has no exception class for this, only OpenSSL's reason."""
     return isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"

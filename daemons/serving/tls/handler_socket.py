@@ -1,4 +1,4 @@
-"""TLS for raw handlers, which see a socket: it is wrapped in the thread or process that serves them."""
+"""TLS for raw handlers: their socket is wrapped in the thread or process that serves them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @contextmanager
 def over_tls(tls: TLS, request: socket.socket, connection: Connection, limits: Limits) -> Iterator[ssl.SSLSocket]:
-    """Shake hands on `request`, and lend what a handler can talk through.
+    """Perform the TLS handshake on `request`, and yield a TLS socket for the handler.
 
-    The handshake has `Limits.handshake_timeout` in all; the daemon's thread sees to that.  Raises
-    `ConnectionError` where it fails, and when the peer breaks the rules of TLS; `connection` has the ending."""
+    The handshake must finish within `Limits.handshake_timeout`, enforced by the daemon's thread.  If it fails, or the
+    peer violates the protocol later, set the ending of `connection` and raise `ConnectionError`."""
     connection.expect_handshake(limits.handshake_timeout)
-    # On a descriptor of its own: the handler may close what it was lent, while the daemon's thread still
-    # cuts the connection through `request`.  And SSLSocket.shutdown would drop the encryption first.
+    # A duplicate descriptor: the handler may close its socket while the daemon's thread may still cut the connection
+    # through `request`.  And SSLSocket.shutdown would drop the encryption first.
     twin = socket.socket(fileno=os.dup(request.fileno()))
     twin.settimeout(limits.handshake_timeout)
     with twin:
         try:
-            # A connection that was cut is an error to the handler, not the end of its input.
+            # A truncated connection must be an error for the handler, not the end of its input.
             lent = tls.context.wrap_socket(
                 twin, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
             )
@@ -47,7 +47,7 @@ def over_tls(tls: TLS, request: socket.socket, connection: Connection, limits: L
         try:
             yield lent
         except ssl.SSLCertVerificationError:
-            raise  # of a server that the handler itself asks; ours was done with the handshake
+            raise  # from a connection that the handler opened itself; this one has finished its handshake
         except ssl.SSLError as error:
             if connection.ending is None and is_truncation(error):
                 connection.ending = Ending.CUT
@@ -64,7 +64,7 @@ def _failed(connection: Connection, error: OSError) -> ConnectionError:
 
 
 def _say_goodbye(lent: ssl.SSLSocket) -> None:
-    """Send our close_notify: all that was to be said has been.  Nobody waits for the peer's."""
+    """Send close_notify without waiting for the peer's."""
     with suppress(OSError, ValueError):
         lent.setblocking(False)
         lent.unwrap()

@@ -1,10 +1,10 @@
-"""The session cache of OpenSSL, which a server does without.
+"""Disabling of OpenSSL's server-side session cache.
 
-For a client of TLS 1.2 that takes no session tickets, OpenSSL keeps each session for two hours, with the name that was
-asked for and the client's certificates: up to 20,480 of them, which is 20 to 120 MiB beyond every limit.  Clients that
-take tickets, which is nearly all of them, resume their sessions without the cache.
+For a TLS 1.2 client without session tickets, OpenSSL keeps each session for two hours, with the server name and the
+client's certificates: up to 20,480 sessions, 20 to 120 MiB outside of every limit.  Clients with session tickets, that
+is nearly all, resume their sessions without the cache.
 
-The `ssl` module has no setting for it: python/cpython has none at least up to 3.14.
+The `ssl` module has no setting for it, at least up to Python 3.14.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ OFF, SERVER = 0, 2
 
 
 def disable_cache(context: ssl.SSLContext) -> None:
-    """Keep no sessions for `context`, that of a server.  Does nothing where OpenSSL cannot be called."""
+    """Disable the session cache of a server's context.  Do nothing if OpenSSL cannot be called."""
     if sys.implementation.name != "cpython":
         return
     try:
         control = ctypes.CDLL(getattr(_ssl, "__file__", None)).SSL_CTX_ctrl
-    except (OSError, AttributeError):  # OpenSSL is within the interpreter, and its functions have no names
+    except (OSError, AttributeError):  # OpenSSL is linked into the interpreter without exported symbols
         return
     control.restype = ctypes.c_long
     control.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
-    # The first member of PySSLContext (Modules/_ssl.c), behind what every object begins with.
+    # The first member of PySSLContext (Modules/_ssl.c), after PyObject_HEAD.
     pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
     if control(pointer, GET_MODE, 0, None) == SERVER:
         control(pointer, SET_MODE, OFF, None)

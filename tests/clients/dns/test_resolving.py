@@ -1,4 +1,4 @@
-"""`daemons dns`, `daemons mx`, `daemons ask dns` and dig, asking one daemon dns with the zones as shipped."""
+"""`daemons dns`, `daemons mx`, `daemons ask dns` and dig with the daemon dns and its shipped zones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ needs_dig = pytest.mark.skipif(shutil.which("dig") is None, reason="dig is not i
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Folder, str]]:
-    """A project whose dns runs, and its port, the same over UDP and TCP."""
+    """A project with a running dns, and its port, the same for UDP and TCP."""
     folder = Folder(tmp_path_factory.mktemp("project"))
     port = free_port()
     folder.write(
@@ -69,9 +69,7 @@ def servers_of(domain: str, *equal: str) -> str:
     )
 
 
-def test_mx_prints_the_servers_in_the_order_to_try_them_in(
-    server: tuple[Folder, str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mx_prints_servers_sorted_by_preference(server: tuple[Folder, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mx", "camelot.test", "--server", f"127.0.0.1:{server[1]}"]) == 0
     out, err = capsys.readouterr()
     assert out in (servers_of("camelot.test", BACKUP, SPARE), servers_of("camelot.test", SPARE, BACKUP))
@@ -101,14 +99,14 @@ def test_mx_prints_the_servers_in_the_order_to_try_them_in(
         ("ni", "", f"daemons mx: ni.camelot.test is an alias in a loop: {LOOP}\n"),
     ],
 )
-def test_mx_of_domains_that_have_no_servers_of_their_own(
+def test_mx_of_domains_without_mx_records(
     server: tuple[Folder, str], capsys: pytest.CaptureFixture[str], domain: str, out: str, err: str
 ) -> None:
     code = main(["mx", f"{domain}.camelot.test", "--server", f"127.0.0.1:{server[1]}"])
     assert (code, *capsys.readouterr()) == (1 if err else 0, out, err)
 
 
-def test_an_alias_of_a_domain_is_followed_first(
+def test_mx_follows_an_alias_of_the_domain(
     resolver: resolving.Resolver, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mx, "in_order", lambda records: sorted(records))
@@ -120,8 +118,8 @@ def test_an_alias_of_a_domain_is_followed_first(
     )
 
 
-class Told:
-    """A resolver that has been told what to find; what it was not told of, nobody could tell."""
+class FixedResolver:
+    """A resolver with fixed records; all other lookups fail."""
 
     def __init__(self, **records: list[object]) -> None:
         self._records = records
@@ -129,7 +127,7 @@ class Told:
     def find(self, name: dns.name.Name, kind: str) -> resolving.Found:
         records = self._records.get(f"{name.labels[0].decode()}_{kind}")
         if records is None:
-            raise resolving.LookupFailure(f"{resolving.shown(name)} {kind}: no answer in 10 s")
+            raise resolving.LookupFailure(f"{resolving.to_text(name)} {kind}: no answer in 10 s")
         return resolving.Found(name, True, records, [], [])
 
 
@@ -137,8 +135,8 @@ def exchange(preference: int, host: str) -> SimpleNamespace:
     return SimpleNamespace(preference=preference, exchange=dns.name.from_text(host))
 
 
-def test_one_server_that_nobody_could_tell_of_leaves_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    found = Told(
+def test_mx_continues_after_a_failed_lookup_of_one_server(capsys: pytest.CaptureFixture[str]) -> None:
+    found = FixedResolver(
         x_MX=[exchange(20, "b.x"), exchange(10, "a.x"), exchange(0, ".")],
         b_A=[SimpleNamespace(address="127.0.0.2")],
         b_AAAA=[],
@@ -149,12 +147,12 @@ def test_one_server_that_nobody_could_tell_of_leaves_the_others(capsys: pytest.C
     assert err == "    ERROR: a.x A: no answer in 10 s\n"
 
 
-def test_where_nobody_could_tell_it_is_not_taken_for_none() -> None:
+def test_failed_mx_lookup_does_not_fall_back_to_addresses() -> None:
     with pytest.raises(resolving.LookupFailure, match="x MX: no answer in 10 s"):
-        mx.resolve_email_domain("x", Told(x_A=[SimpleNamespace(address="127.0.0.2")]))  # type: ignore[arg-type]
+        mx.resolve_email_domain("x", FixedResolver(x_A=[SimpleNamespace(address="127.0.0.2")]))  # type: ignore[arg-type]
 
 
-def test_equal_preferences_come_in_any_order_and_others_in_theirs() -> None:
+def test_equal_preferences_are_shuffled_and_others_sorted() -> None:
     records = [exchange(20, "c"), exchange(10, "a"), exchange(10, "b")]
     for shuffle, order in ((list.reverse, "b. a. c."), (lambda _: None, "a. b. c.")):
         assert " ".join(str(each.exchange) for each in mx.in_order(records, shuffle)) == order
@@ -183,7 +181,7 @@ def test_equal_preferences_come_in_any_order_and_others_in_theirs() -> None:
         ),
         ("bücher.camelot.test", 0, {"xn--bcher-kva.camelot.test IN A 127.0.0.32"}, ""),
         ("dangling.camelot.test", 0, {"dangling.camelot.test IN CNAME nowhere.camelot.test."}, ""),
-        ("nobody.camelot.test", 1, set(), "daemons dns: there is no name nobody.camelot.test (NXDOMAIN)\n"),
+        ("nobody.camelot.test", 1, set(), "daemons dns: nobody.camelot.test does not exist (NXDOMAIN)\n"),
         (
             "merlin.camelot.test",
             1,
@@ -191,8 +189,8 @@ def test_equal_preferences_come_in_any_order_and_others_in_theirs() -> None:
             "daemons dns: merlin.camelot.test has no records of the types A, AAAA, CNAME, MX, NS\n",
         ),
         ("x.example", 1, set(), "daemons dns: x.example A: 127.0.0.1:{port} answered REFUSED\n"),
-        ("\x1b[31m.camelot.test", 1, set(), "daemons dns: there is no name \\027[31m.camelot.test (NXDOMAIN)\n"),
-        ("a..b", 1, set(), "daemons dns: 'a..b' is no domain name: a DNS label is empty\n"),
+        ("\x1b[31m.camelot.test", 1, set(), "daemons dns: \\027[31m.camelot.test does not exist (NXDOMAIN)\n"),
+        ("a..b", 1, set(), "daemons dns: 'a..b' is not a domain name: a DNS label is empty\n"),
         ("ü" * 70, 1, set(), None),
         ("\udcff", 1, set(), None),
     ],
@@ -201,18 +199,18 @@ def test_dns_prints_name_class_type_and_data(
     server: tuple[Folder, str], capsys: pytest.CaptureFixture[str], name: str, code: int, out: set[str], err: str | None
 ) -> None:
     assert main(["dns", name, "--server", f"127.0.0.1:{server[1]}"]) == code
-    said = capsys.readouterr()
-    assert (set(said.out.splitlines()), said.err.count("\n")) == (out, code)
-    assert err is None or said.err == err.format(port=server[1])
+    output = capsys.readouterr()
+    assert (set(output.out.splitlines()), output.err.count("\n")) == (out, code)
+    assert err is None or output.err == err.format(port=server[1])
 
 
-def test_what_is_too_long_for_udp_is_had_over_tcp(resolver: resolving.Resolver) -> None:
+def test_response_too_long_for_udp_is_fetched_over_tcp(resolver: resolving.Resolver) -> None:
     found = resolver.find(dns.name.from_text("grail.camelot.test"), "TXT")
     assert len(found.records[0].to_wire()) > single_query.PAYLOAD
 
 
 @pytest.mark.parametrize("silent", [True, False])
-def test_a_server_that_does_not_answer_is_no_answer(silent: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unresponsive_server_is_an_error(silent: bool, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
         mute.bind(("127.0.0.1", 0))
         port = mute.getsockname()[1]
@@ -223,7 +221,7 @@ def test_a_server_that_does_not_answer_is_no_answer(silent: bool, capsys: pytest
     assert capsys.readouterr() == ("", f"daemons mx: camelot.test MX: {reason}\n")
 
 
-def test_ask_asks_over_either(server: tuple[Folder, str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_ask_dns_works_over_udp_and_tcp(server: tuple[Folder, str], capfd: pytest.CaptureFixture[str]) -> None:
     folder, port = server
     folder.write("tcp", f"[daemon]\nservice = dns\nport = {port}\n")
     for name in ("dns", "tcp"):
@@ -244,11 +242,11 @@ def dig(port: str, *words: str) -> str:
 
 
 @needs_dig
-def test_dig_is_answered(server: tuple[Folder, str]) -> None:
+def test_dig_accepts_the_responses(server: tuple[Folder, str]) -> None:
     port = server[1]
     assert dig(port, "+short", "-x", "127.0.0.25") == "mail.camelot.test.\n"
     assert sorted(dig(port, "+short", "+tcp", "camelot.test", "MX").splitlines())[0] == "10 mail.camelot.test."
-    assert "(TCP)" in dig(port, "grail.camelot.test", "TXT")  # it was told to come again
+    assert "(TCP)" in dig(port, "grail.camelot.test", "TXT")  # the UDP response was truncated
     several = dig(port, "nobody.camelot.test", "camelot.test", "example.org")
     assert [line.split(", ")[1] for line in several.splitlines() if "HEADER" in line] == [
         "status: NXDOMAIN",
@@ -258,7 +256,7 @@ def test_dig_is_answered(server: tuple[Folder, str]) -> None:
 
 
 class Scripted(resolving.Resolver):
-    """Gets its answers from a zone, one alias at a time, as from servers that do not follow any."""
+    """A resolver with responses from a zone, one alias at a time, as from servers that do not follow aliases."""
 
     def __init__(self, zone: dict[str, str]) -> None:
         self._zone = zone
@@ -270,7 +268,7 @@ class Scripted(resolving.Resolver):
         return response
 
 
-def test_an_alias_that_comes_alone_is_asked_for_next_eight_times_at_most() -> None:
+def test_chain_of_single_aliases_is_followed_up_to_eight() -> None:
     aliases = {f"a{number}.": f"CNAME a{number + 1}." for number in range(8)}
     first = dns.name.from_text("a0.")
     found = Scripted({**aliases, "a8.": "A 127.0.0.8"}).find(first, "A")
@@ -282,10 +280,10 @@ def test_an_alias_that_comes_alone_is_asked_for_next_eight_times_at_most() -> No
         Scripted({"a0.": "CNAME a0."}).find(first, "A")
 
 
-def test_records_of_other_classes_are_no_answer(
+def test_records_of_other_classes_are_ignored(
     resolver: resolving.Resolver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """dnspython has other types for them, without the attributes of those of the Internet."""
+    """In dnspython their rdata lack the attributes of those of class IN."""
 
     def query(name: dns.name.Name, kind: str, *_: object) -> dns.message.Message:
         response = dns.message.make_response(dns.message.make_query(name, kind))

@@ -1,4 +1,4 @@
-"""DNS servers that answer late, wrongly, or not as asked, and what `daemons dns` and `daemons mx` make of that."""
+"""DNS queries with servers that respond late, incorrectly or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daemons.clients.dns import resolving
 NAME = dns.name.from_text("camelot.test")
 RECORD = dns.rrset.from_text(NAME, 1, "IN", "MX", "10 mail.camelot.test.")
 
-#: The datagrams that answer the nth question.
+#: Returns the datagrams that are sent in response to the nth query.
 Script = Callable[[int, dns.message.Message], list[bytes]]
 
 
@@ -40,9 +40,9 @@ def failed(question: dns.message.Message, code: dns.rcode.Rcode, *, echo: bool =
 
 @contextmanager
 def serving(script: Script, tcp: bytes | None = None) -> Iterator[tuple[int, list[dns.message.Message]]]:
-    """Yield the port of a server, and the questions that it was asked over UDP.  `tcp` is what it answers over TCP,
-    with the question's id in place of the first two bytes."""
-    asked: list[dns.message.Message] = []
+    """Yield the port of a server, and the queries received over UDP.  `tcp` is its response over TCP,
+    with the query's id in place of the first two bytes."""
+    requests: list[dns.message.Message] = []
     with ExitStack() as stack:
         peer = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -55,8 +55,8 @@ def serving(script: Script, tcp: bytes | None = None) -> Iterator[tuple[int, lis
                 if not data:
                     return
                 question = dns.message.from_wire(data)
-                asked.append(question)
-                for datagram in script(len(asked), question):
+                requests.append(question)
+                for datagram in script(len(requests), question):
                     peer.sendto(datagram, client)
 
         def answer_over_tcp() -> None:
@@ -74,7 +74,7 @@ def serving(script: Script, tcp: bytes | None = None) -> Iterator[tuple[int, lis
         for thread in threads:
             thread.start()
         try:
-            yield port, asked
+            yield port, requests
         finally:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
                 last.sendto(b"", ("127.0.0.1", port))
@@ -103,7 +103,7 @@ def truncated(question: dns.message.Message, length: int | None = None) -> bytes
     return response.to_wire()[:length]
 
 
-#: Datagrams that are no answer to a question.
+#: Datagrams that do not answer the query.
 WRONG: dict[str, Callable[[dns.message.Message], bytes]] = {
     "empty": lambda question: b"",
     "one byte": lambda question: b"\0",
@@ -120,13 +120,13 @@ WRONG: dict[str, Callable[[dns.message.Message], bytes]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_a_datagram_that_is_no_answer_is_ignored(wrong: Callable[[dns.message.Message], bytes]) -> None:
-    with serving(lambda number, question: [wrong(question)] * 3 + [right(question).to_wire()]) as (port, asked):
+def test_datagram_that_does_not_answer_the_query_is_ignored(wrong: Callable[[dns.message.Message], bytes]) -> None:
+    with serving(lambda number, question: [wrong(question)] * 3 + [right(question).to_wire()]) as (port, requests):
         assert found(port) == ["mail.camelot.test."]
-        assert len(asked) == 1
+        assert len(requests) == 1
 
 
-def test_nothing_but_wrong_datagrams_is_no_answer_in_time(capsys: pytest.CaptureFixture[str]) -> None:
+def test_query_times_out_if_all_datagrams_are_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(lambda number, question: [b"garbage"] * 100) as (port, _):
         assert main(["mx", "camelot.test", "--server", f"127.0.0.1:{port}", "-t", "0.2"]) == 1
     assert capsys.readouterr() == ("", "daemons mx: camelot.test MX: no answer in 0.2 s\n")
@@ -142,40 +142,40 @@ def test_nothing_but_wrong_datagrams_is_no_answer_in_time(capsys: pytest.Capture
         (dns.rcode.BADVERS, True),
     ],
 )
-def test_a_server_without_edns_is_asked_without_it(code: dns.rcode.Rcode, echo: bool) -> None:
+def test_query_is_repeated_without_edns_if_it_is_not_supported(code: dns.rcode.Rcode, echo: bool) -> None:
     def script(number: int, question: dns.message.Message) -> list[bytes]:
         return [right(question).to_wire() if question.edns < 0 else failed(question, code, echo=echo)]
 
-    with serving(script) as (port, asked):
+    with serving(script) as (port, requests):
         assert found(port) == ["mail.camelot.test."]
-    assert [question.edns for question in asked] == [0, -1]
+    assert [question.edns for question in requests] == [0, -1]
 
 
-def test_a_server_that_refuses_every_form_is_asked_no_more(capsys: pytest.CaptureFixture[str]) -> None:
-    with serving(lambda number, question: [failed(question, dns.rcode.FORMERR)]) as (port, asked):
+def test_server_that_rejects_both_forms_is_not_queried_again(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(lambda number, question: [failed(question, dns.rcode.FORMERR)]) as (port, requests):
         assert main(["mx", "camelot.test", "--server", f"127.0.0.1:{port}"]) == 1
     assert capsys.readouterr().err == f"daemons mx: camelot.test MX: 127.0.0.1:{port} answered FORMERR\n"
-    assert len(asked) == 2
+    assert len(requests) == 2
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_failure_that_passes_is_survived(times: int) -> None:
+def test_temporary_servfail_is_retried(times: int) -> None:
     def script(number: int, question: dns.message.Message) -> list[bytes]:
         return [failed(question, dns.rcode.SERVFAIL) if number <= times else right(question).to_wire()]
 
-    with serving(script) as (port, asked):
+    with serving(script) as (port, requests):
         assert found(port) == ["mail.camelot.test."]
-    assert len(asked) == times + 1
+    assert len(requests) == times + 1
 
 
-def test_a_failure_that_stays_is_told_after_three_rounds(capsys: pytest.CaptureFixture[str]) -> None:
-    with serving(lambda number, question: [failed(question, dns.rcode.SERVFAIL)]) as (port, asked):
+def test_permanent_servfail_is_reported_after_three_rounds(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(lambda number, question: [failed(question, dns.rcode.SERVFAIL)]) as (port, requests):
         assert main(["mx", "camelot.test", "--server", f"127.0.0.1:{port}"]) == 1
     assert capsys.readouterr().err == f"daemons mx: camelot.test MX: 127.0.0.1:{port} answered SERVFAIL\n"
-    assert len(asked) == resolving.ROUNDS
+    assert len(requests) == resolving.ROUNDS
 
 
-def test_after_a_failure_the_next_server_is_asked() -> None:
+def test_next_server_is_queried_after_a_failure() -> None:
     with (
         serving(lambda number, question: [failed(question, dns.rcode.SERVFAIL)]) as (first, failing),
         serving(lambda number, question: [right(question).to_wire()]) as (second, _),
@@ -187,17 +187,17 @@ def test_after_a_failure_the_next_server_is_asked() -> None:
 
 
 @pytest.mark.parametrize("length", [None, 12, 30, -1])
-def test_a_truncated_answer_is_had_over_tcp(length: int | None) -> None:
+def test_truncated_response_is_fetched_over_tcp(length: int | None) -> None:
     whole = right(dns.message.make_query(NAME, "MX")).to_wire()
-    if length == 12:  # a header alone, which names no question
+    if length == 12:  # a header without a question section
         length = len(dns.message.make_query(NAME, "MX").to_wire())
-    with serving(lambda number, question: [truncated(question, length)], tcp=whole) as (port, asked):
+    with serving(lambda number, question: [truncated(question, length)], tcp=whole) as (port, requests):
         assert found(port) == ["mail.camelot.test."]
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 @pytest.mark.parametrize("reply", [b"", b"xxgarbage", b"xx" + b"\xff" * 1000])
-def test_garbage_over_tcp_is_one_line(reply: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_malformed_tcp_response_is_one_line_of_error(reply: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(lambda number, question: [truncated(question)], tcp=reply) as (port, _):
         assert main(["mx", "camelot.test", "--server", f"127.0.0.1:{port}", "-t", "5"]) == 1
     out, err = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""``daemons mtu``: the longest datagram that gets there in one piece."""
+"""``daemons mtu``: path MTU discovery."""
 
 from __future__ import annotations
 
@@ -15,30 +15,28 @@ from tests.namespaces import Network
 
 
 def found(*words: object) -> int:
-    """``daemons mtu WORDS``."""
+    """Run ``daemons mtu WORDS``; return the exit code."""
     parser = argparse.ArgumentParser()
     mtu.add_arguments(parser)
     return mtu.run(parser.parse_args([str(word) for word in words]))
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
-def test_the_loopback_takes_the_longest_that_there_is_of_ipv4(
-    family: socket.AddressFamily, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mtu_of_the_loopback(family: socket.AddressFamily, capsys: pytest.CaptureFixture[str]) -> None:
     host = "127.0.0.1" if family == socket.AF_INET else "::1"
     with socket.socket(family, socket.SOCK_DGRAM) as bound:
         bound.bind((host, 0))
         closed = bound.getsockname()[1]
-    # Nobody listens there, which tells that it has arrived.
+    # A closed port: the ICMP error shows that the datagram has arrived.
     assert found(host, closed) == 0
-    said = "The big datagram was sent!" if family == socket.AF_INET else "Alas, the datagram did not make it"
-    mtu_of_lo = 65535 if family == socket.AF_INET else 65536  # RFC 791 has no longer packet
-    assert capsys.readouterr() == (f"{said}\nActual MTU: {mtu_of_lo}\n", "")
+    expected = "The big datagram was sent!" if family == socket.AF_INET else "Alas, the datagram did not make it"
+    mtu_of_lo = 65535 if family == socket.AF_INET else 65536  # the longest packet of RFC 791
+    assert capsys.readouterr() == (f"{expected}\nActual MTU: {mtu_of_lo}\n", "")
 
 
 @pytest.mark.root
-def test_the_narrowest_link_on_the_way_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    """knight, 1400, castle, 1300, grail."""
+def test_path_mtu_is_that_of_the_narrowest_link(capsys: pytest.CaptureFixture[str]) -> None:
+    """The links: knight to castle with MTU 1400, castle to grail with MTU 1300."""
     with Network(
         [
             "link add c netns {knight} mtu 1400 type veth peer name k netns {castle} mtu 1400",
@@ -62,18 +60,20 @@ def test_the_narrowest_link_on_the_way_counts(capsys: pytest.CaptureFixture[str]
         assert capsys.readouterr() == ("Alas, the datagram did not make it\nActual MTU: 1300\n", "")
 
 
-def test_where_nothing_comes_back_it_says_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mtu_without_a_response_is_reported_as_preliminary(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
         mute.bind(("127.0.0.1", 0))
         port = mute.getsockname()[1]
         assert mtu.probe(Address("udp", "127.0.0.1", port), 0.01) == mtu.Found(65535, too_long=False, arrived=False)
         assert found("127.0.0.1", port, "-t", "0.01") == 0
-    said = "nothing has come back from there in 0.01 s; this is what is known so far"
-    assert capsys.readouterr().err == f"daemons mtu: udp://127.0.0.1:{port}: {said}\n"
+    expected = "no response from the host in 0.01 s; the path MTU may be lower"
+    assert capsys.readouterr().err == f"daemons mtu: udp://127.0.0.1:{port}: {expected}\n"
 
 
 @pytest.mark.parametrize(("words", "code"), [(("255.255.255.255",), 1), (("no such host",), 1), (("host", "x"), 2)])
-def test_where_it_cannot_be_sent(words: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mtu_of_an_unreachable_host_is_an_error(
+    words: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     if code == 2:
         with pytest.raises(SystemExit):
             found(*words)

@@ -1,4 +1,4 @@
-"""Sending and receiving at the same time."""
+"""Simultaneous sending and receiving."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SENT = 16 * 1024 * 1024
 RECEIVED = 1024 * 1024
 
 
-def test_what_a_peer_sends_is_passed_on_before_the_peer_receives() -> None:
+def test_bytes_are_yielded_while_the_peer_does_not_receive() -> None:
     passed_on = threading.Event()
     totals: list[int] = []
 

@@ -1,4 +1,4 @@
-"""``daemons tls-report``, and other people's servers: what they present, and why it is not believed."""
+"""``daemons tls-report`` with foreign servers: reports, and reasons for failed verification."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 
 
 def report(*words: object) -> int:
-    """``daemons tls-report WORDS``."""
+    """Run ``daemons tls-report WORDS``; return the exit code."""
     return main(["tls-report", *map(str, words)])
 
 
 @contextmanager
 def s_server(certificate: str, *options: str) -> Iterator[str]:
-    """``openssl s_server -www``; yields its port."""
+    """Run ``openssl s_server -www``; yield its port."""
     key = folder() / ("server.key" if certificate == "server.pem" else certificate)
     command = ["openssl", "s_server", "-www", "-accept", "127.0.0.1:0", "-cert", str(folder() / certificate)]
     with subprocess.Popen(
@@ -48,15 +48,13 @@ def s_server(certificate: str, *options: str) -> Iterator[str]:
 
 
 def value(out: str, word: str) -> str:
-    """What the report has in the line of `word`."""
+    """Return the value of the line of the report that begins with `word`."""
     return next(line.split(maxsplit=1)[1] for line in out.splitlines() if line.startswith(word))
 
 
 @needs_openssl
 @pytest.mark.parametrize("options", [(), ("-tls1_2",)], ids=" ".join)
-def test_it_agrees_with_s_client_and_counts_the_document(
-    options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_agrees_with_openssl_s_client(options: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with s_server("server.pem", "-alpn", "http/1.1", *options) as port:
         assert report("localhost", port, "--cafile", CA, "--document") == 0
         out = capsys.readouterr().out
@@ -79,39 +77,39 @@ def test_it_agrees_with_s_client_and_counts_the_document(
     before, after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     assert value(out, "valid") == f"{before:%Y-%m-%d %H:%M:%S} to {after:%Y-%m-%d %H:%M:%S} UTC"
     assert value(out, "sha256") == certificate.fingerprint(hashes.SHA256()).hex(":").upper()
-    said = re.search(rf"^The document https://localhost:{port}/ is (\d+) bytes long$", out, re.MULTILINE)
-    assert said
-    assert int(said[1]) > 1000
+    match = re.search(rf"^The document https://localhost:{port}/ is (\d+) bytes long$", out, re.MULTILINE)
+    assert match
+    assert int(match[1]) > 1000
 
 
 @needs_openssl
 @pytest.mark.parametrize(
-    ("certificate", "name", "why"),
+    ("certificate", "name", "expected"),
     [
         ("server.pem", "lancelot.example", "wrong name: Hostname mismatch"),
         ("selfsigned.pem", "localhost", "it is self-signed"),
         ("expired.pem", "localhost", "it has expired"),
     ],
 )
-def test_what_does_not_verify_is_shown_all_the_same(
-    certificate: str, name: str, why: str, capsys: pytest.CaptureFixture[str]
+def test_unverified_certificate_is_shown(
+    certificate: str, name: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with s_server(certificate) as port:
         assert report("127.0.0.1", port, "--cafile", CA, "--name", name, "--document") == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"Certificate error: the certificate does not verify: {why}")
+    assert captured.err.startswith(f"Certificate error: the certificate does not verify: {expected}")
     assert captured.err.count("\n") == 1
     assert captured.out.startswith("verified     no: ")
     assert value(captured.out, "subject") == f"CN={certificate.removesuffix('.pem').replace('server', 'localhost')}"
     assert value(captured.out, "protocol") == "TLSv1.3"
-    # Nothing is asked of one that is not believed.
+    # No document is requested without verification.
     assert "The document" not in captured.out
 
 
-def test_who_does_not_speak_tls_and_who_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    def greet(visitor: socket.socket) -> None:
-        visitor.sendall(b"220 camelot.example ESMTP\r\n")
-        visitor.recv(1000)
+def test_server_without_tls_and_closed_port_are_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    def greet(client: socket.socket) -> None:
+        client.sendall(b"220 camelot.example ESMTP\r\n")
+        client.recv(1000)
 
     with Foreign(greet) as foreign:
         port = foreign.port
@@ -128,34 +126,34 @@ def test_who_does_not_speak_tls_and_who_is_not_there(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("said", "goodbye", "why"),
+    ("response", "close_notify", "expected"),
     [
-        (b"Simple is better than complex.", True, "what it says to GET / is no answer of HTTP: b'Simple is better"),
-        (b"HTTP/1.0 200 ok\r\n", True, "what it says to GET / is no answer of HTTP: b'HTTP/1.0 200 ok"),
-        (b"HTTP/1.0 200 ok\r\n\r\nhalf of", False, "the connection ended in the middle of the conversation"),
+        (b"Simple is better than complex.", True, "the response to GET / is not HTTP: b'Simple is better"),
+        (b"HTTP/1.0 200 ok\r\n", True, "the response to GET / is not HTTP: b'HTTP/1.0 200 ok"),
+        (b"HTTP/1.0 200 ok\r\n\r\nhalf of", False, "the connection ended without close_notify"),
     ],
     ids=["no HTTP", "no document", "cut"],
 )
-def test_what_is_no_document_or_only_a_part_of_one_is_not_counted(
-    said: bytes, goodbye: bool, why: str, capsys: pytest.CaptureFixture[str]
+def test_malformed_or_truncated_document_is_an_error(
+    response: bytes, close_notify: bool, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with server("server.pem", said, goodbye) as address:
+    with server("server.pem", response, close_notify) as address:
         assert report("localhost", address.port, "--cafile", CA, "--document") == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"daemons tls-report: tls://localhost:{address.port}: {why}")
+    assert captured.err.startswith(f"daemons tls-report: tls://localhost:{address.port}: {expected}")
     assert "The document" not in captured.out
 
 
 @pytest.mark.parametrize("words", [("localhost", "0"), ("localhost", "nowhere"), ("localhost", "1", "-t", "0"), ()])
-def test_a_wrong_command_line_is_2(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_command_line_exits_with_2(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         report(*words)
     assert ended.value.code == 2
     assert "error: " in capsys.readouterr().err
 
 
-def test_names_cannot_drive_a_terminal_or_pass_for_others() -> None:
-    assert x509.shown("a\x1b[2J\n\u202e, CN=b") == "a\\x1b[2J\\n\\u202e\\, CN=b"
+def test_names_are_escaped() -> None:
+    assert x509.escape_name("a\x1b[2J\n\u202e, CN=b") == "a\\x1b[2J\\n\\u202e\\, CN=b"
 
 
 DER = ssl.PEM_cert_to_DER_cert((folder() / "server.pem").read_text())
@@ -167,7 +165,7 @@ DER = ssl.PEM_cert_to_DER_cert((folder() / "server.pem").read_text())
         lambda change: DER[: change[0]] + change[1] + DER[change[0] + len(change[1]) :]
     )
 )
-def test_any_octets_are_a_certificate_or_are_not_and_that_is_all(data: bytes) -> None:
+def test_any_bytes_are_parsed_or_raise_value_error(data: bytes) -> None:
     with suppress(ValueError):
         found = x509.read(data)
         assert "".join([found.subject, found.issuer, *found.names]).isprintable()

@@ -1,4 +1,4 @@
-"""Servers that send a byte now and then, so that no timeout of a socket is ever exceeded."""
+"""Servers that send single bytes slowly, so that no socket timeout is ever exceeded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from daemons.clients import ask
 from daemons.clients.net import total_deadline
 from daemons.clients.net.dial import NetworkError
-from daemons.clients.net.total_deadline import Due
+from daemons.clients.net.total_deadline import ReplyDeadline
 from daemons.framings import Until
 from daemons.serving.listening.address import Address
 from tests.certificates import folder
@@ -23,13 +23,13 @@ from tests.clients.net.test_tls_report import report
 CA = folder() / "ca.pem"
 STOP = Until(b".", limit=10**6)
 
-#: Given a connection, returns the one to close, and the function that sends one byte more.
+#: Takes a connection; returns the socket to close, and a function that sends one more byte.
 Prepare = Callable[[socket.socket], tuple[socket.socket, Callable[[], object]]]
 
 
 @contextmanager
 def trickling(prepare: Prepare, scheme: str = "tcp") -> Iterator[Address]:
-    """A server that sends a byte every 10 ms to one client, for 20 s at most."""
+    """Yield the address of a server that sends one client a byte every 10 ms, for at most 20 s."""
     ended = threading.Event()
 
     def serve() -> None:
@@ -58,7 +58,7 @@ def plain(client: socket.socket) -> tuple[socket.socket, Callable[[], object]]:
 
 
 def secured(start: bytes) -> Prepare:
-    """Behind the handshake and `start`, a record of one byte each time."""
+    """Send a TLS record of one byte each time, after the handshake and `start`."""
 
     def prepare(client: socket.socket) -> tuple[socket.socket, Callable[[], object]]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -71,38 +71,38 @@ def secured(start: bytes) -> Prepare:
 
 
 def in_one_record(client: socket.socket) -> tuple[socket.socket, Callable[[], object]]:
-    """A record of a handshake, byte by byte."""
+    """Send a handshake record byte by byte."""
     record = iter(struct.pack("!BHH", 22, 0x0303, 16000) + bytes([2, 0, 62, 124]) + bytes(15996))
     return client, lambda: client.sendall(bytes([next(record)]))
 
 
-def test_answer_is_waited_for_no_longer_than_the_timeout() -> None:
+def test_framed_reply_times_out() -> None:
     with trickling(plain) as address, pytest.raises(NetworkError, match="timed out"):
         list(ask.converse(address, [b"?"], STOP, 0.3))
 
 
-def test_end_is_waited_for_no_longer_than_the_timeout() -> None:
+def test_reply_until_close_times_out() -> None:
     with trickling(plain) as address, pytest.raises(NetworkError, match="timed out"):
-        list(ask.tell(address, [b"?"], 0.3))
+        list(ask.send_all(address, [b"?"], 0.3))
 
 
 @pytest.mark.parametrize("prepare", [secured(b""), in_one_record], ids=["records", "handshake"])
-def test_over_tls_nothing_is_waited_for_longer_than_the_timeout(prepare: Prepare) -> None:
+def test_tls_handshake_and_reply_time_out(prepare: Prepare) -> None:
     with trickling(prepare, "tls") as address, pytest.raises(NetworkError, match="timed out"):
-        list(ask.tell(address, [b"?"], 1.0, CA))
+        list(ask.send_all(address, [b"?"], 1.0, CA))
 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.0 200 OK\r\n\r\n"], ids=["head", "body"])
-def test_document_is_waited_for_no_longer_than_the_timeout(start: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_document_times_out(start: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     with trickling(secured(start), "tls") as address:
         assert report("127.0.0.1", address.port, "--cafile", CA, "--document", "-t", "1") == 1
     assert capsys.readouterr().err.endswith(f": {address}: timed out\n")
 
 
-def test_bytes_that_arrive_and_pauses_of_the_reader_put_a_deadline_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deadline_is_extended_by_received_bytes_and_pauses_of_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(total_deadline, "monotonic", lambda: now)
-    reply, unlimited = Due(2.0), Due(None)
+    reply, unlimited = ReplyDeadline(2.0), ReplyDeadline(None)
     now += 2.5
     with pytest.raises(TimeoutError, match="timed out"):
         reply.check(total_deadline.SLOWEST // 4)

@@ -1,4 +1,4 @@
-"""Link-local IPv6 addresses, which need a zone, on the command lines of clients and in URLs (RFC 4007 and RFC 6874)."""
+"""Zones of link-local IPv6 addresses, on the command lines of clients and in URLs (RFC 4007 and RFC 6874)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.clients.foreign import until_delimiter
 from tests.namespaces import Network
 from tests.operating.folder import Folder
 
-#: The names of the links are unique, since they are made outside of the namespaces; at most 15 characters.
+#: Unique, since the links are created outside of the namespaces; at most 15 characters.
 NEAR, FAR = f"near.{os.getpid()}", f"far-{os.getpid()}"
 
 
@@ -35,27 +35,27 @@ def network() -> Iterator[Network]:
 
 @pytest.fixture
 def peer(network: Network) -> Iterator[tuple[int, list[bytes]]]:
-    """The port of a server at the far end, which speaks HTTP and lines, and what it heard."""
+    """The port of a server at the far end, which serves HTTP and echoes lines, and the heads it has received."""
     listener = network.at("far", lambda: socket.create_server(("::", 0), family=socket.AF_INET6))
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     def serve() -> None:
         while True:
-            visitor, _ = listener.accept()
-            with visitor:
-                first = visitor.recv(1)
+            client, _ = listener.accept()
+            with client:
+                first = client.recv(1)
                 if first == b"!":
                     return
-                line = first + until_delimiter(visitor, b"\n") if first else b""
+                line = first + until_delimiter(client, b"\n") if first else b""
                 if not line.startswith((b"GET ", b"HEAD ")):
-                    visitor.sendall(line)
+                    client.sendall(line)
                     continue
-                head = line + until_delimiter(visitor, b"\r\n\r\n")
-                heard.append(head)
+                head = line + until_delimiter(client, b"\r\n\r\n")
+                received.append(head)
                 port = listener.getsockname()[1]
                 to = b"Location: http://[fe80::2]:%d/there\r\n" % port if b" /moved" in line else b""
                 body = b"<a href=/x>x</a>"
-                visitor.sendall(
+                client.sendall(
                     b"HTTP/1.1 %d X\r\n%bConnection: close\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n"
                     % (302 if to else 200, to, len(body))
                     + (b"" if line.startswith(b"HEAD") else body)
@@ -64,7 +64,7 @@ def peer(network: Network) -> Iterator[tuple[int, list[bytes]]]:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield listener.getsockname()[1], heard
+        yield listener.getsockname()[1], received
     finally:
 
         def leave() -> None:
@@ -77,16 +77,16 @@ def peer(network: Network) -> Iterator[tuple[int, list[bytes]]]:
 
 
 @pytest.mark.parametrize("percent", ["%25", "%"])
-def test_fetch_takes_a_zone_and_sends_none(
+def test_fetch_accepts_a_zone_and_does_not_send_it(
     percent: str, network: Network, peer: tuple[int, list[bytes]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port, heard = peer
+    port, received = peer
     base = f"http://[fe80::2{percent}{NEAR}]:{port}"
     assert network.at("near", lambda: main(["fetch", f"{base}/there"])) == 0
     assert network.at("near", lambda: main(["fetch", f"{base}/moved"])) == 0
     assert capsys.readouterr().out == "<a href=/x>x</a>" * 2
-    assert [head.split()[1] for head in heard] == [b"/there", b"/moved", b"/there"]
-    assert all(b"\r\nHost: [fe80::2]:%d\r\n" % port in head for head in heard)
+    assert [head.split()[1] for head in received] == [b"/there", b"/moved", b"/there"]
+    assert all(b"\r\nHost: [fe80::2]:%d\r\n" % port in head for head in received)
 
 
 @pytest.mark.parametrize("word", ["links", "scrape"])
@@ -99,7 +99,7 @@ def test_links_and_scrape_keep_the_zone(
     assert capsys.readouterr().out == ("x\n" if word == "scrape" else "1 links: 0 dead, 0 moved\n")
 
 
-def test_ping_and_ask_take_a_zone(
+def test_ping_and_ask_accept_a_zone(
     network: Network, peer: tuple[int, list[bytes]], folder: Folder, capfd: pytest.CaptureFixture[str]
 ) -> None:
     port, _ = peer
@@ -120,7 +120,7 @@ def test_ping_and_ask_take_a_zone(
         ("http://example.com/", "example.com", b"example.com"),
     ],
 )
-def test_a_zone_is_for_connecting_alone(text: str, host: str, field: bytes) -> None:
+def test_zone_is_not_part_of_the_host_field(text: str, host: str, field: bytes) -> None:
     url = httpx2.URL(text)
     assert location.host_to_connect(url.raw_host.decode()) == host
     assert location.host_field(url) == field
@@ -128,6 +128,6 @@ def test_a_zone_is_for_connecting_alone(text: str, host: str, field: bytes) -> N
 
 
 @pytest.mark.parametrize("zone", ["eth0", "br-lan", "veth1.20"])
-def test_a_server_may_have_a_zone(zone: str) -> None:
+def test_server_argument_accepts_a_zone(zone: str) -> None:
     assert tools.host_and_port(f"fe80::1%{zone}", 53) == (f"fe80::1%{zone}", 53)
     assert tools.host_and_port(f"[fe80::1%{zone}]:5353", 53) == (f"fe80::1%{zone}", 5353)

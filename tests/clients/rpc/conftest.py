@@ -1,4 +1,4 @@
-"""As for tests/rpc: the budget of tracebacks, whole for each test."""
+"""Fixture of tests/rpc: a fresh traceback budget for each test."""
 
 from tests.rpc.conftest import _tracebacks
 

@@ -1,4 +1,4 @@
-"""``daemons call``, and what it is made of: results, faults, what is no answer, and the network that failed."""
+"""``daemons call`` and its clients: results, faults, invalid responses and network errors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import pytest
 
 from daemons.cli.command import main
 from daemons.clients.net.dial import NetworkError
-from daemons.clients.rpc.call import LONGEST_BATCH, _shown
+from daemons.clients.rpc.call import LONGEST_BATCH, _format
 from daemons.clients.rpc.json_rpc import JSONCaller
-from daemons.clients.rpc.rpc import Caller, Place, ProtocolError, RemoteFault
+from daemons.clients.rpc.rpc import Caller, Endpoint, ProtocolError, RemoteFault
 from daemons.clients.rpc.xml_rpc import XMLCaller
 from tests.operating.conftest import _as_found, folder
 from tests.operating.folder import Folder
@@ -41,7 +41,7 @@ def call(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "printed", "said"),
+    ("words", "code", "printed", "expected"),
     [
         (("same", "3"), 0, "3\n", ""),
         (("same", "-3"), 0, "-3\n", ""),
@@ -57,8 +57,8 @@ def call(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
         (("say", "no\x1b"), 2, "", "{url}: say: cannot marshal the character U+001B; send bytes\n"),
         (("none",), 3, "", "{url}: fault 1: <class 'Exception'>:method \"none\" is not supported\n"),
         (("same", "2147483648"), 2, "", "{url}: same: int exceeds XML-RPC limits, which are those of 32 bits\n"),
-        ((), 2, "", "{url}: write METHOD VALUES, --list or --batch FILE; one of them\n"),
-        (("--list", "same"), 2, "", "{url}: write METHOD VALUES, --list or --batch FILE; one of them\n"),
+        ((), 2, "", "{url}: expected exactly one of METHOD VALUES, --list and --batch FILE\n"),
+        (("--list", "same"), 2, "", "{url}: expected exactly one of METHOD VALUES, --list and --batch FILE\n"),
         (
             ("--user", "robin", "same", "1"),
             2,
@@ -74,54 +74,54 @@ def call(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
         ),
     ],
 )
-def test_call(
-    url: str, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, printed: str, said: str
+def test_call_prints_the_result_or_the_error(
+    url: str, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, printed: str, expected: str
 ) -> None:
-    assert call(capfd, url, *words) == (code, printed, said.format(url=url))
+    assert call(capfd, url, *words) == (code, printed, expected.format(url=url))
 
 
 @pytest.mark.parametrize(
     ("target", "code"),
     [("http://robin:{}@127.0.0.1:1/", 1), ("http://robin:{}@127.0.0.1:0/", 2), ("x://robin:{}@h", 2)],
 )
-def test_a_password_in_a_url_is_in_no_message(capfd: pytest.CaptureFixture[str], target: str, code: int) -> None:
-    found, _, said = call(capfd, target.format("secret"), "same", "7")
-    assert (found, "secret" in said, said.startswith(target.replace("robin:{}@", ""))) == (code, False, True)
+def test_password_of_a_url_is_not_printed(capfd: pytest.CaptureFixture[str], target: str, code: int) -> None:
+    found, _, error = call(capfd, target.format("secret"), "same", "7")
+    assert (found, "secret" in error, error.startswith(target.replace("robin:{}@", ""))) == (code, False, True)
 
 
-def test_a_batch(url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_batch_prints_each_result(url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     batch = tmp_path / "calls"
     batch.write_text("same 1\n# a note\nsay 'no, no'\n\nsame \"two words\"\n")
-    said = f"{url}: {batch}, line 3: fault 1: <class 'ValueError'>:no, no\n"
-    assert call(capfd, url, "--batch", str(batch)) == (3, "1\ntwo words\n", said)
+    expected = f"{url}: {batch}, line 3: fault 1: <class 'ValueError'>:no, no\n"
+    assert call(capfd, url, "--batch", str(batch)) == (3, "1\ntwo words\n", expected)
     batch.write_text("same 'one\n")
     assert call(capfd, url, "--batch", str(batch)) == (2, "", f"{url}: {batch}, line 1: no closing quotation\n")
-    said = f"{url}: --batch {batch}s: No such file or directory\n"
-    assert call(capfd, url, "--batch", f"{batch}s") == (2, "", said)
+    expected = f"{url}: --batch {batch}s: No such file or directory\n"
+    assert call(capfd, url, "--batch", f"{batch}s") == (2, "", expected)
 
 
 @pytest.mark.parametrize(
-    ("octets", "reason"),
+    ("data", "reason"),
     [
         (b"same \xff", "not UTF-8: invalid start byte"),
         (b"#" * (LONGEST_BATCH + 1), f"more than {LONGEST_BATCH} characters"),
     ],
     ids=["not UTF-8", "too long"],
 )
-def test_a_batch_that_cannot_be_read(
-    octets: bytes, reason: str, url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+def test_unreadable_batch_is_an_error(
+    data: bytes, reason: str, url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     batch = tmp_path / "calls"
-    batch.write_bytes(octets)
+    batch.write_bytes(data)
     assert call(capfd, url, "--batch", str(batch)) == (2, "", f"{url}: --batch {batch}: {reason}\n")
 
 
-def test_a_batch_with_a_byte_order_mark(url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_batch_with_a_byte_order_mark_is_read(url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "calls").write_text("\ufeffsame 1\r\nsame 2", "utf-8")
     assert call(capfd, url, "--batch", str(tmp_path / "calls")) == (0, "1\n2\n", "")
 
 
-def test_what_drives_a_terminal_is_escaped_in_a_complaint_about_a_batch(
+def test_control_characters_are_escaped_in_errors_about_a_batch(
     url: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "calls").write_text("\x1b[2J\n")
@@ -130,19 +130,19 @@ def test_what_drives_a_terminal_is_escaped_in_a_complaint_about_a_batch(
     assert "\x1b" not in err
 
 
-def test_names_and_secrets_are_sent_in_the_bytes_that_were_typed(
+def test_credentials_are_sent_as_the_bytes_of_the_command_line(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAEMONS_SECRET", os.fsdecode(b"p:\xff"))
     sent = b"Authorization: Basic " + base64.b64encode(b"u\xff:p:\xff") + b"\r\n"
-    with answering(SAME, SAME) as (where, heard):
+    with answering(SAME, SAME) as (where, received):
         assert call(capfd, where.replace("//", "//u%FF:p%3A%FF@"), "same", "1")[0] == 0
         assert call(capfd, where, "--user", os.fsdecode(b"u\xff"), "same", "1")[0] == 0
-        assert [sent in each for each in heard] == [True, True]
+        assert [sent in each for each in received] == [True, True]
         assert call(capfd, where, "--user", "a:b", "same", "1")[0] == 2
 
 
-def test_a_daemon_of_ours_is_called_by_its_name(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_daemon_of_the_project_is_called_by_name(folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     with running(path=("/knights",)) as there:
         folder.module("mine", "from tests.rpc.knights import Knights\nknights = Knights()\n")
         ini = "[daemon]\nrpc = mine:knights\nport = {}\n[rpc]\npath = /knights\n"
@@ -150,10 +150,10 @@ def test_a_daemon_of_ours_is_called_by_its_name(folder: Folder, capfd: pytest.Ca
         folder.write("zen", "[daemon]\nservice = zen\nport = 0\n")
         conf = ("--conf", str(folder.conf))
         assert call(capfd, *conf, "knights", "same", "[1]") == (0, "[1]\n", "")
-        code, _, said = call(capfd, *conf, "zen", "same")
-        assert (code, said) == (
+        code, _, error = call(capfd, *conf, "zen", "same")
+        assert (code, error) == (
             100,
-            "zen: conf/zen.ini: zen publishes no functions; there is no rpc = and no jsonrpc =\n",
+            "zen: conf/zen.ini: zen publishes no functions; expected rpc = or jsonrpc =\n",
         )
         folder.write("knights", "[daemon]\nrpc = mine:knights\nlisten = systemd:\n")
         assert call(capfd, *conf, "knights", "same", "1")[0] == 100
@@ -169,9 +169,9 @@ def test_a_daemon_of_ours_is_called_by_its_name(folder: Folder, capfd: pytest.Ca
         ("http://b\u00fccher.example:81/", "xn--bcher-kva.example", 81, "xn--bcher-kva.example:81"),
     ],
 )
-def test_the_host_of_a_url(url: str, host: str, port: int, authority: str) -> None:
-    place = Place.of(url)
-    assert (place.address.host, place.address.port, place.host) == (host, port, authority)
+def test_host_of_a_url_is_parsed(url: str, host: str, port: int, authority: str) -> None:
+    endpoint = Endpoint.of(url)
+    assert (endpoint.address.host, endpoint.address.port, endpoint.host) == (host, port, authority)
 
 
 @pytest.mark.parametrize(
@@ -181,24 +181,24 @@ def test_the_host_of_a_url(url: str, host: str, port: int, authority: str) -> No
         *("http://[::1/", "http://\u00fc..example/"),
     ],
 )
-def test_what_is_no_url(capfd: pytest.CaptureFixture[str], where: str) -> None:
+def test_invalid_url_is_refused(capfd: pytest.CaptureFixture[str], where: str) -> None:
     assert call(capfd, where, "same")[0] == 2
 
 
 @contextmanager
 def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """Somebody who answers each visitor with the next of these, whatever he is asked."""
-    asked: list[bytes] = []
+    """Yield the URL of a server that sends the next of `answers` to each client, and the requests it has received."""
+    requests: list[bytes] = []
 
     def serve() -> None:
         for answer in answers:
-            visitor, _ = listener.accept()
-            # The client may have had enough, and reset the connection.
-            with visitor, suppress(ConnectionError):
-                asked.append(visitor.recv(65536))
-                visitor.sendall(answer)
-                visitor.shutdown(socket.SHUT_WR)
-                while visitor.recv(65536):
+            client, _ = listener.accept()
+            # The client may stop reading and reset the connection.
+            with client, suppress(ConnectionError):
+                requests.append(client.recv(65536))
+                client.sendall(answer)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(65536):
                     pass
 
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
@@ -206,7 +206,7 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/", asked
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/", requests
         finally:
             thread.join()
 
@@ -222,19 +222,23 @@ SAME = answer(BODY)
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "reason"),
+    ("response", "kind", "reason"),
     [
-        (answer(b"", "500 Internal Server Error"), ProtocolError, "has answered 500 Internal Server Error$"),
-        (answer(b"", "404 "), ProtocolError, "has answered 404$"),
-        (answer(b"<html>"), ProtocolError, "has sent malformed XML-RPC: <html> cannot be in a document"),
-        (answer(b"<!DOCTYPE a>"), ProtocolError, "has sent malformed XML-RPC: a document type declaration"),
+        (answer(b"", "500 Internal Server Error"), ProtocolError, "responded 500 Internal Server Error$"),
+        (answer(b"", "404 "), ProtocolError, "responded 404$"),
+        (answer(b"<html>"), ProtocolError, "sent malformed XML-RPC: <html> is not allowed in a document"),
+        (
+            answer(b"<!DOCTYPE a>"),
+            ProtocolError,
+            "sent malformed XML-RPC: document type declarations are not allowed",
+        ),
         (answer(b"<?xml version='1.0' encoding='hz'?><a/>"), ProtocolError, "the encoding 'hz' is not accepted"),
         (
             answer("<!DOCTYPE a>".encode("utf-16")),
             ProtocolError,
-            "has sent malformed XML-RPC: a document type declaration",
+            "sent malformed XML-RPC: document type declarations are not allowed",
         ),
-        (answer(b"<methodResponse><params/></methodResponse>"), ProtocolError, "one <param> is expected in a response"),
+        (answer(b"<methodResponse><params/></methodResponse>"), ProtocolError, "expected one <param> in a response"),
         (b"SSH-2.0-x\r\n", ProtocolError, "does not speak HTTP: it does not begin with HTTP/1"),
         (b"HTTP/1.1 101 \r\n\r\n", ProtocolError, "does not speak HTTP: 101 Switching Protocols"),
         (
@@ -247,7 +251,7 @@ SAME = answer(BODY)
         (
             SAME.replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1),
             ProtocolError,
-            "encoded its response .gzip., unasked",
+            "unrequested content coding: gzip",
         ),
         (OK + CHUNKED + b"1_0\r\n", ProtocolError, "does not speak HTTP: a chunk's size"),
         (OK + b"A" * 70_000, ProtocolError, "too large a response: no end of the head within 65536 octets"),
@@ -257,9 +261,9 @@ SAME = answer(BODY)
         (OK + CHUNKED + b"5\r\nabc", NetworkError, "closed the connection in the middle of a chunked body"),
     ],
 )
-def test_what_is_no_answer(said: bytes, kind: type[Exception], reason: str) -> None:
-    with answering(said) as (where, _), pytest.raises(kind, match=reason):
-        XMLCaller(Place.of(where)).call("same", [7])
+def test_invalid_response_raises_the_matching_error(response: bytes, kind: type[Exception], reason: str) -> None:
+    with answering(response) as (where, _), pytest.raises(kind, match=reason):
+        XMLCaller(Endpoint.of(where)).call("same", [7])
 
 
 @pytest.mark.parametrize(
@@ -274,27 +278,27 @@ def test_what_is_no_answer(said: bytes, kind: type[Exception], reason: str) -> N
     ],
     ids=["a length", "1xx before it", "folded", "HTTP/1.0", "chunks", "200 fields"],
 )
-def test_good_responses_are_read(sent: bytes) -> None:
+def test_valid_responses_are_accepted(sent: bytes) -> None:
     with answering(sent) as (where, _):
-        assert XMLCaller(Place.of(where)).call("same", [7]) == 7
+        assert XMLCaller(Endpoint.of(where)).call("same", [7]) == 7
 
 
-def test_a_malformed_response_is_one_line_and_its_exit_code(
+def test_malformed_response_is_one_line_of_error(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # It does not go through a proxy, so these mean nothing to it.
+    # The command ignores proxies.
     monkeypatch.setenv("http_proxy", "127.0.0.1:3128")
     monkeypatch.setenv("HTTPS_PROXY", "proxy")
-    for said, code, text in (
+    for response, code, text in (
         (
             b"HTTP/1.1 200 OK\nA: \x1b[2J\n\n",
             4,
             "does not speak HTTP: a control character, or a CR or LF without the other",
         ),
-        (b"HTTP/1.1 500 \x9b\r\n\r\n", 4, "has answered 500 \\x9b"),
+        (b"HTTP/1.1 500 \x9b\r\n\r\n", 4, "responded 500 \\x9b"),
         (b"", 1, "closed the connection without a response"),
     ):
-        with answering(said) as (where, _):
+        with answering(response) as (where, _):
             found, printed, error = call(capfd, where, "same", "7")
         assert (found, printed, error.count("\n")) == (code, "", 1)
         assert error.endswith(f"{text}\n")
@@ -307,7 +311,7 @@ def test_a_malformed_response_is_one_line_and_its_exit_code(
         ('{"\x9b2J": "K\u00f6nig \u4e2d \U0001f600"}', '{"\\u009b2J": "K\u00f6nig \u4e2d \U0001f600"}'),
     ],
 )
-def test_invisible_characters_of_a_result_are_printed_as_escapes_of_json(
+def test_invisible_characters_are_printed_as_json_escapes(
     capfd: pytest.CaptureFixture[str], result: str, printed: str
 ) -> None:
     with answering(answer(f'{{"jsonrpc":"2.0","result":{result},"id":0}}'.encode())) as (where, _):
@@ -316,7 +320,7 @@ def test_invisible_characters_of_a_result_are_printed_as_escapes_of_json(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "response",
     [
         b'{"jsonrpc":"2.0","result":1,"id":false}',
         b'{"jsonrpc":"2.0","error":{"code":1,"message":"m"},"id":5}',
@@ -324,49 +328,49 @@ def test_invisible_characters_of_a_result_are_printed_as_escapes_of_json(
         b'{"jsonrpc":"2.0","error":{"code":true,"message":"m"},"id":0}',
     ],
 )
-def test_what_is_no_answer_of_json_rpc(said: bytes) -> None:
-    with answering(answer(said)) as (where, _), pytest.raises(ProtocolError, match="no JSON-RPC"):
-        JSONCaller(Place.of(where)).call("same", [])
+def test_invalid_json_rpc_response_is_refused(response: bytes) -> None:
+    with answering(answer(response)) as (where, _), pytest.raises(ProtocolError, match="not JSON-RPC"):
+        JSONCaller(Endpoint.of(where)).call("same", [])
 
 
-def test_two_answers_to_one_call_of_a_batch_are_refused() -> None:
-    said = b'[{"jsonrpc":"2.0","result":1,"id":0},{"jsonrpc":"2.0","result":2,"id":0}]'
-    with answering(answer(said)) as (where, _), pytest.raises(ProtocolError, match="has not answered 1 calls"):
-        JSONCaller(Place.of(where)).batch([("same", [])])
+def test_two_responses_to_one_call_of_a_batch_are_refused() -> None:
+    response = b'[{"jsonrpc":"2.0","result":1,"id":0},{"jsonrpc":"2.0","result":2,"id":0}]'
+    with answering(answer(response)) as (where, _), pytest.raises(ProtocolError, match="did not return 1 results"):
+        JSONCaller(Endpoint.of(where)).batch([("same", [])])
 
 
-def test_only_what_may_be_done_twice_is_tried_twice(no_pause: list[float]) -> None:
-    with answering(b"", b"", SAME) as (where, asked):
-        assert XMLCaller(Place.of(where), retries=2, idempotent=["same"]).call("same", [7]) == 7
-        assert len(asked) == 3
+def test_only_idempotent_calls_are_retried_after_sending(no_pause: list[float]) -> None:
+    with answering(b"", b"", SAME) as (where, requests):
+        assert XMLCaller(Endpoint.of(where), retries=2, idempotent=["same"]).call("same", [7]) == 7
+        assert len(requests) == 3
     assert 0.05 <= no_pause[0] <= 0.1 <= no_pause[1] <= 0.2
     for methods in (["same"], ["same", "count"]):
-        with answering(b"") as (where, asked), pytest.raises(NetworkError):
-            XMLCaller(Place.of(where), retries=2, idempotent=["count"]).batch([(name, ()) for name in methods])
-        assert len(asked) == 1
+        with answering(b"") as (where, requests), pytest.raises(NetworkError):
+            XMLCaller(Endpoint.of(where), retries=2, idempotent=["count"]).batch([(name, ()) for name in methods])
+        assert len(requests) == 1
     with answering(SAME) as (where, _):
-        pass_on = XMLCaller(Place.of(where), retries=2, all_idempotent=True)
-        with pytest.raises(ProtocolError, match="has not answered 1 calls"):
+        pass_on = XMLCaller(Endpoint.of(where), retries=2, all_idempotent=True)
+        with pytest.raises(ProtocolError, match="did not return 1 results"):
             pass_on.batch([("same", ())])
 
 
-def test_who_was_not_there_was_not_called_and_is_called_again(no_pause: list[float]) -> None:
+def test_any_call_is_retried_after_a_failed_connection(no_pause: list[float]) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(NetworkError, match="connection refused"):
-        XMLCaller(Place.of(f"http://127.0.0.1:{port}/"), retries=3).call("count", [])
+        XMLCaller(Endpoint.of(f"http://127.0.0.1:{port}/"), retries=3).call("count", [])
     assert len(no_pause) == 3
 
 
-def test_a_fault_is_not_tried_again(url: str, no_pause: list[float]) -> None:
+def test_fault_is_not_retried(url: str, no_pause: list[float]) -> None:
     with pytest.raises(RemoteFault) as caught:
-        XMLCaller(Place.of(url), retries=3, all_idempotent=True).call("say", ["no"])
+        XMLCaller(Endpoint.of(url), retries=3, all_idempotent=True).call("say", ["no"])
     assert (caught.value.code, no_pause) == (1, [])
 
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that would have been made."""
+    """The pauses between attempts, which are recorded instead of made."""
     pauses: list[float] = []
     sleep: Callable[[float], None] = pauses.append
     monkeypatch.setattr("daemons.clients.rpc.rpc.sleep", sleep)
@@ -383,9 +387,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     ],
     ids=["head", "body", "body without a length", "line"],
 )
-def test_a_response_that_trickles_is_waited_for_no_longer_than_the_timeout(
-    start: bytes, caller: Callable[[Place], Caller]
-) -> None:
+def test_slowly_sent_response_times_out(start: bytes, caller: Callable[[Endpoint], Caller]) -> None:
     ended = threading.Event()
 
     def serve() -> None:
@@ -400,19 +402,19 @@ def test_a_response_that_trickles_is_waited_for_no_longer_than_the_timeout(
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            place = Place.of(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.3)
+            endpoint = Endpoint.of(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.3)
             with pytest.raises(NetworkError, match="timed out"):
-                caller(place).call("same", [7])
+                caller(endpoint).call("same", [7])
         finally:
             ended.set()
             thread.join()
 
 
-def test_numbers_that_json_cannot_hold_are_printed_as_strings(capfd: pytest.CaptureFixture[str]) -> None:
+def test_numbers_outside_json_are_printed_as_strings(capfd: pytest.CaptureFixture[str]) -> None:
     infinite = b"<value><double>1e999</double></value>"
     member = b"<member><name>a</name>%b</member>" % infinite.replace(b"1e", b"-1e")
     array = b"<value><array><data>%b<value><struct>%b</struct></value></data></array></value>" % (infinite, member)
     body = b"<methodResponse><params><param>%b</param></params></methodResponse>" % array
     with answering(answer(body)) as (where, _):
         assert call(capfd, where, "same") == (0, '["Infinity", {"a": "-Infinity"}]\n', "")
-    assert json.loads(_shown([math.nan, (math.inf, 1.5)])) == ["NaN", ["Infinity", 1.5]]
+    assert json.loads(_format([math.nan, (math.inf, 1.5)])) == ["NaN", ["Infinity", 1.5]]

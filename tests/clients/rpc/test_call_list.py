@@ -1,4 +1,4 @@
-"""``daemons call --list`` over XML-RPC: methods, described in few requests."""
+"""``daemons call --list`` over XML-RPC: number of requests, and invalid lists."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any
 
 import pytest
 
-from daemons.clients.rpc.rpc import Place, ProtocolError
+from daemons.clients.rpc.rpc import Endpoint, ProtocolError
 from daemons.clients.rpc.xml_rpc import XMLCaller
 from tests.clients.rpc.test_call import answer, answering, url
 
 __all__ = ["url"]
 
 
-def test_methods_are_described_in_few_requests(url: str) -> None:
-    asked = Counted(Place.of(url, timeout=10))
-    listed = asked.listed()
-    assert len(asked.requests) == 2
-    assert listed == Single(Place.of(url, timeout=10)).listed()
+def test_methods_are_listed_in_few_requests(url: str) -> None:
+    caller = Counted(Endpoint.of(url, timeout=10))
+    listed = caller.list_methods()
+    assert len(caller.requests) == 2
+    assert listed == Single(Endpoint.of(url, timeout=10)).list_methods()
     assert [name for name, _, _ in listed] == sorted({name for name, _, _ in listed})
 
 
 class Counted(XMLCaller):
-    """Notes the methods of its requests."""
+    """A client that records the methods of its requests."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
         self.requests: list[str] = []
 
     def _call(self, method: str, params: Any, repeatable: bool) -> Any:
@@ -35,7 +35,7 @@ class Counted(XMLCaller):
 
 
 class Single(Counted):
-    """Calls a server that has no system.multicall."""
+    """A client of a server without system.multicall."""
 
     def _call(self, method: str, params: Any, repeatable: bool) -> Any:
         found = super()._call(method, params, repeatable)
@@ -44,21 +44,21 @@ class Single(Counted):
 
 
 @pytest.mark.parametrize(
-    ("listed", "reason"), [("<a/>", "has sent malformed"), (["a"] * 10_001, "has listed 10001 methods; 10000 are")]
+    ("listed", "reason"), [("<a/>", "sent malformed"), (["a"] * 10_001, "listed 10001 methods; at most 10000 are")]
 )
-def test_list_of_methods_that_is_none_is_refused(listed: Any, reason: str) -> None:
+def test_invalid_list_of_methods_is_refused(listed: Any, reason: str) -> None:
     body = listed.encode() if isinstance(listed, str) else xmlrpc.client.dumps((listed,), methodresponse=True).encode()
     with answering(answer(body)) as (where, _), pytest.raises(ProtocolError, match=reason):
-        XMLCaller(Place.of(where, timeout=10)).listed()
+        XMLCaller(Endpoint.of(where, timeout=10)).list_methods()
 
 
-def test_method_that_is_listed_twice_is_described_once() -> None:
+def test_duplicate_method_is_described_once() -> None:
     names = xmlrpc.client.dumps((["b", "a", "b", "system.x"],), methodresponse=True).encode()
     way = xmlrpc.client.dumps(([["int"]],), methodresponse=True).encode()
     text = xmlrpc.client.dumps(("Help",), methodresponse=True).encode()
-    with answering(*map(answer, (names, way, text, way, text))) as (where, asked):
-        assert XMLCaller(Place.of(where, timeout=10)).listed() == [
+    with answering(*map(answer, (names, way, text, way, text))) as (where, requests):
+        assert XMLCaller(Endpoint.of(where, timeout=10)).list_methods() == [
             ("b", "b(['int'])", "Help"),
             ("a", "a(['int'])", "Help"),
         ]
-    assert len(asked) == 5
+    assert len(requests) == 5

@@ -1,4 +1,4 @@
-"""Who may call, by XML-RPC, JSON-RPC, and both beneath WSGI: one users file, one rule."""
+"""Authentication of callers by XML-RPC and JSON-RPC, also below WSGI: the same rules for one users file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from daemons import jsonrpc
 from daemons.accounts import Accounts, accounts, verifier
 from daemons.accounts.hashes import generate_secret, hash_password
 from daemons.accounts.throttle import NAMED
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.rpc.json.service import JSONRPC
 from daemons.rpc.json.wsgi import JSONApplication
 from daemons.rpc.xml.wsgi import RPC, dispatcher
@@ -35,7 +35,7 @@ __all__ = ["folder"]
 ADD = xmlrpc.client.dumps((3, 5), "add").encode()
 LENGTHS = b'{"jsonrpc":"2.0","method":"lengths","params":["abc"],"id":1}'
 
-#: From a secret to the status of the response, and its fields.
+#: Maps a secret to the status and the header fields of the response.
 Caller = Callable[[str], tuple[int, Any]]
 
 
@@ -56,7 +56,7 @@ def by_xml(users: Accounts) -> Iterator[Caller]:
 
 @contextmanager
 def by_xml_page(users: Accounts) -> Iterator[Caller]:
-    """Requests that the handler answers, and not the service."""
+    """Requests that are served by the handler and not by the service."""
     with visit(daemons.adder, users=users) as there:
 
         def call(secret: str) -> tuple[int, Any]:
@@ -79,8 +79,8 @@ def by_json(users: Accounts) -> Iterator[Caller]:
     there.open()
 
     def call(secret: str) -> tuple[int, Any]:
-        asked = get("/", f"Authorization: {basic(secret)}", method="POST", body=LENGTHS)
-        (response,) = responses(said(there, asked))
+        requests = get("/", f"Authorization: {basic(secret)}", method="POST", body=LENGTHS)
+        (response,) = responses(said(there, requests))
         return response.status, response.fields
 
     yield call
@@ -111,7 +111,7 @@ every = pytest.mark.parametrize("calling", [by_xml, by_xml_page, by_json, by_xml
 
 
 @every
-def test_wrong_secrets_are_refused_until_there_are_too_many_and_known_callers_go_on(
+def test_failed_logins_are_throttled_and_verified_callers_are_not_affected(
     tmp_path: Path, calling: Callable[[Accounts], Any]
 ) -> None:
     secret = write_secret(tmp_path / "users")
@@ -125,7 +125,7 @@ def test_wrong_secrets_are_refused_until_there_are_too_many_and_known_callers_go
 
 
 @every
-def test_changed_users_file_holds_for_the_next_calls(
+def test_changed_users_file_applies_to_the_next_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calling: Callable[[Accounts], Any]
 ) -> None:
     monkeypatch.setattr(accounts, "NOTICED", 0.0)
@@ -142,7 +142,7 @@ def test_changed_users_file_holds_for_the_next_calls(
 
 
 @every
-def test_password_of_a_person_is_verified_too(tmp_path: Path, calling: Callable[[Accounts], Any]) -> None:
+def test_scrypt_password_is_verified(tmp_path: Path, calling: Callable[[Accounts], Any]) -> None:
     write_lines(tmp_path / "users", f"robin:{hash_password('x', CHEAP)}")
     with calling(Accounts(str(tmp_path / "users"))) as call:
         assert [call("y")[0], call("x")[0], call("x")[0]] == [401, 200, 200]
@@ -154,11 +154,11 @@ def test_slow_hashes_are_refused_under_loop(folder: Folder, publish: str) -> Non
     section = publish.partition(" ")[0]
     folder.write("x", f"[daemon]\n{publish}port = 1\nengine = loop\n[{section}]\nusers = users\n")
     with pytest.raises(ConfigurationError, match=r"scrypt in .*; write engine = pool"):
-        loading.request_handlers(folder.read())
-    handler: Any = loading.request_handlers(folder.read("daemon.engine=pool"))(False)
+        target_of(folder.read()).request_handlers()
+    handler: Any = target_of(folder.read("daemon.engine=pool")).request_handlers().stream
     assert handler
     write_secret(folder.path / "users")
-    loading.request_handlers(folder.read())
+    target_of(folder.read()).request_handlers()
 
 
 @pytest.mark.parametrize("publish", ["rpc = daemons.adder\n", "jsonrpc = daemons.jsonrpc\n"])
@@ -169,7 +169,7 @@ def test_users_file_with_a_byte_order_mark_is_read(folder: Folder, publish: str)
     path.chmod(0o600)
     section = publish.partition(" ")[0]
     folder.write("x", f"[daemon]\n{publish}port = 1\n[{section}]\nusers = users\n")
-    options = loading.options_of(folder.read(), loading.spoken_class(folder.read()))
+    options = target_of(folder.read()).options
     assert options.users.check("robin", secret, "").user == "robin"
 
 
@@ -183,8 +183,8 @@ def test_users_file_with_a_byte_order_mark_is_read(folder: Folder, publish: str)
         ("daemon.engine=loop", 0),
     ],
 )
-def test_half_of_a_pool_and_no_loop_waits_for_passwords(folder: Folder, override: str, waiting: int) -> None:
+def test_concurrent_password_checks_are_limited_per_engine(folder: Folder, override: str, waiting: int) -> None:
     write_secret(folder.path / "users")
     folder.write("x", "[daemon]\nrpc = daemons.adder\nport = 1\nengine = pool\n[rpc]\nusers = users\n")
-    loading.request_handlers(folder.read(override))
+    target_of(folder.read(override)).request_handlers()
     assert verifier.shared.waiting == waiting

@@ -1,4 +1,4 @@
-"""``daemons call`` by JSON-RPC: of our daemons, of a server that others wrote, and of what is none."""
+"""``daemons call`` by JSON-RPC: daemons of this suite, a foreign server, and invalid responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCServer
 from daemons import rpcmath
 from daemons.cli.command import main
 from daemons.clients.rpc.json_rpc import JSONCaller
-from daemons.clients.rpc.rpc import Place, ProtocolError, RemoteFault
+from daemons.clients.rpc.rpc import Endpoint, ProtocolError, RemoteFault
 from daemons.rpc.json.service import JSONRPC
 from daemons.serving.listening.address import Address
 from daemons.serving.pump import Pump
@@ -34,7 +34,7 @@ def closed_port() -> int:
 
 @contextmanager
 def book_server() -> Iterator[str]:
-    """The server of the book, retyped, on jsonrpclib; its URL."""
+    """The URL of a running jsonrpclib server, a copy of that of the book."""
 
     def lengths(*args: Any) -> list[Any]:
         """Measure the length of each input argument."""
@@ -59,7 +59,7 @@ def book_server() -> Iterator[str]:
         server.server_close()
 
 
-def test_the_server_of_the_book_is_called(capsys: Printed) -> None:
+def test_jsonrpclib_server_is_called(capsys: Printed) -> None:
     with book_server() as url:
         values = ["[1, 2, 3]", "27", '{"Sirius": -1.46, "Rigel": 0.12}']
         assert main(["call", url, "--json", "lengths", *values]) == 0
@@ -71,7 +71,7 @@ def test_the_server_of_the_book_is_called(capsys: Printed) -> None:
 
 
 @pytest.mark.parametrize("framing", ["http", "lines"])
-def test_a_daemon_of_ours_is_called_by_its_name(
+def test_daemon_of_the_project_is_called_by_name(
     framing: str,
     within: Callable[..., Within],  # noqa: F811
     folder: Folder,  # noqa: F811
@@ -96,7 +96,7 @@ def test_a_daemon_of_ours_is_called_by_its_name(
     assert error.splitlines() == [
         'x: fault 1: math domain error: {"exception":"ValueError"}',
         "x: fault -32602: Invalid params: a: number is expected",
-        f'x: {batch}, line 2: fault 1: a is 0: that is no quadratic equation: {{"exception":"ValueError"}}',
+        f'x: {batch}, line 2: fault 1: a is 0, so the equation is not quadratic: {{"exception":"ValueError"}}',
     ]
     assert call("--list") == 0
     out = capsys.readouterr().out
@@ -104,7 +104,7 @@ def test_a_daemon_of_ours_is_called_by_its_name(
     assert "addtogether(*things)\n" in out
 
 
-def test_what_is_not_there_and_what_speaks_otherwise_are_told_apart(
+def test_missing_method_and_wrong_protocol_have_different_exit_codes(
     within: Callable[..., Within],  # noqa: F811
     capsys: Printed,
 ) -> None:
@@ -119,8 +119,8 @@ def test_what_is_not_there_and_what_speaks_otherwise_are_told_apart(
     assert "404" in error
 
 
-class Told(JSONCaller):
-    """One that is answered `answer`."""
+class FixedCaller(JSONCaller):
+    """A client that receives the fixed response `answer`."""
 
     answer = b""
 
@@ -142,24 +142,24 @@ class Told(JSONCaller):
         b"[" * 10**5,
     ],
 )
-def test_what_is_no_answer_is_none(answer: bytes) -> None:
-    caller = Told(Place(Address("tcp", "127.0.0.1", 1)))
+def test_invalid_response_is_refused(answer: bytes) -> None:
+    caller = FixedCaller(Endpoint(Address("tcp", "127.0.0.1", 1)))
     caller.answer = answer
     with pytest.raises(ProtocolError):
         caller.call("x", [])
     with pytest.raises(ProtocolError):
         caller.batch([("x", [])])
     with pytest.raises(ProtocolError):
-        caller.listed()
+        caller.list_methods()
 
 
-def test_a_batch_is_answered_in_any_order_or_refused_as_a_whole() -> None:
-    caller = Told(Place(Address("tcp", "127.0.0.1", 1)))
+def test_responses_of_a_batch_are_matched_by_id() -> None:
+    caller = FixedCaller(Endpoint(Address("tcp", "127.0.0.1", 1)))
     caller.answer = b'[{"jsonrpc":"2.0","result":"b","id":1},{"jsonrpc":"2.0","result":"a","id":0}]'
     assert caller.batch([("x", []), ("y", [])]) == ["a", "b"]
     caller.answer = b'{"jsonrpc":"2.0","error":{"code":-32600,"message":"no"},"id":null}'
     with pytest.raises(RemoteFault, match="fault -32600: no"):
         caller.batch([("x", [])])
     assert caller.batch([]) == []
-    with pytest.raises(ValueError, match="not to be had in JSON"):
+    with pytest.raises(ValueError, match="cannot be encoded as JSON"):
         caller.call("x", [float("nan")])

@@ -1,4 +1,4 @@
-"""RPyC: the lines of a file that its client keeps, and what neither side can do to the other."""
+"""RPyC: counting the lines of a client's file, and protection of each side against the other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.serving.running import Within, access_of
 
 
 class Secretive(rpyc.Service):  # type: ignore[misc]
-    """One with a bug."""
+    """A service with a bug."""
 
     def exposed_line_counter(self, fileobj: Any, function: Any) -> int:
         raise LookupError("a secret of the service")
@@ -41,7 +41,7 @@ class Buggy(NetrefHandler):
 
 
 class BookService(rpyc.Service):  # type: ignore[misc]
-    """The server of the book, retyped, but for what it tries first."""
+    """A copy of the server of the book that first tries to reach other objects of the client."""
 
     def exposed_line_counter(self, fileobj: Any, function: Any) -> int:
         for thing, name in [(fileobj, "name"), (fileobj, "_file"), (fileobj, "buffer"), (function, "__globals__")]:
@@ -53,14 +53,14 @@ class BookService(rpyc.Service):  # type: ignore[misc]
 
 
 class Odd:
-    """No file."""
+    """An iterable that is not a file."""
 
     def __iter__(self) -> Any:
         return 5
 
 
 class Book(BaseRequestHandler):
-    """Runs it as RPyC does."""
+    """Runs the server of the book by RPyC itself."""
 
     def handle(self) -> None:
         conn = BookService()._connect(rpyc.Channel(SocketStream(self.request.dup())))
@@ -69,7 +69,7 @@ class Book(BaseRequestHandler):
 
 @pytest.fixture
 def visit(within: Callable[..., Within]) -> Iterator[Callable[..., Any]]:  # noqa: F811
-    """A client of RPyC, configured as the book's is, of a daemon in this process."""
+    """An RPyC client, configured as in the book, connected to a daemon in this process."""
     conns = []
 
     def start(engine: str = "threads", handler: Any = LineCount) -> Any:
@@ -81,22 +81,22 @@ def visit(within: Callable[..., Within]) -> Iterator[Callable[..., Any]]:  # noq
 
     yield start
     for conn in conns:
-        with suppress(OSError):  # who was refused may have been left
+        with suppress(OSError):  # a refused connection may be closed already
             conn.close()
 
 
 @pytest.mark.parametrize("engine", ["threads", "pool"])
-def test_the_client_of_the_book_is_called_back_with_each_line(
+def test_standard_rpyc_client_is_called_back_with_each_line(
     engine: str, visit: Callable[..., Any], tmp_path: Path
 ) -> None:
     proxy = visit(engine)
-    heard: list[str] = []
-    for count in (5, 0):  # an empty file too has a number of lines
+    received: list[str] = []
+    for count in (5, 0):  # also with an empty file
         path = tmp_path / f"{count}.txt"
         path.write_text("".join(f"line {number}\n" for number in range(count)))
         with open(path) as fileobj:
-            assert proxy.root.line_counter(fileobj, heard.append) == count
-    assert heard == [f"line {number}\n" for number in range(5)]
+            assert proxy.root.line_counter(fileobj, received.append) == count
+    assert received == [f"line {number}\n" for number in range(5)]
 
 
 def test_each_line_is_two_round_trips(visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_each_line_is_two_round_trips(visit: Callable[..., Any], monkeypatch: py
         taken.clear()
         counter(lines, len)
         needed.append(len(taken))
-    # One answer brings the line, and one says that it was called with.
+    # One reply has the line, and one acknowledges the callback.
     assert needed[1] - needed[0] >= 190
 
 
@@ -137,7 +137,9 @@ def test_each_line_is_two_round_trips(visit: Callable[..., Any], monkeypatch: py
         (77, ()),
     ],
 )
-def test_what_is_not_exposed_is_refused(handler: int, args: tuple[Any, ...], visit: Callable[..., Any]) -> None:
+def test_attributes_that_are_not_exposed_are_refused(
+    handler: int, args: tuple[Any, ...], visit: Callable[..., Any]
+) -> None:
     conn = visit()
     with pytest.raises((AttributeError, ValueError), match=r"exposed|expected|done here|cannot be read"):
         conn.sync_request(handler, conn.root, *args)
@@ -148,35 +150,35 @@ def test_what_is_not_exposed_is_refused(handler: int, args: tuple[Any, ...], vis
     assert not [line for line in conn.running.lines if "Traceback" in line]
 
 
-def test_it_says_what_it_expects(visit: Callable[..., Any]) -> None:
+def test_wrong_arguments_are_refused_with_the_expectation(visit: Callable[..., Any]) -> None:
     counter = visit().root.line_counter
-    with pytest.raises(AttributeError, match="nothing of that name"):
+    with pytest.raises(AttributeError, match="no such exposed attribute"):
         counter.__func__  # noqa: B018
     with pytest.raises(ValueError, match=r"line_counter\(fileobj.*is expected"):
         counter()
-    with pytest.raises(ValueError, match="a file and a function"):
+    with pytest.raises(ValueError, match="a file object and a function"):
         counter("by value", len)
-    with pytest.raises(ValueError, match="line 1 is neither text nor octets"):
+    with pytest.raises(ValueError, match="line 1 is neither text nor bytes"):
         counter([5], len)
-    with pytest.raises(ValueError, match="has no lines"):
+    with pytest.raises(ValueError, match="is not iterable"):
         counter(Odd(), len)
-    with pytest.raises(ValueError, match="one file is counted at a time"):
+    with pytest.raises(ValueError, match="another file is being counted on this connection"):
         counter(["a"], lambda line: counter([line], len))
-    with pytest.raises(ZeroDivisionError):  # the client's own comes back as it was
+    with pytest.raises(ZeroDivisionError):  # the client's own exception is returned unchanged
         counter(["a"], lambda line: 1 / 0)
 
 
-def test_who_gets_ever_more_is_told_that_it_is_enough(
+def test_number_of_objects_per_connection_is_limited(
     visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(netrefs, "MOST_LENT", 10)
+    monkeypatch.setattr(netrefs, "MAX_EXPORTED", 10)
     root = visit().root
-    with pytest.raises(ValueError, match="10 objects are in use"):
+    with pytest.raises(ValueError, match="10 objects are referenced"):
         assert [root.line_counter for _ in range(11)] == []
     assert root.line_counter(["a"], len) == 1
 
 
-def test_who_says_goodbye_in_the_middle_is_let_go(within: Callable[..., Within]) -> None:  # noqa: F811
+def test_client_that_closes_during_a_call_is_released(within: Callable[..., Within]) -> None:  # noqa: F811
     running = within("threads", LineCount)
     conn = rpyc.connect(*running.address)
     name = name_of(conn._channel.stream.sock)
@@ -186,14 +188,14 @@ def test_who_says_goodbye_in_the_middle_is_let_go(within: Callable[..., Within])
     assert not [line for line in running.lines if "Traceback" in line]
 
 
-def test_a_file_without_end_is_not_counted_for_ever(visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_file_is_refused(visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linecount, "MOST", 10)
     with pytest.raises(ValueError, match="more than 10 lines"):
         visit().root.line_counter(repeat("a"), len)
 
 
 @pytest.mark.parametrize("line", ["a" * 66_000, "a" * 10**7], ids=["long", "packed"])
-def test_a_line_that_is_too_long_is_refused_before_it_is_held(line: str, visit: Callable[..., Any]) -> None:
+def test_overlong_line_is_refused_before_it_is_buffered(line: str, visit: Callable[..., Any]) -> None:
     conn = visit()
     compressed = len(line) > 10**6
     conn._channel.compress = compressed
@@ -203,18 +205,18 @@ def test_a_line_that_is_too_long_is_refused_before_it_is_held(line: str, visit: 
     conn.running.log_line("65536")
 
 
-def test_a_bug_is_an_id_to_the_peer_and_a_traceback_in_the_log(visit: Callable[..., Any]) -> None:
+def test_bug_sends_an_id_to_the_peer_and_logs_the_traceback(visit: Callable[..., Any]) -> None:
     conn = visit(handler=Buggy)
-    with pytest.raises(RuntimeError) as told:
+    with pytest.raises(RuntimeError) as raised:
         conn.root.line_counter(["a"], len)
-    assert "secret" not in str(told.value)
-    number = re.search(r"error (\w{8})", str(told.value))
+    assert "secret" not in str(raised.value)
+    number = re.search(r"error (\w{8})", str(raised.value))
     assert number is not None
     assert "a secret of the service" in conn.running.log_line(f"error {number[1]}")
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b"\xff" * 20,
         b"GET / HTTP/1.0\r\n\r\n",
@@ -224,19 +226,19 @@ def test_a_bug_is_an_id_to_the_peer_and_a_traceback_in_the_log(visit: Callable[.
         b"\0\0\4\0\0\2" + b"\x10" * 1023 + b"\n",
         b"\0\0\0\7\0\1\x17\xff\xff\xff\xff\0\n",
     ],
-    ids=["octets", "http", "not packed", "empty", "short", "nested", "many"],
+    ids=["bytes", "http", "not packed", "empty", "short", "nested", "many"],
 )
-def test_what_is_no_rpyc_is_told_in_one_line_of_the_log(octets: bytes, within: Callable[..., Within]) -> None:  # noqa: F811
+def test_malformed_rpyc_is_one_line_in_the_log(data: bytes, within: Callable[..., Within]) -> None:  # noqa: F811
     running = within("threads", LineCount)
     with connect(running.address) as peer:
-        peer.sendall(octets)
+        peer.sendall(data)
         peer.shutdown(socket.SHUT_WR)
         hear_all(peer)
         assert access_of(running, name_of(peer)) == ("finished", "-")
     assert not [line for line in running.lines if "Traceback" in line]
 
 
-def test_who_does_not_answer_a_call_is_ended(within: Callable[..., Within]) -> None:  # noqa: F811
+def test_client_that_does_not_reply_to_a_callback_is_closed(within: Callable[..., Within]) -> None:  # noqa: F811
     running = within("threads", LineCount, Limits(idle_timeout=1.0))
     with connect(running.address) as peer:
         conn = rpyc.VoidService()._connect(rpyc.Channel(SocketStream(peer)))
@@ -247,7 +249,7 @@ def test_who_does_not_answer_a_call_is_ended(within: Callable[..., Within]) -> N
 
 
 @pytest.mark.parametrize("handler", [LineCount, Book], ids=lambda kind: kind.__name__)
-def test_our_client_lends_its_server_no_more_than_the_lines(
+def test_client_exposes_only_the_lines_to_the_server(
     handler: Any,
     within: Callable[..., Within],  # noqa: F811
     tmp_path: Path,
@@ -260,7 +262,7 @@ def test_our_client_lends_its_server_no_more_than_the_lines(
     assert capsys.readouterr().out == "Noisy: 'one\\n'\nNoisy: 'two\\n'\nThe number of lines in the file was 2\n"
 
 
-def test_our_client_says_what_is_wrong(
+def test_client_reports_each_error_in_one_line(
     within: Callable[..., Within],  # noqa: F811
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -272,10 +274,10 @@ def test_our_client_says_what_is_wrong(
     assert main(["linecount", str(path), where]) == 1
     assert main(["linecount", str(path), "127.0.0.1:1"]) == 1
     error = capsys.readouterr().err
-    assert re.search(r"no such file.*\n.*says RuntimeError: error \w{8}\n.*refused\n", error), error
+    assert re.search(r"no such file.*\n.*raised RuntimeError: error \w{8}\n.*refused\n", error), error
 
 
-def test_our_client_reads_no_line_without_an_end(
+def test_client_refuses_an_endless_line(
     within: Callable[..., Within],  # noqa: F811
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 import daemons.clients.web.cache
 import daemons.clients.web.pages
 import daemons.clients.web.robots  # noqa: F401
-from tests.clients.web.site import Heard, serving
+from tests.clients.web.site import Request, serving
 from tests.operating.conftest import _as_found
 from tests.serving.conftest import within
 
@@ -19,21 +19,21 @@ __all__ = ["_as_found", "within"]
 
 
 class Running(NamedTuple):
-    """Where it is, and what it has heard."""
+    """The URL of a site, and the requests it has received."""
 
     url: str
-    heard: list[Heard]
+    received: list[Request]
 
     @property
-    def asked(self) -> list[str]:
-        """Methods and paths, in their order."""
-        return [f"{each.method} {each.path}" for each in self.heard]
+    def requests(self) -> list[str]:
+        """Return the methods and paths of the requests in order."""
+        return [f"{each.method} {each.path}" for each in self.received]
 
 
 @pytest.fixture
 def site() -> Iterator[Running]:
-    with serving() as (url, heard):
-        yield Running(url, heard)
+    with serving() as (url, received):
+        yield Running(url, received)
 
 
 @pytest.fixture(autouse=True)

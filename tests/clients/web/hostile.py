@@ -1,4 +1,4 @@
-"""A server on the loopback whose responses are hostile, each another one."""
+"""A server on the loopback with random hostile responses."""
 
 from __future__ import annotations
 
@@ -183,13 +183,13 @@ ROBOTS = [
 def response(chance: random.Random) -> bytes:
     given = chance.choices(FIELDS, k=chance.randrange(5))
     body = chance.choice(PAGES)
-    if chance.random() < 0.6:  # so that something comes of it
+    if chance.random() < 0.6:  # so that some responses are accepted
         given = [field for field in given if not field.startswith((b"Content-Length", b"Transfer-Encoding"))]
         given.append(b"Content-Length: %d" % len(body))
     if chance.random() < 0.5:
         given.append(b"Content-Type: text/html")
-    said = b"\r\n".join([chance.choice(STATUS_LINES), *given, b"", b""]) + body
-    return said if chance.random() < 0.9 else said[: chance.randrange(len(said) + 1)]
+    response_bytes = b"\r\n".join([chance.choice(STATUS_LINES), *given, b"", b""]) + body
+    return response_bytes if chance.random() < 0.9 else response_bytes[: chance.randrange(len(response_bytes) + 1)]
 
 
 def robots(chance: random.Random) -> bytes:
@@ -201,21 +201,21 @@ def robots(chance: random.Random) -> bytes:
 
 @contextmanager
 def hostile(seed: int) -> Iterator[str]:
-    """Yield the URL of a server whose every response is another one, which follows from `seed`."""
+    """Yield the URL of a server with random responses that are determined by `seed`."""
     chance = random.Random(seed)
     leaving = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     threads: list[threading.Thread] = []
 
-    def converse(peer: socket.socket, said: bytes, robots_said: bytes, abort: bool) -> None:
+    def serve_client(peer: socket.socket, response_bytes: bytes, robots_bytes: bytes, abort: bool) -> None:
         with peer, suppress(OSError):
             peer.settimeout(10)
-            heard = b""
-            while b"\r\n\r\n" not in heard:
+            received = b""
+            while b"\r\n\r\n" not in received:
                 if not (piece := peer.recv(65_536)):
                     return
-                heard += piece
-            peer.sendall(robots_said if b" /robots.txt " in heard[:100] else said)
+                received += piece
+            peer.sendall(robots_bytes if b" /robots.txt " in received[:100] else response_bytes)
             if abort:
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -226,7 +226,7 @@ def hostile(seed: int) -> Iterator[str]:
                 peer.close()
                 return
             arguments = (peer, response(chance), robots(chance), chance.random() < 0.1)
-            threads.append(threading.Thread(target=converse, args=arguments))
+            threads.append(threading.Thread(target=serve_client, args=arguments))
             threads[-1].start()
 
     server = threading.Thread(target=serve)

@@ -1,4 +1,4 @@
-"""A site to fetch from, on the standard library's own server, which remembers what it was asked."""
+"""A site on the standard library's server, which records the requests."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ WEATHER = """<table><tr><th>Condition:</th><td>Clear</td></tr><tr><td>Temperatur
 <tr><td>one cell</td></tr></table><dl><dt>Humidity</dt><dd class="h">9 %</dd></dl>"""
 
 
-class Heard(NamedTuple):
-    """A request."""
+class Request(NamedTuple):
+    """A recorded request."""
 
     method: str
     path: str
@@ -40,26 +40,26 @@ class Heard(NamedTuple):
 
 
 class Site(BaseHTTPRequestHandler):
-    """Its paths say what they do."""
+    """Pages by path: each method `page_NAME` serves /NAME."""
 
     protocol_version = "HTTP/1.1"
-    heard: list[Heard] = []  # noqa: RUF012
+    received: list[Request] = []  # noqa: RUF012
     away = ""
     robots = b"User-agent: *\nDisallow: /private\nDisallow: /*.php$\nAllow: /zipcity.php\n"
 
     def _any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.heard.append(Heard(self.command, self.path, self.headers, body))
+        self.received.append(Request(self.command, self.path, self.headers, body))
         path = urlsplit(self.path).path
         method = getattr(self, "page_" + path.strip("/").partition("/")[0].partition(".")[0], None)
         if method is None:
-            self.say(404, b"not here")
+            self.respond(404, b"not here")
         else:
             method(body)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _any
 
-    def say(self, status: int, body: bytes = b"", **fields: str) -> None:
+    def respond(self, status: int, body: bytes = b"", **fields: str) -> None:
         self.send_response(status)
         fields = {"Content_Type": "text/html", **fields}
         for name, value in fields.items():
@@ -73,85 +73,85 @@ class Site(BaseHTTPRequestHandler):
         pass
 
     def page_(self, _: bytes) -> None:
-        self.say(200, PAGE % self.away.encode())
+        self.respond(200, PAGE % self.away.encode())
 
     def page_robots(self, _: bytes) -> None:
-        self.say(200, self.robots)
+        self.respond(200, self.robots)
 
     def page_other(self, _: bytes) -> None:
-        self.say(200, OTHER)
+        self.respond(200, OTHER)
 
     def page_good(self, _: bytes) -> None:
-        self.say(200, b"good\n", Content_Type="text/plain")
+        self.respond(200, b"good\n", Content_Type="text/plain")
 
     page_deeper = page_search = page_private = page_good
 
     def page_moved(self, _: bytes) -> None:
-        self.say(301, Location="/good")
+        self.respond(301, Location="/good")
 
     def page_see(self, _: bytes) -> None:
-        self.say(int(self.path.rpartition("/")[2]), b"elsewhere", Location="/echo#there")
+        self.respond(int(self.path.rpartition("/")[2]), b"elsewhere", Location="/echo#there")
 
     def page_to(self, _: bytes) -> None:
-        self.say(302, Location=parse_qs(urlsplit(self.path).query)["u"][0])
+        self.respond(302, Location=parse_qs(urlsplit(self.path).query)["u"][0])
 
     def page_loop(self, _: bytes) -> None:
-        self.say(302, Location="/loop")
+        self.respond(302, Location="/loop")
 
     def page_getonly(self, _: bytes) -> None:
-        self.say(405 if self.command == "HEAD" else 200, b"x")
+        self.respond(405 if self.command == "HEAD" else 200, b"x")
 
     def page_echo(self, body: bytes) -> None:
-        said = f"{self.command} {self.headers.get('Content-Type')} ".encode() + body
-        self.say(200, said, Content_Type="text/plain")
+        text = f"{self.command} {self.headers.get('Content-Type')} ".encode() + body
+        self.respond(200, text, Content_Type="text/plain")
 
     def page_login(self, _: bytes) -> None:
         wanted = "Basic " + base64.b64encode(b"galahad:blue: no").decode()
         if self.headers.get("Authorization") == wanted:
-            self.say(200, b"well known")
+            self.respond(200, b"well known")
         else:
-            self.say(401, b"who?", WWW_Authenticate='Basic realm="x"')
+            self.respond(401, b"who?", WWW_Authenticate='Basic realm="x"')
 
     def page_cookie(self, _: bytes) -> None:
-        self.say(200, (self.headers.get("Cookie") or "none").encode(), Set_Cookie="quest=grail; HttpOnly")
+        self.respond(200, (self.headers.get("Cookie") or "none").encode(), Set_Cookie="quest=grail; HttpOnly")
 
     def page_lasting(self, _: bytes) -> None:
-        self.say(200, b"", Set_Cookie="age=1; Max-Age=1000; Path=/")
+        self.respond(200, b"", Set_Cookie="age=1; Max-Age=1000; Path=/")
 
     def page_fresh(self, _: bytes) -> None:
-        self.say(200, b"fresh", Cache_Control="max-age=1000")
+        self.respond(200, b"fresh", Cache_Control="max-age=1000")
 
     def page_tagged(self, _: bytes) -> None:
         if self.headers.get("If-None-Match") == '"tag"':
-            self.say(304, ETag='"tag"', Cache_Control="no-cache")
+            self.respond(304, ETag='"tag"', Cache_Control="no-cache")
         else:
-            self.say(200, b"tagged", ETag='"tag"', Cache_Control="no-cache")
+            self.respond(200, b"tagged", ETag='"tag"', Cache_Control="no-cache")
 
     def page_form(self, _: bytes) -> None:
-        self.say(200, FORMS.encode(), Content_Type="text/html; charset=utf-8")
+        self.respond(200, FORMS.encode(), Content_Type="text/html; charset=utf-8")
 
     def page_zipcity(self, _: bytes) -> None:
-        self.say(303, Location="/weather")
+        self.respond(303, Location="/weather")
 
     def page_weather(self, _: bytes) -> None:
-        self.say(200, WEATHER.encode(), Content_Type="text/html; charset=utf-8")
+        self.respond(200, WEATHER.encode(), Content_Type="text/html; charset=utf-8")
 
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
-        """Who leaves early is no news; anything else fails the test by its answer."""
+        """Ignore errors: clients may disconnect early, and other errors are visible in the response."""
 
 
 @contextmanager
-def serving(handler: type[Site] = Site, **attributes: Any) -> Iterator[tuple[str, list[Heard]]]:
-    """Yields the URL of a site, without a slash at its end, and what it has heard."""
-    heard: list[Heard] = []
-    kind = type("Site", (handler,), {"heard": heard, **attributes})
+def serving(handler: type[Site] = Site, **attributes: Any) -> Iterator[tuple[str, list[Request]]]:
+    """Yield the URL of a site, without a trailing slash, and the requests it has received."""
+    received: list[Request] = []
+    kind = type("Site", (handler,), {"received": received, **attributes})
     with _Server(("127.0.0.1", 0), kind) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", heard
+            yield f"http://127.0.0.1:{server.server_port}", received
         finally:
             server.shutdown()
             thread.join()

@@ -46,7 +46,7 @@ def test_any_declaration_decodes_any_bytes(name: str, data: bytes) -> None:
     for meta in (f'<meta charset="{name}">', f'<?xml version="1.0" encoding="{name}"?>'):
         page = Page("http://x/", meta.encode("utf-8", "replace") + data)
         page.links()
-        list(page.facts())
+        list(page.pairs())
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_any_declaration_decodes_any_bytes(name: str, data: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("declared", [None, "iso-8859-5", "zlib", "no-such-charset"])
-def test_a_byte_order_mark_is_stronger_than_a_declaration(mark: bytes, codec: str, declared: str | None) -> None:
+def test_byte_order_mark_takes_precedence_over_a_declaration(mark: bytes, codec: str, declared: str | None) -> None:
     page = Page("http://x/", mark + f"<p>{TEXT}</p>".encode(codec), charset.codec_of(declared))
     if mark or declared != "iso-8859-5":
         assert page.selected("p") == [TEXT]
@@ -72,10 +72,10 @@ def test_a_byte_order_mark_is_stronger_than_a_declaration(mark: bytes, codec: st
 @pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-8"])
 def test_robots_txt_with_a_byte_order_mark_is_obeyed(codec: str, capsys: Capture) -> None:
     robots = "User-agent: *\nDisallow: /\n".encode(codec)
-    with serving(Site, robots=robots) as (url, heard):
+    with serving(Site, robots=robots) as (url, received):
         assert daemons("scrape", url + "/weather", "--delay", "0") == 1
     assert capsys.readouterr().err == f"daemons scrape: {url}/weather: robots.txt disallows it\n"
-    assert [each.path for each in heard] == ["/robots.txt"]
+    assert [each.path for each in received] == ["/robots.txt"]
 
 
 def test_a_cookie_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ def test_a_cookie_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     jar.write_bytes(codecs.BOM_UTF8 + b"127.0.0.1\tFALSE\t/\tFALSE\t0\tquest\tgrail\n")
     with saying(response(b"")) as foreign:
         assert daemons("fetch", "--jar", jar, f"http://127.0.0.1:{foreign.port}/") == 0
-    assert b"\r\nCookie: quest=grail\r\n" in foreign.heard[0]
+    assert b"\r\nCookie: quest=grail\r\n" in foreign.received[0]

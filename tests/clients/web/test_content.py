@@ -1,4 +1,4 @@
-"""Bodies in content codings: whole or an error, and bounded."""
+"""Content codings: complete or an error, and bounded memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.operating.live import environment
 
 TEXT = b"Listen. Strange women lying in ponds distributing swords is no basis for a system of government.\n" * 50
 
-#: The same at any time: several processes run the tests, and must find the same ones.
+#: Deterministic: all processes that run the tests must collect the same parameters.
 compressed = partial(gzip.compress, mtime=0)
 
 WHOLE = compressed(TEXT)
@@ -62,14 +62,14 @@ def fetched(answer: bytes, target: Path, *words: str) -> int:
         ("", TEXT),
     ],
 )
-def test_a_coded_body_is_written_whole(coding: str, body: bytes, tmp_path: Path, capsys: Capture) -> None:
+def test_coded_body_is_decoded(coding: str, body: bytes, tmp_path: Path, capsys: Capture) -> None:
     assert fetched(response(body, f"Content-Encoding: {coding}"), tmp_path / "x") == 0
     assert (tmp_path / "x").read_bytes() == TEXT
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
-    ("coding", "body", "said"),
+    ("coding", "body", "expected"),
     [
         ("gzip", WHOLE[:-1], "truncated"),
         ("gzip", WHOLE[:-8], "truncated"),
@@ -98,13 +98,13 @@ def test_a_coded_body_is_written_whole(coding: str, body: bytes, tmp_path: Path,
     ],
 )
 def test_a_malformed_body_is_an_error_and_leaves_the_file(
-    coding: str, body: bytes, said: str, tmp_path: Path, capsys: Capture
+    coding: str, body: bytes, expected: str, tmp_path: Path, capsys: Capture
 ) -> None:
     target = tmp_path / "target"
     target.write_text("before")
     assert fetched(response(body, f"Content-Encoding: {coding}"), target) == 1
     out, err = capsys.readouterr()
-    assert (out, err.count("\n"), said in err) == ("", 1, True)
+    assert (out, err.count("\n"), expected in err) == ("", 1, True)
     assert (os.listdir(tmp_path), target.read_text()) == (["target"], "before")
 
 
@@ -115,10 +115,10 @@ def test_codings_in_two_fields_are_two_codings(tmp_path: Path, capsys: Capture) 
     assert os.listdir(tmp_path) == []
 
 
-def test_only_codings_that_can_be_decoded_are_asked_for(tmp_path: Path) -> None:
+def test_only_supported_codings_are_requested(tmp_path: Path) -> None:
     with saying(response(b"")) as foreign:
         assert daemons("fetch", f"http://127.0.0.1:{foreign.port}/") == 0
-    assert b"\r\nAccept-Encoding: gzip\r\n" in foreign.heard[0]
+    assert b"\r\nAccept-Encoding: gzip\r\n" in foreign.received[0]
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
@@ -136,7 +136,7 @@ def members(size: int) -> bytes:
     return zeros(1) * size
 
 
-#: Runs a command, and prints the peak of its resident memory; that in the usage of a child has its parent's in it.
+#: Runs a command and prints its peak resident memory; the usage of a child process would include its parent's.
 MEASURE = """
 import re, sys
 from daemons.cli.command import main
@@ -167,20 +167,20 @@ def measured(folder: Path, *words: str) -> tuple[int, str, int]:
     ids=["one member", "many members", "deflate"],
 )
 @pytest.mark.parametrize("word", ["fetch", "links", "scrape"])
-def test_a_bomb_is_refused_in_bounded_memory(word: str, coding: str, body: bytes, tmp_path: Path) -> None:
+def test_decompression_bomb_is_refused_in_bounded_memory(word: str, coding: str, body: bytes, tmp_path: Path) -> None:
     answer = response(body, f"Content-Encoding: {coding}", "Content-Type: text/html")
     robots = response(b"", status="404 Not Found")
     with saying(*([robots] if word == "scrape" else []), answer) as foreign:
         words = [word, f"http://127.0.0.1:{foreign.port}/", *(("-o", "x") if word == "fetch" else ())]
         code, err, rss = measured(tmp_path, *words)
     assert (code, err.count("\n")) == (1, 1)
-    assert ("decompression bomb" if word == "fetch" else "more than 8388608 octets") in err
-    # The interpreter and its libraries have about 50 MiB.
+    assert ("decompression bomb" if word == "fetch" else "longer than 8388608 bytes") in err
+    # The interpreter and its libraries take about 50 MiB.
     assert rss < 120 * 1024 * 1024
     assert os.listdir(tmp_path) == []
 
 
-def test_much_data_that_compresses_well_is_no_bomb(tmp_path: Path) -> None:
+def test_large_compressible_data_is_accepted(tmp_path: Path) -> None:
     body = zeros(content.ALLOWANCE // (1024 * 1024))
     assert fetched(response(body, "Content-Encoding: gzip"), tmp_path / "x") == 0
     assert (tmp_path / "x").stat().st_size == content.ALLOWANCE
@@ -195,12 +195,12 @@ def cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
 
 
 @given(texts=st.lists(st.binary(max_size=200), min_size=1, max_size=5), sizes=st.lists(st.integers(0, 40)))
-def test_gzip_decodes_the_same_however_it_is_cut(texts: list[bytes], sizes: list[int]) -> None:
+def test_gzip_decoding_is_independent_of_chunk_boundaries(texts: list[bytes], sizes: list[int]) -> None:
     assert b"".join(gunzip(cut(b"".join(map(compressed, texts)), sizes))) == b"".join(texts)
 
 
 @given(data=st.binary(max_size=300), sizes=st.lists(st.integers(0, 40)), raw=st.booleans())
-def test_deflate_decodes_the_same_however_it_is_cut(data: bytes, sizes: list[int], raw: bool) -> None:
+def test_deflate_decoding_is_independent_of_chunk_boundaries(data: bytes, sizes: list[int], raw: bool) -> None:
     whole = raw_deflate(data) if raw else zlib.compress(data)
     assert b"".join(inflate(cut(whole, sizes))) == data
 
@@ -220,7 +220,7 @@ def test_a_response_without_content_leaves_the_file(status: str, tmp_path: Path,
     target.write_text("before")
     answer = f'HTTP/1.1 {status}\r\nETag: "x"\r\nConnection: close\r\n\r\n'.encode()
     assert fetched(answer, target, "-H", 'If-None-Match: "x"') == 0
-    assert capsys.readouterr() == ("", f"{target}: left as it is: {status}\n")
+    assert capsys.readouterr() == ("", f"{target}: not written: {status}\n")
     assert (os.listdir(tmp_path), target.read_text()) == (["target"], "before")
     target.unlink()
     assert fetched(answer, target, "-H", 'If-None-Match: "x"') == 0
@@ -238,26 +238,26 @@ def test_a_response_without_content_leaves_the_file(status: str, tmp_path: Path,
         ("302 Found", b"elsewhere", ("--no-redirects",)),
     ],
 )
-def test_a_response_that_is_not_the_file_leaves_it(
+def test_response_that_is_not_the_file_leaves_it_unchanged(
     status: str, body: bytes, words: tuple[str, ...], tmp_path: Path, capsys: Capture
 ) -> None:
     target = tmp_path / "target"
     target.write_text("before")
     location = ["Location: /x"] if "--no-redirects" in words else []
     assert fetched(response(body, *location, status=status), target, *words) == 0
-    assert capsys.readouterr().err == f"{target}: left as it is: {status}\n"
+    assert capsys.readouterr().err == f"{target}: not written: {status}\n"
     assert (os.listdir(tmp_path), target.read_text()) == (["target"], "before")
 
 
-def test_a_part_is_not_kept_as_the_whole(tmp_path: Path, capsys: Capture) -> None:
+def test_unrequested_partial_response_is_refused(tmp_path: Path, capsys: Capture) -> None:
     part = response(b"half", "Content-Range: bytes 0-3/8", status="206 Partial Content")
     assert fetched(part, tmp_path / "x") == 1
-    assert capsys.readouterr().err.endswith("/: 206: a part was sent, and the whole was asked for\n")
+    assert capsys.readouterr().err.endswith("/: 206: a part was sent, but no range was requested\n")
     assert fetched(part, tmp_path / "x", "-H", "Range: bytes=0-3") == 0
     assert (tmp_path / "x").read_bytes() == b"half"
 
 
-def test_a_coded_body_is_not_continued_as_if_it_were_the_file(tmp_path: Path, capsys: Capture) -> None:
+def test_coded_body_is_not_resumed(tmp_path: Path, capsys: Capture) -> None:
     target = tmp_path / "x"
     tag = 'ETag: "1"'
     cut_off = response(WHOLE, "Content-Encoding: gzip", tag)[:-20]
@@ -266,4 +266,4 @@ def test_a_coded_body_is_not_continued_as_if_it_were_the_file(tmp_path: Path, ca
         assert daemons("fetch", url, "-C", "-o", target) == 1
         assert daemons("fetch", url, "-C", "-o", target) == 0
     assert target.read_bytes() == TEXT
-    assert b"Range" not in foreign.heard[1]
+    assert b"Range" not in foreign.received[1]

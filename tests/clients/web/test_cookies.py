@@ -1,4 +1,4 @@
-"""Cookies that cannot be parsed, and what a cache may keep (RFC 9111)."""
+"""Malformed cookies, and freshness of cached responses (RFC 9111)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.clients.web.site import daemons
 from tests.clients.web.test_content import response
 from tests.clients.web.test_fetch_failures import Capture, saying
 
-#: Values of Set-Cookie on which `http.cookiejar` has failed, or might.
+#: Values of Set-Cookie that make `http.cookiejar` fail, or may.
 BAD_COOKIES = [
     "bad=1; Expires=Thu, 32 Foo 2030 00:00:00 GMT",
     "bad=1; Expires=Thu, 32 Foo",
@@ -31,7 +31,7 @@ BAD_COOKIES = [
 
 
 @pytest.mark.parametrize("bad", BAD_COOKIES, ids=lambda text: repr(text[:40]))
-def test_a_bad_cookie_leaves_the_others(bad: str, tmp_path: Path, capsys: Capture) -> None:
+def test_malformed_cookie_does_not_affect_the_others(bad: str, tmp_path: Path, capsys: Capture) -> None:
     fields = [f"Set-Cookie: {text}" for text in ("first=1; Path=/", bad, "last=2; Max-Age=1000")]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -39,7 +39,7 @@ def test_a_bad_cookie_leaves_the_others(bad: str, tmp_path: Path, capsys: Captur
             for _ in range(2):
                 assert daemons("fetch", "--jar", tmp_path / "jar", f"http://127.0.0.1:{foreign.port}/") == 0
     assert capsys.readouterr() == ("", "")
-    (sent,) = [line for line in foreign.heard[1].split(b"\r\n") if line.startswith(b"Cookie: ")]
+    (sent,) = [line for line in foreign.received[1].split(b"\r\n") if line.startswith(b"Cookie: ")]
     assert {b"first=1", b"last=2"} <= set(sent.removeprefix(b"Cookie: ").split(b"; "))
 
 
@@ -52,7 +52,7 @@ def at(date: float, expires: float) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "asked"),
+    ("fields", "requests"),
     [
         (["Cache-Control: max-age=1000"], 1),
         (["Cache-Control: max-age=1000", "Age: 10"], 1),
@@ -69,20 +69,20 @@ def at(date: float, expires: float) -> list[str]:
         ([*at(0, 1000), "Age: 2000"], 2),
         (["Date: Thu, 01 Jan 1970 00:00:00 GMT", "Expires: Fri, 31 Dec 9999 23:59:59 GMT"], 1),
         (["Date: Thu, 01 Jan 0001 00:00:00 GMT", "Expires: Thu, 01 Jan 0001 00:00:00 GMT", "Age: 9999999999"], 2),
-        # A server whose clock is ten hours ahead: the lifetime is counted by its own clock, the age by ours.
+        # A server with a clock ten hours ahead: the lifetime is counted by its clock, the age by the client's.
         (at(36_000, 36_010), 1),
         ([*at(36_000, 36_010), "Age: 60"], 2),
     ],
 )
-def test_the_age_of_a_response_decides_whether_it_is_asked_for_again(
-    fields: list[str], asked: int, tmp_path: Path, capsys: Capture
+def test_response_is_requested_again_when_it_is_stale(
+    fields: list[str], requests: int, tmp_path: Path, capsys: Capture
 ) -> None:
     with saying(response(b"fresh", *fields)) as foreign:
         url = f"http://127.0.0.1:{foreign.port}/"
         for _ in range(2):
             assert daemons("fetch", "--cache", tmp_path / "cache", url) == 0
             assert capsys.readouterr().out == "fresh"
-    assert len(foreign.heard) == asked
+    assert len(foreign.received) == requests
 
 
 def test_the_head_of_a_response_is_printed_as_the_server_sent_it(tmp_path: Path, capsys: Capture) -> None:
@@ -94,28 +94,28 @@ def test_the_head_of_a_response_is_printed_as_the_server_sent_it(tmp_path: Path,
     assert "Expires: never\n" in out.replace("expires:", "Expires:")
 
 
-def test_fragments_and_credentials_are_no_part_of_what_is_cached(tmp_path: Path, capsys: Capture) -> None:
+def test_cache_key_excludes_fragment_and_credentials(tmp_path: Path, capsys: Capture) -> None:
     with saying(response(b"fresh", "Cache-Control: max-age=1000")) as foreign:
         for fragment in ("#one", "#two", ""):
             url = f"http://127.0.0.1:{foreign.port}/x{fragment}"
             assert daemons("fetch", "--cache", tmp_path / "cache", url) == 0
-    assert len(foreign.heard) == 1
+    assert len(foreign.received) == 1
     assert capsys.readouterr().err.count("from the cache\n") == 2
 
 
-def test_a_length_with_leading_zeros_is_no_damage(tmp_path: Path, capsys: Capture) -> None:
+def test_content_length_with_leading_zeros_is_accepted_by_the_cache(tmp_path: Path, capsys: Capture) -> None:
     answer = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=1000\r\nContent-Length: 005\r\n\r\nhello"
     with saying(answer) as foreign:
-        for said in ("", "from the cache\n"):
+        for expected in ("", "from the cache\n"):
             assert daemons("fetch", "--cache", tmp_path / "c", f"http://127.0.0.1:{foreign.port}/") == 0
-            assert capsys.readouterr() == ("hello", said)
+            assert capsys.readouterr() == ("hello", expected)
 
 
 def cookie_of(request: bytes) -> bytes:
     return next((line for line in request.split(b"\r\n") if line.startswith(b"Cookie: ")), b"")
 
 
-def test_the_cookies_of_a_host_without_a_dot_are_its_alone(tmp_path: Path) -> None:
+def test_cookies_of_a_host_without_a_dot_are_not_sent_to_others(tmp_path: Path) -> None:
     jar = tmp_path / "jar"
     words = ("fetch", "--jar", jar, "--proxy")
     with saying(response(b"", "Set-Cookie: a=1; Max-Age=1000", "Set-Cookie: b=1; Domain=.local; ;bare")) as proxy:
@@ -124,7 +124,7 @@ def test_the_cookies_of_a_host_without_a_dot_are_its_alone(tmp_path: Path) -> No
             assert jar.read_text().count(f"{host}\tFALSE\t/\tFALSE\t") == 1, host
             lines = jar.read_text().splitlines(keepends=True)
             jar.write_text("".join(line for line in lines if not line.startswith(("web.local", "other"))))
-        assert [cookie_of(request) for request in proxy.heard] == [b"", b"Cookie: a=1", b"", b""]
+        assert [cookie_of(request) for request in proxy.received] == [b"", b"Cookie: a=1", b"", b""]
 
 
 @pytest.mark.parametrize("host", ["web", "localhost", "[::1]", "[::ffff:127.0.0.1]", "web.example"])
@@ -133,11 +133,11 @@ def test_a_jar_names_hosts_as_curl_does(host: str, tmp_path: Path) -> None:
     jar.write_text(f"{host.strip('[]')}\tFALSE\t/\tFALSE\t0\tc\t1\n")
     with saying(response(b"")) as proxy:
         assert daemons("fetch", "--jar", jar, "--proxy", f"http://127.0.0.1:{proxy.port}", f"http://{host}/") == 0
-        assert cookie_of(proxy.heard[0]) == b"Cookie: c=1"
+        assert cookie_of(proxy.received[0]) == b"Cookie: c=1"
     assert f"\n{host.strip('[]')}\tFALSE\t/\tFALSE\t0\tc\t1\n" in jar.read_text()
 
 
-def test_the_cookies_that_are_kept_of_a_server_are_bounded(tmp_path: Path) -> None:
+def test_number_of_cookies_per_domain_is_limited(tmp_path: Path) -> None:
     jar = tmp_path / "jar"
     for number in range(8):
         fields = [f"Set-Cookie: n{number}x{each}=1; Max-Age=1000" for each in range(60)]

@@ -1,4 +1,4 @@
-"""``daemons fetch``, and a server that answers as it should."""
+"""``daemons fetch`` with well-behaved servers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.web import example_site as served
 
 Capture = pytest.CaptureFixture[str]
 
-#: The verbose handler of the notes, and its example of a form.
+#: Verbose output for a form.
 SHOWN = """\
 --------------------------------------------------
 POST /echo HTTP/1.1
@@ -57,9 +57,13 @@ AGENT = "Mozilla/5.0 (Windows; U; MSIE 7.0; Windows NT 6.0; en-US)"
 
 
 @pytest.mark.parametrize("served_by", ["http.server", "WebServer"])
-def test_what_the_verbose_handler_shows(served_by: str, within: Callable[..., Within], capsys: Capture) -> None:
-    """And the body can be read afterwards, though the connection is kept."""
-    kind = type("Fixed", (Site,), {"version_string": lambda _: "x", "date_time_string": lambda *_: "now", "heard": []})
+def test_verbose_output_shows_request_and_response(
+    served_by: str, within: Callable[..., Within], capsys: Capture
+) -> None:
+    """The body can still be read, on a persistent connection."""
+    kind = type(
+        "Fixed", (Site,), {"version_string": lambda _: "x", "date_time_string": lambda *_: "now", "received": []}
+    )
     if served_by == "WebServer":
         host = "{}:{}".format(*within(stream_server("loop", WebServer), kind, Limits()).address)
         assert daemons("fetch", "-v", "-A", AGENT, "-d", "inputstring=Atlanta, GA", f"http://{host}/echo") == 0
@@ -67,9 +71,9 @@ def test_what_the_verbose_handler_shows(served_by: str, within: Callable[..., Wi
         with serving(kind) as (url, _):
             host = url.removeprefix("http://")
             assert daemons("fetch", "-v", "-A", AGENT, "-d", "inputstring=Atlanta, GA", f"{url}/echo") == 0
-    said = capsys.readouterr()
-    assert said.out == "POST application/x-www-form-urlencoded inputstring=Atlanta%2C+GA"
-    assert said.err == SHOWN.format(host=host, server="x", date="now")
+    output = capsys.readouterr()
+    assert output.out == "POST application/x-www-form-urlencoded inputstring=Atlanta%2C+GA"
+    assert output.err == SHOWN.format(host=host, server="x", date="now")
 
 
 @pytest.mark.parametrize(
@@ -85,21 +89,23 @@ def test_what_the_verbose_handler_shows(served_by: str, within: Callable[..., Wi
         (("-T", __file__), "PUT", None, Path(__file__).read_bytes()),
     ],
 )
-def test_what_is_sent(words: tuple[str, ...], method: str, kind: str | None, body: bytes, site: Running) -> None:
+def test_method_and_body_follow_the_options(
+    words: tuple[str, ...], method: str, kind: str | None, body: bytes, site: Running
+) -> None:
     assert daemons("fetch", f"{site.url}/echo", *words) == 0
-    (heard,) = site.heard
-    assert (heard.method, heard.fields["Content-Type"], heard.body) == (method, kind, body)
+    (received,) = site.received
+    assert (received.method, received.fields["Content-Type"], received.body) == (method, kind, body)
 
 
-def test_the_head_alone(site: Running, capsys: Capture) -> None:
+def test_head_option_prints_the_header_fields(site: Running, capsys: Capture) -> None:
     assert daemons("fetch", "-I", f"{site.url}/good") == 0
     out = capsys.readouterr().out
     assert out.startswith("HTTP/1.1 200 OK\nServer: ")
     assert out.endswith("\nContent-Type: text/plain\nContent-Length: 5\n\n")
-    assert site.asked == ["HEAD /good"]
+    assert site.requests == ["HEAD /good"]
 
 
-def test_a_status_from_400_on_is_an_error_whose_page_is_shown(site: Running, capsys: Capture, tmp_path: Path) -> None:
+def test_error_status_fails_and_prints_the_body(site: Running, capsys: Capture, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("before")
     for words in ((), ("-o", target), ("-C", "-o", target)):
@@ -134,43 +140,43 @@ def test_the_target_keeps_its_mode_and_is_replaced_as_a_whole(site: Running, tmp
         (302, "HEAD", "HEAD"),
     ],
 )
-def test_redirects_are_told_and_followed(status: int, method: str, then: str, site: Running, capsys: Capture) -> None:
-    said = () if method == "HEAD" else ("--json", "1")
+def test_redirects_are_logged_and_followed(status: int, method: str, then: str, site: Running, capsys: Capture) -> None:
+    body = () if method == "HEAD" else ("--json", "1")
     words = ("-I",) if method == "HEAD" else ("-X", method)
-    assert daemons("fetch", f"{site.url}/see/{status}", *words, *said) == 0
+    assert daemons("fetch", f"{site.url}/see/{status}", *words, *body) == 0
     assert capsys.readouterr().err == f"redirected, {status}: {site.url}/echo#there\n"
-    heard = site.heard[-1]
+    received = site.received[-1]
     kept = then not in ("GET", "HEAD")
-    assert (heard.method, heard.body, heard.fields["Content-Type"]) == (
+    assert (received.method, received.body, received.fields["Content-Type"]) == (
         then,
         b"1" if kept else b"",
         "application/json" if kept else None,
     )
 
 
-def test_redirects_that_are_not_wanted_that_have_no_end_and_that_leave_the_web(site: Running, capsys: Capture) -> None:
+def test_unwanted_endless_and_non_http_redirects_are_not_followed(site: Running, capsys: Capture) -> None:
     assert daemons("fetch", "--no-redirects", f"{site.url}/moved") == 0
     assert "\nLocation: /good\n" in capsys.readouterr().out
     assert daemons("fetch", f"{site.url}/loop") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1] == f"daemons fetch: {site.url}/loop: more than 10 redirects, the last to {site.url}/loop"
-    assert site.asked.count("GET /loop") == 11
-    for where, said in (
-        ("file:///etc/passwd", "redirected to 'file:///etc/passwd', which is no URL of the web\n"),
-        ("gopher://x/", "redirected to 'gopher://x/', which is no URL of the web\n"),
-        ("http://x:y/", "redirected to 'http://x:y/', which is no URL of the web\n"),
+    assert site.requests.count("GET /loop") == 11
+    for where, expected in (
+        ("file:///etc/passwd", "redirected to 'file:///etc/passwd', which is not a web URL\n"),
+        ("gopher://x/", "redirected to 'gopher://x/', which is not a web URL\n"),
+        ("http://x:y/", "redirected to 'http://x:y/', which is not a web URL\n"),
     ):
         assert daemons("fetch", f"{site.url}/to?u={where}") == 1
-        assert capsys.readouterr().err == f"daemons fetch: {site.url}/to?u={where}: {said}"
+        assert capsys.readouterr().err == f"daemons fetch: {site.url}/to?u={where}: {expected}"
 
 
-def test_credentials_are_for_one_origin(site: Running, capsys: Capture) -> None:
+def test_credentials_are_sent_to_one_origin_only(site: Running, capsys: Capture) -> None:
     secrets = ("-u", "galahad:blue: no", "-H", "Cookie: c=1", "-H", "X-Fine: yes")
     assert daemons("fetch", f"{site.url}/to?u=/login", *secrets) == 0
-    with serving() as (other, heard):
+    with serving() as (other, received):
         assert daemons("fetch", f"{site.url}/to?u={other}/login", *secrets) == 1
         assert daemons("fetch", f"{site.url}/to?u={other}/to?u={site.url}/login", *secrets) == 0
-        assert {name for each in heard for name in each.fields} == {
+        assert {name for each in received for name in each.fields} == {
             *("Host", "Accept", "Accept-Encoding", "Connection", "User-Agent", "X-Fine")
         }
     assert daemons("fetch", site.url.replace("//", "//galahad:blue%3A%20no@") + "/login") == 0
@@ -180,23 +186,19 @@ def test_credentials_are_for_one_origin(site: Running, capsys: Capture) -> None:
     assert "red@" not in err
 
 
-def test_the_password_is_asked_for_at_a_terminal_only(site: Running, capsys: Capture) -> None:
+def test_missing_password_without_a_terminal_is_an_error(site: Running, capsys: Capture) -> None:
     with open(os.devnull) as nothing, pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdin", nothing)
         assert daemons("fetch", f"{site.url}/login", "-u", "galahad") == 1
-    said = (
-        "daemons fetch: -u galahad: there is no password, and nobody at a terminal to ask; write -u galahad:PASSWORD\n"
-    )
-    assert (capsys.readouterr().err, site.heard) == (said, [])
+    expected = "daemons fetch: -u galahad: no password, and no terminal to prompt for it; write -u galahad:PASSWORD\n"
+    assert (capsys.readouterr().err, site.received) == (expected, [])
 
 
-def test_over_a_unix_socket_and_through_a_proxy(
-    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def proxy(visitor: socket.socket) -> None:
-        foreign.heard.append(until_delimiter(visitor, b"\r\n\r\n"))
-        refused = foreign.heard[-1].startswith(b"CONNECT")
-        visitor.sendall(b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\nhi" % (b"403 No" if refused else b"200 OK"))
+def test_unix_socket_and_proxy_are_used(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def proxy(client: socket.socket) -> None:
+        foreign.received.append(until_delimiter(client, b"\r\n\r\n"))
+        refused = foreign.received[-1].startswith(b"CONNECT")
+        client.sendall(b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\nhi" % (b"403 No" if refused else b"200 OK"))
 
     with Foreign(proxy) as foreign:
         at = f"127.0.0.1:{foreign.port}"
@@ -208,19 +210,19 @@ def test_over_a_unix_socket_and_through_a_proxy(
         assert daemons("fetch", "http://far.invalid/bare") == 0
         monkeypatch.setenv("no_proxy", "far.invalid")
         assert daemons("fetch", "http://far.invalid/") == 1
-    assert [heard.split(b"\r\n")[0].decode() for heard in foreign.heard] == [
+    assert [received.split(b"\r\n")[0].decode() for received in foreign.received] == [
         "GET http://far.invalid/x?y HTTP/1.1",
         "CONNECT far.invalid:443 HTTP/1.1",
         "GET http://far.invalid/ HTTP/1.1",
         "GET http://far.invalid/bare HTTP/1.1",
     ]
-    assert b"\r\nProxy-Authorization: Basic bWU6cHc=\r\n" in foreign.heard[0]
+    assert b"\r\nProxy-Authorization: Basic bWU6cHc=\r\n" in foreign.received[0]
     err = capsys.readouterr().err.splitlines()
     assert err[0] == "daemons fetch: https://far.invalid/: 403 No"
     assert err[1].startswith("daemons fetch: http://far.invalid/: ")
     assert daemons("fetch", "--proxy", "socks5://x", "http://far.invalid/") == 1
-    said = "daemons fetch: 'socks5://x' is no proxy that can be used; write http://HOST:PORT\n"
-    assert capsys.readouterr().err == said
+    expected = "daemons fetch: 'socks5://x' is not a supported proxy; expected http://HOST:PORT\n"
+    assert capsys.readouterr().err == expected
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -229,27 +231,25 @@ def test_over_a_unix_socket_and_through_a_proxy(
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: make engines")
-def test_the_jar_is_curls(site: Running, tmp_path: Path, capsys: Capture) -> None:
-    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+def test_cookie_file_is_compatible_with_curl(site: Running, tmp_path: Path, capsys: Capture) -> None:
+    own, curls = tmp_path / "own", tmp_path / "curls"
     url = site.url.replace("127.0.0.1", "localhost")
-    for jar, where in ((ours, site.url), (theirs, url)):
+    for jar, where in ((own, site.url), (curls, url)):
         for path in ("cookie", "lasting"):
-            subprocess.run(
-                ["curl", "-s", "-c", theirs, "-b", theirs, f"{where}/{path}"], check=True, capture_output=True
-            )
-            assert daemons("fetch", "--jar", ours, f"{where}/{path}") == 0
+            subprocess.run(["curl", "-s", "-c", curls, "-b", curls, f"{where}/{path}"], check=True, capture_output=True)
+            assert daemons("fetch", "--jar", own, f"{where}/{path}") == 0
         capsys.readouterr()
         assert daemons("fetch", "--jar", jar, f"{where}/cookie") == 0
         assert sorted(capsys.readouterr().out.split("; ")) == ["age=1", "quest=grail"]
         shown = subprocess.run(["curl", "-s", "-b", jar, f"{where}/cookie"], check=True, capture_output=True).stdout
         assert sorted(shown.split(b"; ")) == [b"age=1", b"quest=grail"]
-        ours, theirs = theirs, ours
-    assert ours.stat().st_mode & 0o777 == theirs.stat().st_mode & 0o777 == 0o600
+        own, curls = curls, own
+    assert own.stat().st_mode & 0o777 == curls.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_cache(site: Running, tmp_path: Path, capsys: Capture) -> None:
+def test_fresh_and_revalidated_responses_come_from_the_cache(site: Running, tmp_path: Path, capsys: Capture) -> None:
     cached = ("--cache", tmp_path / "c")
-    for path, told, asked in (
+    for path, logged, requests in (
         ("fresh", "from the cache\n", ["GET /fresh"]),
         ("tagged", "from the cache, 304 Not Modified\n", ["GET /tagged", "GET /tagged"]),
         ("good", "", ["GET /good", "GET /good"]),
@@ -258,57 +258,57 @@ def test_the_cache(site: Running, tmp_path: Path, capsys: Capture) -> None:
         first = capsys.readouterr()
         assert first.err == ""
         assert daemons("fetch", f"{site.url}/{path}", *cached) == 0
-        assert capsys.readouterr() == (first.out, told)
-        assert site.asked == asked
-        site.heard.clear()
+        assert capsys.readouterr() == (first.out, logged)
+        assert site.requests == requests
+        site.received.clear()
     assert daemons("fetch", f"{site.url}/fresh", "-u", "a:b", *cached) == 0
-    assert site.asked == ["GET /fresh"]
+    assert site.requests == ["GET /fresh"]
     for spoil in ("UPDATE streams SET chunk_data = X'78'", "DELETE FROM streams"):
         with closing(sqlite3.connect(tmp_path / "c" / "answers.db", isolation_level=None)) as database:
             database.execute(spoil)
         capsys.readouterr()
         assert daemons("fetch", f"{site.url}/fresh", *cached, "-o", tmp_path / "target") == 1
-        said = f"daemons fetch: --cache {tmp_path}/c: what was kept is damaged; delete the folder\n"
-        assert capsys.readouterr().err == f"from the cache\n{said}"
+        expected = f"daemons fetch: --cache {tmp_path}/c: a stored response is damaged; delete the folder\n"
+        assert capsys.readouterr().err == f"from the cache\n{expected}"
         assert not (tmp_path / "target").exists()
 
 
-def test_httpd_sends_it_compressed_in_parts_and_not_twice(
+def test_httpd_serves_compressed_ranged_and_cached_responses(
     within: Callable[..., Within], tmp_path: Path, capsys: Capture
 ) -> None:
     running = within("loop", Pump.carrying(served.service(served.make(tmp_path))), Limits())
     url = "http://{}:{}".format(*running.address)
-    for told in (r"(?s).*\nContent-Encoding: gzip\n.*", "from the cache\n"):
+    for pattern in (r"(?s).*\nContent-Encoding: gzip\n.*", "from the cache\n"):
         assert daemons("fetch", "-v", "--cache", tmp_path / "c", f"{url}/text.txt") == 0
-        said = capsys.readouterr()
-        assert said.out.encode() == served.TEXT
-        assert re.fullmatch(told, said.err)
+        output = capsys.readouterr()
+        assert output.out.encode() == served.TEXT
+        assert re.fullmatch(pattern, output.err)
     target = tmp_path / "long"
     assert daemons("fetch", "-I", "-H", "Accept-Encoding: identity", f"{url}/long.bin") == 0
     etag = re.findall(r"\nETag: (.*)\n", capsys.readouterr().out)[0]
     (tmp_path / "long.part.of").write_text(json.dumps({"url": f"{url}/long.bin", "validator": etag}))
     (tmp_path / "long.part").write_bytes(served.LONG[:100_000])
     assert daemons("fetch", "-C", "-o", target, f"{url}/long.bin") == 0
-    assert capsys.readouterr().err == f"{target}: 100000 octets are there; the rest\n"
+    assert capsys.readouterr().err == f"{target}: resuming after 100000 bytes\n"
     assert target.read_bytes() == served.LONG
 
 
-def test_what_a_progress_bar_says() -> None:
+def test_progress_bar_text() -> None:
     progress = Progress(4 * 1024 * 1024, start=1024 * 1024)
-    progress.came(1024 * 1024)
+    progress.advance(1024 * 1024)
     assert progress.line(2.0) == " 50% [===============>              ] 2.0 MiB of 4.0 MiB, 512.0 KiB/s, 4 s left"
     progress = Progress(None)
-    progress.came(500)
+    progress.advance(500)
     assert progress.line(5.0) == "500 B, 100 B/s"
 
 
 @pytest.mark.parametrize("option", ["-o", "-T", "-u", "--jar", "--cache", "--cafile", "--unix-socket"])
-def test_an_option_with_an_empty_word_is_refused(option: str, site: Running, capsys: Capture) -> None:
+def test_option_with_an_empty_value_is_refused(option: str, site: Running, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:
         daemons("fetch", option, "", f"{site.url}/good")
     assert ended.value.code == 2
-    assert "an empty word" in capsys.readouterr().err
-    assert not site.heard
+    assert "empty argument" in capsys.readouterr().err
+    assert not site.received
 
 
 def test_an_open_descriptor_is_written_to_and_its_file_is_not_replaced(site: Running, tmp_path: Path) -> None:
@@ -332,16 +332,16 @@ def test_a_chunked_request_has_no_length(site: Running, tmp_path: Path) -> None:
     with saying(response(b"")) as foreign:
         words = ("-T", body, "-H", "Transfer-Encoding: chunked", f"http://127.0.0.1:{foreign.port}/")
         assert daemons("fetch", *words) == 0
-        assert b"content-length" not in foreign.heard[0].lower()
+        assert b"content-length" not in foreign.received[0].lower()
 
 
-def test_a_fifo_is_not_sent_and_not_waited_for(site: Running, tmp_path: Path, capsys: Capture) -> None:
+def test_fifo_as_upload_is_refused_without_blocking(site: Running, tmp_path: Path, capsys: Capture) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert daemons("fetch", "-T", tmp_path / "fifo", f"{site.url}/echo") == 1
     assert "not a regular file" in capsys.readouterr().err
 
 
-def test_a_password_in_a_url_is_sent_in_the_bytes_that_it_stands_for(capsys: Capture) -> None:
+def test_password_in_a_url_is_percent_decoded(capsys: Capture) -> None:
     with saying(response(b"")) as foreign:
         assert daemons("fetch", f"http://u%FF:p%3A%FF@127.0.0.1:{foreign.port}/") == 0
-        assert b"Basic " + base64.b64encode(b"u\xff:p:\xff") + b"\r\n" in foreign.heard[0]
+        assert b"Basic " + base64.b64encode(b"u\xff:p:\xff") + b"\r\n" in foreign.received[0]

@@ -1,6 +1,6 @@
-"""Thousands of hostile responses to each command of the web, from a server on the loopback.
+"""Thousands of hostile responses to each web command, from a server on the loopback.
 
-Whatever a server says: a documented exit code, lines without a traceback on standard error, no file that is not whole,
+For any response: a documented exit code, lines without a traceback on standard error, no file that is not whole,
 bounded memory, an end within the deadline."""
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ COMMANDS: dict[str, Sequence[str]] = {
 @pytest.mark.parametrize(
     "words", [("fetch",), ("links",), ("scrape", "--delay", "0"), ("url",)], ids=lambda words: words[0]
 )
-def test_any_url_is_a_documented_exit_code_and_lines(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_url_gives_a_documented_exit_code_and_printable_lines(
+    words: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     for url in URLS:
         try:
             code: object = daemons(*words, url, *(() if words == ("url",) else ("-t", "2")))
@@ -49,16 +51,16 @@ def test_any_url_is_a_documented_exit_code_and_lines(words: Sequence[str], capsy
         assert code == 0 or err, url
 
 
-#: Responses to each command.  CAMELOT_HOSTILE asks for more.
+#: Number of responses to each command; CAMELOT_HOSTILE overrides it.
 ROUNDS = int(os.environ.get("CAMELOT_HOSTILE", "60"))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_any_response_is_a_documented_exit_code_and_lines(
+def test_any_response_gives_a_documented_exit_code_and_printable_lines(
     name: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # a Crawl-delay, which may be an hour
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # a Crawl-delay may be an hour
     before = 0
     target = tmp_path / "target"
     for seed in range(ROUNDS):
@@ -72,7 +74,7 @@ def test_any_response_is_a_documented_exit_code_and_lines(
         assert "Traceback" not in err, (seed, err)
         assert "a bug" not in err, (seed, err)
         assert code == 0 or err or out, seed
-        if "-v" not in COMMANDS[name]:  # which shows all that was received
+        if "-v" not in COMMANDS[name]:  # prints everything that was received
             assert all(len(line) < 8000 for line in err.splitlines()), (seed, err)
         assert all(character.isprintable() or character == "\n" for character in err), (seed, err)
         kept = {path.name for path in tmp_path.iterdir()}

@@ -1,4 +1,4 @@
-"""A jar that several processes use at once, and files that are none."""
+"""Concurrent use of a cookie file, and invalid cookie files."""
 
 from __future__ import annotations
 
@@ -100,12 +100,12 @@ def test_concurrent_fetches_keep_the_cookies_of_both(tmp_path: Path) -> None:
 
 
 def during_the_response(action: Callable[[], None], answer: bytes) -> Foreign:
-    """Return a server that does something before it responds."""
+    """Return a server that calls `action` before it responds."""
 
-    def visit(visitor: socket.socket) -> None:
-        until_delimiter(visitor, b"\r\n\r\n")
+    def visit(client: socket.socket) -> None:
+        until_delimiter(client, b"\r\n\r\n")
         action()
-        visitor.sendall(answer)
+        client.sendall(answer)
 
     return Foreign(visit)
 
@@ -122,18 +122,18 @@ def test_jar_that_another_process_locks_is_an_error(tmp_path: Path, monkeypatch:
     assert path.read_text() == cookies.HEAD
 
 
-def test_file_that_is_no_jar_is_one_error(tmp_path: Path, capsys: Capture) -> None:
+def test_invalid_cookie_file_is_one_line_of_error(tmp_path: Path, capsys: Capture) -> None:
     fifo, huge, linked = tmp_path / "fifo", tmp_path / "huge", tmp_path / "linked"
     os.mkfifo(fifo)
     with huge.open("wb") as file:
         file.truncate(1024 * MIB)
     linked.symlink_to("/dev/zero")
     special = "not a regular file"
-    for path, said in (
+    for path, expected in (
         (Path("/dev/zero"), special),
         (linked, special),
         (fifo, special),
         (huge, "more than 16 MiB; expected a file of cookies"),
     ):
         assert daemons("fetch", "--jar", path, f"http://127.0.0.1:{closed_port()}/") == 1
-        assert capsys.readouterr() == ("", f"daemons fetch: --jar {path}: {said}\n")
+        assert capsys.readouterr() == ("", f"daemons fetch: --jar {path}: {expected}\n")

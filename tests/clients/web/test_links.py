@@ -1,4 +1,4 @@
-"""``daemons links``: each link once, with HEAD."""
+"""``daemons links``: each link is requested once, with HEAD."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.operating.live import BIN, environment, until
 Capture = pytest.CaptureFixture[str]
 
 
-def test_what_is_dead_and_what_has_moved(capsys: Capture) -> None:
+def test_dead_and_moved_links_are_reported(capsys: Capture) -> None:
     away = f"http://127.0.0.1:{closed_port()}/"
-    with serving(away=away) as (url, heard):
+    with serving(away=away) as (url, received):
         assert daemons("links", f"{url}/") == 1
         out, err = capsys.readouterr()
-        asked = Counter((each.method, each.path) for each in heard)
+        requests = Counter((each.method, each.path) for each in received)
     on = f" (on {url}/)"
     assert (out.splitlines()[-1], err) == ("10 links: 4 dead, 2 moved", "")
     lines = sorted(set(out.splitlines()[:-1]))
@@ -34,31 +34,34 @@ def test_what_is_dead_and_what_has_moved(capsys: Capture) -> None:
         [
             f"dead 404 {url}/gone Not Found{on}",
             f"moved 301 {url}/moved -> {url}/good{on}",
-            f"dead {url}/#nowhere: nothing in the page has this id",
+            f"dead {url}/#nowhere: no element of the page has this id",
             f"moved 302 {url}/loop -> {url}/loop{on}",
             f"dead {url}/loop: more than 10 redirects, the last to {url}/loop{on}",
             f"dead {away}: connection refused{on}",
         ]
     )
-    # /good is asked for once by itself, and once because /moved leads there.
-    assert {key: count for key, count in asked.items() if count != 1} == {("HEAD", "/good"): 2, ("HEAD", "/loop"): 11}
-    assert {path for method, path in asked if method == "GET"} == {"/", "/getonly.png"}
-    # Forms are no links.
-    assert not {"/dangerous", "/search"} & {path for _, path in asked}
+    # /good is requested once for itself, and once as the target of /moved.
+    assert {key: count for key, count in requests.items() if count != 1} == {
+        ("HEAD", "/good"): 2,
+        ("HEAD", "/loop"): 11,
+    }
+    assert {path for method, path in requests if method == "GET"} == {"/", "/getonly.png"}
+    # The actions of forms are not links.
+    assert not {"/dangerous", "/search"} & {path for _, path in requests}
 
 
-def test_pages_that_are_further_away(capsys: Capture) -> None:
+def test_depth_option_checks_linked_pages(capsys: Capture) -> None:
     class Deep(Site):
         def page_(self, _: bytes) -> None:
-            self.say(200, b"<base href='/sub/'><a href='../other'>o</a><a href='http://[bad'>b</a><a href=''>e</a>")
+            self.respond(200, b"<base href='/sub/'><a href='../other'>o</a><a href='http://[bad'>b</a><a href=''>e</a>")
 
         def page_deeper(self, _: bytes) -> None:
-            self.say(200, b"<a href='/never'>n</a>")
+            self.respond(200, b"<a href='/never'>n</a>")
 
         def page_moved(self, _: bytes) -> None:
-            self.say(301, Location="/deeper")
+            self.respond(301, Location="/deeper")
 
-    with serving(Deep) as (url, heard):
+    with serving(Deep) as (url, received):
         assert daemons("links", "-v", "--depth", "1", f"{url}/") == 0
         assert sorted(capsys.readouterr().out.splitlines()) == [
             "5 links: 0 dead, 1 moved",
@@ -69,35 +72,35 @@ def test_pages_that_are_further_away(capsys: Capture) -> None:
             f"ok 200 {url}/other",
             f"ok 200 {url}/private/secret",
         ]
-        assert "/never" not in {each.path for each in heard}
+        assert "/never" not in {each.path for each in received}
         assert daemons("links", "--depth", "2", f"{url}/") == 1
         out = capsys.readouterr().out
         assert f"dead 404 {url}/never Not Found (on {url}/deeper)\n" in out
         assert out.endswith("\n6 links: 1 dead, 1 moved\n")
 
 
-def test_credentials_are_for_one_origin(capsys: Capture) -> None:
-    with serving() as (other, elsewhere), serving(away=f"{other}/login") as (url, heard):
+def test_credentials_are_sent_to_one_origin_only(capsys: Capture) -> None:
+    with serving() as (other, elsewhere), serving(away=f"{other}/login") as (url, received):
         assert daemons("links", "-u", "galahad:blue: no", "-H", "Cookie: c=1", f"{url}/") == 1
-        assert all(each.fields["Authorization"] and each.fields["Cookie"] for each in heard)
+        assert all(each.fields["Authorization"] and each.fields["Cookie"] for each in received)
         daemons("scrape", "--delay", "0", "-u", "galahad:blue: no", f"{url}/to?u={other}/login")
         assert daemons("links", url.replace("//", "//galahad:blue%3A%20no@") + "/") == 1
         daemons("scrape", "--delay", "0", url.replace("//", "//galahad:blue%3A%20no@") + "/private")
-        said = capsys.readouterr()
-        assert "blue" not in said.out + said.err
-        assert f"daemons scrape: {url}/private: robots.txt disallows it\n" in said.err
+        output = capsys.readouterr()
+        assert "blue" not in output.out + output.err
+        assert f"daemons scrape: {url}/private: robots.txt disallows it\n" in output.err
     assert {each.path for each in elsewhere} == {"/login", "/robots.txt"}
     assert not any("Authorization" in each.fields or "Cookie" in each.fields for each in elsewhere)
-    assert f"dead 401 {other}/login Unauthorized (on {url}/)" in said.out
+    assert f"dead 401 {other}/login Unauthorized (on {url}/)" in output.out
 
 
-def test_at_most_four_of_a_host_at_a_time(capsys: Capture) -> None:
-    """Each waits until four are there, or nobody else has come."""
+def test_at_most_four_concurrent_requests_per_host(capsys: Capture) -> None:
+    """Each request waits until four are pending, or no other has arrived for a while."""
     gate, lock, now = threading.Barrier(4), threading.Lock(), [0, 0]
 
     class Crowded(Site):
         def page_(self, _: bytes) -> None:
-            self.say(200, b"".join(b"<a href='/each/%d'>x</a>" % number for number in range(12)))
+            self.respond(200, b"".join(b"<a href='/each/%d'>x</a>" % number for number in range(12)))
 
         def page_each(self, _: bytes) -> None:
             with lock:
@@ -106,7 +109,7 @@ def test_at_most_four_of_a_host_at_a_time(capsys: Capture) -> None:
             gate.wait(20)
             with lock:
                 now[0] -= 1
-            self.say(200)
+            self.respond(200)
 
     with serving(Crowded) as (url, _):
         assert daemons("links", f"{url}/") == 0
@@ -114,12 +117,12 @@ def test_at_most_four_of_a_host_at_a_time(capsys: Capture) -> None:
     assert now[1] == 4
 
 
-def test_ctrl_c_waits_for_nobody() -> None:
+def test_ctrl_c_ends_pending_requests() -> None:
     come, leaving = threading.Event(), threading.Event()
 
     class Stalling(Site):
         def page_(self, _: bytes) -> None:
-            self.say(200, b"<a href='/stall'>x</a>")
+            self.respond(200, b"<a href='/stall'>x</a>")
 
         def page_stall(self, _: bytes) -> None:
             come.set()
@@ -131,7 +134,7 @@ def test_ctrl_c_waits_for_nobody() -> None:
             try:
                 assert come.wait(20)
                 process.send_signal(signal.SIGINT)
-                # Nobody has answered: it is not that which ends it.
+                # The requests are unanswered: the command does not end because of a response.
                 assert process.communicate(timeout=20)[1] == ""
                 assert process.returncode == 130
             finally:
@@ -140,13 +143,13 @@ def test_ctrl_c_waits_for_nobody() -> None:
 
 
 def is_connecting(port: int) -> bool:
-    """Return whether a socket of the loopback is in SYN_SENT, towards this port."""
+    """Return whether a loopback socket is in SYN_SENT with this destination port."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]]
     return any(remote.endswith(f":{port:04X}") and state == "02" for _, _, remote, state, *_ in lines)
 
 
-def test_ctrl_c_ends_connecting() -> None:
-    """A listener whose queue is full ignores connections."""
+def test_ctrl_c_ends_pending_connections() -> None:
+    """A listener with a full accept queue ignores connections."""
     with (
         socket.create_server(("127.0.0.1", 0), backlog=0) as full,
         socket.create_connection(full.getsockname()),
@@ -165,23 +168,23 @@ def test_ctrl_c_ends_connecting() -> None:
                     process.kill()
 
 
-def test_what_is_no_page(site: Running, capsys: Capture) -> None:
-    for path, said in (
-        ("good", f"{site.url}/good: text/plain, which is no page of HTML"),
+def test_resource_that_is_not_html_is_an_error(site: Running, capsys: Capture) -> None:
+    for path, expected in (
+        ("good", f"{site.url}/good: text/plain; expected an HTML page"),
         ("gone", f"{site.url}/gone: 404 Not Found"),
     ):
         assert daemons("links", f"{site.url}/{path}") == 1
-        assert capsys.readouterr() == ("", f"daemons links: {said}\n")
+        assert capsys.readouterr() == ("", f"daemons links: {expected}\n")
 
 
-def test_an_error_with_text_of_a_peer_is_one_line(capsys: Capture) -> None:
+def test_error_with_text_of_the_server_is_one_line(capsys: Capture) -> None:
     with saying(response(b"", "Content-Type: text/x\x85daemons links: fine")) as foreign:
         assert daemons("links", f"http://127.0.0.1:{foreign.port}/") == 1
     err = capsys.readouterr().err
-    assert (err.count("\n"), "text/x\\x85daemons links: fine, which is no page" in err) == (1, True)
+    assert (err.count("\n"), "text/x\\x85daemons links: fine; expected an HTML page" in err) == (1, True)
 
 
-def test_a_page_without_an_end_is_not_read_to_its_end(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_page_is_refused(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     class Endless(Site):
         def page_(self, _: bytes) -> None:
             self.send_response(200)
@@ -197,33 +200,33 @@ def test_a_page_without_an_end_is_not_read_to_its_end(capsys: Capture, monkeypat
     monkeypatch.setattr("daemons.clients.web.pages.LONGEST", 100_000)
     with serving(Endless) as (url, _):
         assert daemons("links", f"{url}/") == 1
-    assert capsys.readouterr().err == f"daemons links: {url}/: more than 100000 octets, which is no page\n"
+    assert capsys.readouterr().err == f"daemons links: {url}/: the page is longer than 100000 bytes\n"
 
 
 def linking(*references: str, base: str = "") -> bytes:
-    """Return a response with a page of these links."""
+    """Return a response with a page that has these links."""
     page = base + "".join(f"<a href='{reference}'>x</a>" for reference in references)
     return response(page.encode(), "Content-Type: text/html; charset=utf-8")
 
 
-def test_a_link_that_is_too_long_when_it_is_encoded_is_dead_and_the_others_are_checked(capsys: Capture) -> None:
+def test_overlong_encoded_link_is_dead_and_the_others_are_checked(capsys: Capture) -> None:
     with saying(linking("/" + "\u00fc" * 30_000, "/good"), response(b"")) as foreign:
         assert daemons("links", f"http://127.0.0.1:{foreign.port}/") == 1
     out, err = capsys.readouterr()
     assert (out.splitlines()[-1], err) == ("2 links: 1 dead, 0 moved", "")
 
 
-def test_a_long_base_is_not_put_before_every_link_of_a_page(capsys: Capture) -> None:
+def test_total_length_of_resolved_links_is_limited(capsys: Capture) -> None:
     base = f"<base href='http://127.0.0.1/{'a' * 1_000_000}/'>"
     with saying(linking(*map(str, range(100)), base=base)) as foreign:
         assert daemons("links", f"http://127.0.0.1:{foreign.port}/") == 1
-    assert "characters of links" in capsys.readouterr().err
+    assert "the links have more than" in capsys.readouterr().err
 
 
-def test_a_page_in_the_depth_that_is_cut_off_leaves_the_others(capsys: Capture) -> None:
+def test_truncated_linked_page_does_not_stop_the_check(capsys: Capture) -> None:
     class Cut(Site):
         def page_(self, _: bytes) -> None:
-            self.say(200, b"<a href='/cut'>c</a><a href='/other'>o</a>")
+            self.respond(200, b"<a href='/cut'>c</a><a href='/other'>o</a>")
 
         def page_cut(self, _: bytes) -> None:
             self.send_response(200)
@@ -233,7 +236,7 @@ def test_a_page_in_the_depth_that_is_cut_off_leaves_the_others(capsys: Capture) 
             self.close_connection = True
 
         def page_other(self, _: bytes) -> None:
-            self.say(200, b"<a href='/gone'>g</a>")
+            self.respond(200, b"<a href='/gone'>g</a>")
 
     with serving(Cut) as (url, _):
         assert daemons("links", "--depth", "1", f"{url}/") == 1
@@ -242,14 +245,14 @@ def test_a_page_in_the_depth_that_is_cut_off_leaves_the_others(capsys: Capture) 
     assert f"{url}/cut: " in err
 
 
-def test_pages_of_the_same_host_in_another_spelling_are_read(capsys: Capture) -> None:
+def test_pages_of_the_same_host_in_other_spelling_are_checked(capsys: Capture) -> None:
     class Spelled(Site):
         def page_(self, _: bytes) -> None:
             host = self.headers["Host"].upper()
-            self.say(200, f"<a href='http://{host}/other'>o</a>".encode())
+            self.respond(200, f"<a href='http://{host}/other'>o</a>".encode())
 
         def page_other(self, _: bytes) -> None:
-            self.say(200, b"<a href='/gone'>g</a>")
+            self.respond(200, b"<a href='/gone'>g</a>")
 
     with serving(Spelled) as (url, _):
         assert daemons("links", "--depth", "1", f"{url.replace('127.0.0.1', 'localhost')}/") == 1

@@ -1,4 +1,4 @@
-"""``daemons fetch -C``: going on where a download was broken off."""
+"""``daemons fetch -C``: resumption of interrupted downloads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from daemons.clients.web.resume import Part, validator_of
+from daemons.clients.web.resume import PartialFile, validator_of
 from tests.clients.web.site import daemons
 from tests.clients.web.test_content import response
 from tests.clients.web.test_fetch_failures import OK, Capture, saying
@@ -22,13 +22,13 @@ SHIFTED = REST.replace(b"4-9/10", b"5-9/10").replace(b"6\r\n\r\n4", b"5\r\n\r\n"
 FEWER = REST.replace(b"4-9/10", b"4-6/10").replace(b"6\r\n\r\n456789", b"3\r\n\r\n456")
 NONE = b"HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n"
 
-THERE = "4 octets are there; the rest"
-ANOTHER = "it is another by now, or the server gives no parts; from the beginning"
-NO_SUCH = "the server has no such part; from the beginning"
+THERE = "resuming after 4 bytes"
+ANOTHER = "the file has changed, or the server ignores ranges; restarting the download"
+NO_SUCH = "the server does not have the requested range; restarting the download"
 
 
 @pytest.mark.parametrize(
-    ("answers", "content", "told", "asked"),
+    ("answers", "content", "messages", "resumed"),
     [
         ([TAGGED + b"0123", REST], b"0123456789", [THERE], [True]),
         ([TAGGED + b"0123", NEW], b"new", [ANOTHER], [True]),
@@ -37,10 +37,10 @@ NO_SUCH = "the server has no such part; from the beginning"
         ([TAGGED + b"0123", NONE, NEW], b"new", [NO_SUCH], [True, False]),
         ([TAGGED.replace(b'"one"', b'W/"one"') + b"0123", NEW], b"new", [], [False]),
     ],
-    ids=["the rest", "another", "another part", "fewer octets", "no part", "weak"],
+    ids=["the rest", "another", "another part", "fewer bytes", "no part", "weak"],
 )
-def test_it_goes_on(
-    answers: list[bytes], content: bytes, told: list[str], asked: list[bool], tmp_path: Path, capsys: Capture
+def test_interrupted_download_is_resumed(
+    answers: list[bytes], content: bytes, messages: list[str], resumed: list[bool], tmp_path: Path, capsys: Capture
 ) -> None:
     target = tmp_path / "target"
     target.write_text("before")
@@ -50,21 +50,21 @@ def test_it_goes_on(
         assert (target.read_text(), (tmp_path / "target.part").read_bytes()) == ("before", b"0123")
         capsys.readouterr()
         assert daemons(*words) == 0
-    assert capsys.readouterr().err.splitlines() == [f"{target}: {line}" for line in told]
+    assert capsys.readouterr().err.splitlines() == [f"{target}: {line}" for line in messages]
     assert (target.read_bytes(), os.listdir(tmp_path)) == (content, ["target"])
-    wanted = [b"bytes=4-" in heard and b'If-Range: "one"\r\n' in heard for heard in foreign.heard[1:]]
-    assert wanted == asked
+    wanted = [b"bytes=4-" in received and b'If-Range: "one"\r\n' in received for received in foreign.received[1:]]
+    assert wanted == resumed
 
 
 @pytest.mark.parametrize(
-    ("rest", "said"),
+    ("rest", "expected"),
     [
         (b"45", "cut off: 2 of the 6 bytes of Content-Range were sent"),
         (b"456789more", "more than the 6 bytes of Content-Range were sent"),
     ],
 )
-def test_a_rest_without_a_length_must_be_as_long_as_its_range(
-    rest: bytes, said: str, tmp_path: Path, capsys: Capture
+def test_length_of_a_partial_body_must_match_content_range(
+    rest: bytes, expected: str, tmp_path: Path, capsys: Capture
 ) -> None:
     target = tmp_path / "target"
     target.write_text("before")
@@ -72,12 +72,12 @@ def test_a_rest_without_a_length_must_be_as_long_as_its_range(
     with saying(TAGGED + b"0123", unbounded) as foreign:
         words = ("fetch", "-C", "-o", target, f"http://127.0.0.1:{foreign.port}/x")
         assert [daemons(*words), daemons(*words)] == [1, 1]
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
     assert target.read_text() == "before"
     assert b"0123456789".startswith((tmp_path / "target.part").read_bytes())
 
 
-def test_a_part_of_something_else_is_no_part(tmp_path: Path, capsys: Capture) -> None:
+def test_part_of_another_url_is_not_resumed(tmp_path: Path, capsys: Capture) -> None:
     target, part, of = (tmp_path / name for name in ("x", "x.part", "x.part.of"))
     with saying(NEW) as foreign:
         url = f"http://127.0.0.1:{foreign.port}/x"
@@ -93,18 +93,18 @@ def test_a_part_of_something_else_is_no_part(tmp_path: Path, capsys: Capture) ->
             of.write_text(text)
             assert daemons("fetch", "-C", "-o", target, url) == 0
             assert (target.read_bytes(), os.listdir(tmp_path)) == (b"new", ["x"])
-        assert not any(b"Range" in heard for heard in foreign.heard)
-        with Part(target, url):
+        assert not any(b"Range" in received for received in foreign.received)
+        with PartialFile(target, url):
             capsys.readouterr()
             assert daemons("fetch", "-C", "-o", target, url) == 1
-    assert capsys.readouterr().err == f"daemons fetch: {part}: somebody else is fetching it\n"
+    assert capsys.readouterr().err == f"daemons fetch: {part}: locked by another download\n"
     assert os.listdir(tmp_path) == ["x"]
 
 
-def test_a_part_that_nobody_asked_for_is_no_file(tmp_path: Path, capsys: Capture) -> None:
+def test_unrequested_partial_response_is_refused(tmp_path: Path, capsys: Capture) -> None:
     with saying(REST.replace(b"4-9", b"0-5"), REST) as foreign:
         assert daemons("fetch", "-C", "-o", tmp_path / "x", f"http://127.0.0.1:{foreign.port}/") == 1
-    assert capsys.readouterr().err.endswith("a part was sent, and the whole was asked for\n")
+    assert capsys.readouterr().err.endswith("a part was sent, but no range was requested\n")
     assert os.listdir(tmp_path) == []
 
 
@@ -124,12 +124,12 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
         ({"Last-Modified": "Sun, 06 Nov 1994 08:49:37 -0000", "Date": DATE}, ""),
     ],
 )
-def test_what_tells_a_version_from_every_other(fields: dict[str, str], validator: str) -> None:
+def test_strong_validator_of_a_response(fields: dict[str, str], validator: str) -> None:
     assert validator_of(httpx2.Response(200, headers=fields)) == validator
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder"])
-def test_what_is_no_file_is_not_replaced(kind: str, tmp_path: Path, capsys: Capture) -> None:
+def test_special_file_is_not_replaced(kind: str, tmp_path: Path, capsys: Capture) -> None:
     target = tmp_path / "target"
     os.mkfifo(target) if kind == "fifo" else target.mkdir()
     with saying(response(b"x")) as foreign:
@@ -146,7 +146,7 @@ def test_a_symbolic_link_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "x"
 
 
-def test_a_file_beside_the_part_that_is_nested_too_deep_is_as_none(tmp_path: Path, capsys: Capture) -> None:
+def test_invalid_validator_file_is_ignored(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "f.part").write_text("y")
     (tmp_path / "f.part.of").write_text("[" * 16_000)
     with saying(response(b"x")) as foreign:

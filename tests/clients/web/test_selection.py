@@ -1,4 +1,4 @@
-"""Selectors that take the square of a page, and the limit of CPU time for them."""
+"""Selectors with quadratic cost, and the limit of CPU time for them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from daemons.clients.web import pages
 from daemons.clients.web.common import Failure
 from daemons.clients.web.pages import Page
 
-#: The time for it is minutes.
+#: Takes minutes without the limit.
 SELECTOR = "body:has(i) p"
 MANY = b"<p>a</p>" * 20_000
 
 
-def test_selector_that_takes_too_long_for_a_page_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_selector_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "SELECTION", 0.2)
     before = signal.getsignal(signal.SIGVTALRM)
     page = Page("http://h/", MANY)
@@ -28,7 +28,7 @@ def test_selector_that_takes_too_long_for_a_page_is_one_error(monkeypatch: pytes
     assert len(Page("http://h/", MANY[:80]).selected("p")) == 10
 
 
-def test_limit_of_cpu_time_leaves_other_threads_alone() -> None:
+def test_cpu_limit_does_not_affect_other_threads() -> None:
     finished: list[bool] = []
 
     def work() -> None:

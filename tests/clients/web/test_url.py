@@ -1,4 +1,4 @@
-"""``daemons url``, and node's URL class, which follows the other standard (WHATWG)."""
+"""``daemons url``, compared with node's URL class, which follows the WHATWG standard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients.web.site import daemons
 
-#: Those of RFC 3986, section 5.4, and of the notes, whose first result is another (T29).
+#: Examples of RFC 3986, section 5.4, and others, the first with a different result (T29).
 JOINED = [
     ("http://www.python.org/psf/", "grants", "http://www.python.org/psf/grants"),
     ("http://www.python.org/psf/", "../news/", "http://www.python.org/news/"),
@@ -54,16 +54,16 @@ console.log(JSON.stringify([
 """
 
 
-def test_a_reference_leads_where_the_rfc_says() -> None:
+def test_references_resolve_as_in_rfc_3986() -> None:
     assert [urljoin(base, reference) for base, reference, _ in JOINED] == [joined for *_, joined in JOINED]
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is missing: make engines")
-def test_node_agrees() -> None:
-    asked = json.dumps([[[base, reference] for base, reference, _ in JOINED], WHOLE])
-    done = subprocess.run(["node", "-e", NODE], input=asked, capture_output=True, text=True, check=True)
+def test_node_resolves_references_the_same_way() -> None:
+    requests = json.dumps([[[base, reference] for base, reference, _ in JOINED], WHOLE])
+    done = subprocess.run(["node", "-e", NODE], input=requests, capture_output=True, text=True, check=True)
     joined, whole = json.loads(done.stdout)
-    # It puts the slash of an empty path there.
+    # node adds the slash of an empty path.
     assert [text.removesuffix("/") for text in joined] == [text.removesuffix("/") for *_, text in JOINED]
     for text, (protocol, user, password, host, port, path, search, fragment, fields) in zip(WHOLE, whole, strict=True):
         parts = urlsplit(text)
@@ -73,7 +73,7 @@ def test_node_agrees() -> None:
         assert [list(each) for each in parse_qsl(parts.query, keep_blank_values=True)] == fields
 
 
-def test_the_parts_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_are_printed_with_their_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert daemons("url", WHOLE[1]) == 0
     assert [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()] == [
         ["scheme", "https"],
@@ -92,14 +92,14 @@ def test_the_parts_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert daemons("url", "grants", "http://www.python.org/psf/") == 0
     assert capsys.readouterr().out == (
         "joined      http://www.python.org/psf/grants\nscheme      http\nhost        www.python.org\n"
-        "port        80 (understood)\npath        /psf/grants\n"
+        "port        80 (default)\npath        /psf/grants\n"
     )
     assert daemons("url", "a%1b[31m%20b") == 0
     assert capsys.readouterr().out.splitlines()[1] == "  decoded   a\\x1b[31m b"
 
 
 @pytest.mark.parametrize("text", ["http://x:99999/", "http://[::1", "http://x:y/"])
-def test_what_is_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_malformed_url_is_an_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert daemons("url", text) == 1
     out, err = capsys.readouterr()
-    assert (out, err.startswith(f"daemons url: {text!r} is no URL: ")) == ("", True)
+    assert (out, err.startswith(f"daemons url: {text!r} is not a URL: ")) == ("", True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemons.cli import inspection
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.operating.reload import changed
 from daemons.settings.complaints import ConfigurationError
 from tests.operating.folder import Folder
@@ -48,14 +48,14 @@ def counted(folder: Folder) -> Folder:
 def complaints_of(folder: Folder, *overrides: str) -> list[str]:
     settings = folder.read(*overrides)
     with pytest.raises(ConfigurationError) as caught:
-        loading.request_handlers(settings)
+        target_of(settings).request_handlers()
     return caught.value.complaints
 
 
 def test_keys_keep_their_capitals_and_come_in_order(counted: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     counted.write("x", INI + "    [proxy]\n    /B/c = 2\n    /b = 3\n")
     settings = counted.read("proxy./Z=4")
-    options = loading.options_of(settings, loading.spoken_class(settings))
+    options = target_of(settings).options
     assert (options.one, list(options.proxy.items())) == (7, [("/B/c", 2), ("/b", 3), ("/Z", 4)])
     assert inspection.show(settings) == 0
     assert "\n[proxy]\n/B/c                  2                        conf/x.ini\n" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import socketserver
 
 import pytest
 
-from daemons.operating.loading import loading, server_class
+from daemons.operating.loading.targets import RequestHandlers, target_of
 from daemons.serving.engines import ENGINES
 from daemons.serving.pump import Pump
 from daemons.serving.stream import StreamServer
@@ -62,9 +62,13 @@ def spoken(folder: Folder) -> Folder:
     return folder
 
 
-def load(folder: Folder, said: str, more: str = "") -> type[socketserver.BaseRequestHandler]:
-    folder.write("x", f"[daemon]\n{said}\nport = 1\n{more}")
-    return loading.request_handlers(folder.read())(False)
+def handlers(folder: Folder, target: str, more: str = "") -> RequestHandlers:
+    folder.write("x", f"[daemon]\n{target}\nport = 1\n{more}")
+    return target_of(folder.read()).request_handlers()
+
+
+def load(folder: Folder, target: str, more: str = "") -> type[socketserver.BaseRequestHandler]:
+    return handlers(folder, target, more).stream
 
 
 def complaints(folder: Folder, said: str, more: str = "") -> list[str]:
@@ -221,15 +225,15 @@ def test_only_a_handler_of_http_that_leaves_its_socket_alone_runs_under_the_loop
     )
     for said in ("http.server:SimpleHTTPRequestHandler", "web:BaseHTTPRequestHandler"):
         for engine in ENGINES:
-            handler = load(folder, f"handler = {said}\nengine = {engine}")
-            assert server_class.server_class(handler).__name__ == "WebServer"
+            found = handlers(folder, f"handler = {said}\nengine = {engine}")
+            assert found.server_class.__name__ == "WebServer"
     assert complaints(folder, "handler = web:Reading\nengine = loop") == [
-        "conf/x.ini [daemon] handler = web:Reading: engine = loop cannot run a raw handler, which waits on its socket; "
+        "conf/x.ini [daemon] handler = web:Reading: engine = loop cannot run a raw handler, which blocks; "
         "write engine = threads"
     ]
-    assert server_class.server_class(load(folder, "handler = web:Reading")).__name__ == "WebServer"
-    assert server_class.server_class(load(folder, "handler = socketserver:StreamRequestHandler")) is StreamServer
-    assert server_class.server_class(load(folder, "service = launcelot")) is StreamServer
+    assert handlers(folder, "handler = web:Reading").server_class.__name__ == "WebServer"
+    assert handlers(folder, "handler = socketserver:StreamRequestHandler").server_class is StreamServer
+    assert handlers(folder, "service = launcelot").server_class is StreamServer
 
 
 def test_a_pure_service_has_a_memory_for_all_its_visitors(folder: Folder) -> None:
@@ -241,9 +245,17 @@ def test_a_pure_service_has_a_memory_for_all_its_visitors(folder: Folder) -> Non
 @pytest.mark.parametrize(
     ("handler", "listen", "complaint"),
     [
-        ("StreamRequestHandler", "udp://127.0.0.1:1", "StreamRequestHandler is a handler of streams, and udp://"),
-        ("DatagramRequestHandler", "tcp://127.0.0.1:1", "DatagramRequestHandler is a handler of datagrams, and tcp://"),
-        ("DatagramRequestHandler", "udp://[::1]:1 unix:run/x.sock", "is a handler of datagrams, and unix:"),
+        (
+            "StreamRequestHandler",
+            "udp://127.0.0.1:1",
+            "StreamRequestHandler is a stream handler, which cannot serve udp://",
+        ),
+        (
+            "DatagramRequestHandler",
+            "tcp://127.0.0.1:1",
+            "DatagramRequestHandler is a datagram handler, which cannot serve tcp://",
+        ),
+        ("DatagramRequestHandler", "udp://[::1]:1 unix:run/x.sock", "is a datagram handler, which cannot serve unix:"),
     ],
 )
 def test_a_handler_for_one_kind_of_socket_is_not_run_on_the_other(
@@ -251,9 +263,9 @@ def test_a_handler_for_one_kind_of_socket_is_not_run_on_the_other(
 ) -> None:
     folder.write("x", f"[daemon]\nhandler = socketserver:{handler}\nlisten = {listen}\n")
     with pytest.raises(ConfigurationError, match=complaint):
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     folder.write("x", "[daemon]\nhandler = socketserver:BaseRequestHandler\nlisten = udp://[::1]:1 tcp://[::1]:1\n")
-    assert loading.request_handlers(folder.read())(True) is socketserver.BaseRequestHandler
+    assert target_of(folder.read()).request_handlers().datagram is socketserver.BaseRequestHandler
 
 
 @pytest.mark.parametrize(
@@ -262,7 +274,7 @@ def test_a_handler_for_one_kind_of_socket_is_not_run_on_the_other(
 def test_what_is_for_tls_alone_is_not_served_in_clear(folder: Folder, listen: str) -> None:
     folder.write("x", f"[daemon]\nservice = tlsd\nlisten = {listen}\n")
     with pytest.raises(ConfigurationError) as raised:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     (complaint,) = raised.value.complaints
-    assert complaint.startswith("conf/x.ini [daemon] service = tlsd: what it says is for TLS alone, and not for ")
+    assert complaint.startswith("conf/x.ini [daemon] service = tlsd: the service requires TLS; not encrypted: ")
     assert complaint.endswith("; write listen = tls://HOST:PORT")

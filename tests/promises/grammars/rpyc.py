@@ -12,7 +12,7 @@ from rpyc.core import brine, consts
 from daemons.linecount import LineCounter
 from daemons.rpc.rpyc.brine_limits import VALUES
 from daemons.rpc.rpyc.frames import Refused
-from daemons.rpc.rpyc.netrefs import Guarded
+from daemons.rpc.rpyc.netrefs import GuardedConnection
 from tests.promises.grammars.grammar import Feed, Grammar, word
 
 #: Bytes of a message: `NetrefHandler.limit`.
@@ -38,7 +38,7 @@ class Swallowed:
 def serve_rpyc(folder: Path) -> Feed:
     def feed(message: bytes) -> None:
         channel: Any = Swallowed()
-        conn = Guarded(LineCounter(), channel, "a peer")
+        conn = GuardedConnection(LineCounter(), channel, "a peer")
         conn._box(conn._local_root)  # as after a request for it
         with suppress(Refused, EOFError):
             conn._dispatch(message)

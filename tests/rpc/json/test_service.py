@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from daemons import jsonrpc
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.rpc.json import schema
 from daemons.rpc.json.service import JSONRPC, LONGEST
 from daemons.rpc.methods import Methods
@@ -114,7 +114,7 @@ def test_who_is_not_known_may_not_call(folder: Folder) -> None:  # noqa: F811
     path = folder.path / "users"
     path.write_text(line)
     path.chmod(0o600)
-    pump: Any = loading.request_handlers(folder.read())(False)
+    pump: Any = target_of(folder.read()).request_handlers().stream
     known = base64.b64encode(f"robin:{secret}".encode()).decode()
     for fields, status in (([], 401), (["Authorization: Basic x"], 401), ([f"Authorization: Basic {known}"], 200)):
         conversation = Conversation(pump.service, pump.memory)
@@ -125,7 +125,7 @@ def test_who_is_not_known_may_not_call(folder: Folder) -> None:  # noqa: F811
         conversation.close()
     for key, why in (("jsonrpc.framing=lines", "write framing = http"), ("daemon.host=0.0.0.0", "in the clear")):
         with pytest.raises(ConfigurationError, match=why):
-            loading.request_handlers(folder.read(key, "daemon.public=yes"))
+            target_of(folder.read(key, "daemon.public=yes")).request_handlers()
 
 
 def test_a_body_that_is_too_long_is_refused() -> None:
@@ -213,7 +213,7 @@ MODULE = """
 def test_an_ini_publishes_a_module_or_an_object(origin: str, method: str, version: str, folder: Folder) -> None:  # noqa: F811
     folder.module("songs", MODULE)
     folder.write("x", f"[daemon]\njsonrpc = {origin}\nport = 1\nengine = loop\n[jsonrpc]\nframing = lines\n")
-    pump: Any = loading.request_handlers(folder.read())(False)
+    pump: Any = target_of(folder.read()).request_handlers().stream
     conversation = Conversation(pump.service, pump.memory)
     conversation.open()
     heard = json.loads(conversation.receive(b'{"jsonrpc":"2.0","method":"rpc.discover","id":1}\n'))
@@ -229,7 +229,7 @@ def test_an_ini_publishes_a_module_or_an_object(origin: str, method: str, versio
         ("jsonrpc = songs:coir", "songs has no coir; did you mean choir?"),
         ("jsonrpc = songs:Choir", "Choir is a class; publish an instance of it"),
         ("jsonrpc = songs\nrpc = songs", "there is a rpc too; write only one of the two"),
-        ("jsonrpc = songs\nlisten = udp://[::1]:1", "JSON-RPC is not spoken over UDP; write listen = tcp://"),
+        ("jsonrpc = songs\nlisten = udp://[::1]:1", "JSON-RPC does not run over UDP; write listen = tcp://"),
         ("jsonrpc = songs\n[jsonrpc]\nframing = line", "[jsonrpc] framing = line: "),
         ("jsonrpc = songs\n[jsonrpc]\npath = rpc", "not the path of a URL; write / or /rpc"),
         ("jsonrpc = songs\n[jsonrpc]\nbatches = 3", "no such setting; did you mean batch?"),
@@ -240,5 +240,5 @@ def test_what_an_ini_says_wrong(said_there: str, complaint: str, folder: Folder)
     where = "" if "listen" in said_there else "port = 1\n"
     folder.write("x", f"[daemon]\n{where}{said_there}\n")
     with pytest.raises(ConfigurationError) as raised:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     assert any(complaint in each for each in raised.value.complaints), raised.value.complaints

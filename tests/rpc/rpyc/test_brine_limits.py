@@ -55,16 +55,16 @@ def test_value_within_the_limits_is_accepted(value: Any) -> None:
     ("data", "reason"),
     [
         *(
-            (brine.dump(value), "a type that is not accepted")
+            (brine.dump(value), "an unsupported type")
             for value in list[Any]([slice(1), frozenset((1,)), 1j, NotImplemented, Ellipsis, (1, (frozenset(), 2))])
         ),
-        (b"\x08\x02", "a type that is not accepted"),
-        (b"\x08\x08\x01", "a type that is not accepted"),
-        (b"\xff", "a type that is not accepted"),
+        (b"\x08\x02", "an unsupported type"),
+        (b"\x08\x08\x01", "an unsupported type"),
+        (b"\xff", "an unsupported type"),
         (brine.dump((1,) * VALUES), f"more than {VALUES} values"),
         (b"\x15\xff\xff\xff\xff" + b"\x50" * 2000, f"more than {VALUES} values"),
-        (brine.dump(nested(DEPTH + 1)), f"tuples more than {DEPTH} deep"),
-        (b"\x10" * 60_000, f"tuples more than {DEPTH} deep"),
+        (brine.dump(nested(DEPTH + 1)), f"nested more than {DEPTH} deep"),
+        (b"\x10" * 60_000, f"nested more than {DEPTH} deep"),
         (brine.dump(10**DIGITS), f"more than {DIGITS} digits"),
         (b"\x17\xff\xff\xff\xff", f"more than {DIGITS} digits"),
         *(
@@ -73,10 +73,10 @@ def test_value_within_the_limits_is_accepted(value: Any) -> None:
         ),
         (b"\x16\0", "not written in digits"),
         *(
-            (data, "ends too early")
+            (data, "incomplete")
             for data in (b"", b"\x15", b"\x11\x50", b"\x0d123", b"\x18123", b"\x0f\xff\xff", b"\x08")
         ),
-        (b"\x50\x50", "followed by other bytes"),
+        (b"\x50\x50", "trailing bytes"),
     ],
     ids=range(29),
 )

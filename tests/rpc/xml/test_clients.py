@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemons.accounts import Accounts
-from daemons.clients.rpc.rpc import Place
+from daemons.clients.rpc.rpc import Endpoint
 from daemons.clients.rpc.xml_rpc import XMLCaller
 from tests.accounts.files import write_secret
 from tests.rpc.knights import running
@@ -68,7 +68,7 @@ def test_who_is_asked_for_a_secret_gives_it_in_the_url(tmp_path: Path) -> None:
         ):
             unknown.same(1)
         assert caught.value.errcode == 401
-        assert XMLCaller(Place.of(f"http://robin:{secret}@{where}")).call("same", [1]) == 1
+        assert XMLCaller(Endpoint.of(f"http://robin:{secret}@{where}")).call("same", [1]) == 1
 
 
 PERL = """

@@ -57,9 +57,9 @@ def test_encoding_is_recognized_by_mark_and_first_bytes(data: bytes, text: str) 
             for name in ("unicode_escape", "charmap", "hz", "zlib", "idna", "rot13", "cp1252", "utf-7", "no-such")
         ),
         (document("utf-32", "y", "utf-16"), "not XML: the encoding 'utf-32' is not accepted"),
-        (document("utf-8", "y", "utf-16"), "not XML: the declared encoding is not the one of the first bytes"),
-        (document("utf-16", "y", "ascii"), "not XML: the declared encoding is not the one of the first bytes"),
-        (document("latin1", "y", "utf-8-sig"), "not XML: the declared encoding is not the one of the first bytes"),
+        (document("utf-8", "y", "utf-16"), "not XML: the declared encoding contradicts the first bytes"),
+        (document("utf-16", "y", "ascii"), "not XML: the declared encoding contradicts the first bytes"),
+        (document("latin1", "y", "utf-8-sig"), "not XML: the declared encoding contradicts the first bytes"),
         (document("", "y", "utf-32"), "not XML: "),
         (document("ascii", codec="latin-1"), "not XML: byte 100 is not ascii"),
         (document("utf-8", codec="latin-1"), "not XML: byte 100 is not utf-8"),

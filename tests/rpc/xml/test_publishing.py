@@ -9,7 +9,7 @@ import pytest
 
 from daemons.cli import inspection
 from daemons.operating.config import ini
-from daemons.operating.loading import loading, server_class
+from daemons.operating.loading.targets import target_of
 from daemons.rpc.users import line_for, main
 from daemons.serving.engines import stream_server
 from daemons.settings.complaints import ConfigurationError
@@ -43,10 +43,10 @@ SUMS = '''
 def published(folder: Folder, ini: str = "rpc = sums", *overrides: str) -> Any:
     folder.module("sums", SUMS)
     folder.write("x", f"[daemon]\nport = 0\nengine = loop\n{ini}\n")
-    handler: Any = loading.request_handlers(folder.read(*overrides))(False)
+    handlers = target_of(folder.read(*overrides)).request_handlers()
     made: Any = stream_server
-    kind = made("loop", server_class.server_class(handler))
-    return visit_server(kind(("127.0.0.1", 80), handler, bind_and_activate=False))
+    kind = made("loop", handlers.server_class)
+    return visit_server(kind(("127.0.0.1", 80), handlers.stream, bind_and_activate=False))
 
 
 @pytest.mark.parametrize("ini", ["rpc = sums", "rpc = sums:twice"])
@@ -71,7 +71,7 @@ def test_options(folder: Folder) -> None:
     [
         ("rpc = sums:no", "conf/x.ini [daemon] rpc = sums:no: sums has no no"),
         ("rpc = sums:Twice", "conf/x.ini [daemon] rpc = sums:Twice: Twice is a class; publish an instance of it"),
-        ("rpc = sums:nothing", "conf/x.ini [daemon] rpc = sums:nothing: an instance of int has nothing to publish"),
+        ("rpc = sums:nothing", "conf/x.ini [daemon] rpc = sums:nothing: an instance of int has no methods to publish"),
         ("rpc = nowhere", "conf/x.ini [daemon] rpc = nowhere: there is no module nowhere in "),
         ("rpc = textwrap:", "conf/x.ini [daemon] rpc = textwrap:: write module, for the functions in its __all__, or"),
         ("rpc = this", "conf/x.ini [daemon] rpc = this: this has no __all__; write __all__ = [...]"),
@@ -79,23 +79,23 @@ def test_options(folder: Folder) -> None:
         ("rpc = sums\n[rpc]\npath = sums", "conf/x.ini [rpc] path = sums: not the paths of URLs; write / or /RPC2"),
         (
             "rpc = sums\n[rpc]\nusers = none",
-            "conf/x.ini [rpc] users = none: none: no such file; `daemons password none NAME` makes it",
+            "conf/x.ini [rpc] users = none: none: no such file; create it with `daemons password none NAME`",
         ),
         (
             "rpc = sums\n[rpc]\nusers = open",
-            "conf/x.ini [rpc] users = open: open: mode 0644 lets every user of this machine read it; chmod 640",
+            "conf/x.ini [rpc] users = open: open: mode 0644 lets every user of this machine read it; use chmod 640",
         ),
         (
             "rpc = sums\n[rpc]\nusers = odd",
-            "conf/x.ini [rpc] users = odd: odd: line 2: no hash; scrypt$N$R$P$SALT$HASH or sha256$SALT$HASH is",
+            "conf/x.ini [rpc] users = odd: odd: line 2: not a hash; expected scrypt$N$R$P$SALT$HASH or",
         ),
         (
             "rpc = sums\n[rpc]\nusers = twice",
-            "conf/x.ini [rpc] users = twice: twice: line 2: robin has another line already",
+            "conf/x.ini [rpc] users = twice: twice: line 2: duplicate user robin",
         ),
         (
             "rpc = sums\n[rpc]\nusers = empty",
-            "conf/x.ini [rpc] users = empty: empty: no user in it; `daemons password FILE NAME` adds one",
+            "conf/x.ini [rpc] users = empty: empty: no users; add one with `daemons password FILE NAME`",
         ),
         ("rpc = sums\n[rpc]\npaths = /", "conf/x.ini [rpc] paths: no such setting; did you mean path?"),
         (
@@ -134,4 +134,4 @@ def test_a_secret_is_made_and_shown_once(capsys: pytest.CaptureFixture[str]) -> 
     assert len(secret.split()[1]) == 22
     assert line.split()[1].startswith("robin:")
     assert [main(["a:b"]), main([])] == [2, 2]
-    assert "'a:b' is no name" in capsys.readouterr().err
+    assert "'a:b' is not a user name" in capsys.readouterr().err

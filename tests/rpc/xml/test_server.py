@@ -51,12 +51,12 @@ def test_rpcmath() -> None:
         assert {each["number"]: each["symbol"] for each in call(there, "elements")}[2] == "He"
         for parameters, text in (
             ((1, 0, 1), "math domain error"),
-            ((0, 1, 1), "a is 0: that is no quadratic equation"),
+            ((0, 1, 1), "a is 0, so the equation is not quadratic"),
         ):
             with pytest.raises(xmlrpc.client.Fault) as caught:
                 call(there, "quadratic", *parameters)
             assert (caught.value.faultCode, caught.value.faultString) == (1, f"<class 'ValueError'>:{text}")
-        with pytest.raises(xmlrpc.client.Fault, match="there is nothing to add together"):
+        with pytest.raises(xmlrpc.client.Fault, match="no arguments to add together"):
             call(there, "addtogether")
 
 
@@ -72,11 +72,11 @@ def test_the_last_answer_says_that_it_is(version: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "more", "status", "body"),
     [
-        ((), {"path": "/elsewhere"}, 404, b"No such page\n"),
-        ((), {"path": "/elsewhere", "method": "GET"}, 404, b"No such page\n"),
-        (("Origin: http://evil.example",), {}, 403, b"A browser's scripts may not call this.\n"),
-        (("Origin: null",), {"method": "GET"}, 403, b"A browser's scripts may not call this.\n"),
-        (("Content-Encoding: gzip",), {}, 400, b"That is not gzip.\n"),
+        ((), {"path": "/elsewhere"}, 404, b"Not Found: no resource at this path.\n"),
+        ((), {"path": "/elsewhere", "method": "GET"}, 404, b"Not Found: no resource at this path.\n"),
+        (("Origin: http://evil.example",), {}, 403, b"Forbidden: browser scripts may not call this server.\n"),
+        (("Origin: null",), {"method": "GET"}, 403, b"Forbidden: browser scripts may not call this server.\n"),
+        (("Content-Encoding: gzip",), {}, 400, b"Bad Request: the body is not valid gzip data.\n"),
         *(
             (
                 (f"Content-Encoding: {coding}",),
@@ -86,7 +86,7 @@ def test_the_last_answer_says_that_it_is(version: str) -> None:
             )
             for coding in ("br", "x-gzip", "gzip, gzip", "<b>", "")
         ),
-        ((), {"method": "GET", "page": False}, 405, b"Calls are sent by POST.\n"),
+        ((), {"method": "GET", "page": False}, 405, b"Method Not Allowed: calls are sent by POST.\n"),
         ((), {"method": "PUT"}, 501, None),
     ],
 )
@@ -109,7 +109,10 @@ def test_nothing_beyond_the_limit_is_unpacked() -> None:
             assert tracemalloc.get_traced_memory()[1] < 8 * 1024**2
         finally:
             tracemalloc.stop()
-        assert (response.status, response.body) == (413, b"That is longer than 1048576 octets when it is unpacked.\n")
+        assert (response.status, response.body) == (
+            413,
+            b"Content Too Large: the body exceeds 1048576 bytes when decompressed.\n",
+        )
         assert post(there, gzip.compress(ADD)[:-1], "Content-Encoding: gzip").status == 400
         assert loaded(post(there, gzip.compress(ADD), "Content-Encoding: gzip").body) == 8
 
@@ -138,7 +141,10 @@ def test_who_is_known_may_call(tmp_path: Path) -> None:
         ):
             for method in ("POST", "GET"):
                 response = post(there, ADD, *([f"Authorization: {wrong}"] * bool(wrong)), method=method)
-                assert (response.status, response.body) == (401, b"Unauthorized: a name and a secret are expected.\n")
+                assert (response.status, response.body) == (
+                    401,
+                    b"Unauthorized: a user name and a password are required.\n",
+                )
                 assert response.fields["www-authenticate"] == 'Basic realm="knights", charset="UTF-8"'
         for _ in range(2):
             assert loaded(post(there, ADD, f"Authorization: basic {known}").body) == 8
@@ -150,7 +156,7 @@ def test_a_server_that_judges_visitors_itself_is_asked_each_time(tmp_path: Path)
     asked: list[str] = []
 
     class Strict(kind):  # type: ignore[misc, valid-type]
-        def check_visitor(self, fields: Any) -> str:
+        def check_access(self, fields: Any) -> str:
             asked.append(fields["host"])
             if len(asked) > 2:
                 raise RefusalError(403, "That is enough.")
@@ -275,7 +281,11 @@ def test_a_handler_of_ones_own_and_a_path_for_each_dispatcher() -> None:
     with visit_server(server) as there:
         divide = xmlrpc.client.dumps((7, 3), "divide").encode()
         assert loaded(post(there, divide, path="/b").body) == 2
-        for path, text in (("/a", "is not supported"), ("/c", "nothing is called here"), ("/d", "/d has failed")):
+        for path, text in (
+            ("/a", "is not supported"),
+            ("/c", "no methods are published at this path"),
+            ("/d", "/d failed"),
+        ):
             with pytest.raises(xmlrpc.client.Fault, match=text):
                 loaded(post(there, divide, path=path).body)
 

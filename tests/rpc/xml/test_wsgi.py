@@ -45,7 +45,7 @@ def ask(rpc: RPC, method: str, path: str, body: bytes = b"", **more: str) -> tup
 def test_each_path_has_its_dispatcher() -> None:
     rpc = RPC({"/rpc": dispatcher(daemons.adder), "/calc": dispatcher(daemons.calc)}, title="Sums")
     assert list(rpc) == ["/rpc", "/calc"]
-    assert (len(rpc), "/rpc" in rpc, rpc["/calc"].published()["divide"].help[:7]) == (2, True, "Divides")
+    assert (len(rpc), "/rpc" in rpc, rpc["/calc"].published()["divide"].help[:7]) == (2, True, "Return ")
     status, fields, body = ask(rpc, "POST", "/rpc", ADD)
     assert (status, fields["Content-Type"], loaded(body)) == ("200 OK", "text/xml", 8)
     assert loaded(ask(rpc, "POST", "/calc", gzip.compress(ADD), HTTP_CONTENT_ENCODING="gzip")[2]) == 8

@@ -29,7 +29,7 @@ def test_when_all_places_are_taken_the_next_one_waits_unaccepted(run: Run) -> No
         first, second = (stack.enter_context(connect(running.address)) for _ in range(2))
         ask(first, b"a\n", b"a\n")
         ask(second, b"b\n", b"b\n")
-        running.log_line("full: 2 connections; the next ones wait in the kernel's queue")
+        running.log_line("accept: limit of 2 connections reached; new ones wait in the kernel's queue")
         third = stack.enter_context(connect(running.address))
         third.sendall(b"c\n")
         ask(first, b"d\n", b"d\n")

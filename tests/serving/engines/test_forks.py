@@ -37,7 +37,7 @@ def test_a_child_that_is_killed_loses_only_its_own_visitor(process: Launch) -> N
         pid, mine = (int(peer.makefile().readline()) for peer in (unlucky, other))
         os.kill(pid, signal.SIGKILL)
         assert is_gone(unlucky)
-        assert f"{name_of(unlucky)}: child {pid} died of signal 9" in running.log_line("died")
+        assert f"{name_of(unlucky)}: child {pid} was killed by signal 9" in running.log_line("child")
         ask(other, b"who?\n", b"%d\n" % mine)
         assert children_of(running.pid) == [mine]
     assert converse(running.address, b"who?\n")[0] not in (b"", b"%d\n" % pid)
@@ -85,7 +85,7 @@ def test_a_child_that_cannot_keep_watch_says_so_and_tries_again(process: Launch)
         ask(peer, b"starve\n", b"starve\n")
         (child,) = children_of(running.pid)
         os.kill(child, signal.SIGTERM)
-        running.log_line(f"[{child}] no watch is kept over a conversation", "Too many open files")
+        running.log_line(f"[{child}] deadline watchdog could not start", "Too many open files")
         ask(peer, b"feed\n", b"feed\n")
         running.log_line(f"[{child}] stopping")  # what it was told meanwhile is not forgotten
         assert is_gone(peer)

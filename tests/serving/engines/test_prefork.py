@@ -101,7 +101,7 @@ def test_told_a_second_time_all_of_them_end_at_once(engine: str, process: Launch
         peer.sendall(b"a\n")
         running.log_line("asked")
         running.signal()
-        running.log_line("stopping; conversations under way: 1")
+        running.log_line("stopping: draining 1 connections")
         running.insist()
         assert is_gone(peer)
     assert running.wait() == 0
@@ -162,7 +162,7 @@ def test_orphaned_workers_accept_until_the_next_daemon_has_bound_the_port_beside
     workers = children_of(running.pid)
     running.signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
-    running.log_line("has gone; leaving too")
+    running.log_line("has ended; stopping")
     (beside,) = listen(Address("tcp", host=running.address[0], port=running.address[1]), 100, beside=True)
     with beside:
         with ExitStack() as stack:

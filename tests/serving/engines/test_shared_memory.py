@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemons import Service
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.pump import Pump
 from daemons.settings.complaints import ConfigurationError
 from tests.operating.folder import Folder
@@ -63,5 +63,5 @@ def test_fifty_who_count_together_come_to_the_exact_total(engine: str, within: C
 def test_what_is_shared_is_not_spread_over_processes(tmp_path: Path, more: str) -> None:
     folder = Folder(tmp_path)
     folder.write("x", f"[daemon]\nservice = {__name__}:Counter\nport = 1\n{more}\n")
-    with pytest.raises(ConfigurationError, match="a service whose visitors share memory needs one process"):
-        loading.request_handlers(folder.read())
+    with pytest.raises(ConfigurationError, match="a service whose peers share memory needs one process"):
+        target_of(folder.read()).request_handlers()

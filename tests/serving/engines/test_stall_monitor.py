@@ -58,7 +58,7 @@ def test_a_stall_is_logged_once_when_it_is_a_second_old_and_once_at_its_end(
     probe.since = None
     for now in (104.0, 105.0):
         monitor.sample(now)
-    assert lines(caplog)[1:] == ["the stall is over after 4.0 s"]
+    assert lines(caplog)[1:] == ["stall ended after 4.0 s"]
 
 
 def test_many_short_things_are_no_stall(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
@@ -117,6 +117,6 @@ def test_an_exception_in_the_watch_over_a_leader_is_logged_and_it_goes_on(caplog
             watchman.look_safely()
             watchman.look_safely()
         assert len(looks) == 2
-        assert lines(caplog) == ["the watch over the pool's leader failed; it goes on in 100 ms"] * 2
+        assert lines(caplog) == ["pool: stall detector failed; it continues in 100 ms"] * 2
     finally:
         poller.close()

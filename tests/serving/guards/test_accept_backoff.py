@@ -28,7 +28,7 @@ def test_each_pause_is_counted_once_and_few_are_logged(caplog: pytest.LogCapture
         assert len(pauses) == number
         eventually(lambda: rest.wait(rate) == 0.0)
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("max_rate of 1000 a second used up; ")
+    assert caplog.messages[0].startswith("accept: max_rate of 1000 per second reached; ")
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
@@ -41,4 +41,4 @@ def test_stats_and_the_log_tell_of_a_rate_that_is_used_up(tmp_path: Path, engine
                 peer.sendall(QUEST)
                 hear(peer, GRAIL)
         until(lambda: read(folder.path / "run" / "launcelot.metrics").rate_pauses > 0, "a pause")
-        until(lambda: "max_rate of 4 a second used up" in daemon.out, "a line in the log")
+        until(lambda: "max_rate of 4 per second reached" in daemon.out, "a line in the log")

@@ -117,5 +117,5 @@ def test_the_limits_as_shipped() -> None:
         "idle_timeout": "5m",
         "write_timeout": "30s",
         "conversation_timeout": "1h",
-        "drain_timeout": "10s",
+        "drain_timeout": "8s",
     }

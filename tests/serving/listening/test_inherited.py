@@ -95,7 +95,7 @@ def test_a_unix_listener_is_named_by_its_file(tmp_path: Path) -> None:
 
 def wrong_sockets() -> Iterator[tuple[socket.socket, str]]:
     datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    yield datagrams, "is a Unix datagram socket; one for TCP, UDP or Unix streams is expected"
+    yield datagrams, "is a Unix datagram socket; a TCP, UDP or Unix stream socket is expected"
     yield socket.socket(), "does not listen"
     one, other = socket.socketpair()
     yield one, "is a connection; it is served with --inetd nowait"

@@ -87,7 +87,7 @@ def test_a_port_that_is_taken_is_refused_with_a_hint(stack: ExitStack) -> None:
     with pytest.raises(ListenError) as caught:
         listen(Address("tcp", "127.0.0.1", port), 8)
     assert str(caught.value) == (
-        f"tcp://127.0.0.1:{port}: address already in use; `ss -ltnp sport = :{port}` shows who has it"
+        f"tcp://127.0.0.1:{port}: address already in use; `ss -ltnp sport = :{port}` shows the process"
     )
 
 
@@ -190,7 +190,7 @@ def test_a_dangling_link_at_the_path_is_refused_by_its_name_and_left_alone(tmp_p
 
 def test_a_dangling_link_in_place_of_the_folder_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "run").symlink_to("gone")
-    with pytest.raises(ListenError, match=f"{tmp_path}/run is not a folder, nor a link to one$"):
+    with pytest.raises(ListenError, match=f"{tmp_path}/run is not a directory$"):
         listen(unix(tmp_path / "run" / "x.sock"), 8)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.pump import Pump
 from daemons.web.gateway import exchange, upstream
 from daemons.web.gateway.exchange import Exchange
@@ -128,7 +128,7 @@ def test_some_threads_of_a_pool_are_reserved_for_files(
         write(folder.path / "users", Arthur="of the Britons:")
         ini += '[protected]\n/app = "The vault" users\n'
     folder.write("x", f"{ini}[proxy]\n/app = 127.0.0.1:1\n")
-    pump: Any = loading.request_handlers(folder.read())(False)
+    pump: Any = target_of(folder.read()).request_handlers().stream
     (forwarding,) = pump.service._router._forwarding.values()
     assert forwarding.upstream.limits.requests == bound
 

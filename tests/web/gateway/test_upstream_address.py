@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.settings.complaints import ConfigurationError
 from tests.operating.folder import Folder
 
@@ -28,7 +28,7 @@ def test_invalid_proxy_setting_is_refused(folder: Folder, line: str, wrong: str)
     ini = f"[daemon]\nservice = httpd\nport = 8080\nengine = pool\n[httpd]\nroot = www\n[proxy]\n{line}\n"
     folder.write("x", ini)
     with pytest.raises(ConfigurationError) as caught:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     (complaint,) = caught.value.complaints
     assert complaint.startswith(f"conf/x.ini [proxy] {wrong}")
 
@@ -40,9 +40,9 @@ def test_invalid_proxy_setting_is_refused(folder: Folder, line: str, wrong: str)
 def test_blocking_sections_are_refused_under_loop(folder: Folder, table: str, line: str) -> None:
     (folder.path / "www").mkdir()
     folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n[{table}]\n{line}\n")
-    loading.request_handlers(folder.read("daemon.engine=pool"))
+    target_of(folder.read("daemon.engine=pool")).request_handlers()
     if table == "redirects":
-        loading.request_handlers(folder.read("daemon.engine=loop"))
+        target_of(folder.read("daemon.engine=loop")).request_handlers()
         return
-    with pytest.raises(ConfigurationError, match=rf"waits, as with \[{table}\]; write engine = pool"):
-        loading.request_handlers(folder.read("daemon.engine=loop"))
+    with pytest.raises(ConfigurationError, match=rf"blocks: \[{table}\]; write engine = pool"):
+        target_of(folder.read("daemon.engine=loop")).request_handlers()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from daemons.httpd import Httpd
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.serving.conversation.endings import Ending
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.site.protection import Realm
@@ -238,7 +238,7 @@ def test_invalid_documents_setting_is_refused(folder: Folder, line: str, wrong: 
     ini = f"[daemon]\nservice = httpd\nport = 8080\n[httpd]\nroot = www\n[documents]\n{line}\n"
     folder.write("x", ini)
     with pytest.raises(ConfigurationError) as caught:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     assert caught.value.complaints == ["conf/x.ini [documents] " + wrong.format(folder.path)]
 
 
@@ -262,7 +262,7 @@ def test_paths_below_the_run_folder_follow_it(folder: Folder, tmp_path: Path) ->
     tables = "[documents]\n/a = run/notes\n[proxy]\n/b = unix:run/b.sock\n/c = unix:c.sock\n"
     folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n{tables}")
     settings = folder.read(run=tmp_path / "elsewhere")
-    options = loading.options_of(settings, loading.spoken_class(settings))
+    options = target_of(settings).options
     assert options.documents == {"/a": f"{tmp_path}/elsewhere/notes"}
     assert [upstream.path for upstream in options.proxy.values()] == [
         f"{tmp_path}/elsewhere/b.sock",

@@ -12,7 +12,7 @@ from daemons.accounts import hashes
 from daemons.accounts.throttle import NAMED
 from daemons.framings.http import Request
 from daemons.httpd import Httpd
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.operating.logging.request_log import RequestLog
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.service import Peer
@@ -174,9 +174,10 @@ def test_changed_users_file_is_reloaded_and_an_invalid_one_denies_all(
     users.unlink()
     assert ask(httpd, "/sub/", GOOD).status == 503
     assert [record.getMessage() for record in caplog.records] == [
-        f"users file unreadable, all requests denied: {users}: line 1: no hash; scrypt$N$R$P$SALT$HASH or "
-        "sha256$SALT$HASH is expected, as `daemons password` writes",
-        f"users file unreadable, all requests denied: {users}: no such file; `daemons password {users} NAME` makes it",
+        f"users file unreadable, all requests denied: {users}: line 1: not a hash; expected scrypt$N$R$P$SALT$HASH or "
+        "sha256$SALT$HASH, as written by `daemons password`",
+        f"users file unreadable, all requests denied: {users}: no such file; create it with "
+        f"`daemons password {users} NAME`",
     ]
     write(users, Arthur="of the Britons:")
     assert ask(httpd, "/sub/", GOOD).status == 200
@@ -219,7 +220,7 @@ def test_invalid_protected_setting_is_refused(folder: Folder) -> None:
     write(folder.path / "www" / "users", A="x")
     complaints = {
         "Vault conf/nosuch": " = Vault conf/nosuch: conf/nosuch: no such file; "
-        "`daemons password conf/nosuch NAME` makes it",
+        "create it with `daemons password conf/nosuch NAME`",
         "Vault octets": " = Vault octets: octets: not UTF-8",
         "Vault conf": " = Vault conf: conf: not a regular file",
         "Vault www/users": ": www/users would be served; move it out of the root and of [documents]",
@@ -230,15 +231,15 @@ def test_invalid_protected_setting_is_refused(folder: Folder) -> None:
             "x", f"[daemon]\nservice = httpd\nport = 1\n{engine}\n[httpd]\nroot = www\n[protected]\n/a = {value}\n"
         )
         with pytest.raises(ConfigurationError) as caught:
-            loading.request_handlers(folder.read())
+            target_of(folder.read()).request_handlers()
         assert caught.value.complaints == [f"conf/x.ini [protected] /a{reason}"]
     write(folder.path / "users", A="x")
     folder.write(
         "x", "[daemon]\nservice = httpd\nport = 1\nengine = loop\n[httpd]\nroot = www\n[protected]\n/a = V users\n"
     )
-    with pytest.raises(ConfigurationError, match="waits, as with \\[protected\\]; write engine = pool"):
-        loading.request_handlers(folder.read())
-    loading.request_handlers(folder.read("daemon.engine=pool"))
+    with pytest.raises(ConfigurationError, match="blocks: \\[protected\\]; write engine = pool"):
+        target_of(folder.read()).request_handlers()
+    target_of(folder.read("daemon.engine=pool")).request_handlers()
 
 
 @pytest.mark.parametrize("path", ["/sub/", "/notes/", "/"])

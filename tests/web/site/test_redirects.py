@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from daemons.httpd import Httpd
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.site.redirects import HTTPS, REDIRECT, REDIRECT_PATH, Https
 from tests.operating.folder import Folder
@@ -100,7 +100,7 @@ def test_invalid_redirect_setting_is_refused(folder: Folder, line: str, wrong: s
     (folder.path / "www").mkdir()
     folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n[redirects]\n{line}\n")
     with pytest.raises(ConfigurationError) as caught:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     (complaint,) = caught.value.complaints
     assert complaint.startswith(f"conf/x.ini [redirects] {wrong}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from daemons.operating.loading import loading, server_class
+from daemons.operating.loading.targets import target_of
 from daemons.serving.pump import Pump
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.handlers.server import WebServer
@@ -132,7 +132,7 @@ APPLICATION = """
         ("wsgi = pages:application\nhandler = a:B", "[daemon] wsgi: there is a handler too; write only one of the two"),
         ("wsgi = pages:application\nservice = zen", "[daemon] wsgi: there is a service too; write only one of the two"),
         ("wsgi = pages:application\n[application]\na = b", "[application] a: application has no options"),
-        ("wsgi = pages:application\nlisten = udp://[::1]:1", "HTTP is not spoken over UDP; write listen = tcp://"),
+        ("wsgi = pages:application\nlisten = udp://[::1]:1", "HTTP does not run over UDP; write listen = tcp://"),
     ],
 )
 def test_invalid_wsgi_setting_is_refused(folder: Folder, said: str, complaint: str) -> None:
@@ -140,7 +140,7 @@ def test_invalid_wsgi_setting_is_refused(folder: Folder, said: str, complaint: s
     where = "" if "listen" in said else "port = 1\n"
     folder.write("x", f"[daemon]\n{where}{said}\n")
     with pytest.raises(ConfigurationError) as raised:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     (found,) = raised.value.complaints
     assert found.startswith("conf/x.ini [")
     assert complaint in found
@@ -155,8 +155,9 @@ def test_application_of_an_ini_is_served(
 ) -> None:
     folder.module("pages", APPLICATION)
     folder.write("x", f"[daemon]\nwsgi = pages:application\nport = 1\nengine = {engine}\nprocesses = {processes}\n")
-    handler = loading.request_handlers(folder.read("daemon.service=zen", "daemon.wsgi=pages:application"))(False)
-    assert server_class.server_class(handler) is WebServer
+    handlers = target_of(folder.read("daemon.service=zen", "daemon.wsgi=pages:application")).request_handlers()
+    assert handlers.server_class is WebServer
+    handler = handlers.stream
     assert issubclass(handler, Pump)
     service = handler.service
     assert isinstance(service, WSGIService)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from daemons.cli import inspection
-from daemons.operating.loading import loading
+from daemons.operating.loading.targets import target_of
 from daemons.settings.complaints import ConfigurationError
 from tests.operating.folder import Folder
 from tests.web.wsgi_talking import get, said, visit
@@ -55,9 +55,9 @@ def test_application_gets_the_options_of_its_section(folder: Folder, capsys: pyt
     folder.module("pages", PAGES)
     folder.write("x", INI.format("Pages", "pages", 3))
     settings = folder.read(run=Path("/elsewhere"))
-    application = loading.application_of(settings)
+    application = target_of(settings).application()
     assert (application.options.times, application.options.book) == (3, "/elsewhere/pages.book")  # type: ignore[attr-defined]
-    assert loading.application_of(folder.read("pages.book=/tmp/book")).options.book == "/tmp/book"  # type: ignore[attr-defined]
+    assert target_of(folder.read("pages.book=/tmp/book")).application().options.book == "/tmp/book"  # type: ignore[attr-defined]
     with visit(application) as conversation:
         assert said(conversation, get("")).endswith(b"\r\n\r\nNi!Ni!Ni!")
     assert inspection.show(settings) == 0
@@ -72,7 +72,11 @@ def test_application_gets_the_options_of_its_section(folder: Folder, capsys: pyt
     ("name", "times", "complaint"),
     [
         ("Pages", "many", "conf/x.ini [pages] times = many: not a count; write a whole number above 0"),
-        ("Pages", "2\nbook = run/", "[pages] book = run/: not a file; write run/NAME, or a path from the project's"),
+        (
+            "Pages",
+            "2\nbook = run/",
+            "[pages] book = run/: not a file; write run/NAME, or a path relative to the project's",
+        ),
         ("Pages", "2\ntims = 3", "conf/x.ini [pages] tims: no such setting; did you mean times?"),
         ("Pages", "13", "conf/x.ini [daemon] wsgi = pages:Pages: 13 brings bad luck; another count is expected"),
         ("Each", "2", "conf/x.ini [each] times: Each has no options"),
@@ -82,12 +86,12 @@ def test_invalid_option_is_refused(folder: Folder, name: str, times: str, compla
     folder.module("pages", PAGES)
     folder.write("x", INI.format(name, name.lower(), times.replace("\n", "\n    ")))
     with pytest.raises(ConfigurationError) as caught:
-        loading.request_handlers(folder.read())
+        target_of(folder.read()).request_handlers()
     assert complaint in str(caught.value)
 
 
 def test_a_class_without_options_is_the_application(folder: Folder) -> None:
     folder.module("pages", PAGES)
     folder.write("x", INI.format("Each", "each", 1).replace("times = 1", ""))
-    with visit(loading.application_of(folder.read())) as conversation:
+    with visit(target_of(folder.read()).application()) as conversation:
         assert b"each" in said(conversation, get(""))

@@ -1,4 +1,4 @@
-"""The books: what a daemon has counted, and what its log says, must agree, conversation by conversation."""
+"""Reconciliation: the counters of a daemon and its log must agree on every conversation."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from dataclasses import dataclass, field
 from daemons.operating.metrics.stats import Figures
 from daemons.serving.conversation.endings import Ending
 
-#: The line of one conversation, docs/operating.md.
+#: Access line of one conversation, docs/operating.md.
 ACCESS = re.compile(
     r"\S+ \S+ [A-Z]+ daemons\.[\w-]+\.access\[\d+\] \S+ (?P<ending>\w+) "
     r"messages=(?:\d+|-) received=(?:\d+|-) sent=(?:\d+|-) seconds=\d+\.\d{3}(?: reason=(?:\w[\w-]*|\".*\"))?"
 )
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?P<level>[A-Z]+) (?P<logger>[\w.-]+)\[\d+\] ")
 READY = re.compile(r"[\w-]+ ready \S+.* engine=\w+ processes=\d+ pid=\d+")
-DROPPED = re.compile(r"\S+ \S+ WARNING daemons\.operating\.logs\[\d+\] dropped lines: (\d+) \(\d+ bytes\)")
+DROPPED = re.compile(r"\S+ \S+ WARNING daemons\.operating\.logging\.logs\[\d+\] dropped lines: (\d+) \(\d+ bytes\)")
 
-#: Errors that were provoked: somebody was killed.
+#: Expected errors: a process was killed.
 PROVOKED = re.compile(r"died of signal 9")
 
-#: Under `pool` and `loop` lines wait up to 250 ms and are lost by kill -9; so many conversations end meanwhile at most.
+#: Under `pool` and `loop`, log lines are buffered for up to 250 ms and lost with kill -9: at most this many.
 LOST_WITH_A_KILL = 60
 
-#: Figures are copied to a file once a second: a daemon that is killed has counted no more conversations than this since
-#: the last copy.
+#: Counters are copied to a file once a second: a killed daemon has counted at most this many conversations since the
+#: last copy.
 UNCOPIED_WITH_A_KILL = 4 * LOST_WITH_A_KILL
 
 #: Lines of one kind that are quoted in a complaint.
@@ -35,7 +35,7 @@ QUOTED = 2
 
 @dataclass
 class Log:
-    """What stands in one daemon's log."""
+    """Contents of one daemon's log."""
 
     endings: Counter[str] = field(default_factory=Counter)
     lines: int = 0
@@ -46,7 +46,7 @@ class Log:
 
 
 def read(lines: Iterable[str]) -> Log:
-    """Every line, of all files of a log."""
+    """Parse the lines of all files of a log."""
     log = Log()
     for each in lines:
         line = each.rstrip("\n")
@@ -69,8 +69,11 @@ def read(lines: Iterable[str]) -> Log:
 
 
 def complaints(name: str, log: Log, runs: Sequence[Figures], kills: int) -> Iterator[str]:
-    """What does not agree, or should not be there; `runs` are the figures of each run of the daemon, the last one
-    stopped, and `kills` the number of processes that were killed on purpose."""
+    """Yield each discrepancy and each unexpected line.
+
+    Args:
+        runs: the counters of each run of the daemon; the last run is stopped.
+        kills: number of processes that were killed on purpose."""
     counted = Counter[str]()
     for run in runs:
         counted.update(run.endings)
@@ -80,26 +83,26 @@ def complaints(name: str, log: Log, runs: Sequence[Figures], kills: int) -> Iter
         less = counted[word] - log.endings[word]
         missing += max(0, less)
         if less < -kills * UNCOPIED_WITH_A_KILL:
-            yield f"{name}: {log.endings[word]} lines say {word}, and {counted[word]} were counted"
+            yield f"{name}: {log.endings[word]} log lines with {word}, but {counted[word]} counted"
         elif less > dropped + kills * LOST_WITH_A_KILL:
-            yield f"{name}: {counted[word]} conversations were counted as {word}, and {log.endings[word]} lines say so"
+            yield f"{name}: {counted[word]} conversations counted as {word}, but {log.endings[word]} log lines"
     if missing > dropped + kills * LOST_WITH_A_KILL:
-        yield f"{name}: {missing} conversations have no line, with {kills} kills and {dropped} dropped lines"
+        yield f"{name}: {missing} conversations without a log line, with {kills} kills and {dropped} dropped lines"
     if dropped != log.dropped and not kills:
-        yield f"{name}: {dropped} lines were dropped, and the log tells of {log.dropped}"
+        yield f"{name}: {dropped} lines dropped, but {log.dropped} reported in the log"
     for run in runs:
         rest = run.accepted - sum(run.endings.values()) - run.lost - run.active
         if rest:
             ended = sum(run.endings.values())
             yield f"{name}: accepted {run.accepted}, ended {ended}, lost {run.lost}, active {run.active}"
     if not kills and (lost := sum(run.lost for run in runs)):
-        yield f"{name}: {lost} conversations were lost, and nobody was killed"
+        yield f"{name}: {lost} conversations lost, although no process was killed"
     if counted[Ending.FAILED.word]:
         yield f"{name}: {counted[Ending.FAILED.word]} conversations failed"
     for what, lines in (
         ("tracebacks", log.tracebacks),
         ("errors", [line for line in log.errors if line not in log.tracebacks]),
-        ("lines of no known form", log.unknown),
+        ("lines of unknown format", log.unknown),
     ):
         if lines:
             yield f"{name}: {len(lines)} {what}: {' | '.join(line[:300] for line in lines[:QUOTED])}"
