@@ -102,7 +102,7 @@ class RPCService(WebService):
         finally:
             asked.close()
 
-    def _tell(self, handler: Any, request: Request, status: int, size: int | None) -> None:
+    def _log_request(self, handler: Any, request: Request, status: int, size: int | None) -> None:
         if self.requests is not None and not self._writes_log:
             user = getattr(handler, "user", "")
             handler.user = ""  # it belongs to this request only
