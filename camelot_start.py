@@ -1,7 +1,7 @@
 """Entry point of the command ``daemons``, which protects a daemon from signals before it imports anything else.
 
 The default of SIGHUP is to kill, also a process that would reload because of it a moment later, and the imports take a
-few tenths of a second.  `daemons.serving.signals.begin` takes over from here.
+few tenths of a second.  `daemons.serving.signals.install_startup_handlers` takes over from here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 #: The process that has started this one, as long as it is likely to live: before the imports, which may take long.
 PARENT = os.getppid()
 
-#: Signals that wait until `daemons.serving.signals.begin`.
+#: Signals that wait until `daemons.serving.signals.install_startup_handlers`.
 HELD = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 
 

@@ -1,1 +1,1 @@
-"""What is measured, against whom, and the last figures: `python -m benchmarks`, explained in README.md."""
+"""Benchmarks of the suite and of comparable servers: `python -m benchmarks`, described in README.md."""

@@ -1,4 +1,4 @@
-"""Measures the suite and what stands beside it: `python -m benchmarks`. Explained in README.md."""
+"""Benchmarks of the suite and of comparable servers: `python -m benchmarks`. Described in README.md."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def _seconds(text: str) -> float:
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--quick", action="store_true", help="only what is promised, in two minutes; of chapter 7 less")
+    parser.add_argument(
+        "--quick", action="store_true", help="only rows with a target, in two minutes; of chapter 7 less"
+    )
     parser.add_argument(
         "--chapter-7",
         action="store_true",
@@ -76,7 +78,7 @@ def _options() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-    """0 when it measured, 130 when it was interrupted. A promise missed is a finding, not a failure."""
+    """Run the benchmarks. Returns 0 when done, also with missed targets, and 130 when interrupted."""
     options = _options().parse_args(arguments)
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (ROUNDS, SECONDS)
     if options.chapter_7:
@@ -95,7 +97,7 @@ def main(arguments: list[str]) -> int:
     cores = choose_cores()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # 5,000 connections on either side
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is running is ended as upon Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
         programs = Path(scratch)
         load, reference = (compile_program(name, programs) for name in ("load", "reference"))

@@ -1,4 +1,4 @@
-"""The experiment of chapter 7: every server architecture, asked by ever more clients. See docs/chapter-7.md."""
+"""The experiment of chapter 7: every server architecture with a growing number of clients. See docs/chapter-7.md."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from benchmarks.verdicts import kept, mostly_generator_bound
 
 # 164 windows, each with a start, a warm-up and an end, in about four minutes.
 ROUNDS, SECONDS = 1, 0.5
-GATHER_SECONDS = 3.0  # `one` never answers all, and need not be waited for longer
+GATHER_SECONDS = 3.0  # `one` never answers all clients, so waiting longer is useless
 
 CLIENTS = tuple(2**power for power in range(11))
-QUICK_CLIENTS = CLIENTS[::2]  # in the tables too, which would be too wide otherwise
+QUICK_CLIENTS = CLIENTS[::2]  # also in the tables, which would be too wide otherwise
 
 SERVERS = {
     "one": Style("one", "grey", "circle"),
@@ -30,16 +30,16 @@ SERVERS = {
     "stock-forks": Style("stock ForkingTCPServer", "purple", "triangle", dashed=True),
     "asyncio": Style("asyncio Protocol", "blue", "wedge", dashed=True),
 }
-"""Who is asked, in the order of a round, and how it is drawn: what the library has of a shape has its colour."""
+"""Servers in the order of a round, with their styles; equivalents in the standard library have the same color."""
 
 MOST = {"forks": 128, "stock-forks": 128}
-"""Clients at most, for whom all of them is too many: `forks` as shipped has 200 children at once, not 256."""
+"""Maximum number of clients by server: `forks` as shipped has 200 children at once, not 256."""
 
 KINDS = {
     "persistent": ("Questions on connections that stay", "questions a second"),
     "conversations": ("Conversations: connect, three questions, close", "conversations a second"),
 }
-"""By the generator's mode: what it is called here, and what is counted."""
+"""Title and unit of each mode of the generator."""
 
 LOADS = {
     f"{kind} {clients}": Load(
@@ -56,8 +56,8 @@ HOLLOW = "some clients got no answer"
 
 
 def cells(only: str | None, quick: bool) -> dict[str, list[str]]:
-    """Loads to contestants. `only` is a regular expression looked for in "CONTESTANT KIND CLIENTS"; `quick` has every
-    second number of clients."""
+    """Return the contestants of each load. `only` is a regular expression searched for in "CONTESTANT KIND CLIENTS";
+    `quick` uses every second number of clients."""
     grid = {
         load.name: [
             name
@@ -72,7 +72,7 @@ def cells(only: str | None, quick: bool) -> dict[str, list[str]]:
 
 
 def _samples(results: Results, kind: str, name: str) -> dict[int, list[Sample]]:
-    """By number of clients, where there are any."""
+    """Return the samples by number of clients."""
     found = {clients: kept(results.samples.get((f"{kind} {clients}", name), [])) for clients in CLIENTS}
     return {clients: samples for clients, samples in found.items() if samples}
 
@@ -82,7 +82,7 @@ def _starved(samples: list[Sample]) -> bool:
 
 
 def _lines(results: Results, kind: str, what: str) -> dict[str, list[Point]]:
-    """One line for each server: of the rate, or of a latency, in ms."""
+    """Return one line for each server: the rate, or a latency in ms."""
 
     def value(one: Sample) -> float:
         return one.rate if what == "rate" else float(getattr(one.heard, what)) / 1000
@@ -97,7 +97,7 @@ def _lines(results: Results, kind: str, what: str) -> dict[str, list[Point]]:
 
 
 def pictures(results: Results) -> dict[str, str]:
-    """By the name of the file: both, in SVG."""
+    """Return both pictures as SVG, by file name."""
     styles = list(SERVERS.values())
     throughput = [Panel(title, unit, _lines(results, kind, "rate")) for kind, (title, unit) in KINDS.items()]
     latency = [
@@ -112,7 +112,7 @@ def pictures(results: Results) -> dict[str, str]:
 
 
 def _table(results: Results, kind: str) -> str:
-    """Rates, and below them latencies, by server and number of clients."""
+    """Return tables of rates and latencies by server and number of clients."""
     shown = [clients for clients in QUICK_CLIENTS if any(clients in _samples(results, kind, name) for name in SERVERS)]
     table = [[KINDS[kind][1], *(f"{clients:,}" for clients in shown)]]
     for name in SERVERS:
@@ -146,7 +146,7 @@ def _ms(value: float) -> str:
 
 
 def whole(results: Results, machine: dict[str, str], how: str) -> str:
-    """Everything, in Markdown."""
+    """Return the whole report in Markdown."""
     parts = [
         "; ".join(f"{key}: {value}" for key, value in machine.items()) + ".",
         f"Measured with `{how}`.",
@@ -159,5 +159,5 @@ def whole(results: Results, machine: dict[str, str], how: str) -> str:
                 f"{CONTESTANTS[name].what}, {LOADS[load].what}: {trouble} connections or answers were lost or wrong."
             )
     if any(_starved(kept(samples)) for samples in results.samples.values() if kept(samples)):
-        said.append("° some clients got not one answer in the window: the others have what they would have had.")
+        said.append("° some clients got no reply in the window, to the benefit of the others.")
     return "\n\n".join([*parts, "\n".join(f"* {line}" for line in said)]).rstrip()

@@ -1,4 +1,4 @@
-"""Who is measured. To add one, add a line.
+"""The measured servers. To add one, add a line.
 
 Each prints `NAME ready tcp://127.0.0.1:PORT` on standard error, and ends on SIGTERM.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class Side(Enum):
-    """Whose code it is, which decides how it is started."""
+    """Origin of the code, which determines how the server is started."""
 
     REFERENCE = "reference"
     OURS = "ours"
@@ -21,21 +21,21 @@ class Side(Enum):
 
 @dataclass(frozen=True)
 class Contestant:
-    """One server that answers Sir Launcelot's questions, or requests of HTTP."""
+    """A server that answers Sir Launcelot's questions, or HTTP requests."""
 
     name: str
     what: str
     side: Side
     words: tuple[str, ...] = ()
-    """A peer's module in benchmarks.peers and its arguments; our options of `daemons run DAEMON`, in which {files}
-    is the folder of the files that are asked for."""
+    """A peer's module in benchmarks.peers and its arguments, or our options of `daemons run DAEMON`; {files} stands for
+    the folder of the served files."""
     packages: tuple[str, ...] = ()
-    """What a peer needs beyond the standard library."""
+    """Packages that a peer needs beyond the standard library."""
     daemon: str = "launcelot"
-    """Whose ini it is started with, where it is ours."""
+    """The daemon whose ini is used, for our servers."""
 
     def command(self, reference: Path, peer_python: Path, scratch: Path, files: Path) -> list[str]:
-        """How it is started; all of it is run from the root of the repository."""
+        """Return the command line, to be run in the root of the repository."""
         if self.side is Side.REFERENCE:
             return [str(reference)]
         if self.side is Side.PEER:
@@ -54,7 +54,7 @@ def _ours(engine: str, *more: str, name: str = "", what: str = "") -> Contestant
 
 
 def _of_web(name: str, what: str, daemon: str, engine: str, *settings: str) -> Contestant:
-    """One of ours that speaks HTTP."""
+    """Return one of our servers that speaks HTTP."""
     words = [word for setting in settings for word in ("--set", setting)]
     return Contestant(name, f"{what}, engine = {engine}", Side.OURS, ("--engine", engine, *words), daemon=daemon)
 
@@ -89,7 +89,7 @@ CONTESTANTS = {
         _peer("stock-one", "stock TCPServer", "stock", "one"),
         _of_web("httpd", "httpd", "httpd", "loop", "httpd.root={files}"),
         _of_web("httpd-pool", "httpd", "httpd", "pool", "httpd.root={files}"),
-        # Launcelot's ini has no section that these would not understand; what is run is named here.
+        # Launcelot's ini has no section of another service, so the service can be replaced here.
         _of_web(
             "handler", "a handler of http.server", "launcelot", "loop", "daemon.handler=benchmarks.unchanged:Hello"
         ),

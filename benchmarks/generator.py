@@ -1,4 +1,4 @@
-"""Runs the load generator against a server and watches what both cost: one sample."""
+"""Run the load generator against a server and measure what both use: one sample."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmarks.machine import Cores, Moment, memory_kib, moment, pinned
 from benchmarks.servers import Server
 
 WARM_UP_SECONDS = 0.3
-MARGIN_SECONDS = 15.0  # beyond window and warm-up; the generator ends itself before
+MARGIN_SECONDS = 15.0  # beyond window and warm-up; the generator stops earlier
 
-# A generator that has no time left while the server has some measures itself. Between busy and idle lies the
-# zone where both are near their end; there the rate still tells of the server, "per CPU" of what it has left.
+# If the generator is busy while the server is idle, the generator itself is measured. In between, both are near
+# saturation: the rate is still that of the server, and the rate per CPU second estimates its capacity.
 GENERATOR_FULL = 0.95
 SERVER_IDLE = 0.80
-# A machine is rarely ours alone. Above this share of a core for others, a sample is taken again.
+# Above this share of a core used by other processes, a sample is repeated.
 DISTURBED = 0.08
 
 
@@ -30,34 +30,34 @@ class Sample:
 
     heard: Heard
     server_cpu: float
-    """The server's process tree, as a share of one core."""
+    """CPU use of the server's process tree, as a share of one core."""
     foreign: float
-    """What others took of the core of the server or of the generator, whichever lost more, as a share."""
+    """CPU time taken by other processes on the server's or the generator's core, the larger of both, as a share."""
 
     @property
     def rate(self) -> float:
-        """Per second."""
+        """Requests or conversations per second."""
         return self.heard.rate
 
     @property
     def capacity(self) -> float:
-        """Per second of the server's CPU: what it would do with nobody to wait for."""
+        """Rate per second of the server's CPU time: the rate it would reach if it never waited."""
         return self.rate / self.server_cpu if self.server_cpu else 0.0
 
     @property
     def generator_bound(self) -> bool:
-        """True where the figure is the generator's, not the server's."""
+        """Whether the generator was the bottleneck."""
         return self.heard.cpu > GENERATOR_FULL and self.server_cpu < SERVER_IDLE
 
     @property
     def disturbed(self) -> bool:
-        """True where others were busy on our cores."""
+        """Whether other processes were busy on the cores used."""
         return self.foreign > DISTURBED
 
 
 @contextlib.contextmanager
 def asking(command: list[str], core: int) -> Iterator[subprocess.Popen[str]]:
-    """The generator for the length of a with block."""
+    """Run the generator for the length of a with block."""
     with pinned(core):
         process = subprocess.Popen(
             command,
@@ -75,7 +75,7 @@ def asking(command: list[str], core: int) -> Iterator[subprocess.Popen[str]]:
 
 
 def sample(program: Path, load: Load, server: Server, cores: Cores, seconds: float) -> Sample:
-    """Measures one window of `seconds` after a warm-up."""
+    """Measure one window of `seconds` after a warm-up."""
     window = ("-d", str(seconds), "-w", str(WARM_UP_SECONDS))
     command = [str(program), *load.words, *window, server.host, server.port]
     with asking(command, cores.load) as process:
@@ -88,7 +88,7 @@ def sample(program: Path, load: Load, server: Server, cores: Cores, seconds: flo
 
 
 def watched(heard: Heard, start: Moment, end: Moment) -> Sample:
-    """What was heard between two moments, and what it cost."""
+    """Return the sample for the generator's output between two moments."""
     wall = end.at - start.at
     server_cpu = (end.tree - start.tree) / wall
     foreign = max(
@@ -100,7 +100,7 @@ def watched(heard: Heard, start: Moment, end: Moment) -> Sample:
 
 
 def _mark(process: subprocess.Popen[str], word: str, server: Server, cores: Cores) -> Moment:
-    """Waits for the generator's word: it comes, or the generator ends, by its own alarm at the latest."""
+    """Wait for a line of the generator, or for its end, by its own alarm at the latest."""
     assert process.stderr is not None
     said = process.stderr.readline().strip()
     if said != word:
@@ -109,9 +109,9 @@ def _mark(process: subprocess.Popen[str], word: str, server: Server, cores: Core
 
 
 def idle_kib(program: Path, connections: int, server: Server, cores: Cores) -> float:
-    """KiB of the server's memory for each of so many connections, after one question each, in silence."""
+    """Return the KiB of the server's memory for each idle connection, after one question each."""
     ask = [str(program), "persistent", "-c", "8", "-d", "0.2", "-w", "0", server.host, server.port]
-    with asking(ask, cores.load) as process:  # what only the first visitors cost
+    with asking(ask, cores.load) as process:  # first, so that memory for the first connections is not counted
         process.communicate(timeout=MARGIN_SECONDS)
     before = memory_kib(server.pid)
     hold = [str(program), "idle", "-c", str(connections), server.host, server.port]
@@ -120,7 +120,7 @@ def idle_kib(program: Path, connections: int, server: Server, cores: Cores) -> f
         line = process.stdout.readline()
         held = json.loads(line) if line else {}
         after = memory_kib(server.pid)
-        output, _ = process.communicate(timeout=MARGIN_SECONDS)  # ends its standard input, and so the holding
+        output, _ = process.communicate(timeout=MARGIN_SECONDS)  # closing its input ends the connections
     if held.get("open") != connections or held.get("wrong") or json.loads(output)["lost"]:
         raise RuntimeError(f"not all of {connections} connections were held: {line.strip()} {output.strip()}")
     return (after - before) / connections

@@ -1,4 +1,4 @@
-"""Sir Launcelot when his replies may not be remembered: what a service costs that cannot be declared pure."""
+"""Sir Launcelot without cached replies: the cost of a service that cannot be declared pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from daemons.launcelot import Launcelot
 
 
 class ImpureLauncelot(Launcelot):
-    """The same answers, found anew for every question."""
+    """The same replies, computed for every question."""
 
     pure = False

@@ -8,7 +8,7 @@
  *   idle           one question on every connection, then silence until standard input ends
  *
  * Prints one JSON object on standard output. "measuring" and "measured" on standard error mark the window, so
- * that whoever watches the server's CPU can look at the same moments. Latencies are in microseconds, of a question
+ * that a monitor of the server's CPU can sample at the same moments. Latencies are in microseconds, of a question
  * or, in conversations, of everything from connect to the last answer.
  *
  * Only loopback is ever a target, and every run is bounded: in time, in questions and in errors.
@@ -48,12 +48,12 @@ enum {
     MAX_IN_FLIGHT = 256,              /* so that all questions in flight fit any socket buffer: no partial sends */
     MAX_SECONDS = 60,
     MAX_REQUESTS = 200 * 1000 * 1000,
-    MAX_ERRORS = 10000,               /* a server that refuses everything is told apart soon enough */
+    MAX_ERRORS = 10000,               /* enough to recognize a server that refuses everything */
     MAX_IDLE_SECONDS = 120,
     CHUNK = 16384,                    /* bytes asked from one recv */
     BATCH = 1024,                     /* events asked from one epoll_wait */
     TICK_MS = 10,                     /* how often the clock is looked at when nothing comes */
-    DRAIN_MS = 500,                   /* what is in flight at the end may still be answered */
+    DRAIN_MS = 500,                   /* messages in flight at the end may still be answered */
     CONNECTING_AT_ONCE = 128,         /* in idle mode: stay well inside anybody's backlog */
     /* A port in TIME_WAIT is taken for a second at least, and one address has 28,000: at 50,000 conversations a
        second one source address runs dry at once. 127.0.0.2 and the 63 after it never do. */
@@ -221,7 +221,7 @@ static void hear(struct slot *slot, uint64_t now) {
     ssize_t length = recv(slot->fd, heard, sizeof heard, 0);
     if (length < 0 && errno == EAGAIN)
         return;
-    if (length <= 0) { /* nobody here may hang up but us */
+    if (length <= 0) { /* the server must not close the connection */
         give_up(slot);
         return;
     }
@@ -260,7 +260,7 @@ static void hear(struct slot *slot, uint64_t now) {
     }
 }
 
-/* Serves what is ready, for TICK_MS at most if nothing is; answers the time. */
+/* Handle ready connections, waiting TICK_MS at most; return the time. */
 static uint64_t turn(void) {
     static struct epoll_event events[BATCH];
     int ready = epoll_wait(poller, events, BATCH, TICK_MS);
@@ -276,7 +276,7 @@ static uint64_t turn(void) {
     return now;
 }
 
-/* Opens again what an error closed, once a tick, so that a refusing server is not hammered. */
+/* Reopen connections closed by an error, once a tick, so that a refusing server is not flooded. */
 static void reopen(uint64_t now) {
     static uint64_t next;
     if (now < next || draining)
@@ -322,7 +322,7 @@ static void measure(void) {
     uint64_t requests = tally.requests, conversations = tally.conversations;
     double middle = percentile_us(.5), high = percentile_us(.99), slowest = (double)tally.slowest / 1e3;
 
-    draining = true; /* what was asked is still heard and checked, so that a server sees orderly ends */
+    draining = true; /* pending replies are still read and checked, so that the server sees orderly ends */
     for (end += DRAIN_MS * 1000000ull; live && now_ns() < end;)
         turn();
     printf("{\"mode\": \"%s\", \"connections\": %u, \"in_flight\": %u, \"seconds\": %.3f, \"requests\": %llu, "
@@ -351,7 +351,7 @@ static void hold(void) {
            read(STDIN_FILENO, ignored, sizeof ignored) > 0)
         now = now_ns();
     unsigned lost = 0;
-    for (unsigned i = 0; i < connections; i++) /* nothing may come and nobody may have hung up meanwhile */
+    for (unsigned i = 0; i < connections; i++) /* there must be no input and no closed connection */
         lost += slots[i].fd < 0 || recv(slots[i].fd, ignored, sizeof ignored, MSG_PEEK) >= 0 || errno != EAGAIN;
     printf("{\"mode\": \"idle\", \"lost\": %u}\n", lost);
 }

@@ -1,4 +1,4 @@
-"""What is asked of every contestant: so many connections, so many questions in flight, or one request for ever."""
+"""Loads: numbers of connections, of questions in flight, or one repeated HTTP request."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ GATHER_SECONDS = 8.0  # 64 forks take 3
 
 @dataclass(frozen=True)
 class Load:
-    """One way to visit Sir Launcelot, or a web server."""
+    """One kind of load on Sir Launcelot, or on a web server."""
 
     name: str
     what: str
     mode: str
-    """persistent, pipelined or conversations: see load.c. A request is asked by wrk."""
+    """persistent, pipelined or conversations, see load.c; http for a request sent by wrk."""
     connections: int
     in_flight: int = 1
-    """Questions, on each connection."""
+    """Questions in flight on each connection."""
     request: Request | None = None
     reference: str = "c"
-    """The contestant with which the others are drawn."""
+    """The contestant to which the others are compared in pictures."""
     gather_seconds: float = GATHER_SECONDS
-    """How long the warm-up is put off until each connection has had an answer, at most."""
+    """Maximum seconds to wait before the warm-up until each connection has had a reply."""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The generator's arguments."""
+        """Return the generator's arguments."""
         return (self.mode, "-c", str(self.connections), "-k", str(self.in_flight), "-g", str(self.gather_seconds))
 
     def window(self, seconds: float) -> float:
-        """How long a window of `seconds` is: wrk knows whole ones only, and one begun is measured to its end."""
+        """Return the length of a window of `seconds`, rounded up for wrk, which supports whole seconds only."""
         return seconds if self.request is None else math.ceil(seconds)
 
     @property
     def unit(self) -> str:
-        """What is counted per second."""
+        """The unit that is counted per second."""
         return "conversations" if self.mode == "conversations" else "requests"
 
 
 def _of_web(name: str, what: str, reference: str, request: Request) -> Load:
-    """A load of HTTP; all of them have 64 connections."""
+    """Return an HTTP load with 64 connections."""
     return Load(name, what, "http", 64, request=request, reference=reference)
 
 
@@ -54,7 +54,7 @@ LOADS = {
         Load("thousand", "1,000 persistent connections", "persistent", 1000),
         Load("conversations", "conversations of three questions, 64 at a time", "conversations", 64),
         Load("pipelined", "16 questions in flight on each of 64 connections", "pipelined", 64, 16),
-        # An engine that serves one visitor after another is asked by one.
+        # An engine that serves one connection at a time gets one client.
         Load("single", "one persistent connection", "persistent", 1),
         _of_web("file", "a file of 1 KiB", "nginx", SMALL_FILE),
         _of_web("large", "a file of 64 KiB", "nginx", LARGE_FILE),
@@ -70,7 +70,7 @@ IDLE_CONNECTIONS = 5000
 
 @dataclass(frozen=True)
 class Heard:
-    """What the generator reports of one window, with its own names; load.c says what each is."""
+    """The generator's report on one window, with its own names, described in load.c."""
 
     mode: str
     connections: int
@@ -83,18 +83,18 @@ class Heard:
     errors: int
     wrong: int
     starved: int
-    """Connections that got not one answer in the window."""
+    """Connections without any reply in the window."""
     unfinished: int
-    """Connections whose last question was not answered half a second after the window."""
+    """Connections whose last question was not answered within half a second after the window."""
     all_answered_ms: float | None
-    """Until each connection had its first answer; None if some had none when the warm-up began all the same."""
+    """Time until each connection had its first reply; None if some had none when the warm-up began."""
     p50_us: float
     p99_us: float
     max_us: float
     cpu: float
-    """The generator's own, as a share of one core."""
+    """CPU use of the generator, as a share of one core."""
 
     @property
     def rate(self) -> float:
-        """Conversations a second where whole conversations are the load, requests a second elsewhere."""
+        """Conversations per second for loads of whole conversations, otherwise requests per second."""
         return self.conversations_per_second if self.mode == "conversations" else self.requests_per_second

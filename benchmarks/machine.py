@@ -1,4 +1,4 @@
-"""The machine: which two cores are used, what it is, and what its cores and processes were busy with."""
+"""The machine: its description, the two cores in use, and the CPU time of cores and processes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Cores:
-    """The server's core and the generator's."""
+    """The core of the server and that of the generator."""
 
     server: int
     load: int
 
 
 def choose_cores() -> Cores:
-    """Two cores that share no execution units, where the machine has such."""
+    """Return two cores that share no execution units, if there are any."""
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
         raise SystemExit("benchmarks: two cores are needed, one for the server and one for the load")
@@ -34,7 +34,7 @@ def choose_cores() -> Cores:
 
 
 def _siblings(core: int) -> set[int]:
-    """The hardware threads of one core, as the kernel writes them: 0,4 or 0-1."""
+    """Return the hardware threads of a core in the kernel's notation: 0,4 or 0-1."""
     try:
         text = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text()
     except OSError:
@@ -48,7 +48,7 @@ def _siblings(core: int) -> set[int]:
 
 @contextlib.contextmanager
 def pinned(core: int) -> Iterator[None]:
-    """What is started inside runs on `core` alone, with all it starts in turn."""
+    """Pin processes started inside the block, and their children, to `core`."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -59,7 +59,7 @@ def pinned(core: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Moment:
-    """What a process tree and two cores had been busy with by now, in seconds."""
+    """CPU seconds used by a process tree and by two cores so far."""
 
     at: float
     tree: float
@@ -68,13 +68,13 @@ class Moment:
 
 
 def moment(root: int, cores: Cores) -> Moment:
-    """Now, for the tree below process `root`."""
+    """Return the current values for the tree below process `root`."""
     busy = _busy()
     return Moment(time.monotonic(), _tree_cpu(root), busy.get(cores.server, 0.0), busy.get(cores.load, 0.0))
 
 
 def _busy() -> dict[int, float]:
-    """Seconds each core was not idle, time taken by the hypervisor included."""
+    """Return the seconds for which each core was busy, including time taken by the hypervisor."""
     found = {}
     for line in (PROC / "stat").read_text().splitlines():
         name, *values = line.split()
@@ -85,12 +85,12 @@ def _busy() -> dict[int, float]:
 
 
 def tree(root: int) -> dict[int, list[str]]:
-    """The processes from `root` down, each with the fields of its stat line from the state on."""
+    """Return the processes from `root` down, each with the fields of its stat line from the state on."""
     processes: dict[int, list[str]] = {}
     for folder in PROC.iterdir():
         if folder.name.isdigit():
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                # The name in parentheses may hold anything; the fields after it cannot.
+            with contextlib.suppress(OSError):  # the process has ended
+                # The name in parentheses may contain any character, the following fields cannot.
                 processes[int(folder.name)] = (folder / "stat").read_text().rpartition(")")[2].split()
     children: dict[int, list[int]] = {}
     for pid, fields in processes.items():
@@ -105,7 +105,7 @@ def tree(root: int) -> dict[int, list[str]]:
 
 
 def _tree_cpu(root: int) -> float:
-    """User and system seconds of all of them, and of the children they have reaped."""
+    """Return the user and system seconds of the processes and of their reaped children."""
     return sum(
         max(sum(map(int, fields[11:13])) / TICKS, _main_thread_cpu(pid)) + sum(map(int, fields[13:15])) / TICKS
         for pid, fields in tree(root).items()
@@ -113,7 +113,7 @@ def _tree_cpu(root: int) -> float:
 
 
 def _main_thread_cpu(pid: int) -> float:
-    """Seconds, to the nanosecond: ticks are cut off, which for 64 young children is a quarter of all."""
+    """Return CPU seconds with a resolution of 1 ns: with 64 young children, a quarter is lost in truncated ticks."""
     try:
         return int((PROC / str(pid) / "schedstat").read_text().split()[0]) / 1e9
     except (OSError, IndexError):
@@ -121,7 +121,7 @@ def _main_thread_cpu(pid: int) -> float:
 
 
 def memory_kib(root: int) -> float:
-    """KiB of memory of a process tree; a page that several share is counted once, in parts."""
+    """Return the memory of a process tree in KiB; a shared page is counted proportionally."""
     return sum(_process_kib(pid) for pid in tree(root))
 
 
@@ -135,7 +135,7 @@ def _process_kib(pid: int) -> float:
 
 
 def describe() -> dict[str, str]:
-    """What a reader of the figures should know of where they come from."""
+    """Return the description of the machine for the report."""
     return {
         "cpu": _cpu_model(),
         "cores": str(os.cpu_count()),

@@ -1,10 +1,10 @@
 /* The yardstick: Sir Launcelot in C, on epoll, level-triggered, one thread.
  *
- * A question ends with '?' and has 4096 bytes at most; what is not known is answered all the same. It has no limits,
- * no deadlines, no counters and no log: it is what the kernel can do, and no daemon anybody should run.
+ * A question ends with '?' and has 4096 bytes at most; an unknown question is answered, too. It has no limits,
+ * no deadlines, no counters and no log: it shows the limit of the kernel, and is not for production.
  *
  * Listens on 127.0.0.1, a port of the kernel's choice, named on standard error. Ends on SIGTERM, and by itself after
- * a quarter of an hour, should whoever started it have forgotten it.
+ * a quarter of an hour, in case it is left running.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -27,7 +27,7 @@ enum {
     LONGEST = 36,          /* and no answer is longer than the name's */
     BACKLOG = 1024,
     BATCH = 1024,          /* events asked from one epoll_wait */
-    ACCEPTS = 64,          /* connections taken before the others are heard again */
+    ACCEPTS = 64,          /* connections accepted before the others are served again */
     LIFETIME = 15 * 60,    /* seconds */
 };
 

@@ -1,4 +1,4 @@
-"""Says what was measured: as tables, for a terminal and for README.md alike, and as JSON."""
+"""Reports: tables for a terminal and for README.md, and JSON."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from benchmarks.rows import MEMORY_BAR, ROWS, Row
 from benchmarks.svg import Bars, bars
 from benchmarks.verdicts import judge, judge_memory, kept, mostly_generator_bound, paired_ratios
 
-BAR_WIDTH = 20  # characters, for the reference, unless somebody would need more than the longest
+BAR_WIDTH = 20  # characters for the reference, unless the longest bar would exceed the maximum
 LONGEST_BAR = 30
-LONGEST_NAME = 50  # characters beside a bar of the picture
+LONGEST_NAME = 50  # characters beside a bar in a picture
 BEGIN = "<!-- figures: written by `python -m benchmarks --record` -->"
 END = "<!-- end of figures -->"
 TITLE = "Requests, or conversations, a second"
@@ -26,7 +26,7 @@ Table = list[list[str]]
 
 
 def aligned(table: Table) -> str:
-    """A table in Markdown, aligned so that it reads as well in a terminal."""
+    """Return a table in Markdown, aligned for terminals."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     rule = ["-" * width for width in widths]
     lines = (
@@ -45,7 +45,7 @@ def _rivals(row: Row) -> str:
 
 
 def promises(results: Results) -> str:
-    """The table of what is promised, for the rows of which anything was measured."""
+    """Return the table of targets, with the rows for which samples exist."""
     table = [["promise", "ratio", "lowest to highest", "per CPU", "at least", "verdict"]]
     chosen = set(results.samples) | {(load, name) for load, _ in results.samples for name in results.left_out}
     for row in ROWS:
@@ -54,7 +54,7 @@ def promises(results: Results) -> str:
         found = judge(results, row)
         spread = "" if found.ratio is None else f"{_ratio(found.lowest)} to {_ratio(found.highest)}"
         what = f"{CONTESTANTS[row.ours].what}; {LOADS[row.load].what}; against {_rivals(row)}"
-        bound = found.word == "generator-bound"  # no comparison, and not shown as one
+        bound = found.word == "generator-bound"  # no valid comparison
         table.append(
             [
                 what,
@@ -79,11 +79,11 @@ def _bar(ratio: float | None, largest: float) -> str:
     return "█" * length if length else "▏"
 
 
-def everybody(results: Results, load: str) -> str:
-    """The table of all contestants under one load, with medians."""
+def load_table(results: Results, load: str) -> str:
+    """Return the table of all contestants under one load, with medians."""
     names = [name for cell, name in results.samples if cell == load]
     unit, reference = LOADS[load].unit, LOADS[load].reference
-    # wrk does not say what each connection got.
+    # wrk has no figures for single connections.
     each_seen = LOADS[load].request is None
     columns = [
         f"of {'C' if reference == 'c' else reference}",
@@ -134,7 +134,7 @@ def _first_answers(heard: Sequence[Heard]) -> str:
 
 
 def remarks(results: Results, loads: Mapping[str, Load] = LOADS) -> list[str]:
-    """What a reader must know to judge the tables."""
+    """Return notes that a reader needs to interpret the tables."""
     found = [f"{CONTESTANTS[name].what} is left out: {reason}" for name, reason in results.left_out.items()]
     found += results.notes
     found += [
@@ -151,7 +151,7 @@ def remarks(results: Results, loads: Mapping[str, Load] = LOADS) -> list[str]:
 
 
 def whole(results: Results, machine: dict[str, str], how: str) -> str:
-    """Everything, in Markdown."""
+    """Return the whole report in Markdown."""
     parts = [
         "; ".join(f"{key}: {value}" for key, value in machine.items()) + ".",
         f"Measured with `{how}`.",
@@ -160,7 +160,7 @@ def whole(results: Results, machine: dict[str, str], how: str) -> str:
     for load in LOADS:
         if any(cell == load for cell, _ in results.samples):
             what = LOADS[load].what
-            parts.append(f"**{what[0].upper()}{what[1:]}**\n\n{everybody(results, load)}")
+            parts.append(f"**{what[0].upper()}{what[1:]}**\n\n{load_table(results, load)}")
     if results.idle:
         idle = [["", "KiB"], *([CONTESTANTS[name].what, f"{kib:.2f}"] for name, kib in results.idle.items())]
         parts.append(f"**Memory for each of {IDLE_CONNECTIONS:,} idle connections**\n\n{aligned(idle)}")
@@ -170,7 +170,7 @@ def whole(results: Results, machine: dict[str, str], how: str) -> str:
 
 
 def picture(results: Results) -> str:
-    """The bars of all tables, in SVG."""
+    """Return the bars of all tables as SVG."""
     groups = []
     for load in LOADS:
         names = [name for cell, name in results.samples if cell == load]
@@ -187,12 +187,12 @@ def picture(results: Results) -> str:
 
 
 def _short(name: str) -> str:
-    """Without its first clause, where it is too long: what it runs on is what differs."""
+    """Return a name without its first clause if it is too long; the last one tells servers apart."""
     return name if len(name) <= LONGEST_NAME else name.partition(", ")[2] or name
 
 
 def write_json(results: Results, machine: dict[str, str], how: str, file: Path, rows: Sequence[Row] = ROWS) -> None:
-    """Every sample of every round, and the verdicts upon `rows`."""
+    """Return every sample of every round, and the verdicts on `rows`."""
     samples = [
         {
             "load": load,
@@ -219,7 +219,7 @@ def write_json(results: Results, machine: dict[str, str], how: str, file: Path, 
 
 
 def record(text: str, page: Path, mark: str = BEGIN) -> None:
-    """Puts the figures into their place in a page, between `mark` and END."""
+    """Insert the figures into a page between `mark` and END."""
     before, begin, rest = page.read_text().partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:

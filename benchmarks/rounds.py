@@ -1,4 +1,4 @@
-"""Measures everything chosen, in interleaved rounds, so that whatever drifts meanwhile drifts for all."""
+"""Measurement of all selected cells in interleaved rounds, so that drift of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from benchmarks.tools import install
 from benchmarks.web import write_files
 from benchmarks.wrk import web_sample
 
-OVERHEAD_SECONDS = 0.4  # to start a contestant, to end it, and to hear what is still in flight
+OVERHEAD_SECONDS = 0.4  # to start and stop a contestant, and to receive replies still in flight
 IDLE_SECONDS = 2.0
-AGAIN_SHARE = 10  # one sample in so many may be taken again because others were busy on our cores
+AGAIN_SHARE = 10  # one sample in this many may be repeated because of other processes
 
 
 @dataclass
 class Results:
-    """What was measured, and what was not."""
+    """Samples, and reasons for missing ones."""
 
     samples: dict[Cell, list[Sample | None]] = field(default_factory=lambda: defaultdict(list))
-    """By cell, one for each round; None for a round that failed."""
+    """Samples by cell, one for each round; None for a failed round."""
     idle: dict[str, float] = field(default_factory=dict)
     """KiB for each idle connection, by contestant."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Contestants that are not there, and why."""
+    """Unavailable contestants, with the reasons."""
     notes: list[str] = field(default_factory=list)
 
 
 class Laboratory:
-    """The programs, the cores and a scratch folder, for one run."""
+    """The programs, the cores and a scratch folder for one run."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Laboratory:
         self._again = 0
 
     def run(self, grid: dict[str, list[str]], idlers: list[str], rounds: int, seconds: float) -> Results:
-        """Every load in turn, and under each load every contestant in turn, `rounds` times."""
+        """Measure each load in turn, and under each load every contestant in turn, `rounds` times."""
         self._prepare({name for names in grid.values() for name in names} | set(idlers))
         total = sum(map(len, grid.values())) * rounds
         self._again = total // AGAIN_SHARE
@@ -72,7 +72,7 @@ class Laboratory:
             print(f"{self._loads[load].what}:", flush=True)
             for turn in range(1, rounds + 1):
                 print(f"  round {turn} of {rounds}:", end="", flush=True)
-                for name in names if turn % 2 else reversed(names):  # an advantage of place evens out
+                for name in names if turn % 2 else reversed(names):  # to even out effects of the order
                     if name not in self.results.left_out:
                         self._measure(load, CONTESTANTS[name], seconds)
                 print(flush=True)

@@ -1,4 +1,4 @@
-"""What is promised, and what is measured beside it: the two tables, declared."""
+"""Rows of the two tables: targets, and further measurements."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ GRID = {
     "xmlrpc": "calc stock-xmlrpc twisted-xmlrpc",
     "jsonrpc": "jsonrpc stock-jsonrpc",
 }
-"""Who is measured under which load, in the order of a round: those that are compared stand close together."""
+"""Contestants of each load in the order of a round: compared ones are adjacent."""
 
 IDLERS = ("c", "loop", "uvloop", "asyncio", "gevent", "twisted")
-"""Who is asked what an idle connection costs. A thread or a process for each of 5,000 is another question."""
+"""Contestants whose idle connections are measured. A thread or a process for each of 5,000 is not comparable."""
 
 MEMORY_BAR = 1.0
-"""KiB for each idle connection under `loop`, at most."""
+"""Target: maximum KiB for each idle connection under `loop`."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One promise: under `load`, `ours` does at least `bar` times as much as `against`, or the best of those."""
+    """One target: under `load`, the rate of `ours` is at least `bar` times that of the best of `against`."""
 
     ours: str
     load: str
     against: str
     bar: float
-    nobody_starves: bool = False
-    """And every connection gets answers."""
+    requires_all: bool = False
+    """Whether every connection must also get replies."""
 
     @property
     def rivals(self) -> tuple[str, ...]:
-        """Those it is measured against."""
+        """The contestants it is compared with."""
         return tuple(self.against.split())
 
     @property
     def name(self) -> str:
-        """What --only looks at, and what a reader sees first."""
+        """The name of the row, in which --only is searched for."""
         return f"{self.ours} {self.load} against {self.against}"
 
 
 ROWS = (
     Row("loop", "persistent", "c", 0.80),
-    Row("loop", "thousand", "c", 0.80, nobody_starves=True),
+    Row("loop", "thousand", "c", 0.80, requires_all=True),
     Row("loop", "conversations", "c", 0.90),
     Row("loop", "pipelined", "c", 0.75),
     Row("loop", "persistent", "uvloop", 0.95),
@@ -62,7 +62,7 @@ ROWS = (
     Row("impure", "persistent", "c", 0.75),
     Row("pool", "conversations", "stock-threads", 3.0),
     Row("threads", "pipelined", "stock-threads", 3.0),
-    # Every engine, persistent, against its stock counterpart: what the library has of the same shape.
+    # Every engine, persistent, against the equivalent of the standard library.
     Row("one", "single", "stock-one", 1.0),
     Row("threads", "persistent", "stock-threads", 1.0),
     Row("forks", "persistent", "stock-forks", 1.0),
@@ -81,14 +81,14 @@ ROWS = (
 )
 
 Cell = tuple[str, str]
-"""A load's name and a contestant's: what is measured as one."""
+"""A load's name and a contestant's: the unit of measurement."""
 
 
 def cells(only: str | None, bars_only: bool) -> dict[str, list[str]]:
-    """Loads to contestants, in the order of GRID.
+    """Return the contestants of each load, in the order of GRID.
 
-    `only` is a regular expression looked for in "CONTESTANT LOAD"; what a chosen cell is compared with, the
-    reference included, comes with it. `bars_only` leaves out what no promise speaks of.
+    `only` is a regular expression searched for in "CONTESTANT LOAD"; the cells that a selected one is compared with are
+    selected as well. `bars_only` omits cells without a target.
     """
     grid = [(load, name) for load, names in GRID.items() for name in names.split()]
     promised = {(row.load, name) for row in ROWS for name in (row.ours, *row.rivals)}
@@ -105,7 +105,7 @@ def cells(only: str | None, bars_only: bool) -> dict[str, list[str]]:
 
 
 def idlers(only: str | None, bars_only: bool) -> list[str]:
-    """Whose idle connections are weighed; `only` is looked for in "CONTESTANT idle"."""
+    """Return the contestants whose idle connections are measured; `only` is searched for in "CONTESTANT idle"."""
     return [
         name
         for name in IDLERS

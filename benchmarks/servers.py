@@ -1,4 +1,4 @@
-"""Starts a contestant on its core, waits until it is ready, and ends it whatever happens."""
+"""Start a contestant on its core, wait until it is ready, and stop it in any case."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from benchmarks.unchanged import FILES_VARIABLE, SCRATCH_VARIABLE
 
 READY = re.compile(r"^\S+ ready tcp://([0-9.]+):(\d+)", re.MULTILINE)
 READY_SECONDS = 15.0
-END_SECONDS = 15.0  # our drain_timeout is ten
+END_SECONDS = 15.0  # more than the drain_timeout of ten
 LOOK_SECONDS = 0.01
 
 
 class Unavailable(Exception):
-    """A contestant that cannot be measured here; says why in one line."""
+    """A contestant that cannot be measured here; the text gives the reason."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A contestant that listens."""
+    """A running contestant."""
 
     pid: int
     host: str
@@ -40,13 +40,15 @@ class Server:
 def running(
     contestant: Contestant, reference: Path, core: int, scratch: Path, files: Path, notes: list[str]
 ) -> Iterator[Server]:
-    """A contestant for the length of a with block; `scratch` is an empty folder for what it writes, `files` the one
-    that it serves.
+    """Run a contestant for the length of a with block.
 
-    How one of ours ends is part of what it promises: anything but 0 goes into `notes`.
+    Its standard output, which is our access log as shipped, goes to a file. It has its own session, so that Ctrl-C
+    reaches only the runner, which then stops the contestant with all its children.
 
-    Its standard output, which is our access log as shipped, goes to a file there. It has a session of its
-    own, so that Ctrl-C reaches only the runner, which then ends it, with all its children.
+    Args:
+        scratch: an empty folder for files that it writes.
+        files: the folder that it serves.
+        notes: receives a line if one of our servers exits with a status other than 0.
     """
     log, errors = scratch / "stdout", scratch / "stderr"
     folders = {FILES_VARIABLE: str(files), SCRATCH_VARIABLE: str(scratch)}
@@ -87,14 +89,14 @@ def _wait_until_ready(process: subprocess.Popen[bytes], errors: Path) -> tuple[s
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
-    """Asks it to end, then makes it; sweeps up the children it may have left. Answers its exit status."""
+    """Terminate a process, then kill it, and kill children left over. Returns its exit status."""
     process.terminate()
     try:
         process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
         pass
     finally:
-        # The session we opened has its number as group; only what we started can be in it.
+        # The session opened for it has its pid as process group, with no other processes.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     return process.wait()

@@ -1,4 +1,4 @@
-"""Draws figures: lines over the number of clients, and bars. SVG 1.1, text as text, for a light page and a dark one."""
+"""Figures in SVG 1.1 with text as text, for light and dark pages: lines by number of clients, and bars."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ WIDTH = 800
 MARGIN = 24
 LEGEND_ROW, LEGEND_COLUMN = 22, 250
 PANEL_HEAD, PANEL_FOOT = 34, 46
-AXIS_WIDTH = 52  # room for the words of the vertical axis
+AXIS_WIDTH = 52  # for the labels of the vertical axis
 BAR_ROW, BAR_NAME, BAR_FIGURE = 18, 360, 60
 
-# Okabe and Ito's colours, which differ for every kind of colour blindness; a series has its own mark besides.
+# Okabe and Ito's colors, distinguishable with every kind of color blindness; each series also has its own mark.
 COLOURS = {
     "grey": ("#5a6573", "#a5afbb"),
     "red": ("#d55e00", "#ff8a3d"),
@@ -22,9 +22,9 @@ COLOURS = {
     "green": ("#00805c", "#1fc79a"),
     "blue": ("#0072b2", "#56b4e9"),
 }
-"""For a light page, and for a dark one."""
+"""For light and for dark pages."""
 
-# Around the origin, about as large as each other.
+# Centered on the origin, of similar size.
 MARKS = {
     "circle": "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0z",
     "square": "M-3.2 -3.2h6.4v6.4h-6.4z",
@@ -36,7 +36,7 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Style:
-    """How one series is told from the others, in all panels."""
+    """Appearance of one series in all panels."""
 
     name: str
     colour: str
@@ -48,7 +48,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement; `hollow` says that something is to be said of it."""
+    """One measurement; `hollow` marks one with a note."""
 
     x: float
     y: float
@@ -61,11 +61,11 @@ class Panel:
 
     title: str
     unit: str
-    """What the vertical axis counts."""
+    """Title of the vertical axis."""
     lines: Mapping[str, Sequence[Point]]
-    """By the name of a Style, in the order in which they are drawn."""
+    """Points by name of a Style, in drawing order."""
     logarithmic: bool = False
-    """The vertical axis; the horizontal one always is, to base 2."""
+    """Whether the vertical axis is logarithmic; the horizontal one always is, with base 2."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Bars:
 
     title: str
     values: Sequence[tuple[str, float, bool]]
-    """The name, the length, and whether it is ours."""
+    """Name, length, and whether it is ours."""
 
 
 def _style_sheet() -> str:
@@ -129,7 +129,7 @@ def _stroke(style: Style, path: str) -> str:
 def charts(
     title: str, styles: Sequence[Style], panels: Sequence[Panel], columns: int, height: float, hollow: str
 ) -> str:
-    """Panels of one `height`, so many in a row, below a legend that says what `hollow` marks are."""
+    """Return panels of one `height` in rows, below a legend that explains `hollow` marks."""
     by_name = {style.name: style for style in styles}
     content = list(_legend(styles, hollow))
     top = 66 + LEGEND_ROW * math.ceil((len(styles) + 1) / ((WIDTH - 2 * MARGIN) // LEGEND_COLUMN))
@@ -195,7 +195,7 @@ def _scale(values: Sequence[float], start: float, end: float) -> Callable[[float
 
 
 def _steps(points: Sequence[Point]) -> list[float]:
-    """From 0 to above the highest, in steps of 1, 2 or 5 times a power of ten: at most six of them."""
+    """Return at most six ticks from 0 to above the maximum, in steps of 1, 2 or 5 times a power of ten."""
     most = max(point.y for point in points) or 1.0
     power = 10.0 ** math.floor(math.log10(most / 6))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * 6 >= most)
@@ -203,14 +203,14 @@ def _steps(points: Sequence[Point]) -> list[float]:
 
 
 def _decades(points: Sequence[Point]) -> list[float]:
-    """Powers of ten from below the lowest to above the highest."""
+    """Return powers of ten from below the minimum to above the maximum."""
     above = [point.y for point in points if point.y > 0] or [1.0]
     first, last = math.floor(math.log10(min(above))), math.ceil(math.log10(max(above)))
     return [10.0**power for power in range(first, max(last, first + 1) + 1)]
 
 
 def bars(title: str, groups: Sequence[Bars], unit: str) -> str:
-    """Groups below one another, each with a scale of its own; a bar says its length in `unit`."""
+    """Return groups of bars below one another, each with its own scale; labels give the length in `unit`."""
     content, y = [_text(WIDTH - MARGIN, 36, unit, "s e")], 64.0
     room = WIDTH - 2 * MARGIN - BAR_NAME - BAR_FIGURE
     for group in groups:

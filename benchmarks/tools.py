@@ -1,4 +1,4 @@
-"""What has to be there before anything is measured: the two C programs, wrk, and the peers' own environment."""
+"""Prerequisites of a measurement: the two C programs, wrk, and the peers' virtual environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VERSION = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
 
 
 def compile_program(name: str, folder: Path) -> Path:
-    """Compiles benchmarks/NAME.c into `folder`."""
+    """Compile benchmarks/NAME.c into `folder`."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise SystemExit("benchmarks: the load and the reference are C programs; install a C compiler (cc)")
@@ -34,7 +34,7 @@ def compile_program(name: str, folder: Path) -> Path:
 
 
 def find_wrk() -> str:
-    """The load of HTTP."""
+    """Return the path of wrk, the HTTP load generator."""
     program = shutil.which("wrk")
     if program is None:
         raise SystemExit("benchmarks: the load of the web is wrk, which is not here; as root: make engines")
@@ -42,7 +42,7 @@ def find_wrk() -> str:
 
 
 def pinned_version(package: str) -> str:
-    """The version that requirements.txt names."""
+    """Return the version pinned in requirements.txt."""
     for line in REQUIREMENTS.read_text().splitlines():
         name, _, version = line.partition("==")
         if name.lower() == package.lower():
@@ -61,7 +61,7 @@ def _present(package: str) -> bool:
 
 
 def install(package: str) -> str | None:
-    """Sees to it that the peers' environment has `package`; answers why not, in one line, if it has not."""
+    """Install `package` into the peers' environment; return the reason if that fails, in one line."""
     try:
         if _present(package):
             return None

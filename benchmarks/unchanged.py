@@ -1,4 +1,4 @@
-"""What others have written for the web, as they have it: it is run by us and by what we are compared with."""
+"""Applications written by others, unchanged, run by our servers and by those we compare with."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 FILES_VARIABLE, SCRATCH_VARIABLE = "BENCHMARKS_FILES", "BENCHMARKS_SCRATCH"
-"""The environment variables that name the folder to be served, and one for what a server writes."""
+"""Environment variables for the served folder, and for a folder that a server may write to."""
 
 
 class Hello(BaseHTTPRequestHandler):
     """The example of the standard library's documentation."""
 
     def do_GET(self) -> None:
-        """The one page there is."""
+        """Send the page."""
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.end_headers()
@@ -26,13 +26,13 @@ class Hello(BaseHTTPRequestHandler):
 
 
 def hello(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """The same for WSGI; with its length, which some servers need to keep the connection."""
+    """The same for WSGI, with Content-Length, which some servers need to keep the connection."""
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
     return [b"hello"]
 
 
 class Files(SimpleHTTPRequestHandler):
-    """The folder that is asked for, and connections that are kept."""
+    """Handler for the served folder with persistent connections."""
 
     protocol_version = "HTTP/1.1"
 

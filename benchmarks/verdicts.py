@@ -1,4 +1,4 @@
-"""What the samples say: medians, ratios within a round, and whether a promise is kept."""
+"""Evaluation of samples: medians, ratios within a round, and whether targets are met."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from benchmarks.rows import MEMORY_BAR, Row
 
 @dataclass(frozen=True)
 class Verdict:
-    """A promise and what became of it."""
+    """A target and its result."""
 
     row: Row
     ratio: float | None
-    """Ours to theirs, rate to rate; the median over the rounds of the ratio within a round."""
+    """Median over the rounds of the ratio of our rate to theirs within a round."""
     lowest: float | None
     highest: float | None
     capacity_ratio: float | None
-    """The same, per second of the server's CPU."""
+    """The same per second of the server's CPU time."""
     word: str
     """met, missed, faulty, generator-bound or not measured."""
     reason: str = ""
 
 
 def kept(samples: Sequence[Sample | None]) -> list[Sample]:
-    """Those that were measured."""
+    """Return the samples that exist."""
     return [one for one in samples if one is not None]
 
 
 def paired_ratios(results: Results, load: str, ours: str, *against: str) -> list[tuple[float, float]]:
-    """Of each round in which both were measured: the ratio of the rates, and of the capacities; of several that
-    ours is compared with, to the best of that round."""
+    """Return the ratios of rates and of capacities for each round in which both sides were measured; of several
+    contestants the best of that round is compared with."""
     mine = results.samples.get((load, ours), [])
     theirs = [results.samples.get((load, name), []) for name in against]
     ratios = []
@@ -49,12 +49,12 @@ def paired_ratios(results: Results, load: str, ours: str, *against: str) -> list
 
 
 def mostly_generator_bound(samples: Sequence[Sample]) -> bool:
-    """True where the generator was the bottleneck in half of the rounds or more."""
+    """Return whether the generator was the bottleneck in at least half of the rounds."""
     return 2 * sum(one.generator_bound for one in samples) >= len(samples) > 0
 
 
 def judge(results: Results, row: Row) -> Verdict:
-    """One promise."""
+    """Return the verdict on one target."""
     mine = kept(results.samples.get((row.load, row.ours), []))
     ratios = paired_ratios(results, row.load, row.ours, *row.rivals)
     if not ratios:
@@ -65,10 +65,10 @@ def judge(results: Results, row: Row) -> Verdict:
     def verdict(word: str, reason: str = "") -> Verdict:
         return Verdict(row, ratio, min(rates), max(rates), median(capacities), word, reason)
 
-    for counted in ("wrong", "errors", *(["starved"] if row.nobody_starves else [])):
+    for counted in ("wrong", "errors", *(["starved"] if row.requires_all else [])):
         if found := sum(getattr(one.heard, counted) for one in mine):
             return verdict("faulty", f"{found} {counted}")
-    if row.nobody_starves and any(one.heard.all_answered_ms is None for one in mine):
+    if row.requires_all and any(one.heard.all_answered_ms is None for one in mine):
         return verdict("faulty", f"connections without any answer after {GATHER_SECONDS:.0f} seconds")
     for name in (*row.rivals, row.ours):
         samples = kept(results.samples.get((row.load, name), []))
@@ -79,7 +79,7 @@ def judge(results: Results, row: Row) -> Verdict:
 
 
 def judge_memory(results: Results) -> str:
-    """The promise about idle connections."""
+    """Return the verdict on the memory of idle connections."""
     if "loop" not in results.idle:
         return "not measured"
     return "met" if results.idle["loop"] <= MEMORY_BAR else "missed"

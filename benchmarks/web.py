@@ -1,4 +1,4 @@
-"""What is asked of every web server: requests of HTTP, and the files that are asked for."""
+"""HTTP requests sent to every web server, and the served files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from xml.parsers.expat import ExpatError
 
 @dataclass(frozen=True)
 class Request:
-    """One request of HTTP, which is asked again and again, and how its answer is told from a wrong one."""
+    """One HTTP request, sent repeatedly, and the check of its response."""
 
     path: str
     right: Callable[[bytes], bool]
-    """Whether a body is the answer. It is asked of some before the clock starts."""
+    """Return whether a body is correct. Applied before the measured window."""
     least: int
-    """Octets of an answer, at least; while the clock runs no more is looked at than their number."""
+    """Minimum bytes of a response; in the measured window only the length is checked."""
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str = ""
@@ -32,16 +32,16 @@ class Request:
 
 
 def _octets(count: int) -> bytes:
-    """The same in every run; nothing that a server could want to compress while it is asked for."""
+    """Return incompressible content, the same in every run."""
     return "".join(random.Random(count).choices(string.ascii_letters, k=count)).encode()
 
 
 FILES = {"1k.txt": _octets(1024), "64k.txt": _octets(64 * 1024)}
-"""What is in the folder that is served."""
+"""Files in the served folder."""
 
 
 def write_files(folder: Path) -> None:
-    """Makes that folder."""
+    """Create the served folder."""
     folder.mkdir()
     for name, content in FILES.items():
         (folder / name).write_bytes(content)

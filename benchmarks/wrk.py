@@ -1,4 +1,4 @@
-"""The load of HTTP: asks a server by hand whether it answers rightly, and then by wrk how often: one sample."""
+"""HTTP load: verify a server's responses, then measure its rate with wrk: one sample."""
 
 from __future__ import annotations
 
@@ -16,50 +16,49 @@ from benchmarks.tools import HERE
 from benchmarks.web import Request
 
 SCRIPT = HERE / "wrk.lua"
-ANSWER_SECONDS = 10.0  # for one answer, before the clock starts
+ANSWER_SECONDS = 10.0  # timeout of one response before the measured window
 
 
 @dataclass(frozen=True)
 class _Said:
-    """What wrk.lua prints."""
+    """Output of wrk.lua."""
 
     requests: int
     microseconds: int
     octets: int
     refused: int
-    """Answers with a status that is not one of success or redirection."""
+    """Responses with a status other than success or redirection."""
     broken: int
-    """Connections that failed, and answers that took longer than two seconds."""
+    """Failed connections, and responses that took longer than two seconds."""
     p50_us: float
     p99_us: float
     max_us: float
 
 
 def check(request: Request, server: Server) -> None:
-    """Asks for as long as the warm-up lasts, one request after another, and looks at every octet of the answers.
+    """Send requests one after the other for the length of the warm-up, and verify the responses.
 
-    Raises `RuntimeError` for an answer that is wrong, and for one that does not leave its connection as the
-    load means it."""
+    Raises `RuntimeError` for a wrong response, and if the connection is not kept or closed as the load requires."""
     deadline = time.monotonic() + WARM_UP_SECONDS
-    visitor = http.client.HTTPConnection(server.host, int(server.port), timeout=ANSWER_SECONDS)
+    client = http.client.HTTPConnection(server.host, int(server.port), timeout=ANSWER_SECONDS)
     try:
         while time.monotonic() < deadline:
-            visitor.request(request.method, request.path, request.body.encode() or None, dict(request.headers))
-            answer = visitor.getresponse()
+            client.request(request.method, request.path, request.body.encode() or None, dict(request.headers))
+            answer = client.getresponse()
             body = answer.read()
             if answer.status != 200 or not request.right(body):
                 raise RuntimeError(f"a wrong answer to {request.path}: {answer.status} {body[:60]!r}")
-            if (visitor.sock is None) != request.closing:
+            if (client.sock is None) != request.closing:
                 raise RuntimeError("a connection that was to be kept was closed, or one to be closed was kept")
     except (OSError, http.client.HTTPException, ValueError) as trouble:
         raise RuntimeError(f"no answer to {request.path}: {trouble!r}") from trouble
     finally:
-        visitor.close()
+        client.close()
 
 
 def web_sample(program: str, load: Load, server: Server, cores: Cores, seconds: float) -> Sample:
-    """Measures one window, after a warm-up in which the answers are checked. Raises `RuntimeError` where one answer
-    was not a success."""
+    """Measure one window, after a warm-up in which responses are verified. Raises `RuntimeError` if a response was not
+    a success."""
     request = load.request
     assert request is not None
     with pinned(cores.load):
@@ -86,7 +85,7 @@ def web_sample(program: str, load: Load, server: Server, cores: Cores, seconds: 
 
 
 def _children() -> float:
-    """CPU seconds of the processes that have been waited for: between two moments, wrk's."""
+    """Return the CPU seconds of reaped child processes: the difference between two moments is wrk's."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -1,6 +1,6 @@
 """Classic network daemons on the standard library's socketserver, hardened once in one shared core.
 
-    launcelot.py, zen.py, …   what each daemon says: one daemon, one file
+    launcelot.py, zen.py, …   the daemons, one file each
     webapp/                   a web site on WSGI, of what authors of web sites use
     framings/                 bytes ↔ messages, without I/O
     serving/                  from accept() to a reply: servers, engines, guards, the conversation

@@ -191,7 +191,7 @@ class Httpd(Service):
                 reply = to_https(request, ResponseCache(int(time())), Https(*https))
                 entry = self._entry(request, reply)
             if entry is not None and self.requests is not None:
-                self.requests.tell(peer.host, entry)
+                self.requests.log(peer.host, entry)
             # A forwarded response of unknown length ends with the connection.
             if request.keep_alive and getattr(reply, "closes", False):
                 return reply

@@ -135,7 +135,7 @@ def _garbage(peer: socket.socket, opening: bytes, rng: random.Random) -> None:
 
 
 def _oversize(peer: socket.socket, opening: bytes, rng: random.Random) -> None:
-    """Send a message without end, or one that announces an excessive length."""
+    """Send a message without end, or with an excessive announced length."""
     if opening.startswith((b"GET", b"POST")):
         beginnings = (
             b"GET /" + b"a" * 100_000,

@@ -1,4 +1,4 @@
-"""Certificates for the tests, made once: good ones, and ones that are wrong in one way each."""
+"""Certificates for the tests, created once: valid ones, and ones with a single defect each."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ DAY = datetime.timedelta(days=1)
 
 @cache
 def folder() -> Path:
-    """With ``ca.pem``, ``server.pem`` and ``server.key`` as `daemons cert` makes them; ``other/``, the same
-    from another CA; and ``expired``, ``future``, ``selfsigned`` and ``client``, each .pem with its key in it."""
+    """Return a folder with ``ca.pem``, ``server.pem`` and ``server.key`` as made by `daemons cert`; ``other/``, the
+    same from another CA; and ``expired``, ``future``, ``selfsigned`` and ``client``, each a .pem with its key."""
     path = Path(tempfile.mkdtemp(prefix="certificates-"))
     atexit.register(shutil.rmtree, path)
     for place in (path, path / "other"):

@@ -1,4 +1,4 @@
-"""What holds for every test: it leaves nothing behind, and hypothesis judges answers, never speed."""
+"""Settings and checks for every test: no leaks, and no deadlines for hypothesis."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import pytest
 from daemons.serving.guards import wait_limit
 from tests.leaks import Snapshot, clear
 
-# No deadline: how long an example takes says something about the machine, not about the daemons.
+# No deadline: the duration of an example depends on the machine.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 
-#: What the reason of a skip says, where a program is missing that could be installed.
+#: Reasons of skips for a missing program that could be installed.
 INSTALLABLE = "make engines"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--require-engines``, as `.ci/run` has it."""
+    """Add the option ``--require-engines``, used by `.ci/run`."""
     text = f"a test that is skipped for want of a program of `{INSTALLABLE}` has failed"
     parser.addoption("--require-engines", action="store_true", help=text)
 
@@ -56,7 +56,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What is skipped, and must not be, has failed."""
+    """Turn a skip into a failure if ``--require-engines`` is given and the program could be installed."""
     report = yield
     if report.skipped and isinstance(report.longrepr, tuple) and item.config.getoption("--require-engines"):
         reason = report.longrepr[2]
@@ -68,12 +68,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
-    """Fails the test that leaves a thread, a descriptor, a child process or a changed signal handler.
+    """Fail a test that leaves a thread, a descriptor, a child process or a changed signal handler.
 
-    It is set up before the other fixtures of a test and torn down after them."""
+    Set up before the other fixtures of a test, and torn down after them."""
     before = Snapshot.take()
     yield
-    # Its threads are those of the process, and wait for the next password.
+    # The verifier's threads belong to the process, and wait for the next password.
     if verifier := sys.modules.get("daemons.accounts.verifier"):
         verifier.shared.close()
     wait_limit.PROCESS.threads = wait_limit.DEFAULT

@@ -1,4 +1,4 @@
-"""What a test may leave behind: nothing.  A `Snapshot` before it and a look after it tell what it left."""
+"""Leak detection: a `Snapshot` taken before a test is compared with the process afterwards."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Seconds that what is on its way out has to get there: a thread that has just closed its connection is
-#: still a thread, a child that was just killed still a child.
+#: Seconds for threads and children to end: a thread that has just closed its connection still runs, and a
+#: child that was just killed still exists.
 SETTLING = 5.0
 
 
@@ -24,7 +24,7 @@ KEPT_THREADS: set[threading.Thread] = set()
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What this process has that a test could add to, or change."""
+    """Resources and state of this process that a test could leak or change."""
 
     threads: frozenset[threading.Thread]
     descriptors: dict[int, str]
@@ -35,22 +35,21 @@ class Snapshot:
 
     @staticmethod
     def take() -> Snapshot:
-        """As it is now.  In the main thread."""
+        """Return the current state.  To be called in the main thread."""
         wakeup = signal.set_wakeup_fd(-1)
         signal.set_wakeup_fd(wakeup)
         return Snapshot(
             threads=frozenset(threading.enumerate()),
             descriptors=_descriptors(),
             children=_children(),
-            # SIGALRM is pytest-timeout's, which puts it back as soon as a test has failed.
+            # SIGALRM is changed by pytest-timeout, which restores it after a failed test.
             handlers={number: signal.getsignal(number) for number in signal.valid_signals() - {signal.SIGALRM}},
             wakeup=wakeup,
             blocked=frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         )
 
     def leaks(self, settling: float = SETTLING) -> list[str]:
-        """One line for each thing that is there now and was not when this was taken, and that does not go
-        away within `settling` seconds."""
+        """Return one line for each new resource that is not released within `settling` seconds."""
         until = time.monotonic() + settling
         while (found := self._compare(Snapshot.take())) and time.monotonic() < until:
             time.sleep(0.01)
@@ -81,7 +80,7 @@ class Snapshot:
 
 
 def clear(before: Snapshot) -> None:
-    """Kill the children that were left, so that they do not outlive the tests, and put the signals back."""
+    """Kill leaked child processes and restore signal handlers."""
     for pid in _children().keys() - before.children.keys() - KEPT_CHILDREN:
         with suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
@@ -96,14 +95,14 @@ def clear(before: Snapshot) -> None:
 def _descriptors() -> dict[int, str]:
     found: dict[int, str] = {}
     for entry in Path("/proc/self/fd").iterdir():
-        # The one that lists the folder has gone by now.
+        # The descriptor of the listing itself is closed by now.
         with suppress(FileNotFoundError):
             found[int(entry.name)] = os.readlink(entry)
     return found
 
 
 def _children() -> dict[int, str]:
-    """Every child, the dead ones that nobody has waited for too, by its pid; and its name."""
+    """Return the name of each child process by pid, including zombies."""
     found: dict[int, str] = {}
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):

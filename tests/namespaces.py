@@ -1,4 +1,4 @@
-"""Networks of a test's own, in namespaces that it makes and removes: as root only, and with ip(8)."""
+"""Networks in network namespaces, created and removed by a test with ip(8); root only."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CLONE_NEWNET = 0x40000000
 
 
 class Network:
-    """Hosts, each a namespace, linked as the commands for ip(8) say that are given by host.
+    """Hosts, each a namespace, linked by the given arguments of ip(8) for each host.
 
-    Their names are made unique: ``{a}`` in a command stands for the namespace of the host ``a``."""
+    Namespaces get unique names: ``{a}`` in a command stands for the namespace of the host ``a``."""
 
     def __init__(self, links: Iterable[str], hosts: dict[str, Iterable[str]]) -> None:
         if shutil.which("ip") is None:
@@ -49,13 +49,13 @@ class Network:
         self.close()
 
     def close(self) -> None:
-        """Remove them, and with them their links."""
+        """Remove the namespaces with their links."""
         for name in self._names.values():
             if os.path.exists(f"/run/netns/{name}"):
                 subprocess.run(["ip", "netns", "delete", name], check=False)
 
     def at(self, host: str, call: Callable[[], T]) -> T:
-        """What `call` returns in a thread that is at `host`; a socket that it makes stays there."""
+        """Return the result of `call` in a thread inside the host's namespace; sockets created by it stay there."""
         outcome: list[T] = []
         failure: list[BaseException] = []
 
@@ -79,7 +79,7 @@ class Network:
         return outcome[0]
 
     def _ip(self, options: Iterable[str], commands: Iterable[str]) -> str:
-        """What ip(8) complained of; nothing if all is well."""
+        """Run ip(8) and return its error output, "" on success."""
         done = subprocess.run(
             ["ip", *options, "-batch", "-"],
             input="".join(f"{command.format_map(self._names)}\n" for command in commands),

@@ -1,4 +1,4 @@
-"""The daemons that the project ships.  A checkout may have others: those of the person who works in it."""
+"""The daemons shipped with the project.  A checkout may have further local ones."""
 
 from __future__ import annotations
 

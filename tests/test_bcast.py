@@ -1,4 +1,4 @@
-"""What is said to everybody is heard and answered, each answer from the address of who gave it."""
+"""Broadcast: datagrams are logged and answered, each reply from the address of the answering host."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def answer(datagram: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("datagram", [HELLO, b"", b"\xff\n\x00", bytes(65_507)], ids=["hello", "", "octets", "long"])
-def test_whatever_is_said_is_logged_and_answered(datagram: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_any_datagram_is_logged_and_answered(datagram: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "daemons.bcast"):
         assert answer(datagram) == ANSWER
     assert caplog.messages == [f"Broadcast: {datagram!r}"]
 
 
-def test_an_answer_is_not_answered_and_is_no_longer_than_its_question() -> None:
+def test_reply_is_not_answered_and_is_no_longer_than_the_request() -> None:
     assert answer(ANSWER) == b""
     assert Bcast.questions == (HELLO,)
     assert len(ANSWER) <= len(HELLO)
@@ -52,13 +52,13 @@ def test_the_broadcast_address_of_the_loopback_is_not_public() -> None:
     assert not parse_address("udp://192.0.2.255:1062").loopback
 
 
-def test_the_kernel_knows_which_address_is_everybodys() -> None:
+def test_broadcast_address_is_recognized_from_the_kernels_interfaces() -> None:
     assert is_broadcast(Address("udp", "127.255.255.255", 1))
     assert not is_broadcast(Address("udp", "127.0.0.1", 1))
     assert not is_broadcast(Address("udp", "::1", 1))
 
 
-def test_a_client_hears_who_answers(tmp_path: Path) -> None:
+def test_client_prints_the_address_of_each_answering_host(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.write("bcast", "[daemon]\nservice = bcast\nlisten = udp://127.255.255.255:0\nengine = loop\n")
     with Live(tmp_path, "bcast") as daemon:
@@ -73,8 +73,8 @@ def test_a_client_hears_who_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_on_a_network_everybody_hears_and_answers_from_an_address_of_theirs() -> None:
-    """arthur listens at the broadcast address, bedevere at every address of his; galahad asks."""
+def test_each_host_on_a_network_answers_from_its_own_address() -> None:
+    """arthur listens on the broadcast address, bedevere on all addresses; galahad is the client."""
     hosts = {"arthur": "10.0.0.1", "bedevere": "10.0.0.2", "galahad": "10.0.0.3"}
     castle = [
         "link add table type bridge",
@@ -85,15 +85,15 @@ def test_on_a_network_everybody_hears_and_answers_from_an_address_of_theirs() ->
         host: [f"address add {where}/24 broadcast 10.0.0.255 dev e0", "link set e0 up"] for host, where in hosts.items()
     }
     links = [f"link add e0 netns {{{host}}} type veth peer name {host} netns {{castle}}" for host in hosts]
-    everybody = Address("udp", "10.0.0.255", 1062)
+    broadcast = Address("udp", "10.0.0.255", 1062)
 
     def serve(where: str) -> Within:
-        return Within(DatagramServer, Pump.carrying(Bcast()), address=(where, everybody.port))
+        return Within(DatagramServer, Pump.carrying(Bcast()), address=(where, broadcast.port))
 
     def ask() -> list[tuple[str, bytes]]:
-        assert is_broadcast(everybody)
+        assert is_broadcast(broadcast)
         try:
-            return list(islice(send_broadcast(everybody, HELLO, 0.2), 2))
+            return list(islice(send_broadcast(broadcast, HELLO, 0.2), 2))
         except NetworkError:  # the links have not come up yet
             return []
 

@@ -1,4 +1,4 @@
-"""What the benchmarks declare fits together, and what they conclude from samples."""
+"""Consistency of the benchmarks' declarations, and their conclusions from samples."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def results(**samples: list[Sample | None]) -> Results:
     return found
 
 
-def test_whoever_is_named_is_declared() -> None:
+def test_every_named_server_is_declared() -> None:
     assert GRID.keys() == LOADS.keys()
     for load, names in GRID.items():
         assert set(names.split()) <= CONTESTANTS.keys()
@@ -52,11 +52,11 @@ def test_each_peer_is_pinned() -> None:
     assert all(pinned_version(package) for one in CONTESTANTS.values() for package in one.packages)
 
 
-def test_who_is_chosen_brings_along_all_whom_it_is_compared_with() -> None:
+def test_selected_server_selects_those_it_is_compared_with() -> None:
     assert cells("^wsgi hello$", bars_only=True) == {"hello": ["wsgi", "gunicorn", "waitress", "cheroot"]}
 
 
-def test_of_several_the_best_of_each_round_counts() -> None:
+def test_best_contestant_of_each_round_counts() -> None:
     found = judge(
         results(
             wsgi=[sample(40), sample(40), sample(40)],
@@ -82,7 +82,7 @@ def test_verdicts(ours: Sample | None, theirs: Sample, word: str) -> None:
     assert judge(results(wsgi=[ours], gunicorn=[sample(1)], waitress=[theirs]), BEST_OF_TWO).word == word
 
 
-def test_sums_are_told_from_what_is_none() -> None:
+def test_responses_with_the_sum_are_told_from_others() -> None:
     assert JSON_RPC.right(b'{"jsonrpc": "2.0", "id": 1, "result": 8}')
     assert not JSON_RPC.right(b'{"jsonrpc": "2.0", "id": 1, "result": 9}')
     assert not JSON_RPC.right(b"8")
@@ -100,7 +100,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def chapter(*names: str) -> Results:
-    """What the experiment of chapter 7 could have found, with some who were starved."""
+    """Return example results of chapter 7, including starved clients."""
     found = Results()
     for load, servers in chapter7.cells(None, quick=False).items():
         for name in names:
@@ -110,7 +110,7 @@ def chapter(*names: str) -> Results:
 
 
 def titles(drawn: str) -> list[str | None]:
-    """Of the lines, each a group with its title; raises ElementTree.ParseError for what is not well-formed."""
+    """Return the titles of the lines, each a group.  Raises ElementTree.ParseError for malformed SVG."""
     return [group.findtext(f"{SVG}title") for group in ElementTree.fromstring(drawn).iter(f"{SVG}g")]
 
 
@@ -130,7 +130,7 @@ def test_each_picture_of_chapter_7_has_a_line_for_each_server() -> None:
     assert titles(drawn[chapter7.LATENCY]) == everybody * 4
 
 
-def test_who_was_not_measured_has_no_marks_and_the_picture_is_one_all_the_same() -> None:
+def test_server_without_samples_has_no_marks_in_a_valid_picture() -> None:
     drawn = chapter7.pictures(chapter("loop"))[chapter7.THROUGHPUT]
     loop, one = (
         next(group for group in ElementTree.fromstring(drawn).iter(f"{SVG}g") if group.findtext(f"{SVG}title") == name)
@@ -141,7 +141,7 @@ def test_who_was_not_measured_has_no_marks_and_the_picture_is_one_all_the_same()
     assert titles(chapter7.pictures(Results())[chapter7.LATENCY]) == []
 
 
-def test_words_are_text_and_a_latency_of_nothing_can_be_drawn() -> None:
+def test_labels_are_text_and_zero_latency_can_be_drawn() -> None:
     panel = Panel("p < q & r", "ms", {"<loop>": [Point(1, 0.0, hollow=True), Point(1024, 2e7)]}, logarithmic=True)
     drawn = charts("a & b", [Style("<loop>", "blue", "circle")], [panel], columns=1, height=200, hollow="h")
     words = [text.text for text in ElementTree.fromstring(drawn).iter(f"{SVG}text")]
@@ -149,7 +149,7 @@ def test_words_are_text_and_a_latency_of_nothing_can_be_drawn() -> None:
     assert titles(drawn) == ["<loop>"]
 
 
-def test_the_tables_of_chapter_7_say_who_was_starved() -> None:
+def test_tables_of_chapter_7_mark_starved_clients() -> None:
     found = chapter("one", "loop")
     first = found.samples["persistent 4", "one"][0]
     assert first is not None

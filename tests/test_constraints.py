@@ -1,4 +1,4 @@
-"""constraints.txt: what `make run` and `make test` install, each file by its hash."""
+"""constraints.txt: the packages that `make run` and `make test` install, each file pinned by its hash."""
 
 from __future__ import annotations
 

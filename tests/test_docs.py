@@ -1,4 +1,4 @@
-"""What the pages say is so: generated parts are up to date, links lead somewhere, options and daemons exist.
+"""Checks of the pages: generated parts are up to date, links have targets, options and daemons exist.
 
 ``python -m tests.test_docs`` writes the generated parts again: the whole of ``docs/settings.md``, and the parts between
 the marks in ``docs/operating.md``, ``README.md`` and ``supervisord.conf``.
@@ -61,16 +61,16 @@ def _shown(page: Path) -> str:
 every_page = pytest.mark.parametrize("page", PAGES, ids=_shown)
 
 
-# --- what is generated -----------------------------------------------------------------------------
+# --- generated parts ------------------------------------------------------------------------------
 
 
 def settings_page() -> str:
-    """``docs/settings.md``, from the declarations."""
+    """Return ``docs/settings.md``, generated from the declarations."""
     parts = [
         "<!-- Written by `python -m tests.test_docs` from the declarations in the code: do not edit. -->\n\n"
         "# Settings\n\n"
-        "Every setting that a daemon has, by section. `conf/NAME.ini` says what differs for one daemon,\n"
-        "`conf/defaults.ini` what differs for all; `daemons show NAME` tells what came out, and from where.\n"
+        "All settings of a daemon, by section. `conf/NAME.ini` overrides them for one daemon, `conf/defaults.ini` for\n"
+        "all daemons. `daemons show NAME` prints the resulting values and their sources.\n"
     ]
     for name, declaration in SECTIONS.items():
         text = " ".join((inspect.getdoc(declaration) or "").split()).partition(". ")[0].partition(": ")[2]
@@ -78,15 +78,15 @@ def settings_page() -> str:
         rows = [_row(field) for field in dataclasses.fields(declaration)]
         parts.append(
             f"## [{name}]\n\n{text[:1].upper()}{text[1:].rstrip('.')}.\n\n"
-            + _table(("setting", "is written", "default", "meaning"), rows)
+            + _table(("setting", "written as", "default", "meaning"), rows)
         )
     parts.append(
-        "## [NAME]\n\nThe section named after the service, or the WSGI application, holds its own options, where it\n"
+        "## [NAME]\n\nThe section named after the service, or the WSGI application, contains its own options, if it\n"
         "has any: see [Options of its own](writing-a-daemon.md#options-of-its-own) and\n"
         "[A WSGI application](wsgi.md#options-of-its-own).\n"
     )
     parts.append(
-        "## How values are written\n\n"
+        "## Values\n\n"
         + _table(
             ("kind", "examples"),
             [
@@ -97,19 +97,19 @@ def settings_page() -> str:
                 ("port", "a number from 0 to 65535, 0 for any free one; or a name from `/etc/services`"),
             ],
         )
-        + "\nA key stands alone on its line with its value; a comment has a line of its own and begins with `#`.\n"
+        + "\nEach line has one key and its value. A comment has a line of its own and begins with `#`.\n"
     )
     return "\n".join(parts)
 
 
 def endings_table() -> str:
-    """The table of endings."""
+    """Return the table of endings."""
     rows = [(f"`{ending.value}`", _level(ending), ending.text) for ending in Ending]
     return _table(("ending", "level", "meaning"), rows)
 
 
 def daemons_table() -> str:
-    """The table of the daemons that are shipped, in the order of their ports."""
+    """Return the table of the shipped daemons, in the order of their ports."""
     rows = []
     for name in SHIPPED:
         settings = ini.read(PROJECT / "conf", name)
@@ -153,7 +153,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def generate() -> None:
-    """Write the generated parts again."""
+    """Write the generated parts."""
     SETTINGS.write_text(settings_page(), "utf-8")
     text = OPERATING.read_text("utf-8")
     OPERATING.write_text(ENDINGS.sub(lambda match: match[1] + endings_table() + match[3], text), "utf-8")
@@ -199,16 +199,16 @@ def test_documented_programs_have_the_same_keys() -> None:
     assert body in (PROJECT / "docs" / "writing-a-daemon.md").read_text("utf-8")
 
 
-# --- what is written by hand -----------------------------------------------------------------------
+# --- pages written by hand ------------------------------------------------------------------------
 
 
 def prose(page: Path) -> str:
-    """A page without its fenced blocks."""
+    """Return a page without its fenced blocks."""
     return re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
-    """The fragments that the headings of a page can be reached by."""
+    """Return the fragments of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -227,7 +227,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 
 def code(page: Path) -> Iterator[str]:
-    """Each command line and each piece of code in the running text."""
+    """Yield each command line and each piece of inline code."""
     for block in re.findall(r"^```console\n(.*?)^```$", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL):
         yield from re.findall(r"^\$ (.+)$", block, flags=re.MULTILINE)
     yield from re.findall(r"`([^`]+)`", prose(page))
@@ -235,7 +235,7 @@ def code(page: Path) -> Iterator[str]:
 
 @cache
 def commands() -> dict[str, set[str]]:
-    """From each command of ``daemons`` to its options."""
+    """Return the options of each command of ``daemons``."""
     (choices,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     for sub in choices.values():
         sub.complete()  # a tool's arguments are added when it is used
@@ -243,7 +243,7 @@ def commands() -> dict[str, set[str]]:
 
 
 def wrong_options(line: str) -> list[str]:
-    """What the command lines of ``daemons`` in a piece of code have that the command has not."""
+    """Return the options in a piece of code that its ``daemons`` command does not have."""
     known = commands()
     if re.fullmatch(r"--[a-z-]+", line):
         return [] if any(line in options for options in known.values()) else [line]
@@ -292,7 +292,7 @@ def test_an_option_that_does_not_exist_is_found(line: str, wrong: list[str]) -> 
 
 
 def test_tutorials_use_ports_of_their_own() -> None:
-    """So that two of them can be followed in one checkout, which runs the shipped daemons too."""
+    """Several tutorials can be followed in one checkout, in which the shipped daemons run, too."""
     taken = {
         address.port: name for name in SHIPPED for address in ini.read(PROJECT / "conf", name).addresses if address.port
     }
@@ -316,6 +316,20 @@ def test_the_tests_that_the_pages_name_exist() -> None:
         file = PROJECT / path
         if not file.is_file() or not re.search(rf"def {function}\(", file.read_text("utf-8")):
             missing.append(f"{path}::{function}")
+    assert missing == []
+
+
+def test_the_files_and_identifiers_that_the_pages_name_exist() -> None:
+    text = "".join(map(prose, PAGES))
+    missing = [
+        path
+        for path in re.findall(r"`((?:daemons|docs|soak|benchmarks)/[\w./]+\.\w+)`", text)
+        if not (PROJECT / path).exists() and "NAME" not in path
+    ]
+    for name, path in re.findall(r"`([\w.]+)` in `([\w/]+\.py)`", text):
+        file = PROJECT / path
+        if not file.is_file() or not re.search(rf"\b{name.rpartition('.')[2]}\b", file.read_text("utf-8")):
+            missing.append(f"{name} in {path}")
     assert missing == []
 
 

@@ -1,4 +1,4 @@
-"""The seam: what lies right of it knows messages and never sockets.  Import by import."""
+"""Imports: modules on the message side of the seam import no sockets, and there are no import cycles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 MODULES = sorted(PROJECT.glob("daemons/**/*.py"))
 
-#: What the sans-IO part may import from the standard library.  `logging` is for the numbers of levels; `dataclasses`,
+#: Modules of the standard library that the sans-IO part may import.  `logging` is for its level numbers; `dataclasses`,
 #: `ipaddress` and `re` read the PROXY header; `os` is for files, and `ssl` for MemoryBIO and SSLObject, which are no
 #: sockets.
 ALLOWED = {
@@ -25,13 +25,13 @@ ALLOWED = {
     },
 }
 
-#: What the sans-IO part may import from the suite: itself.
+#: Modules of the suite that the sans-IO part may import: itself.
 SANS_IO = tuple(ALLOWED)
 
-#: Nobody may: the log is standard output's, and a network byte is never unpickled …
+#: Never imported: logs go to standard output, and a network byte is never unpickled …
 NEVER = {"syslog", "pickle", "marshal", "shelve"}
 
-#: … and what is not in the standard library any more: since 3.12, since 3.13.
+#: … and modules removed from the standard library in 3.12 and 3.13.
 NEVER |= {"asynchat", "asyncore", "imp", "smtpd"} | {
     "cgi",
     "cgitb",
@@ -48,7 +48,7 @@ def name_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """Every module that is imported anywhere in the file, in functions and for type checkers too."""
+    """Yield every module imported in the file, also in functions and for type checkers."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -62,7 +62,7 @@ def rule_for(name: str) -> set[str] | None:
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if rule_for(name_of(path)) is not None], ids=name_of)
-def test_right_of_the_seam_nothing_but_messages_is_known(path: Path) -> None:
+def test_message_side_of_the_seam_imports_no_sockets(path: Path) -> None:
     allowed = rule_for(name_of(path)) or set()
     for name in imports_of(path):
         assert name in allowed or name.startswith(SANS_IO), f"{name_of(path)} imports {name}"
@@ -74,22 +74,22 @@ def test_every_part_of_the_rule_exists() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_nobody_imports_what_nobody_may(path: Path) -> None:
+def test_forbidden_modules_are_not_imported(path: Path) -> None:
     assert not {name.partition(".")[0] for name in imports_of(path)} & NEVER
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if name_of(path).count(".") == 1], ids=name_of)
-def test_a_daemon_is_made_of_what_the_package_exports(path: Path) -> None:
+def test_daemon_imports_only_exports_of_the_package(path: Path) -> None:
     if path.name in ("__init__.py", "__main__.py", "printable.py"):  # the last is used by daemons, and is none
         return
     named = set(imports_of(path)) - {"__future__"}
-    # The web and RPC have more parts than an author of other daemons would want to see.
+    # The packages of web and RPC have more exports than authors of other daemons need.
     rooms = ("daemons.framings.http", "daemons.web.", "daemons.rpc.")
     assert not {name for name in named if name.startswith("daemons.") and not name.startswith(rooms)}
     assert any(name.partition(".")[0] == "daemons" for name in named)
 
 
-def test_a_daemon_in_several_files_is_made_of_the_same() -> None:
+def test_daemon_in_several_files_imports_only_exports() -> None:
     for daemon in ("dns", "webapp"):
         allowed = (f"daemons.{daemon}", "daemons.rpc.", "daemons.accounts")
         for path in PROJECT.glob(f"daemons/{daemon}/*.py"):
@@ -97,9 +97,9 @@ def test_a_daemon_in_several_files_is_made_of_the_same() -> None:
             assert not {name for name in named if not name.startswith(allowed)}, path
 
 
-def test_accounts_know_no_protocol_and_no_socket() -> None:
+def test_accounts_import_no_protocol_and_no_socket() -> None:
     for path in PROJECT.glob("daemons/accounts/*.py"):
-        # The network that counts as one peer is the same everywhere; it is text, and no socket.
+        # The network that counts as one peer is plain text and needs no socket.
         named = set(imports_of(path)) - {"daemons.serving.guards.networks", "daemons.serving.guards.wait_limit"}
         assert not {name for name in named if name.startswith("daemons.") and not name.startswith("daemons.accounts")}
         assert not {name.partition(".")[0] for name in named} & {"socket", "socketserver", "ssl", "http", "werkzeug"}
@@ -211,7 +211,7 @@ assert threading.active_count() == 1
 """
 
 
-def test_every_module_can_be_imported_first_and_starts_nothing_and_says_nothing() -> None:
+def test_every_module_can_be_imported_first_without_threads_and_output() -> None:
     names = [name_of(path) for path in MODULES if path.name != "__main__.py"]
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", FIRST, *names], cwd=PROJECT, capture_output=True, text=True, check=False

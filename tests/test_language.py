@@ -54,7 +54,7 @@ IDIOM = re.compile(
             rf"{ASKING}{FIRST}what(?:ever)?{GAP}(?:is|was|are|were|has|have|had|can|could|may|must|will|would|cannot"
             r"|does|did|came|come|comes|follow|followed|follows|goes|went|stands|stood|remains|belongs|needs|makes|says|said|fits"
             rf"|there|it|they|he|nobody|somebody|others|the|a|an|its|their|each|this|that|one){LAST}",
-            rf"{FIRST}(?<!the )(?<!only ){FIRST}one{GAP}(?:that|which|whose){LAST}",
+            rf"(?<!the )(?<!only ){FIRST}one{GAP}(?:that|which|whose){LAST}",
             rf"{FIRST}all{GAP}that{GAP}(?:is|was|are|were|came|come|comes|has|had){LAST}",
             rf"{FIRST}where{GAP}there{GAP}(?:is|are){GAP}(?:none|no){LAST}",
             rf"{FIRST}for{GAP}then{LAST}",
@@ -187,7 +187,7 @@ def test_well_written_packages_are_below_the_limit(package: str) -> None:
     assert counted.density < LIMIT, "\n".join(counted.found)
 
 
-@pytest.mark.xfail(strict=False, reason="34.8 lines in 1,000")
+@pytest.mark.xfail(strict=False, reason="15.2 lines in 1,000")
 def test_the_repository_is_below_the_limit() -> None:
     counted = count(tracked())
     assert counted.density <= LIMIT, (

@@ -1,4 +1,4 @@
-"""What Sir Launcelot says.  His conversations are in ``transcripts/launcelot.txt``."""
+"""The replies of Sir Launcelot.  Transcripts are in ``transcripts/launcelot.txt``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_the_words_of_the_notes() -> None:
     assert UNKNOWN == b"I don't know that."
 
 
-def test_every_answer_ends_where_his_client_looks_for_the_end() -> None:
+def test_every_reply_ends_with_the_delimiter_of_the_client() -> None:
     assert Launcelot.answers is not None
     service = Launcelot()
     for answer in (*ANSWERS.values(), UNKNOWN, *map(service.apology, Ending)):
@@ -24,7 +24,7 @@ def test_every_answer_ends_where_his_client_looks_for_the_end() -> None:
         assert not decoder.pending
 
 
-def test_his_client_asks_what_he_knows_in_the_order_of_the_notes() -> None:
+def test_client_asks_the_known_questions_in_order() -> None:
     assert tuple(ANSWERS) == Launcelot.questions
     for question in Launcelot.questions:
         assert list(Launcelot.framing.decoder().decode(question)) == [question]

@@ -1,4 +1,4 @@
-"""The leak check finds what a test leaves behind; else it would protect nobody."""
+"""Tests of the leak check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import threading
 from tests.leaks import Snapshot, clear
 
 
-def test_nothing_left_is_nothing_found() -> None:
+def test_no_leak_is_no_finding() -> None:
     assert Snapshot.take().leaks() == []
 
 

@@ -1,4 +1,4 @@
-"""``--require-engines``: what is skipped for want of a program that could be installed has failed."""
+"""``--require-engines``: a skip for a missing program that could be installed is a failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import pytest_runtest_makereport
         ("Skipped: needs root", True, "skipped"),
     ],
 )
-def test_a_skip_for_want_of_a_program(reason: str, required: bool, outcome: str) -> None:
+def test_skip_for_a_missing_program_fails_if_required(reason: str, required: bool, outcome: str) -> None:
     item: Any = SimpleNamespace(config=SimpleNamespace(getoption={"--require-engines": required}.get))
     report = pytest.TestReport("x", ("x", 1, "x"), {}, "skipped", ("x.py", 1, reason), "call")
     judging = pytest_runtest_makereport(item)

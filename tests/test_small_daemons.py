@@ -1,4 +1,4 @@
-"""What the small daemons write in their logs, and how a visitor who is no client of ours finds them.
+"""Log lines of the small daemons, and conversations with plain socket clients.
 
 Their conversations are in ``transcripts/``, and are held under every engine; their clients are in ``clients/``.
 """
@@ -37,29 +37,29 @@ ZEN = [b"Beautiful is better than ugly.", b"Explicit is better than implicit.", 
 
 
 def said(name: str, words: bytes, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the log of the service has of a conversation."""
+    """Return the log lines of a conversation."""
     caplog.set_level(logging.INFO, f"daemons.{name}")
     replay(service_of(name), [words])
     return [record.getMessage() for record in caplog.records]
 
 
-def test_sixteen_tells_what_it_has_read(caplog: pytest.LogCaptureFixture) -> None:
+def test_sixteen_logs_the_message(caplog: pytest.LogCaptureFixture) -> None:
     assert said("sixteen", b"Hi there, server", caplog) == ["Incoming sixteen-octet message: b'Hi there, server'"]
 
 
-def test_sixteen_tells_what_it_has_missed(within: Callable[..., Within]) -> None:
+def test_sixteen_logs_the_length_of_an_incomplete_message(within: Callable[..., Within]) -> None:
     running = within("threads", Pump.carrying(service_of("sixteen")))
     _, name = converse(running.address, b"Hi there, serve")
     assert access_of(running, name)[0] == "cut"
     assert running.log_line(name, 'reason="was expecting 16 bytes but only received 15 bytes before the socket closed"')
 
 
-def test_streamer_tells_what_it_has_heard(caplog: pytest.LogCaptureFixture) -> None:
+def test_streamer_logs_each_line(caplog: pytest.LogCaptureFixture) -> None:
     lines = [line.decode() for line in ZEN]
     assert said("streamer", b"\n".join(ZEN) + b"\n", caplog) == ["Done receiving the message; it says:", *lines]
 
 
-def test_blocks_tells_of_each_block(caplog: pytest.LogCaptureFixture) -> None:
+def test_blocks_logs_each_block(caplog: pytest.LogCaptureFixture) -> None:
     wire = b"".join(struct.pack("!I", len(block)) + block for block in (*ZEN, b""))
     assert said("blocks", wire, caplog) == [f"Block says: {block!r}" for block in ZEN]
 
@@ -73,46 +73,46 @@ def test_of_many_lines_or_blocks_in_one_message_the_first_thousand_are_logged(ca
     assert blocks == ["Block says: b'a'"] * 1000 + ["(1 more blocks)"] + ["Block says: b'a'"] * 1000
 
 
-def test_twoway_tells_the_digest(caplog: pytest.LogCaptureFixture) -> None:
+def test_twoway_logs_the_digest(caplog: pytest.LogCaptureFixture) -> None:
     assert said("twoway", b"abc", caplog) == [f"3 bytes, SHA-256 {hashlib.sha256(b'abc').hexdigest()}"]
 
 
-def test_twoway_hears_a_stream_as_long_as_its_ini_says_and_no_longer() -> None:
+def test_twoway_reads_a_stream_up_to_the_configured_limit() -> None:
     service = TwoWay(TwoWay.Options(limit=3))
     assert replay(service, [b"abc"])[0].startswith(b"abc\nba7816bf")
     assert replay(service, [b"abcd"])[0] == b""
 
 
-def test_daytime_tells_the_time() -> None:
+def test_daytime_sends_the_time() -> None:
     before = datetime.datetime.now()
     told, _ = replay(Daytime(), [])
     assert before <= datetime.datetime.fromisoformat(told.decode().rstrip("\n")) <= datetime.datetime.now()
 
 
-def test_fifty_ask_for_the_time_at_once_and_none_waits_for_another(within: Callable[..., Within]) -> None:
+def test_fifty_daytime_clients_at_once_do_not_wait_for_each_other(within: Callable[..., Within]) -> None:
     running = within("threads", Pump.carrying(Daytime()))
     visitors = [connect(running.address) for _ in range(50)]
     try:
-        # The last first: nobody has to leave before another is served.
+        # In reverse order: no client has to leave before another is served.
         assert all(hear_all(visitor).endswith(b"\n") for visitor in reversed(visitors))
     finally:
         for visitor in visitors:
             visitor.close()
 
 
-# --- echo, at all its listeners ------------------------------------------------------------------------
+# --- echo, on all its listeners ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def echo(tmp_path: Path) -> Iterator[Live]:
-    """As it is shipped, at other ports."""
+    """Start echo as shipped, on other ports."""
     folder = Folder(tmp_path)
     folder.write("echo", (ROOT / "conf/echo.ini").read_text().replace("10007", "0"))
     with Live(folder.path, "echo") as daemon:
         yield daemon
 
 
-def test_echo_says_back_what_it_is_told_wherever_it_listens(echo: Live) -> None:
+def test_echo_returns_the_input_on_every_listener(echo: Live) -> None:
     schemes = set()
     for address in echo.addresses:
         scheme, _, where = address.partition(":")
@@ -145,10 +145,10 @@ def _send_all(peer: socket.socket, octets: bytes) -> None:
     peer.shutdown(socket.SHUT_WR)
 
 
-# --- upper, and who sends before it reads -----------------------------------------------------------------
+# --- upper, with a client that sends before it reads ----------------------------------------------------
 
 
-def test_upper_as_shipped_keeps_what_a_client_has_yet_to_read(within: Callable[..., Within]) -> None:
+def test_upper_as_shipped_spools_replies_that_the_client_has_not_read(within: Callable[..., Within]) -> None:
     settings = ini.read(ROOT / "conf", "upper")
     assert settings.limits.spool == 256 * 1024**2
     running = within(settings.daemon.engine, Pump.carrying(Upper()), settings.limits)

@@ -1,4 +1,4 @@
-"""The secret line: who comes over TLS is told, and nobody else."""
+"""The secret line is sent over TLS only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.serving.tls_live import serve
 CA = certificates() / "ca.pem"
 
 
-def test_the_line_of_the_book_is_all_that_it_says() -> None:
+def test_secret_line_is_the_only_output() -> None:
     assert SECRET == b"Simple is better than complex."
     conversation = Conversation(Tlsd())
     assert conversation.open() == SECRET
@@ -30,7 +30,7 @@ def test_the_line_of_the_book_is_all_that_it_says() -> None:
     assert conversation.receive(b"\xff\n") == b""
 
 
-def test_it_is_told_over_tls_and_to_nobody_else(tmp_path: Path) -> None:
+def test_secret_line_is_sent_over_tls_only(tmp_path: Path) -> None:
     if not (openssl := shutil.which("openssl")):
         pytest.skip("openssl is missing: make engines")
     with serve(tmp_path, "service = tlsd") as daemon:
@@ -57,7 +57,7 @@ def test_it_is_told_over_tls_and_to_nobody_else(tmp_path: Path) -> None:
             )
             assert client.stdout == heard, client.stderr
         assert "hostname mismatch" in client.stderr.lower()
-        # In clear: what nc does.
+        # In clear, like nc.
         with socket.create_connection(("127.0.0.1", daemon.port), 20.0) as plain:
             plain.sendall(b"tell me\n")
             plain.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""How long a datagram was: at the seam, and by netcat."""
+"""Lengths of datagrams, without sockets and with netcat."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ID = b"id=0123456789abcDEF\n"
 
 
 def answer(datagram: bytes, drop_rate: float = 0.0) -> bytes:
-    """What is answered to one datagram."""
+    """Return the reply to one datagram."""
     conversation = Conversation(Udpd(Udpd.Options(drop_rate=drop_rate)))
     said = conversation.open() + conversation.receive_all(datagram)
     assert (conversation.ending, conversation.messages, conversation.failure) == (Ending.DONE, 1, None)
@@ -37,7 +37,7 @@ def answer(datagram: bytes, drop_rate: float = 0.0) -> bytes:
         (ID + b"hello", ID, 5),
         (ID, ID, 0),
         (ID + ID, ID, len(ID)),
-        # Not an id: a part of the data.
+        # Not an id but part of the data.
         (ID[:-1], b"", 19),
         (b"id=0123456789abcde\nhello", b"", 24),
         (b"id=0123456789abcdef0\nhello", b"", 26),
@@ -49,7 +49,7 @@ def test_the_data_alone_is_counted_and_the_id_comes_back(datagram: bytes, line: 
     assert answer(datagram) == line + b"Your data was %d bytes long" % length
 
 
-def test_what_is_dropped_is_logged_and_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_dropped_datagram_is_logged_and_not_answered(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "daemons.udpd"):
         assert answer(ID + b"hello", drop_rate=1.0) == b""
         assert answer(b"hello", drop_rate=0.0)
@@ -58,18 +58,18 @@ def test_what_is_dropped_is_logged_and_nothing_is_said(caplog: pytest.LogCapture
     assert 100 < sum(half) < 300
 
 
-def test_two_of_them_cannot_be_set_on_each_other() -> None:
+def test_two_daemons_do_not_answer_each_other() -> None:
     for question in (b"hello", ID + b"hello"):
         assert answer(answer(question)) == b""
 
 
 @pytest.mark.parametrize("text", ["0", "0.5", "1", "0.000001"])
-def test_a_share_is_written_as_it_is_shown(text: str) -> None:
+def test_drop_rate_round_trips_as_text(text: str) -> None:
     assert FRACTION.show(FRACTION.parse(text)) == text
 
 
 @pytest.mark.parametrize("text", ["", "1.5", "-0.5", ".5", "50%", "nan", "1e-3"])
-def test_what_is_no_share(text: str) -> None:
+def test_invalid_drop_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a share; write a number from 0 to 1, as 0\.5"):
         FRACTION.parse(text)
 
@@ -80,7 +80,7 @@ def test_netcat_is_answered(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.write("udpd", "[daemon]\nservice = udpd\nlisten = udp://127.0.0.1:0\n")
     with Live(tmp_path, "udpd") as daemon:
-        # -W 1: it leaves with the first datagram that comes back.
+        # -W 1: exit after the first reply.
         asked = subprocess.run(
             [netcat, "-u", "-W", "1", "-w", "20", "127.0.0.1", str(daemon.port)],
             input=b"hello",

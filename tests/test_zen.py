@@ -1,4 +1,4 @@
-"""What the Zen of Python says.  Its conversations are in ``transcripts/zen.txt``."""
+"""The replies of the Zen daemon.  Transcripts are in ``transcripts/zen.txt``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_words_are_those_of_import_this() -> None:
         assert f"{question.decode().rstrip('?')} {answer.decode().lower()}" in zen
 
 
-def test_every_answer_ends_where_its_client_looks_for_the_end() -> None:
+def test_every_reply_ends_with_the_delimiter_of_the_client() -> None:
     assert Zen.answers is not None
     service = Zen()
     for answer in (*ANSWERS.values(), UNKNOWN, *map(service.apology, Ending)):
@@ -36,7 +36,7 @@ def test_every_answer_ends_where_its_client_looks_for_the_end() -> None:
         assert not decoder.pending
 
 
-def test_its_client_asks_what_it_knows_in_the_order_of_the_book() -> None:
+def test_client_asks_the_known_questions_in_order() -> None:
     assert tuple(ANSWERS) == Zen.questions
     for question in Zen.questions:
         assert list(Zen.framing.decoder().decode(question)) == [question]

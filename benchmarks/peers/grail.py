@@ -6,7 +6,7 @@ import ctypes
 import signal
 import sys
 
-BACKLOG = 1024  # stock's 5 turns 64 connects into nine seconds; nobody who measures would leave it
+BACKLOG = 1024  # with the stock value of 5, 64 connects take nine seconds
 CHUNK = 16 * 1024  # bytes asked from one recv
 LIFETIME = 15 * 60  # seconds after which a forgotten peer ends by itself
 

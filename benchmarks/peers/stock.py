@@ -1,8 +1,8 @@
 """Stock socketserver: `python -m benchmarks.peers.stock one|threads|forks [batched]`.
 
-The handler is the straightforward one: receive until a question mark, answer, go on with what is left.
+The handler is the straightforward one: receive until a question mark, answer, continue with the remainder.
 `batched` is the same with one write for all questions that came together, which pipelining rewards.
-Nagle's algorithm stays on, as it comes: it gathers the many small writes and doubles what is pipelined.
+Nagle's algorithm stays on, as it comes: it joins small writes and doubles the pipelined rate.
 """
 
 from __future__ import annotations

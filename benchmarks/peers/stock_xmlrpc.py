@@ -13,7 +13,7 @@ from benchmarks.peers.grail import BACKLOG, announce
 
 
 class Handler(SimpleXMLRPCRequestHandler):
-    """Who speaks HTTP/1.1 keeps connections."""
+    """Handler with HTTP/1.1, which keeps connections."""
 
     protocol_version = "HTTP/1.1"
 

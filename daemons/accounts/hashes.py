@@ -120,7 +120,7 @@ Hash: TypeAlias = Scrypt | SHA256
 
 
 def hash_password(password: str, cost: Cost = COST) -> Scrypt:
-    """Return the hash of a password.  Raises `ValueError` for one that `encoded` refuses."""
+    """Return the hash of a password.  Raises `ValueError` if `encoded` refuses it."""
     salt = secrets.token_bytes(SALT)
     return Scrypt(cost, salt, _scrypt(encoded(password), salt, cost, DIGEST))
 

@@ -1,1 +1,1 @@
-"""The command ``daemons``: one module for each of its commands."""
+"""The command ``daemons``, one module for each subcommand."""

@@ -1,10 +1,11 @@
-"""``daemons cgi NAME``: one request to a WSGI application, as CGI has it (RFC 3875), for a web server that has nothing
-better.  The request is in the environment and on standard input, and the answer goes to standard output:
+"""``daemons cgi NAME``: one request to a WSGI application over CGI (RFC 3875), for web servers without other protocols.
+
+The request is in the environment and on standard input, and the response goes to standard output:
 
     #!/bin/sh
     exec /srv/camelot/.venv/bin/daemons cgi webapp --conf /srv/camelot/conf
 
-What is logged goes to standard error, which web servers write to a log of theirs.
+Log lines go to standard error, which web servers write to their own log.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from wsgiref.handlers import CGIHandler, read_environ
 
 from daemons.operating import lifecycle
 from daemons.operating.config.sections import Settings
-from daemons.operating.diagnostics import say
+from daemons.operating.diagnostics import report
 from daemons.operating.loading.targets import target_of
 from daemons.operating.logging import logs
 
@@ -24,8 +25,8 @@ FAILED = (
     b"Status: 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n500 Internal Server Error\n"
 )
 
-#: What a web server says of each request, and what it comes to where one does not.
-ASSUMED = {
+#: Variables of a request, with the values for those that the web server does not set.
+DEFAULTS = {
     "SCRIPT_NAME": "",
     "PATH_INFO": "/",
     "QUERY_STRING": "",
@@ -36,38 +37,41 @@ ASSUMED = {
 
 
 def run(settings: Settings) -> int:
-    """Answer the request; returns the exit code.  What goes wrong before there is an application to ask is answered
-    with 500, and told on standard error."""
+    """Respond to the request; return the exit code.
+
+    If the application cannot be loaded, the response is 500, and the error is on standard error."""
     if "REQUEST_METHOD" not in os.environ:
-        reason = "REQUEST_METHOD is not set; a web server starts this, as CGI, with the request in the environment"
-        say(f"{settings.name}: {reason}")
+        reason = (
+            "REQUEST_METHOD is not set; a web server starts this command over CGI, with the request in the environment"
+        )
+        report(f"{settings.name}: {reason}")
         return lifecycle.USAGE
-    for name, value in ASSUMED.items():
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    # What is logged, or printed by whoever, must not be a part of the answer.
-    with os.fdopen(os.dup(1), "wb") as answer:
+    # Log lines and output of print() must not become part of the response.
+    with os.fdopen(os.dup(1), "wb") as response:
         os.dup2(2, 1)
-        code = lifecycle.reported(settings.name, lambda: _answer(settings, answer))
+        code = lifecycle.reported(settings.name, lambda: _respond(settings, response))
         if code:
-            answer.write(FAILED)
+            response.write(FAILED)
     return code
 
 
-def _answer(settings: Settings, answer: BinaryIO) -> int:
+def _respond(settings: Settings, response: BinaryIO) -> int:
     os.chdir(settings.base)
     logs.configure(settings.logging_ini)
-    _Handler(answer).run(target_of(settings).application())
+    _Handler(response).run(target_of(settings).application())
     return lifecycle.ENDED
 
 
 class _Handler(CGIHandler):
-    """One whose answer does not go to where everybody prints."""
+    """CGI handler that writes the response to a file of its own instead of `sys.stdout`."""
 
-    def __init__(self, answer: BinaryIO) -> None:
-        # The field Proxy of whoever asks, and a setting of many clients (https://httpoxy.org).
+    def __init__(self, response: BinaryIO) -> None:
+        # Set from the request's Proxy field, and read as a setting by many HTTP clients (https://httpoxy.org).
         os.environ.pop("HTTP_PROXY", None)
         environ = read_environ()
-        # Not CGIHandler's own, which takes sys.stdout.
+        # Not CGIHandler.__init__, which uses sys.stdout.
         super(CGIHandler, self).__init__(
-            sys.stdin.buffer, answer, sys.stderr, environ, multithread=False, multiprocess=True
+            sys.stdin.buffer, response, sys.stderr, environ, multithread=False, multiprocess=True
         )

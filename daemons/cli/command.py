@@ -1,4 +1,4 @@
-"""The command ``daemons``: run, stop, ask, call, cert, cgi, check, list, show; and the tools of
+"""Entry point of the command ``daemons``: run, stop, ask, call, cert, cgi, check, list, show, stats, and the tools of
 `daemons.clients.tools`."""
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from daemons.operating.config.sections import Settings
 from daemons.serving import signals
 from daemons.settings.complaints import ConfigurationError
 
-#: What is one, and no word: neither ``-`` nor a number below 0.
+#: An option, as opposed to ``-`` and negative numbers.
 _OPTION = re.compile(r"-(?![0-9.]|$)")
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, parsed.  argparse gives HOST and WORDS what stands before the first option alone
-    (bpo-15112): for ``ask`` and ``call`` what comes after one is added here."""
+    """Parse the command line.
+
+    argparse assigns to HOST and WORDS only arguments before the first option (bpo-15112); for ``ask`` and ``call``
+    later ones are added here."""
     top = parser()
     options, rest = top.parse_known_args(arguments)
     if options.command is None and not rest:
-        # As git does: the help, and a failure, since a script that lost its words has not done what it should.
+        # As git does: print the help and fail, for scripts that lost their arguments.
         top.print_help()
         top.exit(lifecycle.USAGE)
     end = rest.index("--") if "--" in rest else len(rest)
@@ -50,14 +52,14 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command line; returns the exit code."""
+    """Run one command line; return the exit code."""
     _open_standard_streams()
     if arguments is None:
-        # Whoever started us may ignore or block it, which outlives execve(2): then no child could be waited for.
+        # The parent process may ignore or block SIGCHLD, which execve(2) keeps: then waitpid(2) would fail.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
     if arguments is None and sys.argv[1:2] == ["run"] and "--detach" not in sys.argv:
-        signals.begin()
+        signals.install_startup_handlers()
     command = outcome.Command()
     serves = True
 
@@ -67,31 +69,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         serves = options.command == "run"
         command.prefix = _prefix(options)
         if options.command == "run":
-            command.say = diagnostics.say  # standard error may be the log
+            command.report = diagnostics.report  # standard error may be the log
         return _carry_out(options)
 
     code = command.carry_out(action)
     if arguments is None and not serves and any(not thread.daemon for thread in threading.enumerate()[1:]):
-        # Python would wait for threads that the module of a daemon has started when it was imported, for ever.
+        # Python would wait without a limit for threads that a daemon's module has started at its import.
         os._exit(code)
     return code
 
 
 def _prefix(options: argparse.Namespace) -> str:
-    """Return what an error begins with: the daemon that it is about, or the command."""
-    about = None if options.command in tools.TOOLS else getattr(options, "name", getattr(options, "target", None))
-    return f"daemons {options.command}: " if about is None else f"{call_arguments.without_password(about)}: "
+    """Return the beginning of an error line: the daemon, or the command."""
+    subject = None if options.command in tools.TOOLS else getattr(options, "name", getattr(options, "target", None))
+    return f"daemons {options.command}: " if subject is None else f"{call_arguments.without_password(subject)}: "
 
 
 def _open_standard_streams() -> None:
-    """Open those that are closed, so that no listener and no file gets the number of one: standard output in a way in
-    which each write fails (EBADF), as if it were still closed, and the others at /dev/null.  Text that the locale's
-    encoding does not have is written as escapes, and never raises `UnicodeError`."""
+    """Open closed standard streams, so that no listener or file gets their descriptors, and escape unencodable text.
+
+    Closed streams are opened at /dev/null; writes to standard output still fail with EBADF."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR if descriptor == 2 else os.O_RDONLY)  # the lowest that is free: this one
+            os.open(
+                os.devnull, os.O_RDWR if descriptor == 2 else os.O_RDONLY
+            )  # open(2) returns the lowest free descriptor, this one
             setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -99,7 +103,7 @@ def _open_standard_streams() -> None:
 
 
 def _make_output_optional() -> None:
-    """Let a command whose success does not depend on what it prints go on without a standard output."""
+    """Send the output to /dev/null if standard output is closed, for commands that do not depend on it."""
     try:
         os.write(1, b"")
     except OSError as error:
@@ -117,7 +121,7 @@ def _carry_out(options: argparse.Namespace) -> int:
     if options.command in ("run", "stop"):
         _make_output_optional()
     if options.command == "run" and isinstance(sys.stdout, io.TextIOWrapper):
-        # What a service prints is in the log at once: workers, and children of `forks`, end without flushing.
+        # Output of a service goes to the log at once: workers and children of `forks` exit without flushing.
         sys.stdout.reconfigure(line_buffering=True)
     if options.command == "call":
         from daemons.clients.rpc import call
@@ -132,7 +136,7 @@ def _carry_out(options: argparse.Namespace) -> int:
 
         return inetd.run(conf, options)
     if options.command in ("check", "list"):
-        # Imported where they are needed: `daemons run` is what starts, and it starts without them.
+        # Imported here, because `daemons run` does not need them and must start fast.
         from daemons.cli import inspection
 
         if options.command == "list":

@@ -1,14 +1,13 @@
-"""``daemons run NAME --inetd wait`` or ``nowait``: life under inetd(8), or whatever else starts a daemon for
-its visitors, systemd and socat among them.
+"""``daemons run NAME --inetd wait`` or ``nowait``: run under inetd(8), systemd, socat or another super-server.
 
     zen stream tcp wait    zen /srv/camelot/.venv/bin/daemons daemons run zen --conf /srv/camelot/conf --inetd wait
     zen stream tcp nowait  zen /srv/camelot/.venv/bin/daemons daemons run zen --conf /srv/camelot/conf --inetd nowait
 
-With ``wait``, descriptor 0 is the listening socket: the daemon serves as ever, until nobody has been there for
-``idle_exit``.  With ``nowait`` it is one connection: the daemon serves that, and ends with it.
+With ``wait``, descriptor 0 is the listening socket: the daemon serves it until it has been idle for ``idle_exit``.
+With ``nowait``, it is one connection: the daemon serves it and exits.
 
-inetd makes 1 and 2 the same socket, where a word of the log would be a word to the visitor.  So before
-anything is said they are turned into ``logs/NAME.inetd.log``; nobody rotates it but logrotate(8), which sends SIGUSR1.
+inetd also connects descriptors 1 and 2 to the socket, so that log lines would reach the peer.  They are redirected to
+``logs/NAME.inetd.log`` first, which logrotate(8) can rotate with SIGUSR1.
 """
 
 from __future__ import annotations
@@ -38,22 +37,22 @@ from daemons.serving.listening.inherited import InheritanceError, listens, take_
 from daemons.serving.listening.listen import ListenError
 from daemons.serving.stream import StreamServer
 
-#: Seconds without a conversation, unless the ini says otherwise.
+#: Default of idle_exit in seconds with ``--inetd wait``.
 IDLE_EXIT = 8.0
 
 
-class _ForOne(Threads, StreamServer):
-    """Serves one connection, and has no listener."""
+class _SingleConnection(Threads, StreamServer):
+    """Server of one accepted connection, without a listener."""
 
-    guest: tuple[Any, Any]
+    accepted: tuple[Any, Any]
 
     def get_request(self) -> tuple[Any, Any]:
-        return self.guest
+        return self.accepted
 
 
 def run(conf: Path, options: argparse.Namespace) -> int:
-    """Serve what is on descriptor 0; returns the exit code."""
-    _spare_the_visitor(ini.placed(conf).parent / "logs" / f"{options.name}.inetd.log")
+    """Serve the socket on descriptor 0; return the exit code."""
+    _redirect_output(ini.placed(conf).parent / "logs" / f"{options.name}.inetd.log")
     overrides = [*options.overrides]
     if options.inetd == "wait":
         overrides.append(Override("--inetd", "daemon", "listen", "fd://0"))
@@ -62,7 +61,7 @@ def run(conf: Path, options: argparse.Namespace) -> int:
         settings = ini.read(conf, options.name, overrides, options.run)
         if options.inetd == "wait":
             return _serve_listener(settings)
-        # What is for TLS alone must not be said here, whatever the listeners of the ini would be.
+        # The connection is not encrypted, so a service that requires TLS is refused.
         return _serve_connection(dataclasses.replace(settings, addresses=(Address("fd", path="0"),)))
 
     return lifecycle.reported(options.name, serve)
@@ -82,8 +81,8 @@ def _serve_connection(settings: Settings) -> int:
     if listens(connection) or connection.type == socket.SOCK_DGRAM:
         kind = "a listening" if connection.type == socket.SOCK_STREAM else "a datagram"
         connection.close()
-        raise ListenError(f"descriptor 0 is {kind} socket; it is served with --inetd wait")
-    # The visitor's own, whatever inetd has set.
+        raise ListenError(f"descriptor 0 is {kind} socket; use --inetd wait")
+    # Reset options that inetd may have set.
     connection.setblocking(True)
     if connection.family != socket.AF_UNIX:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -91,7 +90,7 @@ def _serve_connection(settings: Settings) -> int:
     logs.configure(settings.logging_ini)
     settings.drop.become()
     handlers = target_of(settings).request_handlers()
-    server_class: type[_ForOne] = type("_Server", (_ForOne, handlers.server_class), {})
+    server_class: type[_SingleConnection] = type("_Server", (_SingleConnection, handlers.server_class), {})
     server = server_class(("", 0), handlers.stream, bind_and_activate=False)
     server.stop_listening()
     server.apply(settings.limits)
@@ -99,48 +98,48 @@ def _serve_connection(settings: Settings) -> int:
     access_log = AccessLog(settings.name, requests=settings.log.requests)
     server.log_to(access_log)
     try:
-        server.guest = connection, connection.getpeername()
+        server.accepted = connection, connection.getpeername()
     except OSError:
         connection.close()
-        return lifecycle.ENDED  # gone before it began
+        return lifecycle.ENDED  # the peer has disconnected already
     daemon = Daemon([server])
     daemon.on_signal = partial(handle_signal, access_log=access_log)
-    daemon.hear_signals()
+    daemon.install_handlers()
     server.accept()
-    daemon.see_out()
+    daemon.drain()
     return lifecycle.ENDED
 
 
-def _spare_the_visitor(path: Path) -> None:
-    """Turn those of 1 and 2 that are the same socket as 0 into the file at `path`."""
-    visited = os.fstat(0)
-    if not stat.S_ISSOCK(visited.st_mode):
+def _redirect_output(path: Path) -> None:
+    """Redirect descriptors 1 and 2 to the file at `path` if they are the same socket as descriptor 0."""
+    connection = os.fstat(0)
+    if not stat.S_ISSOCK(connection.st_mode):
         return
-    ours = [
-        stream.fileno() for stream in (sys.__stdout__, sys.__stderr__) if stream and _same(stream.fileno(), visited)
+    descriptors = [
+        stream.fileno() for stream in (sys.__stdout__, sys.__stderr__) if stream and _same(stream.fileno(), connection)
     ]
-    if not ours:
+    if not descriptors:
         return
 
     def redirect() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Of a FIFO without a reader, open(2) would wait for one; this is an error.
+        # O_NONBLOCK: open(2) of a FIFO without a reader fails instead of waiting.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         file = os.open(path, flags, 0o644)
-        for descriptor in ours:
+        for descriptor in descriptors:
             os.dup2(file, descriptor)
         os.close(file)
 
     try:
         redirect()
     except OSError:
-        null = os.open(os.devnull, os.O_WRONLY)  # silence is better than to say it to the peer
-        for descriptor in ours:
+        null = os.open(os.devnull, os.O_WRONLY)  # log lines must not reach the peer
+        for descriptor in descriptors:
             os.dup2(null, descriptor)
         os.close(null)
     logs.on_reopen.append(redirect)
 
 
-def _same(descriptor: int, visited: os.stat_result) -> bool:
+def _same(descriptor: int, other: os.stat_result) -> bool:
     found = os.fstat(descriptor)
-    return (found.st_dev, found.st_ino) == (visited.st_dev, visited.st_ino)
+    return (found.st_dev, found.st_ino) == (other.st_dev, other.st_ino)

@@ -1,4 +1,4 @@
-"""``daemons check``, ``daemons list``, ``daemons show``: what the ini files come to, without serving."""
+"""``daemons check``, ``daemons list`` and ``daemons show``: inspect the settings without serving."""
 
 from __future__ import annotations
 
@@ -23,15 +23,20 @@ from daemons.serving.listening.listen import clients_too
 from daemons.settings.complaints import ConfigurationError
 from daemons.settings.values import SIZE, kind_of
 
-#: `daemons list` aligns cells up to so many characters: tcp://255.255.255.255:65535 has 27, and some to spare.
+#: Maximum width of an aligned column of `daemons list`, enough for tcp://255.255.255.255:65535.
 WIDE = 40
 
 
 def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
-    """Look at every ini, at each daemon alone and at all together, and at supervisord.conf; or at the inis of the
-    daemons in `only`.  Prints OK, or all complaints; and notes, about what may be intended.  Returns the exit code."""
+    """Check every ini, conflicts between daemons, and supervisord.conf; or only the inis of the daemons in `only`.
+
+    Print OK or all complaints, and notes about settings that may be intended; return the exit code."""
     names = list(only) or ini.names(conf)
-    shown, conf, run = conf, ini.placed(conf), run and run.absolute()  # modules may change the working folder
+    shown, conf, run = (
+        conf,
+        ini.placed(conf),
+        run and run.absolute(),
+    )  # an imported module may change the working folder
     complaints: list[str] = []
     notes: list[str] = []
     if not names:
@@ -45,7 +50,7 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
             complaints += prometheus.complaints(settings)
             where = f"conf/{settings.name}.ini"
             complaints += (impossible := settings.drop.contradictions(where))
-            # Root may be the user that starts it.
+            # Only notes, since root may start the daemon.
             notes += (reason for reason in settings.drop.complaints(where) if reason not in impossible)
             complaints += _complaints_of_certificates(settings)
         except ConfigurationError as error:
@@ -70,8 +75,9 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
 
 
 def check_shared(conf: Path) -> int:
-    """Look at the files that all daemons share, for faults that keep each of them from starting.  Prints every such
-    complaint; returns the exit code."""
+    """Check the shared files for faults that prevent every daemon from starting.
+
+    Print the complaints; return the exit code."""
     complaints: list[str] = []
     by_daemon: list[set[str]] = []
     daemons: list[Settings] = []
@@ -94,10 +100,10 @@ def check_shared(conf: Path) -> int:
 
 
 def show_all(conf: Path) -> int:
-    """One line for each daemon; what is wrong with an ini stands in the place of its line."""
+    """Print one line for each daemon, and complaints about wrong inis; return the exit code."""
     rows: list[tuple[str, str, str, str]] = []
     wrong: list[str] = []
-    shown, conf = conf, ini.placed(conf)  # modules may change the working folder
+    shown, conf = conf, ini.placed(conf)  # an imported module may change the working folder
     for name in ini.names(conf):
         try:
             settings = ini.read(conf, name)
@@ -112,9 +118,9 @@ def show_all(conf: Path) -> int:
         if settings.processes > 1:
             engine += f" x {settings.processes}"
         rows.append((name, _listens(settings), engine, text))
-    # Who listens at several addresses does not push all others' lines to the right.
+    # Longer cells, of daemons with several listeners, are not aligned.
     widths = [max((len(row[column]) for row in rows if len(row[column]) <= WIDE), default=0) for column in range(3)]
-    # A terminal has one line for each; a pipe and a file have all of it.
+    # Lines are truncated on a terminal only.
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()[:columns])
@@ -126,7 +132,7 @@ def show_all(conf: Path) -> int:
 
 
 def show(settings: Settings) -> int:
-    """Every setting of one daemon as it comes out, and the file or option that set it."""
+    """Print every setting of one daemon with its value and its origin; return the exit code."""
     try:
         target = target_of(settings)
         sections: dict[str, Any] = {name: getattr(settings, name) for name in SECTIONS}
@@ -158,12 +164,12 @@ def _rows(settings: Settings, section: str, values: Any) -> Iterable[tuple[str, 
         value = getattr(values, field.name)
         origin = settings.origins.get((section, field.name), "built in")
         if origin == "built in" and value in ("", (), None) and kind_of(field).show(value) == "":
-            continue  # not said, and nothing that could be shown for it
+            continue  # default without a text
         yield field.name, kind_of(field).show(value), origin
 
 
 def _automatic(settings: Settings, kind: Any) -> dict[tuple[str, str], str]:
-    """Return the values that ``auto`` stands for, by section and key, where they are known before the daemon runs."""
+    """Return the values of ``auto`` settings by (section, key), if they are known before the start."""
     connections = settings.limits.max_connections or stream_server(settings.daemon.engine).capacity
     share = -(-connections // settings.processes)
     found = {
@@ -178,7 +184,7 @@ def _automatic(settings: Settings, kind: Any) -> dict[tuple[str, str], str]:
 
 
 def _listens(settings: Settings) -> str:
-    """Its addresses, those of Unix sockets from the project's folder where they lie in it."""
+    """Return the listeners; paths of Unix sockets are relative to the project folder if possible."""
     return " ".join(str(address).replace(f"unix:{settings.base}/", "unix:") for address in settings.addresses)
 
 
@@ -196,7 +202,7 @@ def _complaints_of_service(settings: Settings) -> list[str]:
 def _complaints_of_certificates(settings: Settings) -> list[str]:
     if not settings.over_tls:
         return []
-    from daemons.operating import certificates  # ssl is dear, and most do without it
+    from daemons.operating import certificates  # importing ssl is slow, and most daemons do not need it
 
     try:
         certificates.context(settings)
@@ -216,7 +222,7 @@ def _complaints_of_logging(daemons: list[Settings]) -> list[str]:
 
 
 def _collisions(daemons: list[Settings]) -> list[str]:
-    """Daemons that want the same address."""
+    """Return complaints about daemons with the same address."""
     return [
         f"conf/{other.name}.ini [{section}] {theirs}: conf/{one.name}.ini has {ours} already"
         for one, other in combinations(daemons, 2)

@@ -1,7 +1,6 @@
-"""``daemons cert``: a small CA of one's own and a server certificate signed by it, for trying TLS at home.
+"""``daemons cert``: create a private CA and a server certificate signed by it, to try TLS.
 
-As strict as `ssl.VERIFY_X509_STRICT`, which Python 3.13 switches on, wants them: RFC 5280 with everything
-critical that it says must be (T55).
+The certificates satisfy `ssl.VERIFY_X509_STRICT`, the default of Python 3.13: RFC 5280, with its critical extensions.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ else:
 
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 
-#: RFC 1123, section 2.1; and one label may be a wildcard, RFC 6125, section 6.4.3.
+#: Host name, RFC 1123, section 2.1; the first label may be a wildcard, RFC 6125, section 6.4.3.
 _HOST = re.compile(
     r"(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 )
 
-#: For clocks that are behind ours.
+#: Start of validity before now, for clients whose clock is slow.
 BEFORE = datetime.timedelta(hours=1)
 
 CA, CA_KEY, SERVER, SERVER_KEY = FILES = ("ca.pem", "ca.key", "server.pem", "server.key")
 
 _ADVICE = """\
 {out}/ca.pem      the CA, which clients must trust; valid for {days} days
-{out}/ca.key      its key: who has it can pretend to be any server to them
+{out}/ca.key      its key, secret: it can sign a certificate for any name
 {out}/server.pem  the certificate, for {names}
 {out}/server.key  its key
 
@@ -65,15 +64,15 @@ To try it:
 
 
 def run(options: argparse.Namespace, conf: Path) -> int:
-    """Carry out the command; returns the exit code."""
+    """Run the command; return the exit code."""
     if MISSING:
         return _refuse("the package cryptography is not installed: pip install 'camelot-daemons[tls]'")
     base = ini.placed(conf).parent
     run = options.run.absolute() if options.run else base / "run"
     out = options.out.absolute() if options.out else run / "tls"
-    there = [str(out / name) for name in FILES if (out / name).exists()]
-    if there and not options.force:
-        return _refuse(f"there already: {', '.join(there)}; to overwrite them: --force")
+    existing = [str(out / name) for name in FILES if (out / name).exists()]
+    if existing and not options.force:
+        return _refuse(f"files exist: {', '.join(existing)}; overwrite them with --force")
     names = list(dict.fromkeys([*ALWAYS, *options.hosts]))
     try:
         made = make(names, options.days)
@@ -96,7 +95,7 @@ def run(options: argparse.Namespace, conf: Path) -> int:
 
 
 def make(names: list[str], days: int) -> dict[str, bytes]:
-    """The four files.  Raises `ValueError` for names that no certificate can have."""
+    """Return the content of the four files by name.  Raises `ValueError` for an invalid name or `days`."""
     if days < 1:
         raise ValueError(f"--days {days}: a whole number above 0 is expected")
     alternatives = [_general_name(name) for name in names]
@@ -179,8 +178,7 @@ def _write(out: Path, made: dict[str, bytes]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, content in made.items():
         mode = 0o600 if name.endswith(".key") else 0o644
-        # Under another name first: a daemon that reads it meanwhile finds the old one whole, and a key is
-        # never there for all to read.
+        # Replaced atomically: a daemon may be reading the old file, and a key must never be readable for others.
         fresh = out / f".{name}.new"
         fresh.unlink(missing_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -190,7 +188,7 @@ def _write(out: Path, made: dict[str, bytes]) -> None:
 
 
 def _shown(out: Path, base: Path, run: Path) -> str:
-    """The folder as an ini names it."""
+    """Return the folder as written in an ini."""
     if out.is_relative_to(run):
         return str("run" / out.relative_to(run))
     return str(out.relative_to(base)) if out.is_relative_to(base) else str(out)

@@ -1,4 +1,4 @@
-"""Exceptions of commands: one line on standard error and an exit code each, in one place for all commands."""
+"""Outcome of commands: exceptions become one line on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ from daemons.printable import escape
 from daemons.serving.listening.listen import ListenError
 from daemons.settings.complaints import ConfigurationError
 
-#: 128 and SIGINT, as a shell reports it.
+#: Exit code after SIGINT, 128 + 2, as in a shell.
 INTERRUPTED = 130
 
-#: Packages beyond the standard library, and the extra of this package that installs each.
+#: Third-party package → the extra of this package that installs it.
 EXTRAS = dict.fromkeys(("bs4", "hishel", "httpcore2", "httpx2", "lxml", "protego", "soupsieve"), "fetch")
 
 
 class Command:
-    """One command line; `prefix` is what each line of an error begins with, and `say` reports one."""
+    """One command line; `prefix` begins each line of an error, and `report` prints one line."""
 
     prefix = "daemons: "
-    say: Callable[[str], None]
+    report: Callable[[str], None]
 
     def __init__(self) -> None:
-        self.say = say
+        self.report = report
 
     def carry_out(self, action: Callable[[], int]) -> int:
-        """Return the exit code of `action`, whose output is flushed; or report what it raised.
+        """Run `action` and flush its output; return its exit code, or that of its exception, which is reported.
 
-        Nothing but SystemExit gets through, which argparse raises.  Ctrl-C, and a reader that has closed its pipe, are
-        no errors of ours and are not reported."""
+        Only SystemExit is raised, by argparse.  Ctrl-C and a closed pipe are not reported."""
         line = ""
         try:
             try:
@@ -46,8 +45,8 @@ class Command:
             except (KeyboardInterrupt, BrokenPipeError):
                 raise
             except Exception as error:
-                code, line = _reported(error)
-                with suppress(OSError, ValueError):  # the first error is reported
+                code, line = _outcome_of(error)
+                with suppress(OSError, ValueError):  # only the first error is reported
                     flush()
             else:
                 flush()
@@ -58,16 +57,16 @@ class Command:
         except BrokenPipeError:  # `daemons list | head -1`
             code = lifecycle.BUG
         except Exception as error:
-            code, line = _reported(error)
+            code, line = _outcome_of(error)
         _discard(1)
-        for each in line.split("\n") if line else ():  # other ends of lines may be a peer's
-            self.say(self.prefix + escape(each))
+        for each in line.split("\n") if line else ():  # other line ends may come from a peer
+            self.report(self.prefix + escape(each))
         _discard(2)
         return code
 
 
-def say(line: str) -> None:
-    """Write a line to standard error; if that cannot be written to, do nothing."""
+def report(line: str) -> None:
+    """Write a line to standard error; ignore errors."""
     try:
         print(line, file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -75,7 +74,7 @@ def say(line: str) -> None:
 
 
 def flush() -> None:
-    """Write out what was printed.  Raises `OSError`, which names standard output."""
+    """Flush standard output.  Raises `OSError`, which names it."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -84,8 +83,8 @@ def flush() -> None:
         raise OSError(error.errno, error.strerror, "standard output") from error
 
 
-def _reported(error: Exception) -> tuple[int, str]:
-    """Return the exit code of an exception, and the lines that say it."""
+def _outcome_of(error: Exception) -> tuple[int, str]:
+    """Return the exit code and the error lines of an exception."""
     match error:
         case ConfigurationError():
             return lifecycle.WRONG_CONFIGURATION, "\n".join(error.complaints)
@@ -103,10 +102,10 @@ def _reported(error: Exception) -> tuple[int, str]:
         case UnicodeError():
             return tools.FAILED, f"text that cannot be encoded: {error}".split("\n")[0]
         case _:
-            # Users cannot do anything with a traceback; developers run Python in development mode (-X dev).
+            # A traceback does not help users; developers run Python in development mode (-X dev).
             where = f"\n{traceback.format_exc()}" if sys.flags.dev_mode else ""
-            said = escape(f"{type(error).__name__}: {error}"[:500])
-            return lifecycle.BUG, f"a bug: {said} (python -X dev -m daemons … shows the traceback){where}"
+            text = escape(f"{type(error).__name__}: {error}"[:500])
+            return lifecycle.BUG, f"a bug: {text} (python -X dev -m daemons … shows the traceback){where}"
 
 
 def _has_working_directory() -> bool:
@@ -118,8 +117,7 @@ def _has_working_directory() -> bool:
 
 
 def _discard(descriptor: int) -> None:
-    """Flush a standard stream, or, if it cannot be written to, discard what is in its buffer, so that the interpreter
-    does not fail on it at its end."""
+    """Flush a standard stream; if it cannot be written, discard its buffer, which would fail again at exit."""
     stream = (sys.stdout, sys.stderr)[descriptor - 1]
     poll = select.poll()
     try:

@@ -1,4 +1,4 @@
-"""The command line of ``daemons``."""
+"""Argument parser of ``daemons``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from daemons.clients.rpc import call_arguments
 from daemons.operating.config import ini
 from daemons.operating.config.ini import Override
 
-#: Options that mean a key of [daemon].
+#: Keys of [daemon] with an option of their own.
 KEYS = ("host", "port", "engine", "processes")
 
 
 class _Set(argparse.Action):
-    """Collects ``--port N`` and ``--set SECTION.KEY=VALUE`` in the order in which they were given."""
+    """Collects ``--port N`` and ``--set SECTION.KEY=VALUE`` in their order."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
@@ -38,7 +38,7 @@ class _Version(argparse.Action):
     """Prints the versions of the suite and of Python."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
+        from importlib.metadata import PackageNotFoundError, version  # slow to import, and rarely needed
 
         try:
             own = version("camelot-daemons")
@@ -49,7 +49,7 @@ class _Version(argparse.Action):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser."""
     top = argparse.ArgumentParser(
         prog="daemons",
         description="Classic network daemons: run one, ask one, check and show their settings; and tools.",
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     def add(word: str, help_text: str, *parents: Any) -> argparse.ArgumentParser:
         return commands.add_parser(word, help=help_text, description=help_text, parents=[*parents])
 
-    run = add("run", "serve until told to stop (this is what supervisord starts)", named, changed)
+    run = add("run", "serve until a stop signal (started by supervisord)", named, changed)
     ways = run.add_mutually_exclusive_group()
     ways.add_argument("--detach", action="store_true", help="in the background, without supervisord")
     ways.add_argument(
@@ -87,8 +87,8 @@ def parser() -> argparse.ArgumentParser:
         "the log goes to logs/NAME.inetd.log",
     )
     add("stop", "stop a daemon that was started with --detach, and wait for its end", named)
-    ask = add("ask", "hold a conversation with a daemon, and print what it says", named)
-    ask.add_argument("host", nargs="?", metavar="HOST", help="where it is; else, or with -, the address in its ini")
+    ask = add("ask", "send messages to a daemon, and print the replies", named)
+    ask.add_argument("host", nargs="?", metavar="HOST", help="its address; else, or with -, the address in its ini")
     ask.add_argument("-p", dest="port", metavar="PORT", help="its port; else the one in its ini")
     ask.add_argument("-t", dest="timeout", metavar="SECONDS", type=seconds, default=10.0, help="to wait; else 10")
     ask.add_argument(
@@ -97,43 +97,43 @@ def parser() -> argparse.ArgumentParser:
         help="for tls://: the CA that must have signed its certificate; else run/tls/ca.pem where that is, else "
         "those that this system trusts",
     )
+    ask.add_argument("--stdin", action="store_true", help="send standard input, and print the received bytes unchanged")
+    ask.add_argument("-v", "--verbose", action="store_true", help="log the socket, and each wait, on standard error")
     ask.add_argument(
-        "--stdin", action="store_true", help="say what comes on standard input, and print what comes back as it is"
+        "words",
+        nargs="*",
+        default=[],
+        metavar="WORDS",
+        help="messages to send; else the example messages of the service",
     )
-    ask.add_argument(
-        "-v", "--verbose", action="store_true", help="tell on standard error of the socket, and of each wait"
-    )
-    ask.add_argument(
-        "words", nargs="*", default=[], metavar="WORDS", help="what to say; else the questions it is known for"
-    )
-    call = add("call", "call a function that a daemon, or somebody else, publishes, and print its result", conf)
+    call = add("call", "call a function published by a daemon or at a URL, and print its result", conf)
     call_arguments.add_arguments(call)
-    cert = add("cert", "make a CA and a server certificate signed by it, for trying TLS", conf)
+    cert = add("cert", "create a CA and a server certificate signed by it, to try TLS", conf)
     cert.add_argument(
         "--host",
         dest="hosts",
         action="append",
         default=[],
         metavar="NAME",
-        help="a name or address that clients dial, besides localhost, 127.0.0.1 and ::1; may be given several times",
+        help="a name or address of the server, besides localhost, 127.0.0.1 and ::1; repeatable",
     )
-    cert.add_argument("--out", type=Path, metavar="DIR", help="where to; else run/tls")
-    cert.add_argument("--days", type=int, default=90, metavar="N", help="for how long it is valid; else 90")
-    cert.add_argument("--force", action="store_true", help="overwrite what is there")
-    add("cgi", "answer one request with a WSGI application, as CGI (this is what a web server starts)", named, changed)
-    check = add("check", "check every ini and supervisord.conf; list all faults at once", conf)
+    cert.add_argument("--out", type=Path, metavar="DIR", help="output folder; else run/tls")
+    cert.add_argument("--days", type=int, default=90, metavar="N", help="days of validity; else 90")
+    cert.add_argument("--force", action="store_true", help="overwrite existing files")
+    add("cgi", "respond to one request with a WSGI application over CGI (started by a web server)", named, changed)
+    check = add("check", "check every ini and supervisord.conf; print all complaints", conf)
     check.add_argument(
         "names", metavar="NAME", nargs="*", help="only the inis of these daemons, and no supervisord.conf"
     )
     check.add_argument(
         "--shared",
         action="store_true",
-        help="only for faults that keep every daemon from starting: in defaults.ini, logging.ini, supervisord.conf",
+        help="only faults that prevent every daemon from starting: in defaults.ini, logging.ini, supervisord.conf",
     )
-    add("list", "every daemon: what it is, where it listens, its engine", conf)
-    stats = add("stats", "what a daemon has done and is doing, read without asking it", conf)
+    add("list", "list every daemon: listeners, engine, description", conf)
+    stats = add("stats", "statistics of a daemon, read without its help", conf)
     stats.add_argument("name", nargs="?", metavar="NAME", help="the daemon; else one line for each of them")
-    stats.add_argument("--json", action="store_true", help="for programs; docs/metrics.md tells the keys")
-    add("show", "the settings of a daemon as they come out, and where each was set", named, changed)
+    stats.add_argument("--json", action="store_true", help="print JSON; docs/metrics.md describes the keys")
+    add("show", "print the settings of a daemon and their origins", named, changed)
     tools.add_words(commands)
     return top

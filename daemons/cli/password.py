@@ -14,49 +14,49 @@ from pathlib import Path
 from daemons.accounts import hashes, users_file
 from daemons.clients.tools import DONE, refuse
 
-#: Passwords can be tried against the file, without any throttle, by every user who can read it.
+#: Only the owner: any reader of the file could guess passwords without a throttle.
 MODE = 0o600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """FILE, NAME and --generate.  The password is no argument: every user of the machine can see those."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="the users file; made if there is none")
+    """Add FILE, NAME and --generate; not the password, since every local user can see arguments of commands."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="the users file; created if missing")
     parser.add_argument("name", metavar="NAME", help="the user; an existing line is replaced")
     parser.add_argument(
         "--generate",
         action="store_true",
-        help="print a random secret, once, for a program: it needs no slow hash, and may be used under engine = loop",
+        help="generate and print a random secret for a program: it needs no slow hash, and works under engine = loop",
     )
     parser.epilog = (
-        "The password is asked for twice; or, where standard input is no terminal, it is the first line of that. "
-        "Exit codes: 0 it is written, 1 it is not, 2 a wrong command line."
+        "The password is read twice from the terminal, or from the first line of standard input. "
+        "Exit codes: 0 written, 1 not written, 2 a wrong command line."
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask for the password, or make a secret, and write the line; returns the exit code."""
+    """Read the password, or generate a secret, and write the line; return the exit code."""
     name = hashes.normalized(options.name)
     if not hashes.NAME.fullmatch(name):
-        return refuse("password", f"{options.name!r} is no name; up to 64 characters without a colon are expected")
+        return refuse("password", f"{options.name!r} is not a name; up to 64 characters without a colon are expected")
     try:
-        _read(options.file)  # before a password is asked for
+        _read(options.file)  # errors before the prompt
     except (OSError, ValueError) as error:
         return refuse("password", users_file.complaint(str(options.file), error))
     stored: hashes.Hash
     if options.generate:
         secret, stored = hashes.generate_secret()
     else:
-        password = _asked(name)
+        password = _read_password(name)
         if password is None:
-            return refuse("password", "the two are not the same; nothing is changed")
+            return refuse("password", "the passwords differ; nothing was changed")
         if not password:
-            return refuse("password", "an empty password is none; nothing is changed")
+            return refuse("password", "the password is empty; nothing was changed")
         try:
             stored = hashes.hash_password(password)
         except UnicodeEncodeError:
-            return refuse("password", "not UTF-8; nothing is changed")
+            return refuse("password", "not UTF-8; nothing was changed")
         except ValueError as error:
-            return refuse("password", f"{error}; nothing is changed")
+            return refuse("password", f"{error}; nothing was changed")
     try:
         is_known = _write(options.file, name, f"{name}:{stored}")
     except OSError as error:
@@ -69,27 +69,29 @@ def run(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _asked(name: str) -> str | None:
-    """The password; None where it was not repeated."""
+def _read_password(name: str) -> str | None:
+    """Return the password from the terminal or standard input; None if the repetition differs."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     password = getpass.getpass(f"Password of {name}: ")
-    return password if getpass.getpass("Once more: ") == password else None
+    return password if getpass.getpass("Repeat the password: ") == password else None
 
 
 def _read(path: Path) -> tuple[str, users_file.Users]:
-    """Return the text of the file, which need not exist, and its users.  Raises `OSError` and `ValueError`."""
+    """Return the text of the file, "" if it does not exist, and its users.  Raises `OSError` and `ValueError`."""
     text = users_file.read_text(path) if path.exists() else ""
     return text, users_file.parse_lines(text)
 
 
 def _write(file: Path, name: str, line: str) -> bool:
-    """Replace the line of a user, or add it; return whether there was one.  The file is replaced as a whole: a daemon
-    may be reading it.  Raises `OSError`, and `ValueError` for a file that is wrong by now."""
-    # Of a link the file that it leads to is replaced: others may know that by another name.
+    """Replace or add the line of a user; return whether the user existed.
+
+    The file is replaced atomically, since a daemon may be reading it.  Raises `OSError`, and `ValueError` for an
+    invalid file."""
+    # Replace the target of a symbolic link, not the link.
     path = Path(os.path.realpath(file))
     with _locked(path.parent):
-        # Read only now: while a password was typed, another command may have added or removed a user.
+        # Read under the lock: another command may have changed the file since the prompt.
         text, users = _read(path)
         old = text.removesuffix("\n").split("\n") if text else []
         own = [number for number, each in enumerate(old) if hashes.normalized(each.partition(":")[0]) == name]
@@ -100,7 +102,7 @@ def _write(file: Path, name: str, line: str) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other commands from writing a users file in `folder`.  Waits for them.  Raises `OSError`."""
+    """Hold the lock for users files in `folder`; wait for other commands.  Raises `OSError`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -110,7 +112,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, lines: list[str]) -> None:
-    """Write the lines to a new file in the place of `path`, with its mode and owner."""
+    """Atomically replace `path` by a file with these lines, and keep its mode and owner."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
     try:

@@ -1,4 +1,4 @@
-"""What is wrong with supervisord.conf, beyond what supervisord itself would say."""
+"""Check of supervisord.conf, beyond the checks of supervisord itself."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ from daemons.serving import signals
 from daemons.serving.listening.address import UNIX_PATH_LIMIT
 from daemons.settings.values import DURATION, hint
 
-#: supervisord binds the name with a dot and its pid behind it, of up to seven digits, proc(5); sockaddr_un has room
-#: for 107 bytes, unix(7).
+#: supervisord appends a dot and its pid, of up to seven digits, proc(5); sockaddr_un has space for 107 bytes, unix(7).
 SOCKET_LIMIT = UNIX_PATH_LIMIT - len(".4194304")
 
-#: What an option of the command line in [program:x] sets: the drain_timeout that counts.
+#: The setting that an option of the command line in [program:x] may override.
 _DRAIN = ("limits", "drain_timeout")
 
-#: Sections of programs.
+#: Pattern of sections of programs.
 _PROGRAM = re.compile(r"(?:fcgi-)?program:|eventlistener:")
 
-#: Seconds beyond drain_timeout within which a daemon ends, however busy it is: `prefork.GRACE`, and some of its own.
+#: Maximum seconds after drain_timeout until a busy daemon ends: `prefork.GRACE`, and a margin.
 GRACE = 2
 
 
@@ -45,16 +44,16 @@ class _Program:
 
     where: str
     config: ProcessConfig
-    #: The daemon, or "" where the command does not say.
+    #: The daemon; "" if unknown.
     name: str = ""
-    #: Of a command that is `daemons` itself: the rest of its line, parsed.
+    #: The parsed command line, if the command is `daemons`.
     options: argparse.Namespace | None = None
-    #: Why the command is none.
+    #: The complaint about an invalid command.
     complaint: str = ""
 
 
 def complaints(path: Path, names: list[str], daemons: list[Settings]) -> list[str]:
-    """Return the faults of the file at `path`, given the daemons that have an ini, and their settings."""
+    """Return the complaints about the file at `path`, given the daemons that have an ini, and their settings."""
     if fatal := complaints_for_all(path):
         return fatal
     files = supervisord_files.read(path)
@@ -68,10 +67,10 @@ def complaints(path: Path, names: list[str], daemons: list[Settings]) -> list[st
 
 
 def complaints_for_all(path: Path) -> list[str]:
-    """Return the faults that keep supervisord itself from starting, and every daemon with it."""
+    """Return the complaints that prevent supervisord, and so every daemon, from starting."""
     if "%" in str(path.parent):
         return [
-            f"{path.name}: supervisord takes the % in {path.parent} for the beginning of a format; "
+            f"{path.name}: supervisord interprets the % in {path.parent} as the start of a format; "
             "give the folder another name, or start the daemons without supervisord"
         ]
     if '"' in str(path.parent):
@@ -93,7 +92,7 @@ def complaints_for_all(path: Path) -> list[str]:
 
 
 def notes(path: Path, names: list[str]) -> list[str]:
-    """Return which daemons no program runs: systemd or inetd may."""
+    """Return notes about daemons without a program; systemd or inetd may run them."""
     try:
         run = {program.name for program in _programs(path, {})}
     except BrokenError:
@@ -115,7 +114,7 @@ def _complaints_of(program: _Program, base: Path, names: list[str], settings: Se
         yield f"stopsignal = {word}: no daemon ends at this signal; write TERM"
     options = program.options
     if options is not None and (conf := placed(directory / _conf_of(program))) != base / "conf":
-        # Its ini is in another folder.
+        # The ini is in another folder.
         if directory.is_dir() and not (conf / f"{program.name}.ini").is_file():
             yield f"command: there is no {conf}/{program.name}.ini; the daemon starts in {directory}"
         return
@@ -126,14 +125,14 @@ def _complaints_of(program: _Program, base: Path, names: list[str], settings: Se
         if (least := math.ceil(drain + GRACE)) > program.config.stopwaitsecs:
             yield (
                 f"stopwaitsecs = {program.config.stopwaitsecs}: must be {least} or more: drain_timeout is {drain:g} s, "
-                f"and to end who is left takes up to {GRACE} s; supervisord would kill the daemon meanwhile"
+                f"and closing the remaining connections takes up to {GRACE} s; supervisord would kill the daemon before"
             )
     if "--detach" in program.config.command:
-        yield "command: a program under supervisord must not detach; take --detach away"
+        yield "command: a program under supervisord must not detach; remove --detach"
 
 
 def _conf_of(program: _Program) -> str:
-    """Return the folder of the inis, from the folder in which the daemon starts."""
+    """Return the folder of the inis, relative to the folder in which the daemon starts."""
     conf = getattr(program.options, "conf", None) or (program.config.environment or {}).get("DAEMONS_CONF")
     return str(conf or "conf")
 
@@ -142,14 +141,15 @@ def _drain_timeout(settings: Settings, options: argparse.Namespace | None) -> fl
     drain = settings.limits.drain_timeout
     for each in options.overrides if options is not None else ():
         if (each.section, each.key) == _DRAIN:
-            with suppress(ValueError):  # the daemon will say what is wrong with it
+            with suppress(ValueError):  # the daemon reports the wrong value
                 drain = DURATION.parse(each.value)
     return drain
 
 
 def _missing(command: str) -> str:
-    """Why what the command names cannot be started.  A bare name is looked up in the PATH of supervisord, which may
-    be another than ours."""
+    """Return why the command cannot be started; "" if it can.
+
+    A bare name is not checked: supervisord looks it up in its own PATH."""
     program = shlex.split(command)[0]
     if not program.startswith("/") or os.access(program, os.X_OK):
         return ""
@@ -159,31 +159,30 @@ def _missing(command: str) -> str:
 
 
 def _realized(path: Path) -> ServerOptions:
-    """Return the file as supervisord itself understands it.  Raises `BrokenError`."""
+    """Return the options that supervisord reads from the file.  Raises `BrokenError`."""
     options = ServerOptions()
-    # Its own attributes, set when its module was imported: redirecting sys.stderr would not reach them.
-    options.stdout = options.stderr = said = io.StringIO()
+    # Attributes set at the import of supervisor, so that redirecting sys.stderr has no effect.
+    options.stdout = options.stderr = output = io.StringIO()
     try:
         options.realize(["-c", str(path)])
     except SystemExit:
-        reason = re.sub(r"^Error: ", "", said.getvalue().strip().partition("\n")[0])
+        reason = re.sub(r"^Error: ", "", output.getvalue().strip().partition("\n")[0])
         raise BrokenError(f"{path.name}: {reason}") from None
     return options
 
 
 def _programs(path: Path, places: dict[str, str]) -> list[_Program]:
     """Return the programs that run daemons; `places` names the file of each section.  Raises `BrokenError`."""
-    # An fcgi-program is a program too.
     sections = {section.partition(":")[2].strip(): section for section in places if _PROGRAM.match(section)}
     found: list[_Program | None] = []
     for group in _realized(path).process_group_configs:
         for config in group.process_configs:
             section = sections.get(config.name) or sections.get(group.name) or f"program:{config.name}"
-            found.append(_understood(f"{places.get(section, path.name)} [{section}]", config))
+            found.append(_parse_program(f"{places.get(section, path.name)} [{section}]", config))
     return [program for program in found if program is not None]
 
 
-def _understood(where: str, config: ProcessConfig) -> _Program | None:
+def _parse_program(where: str, config: ProcessConfig) -> _Program | None:
     try:
         parts = shlex.split(config.command)
     except ValueError as error:
@@ -192,16 +191,16 @@ def _understood(where: str, config: ProcessConfig) -> _Program | None:
         return _Program(where, config, complaint="empty; write `daemons run NAME`")
     first, *words = parts
     if os.path.basename(first) == "daemons":
-        said = io.StringIO()
+        output = io.StringIO()
         try:
-            with redirect_stderr(said), redirect_stdout(said):
+            with redirect_stderr(output), redirect_stdout(output):
                 options = parser().parse_args(words)
         except SystemExit:
-            reason = said.getvalue().strip().rpartition("error: ")[2].partition("\n")[0]
+            reason = output.getvalue().strip().rpartition("error: ")[2].partition("\n")[0]
             return _Program(where, config, complaint=f"`daemons run NAME` is expected; {reason}")
         if options.command != "run":
             return _Program(where, config, complaint=f"`daemons run NAME` is expected, not {options.command}")
         return _Program(where, config, options.name, options)
-    # A shell, or whatever else, that starts it.
+    # A shell or wrapper that runs `daemons run NAME`.
     match = re.search(r"\bdaemons[\"']? run[\"']? (\w[\w-]*)", config.command)
     return _Program(where, config, match[1]) if match else None

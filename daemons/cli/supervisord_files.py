@@ -1,4 +1,4 @@
-"""The files that supervisord reads: supervisord.conf and those that its [include] brings in."""
+"""Files of supervisord: supervisord.conf, and the files that its [include] names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PROGRAM = frozenset(
     )
 )
 
-#: The keys of each kind of section, as of supervisor 4.3, which ignores any other without a word; None: any.
+#: Section type → its keys in supervisor 4.3, which silently ignores unknown keys; None: any key.
 KEYS: dict[str, frozenset[str] | None] = {
     "program": _PROGRAM,
     "fcgi-program": _PROGRAM | {"socket", "socket_backlog", "socket_mode", "socket_owner"},
@@ -45,21 +45,21 @@ KEYS: dict[str, frozenset[str] | None] = {
     "ctlplugin": None,
 }
 
-#: Kinds of sections that have a name of their own behind a colon.
+#: Section types followed by a colon and a name.
 _NAMED = frozenset(("program", "fcgi-program", "eventlistener", "group", "rpcinterface", "ctlplugin"))
 
 
 class BrokenError(Exception):
-    """supervisord could not read the file.  The text names it, and the reason."""
+    """supervisord cannot read the file.  The text names the file and the reason."""
 
 
 class File:
-    """One file that supervisord reads.
+    """One file of supervisord.
 
     name
-        Its path from the project's folder.
+        The path, relative to the project folder.
     complaints
-        Faults in spite of which supervisord starts: it leaves the file out, or takes the last of two values.
+        Faults with which supervisord starts: it skips the file, or uses the last of two values.
     """
 
     def __init__(self, path: Path, name: str, *, included: bool) -> None:
@@ -73,7 +73,7 @@ class File:
             reason = f"{name}: {(error.strerror or str(error)).lower()}"
             if not included:
                 raise BrokenError(reason) from None
-            self.complaints.append(f"{reason}; supervisord leaves it out")
+            self.complaints.append(f"{reason}; supervisord skips it")
             return
         if data.startswith(codecs.BOM_UTF8):
             raise BrokenError(f"{name}: begins with a byte order mark, which supervisord cannot read; save it without")
@@ -90,19 +90,19 @@ class File:
 
 
 def read(path: Path) -> list[File]:
-    """Return the file and those that its [include] brings in.  Raises `BrokenError`."""
+    """Return the file and the files that its [include] names.  Raises `BrokenError`."""
     main = File(path, path.name, included=False)
     patterns = main.parser.get("include", "files", fallback="").replace("%(here)s", str(path.parent)).split()
-    # As supervisord does it: special characters of glob(7) in the path of the folder are taken for a pattern.
+    # supervisord does not escape special characters of glob(7) in the path of the folder.
     if patterns and (folder := str(path.parent)) != glob.escape(folder):
-        reason = f"[include] files: supervisord takes {folder} for a pattern, and finds no files"
+        reason = f"[include] files: supervisord interprets {folder} as a pattern, and finds no files"
         raise BrokenError(f"{path.name} {reason}; give the folder a name without any of * ? [")
     included = [each for pattern in patterns for each in sorted(glob.glob(os.path.join(path.parent, pattern)))]
     return [main, *(File(Path(each), os.path.relpath(each, path.parent), included=True) for each in included)]
 
 
 def complaints(files: list[File]) -> list[str]:
-    """Return the faults that supervisord does not report: unknown sections and keys, and sections in two files."""
+    """Return the complaints that supervisord does not have: unknown sections and keys, and duplicate sections."""
     found = [complaint for file in files for complaint in file.complaints]
     found += [complaint for file in files for complaint in _unknown(file)]
     return [*found, *_duplicates(files)]
@@ -130,10 +130,10 @@ def _unknown(file: File) -> Iterator[str]:
 
 
 def _duplicates(files: list[File]) -> Iterator[str]:
-    """Sections that stand in two files: supervisord mixes them without a word."""
+    """Yield complaints about sections in two files, which supervisord merges silently."""
     seen: dict[str, str] = {}
     for file in files:
         for section in file.parser.sections():
             if section in seen:
-                yield f"{file.name} [{section}]: stands in {seen[section]} too"
+                yield f"{file.name} [{section}]: also in {seen[section]}"
             seen.setdefault(section, file.name)

@@ -1,1 +1,1 @@
-"""What surrounds the servers: settings from ini files, shared logging, lifecycle, the command line."""
+"""Operation of a daemon: settings from ini files, loading of the target, logging, metrics, lifecycle."""

@@ -1,4 +1,4 @@
-"""A daemon between the binding of its listeners and its end."""
+"""Listeners and shared state of a daemon from bind to exit."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bound:
-    """A daemon that has its ports and is about to serve."""
+    """A daemon whose listeners are bound."""
 
     settings: Settings
     limits: Limits
     metrics: Metrics
-    #: Where each listener came to be, port 0 resolved.
+    #: Each listener with its address; port 0 is resolved.
     listeners: list[tuple[Address, socket.socket]]
-    #: What tls:// listeners share; None where there are none.
+    #: Shared by the tls:// listeners; None without such.
     tls: TLS | None = None
-    #: The files of Unix sockets, with their inodes: by now the path may be somebody else's.
+    #: The files of Unix sockets → inode, since another process may have replaced the file.
     files: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
@@ -44,7 +44,7 @@ class Bound:
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """All that were bound."""
+        """All bound sockets, those of the metrics included."""
         return [*(listener for _, listener in self.listeners), *self.metrics.listeners]
 
     def stop_listening(self) -> None:
@@ -53,7 +53,7 @@ class Bound:
             listener.close()
 
     def close_listeners(self) -> None:
-        """In a process that is not to serve."""
+        """Close all listeners, in a process that does not serve."""
         self.stop_listening()
         self.metrics.close_listeners()
 

@@ -1,4 +1,4 @@
-"""From the section [tls] to an `ssl.SSLContext`, or to complaints that name file, section and key."""
+"""Build the `ssl.SSLContext` of the section [tls]; complaints name file, section and key."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ _KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _ENCRYPTED = re.compile(r"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED", re.MULTILINE)
 
 
-def holder(settings: Settings) -> TLS | None:
-    """What the tls:// listeners of a daemon share; None where there are none.  Raises `ConfigurationError`."""
+def shared_tls(settings: Settings) -> TLS | None:
+    """Return the object shared by all tls:// listeners; None without such.  Raises `ConfigurationError`."""
     return TLS(context(settings)) if settings.over_tls else None
 
 
 def context(settings: Settings) -> ssl.SSLContext:
-    """The context that [tls] describes, from the files as they are now: anew after each SIGHUP.  Raises
-    `ConfigurationError`, also where no client could accept what the files hold, as when it has expired."""
+    """Return the context for [tls], from the current files.
+
+    Raises `ConfigurationError`, also for a certificate that no client would accept, such as an expired one."""
     return _Maker(settings).make()
 
 
 class _Maker:
-    """Reads the files and collects what is wrong with them."""
+    """Reads the files and collects the complaints."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -41,18 +42,18 @@ class _Maker:
         chain = self._read("certificate")
         key = self._read(key_name) if chain is not None else None
         if chain is not None and not _CERTIFICATE.search(chain):
-            self._complain("certificate", "there is no certificate in it; PEM is expected")
+            self._complain("certificate", "contains no certificate; PEM is expected")
         elif chain is not None and key is not None:
             self._load(made, key, key_name)
             if not self._complaints:
                 self._check_usable(made, chain)
         if tls.client_ca and (trusted := self._read("client_ca")) is not None:
             try:
-                # Bundles have notes between their certificates, in any language; what is taken is ASCII.
+                # Bundles have comments in any language between their certificates; the certificates are ASCII.
                 made.load_verify_locations(cadata=trusted.encode("ascii", "replace").decode("ascii"))
                 made.verify_mode = ssl.CERT_REQUIRED
             except (ssl.SSLError, ValueError):
-                self._complain("client_ca", "there is no certificate in it; PEM is expected")
+                self._complain("client_ca", "contains no certificate; PEM is expected")
         if self._complaints:
             raise ConfigurationError(self._complaints)
         return made
@@ -60,9 +61,9 @@ class _Maker:
     def _load(self, made: ssl.SSLContext, key: str, key_name: str) -> None:
         if not _KEY.search(key):
             advice = "; name its file with key =" if key_name == "certificate" else ""
-            self._complain(key_name, f"there is no private key in it; PEM is expected{advice}")
+            self._complain(key_name, f"contains no private key; PEM is expected{advice}")
         elif _ENCRYPTED.search(key):
-            # Nobody sits before a daemon to type it; and OpenSSL would ask on the terminal.
+            # OpenSSL would ask for the passphrase on the terminal.
             self._complain(key_name, "the key has a passphrase; a daemon needs one without, in a file of mode 0600")
         else:
             try:
@@ -76,15 +77,15 @@ class _Maker:
                 self._complain(key_name, (error.strerror or str(error)).lower())
 
     def _check_usable(self, made: ssl.SSLContext, chain: str) -> None:
-        """Shake hands with ourselves: the standard library reads a certificate only as a client."""
+        """Verify the certificate by a handshake in memory: the standard library verifies only as a client."""
         match = _CERTIFICATE.search(chain)
         assert match is not None
         try:
             client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             client.check_hostname = False
-            client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate vouches for itself
+            client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate is its own trust anchor
             client.load_verify_locations(cadata=ssl.PEM_cert_to_DER_cert(match[0]))
-            _shake_hands(client, made)
+            _handshake(client, made)
         except ssl.SSLCertVerificationError as error:
             self._complain("certificate", f"no client would accept it: {error.verify_message}")
         except (ssl.SSLError, ValueError) as error:
@@ -110,8 +111,8 @@ class _Maker:
         self._complaints.append(f"{origin} [tls] {key} = {getattr(settings.tls, key)}: {reason}")
 
 
-def _shake_hands(client_context: ssl.SSLContext, server_context: ssl.SSLContext) -> None:
-    """A handshake in memory.  Raises `ssl.SSLError`."""
+def _handshake(client_context: ssl.SSLContext, server_context: ssl.SSLContext) -> None:
+    """Perform a handshake in memory.  Raises `ssl.SSLError`."""
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context.wrap_bio(back, there)
     server = server_context.wrap_bio(there, back, server_side=True)

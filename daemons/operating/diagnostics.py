@@ -1,4 +1,4 @@
-"""Lines on standard error: the ready line, and complaints of a daemon that cannot start."""
+"""Lines on standard error: the ready line, and the errors of a daemon that cannot start."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from daemons.operating.logging.logs import FORMAT, LineFormatter
 _LOGGER = "daemons.operating.lifecycle"
 
 
-def say(line: str, level: int = logging.ERROR, failure: BaseException | None = None) -> None:
-    """Write one line to standard error, in one write(2) as several processes may write there; before it the traceback
-    of `failure`.  Where standard error is the log, the line has the form of all others there, with the time, and the
-    traceback is in it.
+def report(line: str, level: int = logging.ERROR, failure: BaseException | None = None) -> None:
+    """Write one line to standard error with one write(2), after the traceback of `failure`.
 
-    Where standard error cannot be written, as on a full disk, the line goes to standard output.  Raises nothing."""
+    If standard error is the log, the line is formatted as a log line, which includes the traceback.  If it cannot be
+    written, for example on a full disk, the line goes to standard output.  Raises nothing."""
     if goes_to_log():
         info = (type(failure), failure, failure.__traceback__) if failure is not None else None
         record = logging.LogRecord(_LOGGER, level, __file__, 0, line, (), info)
@@ -31,8 +30,9 @@ def say(line: str, level: int = logging.ERROR, failure: BaseException | None = N
 
 
 def goes_to_log() -> bool:
-    """Return whether standard error is a log: under supervisord, and where it is the same file or pipe as standard
-    output, to which the log goes; but not on a terminal."""
+    """Return whether standard error is the log: under supervisord, or if it is the same file as standard output.
+
+    A terminal is not a log."""
     try:
         if os.isatty(2):
             return False
@@ -42,7 +42,7 @@ def goes_to_log() -> bool:
 
 
 def _write(stream: TextIO | None, text: str) -> bool:
-    """Return whether all of `text` could be written."""
+    """Write `text`; return whether all of it was written."""
     if stream is None:
         return False
     try:
@@ -50,9 +50,9 @@ def _write(stream: TextIO | None, text: str) -> bool:
         try:
             descriptor = stream.fileno()
         except (OSError, ValueError):
-            stream.write(text)  # in place of the real one; it has no descriptor
+            stream.write(text)  # a replacement without a descriptor
             return True
-        # Past the buffer, which would keep what cannot be written, and try again at the end of the process.
+        # Not through the buffer, which would retry at exit after a failed write.
         data = text.encode("utf-8", "backslashreplace")
         while data:
             data = data[os.write(descriptor, data) :]

@@ -1,8 +1,7 @@
-"""The section [drop]: who the daemon becomes once it has its ports.
+"""The section [drop]: privileges to drop after the bind.
 
-root is needed to bind a port below 1024, and for nothing after that.  What is opened before (listeners, the
-private key of a certificate, the log) stays open; what is opened later is opened as the new user.  The
-environment stays as it is, HOME too.
+Only the bind of a port below 1024 needs root.  Files opened before (listeners, private key, log) stay open; later files
+are opened as the new user.  The environment is not changed, HOME included.
 """
 
 from __future__ import annotations
@@ -16,79 +15,79 @@ from daemons.settings.values import FieldType, setting
 
 
 class DropError(Exception):
-    """The daemon cannot become who it should, or could become root again."""
+    """The daemon cannot change its user, or could become root again."""
 
 
 def _parse_user(text: str) -> str:
     try:
         return (pwd.getpwuid(int(text)) if text.isdecimal() else pwd.getpwnam(text)).pw_name
     except (KeyError, OverflowError):
-        raise ValueError("no such user on this machine, see getent passwd") from None
+        raise ValueError("no such user on this system, see getent passwd") from None
 
 
 def _parse_group(text: str) -> str:
     try:
         return (grp.getgrgid(int(text)) if text.isdecimal() else grp.getgrnam(text)).gr_name
     except (KeyError, OverflowError):
-        raise ValueError("no such group on this machine, see getent group") from None
+        raise ValueError("no such group on this system, see getent group") from None
 
 
 @dataclass(frozen=True)
 class Drop:
-    """The section [drop]: the user and group of the daemon after the bind, where root has started it."""
+    """The section [drop]: user and group of a daemon started by root, after the bind."""
 
     user: str = setting(FieldType(_parse_user, str, "user"), "", "user after the bind; empty: unchanged")
     group: str = setting(
-        FieldType(_parse_group, str, "group"), "", "the one group to be in; by default the groups of the user"
+        FieldType(_parse_group, str, "group"), "", "only group after the bind; by default the groups of the user"
     )
 
     @property
     def uid(self) -> int:
-        """The user to be; -1: whoever it is, as chown(2) has it."""
+        """The user id; -1 for no change, as in chown(2)."""
         return pwd.getpwnam(self.user).pw_uid if self.user else -1
 
     @property
     def gid(self) -> int:
-        """The group to be in; -1: whichever it is."""
+        """The group id; -1 for no change."""
         if self.group:
             return grp.getgrnam(self.group).gr_gid
         return pwd.getpwnam(self.user).pw_gid if self.user else -1
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing to do, or nothing left."""
+        """Whether the process has the user and group already."""
         return set(os.getresuid()) <= {self.uid if self.user else os.getuid()} and (
             self.gid == -1 or set(os.getresgid()) == {self.gid}
         )
 
     def hand_over(self, path: str) -> None:
-        """Give a file, as long as that can be done, to who the daemon will be.  Raises `OSError`."""
+        """Change the owner of a file to the new user, before `become`.  Raises `OSError`."""
         if not self.done:
             os.chown(path, self.uid, self.gid)
 
     def contradictions(self, where: str) -> list[str]:
-        """Return why no process can do it; `where` names the file."""
+        """Return complaints that hold for every process; `where` names the file."""
         if self.group and not self.user:
-            return [f"{where} [drop] group = {self.group}: there is no user; write user = NAME too"]
+            return [f"{where} [drop] group = {self.group}: needs a user; write user = NAME too"]
         return []
 
     def complaints(self, where: str) -> list[str]:
-        """Return why this process cannot do it; `where` names the file."""
+        """Return complaints that hold for this process; `where` names the file."""
         complaints = self.contradictions(where)
         if os.geteuid() != 0 and not self.done:
-            whom = f"user = {self.user}" if self.user else f"group = {self.group}"
+            change = f"user = {self.user}" if self.user else f"group = {self.group}"
             complaints.append(
-                f"{where} [drop] {whom}: only root can become somebody else, and uid {os.geteuid()} is not root; "
-                "start it as root, or as that user, or take the line away"
+                f"{where} [drop] {change}: only root can change its user, and uid {os.geteuid()} is not root; "
+                "start the daemon as root or as that user, or remove the line"
             )
         return complaints
 
     def become(self) -> None:
-        """Become that user, for good.  Raises `DropError`.  Before there is any thread or child."""
+        """Change to the user, irreversibly; call before the first thread or child.  Raises `DropError`."""
         if self.done or not self.user:
             return
         try:
-            # In this order: without root's rights none of the groups could be changed.
+            # The user comes last: only root can change groups.
             os.setgroups([self.gid] if self.group else os.getgrouplist(self.user, self.gid))
             os.setresgid(self.gid, self.gid, self.gid)
             os.setresuid(self.uid, self.uid, self.uid)

@@ -1,4 +1,4 @@
-"""How many connections a process has descriptors for."""
+"""Limit of connections by the number of file descriptors."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from daemons.serving.engines import stream_server
 
 log = logging.getLogger(__name__)
 
-#: Descriptors kept back from connections: standard streams, listeners, selectors, wakers, a service's files.
+#: Descriptors reserved for standard streams, listeners, selectors, wakers, and files of the service.
 RESERVED = 64
 
 
 def affordable(settings: Settings) -> int:
-    """max_connections of one process: its share, and no more than it has descriptors for."""
+    """Return max_connections of one process: its share, limited by its descriptors.  Raises the soft limit to the hard
+    one, setrlimit(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
-    most = settings.limits.max_connections or stream_server(settings.daemon.engine).capacity
-    share = -(-most // settings.processes)
+    maximum = settings.limits.max_connections or stream_server(settings.daemon.engine).capacity
+    share = -(-maximum // settings.processes)
     room = share if soft == resource.RLIM_INFINITY else soft - RESERVED
     if share > room:
-        log.warning("max_connections = %d, not %d: the limit of descriptors is %d", max(1, room), share, soft)
+        log.warning(
+            "max_connections reduced to %d from %d: the limit of file descriptors is %d", max(1, room), share, soft
+        )
     return max(1, min(share, room))

@@ -1,7 +1,7 @@
-"""Process 1 of a container, init(1): it inherits every orphan of its PID namespace, and must reap them.
+"""Process 1 of a container, init(1), which inherits and must reap every orphan of its PID namespace.
 
-A daemon that is started as process 1 serves in a child process.  So the init process may reap any child without
-taking away an exit status that the daemon, or a program that its service has started, waits for.
+A daemon started as process 1 serves in a child process.  So the init process can reap any child without taking an exit
+status for which the daemon or its service waits.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from daemons.serving import signals
 
 PID = 1
 
-#: si_code of a signal that the kernel has sent, sigaction(2); from a terminal it goes to the child as well.
+#: si_code of a signal from the kernel, sigaction(2).  A terminal sends its signals to the child too.
 SI_KERNEL = 0x80
 
 
 def run_under_init(serve: Callable[[], int]) -> int:
-    """Call `serve` in a child process, forward signals to it, and reap every other child meanwhile.  Return its exit
-    code; where a signal has killed it, 128 plus the number of that, as sh(1) does."""
+    """Call `serve` in a child process, forward signals to it, and reap every other child.
+
+    Return its exit code; after death by a signal, 128 plus the signal number, as sh(1) does."""
     awaited = {*signals.SIGNALS, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     child = os.fork()
@@ -46,7 +47,7 @@ def run_under_init(serve: Callable[[], int]) -> int:
 
 
 def _reap(child: int) -> int | None:
-    """Reap all children that have ended; return the wait status of `child` if that is one of them."""
+    """Reap all children that have ended; return the wait status of `child` if it is among them."""
     found = None
     with suppress(ChildProcessError):
         while True:

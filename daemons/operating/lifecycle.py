@@ -1,4 +1,4 @@
-"""From settings to a served port, and to an exit code."""
+"""Lifecycle of a daemon: prepare, bind, serve, and return an exit code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import camelot_start
 from daemons.operating import init
 from daemons.operating.bound import Bound
 from daemons.operating.config.sections import Settings
-from daemons.operating.diagnostics import say
+from daemons.operating.diagnostics import report
 from daemons.operating.fd_limit import affordable
 from daemons.operating.loading.targets import RequestHandlers, target_of
 from daemons.operating.logging import logs
@@ -30,7 +30,7 @@ from daemons.operating.reload import InPlace, Renewal, handle_signal
 from daemons.serving import malloc, signals
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import adopt, stall_probes
-from daemons.serving.engines.pool import ByThreads
+from daemons.serving.engines.pool import WorkerPool
 from daemons.serving.engines.prefork import Prefork
 from daemons.serving.listening.address import Address
 from daemons.serving.listening.listen import ListenError, clients_too, listen, name_of
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Exit codes; 100 and 111 as in daemontools and s6: "you asked wrongly", "the system refused".
+#: Exit codes; 100 (permanent failure) and 111 (temporary failure) as in daemontools and s6.
 ENDED, BUG, USAGE, WRONG_CONFIGURATION, SYSTEM_REFUSED = 0, 1, 2, 100, 111
 
 
 def run(settings: Settings) -> int:
-    """Serve in the foreground until told to stop.  Returns the exit code; what went wrong is on standard error."""
+    """Serve in the foreground until a stop signal; return the exit code.  Errors are printed on standard error."""
 
     def serve_in_foreground() -> int:
         before = threading.enumerate()
@@ -62,52 +62,53 @@ def run(settings: Settings) -> int:
 
 
 def _end_in_time(before: list[threading.Thread], drain_timeout: float, code: int) -> None:
-    """Python waits at its end for threads of the service that are no daemon threads, for ever.  End the process
-    without those that have not ended at `drain_timeout`, or half a second from now where that has passed."""
+    """End the process at `drain_timeout`, or in half a second if that has passed, though threads of the service run on.
+
+    Python would wait at exit for non-daemon threads without a limit."""
     left = [thread for thread in threading.enumerate() if not thread.daemon and thread not in before]
     if not left:
         return
     now = time.monotonic()
     deadline = max(min(signals.stop_received, now) + drain_timeout, now + 0.5)
 
-    def insist() -> None:
+    def exit_at_deadline() -> None:
         time.sleep(deadline - now)
         names = ", ".join(thread.name for thread in left if thread.is_alive())
-        log.error("ending without threads of the service that did not end: %s", names)
+        log.error("exiting; threads of the service still run: %s", names)
         os._exit(code)
 
-    threading.Thread(target=insist, daemon=True).start()
+    threading.Thread(target=exit_at_deadline, daemon=True).start()
 
 
 def announce(line: str) -> None:
     """Write the ready line to standard error."""
-    say(line, logging.INFO)
+    report(line, logging.INFO)
 
 
 def reported(name: str, action: Callable[[], int]) -> int:
-    """Return the exit code of `action`; an exception of it is reported on standard error, and becomes one too."""
+    """Return the exit code of `action`; an exception is reported on standard error and mapped to an exit code."""
     try:
         return action()
     except ConfigurationError as error:
         for complaint in error.complaints:
-            say(f"{name}: {complaint}")
+            report(f"{name}: {complaint}")
         return WRONG_CONFIGURATION
     except ListenError as error:
-        say(f"{name}: {error}")
+        report(f"{name}: {error}")
         return SYSTEM_REFUSED
-    except BrokenPipeError:  # nobody reads what we print any more
+    except BrokenPipeError:  # the reader of standard output has exited
         raise
-    except ChildError as error:  # it has printed the traceback
-        say(f"{name}: a bug: {error}")
+    except ChildError as error:  # the child has printed the traceback
+        report(f"{name}: a bug: {error}")
         return BUG
     except Exception as error:
-        say(f"{name}: a bug: {type(error).__name__}: {error}", failure=error)
+        report(f"{name}: a bug: {type(error).__name__}: {error}", failure=error)
         return BUG
 
 
 def prepare(settings: Settings) -> Bound:
-    """All that can fail before the daemon detaches or forks: logging, the service, the ports."""
-    # Whoever started us may ignore it, which outlives exec(2): then the kernel would bury our children.
+    """Set up logging, load the target and bind the listeners: all steps that can fail before detach or fork."""
+    # The parent process may ignore SIGCHLD, which exec(2) keeps: then the kernel would reap the children.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.chdir(settings.base)
     logs.configure(settings.logging_ini)
@@ -116,9 +117,9 @@ def prepare(settings: Settings) -> Bound:
     if settings.processes == 1:
         target_of(settings).request_handlers()
     else:
-        # The parent of several workers never imports a service: so they can be replaced by newer ones.
+        # The parent of several workers does not import the service, so that new workers can import a newer version.
         try_in_child(target_of(settings).request_handlers)
-    signals.keep()  # from the bind on, peers may be waiting
+    signals.defer_stop()  # after the bind, peers may be waiting
     beside_orphans = has_orphans(path_of(settings))
     limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
     bound = Bound(settings, limits, Metrics(settings), [], _tls(settings))
@@ -141,10 +142,10 @@ def prepare(settings: Settings) -> Bound:
 
 
 def serve(bound: Bound, announce: Callable[[str], None]) -> int:
-    """Serve, in as many processes as the settings say, until told to stop; returns the exit code."""
+    """Serve in the configured number of processes until a stop signal; return the exit code."""
     settings = bound.settings
     try:
-        # supervisord sets this for what it starts: then leave with it, when it is killed, or was meanwhile.
+        # Set by supervisord: exit when supervisord dies, also if it has died since the start.
         parent = camelot_start.PARENT if "SUPERVISOR_ENABLED" in os.environ else None
         bound.metrics.begin()
         settings.drop.become()
@@ -163,7 +164,7 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
             parent,
         )
         renewal.join(prefork)
-        # Otherwise the kernel would go on to queue connections that nobody accepts.
+        # Otherwise the kernel would queue connections that no process accepts.
         prefork.on_stop.append(bound.stop_listening)
         prefork.on_signal = handle_signal
         bound.metrics.supervise(prefork, [listener for _, listener in bound.listeners])
@@ -175,29 +176,29 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
         return code
     finally:
         bound.close()
-        signals.end()
+        signals.ignore_signals()
 
 
 def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline: int | None = None) -> int:
-    """One serving process, from the import of the service to the last reply.  It leaves with `parent`, of whose end it
-    learns at once by `lifeline`, as in `Daemon.leave_with`."""
+    """Run one serving process.  It exits when the process `parent` dies, which `lifeline` signals at once, as in
+    `Daemon.watch_lifeline`."""
     settings = bound.settings
     handlers = target_of(settings).request_handlers()
     servers = [_server(bound, address, listener, handlers) for address, listener in bound.listeners]
-    together = all(server.ends_in_one_thread for server in servers)
-    access_log = AccessLog(settings.name, together=together, requests=settings.log.requests)
+    batched = all(server.ends_in_one_thread for server in servers)
+    access_log = AccessLog(settings.name, together=batched, requests=settings.log.requests)
     for server in servers:
         server.log_to(access_log)
     daemon = Daemon(servers, parent=parent)
     daemon.on_signal = partial(handle_signal, access_log=access_log)
     if settings.processes == 1:
         daemon.idle_exit = settings.daemon.idle_exit
-        daemon.on_signal = InPlace(bound, servers, access_log).hear
+        daemon.on_signal = InPlace(bound, servers, access_log).handle_signal
     bound.metrics.work(daemon, alone=settings.processes == 1)
-    daemon.hear_signals()
+    daemon.install_handlers()
     if lifeline is not None:
-        daemon.leave_with(lifeline)
-        # Ctrl-C and Ctrl-\ go to the parent and to its workers; the parent passes on what they mean, once.
+        daemon.watch_lifeline(lifeline)
+        # The terminal sends Ctrl-C and Ctrl-\ to every process; only the parent acts, and signals its workers.
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
     stall_probes.watch(daemon)
@@ -216,15 +217,15 @@ def _server(bound: Bound, address: Address, listener: socket.socket, handlers: R
     if address.scheme == "tls":
         assert isinstance(server, StreamServer)
         server.tls = bound.tls
-    if isinstance(server, ByThreads):
+    if isinstance(server, WorkerPool):
         server.threads = bound.settings.daemon.threads
     return server
 
 
 def _tls(settings: Settings) -> TLS | None:
-    """Before privileges are dropped: the key may be readable for root alone."""
+    """Load the certificate, before privileges are dropped: the key may be readable only for root."""
     if not settings.over_tls:
         return None
-    from daemons.operating import certificates  # ssl is dear, and most do without it
+    from daemons.operating import certificates  # importing ssl is slow, and most daemons do not need it
 
-    return certificates.holder(settings)
+    return certificates.shared_tls(settings)

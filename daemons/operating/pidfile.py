@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-#: Bytes that are enough for a pid and a line end.
+#: Bytes for a pid and a line end.
 ROOM = 16
 
-#: No pid is above it, proc(5): PID_MAX_LIMIT.
+#: Maximum pid, PID_MAX_LIMIT in proc(5).
 PID_LIMIT = 1 << 22
 
 
@@ -22,10 +22,10 @@ class AlreadyRunning(Exception):
 
 
 class Pidfile:
-    """``run/NAME.pid``, locked for as long as the daemon lives.
+    """The file ``run/NAME.pid``, locked while the daemon runs.
 
-    The lock decides, not the file: the file of a daemon that was killed is not locked, hence stale, and
-    is taken over.  A context manager, as `DaemonContext` wants it."""
+    A file without a lock is stale, left by a daemon that was killed, and is reused.  It is a context manager for
+    `DaemonContext`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -35,14 +35,14 @@ class Pidfile:
         return self._descriptor
 
     def lock(self) -> None:
-        """Take the lock, which children inherit.  Raises `AlreadyRunning`, `OSError`."""
+        """Acquire the lock, which children inherit.  Raises `AlreadyRunning`, `OSError`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            # For the owner alone: flock(2) needs no more than that a file can be opened.
+            # Mode 0600: any user that can open the file could lock it, flock(2).
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
-                raise OSError(errno.EEXIST, "a file that is not a regular one is in the way", str(self.path))
+                raise OSError(errno.EEXIST, "exists and is not a regular file", str(self.path))
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -51,16 +51,16 @@ class Pidfile:
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
                     self._descriptor = descriptor
-                    with suppress(PermissionError):  # of another owner, whose mode it is
+                    with suppress(PermissionError):  # the file has another owner
                         os.fchmod(descriptor, 0o600)
-                    # The pid is written when the daemon is detached, and could not report a full disk any more.
+                    # Allocate space now: the detached daemon, which writes the pid, could not report a full disk.
                     os.posix_fallocate(descriptor, 0, ROOM)
                     return
-            # A daemon that was just ending has removed the file between our open and our lock.
+            # Another daemon has removed the file at its end, between open and lock: try again.
             os.close(descriptor)
 
     def read(self) -> int | None:
-        """Return the pid in the file, None if there is none."""
+        """Return the pid in the file; None without a valid pid."""
         try:
             with open(self._open_to_read(), encoding="ascii") as file:
                 pid = int(file.read(ROOM + 1))
@@ -69,8 +69,7 @@ class Pidfile:
         return pid if 0 < pid <= PID_LIMIT else None
 
     def held(self) -> bool:
-        """Return whether a living process holds the lock.  Raises `PermissionError` where the file is another
-        user's."""
+        """Return whether a process holds the lock.  Raises `PermissionError` if the file belongs to another user."""
         try:
             with open(self._open_to_read(), "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -81,18 +80,19 @@ class Pidfile:
         return False
 
     def _open_to_read(self) -> int:
-        # Of a FIFO without a writer, open(2) would wait for one otherwise.
+        # O_NONBLOCK: open(2) of a FIFO would wait for a writer.
         return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def opened_by(self, pid: int) -> bool:
-        """Return whether the process `pid` has this very file open, as the daemon has that wrote its pid into it: a
-        pid alone may by now be that of another process.  True where the system does not let us look."""
+        """Return whether the process `pid` has this file open, as the daemon has; otherwise the pid has been reused.
+
+        True if the process may not be inspected."""
         folder = f"/proc/{pid}/fd"
         try:
             own = self.path.stat()
             descriptors = os.listdir(folder)
         except PermissionError:
-            return True  # a daemon that has changed its user: its files are not shown to that user, proc(5)
+            return True  # the daemon has changed its user, which hides its descriptors, proc(5)
         except OSError:
             return False
         for descriptor in descriptors:
@@ -110,7 +110,7 @@ class Pidfile:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # After [drop] it may be beyond us; then the file stays, unlocked, hence stale.
+        # After [drop] the process may not remove the file, which then is stale.
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
         self.release()

@@ -1,4 +1,4 @@
-"""An action carried out in a child process, for its errors alone."""
+"""Preflight: run an action in a child process to find its errors."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from typing import NoReturn
 from daemons.serving import signals
 from daemons.settings.complaints import ConfigurationError
 
-#: Seconds that the import of a service may take at a reload.
+#: Maximum seconds for the import of a service at a reload.
 LIMIT = 10.0
 
-#: The last octet of the child's report.  Its end of file may come later, or never: an import can leave processes behind
-#: that have the pipe too.
+#: The last byte of the child's report.  End of file may be late or missing: an import can leave behind processes that
+#: inherit the pipe.
 _END = b"\4"
 
 
 class ChildError(Exception):
-    """What was tried in a child process has failed there, with a bug; the text is its name and reason."""
+    """The action failed in the child process with an unexpected exception.  The text has its type and reason."""
 
 
 class Trial:
-    """`action` under way in a child process, which is thrown away.
+    """Run of `action` in a child process.
 
-    let_go
-        Called in the child first, to close what belongs to this process.
+    release
+        Called first in the child, to close resources of the parent.
     """
 
-    def __init__(self, action: Callable[[], object], let_go: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, action: Callable[[], object], release: Callable[[], None] = lambda: None) -> None:
         self._begun = time.monotonic()
         #: Whether `end` was called.
         self.ended = False
         self._received = b""
         self._pipe, write = os.pipe()
         parent = os.getpid()
-        # A signal must not reach the waker of this process by way of its child.
+        # Signals must not reach this process's waker through the child.
         try:
-            with signals.held_back():
+            with signals.blocked():
                 self.pid = os.fork()
                 if self.pid == 0:
-                    _work(action, let_go, write, parent)
+                    _work(action, release, write, parent)
                 signals.to_kill.add(self.pid)
         except OSError:
             os.close(self._pipe)
@@ -53,7 +53,7 @@ class Trial:
             os.close(write)
 
     def fileno(self) -> int:
-        """Readable when there is something to `receive`."""
+        """Return the pipe, which is readable when `receive` is due."""
         return self._pipe
 
     @property
@@ -76,7 +76,7 @@ class Trial:
             os.kill(self.pid, signal.SIGKILL)
 
     def reap(self, options: int = os.WNOHANG) -> bool:
-        """Reap the child, waitpid(2); returns whether it has ended."""
+        """Reap the child, waitpid(2); return whether it has ended."""
         try:
             reaped = os.waitpid(self.pid, options)[0] != 0
         except ChildProcessError:
@@ -86,7 +86,7 @@ class Trial:
         return reaped
 
     def check(self) -> None:
-        """Raise the error of the action, `ConfigurationError` or `ChildError`; the latter also without a result."""
+        """Raise the error of the action: `ConfigurationError`, or `ChildError`, also if there is no result."""
         report = self._received.removesuffix(_END).decode("utf-8", "replace")
         if self._received.endswith(_END) and not report:
             return
@@ -95,11 +95,11 @@ class Trial:
             raise ConfigurationError(complaints.splitlines())
         if self.overdue:
             reason = reason or f"the service was not imported within {LIMIT:g} s"
-        raise ChildError(reason or "the service could not be tried: its process ended without a result")
+        raise ChildError(reason or "the import of the service ended its process without a result")
 
 
 def try_in_child(action: Callable[[], object]) -> None:
-    """Carry out `action` in a child process, however long it takes; raises `ConfigurationError` or `ChildError`."""
+    """Run `action` in a child process, without a time limit.  Raises `ConfigurationError` or `ChildError`."""
     trial = Trial(action)
     try:
         while not trial.receive():
@@ -110,26 +110,25 @@ def try_in_child(action: Callable[[], object]) -> None:
     trial.check()
 
 
-def _work(action: Callable[[], object], let_go: Callable[[], None], write: int, parent: int) -> NoReturn:
-    """In the child: carry out `action`, report its error, and end.
+def _work(action: Callable[[], object], release: Callable[[], None], write: int, parent: int) -> NoReturn:
+    """In the child: run `action`, report its error, and exit.
 
-    Whatever fails, the pipe and standard error included, this must not return: the child would go on as a second
-    parent, and kill the workers of the first."""
+    Never returns, whatever fails: the child would go on as a second parent, and kill the workers of the first."""
     code = 1
     try:
-        signals.deafen()
+        signals.reset_signals()
         signals.await_start(parent)
-        report = _tried(action, let_go)
+        report = _report(action, release)
         os.write(write, report.encode("utf-8", "replace").replace(_END, b"") + _END)
         code = 1 if report else 0
     finally:
         os._exit(code)
 
 
-def _tried(action: Callable[[], object], let_go: Callable[[], None]) -> str:
-    """Carry out `action`; return its error, as `Trial.check` takes it."""
+def _report(action: Callable[[], object], release: Callable[[], None]) -> str:
+    """Run `action`; return its error in the format of `Trial.check`."""
     try:
-        let_go()
+        release()
         action()
     except ConfigurationError as error:
         return str(error)

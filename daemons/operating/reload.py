@@ -1,11 +1,10 @@
-"""SIGHUP: read the settings again, and take up what has changed.
+"""Reload at SIGHUP: read the settings again, and apply the changes.
 
-One process takes up in place what can be: limits, access rules, the certificate, the access log and everything else of
-``logging.ini``; the rest is named in the log, to be had with a restart.  Several processes are replaced one by one
-(`daemons.serving.engines.prefork`), and the new ones take up everything but where the daemon listens.
+A single process applies in place the limits, the access rules, the certificate, and ``logging.ini``; it logs the other
+changes, which need a restart.  Several processes are replaced one by one (`daemons.serving.engines.prefork`); the new
+workers apply every change except those of the listeners.
 
-A configuration that is wrong changes nothing, and the log says what is wrong with it: so whatever can be refused is
-tried before anything is changed.
+A wrong configuration is logged and changes nothing, so every check runs before the first change.
 """
 
 from __future__ import annotations
@@ -36,88 +35,87 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Keys of [daemon] that belong to the listeners and the parent process: new workers do not change them.
+#: Keys of [daemon] that belong to the listeners and the parent process, which new workers do not change.
 LASTING = ("host", "port", "listen", "public", "processes", "backlog", "socket_mode", "idle_exit")
 
 
 class Reload:
-    """What is in force, and how SIGHUP changes it."""
+    """The settings in force, and the reload at SIGHUP."""
 
     def __init__(self, bound: Bound) -> None:
-        #: What is in force: with what needs a restart as it was at the start, so that the next reload tells of it too.
+        #: In force.  Settings that need a restart keep their first value, so that each reload logs the change again.
         self.bound = bound
 
     def _read(self) -> tuple[Settings, Settings]:
-        """Open the log files again; return the new settings, and those that will be in force."""
+        """Reopen the log files; return the new settings, and those that will be in force."""
         logs.reopen_output()
         new = self.bound.settings.again()
-        return new, self._taken_up(self.bound.settings, new)
+        return new, self._applicable(self.bound.settings, new)
 
     def _apply(self, new: Settings, settings: Settings) -> None:
-        """Take up `settings`, which may still be refused."""
+        """Put `settings` in force.  Raises `ConfigurationError`."""
         old = self.bound.settings
         context = self._fresh_context(settings, new)
-        # Last, for it can be tried only by doing it; where it fails, it is undone.
+        # Last, because it can be checked only by applying it; it is undone if it fails.
         logging_changed = logs.configure(settings.logging_ini)
         if self.bound.tls is not None and context is not None:
             self.bound.tls.context = context
         limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
         self.bound = dataclasses.replace(self.bound, settings=settings, limits=limits)
-        self._take_up()
-        taken = [f"{section}.{key}" for section, key in changed(old, settings)]
+        self._apply_bound()
+        applied = [f"{section}.{key}" for section, key in changed(old, settings)]
         if logging_changed:
-            taken.append("logging.ini")
+            applied.append("logging.ini")
         log.info(
             "reloaded; changed: %s%s",
-            ", ".join(taken) or "nothing",
+            ", ".join(applied) or "nothing",
             "; the certificate was read again" if context is not None else "",
         )
         if left := changed(settings, new):
             log.warning("these need a restart: %s", ", ".join(f"{section}.{key}" for section, key in left))
 
-    def _taken_up(self, old: Settings, new: Settings) -> Settings:
-        """What will be in force, of `new`; the rest as in `old`."""
+    def _applicable(self, old: Settings, new: Settings) -> Settings:
+        """Return the settings that will be in force: from `new` if they can be applied, else from `old`."""
         raise NotImplementedError
 
-    def _take_up(self) -> None:
-        """Give `bound` to who needs it."""
+    def _apply_bound(self) -> None:
+        """Apply `bound` to the servers or the workers."""
 
     def _fresh_context(self, settings: Settings, new: Settings) -> ssl.SSLContext | None:
-        """From the files as they are now, even where their paths are the same.  None where nobody needs it: there is
-        no tls:// listener, or there will be none after a restart."""
+        """Load the certificate again, even if its path is the same.  None without tls:// listeners, now or in `new`."""
         if self.bound.tls is None or not new.over_tls:
             return None
-        from daemons.operating import certificates  # ssl is dear, and most do without it
+        from daemons.operating import certificates  # importing ssl is slow, and most daemons do not need it
 
         return certificates.context(settings)
 
 
 class InPlace(Reload):
-    """With one process."""
+    """Reload of a single process."""
 
     def __init__(self, bound: Bound, servers: Iterable[Server], access_log: AccessLog) -> None:
         super().__init__(bound)
         self._servers = list(servers)
         self._access_log = access_log
 
-    def hear(self, number: int) -> None:
+    def handle_signal(self, number: int) -> None:
         """Handle SIGHUP, and the signals that `handle_signal` does."""
         if number != signal.SIGHUP:
             handle_signal(number, self._access_log)
             return
         with _refusals_logged():
             self._apply(*self._read())
-        # Also where it was refused: the handlers may be others, though they do the same.
+        # Also after a refusal: the logging handlers may be new objects.
         self._access_log.configure()
 
-    def _taken_up(self, old: Settings, new: Settings) -> Settings:
-        # Requests are read as they were from the start.
+    def _applicable(self, old: Settings, new: Settings) -> Settings:
+        # The body limit is part of the framing, which is set at the start.
         limits = dataclasses.replace(new.limits, body=old.limits.body)
         return dataclasses.replace(
             old, limits=limits, access=new.access, tls=_tls_of(old, new), logging_ini=new.logging_ini
         )
 
-    def _take_up(self) -> None:
+    def _apply_bound(self) -> None:
         budget.PROCESS.limit = self.bound.limits.held
         for server in self._servers:
             server.apply(self.bound.limits)
@@ -125,29 +123,29 @@ class InPlace(Reload):
 
 
 def handle_signal(number: int, access_log: AccessLog | None = None) -> None:
-    """Open the log files again at SIGUSR1; log any other signal, which has no meaning."""
+    """Reopen the log files at SIGUSR1; log any other signal as ignored."""
     if number == signals.REOPEN:
         logs.reopen()
         if access_log is not None:
             access_log.configure()
     elif signals.is_unused(number):
-        # Of the real-time signals, only the first and the last have a name.
+        # Only the first and the last real-time signal have a name.
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        log.warning("%s ignored: SIGTERM stops, SIGHUP reloads, SIGUSR1 opens log files again", name)
+        log.warning("%s ignored: SIGTERM stops, SIGHUP reloads, SIGUSR1 reopens log files", name)
 
 
 class Renewal(Reload):
-    """With several processes: in the parent, whose new workers take up what `bound` then is.
+    """Reload of several processes, in the parent: new workers start with the new `bound`.
 
-    The service is tried in a child first, which the parent does not wait for: an import may hang."""
+    The service is imported in a child first.  The parent does not wait for the child, since an import may hang."""
 
     def __init__(self, bound: Bound) -> None:
         super().__init__(bound)
         self._prefork: Prefork | None = None
-        #: The import of the new service, under way in a child, and the settings that it is tried for.
+        #: The import in progress in a child, and its settings.
         self._trial: Trial | None = None
         self._tried: tuple[Settings, Settings] | None = None
-        #: SIGHUP has come again meanwhile.
+        #: Whether another SIGHUP arrived during the trial.
         self._again = False
 
     def join(self, prefork: Prefork) -> None:
@@ -159,7 +157,7 @@ class Renewal(Reload):
         prefork.on_stop.append(self._end_trial)
 
     def hang_up(self) -> None:
-        """Handle SIGHUP: read the settings and begin to try the service; the rest follows when that has ended."""
+        """Handle SIGHUP: read the settings and start the trial; `_reap` applies them when it has ended."""
         if self._trial is not None:
             self._again = True
             return
@@ -167,7 +165,7 @@ class Renewal(Reload):
         assert prefork is not None
 
         def let_go() -> None:
-            prefork.let_go()
+            prefork.release()
             self.bound.close_listeners()
 
         with _refusals_logged():
@@ -177,7 +175,7 @@ class Renewal(Reload):
             prefork.watch(self._trial, self._receive)
 
     def end(self) -> None:
-        """The daemon has ended: leave no process of a trial, nor a zombie, behind."""
+        """Kill and reap the trial's process at the end of the daemon."""
         if self._trial is not None:
             if not self._trial.ended:
                 self._trial.end()
@@ -194,13 +192,13 @@ class Renewal(Reload):
         self._reap()
 
     def _end_trial(self) -> None:
-        """There is a result, or none is waited for any more."""
+        """End the trial: it has a result, or is overdue."""
         if self._prefork is not None and self._trial is not None and not self._trial.ended:
             self._prefork.forget(self._trial)
             self._trial.end()
 
     def _reap(self) -> None:
-        """If the trial's process has gone: take up the settings and renew the workers, or log why not."""
+        """After the trial, apply the settings and renew the workers, or log the complaints."""
         trial, prefork = self._trial, self._prefork
         if trial is None or prefork is None or not trial.ended or not trial.reap():
             return
@@ -216,8 +214,8 @@ class Renewal(Reload):
             self._again = False
             self.hang_up()
 
-    def _taken_up(self, old: Settings, new: Settings) -> Settings:
-        # What the listeners and the parent are bound to stays as it is.
+    def _applicable(self, old: Settings, new: Settings) -> Settings:
+        # The listeners and the parent process keep their settings.
         lasting = {key: getattr(old.daemon, key) for key in LASTING}
         return dataclasses.replace(
             new,
@@ -229,15 +227,15 @@ class Renewal(Reload):
             log=old.log,
         )
 
-    def _take_up(self) -> None:
+    def _apply_bound(self) -> None:
         if self._prefork is not None:
-            # It must not kill workers that still have time.
+            # Old workers may drain for the new timeout.
             self._prefork.table.drain_timeout = self.bound.limits.drain_timeout
 
 
 @contextmanager
 def _refusals_logged() -> Iterator[None]:
-    """Log why the old settings stay, instead of raising it."""
+    """Log errors of a reload instead of raising them."""
     try:
         yield
     except ConfigurationError as error:
@@ -250,12 +248,12 @@ def _refusals_logged() -> Iterator[None]:
 
 
 def _tls_of(old: Settings, new: Settings) -> TLSSettings:
-    """[tls] goes with the listeners, which stay as they are."""
+    """Return the new [tls], unless listeners with TLS are added or removed, which needs a restart."""
     return new.tls if old.over_tls and new.over_tls else old.tls
 
 
 def changed(old: Settings, new: Settings) -> list[tuple[str, str]]:
-    """The settings that differ, as (section, key)."""
+    """Return the settings that differ, as (section, key)."""
     differing = [
         (section, field.name)
         for section, declaration in SECTIONS.items()

@@ -1,9 +1,9 @@
-"""A plugin of supervisord, named in supervisord.conf by [rpcinterface:daemons]: all programs stop at the same time.
+"""Plugin of supervisord, [rpcinterface:daemons] in supervisord.conf, that stops all programs at the same time.
 
-supervisord, told to end, stops one program after the other and waits up to a second for each: 24 s for 27 idle daemons.
+At shutdown, supervisord stops one program after the other and waits up to a second for each: 24 s for 27 idle daemons.
 
-A stop signal is lost where it reaches a program between fork(2) and execve(2): there it still has the handlers of
-supervisord.  Such a program would be killed after `stopwaitsecs`, so the signal is sent once more.
+A stop signal between fork(2) and execve(2) is lost, because the child still has the handlers of supervisord.  The
+program would be killed after `stopwaitsecs`, so the signal is sent again.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 from supervisor.events import SupervisorStoppingEvent, Tick5Event, subscribe
 from supervisor.states import ProcessStates
 
-#: Seconds after the fork within which execve(2) may not have happened yet, on a busy machine.
+#: Maximum seconds between fork(2) and execve(2) on a busy machine.
 STARTING = 2.0
 
 
 class NoInterface:
-    """The methods of this plugin for XML-RPC: none."""
+    """XML-RPC interface of the plugin, without methods."""
 
 
 def make_interface(supervisord: Any) -> NoInterface:
-    """Have `supervisord` send every program its stop signal as soon as it begins to end, and once more to those that
-    had just been started."""
-    #: Pids that the signal has been sent to again.
+    """Stop every program at the beginning of a shutdown of `supervisord`; repeat the signal for programs that had just
+    been started."""
+    #: Pids that have received the second signal.
     again: set[int] = set()
 
     def stop_all(_: SupervisorStoppingEvent) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.guards import budget
 from daemons.serving.listening.address import host_of
+from daemons.serving.spool import SpooledSocket
 
 #: Grace period in seconds after accept: during a drain a younger connection without a message does not count as idle,
 #: since its first request may be in flight.
-NEWCOMER = 1.0
+GRACE = 1.0
 
 #: Access to an attribute of an enumeration class is slow before Python 3.12.
 _HANDSHAKE = Ending.HANDSHAKE
@@ -46,9 +47,9 @@ class Connection:
         "proxied",
         "reason",
         "received",
+        "reported",
         "sent",
         "socket",
-        "told",
     )
 
     #: Whether the deadline applies: only while waiting for the peer, not while the service runs.
@@ -78,7 +79,7 @@ class Connection:
         self.received = 0
         self.sent = 0
         #: The part of these three figures that is in the metrics already; None: nothing.
-        self.told: tuple[int, int, int] | None = None
+        self.reported: tuple[int, int, int] | None = None
 
     @property
     def host(self) -> str:
@@ -105,9 +106,15 @@ class Connection:
         return "unix"
 
     @property
-    def newcomer_until(self) -> float:
+    def spool(self) -> SpooledSocket | None:
+        """The socket if it buffers unsent replies; else None."""
+        sock = self.socket
+        return sock if isinstance(sock, SpooledSocket) else None
+
+    @property
+    def grace_until(self) -> float:
         """End (monotonic) of the grace period for the first message during a drain."""
-        return self.opened + NEWCOMER
+        return self.opened + GRACE
 
     def so_far(self) -> tuple[int, int, int]:
         """Return messages answered, bytes received and bytes sent until now."""
@@ -144,8 +151,10 @@ class Connection:
 
 
 class BlockingConnection(Connection):
-    """One that a thread waits on, so that the daemon's own looks after it: it keeps the deadline while the connection
-    is `timed`, and when the daemon stops it may `mute` who is `waiting`."""
+    """A connection served by a blocked thread.
+
+    The daemon's thread enforces its deadline while it is `timed`, and during a drain may `mute` it while it is
+    `waiting`."""
 
     __slots__ = ("muted", "timed", "waiting")
 
@@ -158,7 +167,7 @@ class BlockingConnection(Connection):
         self.muted = False
 
     def mute(self) -> None:
-        """Ask no more of this peer: what the kernel already holds is still read, then comes the end."""
+        """Shut the reading side: data in the kernel's buffer is still read, then the input ends."""
         self.muted = True
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RD)

@@ -93,8 +93,8 @@ class Daemon:
         #: When (monotonic) to stop after the parent has ended.
         self._leave_at = math.inf
         #: Whether the end of a connection must wake the loop, because the daemon is at its limit or draining.
-        self.wants_news = False
-        self._hears_signals = False
+        self.wake_on_end = False
+        self._handles_signals = False
         #: Tells a repeated SIGTERM or SIGINT, which cuts all connections, from the first.
         self.stop_request = signals.StopRequest(once=parent is not None)
         self._next_tick = 0.0
@@ -102,10 +102,10 @@ class Daemon:
         self._admission = Admission(self)
         self._was_cut = False
         #: Servers that override `service_actions`.
-        self._active_services = [server for server in self.servers if server.acts]
+        self._active_services = [server for server in self.servers if server.overrides_service_actions]
         self._thread: int | None = None
         self._ended = threading.Event()
-        self.watch(self._waker, self._hear)
+        self.watch(self._waker, self._handle_signals)
         for server in self.servers:
             server.daemon = self
 
@@ -124,7 +124,7 @@ class Daemon:
         """Interrupt the wait of the leading thread.  Thread-safe."""
         self._waker.wake()
 
-    def tell(self, number: int) -> None:
+    def handle_signal(self, number: int) -> None:
         """Pass a signal that was caught elsewhere to the leading thread.  Thread-safe."""
         self._waker.wake(number)
 
@@ -136,7 +136,7 @@ class Daemon:
         """Stop watching `source`.  Must be called before it is closed."""
         self.poller.forget(source)
 
-    def leave_with(self, lifeline: int) -> None:
+    def watch_lifeline(self, lifeline: int) -> None:
         """Drain and end when the process at the other end of the pipe `lifeline` has ended; after `HANDOVER` seconds
         if another process can listen on the same ports."""
 
@@ -152,19 +152,19 @@ class Daemon:
 
         self.watch(lifeline, orphaned)
 
-    def hear_signals(self) -> None:
+    def install_handlers(self) -> None:
         """Stop on SIGTERM, SIGINT and SIGQUIT, and pass other signals to `on_signal`.  Main thread only."""
-        signals.hear(self._waker)
-        self._hears_signals = True
+        signals.install_handlers(self._waker)
+        self._handles_signals = True
 
     def abandon(self) -> None:
         """In a forked child: close all resources inherited from the parent."""
         for server in self.servers:
             server.stop_listening()
-        self.wants_news = False
-        if self._hears_signals:
-            signals.deafen()
-        self._let_go()
+        self.wake_on_end = False
+        if self._handles_signals:
+            signals.reset_signals()
+        self._release()
 
     # --- the loop ----------------------------------------------------------------------------------
 
@@ -177,12 +177,12 @@ class Daemon:
         finally:
             self._close()
 
-    def see_out(self) -> None:
+    def drain(self) -> None:
         """Accept no connections, and return when the open ones have ended.
 
         Deadlines, signals and the end of the parent are handled as usual."""
         self.state = FINISHING
-        self.wants_news = True
+        self.wake_on_end = True
         self.serve_forever()
 
     def stop(self, drain: float | None = None) -> None:
@@ -196,7 +196,7 @@ class Daemon:
             self._queue_until = now + timeout * QUEUE_SHARE
             log.info("stopping: draining %d connections for at most %g s", self.active, timeout)
             self.state = max(self.state, QUEUE)
-            self.wants_news = True
+            self.wake_on_end = True
             for server in self.servers:
                 server.drain()
         else:
@@ -212,7 +212,7 @@ class Daemon:
             if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
                 raise
             log.exception("event loop: iteration failed; next one in %d ms", BUG_REST * 1000)
-            self.poller.look_anew()
+            self.poller.rearm()
             time.sleep(BUG_REST)
 
     def turn(self) -> None:
@@ -293,8 +293,8 @@ class Daemon:
             patience = min(patience, PARTING / 4 if self._was_cut else left)
         return patience
 
-    def _hear(self) -> None:
-        for number in self._waker.heard():
+    def _handle_signals(self) -> None:
+        for number in self._waker.receive():
             if number == signals.CUT or (number in signals.STOPPING and self.stop_request.repeated(time.monotonic())):
                 self.stop(0.0)
             elif number in signals.STOPPING:
@@ -302,7 +302,7 @@ class Daemon:
             elif number != signal.SIGHUP or self._until == math.inf:
                 self.on_signal(number)
 
-    def visited(self) -> None:
+    def note_activity(self) -> None:
         """Restart the idle time for `idle_exit`: a connection is being accepted."""
         self._idle_until = math.inf
 
@@ -319,7 +319,7 @@ class Daemon:
 
     def _close_listeners(self) -> None:
         for server in self.servers:
-            self._admission.refrain(server)
+            self._admission.stop_polling(server)
             server.stop_listening()
         self.state = FINISHING
 
@@ -341,14 +341,14 @@ class Daemon:
         return True
 
     def _close(self) -> None:
-        if self._hears_signals:
-            signals.deafen()
+        if self._handles_signals:
+            signals.reset_signals()
         if self._access_log is not None:
             self._access_log.flush_all()
-        self._let_go()
+        self._release()
         self._ended.set()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         for action in self.on_close:
             _guarded(action)
         self.poller.close()

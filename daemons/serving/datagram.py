@@ -44,7 +44,7 @@ ANCILLARY = socket.CMSG_SPACE(struct.calcsize("16sI"))
 Arrival: TypeAlias = Sequence[tuple[int, int, bytes]]
 
 #: Endings whose reply is sent.
-ANSWERED = frozenset((Ending.DONE, Ending.FINISHED))
+REPLIED = frozenset((Ending.DONE, Ending.FINISHED))
 
 
 class Datagram(tuple[bytes, Any]):
@@ -80,7 +80,7 @@ class DatagramConnection(Connection):
         """Set the ending, so that no reply is sent.  The socket is shared and stays open."""
         self.ending = self.ending or ending
 
-    def answer(self, reply: bytes) -> None:
+    def send(self, reply: bytes) -> None:
         """Send `reply` to the peer, from the destination address of its datagram.  Raise `OSError`."""
         if self.arrival:
             self.socket.sendmsg([reply], self.arrival, socket.MSG_DONTWAIT, self.address)
@@ -116,7 +116,7 @@ class DatagramServer(Server, socketserver.UDPServer):
         super().server_bind()
         self._note_arrivals()
 
-    def judge(self, connection: Connection) -> None:
+    def check_peer(self, connection: Connection) -> None:
         """Refuse a datagram whose reply could start a loop between two servers; else as in `Server`."""
         if self.address_family == socket.AF_UNIX:
             loops = connection.address == self.server_address
@@ -126,7 +126,7 @@ class DatagramServer(Server, socketserver.UDPServer):
         if loops:
             connection.refuse(Refusal.LOOP)
         else:
-            super().judge(connection)
+            super().check_peer(connection)
 
     @cached_property
     def _ports(self) -> frozenset[int]:
@@ -157,9 +157,9 @@ class DatagramServer(Server, socketserver.UDPServer):
     def run_handler(self, connection: Connection) -> None:
         """Run the handler, and send its replies unless it fails."""
         assert isinstance(connection, DatagramConnection)
-        if getattr(self.RequestHandlerClass, "carries_messages", False):
-            reply = self._converse(connection)
-            if connection.ending in ANSWERED and reply:
+        if self.carries_messages:
+            reply = self._run_conversation(connection)
+            if connection.ending in REPLIED and reply:
                 self._send(connection, [reply])
             return
         connection.messages = None
@@ -168,44 +168,44 @@ class DatagramServer(Server, socketserver.UDPServer):
         handler((connection.data, replies), connection.address, self)
         self._send(connection, replies.kept)
 
-    def _converse(self, exchange: DatagramConnection) -> bytes:
+    def _run_conversation(self, connection: DatagramConnection) -> bytes:
         """Return the whole output of the service for one datagram."""
-        conversation = self.conversation(exchange)
-        said = [conversation.open()]
+        conversation = self.conversation(connection)
+        output = [conversation.open()]
         if conversation.state != OVER:
-            said.append(conversation.receive_all(exchange.data))
-        while conversation.state == PENDING and sum(map(len, said)) <= LARGEST:
-            said.append(conversation.proceed())
-        failure = conclude(exchange, conversation)
+            output.append(conversation.receive_all(connection.data))
+        while conversation.state == PENDING and sum(map(len, output)) <= LARGEST:
+            output.append(conversation.proceed())
+        failure = conclude(connection, conversation)
         if failure is not None:
-            self.log_failure(exchange, failure)
-        return b"".join(said)
+            self.log_failure(connection, failure)
+        return b"".join(output)
 
-    def _send(self, exchange: DatagramConnection, replies: list[bytes]) -> None:
+    def _send(self, connection: DatagramConnection, replies: list[bytes]) -> None:
         """Send all replies, or none if together they exceed the amplification limit."""
-        if not self._may_say(exchange, sum(map(len, replies))) and not (replies := self._truncated(exchange)):
-            exchange.ending = exchange.ending if exchange.ending is Ending.FAILED else Ending.AMPLIFIED
+        if not self._may_send(connection, sum(map(len, replies))) and not (replies := self._truncated(connection)):
+            connection.ending = connection.ending if connection.ending is Ending.FAILED else Ending.AMPLIFIED
             return
         try:
             for reply in replies:
-                exchange.answer(reply)
+                connection.send(reply)
         except BlockingIOError:
-            exchange.ending = Ending.STUCK
+            connection.ending = Ending.STUCK
         except OSError as error:
             if error.errno != errno.EMSGSIZE:
                 raise
-            log.error("%s: reply of %d bytes does not fit in a datagram", exchange.peer, len(reply))
-            exchange.ending = Ending.FAILED
+            log.error("%s: reply of %d bytes does not fit in a datagram", connection.peer, len(reply))
+            connection.ending = Ending.FAILED
 
-    def _truncated(self, exchange: DatagramConnection) -> list[bytes]:
+    def _truncated(self, connection: DatagramConnection) -> list[bytes]:
         """Return the service's short replacement for a reply over the limit, if it has one that may be sent."""
         try:
-            reply = b"" if self.service is None else self.service.truncated(exchange.data)
+            reply = b"" if self.service is None else self.service.truncated(connection.data)
         except BaseException as failure:
-            exchange.ending = Ending.FAILED
-            self.log_failure(exchange, failure)
+            connection.ending = Ending.FAILED
+            self.log_failure(connection, failure)
             return []
-        return [reply] if reply and self._may_say(exchange, len(reply)) else []
+        return [reply] if reply and self._may_send(connection, len(reply)) else []
 
     def _note_arrivals(self) -> None:
         """Ask the kernel for the destination address of each datagram if the socket is bound to all addresses.
@@ -219,27 +219,27 @@ class DatagramServer(Server, socketserver.UDPServer):
             else:
                 self.socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
 
-    def _may_say(self, exchange: DatagramConnection, octets: int) -> bool:
+    def _may_send(self, connection: DatagramConnection, octets: int) -> bool:
         # Other hosts cannot send from a loopback address: the kernel drops such datagrams.
-        return octets <= self.limits.amplification * exchange.received or is_local(exchange.host)
+        return octets <= self.limits.amplification * connection.received or is_local(connection.host)
 
 
 class Replies:
     """The socket passed to a raw handler: it buffers replies to the peer, for the server to send."""
 
-    def __init__(self, exchange: DatagramConnection) -> None:
-        self._exchange = exchange
+    def __init__(self, connection: DatagramConnection) -> None:
+        self._connection = connection
         self.kept: list[bytes] = []
 
     def sendto(self, data: Any, *where: Any) -> int:
         """As `socket.socket.sendto`, but buffer datagrams to the peer; send others at once."""
-        if where[-1] != self._exchange.address:
-            return self._exchange.socket.sendto(data, *where)
+        if where[-1] != self._connection.address:
+            return self._connection.socket.sendto(data, *where)
         self.kept.append(bytes(data))
         return len(self.kept[-1])
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._exchange.socket, name)
+        return getattr(self._connection.socket, name)
 
 
 def _as_source(level: int, kind: int, data: bytes) -> tuple[int, int, bytes] | None:

@@ -55,7 +55,7 @@ class Poller:
                 action()
         return True
 
-    def look_anew(self) -> None:
+    def rearm(self) -> None:
         """Make the next `wait` report unhandled events again.  Nothing to do if level-triggered."""
 
     def fileno(self) -> int:

@@ -17,10 +17,10 @@ from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.memory import SHORT, Memory
 from daemons.serving.conversation.service import Service
 from daemons.serving.guards import budget
-from daemons.serving.spool import SpooledSocket
 from daemons.serving.waiting import wait_for_room, wait_to_write
 
 if TYPE_CHECKING:
+    from daemons.serving.spool import SpooledSocket
     from daemons.serving.stream import StreamServer
 
 DONTWAIT = socket.MSG_DONTWAIT
@@ -81,8 +81,8 @@ class Pump(socketserver.BaseRequestHandler):
                 if connection.charged:
                     budget.PROCESS.pin(connection)  # while the service may be at work on it
                 self._send(conversation.receive(data))
-            if isinstance(self.request, SpooledSocket):
-                self._flush(self.request)
+            if (spool := connection.spool) is not None:
+                self._flush(spool)
         except TimeoutError:
             connection.ending = connection.ending or connection.overdue
         except OSError:
@@ -129,7 +129,7 @@ class Pump(socketserver.BaseRequestHandler):
                 connection.overdue = BETWEEN_MESSAGES
                 size = SHORT
             if not data and connection.muted and not messages:
-                data = self._receive_muted(connection.newcomer_until)
+                data = self._receive_muted(connection.grace_until)
             connection.timed = connection.waiting = False
             connection.received += len(data)
             if reply := conversation.receive(data):
@@ -152,12 +152,11 @@ class Pump(socketserver.BaseRequestHandler):
         return answered
 
     def finish(self) -> None:
-        conversation, connection, request = self.conversation, self.connection, self.request
+        conversation, connection = self.conversation, self.connection
         # After `mute`, the end of the input does not come from the peer.
         drained = conversation.ending is Ending.DONE and connection.muted
         failure = conclude(connection, conversation, Ending.DRAINED if drained else None, counted=self._counted)
-        if isinstance(request, SpooledSocket):
-            failure = self.server.settle_spool(connection, request) or failure
+        failure = self.server.settle_spool(connection) or failure
         if failure is not None:
             self.server.log_failure(connection, failure)
         self.server.hold(connection, 0)
@@ -213,12 +212,14 @@ class Pump(socketserver.BaseRequestHandler):
                 if sent != len(reply):
                     self._send_rest(reply, sent)
                 sent = 0
-            # A spooled socket needs the bytes themselves; sendfile(2) would bypass its buffer.
-            files = not isinstance(self.request, SpooledSocket)
-            if files and conversation.state == PENDING and conversation.span is not None:
-                self._send_file(conversation.span)
             if conversation.state != PENDING:
                 return
+            # A spooled socket needs the bytes themselves; sendfile(2) would bypass its buffer.
+            files = self.connection.spool is None
+            if files and conversation.span is not None:
+                self._send_file(conversation.span)
+                if conversation.state != PENDING:
+                    return
             reply = conversation.proceed(files=files)
 
     def _send_now(self, reply: bytes) -> int:
@@ -233,14 +234,15 @@ class Pump(socketserver.BaseRequestHandler):
     def _send_rest(self, reply: bytes, sent: int) -> None:
         """Send `reply` from byte `sent` on, in portions of which each has a deadline."""
         connection, request, unsent = self.connection, self.request, memoryview(reply)
+        spool = connection.spool
         connection.expect(Ending.STUCK, self.server.limits.write_timeout)
         connection.timed = True
         while sent < len(reply):
             # All of `reply` is held until its last byte is sent.
             self.server.hold(connection, len(reply) + self.conversation.buffered, writing=True)
             portion = unsent[sent : sent + PORTION]
-            if isinstance(request, SpooledSocket):
-                request.sendall(portion)
+            if spool is not None:
+                spool.sendall(portion)
                 count = len(portion)
             else:
                 count = request.send(portion)
@@ -274,12 +276,12 @@ class Pump(socketserver.BaseRequestHandler):
             connection.timed = False
             connection.sent += sent
 
-    def _flush(self, request: SpooledSocket) -> None:
+    def _flush(self, spool: SpooledSocket) -> None:
         """Send all buffered bytes, each part that the peer takes within write_timeout."""
-        while request.unsent:
+        while spool.unsent:
             self.connection.expect(Ending.STUCK, self.server.limits.write_timeout)
             self.connection.timed = True
-            request.flush(wait=True)
+            spool.flush(wait=True)
         self.connection.timed = False
 
     def _linger(self) -> None:

@@ -23,7 +23,7 @@ _DROPS = struct.Struct("=32xI")
 LARGEST = 2**31 - 1
 
 #: Minimum seconds between two log lines about dropped datagrams.
-NEWS = 10.0
+REPORT_INTERVAL = 10.0
 
 
 def resize(listener: socket.socket, size: int | None) -> None:
@@ -48,24 +48,24 @@ class DropCounter:
 
     def __init__(self, listeners: Iterable[socket.socket]) -> None:
         self._before = {listener: _drops(listener) for listener in listeners if listener.type == socket.SOCK_DGRAM}
-        self._untold = 0
-        self._next_news = 0.0
+        self._unreported = 0
+        self._next_report = 0.0
 
     def take(self) -> int:
-        """Return the number dropped since the last call; log it at most every `NEWS` seconds."""
+        """Return the number dropped since the last call; log it at most every `REPORT_INTERVAL` seconds."""
         dropped = 0
         for listener, before in self._before.items():
             with suppress(OSError):  # the listener was closed
                 now = self._before[listener] = _drops(listener)
                 dropped += (now - before) % 2**32
-        self._untold += dropped
-        if self._untold and time.monotonic() >= self._next_news:
-            self._next_news = time.monotonic() + NEWS
+        self._unreported += dropped
+        if self._unreported and time.monotonic() >= self._next_report:
+            self._next_report = time.monotonic() + REPORT_INTERVAL
             log.warning(
                 "receive buffer: full, %d datagrams dropped by the kernel; increase [limits] receive_buffer",
-                self._untold,
+                self._unreported,
             )
-            self._untold = 0
+            self._unreported = 0
         return dropped
 
 

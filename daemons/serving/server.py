@@ -21,8 +21,9 @@ import socket
 import socketserver
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemons.serving import signals
 from daemons.serving.connection import BlockingConnection, Connection
@@ -42,7 +43,6 @@ from daemons.serving.poller import Poller
 from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Self
 
     from daemons.serving.interfaces import AccessLog, Metrics
@@ -52,6 +52,18 @@ else:
     _Base = socketserver.BaseServer
 
 log = SafeLogger(__name__)
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+#: Methods marked with `inlinable`.
+INLINABLE: set[Callable[..., Any]] = set()
+
+
+def inlinable(method: _Method) -> _Method:
+    """Mark a method of this package that event-driven engines may inline, which they do unless it is overridden."""
+    INLINABLE.add(method)
+    return method
 
 
 class Server(_Base):
@@ -94,8 +106,8 @@ class Server(_Base):
         #: `shutdown` was called before `serve_forever`.
         self._stop_at_once = False
         #: Pauses of the accept loop.
-        self.rest = AcceptBackoff()
-        self.rest.on_pause = self._count_pause
+        self.backoff = AcceptBackoff()
+        self.backoff.on_pause = self._count_pause
         self._lock = threading.Lock()
         self._tally = ConnectionCounter()
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
@@ -121,7 +133,7 @@ class Server(_Base):
         return len(self.connections)
 
     @property
-    def acts(self) -> bool:
+    def overrides_service_actions(self) -> bool:
         """Whether a subclass overrides `service_actions`, which does nothing in socketserver."""
         return type(self).service_actions is not socketserver.BaseServer.service_actions
 
@@ -129,6 +141,7 @@ class Server(_Base):
     def max_connections(self) -> int:
         return self.limits.max_connections or self.capacity
 
+    @inlinable
     def accept(self) -> bool:
         """Accept one connection and process it, from get_request to process_request.
 
@@ -139,10 +152,10 @@ class Server(_Base):
         except BaseException as error:
             if signals.is_from_handler(error):
                 raise
-            self.rest.after(error)
+            self.backoff.after(error)
             return False
         try:
-            connection = self._enter(request, client_address)
+            connection = self._register(request, client_address)
             if self.verify_request(request, client_address):
                 self.process_request(request, client_address)
             else:
@@ -156,7 +169,7 @@ class Server(_Base):
             self._shutdown_safely(request)
         return True
 
-    def accept_several(self, most: int) -> None:
+    def accept_many(self, most: int) -> None:
         """Accept at most `most` connections."""
         for _ in range(most):
             if not self.accept() or self.wait():
@@ -165,12 +178,13 @@ class Server(_Base):
     def wait(self) -> float:
         """Return the seconds until the listener may be polled again: 0.0, or the rest of a pause because of exhausted
         file descriptors or `Limits.max_rate`."""
-        return self.rest.wait(self.limits.max_rate)
+        return self.backoff.wait(self.limits.max_rate)
 
     def _count_pause(self) -> None:
         if self.metrics is not None:
             self.metrics.pause()
 
+    @inlinable
     def conversation(self, connection: Connection) -> Conversation:
         """Return a new conversation for `connection`, including its wrappers (TLS, PROXY protocol)."""
         return self.bare_conversation(connection)
@@ -179,10 +193,10 @@ class Server(_Base):
         """Return a new conversation with the service, without wrappers."""
         pump: Any = self.RequestHandlerClass
         if pump.service.visited:
-            return ConversationWithPeer(pump.service, pump.memory, partial(self.visitor, connection))
+            return ConversationWithPeer(pump.service, pump.memory, partial(self.peer_of, connection))
         return Conversation(pump.service, pump.memory)
 
-    def visitor(self, connection: Connection) -> Peer:
+    def peer_of(self, connection: Connection) -> Peer:
         """Return the peer of a connection, as passed to the service."""
         return Peer(connection.peer, connection.host, self.secure)
 
@@ -190,6 +204,12 @@ class Server(_Base):
     def secure(self) -> bool:
         """Whether connections use TLS."""
         return False
+
+    @property
+    def carries_messages(self) -> bool:
+        """Whether the request handler is a pump, which handles messages and sets deadlines; False for a raw handler."""
+        carries_messages: bool = getattr(self.RequestHandlerClass, "carries_messages", False)
+        return carries_messages
 
     @property
     def service(self) -> Service | None:
@@ -225,21 +245,22 @@ class Server(_Base):
     def _handle_request_noblock(self) -> None:
         self.accept()
 
-    def _enter(self, request: Any, client_address: Any) -> Connection:
+    def _register(self, request: Any, client_address: Any) -> Connection:
         """Register an accepted connection and check its access; a refusal sets its ending.
 
         This is not part of get_request, because an override of that may fail after the accept, or return another
         socket than the accepted one."""
-        self.rest.count()
+        self.backoff.count()
         connection = self.connections[request] = self.connection_class(
             request, client_address, self.limits.handshake_timeout
         )
         if self.metrics is not None:
             self.metrics.accept()
-        self.judge(connection)
+        self.check_peer(connection)
         return connection
 
-    def judge(self, connection: Connection) -> None:
+    @inlinable
+    def check_peer(self, connection: Connection) -> None:
         """Refuse the connection if the access rules or the limit of connections per peer forbid it."""
         host = connection.host
         refusal = self.access.refusal(host)
@@ -253,6 +274,7 @@ class Server(_Base):
         if refusal is not None:
             connection.refuse(refusal)
 
+    @inlinable
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Return whether to serve this connection.  May be extended; access rules were checked before."""
         return self.connections[request].ending is None
@@ -311,6 +333,7 @@ class Server(_Base):
             return
         log.error("%s: the service failed", connection.peer, exc_info=failure)
 
+    @inlinable
     def shutdown_request(self, request: Any) -> None:
         """Log the end of a connection, and close it."""
         connection = self.connections.get(request)
@@ -318,6 +341,7 @@ class Server(_Base):
             self._log_access_safely(connection)
         super().shutdown_request(request)
 
+    @inlinable
     def close_request(self, request: Any) -> None:
         """Close the request and remove its connection.
 
@@ -328,7 +352,7 @@ class Server(_Base):
                 # Under the same lock as the removal: otherwise the peer's next connection could be counted first.
                 self._tally.leave(peer_network(connection.host))
             super().close_request(request)
-        self._tell_daemon()
+        self._wake_daemon()
 
     # --- helpers -----------------------------------------------------------------------------------
 
@@ -340,27 +364,29 @@ class Server(_Base):
                 raise
             log.exception("%s: the access line could not be written", connection.peer)
 
+    @inlinable
     def log_access(self, connection: Connection) -> None:
         """Update the metrics for a connection that has ended, and write its access line."""
         if self.metrics is not None:
             self.metrics.end(connection)
         if self.access_log is not None:
-            self.access_log.tell(connection)
+            self.access_log.log(connection)
 
     def _most_per_peer(self, host: str) -> int:
         if self.limits.max_per_peer is not None:
             return self.limits.max_per_peer
         return self.max_connections if is_local(host) else max(1, self.max_connections // 2)
 
-    def leave(self, connection: Connection) -> None:
+    @inlinable
+    def release_place(self, connection: Connection) -> None:
         """Free the place of a connection that has ended, and wake the daemon if it waits for one."""
         if connection.counted:
             with self._lock:
                 self._tally.leave(peer_network(connection.host))
-        self._tell_daemon()
+        self._wake_daemon()
 
-    def _tell_daemon(self) -> None:
-        if (daemon := self.daemon) is not None and daemon.wants_news:
+    def _wake_daemon(self) -> None:
+        if (daemon := self.daemon) is not None and daemon.wake_on_end:
             daemon.wake()
 
     def hold(self, connection: Connection, size: int, *, writing: bool = False) -> bool:
@@ -380,10 +406,10 @@ class Server(_Base):
         for each in closed:
             assert isinstance(each, Connection)
             for server in [self] if self.daemon is None else self.daemon.servers:
-                server.give_way(each)
+                server.evict(each)
         return verdict is Verdict.GO
 
-    def give_way(self, connection: Connection) -> None:
+    def evict(self, connection: Connection) -> None:
         """Close a connection, if it belongs to this server, because the memory budget is exhausted."""
         with self._lock:
             if self.connections.get(connection.socket) is connection:
@@ -394,7 +420,7 @@ class Server(_Base):
         """Update the metrics with the figures of open connections."""
         if self.metrics is not None:
             with self._lock:
-                self.metrics.tell_of(self.connections.values())
+                self.metrics.count_open(self.connections.values())
 
     def sweep(self, now: float) -> None:
         """Cut every connection whose deadline has passed."""

@@ -53,24 +53,24 @@ REPEAT = 0.5
 #: Seconds between two checks of the parent process while there is no event loop yet.
 PARENT_CHECK = 1.0
 
-#: When (monotonic) the first of `STOPPING`, and the first `CUT`, was received since `hear`; infinite: never.  For
-#: watchdogs: the event loop may be blocked.
+#: When (monotonic) the first of `STOPPING`, and the first `CUT`, was received since `install_handlers`; infinite:
+#: never.  For watchdogs: the event loop may be blocked.
 stop_received = cut_received = math.inf
 
-#: Child processes to kill if this process is told to stop before `keep`.
+#: Child processes to kill if this process is told to stop before `defer_stop`.
 to_kill: set[int] = set()
 
 #: Instructions of a ``raise`` statement.
 _RAISING = frozenset(number for name, number in opcode.opmap.items() if name in ("RAISE_VARARGS", "RERAISE"))
 
 #: Signals that arrived before there was an event loop.
-_early: list[int] = []
+_deferred: list[int] = []
 
 
-def hear(waker: Waker, *more: signal.Signals) -> None:
-    """Write the numbers of `SIGNALS` and `more` to `waker` as they arrive, and those received since `begin` now.
+def install_handlers(waker: Waker, *more: signal.Signals) -> None:
+    """Install handlers for `SIGNALS` and `more`, and write each signal's number to `waker` as it arrives.
 
-    Main thread only."""
+    Numbers of signals deferred since `install_startup_handlers` are written now.  Main thread only."""
     global stop_received, cut_received
     stop_received = cut_received = math.inf
     signal.set_wakeup_fd(waker.writer.fileno(), warn_on_full_buffer=False)
@@ -78,10 +78,10 @@ def hear(waker: Waker, *more: signal.Signals) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
     for number in (*SIGNALS, *more):
         # A service may use a timer or signal itself: its own handlers stay.
-        if number not in UNUSED or signal.getsignal(number) in (signal.SIG_DFL, _remember, _check_parent):
-            _install(number, _note if number in STOPPING or number == CUT else _ignore)
-    while _early:
-        waker.wake(_early.pop(0))
+        if number not in UNUSED or signal.getsignal(number) in (signal.SIG_DFL, _defer, _check_parent):
+            _install(number, _record_stop if number in STOPPING or number == CUT else _ignore)
+    while _deferred:
+        waker.wake(_deferred.pop(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, *more))
 
 
@@ -95,29 +95,30 @@ def _install(number: int, handler: Any) -> None:
             raise
 
 
-def begin() -> None:
+def install_startup_handlers() -> None:
     """Install the handlers of a starting process: exit at once with code 0 when told to stop, since no connection is
-    open; defer all other signals until `hear`."""
+    open; defer all other signals until `install_handlers`."""
     for number in SIGNALS:
-        _install(number, _leave if number in STOPPING or number == CUT else _remember)
+        _install(number, _exit_now if number in STOPPING or number == CUT else _defer)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # some are blocked by `camelot_start`
 
 
-def keep() -> None:
-    """Defer the signals to stop, too, until `hear`: peers may be waiting at a listener from now on."""
+def defer_stop() -> None:
+    """Defer the signals to stop, too, until `install_handlers`: peers may be waiting at a listener from now on."""
     for number in (*STOPPING, CUT, signal.SIGHUP, REOPEN):
-        signal.signal(number, _remember)
+        signal.signal(number, _defer)
 
 
 def await_start(parent: int) -> None:
-    """Install the handlers of a forked child that has not imported its service yet: until `hear`, exit at once on
-    SIGTERM, and about a second after the end of `parent`."""
+    """Install the handlers of a forked child that has not imported its service yet, until `install_handlers`.
+
+    The child exits at once on SIGTERM, and about a second after the end of `parent`."""
     global _parent
-    _early.clear()
+    _deferred.clear()
     to_kill.clear()
     _parent = parent
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # also where the import is stuck in C
-    signal.signal(CUT, _leave)
+    signal.signal(CUT, _exit_now)
     # A terminal sends these to the parent as well, which forwards their meaning.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, _ignore)
@@ -126,7 +127,7 @@ def await_start(parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def end() -> None:
+def ignore_signals() -> None:
     """Ignore all `SIGNALS` while the process exits.
 
     Otherwise Python's shutdown would restore the default actions, and a late SIGTERM would change the exit code."""
@@ -134,8 +135,8 @@ def end() -> None:
         _install(number, signal.SIG_IGN)
 
 
-def deafen() -> None:
-    """Undo `hear`, before its waker is closed."""
+def reset_signals() -> None:
+    """Undo `install_handlers`, before its waker is closed."""
     signal.set_wakeup_fd(-1)
 
 
@@ -175,8 +176,8 @@ def _code_of(handler: Any) -> CodeType | None:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Block `SIGNALS` around a fork; in the child until `hear`.
+def blocked() -> Iterator[None]:
+    """Block `SIGNALS` around a fork; in the child until `install_handlers`.
 
     Otherwise a signal to the child could be written to the waker that it shares with its parent."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -212,7 +213,7 @@ def _ignore(number: int, frame: FrameType | None) -> None:
     """Do nothing: Python writes a signal's number to the waker only if a handler is installed."""
 
 
-def _note(number: int, frame: FrameType | None) -> None:
+def _record_stop(number: int, frame: FrameType | None) -> None:
     global stop_received, cut_received
     if number == CUT:
         cut_received = min(cut_received, time.monotonic())
@@ -220,11 +221,11 @@ def _note(number: int, frame: FrameType | None) -> None:
         stop_received = min(stop_received, time.monotonic())
 
 
-def _remember(number: int, frame: FrameType | None) -> None:
-    _early.append(number)
+def _defer(number: int, frame: FrameType | None) -> None:
+    _deferred.append(number)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _exit_now(number: int, frame: FrameType | None) -> None:
     for pid in to_kill:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

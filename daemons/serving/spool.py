@@ -124,7 +124,7 @@ class SpooledSocket(socket.socket):
         return len(self._spool)
 
     def send(self, data: bytes | memoryview, flags: int = 0) -> int:  # type: ignore[override]
-        """As `socket.send` with MSG_DONTWAIT, but buffer what the kernel does not take, up to the cap."""
+        """As `socket.send` with MSG_DONTWAIT, but buffer the bytes that the kernel does not take, up to the cap."""
         view = memoryview(data)
         sent = 0
         if not self.flush():

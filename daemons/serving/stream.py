@@ -16,7 +16,7 @@ from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.proxy import ProxiedConversation
 from daemons.serving.proxy_socket import read_header
 from daemons.serving.safe_logger import SafeLogger
-from daemons.serving.server import Server
+from daemons.serving.server import Server, inlinable
 from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class StreamServer(Server, socketserver.TCPServer):
     #: TLS configuration; None: plain text.
     tls: TLS | None = None
 
+    @inlinable
     def conversation(self, connection: Connection) -> Conversation:
         """Return a new conversation for `connection`, inside TLS and behind a PROXY header if configured."""
         conversation = super().conversation(connection)
@@ -49,7 +50,7 @@ class StreamServer(Server, socketserver.TCPServer):
             conversation = self.tls.secure(conversation, connection.explain)
         # Outermost, also around TLS: the PROXY header comes first.
         if connection.proxied:
-            conversation = ProxiedConversation(conversation, partial(self.introduce, connection))
+            conversation = ProxiedConversation(conversation, partial(self.apply_proxy_header, connection))
         return conversation
 
     @property
@@ -61,6 +62,7 @@ class StreamServer(Server, socketserver.TCPServer):
         """Close the listener.  Open connections stay open."""
         self.socket.close()
 
+    @inlinable
     def get_request(self) -> tuple[Any, Any]:
         request, client_address = self.socket.accept()
         return self.spooled(request), client_address
@@ -71,23 +73,26 @@ class StreamServer(Server, socketserver.TCPServer):
             return request
         return SpooledSocket(request, self.limits.spool)
 
-    def settle_spool(self, connection: Connection, request: SpooledSocket) -> OSError | None:
+    def settle_spool(self, connection: Connection) -> OSError | None:
         """At the end of a connection, subtract the unsent bytes from its figures.
 
         Return the error of the spool file, if any, for the log."""
-        connection.sent -= request.unsent
-        if request.failure is not None:
+        if (spool := connection.spool) is None:
+            return None
+        connection.sent -= spool.unsent
+        if spool.failure is not None:
             connection.ending = Ending.FAILED
-        return request.failure
+        return spool.failure
 
-    def judge(self, connection: Connection) -> None:
+    @inlinable
+    def check_peer(self, connection: Connection) -> None:
         """As in `Server`; from a trusted proxy, wait for the PROXY header first."""
         if not connection.proxied and self.access.proxies and self.access.is_proxy(connection.host):
             connection.proxied = True
         else:
-            super().judge(connection)
+            super().check_peer(connection)
 
-    def introduce(self, connection: Connection, header: Header | FramingError) -> Ending | None:
+    def apply_proxy_header(self, connection: Connection, header: Header | FramingError) -> Ending | None:
         """Set the peer's address from a PROXY header, and check its access.
 
         Return the ending if the header is malformed or the peer is refused; None: go on."""
@@ -98,7 +103,7 @@ class StreamServer(Server, socketserver.TCPServer):
             connection.reason = f"proxy-{type(header).__name__.lower()}"
         else:
             connection.address = header.source or connection.address
-            super().judge(connection)
+            super().check_peer(connection)
         return connection.ending
 
     def run_handler(self, connection: Connection) -> None:
@@ -107,8 +112,8 @@ class StreamServer(Server, socketserver.TCPServer):
         A raw handler sets no deadlines: each operation on its socket gets a timeout, and the whole conversation one."""
         request = connection.socket
         handler: Any = self.RequestHandlerClass
-        carries_messages = getattr(handler, "carries_messages", False)
-        if not carries_messages and connection.proxied and not self._introduced(connection):
+        carries_messages = self.carries_messages
+        if not carries_messages and connection.proxied and not self._read_proxy_header(connection):
             return
         # Without an engine the handler blocks the accept loop, so that no other thread enforces the deadlines.
         unwatched = self.daemon is None or type(self).process_request is socketserver.BaseServer.process_request
@@ -138,6 +143,7 @@ class StreamServer(Server, socketserver.TCPServer):
         poll.register(connection.socket, select.POLLRDHUP)
         return bool(poll.poll(0))
 
+    @inlinable
     def shutdown_request(self, request: Any) -> None:
         """Log the end of a connection, and close it."""
         connection = self.connections.get(request)
@@ -147,7 +153,7 @@ class StreamServer(Server, socketserver.TCPServer):
         else:
             super().shutdown_request(request)
 
-    def _introduced(self, connection: Connection) -> bool:
+    def _read_proxy_header(self, connection: Connection) -> bool:
         """Read the PROXY header for a raw handler.  Return whether the peer is admitted."""
         try:
             header = read_header(connection.socket, self.limits.handshake_timeout)
@@ -155,4 +161,4 @@ class StreamServer(Server, socketserver.TCPServer):
             late = isinstance(error, TimeoutError)
             connection.ending = connection.ending or (Ending.HANDSHAKE if late else Ending.RESET)
             return False
-        return self.introduce(connection, header) is None
+        return self.apply_proxy_header(connection, header) is None

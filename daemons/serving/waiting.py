@@ -7,7 +7,6 @@ import socket
 import time
 
 from daemons.serving.connection import Connection
-from daemons.serving.spool import SpooledSocket
 
 #: Seconds between two checks for room in the memory budget of the process.
 ROOM_NAP = 0.25
@@ -31,7 +30,7 @@ def wait_for_room(connection: Connection, request: socket.socket) -> None:
     while not connection.may_read():
         if time.monotonic() >= connection.deadline:
             raise TimeoutError("timed out")
-        if isinstance(request, SpooledSocket):
-            request.flush()
+        if (spool := connection.spool) is not None:
+            spool.flush()
         if ended.poll(ROOM_NAP * 1000):
             break

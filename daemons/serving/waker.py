@@ -26,7 +26,7 @@ class Waker:
         with suppress(OSError):
             self.writer.send(bytes((number,)))
 
-    def heard(self) -> list[int]:
+    def receive(self) -> list[int]:
         """Return the signal numbers received since the last call, in order."""
         try:
             return [number for number in self._reader.recv(4096) if number]

@@ -34,8 +34,8 @@ class Secret:
         return ""
 
     def value(self) -> bytes:
-        """Return the secret, and create it if necessary.  Raises `OSError`, and `ValueError` for an invalid file or
-        one that other users may read."""
+        """Return the secret, and create it if necessary.  Raises `OSError`, and `ValueError` for an invalid file
+        or a file that other users may read."""
         if not self._value:
             try:
                 self._value = self._read()

@@ -1,4 +1,4 @@
-"""Whether a name and a password are those of a user: the verdict, what it costs, and what is remembered."""
+"""Verification of names and passwords: verdicts, costs and caches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.operating.live import until
 
 PEER = "192.0.2.7"
 
-#: What must be in no log and no table.
+#: Secrets that must not be in a log or a table.
 PASSWORD = "of the Britons: canary"
 
 
@@ -111,15 +111,15 @@ def test_unknown_user_costs_what_a_wrong_password_does(path: Path, computed: Com
 
 @pytest.mark.usefixtures("_unthrottled")
 def test_costs_of_a_file_do_not_tell_which_names_exist(tmp_path: Path, computed: Computations) -> None:
-    """An unknown name costs what that of some user does, the same each time, and of all costs each is found."""
+    """An unknown name has the cost of some user, always the same one, and all costs occur."""
     lines = [f"{cost.n}:{hashes.hash_password('x', cost)}" for cost in (CHEAP, Cost(4, 1, 1))]
     write_lines(tmp_path / "users", *lines)
     kept = Accounts(str(tmp_path / "users"))
     found = []
     for number in range(40):
         computed.costs.clear()
-        kept.check(f"nobody {number}", "x", PEER)
-        kept.check(f"nobody {number}", "y", PEER)
+        kept.check(f"stranger {number}", "x", PEER)
+        kept.check(f"stranger {number}", "y", PEER)
         assert computed.costs[0] == computed.costs[1]
         found.append(computed.costs[0])
     assert set(found) == {CHEAP, Cost(4, 1, 1)}
@@ -149,7 +149,7 @@ def test_verified_credentials_are_bounded_and_forgotten_when_unused(
     assert len(computed.costs) == 4
 
 
-def test_guesses_are_throttled_by_name_and_peer_and_those_who_are_known_are_not(path: Path) -> None:
+def test_guesses_are_throttled_by_name_and_peer_but_cached_users_are_not(path: Path) -> None:
     kept = Accounts(str(path))
     assert kept.check("Zo\u00eb", "caf\u00e9", PEER).outcome is ACCEPTED
     guesses = [kept.check("Arthur", str(number), "2001:db8::1").outcome for number in range(NAMED.burst + 3)]
@@ -179,7 +179,7 @@ def test_a_bounded_number_of_threads_waits_and_two_compute(path: Path, computed:
         guessers = stack.enter_context(ThreadPoolExecutor(64))
         stack.callback(computed.release)
         asked = [guessers.submit(kept.check, "Arthur", str(number), str(number)) for number in range(64)]
-        # All but those that wait for a computation are answered while that lasts.
+        # All others are answered while some wait for a computation.
         until(lambda: sum(each.done() for each in asked) == 64 - verifier.WAITING, "the verdicts that need no thread")
         assert {each.result() for each in asked if each.done()} == {Verdict(BUSY, retry_after=1)}
         assert computed.begun == verifier.THREADS

@@ -1,4 +1,4 @@
-"""Stored passwords: how they are made, read and compared."""
+"""Creation, parsing and comparison of stored passwords."""
 
 from __future__ import annotations
 

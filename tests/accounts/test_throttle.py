@@ -1,4 +1,4 @@
-"""Rates at which a peer may guess."""
+"""Rate limits on password guessing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The users file: its one format, and what is wrong with a line."""
+"""The users file: its format, and errors in a line."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_file_is_found_after_the_working_folder_has_changed(tmp_path: Path, monk
 def test_slow_reader_of_an_earlier_state_does_not_bring_it_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One thread has read the old file, and keeps that while another is keeping what it has read of the new."""
+    """One thread stores the old users while another stores the new ones."""
     path = tmp_path / "users"
     write_users(path, Arthur="x")
     old = read(path)

@@ -1,4 +1,4 @@
-"""Faults that keep every daemon from starting are found before any is started: files that all share, and the folder."""
+"""`daemons check --shared`: faults that prevent every daemon from starting, in shared files and the folder."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_defaults_that_only_some_daemons_refuse_are_no_fault_of_all(project: Fol
 def test_folder_with_a_percent_sign_is_named(tmp_path: Path, name: str) -> None:
     project = project_in(tmp_path / name)
     (said,) = shared(project)
-    assert said.startswith(f"supervisord.conf: supervisord takes the % in {project.path} for the beginning of a format")
+    assert said.startswith(f"supervisord.conf: supervisord interprets the % in {project.path} as the start of a format")
     # Without supervisord such a folder will do.
     project.write("launcelot", GOOD.replace("1060", "0"))
     with Live(project.path, "launcelot") as daemon:
@@ -101,8 +101,8 @@ def test_folder_with_a_percent_sign_is_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("a[b]", "supervisord.conf [include] files: supervisord takes {} for a pattern, and finds no files; "),
-        ("what?", "supervisord.conf [include] files: supervisord takes {} for a pattern, and finds no files; "),
+        ("a[b]", "supervisord.conf [include] files: supervisord interprets {} as a pattern, and finds no files; "),
+        ("what?", "supervisord.conf [include] files: supervisord interprets {} as a pattern, and finds no files; "),
         ('a"b', 'supervisord.conf: the " in {} ends the quoted path of each command; '),
     ],
 )
@@ -132,11 +132,11 @@ def test_user_that_only_root_can_become_is_a_note(project: Folder) -> None:
     project.write("launcelot", GOOD + "[drop]\nuser = root\n")
     ended = daemons(project.path, "check", "launcelot")
     assert ended.returncode == 0
-    assert "note: conf/launcelot.ini [drop] user = root: only root can become somebody else" in ended.stderr
+    assert "note: conf/launcelot.ini [drop] user = root: only root can change its user" in ended.stderr
     project.write("launcelot", GOOD + "[drop]\ngroup = root\n")
     ended = daemons(project.path, "check", "launcelot")
     assert ended.returncode == 100
-    assert "conf/launcelot.ini [drop] group = root: there is no user; write user = NAME too" in ended.stderr
+    assert "conf/launcelot.ini [drop] group = root: needs a user; write user = NAME too" in ended.stderr
 
 
 def test_socket_of_supervisord_with_too_long_a_path_is_named(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_included_programs_are_checked_as_the_others(project: Folder, capsys: py
     assert [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")] == [
         "conf.d/own.conf [program:launcelot] colour: no such setting",
         "conf.d/own.conf [program:launcelot] stopwaitsecs2: no such setting; did you mean stopwaitsecs?",
-        "conf.d/two.conf [program:launcelot]: stands in conf.d/own.conf too",
+        "conf.d/two.conf [program:launcelot]: also in conf.d/own.conf",
         "conf.d/own.conf [program:lancelot] command: there is no conf/lancelot.ini; did you mean launcelot?",
     ]
 

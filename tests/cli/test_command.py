@@ -1,4 +1,4 @@
-"""The command line: which folder, which words, which exit code."""
+"""The command line: folders, arguments, exit codes."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_port_that_is_taken_is_111_in_one_line(suite: Folder) -> None:
         ("unix:conf/launcelot.ini/x", "launcelot.ini is not a directory"),
     ],
 )
-def test_what_else_the_system_refuses_is_111(suite: Folder, where: str, said: str) -> None:
+def test_other_refusals_of_the_system_are_111(suite: Folder, where: str, said: str) -> None:
     ended = daemons(suite.path, "run", "launcelot", "--set", f"daemon.listen={where}", "--set", "daemon.public=yes")
     assert ended.returncode == 111
     assert said in ended.stderr
@@ -226,7 +226,7 @@ def test_without_defaults_and_logging_ini_all_is_built_in(suite: Folder) -> None
 def test_there_are_never_more_connections_than_descriptors(suite: Folder) -> None:
     with Live(suite.path, "launcelot", command=("bash", "-c", 'ulimit -n 100; exec daemons "$@"', "-")) as daemon:
         assert "WARNING daemons.operating.fd_limit" in daemon.out
-        assert "max_connections = 36, not 1000: the limit of descriptors is 100\n" in daemon.out
+        assert "max_connections reduced to 36 from 1000: the limit of file descriptors is 100\n" in daemon.out
         assert talk(daemon.port) == GRAIL
 
 

@@ -1,4 +1,4 @@
-"""``daemons run NAME --detach`` and ``daemons stop NAME``: life without supervisord."""
+"""``daemons run NAME --detach`` and ``daemons stop NAME``."""
 
 from __future__ import annotations
 
@@ -174,14 +174,14 @@ def test_the_pidfile_of_a_killed_daemon_is_stale_and_ignored(launcelot: Detached
     stop = daemons(launcelot.path, "stop", "launcelot")
     assert stop.returncode == 1
     assert stop.stderr == (
-        f"launcelot: not running detached ({launcelot.pidfile} is not held by anybody); "
+        f"launcelot: not running detached ({launcelot.pidfile} is not locked); "
         "under supervisord: supervisorctl stop launcelot\n"
     )
     assert talk(launcelot.start()) == GRAIL
     assert launcelot.pid != killed
 
 
-def test_stop_of_what_does_not_run_says_so(launcelot: Detached) -> None:
+def test_stop_of_a_daemon_that_does_not_run_is_an_error(launcelot: Detached) -> None:
     stop = daemons(launcelot.path, "stop", "launcelot")
     assert (stop.returncode, stop.stdout) == (1, "")
     assert "not running detached" in stop.stderr
@@ -191,8 +191,8 @@ def test_stop_of_what_does_not_run_says_so(launcelot: Detached) -> None:
 @pytest.mark.parametrize(
     "ini", ["[daemon]\nprot = 0\n", "no section\n", None], ids=["mistyped", "no ini any more", "removed"]
 )
-def test_stop_needs_no_ini_that_is_right(launcelot: Detached, ini: str | None) -> None:
-    """It was right when the daemon was started; since then somebody has edited it."""
+def test_stop_works_with_a_wrong_ini(launcelot: Detached, ini: str | None) -> None:
+    """The ini was changed after the start of the daemon."""
     port = launcelot.start()
     path = launcelot.path / "conf" / "launcelot.ini"
     path.unlink() if ini is None else path.write_text(ini)
@@ -208,13 +208,13 @@ def test_stop_needs_no_ini_that_is_right(launcelot: Detached, ini: str | None) -
         assert "not running detached" in stop.stderr
 
 
-def test_stop_of_a_name_that_nobody_has_says_so(launcelot: Detached) -> None:
+def test_stop_of_an_unknown_name_is_an_error(launcelot: Detached) -> None:
     stop = daemons(launcelot.path, "stop", "lancelot")
     assert (stop.returncode, stop.stdout) == (100, "")
     assert stop.stderr == "lancelot: conf/lancelot.ini: no such file; did you mean launcelot?\n"
 
 
-def test_stop_of_what_is_only_starting_says_so(launcelot: Detached) -> None:
+def test_stop_of_a_starting_daemon_is_an_error(launcelot: Detached) -> None:
     """The lock is taken first, and the pid written when the ports are bound."""
     pidfile = Pidfile(launcelot.pidfile)
     pidfile.lock()
@@ -223,7 +223,7 @@ def test_stop_of_what_is_only_starting_says_so(launcelot: Detached) -> None:
     finally:
         pidfile.release()
     assert stop.returncode == 1
-    assert stop.stderr.startswith("launcelot: not running detached (it is only just starting); ")
+    assert stop.stderr.startswith("launcelot: not running detached (it is starting); ")
 
 
 def test_stop_signals_no_process_that_only_has_the_pid_of_a_daemon(
@@ -288,7 +288,7 @@ def test_stop_of_another_users_daemon_is_refused_in_one_line(
         patched.setattr(signal, "pidfd_send_signal", forbidden)
         assert detach.stop(launcelot.path / "conf", "launcelot") == 111
     assert capsys.readouterr().err == (
-        f"launcelot: pid {launcelot.pid} belongs to another user, who may stop it; so may root\n"
+        f"launcelot: pid {launcelot.pid} belongs to another user; only that user and root can stop it\n"
     )
 
 

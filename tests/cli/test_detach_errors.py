@@ -1,4 +1,4 @@
-"""What goes wrong with a detached start is told on the terminal, with the exit code of a foreground one."""
+"""Errors of a detached start are printed on the terminal, with the exit code of a foreground start."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_logs_folder_that_cannot_be(suite: Folder) -> None:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_what_fails_after_it_has_left_the_terminal_is_in_the_log(suite: Folder, processes: str) -> None:
+def test_failure_after_detach_is_in_the_log(suite: Folder, processes: str) -> None:
     """The service can be made once, to be tried before the daemon leaves, and not a second time."""
     suite.module(
         "late",
@@ -106,6 +106,6 @@ def test_what_fails_after_it_has_left_the_terminal_is_in_the_log(suite: Folder, 
     ended = daemons(suite.path, "run", "late", "--detach", "--processes", processes)
     log = suite.path / "logs" / "late.detached.log"
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == f"late: did not start; {log} says why\n"
+    assert ended.stderr == f"late: did not start; see {log}\n"
     nothing_is_left(suite)
     assert re.search(r"^\S+ \S+ ERROR .* late: .*late\.py line \d+: RuntimeError: the second time", log.read_text())

@@ -1,4 +1,4 @@
-"""Every command, as the parser lists them, in circumstances that nobody wishes for: one line and an exit code.
+"""Every command of the parser under adverse conditions: one line of error and an exit code.
 
 The command lines are generated: a value for each positional argument, by its metavar.  A new command is covered as soon
 as the parser has it; one with a metavar that has no value here fails the test."""
@@ -103,7 +103,7 @@ def silent(folder: Folder) -> Iterator[Silent]:
         try:
             datagrams.bind(("127.0.0.1", port))
             break
-        except OSError as error:  # somebody else has this number over UDP
+        except OSError as error:  # another process has this port over UDP
             listener.close()
             datagrams.close()
             if error.errno != errno.EADDRINUSE:
@@ -153,7 +153,7 @@ def assert_in_order(code: int, err: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_ctrl_c_is_130_and_says_nothing(command: str, silent: Silent) -> None:
+def test_ctrl_c_is_130_and_prints_nothing(command: str, silent: Silent) -> None:
     # Standard input says nothing, and standard output is a pipe that is full: a command that does not wait for the
     # network or for input waits there.
     hear, full = os.pipe()
@@ -253,7 +253,7 @@ def test_a_closed_standard_error_leaves_the_exit_code(command: str, closed: str,
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_reader_that_leaves_is_no_error(command: str, silent: Silent) -> None:
+def test_closed_pipe_is_no_error(command: str, silent: Silent) -> None:
     hear, tell = os.pipe()
     os.close(hear)
     try:

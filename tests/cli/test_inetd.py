@@ -1,4 +1,4 @@
-"""Under inetd: descriptors 0, 1 and 2 are one socket, and not a word of the log may get into it."""
+"""Under inetd: descriptors 0, 1 and 2 are one socket, and log lines must not reach the peer."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_datagrams_are_for_wait_and_are_answered(folder: Folder) -> None:
         with inetd(folder, "nowait", given) as process:
             pass
         assert process.returncode == 111
-        assert "descriptor 0 is a datagram socket; it is served with --inetd wait" in log(folder)
+        assert "descriptor 0 is a datagram socket; use --inetd wait" in log(folder)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
             peer.settimeout(20.0)
             peer.connect(given.getsockname())
@@ -92,7 +92,7 @@ def test_moved_log_is_opened_again_at_sigusr1(folder: Folder) -> None:
         assert peer.recv(100) == GRAIL
         path.rename(path.with_suffix(".1"))
         process.send_signal(signal.SIGUSR1)
-        until(lambda: path.exists() and "log files opened again" in path.read_text("utf-8"), "the new file")
+        until(lambda: path.exists() and "log files reopened" in path.read_text("utf-8"), "the new file")
         peer.shutdown(socket.SHUT_WR)
         assert received(peer) == b""
     assert " done messages=1 " in log(folder)
@@ -121,7 +121,7 @@ def test_nowait_keeps_the_rules(folder: Folder) -> None:
     assert "reason=denied" in log(folder)
 
 
-def test_no_complaint_gets_to_the_visitor(folder: Folder) -> None:
+def test_complaints_do_not_reach_the_peer(folder: Folder) -> None:
     folder.write("x", GOOD.replace("port", "prot"))
     for how in ("wait", "nowait"):
         peer, given = visit()
@@ -132,7 +132,7 @@ def test_no_complaint_gets_to_the_visitor(folder: Folder) -> None:
     assert log(folder).count("did you mean port?") == 2
 
 
-def test_what_is_for_tls_alone_is_not_said_in_clear(folder: Folder) -> None:
+def test_service_that_requires_tls_is_refused(folder: Folder) -> None:
     folder.write("x", "[daemon]\nservice = tlsd\nlisten = tls://127.0.0.1:0\n[tls]\ncertificate = x.pem\n")
     peer, given = visit()
     with peer, inetd(folder, "nowait", given) as process:
@@ -147,7 +147,7 @@ def test_the_wrong_way_is_a_clear_error(folder: Folder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, inetd(folder, "nowait", listener) as process:
         pass
     assert process.returncode == 111
-    assert "x: descriptor 0 is a listening socket; it is served with --inetd wait\n" in log(folder)
+    assert "x: descriptor 0 is a listening socket; use --inetd wait\n" in log(folder)
     peer, given = visit()
     with peer, given, inetd(folder, "wait", given) as process:
         pass
@@ -155,13 +155,13 @@ def test_the_wrong_way_is_a_clear_error(folder: Folder) -> None:
     assert "is a connection; it is served with --inetd nowait" in log(folder)
 
 
-def test_wait_serves_until_nobody_comes(folder: Folder) -> None:
+def test_wait_serves_until_idle_exit(folder: Folder) -> None:
     folder.write("x", GOOD)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with inetd(folder, "wait", listener, "--set", "daemon.idle_exit=1s") as process:
             assert talk(port) == GRAIL
-            # Who stays is somebody, however long he says nothing.
+            # An open connection prevents idle_exit, even without traffic.
             with socket.create_connection(("127.0.0.1", port)) as peer:
                 peer.settimeout(20.0)
                 try:
@@ -178,7 +178,7 @@ def test_wait_serves_until_nobody_comes(folder: Folder) -> None:
             pass
 
 
-def test_wait_leaves_after_eight_seconds_unless_told_otherwise(folder: Folder) -> None:
+def test_wait_exits_after_eight_idle_seconds_by_default(folder: Folder) -> None:
     folder.write("x", GOOD)
     from daemons.cli import inetd as module
 

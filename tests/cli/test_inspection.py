@@ -1,4 +1,4 @@
-"""``daemons check``, ``list`` and ``show``: exactly what they print, and where."""
+"""``daemons check``, ``list`` and ``show``: exact output."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def typed(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
     return code, *capfd.readouterr()
 
 
-def test_check_says_ok_and_what_it_looked_at(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_ok_and_the_checked_names(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     assert typed(capfd, "check") == (0, "OK: launcelot, zen\n", "")
     (suite.path / "supervisord.conf").write_text("[supervisord]\n")
     assert typed(capfd, "check") == (
@@ -63,7 +63,7 @@ def test_check_says_ok_and_what_it_looked_at(suite: Folder, capfd: pytest.Captur
     )
 
 
-def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_all_complaints_at_once(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     suite.write("a", "[daemon]\nservce = zen\nport = 1\n")
     suite.write("b", "[daemon]\nservice = nosuch\nport = 1060\n")
     suite.write("c", "[daemon]\nservice = angry:Angry\nport = 2\n")
@@ -84,7 +84,7 @@ def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.Captu
         "conf/launcelot.ini [daemon] tcp://127.0.0.1:1060: conf/b.ini has tcp://127.0.0.1:1060 already\n"
         "supervisord.conf [program:x] stopwait: no such setting; did you mean stopwaitsecs?\n"
         "supervisord.conf [program:x] stopwaitsecs = 9: must be 10 or more: drain_timeout is 8 s, and "
-        "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile\n"
+        "closing the remaining connections takes up to 2 s; supervisord would kill the daemon before\n"
         + "".join(
             f"note: conf/{name}.ini: no [program:x] of supervisord.conf runs it\n"
             for name in ("a", "b", "c", "launcelot")
@@ -92,7 +92,7 @@ def test_check_says_all_that_is_wrong_at_once(suite: Folder, capfd: pytest.Captu
     )
 
 
-def test_a_file_that_all_share_is_complained_of_once(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_fault_of_a_shared_file_is_reported_once(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     suite.write("defaults", "[limits]\nidle_timout = 1s\n")
     code, out, err = typed(capfd, "check")
     assert (code, out) == (100, "")
@@ -118,7 +118,7 @@ def test_a_file_that_all_share_is_complained_of_once(suite: Folder, capfd: pytes
         ("unix:run/x", "tcp://127.0.0.1:1", False),
     ],
 )
-def test_two_daemons_that_want_one_address_are_both_named(
+def test_two_daemons_with_one_address_are_both_named(
     suite: Folder, capfd: pytest.CaptureFixture[str], one: str, other: str, collide: bool
 ) -> None:
     for name, where in (("launcelot", one), ("zen", other)):
@@ -140,7 +140,7 @@ def test_list_has_one_line_for_each_daemon(suite: Folder, capfd: pytest.CaptureF
 
 
 @pytest.mark.parametrize(("text", "shown"), [("", ""), ("    'Tells the time.'\n", "  Tells the time.")])
-def test_list_says_of_a_daemon_what_it_says_of_itself(
+def test_list_shows_the_docstring_of_a_daemon(
     suite: Folder, capfd: pytest.CaptureFixture[str], text: str, shown: str
 ) -> None:
     """And not what the class it is made from says."""
@@ -151,17 +151,13 @@ def test_list_says_of_a_daemon_what_it_says_of_itself(
     assert typed(capfd, "list") == (0, f"clock  tcp://127.0.0.1:1  threads{shown}\n", "")
 
 
-def test_the_ini_says_what_a_daemon_is_where_two_have_one_module(
-    suite: Folder, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_description_in_the_ini_replaces_the_docstring(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     (suite.conf / "zen.ini").unlink()
     suite.write("launcelot", "[daemon]\nservice = launcelot\nport = 1\ndescription = Once more.\n")
     assert typed(capfd, "list") == (0, "launcelot  tcp://127.0.0.1:1  threads  Once more.\n", "")
 
 
-def test_list_shows_the_good_ones_and_says_what_is_wrong_with_the_others(
-    suite: Folder, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_list_shows_valid_daemons_and_complaints_about_others(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     suite.write("zen", "[daemon]\nport = 1\n")
     suite.write("c", "[daemon]\nservice = angry:Angry\nport = 2\n")
     suite.module("angry", "raise RuntimeError('no')")
@@ -174,7 +170,7 @@ def test_list_shows_the_good_ones_and_says_what_is_wrong_with_the_others(
 
 
 @pytest.mark.parametrize("word", ["check", "list"])
-def test_a_folder_without_a_daemon_is_told_as_such(
+def test_folder_without_a_daemon_is_an_error(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], word: str
 ) -> None:
     monkeypatch.chdir(folder.path)
@@ -237,7 +233,7 @@ pause                 1.5s                     built in
 """
 
 
-def test_show_tells_every_setting_and_where_it_was_set(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_every_setting_and_its_origin(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     suite.module("counter", OPTIONS)
     suite.write("counter", "[daemon]\nservice = counter:Counter\nlisten = unix:run/c.sock\n[counter]\nfirst = 3\n")
     suite.write("defaults", "[limits]\nidle_timeout = 90s\n[log]\nsize = 64KiB\n")
@@ -286,7 +282,7 @@ def test_comment_behind_a_service_gets_a_hint(suite: Folder, capfd: pytest.Captu
     assert err.endswith(", or module:Class; a comment needs a line of its own\n")
 
 
-def test_show_says_what_is_wrong(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_complaints(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     assert typed(capfd, "show", "launcelo") == (
         100,
         "",
@@ -300,9 +296,7 @@ def test_show_says_what_is_wrong(suite: Folder, capfd: pytest.CaptureFixture[str
     )
 
 
-def test_a_folder_with_another_name_is_named_in_what_is_said(
-    suite: Folder, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_complaint_names_another_conf_folder(suite: Folder, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     other = tmp_path / "etc"
     os.rename(suite.conf, other)
     (other / "x.ini").write_text("[daemon]\nport = 1\n")

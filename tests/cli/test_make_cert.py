@@ -31,7 +31,7 @@ def loaded(folder: Folder, name: str) -> x509.Certificate:
     return x509.load_pem_x509_certificate((folder.path / "run" / "tls" / name).read_bytes())
 
 
-def test_what_it_makes(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_and_certificates(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     conf = str(folder.conf)
     assert main(["cert", "--conf", conf, "--host", "camelot.example", "--host", "192.0.2.1", "--days", "3"]) == 0
     made = folder.path / "run" / "tls"
@@ -61,7 +61,7 @@ def test_what_it_makes(folder: Folder, capsys: pytest.CaptureFixture[str]) -> No
     assert "openssl s_client -connect 127.0.0.1:1060 -CAfile run/tls/ca.pem" in out
 
 
-def test_what_it_says_to_do_works(folder: Folder) -> None:
+def test_printed_instructions_work(folder: Folder) -> None:
     folder.write("launcelot", SECURE)
     made = daemons(folder.path, "cert")
     assert made.returncode == 0, made.stderr
@@ -89,7 +89,7 @@ def test_the_strictest_client_accepts_it(folder: Folder, host: str) -> None:
     assert client.getpeercert()
 
 
-def test_nothing_is_overwritten_unless_that_is_asked_for(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_files_are_overwritten_only_with_force(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["cert", "--conf", str(folder.conf), "--out", str(folder.path / "elsewhere")]
     assert main(command) == 0
     assert "certificate = elsewhere/server.pem" in capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_nothing_is_overwritten_unless_that_is_asked_for(folder: Folder, capsys:
     before = key.read_bytes()
     assert main(command) == 1
     err = capsys.readouterr().err
-    assert (str(key) in err, err.endswith("to overwrite them: --force\n"), err.count("\n")) == (True, True, 1)
+    assert (str(key) in err, err.endswith("overwrite them with --force\n"), err.count("\n")) == (True, True, 1)
     assert key.read_bytes() == before
     assert main([*command, "--force"]) == 0
     assert key.read_bytes() != before
@@ -121,7 +121,7 @@ def test_the_run_folder_may_be_elsewhere(folder: Folder, capsys: pytest.CaptureF
         (["--days", "0"], "daemons cert: --days 0: a whole number above 0 is expected\n"),
     ],
 )
-def test_what_no_certificate_can_have(
+def test_invalid_names_and_days_are_refused(
     folder: Folder, capsys: pytest.CaptureFixture[str], options: list[str], said: str
 ) -> None:
     joined = [f"{options[0]}={options[1]}"]

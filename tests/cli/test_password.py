@@ -1,4 +1,4 @@
-"""``daemons password``: a user's line, written anew."""
+"""``daemons password``: add or replace the line of a user."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_at_a_terminal_it_is_asked_for_twice(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("name", "said", "before", "reason"),
     [
-        ("a:b", "x", None, "'a:b' is no name; up to 64 characters without a colon are expected"),
-        ("#a", "x", None, "'#a' is no name"),
-        ("a", "\n", None, "an empty password is none; nothing is changed"),
+        ("a:b", "x", None, "'a:b' is not a name; up to 64 characters without a colon are expected"),
+        ("#a", "x", None, "'#a' is not a name"),
+        ("a", "\n", None, "the password is empty; nothing was changed"),
         ("a", "x", "nonsense\n", "line 1: not a hash; expected scrypt"),
     ],
 )
-def test_what_is_refused(
+def test_invalid_input_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -115,7 +115,7 @@ def test_longer_password_than_is_ever_verified_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str
 ) -> None:
     assert typed(monkeypatch, tmp_path / "users", "Arthur", said) == 1
-    assert "expected at most 256; nothing is changed" in capsys.readouterr().err
+    assert "expected at most 256; nothing was changed" in capsys.readouterr().err
     assert not (tmp_path / "users").exists()
 
 
@@ -147,7 +147,7 @@ def test_users_added_by_several_commands_at_once_are_all_there(tmp_path: Path) -
     assert os.listdir(tmp_path) == ["users"]
 
 
-def test_of_a_link_the_file_that_it_leads_to_is_written(tmp_path: Path) -> None:
+def test_target_of_a_symbolic_link_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     link, path = tmp_path / "users", tmp_path / "shared" / "accounts"
     link.symlink_to("shared/accounts")

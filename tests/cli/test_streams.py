@@ -1,4 +1,4 @@
-"""Standard streams that are closed, or that nobody reads: a daemon serves, a command says no more than it can."""
+"""Closed or unread standard streams: a daemon serves, and a command fails cleanly."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_daemon_detaches_without_them(suite: Folder, closed: str) -> None:
 
 
 @pytest.mark.parametrize("words", ["list", "show launcelot", "check", "--help"])
-def test_a_command_whose_reader_has_gone_says_nothing(suite: Folder, words: str) -> None:
+def test_closed_pipe_is_not_reported(suite: Folder, words: str) -> None:
     ended = type_in(suite.path, "bash", "-c", f"daemons {words} | head -c 0")
     assert (ended.stdout, ended.stderr) == ("", "")
 

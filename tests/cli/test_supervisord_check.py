@@ -1,4 +1,4 @@
-"""What `daemons check` says of supervisord.conf."""
+"""Complaints of `daemons check` about supervisord.conf."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def changed(old: str, new: str) -> str:
     return SHIPPED.replace(old, new, 1)
 
 
-def test_nothing_is_wrong_with_the_file_as_shipped(supervised: Folder) -> None:
+def test_shipped_file_has_no_complaints(supervised: Folder) -> None:
     assert said(supervised, SHIPPED) == []
 
 
@@ -56,20 +56,20 @@ def test_nothing_is_wrong_with_the_file_as_shipped(supervised: Folder) -> None:
             "startsecs = 2",
             "stopwaitsecs = 9",
             " stopwaitsecs = 9: must be 10 or more: drain_timeout is 8 s, and "
-            "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile",
+            "closing the remaining connections takes up to 2 s; supervisord would kill the daemon before",
         ),
         (" run %(program_name)s", " run lancelot", " command: there is no conf/lancelot.ini; did you mean launcelot?"),
         (" run %(program_name)s", " run xyzzy", " command: there is no conf/xyzzy.ini"),
         (
             " run %(program_name)s",
             " run %(program_name)s --detach",
-            " command: a program under supervisord must not detach; take --detach away",
+            " command: a program under supervisord must not detach; remove --detach",
         ),
         (
             " run %(program_name)s",
             " run --port 0 --set limits.drain_timeout=13500ms %(program_name)s",
             " stopwaitsecs = 10: must be 16 or more: drain_timeout is 13.5 s, and "
-            "to end who is left takes up to 2 s; supervisord would kill the daemon meanwhile",
+            "closing the remaining connections takes up to 2 s; supervisord would kill the daemon before",
         ),
         (" run %(program_name)s", " list", " command: `daemons run NAME` is expected, not list"),
         (
@@ -102,11 +102,11 @@ def test_nothing_is_wrong_with_the_file_as_shipped(supervised: Folder) -> None:
         ),
     ],
 )
-def test_a_program_is_told_what_is_wrong_with_it(supervised: Folder, old: str, new: str, complaint: str) -> None:
+def test_fault_of_a_program_is_a_complaint(supervised: Folder, old: str, new: str, complaint: str) -> None:
     assert said(supervised, changed(old, new)) == [f"supervisord.conf [program:launcelot]{complaint}"]
 
 
-def test_all_that_is_wrong_is_told_at_once(supervised: Folder) -> None:
+def test_all_complaints_are_reported_at_once(supervised: Folder) -> None:
     text = changed("startsecs = 2", "stopwaitsecs = 9\nautorestrat = yes")
     assert [complaint.partition(":launcelot] ")[2].split()[0] for complaint in said(supervised, text)] == [
         "autorestrat:",
@@ -131,7 +131,7 @@ def test_a_longer_drain_timeout_needs_a_longer_stopwaitsecs(supervised: Folder) 
         "%(here)s/.venv/bin/python -m daemons run %(program_name)s",
     ],
 )
-def test_whatever_starts_a_daemon_will_do(supervised: Folder, command: str) -> None:
+def test_wrapper_that_starts_a_daemon_is_accepted(supervised: Folder, command: str) -> None:
     (supervised.path / "etc").mkdir()
     (supervised.path / "etc" / "other.ini").touch()
     text = changed('command = "%(here)s/.venv/bin/daemons" run %(program_name)s', f"command = {command}")
@@ -140,7 +140,7 @@ def test_whatever_starts_a_daemon_will_do(supervised: Folder, command: str) -> N
     assert noted == (["conf/launcelot.ini: no [program:x] of supervisord.conf runs it"] if "other" in command else [])
 
 
-def test_a_daemon_that_no_program_runs_is_noted_and_not_complained_of(supervised: Folder) -> None:
+def test_daemon_without_a_program_is_a_note(supervised: Folder) -> None:
     text = re.sub(r"(?ms)^\[program:zen\].*\Z", "", SHIPPED)
     assert said(supervised, text) == []
     noted = supervisord_check.notes(supervised.path / "supervisord.conf", ["launcelot", "zen"])
@@ -219,7 +219,7 @@ def test_the_known_keys_are_those_that_supervisor_reads(monkeypatch: pytest.Monk
         ),
     ],
 )
-def test_what_supervisord_ignores_or_a_daemon_cannot_do_is_named(
+def test_ignored_keys_and_impossible_settings_are_complaints(
     supervised: Folder, old: str, new: str, complaint: str
 ) -> None:
     shipped = SHIPPED.replace("[supervisord]\n", "[supervisord]\nminfds = 1024\n")

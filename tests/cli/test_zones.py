@@ -1,4 +1,4 @@
-"""A wrong zone file is a wrong configuration."""
+"""A wrong zone file is reported as a wrong configuration."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ ZONE = "$ORIGIN x.test.\n$TTL 1h\n@ SOA ns hostmaster 1 2 3 4 5\n@ NS ns\n"
 INI = "[daemon]\nservice = dns\nport = 1053\n"
 
 
-def test_a_wrong_zone_is_found_by_check_wherever_that_is_typed(
-    folder: Folder, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_finds_a_wrong_zone_from_any_working_folder(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     check = ["check", "--conf", str(folder.conf)]
     folder.write("dns", f"{INI}\n[dns]\nzone = conf/x.zone\n")
     where = "conf/dns.ini [dns] zone = conf/x.zone: "

@@ -203,7 +203,7 @@ usage: daemons ask [-h] [--conf DIR] [--run DIR] [-p PORT] [-t SECONDS]
                    [--cafile FILE] [--stdin] [-v]
                    NAME [HOST] [WORDS ...]
 
-hold a conversation with a daemon, and print what it says
+send messages to a daemon, and print the replies
 
 """
 
@@ -218,7 +218,7 @@ def test_help_describes_the_command_and_its_defaults(
     text = capsys.readouterr().out
     assert text.startswith(HELP)
     assert "  -p PORT        its port; else the one in its ini\n" in text
-    assert "  HOST           where it is; else, or with -, the address in its ini\n" in text
+    assert "  HOST           its address; else, or with -, the address in its ini\n" in text
     assert "  -t SECONDS     to wait; else 10\n" in text
 
 

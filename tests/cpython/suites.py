@@ -1,5 +1,5 @@
-"""CPython's own suites, from the ``test`` package of the interpreter that runs, with servers of ours in the place of
-the standard library's."""
+"""CPython's test suites, from the ``test`` package of the running interpreter, with our servers in place of the
+standard library's."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 
 
 def load(name: str, **instead: ModuleType) -> Any:
-    """A copy of its own of the stock module ``test.NAME``, which finds `instead` in the place of other modules.
-    Skips the module that asks for it where the interpreter came without."""
+    """Return a separate copy of the stock module ``test.NAME``, which imports `instead` in place of other modules.
+    Skips the calling module if the interpreter lacks it."""
     try:
         spec = importlib.util.find_spec(f"test.{name}")
     except ModuleNotFoundError:
@@ -31,20 +31,20 @@ def load(name: str, **instead: ModuleType) -> Any:
         spec.loader.exec_module(module)
     if helper := getattr(module, "threading_helper", None):
         # With a client that is still connected it collects garbage a hundred times, which takes a minute in a process
-        # of this size. What a test leaves behind is looked for here after each test anyway (tests/leaks.py).
+        # of this size. Leaks are detected here after each test anyway (tests/leaks.py).
         vars(module)["threading_helper"] = like(helper, threading_cleanup=lambda *original_values: None)
     return module
 
 
 def like(module: ModuleType, **others: Any) -> ModuleType:
-    """`module`, with other things in it."""
+    """Return a copy of `module` with some attributes replaced."""
     made = ModuleType(module.__name__, module.__doc__)
     vars(made).update(vars(module), **others)
     return made
 
 
 class Unlike(NamedTuple):
-    """Why a case cannot pass, and what it must say then (a regular expression): that is not for another reason."""
+    """The reason why a case cannot pass, and a regular expression that its failure must match."""
 
     reason: str
     says: str
@@ -53,11 +53,10 @@ class Unlike(NamedTuple):
 def cases(
     suite: Any, variant: str, unlike: Mapping[str, Unlike], *, of: type, without: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The classes of a suite that are subclasses of `of`, for pytest to find them in the module that runs them, with
-    `variant` in their names.
+    """Return the subclasses of `of` in a suite, to be collected by pytest, with `variant` in their names.
 
-    `unlike` has what cannot pass, by ``Class.test``.  What is in it and passes is an error; what is in it, and not in
-    the suite of this Python, is none."""
+    `unlike` lists cases that cannot pass, by ``Class.test``.  A listed case that passes is an error; a case that the
+    suite of this Python lacks is not."""
     found: dict[str, Any] = {}
     for name, kind in vars(suite).items():
         if isinstance(kind, type) and issubclass(kind, unittest.TestCase) and issubclass(kind, of):

@@ -1,4 +1,4 @@
-"""``test.test_httpservers``, with `WebServer` in the place of `HTTPServer`.  docs/cpython-suites.md tells of it."""
+"""``test.test_httpservers``, with `WebServer` in place of `HTTPServer`.  See docs/cpython-suites.md."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from daemons.serving.engines import stream_server
 from daemons.web.handlers.server import WebServer
 from tests.cpython.suites import Unlike, cases, like, load
 
-#: What cannot pass, and why.
+#: Cases that cannot pass, with the reasons.
 UNLIKE = {
     "BaseHTTPServerTestCase.test_request_line_trimming": Unlike(
         "a request line ends once, in CRLF: another line end in it is refused", "400 != .*501"
     ),
     "BaseHTTPServerTestCase.test_version_none_get": Unlike(
-        "HTTP/0.9 is refused: where a request without a version ends, not everybody knows", "400 != .*501"
+        "HTTP/0.9 is refused: the end of a request without a version is ambiguous", "400 != .*501"
     ),
     "BaseHTTPServerTestCase.test_send_error": Unlike(
-        "1xx is no answer: who is told 102 goes on waiting for one", "102.* != 500"
+        "1xx is not final: a client waits for another response after 102", "102.* != 500"
     ),
     "BaseHTTPServerTestCase.test_head_via_send_error": Unlike(
-        "1xx is no answer: who is told 101 would have to speak another protocol now", "101.* != 500"
+        "1xx is not final: after 101 the client would switch protocols", "101.* != 500"
     ),
     "SimpleHTTPServerTestCase.test_path_without_leading_slash": Unlike(
         "a target that does not begin with a slash is none (RFC 9112, section 3.2)", "400 == .*200"
@@ -38,7 +38,7 @@ UNLIKE = {
     ),
 }
 
-#: What is left out: that of HTTPS has another server, and under the loop there is no socket for a CGI program.
+#: Omitted classes: HTTPS has another server, and under the loop there is no socket for a CGI program.
 WITHOUT = {
     "threads": ("BaseHTTPSServerTestCase",),
     "loop": ("BaseHTTPSServerTestCase", "CGIHTTPServerTestCase"),
@@ -46,7 +46,7 @@ WITHOUT = {
 
 
 class Response(http.client.HTTPResponse):
-    """One that can be closed at last."""
+    """A log that is closed at the end."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -67,7 +67,7 @@ _opened: list[Client | Response] = []
 
 
 class ToStandardError(logging.Handler):
-    """The log, where the stock server has it."""
+    """Write the log to the destination of the stock server."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
@@ -75,7 +75,7 @@ class ToStandardError(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def surroundings() -> Iterator[None]:
-    """Requests are logged on standard error; what the suite leaves to the garbage collector is closed."""
+    """Log requests on standard error, and close connections that the suite leaves to the garbage collector."""
     log = logging.getLogger("daemons.web.handlers.mixins")
     handler, level = ToStandardError(), log.level
     log.addHandler(handler)
@@ -94,7 +94,7 @@ def check_status_and_reason(self: object, response: Response, status: int, data:
     assert response.reason is not None
     assert data in (None, b"", body)
     assert response.version == 11
-    assert response.will_close == (status >= 400)  # which is what `send_error` says
+    assert response.will_close == (status >= 400)  # as `send_error` announces
     return body
 
 

@@ -1,5 +1,4 @@
-"""``test.test_socketserver``, with servers and engines of ours in the place of the stock ones.  docs/cpython-suites.md
-tells of it."""
+"""``test.test_socketserver``, with our servers and engines in place of the stock ones.  See docs/cpython-suites.md."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from tests.cpython.suites import Unlike, cases, like, load
 
 _LEFT = "a handler's sys.exit() is a bug like any other: it ends no daemon, and is handled as an error"
 
-#: What cannot pass, and why.
+#: Cases that cannot pass, with the reasons.
 UNLIKE = {
     "ErrorHandlerTest.test_sync_not_handled": Unlike(_LEFT, "SystemExit not raised"),
     "ErrorHandlerTest.test_threading_not_handled": Unlike(_LEFT, r"Handler called\\nError handled\\n' != 'Handler"),
@@ -24,7 +23,7 @@ UNLIKE = {
 
 
 class Waiting:
-    """`server_close` waits for who is still served, as in the stock mixins; it is a word of theirs, too."""
+    """`server_close` waits for active requests, as in the stock mixins."""
 
     block_on_close = True
 
@@ -54,7 +53,7 @@ OURS = {
 
 
 def _suite(**mixins: tuple[type, type]) -> Any:
-    """The suite with these mixins, by the word before the stock names, for streams and for datagrams."""
+    """Return the suite with mixins for streams and datagrams, whose names have a prefix before the stock names."""
     names: dict[str, type] = dict(OURS)
     for word, (for_streams, for_datagrams) in mixins.items():
         for name, kind in OURS.items():

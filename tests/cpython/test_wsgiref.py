@@ -1,4 +1,4 @@
-"""``test.test_wsgiref``, with `WSGIService` in the place of the stock server.  docs/cpython-suites.md tells of it."""
+"""``test.test_wsgiref``, with `WSGIService` in place of the stock server.  See docs/cpython-suites.md."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from daemons.web.handlers.server import WebServer
 from tests.cpython.suites import Unlike, cases, load
 from tests.web.wsgi_talking import FAILED, batches, carried, visit
 
-#: What cannot pass, and why.
+#: Cases that cannot pass, with the reasons.
 UNLIKE = {
     "IntegrationTests.test_environ": Unlike(
         "fields of one name are joined by a comma and a blank (RFC 9110, section 5.3)", "Python test, Python test 2"
     ),
     "IntegrationTests.test_cp1252_url": Unlike("a request whose head has no end is none", r"Lists differ: .*!= \[\]"),
     "IntegrationTests.test_status_validation_errors": Unlike(
-        "a status that is none is told as a ValueError, with what is expected",
+        "an invalid status is reported as a ValueError, with the expected form",
         "ValueError: status .* != 'AssertionError",
     ),
     "IntegrationTests.test_bytes_validation": Unlike("requests have a log of their own", "False is not true"),
@@ -51,7 +51,7 @@ def run_amock(app: Callable[..., Any] = suite.hello_app, data: bytes = b"GET / H
 
 
 class Kept(logging.Handler):
-    """What is logged, where the stock server has it behind all else: the line of the request."""
+    """Return the log with the request line at the end, as the stock server writes it."""
 
     text = ""
 

@@ -1,4 +1,4 @@
-"""Queries of the daemon dns: which are read, which are refused, and what of them is in the response."""
+"""DNS queries: accepted ones, refused ones, and the fields copied to the response."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EDNS = dns.message.make_query("camelot.test", "A", id=0x1234, use_edns=0).to_wir
 
 
 def with_records(answers: int = 0, authorities: int = 0, additional: int = 0, first: int = 0) -> bytes:
-    """A query with records of unlike unknown classes and types."""
+    """Return a query with records of different unknown classes and types."""
     count = answers + authorities + additional
     records = b"".join(b"\0" + struct.pack("!HHIH", 60_000 - first - n, 300 + first + n, 0, 0) for n in range(count))
     return QUERY[:6] + struct.pack("!3H", answers, authorities, additional) + QUERY[12:] + records
@@ -64,7 +64,7 @@ def with_records(answers: int = 0, authorities: int = 0, additional: int = 0, fi
         (dns.message.make_query("camelot.test", "A", id=0x1234, use_edns=1).to_wire(), BADVERS),
     ],
 )
-def test_what_cannot_be_answered_is_told_so(query: bytes, code: dns.rcode.Rcode) -> None:
+def test_unsupported_query_gets_its_error_code(query: bytes, code: dns.rcode.Rcode) -> None:
     reply = dns.message.from_wire(UDP.respond(query))
     assert (reply.id, reply.rcode(), reply.answer) == (0x1234, code, [])
 
@@ -145,7 +145,7 @@ def test_wildcard_answers_a_name_of_many_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("octets", [b"", QUERY[:11], QUERY[:2] + b"\x81" + QUERY[3:]])
-def test_what_is_no_query_is_not_answered(octets: bytes) -> None:
+def test_message_that_is_not_a_query_is_not_answered(octets: bytes) -> None:
     assert UDP.respond(octets) == b""
     conversation = Conversation(TCP)
     assert conversation.open() == b""
@@ -163,7 +163,7 @@ def test_over_tcp_one_query_may_follow_the_other_however_they_are_cut() -> None:
 
 
 @given(st.binary(max_size=64), st.integers(0, len(QUERY)), st.integers(0, 8), st.booleans())
-def test_for_any_octets_there_is_an_answer_or_silence(noise: bytes, at: int, cut: int, whole: bool) -> None:
+def test_any_bytes_get_a_response_or_none(noise: bytes, at: int, cut: int, whole: bool) -> None:
     query = noise if whole else QUERY[:at] + noise + QUERY[at + cut :]
     for service, longest in ((UDP, PAYLOAD), (TCP, 65_535)):
         reply = service.respond(query)
@@ -171,7 +171,7 @@ def test_for_any_octets_there_is_an_answer_or_silence(noise: bytes, at: int, cut
 
 
 @pytest.mark.parametrize("options", [{}, {"use_edns": 0, "payload": 1232}], ids=["plain", "EDNS"])
-def test_to_who_may_be_forged_it_says_that_there_is_more_in_no_more_octets(options: dict[str, int]) -> None:
+def test_truncated_response_is_no_longer_than_the_query(options: dict[str, int]) -> None:
     query = dns.message.make_query("camelot.test", "MX", **options)  # type: ignore[arg-type]
     wire = UDP.truncated(query.to_wire())
     reply = dns.message.from_wire(wire, ignore_trailing=True)

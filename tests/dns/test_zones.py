@@ -1,4 +1,4 @@
-"""What the daemon dns answers, at the seam; over the network it is asked in ``tests/clients/dns/test_resolving.py``."""
+"""Responses of the daemon dns without sockets; with sockets: ``tests/clients/dns/test_resolving.py``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def asked(name: str, kind: str, service: Dns = UDP, **options: int) -> dns.messa
 
 
 def lines(section: list[dns.rrset.RRset]) -> set[str]:
-    """As in a zone file, without TTL and class."""
+    """Return records as in a zone file, without TTL and class."""
     return {
         line.replace(" 3600 IN", "")
         for rrset in section
@@ -63,7 +63,7 @@ def under(name: str) -> str:
         ("not.so.brave.knight.camelot.test", "A", {"not.so.brave.knight A 127.0.0.31"}),
     ],
 )
-def test_what_there_is_is_told(name: str, kind: str, answer: set[str]) -> None:
+def test_existing_records_are_returned(name: str, kind: str, answer: set[str]) -> None:
     reply = asked(name, kind)
     assert (reply.rcode(), reply.flags & dns.flags.AA, reply.authority) == (0, dns.flags.AA, [])
     assert lines(reply.answer) == answer
@@ -83,7 +83,7 @@ def test_what_there_is_is_told(name: str, kind: str, answer: set[str]) -> None:
         ("knight", "ANY", dns.rcode.NOERROR, 0),
     ],
 )
-def test_what_there_is_not_is_told_with_the_time_it_may_be_remembered(
+def test_negative_response_has_the_soa_record_with_its_ttl(
     name: str, kind: str, code: dns.rcode.Rcode, aliases: int
 ) -> None:
     reply = asked(under(name), kind)
@@ -111,12 +111,12 @@ def test_addresses_lead_back_to_names() -> None:
     assert lines(reply.answer) == {"25.0.0.127.in-addr.arpa. PTR mail"}
 
 
-def test_who_asks_for_servers_is_given_their_addresses() -> None:
+def test_records_of_servers_include_their_addresses() -> None:
     assert "backup A 127.0.0.26" in lines(asked("camelot.test", "MX").additional)
 
 
 @pytest.mark.parametrize(("payload", "longest"), [(None, 512), (100, 512), (4096, PAYLOAD)])
-def test_what_does_not_fit_into_a_datagram_is_had_over_tcp(payload: int | None, longest: int) -> None:
+def test_large_response_is_truncated_over_udp_and_complete_over_tcp(payload: int | None, longest: int) -> None:
     options = {} if payload is None else {"use_edns": 0, "payload": payload}
     short, whole = (asked(under("grail"), "TXT", service, **options) for service in (UDP, TCP))
     assert (short.flags & dns.flags.TC, short.answer) == (dns.flags.TC, [])
@@ -125,7 +125,7 @@ def test_what_does_not_fit_into_a_datagram_is_had_over_tcp(payload: int | None, 
     assert whole.edns == (-1 if payload is None else 0)
 
 
-def test_the_client_asks_and_shows_what_it_hears() -> None:
+def test_client_prints_the_response() -> None:
     for question in Dns.questions:
         assert dns.message.from_wire(UDP.respond(Dns.question(question))).answer
     question = Dns.question(b"merlin.camelot.test TXT")
@@ -145,7 +145,7 @@ def test_zone_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", [b"camelot.test NOSUCHTYPE", b"..", b"\xff", b"x" * 64])
-def test_what_is_no_question_is_said_to_be_none(word: bytes) -> None:
+def test_invalid_question_is_refused(word: bytes) -> None:
     with pytest.raises(ValueError, match="is not a question; write NAME or 'NAME TYPE'"):
         Dns.question(word)
 
@@ -175,7 +175,7 @@ BEGINNING = "$ORIGIN x.test.\n$TTL 1h\n@ SOA ns hostmaster (\n 1 2 3\n 4 5 )\n@ 
         ("\udcff", ": not UTF-8 at byte 0"),
     ],
 )
-def test_a_wrong_zone_is_complained_of_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
+def test_invalid_zone_is_refused_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "x.zone"
     path.write_bytes(os.fsencode(text))
     with pytest.raises(ValueError, match="zone") as raised:

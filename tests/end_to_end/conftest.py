@@ -1,4 +1,4 @@
-"""Projects with a supervisord of their own: one for all tests that leave it as it was, or a fresh one each."""
+"""Fixtures: projects with their own supervisord, shared by tests that leave it unchanged, or one per test."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _running() -> Iterator[Project]:
 
 @pytest.fixture
 def suite(_running: Project) -> Project:
-    """A project whose supervisord runs, and in it every daemon, as shipped."""
+    """A project in which supervisord runs all shipped daemons."""
     _running.restore()
     return _running
 
 
 @pytest.fixture
 def project() -> Iterator[Project]:
-    """A project of the test's own, in which nothing runs yet."""
+    """A new project without running processes."""
     project = Project()
     try:
         yield project

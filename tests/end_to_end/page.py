@@ -1,4 +1,4 @@
-"""A page of docs/ as somebody follows it: its files written, its commands typed, what they print compared."""
+"""A page of docs/ as a sequence of steps: files to write, and commands with their expected output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VARIES = [
 
 @dataclass(frozen=True)
 class File:
-    """A file to be written, or text to be put at the end of one that is there."""
+    """A file to write, or text to append to an existing file."""
 
     path: str
     text: str
@@ -34,13 +34,13 @@ class File:
 
 @dataclass(frozen=True)
 class Command:
-    """A command to be typed, and what it prints."""
+    """A command and its expected output."""
 
     line: str
     printed: str
 
     def matches(self, printed: str) -> bool:
-        """Whether `printed` is what the page says."""
+        """Return whether `printed` matches the page."""
         pattern, start = "", 0
         for found in re.finditer("|".join(f"({shown})" for shown, _ in _VARIES), self.printed):
             assert found.lastindex is not None
@@ -50,7 +50,7 @@ class Command:
 
 
 def steps(page: Path, changed: dict[str, str]) -> Iterator[File | Command]:
-    """The blocks of a page in their order; `changed` are words that stand for others here, as ports do."""
+    """Yield the steps of a page in order; `changed` are words to replace, such as ports."""
     text = page.read_text("utf-8")
     for word, other in changed.items():
         text = re.sub(rf"(?<![\w.]){re.escape(word)}(?!\w)", other, text)

@@ -1,4 +1,4 @@
-"""A private copy of the project's top level, in which make and supervisorctl are typed as in the real one.
+"""A private copy of the project's top level, for running make and supervisorctl.
 
 Its ``.venv`` holds nothing but links to the commands of the environment that runs the tests, and the stamp
 by which the Makefile knows an environment that is whole: nothing is installed anew.
@@ -36,7 +36,7 @@ ACCESS = re.compile(
 
 
 class Project:
-    """The copy.  Whatever runs in it is ended, by its pid, by `end`."""
+    """The copy.  `end` stops all processes in it by pid."""
 
     def __init__(self, *, whole: bool = False) -> None:
         # Short, for a Unix socket's name has room for 108 octets.
@@ -49,7 +49,7 @@ class Project:
         for name in ("run", "logs", "conf.d"):
             (self.path / name).mkdir()
         shutil.copy2(TOP / "conf.d" / "example.conf", self.path / "conf.d")
-        # Without the daemons of whoever works in the checkout.
+        # Without local daemons of the checkout.
         for ini in (self.path / "conf").glob("*.ini"):
             if ini.stem not in (*SHIPPED, "defaults", "logging"):
                 ini.unlink()
@@ -65,13 +65,13 @@ class Project:
             if ini.stem not in ("defaults", "logging"):
                 self._move(ini)
         if not whole:
-            # Two are as good as all for what is the same for all, and start sooner.
+            # Two daemons suffice for behavior common to all, and start sooner.
             self.keep("launcelot", "zen")
         #: What every ini said to begin with.
         self.inis = {ini: ini.read_text("utf-8") for ini in (self.path / "conf").glob("*.ini")}
 
     def _move(self, ini: Path) -> None:
-        """To a port that is free."""
+        """Set the port to a free one."""
         port = self.ports[ini.stem] = free_port()
         text = ini.read_text("utf-8")
         text = re.sub(r"(?m)^port = \d+", f"port = {port}", text)
@@ -79,7 +79,7 @@ class Project:
         ini.write_text(text, "utf-8")
 
     def keep(self, *names: str) -> None:
-        """Only these daemons."""
+        """Keep only these daemons."""
         path = self.path / "supervisord.conf"
         for name in [*self.ports]:
             if name not in names:
@@ -90,13 +90,13 @@ class Project:
 
     @property
     def port(self) -> int:
-        """Launcelot's."""
+        """Return launcelot's port."""
         return self.ports["launcelot"]
 
-    # --- what a person does ------------------------------------------------------------------------
+    # --- actions of an operator ------------------------------------------------------------------------
 
     def type_in(self, *command: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
-        """Type a command in the project's folder, its environment activated."""
+        """Run a command in the project's folder, with its virtual environment activated."""
         return type_in(self.path, *command, env=self.environment, seconds=seconds)
 
     def supervisorctl(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -108,7 +108,7 @@ class Project:
         return {**before, "PATH": f"{self.path}/.venv/bin:{before['PATH']}", **self.variables}
 
     def run(self) -> subprocess.CompletedProcess[str]:
-        """``make run``, which must succeed."""
+        """Run ``make run``, which must succeed."""
         ended = self.type_in("make", "run")
         assert ended.returncode == 0, ended.stdout + ended.stderr
         self.until_ready()
@@ -121,7 +121,7 @@ class Project:
             until(lambda: any(found["pid"] == pid for found in READY.finditer(self.log(name))), f"{name}'s ready line")  # noqa: B023
 
     def edit(self, name: str, old: str, new: str) -> None:
-        """``$EDITOR conf/NAME.ini``."""
+        """Edit conf/NAME.ini."""
         ini = self.path / "conf" / f"{name}.ini"
         text = ini.read_text("utf-8")
         assert old in text
@@ -138,15 +138,15 @@ class Project:
                 body = f"{key} = {value}\n{body}"
         path.write_text(head + mark + body + "".join(others), "utf-8")
 
-    # --- what a person sees ------------------------------------------------------------------------
+    # --- observations of an operator ----------------------------------------------------------------------
 
     def log(self, name: str = "launcelot") -> str:
-        """``logs/NAME.log``."""
+        """Return the content of ``logs/NAME.log``."""
         path = self.path / "logs" / f"{name}.log"
         return path.read_text("utf-8") if path.exists() else ""
 
     def access(self, name: str = "launcelot") -> list[re.Match[str]]:
-        """The lines of conversations in ``logs/NAME.log``."""
+        """Return the access lines in ``logs/NAME.log``."""
         return [found for line in self.log(name).splitlines() if (found := ACCESS.fullmatch(line))]
 
     def settle(self) -> None:
@@ -164,7 +164,7 @@ class Project:
             transport.close()
 
     def info(self, name: str = "launcelot") -> dict[str, Any]:
-        """What supervisord knows of a program."""
+        """Return supervisord's information on a program."""
         with self._supervisor() as supervisor:
             found = supervisor.getProcessInfo(name)
         assert isinstance(found, dict)
@@ -185,7 +185,7 @@ class Project:
         return working_in(self.path)
 
     def answers(self, port: int | None = None) -> bool:
-        """Whether launcelot does."""
+        """Return whether launcelot answers."""
         try:
             return talk(port or self.port) == b"To seek the Holy Grail."
         except OSError:
@@ -194,7 +194,7 @@ class Project:
     # --- before and after --------------------------------------------------------------------------
 
     def restore(self) -> None:
-        """Every ini as it was, and every daemon running from it."""
+        """Restore every ini, and restart the daemons."""
         for ini in (self.path / "conf").glob("*.ini"):
             if ini not in self.inis:
                 ini.unlink()
@@ -212,7 +212,7 @@ class Project:
         self.until_ready()
 
     def end(self) -> None:
-        """End whatever runs in it, and remove it.  supervisord first: it would start what ends."""
+        """Stop all processes and remove the copy; supervisord first, since it would restart the others."""
         with suppress(OSError, ValueError):
             os.kill(self.supervisord, signal.SIGKILL)
         end_all(self.path)

@@ -1,4 +1,4 @@
-"""Conversations with supervised daemons, by other people's clients, and cut anywhere."""
+"""Conversations of supervised daemons with third-party clients, complete and interrupted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME, BLUE = b"My name is Sir Launcelot of Camelot.", b"Blue."
 
 
 def netcat() -> str:
-    """nc with -N, or the reason why not."""
+    """Return nc if it supports -N, or skip the test."""
     found = shutil.which("nc")
     usage = subprocess.run([found, "-h"], capture_output=True, text=True, check=False).stderr if found else ""
     if found and re.search(r"-N\b|\[-[a-zA-Z0-9]*N", usage):
@@ -65,7 +65,7 @@ def test_one_question_in_eighteen_packets_gets_one_answer(suite: Project) -> Non
     assert suite.access()[-1]["messages"] == "1"
 
 
-def test_one_who_leaves_in_mid_question_leaves_one_line_and_nothing_else(suite: Project) -> None:
+def test_peer_that_leaves_in_mid_question_leaves_one_access_line(suite: Project) -> None:
     suite.settle()
     lines = len(suite.log().splitlines())
     assert talk(suite.port, b"What is your na") == b""
@@ -85,7 +85,7 @@ def test_a_stop_lets_the_answer_arrive(suite: Project, engine: str) -> None:
         suite.supervisorctl("restart", "launcelot")
         suite.until_ready()
     assert f" engine={engine} processes=1 pid={suite.pid()}" in suite.log()
-    stops = suite.log().count("stopping; ")
+    stops = suite.log().count("stopping: ")
     with (
         socket.create_connection(("127.0.0.1", suite.port), 10.0) as busy,
         subprocess.Popen(
@@ -98,7 +98,7 @@ def test_a_stop_lets_the_answer_arrive(suite: Project, engine: str) -> None:
     ):
         busy.sendall(b"What is your name?What is")
         assert busy.recv(100) == NAME
-        until(lambda: suite.log().count("stopping; ") > stops, "the drain")
+        until(lambda: suite.log().count("stopping: ") > stops, "the drain")
         busy.sendall(b" your quest?")
         assert busy.recv(100) == GRAIL
         assert busy.recv(100) == b""
@@ -112,9 +112,9 @@ def test_kill_term_lets_the_answer_arrive_and_supervisord_starts_it_again(suite:
     with socket.create_connection(("127.0.0.1", suite.port), 10.0) as busy:
         busy.sendall(b"What is your name?What is")
         assert busy.recv(100) == NAME
-        stops = suite.log().count("stopping; ")
+        stops = suite.log().count("stopping: ")
         os.kill(pid, signal.SIGTERM)
-        until(lambda: suite.log().count("stopping; ") > stops, "the drain")
+        until(lambda: suite.log().count("stopping: ") > stops, "the drain")
         busy.sendall(b" your quest?")
         assert busy.recv(100) == GRAIL
     until(lambda: suite.pid() not in (0, pid) and suite.answers(), "another launcelot answering")

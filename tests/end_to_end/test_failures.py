@@ -1,4 +1,4 @@
-"""What cannot start is FATAL after a few seconds, and the last line of its log says why; the others run."""
+"""A daemon that cannot start is FATAL after a few seconds, with the reason in its log; the others run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AFTER_LAUNCELOT = (
 
 ANGRY = "raise RuntimeError('on purpose')\n"
 
-#: name → its ini, with {taken} for a port that somebody has and {twin} for launcelot's; None: there is none.
+#: name → its ini, with {taken} for a port in use and {twin} for launcelot's; None: no file.
 INIS: dict[str, str | None] = {
     "angry": "[daemon]\nservice = angry:Angry\nport = 0\n",
     "engine": "[daemon]\nservice = zen\nport = 0\nengine = treads\n",
@@ -63,7 +63,7 @@ class Broken:
     seconds: float
 
     def said_of(self, name: str) -> list[str]:
-        """The lines that `make run` showed of the log of `name`."""
+        """Return the lines of the log of `name` in the output of `make run`."""
         found = re.search(rf"^logs/{name}\.log:\n((?: {{4}}.*\n)+)", self.ran.stderr, re.MULTILINE)
         assert found, self.ran.stderr
         return [line.removeprefix("    ") for line in found[1].splitlines()]
@@ -104,7 +104,7 @@ def broken() -> Iterator[Broken]:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", INIS)
-def test_it_is_fatal_and_its_log_says_why(broken: Broken, name: str) -> None:
+def test_broken_daemon_is_fatal_and_its_log_has_the_reason(broken: Broken, name: str) -> None:
     project = broken.project
     code, reason = REASONS[name]
     until(lambda: project.state(name) == "FATAL", f"{name} FATAL")
@@ -121,7 +121,7 @@ def test_it_is_fatal_and_its_log_says_why(broken: Broken, name: str) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_make_run_names_what_does_not_run_and_why(broken: Broken) -> None:
+def test_make_run_reports_daemons_that_do_not_run_with_the_reason(broken: Broken) -> None:
     assert broken.ran.returncode == 2
     assert broken.seconds < 40  # the recipe's own deadline: it has seen that they are FATAL
     for name, (_, reason) in REASONS.items():
@@ -150,10 +150,10 @@ def test_the_others_run_all_the_same(broken: Broken) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_check_tells_all_of_it_at_once_and_the_nearest_names(broken: Broken) -> None:
+def test_check_reports_all_errors_at_once_with_similar_names(broken: Broken) -> None:
     checked = broken.project.type_in("daemons", "check")
     assert (checked.returncode, checked.stdout) == (100, "")
-    # That a port is taken by somebody who is no daemon of ours, only the log can tell.
+    # A port taken by another program is reported in the log only.
     assert checked.stderr.splitlines() == [
         "conf/angry.ini [daemon] service = angry:Angry: angry.py line 1: RuntimeError: on purpose",
         "conf/engine.ini [daemon] engine = treads: write one, threads, forks, pool or loop; did you mean threads?",
@@ -169,7 +169,7 @@ def test_check_tells_all_of_it_at_once_and_the_nearest_names(broken: Broken) -> 
 
 @pytest.mark.timeout(60)
 def test_put_right_it_starts(suite: Project) -> None:
-    """By `make run`, which starts what is FATAL."""
+    """`make run` starts FATAL programs again."""
     suite.edit("launcelot", "service = launcelot", "service = lancelot")
     restarted = suite.supervisorctl("restart", "launcelot")
     assert "launcelot: ERROR (spawn error)" in restarted.stdout

@@ -1,4 +1,4 @@
-"""supervisord's [fcgi-program] keeps the listening socket: restarts one by one refuse nobody."""
+"""supervisord's [fcgi-program] keeps the listening socket: rolling restarts refuse no connection."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def supervisord(path: Path) -> Iterator[None]:
         process.wait(30)
 
 
-def test_a_restart_under_load_refuses_nobody(tmp_path: Path) -> None:
+def test_rolling_restart_under_load_refuses_no_connection(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.write("launcelot", "[daemon]\nservice = launcelot\nlisten = fd://0\n")
     port = free_port()

@@ -1,4 +1,4 @@
-"""``make run``, ``make stop``, and what they print."""
+"""``make run``, ``make stop``, and their output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.operating.live import GRAIL, alive, refused, talk, until
 def test_make_run_brings_up_the_suite_and_make_stop_takes_it_down(project: Project) -> None:
     ran = project.run()
     lines = ran.stdout.splitlines()
-    # How many run, and of each where it listens and what it is; what does not run would be named before.
+    # The number of running daemons, and the address and description of each; failed ones would come before.
     assert f"{len(project.ports)} daemons run." in lines
     for name, port in project.ports.items():
         assert any(re.match(rf"{name} +tcp://127\.0\.0\.1:{port} +\w+ +[A-Z]\w+ ", line) for line in lines), ran.stdout

@@ -1,4 +1,4 @@
-"""Daemons whose supervisord, or whose own first process, is killed leave their ports to the next ones in time."""
+"""Daemons whose supervisord or main process is killed release their ports for their successors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add_daemons(project: Project, engine: str) -> None:
 
 
 def start(project: Project) -> None:
-    """supervisord alone, without what make looks after."""
+    """Start supervisord directly, without make."""
     command = [f"{project.path}/.venv/bin/supervisord", "-c", f"{project.path}/supervisord.conf"]
     ended = subprocess.run(
         command, cwd=project.path, env=project.environment, capture_output=True, timeout=30, check=False
@@ -46,7 +46,7 @@ def start(project: Project) -> None:
 
 
 def ready(project: Project, name: str) -> bool:
-    """Whether it is RUNNING; it must not be FATAL."""
+    """Return whether it is RUNNING; fail if it is FATAL."""
     state = project.state(name)
     assert state != "FATAL", project.log(name)[-2000:]
     return state == "RUNNING"
@@ -98,6 +98,6 @@ def test_a_parent_of_workers_that_is_killed_is_started_again_at_once(project: Pr
             until(lambda: project.pid(name) not in (0, parent) and ready(project, name), f"{name} running", 30.0)  # noqa: B023
             until(lambda: not any(map(alive, workers)), f"the end of {name}'s old workers")  # noqa: B023
         until(lambda: project.answers(project.ports[name]), f"{name}'s answer")  # noqa: B023
-        # What it counts is not hidden by what the orphans counted.
+        # The counters of the orphans do not hide its own.
         shown = project.type_in("daemons", "stats", name)
         assert (shown.returncode, shown.stdout.split()[1]) == (0, "running,"), shown

@@ -1,4 +1,4 @@
-"""docs/writing-a-daemon.md, followed to the letter."""
+"""The commands of docs/writing-a-daemon.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PORTS = {"1060": "launcelot", "1070": "zen", "1090": "knights", "1091": "bridge"
 
 @pytest.fixture
 def clone(project: Project) -> Project:
-    """A project with the package in its folder, as a clone has it, and of the suite what the page knows."""
+    """A project with the package in its folder, like a clone, and with the daemons that the page mentions."""
     for name in ("daemons", "tests"):
         shutil.copytree(TOP / name, project.path / name, ignore=shutil.ignore_patterns("__pycache__"))
     project.keep("launcelot", "zen")
@@ -86,12 +86,12 @@ class Terminal:
 
     @property
     def shown(self) -> str:
-        # A page shows what comes after ^C on a line of its own.
+        # A page shows output after ^C on a new line.
         return self._received.decode().replace("\r\n", "\n").replace("^C", "^C\n")
 
 
 def type_it(project: Project, line: str) -> str:
-    """Return what a terminal shows of a command."""
+    """Return the terminal output of a command."""
     with Terminal(project, "bash", "-c", line) as terminal:
         until(lambda: not terminal.read(0.05) or terminal.process.poll() is not None, line, 60.0)
         terminal.read()
@@ -100,7 +100,7 @@ def type_it(project: Project, line: str) -> str:
 
 
 def type_and_interrupt(project: Project, line: str) -> str:
-    """Return what a terminal shows of a command that is ended by Ctrl-C after its ready line."""
+    """Return the terminal output of a command that is interrupted by Ctrl-C after its ready line."""
     with Terminal(project, *line.split()) as terminal:
 
         def ready() -> bool:
@@ -115,7 +115,7 @@ def type_and_interrupt(project: Project, line: str) -> str:
 
 
 @pytest.mark.timeout(110)
-def test_the_page_does_what_it_says(clone: Project) -> None:
+def test_commands_of_the_page_print_the_documented_output(clone: Project) -> None:
     netcat()
     changed = {port: str(clone.ports.get(name) or free_port()) for port, name in PORTS.items()}
     changed["/srv/camelot"] = str(clone.path)
@@ -130,7 +130,7 @@ def test_the_page_does_what_it_says(clone: Project) -> None:
             printed = type_and_interrupt(clone, step.line)
         else:
             printed = type_it(clone, step.line)
-            if re.match(r"(sleep|cat|grep)\b", step.line):  # it looks at what happens meanwhile
+            if re.match(r"(sleep|cat|grep)\b", step.line):  # it observes the running daemon
                 printed = until(lambda: seen(clone, step), step.line)  # noqa: B023
         assert step.matches(printed), f"$ {step.line}\n{printed}instead of\n{step.printed}"
         if re.match(r"supervisorctl (update|restart)", step.line):
@@ -143,6 +143,6 @@ def test_the_page_does_what_it_says(clone: Project) -> None:
 
 
 def seen(project: Project, step: Command) -> str:
-    """What the command prints, once that is what the page says."""
+    """Return the output of the command, once it matches the page."""
     printed = type_it(project, step.line)
     return printed if step.matches(printed) else ""

@@ -1,4 +1,4 @@
-"""supervisord rotates the log; every line is in one of its files, whole, once."""
+"""Log rotation by supervisord: every line is in exactly one file, complete."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_rotation_loses_no_line_and_tears_none(project: Project) -> None:
         peers = [found["peer"] for line in lines() if (found := ACCESS.fullmatch(line))]
         assert len(peers) == MANY
         others = [line for line in lines() if not ACCESS.fullmatch(line)]
-        # The ready line, and that each of the two workers was told to stop.
+        # The ready line, and a line of each of the two workers at the stop.
         assert sum(bool(READY.fullmatch(line)) for line in others) == 1
-        assert all(READY.fullmatch(line) or "stopping; " in line for line in others), others
+        assert all(READY.fullmatch(line) or "stopping: " in line for line in others), others
         names = {path.name for path in (project.path / "logs").glob("launcelot.log*")}
         assert {"launcelot.log", "launcelot.log.1", "launcelot.log.2"} <= names
         _only_so_many_old_logs_are_kept(project)

@@ -1,4 +1,4 @@
-"""What an operator types while the suite runs, and sees."""
+"""Commands of an operator while the suite runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_stop_start_and_restart(suite: Project) -> None:
     assert len({before, second, suite.pid()}) == 3
 
 
-def test_what_is_supervised_is_the_daemon_itself_in_the_foreground(suite: Project) -> None:
+def test_supervised_process_is_the_daemon_in_the_foreground(suite: Project) -> None:
     """The pid that supervisord has is the one in the ready line, and the one that holds the listener."""
     pid = suite.pid()
     ready = [line for line in suite.log().splitlines() if " launcelot ready " in line]
@@ -64,7 +64,7 @@ def test_the_control_socket_is_its_owners_and_there_is_no_port(suite: Project) -
 
 
 def _listening(pid: int) -> set[int]:
-    """The TCP ports at which a process listens."""
+    """Return the TCP ports on which a process listens."""
     inodes = {target[8:-1] for target in open_files(pid) if target.startswith("socket:[")}
     found: set[int] = set()
     for table in ("tcp", "tcp6"):

@@ -1,4 +1,4 @@
-"""What a daemon survives, and what it does not outlive."""
+"""Events that a daemon survives, and the end of its supervisord."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.operating.live import GRAIL, alive, children, refused, talk, until
 
 @pytest.mark.timeout(60)
 def test_closing_the_terminal_changes_nothing(project: Project) -> None:
-    """`make run` typed in a terminal, which is then closed: whoever is in its session gets SIGHUP."""
+    """Run `make run` in a terminal that is then closed: processes of its session get SIGHUP."""
     ours, theirs = pty.openpty()
     try:
         shell = subprocess.Popen(
@@ -73,6 +73,6 @@ def test_daemons_leave_with_a_supervisord_that_was_killed(project: Project) -> N
         assert time.monotonic() - killed < 4
     assert all(map(refused, project.ports.values()))
     until(lambda: project.processes == [], "the end of everything")
-    # What it has left, a pid file and a socket, does not hinder the next.
+    # Its stale pid file and socket do not prevent the next start.
     project.run()
     assert talk(project.port) == GRAIL

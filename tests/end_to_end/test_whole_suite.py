@@ -1,4 +1,4 @@
-"""Every daemon that is shipped, under one supervisord: each runs, answers its client, and tells of it in its log."""
+"""All shipped daemons under one supervisord: each runs, answers its client, and logs the conversation."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tests.operating.writes import Writes
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """A project with nothing in it."""
+    """An empty project."""
     return Folder(tmp_path)
 
 
@@ -62,8 +62,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
 
 @pytest.fixture(autouse=True)
 def _as_found() -> Iterator[None]:
-    """What a command changes in its own process, here undone: modules, paths, loggers, the working folder, and how many
-    requests may wait for the verifier of passwords."""
+    """Restore the state that a command changes in its process: modules, paths, loggers, working folder, wait limit."""
     where, path, modules = Path.cwd(), sys.path[:], set(sys.modules)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level

@@ -1,4 +1,4 @@
-"""What is counted, and by whom: conversations that never were, and processes that die on purpose."""
+"""Helpers for counters: artificial connections, and processes that die on purpose."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from daemons.serving.connection import Connection
 from daemons.serving.conversation.endings import Ending
 
-#: Whose the scoreboards of the tests are.
+#: Description in the scoreboards of the tests.
 ABOUT = {"name": "x", "engine": "loop"}
 
 
@@ -22,7 +22,7 @@ def conversation(
 
 
 def in_child(action: Callable[[], None], number: signal.Signals | None = None) -> None:
-    """Do `action` in a process of its own, which then ends, or dies of `number`."""
+    """Run `action` in a child process, which then exits, or dies of the signal `number`."""
     pid = os.fork()
     if pid == 0:
         try:

@@ -37,12 +37,12 @@ class Folder:
         (self.path / f"{name}.py").write_text(dedent(text), "utf-8")
 
     def read(self, *overrides: str | Override, name: str = "x", run: Path | None = None) -> Settings:
-        """The settings of `name`, with overrides as ``SECTION.KEY=VALUE``."""
+        """Read the settings of `name`, with overrides as ``SECTION.KEY=VALUE``."""
         made = [each if isinstance(each, Override) else parse_override(each) for each in overrides]
         return ini.read(self.conf, name, made, run)
 
     def complaints(self, *overrides: str | Override, name: str = "x") -> list[str]:
-        """All that is wrong with `name`."""
+        """Return the complaints about `name`."""
         try:
             self.read(*overrides, name=name)
         except ConfigurationError as error:

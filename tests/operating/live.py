@@ -1,4 +1,4 @@
-"""The command ``daemons`` as a person types it, and the one way in which these tests wait."""
+"""Runs of the command ``daemons``, and helpers that wait for a condition."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ GRAIL = b"To seek the Holy Grail."
 
 
 def until(condition: Callable[[], T], what: str, seconds: float = 15.0) -> T:
-    """What `condition` returns as soon as that is true; the test fails where it is not within `seconds`."""
+    """Return the first true result of `condition`; fail if there is none within `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
@@ -49,7 +49,7 @@ def until(condition: Callable[[], T], what: str, seconds: float = 15.0) -> T:
 
 
 def see_turns(figures: Callable[[], Figures], count: int) -> None:
-    """Wait until a daemon has made `count` more turns of its loop, which are a second apart while nothing happens."""
+    """Wait for `count` more turns of a daemon's loop, which are a second apart in an idle daemon."""
 
     def turned() -> float:
         return time.monotonic() - (figures().silent or 0.0)
@@ -60,7 +60,7 @@ def see_turns(figures: Callable[[], Figures], count: int) -> None:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """That of a terminal: without what make, supervisord or this project's own variables put into ours."""
+    """Return the environment of a terminal, without variables of make, supervisord and this project."""
     ours = ("DAEMONS_", "SUPERVISOR_", "MAKE", "MFLAGS", "ARGS")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     return {**kept, "PATH": f"{BIN}:{os.environ['PATH']}", "COLUMNS": "80", **more}
@@ -69,7 +69,7 @@ def environment(**more: str) -> dict[str, str]:
 def type_in(
     folder: Path, *command: str, env: Mapping[str, str] | None = None, seconds: float = 30.0
 ) -> subprocess.CompletedProcess[str]:
-    """Type one command in `folder`, and see it end."""
+    """Run one command in `folder`, and wait for its end."""
     return subprocess.run(
         command,
         cwd=folder,
@@ -83,7 +83,7 @@ def type_in(
 
 
 def daemons(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """``daemons ARGUMENTS``, typed in `folder`."""
+    """Run ``daemons ARGUMENTS`` in `folder`."""
     return type_in(folder, str(BIN / "daemons"), *arguments, env=env)
 
 
@@ -99,7 +99,7 @@ class Live:
         stdin: int = subprocess.DEVNULL,
         stdout: int | None = None,
     ) -> None:
-        # Files, not pipes: nobody needs to read them for the daemon to go on.
+        # Files, not pipes, which would block the daemon when full.
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [*(command or (str(BIN / "daemons"),)), "run", *arguments],
@@ -126,19 +126,19 @@ class Live:
         self.close()
 
     def close(self) -> None:
-        """End it, whatever has happened."""
+        """End the process in any case."""
         if self.process.poll() is None:
             self.stop()
         self._out.close()
         self._err.close()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send it `number`; returns its exit code."""
+        """Send the signal `number`; return the exit code."""
         self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the end; return the exit code."""
         try:
             return self.process.wait(20)
         except subprocess.TimeoutExpired:
@@ -148,17 +148,17 @@ class Live:
 
     @property
     def out(self) -> str:
-        """All that is on its standard output."""
+        """The content of standard output."""
         return _content(self._out.fileno())
 
     @property
     def err(self) -> str:
-        """All that is on its standard error."""
+        """The content of standard error."""
         return _content(self._err.fileno())
 
     @property
     def ready(self) -> re.Match[str]:
-        """Its ready line."""
+        """The ready line."""
         found = READY.search(self.err)
         assert found, self.err
         return found
@@ -169,7 +169,7 @@ class Live:
 
     @property
     def port(self) -> int:
-        """The port of its first address."""
+        """The port of the first address."""
         return int(self.addresses[0].rpartition(":")[2])
 
 
@@ -179,7 +179,7 @@ def _content(descriptor: int) -> str:
 
 
 def talk(port: int | str, words: bytes = QUEST, host: str = "127.0.0.1") -> bytes:
-    """Say `words`, close our half, and return all that comes: what ``nc -N`` does."""
+    """Send `words`, shut down our half, and return all received bytes, like ``nc -N``."""
     if isinstance(port, str):
         peer = socket.socket(socket.AF_UNIX)
     else:
@@ -196,13 +196,13 @@ def talk(port: int | str, words: bytes = QUEST, host: str = "127.0.0.1") -> byte
 
 
 def refused(port: int) -> bool:
-    """Whether nobody listens on `port` any more."""
+    """Return whether no process listens on `port`."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs: a zombie, which somebody else has yet to bury, does not."""
+    """Return whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -225,7 +225,7 @@ def is_waiting(pid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that `pid` has started and that still run."""
+    """Return the running children of `pid`."""
     try:
         return sorted(children_of(pid))
     except (FileNotFoundError, ProcessLookupError):
@@ -233,7 +233,7 @@ def children(pid: int) -> list[int]:
 
 
 def open_files(pid: int) -> set[str]:
-    """What the descriptors of a process lead to: paths, and ``pipe:[…]`` or ``socket:[…]``."""
+    """Return the targets of a process's descriptors: paths, ``pipe:[…]``, ``socket:[…]``."""
     found: set[str] = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
@@ -242,17 +242,17 @@ def open_files(pid: int) -> set[str]:
 
 
 def working_in(folder: Path) -> list[int]:
-    """The processes that run and have `folder`, or one below it, as their working folder."""
+    """Return the running processes whose working folder is `folder` or below."""
     found: list[int] = []
     for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has just ended, or is somebody else's
+        with suppress(OSError):  # it has just ended, or belongs to another user
             if Path(os.readlink(entry / "cwd")).is_relative_to(folder) and alive(int(entry.name)):
                 found.append(int(entry.name))
     return found
 
 
 def end_all(folder: Path) -> None:
-    """End, each by its pid, the processes that a test left in its own `folder`: asked first, then killed."""
+    """End the processes that a test left in its `folder`, by SIGTERM, then by SIGKILL."""
     number = signal.SIGTERM
     while left := working_in(folder):
         for pid in left:
@@ -265,7 +265,7 @@ def end_all(folder: Path) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody has, and that the kernel gives to no client meanwhile: below ip_local_port_range."""
+    """Return a free port below ip_local_port_range, which the kernel assigns to no client."""
     for number in os.urandom(200):
         port = 20000 + int.from_bytes(os.urandom(2), "big") % 12000 + number % 2
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""The section [tls]: what is wrong with it is said before a port is bound, in one line that names the key."""
+"""The section [tls]: each fault is one complaint that names the key, before a port is bound."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def complaints(folder: Folder, **keys: str) -> list[str]:
     return []
 
 
-def test_what_is_right(folder: Folder) -> None:
+def test_valid_files_are_accepted(folder: Folder) -> None:
     assert complaints(folder, certificate="server.pem", key="server.key") == []
     assert complaints(folder, certificate="selfsigned.pem") == []
     assert complaints(folder, certificate="server.pem", key="server.key", client_ca="ca.pem", minimum="1.3") == []
     context = certificates.context(folder.read())
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.minimum_version == ssl.TLSVersion.TLSv1_3
-    assert certificates.holder(folder.read()) is not None
-    assert certificates.holder(folder.read(name="y")) is None
+    assert certificates.shared_tls(folder.read()) is not None
+    assert certificates.shared_tls(folder.read(name="y")) is None
 
 
 @pytest.fixture(autouse=True)
@@ -52,19 +52,19 @@ def _another(folder: Folder) -> None:
     ("keys", "said"),
     [
         ({"certificate": "nowhere.pem"}, "certificate = nowhere.pem: no such file; `daemons cert` makes one to try it"),
-        ({"certificate": "server.pem"}, "certificate = server.pem: there is no private key in it; PEM is expected"),
-        ({"certificate": "server.key"}, "certificate = server.key: there is no certificate in it; PEM is expected"),
+        ({"certificate": "server.pem"}, "certificate = server.pem: contains no private key; PEM is expected"),
+        ({"certificate": "server.key"}, "certificate = server.key: contains no certificate; PEM is expected"),
         ({"certificate": "server.pem", "key": "ca.key"}, "key = ca.key: the key is not that of the certificate"),
         ({"certificate": "server.pem", "key": "nowhere.key"}, "key = nowhere.key: no such file"),
         ({"certificate": "server.pem", "key": "other/."}, "key = other: is a directory"),
-        ({"certificate": "server.pem", "key": "ca.pem"}, "key = ca.pem: there is no private key in it"),
+        ({"certificate": "server.pem", "key": "ca.pem"}, "key = ca.pem: contains no private key"),
         ({"certificate": "server.pem", "key": "encrypted.key"}, "key = encrypted.key: the key has a passphrase"),
         ({"certificate": "expired.pem"}, "certificate = expired.pem: no client would accept it: certificate has exp"),
         ({"certificate": "future.pem"}, "certificate = future.pem: no client would accept it: certificate is not yet"),
         ({"certificate": "client.pem"}, "certificate = client.pem: no client would accept it: unsuitable certificate"),
         (
             {"certificate": "server.pem", "key": "server.key", "client_ca": "server.key"},
-            "client_ca = server.key: there is no certificate in it",
+            "client_ca = server.key: contains no certificate",
         ),
         (
             {"certificate": "server.pem", "key": "server.key", "client_ca": "nowhere.pem"},
@@ -72,19 +72,19 @@ def _another(folder: Folder) -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_the_files(folder: Folder, keys: dict[str, str], said: str) -> None:
+def test_invalid_files_are_complaints(folder: Folder, keys: dict[str, str], said: str) -> None:
     (found,) = complaints(folder, **keys)
     assert found.startswith(f"conf/x.ini [tls] {said}")
 
 
-def test_a_bundle_has_notes_in_any_language(folder: Folder, tmp_path: Path) -> None:
+def test_bundle_with_comments_in_any_language_is_accepted(folder: Folder, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle.pem"
     for notes in ("# Autoridad de Certificaci\u00f3n\n".encode(), b"\xff\n"):
         bundle.write_bytes(notes + (made() / "ca.pem").read_bytes())
         assert complaints(folder, certificate="server.pem", key="server.key", client_ca=str(bundle)) == []
     bundle.write_bytes((made() / "ca.pem").read_bytes().replace(b"\nMII", b"\nM\xc3\xa4I"))
     (found,) = complaints(folder, certificate="server.pem", key="server.key", client_ca=str(bundle))
-    assert "there is no certificate in it" in found
+    assert "contains no certificate" in found
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything: run the tests as another user")
@@ -103,7 +103,7 @@ def test_a_listener_without_a_certificate_and_a_section_without_a_listener(folde
     assert found.startswith("conf/x.ini [daemon] listen: tls://127.0.0.1:0 needs a certificate; write [tls]")
     folder.write("x", "[daemon]\nservice = launcelot\nport = 0\n[tls]\nminimum = 1.3\n")
     assert folder.complaints() == ["conf/x.ini [tls]: no listener uses it; write listen = tls://HOST:PORT"]
-    # In defaults.ini it is for those who listen so.
+    # In defaults.ini, [tls] is for the daemons with a tls:// listener.
     folder.write("defaults", "[tls]\nminimum = 1.3\n")
     folder.write("x", "[daemon]\nservice = launcelot\nport = 0\n")
     assert folder.complaints() == []
@@ -114,7 +114,7 @@ def test_minimum(folder: Folder) -> None:
     assert folder.complaints("tls.minimum=1.1") == ["--set [tls] minimum = 1.1: write 1.2 or 1.3; did you mean 1.3?"]
 
 
-def test_check_and_run_say_it_and_end_with_100(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_and_run_report_the_complaint_and_exit_100(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.write("x", f"{LISTEN}[tls]\ncertificate = {made()}/expired.pem\n")
     assert main(["check", "--conf", str(folder.conf)]) == 100
     said = f"conf/x.ini [tls] certificate = {made()}/expired.pem: no client would accept it: certificate has expired\n"

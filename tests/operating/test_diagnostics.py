@@ -1,4 +1,4 @@
-"""Lines on standard error: with the time where that is the log, and said elsewhere where it cannot be written."""
+"""Lines on standard error: with a time if that is the log, and on standard output if it cannot be written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_complaint_goes_to_standard_output_where_standard_error_cannot_be_writte
 
 
 @pytest.mark.parametrize("streams", [">/dev/full 2>&1", ">&- 2>/dev/full", ">/dev/full 2>/dev/full"])
-def test_exit_code_tells_where_no_line_can(suite: Folder, streams: str) -> None:
+def test_exit_code_reports_the_failure_if_no_line_can_be_written(suite: Folder, streams: str) -> None:
     assert shell(suite, f"daemons run wrong {streams}")[0] == 100
 
 

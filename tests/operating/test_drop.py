@@ -1,4 +1,4 @@
-"""Who the daemon becomes once it has its ports.  What needs root is skipped without."""
+"""The section [drop]: privileges are dropped after the bind.  Tests that need root are skipped without it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def status(pid: int) -> dict[str, list[str]]:
 
 
 def opened(folder: Folder) -> Folder:
-    """To everybody, as /srv would be; pytest's own folders are closed to all but their owner."""
+    """Make the folder accessible to all users, unlike the temporary folders of pytest."""
     for each in (folder.path, *folder.path.parents):
         if each.stat().st_uid == os.getuid() and each != Path("/") and each != Path("/tmp"):
             each.chmod(0o755)
     return folder
 
 
-def test_unknown_names_are_complained_of(folder: Folder) -> None:
+def test_unknown_names_are_complaints(folder: Folder) -> None:
     folder.write("x", GOOD + "\n    [drop]\n    user = nobodie\n    group = nogroupie\n")
     assert folder.complaints() == [
-        "conf/x.ini [drop] user = nobodie: no such user on this machine, see getent passwd",
-        "conf/x.ini [drop] group = nogroupie: no such group on this machine, see getent group",
+        "conf/x.ini [drop] user = nobodie: no such user on this system, see getent passwd",
+        "conf/x.ini [drop] group = nogroupie: no such group on this system, see getent group",
     ]
 
 
@@ -55,13 +55,13 @@ def test_without_the_section_there_is_nothing_to_do() -> None:
     assert Drop(user=me).uid == os.getuid()
 
 
-def test_a_group_alone_is_complained_of() -> None:
-    assert "there is no user" in Drop(group="nogroup").complaints("conf/x.ini")[0]
+def test_group_without_user_is_a_complaint() -> None:
+    assert "needs a user" in Drop(group="nogroup").complaints("conf/x.ini")[0]
 
 
 @as_root
 @pytest.mark.parametrize(("more", "processes"), [("", 1), ("group = nogroup", 1), ("", 2)])
-def test_root_binds_and_nobody_serves(folder: Folder, more: str, processes: int) -> None:
+def test_root_binds_and_another_user_serves(folder: Folder, more: str, processes: int) -> None:
     opened(folder).write(
         "x",
         f"""
@@ -90,17 +90,17 @@ def test_root_binds_and_nobody_serves(folder: Folder, more: str, processes: int)
 
 
 @as_root
-def test_who_is_not_root_is_told_so(folder: Folder) -> None:
+def test_drop_without_root_is_refused(folder: Folder) -> None:
     opened(folder).write("x", GOOD.replace("1060", "0") + "\n    [drop]\n    user = root\n")
     with Live(
         folder.path, "x", command=("setpriv", "--reuid=nobody", "--clear-groups", "daemons"), ready=False
     ) as live:
         assert live.wait() == 100
-        assert "[drop] user = root: only root can become somebody else" in live.err
+        assert "[drop] user = root: only root can change its user" in live.err
 
 
 @as_root
-def test_who_is_that_user_already_just_serves(folder: Folder) -> None:
+def test_drop_to_the_current_user_serves(folder: Folder) -> None:
     opened(folder).write("x", GOOD.replace("1060", "0") + "\n    [drop]\n    user = nobody\n")
     command = ("setpriv", f"--reuid={NOBODY.pw_uid}", f"--regid={NOBODY.pw_gid}", "--clear-groups", "daemons")
     with Live(folder.path, "x", command=command) as live:
@@ -130,7 +130,7 @@ def test_the_mode_of_a_unix_socket(folder: Folder, written: str, mode: int) -> N
 def test_a_mode_is_octal(folder: Folder) -> None:
     folder.write("x", GOOD)
     assert folder.complaints("daemon.socket_mode=0888") == [
-        "--set [daemon] socket_mode = 0888: not a mode; write three octal digits, as 0660 or 0600"
+        "--set [daemon] socket_mode = 0888: not a mode; write three octal digits, such as 0660 or 0600"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Signals that come while a daemon starts: asked to stop it ends, and no other signal kills it or is forgotten."""
+"""Signals during the start of a daemon: a stop signal ends it, and no other signal kills it or is lost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def gated(folder: Folder) -> Folder:
 
 
 def start(folder: Path, command: list[str], processes: str) -> subprocess.Popen[str]:
-    """A daemon that is in the midst of importing its service."""
+    """A daemon that is importing its service."""
     started = subprocess.Popen(
         [*command, "run", "x", "--processes", processes],
         cwd=folder,
@@ -84,7 +84,7 @@ def test_a_reload_that_is_asked_for_during_the_start_follows_it(
 @each_way
 @one_or_several
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_asked_to_stop_during_the_start_it_ends_without_a_word(
+def test_stop_signal_during_the_start_ends_the_daemon_silently(
     gated: Folder, command: list[str], processes: str, number: signal.Signals
 ) -> None:
     with start(gated.path, command, processes) as daemon:
@@ -128,11 +128,11 @@ from daemons.serving import signals
 from daemons.serving.waker import Waker
 signals.UNUSED += (signal.SIGKILL,)
 signals.SIGNALS += (signal.SIGKILL,)
-signals.begin()
-signals.keep()
-signals.hear(Waker())
-signals.deafen()
-signals.end()
+signals.install_startup_handlers()
+signals.defer_stop()
+signals.install_handlers(Waker())
+signals.reset_signals()
+signals.ignore_signals()
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=20)
     assert (ended.returncode, ended.stderr) == (0, "")

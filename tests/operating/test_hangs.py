@@ -1,4 +1,4 @@
-"""What hangs does not stop the rest: an import at SIGHUP, and workers that never end."""
+"""Hanging imports at SIGHUP, and workers that never end, do not block the daemon."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ hanging_somehow = pytest.mark.parametrize(
 
 
 def hang(folder: Path) -> int:
-    """The pid of the process that hangs in its import."""
+    """Return the pid of the process whose import hangs."""
     until((folder / "hanging").exists, "the import")
     return int(until((folder / "hanging").read_text, "its pid"))
 
@@ -165,7 +165,7 @@ def fail() -> None:
     raise RuntimeError("on purpose")
 
 
-def test_a_trial_reports_complaints_bugs_and_an_end_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+def test_trial_reports_complaints_bugs_and_a_silent_end(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigurationError) as complained:
         try_in_child(complain)
     assert complained.value.complaints == ["one", "two"]
@@ -177,7 +177,7 @@ def test_a_trial_reports_complaints_bugs_and_an_end_without_a_word(capfd: pytest
 
 
 def test_a_daemon_that_is_stopped_while_it_tries_its_service_leaves_no_process(folder: Folder) -> None:
-    """With several processes the first trial is a child as well; here it is at work in C, where no handler runs."""
+    """With several processes the first trial is a child too; here it runs C code, where no signal handler runs."""
     folder.module(
         "hanging", IMPORT.format(hang="signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM}); time.sleep(60)")
     )
@@ -221,7 +221,7 @@ UNREPORTABLE = """
 
 @pytest.mark.parametrize("fail", ["pass", "raise KeyboardInterrupt"])
 def test_a_trial_that_cannot_report_its_failure_leaves_the_workers_alone(folder: Folder, fail: str) -> None:
-    """The child went on as a second parent, and killed the workers."""
+    """The child must not go on as a second parent, and kill the workers."""
     folder.module("hanging", UNREPORTABLE.format(fail=fail))
     folder.write("x", INI)
     with Live(folder.path, "x") as daemon:

@@ -54,7 +54,7 @@ def suite(folder: Folder) -> Folder:
 
 @contextmanager
 def as_process_1(suite: Folder, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
-    """``daemons run leaving`` as process 1; gives unshare(1), the pid of process 1 out here, and the port."""
+    """Run ``daemons run leaving`` as process 1; yield unshare(1), the pid of process 1 outside, and the port."""
     err = suite.path / "err"
     with err.open("wb") as file:
         command = [*UNSHARE, str(BIN / "daemons"), "run", "leaving", *options]
@@ -88,7 +88,7 @@ def test_signals_reach_the_daemon_and_its_exit_code_the_starter(suite: Folder, n
         until(lambda: "SIGUSR2 ignored" in (suite.path / "err").read_text(), "the line of the daemon")
         os.kill(init, number)
         assert process.wait(20) == 0
-        assert re.search(r"stopping; ", (suite.path / "err").read_text())
+        assert re.search(r"stopping: ", (suite.path / "err").read_text())
 
 
 def test_exit_code_of_a_daemon_that_is_killed_says_so(suite: Folder) -> None:

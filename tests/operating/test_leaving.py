@@ -70,7 +70,7 @@ def test_run_ends_with_100_and_one_line(suite: Folder, text: str, said: str, pro
 @pytest.mark.parametrize(
     "options", [(), ("--processes", "2"), ("--detach",)], ids=lambda words: " ".join(words) or "one process"
 )
-def test_likewise_of_a_service_that_leaves_when_it_is_made(suite: Folder, options: tuple[str, ...]) -> None:
+def test_service_that_exits_in_init_is_100_and_one_line(suite: Folder, options: tuple[str, ...]) -> None:
     suite.module("x", MADE)
     ended = daemons(suite.path, "run", "x", *options)
     assert (ended.returncode, ended.stdout) == (100, "")
@@ -78,7 +78,7 @@ def test_likewise_of_a_service_that_leaves_when_it_is_made(suite: Folder, option
 
 
 @every_case
-def test_check_and_list_tell_of_it_and_of_the_others(suite: Folder, text: str, said: str) -> None:
+def test_check_and_list_report_it_and_the_other_daemons(suite: Folder, text: str, said: str) -> None:
     suite.module("x", text)
     checked = daemons(suite.path, "check")
     assert (checked.returncode, checked.stdout) == (100, "")

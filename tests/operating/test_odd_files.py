@@ -1,4 +1,4 @@
-"""Files of a project that are no regular ones, or cannot be read: a line that says so, never a wait without end."""
+"""Files of a project that are not regular or not readable: one line of error, and no unlimited wait."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_link_to_dev_null_at_defaults_ini_is_an_empty_file(suite: Folder) -> Non
 def test_fifo_at_an_included_file_is_a_complaint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "own.conf")
     file = File(tmp_path / "own.conf", "conf.d/own.conf", included=True)
-    assert file.complaints == ["conf.d/own.conf: not a regular file; supervisord leaves it out"]
+    assert file.complaints == ["conf.d/own.conf: not a regular file; supervisord skips it"]
 
 
 def test_fifo_at_the_metrics_is_unreadable_and_replaced(suite: Folder) -> None:
@@ -46,7 +46,7 @@ def test_fifo_at_the_metrics_is_unreadable_and_replaced(suite: Folder) -> None:
     os.mkfifo(path)
     ended = daemons(suite.path, "stats", "launcelot")
     assert ended.returncode == 1
-    assert ended.stderr.startswith(f"launcelot: {path}: not what a daemon writes")
+    assert ended.stderr.startswith(f"launcelot: {path}: not a daemon's scoreboard")
     assert not has_orphans(path)
     with Live(suite.path, "launcelot"):
         assert path.is_file()
@@ -59,7 +59,7 @@ def test_fifo_at_the_pidfile_is_not_waited_for(suite: Folder) -> None:
     assert daemons(suite.path, "stop", "launcelot").returncode == 1
     ended = daemons(suite.path, "run", "launcelot", "--detach")
     assert ended.returncode == 111
-    assert ended.stderr == f"launcelot: {path}: a file that is not a regular one is in the way\n"
+    assert ended.stderr == f"launcelot: {path}: exists and is not a regular file\n"
 
 
 def test_log_that_cannot_be_opened_refuses_a_detached_start(suite: Folder) -> None:
@@ -79,7 +79,7 @@ def test_stats_without_any_ini_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read any folder")
 @pytest.mark.parametrize("mode", [0o000, 0o600])
-def test_conf_that_cannot_be_read_is_a_complaint_that_says_so(suite: Folder, mode: int) -> None:
+def test_unreadable_conf_is_a_complaint(suite: Folder, mode: int) -> None:
     suite.conf.chmod(mode)
     try:
         with pytest.raises(ConfigurationError, match="permission denied"):

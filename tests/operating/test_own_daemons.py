@@ -1,4 +1,4 @@
-"""Daemons of whoever works in a checkout, also broken ones, do not make the tests of the shipped ones fail."""
+"""Additional daemons in a checkout, even broken ones, do not make the tests of the shipped daemons fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OWN = {
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the project, without what is built or written in it, with daemons of somebody's own."""
+    """A copy of the project without build products, with additional daemons."""
     copy = tmp_path / "checkout"
     ignored = shutil.ignore_patterns(
         ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "logs", "run", "*.egg-info"
@@ -41,7 +41,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def command(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """``python -m WORDS`` in the copy, whose modules are those imported."""
+    """Run ``python -m WORDS`` in the copy, with the modules of the copy."""
     return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=checkout,

@@ -54,7 +54,7 @@ def suite(folder: Folder) -> Folder:
 def test_daemon_ends_in_time_without_a_thread_that_does_not(suite: Folder, engine: str) -> None:
     with Live(suite.path, "thread", "--engine", engine) as live:
         assert live.stop() == 0
-        assert "ending without threads of the service that did not end: worker of mine" in live.out
+        assert "exiting; threads of the service still run: worker of mine" in live.out
 
 
 def test_inspections_end_although_a_module_leaves_a_thread_or_the_folder(suite: Folder) -> None:
@@ -68,7 +68,7 @@ def test_inspections_end_although_a_module_leaves_a_thread_or_the_folder(suite: 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("engine", ["threads", "forks", "pool"])
-def test_what_a_service_prints_is_in_the_log_at_once(suite: Folder, engine: str, processes: str) -> None:
+def test_output_of_a_service_is_in_the_log_at_once(suite: Folder, engine: str, processes: str) -> None:
     with Live(suite.path, "plain", "--engine", engine, "--processes", processes) as live:
         assert talk(live.port, b"hello\n") == b"HELLO\n"
         until(lambda: "said hello" in live.out, "what the service has printed")
@@ -96,7 +96,7 @@ def block_and_ignore_all() -> None:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_signals_that_the_starter_blocks_and_ignores_are_heard(suite: Folder, processes: str) -> None:
+def test_signals_blocked_or_ignored_by_the_parent_are_handled(suite: Folder, processes: str) -> None:
     command = [str(BIN / "daemons"), "run", "plain", "--processes", processes]
     with (suite.path / "err").open("wb") as err:
         started = subprocess.Popen(

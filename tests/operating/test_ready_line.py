@@ -1,4 +1,4 @@
-"""The ready line: one, bare, on standard error, when every worker accepts; and instances side by side."""
+"""The ready line on standard error, when every worker accepts; and several instances."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_many_processes(suite: Folder, engine: str) -> None:
         assert len(re.findall(r" done messages=1 received=19 sent=23 seconds=[\d.]+$", daemon.out, re.M)) == 20
 
 
-def test_the_right_number_is_told_where_it_is_auto(suite: Folder) -> None:
+def test_number_of_processes_is_shown_for_auto(suite: Folder) -> None:
     with Live(suite.path, "launcelot", "--processes", "auto") as daemon:
         assert int(daemon.ready["processes"]) == len(os.sched_getaffinity(0))
 
@@ -120,7 +120,7 @@ def test_the_socket_of_a_killed_daemon_is_taken_over(suite: Folder) -> None:
         assert (suite.path / "run" / "l.sock").stat().st_mode & 0o777 == 0o660
 
 
-def test_the_line_comes_when_a_worker_cannot_start_never(suite: Folder) -> None:
+def test_no_ready_line_if_a_worker_cannot_start(suite: Folder) -> None:
     """A service that fails in the worker alone: the daemon ends with the worker's code and no ready line."""
     suite.module(
         "late",

@@ -1,4 +1,4 @@
-"""SIGHUP: what is taken up, what is refused, and that a refusal changes nothing."""
+"""SIGHUP: settings that are applied, settings that are refused, and a refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def suite(folder: Folder) -> Folder:
 
 
 def write(folder: Folder, *more: str) -> None:
-    """launcelot's ini, with more lines."""
+    """Write the ini of launcelot with additional lines."""
     folder.write("launcelot", "\n".join(["[daemon]", "service = launcelot", "port = 0", *more]))
 
 
 def write_logging(folder: Folder, *changes: tuple[str, str]) -> None:
-    """logging.ini as shipped, but for `changes`."""
+    """Write the shipped logging.ini with `changes`."""
     text = SHIPPED
     for old, new in changes:
         assert old in text
@@ -45,7 +45,7 @@ MARKED = ("format = %(asctime)s", "format = MARKED %(asctime)s")
 
 
 def reload(daemon: Live, expected: str = " reloaded; changed: ") -> str:
-    """SIGHUP; what is said of it, up to the line that has `expected` in it."""
+    """Send SIGHUP; return the log up to the line that contains `expected`."""
     before = len(daemon.out)
     daemon.process.send_signal(signal.SIGHUP)
     until(lambda: expected in daemon.out[before:], f"{expected!r} in {daemon.out[before:]!r}")
@@ -53,7 +53,7 @@ def reload(daemon: Live, expected: str = " reloaded; changed: ") -> str:
 
 
 def answered(daemon: Live) -> str:
-    """Have a conversation; its access line."""
+    """Have a conversation; return its access line."""
     before = daemon.out.count(" messages=1 ")
     assert talk(daemon.port) == GRAIL
     until(lambda: daemon.out.count(" messages=1 ") > before, "the access line")
@@ -98,7 +98,7 @@ def test_a_wrong_ini_changes_nothing(suite: Folder, processes: str) -> None:
 
 @pytest.fixture
 def over_tls(folder: Folder) -> Folder:
-    """A project whose daemon speaks TLS, with a certificate of its own."""
+    """A project with a daemon over TLS and its certificate."""
     for name in ("server.pem", "server.key"):
         shutil.copy(certificates.folder() / name, folder.path / name)
     write_tls(folder)
@@ -111,7 +111,7 @@ def write_tls(folder: Folder, *more: str) -> None:
 
 
 def greeted(daemon: Live) -> bool:
-    """Whether it speaks TLS with who trusts its first CA."""
+    """Return whether a client that trusts the first CA can connect over TLS."""
     with (
         socket.create_connection(("127.0.0.1", daemon.port), 10.0) as plain,
         theirs().wrap_socket(plain, server_hostname="localhost") as peer,
@@ -126,7 +126,7 @@ def test_a_wrong_certificate_changes_nothing(over_tls: Folder, processes: str) -
         (over_tls.path / "server.pem").write_text("not any more")
         write_logging(over_tls, MARKED)
         write_tls(over_tls, "[access]", "deny = 127.0.0.0/8")
-        said = reload(daemon, "[tls] certificate = server.pem: there is no certificate in it")
+        said = reload(daemon, "[tls] certificate = server.pem: contains no certificate")
         assert "MARKED" not in said
         assert greeted(daemon)
         until(lambda: " done messages=1 " in daemon.out, "the access line")
@@ -134,15 +134,15 @@ def test_a_wrong_certificate_changes_nothing(over_tls: Folder, processes: str) -
 
 
 @every_way
-def test_a_certificate_that_was_renewed_in_its_file_is_told_of(over_tls: Folder, processes: str) -> None:
+def test_renewed_certificate_file_is_loaded_and_logged(over_tls: Folder, processes: str) -> None:
     with Live(over_tls.path, "launcelot", "--processes", processes) as daemon:
         reload(daemon, " reloaded; changed: nothing; the certificate was read again\n")
         assert greeted(daemon)
 
 
 @every_way
-def test_a_certificate_that_is_used_no_more_may_go(over_tls: Folder, processes: str) -> None:
-    """The listener stays until the restart, and what it proves itself with too."""
+def test_unused_certificate_may_be_removed(over_tls: Folder, processes: str) -> None:
+    """Listener and certificate stay until the restart."""
     with Live(over_tls.path, "launcelot", "--processes", processes) as daemon:
         (over_tls.path / "server.pem").unlink()
         write(over_tls)
@@ -160,7 +160,7 @@ def test_a_certificate_that_is_used_no_more_may_go(over_tls: Folder, processes: 
         (["backlog = 7"], "daemon.backlog"),
     ],
 )
-def test_what_needs_a_restart_is_told_at_each_reload(
+def test_settings_that_need_a_restart_are_logged_at_each_reload(
     suite: Folder, processes: str, more: list[str], named: str
 ) -> None:
     with Live(suite.path, "launcelot", "--processes", processes) as daemon:
@@ -175,7 +175,7 @@ def test_what_needs_a_restart_is_told_at_each_reload(
 
 
 def settled(daemon: Live) -> None:
-    """Once as many workers as ever live: new ones have taken the place of the old."""
+    """Return the pids of the workers once all have been replaced."""
     if int(daemon.ready["processes"]) > 1:
         until(lambda: len(children(daemon.process.pid)) == int(daemon.ready["processes"]), "the old workers' end")
 
@@ -197,9 +197,7 @@ def test_the_service_and_its_section_need_a_restart_of_one_process(suite: Folder
         (["[daemon]", "service = leaving:Leaving", "port = 0"], "leaving called sys.exit(None) while it was imported"),
     ],
 )
-def test_a_service_that_cannot_be_leaves_the_old_workers_and_the_old_logging(
-    suite: Folder, wrong: list[str], told: str
-) -> None:
+def test_service_that_fails_keeps_the_old_workers_and_logging(suite: Folder, wrong: list[str], told: str) -> None:
     suite.module("angry", "raise RuntimeError('on purpose')")
     suite.module("leaving", "import sys\nsys.exit()")
     with Live(suite.path, "launcelot", "--processes", "2") as daemon:
@@ -232,7 +230,7 @@ def test_a_logger_that_is_named_no_more_is_as_if_it_had_never_been(suite: Folder
 
 
 def test_the_parent_gives_workers_the_time_that_they_now_have(suite: Folder) -> None:
-    """It kills those that do not end; by the old drain_timeout that would be after 1.6 s."""
+    """Workers that do not end are killed; with the old drain_timeout that would be after 1.6 s."""
     write(suite, "[limits]", "drain_timeout = 100ms")
     with Live(suite.path, "launcelot", "--processes", "2") as daemon:
         old = children(daemon.process.pid)

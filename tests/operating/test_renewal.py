@@ -1,4 +1,4 @@
-"""SIGHUP with several processes: one worker after the other is replaced, and there are as many as before."""
+"""SIGHUP with several processes: workers are replaced one by one, and their number stays the same."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ GATED = """
 
 
 def renewed(daemon: Live, old: set[int]) -> bool:
-    """Whether there are as many workers as there should be, and none of the `old` ones."""
+    """Return whether the number of workers is right, and none of the `old` ones is left."""
     now = set(children(daemon.process.pid))
     return len(now) == int(daemon.ready["processes"]) and not now & old
 
 
 def hang_up(daemon: Live) -> None:
-    """SIGHUP, and see that it was heard."""
+    """Send SIGHUP, and wait until it is handled."""
     before = daemon.out.count(" reloaded; ")
     daemon.process.send_signal(signal.SIGHUP)
     until(lambda: daemon.out.count(" reloaded; ") > before, "the reload")

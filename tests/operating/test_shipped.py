@@ -98,7 +98,7 @@ def test_every_daemon_shipped_has_its_program_its_port_and_its_docstring(name: s
     assert set(shown) <= set(lines)
 
 
-def test_launcelot_listens_where_the_book_has_it() -> None:
+def test_launcelot_listens_on_port_1060() -> None:
     assert [str(address) for address in ini.read(CONF, "launcelot").addresses] == ["tcp://127.0.0.1:1060"]
     assert [str(address) for address in ini.read(CONF, "zen").addresses] == ["tcp://127.0.0.1:1070"]
 

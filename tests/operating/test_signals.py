@@ -1,4 +1,4 @@
-"""Signals that open log files again, and signals that mean nothing to a daemon."""
+"""Signals that reopen log files, and signals that a daemon ignores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daemons.serving import signals
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, Live, alive, children, daemons, end_all, talk, until
 
-#: logging.ini of somebody whose daemons write their own files.
+#: A logging.ini with log files of its own.
 OWN_FILE = """
     [loggers]
     keys = root
@@ -54,7 +54,7 @@ def test_signals_without_a_meaning_end_no_process(suite: Folder, engine: str, pr
 
         def all_logged() -> bool:
             ignored = Counter(re.findall(r"\[(\d+)\] (?:SIG\w+|signal \d+) ignored: ", daemon.out))
-            opened = re.findall(r"\[(\d+)\] log files opened again", daemon.out)
+            opened = re.findall(r"\[(\d+)\] log files reopened", daemon.out)
             return ignored == {str(pid): len(signals.UNUSED) for pid in pids} and {*opened} == {*ignored}
 
         until(all_logged, "a line for each signal in each process")
@@ -69,7 +69,7 @@ def test_signal_that_stops_lets_a_conversation_finish(suite: Folder, processes: 
     with Live(suite.path, "launcelot", "--processes", processes) as daemon:
         assert talk(daemon.port) == GRAIL
         assert daemon.stop(number) == 0
-        assert "stopping; " in daemon.out
+        assert "stopping: " in daemon.out
 
 
 def test_handler_that_a_service_has_installed_stays(suite: Folder) -> None:

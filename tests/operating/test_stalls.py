@@ -1,4 +1,4 @@
-"""What holds a daemon up for more than a second is one line in the log, with the stack, and a counter."""
+"""A stall of more than a second is one log line with the stack, and a counter."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def go(folder: Folder) -> None:
 
 
 def stall(daemon: Live) -> str:
-    """What the line says that a stall has, waited for."""
+    """Wait for the log line of a stall; return it."""
     found = until(lambda: BEGUN.search(daemon.out), "the line")
     assert found
     return found["what"]
@@ -118,7 +118,7 @@ def test_a_pool_without_a_free_thread_is_a_line_if_messages_wait(slow: Folder) -
         expect_one_stall(slow)
 
 
-def test_a_pool_in_which_a_slow_call_keeps_nobody_waiting_is_not_stalled(slow: Folder) -> None:
+def test_pool_with_a_slow_call_and_no_waiting_message_is_not_stalled(slow: Folder) -> None:
     with Live(slow.path, "x", "--engine", "pool") as daemon, ExitStack() as stack:
         peers = [asked(stack, daemon, b"sleep?") for _ in range(3)]
         see_turns(lambda: figures(slow), 3)  # longer than a stall has to last to be one
@@ -169,7 +169,7 @@ def test_an_idle_daemon_and_an_idle_peer_are_no_stalls(slow: Folder, engine: str
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signals.CUT])
-def test_a_loop_that_never_comes_back_ends_when_it_is_told_and_leaves_a_line(
+def test_stalled_loop_ends_at_a_stop_signal_with_a_log_line(
     slow: Folder, processes: str, number: signal.Signals
 ) -> None:
     with Live(slow.path, "x", "--engine", "loop", "--processes", processes) as daemon, ExitStack() as stack:
@@ -200,7 +200,7 @@ def test_code_in_c_that_holds_the_interpreter_is_a_line_afterwards(slow: Folder,
         expect_one_stall(slow)
 
 
-def test_stats_tells_a_living_daemon_from_a_hanging_and_a_dead_one(slow: Folder) -> None:
+def test_stats_distinguishes_running_hanging_and_dead_daemons(slow: Folder) -> None:
     def code(*options: str) -> int:
         return daemons(slow.path, "stats", "x", *options).returncode
 
@@ -211,7 +211,7 @@ def test_stats_tells_a_living_daemon_from_a_hanging_and_a_dead_one(slow: Folder)
         until(lambda: figures(slow).state == "hanging", "that it hangs")
         assert code() == code("--json") == 3
         assert json.loads(daemons(slow.path, "stats", "x", "--json").stdout)["stalled"] > 5
-        assert re.search(r"x: hanging, .*, last turn \d+\.\d s ago", daemons(slow.path, "stats", "x").stdout)
+        assert re.search(r"x: hanging, .*, heartbeat \d+\.\d s ago", daemons(slow.path, "stats", "x").stdout)
         daemon.stop(signal.SIGKILL)
     assert figures(slow).state == "dead"
     assert code() == 4

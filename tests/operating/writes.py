@@ -1,4 +1,4 @@
-"""An output that keeps what it should write."""
+"""An output that records its writes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from daemons.operating.logging.logs import LINE_LIMIT, Output
 
 
 class Writes(Output):
-    """Keeps each write in place of making it."""
+    """Records each write instead of performing it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.at_once = LINE_LIMIT  # whatever standard output is
+        self.at_once = LINE_LIMIT  # as for a pipe
         self.made: list[tuple[str, int]] = []
 
     def write(self, text: str) -> None:

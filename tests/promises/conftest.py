@@ -1,4 +1,4 @@
-"""A project's folder for each test, a process left as it was found, and descriptors for ten thousand."""
+"""Fixtures: a project folder per test, leak checks, and descriptors for ten thousand connections."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.serving.conftest import kept, process, within
 
 __all__ = ["_as_found", "folder", "kept", "many_descriptors", "process", "project", "within"]
 
-#: What a test with ten thousand visitors needs of them; the daemon, which it starts, as many.
+#: Descriptors that a test with ten thousand connections needs; its daemon needs as many.
 MANY = 11_000
 
 
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
-    """As many as the system allows; the limit is put back."""
+    """Raise the descriptor limit to the maximum, and restore it afterwards."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     if before[1] != resource.RLIM_INFINITY and before[1] < MANY:
         pytest.skip(f"the hard limit of descriptors is {before[1]}, and {MANY} are needed: ulimit -Hn")

@@ -1,4 +1,4 @@
-"""Crowds, the honest visitors among them, and what a daemon takes of memory meanwhile."""
+"""Crowds of connections, honest clients among them, and the memory that a daemon uses meanwhile."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ MIB = 1024 * 1024
 
 
 def address_of(daemon: Live) -> tuple[str, int]:
-    """Where a daemon that `Live` has started listens."""
+    """Return the address of a daemon started by `Live`."""
     return ("127.0.0.1", daemon.port)
 
 
 def settings(**limits: object) -> list[str]:
-    """Limits, as the command line has them."""
+    """Return command-line arguments for limits."""
     return [word for name, value in limits.items() for word in ("--set", f"limits.{name}={value}")]
 
 
-# --- who comes -------------------------------------------------------------------------------------
+# --- clients ---------------------------------------------------------------------------------------
 
 
 def honest(address: Any, count: int = 1000, each: int = 1, open_: Callable[[Any], socket.socket] = connect) -> int:
-    """Make `count` requests, `each` a conversation in turn; returns how many were answered as they should be."""
+    """Make `count` requests, `each` per connection, and return the number of correct replies."""
     answered = 0
     for _ in range(count // each):
         with open_(address) as peer:
@@ -45,10 +45,10 @@ def honest(address: Any, count: int = 1000, each: int = 1, open_: Callable[[Any]
 
 
 class Crowd:
-    """Many connections, each of which has said `words`, and then nothing.
+    """Many connections that send `words` and then nothing.
 
-    They come in columns: after each, `between` is called, which should return when that column has been let in, for
-    the queue of a listener is shorter than a crowd."""
+    They are opened in batches: after each, `between` is called, which should return when the batch has been accepted,
+    since the queue of a listener is shorter than a crowd."""
 
     COLUMN = 500
 
@@ -71,7 +71,7 @@ class Crowd:
                     peer.bind((host, 0))
                 peer.connect(address)
                 if words:
-                    with suppress(ConnectionError):  # a guard has refused it
+                    with suppress(ConnectionError):  # refused by a guard
                         peer.sendall(words)
                 if number % self.COLUMN == 0:
                     between()
@@ -88,13 +88,13 @@ class Crowd:
         self.leave()
 
     def leave(self) -> None:
-        """All at once, with a RST: ten thousand ports would otherwise be in TIME_WAIT for a minute."""
+        """Reset all connections: ten thousand ports would otherwise be in TIME_WAIT for a minute."""
         while self.peers:
             reset(self.peers.pop())
 
     @property
     def turned_away(self) -> int:
-        """How many of them the daemon has closed."""
+        """Return the number of connections closed by the daemon."""
         poll = select.poll()
         for peer in self.peers:
             poll.register(peer, select.POLLIN)
@@ -102,8 +102,8 @@ class Crowd:
 
 
 class Load:
-    """Visitors who come one after the other, some at once, for as long as it is entered; each has one question, and
-    is counted by what became of it: ``answered``, ``refused``, or ``lost``, without a whole answer."""
+    """Clients in several threads, each sending one question per connection while the context is active.  The results
+    are counted: ``answered``, ``refused``, or ``lost`` for an incomplete reply."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Load:
         self._dress = dress
         self._enough = threading.Event()
         self._counts = [Counter[str]() for _ in range(2)]
-        #: What the last of them has heard.
+        #: The last reply.
         self.last = b""
         self._threads = [threading.Thread(target=self._visit, args=(counts,)) for counts in self._counts]
 
@@ -139,7 +139,7 @@ class Load:
         return sum(self._counts, Counter())
 
     def until_answered(self, more: int) -> None:
-        """Wait until so many more have been."""
+        """Wait until `more` further questions have been answered."""
         before = self.counts["answered"]
         eventually(lambda: self.counts["answered"] >= before + more)
 
@@ -167,7 +167,7 @@ class Load:
             return "answered"
 
 
-# --- what it takes ---------------------------------------------------------------------------------
+# --- resources -------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -175,8 +175,8 @@ def growth(pid: int, most: int) -> Iterator[None]:
     """Assert that the resident set of a process peaks at less than `most` bytes above its size on entry.
 
     The peak is the kernel's own (proc_pid_clear_refs(5), "5: reset the peak resident set size"), and is lost with the
-    process: a block that lets the process end fails the test, whatever the process needed. A child of forks lives as
-    long as its connection, which must stay open until after the block.
+    process: a block in which the process ends fails the test.  A child of forks lives as long as its connection, which
+    must stay open until after the block.
 
     Raises:
         AssertionError: The process grew by `most` bytes or more, or has ended.
@@ -203,5 +203,5 @@ def _sizes(pid: int) -> dict[str, int]:
 
 
 def threads_of(pid: int) -> int:
-    """How many threads the process has."""
+    """Return the number of threads of a process."""
     return len(os.listdir(f"/proc/{pid}/task"))

@@ -1,8 +1,8 @@
-"""Promise 3: concurrency is bounded and the bound is not a weapon.  10,000 connections that send half a message and
-wait: of 1,000 honest requests 1,000 are answered under `pool` and `loop`, with at most 160 MiB more memory.  Under
-`threads` and `forks`: bounded at `max_connections`, and `max_per_peer` keeps one address from taking them all.
+"""Concurrency limits: 10,000 idle connections with half a message keep no honest client waiting.
 
-Promise 16: the handshake of TLS is done by the worker; with 500 mute clients 1,000 of 1,000 are answered."""
+Of 1,000 honest requests 1,000 are answered under `pool` and `loop`, with at most 160 MiB more memory.  `threads` and
+`forks` are limited by `max_connections`, and `max_per_peer` keeps one address from taking all places.  Workers do the
+TLS handshake: with 500 silent TLS clients, 1,000 of 1,000 requests are answered."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_ten_thousand_with_half_a_message_keep_no_honest_one_waiting(launcelot: 
     limits = settings(max_connections=10_500, message_timeout="10m")
     with Live(launcelot.path, "launcelot", "--engine", engine, *limits) as daemon:
         address = address_of(daemon)
-        # Whoever is answered came after all those who came before.
+        # A reply shows that all earlier connections have been accepted.
         with growth(daemon.process.pid, 160 * MIB):
             with Crowd(address, 10_000, HALF, between=lambda: honest(address, 1)) as crowd:
                 assert honest(address) == 1000
@@ -66,7 +66,7 @@ def test_one_address_cannot_take_all_places(launcelot: Folder, engine: str, plac
 
 
 @pytest.mark.parametrize(("engine", "places"), [("threads", 200), ("forks", 40)])
-def test_who_is_too_many_waits_in_the_queue_and_costs_nothing(launcelot: Folder, engine: str, places: int) -> None:
+def test_connection_above_the_limit_waits_in_the_queue_at_no_cost(launcelot: Folder, engine: str, places: int) -> None:
     limits = settings(max_connections=places, message_timeout="10m")
     with Live(launcelot.path, "launcelot", "--engine", engine, *limits) as daemon:
         address, pid = address_of(daemon), daemon.process.pid
@@ -84,7 +84,7 @@ def test_who_is_too_many_waits_in_the_queue_and_costs_nothing(launcelot: Folder,
 
 @pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
 def test_five_hundred_mute_tls_clients_keep_no_honest_one_waiting(tmp_path: Path, engine: str) -> None:
-    """Not under forks: their handshakes would be 500 processes, more than it serves at once (`Forks.capacity`)."""
+    """Not under forks: their handshakes would take 500 processes, more than `Forks.capacity`."""
     limits = settings(handshake_timeout="10m", max_connections=600)
     context = theirs()
 

@@ -1,5 +1,5 @@
-"""Promise 9: no zombies, no theft: children are reaped by their own pids, never ``waitpid(-1)``; accepting never waits
-for a child.  Prefork happens before any thread."""
+"""Child processes: each is reaped by its pid, never with ``waitpid(-1)``; accepting never waits for a child; workers
+are forked before any thread is started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.promises.crowds import address_of, honest, settings, threads_of
 from tests.serving.peers import ask, children_of, connect, eventually
 from tests.serving.running import ROOT
 
-#: Somebody else's child, which has ended and waits to be buried by whoever started it.
+#: A child of another library that has ended and is to be reaped by the code that started it.
 FOREIGN = """
 import os, signal, subprocess, sys, threading
 from daemons.serving.engines import stream_server
@@ -65,12 +65,12 @@ print(foreign.wait())
 try:
     print(os.waitpid(-1, os.WNOHANG))
 except ChildProcessError:
-    print("nobody is left")
+    print("no child is left")
 """
 
 
 @pytest.mark.parametrize("script", [FORKS, PREFORK], ids=["forks", "prefork"])
-def test_somebody_else_s_child_is_left_to_them(script: str) -> None:
+def test_child_of_other_code_is_not_reaped(script: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FOREIGN + script + BURIED],
         cwd=ROOT,
@@ -79,11 +79,11 @@ def test_somebody_else_s_child_is_left_to_them(script: str) -> None:
         timeout=60,
         check=False,
     )
-    assert (done.stdout, done.returncode) == ("7\nnobody is left\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == ("7\nno child is left\n", 0), done.stderr
 
 
-def test_nothing_in_the_suite_waits_for_just_any_child() -> None:
-    """``os.wait()``, ``waitpid(-1)``, ``waitpid(0)``, ``waitid(P_ALL)`` and the like: it is asked by name."""
+def test_no_module_waits_for_any_child() -> None:
+    """No ``os.wait()``, ``waitpid(-1)``, ``waitpid(0)``, ``waitid(P_ALL)`` or similar call in the source."""
     for path in Path(daemons.__file__).parent.rglob("*.py"):
         if path.match("operating/init.py"):
             continue  # process 1 of a container has to reap every orphan; the daemon is its child
@@ -96,7 +96,7 @@ def test_nothing_in_the_suite_waits_for_just_any_child() -> None:
 
 
 def test_accepting_waits_for_no_child_that_is_stopped(folder: Folder) -> None:
-    """Twenty visitors, and the process of each is stopped as it stands: 100 of 100 others are answered."""
+    """With the processes of twenty connections stopped, 100 of 100 other clients are answered."""
     folder.write("launcelot", GOOD.replace("1060", "0"))
     with Live(folder.path, "launcelot", "--engine", "forks", *settings(drain_timeout="100ms")) as daemon:
         address, peers = address_of(daemon), []

@@ -1,7 +1,7 @@
-"""One ending, whatever the engine.
+"""Endings are the same under every engine.
 
 Promise R5: for every ending the access word, the reason, the counters and the deadlines agree under all engines, over
-TCP, a Unix socket and TLS."""
+TCP, a Unix socket, TLS and UDP."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SERVICE = f"""
             return b"sorry\\n"
 """
 
-#: What a peer does, on a connection over which nothing was said yet, until the daemon has ended it or it has gone.
+#: Actions of a peer on a new connection, until either side has closed it.
 Scenario = Callable[[socket.socket], object]
 
 #: Word, messages, bytes received and sent, and reason of an access line.  None: not compared.
@@ -91,14 +91,14 @@ def hearing(data: bytes) -> Scenario:
 
 
 def leaving(peer: socket.socket) -> None:
-    """Close our half, and see the daemon close its own."""
+    """Shut down the sending half, and expect the daemon to close the connection."""
     peer.shutdown(socket.SHUT_WR)
-    with suppress(OSError):  # over TLS it is a truncation
+    with suppress(OSError):  # over TLS this is a truncation
         hear_all(peer)
 
 
 def waiting(peer: socket.socket) -> None:
-    """See the daemon close the connection, in whatever way."""
+    """Expect the daemon to close or reset the connection."""
     with suppress(OSError):
         hear_all(peer)
 
@@ -135,7 +135,7 @@ SCENARIOS: dict[str, tuple[Scenario, Expected]] = {
     "reset within a message": (then(asking(b"a"), saying(b"b"), asking(), resetting), ("reset", 1, None, 2, "")),
     "stuck": (then(saying(b"large\n"), lambda peer: None), ("stuck", 1, 6, None, "")),
     "reset while a reply is sent": (then(taking_a_little, resetting), ("reset", 1, 6, None, "")),
-    # A failure of the service comes before what the peer did: its traceback needs an access line.
+    # A failure of the service takes precedence over actions of the peer: its traceback needs an access line.
     "done, and a failure in finally": (then(asking(b"trap"), leaving), ("failed", 1, 5, 5, "")),
     "cut, and a failure in finally": (then(asking(b"trap"), saying(b"b"), leaving), ("failed", 1, 6, 5, "")),
     "reset, and a failure in finally": (then(asking(b"trap"), resetting), ("failed", 1, 5, 5, "")),
@@ -155,6 +155,18 @@ TLS_SCENARIOS: dict[str, tuple[Scenario, Expected]] = {
     "reset within the handshake": (then(saying(b"\x16\x03\x01\x00"), reset), ("reset", 0, 4, 0, "")),
 }
 
+#: Over UDP: a datagram, its access line, and the reply.
+DATAGRAMS: dict[str, tuple[bytes, Expected, bytes]] = {
+    "done": (b"a\n", ("done", 1, 2, 2, ""), b"a\n"),
+    "finished": (b"bye\n", ("finished", 1, 4, 8, ""), b"goodbye\n"),
+    "cut": (b"a\nb", ("cut", 1, 3, 0, ""), b""),
+    "malformed": (b"\\x\n", ("malformed", 0, 3, 0, SCENARIOS["malformed"][1][4]), b""),
+    "oversize": (b"x" * 64, ("oversize", 0, 64, 0, SCENARIOS["oversize"][1][4]), b""),
+    "failed": (b"fail\n", ("failed", 1, 5, 0, ""), b""),
+    "done, and a failure in finally": (b"trap\n", ("failed", 1, 5, 0, ""), b""),
+    "cut, and a failure in finally": (b"trap\nb", ("failed", 1, 6, 0, ""), b""),
+}
+
 ACCESS = re.compile(
     r" (?P<word>\w+) messages=(?P<messages>\d+) received=(?P<received>\d+) sent=(?P<sent>\d+) seconds=\S+"
     r"(?: reason=(?P<reason>.+))?$",
@@ -163,7 +175,7 @@ ACCESS = re.compile(
 
 
 class Suite:
-    """A daemon with three listeners, and its access lines one by one."""
+    """A daemon with three listeners, and its access lines in order."""
 
     def __init__(self, project: Folder, engine: str) -> None:
         project.module("ends", SERVICE)
@@ -196,7 +208,7 @@ class Suite:
         return peer
 
     def ending(self, transport: str, scenario: Scenario, expected: Expected, *, handshake: bool = True) -> Expected:
-        """What the access line says of a conversation, as far as it is compared."""
+        """Return the compared parts of the access line of a conversation."""
         peer = self.connect(transport, handshake=handshake)
         with peer:
             scenario(peer)
@@ -235,12 +247,12 @@ def test_every_ending_has_the_same_access_line_under_each_engine(suite: Suite, t
     wanted: dict[str, Expected] = {}
     for name, (scenario, expected) in SCENARIOS.items():
         if transport == "unix" and "reset" in name:
-            continue  # a Unix socket has no reset of a peer that has read everything
+            continue  # over a Unix socket, a peer that has read everything cannot reset
         word, messages, received, sent, reason = expected
         if transport == "tls":
             received = sent = None
             if name.startswith(("done", "cut")):
-                continue  # these need a goodbye, or are truncations: below
+                continue  # tested below: these need close_notify, or are truncations
         wanted[name] = (word, messages, received, sent, reason)
         found[name] = suite.ending(transport, scenario, wanted[name] if transport != "tls" else expected)
     assert found == wanted
@@ -302,3 +314,27 @@ def test_a_stop_ends_conversations_with_the_same_words_under_each_engine(suite: 
     expected = sorted(words.values())
     # The half message may reach its deadline before drain_timeout, which is longer.
     assert [word.replace("slow", "stopped") for word in found] == expected
+
+
+@each_engine
+def test_every_ending_of_a_datagram_has_the_same_access_line_under_each_engine(folder: Folder, engine: str) -> None:
+    folder.module("ends", SERVICE)
+    folder.write("ends", "[daemon]\nservice = ends:Ends\nlisten = udp://127.0.0.1:0\n")
+    with Live(folder.path, "ends", "--engine", engine) as daemon, socket.socket(type=socket.SOCK_DGRAM) as peer:
+        peer.settimeout(20)
+        peer.connect(("127.0.0.1", int(daemon.addresses[0].rpartition(":")[2])))
+        for number, (name, (datagram, expected, reply)) in enumerate(DATAGRAMS.items(), 1):
+            peer.send(datagram)
+            if reply:
+                assert peer.recv(100) == reply, name
+            until(lambda: len(ACCESS.findall(daemon.out)) >= number, "an access line")  # noqa: B023, called at once
+            found = list(ACCESS.finditer(daemon.out))[-1]
+            figures = (int(found["messages"]), int(found["received"]), int(found["sent"]))
+            assert (found["word"], *figures, (found["reason"] or "").strip('"')) == expected, name
+        counted = Counter(expected[0] for _, expected, _ in DATAGRAMS.values())
+        path = folder.path / "run" / "ends.metrics"
+        until(lambda: {word: n for word, n in read(path).endings.items() if n} == counted, "the counters")
+        assert daemon.out.count("the service failed") == sum("fail" in name for name in DATAGRAMS)
+        peer.setblocking(False)
+        with suppress(BlockingIOError):
+            raise AssertionError(peer.recv(100))

@@ -1,7 +1,7 @@
-"""All peers together are bounded: `[limits] held` is one budget for unfinished messages and unsent replies.
+"""`[limits] held`: one budget for the unfinished messages and unsent replies of all peers.
 
-Promise R3: beyond the budget the newest wait or give way, the daemon lives, honest requests are answered meanwhile, and
-everything is released afterwards."""
+Beyond the budget the newest peers wait or are ended, the daemon survives, honest requests are answered meanwhile, and
+all memory is released afterwards."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def figures(folder: Folder) -> Figures:
 
 @contextmanager
 def senders(daemon: Live, count: int, *pieces: bytes) -> Iterator[list[socket.socket]]:
-    """Peers that send `pieces`, as far as the daemon reads, and leave at the end with a reset."""
+    """Open connections that send `pieces`, as far as the daemon reads; they are reset at the end."""
     peers = [connect(address_of(daemon)) for _ in range(count)]
 
     def send(peer: socket.socket) -> None:
@@ -153,7 +153,7 @@ def test_half_messages_of_all_peers_together_stay_within_the_budget(
             until(lambda: figures(folder).held >= HELD // 2, "the budget half used")
             for _ in range(100):
                 ask(honest, b"a\n", b"2\n")
-            with connect(address_of(daemon)) as another:  # also one whose message comes in two parts
+            with connect(address_of(daemon)) as another:  # a client whose message comes in two parts is served, too
                 another.sendall(b"x" * 40_000)
                 ask(another, b"x\n", b"40002\n")
             assert figures(folder).held <= HELD
@@ -221,7 +221,7 @@ def test_peers_that_never_read_give_way_the_least_active_first(
     run: Callable[..., Live], folder: Folder, engine: str
 ) -> None:
     daemon = run("Patient", engine, write_timeout="10m")
-    made_now = 16 * 4 * MIB if engine == "pool" else 0  # each of its threads may be making a reply
+    made_now = 16 * 4 * MIB if engine == "pool" else 0  # each thread may be building a reply
     with growth(daemon.process.pid, HELD + SLACK + made_now), senders(daemon, 40, b"large\n") as _:
         until(lambda: figures(folder).refused["held"] > 0, "peers that give way")
         with connect(address_of(daemon)) as honest:
@@ -240,8 +240,8 @@ def test_a_single_message_beyond_the_whole_budget_is_refused_at_once(run: Callab
     assert "reason=held" in daemon.out
 
 
-@pytest.mark.parametrize("engine", ["loop"])  # where threads unpack at the same time, each may exceed it by one piece
-def test_what_a_compressed_message_is_unpacked_to_counts(run: Callable[..., Live], folder: Folder, engine: str) -> None:
+@pytest.mark.parametrize("engine", ["loop"])  # threads that decompress at once may each exceed it by one piece
+def test_decompressed_size_of_a_message_counts(run: Callable[..., Live], folder: Folder, engine: str) -> None:
     daemon = run("Packed", engine, message_timeout="10m")
     half = zlib.compress(bytes(30 * MIB), 9)[:-10]
     with growth(daemon.process.pid, HELD + SLACK), senders(daemon, 8, half) as _:
@@ -287,7 +287,7 @@ def test_half_handshakes_of_tls_count_and_honest_clients_are_served(tmp_path: Pa
 )
 @pytest.mark.parametrize("engine", ["pool", "loop"])
 def test_long_handshake_messages_count_from_their_announcement(tmp_path: Path, hello: bytes, engine: str) -> None:
-    # Not under threads, which may read many announcements before the first connections have given way.
+    # Not under threads, which may read many announcements before the first connections are ended.
     see_half_handshakes_give_way(tmp_path, engine, hello, held=24, count=700)
 
 
@@ -304,7 +304,7 @@ def see_half_handshakes_give_way(tmp_path: Path, engine: str, hello: bytes, *, h
         until(lambda: read(path).held == 0, "nothing held")
 
 
-def test_idle_connections_of_tls_keep_no_room_for_what_they_have_sent_and_heard(tmp_path: Path) -> None:
+def test_idle_tls_connections_release_their_buffers(tmp_path: Path) -> None:
     size = 60_000
     with serve(tmp_path, "service = prefix", "--engine", "loop") as daemon, ExitStack() as stack:
         for number in range(120):

@@ -1,5 +1,5 @@
-"""Promise 24: one event is one line; one writer a file; 100,000 lines through rotation with N processes: 100,000 found.
-A full disk or a blocked reader: all are answered, and the dropped lines are counted and reported."""
+"""Logging: one event is one line, and 100,000 lines of N processes survive rotation.  With a full disk or a blocked
+reader all requests are answered, and the dropped lines are counted and reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.serving.peers import children_of, connect, eventually
 
 LINES, EACH = 100_000, 400
 
-#: What a line of `TELLING` comes to in the file.
+#: A line of `TELLING` in the log file.
 LINE = "2026-11-21 10:00:11,809 INFO daemons.telling[%d] line %d of many, one of those that must be there\n"
 
 TELLING = """
@@ -51,7 +51,7 @@ def test_a_hundred_thousand_lines_of_two_processes_through_rotation(project: Pro
     logs = project.path / "logs"
 
     def written() -> int:
-        """Octets in all files, each counted once: they may be renamed as we look."""
+        """Return the bytes in all files, each counted once, although they may be renamed meanwhile."""
         sizes: dict[int, int] = {}
         for path in logs.glob("launcelot.log*"):
             with suppress(FileNotFoundError):
@@ -65,7 +65,7 @@ def test_a_hundred_thousand_lines_of_two_processes_through_rotation(project: Pro
 
         def ask(peer: socket.socket) -> int:
             nonlocal asked, size
-            # The pipe to supervisord holds 64 KiB: what it does not take in time would be dropped, as is promised too.
+            # The pipe to supervisord holds 64 KiB; lines that it does not take in time are dropped, as specified.
             until(lambda: written() >= size, "supervisord keeping up")
             peer.sendall(b"%d?" % asked)
             answer = b""
@@ -87,7 +87,7 @@ def test_a_hundred_thousand_lines_of_two_processes_through_rotation(project: Pro
     found: list[str] = []
 
     def all_found() -> bool:
-        with suppress(FileNotFoundError):  # renamed as we look
+        with suppress(FileNotFoundError):  # renamed meanwhile
             found[:] = [line for path in logs.glob("launcelot.log*") for line in path.read_text("utf-8").splitlines()]
         return sum("one of those" in line for line in found) >= asked
 
@@ -100,7 +100,7 @@ def test_a_hundred_thousand_lines_of_two_processes_through_rotation(project: Pro
     assert not [line for line in found if "dropped lines" in line]
 
 
-# --- nobody takes them -----------------------------------------------------------------------------
+# --- logs that cannot be written -------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -114,14 +114,14 @@ LOOKING = settings(write_timeout="40ms")
 
 
 def dropped(path: Path) -> int:
-    """What ``daemons stats`` says of it."""
+    """Return the number of dropped lines in ``daemons stats``."""
     found = re.search(r"^dropped log lines +([\d,]+)", daemons(path, "stats", "launcelot").stdout, re.MULTILINE)
     assert found
     return int(found[1].replace(",", ""))
 
 
 @pytest.mark.parametrize(("engine", "each"), [("threads", 1), ("loop", 1), ("forks", 20)])
-def test_a_full_disk_stops_nobody(launcelot: Folder, engine: str, each: int) -> None:
+def test_all_requests_are_answered_with_a_full_disk(launcelot: Folder, engine: str, each: int) -> None:
     """full(4): "Writes to the /dev/full device fail with an ENOSPC error"."""
     with (
         open("/dev/full", "wb", buffering=0) as full,
@@ -134,7 +134,7 @@ def test_a_full_disk_stops_nobody(launcelot: Folder, engine: str, each: int) -> 
 
 
 def test_a_child_of_forks_counts_its_last_line_too(launcelot: Folder) -> None:
-    """The daemon looks around every 10 ms, so that each child has done so before the end of its conversation."""
+    """The daemon polls every 10 ms, so each child has counted before its conversation ends."""
     with (
         open("/dev/full", "wb", buffering=0) as full,
         Live(launcelot.path, "launcelot", "--engine", "forks", *LOOKING, stdout=full.fileno()) as daemon,
@@ -154,12 +154,12 @@ def test_workers_count_their_last_lines_too(launcelot: Folder, engine: str) -> N
     ):
         assert honest(address_of(daemon), 100) == 100
         assert daemon.stop() == 0
-        # Each of the two has said that it was stopping.
+        # Each of the two workers has logged that it is stopping.
         assert dropped(launcelot.path) == 100 + 2
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
-def test_a_reader_that_is_blocked_stops_nobody(launcelot: Folder, engine: str) -> None:
+def test_all_requests_are_answered_with_a_blocked_log_reader(launcelot: Folder, engine: str) -> None:
     read, write = os.pipe()
     try:
         fcntl.fcntl(write, 1031, 8192)  # F_SETPIPE_SZ, fcntl(2)
@@ -172,8 +172,10 @@ def test_a_reader_that_is_blocked_stops_nobody(launcelot: Folder, engine: str) -
             assert daemon.stop() == 0
             os.set_blocking(read, False)
             said += os.read(read, 1 << 16).decode()
-            lost = dropped(launcelot.path)  # more than a moment ago, where not all had been counted then
-        reported = re.findall(r"WARNING daemons\.operating\.logs\[\d+\] dropped lines: (\d+) \(\d+ bytes\)\n", said)
+            lost = dropped(launcelot.path)  # read again, since not all lines had been counted before
+        reported = re.findall(
+            r"WARNING daemons\.operating\.logging\.logs\[\d+\] dropped lines: (\d+) \(\d+ bytes\)\n", said
+        )
         assert sum(map(int, reported)) == lost
         assert said.count(" done messages=1 ") + lost == 1001
     finally:

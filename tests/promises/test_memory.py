@@ -1,8 +1,8 @@
-"""What one visitor may cost of memory.
+"""Memory that a single peer can make a daemon use.
 
-Promise 10: a pipeline of 1,000 questions is answered in order, under 8 MiB.
-Promise 13: a peer that never reads is bounded in memory by one reply, and cut at `write_timeout`.
-Promise 14: 64 MiB without a delimiter, and a length that lies, are refused at the limit, under 4 MiB growth."""
+A pipeline of 1,000 questions is answered in order, with less than 8 MiB growth.  A peer that never reads is limited to
+one reply in memory, and ended after `write_timeout`.  64 MiB without a delimiter, and a false length, are refused at
+the limit, with less than 4 MiB growth."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def launcelot(folder: Folder) -> Folder:
 
 
 def serving(daemon: Live) -> int:
-    """The process that serves the one visitor there is."""
+    """Return the pid of the process that serves the only connection."""
     *_, pid = (daemon.process.pid, *children_of(daemon.process.pid))
     return pid
 
@@ -89,20 +89,20 @@ many_at_once = pytest.mark.parametrize("engine", ["threads", "forks", "pool", "l
 
 
 @many_at_once
-def test_who_asks_for_a_thousand_mebibytes_and_reads_nothing(lavish: Folder, engine: str) -> None:
+def test_peer_that_requests_1000_mebibytes_and_reads_nothing_is_bounded(lavish: Folder, engine: str) -> None:
     limits = settings(write_timeout="10m")
     with Live(lavish.path, "lavish", "--engine", engine, *limits) as daemon, connect(address_of(daemon)) as peer:
         peer.sendall(b"?")
         assert len(hear_exactly(peer, MIB)) == MIB
         pid = serving(daemon)
-        with growth(pid, 16 * MIB):  # one reply, and what malloc keeps of those before it
+        with growth(pid, 16 * MIB):  # one reply, and pages that malloc keeps of earlier ones
             peer.sendall(b"?" * 1000)
             until(lambda: select.select([peer], [], [], 0)[0] and is_waiting(pid), "a daemon that waits for its peer")
         assert "Traceback" not in daemon.out + daemon.err
 
 
 @many_at_once
-def test_who_asks_for_a_thousand_mebibytes_and_reads_nothing_is_cut(lavish: Folder, engine: str) -> None:
+def test_peer_that_requests_1000_mebibytes_and_reads_nothing_is_ended(lavish: Folder, engine: str) -> None:
     limits = settings(write_timeout="200ms")
     with Live(lavish.path, "lavish", "--engine", engine, *limits) as daemon, connect(address_of(daemon)) as peer:
         peer.sendall(b"?" * 1000)
@@ -118,14 +118,14 @@ def hear_exactly(peer: socket.socket, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
-def test_who_pipelines_64_mebibytes_and_reads_nothing(launcelot: Folder, engine: str) -> None:
+def test_peer_that_pipelines_64_mebibytes_and_reads_nothing_is_bounded(launcelot: Folder, engine: str) -> None:
     limits = settings(write_timeout="500ms")
     with Live(launcelot.path, "launcelot", "--engine", engine, *limits) as daemon:
         with connect(address_of(daemon)) as peer:
             ask(peer, QUEST, GRAIL)
             with growth(serving(daemon), 4 * MIB), suppress(ConnectionError):
                 for _ in range(64):
-                    peer.sendall(QUEST * (MIB // len(QUEST)))  # until the daemon has had enough
+                    peer.sendall(QUEST * (MIB // len(QUEST)))  # until the daemon stops reading
         until(lambda: " stuck messages=" in daemon.out, "the end of its patience")
 
 
@@ -146,7 +146,7 @@ def test_64_mebibytes_without_a_delimiter(folder: Folder, engine: str) -> None:
         with growth(serving(daemon), 4 * MIB):
             saying = threading.Thread(target=say)
             saying.start()
-            # Refused at the limit, which launcelot has at 4,096; what comes after that is read, and thrown away.
+            # Refused at launcelot's limit of 4,096; further input is read and discarded.
             hear(peer, b"I don't know that.")
             saying.join()
         peer.shutdown(socket.SHUT_WR)
@@ -162,7 +162,7 @@ def test_a_length_that_lies(folder: Folder, engine: str) -> None:
         with connect(address_of(daemon)) as peer:
             ask(peer, b"\0\0\0\2ok", b"\0\0\0\2ok")
         with growth(serving(daemon), 4 * MIB):
-            # As much as is allowed, and then not a word: room is made for what comes, not for what is announced.
+            # The maximum length, and no data: memory is allocated for received bytes, not for the announced length.
             for _ in range(100 if engine == "loop" else 10):
                 stack.enter_context(connect(address_of(daemon))).sendall(b"\0\x10\0\0begun")
             with connect(address_of(daemon)) as peer:

@@ -1,5 +1,4 @@
-"""The edges, where what comes is somebody else's: no octets at all end a daemon, or are answered with an
-exception's text."""
+"""Arbitrary input: no bytes from a peer end a daemon, and no reply contains the text of an exception."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ Launch = Callable[..., Process]
 
 
 def strings(seed: int) -> list[bytes]:
-    """Of any octets, and of those that mean something here, whole questions among them."""
+    """Return random byte strings, and random sequences of protocol elements, including whole questions."""
     chance = random.Random(seed)
     meaning = [b"?", b"What is your name?", b"\r\n", b"\0", b"\xff\xfe", b"%s%n", b"\x16\x03\x01", b"PROXY TCP4 "]
     return [
@@ -35,11 +34,11 @@ def strings(seed: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_ten_thousand_strings_of_octets_end_no_daemon(engine: str, process: Launch) -> None:
+def test_ten_thousand_byte_strings_end_no_daemon(engine: str, process: Launch) -> None:
     running = process("launcelot", engine)
     for seed in range(VISITORS):
         with connect(running.address) as peer:
-            if seed % 10 == 0:  # Who resets, and does not listen.
+            if seed % 10 == 0:  # reset without reading
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.sendall(b"".join(strings(seed)))
             if seed % 10:

@@ -1,8 +1,7 @@
-"""What a peer that guesses passwords may cost.
+"""Costs of password guessing.
 
-R2: no input of an allowed size costs more than 20 times an honest one of that size before it is refused; one peer
-cannot hold up others by guessing or logging in.  R29: guesses are limited, and no password is in any file that a
-daemon writes."""
+No input of an allowed size costs more than 20 times an honest one of that size before it is refused; one peer cannot
+delay others by guessing or logging in; guesses are limited; and no password is written to any file."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ from tests.webapp.visitor import Visitor as Browser
 #: Times the cost of an honest input of the same size.
 MOST = 20
 
-#: What the Unicode normalisation of a text takes longest for.
+#: Text whose Unicode normalization is slowest.
 MARKS = "a" + "\u0301\u0323" * 3000
 
 CANARY = "canary-4711"
@@ -43,7 +42,7 @@ PEER = Peer("127.0.0.1:4242", "127.0.0.1", False)
 
 
 def seconds(act: Callable[[], object]) -> float:
-    """The least CPU time that `act` takes, of several times: neighbours on the machine only add to it."""
+    """Return the minimum CPU time of `act` over several calls, since other processes only add to it."""
     found = []
     for _ in range(15):
         before = time.process_time()
@@ -96,18 +95,18 @@ def test_throttled_guess_costs_no_more_than_a_known_user(tmp_path: Path) -> None
     assert seconds(lambda: [accounts.check("arthur", "\u0301" * 128, "::1") for _ in range(50)]) < MOST * honest
 
 
-# --- against daemons -------------------------------------------------------------------------------
+# --- running daemons -------------------------------------------------------------------------------
 
 
 class Client:
-    """Connections of one request each."""
+    """HTTP client with one connection per request."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.cookie = ""
 
     def ask(self, method: str, path: str, *, authorization: str = "", **fields: str) -> tuple[int, str]:
-        """The status and the body."""
+        """Return the status and the body."""
         headers = {"Cookie": self.cookie, "Content-Type": "application/x-www-form-urlencoded"}
         if authorization:
             headers["Authorization"] = authorization.partition(": ")[2]
@@ -119,7 +118,7 @@ class Client:
             return response.status, response.read().decode()
 
     def log_in(self, name: str, password: str) -> int:
-        """The status of the response to a login."""
+        """Return the status of the response to a login."""
         found = re.search('name="token" value="(.*?)"', self.ask("GET", "/bank/login")[1])
         assert found
         return self.ask("POST", "/bank/login", username=name, password=password, token=found[1])[0]
@@ -142,7 +141,7 @@ def test_guesses_with_many_connections_take_the_memory_of_two_threads_and_hold_u
         statuses = Counter(guess.result() for guess in guesses)
         assert statuses.keys() <= {422, 503}
         assert statuses[422]
-        # The guesser has taken nothing from those that are known.
+        # Guessing has not affected users whose credentials are cached.
         assert Client(daemon.port).log_in("brandon", "atigdng") == 303
 
 
@@ -179,7 +178,7 @@ def test_no_password_is_in_any_file_that_a_daemon_writes(folder: Folder) -> None
             for password, status in ((CANARY, 200), (f"wrong {CANARY}", 401), (f"{CANARY}" * 100, 401)):
                 client = Client(daemon.port)
                 assert client.ask("GET", "/", authorization=basic("arthur", password))[0] == status
-            daemon.stop()  # it writes its last lines
+            daemon.stop()  # flush the last lines
             said += [daemon.out, daemon.err]
     with bank(folder) as daemon:
         assert Client(daemon.port).log_in("brandon", CANARY) == 422

@@ -1,7 +1,7 @@
-"""Promise R2: CPU before a refusal is bounded.
+"""CPU time before a refusal is bounded.
 
 No input of an allowed size costs more than 20 times the CPU time of an honest one of that size.  Both are measured
-here, one after the other, so the ratio does not depend on the machine; the least of several times is compared."""
+here, one after the other, so the ratio does not depend on the machine; the minimum of several measurements counts."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def cost(feed: Feed, *inputs: bytes) -> float:
 
 @contextmanager
 def formatted() -> Iterator[None]:
-    """Format the lines of the log, as a daemon does, and write them to nowhere: other tests bound their number.  No
-    fixture, since pytest adds handlers of its own after those."""
+    """Format log records as a daemon does, without writing them; other tests limit their number.  Not a fixture, since
+    pytest adds its handlers after fixtures."""
     root = logging.getLogger()
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         before = root.level, root.handlers[:]
@@ -53,7 +53,7 @@ def formatted() -> Iterator[None]:
 
 
 def ratios_of(grammar: Grammar, folder: Path) -> dict[str, float]:
-    """Return how many times as long as an honest input each adversarial one takes."""
+    """Return the cost of each adversarial input relative to an honest one."""
     feed = grammar.serve(folder)
     assert grammar.size * 0.9 <= len(grammar.honest(grammar.size)) <= grammar.size
     times = 1 + int(LEAST / min(cost(feed, grammar.honest(grammar.size)) for _ in range(TRIES)))

@@ -1,6 +1,6 @@
-"""Promise R1: memory is flat under unlike inputs.
+"""Memory is flat under unlike inputs.
 
-For every grammar, thousands of inputs that differ in everything a library might remember (encodings, record types and
+For every grammar, thousands of inputs that differ in everything a library might cache (encodings, record types and
 classes, names of fields, methods, options) leave the memory of a process within 4 MiB."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def test_memory_is_flat_under_unlike_inputs(name: str) -> None:
     assert grown < most, f"{grown / MIB:.1f} MiB more"
 
 
-#: Daemons with what they read over TCP, and how an input of their grammar is sent.
+#: Daemons by grammar, with the encoding of an input over TCP.
 LIVE = {
     "XML-RPC": "rpc = daemons.rpcmath",
     "JSON-RPC over HTTP": "jsonrpc = daemons.rpcmath",
@@ -56,7 +56,7 @@ def sent(grammar: Grammar, number: int) -> bytes:
 
 
 def resident(pid: int) -> int:
-    """The bytes of memory that a process holds, other than pages of files."""
+    """Return the resident bytes of a process, without pages of files."""
     lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return 1024 * int(lines["RssAnon"].split()[0])
 

@@ -1,7 +1,7 @@
-"""Promise 6: kill -9 one of N workers under load: 0 connections refused.  Kill one every 100 ms for 10 s: 0 refused.
+"""Workers that are killed or reloaded under load: no connection is refused.
 
-Promise 7: HUP reloads without refusing: ten reloads under load with two workers (ini, certificates, code): 0 refused,
-0 reset."""
+kill -9 of one of N workers, and of one every 100 ms for 10 s: 0 connections refused.  Ten reloads by SIGHUP with two
+workers (ini, certificates, code): 0 refused, 0 reset."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ INI = """
 
 
 def kill(daemon: Live, times: int) -> None:
-    """Kill so many workers, each as soon as there is one that has not been."""
+    """Kill `times` workers, each as soon as a new one runs."""
     dead: set[int] = set()
     while len(dead) < times:
         pid = until(lambda: next((pid for pid in children(daemon.process.pid) if pid not in dead), 0), "a worker")
@@ -53,7 +53,7 @@ def kill(daemon: Live, times: int) -> None:
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
-def test_one_worker_of_four_is_killed_and_nobody_is_refused(folder: Folder, engine: str) -> None:
+def test_no_connection_is_refused_when_one_of_four_workers_is_killed(folder: Folder, engine: str) -> None:
     folder.write("launcelot", GOOD.replace("1060", "0"))
     with Live(folder.path, "launcelot", "--engine", engine, "--processes", "4") as daemon:
         with Load(address_of(daemon)) as load:
@@ -64,14 +64,14 @@ def test_one_worker_of_four_is_killed_and_nobody_is_refused(folder: Folder, engi
             eventually(lambda: len(children(daemon.process.pid)) == 4)
             load.until_answered(50)
         assert load.counts["refused"] == 0
-        # Its own conversations: each of the two visitors had one at that moment, at most.
+        # The killed worker served at most one connection of each of the two clients.
         assert load.counts.total() - load.counts["answered"] <= 2, load.counts
         assert daemon.stop() == 0
 
 
-def test_a_hundred_workers_are_killed_and_nobody_is_refused(folder: Folder) -> None:
-    """Ten a second: as many as are renewed, for one that has lived less than a second is replaced when that second is
-    over.  So all twenty are dead at times, which is worse than one in 100 ms; then visitors wait in the queue."""
+def test_no_connection_is_refused_when_a_hundred_workers_are_killed(folder: Folder) -> None:
+    """Kill ten per second, the rate of replacement: a worker that has lived less than a second is replaced after that
+    second.  At times all twenty are dead, which is worse than one per 100 ms; then clients wait in the queue."""
     folder.write("launcelot", GOOD.replace("1060", "0"))
     with Live(folder.path, "launcelot", "--engine", "loop", "--processes", "20") as daemon:
         with Load(address_of(daemon)) as load:
@@ -80,13 +80,13 @@ def test_a_hundred_workers_are_killed_and_nobody_is_refused(folder: Folder) -> N
             until(lambda: daemon.out.count(" died of signal 9; starting a replacement") == 100, "every replacement")
             load.until_answered(50)
         assert load.counts["refused"] == 0
-        # Each visitor lost at most what the killed worker was about to answer.
+        # Each client lost at most the reply that the killed worker was about to send.
         assert load.counts.total() - load.counts["answered"] <= 100, load.counts
         assert daemon.stop() == 0
 
 
 def take_up(daemon: Live, times: int) -> None:
-    """SIGHUP, heard; and all workers are new."""
+    """Send SIGHUP, and wait until all workers are new."""
     before = set(children(daemon.process.pid))
     daemon.process.send_signal(signal.SIGHUP)
     until(lambda: daemon.out.count("reloaded; changed: limits.idle_timeout") == times, "the reload")
@@ -94,9 +94,9 @@ def take_up(daemon: Live, times: int) -> None:
 
 
 @many_at_once
-def test_ten_reloads_of_ini_and_code_refuse_and_reset_nobody(folder: Folder, engine: str) -> None:
+def test_ten_reloads_of_ini_and_code_refuse_and_reset_no_connection(folder: Folder, engine: str) -> None:
     def write(version: int) -> None:
-        # Of another length each time: by that, and by its time in seconds, Python knows that a file has changed.
+        # A different length each time: Python detects a change by size and by mtime in seconds.
         folder.module("version", VERSION.format(version="x" * version))
         folder.write("version", INI.format(seconds=100 + version))
 
@@ -117,13 +117,13 @@ def test_ten_reloads_of_ini_and_code_refuse_and_reset_nobody(folder: Folder, eng
 
 
 def der_of(path: Path) -> bytes:
-    """The first certificate in a file."""
+    """Return the first certificate in a file."""
     head, end, _ = path.read_text().partition("-----END CERTIFICATE-----")
     return ssl.PEM_cert_to_DER_cert(head + end)
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
-def test_ten_reloads_of_the_certificate_refuse_and_reset_nobody(tmp_path: Path, engine: str) -> None:
+def test_ten_reloads_of_the_certificate_refuse_and_reset_no_connection(tmp_path: Path, engine: str) -> None:
     trusting = theirs()
     trusting.load_verify_locations(certificates() / "other" / "ca.pem")
 

@@ -1,6 +1,6 @@
-"""Feed one grammar thousands of unlike inputs, and print by how many bytes the process has grown.
+"""Feed thousands of unlike inputs to one grammar, and print the growth of the process in bytes.
 
-For a process of its own: what the tests before have left behind would hide it."""
+Run in a process of its own, since memory freed by earlier tests would hide the growth."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.promises.grammars.table import GRAMMARS
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process holds, other than pages of files."""
+    """Return the resident bytes of this process, without pages of files."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # give free memory back: malloc_trim(3)
+    ctypes.CDLL(None).malloc_trim(0)  # release free memory: malloc_trim(3)
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return 1024 * int(lines["RssAnon"].split()[0])
 
@@ -34,7 +34,7 @@ def main(name: str) -> int:
         before = resident()
         for number in range(50, 50 + grammar.count):
             feed(grammar.unlike(number))
-        # Responses of HTTP are kept for the second in which they were made.
+        # HTTP responses are cached for one second.
         second = int(time.time())
         while int(time.time()) <= second:
             feed(grammar.honest(2000))

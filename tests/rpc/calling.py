@@ -1,4 +1,4 @@
-"""Calls without a socket: what is published, as its visitors find it."""
+"""Calls to published methods, without a socket."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.web.talking import Response, responses, said
 
 
 def server_for(origin: Any, title: str = "knights", engine: str = "loop", **options: Any) -> tuple[Any, Any]:
-    """The handler of what `origin` publishes, and the class of its server."""
+    """Return the handler that publishes `origin`, and its server class."""
     handler: Any = Published.of(origin, title).configured(Options(**options))
     return handler, stream_server(engine, handler.server_class)
 
 
 @contextmanager
 def visit(origin: Any, **options: Any) -> Iterator[Conversation]:
-    """A visitor's conversation with what `origin` publishes."""
+    """Open a conversation with a server that publishes `origin`."""
     handler, kind = server_for(origin, **options)
     with visit_server(kind(("127.0.0.1", 80), handler, bind_and_activate=False)) as conversation:
         yield conversation
@@ -38,19 +38,19 @@ def visit_server(server: Any) -> Iterator[Conversation]:
 
 
 def request(body: bytes, *fields: str, path: str = "/RPC2", method: str = "POST", version: str = "1.1") -> bytes:
-    """A request with a body."""
+    """Return an HTTP request with a body."""
     lines = [f"{method} {path} HTTP/{version}", "Host: localhost", *fields, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
 
 
 def post(conversation: Conversation, body: bytes, *fields: str, **more: Any) -> Response:
-    """The response to one request."""
+    """Return the response to one request."""
     (response,) = responses(said(conversation, request(body, *fields, **more)), [more.get("method", "POST")])
     return response
 
 
 def call(conversation: Conversation, method: str, *parameters: Any) -> Any:
-    """A result.  Raises `xmlrpc.client.Fault`."""
+    """Return the result of a call.  Raises `xmlrpc.client.Fault`."""
     body = xmlrpc.client.dumps(parameters, method, allow_none=True).encode()
     response = post(conversation, body)
     assert (response.status, response.fields["content-type"]) == (200, "text/xml")

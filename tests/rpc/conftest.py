@@ -1,4 +1,4 @@
-"""The budget of tracebacks, whole for each test."""
+"""The rate limit of tracebacks, reset for each test."""
 
 from __future__ import annotations
 

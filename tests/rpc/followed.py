@@ -1,4 +1,4 @@
-"""A page of docs/, whose first commands are typed, and whose table of settings is that of the code."""
+"""Run the first commands of a page of docs/, and read its table of settings."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def follow(page: Path, folder: Folder, count: int, port: str) -> None:
-    """Do the first `count` things that the page says, with a free port in the place of its own; the daemon that it has
-    started by then, ``sums``, is gone afterwards."""
+    """Execute the first `count` steps of the page, with a free port in place of its own, and stop the daemon ``sums``
+    that they start."""
     try:
         for step in islice(steps(page, {port: str(free_port())}), count):
             match step:
@@ -37,10 +37,10 @@ def follow(page: Path, folder: Folder, count: int, port: str) -> None:
 
 
 def shown(page: Path) -> dict[str, str]:
-    """The settings of its tables, and what they are by default."""
+    """Return the settings in the tables of a page, with their defaults."""
     return dict(re.findall(r"^\| `(\w+)` \|(?: `([^`]*)`)? \|", page.read_text("utf-8"), re.MULTILINE))
 
 
 def declared(options: type[Any]) -> dict[str, str]:
-    """The same, of the code."""
+    """Return the settings declared in the code, with their defaults."""
     return {each.name: kind_of(each).show(each.default) for each in dataclasses.fields(options)}

@@ -1,4 +1,4 @@
-"""What the clients of these tests call."""
+"""Published methods for the tests of clients."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tests.serving.running import Within
 
 
 class Knights:
-    """What is published here.
+    """Methods of the knights.
 
-    The rest of this is on the page."""
+    This paragraph is not on the page."""
 
     def __init__(self) -> None:
         self.called = 0
 
     @idempotent
     def same(self, value: object) -> object:
-        """Gives it back."""
+        """Return the value."""
         return value
 
     def say(self, text: str) -> str:

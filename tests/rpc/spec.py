@@ -1,4 +1,4 @@
-"""What the examples of the JSON-RPC 2.0 Specification call (jsonrpc.org/specification, section 7), and they."""
+"""The examples of the JSON-RPC 2.0 specification (jsonrpc.org/specification, section 7), and their methods."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["get_data", "notify_hello", "notify_sum", "subtract", "sum", "update"
 
 
 def subtract(minuend: int, subtrahend: int) -> int:
-    """One less the other."""
+    """Return the difference."""
     return minuend - subtrahend
 
 
 def sum(*numbers: int) -> int:
-    """All together."""
+    """Return the sum."""
     total = 0
     for number in numbers:
         total += number
@@ -22,7 +22,7 @@ def sum(*numbers: int) -> int:
 
 
 def get_data() -> list[Any]:
-    """Data."""
+    """Return data."""
     return ["hello", 5]
 
 
@@ -32,7 +32,7 @@ def update(*values: int) -> None:
 
 notify_hello = notify_sum = update
 
-#: What is sent, as it stands there, and what is answered; "" is nothing.
+#: Requests and responses as in the specification; "" stands for no response.
 EXAMPLES = """
 {"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}
 {"jsonrpc": "2.0", "result": 19, "id": 1}
@@ -94,7 +94,7 @@ EXAMPLES = """
 
 
 def examples() -> list[tuple[str, Any]]:
-    """(what is sent, what is answered), the answer as a value."""
+    """Return pairs of a request and the decoded response."""
     found = []
     for example in EXAMPLES.strip().split("\n\n"):
         lines = example.split("\n")

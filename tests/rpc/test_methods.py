@@ -1,4 +1,4 @@
-"""What is published, and what is not."""
+"""Selection of published methods."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Knight:
 
     @property
     def secret(self) -> str:
-        raise AssertionError("nobody asked for this")
+        raise AssertionError("the property was evaluated")
 
     @idempotent
     def name(self, times: int = 1) -> str:
@@ -88,13 +88,13 @@ def test_an_instances_public_methods() -> None:
         (3, "an instance of int has no methods to publish"),
     ],
 )
-def test_what_cannot_be_published(origin: Any, reason: str) -> None:
+def test_invalid_origin_is_refused(origin: Any, reason: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         Methods.of(origin)
     assert str(caught.value).startswith(reason)
 
 
-def test_a_function_that_tells_no_signature_takes_anything() -> None:
+def test_function_without_signature_is_variadic() -> None:
     assert str(Method.of(max).signature) == "(*args)"
     assert Method.of(max, "system.max").name == "system.max"
     with pytest.raises(TypeError, match="is not a function"):

@@ -1,4 +1,4 @@
-"""Fixtures that run daemons, and see at the end that they ended well."""
+"""Fixtures that run daemons, and check that they end cleanly."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.serving.running import Process, Running, Within
 
 ENGINES = ("one", "threads", "forks", "pool", "loop")
 
-#: Forks is left out of the first: a child would inherit the sockets of peers that are in the same process,
-#: and none of them would ever see an end of the stream.
+#: Forks is not among them: a child would inherit the sockets of peers in the same process, which would then never see
+#: the end of the stream.
 WAYS = ("one in this process", "threads in this process", "pool in this process", "loop in this process", *ENGINES)
 
-#: For what takes its time: each engine, but only once.
+#: For slow tests: each engine once.
 ONCE = ("one in this process", "threads in this process", "forks", "pool in this process", "loop")
 once = pytest.mark.parametrize("way", ONCE, indirect=True)
 
@@ -35,14 +35,14 @@ Kind = type[Service] | type[socketserver.BaseRequestHandler]
 
 
 class Run(Protocol):
-    """Starts a daemon: of this service or handler, with these limits as an ini has them."""
+    """Start a daemon with a service or handler, and limits in the form of an ini."""
 
     def __call__(self, kind: Kind, /, **limits: str) -> Running: ...
 
 
 @pytest.fixture
 def within() -> Iterator[Callable[..., Within]]:
-    """Starts servers in this process."""
+    """Start servers in this process."""
     with ExitStack() as stack:
 
         def start(*arguments: Any, **keywords: Any) -> Within:
@@ -55,7 +55,7 @@ def within() -> Iterator[Callable[..., Within]]:
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Starts ``daemons run`` as processes; each is waited for until it is ready."""
+    """Start ``daemons run`` processes, and wait until each is ready."""
     with ExitStack() as stack:
 
         def start(*arguments: Any, **keywords: Any) -> Process:
@@ -68,7 +68,7 @@ def process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
 @pytest.fixture(scope="session")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Process]]:
-    """As `process`, but started once for all the tests that want the same, and ended after the last of all."""
+    """As `process`, but shared by all tests with the same arguments, and stopped at the end of the session."""
     started: dict[tuple[object, ...], Process] = {}
     with ExitStack() as stack:
 
@@ -87,13 +87,13 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pro
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
-    """Each engine, as a process and, where it can be, in this one."""
+    """Each engine, as a process and, if possible, in this process."""
     return str(request.param)
 
 
 @pytest.fixture
 def run(way: str, within: Callable[..., Within], kept: Callable[..., Process]) -> Run:
-    """Starts a daemon under each engine in turn."""
+    """Start a daemon under each engine in turn."""
 
     def start(kind: Kind, /, **limits: str) -> Running:
         engine, *here = way.split(" ", 1)
@@ -108,6 +108,6 @@ def run(way: str, within: Callable[..., Within], kept: Callable[..., Process]) -
 
 
 def parsed(limits: dict[str, str]) -> Limits:
-    """Limits as an ini has them."""
+    """Parse limits in the form of an ini."""
     fields = {field.name: field for field in dataclasses.fields(Limits)}
     return Limits(**{name: kind_of(fields[name]).parse(text) for name, text in limits.items()})

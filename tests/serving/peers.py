@@ -1,7 +1,7 @@
-"""The other end of a connection, and how a test waits.
+"""Test peers of a connection, and waiting with a deadline.
 
-Nothing here sleeps: whoever waits, waits for an octet, the end of a stream or of a process, and fails
-where it has not come by the `DEADLINE`."""
+Nothing here sleeps: each function waits for an event (data, the end of a stream or of a process) and fails after
+`DEADLINE` seconds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-#: Seconds after which what has not come will not come.
+#: Seconds after which a wait fails.
 DEADLINE = 20.0
 
 
 def connect(address: Any) -> socket.socket:
-    """A connection to the (host, port) or path."""
+    """Return a socket connected to the (host, port) or path."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     peer = socket.socket(family)
     peer.settimeout(DEADLINE)
@@ -34,7 +34,7 @@ def connect(address: Any) -> socket.socket:
 
 
 def hear(peer: socket.socket, expected: bytes) -> None:
-    """Hear exactly that much, and that it is this."""
+    """Receive as many bytes as `expected` has, and compare them."""
     heard = b""
     while len(heard) < len(expected) and (data := peer.recv(len(expected) - len(heard))):
         heard += data
@@ -42,13 +42,13 @@ def hear(peer: socket.socket, expected: bytes) -> None:
 
 
 def ask(peer: socket.socket, question: bytes, answer: bytes) -> None:
-    """Put one question, and hear its answer."""
+    """Send a request, and expect its reply."""
     peer.sendall(question)
     hear(peer, answer)
 
 
 def hear_all(peer: socket.socket) -> bytes:
-    """All that comes until the daemon closes its half."""
+    """Receive until the end of the stream."""
     heard = []
     while data := peer.recv(65536):
         heard.append(data)
@@ -56,7 +56,7 @@ def hear_all(peer: socket.socket) -> bytes:
 
 
 def is_gone(peer: socket.socket) -> bool:
-    """Wait until the daemon has closed or reset the connection; whether it said nothing before."""
+    """Wait until the daemon has closed or reset the connection; return whether it sent nothing before."""
     try:
         return hear_all(peer) == b""
     except ConnectionError:
@@ -64,7 +64,7 @@ def is_gone(peer: socket.socket) -> bool:
 
 
 def converse(address: Any, words: bytes) -> tuple[bytes, str]:
-    """Say `words`, close our half, and hear all; also our name in the log."""
+    """Send `words`, shut the sending side down, and return all received data and the peer's name in the log."""
     with connect(address) as peer:
         saying = threading.Thread(target=_say, args=(peer, words))
         saying.start()
@@ -75,25 +75,25 @@ def converse(address: Any, words: bytes) -> tuple[bytes, str]:
 
 
 def _say(peer: socket.socket, words: bytes) -> None:
-    with suppress(OSError):  # the daemon may have heard enough
+    with suppress(OSError):  # the daemon may close the connection first
         peer.sendall(words)
         peer.shutdown(socket.SHUT_WR)
 
 
 def reset(peer: socket.socket) -> None:
-    """Close it with a RST: SO_LINGER with no time, socket(7)."""
+    """Close the connection with a RST: SO_LINGER with timeout 0, socket(7)."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.close()
 
 
 def name_of(peer: socket.socket) -> str:
-    """What the daemon's log calls this peer."""
+    """Return the peer's name in the daemon's log."""
     host, port = peer.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def queued(address: tuple[str, int]) -> int:
-    """How many connections wait, unaccepted, at a listener of 127.0.0.1: proc_net_tcp(5), rx_queue."""
+    """Return the length of the accept queue of a listener on 127.0.0.1: proc_net_tcp(5), rx_queue."""
     host = struct.unpack("=I", socket.inet_aton(address[0]))[0]
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, _, state, queues = line.split()[:5]
@@ -103,15 +103,15 @@ def queued(address: tuple[str, int]) -> int:
 
 
 def eventually(condition: Callable[[], object]) -> None:
-    """For what /proc tells, which nobody can wait for: look until it is so."""
+    """Poll until `condition` is true, for conditions without an event to wait for."""
     until = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < until, "it has not come to be"
+        assert time.monotonic() < until, "the condition has not become true"
         select.select([], [], [], 0.01)
 
 
 def ended(pids: Iterable[int]) -> None:
-    """Wait until none of these processes, whoever their parent is, runs any more: pidfd_open(2)."""
+    """Wait until all of these processes, not necessarily children, have ended: pidfd_open(2)."""
     for pid in pids:
         with suppress(ProcessLookupError):
             descriptor = os.pidfd_open(pid)
@@ -122,7 +122,7 @@ def ended(pids: Iterable[int]) -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """The pids of its child processes, dead ones that it has not waited for among them."""
+    """Return the pids of a process's children, including zombies."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended

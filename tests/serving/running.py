@@ -1,7 +1,6 @@
-"""Daemons that run, in this process or as one of their own.
+"""Running daemons for tests, in this process or as separate processes.
 
-Nothing here sleeps: whoever waits, waits for a line of a log, or the end of a process, and fails where it
-has not come by the `DEADLINE`."""
+Nothing here sleeps: each function waits for a log line or the end of a process, and fails after `DEADLINE` seconds."""
 
 from __future__ import annotations
 
@@ -29,31 +28,31 @@ ROOT = Path(__file__).parents[2]
 
 READY = re.compile(r"(\S+) ready (.+) engine=(\w+) processes=(\d+) pid=(\d+)")
 
-#: An access line, after what the formatter puts before it.
+#: An access line without the formatter's prefix.
 ACCESS = re.compile(r"(\S+) (\w+) messages=(\d+|-) received=(\d+|-) sent=(\d+|-) seconds=\d+\.\d+(?: reason=.+)?$")
 
 
 class Running(Protocol):
-    """A daemon that runs, wherever."""
+    """A running daemon, in this process or another."""
 
     address: Any
 
     def log_line(self, *texts: str) -> str:
-        """The first line of its log that has these texts in it, waited for."""
+        """Wait for the first log line that contains all of these texts, and return it."""
 
     def close(self) -> None:
-        """End it, and see that it ended well."""
+        """Stop the daemon, and check that it ended cleanly."""
 
 
 def access_of(running: Running, peer: str) -> tuple[str, str]:
-    """The ending of a peer's conversation, as its access line has it, and the number of messages."""
+    """Return the ending and the number of messages in a peer's access line."""
     match = ACCESS.search(running.log_line(f"{peer} ", " messages="))
     assert match, "not an access line"
     return match[2], match[3]
 
 
 class Within:
-    """A server in this process, served in a thread."""
+    """A server in a thread of this process."""
 
     def __init__(
         self,
@@ -80,17 +79,17 @@ class Within:
 
     @property
     def lines(self) -> list[str]:
-        """Its log so far."""
+        """The log lines so far."""
         return list(self._lines.lines)
 
     def expect_nobody(self) -> None:
-        """Wait until the last visitor has left; none may be left over in its books."""
+        """Wait until no connection is open, and check that none is counted."""
         eventually(lambda: self.server.active == 0)
         assert self.server._tally._counts == {}
 
     @property
     def alive(self) -> bool:
-        """Whether its loop runs."""
+        """Whether the loop is running."""
         return self._thread.is_alive()
 
     def close(self) -> None:
@@ -104,7 +103,7 @@ class Within:
 
 
 class _Lines(logging.Handler):
-    """Keeps what is logged."""
+    """Log handler that keeps all lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +122,7 @@ class _Lines(logging.Handler):
 
 
 class Process:
-    """``daemons run`` of a service (or a handler) in a process of its own, under -X dev."""
+    """``daemons run`` of a service or handler in a separate process, under -X dev."""
 
     def __init__(
         self,
@@ -155,7 +154,7 @@ class Process:
         self.address: Any = None
 
     def ready(self) -> Process:
-        """Itself, once it is."""
+        """Wait until the daemon is ready, and return self."""
         match = READY.fullmatch(self._err.wait_for([" ready "]))
         assert match, "not a ready line"
         assert int(match[5]) == self.process.pid
@@ -168,27 +167,27 @@ class Process:
         return self.process.pid
 
     def keep(self) -> None:
-        """From now on it belongs to the session, not to the test in which it was started."""
+        """Let the process outlive the test in which it was started."""
         KEPT_CHILDREN.add(self.pid)
         self._out.keep()
         self._err.keep()
 
     def forget(self) -> None:
-        """The log so far was another test's."""
+        """Discard the log so far, which belongs to another test."""
         self._out.forget()
 
     def log_line(self, *texts: str) -> str:
         return self._out.wait_for(texts)
 
     def log_lines(self, *texts: str, count: int) -> list[str]:
-        """As many lines with these texts in them, waited for."""
+        """Wait for `count` lines that contain all of these texts, and return them."""
         return self._out.wait_for_many(texts, count)
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
     def insist(self) -> None:
-        """Send SIGTERM again and again, as an impatient person does, until it has ended."""
+        """Send SIGTERM repeatedly until the process has ended."""
 
         def ended() -> bool:
             self.signal()
@@ -197,18 +196,18 @@ class Process:
         eventually(ended)
 
     def wait(self) -> int:
-        """Its exit code."""
+        """Wait for the end of the process, and return its exit code."""
         return self.process.wait(DEADLINE)
 
     def all_said(self) -> tuple[str, str]:
-        """After its end, or in it: all that is in its log, and on standard error but for the ready line."""
+        """Wait for the end, and return the log, and standard error without the ready line."""
         self._out.read_on()
         self._err.read_on()
         return "\n".join(self._out.lines), "\n".join(line for line in self._err.lines if not READY.fullmatch(line))
 
     def close(self) -> None:
-        """See it end as asked, and that nothing but the ready line was on standard error: no traceback,
-        and no warning, of which -X dev has many."""
+        """Stop the process, and check its exit code and that standard error has only the ready line: no traceback, and
+        none of the warnings of -X dev."""
         try:
             if self.process.poll() is None:
                 self.signal()
@@ -218,7 +217,7 @@ class Process:
             self.kill()
 
     def kill(self) -> None:
-        """However it is: no process and no pipe is left."""
+        """Kill the process, and close its pipes."""
         self.process.kill()
         self.process.wait()
         KEPT_CHILDREN.discard(self.pid)
@@ -227,7 +226,7 @@ class Process:
 
 
 class _Pipe:
-    """The lines that come out of a pipe. A thread drains it, so that a daemon never waits for a test.
+    """The lines read from a pipe. A thread drains it, so that a daemon never blocks on a test.
 
     A larger pipe would do for most logs, but an ordinary user may have few of those (pipe-user-pages-soft, pipe(7))."""
 
@@ -267,7 +266,7 @@ class _Pipe:
             return found()
 
     def read_on(self) -> None:
-        """Wait for the end of the input: every process that holds the other end has closed it."""
+        """Wait for the end of file: all processes have closed the other end."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._ended, DEADLINE), f"the pipe is still open: {self.lines}"
 
@@ -284,7 +283,7 @@ class _Pipe:
         ends = [self._pipe.fileno(), self._stop]
         while not self._ended and self._stop not in select.select(ends, [], [])[0]:
             with self._changed:
-                # A test that forgets the lines so far may have read what was there.
+                # `forget` may have read the data meanwhile.
                 if select.select([self._pipe], [], [], 0)[0]:
                     self._read()
                 self._changed.notify_all()
@@ -293,7 +292,7 @@ class _Pipe:
             self._changed.notify_all()
 
     def _read(self) -> bool:
-        """Read once; the caller has the lock. Returns whether there may be more."""
+        """Read once; the caller holds the lock. Return whether there may be more."""
         data = os.read(self._pipe.fileno(), 65536)
         if not data:
             self._ended = True

@@ -1,5 +1,5 @@
-"""Services and handlers that misbehave in one way each: for the tests at the seam, and, as
-``service = tests.serving.services:NAME``, for daemons that run as processes."""
+"""Services and handlers with one special behavior each, for tests without sockets and, as
+``service = tests.serving.services:NAME``, for daemons in separate processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from daemons.serving.conversation.service import Reply
 
 LINE = Until(b"\n", limit=64)
 
-#: More than the socket buffers of both ends can hold: tcp(7), tcp_wmem and tcp_rmem.
+#: More bytes than the socket buffers of both ends can hold: tcp(7), tcp_wmem and tcp_rmem.
 LARGE = 32 * 1024 * 1024
 
 #: A few batches of a reply.
@@ -26,7 +26,7 @@ SOME = 250_000
 
 
 class Echo(Service):
-    """Says each line back."""
+    """Echo each line."""
 
     framing = LINE
 
@@ -35,7 +35,7 @@ class Echo(Service):
 
 
 class Comments(Decoder):
-    """Holds what came after the last line end."""
+    """Decoder that buffers the bytes after the last line end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,14 +51,14 @@ class Comments(Decoder):
 
 
 class Commented(Framing):
-    """Lines, of which those that open with ``#`` are no messages."""
+    """Lines, except that those starting with ``#`` are ignored."""
 
     def decoder(self) -> Comments:
         return Comments()
 
 
 class Uncommented(Service):
-    """Says each line back that is no comment."""
+    """Echo each line that is no comment."""
 
     framing = Commented()
 
@@ -67,7 +67,7 @@ class Uncommented(Service):
 
 
 class Wide(Service):
-    """Says back what would be too much for one datagram, if it were longer by one octet; or twice as much."""
+    """Reply with as many bytes as fit into one datagram, or with twice as many."""
 
     framing = Until(b"\n", limit=65_507)
 
@@ -76,7 +76,7 @@ class Wide(Service):
 
 
 class Loud(Service):
-    """Says more than a peer that does not read can take."""
+    """Reply with more bytes than the socket buffers hold."""
 
     framing = LINE
 
@@ -85,8 +85,8 @@ class Loud(Service):
 
 
 class Pieces(Service):
-    """Says back a line in one piece, and answers three words in more: ``all`` is large, ``some`` less, and ``fail`` has
-    a bug in the middle.  The log tells when they have all been drawn, and when they were put away."""
+    """Echo a line, but reply to three words with a stream: ``all`` is large, ``some`` smaller, and ``fail`` raises in
+    the middle.  It logs when a stream is exhausted and when it is closed."""
 
     framing = LINE
 
@@ -109,7 +109,7 @@ class Pieces(Service):
 
 
 class CutShort(Service):
-    """Answers each line with half a reply."""
+    """Reply to each line with a truncated stream."""
 
     framing = LINE
 
@@ -119,7 +119,7 @@ class CutShort(Service):
 
 
 class Patient(Service):
-    """Reads messages that are as long as anybody likes."""
+    """Accept messages of any length."""
 
     framing = Until(b"\n", limit=1024**3, skip=b"\r")
 
@@ -128,7 +128,7 @@ class Patient(Service):
 
 
 class Lost(Service):
-    """Never answers; its log tells that it was asked."""
+    """Never return from `respond`; log each call."""
 
     framing = LINE
 
@@ -139,7 +139,7 @@ class Lost(Service):
 
 
 class Failing(Service):
-    """Has a bug, which one word brings to light."""
+    """Raise an exception for one word."""
 
     framing = LINE
 
@@ -153,7 +153,7 @@ class Failing(Service):
 
 
 class Polite(Service):
-    """A talk: greets, counts what this visitor has said, has last words, and puts things away."""
+    """A talk with a greeting, a counter of messages, a final message, and cleanup."""
 
     framing = LINE
 
@@ -170,7 +170,7 @@ class Polite(Service):
 
 
 class Process(Service):
-    """Says which process it is."""
+    """Reply with the process ID."""
 
     framing = LINE
 
@@ -179,20 +179,20 @@ class Process(Service):
 
 
 class Starving(Service):
-    """Asked to starve, its process can open nothing more; until it is fed."""
+    """Set the limit of descriptors to its minimum on ``starve``, and restore it on ``feed``."""
 
     framing = LINE
     most = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def respond(self, line: bytes) -> bytes:
-        # Not 0: poll(2) heeds it too, and the log polls one.
+        # Not 0: poll(2) checks the limit too, and the log polls one descriptor.
         soft = 1 if line == b"starve\n" else self.most[0]
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, self.most[1]))
         return line
 
 
 class Broken(Service):
-    """Cannot be made, except where the settings are tried before the daemon serves: the first time."""
+    """Raise in the constructor, except at the first call, in the trial of the settings."""
 
     framing = LINE
 
@@ -208,7 +208,7 @@ class Broken(Service):
 
 
 class Raw(socketserver.StreamRequestHandler):
-    """A stock handler: upper case, line by line.  ``fail`` is a bug, ``exit`` is sys.exit()."""
+    """socketserver handler: upper case, line by line.  ``fail`` raises, ``exit`` calls sys.exit()."""
 
     def handle(self) -> None:
         for line in self.rfile:
@@ -220,7 +220,7 @@ class Raw(socketserver.StreamRequestHandler):
 
 
 class Endless(socketserver.BaseRequestHandler):
-    """A stock handler that never comes to an end of its own."""
+    """socketserver handler that never returns by itself."""
 
     def handle(self) -> None:
         while data := self.request.recv(1024):
@@ -228,7 +228,7 @@ class Endless(socketserver.BaseRequestHandler):
 
 
 class Deaf(socketserver.BaseRequestHandler):
-    """A stock handler that does not look at its socket; the log tells that it has begun."""
+    """socketserver handler that ignores its socket; it logs its start."""
 
     def handle(self) -> None:
         logging.getLogger(__name__).info("deaf")
@@ -236,7 +236,7 @@ class Deaf(socketserver.BaseRequestHandler):
 
 
 class Executing(socketserver.BaseRequestHandler):
-    """Becomes another program, which says ``held`` and stays for as long as its peer does."""
+    """Execute another program, which sends ``held`` and ends with its peer."""
 
     def handle(self) -> None:
         self.request.setblocking(True)
@@ -246,7 +246,7 @@ class Executing(socketserver.BaseRequestHandler):
 
 
 class Closing(socketserver.BaseRequestHandler):
-    """Closes all descriptors but its socket, says ``held``, and stays for as long as its peer does."""
+    """Close all descriptors except the socket, send ``held``, and return when the peer leaves."""
 
     def handle(self) -> None:
         kept = self.request.fileno()
@@ -258,7 +258,7 @@ class Closing(socketserver.BaseRequestHandler):
 
 
 class RawDatagram(socketserver.DatagramRequestHandler):
-    """A stock handler: upper case.  ``fail`` is a bug that comes to light when half of the answer is made."""
+    """socketserver handler: upper case.  ``fail`` raises after half of the reply."""
 
     def handle(self) -> None:
         self.wfile.write(self.packet.upper())
@@ -269,7 +269,7 @@ class RawDatagram(socketserver.DatagramRequestHandler):
 
 
 class Forward(socketserver.BaseRequestHandler):
-    """A stock handler that says what it hears to somebody else, whose port it is told, and tells of it."""
+    """socketserver handler that forwards a datagram to the port given in it, and reports the number of bytes."""
 
     def handle(self) -> None:
         data, sock = self.request
@@ -278,7 +278,7 @@ class Forward(socketserver.BaseRequestHandler):
         sock.sendto(b"from port %d" % sock.getsockname()[1], 0, self.client_address)
 
 
-# --- at the seam ------------------------------------------------------------------------------------
+# --- without sockets --------------------------------------------------------------------------------
 
 
 def conversation(
@@ -287,7 +287,7 @@ def conversation(
     apology: Callable[[Ending], Any] = lambda ending: b"sorry\n",
     framing: Framing = LINE,
 ) -> Conversation:
-    """One with a service made of these functions."""
+    """Return a conversation with a service made of these functions."""
     methods: dict[str, Any] = {"framing": framing, "apology": lambda self, ending: apology(ending)}
     if respond is not None:
         methods["respond"] = lambda self, message: respond(message)

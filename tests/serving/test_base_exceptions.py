@@ -77,7 +77,7 @@ class RawHandler(socketserver.StreamRequestHandler):
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_base_exception_of_a_service_costs_its_connection_alone(
+def test_base_exception_of_a_service_ends_its_connection_alone(
     engine: str, error: type[BaseException], within: Callable[..., Within]
 ) -> None:
     word = error.__name__.encode() + b"\n"
@@ -92,7 +92,7 @@ def test_base_exception_of_a_service_costs_its_connection_alone(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_base_exception_at_the_end_of_a_talk_costs_its_connection_alone(
+def test_base_exception_at_the_end_of_a_talk_ends_its_connection_alone(
     engine: str, within: Callable[..., Within]
 ) -> None:
     running = within(engine, Pump.carrying(InFinally()))
@@ -105,7 +105,7 @@ def test_base_exception_at_the_end_of_a_talk_costs_its_connection_alone(
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
 @pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "loop"])
-def test_base_exception_of_a_raw_handler_costs_its_connection_alone(
+def test_base_exception_of_a_raw_handler_ends_its_connection_alone(
     engine: str, error: type[BaseException], within: Callable[..., Within]
 ) -> None:
     running = within(engine, RawHandler)
@@ -135,7 +135,7 @@ def test_base_exception_of_a_hook_does_not_end_the_loop(
     running.expect_nobody()
 
 
-def test_failure_of_a_message_that_came_before_is_recorded() -> None:
+def test_failure_at_a_repeated_message_is_recorded() -> None:
     """Through `Memory.again`, which a message takes that has come before."""
     asked: list[bytes] = []
 

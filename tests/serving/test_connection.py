@@ -38,7 +38,7 @@ def test_a_unix_peer_is_the_process_at_the_other_end(address: object) -> None:
         assert connection.host == "unix"
 
 
-def test_a_unix_peer_that_the_kernel_does_not_know_is_a_unix_peer() -> None:
+def test_unix_peer_without_credentials_is_named_unix() -> None:
     with socket.socket() as sock:
         sock.close()
         assert Connection(sock, "", 10.0).peer == "unix"
@@ -49,7 +49,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair()
 
 
-def test_the_first_ending_is_the_one_that_counts(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_first_ending_is_final(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     with ours, theirs:
         connection = Connection(ours, "", 10.0)
@@ -69,7 +69,7 @@ def test_cutting_or_muting_what_is_already_closed_is_no_error(pair: tuple[socket
     assert (connection.muted, connection.ending) == (True, Ending.SLOW)
 
 
-def test_muted_what_had_come_is_still_read_and_then_comes_the_end() -> None:
+def test_received_data_is_read_after_mute_before_the_end_of_input() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as peer:
         ours, address = listener.accept()
         with ours:
@@ -79,7 +79,7 @@ def test_muted_what_had_come_is_still_read_and_then_comes_the_end() -> None:
             assert (ours.recv(100), ours.recv(100)) == (b"before", b"")
 
 
-def test_a_phase_has_a_deadline_and_a_word_for_missing_it(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_phase_has_a_deadline_and_an_ending(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     with ours, theirs:
         connection = Connection(ours, "", 10.0)

@@ -59,7 +59,7 @@ def test_all_its_servers_are_served(stack: ExitStack, tmp_path: Path) -> None:
             ask(peer, b"a\n", b"a\n")
 
 
-def test_the_places_are_those_of_all_its_servers_together(stack: ExitStack) -> None:
+def test_limit_of_connections_is_shared_by_all_servers(stack: ExitStack) -> None:
     servers = [stack.enter_context(Server(("127.0.0.1", 0), ECHO)) for _ in range(2)]
     for server in servers:
         server.limits = Limits(max_connections=1)
@@ -73,7 +73,7 @@ def test_the_places_are_those_of_all_its_servers_together(stack: ExitStack) -> N
         hear(second, b"b\n")
 
 
-def test_told_to_stop_it_finishes_what_is_under_way(stack: ExitStack) -> None:
+def test_connections_finish_after_a_stop(stack: ExitStack) -> None:
     server = stack.enter_context(Server(("127.0.0.1", 0), ECHO))
     daemon = Daemon([server])
     thread = serve(stack, daemon)
@@ -88,7 +88,7 @@ def test_told_to_stop_it_finishes_what_is_under_way(stack: ExitStack) -> None:
     assert not thread.is_alive()
 
 
-def test_when_its_parent_has_gone_it_leaves_too(stack: ExitStack) -> None:
+def test_daemon_ends_when_its_parent_has_ended(stack: ExitStack) -> None:
     server = stack.enter_context(Server(("127.0.0.1", 0), ECHO))
     not_our_parent = os.getpid()
     thread = serve(stack, Daemon([server], parent=not_our_parent))
@@ -96,7 +96,7 @@ def test_when_its_parent_has_gone_it_leaves_too(stack: ExitStack) -> None:
     assert not thread.is_alive()
 
 
-def test_another_signal_is_passed_on_and_an_error_in_there_ends_nothing(stack: ExitStack) -> None:
+def test_other_signal_calls_on_signal_whose_exception_does_not_end_the_loop(stack: ExitStack) -> None:
     server = stack.enter_context(Server(("127.0.0.1", 0), ECHO))
     daemon = Daemon([server])
     heard, numbers = threading.Semaphore(0), list[int]()
@@ -114,7 +114,7 @@ def test_another_signal_is_passed_on_and_an_error_in_there_ends_nothing(stack: E
     assert numbers == [signal.SIGHUP, signal.SIGHUP]
 
 
-def test_what_it_is_given_to_watch_is_watched_until_it_is_forgotten(stack: ExitStack) -> None:
+def test_source_is_watched_until_it_is_forgotten(stack: ExitStack) -> None:
     server = stack.enter_context(Server(("127.0.0.1", 0), ECHO))
     daemon = Daemon([server])
     ours, theirs = socket.socketpair()
@@ -138,35 +138,35 @@ def test_what_it_is_given_to_watch_is_watched_until_it_is_forgotten(stack: ExitS
 # --- wakers and signals ----------------------------------------------------------------------------
 
 
-def test_a_waker_tells_which_signals_came_and_forgets_them() -> None:
+def test_waker_returns_each_signal_once() -> None:
     waker = Waker()
     waker.wake()
     waker.writer.send(bytes((signal.SIGHUP, 0, signal.SIGTERM)))
-    assert waker.heard() == [signal.SIGHUP, signal.SIGTERM]
-    assert waker.heard() == []
+    assert waker.receive() == [signal.SIGHUP, signal.SIGTERM]
+    assert waker.receive() == []
     waker.close()
 
 
-def test_waking_never_waits_and_never_raises() -> None:
+def test_wake_never_blocks_and_never_raises() -> None:
     waker = Waker()
     for _ in range(100_000):
         waker.wake()
-    assert waker.heard() == []
+    assert waker.receive() == []
     waker.close()
     waker.wake()
 
 
-def test_signals_held_back_come_afterwards() -> None:
+def test_blocked_signals_are_delivered_afterwards() -> None:
     waker = Waker()
     before = {number: signal.getsignal(number) for number in signals.SIGNALS}
-    signals.hear(waker)
+    signals.install_handlers(waker)
     try:
-        with signals.held_back():
+        with signals.blocked():
             signal.pthread_kill(threading.get_ident(), signal.SIGHUP)  # another thread would hear it
-            assert waker.heard() == []
-        assert waker.heard() == [signal.SIGHUP]
+            assert waker.receive() == []
+        assert waker.receive() == [signal.SIGHUP]
     finally:
-        signals.deafen()
+        signals.reset_signals()
         for number, handler in before.items():
             signal.signal(number, handler)
         waker.close()

@@ -1,4 +1,4 @@
-"""DatagramServer: one datagram is one conversation, and what has gone wrong is answered with silence."""
+"""DatagramServer: one datagram is one conversation, and failures are not answered."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Serve = Callable[..., tuple[Within, socket.socket]]
 
 @pytest.fixture
 def serve(within: Callable[..., Within]) -> Iterator[Serve]:
-    """Serves a service or handler; returns that, and a peer who is connected to it."""
+    """Serve a service or handler; return the daemon and a connected peer."""
     with ExitStack() as stack:
 
         def start(
@@ -68,7 +68,7 @@ def ask(peer: socket.socket, question: bytes) -> bytes:
 
 
 @each_kind
-def test_a_datagram_is_a_conversation_whose_answers_are_a_datagram(kind: type[DatagramServer], serve: Serve) -> None:
+def test_replies_to_all_messages_of_a_datagram_are_one_datagram(kind: type[DatagramServer], serve: Serve) -> None:
     running, peer = serve(kind, Echo)
     for question in (b"a\n", b"a\n", b"one\ntwo\n", b"x" * 62 + b"\n"):
         assert ask(peer, question) == question
@@ -77,7 +77,7 @@ def test_a_datagram_is_a_conversation_whose_answers_are_a_datagram(kind: type[Da
 
 
 @each_kind
-def test_what_a_talk_says_from_greeting_to_last_words_is_one_datagram(kind: type[DatagramServer], serve: Serve) -> None:
+def test_greeting_replies_and_final_message_are_one_datagram(kind: type[DatagramServer], serve: Serve) -> None:
     running, peer = serve(kind, Polite)
     assert ask(peer, b"a\nb\n") == b"hello\n1\n2\n"
     assert ask(peer, b"a\nbye\nnot heard\n") == b"hello\n1\ngoodbye\n"
@@ -87,9 +87,7 @@ def test_what_a_talk_says_from_greeting_to_last_words_is_one_datagram(kind: type
 
 
 @each_kind
-def test_the_largest_datagram_passes_whole_and_what_is_larger_is_named(
-    kind: type[DatagramServer], serve: Serve
-) -> None:
+def test_largest_datagram_is_sent_and_a_larger_reply_is_reported(kind: type[DatagramServer], serve: Serve) -> None:
     running, peer = serve(kind, Wide)
     longest = b"x" * (LARGEST - 1) + b"\n"
     assert ask(peer, longest) == longest
@@ -102,9 +100,7 @@ def test_the_largest_datagram_passes_whole_and_what_is_larger_is_named(
     ("wrong", "ending"), [(b"fail\n", "failed"), (b"a\nhalf", "cut"), (b"x" * 70, "oversize"), (b"a\nfail\n", "failed")]
 )
 @each_kind
-def test_what_has_gone_wrong_is_answered_with_silence(
-    kind: type[DatagramServer], wrong: bytes, ending: str, serve: Serve
-) -> None:
+def test_failures_are_not_answered(kind: type[DatagramServer], wrong: bytes, ending: str, serve: Serve) -> None:
     running, peer = serve(kind, Failing)
     peer.send(wrong)
     assert access_of(running, f"{log_name_of(peer)} {ending}")[0] == ending
@@ -120,7 +116,7 @@ raw_kinds = pytest.mark.parametrize(
 
 
 @raw_kinds
-def test_a_stock_handler_is_served_and_says_nothing_where_it_fails(kind: type[DatagramServer], serve: Serve) -> None:
+def test_socketserver_handler_is_served_and_sends_nothing_if_it_fails(kind: type[DatagramServer], serve: Serve) -> None:
     running, peer = serve(kind, RawDatagram)
     assert ask(peer, b"hello") == b"HELLO"
     for word, why in ((b"fail", "a secret of the handler"), (b"exit", "SystemExit: 3")):
@@ -130,7 +126,7 @@ def test_a_stock_handler_is_served_and_says_nothing_where_it_fails(kind: type[Da
 
 
 @raw_kinds
-def test_a_stock_handler_may_write_to_others_as_it_likes(kind: type[DatagramServer], serve: Serve) -> None:
+def test_socketserver_handler_may_send_to_other_addresses(kind: type[DatagramServer], serve: Serve) -> None:
     running, peer = serve(kind, Forward)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.settimeout(DEADLINE)
@@ -141,7 +137,7 @@ def test_a_stock_handler_may_write_to_others_as_it_likes(kind: type[DatagramServ
         assert other.recv(100) == word
 
 
-# --- who may come, and what they may cost others ------------------------------------------------------
+# --- access and amplification -----------------------------------------------------------------------
 
 
 class Twice(Service):
@@ -159,11 +155,11 @@ class RawTwice(RawDatagram):
 
 
 class Kept(DatagramConnection):
-    """An exchange whose answer is kept here, instead of being sent to whom it would flood."""
+    """A connection that keeps its reply instead of sending it."""
 
     said: ClassVar[list[bytes]] = []
 
-    def answer(self, reply: bytes) -> None:
+    def send(self, reply: bytes) -> None:
         self.said.append(reply)
 
 
@@ -179,7 +175,7 @@ class FromElsewhere(DatagramServer):
 
 @pytest.mark.parametrize(("amplification", "answered"), [(0.0, False), (1.0, False), (1.99, False), (2.0, True)])
 @pytest.mark.parametrize("handler", [Pump.carrying(Twice()), RawTwice], ids=["service", "handler"])
-def test_off_this_machine_an_answer_is_not_longer_than_allowed(
+def test_reply_to_another_host_is_limited_by_amplification(
     amplification: float, answered: bool, handler: type[socketserver.BaseRequestHandler], within: Callable[..., Within]
 ) -> None:
     Kept.said.clear()
@@ -204,7 +200,7 @@ class Brief(Twice):
     ("datagram", "said", "ending"),
     [(b"less\n", [b"less"], "done"), (b"more\n", [], "amplified"), (b"fail\n", [], "failed")],
 )
-def test_off_this_machine_a_service_may_say_less_instead(
+def test_service_may_send_a_truncated_reply_to_another_host(
     datagram: bytes, said: list[bytes], ending: str, within: Callable[..., Within]
 ) -> None:
     Kept.said.clear()
@@ -215,7 +211,7 @@ def test_off_this_machine_a_service_may_say_less_instead(
     assert Kept.said == said
 
 
-def test_who_is_denied_hears_nothing(serve: Serve) -> None:
+def test_denied_peer_gets_no_reply(serve: Serve) -> None:
     running, peer = serve(DatagramServer, Echo)
     running.server.access = Access(deny=parse_networks("127.0.0.0/8"))
     peer.send(b"a\n")
@@ -240,12 +236,12 @@ def test_no_other_process_can_take_the_port_over() -> None:
 
 @pytest.mark.parametrize(("wildcard", "asked"), [("0.0.0.0", "127.0.0.2"), ("0.0.0.0", "127.0.0.1"), ("::", "::1")])
 @pytest.mark.parametrize("spoken", [Echo, RawDatagram])
-def test_whichever_of_our_addresses_is_asked_answers(
+def test_reply_comes_from_the_address_of_the_request(
     wildcard: str, asked: str, spoken: type, within: Callable[..., Within]
 ) -> None:
     handler = Pump.carrying(Echo()) if spoken is Echo else spoken
     running = within(DatagramServer, handler, address=(wildcard, 0))
-    # A connected socket hears nobody else.
+    # A connected socket receives from this address only.
     with connected((asked, running.address[1])) as peer:
         assert ask(peer, b"A\n") == b"A\n"
 
@@ -262,7 +258,7 @@ def test_both_families_have_the_same_port() -> None:
 
 
 @pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
-def test_who_had_asked_before_the_end_is_answered(engine: str) -> None:
+def test_datagrams_received_before_the_stop_are_answered(engine: str) -> None:
     with (
         datagram_server(engine)(("127.0.0.1", 0), Pump.carrying(Echo())) as server,
         connected(server.server_address) as peer,
@@ -276,13 +272,13 @@ def test_who_had_asked_before_the_end_is_answered(engine: str) -> None:
 
 
 class Flooded(DatagramServer):
-    """One whose queue is never empty."""
+    """A server whose queue is never empty."""
 
     def get_request(self) -> tuple[Any, Any]:
         return Datagram((b"a\n", self.socket)), self.server_address
 
 
-def test_a_flood_does_not_keep_it_from_leaving() -> None:
+def test_flood_of_datagrams_does_not_keep_the_daemon_from_ending() -> None:
     with Flooded(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
         server.limits = Limits(drain_timeout=0.1)
         daemon = Daemon([server])
@@ -293,7 +289,7 @@ def test_a_flood_does_not_keep_it_from_leaving() -> None:
         assert not serving.is_alive()
 
 
-def test_two_datagrams_that_say_the_same_are_two() -> None:
+def test_datagrams_with_equal_data_are_not_equal() -> None:
     one, other = Datagram((b"a", None)), Datagram((b"a", None))
     assert one != other
     assert len({one, other}) == 2

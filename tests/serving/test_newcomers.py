@@ -1,4 +1,4 @@
-"""Who has just come, and has not yet asked anything, when the daemon is told to stop."""
+"""New connections without a message when a drain begins."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
     """Says how many seconds newcomers have."""
 
     def change(seconds: float) -> None:
-        monkeypatch.setattr(connection, "NEWCOMER", seconds)
+        monkeypatch.setattr(connection, "GRACE", seconds)
 
     return change
 
 
 class Stopping:
-    """A daemon in a thread, which is told to stop by `stop`, and at the end has ended by itself."""
+    """A daemon in a thread; `stop` begins the drain, and it must end by itself."""
 
     def __init__(self, engine: str, service: Service) -> None:
         self.server: StreamServer = stream_server(engine)(("127.0.0.1", 0), Pump.carrying(service))
@@ -60,7 +60,7 @@ class Stopping:
 
 
 @each_engine
-def test_a_first_question_on_its_way_is_answered(engine: str, patience: Patience) -> None:
+def test_first_request_in_flight_is_answered_during_a_drain(engine: str, patience: Patience) -> None:
     patience(3600.0)
     daemon = Stopping(engine, Echo())
     with daemon.running(), connect(daemon.address) as peer:
@@ -70,7 +70,7 @@ def test_a_first_question_on_its_way_is_answered(engine: str, patience: Patience
 
 
 @each_engine
-def test_who_was_greeted_may_answer_the_greeting(engine: str, patience: Patience) -> None:
+def test_peer_may_answer_the_greeting_during_a_drain(engine: str, patience: Patience) -> None:
     patience(3600.0)
     daemon = Stopping(engine, Polite())
     with daemon.running(), connect(daemon.address) as peer:
@@ -81,7 +81,7 @@ def test_who_was_greeted_may_answer_the_greeting(engine: str, patience: Patience
 
 
 @each_engine
-def test_who_says_nothing_keeps_it_from_leaving_no_longer(engine: str, patience: Patience) -> None:
+def test_silent_peer_delays_a_drain_for_the_grace_period_only(engine: str, patience: Patience) -> None:
     patience(0.1)
     daemon = Stopping(engine, Echo())
     with daemon.running(), connect(daemon.address) as peer:
@@ -90,7 +90,7 @@ def test_who_says_nothing_keeps_it_from_leaving_no_longer(engine: str, patience:
 
 
 @each_engine
-def test_nor_does_who_leaves(engine: str, patience: Patience) -> None:
+def test_peer_that_leaves_does_not_delay_a_drain(engine: str, patience: Patience) -> None:
     patience(3600.0)
     daemon = Stopping(engine, Echo())
     with daemon.running(), connect(daemon.address):
@@ -98,7 +98,7 @@ def test_nor_does_who_leaves(engine: str, patience: Patience) -> None:
 
 
 @each_engine
-def test_who_has_asked_before_is_no_newcomer(engine: str, patience: Patience) -> None:
+def test_idle_peer_with_an_earlier_request_has_no_grace_period(engine: str, patience: Patience) -> None:
     patience(3600.0)
     daemon = Stopping(engine, Echo())
     with daemon.running(), connect(daemon.address) as peer:

@@ -1,4 +1,4 @@
-"""The pump: what is on the access line, the long goodbye, and a stop that comes in mid-message."""
+"""The pump: access lines, the lingering close, and a drain within a message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.serving.services import Echo, Failing, Polite
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
-def test_the_access_line_counts_messages_and_octets_each_way(run: Run) -> None:
+def test_access_line_counts_messages_and_bytes_each_way(run: Run) -> None:
     running = run(Polite)
     heard, name = converse(running.address, b"a\nb\nc\n")
     match = ACCESS.search(running.log_line(f"{name} ", " messages="))
@@ -41,9 +41,7 @@ def test_the_access_line_counts_messages_and_octets_each_way(run: Run) -> None:
 
 
 @pytest.mark.parametrize("goodbye", [reset, socket.socket.close], ids=["reset", "closed"])
-def test_when_a_visitor_has_left_the_talk_puts_its_things_away(
-    goodbye: Callable[[socket.socket], None], run: Run
-) -> None:
+def test_talk_is_closed_when_the_peer_has_left(goodbye: Callable[[socket.socket], None], run: Run) -> None:
     running = run(Polite)
     peer = connect(running.address)
     hear(peer, b"hello\n")
@@ -62,7 +60,7 @@ def test_one_conversation_is_one_access_line(run: Run) -> None:
 # --- the long goodbye ------------------------------------------------------------------------------
 
 
-def test_who_stays_after_the_apology_is_left_in_the_end(
+def test_peer_that_stays_after_the_apology_is_closed_after_the_linger_time(
     within: Callable[..., Within], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pump, "LINGER", 0.1)
@@ -72,7 +70,7 @@ def test_who_stays_after_the_apology_is_left_in_the_end(
         assert access_of(running, name_of(peer)) == ("failed", "1")
 
 
-def test_who_goes_on_sending_after_the_apology_is_left_in_the_end(
+def test_peer_that_goes_on_sending_after_the_apology_is_closed_after_the_linger_time(
     within: Callable[..., Within], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pump, "LINGER", 0.1)
@@ -90,7 +88,7 @@ def can_send(peer: socket.socket) -> bool:
     return True
 
 
-def test_after_the_last_words_what_still_comes_is_not_executed(run: Run) -> None:
+def test_input_after_the_last_reply_is_not_executed(run: Run) -> None:
     running = run(Polite)
     with connect(running.address) as peer:
         hear(peer, b"hello\n")
@@ -101,23 +99,23 @@ def test_after_the_last_words_what_still_comes_is_not_executed(run: Run) -> None
     assert access_of(running, name) == ("finished", "1")
 
 
-# --- told to stop in mid-message -------------------------------------------------------------------
+# --- drain within a message ------------------------------------------------------------------------
 
 
 def stop_while_half_a_message_arrives(running: Process, peer: socket.socket) -> None:
     """SIGTERM and the first half of a message, both at once, as far as the daemon can tell."""
-    everybody = [running.pid, *children_of(running.pid)]
-    for pid in everybody:
+    pids = [running.pid, *children_of(running.pid)]
+    for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     peer.sendall(b"ha")
     running.signal()
-    for pid in everybody:
+    for pid in pids:
         os.kill(pid, signal.SIGCONT)
     running.log_line("stopping")
 
 
 @each_engine
-def test_a_message_that_began_as_the_signal_came_is_finished(engine: str, process: Callable[..., Process]) -> None:
+def test_message_interrupted_by_a_drain_is_finished(engine: str, process: Callable[..., Process]) -> None:
     running = process("tests.serving.services:Echo", engine)
     with connect(running.address) as peer:
         ask(peer, b"a\n", b"a\n")
@@ -129,7 +127,7 @@ def test_a_message_that_began_as_the_signal_came_is_finished(engine: str, proces
 
 
 @each_engine
-def test_a_message_that_began_as_the_signal_came_and_is_cut_short_is_not_executed(
+def test_message_interrupted_by_a_drain_and_truncated_is_not_executed(
     engine: str, process: Callable[..., Process]
 ) -> None:
     running = process("tests.serving.services:Echo", engine)
@@ -157,7 +155,7 @@ class Thinking(Echo):
 
 
 @pytest.mark.parametrize("finishes", [True, False], ids=["finished", "cut short"])
-def test_half_a_message_that_came_while_the_service_was_thinking_may_still_be_finished(
+def test_half_a_message_received_during_a_reply_may_be_finished_in_a_drain(
     finishes: bool, within: Callable[..., Within]
 ) -> None:
     service = Thinking()

@@ -43,7 +43,7 @@ def test_a_handler_that_raises_ends_its_conversation_and_nothing_else(word: byte
     assert converse(running.address, b"a\n")[0] == b"A\n"
 
 
-def test_one_with_something_that_is_called_service_is_served(within: Callable[..., Within]) -> None:
+def test_handler_with_an_unrelated_service_attribute_is_served(within: Callable[..., Within]) -> None:
     class Named(Raw):
         service = "shouts"
 
@@ -52,7 +52,9 @@ def test_one_with_something_that_is_called_service_is_served(within: Callable[..
 
 @raw_once
 @pytest.mark.parametrize("kind", [Raw, Endless])
-def test_who_says_nothing_is_idle(kind: type[socketserver.BaseRequestHandler], run: Run) -> None:
+def test_silent_peer_of_a_handler_is_closed_after_idle_timeout(
+    kind: type[socketserver.BaseRequestHandler], run: Run
+) -> None:
     running = run(kind, idle_timeout="200ms")
     with connect(running.address) as peer:
         peer.sendall(b"half")
@@ -61,7 +63,7 @@ def test_who_says_nothing_is_idle(kind: type[socketserver.BaseRequestHandler], r
 
 
 @raw_once
-def test_one_that_never_ends_is_overlong(run: Run) -> None:
+def test_handler_that_never_ends_is_cut_after_conversation_timeout(run: Run) -> None:
     running = run(Endless, conversation_timeout="200ms")
     with connect(running.address) as peer:
         peer.settimeout(0.02)
@@ -78,7 +80,7 @@ def test_one_that_never_ends_is_overlong(run: Run) -> None:
 
 
 @raw_once
-def test_one_whose_peer_does_not_read_is_cut(run: Run) -> None:
+def test_handler_whose_peer_does_not_read_is_cut(run: Run) -> None:
     running = run(Endless, idle_timeout="200ms")
     with connect(running.address) as peer:
         peer.settimeout(0.1)
@@ -91,7 +93,7 @@ def test_one_whose_peer_does_not_read_is_cut(run: Run) -> None:
 
 
 @raw
-def test_a_peer_that_resets_the_connection_is_no_error_of_the_handler(run: Run) -> None:
+def test_reset_by_the_peer_is_not_logged_as_a_failure_of_the_handler(run: Run) -> None:
     running = run(Raw)
     peer = connect(running.address)
     ask(peer, b"a\n", b"A\n")
@@ -100,7 +102,7 @@ def test_a_peer_that_resets_the_connection_is_no_error_of_the_handler(run: Run) 
     assert access_of(running, name) == ("reset", "-")
 
 
-def test_an_error_of_another_file_than_the_peer_s_is_the_handler_s_own(within: Callable[..., Within]) -> None:
+def test_os_error_of_another_file_is_a_failure_of_the_handler(within: Callable[..., Within]) -> None:
     class Careless(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             with open("/nonexistent", "rb"):
@@ -113,7 +115,7 @@ def test_an_error_of_another_file_than_the_peer_s_is_the_handler_s_own(within: C
 
 
 class Asking(socketserver.BaseRequestHandler):
-    """Asks somebody else, who has gone: a word says how."""
+    """Handler that uses another connection, closed by its peer in the way given by a word."""
 
     def handle(self) -> None:
         word = self.request.recv(100)
@@ -142,7 +144,7 @@ def test_a_connection_error_of_another_connection_is_a_failure(
 
 
 @pytest.mark.parametrize("engine", ["one", "threads", "forks"])
-def test_told_to_stop_one_that_waits_has_the_time_to_drain(engine: str, process: Callable[..., Process]) -> None:
+def test_waiting_handler_is_cut_after_drain_timeout(engine: str, process: Callable[..., Process]) -> None:
     running = process("tests.serving.services:Endless", engine, "limits.drain_timeout=200ms", key="handler")
     with connect(running.address) as peer:
         ask(peer, b"a", b"a")
@@ -153,7 +155,7 @@ def test_told_to_stop_one_that_waits_has_the_time_to_drain(engine: str, process:
 
 
 @pytest.mark.parametrize("engine", ["one", "threads", "forks"])
-def test_told_to_stop_one_that_answers_can_finish(engine: str, process: Callable[..., Process]) -> None:
+def test_replying_handler_may_finish_during_a_drain(engine: str, process: Callable[..., Process]) -> None:
     running = process("tests.serving.services:Raw", engine, key="handler")
     with connect(running.address) as peer:
         ask(peer, b"a\n", b"A\n")
@@ -164,7 +166,9 @@ def test_told_to_stop_one_that_answers_can_finish(engine: str, process: Callable
 
 
 @pytest.mark.parametrize("engine", ["threads", "forks"])
-def test_one_that_hears_nothing_does_not_keep_the_daemon(engine: str, process: Callable[..., Process]) -> None:
+def test_handler_that_ignores_its_socket_does_not_keep_the_daemon_from_ending(
+    engine: str, process: Callable[..., Process]
+) -> None:
     running = process(f"{Deaf.__module__}:Deaf", engine, "limits.drain_timeout=200ms", key="handler")
     with connect(running.address) as peer:
         running.log_line("deaf")
@@ -173,7 +177,7 @@ def test_one_that_hears_nothing_does_not_keep_the_daemon(engine: str, process: C
     assert running.wait() == 0
 
 
-def test_one_that_hears_nothing_holds_up_nobody_else(within: Callable[..., Within]) -> None:
+def test_handler_that_ignores_its_socket_does_not_delay_other_connections(within: Callable[..., Within]) -> None:
     running = within("threads", Raw, Limits(idle_timeout=1.0))
     with connect(running.address) as silent:
         for _ in range(10):

@@ -53,7 +53,7 @@ def served(server: StreamServer) -> Iterator[StreamServer]:
 
 
 @pytest.mark.parametrize("kind", [StreamServer, MyServer, stream_server("one"), stream_server("threads")])
-def test_the_stock_handler_of_the_stock_documentation(kind: type[StreamServer]) -> None:
+def test_handler_of_the_socketserver_documentation_is_served(kind: type[StreamServer]) -> None:
     with served(kind(("127.0.0.1", 0), MyTCPHandler)) as server, connect(server.server_address) as peer:
         peer.sendall(b"hello world\n")
         assert hear_all(peer) == b"HELLO WORLD"
@@ -123,7 +123,7 @@ def test_an_override_of_service_actions_is_called_again_and_again() -> None:
 
 
 @pytest.mark.parametrize("kind", [StreamServer, MyServer])
-def test_handle_request_waits_for_one_visitor_and_serves_it(kind: type[StreamServer]) -> None:
+def test_handle_request_waits_for_one_connection_and_serves_it(kind: type[StreamServer]) -> None:
     with kind(("127.0.0.1", 0), MyTCPHandler) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
@@ -134,7 +134,7 @@ def test_handle_request_waits_for_one_visitor_and_serves_it(kind: type[StreamSer
         assert not thread.is_alive()
 
 
-def test_handle_request_by_forks_buries_the_children_as_it_goes() -> None:
+def test_handle_request_under_forks_reaps_the_children() -> None:
     class Forking(Forks, StreamServer):
         pass
 
@@ -169,7 +169,7 @@ def test_handle_request_gives_up_after_its_timeout() -> None:
         assert server.gave_up
 
 
-def test_an_override_of_verify_request_refuses_whom_it_wants(within: Callable[..., Within]) -> None:
+def test_override_of_verify_request_refuses_connections(within: Callable[..., Within]) -> None:
     class Choosy(MyServer):
         def verify_request(self, request: Any, client_address: Any) -> bool:
             return super().verify_request(request, client_address) and client_address[1] != self.unwanted
@@ -190,7 +190,7 @@ def test_an_override_of_verify_request_refuses_whom_it_wants(within: Callable[..
 # --- without an engine -----------------------------------------------------------------------------
 
 
-def test_without_an_engine_who_says_nothing_is_idle_and_the_next_is_served(within: Callable[..., Within]) -> None:
+def test_without_an_engine_a_silent_peer_is_closed_and_the_next_is_served(within: Callable[..., Within]) -> None:
     running = within(StreamServer, ECHO, Limits(idle_timeout=1.0))
     with connect(running.address) as silent:
         assert is_gone(silent)
@@ -198,7 +198,7 @@ def test_without_an_engine_who_says_nothing_is_idle_and_the_next_is_served(withi
         assert converse(running.address, b"a\n")[0] == b"a\n"
 
 
-def test_without_an_engine_who_stays_after_the_apology_does_not_stay_for_ever(within: Callable[..., Within]) -> None:
+def test_without_an_engine_a_peer_that_stays_after_the_apology_is_closed(within: Callable[..., Within]) -> None:
     running = within(StreamServer, Pump.carrying(Failing()), Limits(idle_timeout=1.0))
     with connect(running.address) as staying:
         ask(staying, b"fail\n", b"sorry: failed\n")

@@ -105,7 +105,7 @@ def test_sighup_then_sigterm_lets_the_retired_workers_drain(engine: str, process
     assert running.all_said()[0].count(" drained messages=2 ") == 6
 
 
-def test_a_worker_that_is_told_by_hand_to_end_drains_and_is_replaced(process: Launch) -> None:
+def test_worker_that_gets_sigterm_itself_drains_and_is_replaced(process: Launch) -> None:
     running = process(ECHO, "threads", processes=2)
     with ExitStack() as stack:
         peers = [stack.enter_context(connect(running.address)) for _ in range(4)]

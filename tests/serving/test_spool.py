@@ -31,7 +31,7 @@ MUCH = 24 * 1024**2
 
 
 class Same(Service):
-    """Says back what it is told."""
+    """Echo service."""
 
     framing = Stream()
 
@@ -40,7 +40,7 @@ class Same(Service):
 
 
 @once
-def test_who_sends_it_all_before_reading_gets_it_all(run: Run) -> None:
+def test_peer_that_sends_everything_before_reading_gets_all_replies(run: Run) -> None:
     running = run(Same, spool="64MiB", write_timeout="10s")
     data = random.randbytes(MUCH)
     with connect(running.address) as peer:
@@ -52,7 +52,7 @@ def test_who_sends_it_all_before_reading_gets_it_all(run: Run) -> None:
 
 
 @once
-def test_beyond_the_cap_nothing_more_is_read_and_who_never_reads_is_stuck(run: Run) -> None:
+def test_full_spool_stops_reading_and_the_peer_ends_as_stuck(run: Run) -> None:
     running = run(Same, spool="2MiB", write_timeout="500ms")
     with connect(running.address) as peer:
         with pytest.raises((ConnectionError, TimeoutError)):
@@ -68,7 +68,7 @@ def test_beyond_the_cap_nothing_more_is_read_and_who_never_reads_is_stuck(run: R
 
 
 @once
-def test_who_leaves_unread_what_is_kept_for_it_is_noticed(run: Run) -> None:
+def test_peer_that_leaves_buffered_replies_unread_is_noticed(run: Run) -> None:
     running = run(Same, spool="64MiB")
     with connect(running.address) as peer:
         peer.sendall(bytes(16 * 1024**2))
@@ -80,7 +80,7 @@ def test_who_leaves_unread_what_is_kept_for_it_is_noticed(run: Run) -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 40)), max_size=60), st.integers(1, 64))
-def test_what_comes_out_is_what_went_in_and_never_more_than_the_cap(steps: list[tuple[bool, int]], cap: int) -> None:
+def test_spool_returns_the_same_bytes_and_holds_at_most_its_cap(steps: list[tuple[bool, int]], cap: int) -> None:
     kept = Spool(cap)
     memory, spool.MEMORY = spool.MEMORY, 16
     put, seen, number = bytearray(), bytearray(), 0
@@ -105,7 +105,7 @@ def test_what_comes_out_is_what_went_in_and_never_more_than_the_cap(steps: list[
         kept.close()
 
 
-def test_what_fits_before_the_disk_is_full_is_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_written_before_the_disk_is_full_are_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Spool(spool.MEMORY + 4)
     kept.put(memoryview(bytes(spool.MEMORY)))
     kept.put(memoryview(b"ab"))
@@ -127,7 +127,7 @@ def test_what_fits_before_the_disk_is_full_is_kept_once(monkeypatch: pytest.Monk
     kept.close()
 
 
-def test_a_full_disk_is_as_if_there_were_no_spool(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_disables_the_spool(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object, **keywords: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -171,7 +171,7 @@ def drained(kept: Spool) -> bytes:
 
 
 @pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
-def test_an_error_of_the_file_of_a_spool_is_ours(engine: str, within: Callable[..., Within]) -> None:
+def test_error_of_the_spool_file_is_a_failure(engine: str, within: Callable[..., Within]) -> None:
     running = within(engine, Pump.carrying(Same()), Limits(spool=64 * 1024**2))
     with connect(running.address) as peer:
         peer.sendall(bytes(MUCH))

@@ -1,4 +1,4 @@
-"""SIGTERM: everybody who was there gets an answer, nobody waits, and then the daemon is gone."""
+"""SIGTERM: requests received before it are answered, idle connections are closed, and the daemon ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOST = "tests.serving.services:Lost"
 
 
 @crowds
-def test_in_progress_queued_or_idle_everybody_is_seen_to(engine: str, process: Launch) -> None:
+def test_active_queued_and_idle_connections_end_properly(engine: str, process: Launch) -> None:
     """Promise 5: "50 messages in progress, 50 connections in the accept queue with a request sent, 50 idle: 100 of 100
     answered, idle ones closed, exit 0"."""
     running = process(ECHO, engine, "limits.max_connections=100", "limits.drain_timeout=1m")
@@ -57,7 +57,7 @@ def test_in_progress_queued_or_idle_everybody_is_seen_to(engine: str, process: L
     assert re.findall(r" (\w+) messages=1 ", log) == ["drained"] * 150
 
 
-def test_one_at_a_time_all_in_the_queue_are_seen_to(process: Launch) -> None:
+def test_one_serves_the_whole_queue_during_a_drain(process: Launch) -> None:
     """The same of `one`, which has a single place: one message in progress, 50 in the queue with a request sent."""
     running = process(ECHO, "one", "limits.drain_timeout=1m")
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ def test_one_at_a_time_all_in_the_queue_are_seen_to(process: Launch) -> None:
 
 
 @each_engine
-def test_an_answer_under_way_arrives_whole(engine: str, process: Launch) -> None:
+def test_reply_in_progress_is_sent_completely(engine: str, process: Launch) -> None:
     running = process("tests.serving.services:Loud", engine)
     with connect(running.address) as peer:
         peer.sendall(b"a\n")
@@ -89,7 +89,7 @@ def test_an_answer_under_way_arrives_whole(engine: str, process: Launch) -> None
 
 
 @each_engine
-def test_whole_messages_that_the_kernel_holds_are_answered_before_the_end(engine: str, process: Launch) -> None:
+def test_complete_messages_in_the_kernel_are_answered_before_the_end(engine: str, process: Launch) -> None:
     running = process(ECHO, engine)
     with connect(running.address) as peer:
         ask(peer, b"a\n", b"a\n")
@@ -103,7 +103,7 @@ def test_whole_messages_that_the_kernel_holds_are_answered_before_the_end(engine
 
 
 @each_engine
-def test_who_is_in_mid_message_has_the_time_to_drain_and_no_more(engine: str, process: Launch) -> None:
+def test_half_a_message_is_cut_after_drain_timeout(engine: str, process: Launch) -> None:
     running = process(ECHO, engine, "limits.drain_timeout=200ms")
     with connect(running.address) as peer:
         ask(peer, b"a\nha", b"a\n")
@@ -114,7 +114,7 @@ def test_who_is_in_mid_message_has_the_time_to_drain_and_no_more(engine: str, pr
 
 
 @each_engine
-def test_told_a_second_time_it_ends_at_once(engine: str, process: Launch) -> None:
+def test_second_sigterm_ends_the_daemon_at_once(engine: str, process: Launch) -> None:
     running = process(ECHO, engine, "limits.drain_timeout=1h")
     with connect(running.address) as peer:
         ask(peer, b"a\nha", b"a\n")
@@ -127,7 +127,7 @@ def test_told_a_second_time_it_ends_at_once(engine: str, process: Launch) -> Non
 
 
 @each_engine
-def test_told_a_second_time_while_others_wait_for_a_place_it_ends_at_once(engine: str, process: Launch) -> None:
+def test_second_sigterm_ends_the_daemon_at_once_with_a_full_queue(engine: str, process: Launch) -> None:
     running = process(ECHO, engine, "limits.drain_timeout=1h", "limits.max_connections=1")
     with connect(running.address) as peer, connect(running.address) as waiting:
         ask(peer, b"a\nha", b"a\n")
@@ -143,7 +143,9 @@ def test_told_a_second_time_while_others_wait_for_a_place_it_ends_at_once(engine
 @pytest.mark.parametrize(
     ("engine", "again"), [("one", False), ("threads", False), ("forks", False), ("threads", True), ("forks", True)]
 )
-def test_a_service_that_never_answers_does_not_keep_it_from_leaving(engine: str, again: bool, process: Launch) -> None:
+def test_service_that_never_returns_does_not_keep_the_daemon_from_ending(
+    engine: str, again: bool, process: Launch
+) -> None:
     running = process(LOST, engine, f"limits.drain_timeout={'1h' if again else '200ms'}")
     with connect(running.address) as peer:
         peer.sendall(b"a\n")
@@ -159,14 +161,14 @@ def test_a_service_that_never_answers_does_not_keep_it_from_leaving(engine: str,
 @pytest.mark.parametrize(
     ("engine", "number"), [("one", signal.SIGTERM), ("threads", signal.SIGINT), ("forks", signal.SIGTERM)]
 )
-def test_with_nobody_there_it_ends(engine: str, number: signal.Signals, process: Launch) -> None:
+def test_daemon_without_connections_ends(engine: str, number: signal.Signals, process: Launch) -> None:
     running = process(ECHO, engine)
     running.signal(number)
     assert running.wait() == 0
 
 
 @each_engine
-def test_a_signal_that_is_not_for_it_changes_nothing(engine: str, process: Launch) -> None:
+def test_unused_signal_changes_nothing(engine: str, process: Launch) -> None:
     running = process(ECHO, engine)
     with connect(running.address) as peer:
         ask(peer, b"a\n", b"a\n")
@@ -180,7 +182,7 @@ def test_a_signal_that_is_not_for_it_changes_nothing(engine: str, process: Launc
 
 
 @crowds
-def test_who_comes_after_the_signal_is_not_let_in(engine: str, process: Launch) -> None:
+def test_connection_after_the_signal_is_refused(engine: str, process: Launch) -> None:
     running = process(ECHO, engine)
     with connect(running.address) as busy:
         ask(busy, b"a\nha", b"a\n")

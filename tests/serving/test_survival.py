@@ -100,9 +100,7 @@ class Actions(Server):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("kind", [Verify, Process, Finish, Shutdown, ShutdownOfRefused, Close, Errors, Access, Actions])
-def test_a_hook_that_raises_costs_its_visitor_and_nobody_else(
-    kind: type[Server], within: Callable[..., Within]
-) -> None:
+def test_exception_of_a_hook_ends_its_connection_alone(kind: type[Server], within: Callable[..., Within]) -> None:
     running = within(kind, ECHO)
     for _ in range(3):
         converse(running.address, b"a\n")
@@ -128,7 +126,7 @@ class Get(Server):
     ],
     ids=repr,
 )
-def test_whatever_get_request_raises_the_visitor_in_the_queue_is_served(
+def test_connection_in_the_queue_is_served_after_any_exception_of_get_request(
     error: Exception, within: Callable[..., Within]
 ) -> None:
     running = within(type("Got", (Get,), {"error": error}), ECHO)
@@ -142,7 +140,7 @@ def test_whatever_get_request_raises_the_visitor_in_the_queue_is_served(
 
 
 @pytest.mark.parametrize("number", sorted(CAPACITY | TRANSIENT | {errno.EINVAL}), ids=errno.errorcode.get)
-def test_it_rests_after_an_error_unless_that_was_the_visitor_s_own(number: int) -> None:
+def test_accept_pauses_after_an_error_unless_it_concerns_one_connection(number: int) -> None:
     with Get(("127.0.0.1", 0), ECHO) as server:
         server.error = OSError(number, os.strerror(number))
         assert server.accept() is False
@@ -164,7 +162,7 @@ class Wrapping(Server):
         return socket.socket(fileno=request.detach()), client_address
 
 
-def test_a_get_request_that_gives_up_on_a_visitor_leaves_no_place_taken(within: Callable[..., Within]) -> None:
+def test_failed_get_request_leaves_no_place_taken(within: Callable[..., Within]) -> None:
     running = within(Wrapping, ECHO)
     with connect(running.address) as peer:
         assert is_gone(peer)
@@ -172,7 +170,7 @@ def test_a_get_request_that_gives_up_on_a_visitor_leaves_no_place_taken(within: 
     running.expect_nobody()
 
 
-def test_a_handler_that_raises_costs_its_visitor_and_nobody_else(within: Callable[..., Within]) -> None:
+def test_exception_of_a_handler_ends_its_connection_alone(within: Callable[..., Within]) -> None:
     running = within("threads", Raw)
     with connect(running.address) as other:
         ask(other, b"a\n", b"A\n")
@@ -187,7 +185,7 @@ def test_a_handler_that_raises_costs_its_visitor_and_nobody_else(within: Callabl
 
 @pytest.fixture
 def broken_logger() -> Iterator[None]:
-    """Every call of a logger of the suite raises, as with a bug in somebody's filter."""
+    """Every call of a logger of the suite raises, as with a bug in a custom filter."""
 
     class Broken(logging.Handler):
         def handle(self, record: logging.LogRecord) -> bool:
@@ -211,7 +209,7 @@ def test_a_logger_that_raises_ends_nothing(kind: type[Server], within: Callable[
 
 
 @pytest.mark.usefixtures("broken_logger")
-def test_a_logger_that_raises_keeps_nobody_from_stopping() -> None:
+def test_logger_that_raises_does_not_keep_the_server_from_stopping() -> None:
     with Server(("127.0.0.1", 0), ECHO) as server:
         daemon = Daemon([server])
         daemon.stop()
@@ -247,7 +245,7 @@ with Server(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
 
 
 @pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
-def test_out_of_descriptors_it_rests_and_then_serves_those_who_waited(engine: str) -> None:
+def test_accept_pauses_without_descriptors_and_then_serves_the_queue(engine: str) -> None:
     """Promise 4: "Out of descriptors (limit 64): the loop rests and retries, one log line a pause".  How much of a
     processor that takes is counted: an attempt for each pause, where the stock class makes 222,000 a second."""
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 200

@@ -1,4 +1,4 @@
-"""The client's end of TLS, in memory, and how its bytes may be cut on their way."""
+"""An in-memory TLS client, and ways to split its bytes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CUTS: dict[str, Cut] = {"whole": whole, "byte by byte": bytewise, "at random": a
 
 @cache
 def ours(client_ca: bool = False) -> ssl.SSLContext:
-    """The context of a server."""
+    """Return the context of a server."""
     context = server_context()
     context.load_cert_chain(folder() / "server.pem", folder() / "server.key")
     if client_ca:
@@ -51,7 +51,7 @@ def ours(client_ca: bool = False) -> ssl.SSLContext:
 
 
 def theirs(version: str = "1.3", certificate: str = "") -> ssl.SSLContext:
-    """The context of a client that speaks just that version."""
+    """Return the context of a client for one TLS version."""
     context = client_context(folder() / "ca.pem")
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.minimum_version = context.maximum_version = VERSIONS[version]
@@ -61,9 +61,9 @@ def theirs(version: str = "1.3", certificate: str = "") -> ssl.SSLContext:
 
 
 class Line:
-    """A client, a conversation of ours, and the line between them.
+    """An in-memory connection between a client and a conversation.
 
-    What the client writes goes when `go` is called; `heard` is what it was told."""
+    `go` transfers the bytes written by the client; `heard` has the data it has received."""
 
     def __init__(
         self, service: Service, version: str = "1.3", cut: Cut = whole, context: ssl.SSLContext | None = None
@@ -74,19 +74,19 @@ class Line:
         self.client = theirs(version).wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
         self.cut = cut
         self.heard = b""
-        #: Whether we have said goodbye.
+        #: Whether the conversation has sent close_notify.
         self.left = False
-        #: The largest piece that we wanted to send.
+        #: Size of the largest part sent by the conversation.
         self.largest = 0
         self.deliver(self.ours.open())
 
     def use(self, context: ssl.SSLContext) -> Line:
-        """Another client."""
+        """Connect another client."""
         self.client = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
         return self
 
     def shake(self) -> Line:
-        """The whole handshake."""
+        """Run the whole handshake."""
         for _ in range(4):
             try:
                 self.client.do_handshake()
@@ -98,7 +98,7 @@ class Line:
         return self
 
     def say(self, data: bytes) -> Line:
-        """Say it in records of the usual size; and let it go."""
+        """Write `data` in records of the usual size, and transfer it."""
         for start in range(0, len(data), 16384):
             self.client.write(data[start : start + 16384])
         return self.go()
@@ -111,14 +111,14 @@ class Line:
         return self.go()
 
     def take(self) -> bytes:
-        """What the client would send."""
+        """Return the bytes that the client would send."""
         return self._outgoing.read()
 
     def go(self) -> Line:
         return self.send(self.take())
 
     def send(self, data: bytes) -> Line:
-        """These very bytes, whatever they are."""
+        """Pass these bytes to the conversation unchanged."""
         for piece in self.cut(data):
             self.deliver(self.ours.receive(piece))
             self._proceed()
@@ -133,13 +133,13 @@ class Line:
             assert idle < 10, "it is pending, and says nothing"
 
     def end(self) -> Line:
-        """The end of the input, without a goodbye."""
+        """End the input without close_notify."""
         self.deliver(self.ours.receive(b""))
         self._proceed()
         return self
 
     def deliver(self, data: bytes) -> None:
-        """To the client."""
+        """Pass bytes to the client."""
         self.largest = max(self.largest, len(data))
         if data:
             self._incoming.write(data)

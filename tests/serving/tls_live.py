@@ -37,12 +37,12 @@ def serve(tmp_path: Path, spoken: str, *options: str, tls: str = "") -> Live:
 
 
 def plain(daemon: Live) -> socket.socket:
-    """Connected, and mute."""
+    """Return a connected socket that has sent nothing."""
     return socket.create_connection(("127.0.0.1", daemon.port), 20.0)
 
 
 def connect(daemon: Live, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
-    """Connected, and past the handshake."""
+    """Return a connected TLS socket after the handshake."""
     connected = plain(daemon)
     try:
         return (context or theirs()).wrap_socket(connected, server_hostname="localhost", suppress_ragged_eofs=False)
@@ -52,7 +52,7 @@ def connect(daemon: Live, context: ssl.SSLContext | None = None) -> ssl.SSLSocke
 
 
 def read(peer: ssl.SSLSocket, size: int) -> bytes:
-    """Just so many octets."""
+    """Read exactly `size` bytes."""
     heard = bytearray()
     while len(heard) < size:
         data = peer.recv(size - len(heard))
@@ -62,14 +62,14 @@ def read(peer: ssl.SSLSocket, size: int) -> bytes:
 
 
 def no_goodbye(peer: ssl.SSLSocket) -> bool:
-    """Whether it ends, and not in order: a client can tell."""
+    """Return whether the connection ends without close_notify."""
     with pytest.raises(OSError, match=r"(?i)eof|reset|alert"):
         peer.recv(1)
     return True
 
 
 def ended(daemon: Live, word: str) -> str:
-    """The access line of a conversation that ended with `word`, as soon as it is there."""
+    """Wait for the access line of a connection that ended with `word`, and return it."""
 
     def look() -> str:
         return next((line for line in daemon.out.splitlines() if f" {word} messages=" in line), "")

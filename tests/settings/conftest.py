@@ -1,4 +1,4 @@
-"""As for tests/operating: a project folder for each test, and a process left as it was found."""
+"""Fixtures of tests/operating: a project folder, and a restored process."""
 
 from tests.operating.conftest import _as_found, folder, metrics_file, scoreboard, slot, writes
 

@@ -1,4 +1,4 @@
-"""Text ↔ value, for every kind of setting."""
+"""Field types: text ↔ value."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ BAD: list[tuple[FieldType[Any], list[str], str]] = [
     ("kind", "text", "said"),
     [pytest.param(kind, text, said, id=f"{kind.form} {text!r}"[:40]) for kind, texts, said in BAD for text in texts],
 )
-def test_a_wrong_value_is_told_what_was_expected(kind: FieldType[Any], text: str, said: str) -> None:
+def test_wrong_value_is_refused_with_the_expected_form(kind: FieldType[Any], text: str, said: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
         kind.parse(text)
 
@@ -153,7 +153,7 @@ _TEXTS = st.one_of(
 
 @pytest.mark.parametrize("name", KINDS)
 @given(text=_TEXTS)
-def test_what_is_shown_can_be_read_back(name: str, text: str) -> None:
+def test_shown_value_can_be_parsed(name: str, text: str) -> None:
     kind = KINDS[name]
     try:
         value = kind.parse(text)
@@ -173,13 +173,13 @@ def test_the_nearest_name_is_a_hint_and_a_distant_one_is_none() -> None:
     assert values.hint("x", []) == ""
 
 
-def test_choices_are_listed_as_a_sentence_has_them() -> None:
+def test_choices_are_listed_as_prose() -> None:
     assert values.either(("one",)) == "one"
     assert values.either(("one", "two")) == "one or two"
     assert values.either(("one", "two", "three")) == "one, two or three"
 
 
-def test_a_setting_knows_its_kind() -> None:
+def test_setting_has_its_field_type() -> None:
     from dataclasses import dataclass, fields
 
     @dataclass(frozen=True)

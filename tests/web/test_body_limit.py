@@ -73,6 +73,6 @@ def test_changed_body_limit_needs_a_restart(folder: Folder) -> None:
     folder.write("x", HTTPD)
     old, new = folder.read(), folder.read("limits.body=1MiB", "limits.idle_timeout=7s")
     reload: Any = object.__new__(InPlace)
-    taken = InPlace._taken_up(reload, old, new)
+    taken = InPlace._applicable(reload, old, new)
     assert (taken.limits.body, taken.limits.idle_timeout) == (None, 7.0)
     assert changed(taken, new) == [("limits", "body")]

@@ -39,7 +39,7 @@ FLAGS = (
 
 
 class Browser:
-    """One page of a browser of its own, which lives in `folder`."""
+    """One page of a browser with its profile in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         assert CHROMIUM
@@ -94,7 +94,7 @@ class Browser:
             os.close(self._out)
 
     def tell(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """What it answers; meanwhile its events are collected."""
+        """Return the browser's response, and collect events meanwhile."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -123,38 +123,37 @@ class Browser:
             self.events.append(self._hear())
 
     def size(self, width: int, height: int, *, phone: bool = False) -> None:
-        """The window's, in pixels of CSS."""
+        """Set the size of the window in CSS pixels."""
         self.tell("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
 
     def dark(self, yes: bool = True) -> None:
-        """What the visitor prefers."""
+        """Set the preferred color scheme."""
         feature = {"name": "prefers-color-scheme", "value": "dark" if yes else "light"}
         self.tell("Emulation.setEmulatedMedia", features=[feature])
 
     def visit(self, url: str) -> None:
-        """Go there, and wait until all of it is."""
+        """Load a page completely."""
         self.events.clear()
         self.tell("Page.navigate", url=url)
         self._wait_for("Page.loadEventFired")
 
     def send(self, form: str = "form.panel", **fields: str) -> None:
-        """Fill in the fields of a form as a visitor does who is not held up by the browser, and send it."""
+        """Fill in the fields of a form without the browser's validation, and submit it."""
         self.events.clear()
         steps = [f"form.elements[{json.dumps(name)}].value = {json.dumps(text)};" for name, text in fields.items()]
         self.run(f"const form = document.querySelector({json.dumps(form)}); {' '.join(steps)} form.submit();")
         self._wait_for("Page.loadEventFired")
 
     def run(self, script: str) -> Any:
-        """What a piece of JavaScript comes to on the page."""
+        """Return the value of a JavaScript expression on the page."""
         done = self.tell("Runtime.evaluate", expression=f"{{{script}}}", returnByValue=True)
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
 
     def complaints(self) -> list[str]:
-        """What the browser found wrong since the last page was asked for: a policy that was not kept, a file that is
-        not there."""
+        """Return the errors logged by the browser since the last navigation, such as violations of the policy."""
         return [event["params"]["entry"]["text"] for event in self.events if event.get("method") == "Log.entryAdded"]
 
     def picture(self, path: Path) -> None:
-        """What is to be seen, as PNG."""
+        """Save a screenshot as PNG."""
         path.write_bytes(b64decode(self.tell("Page.captureScreenshot")["data"]))

@@ -1,4 +1,4 @@
-"""The site, with files of its own, and a visitor without a socket."""
+"""Fixtures: the site with its own files, and a client without a socket."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ def site(tmp_path: Path) -> Callable[..., Webapp]:
 
 @pytest.fixture
 def visitor(site: Callable[..., Webapp]) -> Visitor:
-    """A browser that follows no redirect unless told to; PEP 3333 is checked at each request."""
+    """Return a client that does not follow redirects by default, and checks PEP 3333 at each request."""
     return Visitor(site())

@@ -63,7 +63,7 @@ sys.addaudithook(watch)
 
 
 class Customer:
-    """A browser that has logged in as brandon."""
+    """A client that is logged in as brandon."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -74,7 +74,7 @@ class Customer:
         until(lambda: self._ask("POST", "/bank/login", **login)[0] == 303, "the login")
 
     def pay(self, memo: str) -> bool:
-        """Whether the payment was acknowledged."""
+        """Return whether the payment was acknowledged."""
         token = self._token("/bank/pay")
         status, _ = self._ask("POST", "/bank/pay", account="psf", dollars="1", memo=memo, token=token)
         return status == 303
@@ -94,7 +94,7 @@ class Customer:
 
 
 def pay_all(port: int, payments: int) -> list[str]:
-    """Have all customers pay at once; returns the memos of the acknowledged payments."""
+    """Let all customers pay at once; return the memos of the acknowledged payments."""
 
     def spend(number: int) -> list[str]:
         customer = Customer(port)
@@ -159,7 +159,7 @@ for number in range(times):
 
 
 def outcomes_of(folder: Path, times: int, more: int, *tracer: str) -> tuple[set[str], set[str]]:
-    """The acknowledged and the refused payments of a process that pays."""
+    """Return the acknowledged and the refused payments of a paying process."""
     command = [*tracer, sys.executable, "-c", PAY, str(folder), str(times), str(more)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The bank: forms that change something, and who tries to change something with a form that is not the bank's."""
+"""The bank: forms that change data, and forged forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daemons.webapp.sessions import CLOCK_STEP, MOST
 from tests.accounts.files import write_lines, write_users
 from tests.webapp.visitor import Visitor
 
-#: What the book's scraper finds in brandon's account.
+#: Payments that the book's scraper finds in brandon's account.
 BRANDON = [
     ("to", 125, "Registration for PyCon"),
     ("to", 200, "Payment for writing that code"),
@@ -32,7 +32,7 @@ GOOD = {"account": "psf", "dollars": "12", "memo": "Lunch"}
 
 @pytest.fixture
 def brandon(visitor: Visitor) -> Visitor:
-    """Who has logged in."""
+    """Return a logged-in client."""
     assert visitor.log_in().status_code == 303
     return visitor
 
@@ -51,7 +51,7 @@ def rows(folder: Path, query: str) -> list[Any]:
 # --- logging in ------------------------------------------------------------------------------------
 
 
-def test_who_is_nobody_is_led_to_the_login(visitor: Visitor) -> None:
+def test_anonymous_client_is_redirected_to_the_login(visitor: Visitor) -> None:
     for page in ("", "pay"):
         answer = visitor.get(f"/bank/{page}")
         assert (answer.status_code, answer.headers["Location"]) == (303, "/bank/login")
@@ -66,7 +66,7 @@ def test_a_login_shows_the_payments_as_the_book_has_them(brandon: Visitor) -> No
 
 @pytest.mark.parametrize(
     ("user", "password"),
-    [("brandon", "xyzzy"), ("sam", ""), ("nobody", "atigdng"), ("' OR 1=1 --", "x"), ("<b>\0\ud800", "x")],
+    [("brandon", "xyzzy"), ("sam", ""), ("stranger", "atigdng"), ("' OR 1=1 --", "x"), ("<b>\0\ud800", "x")],
 )
 def test_a_wrong_login_shows_the_form_again_filled_in_and_marked(visitor: Visitor, user: str, password: str) -> None:
     fields = {"username": user.encode("utf-8", "surrogatepass"), "password": password}
@@ -97,7 +97,7 @@ def test_passwords_are_kept_hashed(brandon: Visitor, tmp_path: Path) -> None:
     ("base_url", "secure", "expected"),
     [("http://localhost", False, False), ("https://localhost", False, True), ("http://localhost", True, True)],
 )
-def test_what_the_cookie_allows(site: Callable[..., Webapp], base_url: str, secure: bool, expected: bool) -> None:
+def test_attributes_of_the_cookie(site: Callable[..., Webapp], base_url: str, secure: bool, expected: bool) -> None:
     answer = Visitor(site(secure=secure)).get("/bank/login", base_url=base_url)
     (cookie,) = answer.headers.getlist("Set-Cookie")
     _, *words = cookie.split("; ")
@@ -112,7 +112,7 @@ def test_nothing_else_of_the_site_gives_or_is_sent_a_cookie(brandon: Visitor) ->
         assert "HTTP_COOKIE" not in answer.request.environ
 
 
-def test_a_login_gives_another_id_and_the_old_one_stays_nobody(visitor: Visitor) -> None:
+def test_login_changes_the_session_id_and_the_old_one_stays_anonymous(visitor: Visitor) -> None:
     visitor.get("/bank/login")
     before = value_of(visitor)
     visitor.log_in()
@@ -135,7 +135,7 @@ def test_a_login_gives_another_id_and_the_old_one_stays_nobody(visitor: Visitor)
     ],
     ids=["signature", "content", "unsigned", "none", "a name", "noise", "compressed"],
 )
-def test_a_cookie_that_is_forged_or_tampered_with_is_nobodys(brandon: Visitor, spoilt: Callable[[str], str]) -> None:
+def test_forged_or_modified_cookie_is_ignored(brandon: Visitor, spoilt: Callable[[str], str]) -> None:
     good = value_of(brandon)
     brandon.set_cookie("session", spoilt(good), path="/bank/")
     assert brandon.get("/bank/").status_code == 303
@@ -143,7 +143,7 @@ def test_a_cookie_that_is_forged_or_tampered_with_is_nobodys(brandon: Visitor, s
     assert brandon.get("/bank/").status_code == 200
 
 
-def test_a_logout_holds_whoever_has_the_cookie(brandon: Visitor) -> None:
+def test_logout_invalidates_copies_of_the_cookie(brandon: Visitor) -> None:
     stolen = value_of(brandon)
     token = brandon.token("/bank/")
     assert brandon.get("/bank/logout").status_code == 405
@@ -166,8 +166,10 @@ def test_a_login_ends_by_itself(site: Callable[..., Webapp], monkeypatch: pytest
         assert visitor.get("/bank/").status_code == status
 
 
-def test_clock_set_back_logs_nobody_out(site: Callable[..., Webapp], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the cookie nor the session nor the form's token; but what is from far in the future is refused."""
+def test_sessions_survive_a_clock_that_is_set_back(
+    site: Callable[..., Webapp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cookie, session and token remain valid; those from far in the future are refused."""
     visitor = Visitor(site(session=60.0))
     visitor.log_in()
     now = time.time()
@@ -203,7 +205,7 @@ def test_logins_of_one_user_are_bounded(brandon: Visitor, tmp_path: Path) -> Non
     assert brandon.get("/bank/").status_code == 200
 
 
-def test_too_many_logins_are_told_when_to_come_again(visitor: Visitor) -> None:
+def test_too_many_logins_get_retry_after(visitor: Visitor) -> None:
     answers = [visitor.log_in("sam", str(number)) for number in range(NAMED.burst + 1)]
     assert [each.status_code for each in answers] == [422] * NAMED.burst + [503]
     seconds = answers[-1].headers["Retry-After"]
@@ -213,7 +215,7 @@ def test_too_many_logins_are_told_when_to_come_again(visitor: Visitor) -> None:
     assert visitor.log_in().status_code == 303
 
 
-def test_guesser_behind_a_proxy_locks_nobody_else_out(site: Callable[..., Webapp], tmp_path: Path) -> None:
+def test_guesser_behind_a_proxy_does_not_lock_out_other_clients(site: Callable[..., Webapp], tmp_path: Path) -> None:
     application = site(proxies=("127.0.0.1",))
     # Of a secret the hash is fast, so that only the throttle of each peer counts.
     secret, stored = generate_secret()
@@ -246,7 +248,7 @@ def test_user_whose_line_is_taken_out_is_logged_out_and_cannot_log_in(
 # --- paying ----------------------------------------------------------------------------------------
 
 
-def test_a_good_payment_redirects_and_is_told_of_once(brandon: Visitor) -> None:
+def test_valid_payment_redirects_and_is_confirmed_once(brandon: Visitor) -> None:
     answer = brandon.post("/bank/pay", data={**GOOD, "token": brandon.token("/bank/pay")})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/bank/")
     assert "Payment successful" in brandon.get("/bank/").text
@@ -290,7 +292,7 @@ def test_a_bad_one_is_shown_again_filled_in_and_marked(
     assert brandon.payments() == BRANDON
 
 
-def test_what_is_typed_is_escaped_wherever_it_is_shown(brandon: Visitor) -> None:
+def test_input_is_escaped_on_every_page(brandon: Visitor) -> None:
     script = "<script>alert('\"')</script>"
     token = brandon.token("/bank/pay")
     again = brandon.post("/bank/pay", data={"account": script, "dollars": script, "memo": script, "token": token})
@@ -303,7 +305,7 @@ def test_what_is_typed_is_escaped_wherever_it_is_shown(brandon: Visitor) -> None
 
 @pytest.mark.parametrize("token", [None, "", "0" * 64, "\xff"])
 def test_a_form_of_another_site_pays_nothing(brandon: Visitor, token: str | None) -> None:
-    """The book's attack: a form that was given to nobody, sent by the browser of who has logged in."""
+    """CSRF: a form without a valid token, sent by the browser of a logged-in user."""
     fields = {"account": "hacker", "dollars": "110", "memo": "Theft"}
     answer = brandon.post("/bank/pay", data=fields if token is None else {**fields, "token": token})
     assert answer.status_code == 403

@@ -1,4 +1,4 @@
-"""The form by hand and the form with Bottle: the same questions, and the same base64."""
+"""The plain WSGI form and the Bottle form: equal requests, equal results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.webapp.visitor import Visitor
 
 WELCOME = 'Welcome! Enter a string <form action="encode"><input name="mystring"><input type="submit"></form>'
 
-#: Of both: what is asked, the status, and what is said.
+#: For both forms: the request, the status, and the response.
 ASKED = {
     "GET /": ((200, WELCOME), (200, "Welcome! Enter a string:")),
     "HEAD /": ((200, ""), (200, "")),
@@ -42,7 +42,7 @@ OCTETS = [b"Camelot", "Grüße".encode(), b"<script>alert('&')</script>", b"\xff
 
 @pytest.mark.parametrize("mount", [0, 1], ids=["by hand", "with bottle"])
 @pytest.mark.parametrize("asked", ASKED)
-def test_what_is_asked(visitor: Visitor, asked: str, mount: int) -> None:
+def test_requests_of_both_forms(visitor: Visitor, asked: str, mount: int) -> None:
     method, target = asked.split()
     status, expected = ASKED[asked][mount]
     response = visitor.open(("/base64", "/bottle")[mount] + target, method=method)
@@ -56,7 +56,7 @@ def test_what_is_asked(visitor: Visitor, asked: str, mount: int) -> None:
 
 
 @pytest.mark.parametrize("octets", OCTETS)
-def test_both_encode_the_same_and_escape_what_they_repeat(visitor: Visitor, octets: bytes) -> None:
+def test_both_forms_encode_alike_and_escape_the_input(visitor: Visitor, octets: bytes) -> None:
     encoded = b64encode(octets).decode()
     query = f"encode?mystring={quote_from_bytes(octets)}&mystring=second"
     by_hand, with_bottle = (visitor.get(f"/{mount}/{query}").text for mount in ("base64", "bottle"))

@@ -1,4 +1,4 @@
-"""The bank's files: how they are made, and those of earlier releases."""
+"""Creation of the bank's files, and files of earlier releases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.webapp.visitor import Visitor
 
 @pytest.fixture
 def shipped(site: Callable[..., Webapp], tmp_path: Path) -> Webapp:
-    """A site that makes its users file itself."""
+    """Return a site that creates its users file."""
     made = site()
     (tmp_path / "run" / "webapp.users").unlink()
     return made
@@ -118,7 +118,7 @@ def test_file_behind_a_dangling_link_is_made_where_the_link_leads(tmp_path: Path
 def test_file_that_exists_is_neither_opened_nor_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
     create(path, b"first")
-    path.chmod(0o000)  # whoever opened it would fail, but for root
+    path.chmod(0o000)  # opening it would fail, except for root
     inode = path.stat().st_ino
     create(path, b"second")
     assert path.stat().st_ino == inode

@@ -1,4 +1,4 @@
-"""URL dispatch: a table, a decorator, and what is said where there is nothing."""
+"""URL dispatch: table, decorator, and errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def change(request: Form, name: str) -> Response:
         ("GET", "//evil.example/..", 404, None, None),
     ],
 )
-def test_who_answers(method: str, path: str, status: int, allow: set[str] | None, said: str | None) -> None:
+def test_method_and_path_select_the_view(
+    method: str, path: str, status: int, allow: set[str] | None, said: str | None
+) -> None:
     response = Visitor(pages).open(path, method=method)
     assert response.status_code == status
     assert (set(response.allow) or None) == allow

@@ -1,4 +1,4 @@
-"""Whatever a browser sends, and who pretends to be one, the site has a page for it, and never 500."""
+"""Fuzzed requests get a page, and never 500."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PATHS = [
     ),
 ]
 
-#: What bodies and queries are made of: of forms in both ways, of JSON and XML, and of what is none.
+#: Parts of bodies and queries: forms in both encodings, JSON, XML, and malformed data.
 PIECES = st.sampled_from(
     [
         *(b"token=", b"&", b"=", b"+", b"%", b"%ff", b"%ed%a0%80", b"%u1234", b"%00", b"\xff", b";", b"a" * 100),
@@ -124,13 +124,13 @@ once = [HealthCheck.function_scoped_fixture]
 
 @pytest.fixture
 def served(site: Callable[..., Webapp]) -> Webapp:
-    """The site."""
+    """Return the site."""
     return site()
 
 
 @pytest.fixture
 def customer(visitor: Visitor) -> Visitor:
-    """Who has logged in."""
+    """Return a logged-in client."""
     assert visitor.log_in().status_code == 303
     return visitor
 
@@ -168,8 +168,7 @@ def test_any_octets_are_answered(
 @given(st.dictionaries(st.sampled_from(["account", "dollars", "memo", "token"]), st.text(max_size=8)))
 @settings(max_examples=60, suppress_health_check=once)
 def test_any_payment_is_made_or_complained_of(customer: Visitor, form: dict[str, str]) -> None:
-    """For any fields in the form of who has logged in, what is complained of is not paid, and the rest is as it
-    may be."""
+    """For any fields of a logged-in user's form, an invalid payment is not stored, and a stored one is valid."""
     values = {name: form.get(name, "").strip() for name in ("account", "dollars", "memo")}
     fields = {"token": customer.token("/bank/pay"), **form} if "token" not in form else form
     data = {name: text.encode("utf-8", "surrogatepass") for name, text in fields.items()}

@@ -1,4 +1,4 @@
-"""The site over a real socket, with a client that is not ours."""
+"""The site over a real socket, with a third-party client."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ def test_calls_are_answered_beneath_the_site(site: Callable[..., Webapp]) -> Non
             page = client.getresponse()
             assert page.status == 200
             assert b"Determine x values satisfying" in page.read()
-        # Before that, a worker may have yet to close what the application has returned.
+        # Earlier, a worker may not have closed the application's iterable yet.
         server.expect_nobody()
 
 
-def test_pages_are_served_while_logins_wait_and_too_many_are_told_to_come_again(
+def test_pages_are_served_while_logins_wait_and_excess_logins_get_503(
     site: Callable[..., Webapp], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = Event()

@@ -1,4 +1,4 @@
-"""Each middleware alone, and PEP 3333 checked on both sides of it."""
+"""Each middleware by itself, with PEP 3333 checked on both sides."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Anybody:
 
 
 def told(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Says who it was told is there, and how it was asked."""
+    """Application that returns the method and the user of the request."""
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Security-Policy", "default-src *")])
     return [f"{environ['REQUEST_METHOD']} {environ.get('REMOTE_USER')}".encode()]
 
@@ -46,7 +46,7 @@ def around(middleware: Callable[[Any], Any], application: Any = told) -> Visitor
     ids=["recorded", "secured", "case", "hosts", "override", "authenticated", "themed"],
 )
 @pytest.mark.parametrize("application", [base64_form, bottle_form])
-def test_an_application_behind_it_says_what_it_would_say_without(middleware: Any, application: Any) -> None:
+def test_middleware_leaves_plain_responses_unchanged(middleware: Any, application: Any) -> None:
     alone, behind = Visitor(application), around(middleware, application)
     for path in ("/", "/encode?mystring=Camelot", "/encode", "/nowhere"):
         for method in ("GET", "HEAD", "POST"):
@@ -70,7 +70,7 @@ def test_the_theme_is_put_into_pages_and_nothing_is_taken_out() -> None:
     assert themed.content_length == len(themed.data)
 
 
-def test_a_call_is_one_line_of_the_log_for_who_wants_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_request_is_logged_at_debug_level(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "daemons.webapp"):
         around(Recorded).get("/a%0ab?q")
     (record,) = caplog.records
@@ -78,7 +78,7 @@ def test_a_call_is_one_line_of_the_log_for_who_wants_it(caplog: pytest.LogCaptur
     assert re.fullmatch(r"GET /a\nb 200 seconds=\d+\.\d{3}", record.getMessage())
 
 
-def test_protection_is_added_and_what_is_said_stays() -> None:
+def test_security_fields_are_added_unless_set() -> None:
     headers = around(Secured).get("/").headers
     assert headers.getlist("Content-Security-Policy") == ["default-src *"]
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -110,7 +110,7 @@ def test_a_post_may_be_another_method_and_nothing_else_may(method: str, wanted: 
     assert response.text == f"{heard} None"
 
 
-def test_who_has_logged_in_is_remote_user_and_nobody_else_is() -> None:
+def test_remote_user_is_the_logged_in_user_only() -> None:
     client = around(Authenticated)
     assert client.get("/", environ_overrides={SESSION: Anybody(), "REMOTE_USER": "root"}).text == "GET sam"
     nobody = Anybody()

@@ -67,7 +67,7 @@ def test_a_place_that_is_not_known_is_marked_and_kept(visitor: Visitor, city: st
     assert _facts(answer.text) == {}
 
 
-def test_what_is_posted_is_not_taken_from_the_url(visitor: Visitor) -> None:
+def test_posted_fields_are_not_taken_from_the_url(visitor: Visitor) -> None:
     assert visitor.get("/zipcity.php?inputstring=Phoenix,+AZ").status_code == 405
     assert visitor.post("/zipcity.php?inputstring=Phoenix,+AZ").status_code == 422
     assert "aria-invalid" not in visitor.get("/weather").text
@@ -90,7 +90,7 @@ def test_the_time(site: Callable[..., Webapp]) -> None:
 # --- environ ---------------------------------------------------------------------------------------
 
 
-def test_the_environ_is_told_without_secrets(visitor: Visitor) -> None:
+def test_environ_is_shown_without_credentials(visitor: Visitor) -> None:
     visitor.set_cookie("session", "s3cret", path="/")
     headers = {"Authorization": "Basic s3cret", "X-Api-Key": "s3cret", "X-Knight": "<Robin>"}
     more = {"AWS_SESSION": "s3cret", "PATH": "s3cret"}
@@ -131,7 +131,7 @@ def test_json_in_json_out_and_no_redirect(visitor: Visitor) -> None:
         ({"json": {"mystring": "a" * 70_000}}, 413),
     ],
 )
-def test_what_is_no_question_is_answered_in_json_too(visitor: Visitor, request_of: dict[str, Any], status: int) -> None:
+def test_invalid_api_request_gets_a_json_error(visitor: Visitor, request_of: dict[str, Any], status: int) -> None:
     answer = visitor.post("/api/base64", **request_of)
     assert (answer.status_code, answer.mimetype) == (status, "application/json")
     assert set(answer.json or ()) == {"error"}

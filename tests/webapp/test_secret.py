@@ -1,4 +1,4 @@
-"""The secret: made once, whoever is first; and what is none is refused before anybody is served."""
+"""The secret: created once, also by several processes; an invalid one is refused at the start."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _fifo(path: Path) -> None:
     ],
     ids=["open", "short", "long", "fifo", "folder"],
 )
-def test_what_is_no_secret_is_refused_at_the_start(tmp_path: Path, make: object, reason: str) -> None:
+def test_invalid_secret_file_is_refused_at_the_start(tmp_path: Path, make: object, reason: str) -> None:
     path = tmp_path / "webapp.key"
     make(path)  # type: ignore[operator]
     with pytest.raises(TypeError) as caught:
@@ -88,14 +88,14 @@ def test_what_is_no_secret_is_refused_at_the_start(tmp_path: Path, make: object,
     assert str(caught.value) == f"{path}: {reason}"
 
 
-def test_what_is_no_database_is_named(tmp_path: Path) -> None:
+def test_invalid_database_file_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "db").write_text("This is a page of a book. " * 100)
     with pytest.raises(sqlite3.DatabaseError) as caught, Database(tmp_path / "db", tmp_path / "users").read():
         pass
     assert caught.value.__notes__ == [f"the database is {tmp_path / 'db'}"]
 
 
-def test_what_fails_leaves_no_half_of_it(tmp_path: Path) -> None:
+def test_failed_creation_leaves_no_partial_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         Secret(tmp_path / "file" / "key").value()

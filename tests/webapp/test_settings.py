@@ -36,7 +36,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("line", WRONG)
-def test_what_is_wrong_is_said_before_anything_is_bound(folder: Folder, line: str) -> None:
+def test_invalid_setting_is_refused_before_the_bind(folder: Folder, line: str) -> None:
     folder.write("x", f"{INI}    [webapp]\n    {line}\n")
     with pytest.raises(ConfigurationError) as caught:
         target_of(folder.read()).request_handlers()
@@ -85,7 +85,7 @@ def test_the_client_asks_for_paths(folder: Folder) -> None:
 
 
 def cgi(folder: Folder, body: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
-    """As a web server starts it: nothing but the request in its environment, and another working folder."""
+    """Run as CGI: only the request in the environment, and another working directory."""
     command = [sys.executable, "-m", "daemons", "cgi", "x", "--conf", str(folder.conf)]
     path = {"PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(command, cwd="/", env={**path, **environ}, input=body, capture_output=True, check=False)
@@ -95,7 +95,7 @@ def test_a_form_by_cgi(folder: Folder) -> None:
     folder.write("x", INI)
     done = cgi(
         folder,
-        b"inputstring=Phoenix%2C+AZ and what is not of the body",
+        b"inputstring=Phoenix%2C+AZ and trailing bytes",
         REQUEST_METHOD="POST",
         PATH_INFO="/zipcity.php",
         CONTENT_TYPE="application/x-www-form-urlencoded",
@@ -108,7 +108,7 @@ def test_a_form_by_cgi(folder: Folder) -> None:
     assert (done.stderr, done.returncode) == (b"", 0)
 
 
-def test_what_is_logged_or_printed_is_no_part_of_the_answer(folder: Folder) -> None:
+def test_log_and_standard_output_are_not_part_of_the_response(folder: Folder) -> None:
     folder.module(
         "pages",
         """
@@ -132,7 +132,7 @@ def test_what_is_logged_or_printed_is_no_part_of_the_answer(folder: Folder) -> N
     assert done.returncode == 0
 
 
-def test_what_cannot_be_asked_is_500_and_the_reason_is_the_servers_own(folder: Folder) -> None:
+def test_failing_application_is_500_with_the_reason_in_the_log(folder: Folder) -> None:
     folder.write("x", f"{INI}    [webapp]\n    session = long\n")
     done = cgi(folder, REQUEST_METHOD="GET", SECRET="s3cret")
     assert done.stdout.startswith(b"Status: 500 Internal Server Error\r\nContent-Type: text/plain")
@@ -141,7 +141,7 @@ def test_what_cannot_be_asked_is_500_and_the_reason_is_the_servers_own(folder: F
     assert done.returncode == 100
 
 
-def test_without_a_request_or_an_application_it_is_said(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_request_or_application_is_an_error(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.write("zen", "[daemon]\nservice = zen\nport = 0\n")
     assert "REQUEST_METHOD" not in os.environ
     assert main(["cgi", "zen", "--conf", str(folder.conf)]) == 2

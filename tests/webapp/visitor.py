@@ -1,4 +1,4 @@
-"""A browser without a socket or a page."""
+"""HTTP client without a socket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from werkzeug.test import Client, TestResponse
 
 
 class Visitor(Client):
-    """Visits `application`, and checks PEP 3333 at each request.  Keeps cookies; follows no redirect unless told to."""
+    """Client that checks PEP 3333 at each request and keeps cookies; follows redirects on request only."""
 
     def __init__(self, application: Any) -> None:
         super().__init__(validator(application))
@@ -19,18 +19,18 @@ class Visitor(Client):
         return super().open(*words, **{"buffered": True, **more})
 
     def token(self, path: str) -> str:
-        """What the form at `path` carries."""
+        """Return the CSRF token of the form at `path`."""
         found = re.search(r'name="token" value="([0-9a-f]{64})"', self.get(path).text)
         assert found
         return found[1]
 
     def log_in(self, user: str = "brandon", password: str = "atigdng") -> TestResponse:
-        """As a person does."""
+        """Log in through the form."""
         fields = {"username": user, "password": password, "token": self.token("/bank/login")}
         return self.post("/bank/login", data=fields)
 
     def payments(self) -> list[tuple[str, int, str]]:
-        """What its account shows, read as the book's scraper reads it: which way, how much, what for."""
+        """Return the payments on the account page: direction, amount and memo."""
         page = self.get("/bank/").text
         items = re.findall(r'<li class="(to|from)">(.*?)</li>', page, re.DOTALL)
         found = []

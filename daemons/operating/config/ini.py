@@ -1,6 +1,6 @@
-"""Ini files → `Settings`, or all complaints at once.
+"""Reader of ini files: returns `Settings`, or raises all complaints at once.
 
-Each complaint names the file, the section, the key, what was expected, and the nearest valid key.
+Each complaint names the file, the section, the key, the expected form, and the nearest valid key.
 Values come from ``defaults.ini``, then ``NAME.ini``, then the command line; the last one wins.
 """
 
@@ -32,7 +32,7 @@ from daemons.serving.listening.address import UNIX_PATH_LIMIT, Address, parse_ad
 from daemons.settings.complaints import ConfigurationError
 from daemons.settings.values import comment_hint, hint
 
-#: conf/NAME.ini for every daemon; these two belong to all.
+#: Files in conf/ that are not the ini of one daemon.
 SHARED = ("defaults", "logging")
 
 
@@ -47,7 +47,7 @@ class Override:
 
 
 def parse_override(text: str) -> Override:
-    """``SECTION.KEY=VALUE``.  Raises `ValueError`."""
+    """Parse ``SECTION.KEY=VALUE``.  Raises `ValueError`."""
     match = re.fullmatch(r"(\w+)\.(\w+|/[^=\s]*)=(.*)", text, re.DOTALL)
     if match is None:
         raise ValueError(f"--set {text}: not a setting; write SECTION.KEY=VALUE, for example limits.idle_timeout=2s")
@@ -55,8 +55,8 @@ def parse_override(text: str) -> Override:
 
 
 def names(conf: Path) -> list[str]:
-    """The daemons that have an ini in the folder `conf`.  Hidden files are an editor's: ``.#launcelot.ini``.
-    Raises `ConfigurationError` where the folder cannot be read."""
+    """Return the names of the daemons that have an ini in the folder `conf`, without hidden files of editors, such as
+    ``.#launcelot.ini``.  Raises `ConfigurationError` if the folder cannot be read."""
     try:
         files = [Path(file) for file in os.listdir(conf) if file.endswith(".ini") and file[0] != "."]
     except (FileNotFoundError, NotADirectoryError):
@@ -67,7 +67,7 @@ def names(conf: Path) -> list[str]:
 
 
 def placed(conf: Path) -> Path:
-    """Return `conf` as an absolute path.  A link stays one: the project is the folder that the link is in."""
+    """Return `conf` as an absolute path.  A symbolic link is not followed: the project is the folder that holds it."""
     conf = Path(os.path.abspath(conf))
     return conf.parent.resolve() / conf.name
 
@@ -78,24 +78,24 @@ def run_folder(conf: Path, run: Path | None = None) -> Path:
 
 
 def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | None = None) -> Settings:
-    """The settings of the daemon `name`.  Raises `ConfigurationError` with every complaint there is."""
+    """Read the settings of the daemon `name`.  Raises `ConfigurationError` with all complaints."""
     try:
         if not conf.is_dir():
             raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
         conf = placed(conf)
         path = conf / f"{name}.ini"
-        there = name not in SHARED and path.is_file()
+        exists = name not in SHARED and path.is_file()
     except OSError as error:
         raise ConfigurationError([f"{conf}: {(error.strerror or str(error)).lower()}"]) from error
-    if not there:
+    if not exists:
         raise ConfigurationError([f"{shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
-    # Made absolute now: to be read again when the working folder is another.
+    # Absolute, because a reload reads them again from another working folder.
     overrides, run = list(overrides), run and run.absolute()
     return _Reader(conf, name, overrides, run, partial(read, conf, name, overrides, run)).read()
 
 
 class _Reader:
-    """Reads one daemon's layers and collects what is wrong with them."""
+    """Reads one daemon's layers and collects the complaints."""
 
     def __init__(
         self, conf: Path, name: str, overrides: list[Override], run: Path | None, again: Callable[[], Settings]
@@ -128,7 +128,7 @@ class _Reader:
         self._check_public(daemon, addresses)
         sections["metrics"] = self._placed_metrics(sections["metrics"], daemon)
         self._check_tls(sections["tls"], addresses)
-        self._check_unlike(addresses)
+        self._check_overlap(addresses)
         if self.complaints:
             raise ConfigurationError(dict.fromkeys(self.complaints))
         texts: dict[str, dict[str, str]] = {}
@@ -157,7 +157,7 @@ class _Reader:
         try:
             layer = sources.of_file(path)
         except ConfigurationError as error:
-            # What it may say is not complained of as missing.
+            # Keys that may be in it are not reported as missing.
             self.unread = True
             self.complaints += error.complaints
             return []
@@ -193,8 +193,10 @@ class _Reader:
                     self.complaints.append(f"{layer.origin} [{section}]: no such section{hint(section, known)}")
 
     def _addresses(self) -> tuple[Address, ...]:
-        """Where to listen.  A later layer's port or host replaces that of every inet listener of an
-        earlier one; a later listen replaces them all."""
+        """Return the listeners.
+
+        A later layer's port or host replaces that of every inet listener of an earlier layer; a later listen replaces
+        all listeners."""
         addresses: tuple[Address, ...] = (Address("tcp", host=DaemonSettings.host),)
         complete = self.unread
         for origin, section in self._section("daemon"):
@@ -208,7 +210,7 @@ class _Reader:
                     complete = bool(addresses)
                 one, _ = parse_section(DaemonSettings, "daemon", [(origin, section)], [])
             except ValueError:
-                return ()  # complained of already
+                return ()  # reported by parse_section
             host = one.host.strip("[]") if "host" in section else None
             addresses = tuple(address.at(host=host, port=one.port) for address in addresses)
             complete = complete or "port" in section
@@ -217,26 +219,25 @@ class _Reader:
         return tuple(self._placed(address) for address in addresses)
 
     def _placed(self, address: Address) -> Address:
-        """A Unix address with its path made absolute: ``run/x.sock`` lies in the run folder, wherever
-        --run has put that."""
+        """Return the address; the path of a Unix address is made absolute, with ``run/x.sock`` in the run folder."""
         if address.scheme != "unix":
             return address
         path = Path(address.path)
         path = self.run / path.relative_to("run") if path.parts[:1] == ("run",) else self.base / path
         if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
             self.complaints.append(
-                f"{self._origin('listen')} [daemon] listen: {path} is longer than {UNIX_PATH_LIMIT} octets, "
-                "which is all a Unix socket's name may have"
+                f"{self._origin('listen')} [daemon] listen: {path} is longer than {UNIX_PATH_LIMIT} bytes, "
+                "the maximum for the path of a Unix socket"
             )
         return Address("unix", path=str(path))
 
     def _check_public(self, daemon: DaemonSettings, addresses: tuple[Address, ...]) -> None:
-        said = [
+        keys = [
             (origin, key) for origin, values in self._section("daemon") for key in ("listen", "host") if key in values
         ]
         for address in addresses:
             if not daemon.public and not address.loopback:
-                origin, key = said[-1]
+                origin, key = keys[-1]
                 self.complaints.append(
                     f"{origin} [daemon] {key}: {address} can be reached from other machines; "
                     "if that is meant, write public = yes"
@@ -249,10 +250,10 @@ class _Reader:
                 f"{self._origin('listen')} [daemon] listen: {secure[0]} needs a certificate; write [tls] "
                 "certificate = FILE; `daemons cert` makes one to try it with"
             )
-        # What stands in defaults.ini is for those of the daemons that use it.
-        mine = [origin for origin, _ in self._section("tls") if origin != shown(self.conf / "defaults.ini")]
-        if mine and addresses and not secure:
-            self.complaints.append(f"{mine[-1]} [tls]: no listener uses it; write listen = tls://HOST:PORT")
+        # [tls] in defaults.ini is for the daemons that have TLS.
+        own = [origin for origin, _ in self._section("tls") if origin != shown(self.conf / "defaults.ini")]
+        if own and addresses and not secure:
+            self.complaints.append(f"{own[-1]} [tls]: no listener uses it; write listen = tls://HOST:PORT")
 
     def _placed_metrics(self, metrics: MetricsSettings, daemon: DaemonSettings) -> MetricsSettings:
         origin = [origin for origin, section in self._section("metrics") if "listen" in section][-1:]
@@ -264,18 +265,16 @@ class _Reader:
                 )
         return dataclasses.replace(metrics, listen=tuple(self._placed(address) for address in metrics.listen))
 
-    def _check_unlike(self, addresses: tuple[Address, ...]) -> None:
+    def _check_overlap(self, addresses: tuple[Address, ...]) -> None:
         for one, other in combinations(addresses, 2):
             if one.meets(other):
-                self.complaints.append(
-                    f"{self._origin('listen')} [daemon] listen: {one} and {other} cannot both be had"
-                )
+                self.complaints.append(f"{self._origin('listen')} [daemon] listen: {one} and {other} overlap")
 
     @property
     def _shown(self) -> str:
         return shown(self.conf / f"{self.name}.ini")
 
     def _origin(self, key: str) -> str:
-        """The layer that set `key` of [daemon]."""
+        """Return the origin of the last layer that set `key` of [daemon]."""
         origins = [origin for origin, section in self._section("daemon") if key in section]
         return origins[-1] if origins else self._shown

@@ -1,4 +1,4 @@
-"""The settings of a daemon, each declared once, and what they come to."""
+"""Sections of a daemon's ini, each setting declared once, and the `Settings` read from them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _PORT: FieldType[int | None] = FieldType(PORT.parse, lambda port: "" if port is 
 
 @dataclass(frozen=True)
 class DaemonSettings:
-    """The section [daemon]: what it says, where it listens, and who serves."""
+    """The section [daemon]: target, listeners and engine."""
 
-    service: str = setting(TEXT, "", "what the daemon says: NAME is the Service in daemons.NAME; or module:Class")
+    service: str = setting(TEXT, "", "the Service to run: NAME for the one in daemons.NAME, or module:Class")
     handler: str = setting(TEXT, "", "instead of a service, module:Class of any socketserver.BaseRequestHandler")
     wsgi: str = setting(TEXT, "", "instead of a service, module:NAME of any WSGI application")
     rpc: str = setting(
@@ -46,74 +46,82 @@ class DaemonSettings:
     )
     jsonrpc: str = setting(TEXT, "", "as rpc, over JSON-RPC 2.0")
     description: str = setting(
-        TEXT, "", "what it is, in one line, for `daemons list`; otherwise the first line of the module's docstring"
+        TEXT, "", "one line for `daemons list`; by default the first line of the module's docstring"
     )
-    host: str = setting(TEXT, "127.0.0.1", "the address or name to listen at; 0.0.0.0 or :: for all of one kind")
-    port: int | None = setting(_PORT, None, "the port to listen on, or its name in /etc/services")
+    host: str = setting(
+        TEXT, "127.0.0.1", "address or name to listen on; 0.0.0.0 for all IPv4 addresses, :: for all IPv6 addresses"
+    )
+    port: int | None = setting(_PORT, None, "port to listen on, or its name in /etc/services")
     listen: tuple[Address, ...] = setting(
         _LISTEN,
         (),
-        "instead of host and port: tcp://127.0.0.1:1060, tcp://[::1]:1060, unix:run/name.sock; or what others "
-        "have bound: fd://0, systemd: or systemd:NAME",
+        "instead of host and port: tcp://127.0.0.1:1060, tcp://[::1]:1060, unix:run/name.sock; or sockets that are "
+        "bound already: fd://0, systemd: or systemd:NAME",
     )
-    public: bool = setting(YES_NO, False, "whether it may listen where other machines can reach it")
-    engine: str = setting(choice(*ENGINES), "threads", "who runs a conversation, and when")
-    processes: int | None = setting(optional("auto", COUNT), 1, "how many processes serve; auto: one for each core")
-    threads: int = setting(COUNT, 16, "threads of engine = pool")
+    public: bool = setting(YES_NO, False, "allow listeners that other machines can reach")
+    engine: str = setting(choice(*ENGINES), "threads", "concurrency model of the conversations")
+    processes: int | None = setting(optional("auto", COUNT), 1, "number of serving processes; auto: one for each core")
+    threads: int = setting(COUNT, 16, "number of threads of engine = pool")
     socket_mode: int = setting(
-        OCTAL, 0o660, "the mode of a Unix socket's file: who can write to it may connect; [drop] says whose it is"
+        OCTAL,
+        0o660,
+        "mode of a Unix socket's file: users with write permission may connect; its owner is set by [drop]",
     )
     idle_exit: float | None = setting(
         optional("off", DURATION),
         None,
-        "leave after this time without a conversation, where inetd or systemd starts the daemon for the next one; "
-        "8s with --inetd wait, unless it is set",
+        "exit after this time without a connection, where inetd or systemd starts the daemon for the next one; "
+        "default with --inetd wait: 8s",
     )
-    backlog: int = setting(COUNT, 1024, "connections that the kernel holds while the daemon is busy, listen(2)")
+    backlog: int = setting(COUNT, 1024, "maximum number of connections that the kernel queues for accept, listen(2)")
 
 
 def _plain_addresses(text: str) -> tuple[Address, ...]:
     addresses = parse_addresses(text)
     for address in addresses:
         if address.scheme not in ("tcp", "unix"):
-            raise ValueError(f"{address} is not for metrics; write tcp://127.0.0.1:9101 or unix:run/name.metrics.sock")
+            raise ValueError(
+                f"{address} cannot serve metrics; write tcp://127.0.0.1:9101 or unix:run/name.metrics.sock"
+            )
     return addresses
 
 
 @dataclass(frozen=True)
 class MetricsSettings:
-    """The section [metrics]: the endpoint for Prometheus.  `daemons stats NAME` needs none of it."""
+    """The section [metrics]: the endpoint for Prometheus.  `daemons stats NAME` works without it."""
 
     listen: tuple[Address, ...] = setting(
         FieldType(_plain_addresses, _LISTEN.show, _LISTEN.form),
         (),
-        "where Prometheus finds /metrics, over HTTP: tcp://127.0.0.1:9101 or unix:run/name.metrics.sock; by default "
-        "nowhere",
+        "address of /metrics for Prometheus, over HTTP: tcp://127.0.0.1:9101 or unix:run/name.metrics.sock; by default "
+        "there is no endpoint",
     )
 
 
 @dataclass(frozen=True)
 class LogSettings:
-    """The section [log]: what is written, and the file of a detached daemon.  Under supervisord, see supervisord.conf
-    for that."""
+    """The section [log]: request lines, and the log file of a detached daemon.  Under supervisord, the file is set in
+    supervisord.conf."""
 
-    requests: str = setting(choice(*FORMS), "combined", "how a daemon that speaks HTTP writes a line for each request")
-    size: int = setting(SIZE, 10 * 1024**2, "at this size the log file is rotated: NAME.detached.log.1 is the newest")
-    backups: int = setting(COUNT, 5, "how many rotated files are kept")
+    requests: str = setting(choice(*FORMS), "combined", "format of the line for each HTTP request")
+    size: int = setting(
+        SIZE, 10 * 1024**2, "rotate the log file at this size; NAME.detached.log.1 is the newest old file"
+    )
+    backups: int = setting(COUNT, 5, "number of rotated files to keep")
 
 
 @dataclass(frozen=True)
 class TLSSettings:
-    """The section [tls]: what tls:// listeners prove who they are with.  Paths start from the project's folder."""
+    """The section [tls]: certificate and key of tls:// listeners.  Paths are relative to the project's folder."""
 
-    certificate: str = setting(TEXT, "", "the file of the certificate, with those that lead to its CA; PEM")
-    key: str = setting(TEXT, "", "the file of its private key, PEM; by default the certificate's file")
-    client_ca: str = setting(TEXT, "", "if set, clients must show a certificate signed by one in this file")
-    minimum: str = setting(choice("1.2", "1.3"), "1.2", "the oldest TLS version that is spoken")
+    certificate: str = setting(TEXT, "", "certificate file, with the intermediate certificates; PEM")
+    key: str = setting(TEXT, "", "private key file, PEM; by default the certificate file")
+    client_ca: str = setting(TEXT, "", "if set, clients must present a certificate signed by a CA in this file")
+    minimum: str = setting(choice("1.2", "1.3"), "1.2", "minimum TLS version")
 
 
-#: Sections with keys of the user's own, for the services that declare them with `values.table`.  They are named here
-#: so that any other section is a mistake before the service is known.
+#: Sections with keys of the user's own, for services that declare them with `values.table`.  They are listed here, so
+#: that an unknown section is reported before the service is imported.
 TABLES = ("redirects", "protected", "documents", "proxy")
 
 #: The sections that every daemon has.  One more is named after its service.
@@ -130,14 +138,14 @@ SECTIONS: dict[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """All that is known of one daemon before its service is imported."""
+    """The settings of one daemon, before its service is imported."""
 
     name: str
-    #: The folder that relative paths and imports start from: the parent of the conf folder.
+    #: The project folder, from which relative paths and imports are resolved: the parent of the conf folder.
     base: Path
     #: Holds pidfiles and Unix sockets.
     run: Path
-    #: ``conf/logging.ini``, where there is one.
+    #: ``conf/logging.ini``; None if it does not exist.
     logging_ini: Path | None
     daemon: DaemonSettings
     limits: Limits
@@ -146,23 +154,23 @@ class Settings:
     metrics: MetricsSettings
     drop: Drop
     log: LogSettings
-    #: Where it listens; paths of Unix sockets are absolute.
+    #: The listeners; paths of Unix sockets are absolute.
     addresses: tuple[Address, ...]
     #: The key of [daemon] that names what is served, one of `daemons.operating.loading.targets.TARGETS`.
     target: str
-    #: The service's own section: its name, and its keys as they were written.
+    #: The service's own section: its name, and its keys with their text.
     own_section: str
     own: Mapping[str, str]
-    #: Its tables: from section and key to the text.
+    #: The service's tables: section → key → text.
     tables: Mapping[str, Mapping[str, str]]
-    #: From (section, key) to the file or option that set it; a key not in here has its built-in value.
+    #: (section, key) → the file or option that set it.  Other keys have their default.
     origins: Mapping[tuple[str, str], str]
-    #: Reads the same files and the same command line again; raises `ConfigurationError`.
+    #: Read the same files and the same command line again; raises `ConfigurationError`.
     again: Callable[[], Settings]
 
     @property
     def over_tls(self) -> bool:
-        """Whether one of its listeners speaks TLS."""
+        """Whether a listener has TLS."""
         return any(address.scheme == "tls" for address in self.addresses)
 
     def resolve_path(self, path: str) -> Path:
@@ -172,5 +180,5 @@ class Settings:
 
     @property
     def processes(self) -> int:
-        """How many processes serve."""
+        """Number of serving processes."""
         return self.daemon.processes or len(os.sched_getaffinity(0))

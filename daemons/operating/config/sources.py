@@ -1,4 +1,4 @@
-"""One layer of settings, as it was written: an ini file, or an option of the command line."""
+"""Layers of settings as text: an ini file, or an option of the command line."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from daemons.settings.complaints import ConfigurationError
 
 @dataclass(frozen=True)
 class Layer:
-    """From section and key to the text, and where that stands."""
+    """Section → key → text, and the file or option that holds them."""
 
     origin: str
     values: Mapping[str, Mapping[str, str]]
 
 
 def shown(path: Path) -> str:
-    """``conf/launcelot.ini``: the file and its folder are enough to know which is meant."""
+    """Return the path for messages, with one folder: ``conf/launcelot.ini``."""
     return f"{path.parent.name}/{path.name}"
 
 
 def read_text(path: Path) -> str | None:
-    """Return the text of a file that people write: UTF-8, with or without the byte order mark that some editors begin
-    a file with.  None if there is no such file.  Raises `ConfigurationError`, which names the file and the line."""
+    """Return the text of a UTF-8 file, without a byte order mark; None if it does not exist.
+
+    Raises `ConfigurationError`, which names the file and the line."""
     try:
         data = read_bytes(path)
     except FileNotFoundError:
@@ -44,18 +45,21 @@ def read_text(path: Path) -> str | None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return what is in the file at `path`, a regular one or /dev/null: others may have no end, or make a reader wait.
-    Raises `OSError`."""
-    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-        status = os.fstat(file.fileno())
+    """Return the content of a regular file or /dev/null; other files may be endless, or block.  Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) and not os.path.samestat(status, os.stat(os.devnull)):
             code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
             raise OSError(code, os.strerror(code) if code == errno.EISDIR else "not a regular file")
-        return file.read()
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def decode(data: bytes, origin: str) -> str:
-    """Return the text of a file, with newlines as its line ends.  Raises `ConfigurationError` where it is not UTF-8."""
+    """Decode UTF-8, with newlines as line ends.  Raises `ConfigurationError` if it is not UTF-8."""
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
@@ -65,7 +69,7 @@ def decode(data: bytes, origin: str) -> str:
 
 
 def refuse_nul(text: str, origin: str) -> None:
-    """Raise `ConfigurationError` where the text of a file has a NUL character in it."""
+    """Raise `ConfigurationError` if the text contains a NUL character."""
     if (place := text.find("\0")) >= 0:
         line = text.count("\n", 0, place) + 1
         raise ConfigurationError([f"{origin} line {line}: a NUL character; not a text file"])
@@ -76,9 +80,9 @@ def _key(written: str) -> str:
 
 
 def of_file(path: Path) -> Layer | None:
-    """What an ini file says; None if there is no such file.  Raises `ConfigurationError` if it cannot be read."""
+    """Return the layer of an ini file; None if it does not exist.  Raises `ConfigurationError` if it cannot be read."""
     parser = configparser.ConfigParser(interpolation=None, default_section="", delimiters=("=",))
-    # Keys are words, in any case; but for paths, in which small letters and capitals differ.
+    # Keys are case-insensitive, except paths.
     parser.optionxform = _key  # type: ignore[assignment]
     origin = shown(path)
     text = read_text(path)
@@ -87,9 +91,9 @@ def of_file(path: Path) -> Layer | None:
     try:
         parser.read_string(text, origin)
     except configparser.DuplicateOptionError as error:
-        reasons = [f" [{error.section}] {error.option}: stands here twice, again in line {error.lineno}"]
+        reasons = [f" [{error.section}] {error.option}: duplicate, again in line {error.lineno}"]
     except configparser.DuplicateSectionError as error:
-        reasons = [f" [{error.section}]: stands here twice, again in line {error.lineno}"]
+        reasons = [f" [{error.section}]: duplicate, again in line {error.lineno}"]
     except configparser.MissingSectionHeaderError as error:
         reasons = [f" line {error.lineno}: before any section; write [daemon] above it"]
     except configparser.ParsingError as error:

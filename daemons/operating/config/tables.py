@@ -1,4 +1,4 @@
-"""Sections with keys of the user's own: from what is written in them to a service's options."""
+"""Tables: sections with keys of the user's own, parsed into a service's options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from daemons.settings.values import FieldType, comment_hint, hint, kind_of
 
 
 def declared(options: Any) -> dict[str, dataclasses.Field[Any]]:
-    """The tables of an `Options` class, or of an object of one, by their names; None has none."""
+    """Return the table fields of an `Options` class or instance by name; {} for None."""
     fields = () if options is None else dataclasses.fields(options)
     return {field.name: field for field in fields if "key" in field.metadata}
 
@@ -50,7 +50,7 @@ def with_tables(settings: Settings, name: str, options: Any, complaints: list[st
 
 
 def rows(settings: Settings, options: Any) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """For `daemons show`: the tables that say something, each with its keys, values and origins."""
+    """Yield each table that is not empty, with rows of key, value and origin, for `daemons show`."""
     for section, field in declared(options).items():
         if section in settings.tables:
             yield (

@@ -1,4 +1,4 @@
-"""Errors in the module of a service: one line that points at the author's own line."""
+"""Errors in the module of a service: one line that names the author's line of code."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ from daemons.settings.complaints import ConfigurationError
 
 log = logging.getLogger(__name__)
 
-#: Frames in here are the suite's, never the author's.
+#: Files of the suite.
 _SUITE = Path(__file__).parents[2]
 
 
 @contextmanager
 def reported_as_complaint(what: str, when: str, where: str, base: Path) -> Iterator[None]:
-    """Turn every exception of the code of `what` into a `ConfigurationError` of one line, which begins with `where`.
+    """Convert every exception of the block into a `ConfigurationError` of one line.
 
-    That includes SystemExit: a module that calls sys.exit() would end the daemon without a word, and with exit code 0,
-    as if it had been told to stop; and os._exit(), which is an exception meanwhile.  The traceback is logged at the
-    level DEBUG."""
+    That includes sys.exit() and os._exit(), which would end the daemon silently.  The traceback is logged at the level
+    DEBUG.
+
+    Args:
+        what: the name of the author's module or class
+        when: what the block does, for the message
+        where: the beginning of the message
+        base: the project folder
+    """
     try:
         with _exit_raised():
             yield
@@ -42,18 +48,19 @@ def reported_as_complaint(what: str, when: str, where: str, base: Path) -> Itera
 
 
 class _ProcessExit(SystemExit):
-    """The code has called os._exit()."""
+    """os._exit() was called."""
 
 
 @contextmanager
 def _exit_raised() -> Iterator[None]:
-    """Have os._exit() raise `_ProcessExit` in this process while the block runs.  The signal handlers of the suite have
-    the function itself."""
+    """Let os._exit() raise `_ProcessExit` in this process during the block.
+
+    The signal handlers of the suite have a reference to the original function."""
     process, leave = os.getpid(), os._exit
     over = False
 
     def refuse(status: int) -> NoReturn:
-        # Code may keep this function, or call it in a child process that it has forked.
+        # The code may keep this function, or call it in a child process.
         if over or os.getpid() != process:
             leave(status)
         raise _ProcessExit(status)
@@ -69,20 +76,20 @@ def _exit_raised() -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     try:
         return (error.msg if isinstance(error, SyntaxError) else str(error)) or "no reason given"
-    except Exception as failure:  # the class of the error is the author's too
+    except Exception as failure:  # the exception class may be the author's
         return f"no reason given, as its __str__ failed: {type(failure).__name__}"
 
 
 def _place(error: BaseException, base: Path) -> str:
-    """Return ``knights.py line 12: ``, of the author's own code if possible; "" if none is known."""
+    """Return ``knights.py line 12: ``, in the author's code if possible; "" if unknown."""
     if isinstance(error, SyntaxError) and error.filename:
-        line = f" line {error.lineno}" if error.lineno else ""  # of an unknown encoding it is 0
+        line = f" line {error.lineno}" if error.lineno else ""  # 0 for an unknown encoding
         return f"{_shown(error.filename, base)}{line}: "
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _imports(frame.filename)]
     own = [frame for frame in frames if _is_own(Path(frame.filename), base)]
     if own:
         return f"{_shown(own[-1].filename, base)} line {own[-1].lineno}: "
-    # The first frames are those of the suite that called it.
+    # Frames of the suite are those of the caller.
     others = [frame for frame in frames if not _in_suite(Path(frame.filename))]
     return f"{others[-1].filename} line {others[-1].lineno}: " if others else ""
 
@@ -92,12 +99,12 @@ def _is_own(file: Path, base: Path) -> bool:
 
 
 def _in_suite(file: Path) -> bool:
-    """Whether the file is a part of the suite other than a daemon, which may be the author's: daemons/NAME.py."""
+    """Return whether the file is part of the suite, except daemons/NAME.py, which may be the author's."""
     return file.is_relative_to(_SUITE) and len(file.relative_to(_SUITE).parts) > 1
 
 
 def _imports(file: str) -> bool:
-    """Whether the file is a part of Python's import system: it is on the way to every error of a module."""
+    """Return whether the file is part of Python's import system."""
     return file.startswith("<frozen ") or file == importlib.__file__
 
 

@@ -1,4 +1,4 @@
-"""The log file of a detached daemon, and the process that writes it."""
+"""Log file of a detached daemon, and the process that writes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import NoReturn
 from daemons.serving import signals
 from daemons.serving.waker import Waker
 
-#: Bytes that are read from the pipe at a time: all that it holds, pipe(7).
+#: Bytes per read of the pipe: its capacity, pipe(7).
 READ = 64 * 1024
 
 #: Seconds between two attempts to report dropped lines while no other lines come.
@@ -22,7 +22,7 @@ RETRY = 1.0
 
 
 class DropCount:
-    """Lines that were not written, in memory shared with the processes that are forked later."""
+    """Number of dropped lines, in memory shared with processes forked later."""
 
     def __init__(self) -> None:
         self._words = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
@@ -36,16 +36,16 @@ class DropCount:
 
 
 def open_log(path: Path) -> int:
-    """Return a descriptor of the log file at `path`, to append to.  Raises `OSError`."""
-    # Of a FIFO without a reader, open(2) would wait for one; this is an error.
+    """Open the log file at `path` for appending.  Raises `OSError`."""
+    # O_NONBLOCK: open(2) of a FIFO without a reader fails instead of waiting.
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
 
 
 class LogFile:
-    """A file of lines that is rotated at `size` bytes: ``path.1`` is the newest of `backups` old ones.
+    """Log file that is rotated at `size` bytes; ``path.1`` is the newest of `backups` old files.
 
-    A file that somebody moves or removes is opened again under its path before the next line is written.  Lines that
-    cannot be written are counted, and the counts written as soon as there is space."""
+    If the file is moved or removed, it is created again before the next line.  Lines that cannot be written are
+    counted, and the count is written as soon as possible."""
 
     def __init__(self, path: Path, size: int, backups: int, dropped: DropCount) -> None:
         self._path = path
@@ -61,8 +61,7 @@ class LogFile:
         self.reopen()
 
     def reopen(self) -> None:
-        """Open the file under its path, making it and its folder where they are missing.  Where that fails, lines go on
-        to the file that is open."""
+        """Open the file at its path, and create missing folders.  On failure, the open file stays in use."""
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):
@@ -74,7 +73,7 @@ class LogFile:
             self._torn = False
 
     def write(self, line: bytes) -> None:
-        """Write one line, which has no line end."""
+        """Write one line, given without line end."""
         self._follow()
         if self.dropped:
             self.report()
@@ -86,7 +85,7 @@ class LogFile:
             self._count.add(1)
 
     def report(self) -> None:
-        """Write a line with the counts of dropped lines."""
+        """Write a line with the number of dropped lines and bytes."""
         now = time.time()
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
         text = (
@@ -97,7 +96,7 @@ class LogFile:
             self.dropped = self._dropped_bytes = 0
 
     def _write(self, data: bytes) -> int:
-        """Return how many bytes of `data` were written."""
+        """Write `data`; return the number of bytes written."""
         head = b"\n" if self._torn else b""
         whole = head + data
         done = 0
@@ -112,7 +111,7 @@ class LogFile:
         return max(0, done - len(head))
 
     def _follow(self) -> None:
-        """Open the file again if its path leads to another one, or to none, by now."""
+        """Reopen the file if it is no longer at its path."""
         try:
             status = os.stat(self._path)
         except OSError:
@@ -121,14 +120,14 @@ class LogFile:
             if (status.st_dev, status.st_ino) != self._identity:
                 self.reopen()
             else:
-                self._size = status.st_size  # somebody may have truncated it
+                self._size = status.st_size  # it may have been truncated
 
     def _rotate_for(self, more: int) -> None:
-        """Rotate if `more` bytes do not fit any more."""
+        """Rotate the file if `more` bytes would exceed the limit."""
         if not self._size or self._size + more <= self._limit:
             return
         try:
-            # Up to the first gap: `backups` may be far more than there are files.
+            # Up to the first missing file, since `backups` may be very large.
             newest = 1
             while newest < self._backups and os.path.lexists(self._old(newest)):
                 newest += 1
@@ -136,7 +135,7 @@ class LogFile:
                 os.replace(self._old(number), self._old(number + 1))
             os.replace(self._path, self._old(1))
         except OSError:
-            return  # where no file can be renamed, it grows
+            return  # the file grows if it cannot be renamed
         self.reopen()
 
     def _old(self, number: int) -> str:
@@ -148,11 +147,12 @@ class LogFile:
 
 
 def write_log(read: int, file: LogFile) -> NoReturn:
-    """Be the log writer: copy lines from the pipe `read` into `file` until no process can write to it any more.
-    SIGHUP and SIGUSR1 open the file again; no other signal matters: it ends with its last writer."""
+    """Run the log writer: copy lines from the pipe `read` to `file` until its last writer has closed it.
+
+    SIGHUP and SIGUSR1 reopen the file; other signals are ignored.  Never returns."""
     try:
         waker = Waker()
-        signals.hear(waker)
+        signals.install_handlers(waker)
         _copy(read, file, waker)
     finally:
         os._exit(0)
@@ -162,7 +162,7 @@ def _copy(read: int, file: LogFile, waker: Waker) -> None:
     held = b""
     while True:
         ready, _, _ = select.select([read, waker.fileno()], [], [], RETRY if file.dropped else None)
-        if waker.fileno() in ready and {signals.REOPEN, signal.SIGHUP} & set(waker.heard()):
+        if waker.fileno() in ready and {signals.REOPEN, signal.SIGHUP} & set(waker.receive()):
             file.reopen()
         if file.dropped:
             file.report()
@@ -180,5 +180,5 @@ def _copy(read: int, file: LogFile, waker: Waker) -> None:
 
 
 def _text(line: bytes) -> bytes:
-    """`line`, with what is not UTF-8 in it written as ``\\xff``."""
+    """Return the line, with invalid UTF-8 escaped as ``\\xff``."""
     return line.decode("utf-8", "backslashreplace").encode()

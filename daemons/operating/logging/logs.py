@@ -1,8 +1,7 @@
-"""The logging that all daemons share: one event, one line, one write.
+"""Logging of all daemons: one line for each event, with one write(2).
 
-``conf/logging.ini`` names the two classes below.  Under supervisord the lines go to standard output,
-which is a pipe; supervisord is the only writer of the file and rotates it.  Detached, the pipe leads to
-`daemons.cli.detach.write_log` instead.
+``conf/logging.ini`` names the two classes below.  Under supervisord, standard output is a pipe to supervisord, which
+writes and rotates the file.  For a detached daemon, it is a pipe to `daemons.operating.logging.log_file.write_log`.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: pipe(7): a write of up to PIPE_BUF octets, 4,096 on Linux, is atomic: the lines of several processes
-#: are never mixed, and supervisord never reads half of one.
+#: Maximum bytes of a line: writes of up to PIPE_BUF bytes, 4,096 on Linux, are atomic, pipe(7), so that lines of
+#: several processes are not interleaved.
 LINE_LIMIT = 4096
 
-#: Octets of lines that are written to a file together: it takes any number, and never waits for a reader.
+#: Maximum bytes of lines in one write to a file, which never blocks on a reader.
 FILE_LIMIT = 64 * 1024
 
 _CUT = " [...] "
 
-#: The form of a line, as shipped.
+#: Default format of a line.
 FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
 
-#: What conf/logging.ini says as shipped.
+#: Default of conf/logging.ini.
 _BUILT_IN = f"""
 [loggers]
 keys = root
@@ -64,21 +63,21 @@ class = daemons.operating.logging.logs.LineFormatter
 format = {FORMAT}
 """
 
-#: The text of the configuration in force: what is gone back to when the next one is wrong.
+#: Text of the configuration in force, restored if the next one is wrong.
 _in_force: str | None = None
 
 
 class LineFormatter(logging.Formatter):
-    """Formats an event as one line; a traceback has its line ends escaped.
+    """Formats an event as one line, with escaped line ends in a traceback.
 
-    A line over `LINE_LIMIT` octets loses its middle: the head says what and who, the tail of a traceback
-    says why."""
+    A line longer than `LINE_LIMIT` bytes loses its middle: the head has the event, the tail of a traceback its
+    cause."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = escape(super().format(record))
         size = len(line.encode("utf-8", "replace"))
         while size >= LINE_LIMIT:
-            # Counted in characters, of which each is an octet or more.
+            # In characters, each of which is one byte or more.
             keep = max(64, len(line) - (size - LINE_LIMIT) - len(_CUT) - 8)
             line = line[: keep // 4] + _CUT + line[-(keep - keep // 4) :]
             size = len(line.encode("utf-8", "replace"))
@@ -86,16 +85,16 @@ class LineFormatter(logging.Formatter):
 
 
 class Output(logging.Handler):
-    """Write each event with one write(2) to standard output, without ever waiting for a reader.
+    """Handler that writes each event with one write(2) to standard output, and never waits for a reader.
 
-    A line that a full pipe, a reader that has gone or a full disk does not take is dropped and counted.  A line with
-    the counts precedes the next one that gets through.
+    A line that cannot be written, to a full pipe, a closed pipe or a full disk, is dropped and counted.  The count is
+    logged before the next line that can be written.
     """
 
     #: Lines dropped by all outputs of this process since it started.
     dropped_ever: ClassVar[int] = 0
-    #: Of outputs that were closed, as at each reload, before they could report what they dropped: lines, bytes, and
-    #: whether the last line is torn, by device and inode.  The next output to the same file goes on from it.
+    #: (device, inode) → dropped lines, dropped bytes, and whether the last line is torn, of outputs closed before they
+    #: could report it, for example at a reload.  The next output to the same file continues.
     _unreported: ClassVar[dict[tuple[int, int], tuple[int, int, bool]]] = {}
 
     def __init__(self, descriptor: int = 1) -> None:
@@ -103,15 +102,15 @@ class Output(logging.Handler):
         self.descriptor = descriptor
         status = os.fstat(descriptor)
         self._file = status.st_dev, status.st_ino
-        #: Lines and bytes dropped and not reported yet; and whether the file may end with a part of a line, so that the
-        #: next write begins with a line end.
+        #: Dropped lines and bytes not reported yet; and whether the file may end with a partial line, so that the next
+        #: write begins with a line end.
         self.dropped, self.dropped_bytes, self._torn = Output._unreported.pop(self._file, (0, 0, False))
-        #: Bytes of lines that may be written together.
+        #: Maximum bytes per `write`.
         self.at_once = LINE_LIMIT
         self._poll: select.poll | None = None
         self._terminal = os.isatty(descriptor)
-        # A file is always ready; a pipe, socket or terminal may not be.  The descriptor is inherited, so
-        # it is not made non-blocking: that would change it for its other users too.
+        # A pipe, socket or terminal may not be ready.  O_NONBLOCK is not set, because the open file description is
+        # shared with other processes.
         if not stat.S_ISREG(status.st_mode):
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLOUT)
@@ -122,21 +121,21 @@ class Output(logging.Handler):
         try:
             line = self.format(record)
         except Exception as error:
-            # A bug in the call's arguments is a line too, not a traceback on another stream.
-            line = f"ERROR {__name__} a message could not be formatted: {escape(repr(error))}"
+            # Wrong arguments of a logging call are one line, not a traceback on another stream.
+            line = f"ERROR {__name__} message could not be formatted: {escape(repr(error))}"
         self.write(line)
 
     def write(self, text: str) -> None:
-        """Write one or more lines, at most `at_once` bytes in all; count those that are not written."""
+        """Write one or more lines, at most `at_once` bytes in total; count dropped lines."""
         data = text.encode("utf-8", "replace") + b"\n"
-        # Also called from outside `handle`, by many threads at once, and a poll object is for one at a time.
+        # Lock: called outside of `handle` by many threads, and a poll object allows one call at a time.
         self.acquire()
         try:
             if self.dropped:
                 self._report()
             written = self._write(data)
             if written < len(data):
-                # A line of which only the end is missing gets it from the next write.
+                # A line that lacks only its line end is complete with the next write.
                 lines = data.count(b"\n", written + (written > 0 and data[written] == 0x0A))
                 self.dropped += lines
                 self.dropped_bytes += len(data) - written
@@ -145,7 +144,7 @@ class Output(logging.Handler):
             self.release()
 
     def report(self) -> None:
-        """Write the line with the counts of dropped lines, if there are any and it gets through."""
+        """Try to write a line with the number of dropped lines, if any."""
         if self.dropped:
             self.acquire()
             try:
@@ -174,30 +173,31 @@ class Output(logging.Handler):
         try:
             line = self.format(record)
         except Exception:
-            line = f"WARNING {__name__} {message}"  # the formatter is somebody else's, and needs more than this
+            line = f"WARNING {__name__} {message}"  # a foreign formatter may need other attributes
         data = line.encode("utf-8", "replace") + b"\n"
         if self._write(data) == len(data):
             self.dropped = self.dropped_bytes = 0
 
     def _write(self, data: bytes) -> int:
-        """Return how many bytes of `data` were written: fewer than all on a full disk, or where there is no reader."""
+        """Write `data`; return the number of bytes written, less than all on a full disk or without a reader."""
         head = b"\n" if self._torn else b""
         whole = head + data
         done = 0
         try:
-            with self._not_waiting() as descriptor:
+            with self._nonblocking() as descriptor:
                 while done < len(whole) and (self._poll is None or self._poll.poll(0)):
                     done += os.write(descriptor, whole[done:])
         except (OSError, RuntimeError):  # RuntimeError: another thread polls, "concurrent poll() invocation"
             pass
-        # Another process that writes to the same file may have torn a line too, when this one could write nothing.
+        # If nothing was written to a full file, another process may have torn a line.
         self._torn = done < len(whole) and (self._poll is None or self._torn or done > 0)
         return max(0, done - len(head))
 
     @contextmanager
-    def _not_waiting(self) -> Iterator[int]:
-        """A descriptor to which no write waits: poll(2) says that a terminal has room when it has any, and a write of
-        more than that would wait for the terminal to read."""
+    def _nonblocking(self) -> Iterator[int]:
+        """Yield a descriptor whose writes do not block.
+
+        poll(2) reports a terminal as writable with any free space, and a longer write would block."""
         opened = -1
         if self._terminal:
             with suppress(OSError):  # it may belong to another user, as after su(1)
@@ -210,40 +210,40 @@ class Output(logging.Handler):
                 os.close(opened)
 
 
-#: What else is opened again by `reopen`: the files that standard output leads to.
+#: Actions of `reopen_output`, to reopen the file of standard output.
 on_reopen: list[Callable[[], None]] = []
 
-#: Of a detached daemon: the lines that its log writer could not write.
+#: Lines dropped by the log writer of a detached daemon.
 writer_drops: DropCount | None = None
 
 
 def report_drops() -> None:
-    """Have every output of the root logger report the lines that it dropped, now that they may get through again."""
+    """Try to log the number of dropped lines of each output of the root logger."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, Output):
             handler.report()
 
 
 def reopen() -> None:
-    """Open the log files again, after somebody has moved them: that of standard output where a process of ours has
-    opened it, and those of the handlers in logging.ini."""
+    """Reopen the log files, for log rotation: that of standard output, and those of handlers in logging.ini."""
     reopen_output()
     if _in_force is None:
         return
     if _apply_again(_in_force):
-        log.info("log files opened again")
+        log.info("log files reopened")
 
 
 def reopen_output() -> None:
-    """Open the file again that standard output leads to, where a process of ours has opened it."""
+    """Reopen the file of standard output, if a process of the suite has opened it."""
     for action in on_reopen:
         with suppress(OSError):
             action()
 
 
 def configure(path: Path | None) -> bool:
-    """Set up logging from the ini file at `path`, or, where that is None, the same as shipped.  Returns whether
-    that is another configuration than before.  Raises `ConfigurationError`, and then leaves everything as it was."""
+    """Configure logging from the ini file at `path`; None for the default.  Return whether the configuration changed.
+
+    Raises `ConfigurationError`, and then keeps the former configuration."""
     global _in_force
     try:
         text = _BUILT_IN if path is None else read_text(path) or ""
@@ -257,7 +257,7 @@ def configure(path: Path | None) -> bool:
     except ConfigurationError:
         raise
     except (Exception, SystemExit) as error:  # fileConfig evaluates the file, so it can raise anything
-        reason = " ".join(str(error).split())  # of configparser's, several lines
+        reason = " ".join(str(error).split())  # messages of configparser have several lines
         raise ConfigurationError([f"conf/logging.ini: {type(error).__name__}: {reason}"]) from error
     before, _in_force = _in_force, text
     return text != before
@@ -268,24 +268,24 @@ def _apply(text: str) -> None:
     parser.read_string(text, "conf/logging.ini")
     if _in_force is not None:
         _forget(_in_force)
-    # Loggers that modules made when they were imported must not go silent.
+    # Loggers created at import must stay enabled.
     logging.config.fileConfig(parser, disable_existing_loggers=False)
 
 
 def _apply_again(text: str) -> bool:
-    """Apply a configuration that was in force; return whether its log files could be opened again."""
+    """Apply a former configuration again; return whether its log files could be opened."""
     try:
         _apply(text)
     except Exception as error:
-        # Some handlers may be closed by now: better all lines on standard output than some of them nowhere.
+        # Some handlers may be closed already, and would lose lines.
         _apply(_BUILT_IN)
-        log.error("log files could not be opened again: %s; all lines go to standard output", error)
+        log.error("log files could not be reopened: %s; all lines go to standard output", error)
         return False
     return True
 
 
 def _forget(text: str) -> None:
-    """Make the loggers that `text` names as if it did not: fileConfig leaves alone what it is not told of."""
+    """Reset the loggers that `text` names, since fileConfig does not change loggers that it does not name."""
     parser = configparser.RawConfigParser(strict=False)
     with suppress(configparser.Error):
         parser.read_string(text)

@@ -1,4 +1,4 @@
-"""The request line: one for each request of a service that speaks HTTP, in a form that other programs read."""
+"""Request log: one line for each HTTP request, in a standard format."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from urllib.parse import quote
 from daemons.framings.cache import HEAD, HEADS, BoundedCache
 from daemons.operating.logging.lines import Lines
 
-#: Forms: the Common Log Format of NCSA httpd, the Combined one of Apache, and a JSON object; or none.
+#: Formats: Combined Log Format of Apache, Common Log Format of NCSA httpd, JSON object, or none.
 FORMS = ("combined", "common", "json", "no")
 
-#: Characters shown of the target; of the user's name, the referrer and the user agent; and of the method, which
-#: may be any token.  With these a line stays below `daemons.operating.logging.logs.LINE_LIMIT`.
-LONGEST_TARGET = 1500
-LONGEST_METHOD = 100
-LONGEST = 500
+#: Maximum characters of the target; of the method, which may be any token; and of the user, the referrer and the user
+#: agent.  So a line stays below `daemons.operating.logging.logs.LINE_LIMIT`.
+MAX_TARGET = 1500
+MAX_METHOD = 100
+MAX_FIELD = 500
 
-#: Bytes of a remembered entry beside its characters; roughly.
+#: Approximate overhead in bytes of a cached entry.
 ENTRY = 500
 
-#: What of a request's line stands before the time, after the host, and what behind it.
+#: Parts of a line: between host and time, and after the time.
 Entry: TypeAlias = tuple[str, str]
 
 _SPECIAL = re.compile(r'["\\]|[^ -~]')
 
 
 class Request(Protocol):
-    """What is told of a request: a `daemons.framings.http.Request`."""
+    """Interface of a request: `daemons.framings.http.Request`."""
 
     @property
     def method(self) -> str: ...
@@ -47,7 +47,7 @@ class Request(Protocol):
 
 
 class RequestLog(Lines):
-    """Writes the request lines of the daemon `name`, to the logger ``daemons.NAME.requests``, in a form of `FORMS`."""
+    """Logs requests of the daemon `name` to the logger ``daemons.NAME.requests``, in one of `FORMS`."""
 
     def __init__(self, name: str, form: str, *, together: bool = False) -> None:
         self._open, self._entry, self._clock = _FORMS[form]
@@ -55,28 +55,32 @@ class RequestLog(Lines):
         super().__init__(f"daemons.{name}.requests", (logging.INFO,), together=together)
 
     def entry(self, request: Request, status: int, size: int | None, user: str = "") -> Entry:
-        """What there is to say of a request and its answer, whose body has `size` octets (None: nobody knows yet);
-        `user` is who has proved to be that."""
+        """Return the entry of a request.
+
+        Args:
+            size: bytes of the response body; None if unknown
+            user: the authenticated user
+        """
         key = (request, status, size, user)
         known = self._known.get(key)
         if known is None:
             known = self._entry(request, status, size, user)
             if len(request) <= HEAD:
-                # The octets alone: the request would keep its body.
+                # The bytes, since the request object would keep its body in memory.
                 room = ENTRY + len(request) + len(user) + sum(map(len, known))
                 self._known.keep((bytes(request), status, size, user), known, room)
         return known
 
-    def tell(self, host: str, entry: Entry) -> None:
-        """Write the line of a request that `host` has made, and that is answered now."""
+    def log(self, host: str, entry: Entry) -> None:
+        """Log a request of `host` whose response is sent now."""
         if self.enabled[logging.INFO]:
             now = time.monotonic()
-            told = now, logging.INFO, (host, *entry)
+            event = now, logging.INFO, (host, *entry)
             if self.holds:
-                self.waiting.append(told)
+                self.waiting.append(event)
                 self.hold(now)
             else:
-                self.put(told)
+                self.put(event)
 
     def form(self, now: float) -> str:
         date = self._clock(time.time() - (time.monotonic() - now))
@@ -85,68 +89,68 @@ class RequestLog(Lines):
 
 def _common(request: Request, status: int, size: int | None, user: str) -> Entry:
     major, minor = request.version
-    asked = f"{_method(request)} {_quoted(request.target, LONGEST_TARGET)} HTTP/{major}.{minor}"
-    # In quotes it is not, so that a blank or a quotation mark in it would be taken for the end of something.
-    who = quote(user[: LONGEST // 12], safe="@+") or "-"
-    return f" - {who} [", f'] "{asked}" {status} {"-" if size is None else size}'
+    line = f"{_method(request)} {_quoted(request.target, MAX_TARGET)} HTTP/{major}.{minor}"
+    # The user is not quoted in this format, so blanks and quotation marks are percent-encoded.
+    name = quote(user[: MAX_FIELD // 12], safe="@+") or "-"
+    return f" - {name} [", f'] "{line}" {status} {"-" if size is None else size}'
 
 
 def _combined(request: Request, status: int, size: int | None, user: str) -> Entry:
     before, after = _common(request, status, size, user)
-    named = (_quoted(request.field(name), LONGEST) or "-" for name in (b"referer", b"user-agent"))
+    named = (_quoted(request.field(name), MAX_FIELD) or "-" for name in (b"referer", b"user-agent"))
     return before, f'{after} "{next(named)}" "{next(named)}"'
 
 
 def _json(request: Request, status: int, size: int | None, user: str) -> Entry:
     major, minor = request.version
     fields = {
-        "user": _short(user, LONGEST) or None,
+        "user": _short(user, MAX_FIELD) or None,
         "method": _method(request),
-        "target": _short(request.target, LONGEST_TARGET),
+        "target": _short(request.target, MAX_TARGET),
         "version": f"{major}.{minor}",
         "status": status,
         "size": size,
-        "referer": _short(request.field(b"referer"), LONGEST) or None,
-        "agent": _short(request.field(b"user-agent"), LONGEST) or None,
+        "referer": _short(request.field(b"referer"), MAX_FIELD) or None,
+        "agent": _short(request.field(b"user-agent"), MAX_FIELD) or None,
     }
     return '","time":"', f'",{json.dumps(fields)[1:]}'
 
 
 def _method(request: Request) -> str:
     method = request.method
-    return method if len(method) <= LONGEST_METHOD else method[:LONGEST_METHOD] + "..."
+    return method if len(method) <= MAX_METHOD else method[:MAX_METHOD] + "..."
 
 
 def _quoted(text: str, longest: int) -> str:
-    r"""As Apache writes it: ``\"``, ``\\``, ``\xhh``."""
+    r"""Return the text escaped as by Apache: ``\"``, ``\\``, ``\xhh``."""
     quoted = _SPECIAL.sub(_escape, text)
     return quoted if len(quoted) <= longest else _SPECIAL.sub(_escape, text[: longest // 4]) + "..."
 
 
 def _escape(match: re.Match[str]) -> str:
     character = match[0]
-    return "\\" + character if character in '"\\' else "".join(f"\\x{octet:02x}" for octet in character.encode())
+    return "\\" + character if character in '"\\' else "".join(f"\\x{byte:02x}" for byte in character.encode())
 
 
 def _short(text: str, longest: int) -> str:
-    # What is not ASCII takes six characters.
+    # A non-ASCII character takes six characters in JSON.
     return text if len(json.dumps(text)) <= longest else text[: longest // 6] + "..."
 
 
 def _date(seconds: float) -> str:
-    """``21/Nov/2026:17:20:01 +0000``: of the months, the English names."""
+    """Return ``21/Nov/2026:17:20:01 +0000``, with English month names."""
     year, month, day, *clock = time.gmtime(seconds)[:6]
     return f"{day:02}/{_MONTHS[month - 1]}/{year}:{clock[0]:02}:{clock[1]:02}:{clock[2]:02} +0000"
 
 
 def _timestamp(seconds: float) -> str:
-    """``2026-11-21T17:20:01Z``, RFC 3339."""
+    """Return ``2026-11-21T17:20:01Z``, RFC 3339."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-#: What a line opens with, who makes an entry, and who writes the time.
+#: Form → beginning of a line, function for the entry, and function for the time.
 _FORMS: dict[str, tuple[str, Callable[[Request, int, int | None, str], Entry], Callable[[float], str]]] = {
     "combined": ("", _combined, _date),
     "common": ("", _common, _date),

@@ -1,6 +1,6 @@
-"""The file ``run/NAME.metrics``: how it comes to its path, and the locks on it.
+"""The file ``run/NAME.metrics``: its atomic replacement, and its locks.
 
-A process of a daemon holds a POSIX lock, fcntl(2), on the first byte of each slot that it has.
+A process of a daemon holds a POSIX lock, fcntl(2), on the first byte of its slot.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from daemons.serving.record_locks import is_locked
 
 
 class TakenError(Exception):
-    """A living process has the first slot of the file that is there."""
+    """A running process holds the first slot of the existing file."""
 
 
 def is_taken(path: Path) -> bool:
-    """Return whether a living process has the first slot of the file at `path`."""
+    """Return whether a running process holds the first slot of the file at `path`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a named pipe would wait for a writer
+        descriptor = os.open(
+            path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        )  # O_NONBLOCK: open(2) of a FIFO would wait for a writer
     except FileNotFoundError:
         return False
     except PermissionError:
-        # Of another user, as of root before: only its lock can be looked for, in proc_locks(5).
+        # The file of another user, such as root, cannot be opened; its locks are in proc_locks(5).
         status = os.stat(path)
         place = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
         return place in Path("/proc/locks").read_text("ascii")
@@ -36,8 +38,9 @@ def is_taken(path: Path) -> bool:
 
 
 def new_file(path: Path, page: bytes) -> int:
-    """Return a descriptor of a new file with `page` in it, put in the place of `path` in one step.  Raises
-    `TakenError`, `OSError`."""
+    """Atomically replace `path` by a new file that contains `page`; return its descriptor.
+
+    Raises `TakenError`, `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = -1
     try:
@@ -52,13 +55,14 @@ def new_file(path: Path, page: bytes) -> int:
 
 @contextmanager
 def in_place_of(path: Path) -> Iterator[int]:
-    """Give a descriptor of a new file, which replaces that at `path` when all went well.  Raises `TakenError`,
-    `OSError`."""
+    """Yield the descriptor of a new file, which replaces that at `path` unless the block raises.
+
+    Raises `TakenError`, `OSError`."""
     if is_taken(path):
         raise TakenError
     new = path.with_name(f"{path.name}.{os.getpid()}")
     new.unlink(missing_ok=True)
-    # For the owner alone: a user that can read a file can also lock it.
+    # Mode 0600: a user that can read a file can also lock it.
     descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         yield descriptor

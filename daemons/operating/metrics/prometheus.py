@@ -1,9 +1,8 @@
 """A daemon's figures for Prometheus, over HTTP: ``[metrics] listen = tcp://127.0.0.1:9101``.
 
-The endpoint is a server like any other, under `loop`, and is polled by whoever leads the daemon: the
-serving process, or with several the one that supervises them.  So it needs no thread, which could not be
-before a fork, and no process of its own; and since it works by readiness, a scraper that is slow holds up
-nobody.  An answer is computed in about a millisecond.
+The endpoint is a server under `loop`, polled by the leader of the daemon: the serving process or, with several, the
+process that supervises them.  So it needs no thread, which could not be started before a fork, and no process.  A slow
+scraper delays nothing, since the loop never blocks.  A response is computed in about a millisecond.
 """
 
 from __future__ import annotations
@@ -33,25 +32,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: One scraper needs one connection, for a moment; those that say nothing must not keep it waiting for long.
+#: A scraper needs one short connection; idle connections must not keep it waiting.
 LIMITS = Limits(max_connections=32, handshake_timeout=2.0, message_timeout=2.0, idle_timeout=2.0, write_timeout=2.0)
 
-#: RFC 9112, sections 2.1 and 3: of a request, all that matters here.
+#: Request line, RFC 9112, section 3.
 _REQUEST = re.compile(rb"(?P<method>[A-Z]+) (?P<path>/[^ ?\r\n]*)(?:\?[^ \r\n]*)? HTTP/1\.[01]\r\n")
 
 
 class Leader(Protocol):
-    """Whoever leads: a `Daemon`, or the `Prefork` that supervises several."""
+    """The leader of a daemon: a `Daemon`, or the `Prefork` that supervises several processes."""
 
     on_tick: list[Callable[[float], None]]
     on_close: list[Callable[[], None]]
 
     def watch(self, source: Source, action: Callable[[], None], /) -> None:
-        """Call `action` whenever `source` can be read."""
+        """Call `action` whenever `source` is readable."""
 
 
 class Endpoint(Daemon):
-    """Serves the figures of `scoreboard` on `listeners`, one turn at a time, for another that leads."""
+    """Server of the metrics in `scoreboard` on `listeners`, polled by a leader."""
 
     def __init__(self, scoreboard: Scoreboard, listeners: Sequence[socket.socket]) -> None:
         handler = Pump.carrying(Exposition(scoreboard))
@@ -61,36 +60,36 @@ class Endpoint(Daemon):
         super().__init__(servers)
 
     def join(self, leader: Leader) -> None:
-        """Be polled by `leader` from now on, and leave with it."""
+        """Let `leader` poll this endpoint, and close it at its end."""
         self.turn()
         leader.watch(self, self.turn)
         leader.on_tick.append(lambda now: self.turn())
         leader.on_close.append(self.abandon)
 
     def fileno(self) -> int:
-        """What can be read when there is something to do."""
+        """Return the poller, which is readable when a turn is due."""
         return self.poller.fileno()
 
     def turn(self) -> None:
         try:
             super().turn()
         except Exception:
-            log.exception("the metrics failed")
+            log.exception("metrics endpoint failed")
 
     def abandon(self) -> None:
-        """Let go of everything: at the end, or in a forked child, to which none of it belongs."""
+        """Close everything: at the end, or in a forked child, which must not serve."""
         for server in self.servers:
             for connection in server.connections.values():
                 connection.socket.close()
         super().abandon()
 
     def _patience(self) -> float:
-        # The leader waits.
+        # Never wait: the leader does.
         return 0.0
 
 
 class Exposition(Service):
-    """Answers ``GET /metrics``, and closes."""
+    """Service that responds to ``GET /metrics`` and closes."""
 
     framing = Until(b"\r\n\r\n", limit=8192)
 
@@ -115,7 +114,7 @@ class Exposition(Service):
 
 
 def as_text(found: Figures) -> bytes:
-    """The figures in the text format of Prometheus."""
+    """Return the metrics in the text format of Prometheus."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
@@ -124,7 +123,7 @@ def as_text(found: Figures) -> bytes:
 
 
 def complaints(settings: Settings) -> list[str]:
-    """What keeps the endpoint from being served."""
+    """Return complaints if the endpoint cannot be served."""
     if not settings.metrics.listen or importlib.util.find_spec("prometheus_client") is not None:
         return []
     origin = settings.origins.get(("metrics", "listen"), f"conf/{settings.name}.ini")
@@ -135,7 +134,7 @@ def complaints(settings: Settings) -> list[str]:
 
 
 class _Collector:
-    """What `prometheus_client` asks for the figures."""
+    """Collector of the metrics for `prometheus_client`."""
 
     def __init__(self, found: Figures) -> None:
         self._found = found
@@ -169,29 +168,31 @@ class _Collector:
         yield InfoMetricFamily(
             "daemons", "The daemon.", value={"daemon": found.name, "engine": found.engine, "pid": str(found.pid)}
         )
-        yield gauge("start_time_seconds", "When it was started, in seconds since 1970.", found.started)
-        yield gauge("silent_seconds", "Since the last turn of the process that is slowest to turn.", found.silent or 0)
-        yield gauge("processes", "Processes that live, the supervising one included.", len(found.processes))
-        yield counter("worker_restarts", "Workers replaced because they had died.", found.worker_restarts)
-        yield counter("dropped_log_lines", "Lines that nobody took in time.", found.dropped_lines)
-        yield gauge("held_bytes", "Of unfinished messages and unsent replies.", found.held)
-        yield counter("held_waits", "Times that a connection waited for room in [limits] held.", found.waits)
+        yield gauge("start_time_seconds", "Start time of the daemon, in seconds since 1970.", found.started)
+        yield gauge("silent_seconds", "Seconds since the oldest heartbeat of any process.", found.silent or 0)
+        yield gauge("processes", "Running processes, the supervisor included.", len(found.processes))
+        yield counter("worker_restarts", "Workers replaced after they died.", found.worker_restarts)
+        yield counter("dropped_log_lines", "Log lines dropped because they could not be written.", found.dropped_lines)
+        yield gauge("held_bytes", "Bytes of unfinished messages and unsent replies.", found.held)
+        yield counter("held_waits", "Waits of a connection for space in [limits] held.", found.waits)
         yield counter(
-            "dropped_datagrams", "Datagrams dropped by the kernel: a full receive buffer.", found.datagrams_dropped
+            "dropped_datagrams",
+            "Datagrams dropped by the kernel because a receive buffer was full.",
+            found.datagrams_dropped,
         )
         yield counter("rate_pauses", "Pauses of a listener for [limits] max_rate.", found.rate_pauses)
-        yield counter("stalls", "Times that something held the daemon up for more than a second.", found.stalls)
-        yield gauge("stalled_seconds", "For how long something has held it up now.", found.stalled or 0)
+        yield counter("stalls", "Stalls of more than a second.", found.stalls)
+        yield gauge("stalled_seconds", "Duration of the current stall, in seconds; 0 without one.", found.stalled or 0)
         yield counter("accepted", "Connections accepted.", found.accepted)
-        yield gauge("active", "Conversations under way.", found.active)
+        yield gauge("active", "Open connections.", found.active)
         yield counters("refused", "Connections refused, by reason.", "reason", found.refused.items())
-        yield counter("lost", "Conversations that ended with their process.", found.lost)
+        yield counter("lost", "Conversations lost with a process that died.", found.lost)
         yield counter("messages", "Messages answered.", found.messages)
-        yield counter("received_bytes", "Received in conversations.", found.received)
-        yield counter("sent_bytes", "Sent in conversations.", found.sent)
-        yield counters("conversations", "Conversations that ended, by how.", "ending", found.endings.items())
+        yield counter("received_bytes", "Bytes received.", found.received)
+        yield counter("sent_bytes", "Bytes sent.", found.sent)
+        yield counters("conversations", "Conversations ended, by ending.", "ending", found.endings.items())
         duration = HistogramMetricFamily(
-            "daemons_conversation_seconds", "How long the conversations took that ended.", labels=["daemon"]
+            "daemons_conversation_seconds", "Duration of ended conversations.", labels=["daemon"]
         )
         buckets = [("+Inf" if bound == float("inf") else repr(bound), number) for bound, number in found.durations]
         duration.add_metric([found.name], buckets, found.seconds)
@@ -199,6 +200,6 @@ class _Collector:
 
 
 def _response(status: str, body: bytes = b"", kind: str = "text/plain; charset=utf-8", more: str = "") -> bytes:
-    """A whole HTTP response, after which the connection closes."""
+    """Return a complete HTTP response that closes the connection."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{more}Connection: close"
     return f"{head}\r\n\r\n".encode("ascii") + body

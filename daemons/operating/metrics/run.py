@@ -1,5 +1,5 @@
-"""The metrics of one run of a daemon: the scoreboard that its processes share, and, where the ini says
-``[metrics] listen``, the endpoint from which Prometheus takes what it tells."""
+"""Metrics of one run of a daemon: the scoreboard shared by its processes and, with ``[metrics] listen``, the endpoint
+for Prometheus."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Connections to the endpoint that the kernel holds.
+#: Backlog of the endpoint, listen(2).
 BACKLOG = 32
 
 
 class Metrics:
-    """In the order of its methods: bound before the daemon detaches, begun where it serves."""
+    """Scoreboard and endpoint.  Call `bind` before the daemon detaches, and `begin` after."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -41,12 +41,13 @@ class Metrics:
         self._slot: Slot | None = None
 
     def bind(self) -> dict[str, int]:
-        """Bind the endpoint.  Returns the files of its Unix sockets, with their inodes.  Raises
-        `ConfigurationError`, `ListenError`."""
+        """Bind the endpoint; return the files of its Unix sockets with their inodes.
+
+        Raises `ConfigurationError`, `ListenError`."""
         addresses = self._settings.metrics.listen
         if not addresses:
             return {}
-        from daemons.operating.metrics import prometheus  # most do without it
+        from daemons.operating.metrics import prometheus  # imported only if used
 
         if complaints := prometheus.complaints(self._settings):
             raise ConfigurationError(complaints)
@@ -60,16 +61,16 @@ class Metrics:
         return files
 
     def begin(self) -> None:
-        """Lay out the scoreboard; in the process that was started, before it forks."""
+        """Create the scoreboard, in the first process before it forks."""
         settings = self._settings
         path = path_of(settings)
         self._scoreboard = Scoreboard.create(path, {"name": settings.name, "engine": settings.daemon.engine})
         if self._scoreboard.copied:
             with suppress(OSError):
-                settings.drop.hand_over(str(path))  # its owner alone can read it
+                settings.drop.hand_over(str(path))  # only its owner can read it
 
     def supervise(self, prefork: Prefork, listeners: Sequence[socket.socket] = ()) -> None:
-        """Count for the process that supervises workers, and datagrams dropped at the `listeners` that they share."""
+        """Count in the process that supervises workers, with datagrams dropped at the shared `listeners`."""
         slot = self._claim("supervisor")
         self._count_drops(prefork, slot, listeners)
         prefork.on_tick += [slot.beat, lambda now: logs.report_drops()]
@@ -78,7 +79,7 @@ class Metrics:
         self._serve(prefork)
 
     def work(self, daemon: Daemon, *, alone: bool) -> None:
-        """Count for a process that serves; `alone`: there is no other."""
+        """Count in a serving process; `alone` if it is the only one."""
         slot = self._claim("worker")
         slot.attach(daemon)
         if alone:
@@ -87,23 +88,23 @@ class Metrics:
             self._serve(daemon)
 
     def leave(self) -> None:
-        """Count, in a process that is about to end, the last lines that it dropped."""
+        """Count the last dropped log lines at the end of a process."""
         logs.report_drops()
         if self._slot is not None:
             self._slot.beat(time.monotonic())
 
     def end(self) -> None:
-        """The daemon has ended as it was asked to."""
+        """Record that the daemon has stopped as requested."""
         if self._slot is not None:
             self._slot.stop()
 
     def close_listeners(self) -> None:
-        """In a process that is not to serve."""
+        """Close the endpoint, in a process that does not serve it."""
         for listener in self.listeners:
             listener.close()
 
     def close(self) -> None:
-        """Let go of everything; the file stays, to tell of a daemon that has ended."""
+        """Close everything.  The file remains, for `daemons stats` after the end of the daemon."""
         self.close_listeners()
         if self._slot is not None:
             self._slot.close()
@@ -120,7 +121,7 @@ class Metrics:
         return self._slot
 
     def _count_drops(self, leader: Daemon | Prefork, slot: Slot, listeners: Sequence[socket.socket]) -> None:
-        """Have one process count what the kernel drops: its own count is one for all that share a socket."""
+        """Count datagrams dropped by the kernel, in one process only: the kernel has one counter per socket."""
         if any(listener.type == socket.SOCK_DGRAM for listener in listeners):
             drops = DropCounter(listeners)
             leader.on_tick.append(lambda now: slot.drop_datagrams(drops.take()))

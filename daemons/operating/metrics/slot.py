@@ -1,7 +1,7 @@
-"""What one process of a daemon counts: its slot of the `daemons.operating.metrics.scoreboard`.
+"""Slot of the `daemons.operating.metrics.scoreboard`: the counters of one process.
 
-All words but the heartbeat, the bytes held, and what says whose the slot is, only ever grow: a process takes over the
-slot of one that has died, totals and all, so nothing is lost with it and nothing has to be moved.
+All words only grow, except identity, heartbeat and held bytes.  A process takes over the slot and the totals of a
+process that has died, so that no counts are lost or moved.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ DONE, REFUSED = Ending.DONE, Ending.REFUSED
 ENDINGS = tuple(ending.value for ending in Ending)
 REFUSALS = tuple(refusal.value for refusal in Refusal)
 
-#: Seconds that a conversation took, up to each of these; the last class has no bound.  From 61 µs to 68 minutes.
+#: Upper bounds of the duration classes, in seconds, from 61 µs to 68 minutes; the last class has no bound.
 BOUNDS = tuple(4.0**power for power in range(-7, 7))
 CLASSES = len(BOUNDS) + 1
 
-#: After the words: the refusals, then for each ending one count for each class of duration.
+#: After the words: one count for each refusal, then for each ending one count for each duration class.
 _FIRST_REFUSAL = len(WORDS)
 _FIRST_ENDING = _FIRST_REFUSAL + len(REFUSALS)
 SIZE = _FIRST_ENDING + len(ENDINGS) * CLASSES
@@ -58,19 +58,19 @@ assert SIZE * 8 <= PAGE
 
 _REFUSAL_AT = {word: _FIRST_REFUSAL + place for place, word in enumerate(REFUSALS)}
 
-#: What a process of a daemon is for: it supervises workers, it serves, or it serves one visitor.
+#: Roles of a process: supervisor of workers, worker, or child that serves one connection.
 ROLES = ("supervisor", "worker", "child")
 
-#: Seconds between two looks at conversations that last.
-NEWS = 1.0
+#: Seconds between two counts of long conversations.
+COUNT_INTERVAL = 1.0
 
-#: In `Connection.told`: nothing more will be; and what stands for None.
-_ALL_TOLD = (-1, -1, -1)
+#: Values of `Connection.reported`: counted completely; and the substitute for None.
+_COMPLETE = (-1, -1, -1)
 _NOTHING = (0, 0, 0)
 
 
 class Board(Protocol):
-    """The scoreboard, as its slots see it."""
+    """Interface of the scoreboard for its slots."""
 
     @property
     def first(self) -> bool: ...
@@ -79,7 +79,7 @@ class Board(Protocol):
 
 
 class Slot:
-    """What one process counts.  Made by `Scoreboard.claim`."""
+    """Counters of one process, made by `Scoreboard.claim`."""
 
     def __init__(self, scoreboard: Board, memory: mmap.mmap, role: str) -> None:
         self.scoreboard = scoreboard
@@ -87,10 +87,10 @@ class Slot:
         self._words = words = memoryview(memory).cast("Q")
         self._reals = memoryview(memory).cast("d")
         self._lock = threading.Lock()
-        self._next_news = 0.0
-        #: The process that was started counts for the log writer too.
+        self._next_count = 0.0
+        #: The first process counts for the log writer too.
         self._first = scoreboard.first
-        # Whoever had this slot before left these behind.
+        # Conversations of the slot's former process were lost with it.
         words[LOST] += max(0, outstanding(words))
         self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
         self._waits_before = words[WAITS] - budget.PROCESS.waits
@@ -101,63 +101,63 @@ class Slot:
         words[PID] = os.getpid()
 
     def accept(self, connections: int = 1) -> None:
-        """So many connections were accepted.  In the leading thread."""
+        """Count accepted connections; call in the leading thread."""
         self._words[ACCEPTED] += connections
 
     def hand(self) -> None:
-        """A connection that was accepted now belongs to another process.  In the leading thread."""
+        """Count an accepted connection handed to another process; call in the leading thread."""
         self._words[HANDED] += 1
 
     def take(self) -> None:
-        """A connection that another process accepted now belongs to this one."""
+        """Count a connection accepted by another process and handed to this one."""
         self._words[TAKEN] += 1
 
     def drop_datagrams(self, count: int) -> None:
-        """The kernel has dropped so many datagrams, for which a socket's receive buffer had no room."""
+        """Count datagrams dropped by the kernel because a receive buffer was full."""
         self._words[DATAGRAMS_DROPPED] += count
 
     def pause(self) -> None:
-        """A listener pauses for `Limits.max_rate`."""
+        """Count a pause of a listener for `Limits.max_rate`."""
         self._words[RATE_PAUSES] += 1
 
     def restart(self) -> None:
-        """A worker is replaced because it has died."""
+        """Count the replacement of a worker that has died."""
         self._words[RESTARTS] += 1
 
     def stall(self, since: float) -> None:
-        """A stall was found, which has lasted since then (monotonic)."""
+        """Count a stall that began at `since` (monotonic)."""
         self._words[STALLS] += 1
         self._reals[STALLED] = since
-        self.scoreboard.publish()  # the loop that does so once a second may stand
+        self.scoreboard.publish()  # the loop, which does so once a second, may be stalled
 
     def resume(self) -> None:
-        """Nothing stalls any more."""
+        """Record the end of the stall."""
         self._reals[STALLED] = 0.0
         self.scoreboard.publish()
 
     def end(self, connection: Connection) -> None:
-        """Count a conversation that has ended, with what was not yet told of it; from any thread."""
+        """Count a conversation that has ended, less the part that is counted already; from any thread."""
         self.end_all((connection,), time.monotonic())
 
     def end_all(self, connections: Iterable[Connection], now: float) -> None:
-        """The same for some that have ended `now` (monotonic)."""
+        """Count conversations that have ended at `now` (monotonic), as `end` does."""
         words = self._words
         messages = received = sent = 0
         total = 0.0
         with self._lock:
             for connection in connections:
-                told = connection.told
-                if told is _ALL_TOLD:
+                counted = connection.reported
+                if counted is _COMPLETE:
                     continue
-                if told is None:
+                if counted is None:
                     messages += connection.messages or 0
                     received += connection.received
                     sent += connection.sent
                 else:
-                    messages += max(0, (connection.messages or 0) - told[0])
-                    received += connection.received - told[1]
-                    sent += connection.sent - told[2]
-                connection.told = _ALL_TOLD
+                    messages += max(0, (connection.messages or 0) - counted[0])
+                    received += connection.received - counted[1]
+                    sent += connection.sent - counted[2]
+                connection.reported = _COMPLETE
                 ending = connection.ending or DONE
                 seconds = now - connection.opened
                 total += seconds
@@ -170,36 +170,37 @@ class Slot:
             self._reals[SECONDS] += total
 
     def attach(self, daemon: Leader) -> None:
-        """Have this slot tell of `daemon`."""
+        """Count the servers of `daemon` in this slot."""
         for server in daemon.servers:
             server.metrics = self
 
         def tick(now: float) -> None:
             logs.report_drops()
             self.beat(now)
-            if now >= self._next_news:
-                self._next_news = now + NEWS
+            if now >= self._next_count:
+                self._next_count = now + COUNT_INTERVAL
                 for server in daemon.servers:
                     server.count()
 
         daemon.on_tick.append(tick)
 
-    def tell_of(self, connections: Iterable[Connection], *, wait: bool = True) -> None:
-        """Count what conversations under way have come to since they were last told of: one may last for
-        days.  What is told here, `end` leaves out.  Without `wait`, and while another is counting, nothing."""
+    def count_open(self, connections: Iterable[Connection], *, wait: bool = True) -> None:
+        """Count the progress of open conversations, which may last for days; `end` counts only the rest.
+
+        Without `wait`, do nothing while another thread is counting."""
         messages = received = sent = 0
         if not self._lock.acquire(blocking=wait):
             return
         try:
             for connection in connections:
-                told = connection.told or _NOTHING
-                if told is not _ALL_TOLD:
+                counted = connection.reported or _NOTHING
+                if counted is not _COMPLETE:
                     so_far = connection.so_far()
-                    if so_far != told:
-                        messages += so_far[0] - told[0]
-                        received += so_far[1] - told[1]
-                        sent += so_far[2] - told[2]
-                        connection.told = so_far
+                    if so_far != counted:
+                        messages += so_far[0] - counted[0]
+                        received += so_far[1] - counted[1]
+                        sent += so_far[2] - counted[2]
+                        connection.reported = so_far
             self._words[MESSAGES] += messages
             self._words[RECEIVED] += received
             self._words[SENT] += sent
@@ -207,7 +208,7 @@ class Slot:
             self._lock.release()
 
     def beat(self, now: float) -> None:
-        """The leading thread has made its turn."""
+        """Record a heartbeat of the leading thread."""
         self._reals[HEARTBEAT] = now
         dropped = self._dropped_before + logs.Output.dropped_ever
         if self._first and logs.writer_drops is not None:
@@ -218,18 +219,18 @@ class Slot:
         self.scoreboard.publish()
 
     def stop(self) -> None:
-        """This process has ended as it should."""
+        """Record the requested end of this process."""
         self._reals[STOPPED] = time.time()
         self.beat(time.monotonic())
 
     def close(self) -> None:
-        """Let go of the memory, and with it of every lock that this process has on the scoreboard."""
+        """Release the memory, and with it every lock of this process on the scoreboard."""
         self._words.release()
         self._reals.release()
         self._memory.close()
 
 
 def outstanding(words: Any) -> int:
-    """Conversations of one slot that have begun and not ended: under way, if its process lives."""
+    """Return the number of conversations of a slot that have begun and not ended."""
     begun = words[ACCEPTED] + words[TAKEN] - words[HANDED]
     return int(begun - words[LOST] - sum(words[_FIRST_ENDING:SIZE]))

@@ -1,5 +1,4 @@
-"""``daemons stats NAME``: what a daemon has done, read from its scoreboard without asking the daemon; so
-also of one that hangs, and of one that has ended."""
+"""Statistics of a daemon, read from its scoreboard without its help, so also if it hangs or has ended."""
 
 from __future__ import annotations
 
@@ -14,78 +13,77 @@ from typing import Any
 from daemons.operating.config.sections import Settings
 from daemons.operating.metrics.scoreboard import FORMAT, HEAD, MAGIC, Scoreboard, open_copy
 
-#: Seconds without a turn after which a process is said to hang; it makes one each second.
-HANGS = 5.0
+#: Seconds without a heartbeat after which a process counts as hanging; it makes one each second.
+HANGING_AFTER = 5.0
 
-
-#: Seconds since 1970 that no clock says: the year 5138.
-ALWAYS = 1e11
+#: Upper bound of a valid time, in seconds since 1970: the year 5138.
+MAX_TIME = 1e11
 
 
 class UnreadableError(Exception):
-    """There is no scoreboard, or it is none that can be read.  The text says which, and why."""
+    """The scoreboard does not exist or cannot be read.  The text names the file and the reason."""
 
 
 class NeverRunError(UnreadableError):
-    """There is no scoreboard."""
+    """The scoreboard does not exist."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A living process of the daemon."""
+    """A running process of the daemon."""
 
     pid: int
-    #: ``supervisor``, which only keeps workers; ``worker``; or ``child``, which serves one visitor.
+    #: ``supervisor`` of workers; ``worker``; or ``child``, which serves one connection.
     role: str
-    #: When it began, in seconds since 1970.
+    #: Start time, in seconds since 1970.
     started: float
-    #: Seconds since its leading thread made a turn.
+    #: Seconds since the heartbeat of its leading thread.
     silent: float
     active: int
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a daemon has done since it was started, all processes together, and is doing now.
+    """Totals of all processes since the start of the daemon, and its current state.
 
-    These are the keys of ``daemons stats NAME --json`` and stay what they are; more may come."""
+    The fields are the keys of ``daemons stats NAME --json``; they are stable, and more may be added."""
 
     name: str
-    #: ``running``; ``hanging``: a process has not made its turn, or has been stalled, for `HANGS` seconds;
-    #: ``stopped``, as it was asked to; ``dead``: it ended without a word, as by kill -9.
+    #: ``running``; ``hanging``: a process has had no heartbeat, or has been stalled, for `HANGING_AFTER` seconds;
+    #: ``stopped`` as requested; ``dead``: it died, for example by SIGKILL.
     state: str
     engine: str
-    #: Of the process that was started, which `daemons stop` or supervisord would stop.
+    #: Pid of the first process, which `daemons stop` or supervisord stops.
     pid: int
-    #: In seconds since 1970; `stopped` is None while it runs, or where nobody knows.
+    #: In seconds since 1970; `stopped` is None while the daemon runs, or if unknown.
     started: float
     stopped: float | None
-    #: The longest that any of its processes has been silent; None: it does not run.
+    #: Seconds since the oldest heartbeat of any process; None if the daemon does not run.
     silent: float | None
     accepted: int
     active: int
-    #: Conversations that ended with the process that held them.
+    #: Conversations lost with a process that died.
     lost: int
     refused: dict[str, int]
     messages: int
     received: int
     sent: int
-    #: All conversations that have ended: how many with which word, the seconds that they took together,
-    #: and how many took no more than so many seconds, as (bound, count); the last bound is infinite.
+    #: Ended conversations: count by ending, total seconds, and cumulative histogram of durations as (bound in seconds,
+    #: count); the last bound is infinite.
     endings: dict[str, int]
     seconds: float
     durations: list[tuple[float, int]]
     dropped_lines: int
     worker_restarts: int
-    #: How often something stalled for more than a second; and for how many seconds it has now, None: it does not.
+    #: Number of stalls of more than a second; seconds of the current one, None without one.
     stalls: int
     stalled: float | None
     processes: list[Process]
-    #: Bytes of unfinished messages and unsent replies that the living processes hold, and how many times a connection
-    #: has waited for room in that budget (``[limits] held``); those refused are in `refused`.
+    #: Bytes of unfinished messages and unsent replies in running processes, and number of waits of a connection for
+    #: space in that budget (``[limits] held``).  Refusals are in `refused`.
     held: int = 0
     waits: int = 0
-    #: Datagrams that the kernel dropped for lack of room in a receive buffer.
+    #: Datagrams dropped by the kernel because a receive buffer was full.
     datagrams_dropped: int = 0
     #: Pauses of a listener for ``[limits] max_rate``.
     rate_pauses: int = 0
@@ -96,12 +94,12 @@ class Figures:
 
 
 def path_of(settings: Settings) -> Path:
-    """Where the daemon's scoreboard lies."""
+    """Return the path of the daemon's scoreboard."""
     return settings.run / f"{settings.name}.metrics"
 
 
 def read(path: Path) -> Figures:
-    """What the file says.  Raises `UnreadableError`."""
+    """Read the scoreboard at `path`.  Raises `UnreadableError`."""
     try:
         scoreboard = open_copy(path)
     except FileNotFoundError:
@@ -115,11 +113,11 @@ def read(path: Path) -> Figures:
 
 
 def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
-    """What `scoreboard` says, perhaps while it is written.  Raises `UnreadableError`, which begins with `where`."""
+    """Return the figures of `scoreboard`, which may be in use.  Raises `UnreadableError`, which begins with `where`."""
     try:
         about, slots = _slots(scoreboard)
     except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
-        reason = error if isinstance(error, _Foreign) else f"not what a daemon writes ({type(error).__name__})"
+        reason = error if isinstance(error, _Foreign) else f"not a daemon's scoreboard ({type(error).__name__})"
         raise UnreadableError(f"{where}: {reason}") from None
     first = slots[0]
     now = time.monotonic()
@@ -129,14 +127,14 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
         for slot in slots
         if slot.alive
     ]
-    # The others leave with the first; a child of theirs may take a moment.
+    # The others exit after the first; their children may take a moment longer.
     silent = max((each.silent for each in processes), default=0.0) if first.alive else None
     stopped = first.words["stopped"] or None
     stalled = max(
         (now - slot.words["stalled"] for slot in slots if slot.alive and slot.words.get("stalled")), default=None
     )
     if silent is not None:
-        state = "hanging" if max(silent, stalled or 0.0) > HANGS else "running"
+        state = "hanging" if max(silent, stalled or 0.0) > HANGING_AFTER else "running"
     else:
         state = "dead" if stopped is None else "stopped"
     endings = {word: sum(sum(slot.endings[word]) for slot in slots) for word in about["endings"]}
@@ -176,7 +174,7 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
 
 
 class _Foreign(ValueError):
-    """Text for a person."""
+    """The file is not a scoreboard, or is damaged.  The text is for the user."""
 
 
 @dataclass(frozen=True)
@@ -195,13 +193,13 @@ class _Slot:
 
 
 def _slots(scoreboard: Scoreboard) -> tuple[dict[str, Any], list[_Slot]]:
-    """Page 0, and every slot that was ever used."""
+    """Return the description in page 0, and every slot that was ever used."""
     head = os.pread(scoreboard.descriptor, HEAD.size, 0)
     if len(head) < HEAD.size or not head.startswith(MAGIC):
         raise _Foreign("not a daemon's scoreboard")
     _, form, length, checksum = HEAD.unpack(head)
     if form != FORMAT:
-        raise _Foreign(f"of format {form}, where this is made for {FORMAT}; another release of the suite wrote it")
+        raise _Foreign(f"format {form}, but {FORMAT} is expected; written by another release of the suite")
     text = os.pread(scoreboard.descriptor, min(length, 1 << 20), HEAD.size)
     if zlib.crc32(text) != checksum:
         raise _Foreign("damaged: its checksum is wrong")
@@ -209,13 +207,13 @@ def _slots(scoreboard: Scoreboard) -> tuple[dict[str, Any], list[_Slot]]:
     page = about["page"]
     size = os.fstat(scoreboard.descriptor).st_size
     if size < 2 * page or size % page:
-        raise _Foreign(f"damaged: {size} octets are no whole number of slots")
+        raise _Foreign(f"damaged: {size} bytes are not a whole number of slots")
     memory = scoreboard.memory()
     slots = [
         _slot(about, memory[place * page : (place + 1) * page], scoreboard.alive(place))
         for place in range(1, size // page)
     ]
-    # A slot that was made and never taken holds nothing.
+    # A slot that no process has claimed is empty.
     slots = [slot for slot in slots if slot.words["pid"]]
     if not slots:
         raise _Foreign("no process has written to it yet")
@@ -229,6 +227,6 @@ def _slot(about: dict[str, Any], memory: memoryview, alive: bool) -> _Slot:
     classes = len(about["bounds"]) + 1
     refusals = {word: next(rest) for word in about["refusals"]}
     endings = {word: [next(rest) for _ in range(classes)] for word in about["endings"]}
-    if not all(0 <= words[name] < ALWAYS for name in about["reals"]):
-        raise _Foreign("damaged: what it says of times is out of all bounds")
+    if not all(0 <= words[name] < MAX_TIME for name in about["reals"]):
+        raise _Foreign("damaged: a time is out of range")
     return _Slot(words, refusals, endings, about["roles"][words["role"]], alive)

@@ -44,7 +44,7 @@ Schema = dict[str, Any]
 
 
 def schema_of(annotation: Any) -> Schema:
-    """Return the schema of an annotation; ``{}``, which matches any value, for one that JSON Schema cannot express."""
+    """Return the schema of an annotation; ``{}``, which matches any value, if JSON Schema cannot express it."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         parts = [schema_of(each) for each in inner]

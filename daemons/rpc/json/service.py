@@ -196,7 +196,7 @@ class JSONRPC(Service):
     def _log_request(self, request: Request, caller: tuple[str, str], status: int, size: int) -> None:
         """Log one request; `caller` is the host and the user's name."""
         if self.requests is not None:
-            self.requests.tell(caller[0], self.requests.entry(request, status, size, caller[1]))
+            self.requests.log(caller[0], self.requests.entry(request, status, size, caller[1]))
 
     def _check_access(self, request: Request, host: str, verdicts: HeadCache[RefusalError | str]) -> RefusalError | str:
         """Return the refusal of a request, or the name of the user, "" if every peer may call.  The result is added to

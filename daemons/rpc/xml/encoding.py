@@ -47,8 +47,8 @@ class UnreadableError(Exception):
 def decode(document: bytes) -> str:
     """Return the text of an XML document, without its byte order mark.
 
-    Raises `UnreadableError` for an encoding that is not in `CODECS`, for one that contradicts the first bytes, and for
-    bytes that the encoding does not allow.
+    Raises `UnreadableError` for an encoding that is not in `CODECS` or that contradicts the first bytes, and for bytes
+    that the encoding does not allow.
     """
     if document.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _decode_utf16(document, "utf-16")

@@ -97,7 +97,7 @@ class RPCService(WebService):
                 else:
                     body, coded = self._coded(rpc._marshaled_dispatch(request.body, None, request.path), known[0])
                     if self.requests is not None:
-                        self.requests.tell(address[0], self.requests.entry(request, 200, len(body), known[1]))
+                        self.requests.log(address[0], self.requests.entry(request, 200, len(body), known[1]))
                     reply = b"%b%d%b\r\n\r\n%b" % (self._fields(), len(body), coded, body)
         finally:
             asked.close()
@@ -106,7 +106,7 @@ class RPCService(WebService):
         if self.requests is not None and not self._writes_log:
             user = getattr(handler, "user", "")
             handler.user = ""  # it belongs to this request only
-            self.requests.tell(handler.client_address[0], self.requests.entry(request, status, size, user))
+            self.requests.log(handler.client_address[0], self.requests.entry(request, status, size, user))
 
     def _check_access(self, server: CallServer, request: Request, peer: str, judged: Judged) -> tuple[bool, str] | None:
         """Return whether the response may be compressed, and the user, and add both to `judged`; return None if the
@@ -127,7 +127,7 @@ class RPCService(WebService):
     def _refuse(self, request: Request, peer: str, refusal: RefusalError) -> bytes:
         body = refusal.body
         if self.requests is not None:
-            self.requests.tell(peer, self.requests.entry(request, refusal.status, len(body)))
+            self.requests.log(peer, self.requests.entry(request, refusal.status, len(body)))
         media = ("Content-Type", "text/plain; charset=utf-8")
         fields = [*refusal.fields, media, ("Content-Length", str(len(body)))]
         return head(request, refusal.status, ResponseCache(int(time.time())), fields) + body

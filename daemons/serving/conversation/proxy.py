@@ -2,7 +2,7 @@
 
 Around the conversation, or around the TLS in which it is held: the proxy speaks first, in clear, then the peer.
 The conversation knows no sockets and no log; what the header says goes to the server, which has both
-(`StreamServer.introduce`).
+(`StreamServer.apply_proxy_header`).
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ class ForkedServer(Served, Protocol):
     connections: dict[Any, Connection]
 
     def shutdown_request(self, request: Any) -> None: ...
-    def tell_last(self) -> None: ...
+    def flush_metrics(self) -> None: ...
 
 
-class Watch:
+class ChildWatchdog:
     """In a child: run a `Daemon` in a thread for deadlines and signals, while the main thread serves.
 
     The thread is started only when needed: by a signal, or a deadline that has passed.  Until then SIGALRM is the tick,
@@ -46,15 +46,15 @@ class Watch:
         self._call = CallProbe(server, _thread.get_ident())
         self._daemon: Daemon | None = None
         #: Received signals that the daemon has not got yet.
-        self._heard: deque[int] = deque()
+        self._pending: deque[int] = deque()
         self._begun = _thread.allocate_lock()
         #: Whether ticks come from SIGALRM, without a thread.
         self._alarmed = False
 
-    def hear(self, *, alarm: bool) -> None:
+    def install_handlers(self, *, alarm: bool) -> None:
         """Install the signal handlers; start the thread when a tick finds it needed or, without `alarm`, at once."""
         for number in (signal.SIGTERM, signals.CUT, signal.SIGHUP, signal.SIGALRM):
-            signal.signal(number, self._hear)
+            signal.signal(number, self._handle_signal)
         # A terminal sends Ctrl-C and Ctrl-\ to the parent and its children; the parent forwards their meaning once.
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
@@ -68,13 +68,13 @@ class Watch:
     def _set_alarm(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, min(TICK, self._server.limits.shortest / 4))
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGALRM and self._alarmed and not self._heard and self._nothing_is_due():
+    def _handle_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGALRM and self._alarmed and not self._pending and self._nothing_is_due():
             self._set_alarm()
             return
-        self._heard.append(number)
+        self._pending.append(number)
         if not self._begun.acquire(blocking=False):
-            self._pass_on()
+            self._forward()
             return
         try:
             # Not threading.Thread, which waits for a lock that the interrupted service may hold.
@@ -93,14 +93,14 @@ class Watch:
             return False
         if (metrics := self._server.metrics) is not None:
             metrics.beat(now)
-            metrics.tell_of((self._connection,), wait=False)
+            metrics.count_open((self._connection,), wait=False)
         return True
 
-    def _pass_on(self) -> None:
+    def _forward(self) -> None:
         if self._daemon is not None:
             with suppress(IndexError):
                 while True:
-                    self._daemon.tell(self._heard.popleft())
+                    self._daemon.handle_signal(self._pending.popleft())
 
     def _watch(self) -> None:
         server = self._server
@@ -117,11 +117,11 @@ class Watch:
         monitor = StallMonitor(daemon, self._call)
         monitor.attach()
         self._daemon = daemon
-        self._pass_on()
+        self._forward()
         monitor.sample(time.monotonic())
-        daemon.see_out()
+        daemon.drain()
         if server.connections:
             # The connection was cut, but the service has not returned.
             server.shutdown_request(self._request)
-            server.tell_last()
+            server.flush_metrics()
             os._exit(0)

@@ -11,7 +11,7 @@ from daemons.serving.conversation.conversation import IDLE, NOTHING, Conversatio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemons.serving.interfaces import ByReadiness
+    from daemons.serving.interfaces import EventDriven
 
 
 class LoopConnection(Connection):
@@ -26,7 +26,7 @@ class LoopConnection(Connection):
     __slots__ = ("again", "descriptor", "made", "replies", "server")
     messages: int
 
-    def begin(self, server: ByReadiness, conversation: Conversation) -> None:
+    def begin(self, server: EventDriven, conversation: Conversation) -> None:
         """Set the server and the conversation."""
         self.server = server
         self.made: Conversation | None = conversation
@@ -41,7 +41,7 @@ class LoopConnection(Connection):
             conversation = self.made = self.server.bare_conversation(self)
         return conversation
 
-    def look_up(self, conversation: Conversation) -> None:
+    def refresh_cache_view(self, conversation: Conversation) -> None:
         """Enable the reply cache while the connection is idle; disable it otherwise."""
         if conversation.state == IDLE:
             self.replies, self.again = conversation.replies, conversation.again
@@ -59,9 +59,9 @@ class LoopConnection(Connection):
         return self.deadline == math.inf
 
     @property
-    def stays_until(self) -> float:
+    def close_after(self) -> float:
         """When (monotonic) a drain may close the connection while it is idle."""
-        return 0.0 if self.so_far()[0] else self.newcomer_until
+        return 0.0 if self.so_far()[0] else self.grace_until
 
     def so_far(self) -> tuple[int, int, int]:
         # Under a raw handler of the pool there is no conversation, and messages are not counted.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from daemons.serving import signals
 from daemons.serving.connection import Connection
 from daemons.serving.daemon import PARTING
-from daemons.serving.engines.child_watch import Watch
+from daemons.serving.engines.child_watch import ChildWatchdog
 from daemons.serving.guards import budget
 from daemons.serving.guards.networks import peer_network
 from daemons.serving.safe_logger import SafeLogger
@@ -55,7 +55,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
     child by its pid when that is readable, without waiting.  The child cannot close the pidfd, even with execve(2).
 
     The cost of a child is mostly the memory pages that it writes, and Python writes to every object that it uses
-    (reference counts).  So a child creates only what a short conversation needs.
+    (reference counts).  So a child creates few objects for a short conversation.
     """
 
     #: A process takes about a millisecond to fork, and some megabytes of memory.
@@ -85,10 +85,10 @@ class Forks(socketserver.ForkingMixIn, _Server):
         place = self._places.pop() if self._places else len(self.children)
         try:
             parent = os.getpid()
-            with signals.held_back():
+            with signals.blocked():
                 pid = os.fork()
                 if pid == 0:
-                    self._live(request, client_address, place, parent)
+                    self._run_child(request, client_address, place, parent)
         except BaseException:
             self._places.append(place)
             raise
@@ -105,25 +105,25 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if connection.counted:
             self._tally.enter(peer_network(connection.host))
 
-    def _live(self, request: Any, client_address: Any, place: int, parent: int) -> NoReturn:
+    def _run_child(self, request: Any, client_address: Any, place: int, parent: int) -> NoReturn:
         """In the child: serve the connection, and exit.
 
         The child must not use the daemon's poller, waker or listeners, which it shares with the parent."""
         status = 1
         try:
             try:
-                self._settle(request, place, parent)
+                self._prepare_child(request, place, parent)
                 self.finish_request(request, client_address)
             except BaseException:
                 self.handle_error(request, client_address)
             finally:
                 self.shutdown_request(request)
-            self.tell_last()
+            self.flush_metrics()
             status = 0
         finally:
             os._exit(status)
 
-    def _settle(self, request: Any, place: int, parent: int) -> None:
+    def _prepare_child(self, request: Any, place: int, parent: int) -> None:
         if self.daemon is not None:
             self.daemon.abandon()
         self.stop_listening()
@@ -134,9 +134,9 @@ class Forks(socketserver.ForkingMixIn, _Server):
             self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
             self.metrics.take()
         # A raw handler may call execve(2), after which an alarm would end the process.
-        Watch(self, request, parent).hear(alarm=self.service is not None)
+        ChildWatchdog(self, request, parent).install_handlers(alarm=self.service is not None)
 
-    def tell_last(self) -> None:
+    def flush_metrics(self) -> None:
         """In a child that is about to exit: update the metrics, in case its last access line could not be written."""
         if self.metrics is not None:
             self.metrics.beat(time.monotonic())
@@ -211,7 +211,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if child.ended >= 0:
             os.close(child.ended)
         self._places.append(child.place)
-        self.leave(child.connection)
+        self.release_place(child.connection)
 
 
 def _wait(pid: int, options: int) -> int | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 log = SafeLogger(__name__)
 
 #: Samples of an idle leader before the detector sleeps until the next event.
-QUIET_LOOKS = 25
+QUIET_SAMPLES = 25
 
 
 class StallDetector:
@@ -25,18 +25,18 @@ class StallDetector:
         self._poller = poller
         self._quiet = 0
 
-    def look_safely(self) -> None:
-        """Call `look`, and log an exception: without the detector, a blocked leader would block the daemon."""
+    def sample_safely(self) -> None:
+        """Call `sample`, and log an exception: without the detector, a blocked leader would block the daemon."""
         try:
-            self.look()
+            self.sample()
         except Exception:
             log.exception("pool: stall detector failed; it continues in %d ms", BUG_REST * 1000)
             time.sleep(BUG_REST)
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Take two samples `STALL` seconds apart, or sleep if the leader has been idle for a while."""
         before = self._mark()
-        if before is None and self._quiet > QUIET_LOOKS:
+        if before is None and self._quiet > QUIET_SAMPLES:
             self._sleep()
             return
         time.sleep(STALL)
@@ -49,25 +49,25 @@ class StallDetector:
 
     def _mark(self) -> tuple[LoopConnection, int] | None:
         """Return an identification of the message in service: bytes received increase with each message."""
-        hand = self._poller.hand[-1:]
-        return (hand[0], hand[0].received) if hand else None
+        in_service = self._poller.in_service[-1:]
+        return (in_service[0], in_service[0].received) if in_service else None
 
     def _sleep(self) -> None:
         poller = self._poller
         self._quiet = 0
-        poller.news.clear()
-        poller.watchman_sleeps = True
-        if not poller.hand:
-            poller.news.wait()
+        poller.wakeup.clear()
+        poller.detector_sleeps = True
+        if not poller.in_service:
+            poller.wakeup.wait()
 
     def _take_over(self) -> None:
         poller = self._poller
         try:
-            flow = poller.hand.pop()
+            flow = poller.in_service.pop()
         except IndexError:
             return  # the reply became ready meanwhile
-        # From here on this thread leads; the other one notices when it does not find its connection in `hand`.
+        # From here on this thread leads; the other one notices when it does not find its connection in `in_service`.
         poller.lease = None
         poller.last_slow = time.monotonic()
-        poller.handing_over = True
+        poller.offloading = True
         poller.suspend(flow)

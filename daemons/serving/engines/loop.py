@@ -20,6 +20,7 @@ from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.poller import Poller
 from daemons.serving.pump import OURS
 from daemons.serving.safe_logger import SafeLogger
+from daemons.serving.server import INLINABLE, inlinable
 from daemons.serving.stream import GONE, StreamServer
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ else:
 log = SafeLogger(__name__)
 
 #: Methods called between accept and the first read, and between the last write and close.  If none is overridden,
-#: `accept_several` and `end` inline them: they are most of the cost of a short connection.
-WAY_IN = ("accept", "get_request", "judge", "verify_request", "process_request", "conversation")
-WAY_OUT = ("shutdown_request", "log_access", "close_request", "leave")
+#: `accept_many` and `end` inline them: they are most of the cost of a short connection.
+WAY_IN = ("accept", "get_request", "check_peer", "verify_request", "process_request", "conversation")
+WAY_OUT = ("shutdown_request", "log_access", "close_request", "release_place")
 
 #: Maximum size of the set of exempt hosts; the loopback network alone has 2**24 addresses.
 EXEMPT = 256
@@ -46,7 +47,7 @@ EXEMPT = 256
 _QUEUED = slice(24, 28)
 
 
-class ByReadiness(_Server):
+class EventDriven(_Server):
     """Common base of event-driven stream and datagram servers: it provides the poller."""
 
     capacity = 10_000
@@ -67,11 +68,11 @@ class ByReadiness(_Server):
         return self.daemon.poller
 
 
-class DatagramLoop(ByReadiness):
+class DatagramLoop(EventDriven):
     """Datagram server that replies to each datagram in the leading thread."""
 
 
-class Loop(ByReadiness, _StreamServer):
+class Loop(EventDriven, _StreamServer):
     """Event-driven stream server for services.
 
     Raise `TypeError` for a raw handler, which would block the only thread."""
@@ -80,33 +81,30 @@ class Loop(ByReadiness, _StreamServer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        plain = getattr(self.RequestHandlerClass, "carries_messages", False)
+        plain = self.carries_messages
         if not (plain or self.raw_handlers):
             self.server_close()
             name = getattr(self.RequestHandlerClass, "__qualname__", self.RequestHandlerClass)
             raise TypeError(
                 f"{name} is a raw handler, which blocks on its socket and cannot run under Loop; use Threads"
             )
-        #: Whether `accept_several` and `end` may inline these methods.
-        self._short_in = plain and self._is_as_shipped(WAY_IN)
-        self._short_out = plain and self._is_as_shipped(WAY_OUT)
+        #: Whether `accept_many` and `end` may inline these methods.
+        self._short_in = plain and self._may_inline(WAY_IN)
+        self._short_out = plain and self._may_inline(WAY_OUT)
         #: Hosts exempt from per-connection checks under the current rules.
         self._exempt: set[str] = set()
         self._rules: tuple[object, object] = (None, None)
 
-    def _is_as_shipped(self, verbs: Iterable[str]) -> bool:
-        """Return whether none of these methods is overridden by classes other than this package's."""
-        mixins = (kind for kind in type(self).__mro__ if not issubclass(kind, StreamServer))
-        engine = next(kind for kind in mixins if kind.__module__.startswith(__package__))
-        shipped = type("Shipped", (engine, StreamServer), {})
-        return all(getattr(type(self), verb) is getattr(shipped, verb) for verb in verbs)
+    def _may_inline(self, methods: Iterable[str]) -> bool:
+        """Return whether all of these methods are marked as `inlinable`, so that none is overridden."""
+        return all(getattr(type(self), method) in INLINABLE for method in methods)
 
-    def accept_several(self, most: int) -> None:
-        """As `Server.accept_several`."""
+    def accept_many(self, most: int) -> None:
+        """As `Server.accept_many`."""
         most = min(most, self._queued(most))
         limits = self.limits
         if not self._short_in or self.tls or self.access.proxies or limits.max_rate or limits.spool:
-            super().accept_several(most)
+            super().accept_many(most)
             return
         accept = self.socket._accept  # type: ignore[attr-defined]
         pump: Any = self.RequestHandlerClass
@@ -128,7 +126,7 @@ class Loop(ByReadiness, _StreamServer):
             try:
                 descriptor, client_address = accept()
             except Exception as error:
-                self.rest.after(error)
+                self.backoff.after(error)
                 break
             request = socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
             arrived.append((request, descriptor, client_address))
@@ -136,7 +134,7 @@ class Loop(ByReadiness, _StreamServer):
             try:
                 flow = connections[request] = LoopConnection(request, client_address, timeout, now)
                 if (host := client_address[0] if client_address else "unix") not in exempt:
-                    self.judge(flow)
+                    self.check_peer(flow)
                     if flow.ending is not None:
                         self.shutdown_request(request)
                         continue
@@ -172,6 +170,7 @@ class Loop(ByReadiness, _StreamServer):
             return most
         return int.from_bytes(tcp_info[_QUEUED], sys.byteorder) or 1
 
+    @inlinable
     def get_request(self) -> tuple[Any, Any]:
         # The plain C socket type: Python's subclass would cost more than the rest of the accept.
         if self.limits.spool is not None:
@@ -180,6 +179,7 @@ class Loop(ByReadiness, _StreamServer):
         request = socket.SocketType(int(self.address_family), socket.SOCK_STREAM, 0, descriptor)
         return request, client_address
 
+    @inlinable
     def process_request(self, request: Any, client_address: Any) -> None:
         flow = self.connections[request]
         assert isinstance(flow, LoopConnection)
@@ -195,7 +195,7 @@ class Loop(ByReadiness, _StreamServer):
             with suppress(OSError):
                 flow.socket.shutdown(socket.SHUT_WR)
         del self.connections[flow.socket]
-        self.leave(flow)
+        self.release_place(flow)
         return True
 
     def account(self, ended: Sequence[LoopConnection]) -> None:
@@ -207,7 +207,7 @@ class Loop(ByReadiness, _StreamServer):
             if self.metrics is not None:
                 self.metrics.end_all(ended, now)
             if self.access_log is not None:
-                self.access_log.tell_all(ended, now)
+                self.access_log.log_all(ended, now)
         except BaseException as error:
             if signals.is_from_handler(error):
                 raise
@@ -215,17 +215,18 @@ class Loop(ByReadiness, _StreamServer):
         for flow in ended:
             flow.socket.close()  # after logging, which reads a Unix peer's credentials from the socket
 
+    @inlinable
     def close_request(self, request: Any) -> None:
         connection = self.connections.pop(request, None)
         request.close()
         if connection is not None:
-            self.leave(connection)
+            self.release_place(connection)
 
-    def give_way(self, connection: Connection) -> None:
-        """As `Server.give_way`; called in the leading thread only."""
+    def evict(self, connection: Connection) -> None:
+        """As `Server.evict`; called in the leading thread only."""
         if self.connections.get(connection.socket) is connection:
             assert isinstance(connection, LoopConnection)
-            self._poller.give_way(connection)
+            self._poller.evict(connection)
 
     def server_close(self) -> None:
         """Close the listener and all connections, which nothing serves after the loop has ended."""

@@ -23,12 +23,12 @@ from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH, Poller
 from daemons.serving.pump import LINGER, OURS, PORTION, RECEIVE
-from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from daemons.serving.interfaces import ByReadiness
+    from daemons.serving.interfaces import EventDriven
+    from daemons.serving.spool import SpooledSocket
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
 SENDFILE = 1024 * 1024
 
 #: Endings after which buffered replies are discarded.
-UNHEARD = frozenset((Ending.RESET, Ending.STUCK, Ending.IDLE, Ending.SLOW, Ending.STOPPED))
+DISCARDING = frozenset((Ending.RESET, Ending.STUCK, Ending.IDLE, Ending.SLOW, Ending.STOPPED))
 
 
 class LoopPoller(Poller):
@@ -65,14 +65,14 @@ class LoopPoller(Poller):
         self.register = self._epoll.register
         self.flows: dict[int, LoopConnection] = {}
         #: Connections that ended in this turn and are not logged yet, by server.
-        self._ended: defaultdict[ByReadiness, list[LoopConnection]] = defaultdict(list)
+        self._ended: defaultdict[EventDriven, list[LoopConnection]] = defaultdict(list)
         #: Connections with an unfinished message, not read from until the memory budget has room.
         self._paused: dict[LoopConnection, None] = {}
         self.draining = False
         #: Bytes per recv(2): larger if the last turn of the loop received a long input.
         self._size = SHORT
         #: Buffer for discarded input.
-        self._forgotten = bytearray(4 * RECEIVE)
+        self._discarded = bytearray(4 * RECEIVE)
 
     def wait(self, patience: float) -> bool:
         """As `Poller.wait`.
@@ -120,12 +120,12 @@ class LoopPoller(Poller):
                     much = True
                     if octets == size:
                         unread.append(descriptor)
-                said = flow.again(data) if asks_again and flow.again is not None else UNKNOWN
-                if type(said) is bytes:
+                result = flow.again(data) if asks_again and flow.again is not None else UNKNOWN
+                if type(result) is bytes:
                     flow.messages += 1
-                    reply = said
-                elif (heard := self._hear(flow, data, said)) is not None:
-                    reply = heard
+                    reply = result
+                elif (output := self._receive(flow, data, result)) is not None:
+                    reply = output
                 else:
                     continue
                 octets = len(reply)
@@ -150,21 +150,21 @@ class LoopPoller(Poller):
             flow.deadline = deadline
         self._size = RECEIVE if much else SHORT
         if unread:
-            self._read_on(unread)
+            self._rearm(unread)
         if self.draining and len(events) < BATCH:
-            self._dismiss({descriptor for descriptor, _ in events})
+            self._close_idle({descriptor for descriptor, _ in events})
         if self._ended:
             self._account()
         return True
 
-    def _read_on(self, descriptors: Iterable[int]) -> None:
+    def _rearm(self, descriptors: Iterable[int]) -> None:
         """Re-arm descriptors that are still in reading state."""
         for descriptor in descriptors:
             if (flow := self.flows.get(descriptor)) is not None:
                 self._epoll.modify(descriptor, self._interest(flow))
 
-    def look_anew(self) -> None:
-        self._read_on(list(self.flows))
+    def rearm(self) -> None:
+        self._rearm(list(self.flows))
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
         if self._paused:
@@ -174,30 +174,30 @@ class LoopPoller(Poller):
             now = time.monotonic()
             for flow in self.flows.values():
                 if flow.idle:
-                    patience = min(patience, max(0.0, flow.stays_until - now))
+                    patience = min(patience, max(0.0, flow.close_after - now))
         return self._epoll.poll(None if patience == math.inf else patience, BATCH)
 
-    def _hear(self, flow: LoopConnection, data: bytes, said: object) -> bytes | None:
-        """Pass `data` to the conversation, or the result `said` of `Memory.again`.
+    def _receive(self, flow: LoopConnection, data: bytes, result: object) -> bytes | None:
+        """Pass `data` to the conversation, or the result `result` of `Memory.again`.
 
         Return the reply if the connection is idle afterwards; None if the rest has been done here."""
         conversation = flow.made or flow.conversation
-        if said is not UNKNOWN:
+        if result is not UNKNOWN:
             flow.messages += 1
-            reply, answered = conversation.say(said), True
+            reply, answered = conversation.say(result), True
         else:
             messages = conversation.messages
             reply = conversation.receive(data)
             answered = conversation.messages != messages
-        return self._heard(flow, reply, answered)
+        return self._process_reply(flow, reply, answered)
 
-    def _heard(self, flow: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
-        """Handle the reply of the conversation, and return the result of `_hear`."""
+    def _process_reply(self, flow: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
+        """Handle the reply of the conversation, and return the result of `_receive`."""
         conversation = flow.conversation
         if conversation.state or not answered or flow.charged:
             self.deliver(flow, reply, answered)
             return None
-        flow.look_up(conversation)
+        flow.refresh_cache_view(conversation)
         return reply
 
     def take(self, flow: LoopConnection) -> None:
@@ -205,7 +205,7 @@ class LoopPoller(Poller):
         self.read(flow)
         greeting = flow.conversation.open()
         if greeting:
-            self._say(flow, greeting)
+            self._send_later(flow, greeting)
         else:
             self._go_on(flow, True)
 
@@ -216,12 +216,11 @@ class LoopPoller(Poller):
 
     def _interest(self, flow: LoopConnection) -> int:
         """Return the events for reading state; with buffered replies, including writability."""
-        request = flow.socket
-        if not isinstance(request, SpooledSocket):
+        if (spool := flow.spool) is None:
             # Not edge-triggered: recv(2) stops after a Unix message with passed descriptors.
-            return EPOLLIN if request.family == socket.AF_UNIX else self.reading
-        request.changed = partial(self._change, flow)
-        return EPOLLIN | select.EPOLLOUT if request.unsent else EPOLLIN
+            return EPOLLIN if flow.socket.family == socket.AF_UNIX else self.reading
+        spool.changed = partial(self._change, flow)
+        return EPOLLIN | select.EPOLLOUT if spool.unsent else EPOLLIN
 
     def _change(self, flow: LoopConnection) -> None:
         # In another state, or while a worker serves it, its events are set when it returns to reading state.
@@ -250,13 +249,15 @@ class LoopPoller(Poller):
     def _go_on(self, flow: LoopConnection, answered: bool) -> None:
         """Take the next step after a reply was sent completely.  `answered`: whether it answered a message."""
         conversation = flow.conversation
-        flow.look_up(conversation)
+        flow.refresh_cache_view(conversation)
         if conversation.state == OVER:
             self._end(flow, conversation.ending)
         elif conversation.state == PENDING:
             # A spooled socket needs the bytes themselves; sendfile(2) would bypass its buffer.
-            files = not isinstance(flow.socket, SpooledSocket)
-            self._say(flow, b"" if conversation.span is not None and files else conversation.proceed(files=files))
+            files = flow.spool is None
+            self._send_later(
+                flow, b"" if conversation.span is not None and files else conversation.proceed(files=files)
+            )
         else:
             expect_next(flow, conversation.state, flow.server.limits, answered=answered)
             if answered and flow.charged:
@@ -274,8 +275,8 @@ class LoopPoller(Poller):
     def _look_at_paused(self, flow: LoopConnection) -> None:
         """Handle an event of a paused connection: it was closed or cut, or buffered replies can be sent."""
         try:
-            if isinstance(flow.socket, SpooledSocket) and flow.socket.unsent and flow.ending is None:
-                flow.socket.flush()
+            if (spool := flow.spool) is not None and spool.unsent and flow.ending is None:
+                spool.flush()
                 self._epoll.modify(flow.descriptor, self._interest(flow) & select.EPOLLOUT)
                 return
         except OSError:
@@ -295,7 +296,7 @@ class LoopPoller(Poller):
                 self._epoll.modify(flow.descriptor, self._interest(flow))
                 self.flows[flow.descriptor] = flow
 
-    def _say(self, flow: LoopConnection, reply: bytes) -> None:
+    def _send_later(self, flow: LoopConnection, reply: bytes) -> None:
         """Send `reply` when the socket is writable, after other connections had their turn."""
         flow.sent += len(reply)
         self._hold(flow, memoryview(reply))
@@ -328,11 +329,7 @@ class LoopPoller(Poller):
                 self._actions[flow.descriptor] = partial(self._write, flow, unsent[sent:])
                 self._charge(flow, unsent)
                 return
-        if (
-            flow.conversation.state == PENDING
-            and flow.conversation.span is not None
-            and not isinstance(flow.socket, SpooledSocket)
-        ):
+        if flow.conversation.state == PENDING and flow.conversation.span is not None and flow.spool is None:
             flow.socket.setblocking(False)  # sendfile(2) has no MSG_DONTWAIT
             self._actions[flow.descriptor] = partial(self._write_file, flow, flow.conversation.span)
             return
@@ -358,11 +355,11 @@ class LoopPoller(Poller):
         elif before // PORTION != span.left // PORTION:
             expect_next(flow, PENDING, flow.server.limits, answered=True)
 
-    def _dismiss(self, ready: set[int]) -> None:
+    def _close_idle(self, ready: set[int]) -> None:
         """During a drain, close idle connections without input in this turn."""
         now = time.monotonic()
         for descriptor, flow in list(self.flows.items()):
-            if flow.idle and descriptor not in ready and flow.stays_until <= now:
+            if flow.idle and descriptor not in ready and flow.close_after <= now:
                 # For an idle conversation the end of the input gives no reply, except close_notify over TLS.
                 if flow.made is not None and (goodbye := flow.made.receive(b"")):
                     with suppress(OSError):
@@ -371,12 +368,11 @@ class LoopPoller(Poller):
 
     def _end(self, flow: LoopConnection, ending: Ending | None) -> None:
         """End a connection; first send buffered replies, and linger so that the last reply arrives."""
-        request = flow.socket
         failure: BaseException | None = None
-        if isinstance(request, SpooledSocket):
-            if self._flush(flow, request, ending):
+        if (spool := flow.spool) is not None:
+            if self._flush(flow, spool, ending):
                 return
-            failure = flow.server.settle_spool(flow, request)
+            failure = flow.server.settle_spool(flow)
         if (conversation := flow.made) is not None:
             failure = conclude(flow, conversation, ending) or failure
             conversation.messages = 0
@@ -393,15 +389,15 @@ class LoopPoller(Poller):
         else:
             self._close_flow(flow)
 
-    def give_way(self, flow: LoopConnection) -> None:
+    def evict(self, flow: LoopConnection) -> None:
         """Close a connection because the memory budget is exhausted."""
         flow.refuse(Refusal.HELD)
         self._end(flow, Ending.REFUSED)
 
-    def _flush(self, flow: LoopConnection, request: SpooledSocket, ending: Ending | None) -> bool:
+    def _flush(self, flow: LoopConnection, spool: SpooledSocket, ending: Ending | None) -> bool:
         """Send buffered replies before the end.  Return whether that is in progress; `_end` is called again later."""
         try:
-            if flow.ending is not None or ending in UNHEARD or not request.flush():
+            if flow.ending is not None or ending in DISCARDING or not spool.flush():
                 return False
         except OSError:
             flow.ending = Ending.RESET
@@ -427,7 +423,7 @@ class LoopPoller(Poller):
 
     def _discard(self, flow: LoopConnection) -> None:
         try:
-            if flow.socket.recv_into(self._forgotten, 0, DONTWAIT):
+            if flow.socket.recv_into(self._discarded, 0, DONTWAIT):
                 return
         except BlockingIOError:
             return

@@ -28,14 +28,15 @@ from typing import Any
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.engines.leadership import StallDetector
-from daemons.serving.engines.loop import ByReadiness, DatagramLoop, Loop
+from daemons.serving.engines.loop import DatagramLoop, EventDriven, Loop
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.poller import Poller
+from daemons.serving.server import inlinable
 
 log = logging.getLogger(__name__)
 
 #: Seconds without a slow reply after which the leader calls the service inline again.
-HANDING_OVER = 1.0
+INLINE_AFTER = 1.0
 
 #: Maximum number of datagrams waiting for a worker (at most 64 MiB), and seconds between two checks at that limit.
 BACKLOG = 1024
@@ -45,7 +46,7 @@ BACKLOG_REST = 0.005
 PARTING = 0.1
 
 
-class ByThreads(ByReadiness):
+class WorkerPool(EventDriven):
     """Common base of the stream and datagram servers: a fixed number of `threads`, one of which leads."""
 
     #: Enough for a service that mostly waits, and few enough for the interpreter lock.
@@ -69,24 +70,24 @@ class ByThreads(ByReadiness):
         for worker in workers:
             worker.start()
         blocks = self.service is not None and bool(self.service.blocks)
-        poller.handing_over = blocks
-        watchman = StallDetector(poller)
+        poller.offloading = blocks
+        detector = StallDetector(poller)
         if not blocks:
-            poller.put(partial(_lead_on_the_spot, daemon, poller))
+            poller.put(partial(_lead_inline, daemon, poller))
         while daemon.state != OVER:
-            if not poller.handing_over:
-                watchman.look_safely()
+            if not poller.offloading:
+                detector.sample_safely()
                 continue
             daemon.turn_safely()
-            if not blocks and idle and time.monotonic() - poller.last_slow > HANDING_OVER:
-                poller.handing_over = False
-                poller.put(partial(_lead_on_the_spot, daemon, poller))
+            if not blocks and idle and time.monotonic() - poller.last_slow > INLINE_AFTER:
+                poller.offloading = False
+                poller.put(partial(_lead_inline, daemon, poller))
         for _ in workers:
             poller.put(None)
         until = time.monotonic() + PARTING
         for worker in workers:
             worker.join(max(0.0, until - time.monotonic()))
-        poller.take_back()
+        poller.reclaim()
 
     def _put(self, request: Any, client_address: Any) -> None:
         """Have a worker run the whole request."""
@@ -107,7 +108,7 @@ class ByThreads(ByReadiness):
         return poller
 
 
-class DatagramPool(ByThreads, DatagramLoop):
+class DatagramPool(WorkerPool, DatagramLoop):
     """Datagram server in which a worker replies to each datagram."""
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -118,50 +119,49 @@ class DatagramPool(ByThreads, DatagramLoop):
         return BACKLOG_REST if self.active >= BACKLOG else super().wait()
 
 
-class Pool(ByThreads, Loop):
+class Pool(WorkerPool, Loop):
     """Event-driven stream server with workers.  A raw handler, which blocks on its socket, occupies one of them."""
 
     # A raw handler needs a complete socket object, and its connection is closed by its worker, as in other engines.
 
+    @inlinable
     def get_request(self) -> tuple[Any, Any]:
-        return super().get_request() if self._carries_messages else super(Loop, self).get_request()
+        return super().get_request() if self.carries_messages else super(Loop, self).get_request()
 
+    @inlinable
     def close_request(self, request: Any) -> None:
-        if self._carries_messages:
+        if self.carries_messages:
             super().close_request(request)
         else:
             super(Loop, self).close_request(request)
 
     def drop(self, flow: LoopConnection) -> None:
         """Close a connection after the loop has ended; leave a conversation to the worker that is still in it."""
-        if self._carries_messages and not flow.suspended:
+        if self.carries_messages and not flow.suspended:
             super().drop(flow)
         else:
             flow.socket.close()
 
     @property
-    def _carries_messages(self) -> bool:
-        return getattr(self.RequestHandlerClass, "carries_messages", False)
-
-    @property
     def ends_in_one_thread(self) -> bool:  # type: ignore[override]
         """False with a raw handler, whose connections end in workers."""
-        return self._carries_messages
+        return self.carries_messages
 
+    @inlinable
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._carries_messages:
+        if self.carries_messages:
             super().process_request(request, client_address)
         else:
             self._put(request, client_address)
 
 
-def _lead_on_the_spot(daemon: Daemon, poller: PoolPoller) -> None:
+def _lead_inline(daemon: Daemon, poller: PoolPoller) -> None:
     """In a worker: lead and call the service inline, until the lead is taken away."""
     lease = poller.lease = object()
     while daemon.state != OVER and poller.lease is lease:
         daemon.turn_safely()
     # The stall detector may be asleep, and its thread ends the daemon.
-    poller.news.set()
+    poller.wakeup.set()
 
 
 def _work(jobs: SimpleQueue[Callable[[], None] | None], idle: set[int]) -> None:

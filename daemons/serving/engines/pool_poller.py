@@ -19,7 +19,6 @@ from daemons.serving.engines.loop_poller import DONTWAIT, LoopPoller
 from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH
 from daemons.serving.pump import RECEIVE
-from daemons.serving.spool import SpooledSocket
 
 #: Seconds at one message after which another thread takes the lead: far more than computing a reply takes, far less
 #: than a person notices.
@@ -46,14 +45,14 @@ class PoolPoller(LoopPoller):
         super().__init__()
         #: The connection whose message is in service, if any.  The thread that pops it owns the lead: the leader when
         #: it has the reply, or the stall detector if that takes too long.
-        self.hand: list[LoopConnection] = []
+        self.in_service: list[LoopConnection] = []
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         #: Number of jobs ever queued.
         self.queued = 0
         #: The worker threads.
         self.workers: list[threading.Thread] = []
         #: Whether messages are offloaded to workers instead of served inline.
-        self.handing_over = False
+        self.offloading = False
         #: Connections with their reply, and whether a message was answered: from the workers to the leader.
         self.ready: deque[tuple[LoopConnection, bytes, bool]] = deque()
         #: Remaining time in seconds until the deadline of each connection removed from epoll.
@@ -63,8 +62,8 @@ class PoolPoller(LoopPoller):
         #: Wakes the leader.
         self.wake: Callable[[], None] = lambda: None
         #: Wakes the stall detector, which sleeps while the leader is idle.
-        self.news = threading.Event()
-        self.watchman_sleeps = False
+        self.wakeup = threading.Event()
+        self.detector_sleeps = False
         #: Token of the thread that leads inline; replaced when the lead is taken away.
         self.lease: object = None
         #: When (monotonic) a reply was last found to be slow.
@@ -79,26 +78,26 @@ class PoolPoller(LoopPoller):
             self._return(self.unread.popleft())
         if self._ended:
             self._account()
-        if self.handing_over:
-            return self._wait_handing_over(patience)
+        if self.offloading:
+            return self._wait_offloading(patience)
         try:
             return super().wait(patience)
         except LeadershipLost:
             return False
 
-    def _hear(self, flow: LoopConnection, data: bytes, said: object) -> bytes | None:
-        self.hand.append(flow)
-        return super()._hear(flow, data, said)
+    def _receive(self, flow: LoopConnection, data: bytes, result: object) -> bytes | None:
+        self.in_service.append(flow)
+        return super()._receive(flow, data, result)
 
-    def _heard(self, flow: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
+    def _process_reply(self, flow: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
         try:
-            self.hand.pop()
+            self.in_service.pop()
         except IndexError:
-            self.hand_back(flow, reply, answered)
+            self.return_to_leader(flow, reply, answered)
             raise LeadershipLost from None
-        return super()._heard(flow, reply, answered)
+        return super()._process_reply(flow, reply, answered)
 
-    def _wait_handing_over(self, patience: float) -> bool:
+    def _wait_offloading(self, patience: float) -> bool:
         events = self._events(patience)
         for descriptor, _ in events:
             flow = self.flows.get(descriptor)
@@ -121,9 +120,9 @@ class PoolPoller(LoopPoller):
             if not data and (flow.made is None or flow.ending is not None):
                 self._end(flow, None if flow.made else DONE)  # as in the loop
                 continue
-            self.hand_to_worker(flow, partial(flow.conversation.receive, data))
+            self.offload(flow, partial(flow.conversation.receive, data))
         if self.draining and len(events) < BATCH:
-            self._dismiss({descriptor for descriptor, _ in events})
+            self._close_idle({descriptor for descriptor, _ in events})
         if self._ended:
             self._account()
         return True
@@ -131,29 +130,29 @@ class PoolPoller(LoopPoller):
     def _events(self, patience: float) -> list[tuple[int, int]]:
         events = super()._events(patience)
         # After the wait, not before it: from here on a message may be in service.
-        if self.watchman_sleeps:
-            self.watchman_sleeps = False
-            self.news.set()
+        if self.detector_sleeps:
+            self.detector_sleeps = False
+            self.wakeup.set()
         return events
 
     def take(self, flow: LoopConnection) -> None:
         """Begin a conversation.  A greeting is code of the service, so a worker runs it."""
         self.read(flow)
         if flow.server.greets:
-            self.hand_to_worker(flow, flow.conversation.open)
+            self.offload(flow, flow.conversation.open)
         else:
             self.deliver(flow, flow.conversation.open(), True)
 
     def _go_on(self, flow: LoopConnection, answered: bool) -> None:
-        spooled = isinstance(flow.socket, SpooledSocket)
+        spooled = flow.spool is not None
         if flow.conversation.state == PENDING and (spooled or flow.conversation.span is None):
             # After a reply in parts, the next message begins with a new deadline.
             expect_next(flow, PENDING, flow.server.limits, answered=True)
-            self.hand_to_worker(flow, partial(flow.conversation.proceed, files=not spooled))
+            self.offload(flow, partial(flow.conversation.proceed, files=not spooled))
         else:
             super()._go_on(flow, answered)
 
-    def hand_to_worker(self, flow: LoopConnection, action: Callable[[], bytes]) -> None:
+    def offload(self, flow: LoopConnection, action: Callable[[], bytes]) -> None:
         """Have a worker run `action`; until it returns, no other thread uses the connection."""
         self.suspend(flow)
         self.put(partial(self._do, flow, action))
@@ -173,7 +172,7 @@ class PoolPoller(LoopPoller):
         if flow.charged:
             budget.PROCESS.pin(flow)
 
-    def take_back(self) -> None:
+    def reclaim(self) -> None:
         """After the daemon has ended, take back the connections that no worker has."""
         while self.ready:
             self.unread.append(self.ready.popleft()[0])
@@ -200,9 +199,9 @@ class PoolPoller(LoopPoller):
         reply = action()
         if time.monotonic() - begun > STALL:
             self.last_slow = time.monotonic()
-        self.hand_back(flow, reply, flow.conversation.messages != messages)
+        self.return_to_leader(flow, reply, flow.conversation.messages != messages)
 
-    def hand_back(self, flow: LoopConnection, reply: bytes, answered: bool) -> None:
+    def return_to_leader(self, flow: LoopConnection, reply: bytes, answered: bool) -> None:
         """In a worker: return a connection with its reply to the leader."""
         if len(reply) > budget.SMALL:
             # Many replies may be ready before the leader has sent the first of them.

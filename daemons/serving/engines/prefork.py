@@ -74,14 +74,14 @@ class Prefork:
         SIGTERM or SIGINT.
 
         Return the exit code: that of a worker that failed before it was ready, else 0."""
-        signals.hear(self._waker, signal.SIGCHLD)
+        signals.install_handlers(self._waker, signal.SIGCHLD)
         try:
             self.table.begin(time.monotonic())
             while not self.table.ended:
                 self._turn(announce)
         finally:
             self.table.kill()
-            signals.deafen()
+            signals.reset_signals()
             self.close()
         return self.table.code
 
@@ -103,10 +103,10 @@ class Prefork:
 
     def close(self) -> None:
         """Close all resources."""
-        self.let_go()
+        self.release()
         os.close(self.lifeline)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Close all resources except the read end of `lifeline`; also in a child, which needs no others."""
         for action in self.on_close:
             action()
@@ -147,7 +147,7 @@ class Prefork:
         """Fork a worker, and return its pid."""
         report, ready = os.pipe()
         # A signal that arrived before the worker has its own handlers would be written to the parent's waker.
-        with signals.held_back():
+        with signals.blocked():
             parent = os.getpid()
             pid = os.fork()
             if pid == 0:
@@ -162,10 +162,10 @@ class Prefork:
         """In the child: close the parent's descriptors, work, and never return."""
         code = 1
         try:
-            signals.deafen()
+            signals.reset_signals()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signals.await_start(parent)
-            self.let_go()
+            self.release()
             code = self._work(partial(_report, ready), parent)
         except BaseException:
             log.exception("the worker failed")
@@ -199,7 +199,7 @@ class Prefork:
                 self.table.died(pid, os.waitstatus_to_exitcode(status), time.monotonic())
 
     def _handle_signals(self) -> None:
-        numbers = set(self._waker.heard())
+        numbers = set(self._waker.receive())
         # Before SIGCHLD: after a SIGTERM to the process group, the kernel may deliver SIGCHLD of the workers first.
         now = time.monotonic()
         stop = not numbers.isdisjoint(signals.STOPPING)

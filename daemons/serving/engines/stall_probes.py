@@ -100,7 +100,11 @@ class PlaceProbe(Probe):
 
     def stuck_since(self, now: float) -> float | None:
         servers = self._daemon.servers
-        if self._daemon.state != SERVING or self._daemon.active < servers[0].max_connections or not _awaited(servers):
+        if (
+            self._daemon.state != SERVING
+            or self._daemon.active < servers[0].max_connections
+            or not _has_pending(servers)
+        ):
             self._since = None
             return None
         newest = max((each.opened for server in servers for each in _connections(server)), default=0.0)
@@ -137,7 +141,7 @@ def _connections(server: Served) -> list[Connection]:
     return found
 
 
-def _awaited(servers: Sequence[Served]) -> bool:
+def _has_pending(servers: Sequence[Served]) -> bool:
     """Return whether a connection is waiting to be accepted."""
     queues = select.poll()
     for server in servers:

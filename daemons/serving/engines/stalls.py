@@ -136,14 +136,14 @@ class StallMonitor:
         while not self._over.wait(delay):
             now = time.monotonic()
             try:
-                if not self._overslept(now - before - delay):
-                    delay = min(self.sample(now), self._leave_standing_loop(now))
+                if not self._check_lateness(now - before - delay):
+                    delay = min(self.sample(now), self._end_blocked_process(now))
             except Exception:
                 log.exception("stall monitor failed; it continues")
                 delay = STALL
             before = time.monotonic()
 
-    def _overslept(self, late: float) -> bool:
+    def _check_lateness(self, late: float) -> bool:
         """Return whether this thread was `late` by the length of a stall, and log that unless a stall is known already.
 
         The thread waits only for the interpreter lock, so all other threads were blocked too."""
@@ -157,7 +157,7 @@ class StallMonitor:
         )
         return True
 
-    def _leave_standing_loop(self, now: float) -> float:
+    def _end_blocked_process(self, now: float) -> float:
         """End the process if its time to stop has passed and the loop is blocked; else return the seconds left."""
         daemon = self._daemon
         if self._parent is not None and self._orphaned == math.inf and os.getppid() != self._parent:

@@ -40,7 +40,7 @@ REST = 0.1
 
 
 #: Minimum seconds between two log lines about the rate.  At a high rate there are many pauses a second.
-NEWS = 10.0
+REPORT_INTERVAL = 10.0
 
 
 class AcceptBackoff:
@@ -54,7 +54,7 @@ class AcceptBackoff:
         self._rate: TokenBucket | None = None
         self._pausing = False
         self._pauses = 0
-        self._next_news = 0.0
+        self._next_report = 0.0
 
     def after(self, error: BaseException) -> None:
         """Begin a pause after a failed accept, unless the error concerns only that connection."""
@@ -89,8 +89,8 @@ class AcceptBackoff:
     def _begin_pause(self, max_rate: float) -> None:
         self.on_pause()
         self._pauses += 1
-        if time.monotonic() >= self._next_news:
-            self._next_news = time.monotonic() + NEWS
+        if time.monotonic() >= self._next_report:
+            self._next_report = time.monotonic() + REPORT_INTERVAL
             log.warning(
                 "accept: max_rate of %g per second reached; new connections wait in the kernel's queue "
                 "(pauses since the last report: %d)",

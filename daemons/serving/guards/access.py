@@ -95,7 +95,7 @@ class Access:
     @cached_property
     def refusal(self) -> Callable[[str], Refusal | None]:
         """Function that returns the reason to refuse a host (`Connection.host`); None: admit it.  Thread-safe."""
-        return lru_cache(REMEMBERED)(self._judge)
+        return lru_cache(REMEMBERED)(self._decide)
 
     @cached_property
     def is_proxy(self) -> Callable[[str], bool]:
@@ -107,7 +107,7 @@ class Access:
     def _table(self) -> _Table:
         return _Table([*((network, True) for network in self.allow), *((network, False) for network in self.deny)])
 
-    def _judge(self, host: str) -> Refusal | None:
+    def _decide(self, host: str) -> Refusal | None:
         address = _address(host)
         if address is None:
             return None

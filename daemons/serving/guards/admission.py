@@ -22,7 +22,7 @@ log = SafeLogger(__name__)
 ACCEPT_BATCH = 64
 
 #: Minimum seconds between two log lines about the limit of connections.
-FULL_NEWS = 10.0
+REPORT_INTERVAL = 10.0
 
 
 class Admission:
@@ -33,7 +33,7 @@ class Admission:
         self._polled: set[Served] = set()
         #: Servers whose queue has not been emptied yet, for the state QUEUE.
         self._queued = set(daemon.servers)
-        self._full_told = -math.inf
+        self._last_report = -math.inf
 
     @property
     def full(self) -> bool:
@@ -49,25 +49,25 @@ class Admission:
 
         Return the seconds until the next call is needed."""
         daemon = self._daemon
-        daemon.wants_news = full = self.full
+        daemon.wake_on_end = full = self.full
         if full:
-            full = self.full  # again: a connection that ended before `wants_news` was set did not wake the loop
+            full = self.full  # again: a connection that ended before `wake_on_end` was set did not wake the loop
         rest = server.wait()
         if not full and not rest:
             if server not in self._polled:
-                server.rest.end()
+                server.backoff.end()
                 daemon.watch(server, partial(self._accept, server))
                 self._polled.add(server)
             return math.inf
-        self.refrain(server)
-        if full and server.max_connections > 1 and time.monotonic() - self._full_told > FULL_NEWS:
-            self._full_told = time.monotonic()
+        self.stop_polling(server)
+        if full and server.max_connections > 1 and time.monotonic() - self._last_report > REPORT_INTERVAL:
+            self._last_report = time.monotonic()
             log.warning(
                 "accept: limit of %d connections reached; new ones wait in the kernel's queue", server.max_connections
             )
         return rest or math.inf
 
-    def refrain(self, server: Served) -> None:
+    def stop_polling(self, server: Served) -> None:
         """Stop polling the listener of `server`."""
         if server in self._polled:
             self._daemon.forget(server)
@@ -85,11 +85,11 @@ class Admission:
         return not self._queued
 
     def _accept(self, server: Served) -> None:
-        self._daemon.visited()
-        server.accept_several(min(self._room, ACCEPT_BATCH))
+        self._daemon.note_activity()
+        server.accept_many(min(self._room, ACCEPT_BATCH))
 
     def _take_queue(self, server: Served, until: float) -> float:
-        self.refrain(server)
+        self.stop_polling(server)
         # Datagrams may arrive as fast as they are answered, so that the queue never becomes empty: hence `until`.
         while not self.full and time.monotonic() < until:
             if rest := server.wait():

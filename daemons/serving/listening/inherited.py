@@ -62,7 +62,7 @@ def take_socket(descriptor: int) -> socket.socket:
     except BaseException:
         taken.close()
         raise
-    _let_go(descriptor)
+    _release(descriptor)
     return taken
 
 
@@ -122,7 +122,7 @@ def _passed(name: str) -> list[int]:
     return descriptors
 
 
-def _let_go(descriptor: int) -> None:
+def _release(descriptor: int) -> None:
     """Close a descriptor, which would keep the socket listening; replace a standard stream by /dev/null."""
     if descriptor < FIRST:
         null = os.open(os.devnull, os.O_RDWR)

@@ -182,7 +182,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def explain(address: Address, error: OSError) -> str:
-    """Return why `address` cannot be bound, and what to check."""
+    """Return why `address` cannot be bound, and a hint."""
     reason = (error.strerror or str(error)).lower()
     if error.errno == errno.EADDRINUSE and address.port:
         reason += f"; `ss -l{'u' if address.scheme == 'udp' else 't'}np sport = :{address.port}` shows the process"

@@ -71,7 +71,7 @@ class WSGIService(Service):
     def _log_request(self, host: str, request: Request, status: int, size: int | None) -> None:
         """Log a request."""
         if self.requests is not None:
-            self.requests.tell(host, self.requests.entry(request, status, size))
+            self.requests.log(host, self.requests.entry(request, status, size))
 
     def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
         """Call the application for the requests of one connection.

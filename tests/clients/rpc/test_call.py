@@ -6,38 +6,18 @@ import base64
 import json
 import math
 import os
-import socket
-import threading
-import xmlrpc.client
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from daemons.cli.command import main
-from daemons.clients.net.dial import NetworkError
 from daemons.clients.rpc.call import LONGEST_BATCH, _format
-from daemons.clients.rpc.json_rpc import JSONCaller
-from daemons.clients.rpc.rpc import Caller, Endpoint, ProtocolError, RemoteFault
-from daemons.clients.rpc.xml_rpc import XMLCaller
+from daemons.clients.rpc.rpc import Endpoint
+from tests.clients.rpc.canned import SEVEN, call, http_response, serving, url
 from tests.operating.conftest import _as_found, folder
 from tests.operating.folder import Folder
 from tests.rpc.knights import running
 
-__all__ = ["_as_found", "folder"]
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with running() as there:
-        yield f"http://127.0.0.1:{there.address[1]}/"
-
-
-def call(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    code = main(["call", *words])
-    return (code, *capfd.readouterr())
+__all__ = ["_as_found", "folder", "url"]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +115,7 @@ def test_credentials_are_sent_as_the_bytes_of_the_command_line(
 ) -> None:
     monkeypatch.setenv("DAEMONS_SECRET", os.fsdecode(b"p:\xff"))
     sent = b"Authorization: Basic " + base64.b64encode(b"u\xff:p:\xff") + b"\r\n"
-    with answering(SAME, SAME) as (where, received):
+    with serving(SEVEN, SEVEN) as (where, received):
         assert call(capfd, where.replace("//", "//u%FF:p%3A%FF@"), "same", "1")[0] == 0
         assert call(capfd, where, "--user", os.fsdecode(b"u\xff"), "same", "1")[0] == 0
         assert [sent in each for each in received] == [True, True]
@@ -185,104 +165,6 @@ def test_invalid_url_is_refused(capfd: pytest.CaptureFixture[str], where: str) -
     assert call(capfd, where, "same")[0] == 2
 
 
-@contextmanager
-def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """Yield the URL of a server that sends the next of `answers` to each client, and the requests it has received."""
-    requests: list[bytes] = []
-
-    def serve() -> None:
-        for answer in answers:
-            client, _ = listener.accept()
-            # The client may stop reading and reset the connection.
-            with client, suppress(ConnectionError):
-                requests.append(client.recv(65536))
-                client.sendall(answer)
-                client.shutdown(socket.SHUT_WR)
-                while client.recv(65536):
-                    pass
-
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        listener.settimeout(20)
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/", requests
-        finally:
-            thread.join()
-
-
-def answer(body: bytes, status: str = "200 OK") -> bytes:
-    return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status.encode(), len(body), body)
-
-
-OK = b"HTTP/1.1 200 OK\r\n"
-CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
-BODY = xmlrpc.client.dumps((7,), methodresponse=True).encode()
-SAME = answer(BODY)
-
-
-@pytest.mark.parametrize(
-    ("response", "kind", "reason"),
-    [
-        (answer(b"", "500 Internal Server Error"), ProtocolError, "responded 500 Internal Server Error$"),
-        (answer(b"", "404 "), ProtocolError, "responded 404$"),
-        (answer(b"<html>"), ProtocolError, "sent malformed XML-RPC: <html> is not allowed in a document"),
-        (
-            answer(b"<!DOCTYPE a>"),
-            ProtocolError,
-            "sent malformed XML-RPC: document type declarations are not allowed",
-        ),
-        (answer(b"<?xml version='1.0' encoding='hz'?><a/>"), ProtocolError, "the encoding 'hz' is not accepted"),
-        (
-            answer("<!DOCTYPE a>".encode("utf-16")),
-            ProtocolError,
-            "sent malformed XML-RPC: document type declarations are not allowed",
-        ),
-        (answer(b"<methodResponse><params/></methodResponse>"), ProtocolError, "expected one <param> in a response"),
-        (b"SSH-2.0-x\r\n", ProtocolError, "does not speak HTTP: it does not begin with HTTP/1"),
-        (b"HTTP/1.1 101 \r\n\r\n", ProtocolError, "does not speak HTTP: 101 Switching Protocols"),
-        (
-            SAME.replace(b"\r\n", b"\r\nno colon\r\n", 1),
-            ProtocolError,
-            "does not speak HTTP: header line 1 has no colon",
-        ),
-        (SAME.replace(b"Length: ", b"Length: +"), ProtocolError, "does not speak HTTP: Content-Length is not"),
-        (SAME.replace(b"Length: ", b"Length: 9999999999"), ProtocolError, "too large a response: a body of 9999999999"),
-        (
-            SAME.replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1),
-            ProtocolError,
-            "unrequested content coding: gzip",
-        ),
-        (OK + CHUNKED + b"1_0\r\n", ProtocolError, "does not speak HTTP: a chunk's size"),
-        (OK + b"A" * 70_000, ProtocolError, "too large a response: no end of the head within 65536 octets"),
-        (b"", NetworkError, "closed the connection without a response"),
-        (OK + b"A: b\r\n", NetworkError, "closed the connection in the middle of the head"),
-        (SAME[:-5], NetworkError, "closed the connection 5 bytes before the end of the body"),
-        (OK + CHUNKED + b"5\r\nabc", NetworkError, "closed the connection in the middle of a chunked body"),
-    ],
-)
-def test_invalid_response_raises_the_matching_error(response: bytes, kind: type[Exception], reason: str) -> None:
-    with answering(response) as (where, _), pytest.raises(kind, match=reason):
-        XMLCaller(Endpoint.of(where)).call("same", [7])
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        SAME,
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" + SAME,
-        SAME.replace(b"\r\n", b"\r\nX: folded\r\n line\r\n", 1),
-        b"HTTP/1.0 200 OK\r\n\r\n" + BODY,
-        OK + CHUNKED + b"%x\r\n%b\r\n0\r\nX-Trailer: a\r\n\r\n" % (len(BODY), BODY),
-        OK + b"Set-Cookie: a=b\r\n" * 200 + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY),
-    ],
-    ids=["a length", "1xx before it", "folded", "HTTP/1.0", "chunks", "200 fields"],
-)
-def test_valid_responses_are_accepted(sent: bytes) -> None:
-    with answering(sent) as (where, _):
-        assert XMLCaller(Endpoint.of(where)).call("same", [7]) == 7
-
-
 def test_malformed_response_is_one_line_of_error(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,7 +180,7 @@ def test_malformed_response_is_one_line_of_error(
         (b"HTTP/1.1 500 \x9b\r\n\r\n", 4, "responded 500 \\x9b"),
         (b"", 1, "closed the connection without a response"),
     ):
-        with answering(response) as (where, _):
+        with serving(response) as (where, _):
             found, printed, error = call(capfd, where, "same", "7")
         assert (found, printed, error.count("\n")) == (code, "", 1)
         assert error.endswith(f"{text}\n")
@@ -314,100 +196,9 @@ def test_malformed_response_is_one_line_of_error(
 def test_invisible_characters_are_printed_as_json_escapes(
     capfd: pytest.CaptureFixture[str], result: str, printed: str
 ) -> None:
-    with answering(answer(f'{{"jsonrpc":"2.0","result":{result},"id":0}}'.encode())) as (where, _):
+    with serving(http_response(f'{{"jsonrpc":"2.0","result":{result},"id":0}}'.encode())) as (where, _):
         assert call(capfd, where, "--json", "same") == (0, f"{printed}\n", "")
     assert json.loads(printed) == json.loads(result)
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        b'{"jsonrpc":"2.0","result":1,"id":false}',
-        b'{"jsonrpc":"2.0","error":{"code":1,"message":"m"},"id":5}',
-        b'{"jsonrpc":"2.0","error":{"code":1,"message":"m"},"id":false}',
-        b'{"jsonrpc":"2.0","error":{"code":true,"message":"m"},"id":0}',
-    ],
-)
-def test_invalid_json_rpc_response_is_refused(response: bytes) -> None:
-    with answering(answer(response)) as (where, _), pytest.raises(ProtocolError, match="not JSON-RPC"):
-        JSONCaller(Endpoint.of(where)).call("same", [])
-
-
-def test_two_responses_to_one_call_of_a_batch_are_refused() -> None:
-    response = b'[{"jsonrpc":"2.0","result":1,"id":0},{"jsonrpc":"2.0","result":2,"id":0}]'
-    with answering(answer(response)) as (where, _), pytest.raises(ProtocolError, match="did not return 1 results"):
-        JSONCaller(Endpoint.of(where)).batch([("same", [])])
-
-
-def test_only_idempotent_calls_are_retried_after_sending(no_pause: list[float]) -> None:
-    with answering(b"", b"", SAME) as (where, requests):
-        assert XMLCaller(Endpoint.of(where), retries=2, idempotent=["same"]).call("same", [7]) == 7
-        assert len(requests) == 3
-    assert 0.05 <= no_pause[0] <= 0.1 <= no_pause[1] <= 0.2
-    for methods in (["same"], ["same", "count"]):
-        with answering(b"") as (where, requests), pytest.raises(NetworkError):
-            XMLCaller(Endpoint.of(where), retries=2, idempotent=["count"]).batch([(name, ()) for name in methods])
-        assert len(requests) == 1
-    with answering(SAME) as (where, _):
-        pass_on = XMLCaller(Endpoint.of(where), retries=2, all_idempotent=True)
-        with pytest.raises(ProtocolError, match="did not return 1 results"):
-            pass_on.batch([("same", ())])
-
-
-def test_any_call_is_retried_after_a_failed_connection(no_pause: list[float]) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(NetworkError, match="connection refused"):
-        XMLCaller(Endpoint.of(f"http://127.0.0.1:{port}/"), retries=3).call("count", [])
-    assert len(no_pause) == 3
-
-
-def test_fault_is_not_retried(url: str, no_pause: list[float]) -> None:
-    with pytest.raises(RemoteFault) as caught:
-        XMLCaller(Endpoint.of(url), retries=3, all_idempotent=True).call("say", ["no"])
-    assert (caught.value.code, no_pause) == (1, [])
-
-
-@pytest.fixture
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses between attempts, which are recorded instead of made."""
-    pauses: list[float] = []
-    sleep: Callable[[float], None] = pauses.append
-    monkeypatch.setattr("daemons.clients.rpc.rpc.sleep", sleep)
-    return pauses
-
-
-@pytest.mark.parametrize(
-    ("start", "caller"),
-    [
-        (OK + b"X: ", XMLCaller),
-        (OK + b"Content-Length: 100000\r\n\r\n", XMLCaller),
-        (OK + b"\r\n", JSONCaller),
-        (b"", partial(JSONCaller, lines=True)),
-    ],
-    ids=["head", "body", "body without a length", "line"],
-)
-def test_slowly_sent_response_times_out(start: bytes, caller: Callable[[Endpoint], Caller]) -> None:
-    ended = threading.Event()
-
-    def serve() -> None:
-        client, _ = listener.accept()
-        with client, suppress(ConnectionError):
-            client.sendall(start)
-            while not ended.wait(0.01):
-                client.sendall(b"x")
-
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        listener.settimeout(20)
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            endpoint = Endpoint.of(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.3)
-            with pytest.raises(NetworkError, match="timed out"):
-                caller(endpoint).call("same", [7])
-        finally:
-            ended.set()
-            thread.join()
 
 
 def test_numbers_outside_json_are_printed_as_strings(capfd: pytest.CaptureFixture[str]) -> None:
@@ -415,6 +206,6 @@ def test_numbers_outside_json_are_printed_as_strings(capfd: pytest.CaptureFixtur
     member = b"<member><name>a</name>%b</member>" % infinite.replace(b"1e", b"-1e")
     array = b"<value><array><data>%b<value><struct>%b</struct></value></data></array></value>" % (infinite, member)
     body = b"<methodResponse><params><param>%b</param></params></methodResponse>" % array
-    with answering(answer(body)) as (where, _):
+    with serving(http_response(body)) as (where, _):
         assert call(capfd, where, "same") == (0, '["Infinity", {"a": "-Infinity"}]\n', "")
     assert json.loads(_format([math.nan, (math.inf, 1.5)])) == ["NaN", ["Infinity", 1.5]]

@@ -9,7 +9,7 @@ import pytest
 
 from daemons.clients.rpc.rpc import Endpoint, ProtocolError
 from daemons.clients.rpc.xml_rpc import XMLCaller
-from tests.clients.rpc.test_call import answer, answering, url
+from tests.clients.rpc.canned import http_response, serving, url
 
 __all__ = ["url"]
 
@@ -48,7 +48,7 @@ class Single(Counted):
 )
 def test_invalid_list_of_methods_is_refused(listed: Any, reason: str) -> None:
     body = listed.encode() if isinstance(listed, str) else xmlrpc.client.dumps((listed,), methodresponse=True).encode()
-    with answering(answer(body)) as (where, _), pytest.raises(ProtocolError, match=reason):
+    with serving(http_response(body)) as (where, _), pytest.raises(ProtocolError, match=reason):
         XMLCaller(Endpoint.of(where, timeout=10)).list_methods()
 
 
@@ -56,7 +56,7 @@ def test_duplicate_method_is_described_once() -> None:
     names = xmlrpc.client.dumps((["b", "a", "b", "system.x"],), methodresponse=True).encode()
     way = xmlrpc.client.dumps(([["int"]],), methodresponse=True).encode()
     text = xmlrpc.client.dumps(("Help",), methodresponse=True).encode()
-    with answering(*map(answer, (names, way, text, way, text))) as (where, requests):
+    with serving(*map(http_response, (names, way, text, way, text))) as (where, requests):
         assert XMLCaller(Endpoint.of(where, timeout=10)).list_methods() == [
             ("b", "b(['int'])", "Help"),
             ("a", "a(['int'])", "Help"),

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from daemons.clients.web import charset
 from daemons.clients.web.pages import Page
+from tests.clients.web.responses import Capture, responding, response
 from tests.clients.web.site import Site, daemons, serving
-from tests.clients.web.test_content import response
-from tests.clients.web.test_fetch_failures import Capture, saying
 
 TEXT = "Zoot: ça va, König Löwenherz"
 
@@ -30,7 +29,7 @@ def test_a_codec_that_is_no_charset_is_not_used(name: str, word: str, capsys: Ca
     for field in (f"Content-Type: text/html; charset={name}", f'Content-Type: text/html; charset="{name}"'):
         answer = response(page, field)
         robots = [response(b"", status="404 Not Found")] if word == "scrape" else []
-        with saying(*robots, answer) as foreign:
+        with responding(*robots, answer) as foreign:
             assert daemons(word, f"http://127.0.0.1:{foreign.port}/") == 0
         out, err = capsys.readouterr()
         assert err == ""
@@ -81,6 +80,6 @@ def test_robots_txt_with_a_byte_order_mark_is_obeyed(codec: str, capsys: Capture
 def test_a_cookie_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     jar = tmp_path / "jar"
     jar.write_bytes(codecs.BOM_UTF8 + b"127.0.0.1\tFALSE\t/\tFALSE\t0\tquest\tgrail\n")
-    with saying(response(b"")) as foreign:
+    with responding(response(b"")) as foreign:
         assert daemons("fetch", "--jar", jar, f"http://127.0.0.1:{foreign.port}/") == 0
     assert b"\r\nCookie: quest=grail\r\n" in foreign.received[0]

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from daemons.clients.web import content
 from daemons.clients.web.content import gunzip, inflate
+from tests.clients.web.responses import Capture, responding, response
 from tests.clients.web.site import daemons
-from tests.clients.web.test_fetch_failures import Capture, saying
 from tests.operating.live import environment
 
 TEXT = b"Listen. Strange women lying in ponds distributing swords is no basis for a system of government.\n" * 50
@@ -35,14 +35,9 @@ def raw_deflate(data: bytes) -> bytes:
     return compressor.compress(data) + compressor.flush()
 
 
-def response(body: bytes, *fields: str, status: str = "200 OK") -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *fields, "", ""]
-    return "\r\n".join(lines).encode("latin-1") + body
-
-
 def fetched(answer: bytes, target: Path, *words: str) -> int:
     """Fetch one response to `target`; return the exit code."""
-    with saying(answer) as foreign:
+    with responding(answer) as foreign:
         return daemons("fetch", f"http://127.0.0.1:{foreign.port}/", "-o", target, *words)
 
 
@@ -116,7 +111,7 @@ def test_codings_in_two_fields_are_two_codings(tmp_path: Path, capsys: Capture) 
 
 
 def test_only_supported_codings_are_requested(tmp_path: Path) -> None:
-    with saying(response(b"")) as foreign:
+    with responding(response(b"")) as foreign:
         assert daemons("fetch", f"http://127.0.0.1:{foreign.port}/") == 0
     assert b"\r\nAccept-Encoding: gzip\r\n" in foreign.received[0]
 
@@ -170,7 +165,7 @@ def measured(folder: Path, *words: str) -> tuple[int, str, int]:
 def test_decompression_bomb_is_refused_in_bounded_memory(word: str, coding: str, body: bytes, tmp_path: Path) -> None:
     answer = response(body, f"Content-Encoding: {coding}", "Content-Type: text/html")
     robots = response(b"", status="404 Not Found")
-    with saying(*([robots] if word == "scrape" else []), answer) as foreign:
+    with responding(*([robots] if word == "scrape" else []), answer) as foreign:
         words = [word, f"http://127.0.0.1:{foreign.port}/", *(("-o", "x") if word == "fetch" else ())]
         code, err, rss = measured(tmp_path, *words)
     assert (code, err.count("\n")) == (1, 1)
@@ -261,7 +256,7 @@ def test_coded_body_is_not_resumed(tmp_path: Path, capsys: Capture) -> None:
     target = tmp_path / "x"
     tag = 'ETag: "1"'
     cut_off = response(WHOLE, "Content-Encoding: gzip", tag)[:-20]
-    with saying(cut_off, response(TEXT, tag)) as foreign:
+    with responding(cut_off, response(TEXT, tag)) as foreign:
         url = f"http://127.0.0.1:{foreign.port}/"
         assert daemons("fetch", url, "-C", "-o", target) == 1
         assert daemons("fetch", url, "-C", "-o", target) == 0

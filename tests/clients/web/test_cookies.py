@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.web.responses import Capture, responding, response
 from tests.clients.web.site import daemons
-from tests.clients.web.test_content import response
-from tests.clients.web.test_fetch_failures import Capture, saying
 
 #: Values of Set-Cookie that make `http.cookiejar` fail, or may.
 BAD_COOKIES = [
@@ -35,7 +34,7 @@ def test_malformed_cookie_does_not_affect_the_others(bad: str, tmp_path: Path, c
     fields = [f"Set-Cookie: {text}" for text in ("first=1; Path=/", bad, "last=2; Max-Age=1000")]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with saying(response(b"", *fields), response(b"")) as foreign:
+        with responding(response(b"", *fields), response(b"")) as foreign:
             for _ in range(2):
                 assert daemons("fetch", "--jar", tmp_path / "jar", f"http://127.0.0.1:{foreign.port}/") == 0
     assert capsys.readouterr() == ("", "")
@@ -77,7 +76,7 @@ def at(date: float, expires: float) -> list[str]:
 def test_response_is_requested_again_when_it_is_stale(
     fields: list[str], requests: int, tmp_path: Path, capsys: Capture
 ) -> None:
-    with saying(response(b"fresh", *fields)) as foreign:
+    with responding(response(b"fresh", *fields)) as foreign:
         url = f"http://127.0.0.1:{foreign.port}/"
         for _ in range(2):
             assert daemons("fetch", "--cache", tmp_path / "cache", url) == 0
@@ -86,7 +85,7 @@ def test_response_is_requested_again_when_it_is_stale(
 
 
 def test_the_head_of_a_response_is_printed_as_the_server_sent_it(tmp_path: Path, capsys: Capture) -> None:
-    with saying(response(b"", "Date: Thu, 01 Jan 1970 00:00:00 GMT", "Expires: never", "Age: 5")) as foreign:
+    with responding(response(b"", "Date: Thu, 01 Jan 1970 00:00:00 GMT", "Expires: never", "Age: 5")) as foreign:
         url = f"http://127.0.0.1:{foreign.port}/"
         assert daemons("fetch", "-I", "--cache", tmp_path / "cache", url) == 0
     out = capsys.readouterr().out
@@ -95,7 +94,7 @@ def test_the_head_of_a_response_is_printed_as_the_server_sent_it(tmp_path: Path,
 
 
 def test_cache_key_excludes_fragment_and_credentials(tmp_path: Path, capsys: Capture) -> None:
-    with saying(response(b"fresh", "Cache-Control: max-age=1000")) as foreign:
+    with responding(response(b"fresh", "Cache-Control: max-age=1000")) as foreign:
         for fragment in ("#one", "#two", ""):
             url = f"http://127.0.0.1:{foreign.port}/x{fragment}"
             assert daemons("fetch", "--cache", tmp_path / "cache", url) == 0
@@ -105,7 +104,7 @@ def test_cache_key_excludes_fragment_and_credentials(tmp_path: Path, capsys: Cap
 
 def test_content_length_with_leading_zeros_is_accepted_by_the_cache(tmp_path: Path, capsys: Capture) -> None:
     answer = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=1000\r\nContent-Length: 005\r\n\r\nhello"
-    with saying(answer) as foreign:
+    with responding(answer) as foreign:
         for expected in ("", "from the cache\n"):
             assert daemons("fetch", "--cache", tmp_path / "c", f"http://127.0.0.1:{foreign.port}/") == 0
             assert capsys.readouterr() == ("hello", expected)
@@ -118,7 +117,7 @@ def cookie_of(request: bytes) -> bytes:
 def test_cookies_of_a_host_without_a_dot_are_not_sent_to_others(tmp_path: Path) -> None:
     jar = tmp_path / "jar"
     words = ("fetch", "--jar", jar, "--proxy")
-    with saying(response(b"", "Set-Cookie: a=1; Max-Age=1000", "Set-Cookie: b=1; Domain=.local; ;bare")) as proxy:
+    with responding(response(b"", "Set-Cookie: a=1; Max-Age=1000", "Set-Cookie: b=1; Domain=.local; ;bare")) as proxy:
         for host in ("web", "web", "web.local", "other"):
             assert daemons(*words, f"http://127.0.0.1:{proxy.port}", f"http://{host}/") == 0
             assert jar.read_text().count(f"{host}\tFALSE\t/\tFALSE\t") == 1, host
@@ -131,7 +130,7 @@ def test_cookies_of_a_host_without_a_dot_are_not_sent_to_others(tmp_path: Path) 
 def test_a_jar_names_hosts_as_curl_does(host: str, tmp_path: Path) -> None:
     jar = tmp_path / "jar"
     jar.write_text(f"{host.strip('[]')}\tFALSE\t/\tFALSE\t0\tc\t1\n")
-    with saying(response(b"")) as proxy:
+    with responding(response(b"")) as proxy:
         assert daemons("fetch", "--jar", jar, "--proxy", f"http://127.0.0.1:{proxy.port}", f"http://{host}/") == 0
         assert cookie_of(proxy.received[0]) == b"Cookie: c=1"
     assert f"\n{host.strip('[]')}\tFALSE\t/\tFALSE\t0\tc\t1\n" in jar.read_text()
@@ -141,7 +140,7 @@ def test_number_of_cookies_per_domain_is_limited(tmp_path: Path) -> None:
     jar = tmp_path / "jar"
     for number in range(8):
         fields = [f"Set-Cookie: n{number}x{each}=1; Max-Age=1000" for each in range(60)]
-        with saying(response(b"", *fields, f"Set-Cookie: long={'x' * 9000}; Max-Age=1000")) as foreign:
+        with responding(response(b"", *fields, f"Set-Cookie: long={'x' * 9000}; Max-Age=1000")) as foreign:
             assert daemons("fetch", "--jar", jar, f"http://127.0.0.1:{foreign.port}/") == 0
     kept = [line.split("\t")[5] for line in jar.read_text().splitlines() if "\t" in line]
     assert len(kept) == 150

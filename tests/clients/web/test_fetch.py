@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
-import re
-import shutil
 import socket
-import sqlite3
 import subprocess
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,18 +14,13 @@ import pytest
 from daemons.clients.web.progress import Progress
 from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
-from daemons.serving.pump import Pump
 from daemons.web.handlers.server import WebServer
 from tests.clients.foreign import Foreign, until_delimiter
 from tests.clients.web.conftest import Running
+from tests.clients.web.responses import Capture, responding, response
 from tests.clients.web.site import Site, daemons, serving
-from tests.clients.web.test_content import response
-from tests.clients.web.test_fetch_failures import saying
 from tests.operating.live import BIN, environment
 from tests.serving.running import Within
-from tests.web import example_site as served
-
-Capture = pytest.CaptureFixture[str]
 
 #: Verbose output for a form.
 SHOWN = """\
@@ -230,69 +220,6 @@ def test_unix_socket_and_proxy_are_used(tmp_path: Path, capsys: Capture, monkeyp
     assert capsys.readouterr().err == "daemons fetch: http://any/: connection refused\n"
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: make engines")
-def test_cookie_file_is_compatible_with_curl(site: Running, tmp_path: Path, capsys: Capture) -> None:
-    own, curls = tmp_path / "own", tmp_path / "curls"
-    url = site.url.replace("127.0.0.1", "localhost")
-    for jar, where in ((own, site.url), (curls, url)):
-        for path in ("cookie", "lasting"):
-            subprocess.run(["curl", "-s", "-c", curls, "-b", curls, f"{where}/{path}"], check=True, capture_output=True)
-            assert daemons("fetch", "--jar", own, f"{where}/{path}") == 0
-        capsys.readouterr()
-        assert daemons("fetch", "--jar", jar, f"{where}/cookie") == 0
-        assert sorted(capsys.readouterr().out.split("; ")) == ["age=1", "quest=grail"]
-        shown = subprocess.run(["curl", "-s", "-b", jar, f"{where}/cookie"], check=True, capture_output=True).stdout
-        assert sorted(shown.split(b"; ")) == [b"age=1", b"quest=grail"]
-        own, curls = curls, own
-    assert own.stat().st_mode & 0o777 == curls.stat().st_mode & 0o777 == 0o600
-
-
-def test_fresh_and_revalidated_responses_come_from_the_cache(site: Running, tmp_path: Path, capsys: Capture) -> None:
-    cached = ("--cache", tmp_path / "c")
-    for path, logged, requests in (
-        ("fresh", "from the cache\n", ["GET /fresh"]),
-        ("tagged", "from the cache, 304 Not Modified\n", ["GET /tagged", "GET /tagged"]),
-        ("good", "", ["GET /good", "GET /good"]),
-    ):
-        assert daemons("fetch", f"{site.url}/{path}", *cached) == 0
-        first = capsys.readouterr()
-        assert first.err == ""
-        assert daemons("fetch", f"{site.url}/{path}", *cached) == 0
-        assert capsys.readouterr() == (first.out, logged)
-        assert site.requests == requests
-        site.received.clear()
-    assert daemons("fetch", f"{site.url}/fresh", "-u", "a:b", *cached) == 0
-    assert site.requests == ["GET /fresh"]
-    for spoil in ("UPDATE streams SET chunk_data = X'78'", "DELETE FROM streams"):
-        with closing(sqlite3.connect(tmp_path / "c" / "answers.db", isolation_level=None)) as database:
-            database.execute(spoil)
-        capsys.readouterr()
-        assert daemons("fetch", f"{site.url}/fresh", *cached, "-o", tmp_path / "target") == 1
-        expected = f"daemons fetch: --cache {tmp_path}/c: a stored response is damaged; delete the folder\n"
-        assert capsys.readouterr().err == f"from the cache\n{expected}"
-        assert not (tmp_path / "target").exists()
-
-
-def test_httpd_serves_compressed_ranged_and_cached_responses(
-    within: Callable[..., Within], tmp_path: Path, capsys: Capture
-) -> None:
-    running = within("loop", Pump.carrying(served.service(served.make(tmp_path))), Limits())
-    url = "http://{}:{}".format(*running.address)
-    for pattern in (r"(?s).*\nContent-Encoding: gzip\n.*", "from the cache\n"):
-        assert daemons("fetch", "-v", "--cache", tmp_path / "c", f"{url}/text.txt") == 0
-        output = capsys.readouterr()
-        assert output.out.encode() == served.TEXT
-        assert re.fullmatch(pattern, output.err)
-    target = tmp_path / "long"
-    assert daemons("fetch", "-I", "-H", "Accept-Encoding: identity", f"{url}/long.bin") == 0
-    etag = re.findall(r"\nETag: (.*)\n", capsys.readouterr().out)[0]
-    (tmp_path / "long.part.of").write_text(json.dumps({"url": f"{url}/long.bin", "validator": etag}))
-    (tmp_path / "long.part").write_bytes(served.LONG[:100_000])
-    assert daemons("fetch", "-C", "-o", target, f"{url}/long.bin") == 0
-    assert capsys.readouterr().err == f"{target}: resuming after 100000 bytes\n"
-    assert target.read_bytes() == served.LONG
-
-
 def test_progress_bar_text() -> None:
     progress = Progress(4 * 1024 * 1024, start=1024 * 1024)
     progress.advance(1024 * 1024)
@@ -329,7 +256,7 @@ def test_an_open_descriptor_is_written_to_and_its_file_is_not_replaced(site: Run
 def test_a_chunked_request_has_no_length(site: Running, tmp_path: Path) -> None:
     body = tmp_path / "body"
     body.write_text("x")
-    with saying(response(b"")) as foreign:
+    with responding(response(b"")) as foreign:
         words = ("-T", body, "-H", "Transfer-Encoding: chunked", f"http://127.0.0.1:{foreign.port}/")
         assert daemons("fetch", *words) == 0
         assert b"content-length" not in foreign.received[0].lower()
@@ -342,6 +269,6 @@ def test_fifo_as_upload_is_refused_without_blocking(site: Running, tmp_path: Pat
 
 
 def test_password_in_a_url_is_percent_decoded(capsys: Capture) -> None:
-    with saying(response(b"")) as foreign:
+    with responding(response(b"")) as foreign:
         assert daemons("fetch", f"http://u%FF:p%3A%FF@127.0.0.1:{foreign.port}/") == 0
         assert b"Basic " + base64.b64encode(b"u\xff:p:\xff") + b"\r\n" in foreign.received[0]

@@ -16,31 +16,12 @@ import pytest
 
 from daemons.clients.web import common
 from daemons.clients.web.deadline import Deadline
-from tests.certificates import folder
 from tests.clients.foreign import Foreign, until_delimiter, until_end
-from tests.clients.net.test_tls_report import s_server
-from tests.clients.test_ask_tls import server
 from tests.clients.test_tools import closed_port
 from tests.clients.web.conftest import Running
+from tests.clients.web.responses import OK, Capture, responding
 from tests.clients.web.site import daemons
 from tests.operating.live import BIN, environment, until
-
-Capture = pytest.CaptureFixture[str]
-
-CA = folder() / "ca.pem"
-OK = b"HTTP/1.1 200 OK\r\n"
-
-
-def saying(*answers: bytes) -> Foreign:
-    """Return a server that sends the next of `answers` to each client, the last one to all others, and closes."""
-
-    def visit(client: socket.socket) -> None:
-        foreign.received.append(until_delimiter(client, b"\r\n\r\n"))
-        with suppress(ConnectionError):  # the client may close before it has read everything
-            client.sendall(answers[min(len(foreign.received), len(answers)) - 1])
-
-    foreign = Foreign(visit)
-    return foreign
 
 
 @pytest.mark.parametrize(
@@ -69,7 +50,7 @@ def saying(*answers: bytes) -> Foreign:
 def test_malformed_http_is_one_line_of_error(answer: bytes, expected: str, tmp_path: Path, capsys: Capture) -> None:
     target = tmp_path / "target"
     target.write_text("before")
-    with saying(answer) as foreign:
+    with responding(answer) as foreign:
         url = f"http://127.0.0.1:{foreign.port}/"
         assert daemons("fetch", url, "-o", target) == 1
     out, err = capsys.readouterr()
@@ -151,62 +132,6 @@ def test_connection_errors_are_one_line(capsys: Capture, tmp_path: Path) -> None
         assert err.startswith(f"daemons fetch: {expected}")
 
 
-@pytest.mark.parametrize(
-    ("certificate", "host", "cafile", "expected"),
-    [
-        ("expired.pem", "localhost", CA, "it has expired"),
-        ("selfsigned.pem", "localhost", CA, "it is self-signed, not signed by a CA; to trust it, name it"),
-        ("server.pem", "localhost", None, "no CA known to this system has signed it; name the right one with --cafile"),
-        ("selfsigned.pem", "127.0.0.1", folder() / "selfsigned.pem", "wrong name: IP address mismatch"),
-    ],
-)
-def test_untrusted_certificate_is_refused_with_the_reason(
-    certificate: str, host: str, cafile: Path | None, expected: str, capsys: Capture
-) -> None:
-    words = ("--cafile", cafile) if cafile else ()
-    with server(certificate, OK + b"Content-Length: 6\r\n\r\nsecret") as address:
-        assert daemons("fetch", f"https://{host}:{address.port}/", *words) == 1
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith(f"daemons fetch: https://{host}:{address.port}/: the certificate does not verify: {expected}")
-
-
-def test_tls_truncation_and_plain_http_are_errors(capsys: Capture) -> None:
-    with server("expired.pem", OK + b"Content-Length: 2\r\n\r\nhi") as address:
-        assert daemons("fetch", "-k", f"https://localhost:{address.port}/") == 0
-    assert capsys.readouterr() == ("hi", "")
-    with server("server.pem", OK + b"\r\nno end but this", close_notify=False) as address:
-        assert daemons("fetch", "--cafile", CA, f"https://localhost:{address.port}/") == 1
-    assert capsys.readouterr().err.endswith("/: cut off: the connection ended without close_notify\n")
-
-    def unaware(client: socket.socket) -> None:
-        client.sendall(b"HTTP/1.1 400 What?\r\n\r\n")
-        with suppress(ConnectionResetError):
-            until_end(client)
-
-    with Foreign(unaware) as foreign:
-        assert daemons("fetch", f"https://127.0.0.1:{foreign.port}/") == 1
-    assert capsys.readouterr().err.endswith("/: TLS failed: wrong version number\n")
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing: make engines")
-def test_openssl_server_works_and_redirect_to_http_is_warned_about(
-    site: Running, tmp_path: Path, capsys: Capture
-) -> None:
-    with s_server("server.pem") as port:
-        assert daemons("fetch", "-v", "--cafile", CA, f"https://localhost:{port}/") == 0
-    output = capsys.readouterr()
-    assert "s_server -www -accept" in output.out
-    assert output.err.startswith("-" * 50 + "\nGET / HTTP/1.1\n")
-    with server(
-        "server.pem", b"HTTP/1.1 302 F\r\nContent-Length: 0\r\nLocation: %b/good\r\n\r\n" % site.url.encode()
-    ) as at:
-        assert daemons("fetch", "--cafile", CA, "-u", "me:pw", f"https://localhost:{at.port}/") == 0
-    err = capsys.readouterr().err
-    assert err == f"redirected, 302: {site.url}/good: WARNING! From https to http\n"
-    assert "Authorization" not in site.received[-1].fields
-
-
 def test_unwritable_output_is_an_error(site: Running, tmp_path: Path, capfd: Capture) -> None:
     for where, expected in (
         ("/dev/full", "no space left on device"),
@@ -263,7 +188,7 @@ def test_invalid_cookies_are_ignored(tmp_path: Path) -> None:
         b"f=1; Secure",
     )
     answer = OK + b"".join(b"Set-Cookie: %b\r\n" % line for line in lines) + b"Content-Length: 0\r\n\r\n"
-    with saying(answer) as foreign:
+    with responding(answer) as foreign:
         for _ in range(3):
             assert daemons("fetch", "--jar", tmp_path / "jar", f"http://127.0.0.1:{foreign.port}/") == 0
     sent = [line for line in foreign.received[-1].split(b"\r\n") if line.startswith(b"Cookie")]
@@ -323,7 +248,7 @@ def test_ctrl_c_leaves_the_output_file_unchanged(tmp_path: Path) -> None:
 
 def test_a_slow_reader_of_a_truncated_body_gets_all_of_it() -> None:
     body = b"x" * 9_000
-    with saying(OK + b"Content-Length: 10000\r\n\r\n" + body) as foreign:
+    with responding(OK + b"Content-Length: 10000\r\n\r\n" + body) as foreign:
         command = [str(BIN / "daemons"), "fetch", f"http://127.0.0.1:{foreign.port}/"]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), pipesize=4096

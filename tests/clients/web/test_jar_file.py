@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +20,9 @@ from daemons.clients.web.common import Failure
 from daemons.clients.web.cookies import JarFile
 from tests.clients.foreign import Foreign, until_delimiter
 from tests.clients.test_tools import closed_port
+from tests.clients.web.conftest import Running
+from tests.clients.web.responses import Capture, responding, response
 from tests.clients.web.site import daemons
-from tests.clients.web.test_content import response
-from tests.clients.web.test_fetch_failures import Capture, saying
 
 MIB = 1024**2
 
@@ -89,7 +91,7 @@ def test_each_of_many_concurrent_sessions_keeps_its_cookie(tmp_path: Path) -> No
 
 def test_concurrent_fetches_keep_the_cookies_of_both(tmp_path: Path) -> None:
     path = tmp_path / "jar"
-    with saying(response(b"", "Set-Cookie: inner=1; Max-Age=1000")) as inner:
+    with responding(response(b"", "Set-Cookie: inner=1; Max-Age=1000")) as inner:
 
         def fetch_meanwhile() -> None:
             assert daemons("fetch", "--jar", path, f"http://127.0.0.1:{inner.port}/") == 0
@@ -137,3 +139,20 @@ def test_invalid_cookie_file_is_one_line_of_error(tmp_path: Path, capsys: Captur
     ):
         assert daemons("fetch", "--jar", path, f"http://127.0.0.1:{closed_port()}/") == 1
         assert capsys.readouterr() == ("", f"daemons fetch: --jar {path}: {expected}\n")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: make engines")
+def test_cookie_file_is_compatible_with_curl(site: Running, tmp_path: Path, capsys: Capture) -> None:
+    own, curls = tmp_path / "own", tmp_path / "curls"
+    url = site.url.replace("127.0.0.1", "localhost")
+    for jar, where in ((own, site.url), (curls, url)):
+        for path in ("cookie", "lasting"):
+            subprocess.run(["curl", "-s", "-c", curls, "-b", curls, f"{where}/{path}"], check=True, capture_output=True)
+            assert daemons("fetch", "--jar", own, f"{where}/{path}") == 0
+        capsys.readouterr()
+        assert daemons("fetch", "--jar", jar, f"{where}/cookie") == 0
+        assert sorted(capsys.readouterr().out.split("; ")) == ["age=1", "quest=grail"]
+        shown = subprocess.run(["curl", "-s", "-b", jar, f"{where}/cookie"], check=True, capture_output=True).stdout
+        assert sorted(shown.split(b"; ")) == [b"age=1", b"quest=grail"]
+        own, curls = curls, own
+    assert own.stat().st_mode & 0o777 == curls.stat().st_mode & 0o777 == 0o600

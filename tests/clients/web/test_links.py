@@ -13,12 +13,9 @@ import pytest
 
 from tests.clients.test_tools import closed_port
 from tests.clients.web.conftest import Running
+from tests.clients.web.responses import Capture, responding, response
 from tests.clients.web.site import Site, daemons, serving
-from tests.clients.web.test_content import response
-from tests.clients.web.test_fetch_failures import saying
 from tests.operating.live import BIN, environment, until
-
-Capture = pytest.CaptureFixture[str]
 
 
 def test_dead_and_moved_links_are_reported(capsys: Capture) -> None:
@@ -156,7 +153,7 @@ def test_ctrl_c_ends_pending_connections() -> None:
     ):
         port = full.getsockname()[1]
         page = response(f"<a href=http://127.0.0.1:{port}/>x</a>".encode(), "Content-Type: text/html")
-        with saying(page) as foreign:
+        with responding(page) as foreign:
             command = [str(BIN / "daemons"), "links", f"http://127.0.0.1:{foreign.port}/"]
             with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as process:
                 try:
@@ -178,7 +175,7 @@ def test_resource_that_is_not_html_is_an_error(site: Running, capsys: Capture) -
 
 
 def test_error_with_text_of_the_server_is_one_line(capsys: Capture) -> None:
-    with saying(response(b"", "Content-Type: text/x\x85daemons links: fine")) as foreign:
+    with responding(response(b"", "Content-Type: text/x\x85daemons links: fine")) as foreign:
         assert daemons("links", f"http://127.0.0.1:{foreign.port}/") == 1
     err = capsys.readouterr().err
     assert (err.count("\n"), "text/x\\x85daemons links: fine; expected an HTML page" in err) == (1, True)
@@ -210,7 +207,7 @@ def linking(*references: str, base: str = "") -> bytes:
 
 
 def test_overlong_encoded_link_is_dead_and_the_others_are_checked(capsys: Capture) -> None:
-    with saying(linking("/" + "\u00fc" * 30_000, "/good"), response(b"")) as foreign:
+    with responding(linking("/" + "\u00fc" * 30_000, "/good"), response(b"")) as foreign:
         assert daemons("links", f"http://127.0.0.1:{foreign.port}/") == 1
     out, err = capsys.readouterr()
     assert (out.splitlines()[-1], err) == ("2 links: 1 dead, 0 moved", "")
@@ -218,7 +215,7 @@ def test_overlong_encoded_link_is_dead_and_the_others_are_checked(capsys: Captur
 
 def test_total_length_of_resolved_links_is_limited(capsys: Capture) -> None:
     base = f"<base href='http://127.0.0.1/{'a' * 1_000_000}/'>"
-    with saying(linking(*map(str, range(100)), base=base)) as foreign:
+    with responding(linking(*map(str, range(100)), base=base)) as foreign:
         assert daemons("links", f"http://127.0.0.1:{foreign.port}/") == 1
     assert "the links have more than" in capsys.readouterr().err
 

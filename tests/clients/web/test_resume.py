@@ -11,9 +11,8 @@ import httpx2
 import pytest
 
 from daemons.clients.web.resume import PartialFile, validator_of
+from tests.clients.web.responses import OK, Capture, responding, response
 from tests.clients.web.site import daemons
-from tests.clients.web.test_content import response
-from tests.clients.web.test_fetch_failures import OK, Capture, saying
 
 TAGGED = OK + b'ETag: "one"\r\nContent-Length: 10\r\n\r\n'
 REST = b'HTTP/1.1 206 Partial\r\nETag: "one"\r\nContent-Range: bytes 4-9/10\r\nContent-Length: 6\r\n\r\n456789'
@@ -44,7 +43,7 @@ def test_interrupted_download_is_resumed(
 ) -> None:
     target = tmp_path / "target"
     target.write_text("before")
-    with saying(*answers) as foreign:
+    with responding(*answers) as foreign:
         words = ("fetch", "-C", "-o", target, f"http://127.0.0.1:{foreign.port}/x")
         assert daemons(*words) == 1
         assert (target.read_text(), (tmp_path / "target.part").read_bytes()) == ("before", b"0123")
@@ -69,7 +68,7 @@ def test_length_of_a_partial_body_must_match_content_range(
     target = tmp_path / "target"
     target.write_text("before")
     unbounded = REST.replace(b"Content-Length: 6\r\n", b"").replace(b"456789", rest)
-    with saying(TAGGED + b"0123", unbounded) as foreign:
+    with responding(TAGGED + b"0123", unbounded) as foreign:
         words = ("fetch", "-C", "-o", target, f"http://127.0.0.1:{foreign.port}/x")
         assert [daemons(*words), daemons(*words)] == [1, 1]
     assert expected in capsys.readouterr().err
@@ -79,7 +78,7 @@ def test_length_of_a_partial_body_must_match_content_range(
 
 def test_part_of_another_url_is_not_resumed(tmp_path: Path, capsys: Capture) -> None:
     target, part, of = (tmp_path / name for name in ("x", "x.part", "x.part.of"))
-    with saying(NEW) as foreign:
+    with responding(NEW) as foreign:
         url = f"http://127.0.0.1:{foreign.port}/x"
         good = {"url": url, "validator": '"one"'}
         known: list[Any] = [
@@ -102,7 +101,7 @@ def test_part_of_another_url_is_not_resumed(tmp_path: Path, capsys: Capture) -> 
 
 
 def test_unrequested_partial_response_is_refused(tmp_path: Path, capsys: Capture) -> None:
-    with saying(REST.replace(b"4-9", b"0-5"), REST) as foreign:
+    with responding(REST.replace(b"4-9", b"0-5"), REST) as foreign:
         assert daemons("fetch", "-C", "-o", tmp_path / "x", f"http://127.0.0.1:{foreign.port}/") == 1
     assert capsys.readouterr().err.endswith("a part was sent, but no range was requested\n")
     assert os.listdir(tmp_path) == []
@@ -132,7 +131,7 @@ def test_strong_validator_of_a_response(fields: dict[str, str], validator: str) 
 def test_special_file_is_not_replaced(kind: str, tmp_path: Path, capsys: Capture) -> None:
     target = tmp_path / "target"
     os.mkfifo(target) if kind == "fifo" else target.mkdir()
-    with saying(response(b"x")) as foreign:
+    with responding(response(b"x")) as foreign:
         assert daemons("fetch", "-C", "-o", target, f"http://127.0.0.1:{foreign.port}/") == 1
     assert "not a regular file" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [target]
@@ -140,7 +139,7 @@ def test_special_file_is_not_replaced(kind: str, tmp_path: Path, capsys: Capture
 
 def test_a_symbolic_link_is_kept(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("target")
-    with saying(response(b"x")) as foreign:
+    with responding(response(b"x")) as foreign:
         assert daemons("fetch", "-C", "-o", tmp_path / "link", f"http://127.0.0.1:{foreign.port}/") == 0
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_text() == "x"
@@ -149,6 +148,6 @@ def test_a_symbolic_link_is_kept(tmp_path: Path) -> None:
 def test_invalid_validator_file_is_ignored(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "f.part").write_text("y")
     (tmp_path / "f.part.of").write_text("[" * 16_000)
-    with saying(response(b"x")) as foreign:
+    with responding(response(b"x")) as foreign:
         assert daemons("fetch", "-C", "-o", tmp_path / "f", f"http://127.0.0.1:{foreign.port}/") == 0
     assert (tmp_path / "f").read_text() == "x"

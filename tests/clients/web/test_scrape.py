@@ -4,44 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urljoin
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from daemons.clients.web import location
-from daemons.clients.web.common import Failure
-from daemons.clients.web.pages import Page
 from tests.clients.web.conftest import Running
+from tests.clients.web.responses import Capture
 from tests.clients.web.site import Site, daemons, serving
-from tests.clients.web.test_content import response
-from tests.clients.web.test_fetch_failures import saying
-
-Capture = pytest.CaptureFixture[str]
 
 #: Without a delay.
 AT_ONCE = ("--delay", "0")
 
-#: Fragments of random pages.
-PIECES = [
-    *(
-        b"<a href=",
-        b"<base href=",
-        b"<form",
-        b" action=",
-        b"<input name=a",
-        b"<select name=s",
-        b" multiple>",
-        b"<option>",
-    ),
-    *(b"<tr><td>", b"<dl><dt>", b"<!", b"<![CDATA[", b"<!--", b"-->", b"<?", b"<script>", b"</", b"http://[", b"//h:x"),
-    *(b"<option>", b"'", b'"', b">", b"[", b"]", b"&", b"#", b";", b"\0", b"\xff", b" "),
-]
 
 VALUES = "Condition: Clear\nTemperature: 98 \u00b0F\\x1b\nHumidity: 9 %\n"
 
@@ -79,10 +53,10 @@ def test_form_is_submitted_and_values_are_printed(site: Running, capsys: Capture
     assert daemons("scrape", *AT_ONCE, "--form", "inputstring=Phoenix, AZ", f"{site.url}/form") == 0
     assert capsys.readouterr() == (VALUES, f"redirected, 303: {site.url}/weather\n")
     assert site.requests == ["GET /robots.txt", "GET /form", "POST /zipcity.php", "GET /weather"]
-    requests = site.received[2]
-    assert requests.fields["Content-Type"] == "application/x-www-form-urlencoded"
-    assert requests.body == b"token=gr%C3%BCn&inputstring=Phoenix%2C+AZ&d=on&s=2&t=text&go=Go"
-    assert requests.fields["User-Agent"].endswith(" (scrape)")
+    request = site.received[2]
+    assert request.fields["Content-Type"] == "application/x-www-form-urlencoded"
+    assert request.body == b"token=gr%C3%BCn&inputstring=Phoenix%2C+AZ&d=on&s=2&t=text&go=Go"
+    assert request.fields["User-Agent"].endswith(" (scrape)")
 
 
 def test_selected_text_and_pairs_are_printed(site: Running, capsys: Capture) -> None:
@@ -147,133 +121,10 @@ def test_recursive_option_reads_the_same_pages_as_rscrape1(capsys: Capture) -> N
         assert capsys.readouterr() == (f"GET {url}/\n", "stopped after 1 pages; --pages N raises the limit\n")
 
 
-def test_disallowed_pages_are_never_requested(site: Running, capsys: Capture) -> None:
-    for path in ("private/secret", "x/y.php", "to?u=/private"):
-        assert daemons("scrape", *AT_ONCE, f"{site.url}/{path}") == 1
-        where = urljoin(site.url, "/private" if "to?" in path else path)
-        assert capsys.readouterr().err.endswith(f"daemons scrape: {where}: robots.txt disallows it\n")
-    assert daemons("scrape", *AT_ONCE, "--recursive", f"{site.url}/other") == 0
-    assert capsys.readouterr().err.splitlines() == [
-        f"{site.url}/private/secret: robots.txt disallows it",
-        f"redirected, 301: {site.url}/good",
-    ]
-    assert not any("private/" in path or path.endswith(".php") for path in site.requests)
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "allowed"), [(404, 0, True), (403, 0, True), (500, 1, False), (429, 1, False)]
-)
-def test_status_of_robots_txt_decides_what_is_allowed(status: int, code: int, allowed: bool, capsys: Capture) -> None:
-    class Broken(Site):
-        def page_robots(self, _: bytes) -> None:
-            self.respond(status, b"User-agent: *\nDisallow: /")
-
-    with serving(Broken) as (url, received):
-        assert daemons("scrape", *AT_ONCE, f"{url}/weather") == (0 if allowed else 1)
-    assert ("/weather" in {each.path for each in received}) is allowed
-    assert ("all pages are disallowed\n" in capsys.readouterr().err) is not allowed
-
-
-@pytest.mark.parametrize("agent", ["User-agent:{}", "user agent {}", "Useragent: {}*"])
-def test_robots_txt_with_too_many_rules_is_refused(agent: str, capsys: Capture) -> None:
-    agents = "".join(agent.format(number) + "\nSitemap: x\n" for number in range(8000))
-    answer = response((agents + "Disallow: /x\n" * 8000).encode())
-    with saying(answer, b"") as foreign:
-        assert daemons("scrape", f"http://127.0.0.1:{foreign.port}/") == 1
-    assert "more than 1000000 rules for all user agents" in capsys.readouterr().err
-    assert len(foreign.received) == 1
-
-
-def test_robots_txt_of_many_groups_is_read(capsys: Capture) -> None:
-    groups = "".join(f"User-agent: bot{number}\nDisallow: /\n\n" for number in range(10_000))
-    answer = response(f"{groups}User-agent: camelot-daemons\nDisallow: /private\n".encode())
-    with saying(answer, response(b"<dl><dt>knight<dd>Robin</dl>", "Content-Type: text/html")) as foreign:
-        assert daemons("scrape", f"http://127.0.0.1:{foreign.port}/", *AT_ONCE) == 0
-    assert capsys.readouterr().out == "knight: Robin\n"
-
-
-def test_requests_are_delayed(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first request is immediate, each other follows after the delay, or a longer Crawl-delay of robots.txt."""
-    pauses: list[float] = []
-    monkeypatch.setattr("daemons.clients.web.robots.time.sleep", pauses.append)
-    with serving(robots=b"User-agent: camelot-daemons\nCrawl-delay: 30\n") as (url, _):
-        assert daemons("scrape", "--recursive", "--pages", "3", "-t", "20", f"{url}/other") == 0
-    assert pauses[0] == 0.0
-    assert 20 < pauses[1] <= 30
-    assert 40 < pauses[2] <= 60
-    assert capsys.readouterr().err.startswith(f"{url}: robots.txt requires 30 s between requests\n")
-
-
-@pytest.mark.parametrize(("delay", "pause"), [("99999", 3600), ("inf", 0), ("nan", 0), ("-5", 0)])
-def test_extreme_crawl_delay_is_clamped(delay: str, pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-    monkeypatch.setattr("daemons.clients.web.robots.time.sleep", pauses.append)
-    with serving(robots=f"User-agent: *\nCrawl-delay: {delay}\n".encode()) as (url, _):
-        daemons("scrape", *AT_ONCE, f"{url}/moved")
-    assert len(pauses) == 2
-    assert pause - 100 < pauses[1] <= pause
-
-
 def test_cached_response_needs_no_request(site: Running, tmp_path: Path) -> None:
     for _ in range(2):
         daemons("scrape", *AT_ONCE, "--cache", tmp_path / "c", "--select", "html", f"{site.url}/fresh")
     assert site.requests.count("GET /fresh") == 1
-
-
-@given(st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join), st.sampled_from([None, "utf-8", "nonsense"]))
-def test_any_bytes_are_parsed_as_a_page(data: bytes, charset: str | None) -> None:
-    page = Page("http://h/x", data, charset)
-    for link in page.links():
-        assert link.startswith(("http://", "https://"))
-    assert all(len(fact) == 2 for fact in page.pairs())
-    assert isinstance(page.has("x"), bool)
-    with suppress(Failure):
-        page.form([("a", "b")])
-
-
-#: Each way to read a page, with a page of nested elements and a flat page of the same size.
-READINGS: dict[str, tuple[Callable[[Page], object], bytes, bytes]] = {
-    "selected": (lambda page: page.selected("div"), b"<div>x", b"</div>"),
-    "facts of tables": (lambda page: list(page.pairs()), b"<table><tr><td>x<td>y", b"</table>"),
-    "facts of lists": (lambda page: list(page.pairs()), b"<dl><dt>x<dd>y", b"</dl>"),
-    "form": (lambda page: page.form([("a", "b")]), b"<form><input name=x>", b"</form>"),
-    "form of selects": (lambda page: page.form([("a", "b")]), b"<select name=x><option>y", b"</option></select>"),
-    "marks": (lambda page: [page.has(f"x{number}") for number in range(5_000)], b"<a id=x name=y>z", b"</a>"),
-    "links": (lambda page: page.links(), b"<a href=x><img src=y>", b"</a>"),
-}
-
-
-@pytest.mark.parametrize("name", READINGS)
-def test_nested_page_costs_at_most_twenty_flat_pages(name: str) -> None:
-    read, start, end = READINGS[name]
-
-    def cost(page: Page) -> float:
-        began = time.process_time()
-        with suppress(Failure):
-            read(page)
-        return time.process_time() - began
-
-    form = b"<form><input name=a>" if name == "form of selects" else b""
-    honest = Page("http://h/", form + (start + end) * 5_000)
-    nested = Page("http://h/", form + start * 5_000)
-    # The minimum of several runs, since other processes disturb the CPU caches; for the nested page, the first run that
-    # is low enough.
-    most = 20 * max(min(cost(honest) for _ in range(3)), 0.1)
-    assert any(cost(nested) < most for _ in range(3)), f"three times more than {most:.1f} s"
-
-
-def test_page_with_too_many_tags_is_refused() -> None:
-    with pytest.raises(Failure, match="more than 200000 tags"):
-        Page("http://h/", b"<b>" * 200_001)
-    with pytest.raises(Failure, match="more than 200000 tags"):
-        Page("http://h/", ("<b>" * 200_001).encode("cp037"), "cp037")  # EBCDIC
-
-
-def test_unclosed_elements_are_parsed_in_linear_time() -> None:
-    """`html.parser` would take minutes and exceed the timeout of a test."""
-    Page("http://h/", b"<!--" * 200_000)
-    Page("http://h/", b"<metacharset=" * 150_000)  # the search for an encoding declaration
-    assert Page("http://h/", b"<b>" * 5000 + b"<a href=x>").links() == ["http://h/x"]
 
 
 def test_spelling_of_the_host_does_not_matter(capsys: Capture) -> None:

@@ -1,4 +1,4 @@
-"""Whatever stands in the files that an operator writes, `daemons check` has an answer to it."""
+"""Fuzzed configuration files: `daemons check` accepts them or reports a complaint."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ LINES = st.one_of(
 
 
 def mutated(lines: list[str]) -> st.SearchStrategy[str]:
-    """These lines, also those that stand there as comments, with some of them missing, doubled, or in another's place,
+    """These lines, including commented ones, with some of them missing, doubled, or moved,
     and, mostly, with another value."""
     shown = [re.sub(r"^#(\[\w+\]|\S+ = .*)$", r"\1", line) for line in lines]
     kept = [line for line in shown if line.strip() and line.strip()[0] not in "#;"]
@@ -127,7 +127,7 @@ def mutated(lines: list[str]) -> st.SearchStrategy[str]:
 
 @pytest.fixture
 def project(folder: Folder) -> Folder:
-    """A folder with what the shipped files name."""
+    """A folder with the files that the shipped inis name."""
     for path in CONF.iterdir():
         if path.is_dir():
             shutil.copytree(path, folder.conf / path.name)
@@ -138,7 +138,7 @@ def project(folder: Folder) -> Folder:
 
 
 def checked(folder: Folder) -> list[str]:
-    """The lines that `daemons check` complains with."""
+    """Return the complaints of `daemons check`."""
     said = io.StringIO()
     with redirect_stderr(said), redirect_stdout(io.StringIO()):
         code = inspection.check(folder.conf)
@@ -150,9 +150,9 @@ def checked(folder: Folder) -> list[str]:
 @given(st.sampled_from(NAMES).flatmap(lambda name: mutated(SHIPPED[name])))
 @example("[daemon]\nservice = launcelot\nport = 1\nhost = a\n  b\x85\u2028")
 @several
-def test_of_any_change_to_a_shipped_ini_each_line_of_check_says_where(project: Folder, text: str) -> None:
-    """For any text in conf/NAME.ini, `check` says OK, or lines of which each begins with the file, and none tells of an
-    exception that nobody had thought of."""
+def test_each_complaint_about_a_changed_ini_names_the_place(project: Folder, text: str) -> None:
+    """For any text in conf/NAME.ini, `check` prints OK, or lines that each begin with the file, and none reports an
+    exception."""
     (project.conf / "x.ini").write_text(text, "utf-8", newline="")
     for line in checked(project):
         assert line.startswith("conf/x.ini")
@@ -176,7 +176,7 @@ LOGGING = [
 @given(st.lists(st.sampled_from(LOGGING), max_size=30).map("\n".join))
 @several
 def test_any_lines_of_logging_are_a_logging_or_one_complaint(folder: Folder, text: str) -> None:
-    """For any lines in logging.ini, `check` says OK, or one line that begins with the file."""
+    """For any lines in logging.ini, `check` prints OK, or one line that begins with the file."""
     folder.write("x", GOOD)
     (folder.conf / "logging.ini").write_text(text, "utf-8")
     assert [line.partition(":")[0] for line in checked(folder)] in ([], ["conf/logging.ini"])
@@ -191,10 +191,10 @@ FILES: dict[str, tuple[list[str], Callable[[str], object]]] = {
 
 @given(st.sampled_from(sorted(FILES)).flatmap(lambda name: st.tuples(st.just(name), st.data())), st.binary(max_size=4))
 @several
-def test_any_octets_are_users_or_a_zone_or_a_complaint(
+def test_any_bytes_are_users_or_a_zone_or_a_complaint(
     tmp_path: Path, which: tuple[str, st.DataObject], noise: bytes
 ) -> None:
-    """For any file of users or records, however it was changed, its reader gives what is in it, or a `ValueError`."""
+    """For any changed users file or zone file, the reader returns its content or raises `ValueError`."""
     name, data = which
     lines, read = FILES[name]
     octets = data.draw(mutated(lines)).encode()

@@ -1,4 +1,4 @@
-"""Ini files → settings: which value wins, where it listens, and where that was written."""
+"""Ini files → settings: precedence of layers, listeners, and origins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_ini_of_three_lines_gives_the_built_in_values(folder: Folder) -> None
     assert settings.origins == {("daemon", "service"): "conf/x.ini", ("daemon", "port"): "conf/x.ini"}
 
 
-def test_the_later_layer_wins_and_settings_say_which_it_was(folder: Folder) -> None:
+def test_later_layer_wins_and_origins_name_it(folder: Folder) -> None:
     folder.write(
         "defaults", "[limits]\nidle_timeout = 1m\ndrain_timeout = 2s\nwrite_timeout = 3s\n[daemon]\nengine = one\n"
     )
@@ -109,7 +109,7 @@ PLACES: list[tuple[str, str, list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("defaults", "own", "options", "expected"), PLACES, ids=map(str, range(len(PLACES))))
-def test_where_it_listens(folder: Folder, defaults: str, own: str, options: list[str], expected: list[str]) -> None:
+def test_listeners(folder: Folder, defaults: str, own: str, options: list[str], expected: list[str]) -> None:
     folder.write("defaults", f"[daemon]\n{defaults}\n")
     folder.write("x", f"[daemon]\nservice = launcelot\n{own}\n")
     assert [str(address) for address in folder.read(*(f"daemon.{each}" for each in options)).addresses] == expected
@@ -125,7 +125,7 @@ def test_a_handler_of_a_later_layer_replaces_a_service_and_the_other_way_round(f
     assert settings.own_section == "other"
 
 
-def test_the_section_named_after_the_service_is_handed_on_as_written(folder: Folder) -> None:
+def test_own_section_is_kept_as_text(folder: Folder) -> None:
     folder.write("defaults", "[launcelot]\ncolour = blue\nquest = grail\n")
     folder.write("x", GOOD + "[launcelot]\nColour = %(red)s\n")
     settings = folder.read()
@@ -176,7 +176,7 @@ def test_an_override_names_section_key_and_value(text: str, parts: tuple[str, st
     "text",
     ["", "idle_timeout=2s", "limits.idle_timeout = 2s", "limits.idle_timeout", "a.b.c=1", ".b=1", "a.=1", "a b.c=1"],
 )
-def test_what_is_no_override_is_told_how_to_write_one(text: str) -> None:
+def test_invalid_override_is_refused_with_the_expected_form(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a setting; write SECTION\.KEY=VALUE, for example limits"):
         ini.parse_override(text)
 

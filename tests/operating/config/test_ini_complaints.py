@@ -1,4 +1,4 @@
-"""What is wrong with an ini: file, section, key, what was expected and the nearest key, all at once."""
+"""Complaints about an ini: file, section, key, expected form and nearest key, all at once."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ WRONG: list[tuple[str, list[str]]] = [
     (
         "[daemon]\nservice = zen\nlisten = unix:/" + "x" * 107 + "\n",
         [
-            f"[daemon] listen: /{'x' * 107} is longer than 107 octets, which is all a Unix socket's name may have",
+            f"[daemon] listen: /{'x' * 107} is longer than 107 bytes, the maximum for the path of a Unix socket",
         ],
     ),
     (
         "[daemon]\nservice = zen\nlisten = unix:/a tcp://localhost:1 tcp://127.0.0.1:1\n",
-        ["[daemon] listen: tcp://localhost:1 and tcp://127.0.0.1:1 cannot both be had"],
+        ["[daemon] listen: tcp://localhost:1 and tcp://127.0.0.1:1 overlap"],
     ),
     (
         DAEMON + "host = 192.0.2.1\n",
@@ -106,9 +106,7 @@ WRONG: list[tuple[str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("text", "said"), WRONG, ids=map(str, range(len(WRONG))))
-def test_each_complaint_names_file_section_key_and_what_was_expected(
-    folder: Folder, text: str, said: list[str]
-) -> None:
+def test_each_complaint_names_file_section_key_and_expected_form(folder: Folder, text: str, said: list[str]) -> None:
     folder.write("x", text)
     assert folder.complaints() == [f"conf/x.ini {each}" for each in said]
 
@@ -118,15 +116,15 @@ BROKEN: list[tuple[bytes, str]] = [
     (b"port = 1\n" + DAEMON.encode(), " line 1: before any section; write [daemon] above it"),
     (DAEMON.encode() + b"host\n]\n", " line 4: neither [section] nor key = value"),
     (b"[daemon]\nport: 1\n", " line 2: neither [section] nor key = value"),
-    (b"[daemon]\nport = 1\nPort = 2\n", " [daemon] port: stands here twice, again in line 3"),
-    (b"[daemon]\nport = 1\n[daemon]\n", " [daemon]: stands here twice, again in line 3"),
+    (b"[daemon]\nport = 1\nPort = 2\n", " [daemon] port: duplicate, again in line 3"),
+    (b"[daemon]\nport = 1\n[daemon]\n", " [daemon]: duplicate, again in line 3"),
     ("[daemon]\nservice = künstler".encode("latin-1"), " line 2: not UTF-8 (byte 0xfc); save it as UTF-8"),
     (b"[daemon]\nservice = a\0b", " line 2: a NUL character; not a text file"),
 ]
 
 
 @pytest.mark.parametrize(("text", "said"), BROKEN, ids=map(str, range(len(BROKEN))))
-def test_a_broken_file_is_told_once_and_nothing_is_made_up_about_it(folder: Folder, text: bytes, said: str) -> None:
+def test_broken_file_is_one_complaint(folder: Folder, text: bytes, said: str) -> None:
     (folder.conf / "x.ini").write_bytes(text)
     assert folder.complaints()[0] == f"conf/x.ini{said}"
     assert all("line" in each or len(folder.complaints()) == 1 for each in folder.complaints())
@@ -138,7 +136,7 @@ def test_a_broken_file_is_told_once_and_nothing_is_made_up_about_it(folder: Fold
     assert complaints[-1].startswith("conf/x.ini [daemon] engine = fast: write one, threads, forks, pool or loop")
 
 
-def test_all_files_and_options_are_complained_of_at_once(folder: Folder) -> None:
+def test_faults_of_all_files_and_options_are_reported_at_once(folder: Folder) -> None:
     folder.write("defaults", "[limits]\nidle_timout = 5m\n")
     folder.write("x", GOOD + "[limits]\ndrain_timeout = soon\n")
     assert folder.complaints("limits.max_rate=fast", "nowhere.key=1", "daemon.host=0.0.0.0") == [
@@ -151,14 +149,14 @@ def test_all_files_and_options_are_complained_of_at_once(folder: Folder) -> None
     ]
 
 
-def test_who_opened_a_port_to_others_is_named_even_over_a_listen_of_the_ini(folder: Folder) -> None:
+def test_option_that_opens_a_public_port_is_named(folder: Folder) -> None:
     folder.write("x", "[daemon]\nservice = zen\nlisten = tcp://127.0.0.1:1\n")
     assert folder.complaints("daemon.host=::") == [
         "--set [daemon] host: tcp://[::]:1 can be reached from other machines; if that is meant, write public = yes"
     ]
 
 
-def test_a_missing_ini_is_told_with_the_nearest_one_there_is(folder: Folder) -> None:
+def test_missing_ini_is_reported_with_the_nearest_name(folder: Folder) -> None:
     folder.write("launcelot", GOOD)
     assert folder.complaints(name="lancelot") == ["conf/lancelot.ini: no such file; did you mean launcelot?"]
     assert folder.complaints(name="zen") == ["conf/zen.ini: no such file"]
@@ -174,12 +172,12 @@ def test_the_folder_is_named_even_where_it_is_this_one(folder: Folder, monkeypat
         ini.read(Path(), "x")
 
 
-def test_a_missing_conf_folder_is_told_how_to_name_one(folder: Folder) -> None:
+def test_missing_conf_folder_is_reported_with_the_option(folder: Folder) -> None:
     folder.conf.rmdir()
     assert folder.complaints() == [f"{folder.conf}: no such folder; name the folder of the ini files with --conf DIR"]
 
 
-def test_files_that_cannot_be_read_are_told_with_the_systems_reason(folder: Folder) -> None:
+def test_unreadable_file_is_reported_with_the_reason(folder: Folder) -> None:
     folder.write("x", GOOD)
     defaults = folder.conf / "defaults.ini"
     defaults.mkdir()
@@ -222,7 +220,7 @@ def test_any_text_gives_settings_or_complaints_and_nothing_else(
 
 @given(data=st.binary(max_size=200))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_octets_do_too(folder: Folder, data: bytes) -> None:
+def test_any_bytes_give_settings_or_complaints_and_nothing_else(folder: Folder, data: bytes) -> None:
     folder.write("x", GOOD)
     (folder.conf / "defaults.ini").write_bytes(data)
     assert all(complaint.startswith("conf/defaults.ini") for complaint in folder.complaints())

@@ -1,4 +1,4 @@
-"""Sections whose keys are the user's own."""
+"""Tables: sections with keys of the user's own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_keys_keep_their_capitals_and_come_in_order(counted: Folder, capsys: pyt
     assert changed(counted.read("proxy./b=4"), counted.read()) == [("proxy", "/b")]
 
 
-def test_each_complaint_says_where_and_what(counted: Folder) -> None:
+def test_each_complaint_names_the_place_and_the_reason(counted: Folder) -> None:
     counted.write("x", INI + "    [proxy]\n    B = 2\n    /b = none\n    /c = 1\n    /c/ = 1\n")
     assert complaints_of(counted, "counted.proxy=1") == [
         "--set [counted] proxy: no such setting",
@@ -74,7 +74,7 @@ def test_each_complaint_says_where_and_what(counted: Folder) -> None:
     assert complaints_of(counted) == ["conf/x.ini [proxy] /a: the same as one"]
 
 
-def test_a_service_that_has_no_such_section_says_so(counted: Folder) -> None:
+def test_table_unknown_to_the_service_is_a_complaint(counted: Folder) -> None:
     counted.write("x", INI + "    [redirects]\n    /a = 301 /b\n")
     assert complaints_of(counted) == ["conf/x.ini [redirects]: Counted has no such section"]
     counted.write("x", "[daemon]\nservice = launcelot\nport = 1060\n[documents]\n/a = run\n")

@@ -1,4 +1,4 @@
-"""Files that people write may begin with a byte order mark, as some editors have it: all are read as utf-8-sig."""
+"""Text files may begin with a byte order mark: all are read as utf-8-sig."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OTHERS = {
 
 
 def text_reads(tree: ast.AST) -> Iterator[tuple[int, str | None]]:
-    """The line and the encoding, None if none is named, of each place where a file is opened or read as text."""
+    """Return line and encoding (None if not given) of each call that opens or reads a text file."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue

@@ -1,4 +1,4 @@
-"""From a name in an ini to a class: what is missing or wrong is told as the ini's mistake."""
+"""Targets: from the value in an ini to a class; every fault is a complaint about the ini."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ GREETER = """
 
     @dataclass(frozen=True)
     class Options:
-        times: int = setting(COUNT, 1, "how often it says so")
-        wait: int = setting(COUNT, 9, "for whom")
+        times: int = setting(COUNT, 1, "repetitions")
+        wait: int = setting(COUNT, 9, "seconds")
 
 
     class Greeter(Service):
@@ -56,7 +56,7 @@ SUITE = "daemons.launcelot"
 
 
 @pytest.fixture
-def spoken(folder: Folder) -> Folder:
+def project(folder: Folder) -> Folder:
     """A project with a module of its own."""
     folder.module("greeter", GREETER)
     return folder
@@ -71,9 +71,9 @@ def load(folder: Folder, target: str, more: str = "") -> type[socketserver.BaseR
     return handlers(folder, target, more).stream
 
 
-def complaints(folder: Folder, said: str, more: str = "") -> list[str]:
+def complaints(folder: Folder, target: str, more: str = "") -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
-        load(folder, said, more)
+        load(folder, target, more)
     return caught.value.complaints
 
 
@@ -82,48 +82,48 @@ def service_of(handler: type[socketserver.BaseRequestHandler]) -> object:
     return handler.service
 
 
-def test_a_word_is_the_one_service_in_that_module_of_the_suite(folder: Folder) -> None:
+def test_name_is_the_only_service_of_a_module_of_the_suite(folder: Folder) -> None:
     from daemons.launcelot import Launcelot
 
     assert isinstance(service_of(load(folder, "service = launcelot")), Launcelot)
 
 
-def test_a_module_of_ones_own_is_found_beside_the_conf_folder(spoken: Folder) -> None:
-    handler = load(spoken, "service = greeter:Plain")
+def test_module_beside_the_conf_folder_is_found(project: Folder) -> None:
+    handler = load(project, "service = greeter:Plain")
     assert type(service_of(handler)).__name__ == "Plain"
     assert issubclass(handler, Pump)
     assert handler.memory.service is handler.service
 
 
-def test_a_packages_module_is_found_too(folder: Folder) -> None:
+def test_module_of_a_package_is_found(folder: Folder) -> None:
     (folder.path / "package").mkdir()
     folder.module("package/inner", GREETER)
     assert type(service_of(load(folder, "service = package.inner:Plain"))).__name__ == "Plain"
 
 
-def test_options_come_from_the_section_named_after_the_service(spoken: Folder) -> None:
-    service = service_of(load(spoken, "service = greeter:Greeter", "[greeter]\ntimes = 3\n"))
+def test_options_come_from_the_section_named_after_the_service(project: Folder) -> None:
+    service = service_of(load(project, "service = greeter:Greeter", "[greeter]\ntimes = 3\n"))
     assert service.respond(b"ho!") == b"ho!ho!ho!"  # type: ignore[attr-defined]
     assert service.options.wait == 9  # type: ignore[attr-defined]
 
 
-def test_wrong_options_are_told_as_any_others_all_at_once(spoken: Folder) -> None:
-    spoken.write("defaults", "[greeter]\ntims = 3\n")
-    assert complaints(spoken, "service = greeter:Greeter", "[greeter]\ntimes = often\nwait = 0\n") == [
+def test_wrong_options_are_reported_all_at_once(project: Folder) -> None:
+    project.write("defaults", "[greeter]\ntims = 3\n")
+    assert complaints(project, "service = greeter:Greeter", "[greeter]\ntimes = often\nwait = 0\n") == [
         "conf/defaults.ini [greeter] tims: no such setting; did you mean times?",
         "conf/x.ini [greeter] times = often: not a count; write a whole number above 0",
         "conf/x.ini [greeter] wait = 0: not a count; write a whole number above 0",
     ]
 
 
-def test_options_of_a_service_that_has_none_are_refused(spoken: Folder) -> None:
-    assert complaints(spoken, "service = greeter:Plain", "[plain]\ntimes = 3\n") == [
+def test_options_of_a_service_without_options_are_refused(project: Folder) -> None:
+    assert complaints(project, "service = greeter:Plain", "[plain]\ntimes = 3\n") == [
         "conf/x.ini [plain] times: Plain has no options"
     ]
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("target", "reason"),
     [
         (
             "service = nosuch",
@@ -150,23 +150,21 @@ def test_options_of_a_service_that_has_none_are_refused(spoken: Folder) -> None:
         ("service = clients", "one Service is expected in daemons.clients, found none; write module:Class"),
     ],
 )
-def test_what_cannot_be_loaded_is_told_as_the_inis_mistake(spoken: Folder, said: str, reason: str) -> None:
-    (complaint,) = complaints(spoken, said)
-    assert complaint.startswith(f"conf/x.ini [daemon] {said}: {reason.format(spoken.path)}")
+def test_target_that_cannot_be_loaded_is_a_complaint_about_the_ini(project: Folder, target: str, reason: str) -> None:
+    (complaint,) = complaints(project, target)
+    assert complaint.startswith(f"conf/x.ini [daemon] {target}: {reason.format(project.path)}")
 
 
-def test_two_services_in_a_module_of_the_suite_are_one_too_many(
-    spoken: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_services_in_a_module_of_the_suite_are_ambiguous(project: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     import daemons.launcelot
 
     another = type("Another", (daemons.launcelot.Launcelot,), {"__module__": SUITE})
     monkeypatch.setattr(daemons.launcelot, "Another", another, raising=False)
-    assert complaints(spoken, "service = launcelot") == [
+    assert complaints(project, "service = launcelot") == [
         "conf/x.ini [daemon] service = launcelot: "
         "one Service is expected in daemons.launcelot, found Launcelot, Another; write module:Class"
     ]
-    assert type(service_of(load(spoken, "service = daemons.launcelot:Another"))) is another
+    assert type(service_of(load(project, "service = daemons.launcelot:Another"))) is another
 
 
 def test_a_dependency_that_is_not_installed_is_named(folder: Folder) -> None:
@@ -185,15 +183,13 @@ def test_a_dependency_that_is_not_installed_is_named(folder: Folder) -> None:
         ("import os.x", ImportError),
     ],
 )
-def test_what_a_module_raises_while_it_is_imported_is_its_own(
-    folder: Folder, text: str, error: type[Exception]
-) -> None:
+def test_exception_during_import_is_reported(folder: Folder, text: str, error: type[Exception]) -> None:
     folder.module("angry", text)
     with pytest.raises((error, ConfigurationError)):
         load(folder, "service = angry:Angry")
 
 
-def test_any_stock_handler_goes_in_by_the_second_door(folder: Folder) -> None:
+def test_stock_handler_is_served_unchanged(folder: Folder) -> None:
     folder.module("stock", "import socketserver\n\nclass Stock(socketserver.StreamRequestHandler):\n    pass\n")
     handler = load(folder, "handler = stock:Stock")
     assert handler.__name__ == "Stock"
@@ -206,12 +202,11 @@ def test_a_stock_handler_has_no_options(folder: Folder) -> None:
     ]
 
 
-def test_a_handler_from_the_standard_library_needs_no_module_of_ones_own(folder: Folder) -> None:
+def test_handler_of_the_standard_library_is_a_target(folder: Folder) -> None:
     assert load(folder, "handler = socketserver:StreamRequestHandler") is socketserver.StreamRequestHandler
 
 
-def test_only_a_handler_of_http_that_leaves_its_socket_alone_runs_under_the_loop(folder: Folder) -> None:
-    """… and each has the server that it was written for."""
+def test_under_loop_only_http_handlers_in_memory_are_accepted(folder: Folder) -> None:
     folder.module(
         "web",
         """
@@ -223,9 +218,9 @@ def test_only_a_handler_of_http_that_leaves_its_socket_alone_runs_under_the_loop
                 pass
         """,
     )
-    for said in ("http.server:SimpleHTTPRequestHandler", "web:BaseHTTPRequestHandler"):
+    for target in ("http.server:SimpleHTTPRequestHandler", "web:BaseHTTPRequestHandler"):
         for engine in ENGINES:
-            found = handlers(folder, f"handler = {said}\nengine = {engine}")
+            found = handlers(folder, f"handler = {target}\nengine = {engine}")
             assert found.server_class.__name__ == "WebServer"
     assert complaints(folder, "handler = web:Reading\nengine = loop") == [
         "conf/x.ini [daemon] handler = web:Reading: engine = loop cannot run a raw handler, which blocks; "
@@ -236,7 +231,7 @@ def test_only_a_handler_of_http_that_leaves_its_socket_alone_runs_under_the_loop
     assert handlers(folder, "service = launcelot").server_class is StreamServer
 
 
-def test_a_pure_service_has_a_memory_for_all_its_visitors(folder: Folder) -> None:
+def test_service_without_state_has_a_shared_memory(folder: Folder) -> None:
     handler = load(folder, "service = launcelot")
     assert issubclass(handler, Pump)
     assert handler.memory is not None
@@ -258,9 +253,7 @@ def test_a_pure_service_has_a_memory_for_all_its_visitors(folder: Folder) -> Non
         ("DatagramRequestHandler", "udp://[::1]:1 unix:run/x.sock", "is a datagram handler, which cannot serve unix:"),
     ],
 )
-def test_a_handler_for_one_kind_of_socket_is_not_run_on_the_other(
-    folder: Folder, handler: str, listen: str, complaint: str
-) -> None:
+def test_handler_for_another_socket_type_is_refused(folder: Folder, handler: str, listen: str, complaint: str) -> None:
     folder.write("x", f"[daemon]\nhandler = socketserver:{handler}\nlisten = {listen}\n")
     with pytest.raises(ConfigurationError, match=complaint):
         target_of(folder.read()).request_handlers()
@@ -271,7 +264,7 @@ def test_a_handler_for_one_kind_of_socket_is_not_run_on_the_other(
 @pytest.mark.parametrize(
     "listen", ["tcp://127.0.0.1:1", "fd://0", "tls://127.0.0.1:1 unix:run/x.sock\n[tls]\ncertificate = x.pem"]
 )
-def test_what_is_for_tls_alone_is_not_served_in_clear(folder: Folder, listen: str) -> None:
+def test_service_that_requires_tls_is_refused_without_tls(folder: Folder, listen: str) -> None:
     folder.write("x", f"[daemon]\nservice = tlsd\nlisten = {listen}\n")
     with pytest.raises(ConfigurationError) as raised:
         target_of(folder.read()).request_handlers()

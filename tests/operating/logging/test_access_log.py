@@ -1,4 +1,4 @@
-"""Access lines that wait for company: when they are written, and that none is lost."""
+"""Batches of access lines: time of the write, and no line is lost."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def connection() -> Iterator[Connection]:
 
 @pytest.fixture
 def log(writes: Writes) -> AccessLog:
-    """One that holds lines back.  Made here, before the tests' own handlers are on the root logger."""
+    """A log with batches, made before the handlers of the tests are on the root logger."""
     return AccessLog("x", together=True)
 
 
-def test_lines_wait_until_they_are_four_hundred(log: AccessLog, writes: Writes, connection: Connection) -> None:
+def test_batch_is_written_at_four_hundred_lines(log: AccessLog, writes: Writes, connection: Connection) -> None:
     assert BATCH == 400
     assert log.due == float("inf")
-    log.tell(connection)
+    log.log(connection)
     due = log.due
     assert due < float("inf")
     for _ in range(398):
-        log.tell(connection)
+        log.log(connection)
     assert writes.made == []
     assert log.due == due  # the first one's
-    log.tell(connection)
+    log.log(connection)
     assert log.due == float("inf")
     assert sum(count for _, count in writes.made) == 400
     for text, count in writes.made:
@@ -53,10 +53,10 @@ def test_lines_wait_until_they_are_four_hundred(log: AccessLog, writes: Writes, 
     assert len(writes.made) < 400 / 10
 
 
-def test_who_flushes_has_what_there_is(log: AccessLog, writes: Writes, connection: Connection) -> None:
+def test_flush_writes_all_pending_lines(log: AccessLog, writes: Writes, connection: Connection) -> None:
     for ending in (Ending.DONE, Ending.FAILED, Ending.SLOW):
         connection.ending = ending
-        log.tell(connection)
+        log.log(connection)
     log.flush()
     ((text, count),) = writes.made
     assert [line.split()[:4:3] for line in text.split("\n")] == [
@@ -69,27 +69,27 @@ def test_who_flushes_has_what_there_is(log: AccessLog, writes: Writes, connectio
     assert len(writes.made) == 1
 
 
-def test_alone_each_is_written_at_once(log: AccessLog, writes: Writes, connection: Connection) -> None:
+def test_line_without_batches_is_written_at_once(log: AccessLog, writes: Writes, connection: Connection) -> None:
     alone = AccessLog("x")
     for number in range(1, 4):
-        alone.tell(connection)
+        alone.log(connection)
         assert len(writes.made) == number
 
 
-def test_a_level_that_is_not_wanted_is_not_kept(log: AccessLog, writes: Writes, connection: Connection) -> None:
+def test_disabled_level_is_not_batched(log: AccessLog, writes: Writes, connection: Connection) -> None:
     logging.getLogger().setLevel(logging.WARNING)
     log.configure()
-    log.tell(connection)
+    log.log(connection)
     assert log.due == float("inf")
     connection.ending = Ending.SLOW
-    log.tell(connection)
+    log.log(connection)
     log.flush()
     assert [count for _, count in writes.made] == [1]
 
 
 @pytest.mark.parametrize("engine", ["pool", "loop"])
 @pytest.mark.parametrize("count", [1, 30, 450])
-def test_what_waits_is_written_when_the_daemon_ends(folder: Folder, engine: str, count: int) -> None:
+def test_pending_lines_are_written_at_the_end(folder: Folder, engine: str, count: int) -> None:
     folder.write("launcelot", GOOD.replace("1060", "0"))
     with Live(folder.path, "launcelot", "--engine", engine) as daemon:
         for _ in range(count):
@@ -104,11 +104,11 @@ def test_what_waits_is_written_when_the_daemon_ends(folder: Folder, engine: str,
     ("form", "expected"),
     [
         ("%(message)s | %(message)s", r"(\S+ done messages=.*) \| \1"),
-        ("%(relativeCreated)d %(threadName)s %(message)s", r"[1-9]\d* teller \S+ done messages=.*"),
+        ("%(relativeCreated)d %(threadName)s %(message)s", r"[1-9]\d* logger \S+ done messages=.*"),
         ("%(levelname)s", "INFO"),
     ],
 )
-def test_line_has_whatever_its_format_names(
+def test_line_has_the_attributes_of_its_format(
     form: str, expected: str, connection: Connection, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = Output()
@@ -120,9 +120,9 @@ def test_line_has_whatever_its_format_names(
     try:
         log = AccessLog("x", together=True)
         connection.ending = Ending.DONE
-        teller = threading.Thread(target=log.tell, args=(connection,), name="teller")
-        teller.start()
-        teller.join()
+        thread = threading.Thread(target=log.log, args=(connection,), name="logger")
+        thread.start()
+        thread.join()
         log.flush()
     finally:
         root.handlers[:] = before

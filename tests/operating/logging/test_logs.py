@@ -1,4 +1,4 @@
-"""One event is one line and one write, whatever it says and whoever reads."""
+"""Every event is one line and one write(2), for any text and any reader."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_long_line_loses_its_middle() -> None:
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, Output]]:
-    """The read end of a pipe, and an `Output` on the write end."""
+    """Return the read end of a pipe, and an `Output` on the write end."""
     read, write = os.pipe()
     os.set_blocking(read, False)
     output = Output(write)
@@ -98,7 +98,7 @@ def drain(read: int) -> list[str]:
             return data.decode().splitlines()
 
 
-def test_a_full_pipe_holds_up_nobody_and_the_dropped_lines_are_told(pipe: tuple[int, Output]) -> None:
+def test_full_pipe_does_not_block_and_dropped_lines_are_logged(pipe: tuple[int, Output]) -> None:
     read, output = pipe
     written = fill(output)
     for number in range(9):
@@ -113,7 +113,7 @@ def test_a_full_pipe_holds_up_nobody_and_the_dropped_lines_are_told(pipe: tuple[
     assert output.dropped == 0
 
 
-def test_what_one_output_dropped_its_successor_tells(pipe: tuple[int, Output]) -> None:
+def test_lines_dropped_by_a_closed_output_are_logged_by_the_next(pipe: tuple[int, Output]) -> None:
     read, output = pipe
     fill(output)
     output.close()  # as logging.config does at each reload
@@ -131,12 +131,12 @@ def test_the_descriptor_stays_as_it_was_inherited(pipe: tuple[int, Output]) -> N
     assert os.get_blocking(output.descriptor)
 
 
-def test_a_reader_that_has_gone_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+def test_closed_pipe_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
     read, write = os.pipe()
     output = Output(write)
     os.close(read)
-    output.emit(record("to nobody"))
-    output.emit(record("to nobody"))
+    output.emit(record("without a reader"))
+    output.emit(record("without a reader"))
     os.close(write)
     output.emit(record("to nowhere"))
     assert output.dropped == 3
@@ -212,7 +212,7 @@ def test_a_wrong_logging_call_is_one_line_too(pipe: tuple[int, Output], capfd: p
     read, output = pipe
     output.emit(record("%d %d", "one"))
     (line,) = drain(read)
-    assert line.startswith("ERROR daemons.operating.logging.logs a message could not be formatted: TypeError(")
+    assert line.startswith("ERROR daemons.operating.logging.logs message could not be formatted: TypeError(")
     assert capfd.readouterr() == ("", "")
 
 
@@ -245,7 +245,7 @@ def test_loggers_made_before_are_not_silenced(path: Path | None, capfd: pytest.C
     assert not early.disabled
 
 
-def test_what_is_built_in_is_what_is_shipped(capfd: pytest.CaptureFixture[str]) -> None:
+def test_default_configuration_is_the_shipped_one(capfd: pytest.CaptureFixture[str]) -> None:
     said: list[str] = []
     for path in (SHIPPED, None):
         logs.configure(path)
@@ -313,7 +313,7 @@ def test_wrong_configuration_while_log_files_cannot_be_opened_leaves_standard_ou
             logs.configure(ini)
         logging.getLogger("daemons.tests.left").warning("heard")
         said = capfd.readouterr()
-        assert "log files could not be opened again: " in said.out
+        assert "log files could not be reopened: " in said.out
         assert "heard" in said.out
         assert said.err == ""
     finally:

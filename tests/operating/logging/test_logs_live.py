@@ -1,4 +1,4 @@
-"""A daemon whose log nobody reads goes on serving, and tells how much was lost."""
+"""A daemon goes on serving while its log is not read, and logs the number of dropped lines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("engine", ["threads", "forks"])
-def test_a_full_pipe_stops_nobody(suite: Folder, pipe: tuple[int, int], engine: str) -> None:
+def test_full_pipe_does_not_block_the_daemon(suite: Folder, pipe: tuple[int, int], engine: str) -> None:
     read, write = pipe
     os.set_blocking(read, False)
     with Live(suite.path, "launcelot", "--engine", engine, stdout=write) as daemon:
@@ -46,26 +46,27 @@ def test_a_full_pipe_stops_nobody(suite: Folder, pipe: tuple[int, int], engine: 
             assert talk(daemon.port) == GRAIL
         said = b""
 
-        def heard() -> bool:
+        def receive() -> bool:
             nonlocal said
             with suppress(BlockingIOError):
                 said += os.read(read, 1 << 16)
             return b"\n" in said
 
-        until(heard, "what fitted into the pipe")
+        until(receive, "a line in the pipe")
         if engine == "threads":
-            # The next that gets through is preceded by how many did not.
+            # The next line that can be written is preceded by the number of dropped lines.
             assert talk(daemon.port) == GRAIL
-            until(lambda: heard() and b"dropped lines: " in said, "the line that counts the others")
-            (dropped,) = re.findall(rb"WARNING daemons\.operating\.logs\[\d+\] dropped lines: (\d+) \(", said)
+            until(lambda: receive() and b"dropped lines: " in said, "the line that counts the others")
+            (dropped,) = re.findall(rb"WARNING daemons\.operating\.logging\.logs\[\d+\] dropped lines: (\d+) \(", said)
             until(
-                lambda: heard() and len(ACCESS.findall(said.decode())) + int(dropped) == 101, "every line, or its loss"
+                lambda: receive() and len(ACCESS.findall(said.decode())) + int(dropped) == 101,
+                "every line, or its loss",
             )
         assert daemon.stop() == 0
         assert daemon.err.count("\n") == 1
 
 
-def test_a_reader_that_has_gone_stops_nobody(suite: Folder, pipe: tuple[int, int]) -> None:
+def test_closed_pipe_does_not_stop_the_daemon(suite: Folder, pipe: tuple[int, int]) -> None:
     read, write = pipe
     with Live(suite.path, "launcelot", stdout=write) as daemon:
         os.close(read)
@@ -75,7 +76,7 @@ def test_a_reader_that_has_gone_stops_nobody(suite: Folder, pipe: tuple[int, int
         assert daemon.err.count("\n") == 1
 
 
-def test_what_visitors_send_cannot_forge_a_line(suite: Folder) -> None:
+def test_peer_cannot_forge_a_line(suite: Folder) -> None:
     """A service that logs what it was asked, and fails with it."""
     suite.module(
         "frank",

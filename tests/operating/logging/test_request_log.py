@@ -1,4 +1,4 @@
-"""A line for each request: its forms, what a peer may write into it, and how long it may make it."""
+"""Request log: formats, escaping of text from the peer, and maximum length."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATE = r"\d\d/(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)/\d{4}:\d\d:\d\
 
 @pytest.fixture
 def log(writes: Writes) -> RequestLog:
-    """One that holds lines back.  Made here, before the tests' own handlers are on the root logger."""
+    """A log with batches, made before the handlers of the tests are on the root logger."""
     return RequestLog("x", "common", together=True)
 
 
@@ -83,7 +83,7 @@ TOKEN = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrst
     st.binary(max_size=3000),
     st.text(),
 )
-def test_whatever_a_peer_says_it_is_one_short_line(method: str, target: str, agent: bytes, user: str) -> None:
+def test_any_request_is_one_short_line(method: str, target: str, agent: bytes, user: str) -> None:
     made = request()
     made.method = method
     made.target = "/" + target
@@ -100,13 +100,13 @@ def test_whatever_a_peer_says_it_is_one_short_line(method: str, target: str, age
             assert len(re.findall(r'"(?:[^"\\]|\\.)*"', found)) == (3 if form == "combined" else 1)
 
 
-def test_together_they_are_written_in_batches(log: RequestLog, writes: Writes) -> None:
+def test_lines_are_written_in_batches(log: RequestLog, writes: Writes) -> None:
     made = request()
     for _ in range(BATCH - 1):
-        log.tell("127.0.0.1", log.entry(made, 200, 1))
+        log.log("127.0.0.1", log.entry(made, 200, 1))
     assert writes.made == []
     assert log.due < NEVER
-    log.tell("127.0.0.1", log.entry(made, 200, 1))
+    log.log("127.0.0.1", log.entry(made, 200, 1))
     assert log.due == NEVER
     assert sum(count for _, count in writes.made) == BATCH
     assert all(
@@ -116,23 +116,23 @@ def test_together_they_are_written_in_batches(log: RequestLog, writes: Writes) -
     )
 
 
-def test_alone_each_is_written_at_once(writes: Writes) -> None:
+def test_line_without_batches_is_written_at_once(writes: Writes) -> None:
     log = RequestLog("x", "common")
-    log.tell("127.0.0.1", log.entry(request(), 200, 1))
+    log.log("127.0.0.1", log.entry(request(), 200, 1))
     assert [count for _, count in writes.made] == [1]
 
 
-def test_who_does_not_want_them_has_none(writes: Writes) -> None:
+def test_disabled_request_log_has_no_lines(writes: Writes) -> None:
     logging.getLogger("daemons.x.requests").setLevel(logging.WARNING)
     try:
         log = RequestLog("x", "common")
-        log.tell("127.0.0.1", log.entry(request(), 200, 1))
+        log.log("127.0.0.1", log.entry(request(), 200, 1))
     finally:
         logging.getLogger("daemons.x.requests").setLevel(logging.NOTSET)
     assert writes.made == []
 
 
-def test_what_is_remembered_is_bounded_and_not_mixed_up() -> None:
+def test_cached_entries_are_bounded_and_exact() -> None:
     log = RequestLog("x", "common")
     for number in range(2 * HEADS):
         made = request(f"/{number}")

@@ -29,7 +29,7 @@ def endpoint(daemon: Live) -> int:
 
 
 def scrape(port: int | str) -> dict[tuple[str, str], float]:
-    """The samples, by their name and the label that tells them apart."""
+    """Return the samples by name and distinguishing label."""
     head, _, body = talk(port, GET).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=")
     assert f"Content-Length: {len(body)}".encode() in head
@@ -42,7 +42,7 @@ def scrape(port: int | str) -> dict[tuple[str, str], float]:
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("engine", ["one", "threads", "forks", "loop", "pool"])
-def test_it_tells_what_was_counted(suite: Folder, engine: str, processes: str) -> None:
+def test_response_has_the_counts(suite: Folder, engine: str, processes: str) -> None:
     with Live(suite.path, "launcelot", "--engine", engine, "--processes", processes) as daemon:
         port = endpoint(daemon)
         for _ in range(5):
@@ -70,7 +70,7 @@ def test_it_tells_what_was_counted(suite: Folder, engine: str, processes: str) -
 
 @pytest.mark.parametrize("engine", ["forks", "loop"])
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_scraper_that_is_slow_disturbs_nobody(suite: Folder, engine: str, processes: str) -> None:
+def test_slow_scraper_delays_no_connection(suite: Folder, engine: str, processes: str) -> None:
     with Live(suite.path, "launcelot", "--engine", engine, "--processes", processes) as daemon:
         port = endpoint(daemon)
         slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
@@ -137,7 +137,7 @@ def test_a_port_that_is_taken_is_111(suite: Folder) -> None:
         ("9101", "[metrics] listen = 9101: 9101 is not an address"),
     ],
 )
-def test_an_address_that_cannot_be_is_complained_of(folder: Folder, value: str, complaint: str) -> None:
+def test_impossible_address_is_a_complaint(folder: Folder, value: str, complaint: str) -> None:
     folder.write("x", GOOD + f"\n[metrics]\nlisten = {value}\n")
     assert [text for text in folder.complaints() if complaint in text]
 

@@ -1,4 +1,4 @@
-"""The scoreboard: its layout, who may write what, and that nothing is counted twice or lost."""
+"""The scoreboard: layout, ownership of slots, and exact counts."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_durations_are_classed_by_upper_bounds(
 
 def test_a_raw_handler_has_no_messages(scoreboard: Scoreboard, slot: Slot) -> None:
     lasting = conversation(None, None)
-    slot.tell_of([lasting])
+    slot.count_open([lasting])
     slot.end(lasting)
     assert sums(stats.figures(scoreboard)) == (0, 0, 0)
 
@@ -84,7 +84,7 @@ def test_a_raw_handler_has_no_messages(scoreboard: Scoreboard, slot: Slot) -> No
 def test_sums_never_go_back_and_nothing_is_counted_twice(
     tmp_path_factory: pytest.TempPathFactory, steps: list[object]
 ) -> None:
-    """Conversations say something, are told of, and end, in any order."""
+    """Messages, counts of open conversations, and endings in any order."""
     scoreboard = Scoreboard.create(tmp_path_factory.mktemp("run") / "x.metrics", ABOUT)
     slot = scoreboard.claim("worker")
     under_way = [conversation() for _ in range(3)]
@@ -93,7 +93,7 @@ def test_sums_never_go_back_and_nothing_is_counted_twice(
     try:
         for step in steps:
             if step == "tell":
-                slot.tell_of(under_way)
+                slot.count_open(under_way)
             elif isinstance(step, tuple):
                 which, octets, messages = step
                 one = under_way[which]
@@ -108,7 +108,7 @@ def test_sums_never_go_back_and_nothing_is_counted_twice(
             now = sums(stats.figures(scoreboard))
             assert all(new >= old for new, old in zip(now, before, strict=True))
             before = now
-        slot.tell_of(under_way)
+        slot.count_open(under_way)
         assert sums(stats.figures(scoreboard)) == (total[0], total[1], total[1])
     finally:
         slot.close()
@@ -140,7 +140,7 @@ def test_two_processes_write_words_of_their_own(scoreboard: Scoreboard, slot: Sl
     assert (found.endings["done"], found.endings["cut"]) == (1000, 1000)
 
 
-def test_what_a_killed_process_counted_stays_and_its_slot_is_taken_over(scoreboard: Scoreboard, slot: Slot) -> None:
+def test_counts_of_a_killed_process_stay_in_its_reused_slot(scoreboard: Scoreboard, slot: Slot) -> None:
     def count() -> None:
         own = scoreboard.claim("worker")
         for _ in range(3):
@@ -173,7 +173,7 @@ def test_a_conversation_handed_to_a_child_is_one(scoreboard: Scoreboard, slot: S
 
 
 def test_reading_takes_no_slot_away(scoreboard: Scoreboard, slot: Slot, metrics_file: Path) -> None:
-    """The kernel takes a process's locks away when it closes any descriptor of the file."""
+    """The kernel releases all locks of a process when it closes any descriptor of the file."""
     for _ in range(3):
         in_child(lambda: scoreboard.claim("worker").accept())
         stats.figures(scoreboard)
@@ -195,7 +195,7 @@ def test_a_second_daemon_of_the_name_leaves_the_file_alone(
         with caplog.at_level(logging.INFO):
             other = Scoreboard.create(metrics_file, ABOUT)
         assert [record.levelname for record in caplog.records] == ["INFO"]
-        assert "another daemon of this name is running, of which `daemons stats` tells" in caplog.text
+        assert "another daemon of this name is running; `daemons stats` shows that one" in caplog.text
         own = other.claim("worker")
         own.accept()
         os._exit(17 if stats.figures(other).accepted == 1 else 1)
@@ -211,7 +211,7 @@ def test_a_second_daemon_of_the_name_leaves_the_file_alone(
 
 
 def test_metrics_file_is_for_its_owner_alone(scoreboard: Scoreboard, metrics_file: Path) -> None:
-    """Whoever can open a file can lock it: flock(2) and read locks of fcntl(2) need no more."""
+    """Every process that can open a file can lock it: flock(2) and read locks of fcntl(2)."""
     assert metrics_file.stat().st_mode & 0o777 == 0o600
 
 
@@ -230,7 +230,7 @@ def test_claim_ends_where_another_process_has_locked_the_whole_file(
 def test_file_that_cannot_be_read_is_replaced_unless_a_daemon_counts_in_it(
     metrics_file: Path,
 ) -> None:
-    """As root leaves it behind, in a folder that is the user's."""
+    """A file of root in a folder of the user."""
     metrics_file.parent.mkdir()
     metrics_file.write_bytes(b"\0" * 3 * PAGE)
     with Locked(metrics_file, fcntl.LOCK_EX):
@@ -244,7 +244,7 @@ def test_file_that_cannot_be_read_is_replaced_unless_a_daemon_counts_in_it(
 
 
 class Locked:
-    """A file of which a child process has locked every byte."""
+    """A file with a lock of a child process on every byte."""
 
     def __init__(self, path: Path, kind: int) -> None:
         locked, self._done = os.pipe()
@@ -272,11 +272,11 @@ class Locked:
         os.waitpid(self._pid, 0)
 
 
-def test_where_no_file_can_be_it_counts_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_file_it_counts_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "run").write_text("a file where the folder should be")
     scoreboard = Scoreboard.create(tmp_path / "run" / "x.metrics", ABOUT)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "so `daemons stats` cannot tell of this daemon" in caplog.text
+    assert "`daemons stats` cannot show this daemon" in caplog.text
     slot = scoreboard.claim("worker")
     slot.accept()
     assert stats.figures(scoreboard).active == 1

@@ -1,4 +1,4 @@
-"""What is read from a scoreboard: also of a daemon that has ended, and from a file that is none."""
+"""Statistics from a scoreboard, also of a daemon that has ended, and from foreign files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daemons.operating.metrics.stats import UnreadableError
 from tests.operating.counting import ABOUT, in_child
 
 
-def test_the_end_of_a_process_is_told_by_how_it_ended(metrics_file: Path) -> None:
+def test_state_distinguishes_stop_from_death(metrics_file: Path) -> None:
     def stopped() -> None:
         Scoreboard.create(metrics_file, ABOUT).claim("worker").stop()
 
@@ -37,7 +37,7 @@ def test_the_end_of_a_process_is_told_by_how_it_ended(metrics_file: Path) -> Non
     assert (found.state, found.silent, found.lost, found.processes) == ("dead", None, 1, [])
 
 
-def test_a_process_that_makes_no_turn_hangs(scoreboard: Scoreboard, slot: Slot) -> None:
+def test_process_without_heartbeat_hangs(scoreboard: Scoreboard, slot: Slot) -> None:
     slot.beat(time.monotonic() - 60.0)
     found = stats.figures(scoreboard)
     assert found.state == "hanging"
@@ -54,14 +54,14 @@ def _broken(page: bytes, size: int = 2 * PAGE) -> bytes:
     [
         (b"", "not a daemon's scoreboard"),
         (b"#!/bin/sh\necho this is somebody else's file, and long enough\n", "not a daemon's scoreboard"),
-        (_broken(HEAD.pack(b"camelot\0", 99, 0, 0)), "of format 99, where this is made for 1; another release"),
+        (_broken(HEAD.pack(b"camelot\0", 99, 0, 0)), "format 99, but 1 is expected; written by another release"),
         (_broken(HEAD.pack(b"camelot\0", 1, 50, 7)), "damaged: its checksum is wrong"),
         (_broken(HEAD.pack(b"camelot\0", 1, 1 << 60, 7)), "damaged: its checksum is wrong"),
-        (_broken(HEAD.pack(b"camelot\0", 1, 0, 0)), "not what a daemon writes (JSONDecodeError)"),
+        (_broken(HEAD.pack(b"camelot\0", 1, 0, 0)), "not a daemon's scoreboard (JSONDecodeError)"),
         (_broken(HEAD.pack(b"camelot\0", 1, 2, 0xA3B83BDD) + b"{}"), "damaged: its checksum is wrong"),
     ],
 )
-def test_a_foreign_file_is_an_error_that_says_so(tmp_path: Path, content: bytes, complaint: str) -> None:
+def test_foreign_file_is_an_error(tmp_path: Path, content: bytes, complaint: str) -> None:
     path = tmp_path / "x.metrics"
     path.write_bytes(content)
     with pytest.raises(UnreadableError) as error:
@@ -78,7 +78,7 @@ def test_a_file_that_was_cut_is_an_error(metrics_file: Path, size: int) -> None:
 
 
 @given(st.data())
-def test_any_octet_that_is_wrong_gives_figures_or_an_error(
+def test_any_wrong_byte_gives_figures_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("run")

@@ -23,7 +23,7 @@ SHORT = b"a message"
 
 
 class Lengths(Service):
-    """The length of each message."""
+    """Service that replies with the length of each message."""
 
     def __init__(self, framing: Framing) -> None:
         self.framing = framing
@@ -43,7 +43,7 @@ def serving(framing: Framing, piece: int) -> Callable[[Path], Feed]:
 
 
 def shapes(*, whole: bytes = b"", **more: bytes) -> Callable[[int], Mapping[str, bytes]]:
-    """Inputs that repeat one unit, and bytes of every kind."""
+    """Return inputs that repeat one unit, and inputs of random bytes."""
 
     def made(size: int) -> Mapping[str, bytes]:
         units = {"zeros": b"\0", "letters": b"a", "ones": b"\xff", "line ends": b"\r\n", "quotes": b"\\", **more}

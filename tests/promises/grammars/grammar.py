@@ -1,4 +1,4 @@
-"""A grammar: what peers send to one kind of service, honestly and otherwise, at the seam."""
+"""A grammar: honest and adversarial input for one kind of service, without sockets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daemons.serving.conversation.conversation import OVER, PENDING, Conversatio
 #: Bytes that an engine reads at once.
 PIECE = 64 * 1024
 
-#: What an honest call of a function is about.
+#: The argument of an honest call.
 RECORDS = [{"number": number, "symbol": "Ne", "mass": 20.1797, "noble": True} for number in range(10)]
 
 Feed = Callable[[bytes], object]
@@ -23,7 +23,7 @@ COUNT = 5000
 
 @dataclass(frozen=True)
 class Grammar:
-    """One row of the table of promises R1 and R2."""
+    """One row of the table of grammars."""
 
     name: str
     #: Start a service, with a folder for its files.  Returns the function that serves one peer: it takes all that the
@@ -37,13 +37,13 @@ class Grammar:
     adversarial: Callable[[int], Mapping[str, bytes]]
     #: Bytes of the largest input that is read before a decision.
     size: int
-    #: Unlike inputs in the test of memory, whose bound is in proportion: fewer where one takes milliseconds.
+    #: Number of unlike inputs in the memory test, whose limit is proportional: lower if one takes milliseconds.
     count: int = COUNT
 
 
 def converse(conversation: Conversation, data: bytes, piece: int = PIECE) -> int:
-    """Hold one conversation as an engine does: `data` in pieces, then the end of the input.  Returns the bytes that
-    were sent.  Raises the exception with which a service has failed."""
+    """Hold one conversation as an engine does: `data` in pieces, then end-of-file.  Returns the output.  Raises any
+    exception of the service."""
     sent = len(conversation.open())
     for part in (*(data[start : start + piece] for start in range(0, len(data), piece)), b""):
         if conversation.state == OVER:
@@ -59,12 +59,12 @@ def converse(conversation: Conversation, data: bytes, piece: int = PIECE) -> int
 
 
 def word(number: int, size: int) -> str:
-    """Return the nth of many unlike words of letters and digits."""
+    """Return the nth of many different words of letters and digits."""
     part = f"u{number:07x}"
     return (part * (size // len(part) + 1))[:size]
 
 
 def filled(before: bytes, unit: bytes, behind: bytes, size: int, between: bytes = b"", most: int = 10**9) -> bytes:
-    """Return `unit` between `before` and `behind`, as often as `size` bytes allow, and at most so often."""
+    """Return `unit` repeated between `before` and `behind`, as often as `size` bytes allow, up to a maximum count."""
     count = min((size - len(before) - len(behind) + len(between)) // (len(unit) + len(between)), most)
     return before + between.join([unit] * count) + behind

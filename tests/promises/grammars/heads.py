@@ -1,4 +1,4 @@
-"""Heads of many unlike fields, requests and responses: what is made of a head takes many times its bytes."""
+"""Requests and responses with many different fields: a parsed head takes many times its bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIELDS, LENGTH = 95, 19
 
 
 class Reflecting(BaseHTTPRequestHandler):
-    """Responds with the fields of the request."""
+    """Handler that responds with the fields of the request."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -31,14 +31,14 @@ class Reflecting(BaseHTTPRequestHandler):
 
 
 def reflect(environ: Mapping[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Responds with the fields of the request, on WSGI."""
+    """WSGI application that responds with the fields of the request."""
     start_response("200 OK", [(f"X-{name}", value) for name, value in environ.items() if name.startswith("HTTP_")])
     return ()
 
 
 def serve(handler: Any) -> Feed:
     server = WebServer(("127.0.0.1", 8001), handler, bind_and_activate=False)
-    server.server_close()  # its conversations need no socket
+    server.server_close()  # conversations here need no socket
     return lambda data: converse(server.conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0)), data)
 
 
@@ -51,7 +51,7 @@ def serve_application(folder: Path) -> Feed:
 
 
 def unlike(number: int) -> bytes:
-    """By turns many short fields, few short fields, and one long field."""
+    """Return in turn many short fields, few short fields, and one long field."""
     if number % 16 == 15:
         return http.get(f"X-Text: {word(number, 15_000)}")
     count = FIELDS if number % 2 else 30

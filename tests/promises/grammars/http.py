@@ -1,4 +1,4 @@
-"""Requests of HTTP, to a static site."""
+"""HTTP requests to a static site."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def unlike(number: int) -> bytes:
 
 
 def lists(name: str, unit: str, size: int, between: str = ",") -> bytes:
-    """One field with as many items as fit."""
+    """Return one field with as many items as fit."""
     before, behind = get().removesuffix(b"\r\n") + f"{name}: ".encode(), b"\r\n\r\n"
     return filled(before, unit.encode(), behind, size, between.encode())
 
@@ -135,7 +135,7 @@ _numbers = itertools.count()
 
 
 def honest(size: int) -> bytes:
-    """Requests of browsers, for one URL after the other."""
+    """Return requests of a browser for different URLs."""
     requests = b""
     while size - len(requests) > 700:
         requests += get(

@@ -1,6 +1,6 @@
-"""Names and passwords: Basic authentication for a protected site, and the verdict itself, for any protocol.
+"""Names and passwords: Basic authentication for a protected site, and verification itself, for any protocol.
 
-Hashes are cheap here: what is measured is the work around them, which no throttle bounds."""
+Hashes are cheap here: the tests measure the work around them, which the throttle does not limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 
 def peer() -> str:
-    """Return an address of another network each time."""
+    """Return an address of a different network each time."""
     number = next(_numbers)
     return f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::1"
 
@@ -49,7 +49,7 @@ def basic(name: str | bytes, password: str | bytes = b"x", scheme: str = "Basic"
     return get(f"Authorization: {scheme} {base64.b64encode(octets).decode()}")
 
 
-#: Characters whose normalisation takes long, in one way or another.
+#: Characters whose normalization is slow, in different ways.
 SLOW = {
     "marks": "\u0301\u0323",
     "marks in order": "\u0323\u0301",
@@ -97,16 +97,16 @@ def adversarial_basic(size: int) -> Mapping[str, bytes]:
 
 
 def honest_basic(size: int) -> bytes:
-    """Requests of a browser that has logged in."""
+    """Return requests of a browser that is logged in."""
     good = basic("arthur", "of the Britons")
     return good * (size // len(good))
 
 
-# --- the verdict -----------------------------------------------------------------------------------
+# --- verification ----------------------------------------------------------------------------------
 
 
 def serve_verdict(folder: Path) -> Feed:
-    """A line is a name and a password, with a tab between them, as a form has them."""
+    """Service that reads lines of a name and a password, separated by a tab."""
     write_users(folder / "users", arthur="of the Britons")
     accounts = Accounts(str(folder / "users"))
 

@@ -1,4 +1,4 @@
-"""Responses of servers: of HTTP, as `[proxy]` and ``daemons call`` read them, and of XML-RPC within."""
+"""Responses of servers: HTTP responses, as read by `[proxy]` and ``daemons call``, with XML-RPC in the body."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 def serve(_: Path) -> Feed:
     def feed(data: bytes) -> int:
-        """A client reads a response, of which it unfolds the fields; returns the bytes of the body."""
+        """Read a response and unfold its fields; return the body."""
         decoder = ResponseDecoder("GET", unfold=True)
         for start in range(0, len(data), PIECE):
             decoder.decode(data[start : start + PIECE])
@@ -55,7 +55,7 @@ def unlike(number: int) -> bytes:
 
 
 def honest(size: int) -> bytes:
-    """A page with the fields that pages have."""
+    """Return a page with typical fields."""
     head = OK + (
         b"Date: Sun, 12 Oct 2025 08:00:00 GMT\r\nServer: nginx/1.28.0\r\nContent-Type: text/html; charset=utf-8\r\n"
         b"Set-Cookie: session=eyJhbGciOiJIUzI1NiJ9; Path=/; HttpOnly; SameSite=Lax\r\nCache-Control: no-cache\r\n"
@@ -117,7 +117,7 @@ def unlike_xml(number: int) -> bytes:
 
 
 def honest_xml(size: int) -> bytes:
-    """A list of records."""
+    """Return a list of records."""
     record = xmlrpc.client.dumps(({"name": "Launcelot", "quest": "the Grail", "age": 33, "brave": True},))
     value = record.partition("<param>")[2].partition("</param>")[0].strip().encode()
     before, _, behind = of_xml(b"<array><data>|</data></array>").partition(b"|")

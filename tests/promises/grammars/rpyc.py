@@ -20,7 +20,7 @@ SIZE = 64 * 1024
 
 
 class Swallowed:
-    """A channel for one message at the seam: the peer never answers."""
+    """A channel for one message without a socket; the peer never responds."""
 
     over = None
     closed = False
@@ -39,7 +39,7 @@ def serve_rpyc(folder: Path) -> Feed:
     def feed(message: bytes) -> None:
         channel: Any = Swallowed()
         conn = GuardedConnection(LineCounter(), channel, "a peer")
-        conn._box(conn._local_root)  # as after a request for it
+        conn._box(conn._local_root)  # as after a request for the root
         with suppress(Refused, EOFError):
             conn._dispatch(message)
         conn.close()
@@ -89,7 +89,7 @@ def adversarial_rpyc(size: int) -> Mapping[str, bytes]:
     colliding = tuple(complex(-1000003.0 * k, k) for k in range(1, size // 17))
 
     def ping(encoded: bytes) -> bytes:
-        """An encoded value in place of one that is not there."""
+        """Return an encoded value that replaces a missing one."""
         before, _, behind = message(consts.HANDLE_PING, by_value("|")).partition(brine.dump("|"))
         return bytes(before + encoded + behind)
 
@@ -114,7 +114,7 @@ def adversarial_rpyc(size: int) -> Mapping[str, bytes]:
 
 
 def honest_rpyc(size: int) -> bytes:
-    """Lines, as a client answers with them."""
+    """Return lines as a client sends them."""
     return message(consts.HANDLE_PING, *(by_value("a line of an ordinary text file\n") for _ in range(size // 38)))
 
 

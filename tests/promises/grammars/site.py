@@ -1,4 +1,4 @@
-"""Requests of HTTP, to the site on WSGI: forms, cookies, and the parsers of its frameworks."""
+"""HTTP requests to the site on WSGI: forms, cookies, and the parsers of its frameworks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def serve(folder: Path) -> Feed:
     key, database, users = (str(folder / f"webapp.{suffix}") for suffix in ("key", "db", "users"))
     application = Webapp(Webapp.Options(key=key, database=database, users=users))
     server = WebServer(("127.0.0.1", 8001), carried(application), bind_and_activate=False)
-    server.server_close()  # its conversations need no socket
+    server.server_close()  # conversations here need no socket
     return lambda data: converse(server.conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0)), data)
 
 
@@ -116,7 +116,7 @@ _numbers = itertools.count()
 
 
 def honest(size: int) -> bytes:
-    """Requests of a browser, one after the other."""
+    """Return requests of a browser, one after the other."""
     requests = b""
     while size - len(requests) > 1000:
         requests += get(

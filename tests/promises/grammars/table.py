@@ -1,4 +1,4 @@
-"""The grammars of promises R1 and R2.
+"""The grammars for the tests of memory and of CPU time before a refusal.
 
 To add one: a module beside this one with a `Grammar`, and its name in `GRAMMARS`.
 """

@@ -1,4 +1,4 @@
-"""TLS: whole handshakes with unlike clients, and first flights that are made to cost much."""
+"""TLS: complete handshakes with different clients, and expensive first flights."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.serving.tls_client import VERSIONS, ours, theirs
 
 SIZE = 16 * 1024
 
-#: Begins an input that is no bytes of a peer, but what a whole client does: its version, whether it takes tickets, its
-#: certificate, and the name it asks for.
+#: Prefix of an input that describes a client instead of its bytes: TLS version, acceptance of tickets, certificate, and
+#: server name.
 CLIENT = b"client "
 
 
@@ -52,7 +52,7 @@ def client(version: str, tickets: str, certificate: str) -> ssl.SSLContext:
 
 
 def visit(conversation: Conversation, context: ssl.SSLContext, name: str) -> int:
-    """Shake hands, ask one question, and leave as a client should.  Returns the bytes that were sent."""
+    """Perform a handshake, ask one question, and close the connection properly.  Returns the bytes sent."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     end = context.wrap_bio(incoming, outgoing, server_hostname=name)
     sent = 0
@@ -86,7 +86,7 @@ _numbers = itertools.count()
 
 
 def hello(size: int, name: str = "localhost", number: int = 0) -> bytes:
-    """The first flight of a client that can speak many protocols, in about so many bytes."""
+    """Return the first flight of a client that supports many protocols, of about the given size."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols([word(number + n, 250) for n in range((size - 700) // 251)])
     outgoing = ssl.MemoryBIO()

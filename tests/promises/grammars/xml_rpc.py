@@ -20,7 +20,7 @@ SIZE = 1024 * 1024
 def serve_xml(folder: Path) -> Feed:
     handler, kind = server_for(daemons.rpcmath)
     server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
-    server.server_close()  # its conversations need no socket
+    server.server_close()  # conversations here need no socket
 
     def feed(body: bytes) -> int:
         conversation: Conversation = server.conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0))

@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 without a network: the specification's examples, and what is wrong with a call."""
+"""JSON-RPC 2.0 without a network: the specification's examples, and malformed calls."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Various:
         return f"{place}{name}{others}"
 
     def optional(self, text: str | None = None, which: Literal["a", "b"] = "a") -> bool:
-        """What may be missing."""
+        """Take optional parameters."""
         return text is None
 
     def says_no(self, of: float) -> float:
@@ -72,13 +72,13 @@ LENGTHS = Calls(Methods.of(jsonrpc))
 
 
 def ask(calls: Calls, text: str | bytes) -> Any:
-    """What is answered, as a value; "" where nothing is."""
+    """Return the decoded response, or "" for none."""
     answer = calls.answer(text if isinstance(text, bytes) else text.encode())
     return "" if answer is None else json.loads(answer)
 
 
 def call(method: str, params: Any = (), calls: Calls = CALLS) -> Any:
-    """The result of a call, or its error's code and data."""
+    """Return the result of a call, or the code and data of its error."""
     answer = ask(calls, json.dumps({"jsonrpc": "2.0", "method": method, "params": params, "id": "x"}))
     assert answer["id"] == "x"
     return answer["result"] if "result" in answer else (answer["error"]["code"], answer["error"].get("data"))
@@ -122,7 +122,7 @@ def test_a_map_with_numbers_for_names_goes_and_comes_back_as_records() -> None:
         "[1] 2",
     ],
 )
-def test_what_is_not_json_that_all_readers_agree_about_is_a_parse_error(params: str) -> None:
+def test_ambiguous_json_is_a_parse_error(params: str) -> None:
     answer = ask(LENGTHS, f'{{"jsonrpc":"2.0","method":"lengths","params":{params},"id":1}}')
     assert answer == {"jsonrpc": "2.0", "error": {"code": -32700, "message": "Parse error"}, "id": None}
 
@@ -142,7 +142,7 @@ def test_octets_that_are_no_json_are_a_parse_error(text: bytes) -> None:
         "[" + "[],{}," * 200 + "0]",
     ],
 )
-def test_what_is_json_comes_back_as_it_was(params: str) -> None:
+def test_json_values_round_trip(params: str) -> None:
     answer = ask(LENGTHS, f'{{"jsonrpc":"2.0","method":"lengths","params":{params},"id":1}}')
     assert [value for _, value in answer["result"]] == json.loads(params)
 
@@ -166,7 +166,7 @@ def test_what_is_json_comes_back_as_it_was(params: str) -> None:
         {"jsonrpc": "2.0", "method": "fails", "id": True},
     ],
 )
-def test_what_is_json_and_no_call_is_an_invalid_request(request_: Any) -> None:
+def test_json_that_is_not_a_call_is_an_invalid_request(request_: Any) -> None:
     expected = {"jsonrpc": "2.0", "error": {"code": -32600, "message": "Invalid Request"}, "id": None}
     assert ask(CALLS, json.dumps(request_)) == expected
 
@@ -229,7 +229,7 @@ def test_a_bug_is_an_id_to_the_peer_and_a_traceback_in_the_log(
     assert why in caplog.text
 
 
-def test_what_says_no_with_half_of_a_character_is_told_all_the_same() -> None:
+def test_error_text_with_an_unpaired_surrogate_is_sent_escaped() -> None:
     assert ask(CALLS, '{"jsonrpc":"2.0","method":"halves","id":1}')["error"]["message"] == "\\ud800"
 
 
@@ -247,7 +247,7 @@ def test_a_batch_is_bounded_and_each_call_in_it_stands_for_itself() -> None:
 
 
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}",:\\ue0128.-tnrlsfaN ', max_size=60).map(str.encode))
-def test_whatever_comes_is_answered(text: bytes) -> None:
+def test_any_text_gets_a_response(text: bytes) -> None:
     answer = LENGTHS.answer(text)
     assert answer is None or "error" in answer
 
@@ -261,7 +261,7 @@ def test_brackets_are_counted_as_they_are_read(text: str) -> None:
 
 
 def test_collector_is_paused_while_many_containers_are_parsed() -> None:
-    """A collection examines all objects of the process, of which another one may be due every 700 containers."""
+    """A collection may run every 700 containers, and examines all objects of the process."""
     text = b"[%b]" % b",".join([b"[[]]"] * 50_000)
     collections: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Clients that others have written, and a daemon of JSON-RPC: curl, Node, jsonrpclib."""
+"""Third-party JSON-RPC clients: curl, Node, jsonrpclib."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.serving.conftest import within  # noqa: F401
 from tests.serving.peers import converse
 from tests.serving.running import Within
 
-#: A function of JavaScript for each of the examples, which are on standard input; prints what was answered.
+#: A function of JavaScript for each of the examples, which are on standard input; prints the responses.
 NODE = """
 const examples = JSON.parse(require("fs").readFileSync(0, "utf8"));
 (async () => {
@@ -38,7 +38,7 @@ Start = Callable[..., Within]
 
 
 def serve(within: Start, origin: Any, engine: str = "loop", **options: Any) -> Within:  # noqa: F811
-    """A daemon that publishes `origin`, in this process."""
+    """Run a daemon that publishes `origin`, in this process."""
     kind = JSONRPC.of(origin, "x")
     return within(engine, Pump.carrying(kind(kind.Options(**options))))
 
@@ -48,7 +48,7 @@ def url(running: Within) -> str:
 
 
 def run(program: str, *arguments: str, said: str = "") -> str:
-    """What a program prints."""
+    """Return the output of a program."""
     if shutil.which(program) is None:
         pytest.skip(f"{program} is missing: make engines")
     done = subprocess.run([program, *arguments], input=said, capture_output=True, text=True, timeout=60, check=False)

@@ -1,4 +1,4 @@
-"""docs/jsonrpc.md, followed to the letter."""
+"""The commands of docs/jsonrpc.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = DOCS / "jsonrpc.md"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: make engines")
-def test_the_page_shows_what_happens(folder: Folder) -> None:
+def test_commands_of_the_page_print_the_documented_output(folder: Folder) -> None:
     # Two files, and the commands of the first block.
     follow(PAGE, folder, 7, "1094")
 

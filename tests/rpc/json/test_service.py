@@ -1,4 +1,4 @@
-"""JSON-RPC as it comes: over HTTP, or one call a line; and the ini that publishes a module.  Without sockets."""
+"""JSON-RPC over HTTP and as lines, and the ini that publishes a module, without sockets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PARSE_ERROR = b'{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"}
 
 
 def visit(octets: bytes, size: int = 10**6, **options: Any) -> tuple[bytes, Conversation]:
-    """What is said to `octets` in pieces of `size`, and the conversation."""
+    """Return the output for `octets` received in pieces of `size`, and the conversation."""
     conversation = Conversation(LENGTHS(LENGTHS.Options(**options)))
     assert conversation.open() == b""
     heard = said(conversation, *(octets[start : start + size] for start in range(0, len(octets), size)))
@@ -41,7 +41,7 @@ def visit(octets: bytes, size: int = 10**6, **options: Any) -> tuple[bytes, Conv
 
 
 def post(*fields: str, path: str = "/", method: str = "POST", body: bytes = CALL, **options: Any) -> Response:
-    """The one response to a request."""
+    """Return the only response to a request."""
     (response,) = responses(visit(get(path, *fields, method=method, body=body), **options)[0], [method])
     return response
 
@@ -66,7 +66,7 @@ def test_calls_over_http_are_answered_in_their_order(size: int) -> None:
 
 
 @pytest.mark.parametrize("fields", [["Connection: close"], ["Connection: close", "Expect: 100-continue"]])
-def test_who_wants_to_leave_is_let_go(fields: list[str]) -> None:
+def test_connection_is_closed_at_the_clients_request(fields: list[str]) -> None:
     octets = get("/", *fields, method="POST", body=CALL)
     head, _, body = octets.partition(b"\r\n\r\n")
     conversation = Conversation(LENGTHS())
@@ -101,14 +101,14 @@ def test_http_1_0_is_answered_too() -> None:
         (200, "POST", "/", ["Content-Type: application/json-rpc"]),
     ],
 )
-def test_what_is_no_call_is_refused(status: int, method: str, path: str, fields: list[str]) -> None:
+def test_request_that_is_not_a_call_is_refused(status: int, method: str, path: str, fields: list[str]) -> None:
     response = post(*fields, path=path, method=method)
     assert response.status == status
     assert (response.fields.get("allow") == "GET, HEAD, POST") is (status == 405)
     assert b"abc" not in response.body or status == 200
 
 
-def test_who_is_not_known_may_not_call(folder: Folder) -> None:  # noqa: F811
+def test_unknown_user_may_not_call(folder: Folder) -> None:  # noqa: F811
     secret, line = line_for("robin")
     folder.write("x", "[daemon]\njsonrpc = daemons.jsonrpc\nport = 1\n[jsonrpc]\nusers = users\n")
     path = folder.path / "users"
@@ -134,7 +134,7 @@ def test_a_body_that_is_too_long_is_refused() -> None:
     assert conversation.ending is Ending.OVERSIZE
 
 
-def test_get_tells_what_can_be_called() -> None:
+def test_get_returns_the_openrpc_document() -> None:
     response = post(method="GET", body=b"")
     assert response.fields["content-type"] == "application/json"
     document = json.loads(response.body)
@@ -147,13 +147,13 @@ def test_get_tells_what_can_be_called() -> None:
     assert head.body == b""
 
 
-def test_it_need_not_tell() -> None:
+def test_openrpc_document_can_be_disabled() -> None:
     assert post(method="GET", body=b"", discover=False).status == 405
     asked = json.loads(post(body=b'{"jsonrpc":"2.0","method":"rpc.discover","id":1}', discover=False).body)
     assert asked["error"]["code"] == -32601
 
 
-def test_openrpc_says_what_the_annotations_do() -> None:
+def test_openrpc_document_contains_the_annotations() -> None:
     document = schema.document("x", "", "1", Methods.of(Various()).values())
     typed = next(each for each in document["methods"] if each["name"] == "typed")
     assert typed["params"] == [
@@ -235,7 +235,7 @@ def test_an_ini_publishes_a_module_or_an_object(origin: str, method: str, versio
         ("jsonrpc = songs\n[jsonrpc]\nbatches = 3", "no such setting; did you mean batch?"),
     ],
 )
-def test_what_an_ini_says_wrong(said_there: str, complaint: str, folder: Folder) -> None:  # noqa: F811
+def test_invalid_ini_is_refused(said_there: str, complaint: str, folder: Folder) -> None:  # noqa: F811
     folder.module("songs", MODULE)
     where = "" if "listen" in said_there else "port = 1\n"
     folder.write("x", f"[daemon]\n{where}{said_there}\n")

@@ -1,4 +1,4 @@
-"""JSON-RPC beneath a web site: the WSGI application, as PEP 3333 has it."""
+"""JSON-RPC within a web site: the WSGI application (PEP 3333)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ APPLICATION = JSONApplication({"/jsonrpc": jsonrpc}, body=1000)
 
 
 def ask(method: str = "POST", path: str = "/jsonrpc", body: bytes = CALL, **more: str) -> tuple[int, Any, bytes]:
-    """Status, fields and body of what is answered."""
+    """Return status, fields and body of the response."""
     length = {"CONTENT_LENGTH": str(len(body))} if method == "POST" else {}
     environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, **length, "wsgi.input": io.BytesIO(body)}
     setup_testing_defaults(environ)
@@ -58,5 +58,5 @@ def test_calls_are_answered_beneath_a_site() -> None:
         (400, "POST", {"CONTENT_LENGTH": "999"}),
     ],
 )
-def test_what_is_no_call_is_refused(status: int, method: str, more: dict[str, Any]) -> None:
+def test_request_that_is_not_a_call_is_refused(status: int, method: str, more: dict[str, Any]) -> None:
     assert ask(method, **more)[0] == status

@@ -1,4 +1,4 @@
-"""Limits of RPyC's messages, checked before anything is built of them."""
+"""Limits of RPyC messages, checked before decoding."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_message_beyond_the_limits_is_refused(data: bytes, reason: str) -> None:
 
 @given(st.binary(max_size=40))
 def test_accepted_message_is_one_value_of_brine(data: bytes) -> None:
-    """brine reads every accepted message to its end, or finds text that is not UTF-8."""
+    """brine decodes every accepted message completely, or finds text that is not UTF-8."""
     try:
         check(data)
     except Refused:

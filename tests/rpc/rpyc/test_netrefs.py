@@ -1,4 +1,4 @@
-"""RPyC: messages in which a netref, or a value of another type, stands where a type is expected."""
+"""RPyC: messages with netrefs or values of a wrong type."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VALUE, TUPLE, LOCAL, REMOTE = (
 
 
 def netref(number: int = 1) -> tuple[int, Any]:
-    """An object of the peer's, boxed."""
+    """Return a boxed object of the peer."""
     return REMOTE, ("builtins.list", 1, number)
 
 
@@ -45,7 +45,7 @@ def frame(message: int, seq: Any, content: Any) -> bytes:
 
 
 class RawPeer:
-    """The other end of a connection, message by message."""
+    """The other end of a connection, with access to single messages."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -56,7 +56,7 @@ class RawPeer:
         self._socket.sendall(frame(message, seq, content))
 
     def receive(self) -> tuple[int, Any, Any]:
-        """The next message other than one that an object is needed no more.  Raises `EOFError`."""
+        """Return the next message other than the release of an object.  Raises `EOFError`."""
         while True:
             header = self._file.read(5)
             if len(header) < 5:
@@ -88,7 +88,7 @@ def peer(within: Callable[..., Within]) -> Iterator[RawPeer]:  # noqa: F811
 
 
 def root_of(peer: RawPeer) -> tuple[int, Any]:
-    """The root of the other side, boxed as an object of its own."""
+    """Return the root of the other side, boxed as a local object."""
     _, (label, id_pack) = peer.ask(consts.HANDLE_GETROOT, boxed())
     assert label == REMOTE
     return LOCAL, id_pack
@@ -96,7 +96,7 @@ def root_of(peer: RawPeer) -> tuple[int, Any]:
 
 NAME = VALUE, "line_counter"
 POSING: list[tuple[int, Any]] = [
-    # In place of the arguments, and of what they are made of.
+    # Replacements of the arguments, and of their parts.
     (consts.HANDLE_PING, netref()),
     (consts.HANDLE_PING, (VALUE, "text")),
     (consts.HANDLE_PING, (VALUE, 5)),
@@ -120,7 +120,7 @@ POSING: list[tuple[int, Any]] = [
     (consts.HANDLE_INSPECT, boxed(netref())),
     (consts.HANDLE_INSPECT, boxed(boxed((VALUE, "a"), netref(), (VALUE, 1)))),
     (consts.HANDLE_INSPECT, boxed((VALUE, ("a", 1, 1)))),
-    # In place of what the requests take; the root stands at "root".
+    # Replacements of the requests' parameters; "root" stands for the root.
     (consts.HANDLE_GETATTR, boxed("root", netref())),
     (consts.HANDLE_GETATTR, boxed(netref(), NAME)),
     (consts.HANDLE_CALL, boxed(netref(), boxed())),
@@ -183,7 +183,7 @@ def test_number_of_netrefs_in_use_is_limited(peer: RawPeer, monkeypatch: pytest.
 
 
 class Nesting(rpyc.Service):  # type: ignore[misc]
-    """Calls whatever it is given."""
+    """Call the argument."""
 
     def exposed_do(self, function: Any) -> Any:
         return function()

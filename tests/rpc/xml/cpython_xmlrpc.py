@@ -1,5 +1,5 @@
 """Runs what CPython tests its XML-RPC server with, our classes in the place of its own.  To be run as a program: it
-changes modules, and leaves a test's connections to their garbage collection.  Prints the names of what has failed.
+changes modules, and leaves a test's connections to their garbage collection.  Prints the names of failed tests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CASES = (
 
 
 class Server(server.XMLRPCServer):
-    """CPython's server for the tests registers its instance with dotted names, which ours refuses."""
+    """CPython's test server registers its instance with dotted names, which our server refuses."""
 
     #: A test that fails keeps its client in the traceback, and since 3.13 waits for the end of the connection.
     limits = Limits(idle_timeout=1.0)
@@ -52,7 +52,7 @@ def main() -> None:
     replaced.MultiPathXMLRPCServer = server.MultiPathXMLRPCServer
     # Now: its classes are subclasses of these.
     tests: Any = importlib.import_module("test.test_xmlrpc")
-    # Its server is to take two connections, one for each call; ours keeps the first, and nobody would come after it.
+    # Its server is to take two connections, one for each call; ours keeps the first, and no other would follow.
     tests.MultiPathServerTestCase.request_count = 1
     suite = unittest.TestSuite(
         unittest.defaultTestLoader.loadTestsFromTestCase(getattr(tests, name)) for name in CASES.split()

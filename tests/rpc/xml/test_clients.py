@@ -1,4 +1,4 @@
-"""Clients that are not ours."""
+"""Third-party XML-RPC clients."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_engine_answers(engine: str) -> None:
         assert [proxy.same(n) for n in range(3)] == [0, 1, 2]
 
 
-def test_who_is_asked_for_a_secret_gives_it_in_the_url(tmp_path: Path) -> None:
+def test_credentials_in_the_url_are_accepted(tmp_path: Path) -> None:
     secret = write_secret(tmp_path / "users")
     with running(users=Accounts(str(tmp_path / "users"))) as there:
         where = f"127.0.0.1:{there.address[1]}/RPC2"

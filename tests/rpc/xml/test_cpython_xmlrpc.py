@@ -1,4 +1,4 @@
-"""CPython's own tests of its XML-RPC server hold for ours, but for those that are named here."""
+"""CPython's tests of its XML-RPC server, run with ours, and the expected failures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-#: What is other here, and why.
+#: Expected failures, with the reasons.
 OTHER = {
     "test_allow_dotted_names_true": "callers would walk through attributes: CVE-2005-0089",
     "test_client_encoding": "ISO-8859-15; just UTF-8, UTF-16, US-ASCII and ISO-8859-1 are accepted",
@@ -27,7 +27,7 @@ OTHER = {
     importlib.util.find_spec("test.test_xmlrpc") is None,
     reason="this Python came without its tests: make engines, for that of Debian",
 )
-def test_what_cpython_tests_holds_for_ours() -> None:
+def test_cpythons_tests_pass_with_our_server() -> None:
     program = Path(__file__).with_name("cpython_xmlrpc.py")
     done = subprocess.run(
         [sys.executable, "-W", "ignore::ResourceWarning", program],

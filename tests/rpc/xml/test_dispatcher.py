@@ -1,4 +1,4 @@
-"""From a call as XML to a method and back: results, faults, and where authors may put their own."""
+"""Dispatch of XML calls to methods: results, faults, and overridden methods."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_tracebacks_are_bounded_and_every_fault_is_in_the_log(caplog: pytest.Log
 
 
 @pytest.mark.parametrize("kind", ["os", "exit", "mine"])
-def test_of_what_a_method_did_not_mean_to_say_the_caller_gets_an_id_and_the_log_the_rest(
+def test_unexpected_exception_is_an_id_for_the_caller_and_a_traceback_in_the_log(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     code, text = fault_of(lambda: ask(made(), "fail", kind))
@@ -118,13 +118,13 @@ def test_of_what_a_method_did_not_mean_to_say_the_caller_gets_an_id_and_the_log_
     assert "a secret of the method" in str(record.exc_info[1])
 
 
-def test_what_cannot_even_be_shown_is_a_bug() -> None:
+def test_exception_without_a_text_is_a_bug() -> None:
     dispatcher = Dispatcher()
     dispatcher.publish([Method.of(fail_oddly)])
     assert fault_of(lambda: ask(dispatcher, "fail_oddly"))[1].startswith("fail_oddly failed: see fault ")
 
 
-def test_what_is_no_call_is_a_fault_too() -> None:
+def test_malformed_call_is_a_fault() -> None:
     code, text = fault_of(lambda: loaded(made()._marshaled_dispatch(b"add 3 5")))
     assert (code, text[:8]) == (-32700, "not XML:")
 

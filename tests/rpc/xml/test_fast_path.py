@@ -48,7 +48,7 @@ calls = st.one_of(
 
 
 def agree(data: bytes) -> bool:
-    """Whether the fast path accepts `data`; then the full reader must make the same call of it."""
+    """Return whether the fast path accepts `data`, and check that the full reader reads the same call."""
     quick = read_simply(data)
     if quick is None:
         return False

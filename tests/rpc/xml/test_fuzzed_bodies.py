@@ -1,4 +1,4 @@
-"""Whatever comes as a call gets an answer of the protocol, and never 500."""
+"""Fuzzed calls get a response of the protocol, and never 500."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.rpc.calling import post, request, visit
 from tests.rpc.xml.test_fast_path import calls
 from tests.web.talking import Response, responses, said
 
-#: Beside calls that are nearly right: what would be a bomb, if anybody read on.
+#: Besides nearly valid calls: decompression and entity bombs.
 XML = st.one_of(
     calls,
     st.binary(max_size=60),
@@ -33,7 +33,7 @@ XML = st.one_of(
         ]
     ),
 )
-#: What it is said to be packed in, and how it is packed.
+#: Declared content coding, and the encoder.
 PACKED = st.sampled_from(
     [
         ("", bytes),
@@ -65,8 +65,8 @@ JSON = st.one_of(
 @example(b"<methodCall><methodName>__class__</methodName></methodCall>", ("", bytes), 0)
 @settings(max_examples=80)
 def test_any_octets_are_a_call_of_xml_rpc_or_a_fault(body: bytes, packed: tuple[str, object], cut: int) -> None:
-    """For any octets, packed or not, the answer is one of XML-RPC, a value or a fault, or refuses the request itself;
-    a fault tells of no path, as a traceback would; and the conversation has not failed."""
+    """For any body, compressed or not, the response is a value, a fault, or an HTTP error; a fault contains no path, as
+    a traceback would; and the conversation does not fail."""
     coding, pack = packed
     fields = [f"Content-Encoding: {coding}"] * bool(coding)
     with visit(daemons.rpcmath) as there:

@@ -1,4 +1,4 @@
-"""docs/rpc.md, followed to the letter."""
+"""The commands of docs/rpc.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["_as_found", "folder"]
 PAGE = DOCS / "rpc.md"
 
 
-def test_the_page_shows_what_happens(folder: Folder) -> None:
+def test_commands_of_the_page_print_the_documented_output(folder: Folder) -> None:
     # Two files and six commands; the other blocks are programs.
     follow(PAGE, folder, 8, "1093")
 

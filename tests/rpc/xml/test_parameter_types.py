@@ -1,4 +1,4 @@
-"""The types that methods annotate are checked before they are called."""
+"""Arguments are checked against annotations before the call."""
 
 from __future__ import annotations
 

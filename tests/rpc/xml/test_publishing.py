@@ -104,7 +104,7 @@ def test_options(folder: Folder) -> None:
         ),
     ],
 )
-def test_what_cannot_be_published(folder: Folder, text: str, reason: str) -> None:
+def test_invalid_ini_is_refused(folder: Folder, text: str, reason: str) -> None:
     line = line_for("robin")[1]
     for name, lines, mode in (
         ("open", [line], 0o644),
@@ -121,7 +121,7 @@ def test_what_cannot_be_published(folder: Folder, text: str, reason: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["adder", "calc", "rpcmath"])
-def test_what_is_shipped(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shipped_daemons_publish_their_methods(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     settings = ini.read(CONF, name)
     assert settings.daemon.engine == "loop"
     assert inspection.show(settings) == 0

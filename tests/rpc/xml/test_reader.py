@@ -1,4 +1,4 @@
-"""XML-RPC read and written."""
+"""Reader and writer of XML-RPC."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ values = st.recursive(
 
 @settings(max_examples=40)
 @given(values)
-def test_what_we_write_is_what_the_standard_library_writes_and_reads(value: Any) -> None:
+def test_writer_matches_the_standard_library(value: Any) -> None:
     written = Writer(allow_none=True).response(value)
     assert written.decode() == xmlrpc.client.dumps((value,), methodresponse=True, allow_none=True)
     assert xmlrpc.client.loads(written, use_builtin_types=True) == ((value,), None)
-    # And back: what others write, we read.
+    # And back: our reader accepts the output of the standard library.
     call = xmlrpc.client.dumps((value, value), "x.y:z", allow_none=True).encode()
     assert Writer(allow_none=True).call("x.y:z", (value, value)) == call
     assert Reader(use_builtin_types=True).read(call) == ("x.y:z", (value, value))
 
 
-def test_what_is_remembered_is_read_alike() -> None:
+def test_cached_calls_equal_parsed_ones() -> None:
     reader = Reader()
     for n in range(2000):
         data = SIMPLE % (b"<param><value><int>%d</int></value></param>" % n)
@@ -125,7 +125,7 @@ NO_CALLS = [
 
 
 @pytest.mark.parametrize("number", range(len(NO_CALLS)))
-def test_what_is_no_call(number: int) -> None:
+def test_malformed_call_is_refused_with_the_reason(number: int) -> None:
     data, reason = NO_CALLS[number]
     with pytest.raises(UnreadableError) as caught:
         Reader(use_builtin_types=True).read(data)
@@ -150,7 +150,7 @@ def test_what_is_no_call(number: int) -> None:
         ),
     ],
 )
-def test_what_is_unusual_and_one_all_the_same(data: bytes, call: object) -> None:
+def test_unusual_but_valid_calls_are_read(data: bytes, call: object) -> None:
     assert Reader(use_builtin_types=True).read(data) == call
 
 
@@ -197,13 +197,13 @@ class Kept:
     ],
     ids=range(9),
 )
-def test_what_cannot_be_written(value: object, kind: type[Exception], reason: str) -> None:
+def test_value_that_cannot_be_marshaled_is_refused(value: object, kind: type[Exception], reason: str) -> None:
     with pytest.raises(kind) as caught:
         Writer().response(value)
     assert str(caught.value) == reason
 
 
-def test_what_is_written_in_another_encoding() -> None:
+def test_writer_supports_other_encodings() -> None:
     written = Writer(encoding="iso-8859-15").response("€ ω")
     assert b"encoding='iso-8859-15'" in written
     assert b"\xa4 &#969;" in written

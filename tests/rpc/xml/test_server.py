@@ -1,4 +1,4 @@
-"""Requests and calls at the seam: who is let in, what is refused, and the page for people."""
+"""Requests and calls without sockets: access, refusals, and the documentation page."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_rpcmath() -> None:
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_the_last_answer_says_that_it_is(version: str) -> None:
+def test_last_response_announces_the_close(version: str) -> None:
     with visit(daemons.adder) as there:
         assert loaded(post(there, ADD).body) == 8
         response = post(there, ADD, "Connection: close", version=version)
@@ -90,7 +90,9 @@ def test_the_last_answer_says_that_it_is(version: str) -> None:
         ((), {"method": "PUT"}, 501, None),
     ],
 )
-def test_what_is_refused(fields: tuple[str, ...], more: dict[str, Any], status: int, body: bytes | None) -> None:
+def test_request_is_refused_with_status_and_reason(
+    fields: tuple[str, ...], more: dict[str, Any], status: int, body: bytes | None
+) -> None:
     options = {name: more.pop(name) for name in ("page",) if name in more}
     with visit(daemons.adder, **options) as there:
         response = post(there, ADD, *fields, **more)
@@ -117,14 +119,14 @@ def test_nothing_beyond_the_limit_is_unpacked() -> None:
         assert loaded(post(there, gzip.compress(ADD), "Content-Encoding: gzip").body) == 8
 
 
-def test_what_is_too_long_is_refused_before_it_is_read() -> None:
+def test_long_body_is_refused_before_it_is_read() -> None:
     with visit(daemons.adder) as there:
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n"
         (response,) = responses(said(there, head))
         assert (response.status, response.fields["connection"]) == (413, "close")
 
 
-def test_who_is_known_may_call(tmp_path: Path) -> None:
+def test_only_known_users_may_call(tmp_path: Path) -> None:
     users = tmp_path / "users"
     secret = write_secret(users)
     users.chmod(0o640)
@@ -178,39 +180,39 @@ def test_verdict_by_an_earlier_state_of_the_users_file_is_not_kept(
     monkeypatch.setattr(accounts, "NOTICED", 0.0)
     path = tmp_path / "users"
     secret = write_secret(path)
-    who = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"
+    credentials = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"
     handler, kind = server_for(daemons.adder)
     server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
 
     class Changing(Accounts):
         def check(self, name: str, password: str, peer: str) -> Verdict:
-            """While one thread judges, the file changes, and another thread has seen that."""
+            """While one thread checks access, the file changes, and another thread notices."""
             verdict = super().check(name, password, peer)
             if verdict.outcome is ACCEPTED:
                 write_secret(path, "galahad")
-                assert post(other, ADD, who).status == 401
+                assert post(other, ADD, credentials).status == 401
             return verdict
 
     with visit_server(server) as there:
         other = server.conversation(Connection(server.socket, ("192.0.2.7", 4243), 1.0))
         other.open()
         server.users = Changing(str(path))
-        assert post(there, ADD, who).status == 200
-        assert post(there, ADD, who).status == 401
+        assert post(there, ADD, credentials).status == 200
+        assert post(there, ADD, credentials).status == 401
         other.close()
 
 
-def test_each_request_has_its_line_and_in_it_who_calls(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_each_request_is_logged_with_its_user(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     caplog.set_level(logging.INFO)
     secret = write_secret(tmp_path / "users")
     handler, kind = server_for(daemons.adder, users=Accounts(str(tmp_path / "users")))
     server = kind(("127.0.0.1", 80), handler, bind_and_activate=False)
     server.log_to(AccessLog("adder", requests="common"))
-    who = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"
+    credentials = f"Authorization: Basic {base64.b64encode(f'robin:{secret}'.encode()).decode()}"
     with visit_server(server) as there:
-        for fields in ((who,), (who,), (who, "Accept-Encoding: gzip;q=0.5"), ()):
+        for fields in ((credentials,), (credentials,), (credentials, "Accept-Encoding: gzip;q=0.5"), ()):
             post(there, ADD, *fields)
-        post(there, b"", who, method="GET")
+        post(there, b"", credentials, method="GET")
     lines = [record.getMessage() for record in caplog.records if record.name == "daemons.adder.requests"]
     told = [line.partition(" - ")[2].partition("] ") for line in lines]
     assert [before.partition(" ")[0] for before, _, _ in told] == ["robin", "robin", "robin", "-", "robin"]
@@ -253,7 +255,7 @@ def test_nothing_on_the_page_is_markup_but_ours() -> None:
 
 
 class Mine(XMLRPCRequestHandler):
-    """A handler of somebody's own."""
+    """A handler with overridden methods."""
 
     rpc_paths = ("/mine",)
 

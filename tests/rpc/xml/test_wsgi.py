@@ -1,4 +1,4 @@
-"""An RPC beneath a WSGI application."""
+"""XML-RPC within a WSGI application."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ADD = xmlrpc.client.dumps((3, 5), "add").encode()
 
 
 def ask(rpc: RPC, method: str, path: str, body: bytes = b"", **more: str) -> tuple[str, dict[str, str], bytes]:
-    """Status, fields and body of the answer, as a strict server sees it."""
+    """Return status, fields and body, checked as a strict server does."""
     environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "wsgi.input": BytesIO(body)}
     environ |= {"CONTENT_LENGTH": str(len(body))} if body else {}
     setup_testing_defaults(environ)
@@ -69,12 +69,14 @@ def test_each_path_has_its_dispatcher() -> None:
         ("POST", "/rpc", gzip.compress(b"x" * 1001, mtime=0), {"HTTP_CONTENT_ENCODING": "gzip"}, "413"),
     ],
 )
-def test_what_is_refused(method: str, path: str, body: bytes, more: dict[str, str], status: str) -> None:
+def test_request_is_refused_with_its_status(
+    method: str, path: str, body: bytes, more: dict[str, str], status: str
+) -> None:
     rpc = RPC({"/rpc": dispatcher(daemons.adder)}, body=1000)
     assert ask(rpc, method, path, body, **more)[0].startswith(status)
 
 
-def test_who_is_known_may_call(tmp_path: Path) -> None:
+def test_only_known_users_may_call(tmp_path: Path) -> None:
     secret = write_secret(tmp_path / "users")
     rpc = RPC({"/rpc": dispatcher(daemons.adder)}, users=Accounts(str(tmp_path / "users")))
     status, fields, _ = ask(rpc, "POST", "/rpc", ADD)

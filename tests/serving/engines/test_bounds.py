@@ -1,4 +1,4 @@
-"""How many are served at once, under every engine: who is too many waits, or is told to go."""
+"""Limits on the number and rate of connections, and deadlines, under every engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ several = pytest.mark.parametrize("way", ["threads in this process", "forks", "p
 
 
 @several
-def test_when_all_places_are_taken_the_next_one_waits_unaccepted(run: Run) -> None:
+def test_connection_beyond_max_connections_waits_unaccepted(run: Run) -> None:
     running = run(Echo, max_connections="2")
     with ExitStack() as stack:
         first, second = (stack.enter_context(connect(running.address)) for _ in range(2))
@@ -40,7 +40,7 @@ def test_when_all_places_are_taken_the_next_one_waits_unaccepted(run: Run) -> No
 
 
 @pytest.mark.parametrize("way", ["one in this process", "one"], indirect=True)
-def test_one_serves_one_whatever_the_limit_says(run: Run) -> None:
+def test_one_serves_one_connection_regardless_of_max_connections(run: Run) -> None:
     running = run(Echo, max_connections="9")
     with connect(running.address) as first, connect(running.address) as second, connect(running.address) as third:
         for peer in (third, second):
@@ -98,7 +98,7 @@ def test_peers_on_this_machine_are_exempt_unless_max_per_peer_is_set(within: Cal
     ("host", "most"),
     [("127.0.0.1", 9), ("127.8.8.8", 9), ("::1", 9), ("unix", 9), ("192.0.2.1", 4), ("fe80::1%eth0", 4)],
 )
-def test_by_default_others_have_half_of_the_places(host: str, most: int) -> None:
+def test_default_max_per_peer_of_other_hosts_is_half_of_max_connections(host: str, most: int) -> None:
     with StreamServer(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
         server.limits = Limits(max_connections=9)
         assert server._most_per_peer(host) == most
@@ -109,7 +109,7 @@ def test_by_default_others_have_half_of_the_places(host: str, most: int) -> None
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_beyond_the_rate_the_next_one_waits_unaccepted(engine: str, process: Callable[..., Process]) -> None:
+def test_connection_beyond_max_rate_waits_unaccepted(engine: str, process: Callable[..., Process]) -> None:
     running = process("tests.serving.services:Echo", engine, "limits.max_rate=1/h", "limits.drain_timeout=400ms")
     heard, name = converse(running.address, b"a\n")
     assert heard == b"a\n"
@@ -123,7 +123,7 @@ def test_beyond_the_rate_the_next_one_waits_unaccepted(engine: str, process: Cal
     assert running.all_said()[0].count(" messages=") == 1
 
 
-def test_a_rate_that_allows_them_keeps_nobody_waiting(run: Run) -> None:
+def test_connections_within_max_rate_do_not_wait(run: Run) -> None:
     running = run(Echo, max_rate="100/s")
     for _ in range(20):
         assert converse(running.address, b"a\n")[0] == b"a\n"
@@ -133,9 +133,7 @@ def test_a_rate_that_allows_them_keeps_nobody_waiting(run: Run) -> None:
 
 
 @pytest.mark.parametrize("pieces", [[b"a\n"], [b"a", b"\n"]], ids=["whole", "in two pieces"])
-def test_a_deadline_that_passes_while_the_service_thinks_cuts_nobody(
-    pieces: list[bytes], within: Callable[..., Within]
-) -> None:
+def test_deadline_does_not_apply_while_the_service_runs(pieces: list[bytes], within: Callable[..., Within]) -> None:
     asked, thought = threading.Event(), threading.Event()
 
     class Thinking(Echo):
@@ -159,14 +157,14 @@ def test_a_deadline_that_passes_while_the_service_thinks_cuts_nobody(
         hear(peer, b"a\n")
 
 
-def test_a_long_message_takes_as_long_as_it_takes_within_its_time(run: Run) -> None:
+def test_long_message_may_take_all_of_message_timeout(run: Run) -> None:
     size = 8 * 1024 * 1024
     heard, _ = converse(run(Patient).address, b"a" * (size - 1) + b"\n")
     assert heard == b"%d\n" % size
 
 
 @several
-def test_who_asks_again_and_again_is_never_idle(run: Run) -> None:
+def test_peer_with_regular_requests_is_never_idle(run: Run) -> None:
     running = run(Echo, idle_timeout="1s", message_timeout="1s")
     with connect(running.address) as busy:
         for _ in range(2):
@@ -183,7 +181,7 @@ def test_who_asks_again_and_again_is_never_idle(run: Run) -> None:
 @pytest.mark.parametrize(
     ("engine", "count"), [("one", 500), ("threads", 5000), ("forks", 500), ("pool", 5000), ("loop", 5000)]
 )
-def test_those_who_reset_or_leave_at_once_leave_no_descriptor_and_no_traceback(
+def test_immediate_resets_and_closes_leave_no_descriptor_and_no_traceback(
     engine: str, count: int, process: Callable[..., Process]
 ) -> None:
     """Promise 15: "RST, half-close, connect-and-leave x5,000: descriptors back to the start, no traceback"."""

@@ -40,7 +40,7 @@ def launch(way: str, within: Callable[..., Within], kept: Callable[..., Process]
 
 
 @pytest.mark.parametrize("daemon", ["launcelot", "zen"])
-def test_transcripts_and_the_words_that_they_end_with(daemon: str, launch: Callable[[str], Running]) -> None:
+def test_transcripts_and_their_endings(daemon: str, launch: Callable[[str], Running]) -> None:
     running = launch(daemon)
     transcripts = [each for each in read_all() if each.daemon == daemon]
     held = [converse(running.address, each.sent) for each in transcripts]
@@ -85,7 +85,7 @@ def test_transcript_in_pieces(
         assert hear_all(peer) == transcript.heard
 
 
-def test_a_thousand_conversations_in_one_breath(launch: Callable[[str], Running]) -> None:
+def test_thousand_pipelined_messages_are_answered(launch: Callable[[str], Running]) -> None:
     running = launch("launcelot")
     first = next(each for each in read_all() if each.daemon == "launcelot")
     long = first.after(999, first)
@@ -97,7 +97,7 @@ def test_a_thousand_conversations_in_one_breath(launch: Callable[[str], Running]
 # --- talking ---------------------------------------------------------------------------------------
 
 
-def test_questions_and_answers_in_turn(run: Run) -> None:
+def test_requests_and_replies_alternate(run: Run) -> None:
     running = run(Polite)
     with connect(running.address) as peer:
         hear(peer, b"hello\n")
@@ -109,7 +109,7 @@ def test_questions_and_answers_in_turn(run: Run) -> None:
     assert access_of(running, name) == ("finished", "4")
 
 
-def test_a_failure_is_apologized_for_and_logged_as_one_line_and_ends_nothing_else(run: Run) -> None:
+def test_failure_sends_the_apology_and_one_log_line_and_ends_one_connection(run: Run) -> None:
     running = run(Failing)
     heard, name = converse(running.address, b"a\nfail\nb\n")
     assert heard == b"a\nsorry: failed\n"
@@ -128,7 +128,7 @@ def test_an_apology_reaches_a_peer_that_is_still_sending_a_hundred_times_of_a_hu
     running = run(Failing)
     for _ in range(100):
         with connect(running.address) as peer:
-            peer.sendall(b"a" * 256 * 1024)  # 256 KiB where 64 octets are allowed
+            peer.sendall(b"a" * 256 * 1024)  # 256 KiB with a limit of 64 bytes
             peer.sendall(b"\n" * 1024)
             peer.shutdown(socket.SHUT_WR)
             assert hear_all(peer) == b"sorry: oversize\n"
@@ -138,7 +138,7 @@ def test_an_apology_reaches_a_peer_that_is_still_sending_a_hundred_times_of_a_hu
 
 
 @once
-def test_who_says_nothing_is_idle(run: Run) -> None:
+def test_silent_peer_is_closed_after_idle_timeout(run: Run) -> None:
     running = run(Echo, idle_timeout="200ms", message_timeout="200ms")
     with connect(running.address) as peer:
         assert hear_all(peer) == b""
@@ -146,7 +146,7 @@ def test_who_says_nothing_is_idle(run: Run) -> None:
 
 
 @once
-def test_who_says_nothing_more_is_idle(run: Run) -> None:
+def test_idle_peer_is_closed_after_idle_timeout(run: Run) -> None:
     running = run(Echo, idle_timeout="1s", message_timeout="1s")
     with connect(running.address) as peer:
         ask(peer, b"a\n", b"a\n")
@@ -155,7 +155,7 @@ def test_who_says_nothing_more_is_idle(run: Run) -> None:
 
 
 @once
-def test_half_a_message_is_slow(run: Run) -> None:
+def test_half_a_message_ends_as_slow_after_message_timeout(run: Run) -> None:
     running = run(Echo, idle_timeout="1h", message_timeout="200ms")
     with connect(running.address) as peer:
         ask(peer, b"a\nb", b"a\n")
@@ -164,7 +164,7 @@ def test_half_a_message_is_slow(run: Run) -> None:
 
 
 @once
-def test_what_was_begun_and_came_to_nothing_is_forgotten(run: Run) -> None:
+def test_incomplete_message_is_discarded(run: Run) -> None:
     running = run(Uncommented, idle_timeout="1s", message_timeout="1h")
     with connect(running.address) as peer:
         ask(peer, b"a\n#b", b"a\n")
@@ -181,7 +181,7 @@ def test_what_was_begun_and_came_to_nothing_is_forgotten(run: Run) -> None:
         (b"\r", {"idle_timeout": "200ms", "message_timeout": "1h"}, Ending.IDLE),
     ],
 )
-def test_the_time_is_a_total_an_octet_now_and_then_does_not_prolong_it(
+def test_message_timeout_is_not_extended_by_single_bytes(
     octet: bytes, limits: dict[str, str], ending: Ending, run: Run
 ) -> None:
     running = run(Patient, **limits)
@@ -200,7 +200,7 @@ def test_the_time_is_a_total_an_octet_now_and_then_does_not_prolong_it(
 
 
 @once
-def test_who_does_not_take_a_reply_is_stuck(run: Run) -> None:
+def test_peer_that_does_not_read_a_reply_is_stuck(run: Run) -> None:
     running = run(Loud, write_timeout="200ms")
     with connect(running.address) as peer:
         peer.sendall(b"a\n")
@@ -209,7 +209,7 @@ def test_who_does_not_take_a_reply_is_stuck(run: Run) -> None:
 
 
 @once
-def test_who_takes_a_reply_octet_by_octet_is_stuck_all_the_same(run: Run) -> None:
+def test_peer_that_reads_a_reply_byte_by_byte_is_stuck(run: Run) -> None:
     running = run(Loud, write_timeout="200ms")
     with connect(running.address) as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -230,7 +230,7 @@ def test_who_takes_a_reply_octet_by_octet_is_stuck_all_the_same(run: Run) -> Non
 # --- coming and going ------------------------------------------------------------------------------
 
 
-def test_who_resets_the_connection_is_logged_as_such_and_nothing_else_is(run: Run) -> None:
+def test_reset_is_one_access_line_and_no_error(run: Run) -> None:
     running = run(Echo)
     peer = connect(running.address)
     ask(peer, b"a\n", b"a\n")
@@ -239,7 +239,7 @@ def test_who_resets_the_connection_is_logged_as_such_and_nothing_else_is(run: Ru
     assert access_of(running, name) == ("reset", "1")
 
 
-def test_who_leaves_in_the_middle_of_a_reply_is_no_error(run: Run) -> None:
+def test_peer_that_leaves_within_a_reply_is_no_error(run: Run) -> None:
     running = run(Loud)
     with connect(running.address) as peer:
         peer.sendall(b"a\n")
@@ -249,7 +249,7 @@ def test_who_leaves_in_the_middle_of_a_reply_is_no_error(run: Run) -> None:
 
 
 @pytest.mark.parametrize("kind", [Echo, Polite])
-def test_many_at_once_get_their_own_answers(run: Run, kind: type[Service], way: str) -> None:
+def test_concurrent_peers_get_their_own_replies(run: Run, kind: type[Service], way: str) -> None:
     address = run(kind).address
     heard: dict[int, bytes] = {}
 

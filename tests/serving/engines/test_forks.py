@@ -29,7 +29,7 @@ def test_each_conversation_has_a_process_of_its_own_and_no_zombie_is_left(proces
     eventually(lambda: children_of(running.pid) == [])
 
 
-def test_a_child_that_is_killed_loses_only_its_own_visitor(process: Launch) -> None:
+def test_killed_child_ends_its_own_connection_alone(process: Launch) -> None:
     running = process("tests.serving.services:Process", "forks")
     with connect(running.address) as unlucky, connect(running.address) as other:
         for peer in (unlucky, other):
@@ -52,7 +52,7 @@ def test_a_child_that_is_killed_gives_its_place_back(process: Launch) -> None:
             assert is_gone(peer)
 
 
-def test_a_child_that_is_told_to_end_drains_as_its_parent_does(process: Launch) -> None:
+def test_child_drains_on_sigterm(process: Launch) -> None:
     running = process("tests.serving.services:Echo", "forks")
     with connect(running.address) as peer:
         ask(peer, b"a\nha", b"a\n")
@@ -79,7 +79,7 @@ def test_children_do_not_outlive_a_parent_that_is_killed(process: Launch) -> Non
     assert running.wait() == -signal.SIGKILL
 
 
-def test_a_child_that_cannot_keep_watch_says_so_and_tries_again(process: Launch) -> None:
+def test_child_whose_watchdog_cannot_start_logs_it_and_retries(process: Launch) -> None:
     running = process("tests.serving.services:Starving", "forks")
     with connect(running.address) as peer:
         ask(peer, b"starve\n", b"starve\n")
@@ -87,7 +87,7 @@ def test_a_child_that_cannot_keep_watch_says_so_and_tries_again(process: Launch)
         os.kill(child, signal.SIGTERM)
         running.log_line(f"[{child}] deadline watchdog could not start", "Too many open files")
         ask(peer, b"feed\n", b"feed\n")
-        running.log_line(f"[{child}] stopping")  # what it was told meanwhile is not forgotten
+        running.log_line(f"[{child}] stopping")  # signals received meanwhile are not lost
         assert is_gone(peer)
         assert access_of(running, name_of(peer)) == ("drained", "2")
 
@@ -96,7 +96,7 @@ IGNORING = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_started_with_sigchld_ignored_it_serves_all_the_same(processes: int, process: Launch) -> None:
+def test_forks_serve_if_sigchld_is_ignored(processes: int, process: Launch) -> None:
     running = process(
         "tests.serving.services:Echo",
         "forks",

@@ -1,5 +1,6 @@
-"""What an edge-triggered loop could miss: epoll(7) tells once of what has come, and does not tell again of what was
-left unread.  Each engine that waits for readiness is asked the same."""
+"""Input that an edge-triggered loop could miss: epoll(7) reports data once, even if it is not read completely.
+
+The tests run under each event-driven engine."""
 
 from __future__ import annotations
 
@@ -60,8 +61,8 @@ def held(
 
 
 @pytest.mark.parametrize("engine", ["loop", "pool"])
-def test_octets_behind_urgent_data_are_read(engine: str) -> None:
-    """recv(2) stops at the octet that is urgent, tcp(7), as if there were no more."""
+def test_bytes_after_urgent_data_are_read(engine: str) -> None:
+    """recv(2) stops before the urgent byte, tcp(7), as if there were no more data."""
     with held(engine) as (address, gate), closing(connect(address)) as peer:
         peer.sendall(b"one\ntw")
         peer.send(b"!", socket.MSG_OOB)
@@ -71,8 +72,8 @@ def test_octets_behind_urgent_data_are_read(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["loop", "pool"])
-def test_octets_behind_passed_descriptors_are_read(engine: str, tmp_path: Path) -> None:
-    """At a Unix socket it stops there as well, unix(7); the descriptors themselves nobody wants."""
+def test_bytes_after_passed_descriptors_are_read(engine: str, tmp_path: Path) -> None:
+    """On a Unix socket recv(2) stops after passed descriptors, unix(7); the descriptors are ignored."""
     with held(engine, str(tmp_path / "s")) as (address, gate), closing(connect(address)) as peer:
         with open(os.devnull) as null:
             socket.send_fds(peer, [b"one\n"], [null.fileno()])
@@ -83,7 +84,7 @@ def test_octets_behind_passed_descriptors_are_read(engine: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("engine", ["loop", "pool"])
 @pytest.mark.parametrize("octets", [SHORT - 1, SHORT, SHORT + 1, RECEIVE, 2 * RECEIVE, 3 * RECEIVE + 1])
-def test_whatever_has_come_is_read_to_its_last_octet(engine: str, octets: int) -> None:
+def test_input_is_read_to_its_last_byte(engine: str, octets: int) -> None:
     line = b"x" * (octets - 1) + b"\n"
     with held(engine) as (address, gate), closing(connect(address)) as peer:
         peer.sendall(line)
@@ -93,7 +94,7 @@ def test_whatever_has_come_is_read_to_its_last_octet(engine: str, octets: int) -
 
 
 @pytest.mark.parametrize("engine", ["loop", "pool"])
-def test_an_end_that_comes_with_the_last_message_is_heard(engine: str) -> None:
+def test_end_of_input_with_the_last_message_is_noticed(engine: str) -> None:
     with held(engine) as (address, gate), closing(connect(address)) as peer:
         peer.sendall(b"last\n")
         peer.shutdown(socket.SHUT_WR)
@@ -108,7 +109,7 @@ class Sure(Gated):
 
 
 @pytest.mark.parametrize("engine", ["loop", "pool"])
-def test_an_end_that_comes_with_what_came_before_is_heard(engine: str) -> None:
+def test_end_of_input_with_a_cached_message_is_noticed(engine: str) -> None:
     with held(engine, kind=Sure) as (address, gate), closing(connect(address)) as one, closing(connect(address)) as two:
         for peer in (one, two):
             peer.sendall(b"last\n")
@@ -117,8 +118,8 @@ def test_an_end_that_comes_with_what_came_before_is_heard(engine: str) -> None:
         assert (hear_all(one), hear_all(two)) == (b"last\n", b"last\n")
 
 
-def test_a_turn_that_fails_does_not_forget_who_came_in_it() -> None:
-    """What somebody overrides raises at the end of one conversation, while another waits for its answer."""
+def test_events_of_a_failed_turn_are_handled_in_the_next() -> None:
+    """An override raises at the end of one connection, while another waits for its reply."""
 
     class Flawed(stream_server("loop")):  # type: ignore[misc]
         def shutdown_request(self, request: Any) -> None:
@@ -163,7 +164,7 @@ class Moody(Service):
         ([b"second", StopIteration()], "failed"),
     ],
 )
-def test_a_service_that_is_not_pure_is_asked_anew_whatever_it_says(engine: str, moods: list[Any], ending: str) -> None:
+def test_service_that_is_not_pure_is_called_for_every_message(engine: str, moods: list[Any], ending: str) -> None:
     """What came before is not framed again, and for it no conversation is made: so this has a way of its own."""
     running = Within(engine, Pump.carrying(Moody(*moods)))
     try:
@@ -171,7 +172,7 @@ def test_a_service_that_is_not_pure_is_asked_anew_whatever_it_says(engine: str, 
             name = name_of(peer)
             ask(peer, b"how are you\n", b"first")
             for mood in moods:
-                # One after the other: what comes together is framed together.
+                # One after the other: messages received together are framed together.
                 heard = b"".join(mood) if isinstance(mood, list) else mood if isinstance(mood, bytes) else b""
                 ask(peer, b"how are you\n", heard)
             if ending == "done":

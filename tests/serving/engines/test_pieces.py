@@ -14,12 +14,12 @@ each_engine = pytest.mark.parametrize("way", [*ONCE[:-1], "loop in this process"
 
 
 @each_engine
-def test_one_that_is_longer_than_all_buffers_is_drawn_as_it_is_taken_and_the_next_messages_wait(run: Run) -> None:
+def test_long_reply_stream_is_generated_as_the_peer_reads(run: Run) -> None:
     running = run(Pieces)
     with connect(running.address) as peer:
         peer.sendall(b"some\nall\na\nb\nfail\nc\n")
         hear(peer, b"x" * (SOME + 1))
-        # All drawn into some memory, it would have been before the first octet was sent.
+        # If the stream were read into memory first, it would be finished before the first byte is sent.
         assert not (isinstance(running, Within) and running.lines.count("all drawn") == 2)
         heard, name = hear_all(peer), name_of(peer)
         assert len(heard) == LARGE - 1 + len(b"a\nb\nhalf")
@@ -43,7 +43,7 @@ def test_a_reply_that_is_cut_short_closes_the_connection_and_is_one_log_line(run
 
 
 @each_engine
-def test_it_is_put_away_when_the_visitor_leaves_in_the_middle(run: Run) -> None:
+def test_reply_stream_is_closed_when_the_peer_leaves(run: Run) -> None:
     running = run(Pieces)
     with connect(running.address) as peer:
         peer.sendall(b"all\n")
@@ -54,7 +54,7 @@ def test_it_is_put_away_when_the_visitor_leaves_in_the_middle(run: Run) -> None:
 
 
 @pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
-def test_it_is_put_away_when_the_server_ends_without_draining(engine: str) -> None:
+def test_reply_stream_is_closed_when_the_server_ends_without_draining(engine: str) -> None:
     running = Within(engine, Pump.carrying(Pieces()))
     with connect(running.address) as peer:
         peer.sendall(b"all\n")

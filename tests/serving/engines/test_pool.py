@@ -1,5 +1,5 @@
-"""Who leads in a pool: a worker that answers on the spot, until one answer takes long; then the watchman, who hands
-every message to a worker, until none has taken long for a while."""
+"""The leader of a pool: a worker that calls the service inline, until one call is slow; then the stall detector, which
+offloads messages to workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.serving.services import Echo
 
 
 class Moody(Echo):
-    """Says each line back, and by which thread; after ``wait`` not before it is told to."""
+    """Echo each line with the name of its thread; for ``wait``, block until released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Moody(Echo):
 
 
 class Blocking(Moody):
-    """Has said from the beginning that it does."""
+    """The same with ``blocks = True``."""
 
     blocks = True
 
@@ -71,12 +71,12 @@ def answered_by(running: Within, service: Moody, times: int = 10) -> set[str]:
 def expect_on_the_spot(running: Within, service: Moody) -> None:
     """Wait until a worker leads, and see that it answers too: it alone."""
     poller = poller_of(running)
-    eventually(lambda: not poller.handing_over and poller.lease is not None)
+    eventually(lambda: not poller.offloading and poller.lease is not None)
     # On a busy machine an answer may seem to take long that did not, and the lead pass on once more.
-    eventually(lambda: len(answered_by(running, service)) == 1 and not poller.handing_over)
+    eventually(lambda: len(answered_by(running, service)) == 1 and not poller.offloading)
 
 
-def test_while_one_answer_takes_long_the_others_are_answered(within: Start, moody: Moody) -> None:
+def test_slow_reply_does_not_delay_other_connections(within: Start, moody: Moody) -> None:
     running = within("pool", Pump.carrying(moody))
     expect_on_the_spot(running, moody)
     with ExitStack() as stack:
@@ -90,7 +90,7 @@ def test_while_one_answer_takes_long_the_others_are_answered(within: Start, mood
                 ask(peer, b"%d\n" % number, b"%d\n" % number)
         # Who comes now is let in, too.
         assert answered_by(running, moody)
-        assert poller_of(running).handing_over
+        assert poller_of(running).offloading
         assert poller_of(running).lease is None
         moody.go_on.set()
         hear(first, b"wait\n")
@@ -101,7 +101,7 @@ def test_while_one_answer_takes_long_the_others_are_answered(within: Start, mood
     running.expect_nobody()
 
 
-def test_as_many_answers_may_take_long_at_once_as_there_are_other_threads(within: Start, moody: Moody) -> None:
+def test_slow_replies_may_occupy_all_but_one_thread(within: Start, moody: Moody) -> None:
     running = within("pool", Pump.carrying(moody))
     assert getattr(running.server, "threads", 0) == 16
     with ExitStack() as stack:
@@ -109,7 +109,7 @@ def test_as_many_answers_may_take_long_at_once_as_there_are_other_threads(within
         for number, peer in enumerate(slow):
             peer.sendall(b"wait %d\n" % number)
             assert moody.asked.acquire()
-        assert len(answered_by(running, moody)) == 1  # who is left
+        assert len(answered_by(running, moody)) == 1  # the remaining one
         late = stack.enter_context(connect(running.address))
         late.sendall(b"wait\n")
         assert moody.asked.acquire()
@@ -123,7 +123,7 @@ def test_as_many_answers_may_take_long_at_once_as_there_are_other_threads(within
         expect_on_the_spot(running, moody)
 
 
-def test_the_time_that_an_answer_takes_is_not_its_peer_s(within: Start, moody: Moody) -> None:
+def test_deadline_does_not_apply_while_a_worker_serves(within: Start, moody: Moody) -> None:
     running = within("pool", Pump.carrying(moody), Limits(idle_timeout=1.0, message_timeout=1.0))
     with connect(running.address) as peer:
         peer.sendall(b"wait\n")
@@ -136,7 +136,7 @@ def test_the_time_that_an_answer_takes_is_not_its_peer_s(within: Start, moody: M
         hear(peer, b"wait\n")
 
 
-def test_a_message_in_parts_has_the_time_of_one(within: Start) -> None:
+def test_message_in_parts_has_one_message_timeout(within: Start) -> None:
     running = within("pool", Pump.carrying(Blocking()), Limits(idle_timeout=60.0, message_timeout=0.3))
     flows = poller_of(running).flows
     with connect(running.address) as peer:
@@ -148,7 +148,7 @@ def test_a_message_in_parts_has_the_time_of_one(within: Start) -> None:
         assert access_of(running, name_of(peer)) == ("slow", "0")
 
 
-def test_a_visitor_who_leaves_while_the_answer_is_made(within: Start, moody: Moody) -> None:
+def test_peer_may_leave_while_a_worker_serves(within: Start, moody: Moody) -> None:
     running = within("pool", Pump.carrying(moody))
     for word in (b"wait\n", b"wait again\n"):  # taken from the leader's hand, and given to a worker
         with connect(running.address) as peer:
@@ -159,7 +159,7 @@ def test_a_visitor_who_leaves_while_the_answer_is_made(within: Start, moody: Moo
     running.expect_nobody()
 
 
-def test_a_service_that_says_it_blocks_is_never_answered_on_the_spot(within: Start) -> None:
+def test_service_that_blocks_is_never_called_inline(within: Start) -> None:
     service = Blocking()
     running = within("pool", Pump.carrying(service))
     with connect(running.address) as first:
@@ -169,5 +169,5 @@ def test_a_service_that_says_it_blocks_is_never_answered_on_the_spot(within: Sta
         assert answered_by(running, service)
         service.go_on.set()
         hear(first, b"wait\n")
-    assert poller_of(running).handing_over
+    assert poller_of(running).offloading
     assert poller_of(running).lease is None

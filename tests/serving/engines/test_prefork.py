@@ -32,7 +32,7 @@ def worker_of(peer: socket.socket) -> int:
 
 
 @each_engine
-def test_there_are_as_many_workers_as_were_asked_for_and_all_answer(engine: str, process: Launch) -> None:
+def test_requested_number_of_workers_serve(engine: str, process: Launch) -> None:
     running = process("tests.serving.services:Echo", engine, processes=3)
     assert len(children_of(running.pid)) == 3
     for _ in range(12):
@@ -79,7 +79,7 @@ def test_workers_do_not_outlive_a_master_that_is_killed_and_the_port_is_free(eng
 
 
 @each_engine
-def test_told_to_stop_all_of_them_drain(engine: str, process: Launch) -> None:
+def test_all_workers_drain_on_sigterm(engine: str, process: Launch) -> None:
     running = process("tests.serving.services:Echo", engine, processes=3)
     with ExitStack() as stack:
         # As many as there are workers: more would wait for a place under `one`.
@@ -95,7 +95,7 @@ def test_told_to_stop_all_of_them_drain(engine: str, process: Launch) -> None:
 
 
 @one_or_more_levels
-def test_told_a_second_time_all_of_them_end_at_once(engine: str, process: Launch) -> None:
+def test_all_workers_end_at_once_on_a_second_sigterm(engine: str, process: Launch) -> None:
     running = process("tests.serving.services:Lost", engine, "limits.drain_timeout=1h", processes=2)
     with connect(running.address) as peer:
         peer.sendall(b"a\n")
@@ -116,7 +116,7 @@ def test_a_worker_that_is_stopped_does_not_keep_the_others_from_ending(process: 
     assert "1 workers did not end in time and are killed" in running.all_said()[0]
 
 
-def test_a_worker_that_cannot_start_ends_them_all_with_its_exit_code(tmp_path: Path) -> None:
+def test_daemon_ends_with_the_exit_code_of_a_worker_that_cannot_start(tmp_path: Path) -> None:
     running = Process(tmp_path, "tests.serving.services:Broken", "threads", processes=3)
     try:
         code = running.wait()
@@ -129,7 +129,7 @@ def test_a_worker_that_cannot_start_ends_them_all_with_its_exit_code(tmp_path: P
         running.kill()
 
 
-def test_a_worker_whose_pipe_and_whose_signal_tell_of_its_death_at_once_is_buried_once() -> None:
+def test_worker_whose_pipe_and_sigchld_report_its_end_together_is_reaped_once() -> None:
     prefork = Prefork(lambda ready, parent: 7, 1, 1.0)
     try:
         prefork.table.begin(0.0)
@@ -183,7 +183,7 @@ def test_orphaned_workers_accept_until_the_next_daemon_has_bound_the_port_beside
             hear(server, b"a\n")
 
 
-def test_another_daemon_cannot_bind_the_port_of_one_that_lives(process: Launch) -> None:
+def test_another_daemon_cannot_bind_the_port_of_a_running_one(process: Launch) -> None:
     running = process("tests.serving.services:Echo", "threads", processes=2)
     with pytest.raises(ListenError, match="address already in use"):
         listen(Address("tcp", host=running.address[0], port=running.address[1]), 100, beside=True)

@@ -1,4 +1,4 @@
-"""Services whose visitors share memory: under threads that takes a lock, under processes it cannot be had."""
+"""Services whose peers share memory: threads need a lock, and several processes are refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Counter(Service):
 
 
 @pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
-def test_fifty_who_count_together_come_to_the_exact_total(engine: str, within: Callable[..., Within]) -> None:
+def test_fifty_concurrent_peers_count_to_the_exact_total(engine: str, within: Callable[..., Within]) -> None:
     running = within(engine, Pump.carrying(Counter()))
 
     def visit() -> None:
@@ -60,7 +60,7 @@ def test_fifty_who_count_together_come_to_the_exact_total(engine: str, within: C
 
 
 @pytest.mark.parametrize("more", ["engine = forks", "processes = 2"])
-def test_what_is_shared_is_not_spread_over_processes(tmp_path: Path, more: str) -> None:
+def test_service_with_shared_memory_is_refused_with_several_processes(tmp_path: Path, more: str) -> None:
     folder = Folder(tmp_path)
     folder.write("x", f"[daemon]\nservice = {__name__}:Counter\nport = 1\n{more}\n")
     with pytest.raises(ConfigurationError, match="a service whose peers share memory needs one process"):

@@ -61,7 +61,7 @@ def test_a_stall_is_logged_once_when_it_is_a_second_old_and_once_at_its_end(
     assert lines(caplog)[1:] == ["stall ended after 4.0 s"]
 
 
-def test_many_short_things_are_no_stall(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_short_operations_are_no_stall(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
     probe = Scripted()
     monitor = StallMonitor(daemon, probe)
     now = 100.0
@@ -102,20 +102,20 @@ def test_a_stack_is_one_line_that_is_bounded() -> None:
     assert stack_of(None) == "(a thread that has ended)"
 
 
-def test_an_exception_in_the_watch_over_a_leader_is_logged_and_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_in_the_stall_detector_is_logged_and_it_continues(caplog: pytest.LogCaptureFixture) -> None:
     poller = PoolPoller()
-    watchman = StallDetector(poller)
+    detector = StallDetector(poller)
     looks: list[int] = []
 
     def failing() -> None:
         looks.append(1)
         raise RuntimeError("on purpose")
 
-    watchman.look = failing  # type: ignore[method-assign]
+    detector.sample = failing  # type: ignore[method-assign]
     try:
         with caplog.at_level(logging.ERROR):
-            watchman.look_safely()
-            watchman.look_safely()
+            detector.sample_safely()
+            detector.sample_safely()
         assert len(looks) == 2
         assert lines(caplog) == ["pool: stall detector failed; it continues in 100 ms"] * 2
     finally:

@@ -114,7 +114,7 @@ each_transport = pytest.mark.parametrize("transport", TRANSPORTS.values(), ids=T
 
 @contextmanager
 def running(path: Path, engine: str, transport: Transport) -> Iterator[Live]:
-    """The daemon; at its end it is told to stop, and leaves in good order."""
+    """A running daemon, which is stopped at the end and must exit cleanly."""
     Folder(path).write("x", INI.format(listen=transport.listen, engine=engine, more=transport.more()))
     with ExitStack() as stack:
         stdin = subprocess.DEVNULL
@@ -142,7 +142,7 @@ def test_launcelot_answers(engine: str, transport: Transport, tmp_path: Path) ->
                 ask(peer, b" is your name?" + QUEST, b"My name is Sir Launcelot of Camelot." + GRAIL)
         if transport.stream:
             until(lambda: re.search(r" (done|reset) messages=5 ", daemon.out), "the access line")
-        # Several at once, who take turns; `one` has them wait for each other.
+        # Several at once, in turn; under `one` they wait for each other.
         with ExitStack() as stack:
             several = [stack.enter_context(transport.connect(shown)) for _ in range(1 if engine == "one" else 8)]
             for _ in range(3):

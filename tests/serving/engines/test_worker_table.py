@@ -136,7 +136,7 @@ def test_a_second_stop_can_only_shorten_the_time(kernel: Kernel) -> None:
     assert [number for _, number in kernel.sent] == [TERM, TERM, CUT, CUT]
 
 
-def test_without_a_process_to_be_had_a_dead_worker_is_replaced_later(kernel: Kernel) -> None:
+def test_dead_worker_is_replaced_later_if_fork_fails(kernel: Kernel) -> None:
     kernel.now += 2 * SHORT_LIFE
     kernel.fails = True
     kernel.table.died(1, -9, kernel.now)
@@ -147,7 +147,7 @@ def test_without_a_process_to_be_had_a_dead_worker_is_replaced_later(kernel: Ker
     assert sorted(kernel.table.workers) == [2, 3]
 
 
-def test_without_a_process_to_be_had_a_renewal_leaves_the_old_workers(kernel: Kernel) -> None:
+def test_renewal_leaves_the_old_workers_if_fork_fails(kernel: Kernel) -> None:
     kernel.fails = True
     kernel.table.renew(kernel.now)
     kernel.fails = False
@@ -156,7 +156,7 @@ def test_without_a_process_to_be_had_a_renewal_leaves_the_old_workers(kernel: Ke
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_whatever_comes_in_whichever_order_no_signal_is_repeated_and_the_end_comes_in_time(seed: int) -> None:
+def test_any_sequence_of_events_repeats_no_signal_and_ends_in_time(seed: int) -> None:
     """Random orders of readiness, death, SIGHUP and time; then SIGTERM, after which workers end when they like."""
     rng = random.Random(seed)
     kernel = Kernel(rng.randint(1, 4))
@@ -194,8 +194,8 @@ def test_whatever_comes_in_whichever_order_no_signal_is_repeated_and_the_end_com
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_whatever_comes_in_whichever_order_all_workers_accept_in_the_end(seed: int) -> None:
-    """Random orders from the start on; then every worker that is told to end does so, and each becomes ready."""
+def test_any_sequence_of_events_ends_with_all_workers_accepting(seed: int) -> None:
+    """Random events from the start on; then every worker that gets a signal ends, and each new one becomes ready."""
     rng = random.Random(seed)
     kernel = Kernel(rng.randint(1, 4))
     table = kernel.table

@@ -32,7 +32,7 @@ def test_each_pause_is_counted_once_and_few_are_logged(caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
-def test_stats_and_the_log_tell_of_a_rate_that_is_used_up(tmp_path: Path, engine: str) -> None:
+def test_stats_and_the_log_report_a_rate_that_is_reached(tmp_path: Path, engine: str) -> None:
     folder = Folder(tmp_path)
     folder.write("launcelot", GOOD.replace("1060", "0"))
     with Live(folder.path, "launcelot", "--engine", engine, *settings(max_rate="4/s")) as daemon:

@@ -83,7 +83,7 @@ def test_only_numbers_are_networks(text: str, complaint: str) -> None:
     assert complaint in str(raised.value)
 
 
-def test_every_wrong_network_is_told_of() -> None:
+def test_every_malformed_network_is_reported() -> None:
     with pytest.raises(ValueError, match=r"localhost is not .*; 10\.1\.2\.3/8 is an address"):
         NETWORKS.parse("localhost ::1 10.1.2.3/8")
 

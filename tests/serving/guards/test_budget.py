@@ -1,4 +1,4 @@
-"""The budget of bytes held by a process: who reads on, who waits, who gives way."""
+"""The memory budget of a process: which connections are read from, paused and closed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_owner_is_charged_its_last_size_and_nothing_once_released(budget: Bud
     assert budget._sizes == {}
 
 
-def test_an_owner_beyond_the_limit_is_told_and_counted_when_it_gives_up(budget: Budget) -> None:
+def test_owner_beyond_the_limit_is_refused_and_counted(budget: Budget) -> None:
     assert budget.charge("one", 8 * MIB)
     assert not budget.charge("two", 1)
     budget.refuse("two")
@@ -85,7 +85,7 @@ def test_a_connection_that_waits_for_room_is_not_closed_before_those_that_wait_f
     assert budget.hold("new", 2 * MIB, writing=True) == (Verdict.GO, ["oldest"])
 
 
-def test_a_single_message_beyond_the_budget_is_refused_and_nobody_else_is(budget: Budget) -> None:
+def test_only_a_message_larger_than_the_budget_is_refused(budget: Budget) -> None:
     budget.hold("small", KIB)
     assert budget.hold("huge", 8 * MIB + 1) == (Verdict.REFUSE, [])
     assert budget.held == KIB

@@ -1,4 +1,4 @@
-"""Datagrams whose answer would be answered are dropped."""
+"""Datagrams whose reply would be answered again are dropped."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Symmetric(Service):
         (("fe80::1%nowhere", 1060), True, False),
     ],
 )
-def test_the_sources_that_may_answer_an_answer(source: tuple[str, int], same_port: bool, expected: bool) -> None:
+def test_sources_that_may_reply_to_a_reply(source: tuple[str, int], same_port: bool, expected: bool) -> None:
     assert may_loop(*source, {1060, 1061}, same_port=same_port) is expected
 
 

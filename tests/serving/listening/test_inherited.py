@@ -1,4 +1,4 @@
-"""Sockets that somebody else has bound: descriptor 0, systemd's, and those that are none."""
+"""Sockets bound by another process: descriptor 0, those of systemd, and unusable descriptors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_an_inherited_address_stays_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["fd:0", "fd://", "fd://x", "fd://-1", "systemd://x", "systemd:a b"])
-def test_what_is_no_inherited_address(text: str) -> None:
+def test_malformed_inherited_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an address"):
         parse_address(text)
 
@@ -102,17 +102,17 @@ def wrong_sockets() -> Iterator[tuple[socket.socket, str]]:
     other.close()
 
 
-def test_what_cannot_be_served_is_named_and_closed() -> None:
+def test_unusable_inherited_socket_is_reported_and_closed() -> None:
     for sock, complaint in wrong_sockets():
         descriptor = sock.detach()
         with pytest.raises(ListenError) as raised:
             listen(Address("fd", path=str(descriptor)), 5)
         assert str(raised.value) == f"fd://{descriptor}: descriptor {descriptor} {complaint}"
         if "datagram" in complaint:
-            os.close(descriptor)  # not taken: whose it is, nobody knows
+            os.close(descriptor)  # not taken, so it stays open
 
 
-def test_a_file_is_no_socket_and_a_closed_descriptor_is_nothing(tmp_path: Path) -> None:
+def test_file_and_closed_descriptor_are_refused_as_sockets(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file, pytest.raises(InheritanceError, match="is not a socket"):
         inherited.take(Address("fd", path=str(file.fileno())))
     with pytest.raises(InheritanceError, match="bad file descriptor"):
@@ -129,7 +129,7 @@ def test_a_file_is_no_socket_and_a_closed_descriptor_is_nothing(tmp_path: Path) 
         ({"LISTEN_FDS": "1", "LISTEN_PID": "me", "LISTEN_FDNAMES": "other"}, "LISTEN_FDNAMES has no camelot"),
     ],
 )
-def test_what_systemd_has_not_passed(
+def test_missing_systemd_variables_are_reported(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], complaint: str
 ) -> None:
     for key in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
@@ -175,7 +175,7 @@ def test_a_listener_on_descriptor_0_outlives_the_daemon(folder: Folder, engine: 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         for _ in range(2):
-            # The second one finds who came in between.
+            # The second daemon serves connections made in between.
             with socket.create_connection(("127.0.0.1", port)) as peer:
                 peer.settimeout(10.0)
                 with started(folder, "x", "--port", "1", stdin=listener.fileno()) as process:
@@ -193,7 +193,7 @@ def test_several_processes_serve_one_inherited_listener(folder: Folder) -> None:
         assert process.returncode == 0
 
 
-def test_what_is_on_descriptor_0_by_hand_is_a_clear_error(folder: Folder) -> None:
+def test_descriptor_0_that_is_no_socket_is_a_clear_error(folder: Folder) -> None:
     folder.write("x", INI.format(listen="fd://0", engine="threads"))
     ended = subprocess.run(
         [str(BIN / "daemons"), "run", "x"],

@@ -36,7 +36,7 @@ def unix(path: Path) -> Address:
     return Address("unix", path=str(path))
 
 
-def test_port_0_becomes_a_real_one_that_can_be_named_and_dialled(stack: ExitStack) -> None:
+def test_port_0_is_replaced_by_the_port_that_was_bound(stack: ExitStack) -> None:
     (listener,) = listening(stack, LOOPBACK)
     name = name_of(listener, "tcp")
     assert (name.scheme, name.host) == ("tcp", "127.0.0.1")
@@ -65,14 +65,14 @@ def test_ipv4_and_ipv6_stand_side_by_side_on_one_port(stack: ExitStack) -> None:
     assert str(name_of(six, "tcp")).startswith("tcp://[::]:")
 
 
-def test_no_host_is_every_address_of_both_kinds(stack: ExitStack) -> None:
+def test_empty_host_binds_all_addresses_of_both_families(stack: ExitStack) -> None:
     assert {listener.family for listener in listening(stack, Address("tcp", "", 0))} == {
         socket.AF_INET,
         socket.AF_INET6,
     }
 
 
-def test_the_backlog_is_what_was_asked_for(stack: ExitStack) -> None:
+def test_backlog_is_the_requested_one(stack: ExitStack) -> None:
     (listener,) = listening(stack, LOOPBACK, backlog=3)
     for _ in range(4):  # Linux holds one more, listen(2)
         stack.enter_context(connect(listener.getsockname()))
@@ -91,7 +91,7 @@ def test_a_port_that_is_taken_is_refused_with_a_hint(stack: ExitStack) -> None:
     )
 
 
-def test_when_one_address_of_a_name_is_taken_the_other_is_let_go(stack: ExitStack) -> None:
+def test_all_sockets_are_closed_if_one_address_of_a_name_is_in_use(stack: ExitStack) -> None:
     (taken,) = listening(stack, LOOPBACK)
     port = taken.getsockname()[1]
     with pytest.raises(ListenError, match="in use"):
@@ -109,12 +109,12 @@ def test_when_one_address_of_a_name_is_taken_the_other_is_let_go(stack: ExitStac
         ("a" * 64 + ".example", ""),  # refused before it is asked
     ],
 )
-def test_an_address_that_is_not_ours_is_refused_by_its_name(host: str, reason: str) -> None:
+def test_address_of_another_host_is_reported(host: str, reason: str) -> None:
     with pytest.raises(ListenError, match=f"^tcp://{host}:0: .*{reason}"):
         listen(Address("tcp", host, 0), 8)
 
 
-def test_a_port_below_1024_needs_a_right() -> None:
+def test_port_below_1024_without_the_capability_is_reported() -> None:
     error = OSError(errno.EACCES, os.strerror(errno.EACCES))
     assert explain(Address("tcp", "127.0.0.1", 80), error) == (
         "tcp://127.0.0.1:80: permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE"
@@ -147,7 +147,7 @@ def test_a_file_left_by_a_daemon_that_was_killed_is_removed(tmp_path: Path, stac
     connect(str(path)).close()
 
 
-def test_a_socket_at_which_somebody_answers_is_left_alone(tmp_path: Path, stack: ExitStack) -> None:
+def test_unix_socket_that_accepts_connections_is_not_removed(tmp_path: Path, stack: ExitStack) -> None:
     path = tmp_path / "x.sock"
     (listener,) = listening(stack, unix(path))
     with pytest.raises(ListenError, match=f"^unix:{path}: address already in use$"):
@@ -156,7 +156,7 @@ def test_a_socket_at_which_somebody_answers_is_left_alone(tmp_path: Path, stack:
     assert name_of(listener, "unix") == unix(path)
 
 
-def test_a_socket_whose_queue_is_full_is_left_alone(tmp_path: Path, stack: ExitStack) -> None:
+def test_unix_socket_with_a_full_queue_is_not_removed(tmp_path: Path, stack: ExitStack) -> None:
     path = tmp_path / "x.sock"
     listening(stack, unix(path), backlog=1)
     for _ in range(2):
@@ -167,7 +167,7 @@ def test_a_socket_whose_queue_is_full_is_left_alone(tmp_path: Path, stack: ExitS
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "fifo"])
-def test_what_is_no_socket_is_left_alone(kind: str, tmp_path: Path) -> None:
+def test_file_that_is_not_a_socket_is_not_removed(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     if kind == "file":
         path.write_text("dear")
@@ -201,7 +201,7 @@ def test_a_link_to_a_socket_is_followed(tmp_path: Path, stack: ExitStack) -> Non
     with pytest.raises(ListenError, match="already in use"):
         listen(unix(link), 8)
     listener.close()
-    listening(stack, unix(link))  # nobody answers at the old one any more
+    listening(stack, unix(link))  # the old socket does not listen any more
     assert not link.is_symlink()
 
 
@@ -215,7 +215,7 @@ def test_an_address_may_have_a_zone(scheme: str, zone: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["fe80::1%", "fe80::1%a b", "fe80::1%a/b", "fe80::1%a:b", "%eth0"])
-def test_what_is_no_zone_is_refused(host: str) -> None:
+def test_malformed_zone_is_refused(host: str) -> None:
     with pytest.raises(ValueError, match="is not an address"):
         parse_address(f"tcp://[{host}]:1060")
 
@@ -239,13 +239,13 @@ def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
         listen(unix(path), 8)
 
 
-def test_where_no_folder_can_be_made_it_is_refused(tmp_path: Path) -> None:
+def test_directory_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ListenError, match=r"not a directory|is not a folder"):
         listen(unix(tmp_path / "file" / "x.sock"), 8)
 
 
-def test_of_two_that_start_at_once_the_second_does_not_take_the_first_for_dead(tmp_path: Path) -> None:
+def test_second_of_two_simultaneous_starts_does_not_remove_the_socket(tmp_path: Path) -> None:
     path, refused = tmp_path / "x.sock", list[ListenError]()
 
     def come_second() -> None:
@@ -258,7 +258,7 @@ def test_of_two_that_start_at_once_the_second_does_not_take_the_first_for_dead(t
     second = threading.Thread(target=come_second)
     folder = os.open(tmp_path, os.O_RDONLY)
     with socket.socket(socket.AF_UNIX) as first:
-        # As listen() does it; between these two lines, nobody answers at the path.
+        # As in listen(); between these two lines, the socket is bound but not listening.
         fcntl.flock(folder, fcntl.LOCK_EX)
         first.bind(str(path))
         second.start()

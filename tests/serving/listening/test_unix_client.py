@@ -14,9 +14,7 @@ from daemons.serving.listening import unix_client
 from daemons.serving.listening.address import Address
 
 
-def test_a_full_queue_is_waited_for_and_no_longer_than_the_timeout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connect_waits_for_a_full_queue_until_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "full.sock")
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))

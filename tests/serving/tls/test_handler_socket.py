@@ -57,7 +57,7 @@ def test_a_raw_handler_has_its_deadlines(tmp_path: Path, engine: str) -> None:
 
 
 @raw_engines
-def test_garbage_for_a_raw_handler_is_no_bug_of_its_own(tmp_path: Path, engine: str) -> None:
+def test_malformed_tls_is_not_logged_as_a_failure_of_a_raw_handler(tmp_path: Path, engine: str) -> None:
     with serve(tmp_path, RAW, "--engine", engine) as daemon:
         with connect(daemon) as peer:
             with socket.socket(fileno=os.dup(peer.fileno())) as beneath:
@@ -78,7 +78,7 @@ def test_a_bug_of_a_raw_handler(tmp_path: Path, engine: str) -> None:
 
 
 @raw_engines
-def test_truncated_input_is_an_error_to_a_raw_handler_and_not_its_end(tmp_path: Path, engine: str) -> None:
+def test_truncated_input_is_an_error_for_a_raw_handler(tmp_path: Path, engine: str) -> None:
     with serve(tmp_path, RAW, "--engine", engine) as daemon:
         with connect(daemon) as peer:
             peer.sendall(b"half a li")

@@ -1,4 +1,4 @@
-"""Who is let in to an encrypted conversation, and who is not.  Without sockets."""
+"""TLS handshakes that are accepted or refused, without sockets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ both_versions = pytest.mark.parametrize("version", ["1.2", "1.3"])
     ],
     ids=["HTTP", "a question", "a broken hello", "zeros"],
 )
-def test_what_is_no_tls_is_one_word(said: bytes) -> None:
+def test_reason_of_input_that_is_not_tls_is_one_word(said: bytes) -> None:
     line = Line(Polite()).send(said)
     assert (line.over, line.ours.ending, line.ours.failure, line.heard) == (True, Ending.HANDSHAKE, None, b"")
     (reason,) = line.reasons  # in OpenSSL's own words, which change with its versions
@@ -34,7 +34,7 @@ def test_what_is_no_tls_is_one_word(said: bytes) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01"])
-def test_who_leaves_before_the_handshake_is_complete(said: bytes) -> None:
+def test_peer_that_leaves_within_the_handshake(said: bytes) -> None:
     line = Line(Polite()).send(said).end()
     assert (line.over, line.ours.ending, line.ours.messages) == (True, Ending.HANDSHAKE, 0)
 
@@ -52,7 +52,7 @@ def test_old_protocols_are_refused_with_an_alert(version: ssl.TLSVersion) -> Non
     assert (line.over, line.ours.ending, line.reasons) == (True, Ending.HANDSHAKE, ["unsupported-protocol"])
 
 
-def test_ciphers_without_authentication_of_what_they_carry_are_refused() -> None:
+def test_ciphers_without_authenticated_encryption_are_refused() -> None:
     context = theirs("1.2")
     context.set_ciphers("ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA")
     line = Line(Echo()).use(context)
@@ -83,7 +83,7 @@ def test_client_certificates(version: str) -> None:
         assert len(line.reasons) == 1
 
 
-def test_a_client_that_does_not_trust_us_says_so() -> None:
+def test_alert_of_a_client_that_rejects_the_certificate_is_the_reason() -> None:
     context = ssl.create_default_context(cafile=str(folder() / "other" / "ca.pem"))
     line = Line(Echo()).use(context)
     with pytest.raises(ssl.SSLCertVerificationError):

@@ -48,7 +48,7 @@ def test_processes(tmp_path: Path) -> None:
 
 
 @every_engine
-def test_more_than_the_sockets_can_hold(tmp_path: Path, engine: str) -> None:
+def test_reply_larger_than_the_socket_buffers(tmp_path: Path, engine: str) -> None:
     with (
         serve(tmp_path, "service = tests.serving.services:Loud", "--engine", engine) as daemon,
         connect(daemon) as peer,
@@ -58,7 +58,7 @@ def test_more_than_the_sockets_can_hold(tmp_path: Path, engine: str) -> None:
 
 
 @every_engine
-def test_who_does_not_speak_tls_is_one_line_in_the_log(tmp_path: Path, engine: str) -> None:
+def test_peer_without_tls_is_one_log_line(tmp_path: Path, engine: str) -> None:
     with serve(tmp_path, LAUNCELOT, "--engine", engine) as daemon:
         with plain(daemon) as peer:
             peer.sendall(b"GET / HTTP/1.1\r\nHost: camelot\r\n\r\n")
@@ -72,7 +72,7 @@ def test_who_does_not_speak_tls_is_one_line_in_the_log(tmp_path: Path, engine: s
 
 
 @every_engine
-def test_the_handshake_has_its_deadline_whatever_trickles_in(tmp_path: Path, engine: str) -> None:
+def test_handshake_timeout_is_not_extended_by_single_bytes(tmp_path: Path, engine: str) -> None:
     options = ("--engine", engine, "--set", "limits.handshake_timeout=1s")
     with (
         serve(tmp_path, LAUNCELOT, *options) as daemon,
@@ -97,19 +97,19 @@ def test_the_handshake_has_its_deadline_whatever_trickles_in(tmp_path: Path, eng
 
 
 @many_at_once
-def test_a_visitor_who_has_shaken_hands_may_think(tmp_path: Path, engine: str) -> None:
+def test_handshake_timeout_ends_with_the_handshake(tmp_path: Path, engine: str) -> None:
     with (
         serve(tmp_path, LAUNCELOT, "--engine", engine, "--set", "limits.handshake_timeout=2s") as daemon,
         connect(daemon) as thoughtful,
         plain(daemon) as mute,
     ):
-        assert mute.recv(1) == b""  # who came later is cut
+        assert mute.recv(1) == b""  # the handshake timeout has passed
         thoughtful.sendall(QUEST)
         assert read(thoughtful, len(GRAIL)) == GRAIL
 
 
 @many_at_once
-def test_mute_clients_keep_no_honest_one_waiting(tmp_path: Path, engine: str) -> None:
+def test_silent_clients_do_not_delay_others(tmp_path: Path, engine: str) -> None:
     options = ("--set", "limits.handshake_timeout=1m", "--set", "limits.max_connections=250")
     with serve(tmp_path, LAUNCELOT, "--engine", engine, *options) as daemon, ExitStack() as mute:
         for _ in range(200):
@@ -122,7 +122,7 @@ def test_mute_clients_keep_no_honest_one_waiting(tmp_path: Path, engine: str) ->
 
 
 @every_engine
-def test_idle_and_slow_visitors(tmp_path: Path, engine: str) -> None:
+def test_idle_and_slow_peers(tmp_path: Path, engine: str) -> None:
     options = ("--set", "limits.idle_timeout=1s", "--set", "limits.message_timeout=1s")
     with serve(tmp_path, LAUNCELOT, "--engine", engine, *options) as daemon:
         for words, word in ((b"", "idle"), (b"What is", "slow")):
@@ -133,7 +133,7 @@ def test_idle_and_slow_visitors(tmp_path: Path, engine: str) -> None:
 
 
 @every_engine
-def test_an_idle_visitor_is_told_goodbye_when_the_daemon_stops(tmp_path: Path, engine: str) -> None:
+def test_idle_peer_gets_close_notify_when_the_daemon_stops(tmp_path: Path, engine: str) -> None:
     with serve(tmp_path, LAUNCELOT, "--engine", engine) as daemon, connect(daemon) as peer:
         peer.sendall(QUEST)
         assert read(peer, len(GRAIL)) == GRAIL
@@ -163,7 +163,7 @@ def test_client_certificates(tmp_path: Path) -> None:
         with connect(daemon, theirs(certificate="client.pem")) as peer:
             peer.sendall(QUEST)
             assert read(peer, len(GRAIL)) == GRAIL
-        # In TLS 1.3 the client has long begun to talk when it is told.
+        # In TLS 1.3 the client may send data before it learns of the refusal.
         with connect(daemon) as stranger:
             stranger.sendall(QUEST * 1000)
             with pytest.raises(ssl.SSLError, match=r"(?i)certificate.required"):
@@ -171,14 +171,14 @@ def test_client_certificates(tmp_path: Path) -> None:
         assert ended(daemon, "handshake").endswith(" reason=peer-did-not-return-a-certificate")
 
 
-def test_the_oldest_version_that_is_spoken(tmp_path: Path) -> None:
+def test_minimum_version_is_enforced(tmp_path: Path) -> None:
     with serve(tmp_path, LAUNCELOT, tls="minimum = 1.3") as daemon:
         with pytest.raises(ssl.SSLError, match=r"(?i)alert.protocol.version"):
             connect(daemon, theirs("1.2"))
         connect(daemon).close()
 
 
-# --- what a person types -----------------------------------------------------------------------------
+# --- openssl s_client --------------------------------------------------------------------------------
 
 openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing: make engines")
 

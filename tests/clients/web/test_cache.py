@@ -1,0 +1,64 @@
+"""``daemons fetch --cache``: fresh, revalidated and damaged responses."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from daemons.serving.guards.limits import Limits
+from daemons.serving.pump import Pump
+from tests.clients.web.conftest import Running
+from tests.clients.web.responses import Capture
+from tests.clients.web.site import daemons
+from tests.serving.running import Within
+from tests.web import example_site as served
+
+
+def test_fresh_and_revalidated_responses_come_from_the_cache(site: Running, tmp_path: Path, capsys: Capture) -> None:
+    cached = ("--cache", tmp_path / "c")
+    for path, logged, requests in (
+        ("fresh", "from the cache\n", ["GET /fresh"]),
+        ("tagged", "from the cache, 304 Not Modified\n", ["GET /tagged", "GET /tagged"]),
+        ("good", "", ["GET /good", "GET /good"]),
+    ):
+        assert daemons("fetch", f"{site.url}/{path}", *cached) == 0
+        first = capsys.readouterr()
+        assert first.err == ""
+        assert daemons("fetch", f"{site.url}/{path}", *cached) == 0
+        assert capsys.readouterr() == (first.out, logged)
+        assert site.requests == requests
+        site.received.clear()
+    assert daemons("fetch", f"{site.url}/fresh", "-u", "a:b", *cached) == 0
+    assert site.requests == ["GET /fresh"]
+    for spoil in ("UPDATE streams SET chunk_data = X'78'", "DELETE FROM streams"):
+        with closing(sqlite3.connect(tmp_path / "c" / "answers.db", isolation_level=None)) as database:
+            database.execute(spoil)
+        capsys.readouterr()
+        assert daemons("fetch", f"{site.url}/fresh", *cached, "-o", tmp_path / "target") == 1
+        expected = f"daemons fetch: --cache {tmp_path}/c: a stored response is damaged; delete the folder\n"
+        assert capsys.readouterr().err == f"from the cache\n{expected}"
+        assert not (tmp_path / "target").exists()
+
+
+def test_httpd_serves_compressed_ranged_and_cached_responses(
+    within: Callable[..., Within], tmp_path: Path, capsys: Capture
+) -> None:
+    running = within("loop", Pump.carrying(served.service(served.make(tmp_path))), Limits())
+    url = "http://{}:{}".format(*running.address)
+    for pattern in (r"(?s).*\nContent-Encoding: gzip\n.*", "from the cache\n"):
+        assert daemons("fetch", "-v", "--cache", tmp_path / "c", f"{url}/text.txt") == 0
+        output = capsys.readouterr()
+        assert output.out.encode() == served.TEXT
+        assert re.fullmatch(pattern, output.err)
+    target = tmp_path / "long"
+    assert daemons("fetch", "-I", "-H", "Accept-Encoding: identity", f"{url}/long.bin") == 0
+    etag = re.findall(r"\nETag: (.*)\n", capsys.readouterr().out)[0]
+    (tmp_path / "long.part.of").write_text(json.dumps({"url": f"{url}/long.bin", "validator": etag}))
+    (tmp_path / "long.part").write_bytes(served.LONG[:100_000])
+    assert daemons("fetch", "-C", "-o", target, f"{url}/long.bin") == 0
+    assert capsys.readouterr().err == f"{target}: resuming after 100000 bytes\n"
+    assert target.read_bytes() == served.LONG
