@@ -93,7 +93,7 @@ class Httpd(Service):
         root: str = setting(FOLDER, "conf/www", "folder to serve, relative to the project's folder")
         index: str = setting(NAME, "index.html", "file served for a folder")
         cache: float | None = setting(optional("no", DURATION), 3600.0, "how long caches may store a response")
-        hidden: bool = setting(YES_NO, False, "serve files and folders whose names begin with a dot")
+        hidden: bool = setting(YES_NO, False, "serve names that begin with a dot")
         listing: bool = setting(YES_NO, False, "list folders that have no index")
         languages: tuple[str, ...] = setting(
             LANGUAGES, (), "languages of file variants, the default first: index.html.en for index.html"

@@ -16,7 +16,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: The Server field, without versions, which would disclose known vulnerabilities.
 SERVER = "camelot"
 
-#: Statuses whose responses never have a body (RFC 9110, sections 15.3.5 and 15.4.5).
+#: Statuses of responses that never have a body (RFC 9110, sections 15.3.5 and 15.4.5).
 BODILESS = frozenset((204, 304))
 
 #: Capacity of a `ResponseCache`, in bytes of request heads and responses.
@@ -48,10 +48,10 @@ SENTENCES = {
     412: "The version on the server does not meet a condition of the request.",
     415: "The type of the body is not supported.",
     416: "The page has none of the requested bytes.",
-    500: "The server failed to answer the request.",
+    500: "The server failed to process the request.",
     501: "The server does not support the method of the request.",
     502: "The upstream server did not send a valid response.",
-    503: "The server cannot answer at the moment.",
+    503: "The server is temporarily unable to process the request.",
     504: "The upstream server did not respond in time.",
     507: "There is not enough storage space for the document.",
     508: "The request was forwarded in a loop.",

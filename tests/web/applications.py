@@ -14,15 +14,15 @@ Start = Callable[..., Callable[[bytes], object]]
 
 PLAIN = [("Content-Type", "text/plain")]
 
-#: More than an answer may have in memory.
+#: More than a response may have in memory.
 LARGE = 1_000_003
 
-#: What has been closed, in order.
+#: Names of closed iterables, in order.
 closed: list[str] = []
 
 
 class Pieces:
-    """An iterable of these pieces, without a length."""
+    """An iterable of pieces, without a length."""
 
     def __init__(self, name: str, *pieces: Any) -> None:
         self.name = name
@@ -42,7 +42,7 @@ class Pieces:
 
 
 def page(environ: Environ, start: Start) -> Iterable[bytes]:
-    """The page of the path."""
+    """WSGI application: call the page of the path."""
     name = environ["PATH_INFO"].strip("/")
     return PAGES[name](name, environ, start)  # type: ignore[no-any-return]
 
@@ -145,7 +145,7 @@ PAGES: dict[str, Callable[..., Any]] = {
     "too little": _given(lambda name: Pieces(name, b"a"), "200 OK", ("Content-Length", "3")),
     "whole, too much": _given(lambda name: [b"abcd"], "200 OK", ("Content-Length", "3")),
     "whole, too little": _given(lambda name: [b"a"], "200 OK", ("Content-Length", "3")),
-    "nothing": _given(lambda name: [b"nobody sees this"], "204 No Content", ("Content-Length", "9")),
+    "nothing": _given(lambda name: [b"never sent"], "204 No Content", ("Content-Length", "9")),
     "unchanged": _given(lambda name: Pieces(name, b"nor this"), "304 Not Modified", ("Content-Length", "9")),
     "dated": _given(lambda name: [b""], "200 OK", ("Date", "yesterday"), ("Server", "mine")),
     "late": _late,

@@ -1,4 +1,4 @@
-"""What the tests of all daemons have, for those of the web."""
+"""Fixtures shared with the tests of other daemons."""
 
 from __future__ import annotations
 

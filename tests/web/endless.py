@@ -15,13 +15,13 @@ LARGE = 16 * len(BLOCK)
 
 #: Exceptions raised in handlers of this process.
 raised: SimpleQueue[BaseException] = SimpleQueue()
-#: Set by a handler when it is called, and by a test when that may write.
+#: Set by a handler when it is called, and by a test to let it write.
 begun, may_write = Event(), Event()
 may_write.set()
 
 
 def write_without_end(write: Any) -> None:
-    """Write until that raises, and record the exception."""
+    """Write until an exception is raised, and record it."""
     begun.set()
     may_write.wait(20)
     try:
@@ -41,7 +41,7 @@ def write_much(write: Any) -> None:
 
 
 class Endless(BaseHTTPRequestHandler):
-    """Pages without end, one of which ignores exceptions, and pages with an end."""
+    """Endless pages, one of which ignores exceptions, and finite pages."""
 
     def do_GET(self) -> None:
         if not self.path.startswith("/flushed"):
@@ -88,7 +88,7 @@ class Endless(BaseHTTPRequestHandler):
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Any:
-    """The same for WSGI: with write(), and pieces."""
+    """The same pages for WSGI, with write() and with pieces."""
     write = start_response("200 OK", [("Content-Type", "text/plain")])
     path = environ["PATH_INFO"].strip("/")
     if path == "endless":

@@ -7,12 +7,12 @@ from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import Any
 
-#: More than an answer may have in memory.
+#: More than a response may have in memory.
 LARGE = 1_000_003
 
 
 class Hello(BaseHTTPRequestHandler):
-    """The example of the documentation, https://docs.python.org/3/library/http.server.html, and half of its errors."""
+    """The handler of https://docs.python.org/3/library/http.server.html, with correct and incorrect responses."""
 
     def do_GET(self) -> None:
         getattr(self, self.path.partition("?")[0].strip("/") or "hello", self.missing)()
@@ -22,11 +22,11 @@ class Hello(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.answer(body.upper() + self.rfile.read())
+        self.respond(body.upper() + self.rfile.read())
 
     do_PUT = do_POST
 
-    def answer(self, body: bytes, *headers: tuple[str, str], status: int = 200) -> None:
+    def respond(self, body: bytes, *headers: tuple[str, str], status: int = 200) -> None:
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
@@ -37,16 +37,16 @@ class Hello(BaseHTTPRequestHandler):
         self.send_error(404)
 
     def hello(self) -> None:
-        self.answer(b"hello", ("Content-type", "text/plain"))
+        self.respond(b"hello", ("Content-type", "text/plain"))
 
     def measured(self) -> None:
-        self.answer(b"five!", ("Content-Length", "5"))
+        self.respond(b"five!", ("Content-Length", "5"))
 
     def chunks(self) -> None:
-        self.answer(b"2\r\nab\r\n0\r\n\r\n", ("Transfer-Encoding", "chunked"))
+        self.respond(b"2\r\nab\r\n0\r\n\r\n", ("Transfer-Encoding", "chunked"))
 
     def half_a_chunk(self) -> None:
-        self.answer(b"2\r\na", ("Transfer-Encoding", "chunked"))
+        self.respond(b"2\r\na", ("Transfer-Encoding", "chunked"))
 
     def large(self) -> None:
         self.send_response(200)
@@ -54,16 +54,16 @@ class Hello(BaseHTTPRequestHandler):
         shutil.copyfileobj(BytesIO(b"x" * LARGE), self.wfile)
 
     def leave(self) -> None:
-        self.answer(b"bye", ("Connection", "close"))
+        self.respond(b"bye", ("Connection", "close"))
 
     def stay(self) -> None:
-        self.answer(b"well", ("Connection", "Keep-Alive"), status=999)
+        self.respond(b"well", ("Connection", "Keep-Alive"), status=999)
 
     def nothing(self) -> None:
-        self.answer(b"nobody sees this", ("Content-Length", "16"), status=204)
+        self.respond(b"this is not sent", ("Content-Length", "16"), status=204)
 
     def unchanged(self) -> None:
-        self.answer(b"nor this", status=304)
+        self.respond(b"nor this", status=304)
 
     def hints(self) -> None:
         self.send_response_only(103)
@@ -79,21 +79,21 @@ class Hello(BaseHTTPRequestHandler):
         self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\nsent")
 
     def too_much(self) -> None:
-        self.answer(b"12345", ("Content-Length", "3"))
+        self.respond(b"12345", ("Content-Length", "3"))
 
     def too_little(self) -> None:
-        self.answer(b"12345", ("Content-Length", "9"))
+        self.respond(b"12345", ("Content-Length", "9"))
 
-    def who(self) -> None:
-        self.answer(b"%s %d" % (self.client_address[0].encode(), self.client_address[1]))
+    def address(self) -> None:
+        self.respond(b"%s %d" % (self.client_address[0].encode(), self.client_address[1]))
 
     def echo(self) -> None:
-        self.answer(repr(sorted(self.headers.items())).encode())
+        self.respond(repr(sorted(self.headers.items())).encode())
 
     # --- bugs --------------------------------------------------------------------------------------
 
     def fail(self) -> None:
-        self.answer(b"half")
+        self.respond(b"half")
         raise RuntimeError("a secret of the handler")
 
     def twice(self) -> None:
@@ -110,16 +110,16 @@ class Hello(BaseHTTPRequestHandler):
         self.send_response(200)
 
     def split(self) -> None:
-        self.answer(b"", ("Location", "/\r\nSet-Cookie: a=b"))
+        self.respond(b"", ("Location", "/\r\nSet-Cookie: a=b"))
 
     def measured_in_words(self) -> None:
-        self.answer(b"", ("Content-Length", "five"))
+        self.respond(b"", ("Content-Length", "five"))
 
     def text(self) -> None:
-        self.answer("text")  # type: ignore[arg-type]
+        self.respond("text")  # type: ignore[arg-type]
 
     def upgrade(self) -> None:
-        self.answer(b"", status=101)
+        self.respond(b"", status=101)
 
 
 class Reading(BaseHTTPRequestHandler):
@@ -130,7 +130,7 @@ class Reading(BaseHTTPRequestHandler):
 
 
 class Older(Hello):
-    """Calls the stock class by its name, as handlers do that are older than ``super()``."""
+    """Calls the stock class by name instead of ``super()``."""
 
     def end_headers(self) -> None:
         BaseHTTPRequestHandler.send_header(self, "X-Older", "yes")
@@ -141,7 +141,7 @@ class Older(Hello):
 
 
 class Careful(Hello):
-    """Opens something for each visitor, puts it away at the end, and keeps a log of its own."""
+    """Has a resource per connection, releases it at the end, and logs its own lines."""
 
     journal: list[str] = []  # noqa: RUF012, that of all of them
 

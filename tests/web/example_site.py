@@ -1,4 +1,4 @@
-"""A site to be served, and what is said to a service at the seam."""
+"""An example site, and conversations with a service, without sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from daemons.serving.conversation.service import Peer
 from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.conversation.with_peer import ConversationWithPeer
 
-#: When its files were written: Sunday, 12 October 2025.
+#: Modification time of its files: Sunday, 12 October 2025.
 WRITTEN = 1_760_256_000
 DATE = "Sun, 12 Oct 2025 08:00:00 GMT"
 
@@ -26,12 +26,12 @@ LONG = bytes(range(251)) * 1000
 SECRET = b"the secret of the moat"
 
 
-#: Who asks, where nothing else is said.
+#: The default peer.
 LOCAL = Peer("127.0.0.1:4242", "127.0.0.1", False)
 
 
-class Heard(NamedTuple):
-    """A response, taken to pieces."""
+class ParsedResponse(NamedTuple):
+    """A parsed response."""
 
     status: int
     fields: dict[str, str]
@@ -39,7 +39,7 @@ class Heard(NamedTuple):
 
 
 def make(folder: Path) -> str:
-    """A site below `folder`, with secrets beside it and links to them; returns its root."""
+    """Create a site below `folder`, with secrets outside its root and links to them; return the root."""
     root = folder / "www"
     for name in ("sub", "empty", ".git"):
         (root / name).mkdir(parents=True)
@@ -49,7 +49,7 @@ def make(folder: Path) -> str:
         "ready.css": TEXT,
         "ready.css.gz": gzip.compress(TEXT, 9, mtime=0),
         "stale.css": TEXT,
-        "stale.css.gz": gzip.compress(b"what it was before", mtime=0),
+        "stale.css.gz": gzip.compress(b"an older version", mtime=0),
         "short.txt": b"short",
         "none.txt": b"",
         "noise.txt": os.urandom(1000),
@@ -78,7 +78,7 @@ def make(folder: Path) -> str:
 
 
 def service(root: str, **options: Any) -> Httpd:
-    """One that serves `root`."""
+    """Return an httpd service for `root`."""
     return Httpd(Httpd.Options(root=root, **options))
 
 
@@ -90,7 +90,7 @@ def request(
     body: bytes | None = None,
     host: str = "localhost",
 ) -> bytes:
-    """A request."""
+    """Return a request."""
     lines = [f"{method} {path} HTTP/{version}", f"Host: {host}", *fields]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
@@ -99,7 +99,7 @@ def request(
 
 @contextmanager
 def talking(httpd: Httpd, peer: Peer = LOCAL) -> Iterator[Conversation]:
-    """A conversation that is closed, as when its visitor leaves."""
+    """Open a conversation, and close it as when the client disconnects."""
     if httpd.visited:
         conversation: Conversation = ConversationWithPeer(httpd, ServiceBinding(httpd), lambda: peer)
     else:
@@ -111,24 +111,24 @@ def talking(httpd: Httpd, peer: Peer = LOCAL) -> Iterator[Conversation]:
         conversation.close()
 
 
-def heard(conversation: Conversation, octets: bytes) -> bytes:
-    """All that is said to `octets`."""
-    said = [conversation.receive(octets)]
+def send(conversation: Conversation, data: bytes) -> bytes:
+    """Return all bytes sent in response to `data`."""
+    received = [conversation.receive(data)]
     while conversation.state == PENDING:
-        said.append(conversation.proceed())
-    return b"".join(said)
+        received.append(conversation.proceed())
+    return b"".join(received)
 
 
-def parsed(octets: bytes) -> Heard:
-    """One response; no field comes twice."""
-    head, end, body = octets.partition(b"\r\n\r\n")
-    assert end, octets[:1000]
+def parsed(data: bytes) -> ParsedResponse:
+    """Parse one response without repeated fields."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    assert end, data[:1000]
     first, *lines = head.decode("ascii").split("\r\n")
     match = re.fullmatch(r"HTTP/1\.1 (\d{3}) [A-Z][A-Za-z -]+", first)
     assert match, first
     fields = dict(line.split(": ", 1) for line in lines)
     assert len(fields) == len(lines), lines
-    return Heard(int(match[1]), fields, body)
+    return ParsedResponse(int(match[1]), fields, body)
 
 
 def ask(
@@ -140,11 +140,11 @@ def ask(
     body: bytes | None = None,
     host: str = "localhost",
     peer: Peer = LOCAL,
-) -> Heard:
-    """What is answered to one request."""
+) -> ParsedResponse:
+    """Send one request, and return its response."""
     with talking(httpd, peer) as conversation:
-        octets = request(path, *fields, method=method, version=version, body=body, host=host)
-        found = parsed(heard(conversation, octets))
+        data = request(path, *fields, method=method, version=version, body=body, host=host)
+        found = parsed(send(conversation, data))
         assert conversation.failure is None
     bodiless = method == "HEAD" or found.status in (204, 304)
     if bodiless:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 Tree: TypeAlias = "dict[str, bytes | Tree]"
 
-#: Opcodes.
+#: FUSE opcodes.
 LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE, FLUSH, INIT = 1, 2, 3, 14, 15, 18, 25, 26
 OPENDIR, READDIR, RELEASEDIR, INTERRUPT, DESTROY, BATCH_FORGET = 27, 28, 29, 36, 38, 42
 
@@ -43,13 +43,13 @@ class FoldingFileSystem:
             if opcode in (FORGET, BATCH_FORGET, INTERRUPT):
                 continue
             try:
-                answer = self._answer(opcode, node, data[40:])
+                reply = self._reply(opcode, node, data[40:])
                 code = 0
             except OSError as error:
-                answer, code = b"", -(error.errno or errno.EIO)
-            os.write(self._device, struct.pack("=IiQ", 16 + len(answer), code, unique) + answer)
+                reply, code = b"", -(error.errno or errno.EIO)
+            os.write(self._device, struct.pack("=IiQ", 16 + len(reply), code, unique) + reply)
 
-    def _answer(self, opcode: int, node: int, body: bytes) -> bytes:
+    def _reply(self, opcode: int, node: int, body: bytes) -> bytes:
         if opcode == INIT:
             return struct.pack("=IIIIHHIIHHI28x", 7, 31, 65536, 0, 12, 9, 65536, 1, 0, 0, 0)
         if opcode == LOOKUP:

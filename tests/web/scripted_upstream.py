@@ -1,4 +1,4 @@
-"""A server behind httpd, which says what it is told to, octet by octet."""
+"""An upstream server that sends scripted bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.serving.running import Within
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
-#: By the last name of a path, what is said; and whether the connection is closed then.
+#: The bytes sent for the last name of a path, and whether the connection is closed after them.
 SCRIPT: dict[str, tuple[bytes, bool]] = {
     "plain": (
         OK + b"Content-Length: 5\r\nContent-Type: text/plain\r\n\r\nplain",
@@ -82,22 +82,22 @@ SCRIPT: dict[str, tuple[bytes, bool]] = {
 
 
 class Scripted(socketserver.BaseRequestHandler):
-    """Says what `SCRIPT` has."""
+    """Sends the bytes of `SCRIPT`."""
 
-    #: Requests with their bodies, each with the number of its connection.
-    heard: list[tuple[int, bytes]]
+    #: Received requests with their bodies, each with the number of its connection.
+    requests: list[tuple[int, bytes]]
     connections: int
 
     def handle(self) -> None:
         kind: Any = type(self)
         kind.connections += 1
         number = kind.connections
-        with self.request.makefile("rb") as octets:
-            while head := b"".join(iter(octets.readline, b"\r\n")) if octets.peek(1) else b"":
+        with self.request.makefile("rb") as stream:
+            while head := b"".join(iter(stream.readline, b"\r\n")) if stream.peek(1) else b"":
                 match = re.search(rb"Content-Length: (\d+)", head)
-                kind.heard.append((number, head + (octets.read(int(match[1])) if match else b"")))
+                kind.requests.append((number, head + (stream.read(int(match[1])) if match else b"")))
                 name = head.split(b" ")[1].partition(b"?")[0].rpartition(b"/")[2].decode()
-                # On a connection that was used before, `first` is too late.
+                # `first` closes a reused connection.
                 said, closes = (b"", True) if name == "first" and number == 1 else SCRIPT[name]
                 self.request.sendall(said)
                 if closes:
@@ -106,8 +106,8 @@ class Scripted(socketserver.BaseRequestHandler):
 
 @contextmanager
 def scripted() -> Iterator[tuple[Within, Any]]:
-    """Such a server that runs, and its handler, which knows what it was asked."""
-    handler: Any = type("Fresh", (Scripted,), {"heard": [], "connections": 0})
+    """Run such a server; yield it and its handler, which records requests."""
+    handler: Any = type("Fresh", (Scripted,), {"requests": [], "connections": 0})
     running = Within("threads", handler)
     try:
         yield running, handler

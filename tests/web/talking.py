@@ -19,7 +19,7 @@ _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ?([\t -~\x80-\xff]*)\r\n"
 
 @dataclass(frozen=True)
 class Response:
-    """One response; names of fields in small letters."""
+    """A response, with lower-case field names."""
 
     status: int
     fields: dict[str, str]
@@ -27,50 +27,50 @@ class Response:
     version: str
 
 
-def responses(octets: bytes, methods: Iterable[str] = ()) -> list[Response]:
-    """What `octets` hold, one after the other; `methods` are those that were asked with, GET after them.  Raises
-    `AssertionError` for whatever else is in them."""
+def responses(data: bytes, methods: Iterable[str] = ()) -> list[Response]:
+    """Parse consecutive responses to requests with `methods`, GET after them.  Raises `AssertionError` for surplus
+    bytes."""
     asked = iter(methods)
     found: list[Response] = []
-    while octets:
-        status_line = _STATUS_LINE.match(octets)
-        assert status_line, octets[:80]
+    while data:
+        status_line = _STATUS_LINE.match(data)
+        assert status_line, data[:80]
         at = status_line.end()
         fields: dict[str, str] = {}
-        while field := _FIELD.match(octets, at):
+        while field := _FIELD.match(data, at):
             name, value = field[1].decode().lower(), field[2].decode("latin-1")
             assert name not in fields, f"two of {name}"
             fields[name] = value
             at = field.end()
-        assert octets.startswith(b"\r\n", at), octets[at : at + 80]
-        status, octets = int(status_line[2]), octets[at + 2 :]
+        assert data.startswith(b"\r\n", at), data[at : at + 80]
+        status, data = int(status_line[2]), data[at + 2 :]
         body = b""
         if status >= 200 and next(asked, "GET") != "HEAD" and status not in (204, 304):
-            body, octets = _body(fields, octets)
+            body, data = _body(fields, data)
         found.append(Response(status, fields, body, status_line[1].decode()))
     return found
 
 
-def _body(fields: dict[str, str], octets: bytes) -> tuple[bytes, bytes]:
+def _body(fields: dict[str, str], data: bytes) -> tuple[bytes, bytes]:
     if fields.get("transfer-encoding") == "chunked":
         assert "content-length" not in fields
         body = b""
         while True:
-            size, _, octets = octets.partition(b"\r\n")
+            size, _, data = data.partition(b"\r\n")
             length = int(size, 16)
-            body, ends, octets = body + octets[:length], octets[length : length + 2], octets[length + 2 :]
+            body, ends, data = body + data[:length], data[length : length + 2], data[length + 2 :]
             assert ends == b"\r\n"
             if not length:
-                return body, octets
+                return body, data
     if "content-length" not in fields:
-        return octets, b""
+        return data, b""
     length = int(fields["content-length"])
-    return octets[:length], octets[length:]
+    return data[:length], data[length:]
 
 
 @contextmanager
 def conversation_of(server: WebServer, address: Any) -> Iterator[Conversation]:
-    """A conversation of `server` on a connected socket, opened and, in the end, closed."""
+    """Open a conversation of `server` on a connected socket, and close it at the end."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         connection = Connection(ours, address, 1.0)
@@ -82,7 +82,7 @@ def conversation_of(server: WebServer, address: Any) -> Iterator[Conversation]:
 
 @contextmanager
 def visit(handler: Any, address: Any = ("192.0.2.7", 4242)) -> Iterator[Conversation]:
-    """A visitor's conversation with `handler`, opened and, in the end, closed."""
+    """Open a conversation with `handler`, and close it at the end."""
     with (
         WebServer(("127.0.0.1", 80), handler, bind_and_activate=False) as server,
         conversation_of(server, address) as conversation,
@@ -91,7 +91,7 @@ def visit(handler: Any, address: Any = ("192.0.2.7", 4242)) -> Iterator[Conversa
 
 
 def said(conversation: Conversation, *pieces: bytes) -> bytes:
-    """All that is said to these pieces of input."""
+    """Return all bytes sent in response to `pieces` of input."""
     heard = []
     for piece in pieces:
         heard.append(conversation.receive(piece))
@@ -101,7 +101,7 @@ def said(conversation: Conversation, *pieces: bytes) -> bytes:
 
 
 def get(path: str, *fields: str, version: str = "1.1", method: str = "GET", body: bytes = b"") -> bytes:
-    """A request."""
+    """Return a request."""
     lines = [
         f"{method} {path} HTTP/{version}",
         "Host: localhost",

@@ -1,4 +1,4 @@
-"""[limits] body: how long a request's body may be, for whatever speaks HTTP."""
+"""[limits] body: the limit of request bodies in HTTP services."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HTTPD = "[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = .\n"
 
 
 def longest(folder: Folder, ini: str, body: str | None) -> int:
-    """The limit that a server has in the end."""
+    """Return the effective limit of a server."""
     folder.write("x", ini)
     settings = folder.read(*[f"limits.body={body}"] * (body is not None))
     handlers = target_of(settings).request_handlers()
@@ -38,18 +38,18 @@ def longest(folder: Folder, ini: str, body: str | None) -> int:
         (HTTPD.replace(" .\n", " conf\n") + "[documents]\n/a = b\n", 2**20),
     ],
 )
-def test_it_is_what_the_ini_says(folder: Folder, ini: str, auto: int) -> None:
+def test_body_limit_is_that_of_the_ini(folder: Folder, ini: str, auto: int) -> None:
     assert [longest(folder, ini, body) for body in (None, "auto", "10B", "5MiB")] == [auto, auto, 10, 5 * 2**20]
 
 
-def test_a_call_on_a_line_is_as_long_as_one_by_post(folder: Folder) -> None:
+def test_body_limit_applies_to_lines(folder: Folder) -> None:
     folder.write("x", "[daemon]\njsonrpc = daemons.rpcmath\nport = 1\n[jsonrpc]\nframing = lines\n")
     for said, limit in ((), 2**18), (("limits.body=100B",), 100):
         pump: Any = target_of(folder.read(*said)).request_handlers().stream
         assert pump.service.framing.limit == limit
 
 
-def test_who_takes_no_bodies_says_so(folder: Folder) -> None:
+def test_body_limit_without_bodies_is_refused(folder: Folder) -> None:
     folder.module("raw", "from socketserver import BaseRequestHandler as Raw\n")
     for said, reason in (
         ("service = launcelot", "Launcelot takes no requests"),
@@ -59,7 +59,7 @@ def test_who_takes_no_bodies_says_so(folder: Folder) -> None:
         with pytest.raises(ConfigurationError) as caught:
             target_of(folder.read()).request_handlers()
         assert caught.value.complaints == [f"conf/x.ini [limits] body: {reason}; only requests of HTTP have bodies"]
-        # What is said to all is for those whom it concerns.
+        # In defaults.ini the key applies only to daemons that have bodies.
         folder.write("x", f"[daemon]\n{said}\nport = 1\n")
         folder.write("defaults", "[limits]\nbody = 1MiB\n")
         target_of(folder.read()).request_handlers()
@@ -69,7 +69,7 @@ def test_who_takes_no_bodies_says_so(folder: Folder) -> None:
         folder.read()
 
 
-def test_a_change_of_it_needs_a_restart(folder: Folder) -> None:
+def test_changed_body_limit_needs_a_restart(folder: Folder) -> None:
     folder.write("x", HTTPD)
     old, new = folder.read(), folder.read("limits.body=1MiB", "limits.idle_timeout=7s")
     reload: Any = object.__new__(InPlace)

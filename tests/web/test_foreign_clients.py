@@ -26,17 +26,17 @@ from tests.serving.running import ROOT, Within
 from tests.web.example_handlers import LARGE, Hello
 from tests.web.example_site import make, service
 
-#: Seconds after which a foreign program is not waited for any more.
+#: Timeout of a foreign program, in seconds.
 PATIENCE = 60
 
 
 def needs(program: str) -> pytest.MarkDecorator:
-    """A mark: the test is skipped where `program` is missing."""
+    """Return a mark that skips the test if `program` is missing."""
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is missing: make engines")
 
 
 def ran(*command: str, cwd: Path) -> str:
-    """What a program has to say, which ends well."""
+    """Run a program that must succeed, and return its output."""
     done = subprocess.run(
         command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
@@ -45,14 +45,14 @@ def ran(*command: str, cwd: Path) -> str:
 
 
 def url_of(running: Within) -> str:
-    """Where it is, for clients."""
+    """Return the URL of a server."""
     address: Any = running.address
     return f"http://{address[0]}:{address[1]}"
 
 
 @pytest.fixture
 def running(engine: str, tmp_path: Path, within: Callable[..., Within]) -> dict[str, Within]:
-    """Files, and a handler of ``http.server``."""
+    """Run httpd, and a handler of ``http.server``."""
     return {
         "httpd": within(engine, Pump.carrying(service(make(tmp_path)))),
         "handler": within(stream_server(engine, WebServer), Hello),
@@ -65,7 +65,7 @@ def test_wrk_with_64_connections_sees_no_error(
     engine: str, what: str, path: str, running: dict[str, Within], tmp_path: Path
 ) -> None:
     where = url_of(running[what]) + path
-    # Its timeout is of no interest: 2 s by default, which a busy machine may take.
+    # The default timeout of 2 s is too short for a busy machine.
     options = ("--threads", "1", "--connections", "64", "--duration", "1s", "--timeout", f"{PATIENCE}s")
     told = ran("wrk", *options, where, cwd=tmp_path)
     assert "Non-2xx" not in told, told
@@ -74,7 +74,7 @@ def test_wrk_with_64_connections_sees_no_error(
     running[what].expect_nobody()
 
 
-#: Asks one thing after the other by an agent that keeps one connection, and prints what it was told.
+#: Sends requests one after the other with an agent that keeps its connection, and prints the responses.
 NODE = """
 const http = require('http');
 const [port, large] = process.argv.slice(1).map(Number);
@@ -147,7 +147,7 @@ def test_chromium_shows_a_page_with_its_style_and_script(
 
 # --- a site of the standard library's own server, from an ini ---------------------------------------
 
-#: As one is written who wants another folder than the project's.
+#: A handler for another folder than the project's, as in the documentation.
 FILES = """
 from functools import partialmethod
 from http.server import SimpleHTTPRequestHandler
@@ -159,7 +159,7 @@ class Files(SimpleHTTPRequestHandler):
 
 
 class Links(HTMLParser):
-    """The links of a page."""
+    """Collects the links of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class Links(HTMLParser):
 
 
 def scraped(start: str) -> dict[str, str]:
-    """The type of every page that links lead to from `start`, without leaving its host; by their paths."""
+    """Follow links from `start` on its host; return the media types of all pages by path."""
     found: dict[str, str] = {}
     left = [start]
     while left:
@@ -186,7 +186,7 @@ def scraped(start: str) -> dict[str, str]:
     return found
 
 
-def test_a_scraper_finds_every_page_of_a_handler_of_files_from_an_ini(tmp_path: Path) -> None:
+def test_scraper_finds_every_page(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.module("pages", FILES)
     folder.write("pages", "[daemon]\nhandler = pages:Files\nengine = loop\nlisten = tcp://127.0.0.1:0\n")
@@ -211,14 +211,14 @@ def test_a_scraper_finds_every_page_of_a_handler_of_files_from_an_ini(tmp_path: 
 
 
 @needs("nginx")
-def test_nginx_understands_what_the_page_says_of_it(tmp_path: Path) -> None:
+def test_nginx_accepts_the_documented_configuration(tmp_path: Path) -> None:
     (sample,) = re.findall(
         r"^```nginx\n(.*?)^```$", (ROOT / "docs/web.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
-    # To test a configuration is to listen, too.
+    # nginx -t binds the ports, too.
     assert "listen 80;" in sample
     sample = sample.replace("listen 80;", f"listen unix:{tmp_path}/front;")
-    # What else it would have below /var, which is root's.
+    # Replace paths below /var, which need root.
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in kinds)
     first = f"pid {tmp_path}/pid; error_log stderr; events {{}}\n"

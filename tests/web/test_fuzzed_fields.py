@@ -1,4 +1,4 @@
-"""Whatever stands in a field of a request, who reads it comes to one of the answers there are."""
+"""Parsers of request fields accept any value."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ READERS: dict[str, Callable[[str], None]] = {
     "a path": _path,
 }
 
-#: What they are made of, and nearly made of; a field is Latin-1.
+#: Valid and almost valid fragments of field values, in Latin-1.
 PIECES = st.one_of(
     st.sampled_from(
         [
@@ -134,15 +134,15 @@ PIECES = st.one_of(
 @pytest.mark.parametrize("name", READERS)
 @given(value=st.lists(PIECES, max_size=12).map("".join))
 @settings(max_examples=60)
-def test_any_text_is_read_within_bounds(name: str, value: str) -> None:
-    """For any text in the field, its reader raises nothing, and what it finds lies within what there is."""
+def test_any_field_value_is_parsed_within_bounds(name: str, value: str) -> None:
+    """For any value the parser raises nothing, and its result is within the valid range."""
     READERS[name](value)
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_long_text_is_read_once(name: str) -> None:
-    """A text eight times as long as a head may be takes no longer than its octets: who looked at all of them again for
-    each of them would come to 10**10, which the limit for a test would end."""
+def test_long_field_value_is_parsed_in_linear_time(name: str) -> None:
+    """Parse values eight times as long as a head may be.  Quadratic time would be 10**10 steps, and exceed the test's
+    timeout."""
     for piece in (
         " ",
         ",",

@@ -1,10 +1,11 @@
-"""What httpd says to whom: bytes in, bytes out.  Without sockets."""
+"""Requests to httpd and their responses.  Without sockets."""
 
 from __future__ import annotations
 
 import os
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from daemons.httpd import Httpd
 from daemons.serving.conversation.conversation import IDLE, OVER, PENDING, Conversation
 from daemons.serving.conversation.endings import Ending
 from daemons.web.files.static import ALLOWED
-from tests.web.example_site import DATE, LONG, PICTURE, TEXT, ask, heard, make, parsed, request, service, talking
+from tests.web.example_site import DATE, LONG, PICTURE, TEXT, ask, make, parsed, request, send, service, talking
 
 
 @pytest.fixture
@@ -37,9 +38,7 @@ def httpd(tmp_path: Path) -> Httpd:
         ("http://localhost/short.txt", "text/plain; charset=utf-8", b"short"),
     ],
 )
-def test_a_file_is_served_with_its_type_and_all_that_caches_want_to_know(
-    httpd: Httpd, path: str, media: str, body: bytes
-) -> None:
+def test_file_is_served_with_type_and_cache_fields(httpd: Httpd, path: str, media: str, body: bytes) -> None:
     found = ask(httpd, path)
     assert (found.status, found.fields["Content-Type"], found.body) == (200, media, body)
     assert found.fields["Last-Modified"] == DATE
@@ -72,7 +71,9 @@ def test_a_file_is_served_with_its_type_and_all_that_caches_want_to_know(
         ("OPTIONS", "*", 204, {"Allow": ALLOWED}),
     ],
 )
-def test_what_is_not_served(httpd: Httpd, method: str, path: str, status: int, more: dict[str, str]) -> None:
+def test_unservable_targets_get_an_error(
+    httpd: Httpd, method: str, path: str, status: int, more: dict[str, str]
+) -> None:
     found = ask(httpd, path, method=method)
     assert found.status == status
     assert more.items() <= found.fields.items()
@@ -81,7 +82,7 @@ def test_what_is_not_served(httpd: Httpd, method: str, path: str, status: int, m
         assert found.body.startswith(b"<!DOCTYPE html>")
 
 
-def test_an_error_page_says_nothing_of_the_request(httpd: Httpd) -> None:
+def test_error_page_discloses_nothing_of_the_request(httpd: Httpd) -> None:
     found = ask(httpd, "/<script>alert(1)</script>", "User-Agent: <script>")
     assert found.status == 404
     assert b"script" not in found.body
@@ -108,7 +109,7 @@ def test_an_error_page_has_the_reason_phrase_and_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("version", "field", "said", "state"),
+    ("version", "field", "expected", "state"),
     [
         ("1.1", "Accept: */*", None, IDLE),
         ("1.1", "Connection: close", "close", OVER),
@@ -117,18 +118,18 @@ def test_an_error_page_has_the_reason_phrase_and_a_sentence(
     ],
 )
 @pytest.mark.parametrize("path", ["/short.txt", "/long.bin", "/nothing"])
-def test_the_connection_is_kept_as_the_peer_would_have_it(
-    httpd: Httpd, version: str, field: str, said: str | None, state: int, path: str
+def test_connection_field_of_the_client_is_honored(
+    httpd: Httpd, version: str, field: str, expected: str | None, state: int, path: str
 ) -> None:
     with talking(httpd) as conversation:
-        found = parsed(heard(conversation, request(path, field, version=version)))
-        assert (found.fields.get("Connection"), conversation.state) == (said, state)
+        found = parsed(send(conversation, request(path, field, version=version)))
+        assert (found.fields.get("Connection"), conversation.state) == (expected, state)
         assert conversation.ending is (Ending.DONE if state == OVER else None)
 
 
-def test_a_pipeline_is_answered_in_order_until_who_sent_it_would_have_it_closed(httpd: Httpd) -> None:
+def test_pipelined_requests_are_handled_in_order_until_a_close(httpd: Httpd) -> None:
     with talking(httpd) as conversation:
-        octets = heard(
+        data = send(
             conversation,
             request("/short.txt")
             + request("/long.bin")
@@ -136,7 +137,7 @@ def test_a_pipeline_is_answered_in_order_until_who_sent_it_would_have_it_closed(
             + request("/sub/", "Connection: close")
             + request("/text.txt"),
         )
-    short, _, rest = octets.partition(b"short")
+    short, _, rest = data.partition(b"short")
     assert parsed(short).status == 200
     long = rest.index(LONG)
     tail = rest[long + len(LONG) :]
@@ -144,7 +145,7 @@ def test_a_pipeline_is_answered_in_order_until_who_sent_it_would_have_it_closed(
     assert tail.endswith(b"below")
 
 
-def test_who_asks_whether_to_send_a_body_may_and_it_is_not_looked_at(httpd: Httpd) -> None:
+def test_expect_100_continue_gets_100_and_the_body_is_ignored(httpd: Httpd) -> None:
     with talking(httpd) as conversation:
         asked = request("/short.txt", "Expect: 100-continue", "Content-Length: 4")
         assert conversation.receive(asked) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -152,7 +153,7 @@ def test_who_asks_whether_to_send_a_body_may_and_it_is_not_looked_at(httpd: Http
         assert conversation.state == IDLE
 
 
-def test_what_is_no_request_is_answered_by_the_framing_and_a_failure_with_500(httpd: Httpd, tmp_path: Path) -> None:
+def test_malformed_request_gets_an_error_and_a_failure_500(httpd: Httpd, tmp_path: Path) -> None:
     with talking(httpd) as conversation:
         assert parsed(conversation.receive(b"GET / HTTP/1.1\r\n\r\n")).status == 400
         assert conversation.ending is Ending.MALFORMED
@@ -164,7 +165,7 @@ def test_what_is_no_request_is_answered_by_the_framing_and_a_failure_with_500(ht
         assert b"NoneType" not in found.body
 
 
-def test_a_long_file_is_read_while_it_is_sent_and_closed_when_the_visitor_leaves(httpd: Httpd) -> None:
+def test_long_file_is_closed_when_the_client_disconnects(httpd: Httpd) -> None:
     before = os.listdir("/proc/self/fd")
     conversation = Conversation(httpd)
     conversation.open()
@@ -176,18 +177,16 @@ def test_a_long_file_is_read_while_it_is_sent_and_closed_when_the_visitor_leaves
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_file_that_becomes_shorter_while_it_is_sent_ends_the_conversation(tmp_path: Path) -> None:
+def test_truncated_file_ends_the_conversation(tmp_path: Path) -> None:
     root = make(tmp_path)
     with talking(service(root)) as conversation:
         conversation.receive(request("/long.bin"))
         os.truncate(f"{root}/long.bin", 1000)
-        heard(conversation, b"")
+        send(conversation, b"")
         assert conversation.ending is Ending.FAILED
 
 
-def test_what_was_said_is_remembered_for_the_second_and_a_change_is_noticed_in_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_response_is_cached_for_one_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_790_000_000.5
     monkeypatch.setattr("daemons.httpd.time", lambda: now)
     root = make(tmp_path)
@@ -205,7 +204,7 @@ def test_what_was_said_is_remembered_for_the_second_and_a_change_is_noticed_in_t
     assert ask(httpd, "/short.txt").status == 404
 
 
-def test_no_more_is_remembered_than_there_is_room_for(httpd: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_response_cache_is_bounded(httpd: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemons.web.responses.REMEMBERED", 10_000)
     monkeypatch.setattr("daemons.httpd.time", lambda: 1_790_000_000.5)
     for number in range(100):
@@ -213,7 +212,7 @@ def test_no_more_is_remembered_than_there_is_room_for(httpd: Httpd, monkeypatch:
     assert 0 < len(httpd._cache._replies) < 50
 
 
-def test_a_folder_is_listed_where_that_is_wanted_and_its_names_are_escaped(tmp_path: Path) -> None:
+def test_listing_escapes_names(tmp_path: Path) -> None:
     root = make(tmp_path)
     page = ask(service(root, listing=True), "/empty/").body.decode()
     assert '<a href="./%3Ci%3E.txt">&lt;i&gt;.txt</a>' in page
@@ -225,7 +224,7 @@ def test_a_folder_is_listed_where_that_is_wanted_and_its_names_are_escaped(tmp_p
     assert ask(service(root, listing=True, hidden=True), "/.git/").status == 200
 
 
-def test_options_change_what_is_said(tmp_path: Path) -> None:
+def test_options_change_the_response(tmp_path: Path) -> None:
     root = make(tmp_path)
     found = ask(service(root, index="text.txt", cache=None, hidden=True), "/")
     assert (found.body, found.fields["Cache-Control"]) == (TEXT, "no-cache")
@@ -235,21 +234,21 @@ def test_options_change_what_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "..", ".", "a/b"])
-def test_an_index_is_a_name(name: str) -> None:
+def test_invalid_index_setting_is_refused(name: str) -> None:
     field = Httpd.Options.__dataclass_fields__["index"]
     with pytest.raises(ValueError, match=r"write index\.html"):
         field.metadata["kind"].parse(name)
 
 
-def test_a_root_is_a_folder(tmp_path: Path) -> None:
+def test_root_must_be_a_folder(tmp_path: Path) -> None:
     kind = Httpd.Options.__dataclass_fields__["root"].metadata["kind"]
     assert kind.show(kind.parse(str(tmp_path))) == str(tmp_path)
     with pytest.raises(ValueError, match="not a folder"):
         kind.parse(str(tmp_path / "nosuch"))
 
 
-def test_the_client_asks_for_paths_and_the_last_closes() -> None:
+def test_ask_sends_a_get_for_each_path_and_closes() -> None:
     decoder = HTTP().decoder()
-    said = decoder.decode(b"".join(Httpd.messages([b"/", b"x.css", b"/a b\n?c"])))
+    sent: Any = decoder.decode(b"".join(Httpd.messages([b"/", b"x.css", b"/a b\n?c"])))
     assert decoder.error is None
-    assert [(each.target, each.keep_alive) for each in said] == [("/", True), ("/x.css", True), ("/a%20b%0A?c", False)]  # type: ignore[attr-defined]
+    assert [(each.target, each.keep_alive) for each in sent] == [("/", True), ("/x.css", True), ("/a%20b%0A?c", False)]

@@ -27,7 +27,7 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Within]:
         running.close()
 
 
-def test_a_stock_client_and_curl_hear_the_same(running: Within, tmp_path: Path) -> None:
+def test_http_client_and_curl_receive_the_same_responses(running: Within, tmp_path: Path) -> None:
     port = running.address[1]
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as client:
         client.connect()
@@ -44,7 +44,7 @@ def test_a_stock_client_and_curl_hear_the_same(running: Within, tmp_path: Path) 
             assert int(response.headers["Content-Length"]) == len(heard)
         client.request("GET", "/long.bin", headers={"Range": "bytes=1-200000"})
         assert client.getresponse().read() == LONG[1:200_001]
-        # One connection for all of them.
+        # One connection for all requests.
         assert client.sock is socket_before
     if not (curl := shutil.which("curl")):
         pytest.skip("curl is missing: make engines")
@@ -55,7 +55,7 @@ def test_a_stock_client_and_curl_hear_the_same(running: Within, tmp_path: Path) 
         return subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
 
     assert curled("--compressed", "/text.txt", "/ready.css") == TEXT * 2
-    # Two pages, one connection.
+    # Two pages over one connection.
     assert curled("-o", "a", "-o", "b", "-w", "%{num_connects}", "/text.txt", "/ready.css") == b"10"
     assert gzip.decompress(curled("-H", "Accept-Encoding: gzip", "/text.txt")) == TEXT
     curled("--etag-save", "tag", "/text.txt")
@@ -68,9 +68,9 @@ def test_a_stock_client_and_curl_hear_the_same(running: Within, tmp_path: Path) 
     running.expect_nobody()
 
 
-def test_a_visitor_who_leaves_in_the_middle_leaves_nothing_open(running: Within) -> None:
+def test_file_is_closed_when_the_client_disconnects(running: Within) -> None:
     with connect(running.address) as peer:
-        # More than the buffers of both ends hold.
+        # More than the socket buffers hold.
         peer.sendall(request("/long.bin") * 200)
         assert peer.recv(15) == b"HTTP/1.1 200 OK"
         name = name_of(peer)

@@ -1,4 +1,4 @@
-"""The line that the log has for each request to httpd.  Without sockets."""
+"""Log lines of requests to httpd.  Without sockets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daemons.serving.conversation.conversation import PENDING
 from daemons.serving.conversation.service import Peer
 from daemons.web.gateway.upstream_address import UPSTREAM
 from daemons.web.site.protection import Realm
-from tests.web.example_site import LOCAL, heard, make, request, service, talking
+from tests.web.example_site import LOCAL, make, request, send, service, talking
 from tests.web.scripted_upstream import scripted
 from tests.web.site.test_protection import GOOD, basic, write
 
@@ -30,13 +30,13 @@ class Kept(RequestLog):
         self.lines.append(re.sub(r"\[.*\]", "[]", line))
 
 
-def told(httpd: Httpd, *octets: bytes, peer: Peer = LOCAL) -> list[str]:
-    """The lines of these requests, each in two conversations."""
+def log_lines(httpd: Httpd, *data: bytes, peer: Peer = LOCAL) -> list[str]:
+    """Return the log lines of requests, which are the same in two conversations."""
     httpd.requests = log = Kept()
     for _ in range(2):
         with talking(httpd, peer) as conversation:
-            for each in octets:
-                heard(conversation, each)
+            for each in data:
+                send(conversation, each)
     first, second = log.lines[: len(log.lines) // 2], log.lines[len(log.lines) // 2 :]
     assert first == second
     return first
@@ -48,7 +48,7 @@ def root(tmp_path: Path) -> str:
     return str(tmp_path / "www")
 
 
-def test_status_and_size_are_those_of_the_answer(root: str) -> None:
+def test_status_and_size_are_those_of_the_response(root: str) -> None:
     long = Path(root, "long.bin").stat().st_size
     assert long > 64 * 1024
     asked = {
@@ -58,23 +58,23 @@ def test_status_and_size_are_those_of_the_answer(root: str) -> None:
         request("/short.txt", method="HEAD", version="1.0"): '"HEAD /short.txt HTTP/1.0" 200 0',
         request("/short.txt", method="OPTIONS"): '"OPTIONS /short.txt HTTP/1.1" 204 0',
     }
-    for octets, line in asked.items():
-        assert told(service(root), octets) == [f"127.0.0.1 - - [] {line}"]
-    (missing,) = told(service(root), request("/no%22thing"))
+    for data, line in asked.items():
+        assert log_lines(service(root), data) == [f"127.0.0.1 - - [] {line}"]
+    (missing,) = log_lines(service(root), request("/no%22thing"))
     assert re.fullmatch(r'127\.0\.0\.1 - - \[\] "GET /no%22thing HTTP/1\.1" 404 \d+', missing)
 
 
-def test_a_question_before_a_body_and_what_is_no_request_have_none(root: str) -> None:
+def test_expect_and_malformed_requests_are_not_logged(root: str) -> None:
     expecting = request("/short.txt", "Expect: 100-continue", "Content-Length: 2", method="POST")
-    (line,) = told(service(root), expecting, b"xx")
+    (line,) = log_lines(service(root), expecting, b"xx")
     assert line.startswith('127.0.0.1 - - [] "POST /short.txt HTTP/1.1" 405 ')
-    assert told(service(root), b"GET / HTTP/1.1\n\n") == []
+    assert log_lines(service(root), b"GET / HTTP/1.1\n\n") == []
 
 
-def test_who_has_shown_a_password_is_named_and_nobody_else(root: str, tmp_path: Path) -> None:
+def test_authenticated_user_is_logged(root: str, tmp_path: Path) -> None:
     write(tmp_path / "users", Arthur="of the Britons:")
     httpd = service(root, protected={"/sub": Realm("The vault", str(tmp_path / "users"))})
-    lines = told(
+    lines = log_lines(
         httpd,
         request("/sub/", GOOD),
         request("/sub/", basic("Arthur", "of nowhere")),
@@ -89,28 +89,28 @@ def test_user_is_not_logged_once_a_file_is_no_longer_protected(root: str, tmp_pa
     store = str(tmp_path / "notes")
     for protected, user in (({"/sub": realm, "/notes": realm}, "Arthur"), ({}, "-")):
         httpd = service(root, protected=protected, documents={"/notes": store})
-        lines = told(httpd, request("/sub/", GOOD), request("/notes/", GOOD))
+        lines = log_lines(httpd, request("/sub/", GOOD), request("/notes/", GOOD))
         assert [line.split()[2] for line in lines] == [user] * 2
 
 
-def test_of_what_is_passed_on_the_status_and_the_size_where_they_are_known(root: str) -> None:
+def test_forwarded_response_is_logged_with_its_status_and_known_size(root: str) -> None:
     with scripted() as (running, _):
         httpd = service(root, proxy={"/app": UPSTREAM.parse(f"127.0.0.1:{running.address[1]}")})
         try:
-            lines = told(httpd, request("/app/plain"), request("/app/long"), request("/app/chunks"), peer=LOCAL)
+            lines = log_lines(httpd, request("/app/plain"), request("/app/long"), request("/app/chunks"), peer=LOCAL)
         finally:
             httpd.close()
     assert [line.split('" ')[1] for line in lines] == ["200 5", "200 200000", "200 -"]
 
 
-def test_who_is_sent_to_tls_has_a_line_too(root: str) -> None:
-    (line,) = told(service(root, https=("localhost", 8443)), request("/short.txt"))
+def test_redirect_to_https_is_logged(root: str) -> None:
+    (line,) = log_lines(service(root, https=("localhost", 8443)), request("/short.txt"))
     assert '"GET /short.txt HTTP/1.1" 301 ' in line
 
 
-def test_without_a_log_nobody_is_asked_for(root: str) -> None:
+def test_peer_is_not_needed_without_a_log(root: str) -> None:
     httpd = service(root)
     assert not httpd.visited
     with talking(httpd) as conversation:
-        assert heard(conversation, request("/short.txt")).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert send(conversation, request("/short.txt")).startswith(b"HTTP/1.1 200 OK\r\n")
         assert conversation.state != PENDING

@@ -1,4 +1,4 @@
-"""The root cannot be left, and of what is in it only regular files are opened."""
+"""No path leaves the root, and only regular files are opened."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from daemons.httpd import Httpd
 from daemons.web.files.lookup import Files, IsFolder, Refused
 from daemons.web.site.protection import Realm
-from tests.web.example_site import SECRET, ask, heard, make, request, service, talking
+from tests.web.example_site import SECRET, ask, make, request, send, service, talking
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +88,21 @@ def httpd(root: str) -> Httpd:
         "/C:/secret.txt",
     ],
 )
-def test_there_is_nothing_outside(httpd: Httpd, path: str) -> None:
+def test_path_outside_the_root_gets_404(httpd: Httpd, path: str) -> None:
     found = ask(httpd, path)
     assert found.status == 404
     assert SECRET not in found.body
     assert "Location" not in found.fields
 
 
-def test_nothing_is_done_to_what_is_no_regular_file(root: str, httpd: Httpd) -> None:
-    # Were it opened, even without waiting, this would not say that nobody reads it.
+def test_special_file_is_not_opened(root: str, httpd: Httpd) -> None:
+    # If the FIFO had been opened, this would not fail with ENXIO: no reader.
     assert ask(httpd, "/fifo").status == 404
     with pytest.raises(OSError, match="No such device or address"):
         os.open(f"{root}/fifo", os.O_WRONLY | os.O_NONBLOCK)
 
 
-def test_dots_lead_nowhere_where_hidden_files_are_shown(root: str) -> None:
+def test_dot_segments_get_404_also_with_hidden_files(root: str) -> None:
     shown = service(root, hidden=True, listing=True)
     assert ask(shown, "/.hidden").body == SECRET
     for path in ("/..", "/../", "/../secret.txt", "/%2e%2e/secret.txt", "/.", "/./"):
@@ -110,7 +110,7 @@ def test_dots_lead_nowhere_where_hidden_files_are_shown(root: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["\u200c.git", "\ufeff.x", "\u00ad\u2060.x", "\uff0egit", "sub/\u200b.x"])
-def test_a_name_that_some_file_systems_take_for_a_hidden_one_is_hidden(tmp_path: Path, name: str) -> None:
+def test_name_that_some_file_systems_treat_as_hidden_is_hidden(tmp_path: Path, name: str) -> None:
     """CVE-2014-9390: HFS+ ignores some characters, and opens .git."""
     root = make(tmp_path)
     (tmp_path / "www" / name).write_bytes(SECRET)
@@ -122,7 +122,7 @@ def test_a_name_that_some_file_systems_take_for_a_hidden_one_is_hidden(tmp_path:
     assert ask(service(root, hidden=True), "/" + quote(name)).body == SECRET
 
 
-def test_a_link_to_the_root_is_followed_at_each_request(tmp_path: Path) -> None:
+def test_link_to_the_root_is_followed_at_each_request(tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "index.html").write_text(name)
@@ -137,7 +137,7 @@ def test_a_link_to_the_root_is_followed_at_each_request(tmp_path: Path) -> None:
         (tmp_path / "next").rename(tmp_path / "site")
 
 
-def test_a_walk_that_is_under_way_goes_on_where_it_began(tmp_path: Path) -> None:
+def test_renaming_a_folder_does_not_redirect_a_walk_in_progress(tmp_path: Path) -> None:
     (tmp_path / "www" / "a").mkdir(parents=True)
     (tmp_path / "www" / "a" / "x").write_text("ours")
     (tmp_path / "other").mkdir()
@@ -152,11 +152,11 @@ def test_a_walk_that_is_under_way_goes_on_where_it_began(tmp_path: Path) -> None
         Files(str(tmp_path / "www")).folder([b"a"])
 
 
-def test_what_the_system_refuses(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_open_get_their_statuses(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, status in ((13, 403), (24, 503), (2, 404)):
 
         def fail(*_: object, number: int = number, **__: object) -> int:
-            raise OSError(number, "a path that nobody is told")
+            raise OSError(number, "a secret path")
 
         with monkeypatch.context() as patched:
             patched.setattr("daemons.web.files.lookup.os.stat", fail)
@@ -166,7 +166,7 @@ def test_what_the_system_refuses(root: str, monkeypatch: pytest.MonkeyPatch) -> 
         assert ("Retry-After" in found.fields) == (status == 503)
 
 
-#: What paths out of a folder are made of.
+#: Fragments of paths that try to leave the root.
 OUT = ["..", ".", "/", "//", "%2e", "%2E%2e", "%2f", "%5c", "\\", "%00", "%25", "%c0%ae", "%ff", ";", "~", ":"]
 NAMES = [
     "secret.txt",
@@ -184,7 +184,7 @@ NAMES = [
 ]
 PIECES = st.sampled_from([*OUT, *NAMES])
 
-#: What lies in the folder that the root is in.
+#: The contents of the folder above the root.
 BESIDE = ["secret.txt", "users", "www", "wwwroot"]
 
 
@@ -270,4 +270,4 @@ def test_file_on_which_a_file_server_has_a_lease_is_unavailable(tmp_path: Path) 
         process.stdin.close()
         process.wait()
     with talking(httpd) as conversation:
-        assert heard(conversation, request("/text.txt", "X: another head")).startswith(b"HTTP/1.1 200 OK")
+        assert send(conversation, request("/text.txt", "X: another head")).startswith(b"HTTP/1.1 200 OK")

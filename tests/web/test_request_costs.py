@@ -1,4 +1,4 @@
-"""Bounds of the CPU and the lasting memory that one request costs, whatever its contents."""
+"""Limits of the CPU time and retained memory of any one request."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from daemons.web.gateway.upstream_address import UPSTREAM
 from daemons.web.site.protection import Realm
 from tests.web import talking, wsgi_talking
 from tests.web.example_handlers import Hello
-from tests.web.example_site import ask, heard, make, service
+from tests.web.example_site import ask, make, send, service
 from tests.web.example_site import talking as visit_site
 from tests.web.site.test_protection import write
 
 #: Bytes of a field that fills a head of 16 KiB, and of a path that fills a request line of 8 KiB.
 FIELD, PATH = 15_800, 8_000
 
-#: How many times the CPU of an honest request.
+#: Maximum CPU time, as a multiple of an honest request.
 MOST = 20
 
-#: Makes every request unlike the others, so that caches are of no use.
+#: Makes every request different, so that caches do not help.
 number = count()
 
-#: Fields whose values are parsed.
+#: Fields with parsed values.
 NAMES = (
     *("Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Connection", "Content-Type"),
     *("Cookie", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Range"),
@@ -65,7 +65,7 @@ def request(path: str, *fields: str) -> bytes:
 
 
 def requests(tag: str) -> Iterator[tuple[str, bytes]]:
-    """The largest requests of each kind, as unlike each other as can be."""
+    """Yield the largest requests of each kind, all different."""
     for name in NAMES:
         for piece in PIECES:
             begin = "bytes=" if name == "Range" else f"a{next(number)}," if name != "If-Range" else ""
@@ -83,7 +83,7 @@ def requests(tag: str) -> Iterator[tuple[str, bytes]]:
 
 @pytest.fixture(params=["httpd", "tables", "gateway", "handler", "files", "application"])
 def visit(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], AbstractContextManager[Conversation]]:
-    """Makes a conversation with each kind of service of the web."""
+    """Return a function that opens a conversation with a service of each kind."""
     root = make(tmp_path)
     write(tmp_path / "users", Arthur="x")
     realm = Realm("x", str(tmp_path / "users"))
@@ -101,11 +101,11 @@ def visit(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Abstra
     return found
 
 
-def cpu(visit: Callable[[], AbstractContextManager[Conversation]], octets: bytes) -> float:
-    """Seconds of CPU until it is answered."""
+def cpu(visit: Callable[[], AbstractContextManager[Conversation]], data: bytes) -> float:
+    """Return the seconds of CPU time of a request."""
     with visit() as conversation:
         before = time.process_time()
-        heard(conversation, octets)
+        send(conversation, data)
         return time.process_time() - before
 
 
@@ -115,9 +115,9 @@ def test_no_request_costs_more_than_twenty_honest_ones(
     tag = ask(service(str(tmp_path / "www")), "/text.txt").fields["ETag"]
     honest = sorted(cpu(visit, request("/text.txt", *HONEST)) for _ in range(31))[15]
     dear = {}
-    for name, octets in requests(tag):
+    for name, data in requests(tag):
         # The least of several, since other processes disturb the measurement.
-        if cpu(visit, octets) > MOST * honest:
+        if cpu(visit, data) > MOST * honest:
             again = min(cpu(visit, other) for _ in range(3) for which, other in requests(tag) if which == name)
             if again > MOST * honest:
                 dear[name] = again / honest
@@ -125,21 +125,21 @@ def test_no_request_costs_more_than_twenty_honest_ones(
 
 
 def rss() -> int:
-    """Bytes of memory that this process has."""
+    """Return the resident set size of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def test_unlike_values_are_not_remembered(
+def test_different_field_values_are_not_kept(
     visit: Callable[[], AbstractContextManager[Conversation]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.CRITICAL)  # pytest keeps what is logged
+    caplog.set_level(logging.CRITICAL)  # pytest keeps log records
 
     def send_all(times: int) -> None:
         for name in NAMES:
             for _ in range(times):
                 with visit() as conversation:
                     value = ("bytes=" if name == "Range" else "") + f"en-{next(number)};q=0.5," * 500
-                    heard(conversation, request("/text.txt", f"{name}: {value}"))
+                    send(conversation, request("/text.txt", f"{name}: {value}"))
 
     send_all(3)
     before = rss()

@@ -1,4 +1,4 @@
-"""h11, a strict client, reads what is said to it; at the seam.  What it does not understand it raises for."""
+"""h11, a strict HTTP implementation, accepts every response.  Without sockets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _application(folder: Path) -> Iterator[Conversation]:
 def exchange(
     client: h11.Connection, talk: Conversation, method: str, path: str, *fields: tuple[str, str], body: bytes = b""
 ) -> tuple[h11.Response, bytes]:
-    """One request as h11 writes it, and the answer as h11 reads it, which raises for whatever is not as it must be."""
+    """Send a request written by h11, and parse the response with h11, which raises for invalid ones."""
     request = h11.Request(method=method, target=path, headers=[("Host", "localhost"), *fields])
     octets = b"".join(client.send(part) or b"" for part in (request, h11.Data(body), h11.EndOfMessage()))
     client.receive_data(said(talk, octets))
@@ -58,7 +58,7 @@ def exchange(
             assert isinstance(event, h11.InformationalResponse), event
 
 
-#: What is asked one after the other, over one connection: the method, the target, the body, and the status.
+#: Requests over one connection: method, target, body, and expected status.
 SELECTING_FIELDS: dict[Callable[[Path], Any], list[tuple[str, str, bytes, int, bytes | None]]] = {
     _httpd: [
         ("GET", "/text.txt", b"", 200, TEXT),
@@ -89,7 +89,7 @@ SELECTING_FIELDS: dict[Callable[[Path], Any], list[tuple[str, str, bytes, int, b
 
 
 @pytest.mark.parametrize("kind", SELECTING_FIELDS)
-def test_h11_which_is_strict_can_read_every_answer(kind: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_h11_accepts_every_response(kind: Callable[[Path], Any], tmp_path: Path) -> None:
     client = h11.Connection(h11.CLIENT)
     with kind(tmp_path) as talk:
         for method, path, body, status, expected in SELECTING_FIELDS[kind]:
@@ -104,7 +104,7 @@ def test_h11_which_is_strict_can_read_every_answer(kind: Callable[[Path], Any], 
 
 
 @pytest.mark.parametrize("kind", SELECTING_FIELDS)
-def test_a_request_without_host_is_none_and_h11_reads_that_too(kind: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_request_without_host_gets_a_response_that_h11_accepts(kind: Callable[[Path], Any], tmp_path: Path) -> None:
     with kind(tmp_path) as talk:
         client = h11.Connection(h11.CLIENT)
         client.send(h11.Request(method="GET", target="/", headers=[("Host", "localhost")]))

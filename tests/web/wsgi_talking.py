@@ -15,7 +15,7 @@ from tests.web import applications
 from tests.web.applications import closed
 from tests.web.talking import conversation_of
 
-#: What every answer has, and what is not compared.
+#: Fields of every response, which are not compared.
 _EACH = re.compile(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\nServer: camelot\r\n")
 
 FAILED = (
@@ -30,7 +30,7 @@ def carried(application: Any, **more: Any) -> type[Pump]:
 
 @contextmanager
 def visit(application: Any = applications.page, address: Any = ("192.0.2.7", 4242), **more: Any) -> Iterator[Any]:
-    """A visitor's conversation with `application`, opened and, in the end, closed."""
+    """Open a conversation with `application`, and close it at the end."""
     closed.clear()
     with (
         WebServer(("127.0.0.1", 8001), carried(application, **more), bind_and_activate=False) as server,
@@ -40,7 +40,7 @@ def visit(application: Any = applications.page, address: Any = ("192.0.2.7", 424
 
 
 def batches(conversation: Conversation, data: bytes) -> list[bytes]:
-    """All that is said to `data`, as it is sent."""
+    """Return the batches of bytes sent in response to `data`."""
     heard = [conversation.receive(data)]
     while conversation.state == PENDING:
         heard.append(conversation.proceed())
@@ -48,18 +48,18 @@ def batches(conversation: Conversation, data: bytes) -> list[bytes]:
 
 
 def said(conversation: Conversation, *pieces: bytes) -> bytes:
-    """All that is said to these pieces of input, without what every answer has."""
+    """Return the bytes sent in response to `pieces` of input, without the fields of every response."""
     return _EACH.sub(b"", b"".join(b"".join(batches(conversation, piece)) for piece in pieces))
 
 
 def get(path: str, *fields: str, version: str = "1.1", method: str = "GET") -> bytes:
-    """A request without a body."""
+    """Return a request without a body."""
     lines = [f"{method} /{path.replace(' ', '%20')} HTTP/{version}", "Host: localhost", *fields, ""]
     return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
 
 
 def response(body: bytes, *fields: str, status: str = "200 OK", length: int | None = -1) -> bytes:
-    """What is expected; with the body's length, unless it is said otherwise."""
+    """Return an expected response, by default with the length of `body`."""
     lines = [f"HTTP/1.1 {status}", "Content-Type: text/plain", *fields]
     if length is not None:
         lines.insert(2, f"Content-Length: {len(body) if length < 0 else length}")
@@ -72,6 +72,6 @@ def chunks(*pieces: bytes) -> bytes:
 
 
 def parts(octets: bytes) -> tuple[list[bytes], bytes]:
-    """The lines of the head, of which the order means nothing; and the body."""
+    """Return the lines of the head, sorted, and the body."""
     head, _, body = octets.partition(b"\r\n\r\n")
     return sorted(head.split(b"\r\n")), body

@@ -17,7 +17,7 @@ SAMPLE = 100
 
 
 def numbered_by_name(root: str, paths: Iterable[Names]) -> str:
-    """Return a file in `root`, or at or above one of `paths`, whose inode number depends on the spelling of its name;
+    """Return a file in `root`, or at or above one of `paths`, with an inode number that depends on its name's spelling;
     empty if there is none."""
     for above, name in _candidates(root, paths):
         for other in {name.swapcase(), unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)} - {name}:

@@ -44,7 +44,7 @@ LANGUAGES: FieldType[tuple[str, ...]] = FieldType(_languages, " ".join, "languag
 
 
 class Languages:
-    """Files whose names end with the tag of one of these languages, as ``index.html.en``; the first is the default."""
+    """Selects files with the tag of a language as suffix, as ``index.html.en``; the first language is the default."""
 
     def __init__(self, tags: tuple[str, ...]) -> None:
         self._suffixes = {tag: f".{tag}".encode("ascii") for tag in tags}

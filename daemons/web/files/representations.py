@@ -35,7 +35,7 @@ class Representation:
     def __init__(
         self, file: File, made: bytes | None, media: str, mark: str, now: int, *, vary: str = "", language: str = ""
     ) -> None:
-        #: The file whose bytes are sent, or were compressed.
+        #: The open file.
         self.file = file
         self._open = True
         #: The compressed bytes; None if the file's own bytes are sent.
@@ -82,7 +82,8 @@ class Representation:
         return fields, parts
 
     def body(self, head: bytes, parts: BodyParts) -> Reply:
-        """Return a response with `head`, whose body is read now, or as it is sent.  Raises `OSError` and `EOFError`."""
+        """Return a response with `head` and a body that is read now, or as it is sent.  Raises `OSError` and
+        `EOFError`."""
         made, file = self._made, self.file
         if made is not None:
             return b"".join((head, *(each if isinstance(each, bytes) else made[slice(*each)] for each in parts)))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from daemons.web.gateway.request_table import RequestTable
     from daemons.web.gateway.upstream_address import UpstreamLimits
 
-#: Seconds after which a response whose client does not read does not count as in progress: no thread waits for the
+#: Seconds after which a response that its client does not read is no longer in progress: no thread waits for the
 #: upstream server, and slow clients must not block others.
 PAUSED = 1.0
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from daemons.serving.record_locks import is_locked, lock, unlock
 
-#: Capacity of the table, which includes requests whose clients have paused: 32 KiB.
+#: Capacity of the table, including the requests of paused clients: 32 KiB.
 PLACES = 4094
 
 #: The head of the table: the number of requests refused since the last log line about them, and when (monotonic) that

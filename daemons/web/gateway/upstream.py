@@ -16,7 +16,7 @@ from daemons.web.gateway.upstream_socket import UpstreamSocket
 #: Maximum idle connections, and the seconds for which they are kept, less than most servers keep them.
 IDLE, KEPT = 16, 10.0
 
-#: Maximum responses whose clients have paused, per request that may be in progress.  Each holds a connection and up to
+#: Maximum responses to paused clients, per request that may be in progress.  Each holds a connection and up to
 #: 64 KiB; beyond the limit, the response that has paused longest is cut short.
 PAUSED_RESPONSES = 16
 

@@ -70,7 +70,7 @@ class MemorySocket:
             raise ValueError("the file is opened in text mode; a binary one is expected")
         if count is not None and count < 1:
             raise ValueError(f"count is {count}; a number of bytes is expected, at least 1")
-        # As sendfile(2), whose offset counts from the beginning; other objects are read from their current position.
+        # As in sendfile(2), the offset counts from the beginning; other objects are read from their current position.
         if offset or (isinstance(file, (io.BufferedReader, io.FileIO)) and file.seekable()):
             file.seek(offset)
         before = self.wfile.size

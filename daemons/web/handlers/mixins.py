@@ -58,7 +58,7 @@ def class_of(handler: object) -> object:
 
 
 def without_version(handler: Any) -> Any:
-    """Return a subclass of a raw handler whose Server field has no version of Python, unless its author has set one.
+    """Return a subclass of a raw handler without the version of Python in its Server field, unless the author set one.
     Return any other handler unchanged."""
     kind: Any = class_of(handler)
     stock = http.server.BaseHTTPRequestHandler
@@ -171,7 +171,7 @@ class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory)
         return super().translate_path(path)
 
     def send_head(self) -> Any:
-        """As the stock method, but respond with 404 for a FIFO, whose open would block, or a device."""
+        """As the stock method, but respond with 404 for a FIFO, since opening it would block, or a device."""
         try:
             return super().send_head()
         except _NotAFile:

@@ -56,7 +56,7 @@ class Bounds:
 
 
 class ResponseBuffer(ResponseHead):
-    """A handler's `wfile` for one request.  Not a subclass of `io.BufferedIOBase`, whose finalizer takes as long as all
+    """A handler's `wfile` for one request.  Not a subclass of `io.BufferedIOBase`: its finalizer takes as long as all
     other work on a short response."""
 
     __slots__ = (

@@ -96,7 +96,7 @@ class Gate:
     ) -> None:
         self._files = files
         self._request = request
-        self._visitor = peer
+        self._peer = peer
         self._above = names[:-1]
         self._passed = [] if passed is None else [passed]
         #: The identities of protected files, looked up once for all names of a listing.
@@ -114,7 +114,7 @@ class Gate:
         except Unindexed:
             raise Denied(error(self._request, 403, self.cache)) from None
         if protections and not any(map(self._has_passed, protections)):
-            refusal = protections[0].refusal(self._request, self.cache, self._visitor)
+            refusal = protections[0].refusal(self._request, self.cache, self._peer)
             if refusal is not None:
                 raise Denied(refusal)
             self._passed.append(protections[0])

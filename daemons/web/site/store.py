@@ -214,7 +214,7 @@ def _dated(descriptor: int, before: os.stat_result | None) -> os.stat_result:
     the same entity tag, and If-Match could not detect a lost update."""
     now = time.time_ns()
     least = now if before is None else before.st_mtime_ns
-    # The last candidate is for a document whose time is the latest that the file system can store.
+    # The last candidate is for a document with the latest time that the file system can store.
     for when in (max(now, least + 1), *(max(now, least + step) for step in _STEPS), now):
         os.utime(descriptor, ns=(when, when))
         found = os.fstat(descriptor)

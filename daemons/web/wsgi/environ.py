@@ -1,4 +1,4 @@
-"""The environ of a WSGI application (PEP 3333), whose names are those of CGI (RFC 3875)."""
+"""The environ of a WSGI application (PEP 3333), with the variable names of CGI (RFC 3875)."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class WSGIResponse:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], None]:
-        """Set status and headers, as PEP 3333 says, and return `write`.
+        """Set status and headers (PEP 3333), and return `write`.
 
         Raises `TypeError` and `ValueError` for an invalid status or header, `RuntimeError` for a second call without
         `exc_info`, and the exception in `exc_info` if the headers have been sent."""

@@ -1,4 +1,4 @@
-"""Conditions, ranges and codings: who asks for how much of what, and on which condition."""
+"""Conditional requests, range requests and content codings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def httpd(tmp_path: Path) -> Httpd:
         (200, {"if-none-match": '"a" "tag"'}),
         (200, {"if-none-match": ""}),
         (200, {"if-none-match": '"other"'}),
-        # If-None-Match wins over If-Modified-Since.
+        # If-None-Match takes precedence over If-Modified-Since.
         (200, {"if-none-match": '"other"', "if-modified-since": AFTER}),
         (304, {"if-none-match": '"tag"', "if-modified-since": BEFORE}),
         (304, {"if-modified-since": DATE}),
@@ -63,7 +63,7 @@ def httpd(tmp_path: Path) -> Httpd:
         (412, {"if-match": 'W/"tag"'}),
         (412, {"if-match": '"other"'}),
         (412, {"if-match": "nonsense"}),
-        # If-Match wins over If-Unmodified-Since, and both over the others.
+        # If-Match takes precedence over If-Unmodified-Since, and both over the others.
         (200, {"if-match": '"tag"', "if-unmodified-since": BEFORE}),
         (412, {"if-match": '"other"', "if-none-match": '"tag"'}),
         (412, {"if-unmodified-since": BEFORE}),
@@ -112,7 +112,7 @@ def test_dates_in_three_forms(text: str | None, seconds: int | None) -> None:
         ("nonsense", WRITTEN + 9, False),
     ],
 )
-def test_a_range_of_what_it_was(value: str | None, now: int, good: bool) -> None:
+def test_if_range_allows_a_range_of_an_unchanged_file(value: str | None, now: int, good: bool) -> None:
     assert unchanged(value, HAVE, now) == good
 
 
@@ -147,7 +147,7 @@ def test_a_range_of_what_it_was(value: str | None, now: int, good: bool) -> None
         ("bytes=" + ",".join(["0-"] * 1000), None),
     ],
 )
-def test_ranges_of_a_hundred_octets(value: str, found: list[tuple[int, int]] | None) -> None:
+def test_ranges_of_a_hundred_bytes(value: str, found: list[tuple[int, int]] | None) -> None:
     assert ranges_of(value, 100) == found
 
 
@@ -179,7 +179,7 @@ def test_codings_by_their_weights(value: str | None, wanted: bool) -> None:
 @pytest.mark.parametrize(
     ("path", "body"), [("/text.txt", TEXT), ("/ready.css", TEXT), ("/stale.css", TEXT), ("/index.html", None)]
 )
-def test_text_is_compressed_for_who_accepts_that(httpd: Httpd, path: str, body: bytes | None) -> None:
+def test_text_is_compressed_if_accepted(httpd: Httpd, path: str, body: bytes | None) -> None:
     plain = ask(httpd, path)
     packed = ask(httpd, path, "Accept-Encoding: gzip, deflate")
     assert (plain.fields["Vary"], packed.fields["Vary"]) == ("Accept-Encoding", "Accept-Encoding")
@@ -189,7 +189,7 @@ def test_text_is_compressed_for_who_accepts_that(httpd: Httpd, path: str, body: 
         return
     assert packed.fields["Content-Encoding"] == "gzip"
     assert (plain.body, gzip.decompress(packed.body)) == (body, body)
-    # Each has its tag, and is not taken for the other.
+    # Each representation has its own entity tag.
     tags = plain.fields["ETag"], packed.fields["ETag"]
     assert tags[0] != tags[1]
     assert ask(httpd, path, f"If-None-Match: {tags[1]}").status == 200
@@ -201,16 +201,14 @@ def test_text_is_compressed_for_who_accepts_that(httpd: Httpd, path: str, body: 
     assert (other.status, other.body) == (200, packed.body)
 
 
-def test_what_would_not_become_shorter_is_sent_as_it_is(httpd: Httpd) -> None:
+def test_incompressible_file_is_sent_unchanged(httpd: Httpd) -> None:
     for path in ("/noise.txt", "/picture.png", "/ready.css.gz"):
         found = ask(httpd, path, "Accept-Encoding: gzip")
         assert "Content-Encoding" not in found.fields, path
         assert ("Vary" in found.fields) == path.endswith("txt")
 
 
-def test_what_was_compressed_is_remembered_as_long_as_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compressed_files_are_cached_within_the_capacity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_bytes(TEXT)
     (tmp_path / "long").write_bytes(b"x" * (LONGEST + 1))
     compressed = CompressionCache()
@@ -230,8 +228,8 @@ def test_what_was_compressed_is_remembered_as_long_as_there_is_room(
         os.close(long.descriptor)
 
 
-def test_file_replaced_in_place_under_the_same_time_is_sent_as_it_is_now(tmp_path: Path) -> None:
-    """As `cp -p` leaves it; and as two changes within a tick of the kernel's clock do."""
+def test_file_replaced_with_the_same_mtime_is_sent_anew(tmp_path: Path) -> None:
+    """As by `cp -p`, or by two changes within a tick of the kernel's clock."""
     file = tmp_path / "page.txt"
     httpd = service(str(tmp_path))
     for content in (b"old." * 100, b"new." * 100):
@@ -253,7 +251,7 @@ def test_file_replaced_in_place_under_the_same_time_is_sent_as_it_is_now(tmp_pat
         os.close(tick.descriptor)
 
 
-def test_not_modified(httpd: Httpd) -> None:
+def test_unchanged_file_gets_304(httpd: Httpd) -> None:
     whole = ask(httpd, "/picture.png")
     for field in (f"If-None-Match: {whole.fields['ETag']}", f"If-Modified-Since: {DATE}"):
         for method in ("GET", "HEAD"):
@@ -261,14 +259,14 @@ def test_not_modified(httpd: Httpd) -> None:
             assert (found.status, found.fields["ETag"]) == (304, whole.fields["ETag"])
             assert {"Cache-Control", "Expires", "Date"} < found.fields.keys()
             assert "Content-Length" not in found.fields
-    # Several fields of one name are one list.
+    # Repeated fields are one list.
     tags = ('If-None-Match: "a"', f"If-None-Match: {whole.fields['ETag']}")
     assert ask(httpd, "/picture.png", *tags).status == 304
     assert ask(httpd, "/picture.png", 'If-Match: "other"', "Range: bytes=0-1").status == 412
 
 
 @pytest.mark.parametrize("path", ["/picture.png", "/long.bin"])
-def test_parts_of_a_file(httpd: Httpd, path: str) -> None:
+def test_range_of_a_file_gets_206(httpd: Httpd, path: str) -> None:
     content = PICTURE if path == "/picture.png" else LONG
     size = len(content)
     for text, start, end in (("0-0", 0, 1), ("10-", 10, size), ("-7", size - 7, size), (f"5-{size + 9}", 5, size)):
@@ -284,7 +282,7 @@ def test_parts_of_a_file(httpd: Httpd, path: str) -> None:
     assert ask(httpd, path, "Range: bytes=0-0", f"If-Range: {AFTER}").status == 200
 
 
-#: What fields are made of.
+#: Fragments of field values.
 PIECES = st.sampled_from(
     ["bytes=", "0-", "-", "1", "9" * 19, ",", ", ", '"', "W/", "*", "gzip", ";q=", "0.5", "identity", DATE, "\xff", " "]
 )
@@ -292,13 +290,13 @@ VALUES = st.lists(PIECES, max_size=8).map("".join)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(SELECTING_FIELDS)), VALUES, max_size=4), st.sampled_from(["GET", "HEAD"]))
-def test_any_fields_get_an_answer(site: Httpd, fields: dict[bytes, str], method: str) -> None:
+def test_any_conditional_fields_get_a_response(site: Httpd, fields: dict[bytes, str], method: str) -> None:
     lines = [f"{name.decode()}: {value}" for name, value in fields.items()]
     assert ask(site, "/text.txt", *lines, method=method).status in (200, 206, 304, 412, 416)
 
 
 @pytest.mark.parametrize("path", ["/picture.png", "/long.bin"])
-def test_several_parts_in_one_answer(httpd: Httpd, path: str) -> None:
+def test_several_ranges_get_a_multipart_response(httpd: Httpd, path: str) -> None:
     content = PICTURE if path == "/picture.png" else LONG
     size = len(content)
     wanted = ((0, 1), (20, size - 100), (size - 3, size))
@@ -317,7 +315,7 @@ def test_several_parts_in_one_answer(httpd: Httpd, path: str) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["0-", "0-0", "5-", "-5", "0-,1-", "-0"])
-def test_any_range_of_an_empty_file_is_answered_with_the_whole(site: Httpd, wanted: str) -> None:
+def test_any_range_of_an_empty_file_gets_200(site: Httpd, wanted: str) -> None:
     for method in ("GET", "HEAD"):
         found = ask(site, "/none.txt", f"Range: bytes={wanted}", method=method)
         assert (found.status, found.fields["Content-Length"], found.body) == (200, "0", b"")

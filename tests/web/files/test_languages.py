@@ -1,4 +1,4 @@
-"""Files in several languages: who is given which.  Without sockets."""
+"""Language negotiation.  Without sockets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ THERE = ("en", "fr", "de-CH")
         (", ,fr", "fr"),
     ],
 )
-def test_which_language_is_wanted_most(accepted: str | None, tag: str | None) -> None:
+def test_preferred_language_is_selected(accepted: str | None, tag: str | None) -> None:
     assert best(accepted, THERE) == tag
 
 
@@ -80,7 +80,7 @@ def site(tmp_path: Path) -> Httpd:
         ("/picture.png", "fr", bytes(range(256)) * 4, None, None),
     ],
 )
-def test_what_is_sent_says_in_which_language_it_is(
+def test_response_has_the_language_of_the_selected_variant(
     site: Httpd, path: str, accepted: str, body: bytes, language: str | None, vary: str | None
 ) -> None:
     found = ask(site, path, f"Accept-Language: {accepted}")
@@ -88,7 +88,7 @@ def test_what_is_sent_says_in_which_language_it_is(
     assert (found.fields.get("Content-Language"), found.fields.get("Vary")) == (language, vary)
     media = "image/png" if path.endswith("png") else "text/plain" if path.endswith("txt") else "text/html"
     assert found.fields["Content-Type"].startswith(media)
-    # What is known is not sent again; and only that.
+    # 304 applies to the selected variant only.
     tag = f"If-None-Match: {found.fields['ETag']}"
     again = ask(site, path, f"Accept-Language: {accepted}", tag)
     assert (again.status, again.fields.get("Vary")) == (304, vary)
@@ -96,7 +96,7 @@ def test_what_is_sent_says_in_which_language_it_is(
         assert ask(site, path, "Accept-Language: en", tag).status == (304 if language == "en" else 200)
 
 
-def test_each_language_is_compressed_too(site: Httpd) -> None:
+def test_language_variants_are_compressed(site: Httpd) -> None:
     found = [
         ask(site, "/text.txt", f"Accept-Language: {language}", f"Accept-Encoding: {coding}")
         for language in ("fr", "es")
@@ -112,14 +112,14 @@ def test_each_language_is_compressed_too(site: Httpd) -> None:
     assert {each.fields["Vary"] for each in found} == {"Accept-Encoding, Accept-Language"}
 
 
-def test_folders_and_links_are_what_they_were(site: Httpd) -> None:
+def test_folders_and_links_are_not_language_variants(site: Httpd) -> None:
     assert ask(site, "/sub", "Accept-Language: fr").fields["Location"] == "/sub/"
-    # The link is none of the languages.
+    # A symbolic link is not a variant.
     assert ask(site, "/text.txt", "Accept-Language: en").body == TEXT
     assert ask(site, "/nothing", "Accept-Language: fr").status == 404
 
 
-def test_languages_are_tags() -> None:
+def test_invalid_language_tags_are_refused() -> None:
     assert LANGUAGES.show(LANGUAGES.parse("en  fr de-CH")) == "en fr de-CH"
     for text, reason in (("en_GB", "en_GB: not a language"), ("en EN", "twice"), ("../x", "not a language")):
         with pytest.raises(ValueError, match=reason):

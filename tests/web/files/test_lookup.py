@@ -27,24 +27,24 @@ def files(tmp_path: Path) -> Callable[..., Any]:
     return partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
 
 
-def test_files_are_sent_and_a_long_one_is_read_while_it_is(files: Callable[..., Any], tmp_path: Path) -> None:
+def test_long_file_is_read_as_it_is_sent(files: Callable[..., Any], tmp_path: Path) -> None:
     with visit(files) as talk:
         first = talk.receive(get("/short") + get("/long") + get("/") + get("/nowhere") + get("/short"))
         assert talk.state == PENDING
         assert len(first) < 3 * BATCH
-        answers = responses(first + said(talk, b""))
-    assert [each.status for each in answers] == [200, 200, 200, 404]
-    assert answers[0].body == b"short"
-    assert answers[1].body == (tmp_path / "long").read_bytes()
-    assert b'<a href="long">' in answers[2].body
+        received = responses(first + said(talk, b""))
+    assert [each.status for each in received] == [200, 200, 200, 404]
+    assert received[0].body == b"short"
+    assert received[1].body == (tmp_path / "long").read_bytes()
+    assert b'<a href="long">' in received[2].body
 
 
 @pytest.mark.parametrize("path", ["/fifo", "/fifo?x", "/zero"])
-def test_what_is_no_file_is_not_opened(files: Callable[..., Any], tmp_path: Path, path: str) -> None:
-    """To open a FIFO takes until somebody writes to it, and holds up whoever is served by the same thread."""
+def test_special_file_is_not_opened(files: Callable[..., Any], tmp_path: Path, path: str) -> None:
+    """Opening a FIFO would block until it has a writer, and delay other clients of the thread."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "zero").symlink_to("/dev/zero")
-    # Somebody has it open already, so that a fault is seen at once and not at the end of the test's time.
+    # The FIFO has a writer, so that a regression fails at once, and not by timeout.
     writer = os.open(tmp_path / "fifo", os.O_RDWR)
     try:
         with visit(files) as talk:
@@ -53,7 +53,7 @@ def test_what_is_no_file_is_not_opened(files: Callable[..., Any], tmp_path: Path
         os.close(writer)
 
 
-def test_head_of_a_file_and_one_that_has_not_changed(files: Callable[..., Any]) -> None:
+def test_head_and_304_have_no_body(files: Callable[..., Any]) -> None:
     with visit(files) as talk:
         (head,) = responses(said(talk, get("/long", method="HEAD")), ["HEAD"])
         assert head.fields["content-length"] == str(SIZE)
@@ -61,7 +61,7 @@ def test_head_of_a_file_and_one_that_has_not_changed(files: Callable[..., Any]) 
         assert [each.status for each in responses(said(talk, get("/long", since) + get("/short")))] == [304, 200]
 
 
-def test_who_leaves_in_the_middle_leaves_no_file_open(files: Callable[..., Any]) -> None:
+def test_file_is_closed_when_the_client_disconnects(files: Callable[..., Any]) -> None:
     before = os.listdir("/proc/self/fd")
     for handler, path in ((files, "/long"), (Hello, "/large")):
         with visit(handler) as talk:
@@ -70,7 +70,7 @@ def test_who_leaves_in_the_middle_leaves_no_file_open(files: Callable[..., Any])
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
-def test_a_file_that_becomes_shorter_while_it_is_sent_is_cut_off(files: Callable[..., Any], tmp_path: Path) -> None:
+def test_truncated_file_ends_the_response(files: Callable[..., Any], tmp_path: Path) -> None:
     with visit(files) as talk:
         first = talk.receive(get("/long"))
         os.truncate(tmp_path / "long", SIZE // 2)

@@ -1,4 +1,4 @@
-"""Mutated responses of a server behind: h11 can read each response of ours, which is whole or visibly cut short."""
+"""Mutated upstream responses: h11 accepts each forwarded response, which is complete or visibly cut short."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from daemons.serving.conversation.service import ReplyCutShort
 from daemons.web.gateway.upstream_address import UPSTREAM
 from tests.framings.http.test_responses_fuzzed import mutated, theirs
 from tests.serving.running import Within
-from tests.web.example_site import TEXT, heard, make, request, service, talking
+from tests.web.example_site import TEXT, make, request, send, service, talking
 
 #: Mutations, and how many there are of each seed.
 SEEDS, COUNT = range(5), 100
 
 
 class Mutated(socketserver.BaseRequestHandler):
-    """Sends the nth mutated response to a request for /app/SEED/n, and closes."""
+    """Sends the nth mutated response to a request for /app/SEED/n, and closes the connection."""
 
     def handle(self) -> None:
-        with suppress(OSError), self.request.makefile("rb") as octets:
-            head = b"".join(iter(octets.readline, b"\r\n"))
+        with suppress(OSError), self.request.makefile("rb") as stream:
+            head = b"".join(iter(stream.readline, b"\r\n"))
             _, seed, number = head.split(b" ")[1].strip(b"/").split(b"/")
             self.request.sendall(response(int(seed), int(number))[0])
 
 
 def response(seed: int, number: int) -> tuple[bytes, str]:
-    """A response, perhaps with others behind it, and the method of its request."""
+    """Return a response, perhaps followed by others, and the method of its request."""
     data, methods = mutated(random.Random(1000 * seed + number))
     return data, methods[0]
 
@@ -55,9 +55,9 @@ def test_each_response_is_whole_or_visibly_cut_short(front: Httpd, seed: int) ->
     for number in range(COUNT):
         data, method = response(seed, number)
         with talking(front) as conversation:
-            octets = heard(conversation, request(f"/app/{seed}/{number}", method=method))
+            data = send(conversation, request(f"/app/{seed}/{number}", method=method))
             failure = conversation.failure
-            found = theirs(octets, method)
+            found = theirs(data, method)
             assert found is not None, data
             statuses.add(found.status)
             if failure is not None:
@@ -68,6 +68,6 @@ def test_each_response_is_whole_or_visibly_cut_short(front: Httpd, seed: int) ->
             names = [name for name, _ in found.fields]
             assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1, data
             assert conversation.state != OVER
-            # The next response is that of the next request.
-            assert TEXT in heard(conversation, request("/text.txt"))
+            # The next response belongs to the next request.
+            assert TEXT in send(conversation, request("/text.txt"))
     assert {200, 502} < statuses

@@ -1,4 +1,4 @@
-"""`upstream_requests` under ``engine = forks``, whose children have one bound together."""
+"""`upstream_requests` under ``engine = forks``: one limit for all child processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def status_of(peer: socket.socket) -> int:
     return found.status
 
 
-def test_children_have_one_bound_and_a_killed_child_does_not_count(tmp_path: Path, may_answer: Event) -> None:
+def test_children_share_one_limit_and_a_killed_child_does_not_count(tmp_path: Path, may_answer: Event) -> None:
     server = Within("threads", type("FreshSlow", (Slow,), {"may_answer": may_answer}))
     proxy = {"/app": UPSTREAM.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=3)
@@ -68,7 +68,7 @@ def test_children_have_one_bound_and_a_killed_child_does_not_count(tmp_path: Pat
         server.close()
 
 
-def test_no_more_requests_are_taken_than_the_table_has_places(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_request_table_takes_no_more_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_table, "PLACES", 2)
     monkeypatch.setattr(request_table, "_WORDS", Struct("=2d"))
     table = request_table.RequestTable()

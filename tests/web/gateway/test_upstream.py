@@ -1,4 +1,4 @@
-"""A slow server behind: its requests are bounded in number and in time, and files are served meanwhile."""
+"""Slow upstream servers: requests are limited in number and time, and files are still served."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from tests.operating.folder import Folder
 from tests.serving.peers import connect, eventually, hear, hear_all
 from tests.serving.running import Within
 from tests.web.example_site import TEXT, make, request, service
-from tests.web.gateway.test_forwarding import asked
+from tests.web.gateway.forwarding import fetch
 from tests.web.scripted_upstream import OK, Scripted
 from tests.web.site.test_protection import write
 from tests.web.talking import responses
 
 
 class Slow(Scripted):
-    """Waits for `may_answer`: /slow before it answers, /trickle between one-byte chunks; anything else it answers."""
+    """Waits for `may_answer`: before the response to /slow, and between one-byte chunks of /trickle."""
 
     may_answer: Event
 
     def handle(self) -> None:
-        with suppress(OSError), self.request.makefile("rb") as octets:
-            while head := b"".join(iter(octets.readline, b"\r\n")) if octets.peek(1) else b"":
+        with suppress(OSError), self.request.makefile("rb") as stream:
+            while head := b"".join(iter(stream.readline, b"\r\n")) if stream.peek(1) else b"":
                 path = head.split(b" ")[1]
                 if path.endswith(b"/trickle"):
                     self.request.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -54,7 +54,7 @@ class Slow(Scripted):
 
 @pytest.fixture
 def slow() -> Iterator[tuple[str, Event]]:
-    """The address of such a server, and the event that it waits for."""
+    """Run such a server; yield its address, and the event that it waits for."""
     handler: Any = type("FreshSlow", (Slow,), {"may_answer": Event()})
     running = Within("threads", handler)
     try:
@@ -65,7 +65,7 @@ def slow() -> Iterator[tuple[str, Event]]:
 
 
 def get(address: Any, path: str, stack: ExitStack) -> socket.socket:
-    """A connection with a request that has been sent."""
+    """Send a request on a new connection, and return the connection."""
     peer = stack.enter_context(connect(address))
     peer.sendall(request(path, "Connection: close"))
     return peer
@@ -82,7 +82,7 @@ def test_files_are_served_while_64_requests_wait_for_a_slow_server(
         with closing(httpd), ExitStack() as stack:
             waiting = [get(running.address, path, stack) for _ in range(64)]
             eventually(lambda: len(refused(waiting)) == 64 - 12)
-            # With the other twelve in progress:
+            # While the other twelve are in progress:
             for _ in range(50):
                 (found,) = responses(hear_all(get(running.address, "/text.txt", stack)))
                 assert (found.status, found.body) == (200, TEXT)
@@ -91,7 +91,7 @@ def test_files_are_served_while_64_requests_wait_for_a_slow_server(
             slow[1].set()
             for peer in waiting:
                 hear_all(peer)
-            # The server has recovered, and so has its share.
+            # The server has recovered, and its share is free again.
             (found,) = responses(hear_all(get(running.address, "/app/quick", stack)))
             assert (found.status, found.body) == (200, b"slow")
             running.log_line("12 requests are in progress (upstream_requests); requests refused: ")
@@ -102,7 +102,7 @@ def test_files_are_served_while_64_requests_wait_for_a_slow_server(
 
 
 def refused(peers: list[socket.socket]) -> list[socket.socket]:
-    """Those that have received a 503, which is left there."""
+    """Return the connections that have received a 503, without consuming it."""
     readable, _, _ = select.select(peers, (), (), 0)
     return [peer for peer in readable if peer.recv(13, socket.MSG_PEEK) == b"HTTP/1.1 503 "]
 
@@ -119,7 +119,9 @@ def test_each_server_has_an_equal_share_of_the_requests(tmp_path: Path, slow: tu
 @pytest.mark.parametrize(
     ("threads", "protected", "bound"), [(16, False, 12), (16, True, 6), (8, False, 7), (4, True, 1), (1, False, 1)]
 )
-def test_some_threads_of_a_pool_are_for_files_only(folder: Folder, threads: int, protected: bool, bound: int) -> None:
+def test_some_threads_of_a_pool_are_reserved_for_files(
+    folder: Folder, threads: int, protected: bool, bound: int
+) -> None:
     (folder.path / "www").mkdir()
     ini = f"[daemon]\nservice = httpd\nport = 1\nengine = pool\nthreads = {threads}\n[httpd]\nroot = www\n"
     if protected:
@@ -138,7 +140,7 @@ def test_some_threads_of_a_pool_are_for_files_only(folder: Folder, threads: int,
         ("/app/head", (0.3, 60.0), 504, "no response within 0.3 s (upstream_timeout)"),
     ],
 )
-def test_a_server_that_trickles_is_cut_off(
+def test_trickling_response_ends_at_the_total_timeout(
     tmp_path: Path, slow: tuple[str, Event], path: str, limits: tuple[float, float], status: int, reason: str
 ) -> None:
     proxy = {"/app": UPSTREAM.parse(slow[0])}
@@ -146,9 +148,9 @@ def test_a_server_that_trickles_is_cut_off(
     running = Within("pool", Pump.carrying(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
-            octets = hear_all(get(running.address, path, stack))
-            assert octets.startswith(b"HTTP/1.1 %d " % status)
-            assert not octets.endswith(b"0\r\n\r\n")
+            data = hear_all(get(running.address, path, stack))
+            assert data.startswith(b"HTTP/1.1 %d " % status)
+            assert not data.endswith(b"0\r\n\r\n")
             assert running.log_line(": /app: upstream server ").endswith(f"{slow[0]}: {reason}")
             assert not [line for line in running.lines if "Traceback" in line]
     finally:
@@ -156,13 +158,13 @@ def test_a_server_that_trickles_is_cut_off(
 
 
 @pytest.mark.parametrize("engine", ["pool", "forks"])
-def test_a_response_whose_client_pauses_is_not_in_progress_after_a_second(tmp_path: Path, engine: str) -> None:
-    """With `upstream_requests` of 1, a client that takes no more of a long response does not shut out others."""
+def test_response_to_a_paused_client_does_not_count_as_in_progress(tmp_path: Path, engine: str) -> None:
+    """With `upstream_requests` of 1, a client that stops reading a long response does not block others."""
 
     class Long(Scripted):
         def handle(self) -> None:
-            with suppress(OSError), self.request.makefile("rb") as octets:
-                while head := b"".join(iter(octets.readline, b"\r\n")) if octets.peek(1) else b"":
+            with suppress(OSError), self.request.makefile("rb") as stream:
+                while head := b"".join(iter(stream.readline, b"\r\n")) if stream.peek(1) else b"":
                     size = 90_000_000 if b"/long" in head else 4
                     self.request.sendall(OK + b"Content-Length: %d\r\n\r\n" % size)
                     self.request.sendall(bytes(size))
@@ -188,7 +190,7 @@ def test_a_response_whose_client_pauses_is_not_in_progress_after_a_second(tmp_pa
         server.close()
 
 
-def test_clients_that_pause_and_go_on_together_do_not_take_all_threads(
+def test_paused_clients_that_resume_together_do_not_occupy_all_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server sends more than the buffers of the sockets hold, and then nothing; its clients wait until they do not
@@ -242,17 +244,15 @@ def _all_have_paused(exchanges: set[Exchange], number: int) -> bool:
     return len(exchanges) == number and not any(each.in_progress for each in exchanges)
 
 
-def test_a_circle_of_refusals_leaves_no_request_in_progress(tmp_path: Path) -> None:
+def test_refused_loop_leaves_no_request_in_progress(tmp_path: Path) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # and does not listen
         proxy = {"/app": UPSTREAM.parse(f"127.0.0.1:{held.getsockname()[1]}")}
         with closing(service(make(tmp_path), proxy=proxy, upstream_requests=1)) as httpd:
-            assert [asked(httpd, "/app/").status for _ in range(5)] == [502] * 5
+            assert [fetch(httpd, "/app/").status for _ in range(5)] == [502] * 5
 
 
-def test_response_that_has_paused_for_longest_of_too_many_is_cut_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_response_paused_longest_is_cut_short_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "PAUSED", 0.01)
     monkeypatch.setattr(upstream, "PAUSED_RESPONSES", 1)
     over = Event()

@@ -35,7 +35,7 @@ from tests.web.wsgi_talking import carried
 
 
 class Raw(Hello):
-    """A handler that reads its socket as the stock class does."""
+    """A handler that reads its socket itself, as the stock class does."""
 
     def handle(self) -> None:
         super().handle()
@@ -45,7 +45,7 @@ HERE = ("one", "threads", "pool", "loop")
 
 each_here = pytest.mark.parametrize("engine", HERE)
 
-#: What is sent, and of what is heard the statuses, the bodies (None: whatever it is) and the ending.
+#: Sent bytes, and the expected statuses, bodies (None: any) and ending.
 TABLE: dict[str, tuple[bytes, Sequence[tuple[int, bytes | None]], str]] = {
     "hello": (get("/"), [(200, b"hello")], "done"),
     "a pipeline": (
@@ -73,12 +73,14 @@ TABLE: dict[str, tuple[bytes, Sequence[tuple[int, bytes | None]], str]] = {
 
 @pytest.fixture
 def serve(within: Callable[..., Within]) -> Callable[..., Within]:
-    """Starts a server of a handler in this process, under an engine."""
+    """Start a server of a handler in this process, under an engine."""
     return lambda engine, handler, **limits: within(stream_server(engine, WebServer), handler, Limits(**limits))
 
 
 @pytest.mark.parametrize("engine", [*HERE, "forks"])
-def test_the_table(engine: str, serve: Callable[..., Within], process: Callable[..., Process]) -> None:
+def test_requests_get_the_expected_responses_and_endings(
+    engine: str, serve: Callable[..., Within], process: Callable[..., Process]
+) -> None:
     running: Running = (
         process("tests.web.example_handlers:Hello", engine, key="handler")
         if engine == "forks"
@@ -97,7 +99,7 @@ def test_the_table(engine: str, serve: Callable[..., Within], process: Callable[
 
 
 @each_here
-def test_the_client_of_the_standard_library_keeps_its_connection(engine: str, serve: Callable[..., Within]) -> None:
+def test_http_client_keeps_its_connection(engine: str, serve: Callable[..., Within]) -> None:
     address: Any = serve(engine, Hello).address
     client = http.client.HTTPConnection(*address)
     client.connect()
@@ -118,7 +120,7 @@ def test_the_client_of_the_standard_library_keeps_its_connection(engine: str, se
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl: make engines")
-def test_curl_uploads_when_it_is_told_to_go_on(serve: Callable[..., Within], tmp_path: Path) -> None:
+def test_curl_uploads_after_100_continue(serve: Callable[..., Within], tmp_path: Path) -> None:
     address: Any = serve("loop", Hello).address
     body = tmp_path / "body"
     body.write_bytes(b"abc" * 1000)
@@ -138,7 +140,7 @@ def test_a_long_file_reaches_a_slow_reader_whole(engine: str, serve: Callable[..
     with connect(running.address) as peer:
         peer.sendall(get("/long") + get("/nowhere"))
         first = peer.recv(1)
-        # Nobody has read it yet, but for what is in the kernel's buffers; the next request waits.
+        # Only the kernel's buffers are filled so far; the next request waits.
         assert not any("nowhere" in line for line in running.lines)
         found = responses(first + hear_all(peer))
     assert [each.status for each in found] == [200, 404]
@@ -152,7 +154,7 @@ def test_a_long_file_reaches_a_slow_reader_whole(engine: str, serve: Callable[..
 
 @pytest.mark.parametrize("what", ["handler", "httpd"])
 @pytest.mark.parametrize("engine", ["pool", "loop"])
-def test_two_hundred_half_open_requests_hold_up_nobody(
+def test_200_incomplete_requests_do_not_delay_other_clients(
     engine: str, what: str, serve: Callable[..., Within], within: Callable[..., Within], tmp_path: Path
 ) -> None:
     if what == "handler":
@@ -179,7 +181,7 @@ def test_who_begins_a_request_and_never_ends_it_is_slow(serve: Callable[..., Wit
 
 
 @pytest.mark.parametrize("engine", ["threads", "pool"])
-def test_one_that_reads_its_socket_is_a_raw_handler(engine: str, serve: Callable[..., Within]) -> None:
+def test_handler_that_reads_its_socket_is_run_raw(engine: str, serve: Callable[..., Within]) -> None:
     running = serve(engine, Reading)
     heard, name = converse(running.address, b"any line\nanother\n")
     assert heard == b"any line\n"
@@ -199,7 +201,7 @@ def test_one_that_reads_its_socket_is_a_raw_handler(engine: str, serve: Callable
         Pump.carrying(Httpd()),
     ],
 )
-def test_no_response_tells_a_version_of_python_or_of_a_library(handler: Any, serve: Callable[..., Within]) -> None:
+def test_responses_disclose_no_version(handler: Any, serve: Callable[..., Within]) -> None:
     running = serve("threads", handler)
     named = "Mine" in str(vars(handler)) if isinstance(handler, type) else False
     for request in (get("/"), get("/nothing"), get("/fail"), get("/", method="FROB"), b"GET\r\n\r\n", get("/../x")):

@@ -1,4 +1,4 @@
-"""Stock handlers in memory, at the seam: what is read off a request, and what is made of an answer."""
+"""Stock handlers run in memory, without sockets: requests and responses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.web.talking import Response, get, responses, said, visit
 
 
 def ask(path: str, *fields: str, **more: Any) -> tuple[Response, Ending | None]:
-    """The one answer, and what the conversation has come to by then."""
+    """Send one request; return its response, and the ending of the conversation."""
     with visit(Hello) as talk:
         (response,) = responses(said(talk, get(path, *fields, **more)), [more.get("method", "GET")])
         return response, talk.ending
@@ -44,10 +44,10 @@ def ask(path: str, *fields: str, **more: Any) -> tuple[Response, Ending | None]:
         ("/too_much", 200, b"123", "3"),
     ],
 )
-def test_after_an_answer_whose_end_is_plain_the_connection_goes_on(
+def test_connection_is_kept_after_a_response_of_known_length(
     path: str, status: int, body: bytes, length: str | None
 ) -> None:
-    """Whatever `protocol_version` says, which is HTTP/1.0 in nearly all handlers."""
+    """The handler's `protocol_version` does not matter; most handlers leave it at HTTP/1.0."""
     response, ending = ask(path)
     assert (response.status, response.body == body, response.version) == (status, True, "HTTP/1.1")
     assert response.fields.get("content-length") == length
@@ -65,7 +65,7 @@ def test_after_an_answer_whose_end_is_plain_the_connection_goes_on(
         ("/too_little", 200, b"12345", True),
     ],
 )
-def test_after_the_others_it_is_closed_and_that_is_announced(
+def test_connection_is_closed_after_a_response_of_unknown_length(
     path: str, status: int, body: bytes | None, announced: bool
 ) -> None:
     response, ending = ask(path)
@@ -74,7 +74,7 @@ def test_after_the_others_it_is_closed_and_that_is_announced(
     assert ending is Ending.FINISHED
 
 
-def test_a_chunk_too_few_is_the_end_of_the_connection() -> None:
+def test_missing_last_chunk_closes_the_connection() -> None:
     with visit(Hello) as talk:
         assert said(talk, get("/half_a_chunk")).endswith(b"Connection: close\r\n\r\n2\r\na")
         assert talk.ending is Ending.FINISHED
@@ -89,7 +89,7 @@ def test_a_chunk_too_few_is_the_end_of_the_connection() -> None:
         ("1.0", "Connection: keep-alive", True),
     ],
 )
-def test_the_peer_has_its_say_too(version: str, field: str, kept: bool) -> None:
+def test_connection_field_of_the_client_is_honored(version: str, field: str, kept: bool) -> None:
     response, ending = ask("/", field, version=version)
     assert response.version == "HTTP/1.1"
     said_so = {"1.1": (None, "close"), "1.0": ("keep-alive", "close")}[version][not kept]
@@ -97,13 +97,13 @@ def test_the_peer_has_its_say_too(version: str, field: str, kept: bool) -> None:
 
 
 @pytest.mark.parametrize(("field", "said_so"), [("Accept: */*", "keep-alive"), ("Connection: close", "close")])
-def test_what_a_handler_says_of_the_connection_is_said_where_it_is_true(field: str, said_so: str) -> None:
+def test_connection_field_of_a_handler_is_sent_if_true(field: str, said_so: str) -> None:
     response, _ = ask("/stay", field)
-    # A status that is nobody's is none of our business.
+    # Unregistered statuses are sent unchanged.
     assert (response.status, response.body, response.fields["connection"]) == (999, b"well", said_so)
 
 
-def test_to_an_old_peer_nothing_can_be_said_in_chunks() -> None:
+def test_chunked_response_to_http_1_0_closes_the_connection() -> None:
     assert ask("/chunks", "Connection: keep-alive", version="1.0")[1] is Ending.FINISHED
 
 
@@ -114,14 +114,14 @@ def test_head_has_the_fields_of_get_and_no_body(path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_a_body_is_read_by_its_length_even_where_it_came_in_chunks(method: str) -> None:
+def test_chunked_body_is_given_to_the_handler_with_its_length(method: str) -> None:
     assert ask("/", method=method, body=b"abc")[0].body == b"ABC"
     with visit(Hello) as talk:
         chunked = get("/", "Transfer-Encoding: chunked", method=method) + b"2\r\nab\r\n1\r\nc\r\n0\r\nX: y\r\n\r\n"
         assert [each.body for each in responses(said(talk, chunked, get("/")))] == [b"ABC", b"hello"]
 
 
-def test_a_handler_is_told_the_fields_as_the_stock_class_would_have_them() -> None:
+def test_handler_has_the_fields_of_the_stock_class() -> None:
     fields = ("X-One:  a b \t", "x-one: c", "X-Latin: \xe9", "Connection: close")
     raw = get("/echo", *fields).decode().encode("latin-1")
     with visit(Hello) as talk:
@@ -132,7 +132,7 @@ def test_a_handler_is_told_the_fields_as_the_stock_class_would_have_them() -> No
     )
 
 
-def test_a_peer_that_waits_for_leave_to_send_a_body_is_given_it() -> None:
+def test_expect_100_continue_gets_100() -> None:
     request = get("/", "Expect: 100-continue", method="POST", body=b"abc")
     with visit(Hello) as talk:
         assert said(talk, get("/"), request[:-3]).endswith(b"hello" + b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -140,7 +140,7 @@ def test_a_peer_that_waits_for_leave_to_send_a_body_is_given_it() -> None:
         assert [each.status for each in responses(said(talk, request))] == [200]
 
 
-def test_a_pipeline_is_answered_in_order_and_not_beyond_a_close() -> None:
+def test_pipelined_requests_are_handled_in_order_until_a_close() -> None:
     asked = get("/") + get("/large") + get("/", method="POST", body=b"abc") + get("/leave") + get("/")
     bodies = [b"hello", b"x" * LARGE, b"ABC", b"bye"]
     for size in (len(asked), 7):
@@ -154,7 +154,7 @@ def test_a_pipeline_is_answered_in_order_and_not_beyond_a_close() -> None:
     ("request_", "status"),
     [(b"GET / HTTP/1.1\r\n\r\n", 400), (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505), (get("/", method="FROB"), 501)],
 )
-def test_what_cannot_be_answered_is_told_so(request_: bytes, status: int) -> None:
+def test_malformed_request_gets_an_error_response(request_: bytes, status: int) -> None:
     with visit(Hello) as talk:
         first, second = responses(said(talk, get("/") + request_ + get("/")))
         assert (first.status, second.status, second.fields["connection"]) == (200, status, "close")
@@ -181,7 +181,7 @@ def test_what_cannot_be_answered_is_told_so(request_: bytes, status: int) -> Non
         ("/upgrade", "101: there is no socket in memory; override handle() to be given one"),
     ],
 )
-def test_a_handler_that_fails_has_said_nothing_and_the_peer_is_told_no_more_than_that(path: str, text: str) -> None:
+def test_failed_handler_gets_500_without_details(path: str, text: str) -> None:
     with visit(Hello) as talk:
         first, second = responses(said(talk, get("/") + get(path) + get("/")))
         assert (first.body, second.status, second.body) == (b"hello", 500, b"500 Internal Server Error\n")
@@ -189,48 +189,48 @@ def test_a_handler_that_fails_has_said_nothing_and_the_peer_is_told_no_more_than
         assert (talk.ending, str(talk.failure)) == (Ending.FAILED, text)
 
 
-def test_one_that_fails_to_be_made_does_so_at_the_first_request() -> None:
+def test_exception_in_a_handler_constructor_fails_the_first_request() -> None:
     with visit(partial(Careful, wrod="?")) as talk:
         assert talk.state == IDLE
         assert responses(said(talk, get("/")))[0].status == 500
 
 
-# --- what a handler has of its own -------------------------------------------------------------------
+# --- attributes of handlers --------------------------------------------------------------------------
 
 
-def test_one_handler_serves_one_visitor_and_what_it_overrides_is_called() -> None:
+def test_one_handler_serves_one_connection_with_its_overrides() -> None:
     Careful.journal.clear()
     with visit(partial(Careful, word="Ni")) as talk:
         assert Careful.journal == []
-        answers = responses(said(talk, get("/") + get("/measured")))
-        assert [each.fields["x-word"] for each in answers] == ["Ni", "Ni"]
+        received = responses(said(talk, get("/") + get("/measured")))
+        assert [each.fields["x-word"] for each in received] == ["Ni", "Ni"]
         assert Careful.journal == ["set up", '"GET / HTTP/1.1" 200 -', '"GET /measured HTTP/1.1" 200 -']
     assert Careful.journal[-1] == "finished"
 
 
-def test_one_that_calls_the_stock_class_by_its_name_is_served_as_well() -> None:
+def test_handler_that_calls_the_stock_class_by_name_is_served() -> None:
     with visit(Older) as talk:
-        answers = responses(said(talk, get("/") + get("/measured") + get("/chunks") + get("/leave")))
-    assert [each.body for each in answers] == [b"hello", b"five!", b"ab", b"bye"]
-    assert {each.version for each in answers} == {"HTTP/1.1"}
-    assert [each.fields.get("connection") for each in answers] == [None, None, None, "close"]
-    assert all(each.fields["x-older"] == "yes" for each in answers)
+        received = responses(said(talk, get("/") + get("/measured") + get("/chunks") + get("/leave")))
+    assert [each.body for each in received] == [b"hello", b"five!", b"ab", b"bye"]
+    assert {each.version for each in received} == {"HTTP/1.1"}
+    assert [each.fields.get("connection") for each in received] == [None, None, None, "close"]
+    assert all(each.fields["x-older"] == "yes" for each in received)
 
 
-def test_a_handler_is_told_who_asks_even_behind_a_proxy() -> None:
+def test_handler_has_the_client_address_of_the_proxy_header() -> None:
     with WebServer(("127.0.0.1", 80), Hello, bind_and_activate=False) as server:
         connection = Connection(server.socket, ("127.0.0.1", 1), 1.0)
         connection.proxied = True
         talk = server.conversation(connection)
         talk.open()
-        heard = said(talk, b"PROXY TCP4 192.0.2.8 127.0.0.1 4243 80\r\n" + get("/who") + get("/who"))
+        heard = said(talk, b"PROXY TCP4 192.0.2.8 127.0.0.1 4243 80\r\n" + get("/address") + get("/address"))
         assert [each.body for each in responses(heard)] == [b"192.0.2.8 4243"] * 2
         talk.close()
 
 
-def test_a_unix_peer_has_an_address_like_any_other() -> None:
+def test_unix_peer_has_a_client_address() -> None:
     with visit(Hello, address="") as talk:
-        (response,) = responses(said(talk, get("/who")))
+        (response,) = responses(said(talk, get("/address")))
         assert re.fullmatch(rb"unix\S* 0", response.body)
 
 
@@ -241,7 +241,7 @@ def test_requests_are_logged_with_their_peer(caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize(("path", "announced"), [("/too_much", 3), ("/too_little", 9)])
-def test_an_answer_of_another_length_than_announced_is_logged(
+def test_response_with_a_wrong_content_length_is_logged(
     path: str, announced: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ask(path)
@@ -260,15 +260,15 @@ def test_an_answer_of_another_length_than_announced_is_logged(
         (print, False),
     ],
 )
-def test_which_are_run_in_memory(kind: object, expected: bool) -> None:
+def test_handlers_that_read_no_socket_are_run_in_memory(kind: object, expected: bool) -> None:
     assert web.in_memory(kind) is expected
 
 
-def test_a_server_has_a_name_without_asking_for_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def nobody(*arguments: object) -> Any:
-        raise AssertionError("DNS was asked")
+def test_server_name_is_set_without_a_dns_lookup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*arguments: object) -> Any:
+        raise AssertionError("the DNS was queried")
 
-    monkeypatch.setattr("socket.getfqdn", nobody)
+    monkeypatch.setattr("socket.getfqdn", refuse)
     with WebServer(("127.0.0.1", 0), Hello) as server:
         assert (server.server_name, server.server_port) == server.server_address
         assert server.handler_class is Hello
@@ -276,7 +276,7 @@ def test_a_server_has_a_name_without_asking_for_one(monkeypatch: pytest.MonkeyPa
         assert (server.server_name, server.server_port) == ("localhost", 0)
 
 
-def test_what_is_remembered_of_heads_is_bounded() -> None:
+def test_head_cache_is_bounded() -> None:
     with visit(Hello) as talk:
         known = talk._service._heads._known  # type: ignore[attr-defined]
         for number in range(HEADS + 2):
@@ -286,41 +286,41 @@ def test_what_is_remembered_of_heads_is_bounded() -> None:
         assert max(map(len, known.table)) < 4096
 
 
-def test_what_is_remembered_of_fields_is_bounded() -> None:
+def test_field_cache_is_bounded() -> None:
     lines = [b"X: %d\r\n" % number for number in range(2 * CACHED)] + [b"X: " + b"x" * 4096 + b"\r\n"]
     for line in lines * 2:
-        answer = ResponseBuffer()
-        answer.write_head([b"HTTP/1.0 200 OK\r\n"])
-        answer.write_head([line])
+        buffer = ResponseBuffer()
+        buffer.write_head([b"HTTP/1.0 200 OK\r\n"])
+        buffer.write_head([line])
         assert len(_plain) <= CACHED
-        assert answer.head == [b"HTTP/1.1 200 OK\r\n", line]
+        assert buffer.head == [b"HTTP/1.1 200 OK\r\n", line]
     assert max(map(len, _plain)) < 4096
 
 
-def test_field_of_blanks_is_refused_in_time_in_proportion_to_its_length() -> None:
-    """Eight times as long a line takes at most 20 times as long; with a quadratic pattern, 64 times."""
+def test_field_of_spaces_is_refused_in_linear_time() -> None:
+    """A line 8 times as long takes at most 20 times the CPU; with a quadratic pattern it takes 64 times."""
     times = []
     for size in (2_000, 16_000):
         best = float("inf")
         for _ in range(5):
-            answer = ResponseBuffer()
-            answer.write_head([b"HTTP/1.0 200 OK\r\n"])
+            buffer = ResponseBuffer()
+            buffer.write_head([b"HTTP/1.0 200 OK\r\n"])
             start = time.thread_time()
             with pytest.raises(ValueError, match="a header field without control"):
-                answer.write_head([b"X:" + b" " * size + b"\x01\r\n"])
+                buffer.write_head([b"X:" + b" " * size + b"\x01\r\n"])
             best = min(best, time.thread_time() - start)
         times.append(max(best, 0.0005))  # less is noise
     assert times[1] < 20 * times[0]
 
 
-def test_a_field_with_a_line_end_is_refused_also_where_its_octets_were_said_before() -> None:
+def test_field_with_a_line_end_is_refused_although_its_bytes_are_cached() -> None:
     lines = [b"HTTP/1.0 200 OK\r\n", b"X: 1\r\n", b"Set-Cookie: a=b\r\n", b"\r\n"]
     ResponseBuffer().write_head(lines)
     with pytest.raises(ValueError, match="a header field without control"):
         ResponseBuffer().write_head([lines[0], b"".join(lines[1:3]), lines[3]])
 
 
-def test_file_that_has_no_size_is_copied_to_its_end() -> None:
+def test_file_of_size_0_is_copied_to_its_end() -> None:
     class Status(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)

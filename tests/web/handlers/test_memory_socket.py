@@ -18,7 +18,7 @@ LARGE = bytes(range(256)) * 1024
 
 
 class Sending(BaseHTTPRequestHandler):
-    """Answers with a file, by the socket's own method; and with the body, which it looks at first."""
+    """Sends a file with the socket's sendfile(), or the request's body after a peek."""
 
     file: Path
 
@@ -54,7 +54,7 @@ class Sending(BaseHTTPRequestHandler):
         ("/offset/900000", 900000, None),
     ],
 )
-def test_sendfile_sends_what_a_socket_would(
+def test_sendfile_sends_the_same_bytes_as_a_socket(
     content: bytes, path: str, start: int, end: int | None, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
@@ -67,21 +67,21 @@ def test_sendfile_sends_what_a_socket_would(
 
 
 @pytest.mark.parametrize(("mode", "count", "reason"), [("r", None, "text mode"), ("rb", 0, "at least 1")])
-def test_sendfile_names_what_is_wrong(mode: str, count: int | None, reason: str) -> None:
+def test_sendfile_refuses_invalid_arguments(mode: str, count: int | None, reason: str) -> None:
     wfile: Any = None
     with open(__file__, mode) as file, pytest.raises(ValueError, match=reason):
         MemorySocket(None, None, wfile).sendfile(file, 0, count)
 
 
 @pytest.mark.parametrize("body", [b"octets", LARGE], ids=["short", "large"])
-def test_peek_leaves_the_body_to_be_read(body: bytes) -> None:
+def test_peek_does_not_consume_the_body(body: bytes) -> None:
     with visit(Sending) as talk:
         request = get("/", f"Content-Length: {len(body)}", method="POST") + body
         (response,) = responses(said(talk, request))
     assert response.body == body[:1] + b" " + body
 
 
-def test_sendfile_reads_a_pipe_and_a_stream_on_from_where_they_are() -> None:
+def test_sendfile_reads_a_pipe_and_a_stream_from_their_position() -> None:
     readable, writable = os.pipe()
     with open(writable, "wb") as end:
         end.write(b"from a pipe")

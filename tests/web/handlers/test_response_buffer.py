@@ -44,14 +44,14 @@ def _anew() -> Iterator[None]:
 
 
 def open_files() -> int:
-    """Files without a name that this process holds."""
+    """Return the number of unnamed files that this process has open."""
     links = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
     return sum(os.path.islink(link) and os.readlink(link).endswith(" (deleted)") for link in links)
 
 
 @pytest.fixture(params=["handler", "application"])
 def serve(request: pytest.FixtureRequest, within: Callable[..., Within]) -> Callable[..., Within]:
-    """Starts a server in this process, of the handler or of the application."""
+    """Start a server of the handler or of the application in this process."""
 
     def start(engine: str, **limits: Any) -> Within:
         handler = Endless if request.param == "handler" else carried(endless.application)
@@ -96,10 +96,10 @@ def test_writing_to_a_peer_that_has_reset_raises_broken_pipe(engine: str, serve:
 
 @each_engine
 @pytest.mark.parametrize("path", ["/silent", "/silent_later"])
-def test_application_that_has_nothing_to_say_ends_when_the_peer_has_gone(
+def test_application_that_yields_empty_pieces_ends_when_the_peer_disconnects(
     engine: str, path: str, within: Callable[..., Within]
 ) -> None:
-    """It yields empty pieces, and so is not told by an error of a write."""
+    """Empty pieces are not sent, so no failing send reveals the disconnection."""
     running = within(stream_server(engine, WebServer), carried(endless.application))
     peer = connect(running.address)
     name = name_of(peer)
@@ -113,7 +113,7 @@ def test_application_that_has_nothing_to_say_ends_when_the_peer_has_gone(
     assert not [line for line in running.lines if "the application yields empty pieces" in line]
 
 
-def test_peer_that_has_closed_its_half_alone_gets_the_whole_response(serve: Callable[..., Within]) -> None:
+def test_half_closed_peer_gets_the_whole_response(serve: Callable[..., Within]) -> None:
     running = serve("threads")
     may_write.clear()
     with connect(running.address) as peer:
@@ -126,10 +126,10 @@ def test_peer_that_has_closed_its_half_alone_gets_the_whole_response(serve: Call
 
 
 @each_engine
-def test_slow_writer_ends_some_time_after_the_peer_has_closed(
+def test_slow_writer_ends_after_the_peer_disconnects(
     engine: str, serve: Callable[..., Within], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A handler that writes a line now and then, as a stream of events does."""
+    """A handler that writes a line from time to time, as an event stream does."""
     monkeypatch.setattr(response_buffer, "CHECK_INTERVAL", 0.0)
     monkeypatch.setattr(endless, "BLOCK", b"a line\n")
     running = serve(engine, write_timeout=0.2)
@@ -155,7 +155,7 @@ def test_endless_handler_does_not_keep_a_daemon_from_stopping(engine: str, proce
         running.close()
 
 
-def test_write_fails_again_after_a_failure_and_keeps_nothing() -> None:
+def test_every_write_after_a_failure_raises_and_buffers_nothing() -> None:
     written = ResponseBuffer(Bounds(1000))
     assert written.write(b"x" * 1000) == 1000
     for _ in range(2):
@@ -169,8 +169,8 @@ def test_write_fails_again_after_a_failure_and_keeps_nothing() -> None:
     assert (spilled.content(), spilled._descriptors) == ([], [])
 
 
-def test_nothing_is_sent_of_a_response_that_the_disk_had_no_room_for() -> None:
-    """Also if the handler catches the exception and goes on: what was lost would be a gap."""
+def test_response_is_not_sent_after_a_full_disk() -> None:
+    """Even if the handler catches the exception and goes on: the response would have a gap."""
     written = ResponseBuffer()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (response_buffer.SPILL // 2, before[1]))
@@ -186,7 +186,7 @@ def test_nothing_is_sent_of_a_response_that_the_disk_had_no_room_for() -> None:
     assert isinstance(written.failure, OSError)
 
 
-def test_slow_writer_is_told_within_a_second_that_the_peer_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_writer_gets_broken_pipe_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response_buffer, "CHECK_INTERVAL", 0.0)
     written = ResponseBuffer(Bounds(MIB, lambda: True))
     with pytest.raises(BrokenPipeError):
@@ -203,7 +203,7 @@ def test_slow_writer_is_told_within_a_second_that_the_peer_has_gone(monkeypatch:
         ("/empty", 200),
     ],
 )
-def test_no_way_of_writing_is_without_a_limit(path: str, status: int, within: Callable[..., Within]) -> None:
+def test_every_way_of_writing_is_limited(path: str, status: int, within: Callable[..., Within]) -> None:
     running = within(stream_server("loop", WebServer), Endless, Limits(response=MIB))
     heard, _ = converse(running.address, get(path))
     assert responses(heard)[0].status == status
@@ -226,7 +226,7 @@ def test_files_beyond_a_few_are_copied(tmp_path: Path) -> None:
 def test_without_a_temporary_folder_long_responses_are_kept_in_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, within: Callable[..., Within]
 ) -> None:
-    """As on a root that cannot be written."""
+    """As with a read-only root file system."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     monkeypatch.setattr(unnamed_file, "_warned", False)
     running = within(stream_server("loop", WebServer), Endless)

@@ -1,4 +1,4 @@
-"""Documents that clients write: who may replace what, and what is never lost.  Without sockets."""
+"""Documents: create, replace, delete, and conditional writes.  Without sockets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from daemons.settings.complaints import ConfigurationError
 from daemons.web.site.protection import Realm
 from daemons.web.site.store import Entry, Store
 from tests.operating.folder import Folder
-from tests.web.example_site import ask, heard, make, parsed, request, service, talking
+from tests.web.example_site import ask, make, parsed, request, send, service, talking
 from tests.web.site.test_protection import write
 
 
@@ -32,10 +32,10 @@ def documents(folder: Path, root: str, **options: Any) -> Httpd:
     return service(root, documents={"/notes": str(folder / "notes")}, **options)
 
 
-def test_a_document_is_made_read_replaced_and_taken_away(httpd: Httpd, tmp_path: Path) -> None:
+def test_document_is_created_read_replaced_and_deleted(httpd: Httpd, tmp_path: Path) -> None:
     made = ask(httpd, "/notes/a.txt", method="PUT", body=b"one")
     assert (made.status, made.fields["Location"], made.body) == (201, "/notes/a.txt", b"")
-    # Within the same second, and with the same head as later.
+    # In the same second, and with the same head as below.
     for text in (b"two", b"six"):
         before = ask(httpd, "/notes/a.txt")
         replaced = ask(httpd, "/notes/a.txt", method="PUT", body=text)
@@ -53,7 +53,7 @@ def test_a_document_is_made_read_replaced_and_taken_away(httpd: Httpd, tmp_path:
     assert [ask(httpd, "/notes/a.txt", method=each).status for each in ("GET", "DELETE")] == [404, 404]
 
 
-def test_a_collection_lists_and_takes_what_has_no_name_yet(httpd: Httpd) -> None:
+def test_collection_lists_documents_and_names_new_ones(httpd: Httpd) -> None:
     assert json.loads(ask(httpd, "/notes/").body) == []
     made = ask(httpd, "/notes", "Content-Type: application/json; a=b", method="POST", body=b"{}")
     assert made.status == 201
@@ -114,7 +114,7 @@ def test_a_collection_lists_and_takes_what_has_no_name_yet(httpd: Httpd) -> None
         ("PUT", "/notesx", "", 405),
     ],
 )
-def test_what_is_written_under_which_condition(
+def test_conditional_write_is_refused_if_its_condition_is_false(
     httpd: Httpd, tmp_path: Path, method: str, path: str, field: str, status: int
 ) -> None:
     notes = tmp_path / "notes"
@@ -122,52 +122,52 @@ def test_what_is_written_under_which_condition(
     (notes / "there.txt").write_text("there")
     (notes / "link").symlink_to("/etc/passwd")
     os.mkfifo(notes / "fifo")
-    said = ask(httpd, path, *[field] * bool(field), method=method, body=b"x")
-    assert said.status == status
+    received = ask(httpd, path, *[field] * bool(field), method=method, body=b"x")
+    assert received.status == status
     if status in (405, 501) or method == "OPTIONS":
         collection = path == "/notes/"
-        assert ("PUT" in said.fields["Allow"]) == (path == "/notes/there.txt")
-        assert ("POST" in said.fields["Allow"]) == collection
+        assert ("PUT" in received.fields["Allow"]) == (path == "/notes/there.txt")
+        assert ("POST" in received.fields["Allow"]) == collection
     left = {"folder", "there.txt", "link", "fifo", *(["x"] if status == 201 else [])}
     assert set(os.listdir(notes)) == left
     assert (notes / "there.txt").read_text() == ("x" if status == 204 and method == "PUT" else "there")
 
 
-def test_no_more_is_kept_than_there_is_room_for(tmp_path: Path) -> None:
+def test_documents_beyond_count_or_space_get_507(tmp_path: Path) -> None:
     httpd = documents(tmp_path, make(tmp_path), document_count=2, document_space=10)
     assert ask(httpd, "/notes/a", method="PUT", body=b"12345").status == 201
     assert ask(httpd, "/notes/b", method="PUT", body=b"123456").status == 507
     assert ask(httpd, "/notes/b", method="PUT", body=b"12345").status == 201
     assert ask(httpd, "/notes/c", method="PUT", body=b"").status == 507
     assert ask(httpd, "/notes/", method="POST", body=b"").status == 507
-    # What is replaced makes room for what replaces it.
+    # A replaced document does not count.
     assert ask(httpd, "/notes/a", method="PUT", body=b"54321").status == 204
     assert sorted(os.listdir(tmp_path / "notes")) == ["a", "b"]
 
 
-def test_a_body_that_is_too_long_is_refused_before_it_is_read(httpd: Httpd) -> None:
+def test_body_beyond_the_limit_gets_413_before_it_is_read(httpd: Httpd) -> None:
     with talking(httpd) as conversation:
-        octets = request("/notes/x", "Expect: 100-continue", "Content-Length: 1048577", method="PUT")
-        assert parsed(conversation.receive(octets)).status == 413
+        data = request("/notes/x", "Expect: 100-continue", "Content-Length: 1048577", method="PUT")
+        assert parsed(conversation.receive(data)).status == 413
         assert conversation.ending is Ending.OVERSIZE
     assert ask(httpd, "/notes/x", method="PUT", body=b"x" * 1024 * 1024).status == 201
 
 
-def test_a_full_disk_leaves_the_old_document_as_it_was(httpd: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_the_old_document_unchanged(httpd: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ask(httpd, "/notes/x", method="PUT", body=b"old").status == 201
 
     def fail(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "a path that nobody is told")
+        raise OSError(errno.ENOSPC, "a secret path")
 
     with monkeypatch.context() as patched:
         patched.setattr("daemons.web.site.store.os.fsync", fail)
-        said = ask(httpd, "/notes/x", method="PUT", body=b"new")
-    assert (said.status, b"a path" in said.body) == (507, False)
+        received = ask(httpd, "/notes/x", method="PUT", body=b"new")
+    assert (received.status, b"a path" in received.body) == (507, False)
     assert ask(httpd, "/notes/x").body == b"old"
     assert len(json.loads(ask(httpd, "/notes/").body)) == 1
 
 
-def test_new_folder_and_name_are_on_the_disk_before_that_is_said(
+def test_new_folder_and_name_are_synced_before_the_response(
     httpd: Httpd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
@@ -180,10 +180,8 @@ def test_new_folder_and_name_are_on_the_disk_before_that_is_said(
 
 
 @pytest.mark.parametrize("modified", [2**38, 2**33])
-def test_document_with_a_time_to_come_is_replaced_under_another_tag(
-    httpd: Httpd, tmp_path: Path, modified: int
-) -> None:
-    """The first is beyond the last time of some file systems."""
+def test_document_with_a_future_mtime_is_replaced_with_a_new_tag(httpd: Httpd, tmp_path: Path, modified: int) -> None:
+    """The first time is later than some file systems can store."""
     assert ask(httpd, "/notes/x", method="PUT", body=b"old").status == 201
     os.utime(tmp_path / "notes" / "x", (modified, modified))
     tag = ask(httpd, "/notes/x").fields["ETag"]
@@ -191,21 +189,21 @@ def test_document_with_a_time_to_come_is_replaced_under_another_tag(
     assert ask(httpd, "/notes/x", f"If-Match: {tag}", method="PUT", body=b"too").status == 412
 
 
-def test_of_two_who_replace_the_same_one_is_told_that_he_is_late(tmp_path: Path) -> None:
+def test_concurrent_conditional_writes_lose_no_update(tmp_path: Path) -> None:
     root = make(tmp_path)
     ask(documents(tmp_path, root), "/notes/n", method="PUT", body=b"0")
     counted: list[int] = []
 
     def count_up() -> None:
-        # As another process has it: the lock is the folder's, and nothing else is shared.
+        # As in another process: only the folder's lock is shared.
         httpd = documents(tmp_path, root)
         done = 0
         while done < 10:
             found = ask(httpd, "/notes/n")
             new = str(int(found.body) + 1).encode()
-            said = ask(httpd, "/notes/n", f"If-Match: {found.fields['ETag']}", method="PUT", body=new)
-            assert said.status in (204, 412)
-            done += said.status == 204
+            received = ask(httpd, "/notes/n", f"If-Match: {found.fields['ETag']}", method="PUT", body=new)
+            assert received.status in (204, 412)
+            done += received.status == 204
         counted.append(done)
 
     threads = [threading.Thread(target=count_up) for _ in range(3)]
@@ -217,11 +215,11 @@ def test_of_two_who_replace_the_same_one_is_told_that_he_is_late(tmp_path: Path)
     assert ask(documents(tmp_path, root), "/notes/n").body == b"30"
 
 
-def test_a_body_in_chunks_and_a_pipeline(httpd: Httpd) -> None:
+def test_chunked_and_pipelined_writes_are_stored(httpd: Httpd) -> None:
     with talking(httpd) as conversation:
-        octets = request("/notes/x", "Transfer-Encoding: chunked", method="PUT") + b"3\r\nnew\r\n0\r\n\r\n"
-        said = heard(conversation, octets + request("/notes/x") + request("/notes/x", method="DELETE"))
-    assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"201", b"200", b"204"]
+        data = request("/notes/x", "Transfer-Encoding: chunked", method="PUT") + b"3\r\nnew\r\n0\r\n\r\n"
+        received = send(conversation, data + request("/notes/x") + request("/notes/x", method="DELETE"))
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"201", b"200", b"204"]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +233,7 @@ def test_a_body_in_chunks_and_a_pipeline(httpd: Httpd) -> None:
         ("/a = www/notes", "/a: {0}/www/notes is inside the root; write another folder"),
     ],
 )
-def test_what_check_says_of_documents(folder: Folder, line: str, wrong: str) -> None:
+def test_invalid_documents_setting_is_refused(folder: Folder, line: str, wrong: str) -> None:
     (folder.path / "www").mkdir()
     ini = f"[daemon]\nservice = httpd\nport = 8080\n[httpd]\nroot = www\n[documents]\n{line}\n"
     folder.write("x", ini)
@@ -244,8 +242,8 @@ def test_what_check_says_of_documents(folder: Folder, line: str, wrong: str) -> 
     assert caught.value.complaints == ["conf/x.ini [documents] " + wrong.format(folder.path)]
 
 
-def test_two_paths_of_one_folder_are_refused_where_passwords_are_asked_for(tmp_path: Path) -> None:
-    """Who is not let in at the one would come by the other."""
+def test_two_paths_of_one_folder_are_refused_with_protected(tmp_path: Path) -> None:
+    """Otherwise the unprotected path would lead to protected documents."""
     root = make(tmp_path)
     (tmp_path / "notes").mkdir()
     (tmp_path / "link").symlink_to("notes")
@@ -258,7 +256,7 @@ def test_two_paths_of_one_folder_are_refused_where_passwords_are_asked_for(tmp_p
             service(root, documents=folders, protected=protected)
 
 
-def test_what_lies_in_the_run_folder_goes_with_it(folder: Folder, tmp_path: Path) -> None:
+def test_paths_below_the_run_folder_follow_it(folder: Folder, tmp_path: Path) -> None:
     for name in ("www", "elsewhere"):
         (tmp_path / name).mkdir()
     tables = "[documents]\n/a = run/notes\n[proxy]\n/b = unix:run/b.sock\n/c = unix:c.sock\n"
@@ -274,7 +272,7 @@ def test_what_lies_in_the_run_folder_goes_with_it(folder: Folder, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", ["rest of a document", "symbolic link", "hard link", "FIFO"])
-def test_what_lies_at_the_temporary_name_is_replaced(httpd: Httpd, tmp_path: Path, kind: str) -> None:
+def test_file_at_the_temporary_name_is_replaced(httpd: Httpd, tmp_path: Path, kind: str) -> None:
     ask(httpd, "/notes/a", method="PUT", body=b"one")
     incoming, other, reader = tmp_path / "notes" / ".incoming", tmp_path / "other", -1
     other.write_bytes(b"kept")
@@ -286,7 +284,7 @@ def test_what_lies_at_the_temporary_name_is_replaced(httpd: Httpd, tmp_path: Pat
         incoming.hardlink_to(other)
     else:
         os.mkfifo(incoming)
-        # To open a FIFO for writing waits for a reader: here is one, so that the test ends.
+        # Opening a FIFO for writing blocks without a reader; this reader lets the test end.
         reader = os.open(incoming, os.O_RDONLY | os.O_NONBLOCK)
     assert ask(httpd, "/notes/a", method="PUT", body=b"two").status == 204
     if reader >= 0:
@@ -306,7 +304,7 @@ def test_folder_at_the_temporary_name_is_not_replaced(httpd: Httpd, tmp_path: Pa
 def test_document_with_a_time_that_has_no_date_is_listed(
     httpd: Httpd, monkeypatch: pytest.MonkeyPatch, modified: int, year: int
 ) -> None:
-    """tmpfs, Btrfs and ZFS have such times."""
+    """tmpfs, Btrfs and ZFS can store such times."""
     ask(httpd, "/notes/a", method="PUT", body=b"one")
     monkeypatch.setattr(Store, "entries", lambda store: [Entry("a", 3, modified * 10**9)])
     (about,) = json.loads(ask(httpd, "/notes/").body)

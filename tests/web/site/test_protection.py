@@ -1,4 +1,4 @@
-"""Who is let in where a password is asked for.  Without sockets."""
+"""Basic authentication of protected paths.  Without sockets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daemons.settings.complaints import ConfigurationError
 from daemons.web.site.protection import REALM, Realm
 from tests.accounts.files import write_lines, write_users
 from tests.operating.folder import Folder
-from tests.web.example_site import Heard, ask, heard, make, parsed, request, service
+from tests.web.example_site import ParsedResponse, ask, make, parsed, request, send, service
 
 write = write_users
 
@@ -49,14 +49,14 @@ def protected(users: Path, **options: Any) -> Httpd:
     return service(str(root), protected=realms, documents={"/notes": str(users.parent / "notes")}, **options)
 
 
-def refused(found: Heard) -> bool:
+def refused(found: ParsedResponse) -> bool:
     if found.status == 401:
         assert found.fields["WWW-Authenticate"] == 'Basic realm="The vault", charset="UTF-8"'
         assert b"below" not in found.body
     return found.status == 401
 
 
-def test_who_shows_a_password_is_let_in_and_nobody_else(users: Path) -> None:
+def test_protected_file_needs_a_password(users: Path) -> None:
     httpd = protected(users)
     assert refused(ask(httpd, "/sub/"))
     assert ask(httpd, "/sub/", method="HEAD").status == 401
@@ -67,7 +67,7 @@ def test_who_shows_a_password_is_let_in_and_nobody_else(users: Path) -> None:
         assert refused(ask(httpd, "/sub/"))
     assert ask(httpd, "/sub/", GOOD, f"If-None-Match: {found.fields['ETag']}").fields["Cache-Control"][:7] == "private"
     assert ask(httpd, "/sub", GOOD).fields["Location"] == "/sub/"
-    # What is beside is for all, and for caches.
+    # Unprotected files are public and cacheable.
     assert ask(httpd, "/text.txt").fields["Cache-Control"].startswith("max-age")
     assert ask(httpd, "/sub/", basic("Zoe\u0308", "cafe\u0301", "bASIC")).status == 200
 
@@ -87,7 +87,7 @@ def test_who_shows_a_password_is_let_in_and_nobody_else(users: Path) -> None:
         "Authorization: Bearer x",
     ],
 )
-def test_who_is_not_let_in(users: Path, shown: str) -> None:
+def test_invalid_credentials_get_401(users: Path, shown: str) -> None:
     assert refused(ask(protected(users), "/sub/", shown))
 
 
@@ -104,7 +104,7 @@ def test_who_is_not_let_in(users: Path, shown: str) -> None:
         "/sub%2findex.html",
     ],
 )
-def test_no_spelling_of_a_path_leads_around(users: Path, path: str) -> None:
+def test_every_spelling_of_a_protected_path_needs_the_password(users: Path, path: str) -> None:
     found = ask(protected(users), path)
     assert refused(found) or found.status == 404
     for other in ("//sub/", "/./sub/", "/x/../sub/", "/sub//", "/SUB/", "/sub;x/"):
@@ -121,7 +121,7 @@ def test_no_spelling_of_a_path_leads_around(users: Path, path: str) -> None:
         ("/sub/index.html", "/sub/"),
     ],
 )
-def test_what_is_protected_as_one_file_has_no_other_name(users: Path, prefix: str, path: str) -> None:
+def test_every_spelling_of_a_protected_file_needs_the_password(users: Path, prefix: str, path: str) -> None:
     root = make(users.parent)
     for name in ("plan.txt.de", "plan.txt.de.gz"):
         (users.parent / "www" / name).write_bytes(b"below")
@@ -132,7 +132,7 @@ def test_what_is_protected_as_one_file_has_no_other_name(users: Path, prefix: st
     assert ask(httpd, "/text.txt").fields["WWW-Authenticate"][:17] == 'Basic realm="All"'
 
 
-def test_without_tls_no_password_is_asked_for_from_elsewhere(users: Path) -> None:
+def test_remote_request_without_tls_gets_403(users: Path) -> None:
     httpd = protected(users)
     for shown in ((), (GOOD,)):
         found = ask(httpd, "/sub/", *shown, peer=FAR)
@@ -140,17 +140,17 @@ def test_without_tls_no_password_is_asked_for_from_elsewhere(users: Path) -> Non
         assert b"https://" in found.body
     assert ask(httpd, "/sub/", GOOD, peer=FAR_OVER_TLS).status == 200
     assert refused(ask(httpd, "/sub/", peer=FAR_OVER_TLS))
-    # The same octets as he has just been answered to.
+    # The same bytes as in the previous request.
     assert ask(httpd, "/sub/", GOOD, peer=FAR).status == 403
     assert ask(protected(users, insecure=True), "/sub/", GOOD, peer=FAR).status == 200
-    # Who has nobody to ask knows of nobody.
+    # A site without protected paths needs no peer.
     conversation = Conversation(httpd)
     conversation.open()
-    assert parsed(heard(conversation, request("/sub/", GOOD))).status == 403
+    assert parsed(send(conversation, request("/sub/", GOOD))).status == 403
     conversation.close()
 
 
-def test_documents_are_written_by_who_may(users: Path) -> None:
+def test_protected_documents_need_a_password(users: Path) -> None:
     httpd = protected(users)
     assert ask(httpd, "/notes/x", method="PUT", body=b"no").status == 401
     assert ask(httpd, "/notes/x", GOOD, method="PUT", body=b"yes").status == 201
@@ -159,7 +159,7 @@ def test_documents_are_written_by_who_may(users: Path) -> None:
     assert ask(httpd, "/notes/").status == 401
 
 
-def test_a_changed_file_is_read_anew_and_a_wrong_one_lets_nobody_in(
+def test_changed_users_file_is_reloaded_and_an_invalid_one_denies_all(
     users: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     httpd = protected(users)
@@ -183,7 +183,7 @@ def test_a_changed_file_is_read_anew_and_a_wrong_one_lets_nobody_in(
     assert ask(httpd, "/sub/", GOOD).status == 200
 
 
-def test_what_was_verified_is_remembered_and_costs_the_same_for_who_does_not_exist(
+def test_verified_password_is_cached_and_unknown_users_cost_the_same(
     users: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed = 0
@@ -198,12 +198,12 @@ def test_what_was_verified_is_remembered_and_costs_the_same_for_who_does_not_exi
     httpd = protected(users)
     assert [ask(httpd, "/sub/", GOOD).status for _ in range(3)] == [200] * 3
     assert computed == 1
-    for name in ("Arthur", "Nobody"):
+    for name in ("Arthur", "Unknown"):
         assert refused(ask(httpd, "/sub/", basic(name, "x")))
     assert computed == 3
 
 
-def test_a_realm_is_written_with_its_file(users: Path) -> None:
+def test_realm_setting_is_shown_with_its_file(users: Path) -> None:
     for text in (f'"The vault" {users}', f"Vault {users}"):
         realm = REALM.parse(text)
         assert realm == Realm(text.split(" /")[0].strip('"'), str(users))
@@ -213,19 +213,19 @@ def test_a_realm_is_written_with_its_file(users: Path) -> None:
             REALM.parse(text)
 
 
-def test_what_check_says_of_protected(folder: Folder) -> None:
+def test_invalid_protected_setting_is_refused(folder: Folder) -> None:
     (folder.path / "www").mkdir()
     (folder.path / "octets").write_bytes(b"\xff")
     (folder.path / "octets").chmod(0o600)
     write(folder.path / "www" / "users", A="x")
-    said = {
+    complaints = {
         "Vault conf/nosuch": " = Vault conf/nosuch: conf/nosuch: no such file; "
         "create it with `daemons password conf/nosuch NAME`",
         "Vault octets": " = Vault octets: octets: not UTF-8",
         "Vault conf": " = Vault conf: conf: not a regular file",
         "Vault www/users": ": www/users would be served; move it out of the root and of [documents]",
     }
-    for value, reason in said.items():
+    for value, reason in complaints.items():
         engine = "engine = threads"
         folder.write(
             "x", f"[daemon]\nservice = httpd\nport = 1\n{engine}\n[httpd]\nroot = www\n[protected]\n/a = {value}\n"
@@ -243,8 +243,8 @@ def test_what_check_says_of_protected(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("path", ["/sub/", "/notes/", "/"])
-def test_each_request_is_logged_with_its_own_user_though_all_share_one_object(path: str, users: Path) -> None:
-    """Requests with the same head are one object, which several threads may have at once: it is not changed."""
+def test_requests_with_one_head_are_logged_with_their_own_user(path: str, users: Path) -> None:
+    """Requests with the same head share one object, also between threads, so it must not be modified."""
     httpd = protected(users)
     httpd.requests = RequestLog("httpd", "common")
     (asked,) = cast(list[Request], httpd.framing.decoder().decode(request(path, GOOD)))
@@ -256,7 +256,7 @@ def test_each_request_is_logged_with_its_own_user_though_all_share_one_object(pa
         assert vars(asked) == before
 
 
-def test_who_is_known_does_not_wait_for_who_guesses(users: Path) -> None:
+def test_known_user_does_not_wait_for_guesses(users: Path) -> None:
     httpd = protected(users)
     assert ask(httpd, "/sub/", GOOD).status == 200
     found = [ask(httpd, "/sub/", basic("Arthur", str(number))) for number in range(NAMED.burst + 1)]
@@ -265,7 +265,7 @@ def test_who_is_known_does_not_wait_for_who_guesses(users: Path) -> None:
     assert ask(httpd, "/sub/", GOOD).status == 200
 
 
-def test_longer_credentials_than_any_users_are_not_decoded(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_longer_than_any_users_are_not_decoded(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     httpd = protected(users)
     assert ask(httpd, "/sub/", basic("x" * 64, "x" * 256)).status == 401
     monkeypatch.setattr("base64.b64decode", lambda *arguments, **more: pytest.fail("decoded"))

@@ -1,4 +1,4 @@
-"""What has moved, and what is to be had over TLS alone.  Without sockets."""
+"""Redirects, also from HTTP to HTTPS.  Without sockets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daemons.operating.loading.targets import target_of
 from daemons.settings.complaints import ConfigurationError
 from daemons.web.site.redirects import HTTPS, REDIRECT, REDIRECT_PATH, Https
 from tests.operating.folder import Folder
-from tests.web.example_site import LOCAL, ask, heard, make, parsed, request, service, talking
+from tests.web.example_site import LOCAL, ask, make, parsed, request, send, service, talking
 
 REDIRECTS = {
     "/old": "301 /new",
@@ -55,7 +55,7 @@ def httpd(tmp_path: Path) -> Httpd:
         ("/sub/", 200, None),
     ],
 )
-def test_where_a_path_leads(httpd: Httpd, path: str, status: int, where: str | None) -> None:
+def test_path_is_redirected_to_its_target(httpd: Httpd, path: str, status: int, where: str | None) -> None:
     for _ in range(2):
         found = ask(httpd, path)
         assert (found.status, found.fields.get("Location")) == (status, where)
@@ -64,7 +64,7 @@ def test_where_a_path_leads(httpd: Httpd, path: str, status: int, where: str | N
         assert ask(httpd, path, method="POST", body=b"x").status == (405 if status == 404 else status)
 
 
-def test_what_is_written_can_be_read_again() -> None:
+def test_shown_setting_can_be_parsed() -> None:
     for text in REDIRECTS.values():
         assert REDIRECT.show(REDIRECT.parse(text)) == text
     assert [REDIRECT_PATH.parse(key) for key in ("/a/", "/a/*", "/*", "/")] == ["/a", "/a/*", "/*", "/"]
@@ -96,7 +96,7 @@ def test_what_is_written_can_be_read_again() -> None:
         ("/a = 410\n/%61 = 301 /b", "/%61 = 301 /b: the same as another key: /a"),
     ],
 )
-def test_what_check_says_of_redirects(folder: Folder, line: str, wrong: str) -> None:
+def test_invalid_redirect_setting_is_refused(folder: Folder, line: str, wrong: str) -> None:
     (folder.path / "www").mkdir()
     folder.write("x", f"[daemon]\nservice = httpd\nport = 1\n[httpd]\nroot = www\n[redirects]\n{line}\n")
     with pytest.raises(ConfigurationError) as caught:
@@ -123,16 +123,16 @@ def test_what_check_says_of_redirects(folder: Folder, line: str, wrong: str) -> 
         ("8443", "GET", "/", "example.org/", 400, None),
     ],
 )
-def test_who_comes_without_tls_is_sent_there(
+def test_request_without_tls_is_redirected_to_https(
     tmp_path: Path, https: str, method: str, path: str, host: str, status: int, where: str | None
 ) -> None:
     httpd = service(make(tmp_path), https=HTTPS.parse(https))
     with talking(httpd) as conversation:
-        found = parsed(heard(conversation, request(path, method=method, host=host)))
+        found = parsed(send(conversation, request(path, method=method, host=host)))
     assert (found.status, found.fields.get("Location")) == (status, where)
 
 
-def test_who_comes_over_tls_is_served_and_what_is_remembered_of_that_is_his(tmp_path: Path) -> None:
+def test_request_over_tls_is_served_from_its_own_cache(tmp_path: Path) -> None:
     httpd = service(make(tmp_path), https=Https("", 8443))
     secure = LOCAL._replace(secure=True)
     for _ in range(2):
@@ -140,10 +140,10 @@ def test_who_comes_over_tls_is_served_and_what_is_remembered_of_that_is_his(tmp_
         assert ask(httpd, "/short.txt").status == 301
     assert ask(httpd, "/short.txt", "Expect: 100-continue", method="PUT", body=b"x").status == 308
     with talking(httpd) as conversation:
-        assert parsed(heard(conversation, b"GET / HTTP/1.0\r\n\r\n")).status == 400
+        assert parsed(send(conversation, b"GET / HTTP/1.0\r\n\r\n")).status == 400
 
 
 @pytest.mark.parametrize("text", ["", "0", "70000", "yes!", "https://example.org", "a..b", "1.2.3", "example.org:0"])
-def test_neither_a_port_nor_a_host(text: str) -> None:
+def test_invalid_https_setting_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="neither a port nor a host"):
         HTTPS.parse(text)

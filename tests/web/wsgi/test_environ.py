@@ -1,4 +1,4 @@
-"""What a WSGI application is told, and how an ini names it."""
+"""The environ of WSGI applications, and the setting `wsgi`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def environ_of(sent: bytes, **more: Any) -> Environ:
     return seen[0]
 
 
-def test_the_environ() -> None:
+def test_environ_of_a_post_request() -> None:
     fields = ("Content-Type: text/x", "X-A: 1", "X-A: 2", "Cookie: a=b", "Cookie: c=d", "x_a: 3", "Proxy: http://evil")
     environ = environ_of(get("caf%C3%A9/%2F%FF?a=%20&b?", *fields, "Content-Length: 1", method="POST") + b"x")
     assert environ.pop("wsgi.input").read() == b"x"
@@ -87,7 +87,9 @@ def test_the_environ_of_other_requests() -> None:
         ("/nowhere", False, ("unix:pid=1,uid=0", 0), ("http", "localhost", "80", "", "")),
     ],
 )
-def test_where_it_is_asked(listener: Any, tls: bool, address: Any, expected: tuple[str, ...]) -> None:
+def test_environ_has_the_addresses_of_the_connection(
+    listener: Any, tls: bool, address: Any, expected: tuple[str, ...]
+) -> None:
     with WebServer(listener, carried(applications.page), bind_and_activate=False) as server:
         server.tls = object() if tls else None  # type: ignore[assignment]  # it is only asked whether there is one
         environ = connection_environ(server, address, "unix:pid=1,uid=0")
@@ -95,7 +97,7 @@ def test_where_it_is_asked(listener: Any, tls: bool, address: Any, expected: tup
     assert tuple(environ[name] for name in names) == expected
 
 
-def test_what_is_written_to_errors_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_of_wsgi_errors_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with visit() as conversation, caplog.at_level(logging.ERROR, "daemons.web"):
         said(conversation, get("complain"))
         assert caplog.messages == ["192.0.2.7:4242: a line", "192.0.2.7:4242: and another"]
@@ -133,7 +135,7 @@ APPLICATION = """
         ("wsgi = pages:application\nlisten = udp://[::1]:1", "HTTP does not run over UDP; write listen = tcp://"),
     ],
 )
-def test_what_an_ini_says_wrong(folder: Folder, said: str, complaint: str) -> None:
+def test_invalid_wsgi_setting_is_refused(folder: Folder, said: str, complaint: str) -> None:
     folder.module("pages", APPLICATION)
     where = "" if "listen" in said else "port = 1\n"
     folder.write("x", f"[daemon]\n{where}{said}\n")
@@ -148,7 +150,7 @@ def test_what_an_ini_says_wrong(folder: Folder, said: str, complaint: str) -> No
     ("engine", "processes", "multithread", "multiprocess"),
     [("threads", 1, True, False), ("pool", 2, True, True), ("loop", 1, False, False), ("forks", 1, False, True)],
 )
-def test_what_an_ini_names_is_served_by_a_web_server(
+def test_application_of_an_ini_is_served(
     folder: Folder, engine: str, processes: int, multithread: bool, multiprocess: bool
 ) -> None:
     folder.module("pages", APPLICATION)

@@ -1,4 +1,4 @@
-"""A class that is made with the options of its section, and what it makes is the application."""
+"""Applications created by a class with options from a section of the ini file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ INI = """
 """
 
 
-def test_its_options_are_those_of_its_section(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_application_gets_the_options_of_its_section(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.module("pages", PAGES)
     folder.write("x", INI.format("Pages", "pages", 3))
     settings = folder.read(run=Path("/elsewhere"))
@@ -82,7 +82,7 @@ def test_its_options_are_those_of_its_section(folder: Folder, capsys: pytest.Cap
         ("Each", "2", "conf/x.ini [each] times: Each has no options"),
     ],
 )
-def test_what_is_wrong_with_them_is_said(folder: Folder, name: str, times: str, complaint: str) -> None:
+def test_invalid_option_is_refused(folder: Folder, name: str, times: str, complaint: str) -> None:
     folder.module("pages", PAGES)
     folder.write("x", INI.format(name, name.lower(), times.replace("\n", "\n    ")))
     with pytest.raises(ConfigurationError) as caught:

@@ -12,13 +12,13 @@ from tests.web.wsgi_talking import get, said, visit
 
 MIB = 1024**2
 
-#: Parts of one body: many small ones, one large one, and both with empty ones between.
+#: Parts of one body: many small ones, one large one, and both with empty ones in between.
 BODIES = {
     "many blocks": [bytes(range(256)) * 256] * 512,
     "many short lines": [b"a short line\n"] * 300_000,
     "one large part": [bytes(32 * MIB)],
     "a large part between small ones": [b"a", b"", bytes(65536), b"b" * (3 * MIB + 1), b"", b"c"],
-    "just above what is joined": [b"x" * 1024] * 257,
+    "just above the limit for joining": [b"x" * 1024] * 257,
 }
 
 
@@ -39,7 +39,7 @@ def test_large_list_is_sent_with_its_length(parts: list[bytes], version: str) ->
         assert body == b"".join(parts)
 
 
-def test_large_list_is_not_sent_to_head_and_the_connection_goes_on() -> None:
+def test_large_list_is_not_sent_to_head_and_the_connection_is_kept() -> None:
     parts = BODIES["many blocks"]
     with visit(returning(parts, ("Content-Length", str(32 * MIB)))) as conversation:
         for _ in range(2):
@@ -49,7 +49,7 @@ def test_large_list_is_not_sent_to_head_and_the_connection_goes_on() -> None:
         assert len(said(conversation, get(""))) > 32 * MIB
 
 
-def test_part_of_a_large_list_that_is_no_bytes_fails_before_anything_is_sent() -> None:
+def test_large_list_with_a_part_other_than_bytes_fails_before_anything_is_sent() -> None:
     with visit(returning([bytes(MIB), "text"])) as conversation:  # type: ignore[list-item]  # which is the fault
         assert said(conversation, get("")).startswith(b"HTTP/1.1 500 ")
         assert isinstance(conversation.failure, TypeError)
@@ -70,7 +70,7 @@ def test_large_list_is_not_copied_as_a_whole(name: str) -> None:
 
 
 def send(conversation: Conversation) -> int:
-    """Return the number of bytes of a response, of which none are kept."""
+    """Discard the bytes of a response, and return their number."""
     sent = len(conversation.receive(get("")))
     while conversation.state == PENDING:
         sent += len(conversation.proceed())

@@ -1,4 +1,4 @@
-"""WSGI applications: octets of requests in, octets of responses out; then once over real sockets."""
+"""WSGI applications: requests and responses without sockets, and once over real ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEEP = "Connection: keep-alive"
 OLD = {"version": "1.0"}
 HEAD = {"method": "HEAD"}
 
-#: A request, what is said, and whether the conversation goes on then.
+#: A request, the expected response, and whether the connection is kept.
 ANSWERS: dict[str, tuple[bytes, bytes, bool]] = {
     "of one piece": (get(""), response(b"hello"), True),
     "a list": (get("list"), response(b"abc"), True),
@@ -48,7 +48,7 @@ ANSWERS: dict[str, tuple[bytes, bytes, bool]] = {
     "HEAD": (get("", **HEAD), response(b"", length=5), True),
     "HEAD of pieces": (get("pieces", **HEAD), response(b"", length=None), True),
     "HEAD of nothing": (get("empty", **HEAD), response(b"", length=None), True),
-    "HEAD of what is written": (get("written", **HEAD), response(b"", length=13), True),
+    "HEAD with write()": (get("written", **HEAD), response(b"", length=13), True),
     "204": (get("nothing"), response(b"", status="204 No Content", length=None), True),
     "304": (get("unchanged"), response(b"", status="304 Not Modified", length=9), True),
     "start_response late": (get("late"), chunks(b"late"), True),
@@ -82,16 +82,16 @@ ANSWERS: dict[str, tuple[bytes, bytes, bool]] = {
     "start_response twice": (get("twice"), FAILED, False),
 }
 
-#: Those that fail when the head is out: what is said has no end.
+#: Those that fail after the head was sent, with incomplete responses.
 CUT = {"raise late": b"half", "changed late": b"half", "text late": b"a", "written late": b"a"}
 
-#: Those that have something to close.
+#: Those with an iterable to close.
 CLOSED = {"pieces", "no pieces", "measured", "too much", "too little", "unchanged", "written and more"}
 CLOSED |= {"raise at once", "raise late", "text late"}
 
 
 @pytest.mark.parametrize("title", ANSWERS)
-def test_what_is_answered(title: str) -> None:
+def test_requests_get_the_expected_responses(title: str) -> None:
     sent, expected, stays = ANSWERS[title]
     name = sent.split()[1][1:].replace(b"%20", b" ").decode()
     with visit() as conversation:
@@ -110,7 +110,7 @@ def test_what_is_answered(title: str) -> None:
     assert closed == [name] * (name in CLOSED)
 
 
-def test_requests_are_answered_in_order_and_however_they_are_cut() -> None:
+def test_requests_are_handled_in_order_in_any_segmentation() -> None:
     sent = get("pieces") + get("") + get("echo", "Content-Length: 1", method="PUT") + b"x" + get("no file")
     sent += get("", CLOSE) + get("")
     expected = chunks(b"a", b"bc") + response(b"hello") + response(b"x1") + chunks(b"in memory")
@@ -121,7 +121,7 @@ def test_requests_are_answered_in_order_and_however_they_are_cut() -> None:
             assert closed == ["pieces"]
 
 
-def test_each_piece_is_sent_before_the_next_is_made() -> None:
+def test_each_piece_is_sent_before_the_next_is_requested() -> None:
     made = []
 
     def slowly(environ: Environ, start: Start) -> Iterator[bytes]:
@@ -138,7 +138,7 @@ def test_each_piece_is_sent_before_the_next_is_made() -> None:
 
 
 @pytest.mark.parametrize("drawn", [0, 1])
-def test_who_leaves_in_the_middle_has_it_closed(drawn: int) -> None:
+def test_iterable_is_closed_when_the_client_disconnects(drawn: int) -> None:
     with visit() as conversation:
         conversation.receive(get("measured"))
         for _ in range(drawn):
@@ -147,7 +147,7 @@ def test_who_leaves_in_the_middle_has_it_closed(drawn: int) -> None:
     assert closed == ["measured"]
 
 
-def test_a_close_that_fails_is_a_bug_like_any_other() -> None:
+def test_exception_in_close_is_a_failure() -> None:
     class Whole(list[bytes]):
         def close(self) -> None:
             raise ValueError("a secret of the application")
@@ -167,7 +167,7 @@ def test_a_close_that_fails_is_a_bug_like_any_other() -> None:
             assert conversation.ending is Ending.FAILED
 
 
-def test_who_waits_for_leave_to_send_a_body_is_given_it() -> None:
+def test_expect_100_continue_gets_100() -> None:
     with visit() as conversation:
         heard = said(conversation, get("echo", "Expect: 100-continue", "Content-Length: 2", method="PUT"))
         assert heard == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -175,7 +175,7 @@ def test_who_waits_for_leave_to_send_a_body_is_given_it() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"GET /\n\n", get("", "Transfer-Encoding: gzip"), get("", "Content-Length: 9999999")])
-def test_what_is_no_request_is_refused_without_asking_the_application(sent: bytes) -> None:
+def test_malformed_request_does_not_reach_the_application(sent: bytes) -> None:
     with visit(lambda *_: pytest.fail("it was asked")) as conversation:
         assert re.match(rb"HTTP/1.1 4|HTTP/1.1 501", said(conversation, sent))
         assert conversation.state == OVER
@@ -199,13 +199,13 @@ def test_what_is_no_request_is_refused_without_asking_the_application(sent: byte
         ("200 OK", [("Transfer-Encoding", "chunked")], "hop-by-hop"),
     ],
 )
-def test_what_must_not_be_in_a_head(status: Any, headers: Any, reason: str) -> None:
+def test_invalid_status_or_field_is_refused(status: Any, headers: Any, reason: str) -> None:
     with pytest.raises((TypeError, ValueError), match=reason):
         head_of(status, headers)
 
 
 @pytest.mark.parametrize("lengths", [["1", "1"], ["-1"], ["one"], [""]])
-def test_a_length_is_one_number(lengths: list[str]) -> None:
+def test_invalid_content_length_is_refused(lengths: list[str]) -> None:
     def measured(environ: Environ, start: Start) -> list[bytes]:
         start("200 OK", [("Content-Length", each) for each in lengths])
         return [b"a"]
@@ -215,7 +215,7 @@ def test_a_length_is_one_number(lengths: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("path", "body"), [("/proc/self/comm", None), ("empty", b"")])
-def test_file_that_has_no_size_is_read_to_its_end(tmp_path: Path, path: str, body: bytes | None) -> None:
+def test_file_of_size_0_is_read_to_its_end(tmp_path: Path, path: str, body: bytes | None) -> None:
     (tmp_path / "empty").touch()
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
@@ -231,7 +231,7 @@ def test_file_that_has_no_size_is_read_to_its_end(tmp_path: Path, path: str, bod
 
 
 @pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
-def test_a_client_and_the_validator_are_content(engine: str) -> None:
+def test_client_and_validator_accept_every_response(engine: str) -> None:
     kind = stream_server(engine, WebServer)
     with closing(Within(kind, carried(applications.clean))) as server:
         address: Any = server.address
