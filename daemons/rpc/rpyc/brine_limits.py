@@ -35,18 +35,19 @@ _INT_LENGTHS: Final = {0x16: 1, 0x17: 4}
 _SMALL = range(0x20, 0xF0)
 
 
-def check(data: bytes) -> None:
+def check(data: bytes, most: int | None = None) -> None:
     """Raise `Refused` unless `data` is one value within the limits, composed of None, booleans, integers, floats, text,
-    bytes and tuples.  Takes time linear in the number of values, and decodes none of them."""
+    bytes and tuples; with `most`, of at most so many values.  Takes time linear in the number of values, and decodes
+    none of them."""
     try:
-        end = _end_of_value(data)
+        end = _end_of_value(data, VALUES if most is None else min(most, VALUES))
     except IndexError:
         raise Refused("the message is incomplete") from None
     if end != len(data):
         raise Refused("the message is incomplete or has trailing bytes")
 
 
-def _end_of_value(data: bytes) -> int:
+def _end_of_value(data: bytes, most: int) -> int:
     at, values = 0, 0
     #: Number of values still expected in each open tuple.
     open_ = [1]
@@ -56,8 +57,8 @@ def _end_of_value(data: bytes) -> int:
             continue
         open_[-1] -= 1
         values += 1
-        if values > VALUES:
-            raise Refused(f"a message of more than {VALUES} values")
+        if values > most:
+            raise Refused(f"a message of more than {most} values")
         tag = data[at]
         at += 1
         if tag in _SMALL:

@@ -11,6 +11,10 @@ from typing import Any
 HEADER = 5
 END = 1
 
+#: Values in a compressed message, in addition to one for each compressed byte.  Without this bound, a stream of
+#: messages of 30 bytes with 1,000 values each takes 22 times the CPU time of honest messages of that size.
+COMPRESSED_VALUES = 64
+
 
 class Refused(ValueError):
     """A request of the peer is refused.  The text is sent to the peer."""
@@ -39,6 +43,8 @@ class Frames:
         #: The error that ended reception, if any.
         self.over: Exception | None = None
         self.closed = False
+        #: Maximum number of values in the last message, if it was compressed; otherwise None.
+        self.values: int | None = None
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -67,6 +73,7 @@ class Frames:
             self.over = Oversize(f"a message of {length} bytes; at most {self._limit} are accepted")
             raise self.over
         data = self._take(length + END, until)[:length]
+        self.values = COMPRESSED_VALUES + length if packed else None
         return self._decompress(data) if packed else data
 
     def send(self, data: bytes) -> None:

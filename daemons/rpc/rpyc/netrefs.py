@@ -160,7 +160,8 @@ class GuardedConnection(Connection):  # type: ignore[misc]
         return StopIteration if raw == consts.EXC_STOP_ITERATION else RemoteError(raw)
 
     def _dispatch(self, data: bytes) -> None:
-        brine_limits.check(data[1:])  # the first byte says whether it is a request
+        # The first byte says whether it is a request.
+        brine_limits.check(data[1:], getattr(self._channel, "values", None))
         try:
             super()._dispatch(data)
         except (EOFError, OSError):

@@ -221,6 +221,20 @@ def test_compressed_message_that_is_cut_short_is_refused(peer: RawPeer) -> None:
                 other.receive()
 
 
+def test_compressed_message_has_values_in_proportion_to_its_size(peer: RawPeer) -> None:
+    def exchange(*values: Any) -> int:
+        data = bytes([consts.MSG_REQUEST]) + brine.dump((1, (consts.HANDLE_PING, boxed((VALUE, values)))))
+        packed = zlib.compress(data)
+        with closing(RawPeer(socket.create_connection(peer._socket.getpeername()))) as other:
+            other._socket.sendall(struct.pack("!LB", len(packed), 1) + packed + b"\n")
+            return other.receive()[0]
+
+    assert exchange(*range(200)) == consts.MSG_REPLY
+    assert exchange("a line of text\n" * 1000) == consts.MSG_REPLY
+    with pytest.raises(EOFError):
+        exchange(*(1,) * 900)
+
+
 ANSWERS: list[tuple[list[tuple[int, Any]], str]] = [
     ([(consts.MSG_REPLY, (VALUE, 5))], "a number is expected"),
     ([(consts.MSG_REPLY, (VALUE, "text"))], "a number is expected"),
