@@ -65,8 +65,8 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	    [ -z "$$unreachable" ] || { echo "make run: supervisord runs (pid $$unreachable), but does not answer at run/supervisor.sock: make stop, then make run" >&2; exit 1; }
 	    .venv/bin/supervisord -c "$$PWD/supervisord.conf"
 	fi
-	# A daemon is RUNNING after two seconds; one that cannot start is FATAL after four tries, after about seven seconds. On a busy
-	# machine, 25 interpreters need more time to start.
+	# A daemon is RUNNING after two seconds; if it cannot start, it is FATAL after four tries, in about seven seconds. On a
+	# busy machine, 25 interpreters need more time to start.
 	deadline=$$(($$(date +%s) + 40))
 	while $(CONTROL) status | grep -E '^[^ ]+ +(STARTING|BACKOFF) ' >/dev/null && [ $$(date +%s) -lt $$deadline ]; do
 	    sleep 0.2

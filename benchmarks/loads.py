@@ -59,7 +59,7 @@ LOADS = {
         _of_web("file", "a file of 1 KiB", "nginx", SMALL_FILE),
         _of_web("large", "a file of 64 KiB", "nginx", LARGE_FILE),
         _of_web("closing", "a file of 1 KiB, a connection for each", "nginx", SMALL_FILE_CLOSING),
-        _of_web("hello", "five octets from Python", "gunicorn", HELLO),
+        _of_web("hello", "five bytes from Python", "gunicorn", HELLO),
         _of_web("xmlrpc", "calls of add(3, 5) by XML-RPC", "stock-xmlrpc", XML_RPC),
         _of_web("jsonrpc", "calls of add(3, 5) by JSON-RPC", "stock-jsonrpc", JSON_RPC),
     )

@@ -144,7 +144,7 @@ def remarks(results: Results, loads: Mapping[str, Load] = LOADS) -> list[str]:
     ]
     everything = [one for samples in results.samples.values() for one in kept(samples)]
     if disturbed := sum(one.disturbed for one in everything):
-        found.append(f"{disturbed} of {len(everything)} samples were taken while others used our cores.")
+        found.append(f"{disturbed} of {len(everything)} samples were taken while other processes used the same cores.")
     if any(mostly_generator_bound(kept(samples)) for samples in results.samples.values()):
         found.append("ᵍ the generator was the bottleneck: the server can do more, and is not compared.")
     return found

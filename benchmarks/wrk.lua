@@ -1,8 +1,8 @@
--- wrk's script: what is asked, from its arguments, and what was heard, as one JSON object on standard error.
+-- Script for wrk: builds the request from its arguments and writes the results as one JSON object to standard error.
 --
 --   wrk ... -s wrk.lua URL -- METHOD BODY [NAME VALUE]...
 --
--- There is neither a function request nor a response, so that wrk calls nothing here while it measures.
+-- It defines neither request() nor response(), so wrk calls no Lua code during the measurement.
 
 function init(args) -- args[0] is the URL
    wrk.method = args[1]

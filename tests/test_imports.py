@@ -105,8 +105,8 @@ def test_accounts_import_no_protocol_and_no_socket() -> None:
         assert not {name.partition(".")[0] for name in named} & {"socket", "socketserver", "ssl", "http", "werkzeug"}
 
 
-#: The floors of the building, from the ground up.  A module imports from its own floor and from those below.
-FLOORS = (
+#: The layers, from the lowest up.  A module imports from its own layer and from lower layers.
+LAYERS = (
     ("daemons.printable", "daemons.settings", "daemons.framings"),
     ("daemons.serving",),
     ("daemons.accounts",),
@@ -118,10 +118,10 @@ FLOORS = (
 )
 
 
-def floor_of(name: str) -> int:
-    """Return the number of a module's floor."""
+def layer_of(name: str) -> int:
+    """Return the number of a module's layer."""
     return max(
-        (len(part), floor) for floor, parts in enumerate(FLOORS) for part in parts if f"{name}.".startswith(f"{part}.")
+        (len(part), layer) for layer, parts in enumerate(LAYERS) for part in parts if f"{name}.".startswith(f"{part}.")
     )[1]
 
 
@@ -175,13 +175,13 @@ def test_no_import_circle() -> None:
     assert circles(graph()) == []
 
 
-def test_no_import_from_a_higher_floor() -> None:
+def test_no_import_from_a_higher_layer() -> None:
     imports = graph()
     assert [
         f"{name} imports {other}"
         for name in sorted(imports)
         for other in sorted(imports[name])
-        if floor_of(other) > floor_of(name)
+        if layer_of(other) > layer_of(name)
     ] == []
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def hello() -> WSGIApplication:
-    """Five octets."""
+    """Application that responds with five bytes."""
     return unchanged_hello
 
 

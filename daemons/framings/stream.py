@@ -8,8 +8,8 @@ from daemons.framings.base import Decoder, Framing
 
 
 class Stream(Framing):
-    """Each received piece is one message: for a service that does not depend on how a stream is cut, for example one
-    that echoes it, counts it or converts it to upper case.
+    """Each received piece is one message: for a service that does not depend on how a stream is split, for example
+    because it echoes the bytes, counts them or converts them to upper case.
 
     Nothing is held, so there is no limit.  Pieces do not correspond to the peer's calls of send(2): a service with
     messages needs another framing.

@@ -57,7 +57,7 @@ PARENT_CHECK = 1.0
 #: never.  For watchdogs: the event loop may be blocked.
 stop_received = cut_received = math.inf
 
-#: Child processes to kill if this process is told to stop before `defer_stop`.
+#: Child processes to kill if this process receives a stop signal before `defer_stop`.
 to_kill: set[int] = set()
 
 #: Instructions of a ``raise`` statement.

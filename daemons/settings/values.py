@@ -47,7 +47,7 @@ def table(
     Args:
         key: the type of the keys
         kind: the type of the values
-        text: what the section does, in one sentence
+        text: the purpose of the section, in one sentence
         resolve: for values that contain paths: called with a value and `Settings.resolve_path`, returns the value with
             absolute paths; may raise `ValueError`
     """

@@ -29,7 +29,7 @@ def create_users(path: Path, lines: Iterable[str]) -> None:
 
 
 def converted(users: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the lines for the users of an earlier database, given names and Werkzeug's hashes.  A user who cannot be
+    """Return the lines for the users of an earlier database, given names and Werkzeug's hashes.  A user that cannot be
     converted is logged and omitted."""
     lines = []
     for name, kept in users:

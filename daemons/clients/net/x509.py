@@ -1,6 +1,6 @@
 """Parser of X.509 certificates in DER (RFC 5280, section 4.1), without verification.
 
-The standard library decodes verified certificates only; diagnosing one that does not verify needs its fields too.
+The standard library decodes verified certificates only. Diagnosing a failed verification needs the fields, too.
 """
 
 from __future__ import annotations

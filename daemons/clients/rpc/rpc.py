@@ -118,8 +118,8 @@ class Caller(ABC):
         self, endpoint: Endpoint, *, retries: int = 0, idempotent: Collection[str] = (), all_idempotent: bool = False
     ):
         """`retries` is the number of attempts after the first.  A request that was certainly not sent, since the
-        connection failed, is always retried; one that may have been executed is retried only if all its methods are in
-        `idempotent`, or with `all_idempotent`."""
+        connection failed, is always retried.  A request that may have been executed is retried only if all its methods
+        are in `idempotent`, or with `all_idempotent`."""
         self.endpoint = endpoint
         self._retries = retries
         self._idempotent = idempotent

@@ -118,7 +118,7 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
     match = _REQUEST_LINE.match(raw)
     fields = None if match is None else split_fields(raw, match.end())
     if match is None or fields is None:
-        raise refusal(400, _what_is_wrong(raw))
+        raise refusal(400, _describe_error(raw))
     method, target, major, minor = match.groups()
     if major != b"1":
         raise refusal(505, "a major version other than 1")
@@ -168,7 +168,7 @@ def long_line(source: bytes | bytearray, start: int = 0, limit: int = REQUEST_LI
     return refusal(414, f"no end of the request line within {limit} bytes")
 
 
-def _what_is_wrong(raw: bytes) -> str:
+def _describe_error(raw: bytes) -> str:
     """Return the error in an invalid head, for the log."""
     if has_forbidden_byte(raw, 0, len(raw)):
         return FORBIDDEN_BYTE

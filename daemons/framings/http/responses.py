@@ -28,7 +28,7 @@ from daemons.framings.http.grammar import (
 )
 from daemons.framings.http.refusals import refusal
 
-#: Statuses beside 1xx without a body, whatever the fields are (RFC 9112, section 6.3).
+#: Statuses beside 1xx without a body, regardless of the fields (RFC 9112, section 6.3).
 BODILESS = frozenset((204, 304))
 
 _START = b"HTTP/1."

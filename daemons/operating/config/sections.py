@@ -156,7 +156,7 @@ class Settings:
     log: LogSettings
     #: The listeners; paths of Unix sockets are absolute.
     addresses: tuple[Address, ...]
-    #: The key of [daemon] that names what is served, one of `daemons.operating.loading.targets.TARGETS`.
+    #: The key of [daemon] that names the code to serve: a key of `daemons.operating.loading.targets.TARGETS`.
     target: str
     #: The service's own section: its name, and its keys with their text.
     own_section: str

@@ -28,7 +28,7 @@ def reported_as_complaint(what: str, when: str, where: str, base: Path) -> Itera
 
     Args:
         what: the name of the author's module or class
-        when: what the block does, for the message
+        when: the action of the block, for the message
         where: the beginning of the message
         base: the project folder
     """

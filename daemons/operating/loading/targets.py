@@ -1,4 +1,4 @@
-"""Targets: the five ways to name what a daemon serves in [daemon], one class for each key.
+"""Targets: the five keys of [daemon] that name the code to serve, one class for each.
 
     service = launcelot            `ServiceTarget`: the Service of a module of the suite, or module:Class
     handler = module:Class         `HandlerTarget`: any socketserver.BaseRequestHandler
@@ -6,8 +6,8 @@
     rpc     = module               `XMLRPCTarget`: functions of a module, over XML-RPC
     jsonrpc = module               `JSONRPCTarget`: functions of a module, over JSON-RPC
 
-A target validates the text of its key, imports what it names, parses its options, and builds the request handlers and
-the class of the stream server.  Modules that most daemons do without are imported by the target that needs them.
+A target validates the text of its key, imports the named module, parses its options, and builds the request handlers
+and the class of the stream server.  Modules that most daemons do without are imported by the target that needs them.
 """
 
 from __future__ import annotations

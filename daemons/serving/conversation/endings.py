@@ -48,7 +48,7 @@ class Ending(Enum):
     REFUSED = "refused", logging.WARNING, "refused by a guard; a reason from `Refusal` follows"
     AMPLIFIED = "amplified", logging.WARNING, "over UDP, a reply longer than amplification allows was dropped"
     DRAINED = "drained", logging.INFO, "idle when the daemon stopped, so closed"
-    STOPPED = "stopped", logging.WARNING, "still busy drain_timeout after the daemon was told to stop, so closed"
+    STOPPED = "stopped", logging.WARNING, "still busy drain_timeout after the stop signal, so closed"
     FAILED = (
         "failed",
         logging.ERROR,
@@ -71,7 +71,7 @@ class Refusal(Enum):
         refusal.text = text
         return refusal
 
-    DENIED = "denied", "its network is in [access] deny, and no smaller one that contains it in allow"
+    DENIED = "denied", "its address is in a network of [access] deny, and in no smaller network of allow"
     UNLISTED = "unlisted", "its address is in none of the networks in [access] allow"
     CROWDED = "crowded", "its host already had max_per_peer connections"
     LOOP = "loop", "a datagram from a port whose service would reply to the reply, endlessly"

@@ -36,8 +36,8 @@ WINDOW = 1024
 #: Lookups without a cache after a hit rate below one half.  The samples then take less than 1 % of the CPU.
 PAUSE = 256 * WINDOW
 
-#: Most misses between two samples.  The first sample is taken after `WINDOW` misses; each one that finds at least half
-#: of the lookups to be hits doubles the number for the next, since the cache is not used during a sample.
+#: Most misses between two samples.  The first sample is taken after `WINDOW` misses; if at least half
+#: of the lookups in a sample are hits, the number doubles for the next, since the cache is not used during a sample.
 MAX_MISSES = 16 * WINDOW
 
 #: The reply to an input: bytes of the input, number of messages in it, reply, bytes of the reply.

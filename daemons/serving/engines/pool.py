@@ -8,8 +8,8 @@ still at the same message, the detector takes the lead: the blocked thread finis
 and from then on *every message is offloaded to a worker*.  After a second without a slow reply, a worker becomes the
 leader again.
 
-So a service that computes has the speed of the loop, and one that blocks (on a disk, a database, another server) has
-threads.  A service that always blocks sets ``blocks = True`` and has its messages offloaded from the start.
+So a service that computes has the speed of the loop, and a service that blocks (on a disk, a database, another server)
+has threads.  A service that always blocks sets ``blocks = True`` and has its messages offloaded from the start.
 
 Only the leader uses epoll and closes the sockets of conversations: after a close by another thread, the leader could
 use a descriptor number that belongs to another connection already.

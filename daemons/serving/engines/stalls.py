@@ -4,7 +4,7 @@ A `Probe` samples one daemon about once a second (those of the engines are in `d
 A `StallMonitor` logs one line with the blocking stack when a stall begins and one when it ends, and counts it.  It runs
 in a thread, but under ``forks``, whose process must not have a second thread, at the daemon's ticks.
 
-If the daemon was told to stop, or its parent has ended, while the loop is blocked, the monitor's thread ends the
+If the daemon receives a stop signal, or its parent ends, while the loop is blocked, the monitor's thread ends the
 process.
 """
 

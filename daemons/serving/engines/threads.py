@@ -8,8 +8,8 @@ import socketserver
 class Threads(socketserver.ThreadingMixIn):
     """One thread per connection, in one process.
 
-    A thread that waits for its peer or a disk does not delay others; one that computes does, because of the global
-    interpreter lock."""
+    A thread that waits for its peer or a disk does not delay the others.  A thread that computes does, because of the
+    global interpreter lock."""
 
     #: ThreadingMixIn waits in server_close for every thread, even of an idle connection.  Here the daemon drains first,
     #: and threads that are left then do not keep the process from ending.

@@ -22,8 +22,8 @@ from daemons.serving.safe_logger import SafeLogger
 
 log = SafeLogger(__name__)
 
-#: Minimum lifetime in seconds of a worker to be replaced at once.  The replacement of one that dies sooner is delayed
-#: until this time has passed, because it is likely to die too.
+#: Minimum lifetime in seconds of a worker to be replaced at once.  If the worker dies sooner, its replacement is
+#: delayed until this time has passed, because it is likely to die too.
 SHORT_LIFE = 1.0
 
 #: Seconds from CUTTING to KILLED.  A worker needs about half a second to cut its conversations and log them.
@@ -119,7 +119,7 @@ class WorkerTable:
         """A worker accepts connections.  The worker that it replaces drains."""
         worker = self.workers.get(pid)
         if worker is None or worker.state is not State.STARTING:
-            return  # it was told to stop before it was ready
+            return  # it received a stop signal before it was ready
         worker.state, worker.deadline = State.READY, math.inf
         if worker.replaces:
             if (old := self.workers.get(worker.replaces)) is not None:

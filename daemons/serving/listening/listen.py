@@ -150,8 +150,8 @@ def _make_folder(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Lock a directory, so that a second daemon does not take the socket of one that is bound but not listening yet for
-    a stale one."""
+    """Lock a directory, so that a second daemon does not mistake a socket that is bound but not listening yet for a
+    stale one."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
@@ -162,7 +162,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket file of a killed daemon: one that refuses connections."""
+    """Remove the socket file of a killed daemon: a socket that refuses connections."""
     try:
         if not stat.S_ISSOCK(path.stat().st_mode):
             raise OSError(errno.EEXIST, "a file that is not a socket is in the way")

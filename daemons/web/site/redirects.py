@@ -124,7 +124,7 @@ HTTPS: FieldType[Https] = FieldType(_https, _show_https, "port or host")
 
 
 def to_https(request: Request, cache: ResponseCache, https: Https) -> bytes:
-    """Return a redirect to HTTPS, for other methods than GET and HEAD one that keeps the method; 400 without a valid
+    """Return a redirect to HTTPS; except for GET and HEAD its status keeps the method.  Return 400 without a valid
     host."""
     match = _HOST.fullmatch(request.field(b"host"))
     host = https.host or (match[1] if match and _is_host(match[1]) else "")
