@@ -1,1 +1,1 @@
-"""The command ``daemons``, one module for each subcommand."""
+"""The command ``daemons``: its parser, its exit codes, and the subcommands that are not in `daemons.clients`."""

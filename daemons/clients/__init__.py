@@ -1,1 +1,1 @@
-"""Clients of each protocol; the only code that opens outgoing connections."""
+"""Clients of each protocol.  Beside them only the gateway, `daemons.web.gateway`, opens outgoing connections."""

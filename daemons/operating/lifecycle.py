@@ -114,6 +114,7 @@ def prepare(settings: Settings) -> Bound:
     logs.configure(settings.logging_ini)
     if complaints := settings.drop.complaints(f"conf/{settings.name}.ini"):
         raise ConfigurationError(complaints)
+    # Only to find its errors: `_work` builds the request handlers again, in the process that serves.
     if settings.processes == 1:
         target_of(settings).request_handlers()
     else:

@@ -44,7 +44,10 @@ NAP = 0.02
 
 
 class Pump(socketserver.BaseRequestHandler):
-    """Request handler that runs one conversation.  `carrying` makes the subclass for a service."""
+    """Request handler that runs one conversation.  `carrying` makes the subclass for a service.
+
+    Event-driven engines make no instance: they take `service` and `binding` from the class, and their poller moves the
+    bytes (`daemons.serving.engines.loop_poller`)."""
 
     service: ClassVar[Service]
     binding: ClassVar[ServiceBinding]

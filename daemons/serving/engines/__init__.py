@@ -1,7 +1,8 @@
 """Engines: concurrency models for conversations, one for each value of ``engine =``.
 
-Every engine is a socketserver mixin that overrides `process_request` and precedes the server class:
-``class MyServer(Threads, StreamServer)``.
+Every engine is a socketserver mixin that precedes the server class: ``class MyServer(Threads, StreamServer)``.  It
+overrides `process_request`, or inherits an override (`Threads`: from `socketserver.ThreadingMixIn`), except
+`DatagramLoop`, which serves each datagram in the accept loop.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Guards: access rules, limits, and the memory budget."""
+"""Guards: access rules, limits, admission, pauses of accepting, packet loops, and the memory budget."""

@@ -71,10 +71,14 @@ class Limits:
         "until complete, above 256KiB in a temporary file. Writing more raises ResponseTooLarge in the handler. Files "
         "sent by SimpleHTTPRequestHandler, and bytes yielded by an application, do not count",
     )
-    handshake_timeout: float = setting(DURATION, 10.0, "maximum time from accept to the first message, including TLS")
+    handshake_timeout: float = setting(
+        DURATION, 10.0, "maximum time from accept until PROXY header and TLS handshake are complete"
+    )
     message_timeout: float = setting(DURATION, 30.0, "maximum time from the first byte of a message to its last")
     idle_timeout: float = setting(
-        DURATION, 300.0, "maximum time between two messages; under a raw handler, for one socket operation"
+        DURATION,
+        300.0,
+        "maximum time between two messages, and before the first; under a raw handler, for one socket operation",
     )
     write_timeout: float = setting(DURATION, 30.0, "maximum time for the peer to take one reply")
     conversation_timeout: float = setting(DURATION, 3600.0, "maximum duration of a connection under a raw handler")
