@@ -199,7 +199,7 @@ class DatagramServer(Server, socketserver.UDPServer):
             connection.ending = Ending.FAILED
 
     def _truncated(self, connection: DatagramConnection) -> list[bytes]:
-        """Return the service's short replacement for a reply over the limit, if it has one that may be sent."""
+        """Return the service's replacement for a reply over the limit; empty if there is none within the limit."""
         try:
             reply = b"" if self.service is None else self.service.truncated(connection.data)
         except BaseException as failure:

@@ -58,7 +58,7 @@ PARENT_CHECK = 1.0
 #: never.  A watchdog reads these times, since a blocked event loop does not act on the signals.
 stop_received = cut_received = math.inf
 
-#: Child processes to kill if this process is told to stop before `defer_stop`.
+#: Child processes to kill if a stop signal arrives before `defer_stop`.
 to_kill: set[int] = set()
 
 #: Instructions of a ``raise`` statement.
