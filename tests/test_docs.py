@@ -82,7 +82,7 @@ def settings_page() -> str:
         )
     parts.append(
         "## [NAME]\n\nThe section named after the service, or the WSGI application, contains its own options, if it\n"
-        "has any: see [Options of its own](writing-a-daemon.md#options-of-its-own) and\n"
+        "has any: see [Options of a service](writing-a-daemon.md#options-of-a-service) and\n"
         "[A WSGI application](wsgi.md#options-of-its-own).\n"
     )
     parts.append(

@@ -1,7 +1,7 @@
 """Deadlines and endings of conversations: rules shared by all engines.  No sockets, no threads, no logging.
 
-Engines transfer bytes and wait.  The deadline for each state of a conversation, and the ending, the reason and the
-figures of its access line are decided only here.
+Engines transfer bytes and wait.  Only this module decides the deadline for each state of a conversation, and the
+ending, the reason and the number of messages in its access line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from daemons.serving.conversation.conversation import Conversation
     from daemons.serving.guards.limits import Limits
 
-#: Access to an attribute of an enumeration class is slow before Python 3.12.
+#: Aliases, since access to an attribute of an enumeration class is slow before Python 3.12.
 BETWEEN_MESSAGES, SLOW, HANDSHAKE, STUCK = Ending.IDLE, Ending.SLOW, Ending.HANDSHAKE, Ending.STUCK
 
 
@@ -25,8 +25,8 @@ def expect_next(connection: Connection, state: int, limits: Limits, *, answered:
     """Set the deadline for the peer's next step, according to the `state` of the conversation.
 
     A deadline belongs to a phase, not to a read: it is set again only if the phase changes, or if a message was
-    `answered` since the last call.  A reply in parts has `write_timeout` for each part.  If the conversation is over,
-    nothing is set.
+    `answered` since the last call.  Each part of a reply in parts gets a new `write_timeout`.  If the conversation is
+    over, the deadline stays as it is.
     """
     if state == IDLE:
         if answered or connection.overdue is not BETWEEN_MESSAGES:
@@ -45,12 +45,16 @@ def conclude(
 ) -> BaseException | None:
     """Close a conversation and set the ending, the reason and the number of messages of its connection.
 
-    The ending is, in this order: FAILED if the service raised an exception, even in the `finally` of a talk, so that
-    its traceback in the log has a matching access line; the ending that `connection` has already, from a guard or a
-    deadline; `ending`, which the engine saw on the socket; the conversation's own; DONE.  A reply cut short because
-    the peer reset the connection is not a failure.
+    The ending is the first of these that applies:
 
-    `counted` is the number of the conversation's messages that the connection includes already.
+    1. FAILED, if the service raised an exception, even in the `finally` of a talk: the traceback in the log then has a
+       matching access line.  A reply cut short because the peer reset the connection is not a failure.
+    2. The ending that a guard or a deadline has set in `connection`.
+    3. `ending`, which the engine saw on the socket.
+    4. The conversation's own ending.
+    5. DONE.
+
+    `counted` messages of the conversation are in `connection.messages` already, and are not added again.
 
     Return the exception of the service, for the log.
     """

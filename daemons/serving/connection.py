@@ -17,7 +17,7 @@ from daemons.serving.spool import SpooledSocket
 #: since its first request may be in flight.
 GRACE = 1.0
 
-#: Access to an attribute of an enumeration class is slow before Python 3.12.
+#: Alias, since access to an attribute of an enumeration class is slow before Python 3.12.
 _HANDSHAKE = Ending.HANDSHAKE
 
 
@@ -78,7 +78,7 @@ class Connection:
         self.messages: int | None = 0
         self.received = 0
         self.sent = 0
-        #: The part of these three figures that is in the metrics already; None: nothing.
+        #: The values of these three figures when they were last added to the metrics; None: not added yet.
         self.reported: tuple[int, int, int] | None = None
 
     @property
@@ -151,7 +151,7 @@ class Connection:
 
 
 class BlockingConnection(Connection):
-    """A connection served by a blocked thread.
+    """A connection served by a thread that blocks on the socket.
 
     The daemon's thread enforces its deadline while it is `timed`, and during a drain may `mute` it while it is
     `waiting`."""

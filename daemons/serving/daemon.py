@@ -1,7 +1,8 @@
 """A daemon: one or more servers with one poller, from the first accept to the last reply.
 
 One thread at a time, the leading thread, accepts connections, enforces deadlines and handles signals.  It does not
-block on a conversation, except for a bare server without an engine, which serves in this thread like socketserver's.
+block on a conversation, with one exception: a server without an engine serves its conversations in this thread, like a
+server of socketserver.
 
 The daemon passes through these states; `turn` is one iteration of the loop:
 
@@ -37,22 +38,22 @@ log = SafeLogger(__name__)
 
 SERVING, QUEUE, FINISHING, OVER = range(4)
 
-#: Maximum seconds between two checks of the deadlines.  A deadline is accurate to the lesser of this and a quarter
-#: of the timeout.
+#: Maximum seconds between two checks of the deadlines.  The interval is a quarter of the shortest timeout, but at most
+#: this; a deadline is enforced late by at most one interval.
 TICK = 1.0
 
 #: Maximum fraction of drain_timeout for accepting connections from the kernel's queue.
 QUEUE_SHARE = 0.25
 
-#: Seconds to drain after the parent process has died: a new one must be able to bind the port.
+#: Seconds to drain after the parent process has died.  Short, because a new parent process waits to bind the port.
 ORPHAN_DRAIN = 1.0
 
 #: Seconds for which an orphaned worker continues to accept.  Meanwhile the parent is restarted and binds the same port,
 #: so that no connection is refused in between.
 HANDOVER = 1.5
 
-#: Seconds for connections to write their access lines after they were cut.  A service that does not return does not
-#: keep the daemon from ending.
+#: Seconds for connections to write their access lines after they were cut.  Then the daemon ends, even if a service has
+#: not returned.
 PARTING = 1.0
 
 #: Seconds to pause after a failed turn, because the next may fail too.
@@ -71,8 +72,8 @@ class Daemon:
     def __init__(self, servers: Sequence[Served], *, parent: int | None = None, poll_interval: float = 0.5) -> None:
         self.servers = list(servers)
         self.parent = parent
-        #: Called by the leading thread with the number of each signal that does not stop the daemon; with SIGHUP only
-        #: before it stops.
+        #: Called by the leading thread with the number of each signal that does not stop the daemon.  After
+        #: `stop`, SIGHUP is ignored.
         self.on_signal: Callable[[int], None] = lambda number: None
         self.state = SERVING
         #: Seconds without a connection after which the daemon stops; None: never.
@@ -80,7 +81,7 @@ class Daemon:
         self._idle_until = math.inf
         #: Called by the leading thread at each tick with the monotonic time.  Without any, an idle daemon has no ticks.
         self.on_tick: list[Callable[[float], None]] = []
-        #: Called once, before the poller is closed: at the end, and in a forked child.
+        #: Called once, before the poller is closed: when the daemon ends, or when a forked child abandons it.
         self.on_close: list[Callable[[], None]] = []
         #: Called once, when the parent process has ended.
         self.on_orphaned: list[Callable[[], None]] = []
@@ -95,7 +96,7 @@ class Daemon:
         #: Whether the end of a connection must wake the loop, because the daemon is at its limit or draining.
         self.wake_on_end = False
         self._handles_signals = False
-        #: Tells a repeated SIGTERM or SIGINT, which cuts all connections, from the first.
+        #: Detects a repeated SIGTERM, SIGINT or SIGQUIT: the first drains, a repeated one cuts all connections.
         self.stop_request = signals.StopRequest(once=parent is not None)
         self._next_tick = 0.0
         self._access_log = self.servers[0].access_log
@@ -137,8 +138,9 @@ class Daemon:
         self.poller.forget(source)
 
     def watch_lifeline(self, lifeline: int) -> None:
-        """Drain and end when the process at the other end of the pipe `lifeline` has ended; after `HANDOVER` seconds
-        if another process can listen on the same ports."""
+        """Drain and end when the parent process has ended, which closes the other end of the pipe `lifeline`.
+
+        If another process can listen on the same ports, continue to accept for `HANDOVER` seconds first."""
 
         def orphaned() -> None:
             self.forget(lifeline)
@@ -204,11 +206,12 @@ class Daemon:
             self._queue_until = min(self._queue_until, now + timeout * QUEUE_SHARE)
 
     def turn_safely(self) -> None:
-        """Run one turn; log an exception, so that a bug does not leave a process that has stopped accepting."""
+        """Run one turn.  Log an exception instead of raising it, so that the daemon continues to accept after a bug."""
         try:
             self.turn()
         except BaseException as error:
-            # In the main thread the exception ends the daemon.  In another, a pool would be left without a leader.
+            # SystemExit and KeyboardInterrupt end the daemon if they are raised in the main thread.  Raised in another
+            # thread, they would end only the leader of a pool, and the pool could not continue without it.
             if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
                 raise
             log.exception("event loop: iteration failed; next one in %d ms", BUG_REST * 1000)
@@ -324,7 +327,9 @@ class Daemon:
         self.state = FINISHING
 
     def _finished(self) -> bool:
-        """Return whether all connections have ended, or their time to drain and to be cut has passed."""
+        """Return whether the daemon may end; cut the open connections when the time to drain has passed.
+
+        The daemon may end when no connection is open, or `PARTING` seconds after the connections were cut."""
         if not self.active:
             return True
         now = time.monotonic()

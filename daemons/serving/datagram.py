@@ -43,7 +43,7 @@ ANCILLARY = socket.CMSG_SPACE(struct.calcsize("16sI"))
 
 Arrival: TypeAlias = Sequence[tuple[int, int, bytes]]
 
-#: Endings whose reply is sent.
+#: Endings after which the reply is sent.
 REPLIED = frozenset((Ending.DONE, Ending.FINISHED))
 
 
@@ -67,7 +67,7 @@ class DatagramConnection(Connection):
 
     __slots__ = ("arrival", "data")
 
-    #: The peer has nothing more to send, so that no deadline applies.
+    #: No deadline applies, because the daemon never waits for the peer: the input is complete.
     timed = False
 
     def __init__(self, request: Datagram, address: Any, timeout: float) -> None:
@@ -182,7 +182,8 @@ class DatagramServer(Server, socketserver.UDPServer):
         return b"".join(output)
 
     def _send(self, connection: DatagramConnection, replies: list[bytes]) -> None:
-        """Send all replies, or none if together they exceed the amplification limit."""
+        """Send all replies.  If together they exceed the amplification limit, send the service's short replacement,
+        or nothing."""
         if not self._may_send(connection, sum(map(len, replies))) and not (replies := self._truncated(connection)):
             connection.ending = connection.ending if connection.ending is Ending.FAILED else Ending.AMPLIFIED
             return
@@ -198,7 +199,7 @@ class DatagramServer(Server, socketserver.UDPServer):
             connection.ending = Ending.FAILED
 
     def _truncated(self, connection: DatagramConnection) -> list[bytes]:
-        """Return the service's short replacement for a reply over the limit; none if it is empty or too long, too."""
+        """Return the service's replacement for a reply over the limit; empty if there is none within the limit."""
         try:
             reply = b"" if self.service is None else self.service.truncated(connection.data)
         except BaseException as failure:
@@ -210,8 +211,9 @@ class DatagramServer(Server, socketserver.UDPServer):
     def _note_arrivals(self) -> None:
         """Ask the kernel for the destination address of each datagram if the socket is bound to all addresses.
 
-        Otherwise it would choose the source address of a reply by its route, and the peer would not recognize it.  (For
-        a socket bound to a broadcast address that choice is right.)"""
+        A reply must come from the address to which the peer sent the datagram.  Otherwise the kernel chooses the source
+        address by the route of the reply, and the peer may not recognize it.  For a socket bound to a broadcast address
+        that choice is right."""
         if self.socket.getsockname()[0] in WILDCARDS:
             self._many_addresses = True
             if self.socket.family == socket.AF_INET6:
@@ -219,13 +221,13 @@ class DatagramServer(Server, socketserver.UDPServer):
             else:
                 self.socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
 
-    def _may_send(self, connection: DatagramConnection, octets: int) -> bool:
+    def _may_send(self, connection: DatagramConnection, size: int) -> bool:
         # Other hosts cannot send from a loopback address: the kernel drops such datagrams.
-        return octets <= self.limits.amplification * connection.received or is_local(connection.host)
+        return size <= self.limits.amplification * connection.received or is_local(connection.host)
 
 
 class Replies:
-    """The socket passed to a raw handler: it buffers replies to the peer, for the server to send."""
+    """The socket passed to a raw handler: it buffers replies to the peer, and the server sends them."""
 
     def __init__(self, connection: DatagramConnection) -> None:
         self._connection = connection
@@ -243,8 +245,10 @@ class Replies:
 
 
 def _as_source(level: int, kind: int, data: bytes) -> tuple[int, int, bytes] | None:
-    """Convert a control message of recvmsg(2) with a destination address to one for sendmsg(2) with that address as
-    the source.  The interface is left to the routing table.  Return None for a multicast address."""
+    """Return the control message for sendmsg(2) that makes a datagram's destination address the source of its reply.
+
+    `level`, `kind` and `data` are a control message from recvmsg(2).  The routing table chooses the interface.  Return
+    None for a multicast address, which cannot be a source, and for any other control message."""
     if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
         # struct in_pktinfo, ip(7): for a broadcast, ipi_spec_dst is the local address on that network.
         _, ours, _ = struct.unpack("I4s4s", data)

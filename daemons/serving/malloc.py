@@ -14,8 +14,8 @@ MAPPED = 1024**2
 #: Maximum free bytes at the end of the heap; more are returned to the system.
 KEPT = 4 * 1024**2
 
-#: Maximum number of arenas.  By default there are up to eight per core, each with free memory; only one thread at a
-#: time runs Python code.
+#: Maximum number of arenas.  Each arena keeps free memory, and by default there are up to eight per core.  Few suffice,
+#: because only one thread at a time runs Python code.
 HEAPS = 2
 
 

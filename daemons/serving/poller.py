@@ -18,7 +18,7 @@ class HasFileno(Protocol):
 #: A file descriptor, or an object that has one.
 Source = int | HasFileno
 
-#: Maximum events per epoll_wait(2).  One at a time costs a busy loop a sixth of its speed.
+#: Maximum events per epoll_wait(2).  With one event per call a busy loop is a sixth slower.
 BATCH = 256
 
 
@@ -46,7 +46,7 @@ class Poller:
     def wait(self, patience: float) -> bool:
         """Wait at most `patience` seconds for events, and run their actions.
 
-        Return whether this thread is still the leading thread."""
+        Return False if another thread took the lead meanwhile, which only the poller of a pool allows."""
         events = self._epoll.poll(None if patience == math.inf else patience, BATCH)
         self.woke = time.monotonic()
         for descriptor, _ in events:

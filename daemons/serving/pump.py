@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DONTWAIT = socket.MSG_DONTWAIT
 
-#: Bytes of a long reply that the peer must take within one write_timeout.
+#: Maximum bytes per blocking send(2).  The peer must take this much of a file within one write_timeout.
 PORTION = 64 * 1024
 
 #: Bytes per recv(2).  Larger reads are not faster for messages, and cost memory per connection.
@@ -69,7 +69,8 @@ class Pump(socketserver.BaseRequestHandler):
         connection.timed = False
         self.connection = connection
         self.conversation = self.server.conversation(self.connection)
-        #: Messages of the conversation that `connection.messages` includes; replies from the cache are not among them.
+        #: How many of `conversation.messages` have been added to `connection.messages`.  Messages answered from the
+        #: cache are not among them.
         self._counted = 0
 
     def handle(self) -> None:
@@ -83,7 +84,7 @@ class Pump(socketserver.BaseRequestHandler):
                 data = self._receive()
                 connection.received += len(data)
                 if connection.charged:
-                    budget.PROCESS.pin(connection)  # while the service may be at work on it
+                    budget.PROCESS.pin(connection)  # not to be closed while the service processes the message
                 self._send(conversation.receive(data))
             if (spool := connection.spool) is not None:
                 self._flush(spool)
@@ -103,22 +104,23 @@ class Pump(socketserver.BaseRequestHandler):
         if connection.charged:
             server.hold(connection, 0)
         size = SHORT
-        # `while True`, because Python 3.11 specializes a function that is called once (as here in a forked child) only
-        # at an unconditional backward jump.  That is a seventh of the speed.
+        # A forked child calls this function only once.  Python 3.11 specializes such a function only at an
+        # unconditional backward jump, as of `while True`; without it the loop is a seventh slower.
         while True:
-            # In this order: `Server.drain` sets `draining` before it reads `waiting`.
+            # Set `waiting`, then read `draining`.  `Server.drain` sets `draining`, then reads `waiting`, so that at
+            # least one of the two mutes the connection.
             connection.waiting = True
             if server.draining and not connection.muted:
                 connection.mute()
             connection.timed = True
             messages = connection.messages or 0
-            # A reply from the cache takes so little time that the deadline may apply meanwhile.
+            # `timed` stays set during a reply from the cache, which takes too little time to miss the deadline.
             while True:
                 data = recv(size)
                 if (known := find(data)) is None:
                     break
-                came, answered, reply, octets = known
-                connection.received += came
+                received, answered, reply, length = known
+                connection.received += received
                 connection.messages = messages = messages + answered
                 try:
                     # A send that does not block needs no deadline.
@@ -126,7 +128,7 @@ class Pump(socketserver.BaseRequestHandler):
                 except (BlockingIOError, TimeoutError):
                     sent = 0
                 connection.sent += sent
-                if sent != octets:
+                if sent != length:
                     self._send(reply, sent)
                     connection.timed = True
                 connection.deadline = clock() + server.limits.idle_timeout
@@ -208,7 +210,9 @@ class Pump(socketserver.BaseRequestHandler):
         return self.request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != established
 
     def _send(self, reply: bytes, sent: int = 0) -> None:
-        """Send `reply` from byte `sent` on, and further parts of it, each within write_timeout."""
+        """Send `reply` from byte `sent` on, then the parts that follow while the conversation is PENDING.
+
+        Each part has a write_timeout of its own."""
         conversation = self.conversation
         while True:
             if reply:
@@ -236,7 +240,7 @@ class Pump(socketserver.BaseRequestHandler):
         return sent
 
     def _send_rest(self, reply: bytes, sent: int) -> None:
-        """Send `reply` from byte `sent` on, in portions of which each has a deadline."""
+        """Send `reply` from byte `sent` on, in portions, within one write_timeout for all of them."""
         connection, request, unsent = self.connection, self.request, memoryview(reply)
         spool = connection.spool
         connection.expect(Ending.STUCK, self.server.limits.write_timeout)
@@ -281,7 +285,7 @@ class Pump(socketserver.BaseRequestHandler):
             connection.sent += sent
 
     def _flush(self, spool: SpooledSocket) -> None:
-        """Send all buffered bytes, each part that the peer takes within write_timeout."""
+        """Send all buffered bytes.  The write_timeout begins again whenever the peer takes some of them."""
         while spool.unsent:
             self.connection.expect(Ending.STUCK, self.server.limits.write_timeout)
             self.connection.timed = True
@@ -295,9 +299,9 @@ class Pump(socketserver.BaseRequestHandler):
         self.connection.timed = True
         try:
             self.request.shutdown(socket.SHUT_WR)
-            # One buffer for all reads: with a new one each, malloc's arena of this thread grows by megabytes.
-            forgotten = bytearray(4 * RECEIVE)
-            while self.request.recv_into(forgotten):
+            # One buffer for all reads: a new buffer for each would let malloc's arena of this thread grow by megabytes.
+            discarded = bytearray(4 * RECEIVE)
+            while self.request.recv_into(discarded):
                 pass
         except OSError:
             pass

@@ -29,16 +29,16 @@ REPORT_INTERVAL = 10.0
 def resize(listener: socket.socket, size: int | None) -> None:
     """Request a receive buffer of `size` bytes (None: `DEFAULT`); log a warning if the kernel grants less than `size`.
 
-    The kernel counts a datagram with its own overhead, some 800 bytes for a short one, and so doubles the number,
-    socket(7); it gives no more than net.core.rmem_max."""
+    The kernel reduces the number to net.core.rmem_max, and then doubles it, socket(7): the size includes the kernel's
+    own overhead for each datagram, some 800 bytes for a short one."""
     wanted = DEFAULT if size is None else min(size, LARGEST)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
-    given = listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-    if given < wanted and size is not None:
+    granted = listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+    if granted < wanted and size is not None:
         log.warning(
             "receive buffer: %d bytes requested, %d granted; raise it with sysctl net.core.rmem_max=%d",
             wanted,
-            given,
+            granted,
             wanted,
         )
 

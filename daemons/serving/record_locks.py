@@ -1,4 +1,4 @@
-"""POSIX record locks on single bytes, fcntl(2): held by a process, and released by the kernel however it ends.
+"""POSIX record locks on single bytes, fcntl(2): held by a process, and released by the kernel when it ends.
 
 Such a lock is also lost when its process closes *any* descriptor of the file.
 """
@@ -15,7 +15,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 
 
 def lock(descriptor: int, offset: int) -> bool:
-    """Lock the byte at `offset`; return False where another process has.  Raises `OSError` for any other reason."""
+    """Lock the byte at `offset`; return False if another process holds the lock.  Raise any other `OSError`."""
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
     except OSError as error:
@@ -32,6 +32,6 @@ def unlock(descriptor: int, offset: int) -> None:
 
 def is_locked(descriptor: int, offset: int) -> bool:
     """Return whether another process has locked the byte at `offset`; a process does not see its own locks."""
-    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
-    kind: int = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, question))[0]
+    request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    kind: int = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, request))[0]
     return kind != fcntl.F_UNLCK

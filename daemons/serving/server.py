@@ -61,7 +61,7 @@ INLINABLE: set[Callable[..., Any]] = set()
 
 
 def inlinable(method: _Method) -> _Method:
-    """Mark a method of this package that event-driven engines may inline, which they do unless it is overridden."""
+    """Mark a method of this package.  Event-driven engines inline marked methods, unless a subclass overrides them."""
     INLINABLE.add(method)
     return method
 
@@ -69,8 +69,8 @@ def inlinable(method: _Method) -> _Method:
 class Server(_Base):
     """A server on one bound socket, with socketserver's constructor.
 
-    In the list of base classes it comes before a class of socketserver, and an engine comes before it.  Without an
-    engine, conversations are served in the accept loop, as in the standard library.
+    The order of base classes is: an engine, this class, a class of socketserver.  Without an engine, conversations are
+    served in the accept loop, as in the standard library.
 
     ``server_address`` is ``(host, port)`` for IPv4 or IPv6, or the path of a Unix socket.
     """
@@ -287,7 +287,7 @@ class Server(_Base):
         except TimeoutError:
             connection.ending = connection.ending or Ending.IDLE
         except OSError as error:
-            # A connection closed by the peer is not an error of this server, nor is an error after a cut.
+            # Not errors of this server: the peer closed the connection, or the daemon cut it before.
             if connection.ending is None and not self.is_of_peer(connection, error):
                 raise
             connection.ending = connection.ending or Ending.RESET
@@ -345,7 +345,8 @@ class Server(_Base):
     def close_request(self, request: Any) -> None:
         """Close the request and remove its connection.
 
-        The lock keeps the daemon's thread from shutting down a descriptor number that was reused meanwhile."""
+        Under the lock, because the daemon's thread could otherwise shut down a new connection that reuses the
+        descriptor number."""
         with self._lock:
             connection = self.connections.pop(request, None)
             if connection is not None and connection.counted:
@@ -379,7 +380,7 @@ class Server(_Base):
 
     @inlinable
     def release_place(self, connection: Connection) -> None:
-        """Free the place of a connection that has ended, and wake the daemon if it waits for one."""
+        """Subtract an ended connection from its peer's count, and wake the daemon if it waits for such an end."""
         if connection.counted:
             with self._lock:
                 self._tally.leave(peer_network(connection.host))
@@ -390,10 +391,11 @@ class Server(_Base):
             daemon.wake()
 
     def hold(self, connection: Connection, size: int, *, writing: bool = False) -> bool:
-        """Charge `size` bytes to the memory budget of the process: an unfinished message or, if `writing`, the unsent
-        part of a reply.  0 releases the charge.  Return whether the connection may be read from now.
+        """Charge `size` bytes of `connection` to the memory budget of the process, in place of its previous charge.
 
-        Connections that exceed the budget are closed; this one may be among them."""
+        The bytes are an unfinished message or, if `writing`, the unsent part of a reply.  0 releases the charge.  If
+        the budget is exceeded, connections are closed, perhaps including this one.  Return whether the connection may
+        be read from now."""
         if size < budget.FREE:
             if connection.charged:
                 connection.charged = 0
@@ -465,7 +467,7 @@ class Server(_Base):
     def shutdown(self) -> None:
         """Stop `serve_forever` and, unless called in the serving thread, wait until it has stopped.
 
-        Called before `serve_forever`, that returns at once."""
+        If called before `serve_forever`, make the next `serve_forever` return at once."""
         with self._lock:
             daemon = self.daemon
             self._stop_at_once = daemon is None
@@ -475,7 +477,7 @@ class Server(_Base):
     def handle_request(self) -> None:
         """Wait at most `timeout` seconds for one connection, and serve it.
 
-        socketserver's method would take this non-blocking listener for one with a timeout of 0."""
+        socketserver's method would not wait: the listener is non-blocking, which it takes for a timeout of 0."""
         with selectors.DefaultSelector() as selector:
             selector.register(self, selectors.EVENT_READ)
             if selector.select(self.timeout):

@@ -31,7 +31,8 @@ CUT = signal.SIGRTMIN
 #: Reopen the log files, for logrotate(8).
 REOPEN = signal.SIGUSR1
 
-#: Signals without a meaning for a daemon whose default action ends the process, signal(7); logged and ignored.
+#: Signals that mean nothing to a daemon.  They are logged and ignored, because their default action would end the
+#: process, signal(7).
 UNUSED: tuple[int, ...] = (
     signal.SIGUSR2,
     signal.SIGALRM,
@@ -54,10 +55,10 @@ REPEAT = 0.5
 PARENT_CHECK = 1.0
 
 #: When (monotonic) the first of `STOPPING`, and the first `CUT`, was received since `install_handlers`; infinite:
-#: never.  For watchdogs: the event loop may be blocked.
+#: never.  A watchdog reads these times, since a blocked event loop does not act on the signals.
 stop_received = cut_received = math.inf
 
-#: Child processes to kill if this process receives a stop signal before `defer_stop`.
+#: Child processes to kill if a stop signal arrives before `defer_stop`.
 to_kill: set[int] = set()
 
 #: Instructions of a ``raise`` statement.
@@ -104,20 +105,22 @@ def install_startup_handlers() -> None:
 
 
 def defer_stop() -> None:
-    """Defer the signals to stop, too, until `install_handlers`: peers may be waiting at a listener from now on."""
+    """From now on defer `STOPPING` and `CUT`, too, until `install_handlers`.
+
+    Call before the listeners are bound: afterwards an immediate exit would reset the connections in their queues."""
     for number in (*STOPPING, CUT, signal.SIGHUP, REOPEN):
         signal.signal(number, _defer)
 
 
 def await_start(parent: int) -> None:
-    """Install the handlers of a forked child that has not imported its service yet, until `install_handlers`.
+    """In a forked child, install the handlers for the time of its import of the service, until `install_handlers`.
 
     The child exits at once on SIGTERM, and about a second after the end of `parent`."""
     global _parent
     _deferred.clear()
     to_kill.clear()
     _parent = parent
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # also where the import is stuck in C
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler would not run while the import blocks in C code
     signal.signal(CUT, _exit_now)
     # A terminal sends these to the parent as well, which forwards their meaning.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
@@ -152,8 +155,8 @@ def is_from_handler(failure: BaseException) -> bool:
 
     Such an exception is meant for the process, not for the connection being served at that moment.  A daemon's own
     handlers raise nothing, but a program that embeds a server may have others.  They run in the main thread.  Python's
-    default handler of SIGINT is written in C, so that its KeyboardInterrupt starts at any instruction except a
-    ``raise``."""
+    default handler of SIGINT is written in C and has no frame in the traceback.  Its KeyboardInterrupt appears at the
+    instruction that was interrupted, which is never a ``raise``."""
     if isinstance(failure, Exception) or threading.current_thread() is not threading.main_thread():
         return False
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
@@ -188,11 +191,12 @@ def blocked() -> Iterator[None]:
 
 
 class StopRequest:
-    """Tell the first of `STOPPING` from a repeated one, which means to end at once.
+    """Detector of a repeated stop signal: the first signal of `STOPPING` means to drain, a repeated one to end at once.
 
     once
-        Treat no signal as repeated: in a child, whose parent forwards a repeated one as `CUT`; and under supervisord,
-        which sends SIGTERM once and SIGKILL later, while a service manager may signal the whole group again.
+        Treat no signal as repeated.  For a child process, because its parent forwards a repeated signal as `CUT`; and
+        under supervisord, because it sends SIGTERM once and SIGKILL later, and a second SIGTERM comes from a service
+        manager that signals the whole process group.
     """
 
     def __init__(self, *, once: bool = False) -> None:

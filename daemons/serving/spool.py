@@ -1,8 +1,8 @@
 """Buffer for unsent replies, in memory and in a temporary file: `Limits.spool`.
 
-A peer that sends all its requests before it reads the first reply, and a server that stops reading until its replies
-are taken, deadlock once the kernel's buffers are full.  With a spool the server goes on reading and buffers the
-replies: up to 1 MiB in memory, the rest in an unnamed temporary file.
+Without a spool, a server stops reading until the peer has taken its replies.  If the peer sends all its requests before
+it reads the first reply, the two deadlock once the kernel's buffers are full.  With a spool the server continues to
+read, and buffers the replies: up to 1 MiB in memory, the rest in an unnamed temporary file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ DONTWAIT = socket.MSG_DONTWAIT
 class Spool:
     """First-in, first-out buffer of at most `cap` bytes.
 
-    Bytes beyond `MEMORY` are in an unnamed temporary file of at most `cap` bytes, which ends with the process."""
+    Bytes beyond `MEMORY` are in an unnamed temporary file of at most `cap` bytes.  The kernel frees the file
+    when the process ends."""
 
     __slots__ = ("_cap", "_file", "_memory", "_read", "_written")
 
@@ -111,7 +112,7 @@ class SpooledSocket(socket.socket):
         super().__init__(family, kind, 0, connected.detach())
         self.settimeout(timeout)
         self._spool = Spool(cap)
-        #: Whether writing to the spool has failed, for example because the disk is full.
+        #: Whether writing to the spool file has failed, for example because the disk is full.
         self._full = False
         #: Error while reading the spool file: the unsent bytes are lost.
         self.failure: OSError | None = None
@@ -148,7 +149,7 @@ class SpooledSocket(socket.socket):
         try:
             return self._spool.put(data)
         except OSError as error:
-            # From now on this peer is served as without a spool.
+            # From now on this peer is served as if it had no spool.
             self._full = True
             log.warning("spool: unsent replies cannot be buffered: %s", error.strerror)
             return 0

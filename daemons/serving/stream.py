@@ -95,7 +95,7 @@ class StreamServer(Server, socketserver.TCPServer):
     def apply_proxy_header(self, connection: Connection, header: Header | FramingError) -> Ending | None:
         """Set the peer's address from a PROXY header, and check its access.
 
-        Return the ending if the header is malformed or the peer is refused; None: go on."""
+        Return the ending if the header is malformed or the peer is refused, else None."""
         connection.proxied = False
         if isinstance(header, FramingError):
             log.debug("%s: no PROXY header: %s", connection.peer, header)
@@ -109,13 +109,14 @@ class StreamServer(Server, socketserver.TCPServer):
     def run_handler(self, connection: Connection) -> None:
         """Run the handler.
 
-        A raw handler sets no deadlines: each operation on its socket gets a timeout, and the whole conversation one."""
+        A raw handler sets no deadlines.  So its socket gets a timeout for each operation, and its connection a deadline
+        for the whole conversation."""
         request = connection.socket
         handler: Any = self.RequestHandlerClass
         carries_messages = self.carries_messages
         if not carries_messages and connection.proxied and not self._read_proxy_header(connection):
             return
-        # Without an engine the handler blocks the accept loop, so that no other thread enforces the deadlines.
+        # Without an engine the handler blocks the accept loop, and no other thread can enforce the deadlines.
         unwatched = self.daemon is None or type(self).process_request is socketserver.BaseServer.process_request
         if unwatched or not carries_messages:
             request.settimeout(self.limits.idle_timeout)
@@ -133,8 +134,8 @@ class StreamServer(Server, socketserver.TCPServer):
     def is_of_peer(self, connection: Connection, error: OSError) -> bool:
         """As in `Server`.
 
-        The error may come from another connection made by the handler: then this connection's peer is still there, and
-        the error is a failure of the handler."""
+        A ConnectionError may also come from another connection, opened by the handler.  If the peer of this connection
+        has not closed it, the error is a failure of the handler."""
         if not isinstance(error, ConnectionError):
             return False
         if connection.reason or connection.socket.fileno() < 0:

@@ -1,4 +1,4 @@
-"""Waits of blocking engines other than for bytes to read."""
+"""Waits of blocking engines for a writable socket, and for room in the memory budget."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOM_NAP = 0.25
 
 
 def wait_to_write(request: socket.socket) -> None:
-    """Wait until a socket with a timeout is writable.  Raise `TimeoutError`."""
+    """Wait until a socket is writable.  Raise `TimeoutError` after the timeout of the socket, if it has one."""
     poll = select.poll()
     poll.register(request, select.POLLOUT)
     timeout = request.gettimeout()
@@ -24,7 +24,7 @@ def wait_to_write(request: socket.socket) -> None:
 def wait_for_room(connection: Connection, request: socket.socket) -> None:
     """Wait until the memory budget of the process allows reading more, or the connection is cut or reset.
 
-    Raise `TimeoutError` at its deadline: without a daemon, no other thread enforces it."""
+    Raise `TimeoutError` at the deadline of the connection: if no daemon runs, no other thread enforces the deadline."""
     ended = select.poll()
     ended.register(request, 0)  # POLLHUP and POLLERR are always reported
     while not connection.may_read():

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 class Waker:
-    """Socket pair of which one end wakes the loop that polls the other.
+    """Socket pair: a byte written to one end wakes the loop that polls the other end.
 
     Signals write their number (`signal.set_wakeup_fd` on `writer`); threads call `wake`.  Neither end blocks.  If the
     buffer is full, the byte is dropped: the loop is about to wake anyway.
