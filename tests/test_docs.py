@@ -120,7 +120,7 @@ def daemons_table() -> str:
         first = min(address.port for address in settings.addresses if address.port)
         where = ", ".join(_where(address) for address in settings.addresses)
         rows.append((first, (f"[{name}]({file})", where, f"`{settings.daemon.engine}`", target.describe())))
-    return _table(("daemon", "listens at", "engine", "what it does"), [row for _, row in sorted(rows)])
+    return _table(("daemon", "listens at", "engine", "purpose"), [row for _, row in sorted(rows)])
 
 
 def programs(current: str) -> str:
