@@ -33,8 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Use short folders, whatever the user's name is: the name of a Unix socket has at most 107 bytes.  Handle SIGINT,
-    which a shell has background jobs ignore, and their children too."""
+    """Use a short base folder, because the path of a Unix socket has at most 107 bytes.  Restore the handler of SIGINT,
+    because a shell starts background jobs with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.basetemp is None and not hasattr(config, "workerinput"):
         config.option.basetemp = tempfile.mkdtemp(prefix="t-", dir="/tmp")

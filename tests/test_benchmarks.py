@@ -82,7 +82,7 @@ def test_verdicts(ours: Sample | None, theirs: Sample, word: str) -> None:
     assert judge(results(wsgi=[ours], gunicorn=[sample(1)], waitress=[theirs]), BEST_OF_TWO).word == word
 
 
-def test_responses_with_the_sum_are_told_from_others() -> None:
+def test_only_responses_with_the_sum_are_right() -> None:
     assert JSON_RPC.right(b'{"jsonrpc": "2.0", "id": 1, "result": 8}')
     assert not JSON_RPC.right(b'{"jsonrpc": "2.0", "id": 1, "result": 9}')
     assert not JSON_RPC.right(b"8")
@@ -157,7 +157,7 @@ def test_tables_of_chapter_7_mark_starved_clients() -> None:
     found.samples["persistent 4", "one"] = [starved]
     said = chapter7.whole(found, {"cpu": "any"}, "how")
     assert said.count("1,000°") == 1
-    assert said.count("°") == 2  # and what it means
+    assert said.count("°") == 2  # and in the explanation below the table
     assert "forks" not in said
 
 

@@ -102,7 +102,7 @@ def test_longer_name_or_password_than_any_users_is_refused_before_any_work(
     assert computed.costs == []
 
 
-def test_unknown_user_costs_what_a_wrong_password_does(path: Path, computed: Computations) -> None:
+def test_unknown_user_costs_as_much_as_a_wrong_password(path: Path, computed: Computations) -> None:
     kept = Accounts(str(path))
     for name in ("Arthur", "Robin", "Arthur", "Robin"):
         kept.check(name, "x", PEER)

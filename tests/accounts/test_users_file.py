@@ -48,7 +48,7 @@ def test_line_end_of_another_alphabet_is_part_of_a_name(tmp_path: Path) -> None:
         (["# nothing else"], "no users; add one with `daemons password FILE NAME`"),
     ],
 )
-def test_complaint_names_file_line_and_what_is_expected(tmp_path: Path, lines: list[str], reason: str) -> None:
+def test_complaint_names_file_line_and_expected_form(tmp_path: Path, lines: list[str], reason: str) -> None:
     path = tmp_path / "users"
     write_lines(path, *lines)
     with pytest.raises(ValueError, match="^" + re.escape(f"{path}: {reason}")):

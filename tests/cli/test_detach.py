@@ -42,7 +42,7 @@ class Detached:
 
     @property
     def text(self) -> str:
-        """What is in its log, which its writer opens when it gets to it."""
+        """The content of the log file, empty until the log writer has created it."""
         return self.log.read_text() if self.log.exists() else ""
 
     @property
@@ -68,7 +68,7 @@ def test_it_has_no_terminal_no_parent_of_ours_and_its_own_session(launcelot: Det
     assert session not in (os.getsid(0), pid)  # not its leader either: it can never get a terminal
     assert terminal == 0
     assert os.readlink(f"/proc/{pid}/cwd") == str(launcelot.path)
-    # Nothing is open but what it needs: null, its log's pipe, its listener, its lock, its counts.
+    # Its open files are /dev/null, the lock and the scoreboard only; the log's pipe and the listener have no path.
     counts = str(launcelot.pidfile.with_suffix(".metrics"))
     open_now = {target for target in open_files(pid) if target.startswith("/")}
     assert open_now == {"/dev/null", str(launcelot.pidfile), counts, "/memfd:metrics (deleted)"}
@@ -90,11 +90,11 @@ def test_stop_waits_for_the_end_and_leaves_nothing(launcelot: Detached) -> None:
 def test_stop_lets_a_conversation_finish(launcelot: Detached) -> None:
     port = launcelot.start()
     with socket.create_connection(("127.0.0.1", port), 10.0) as peer:
-        peer.sendall(b"What is your name?What is")
+        peer.sendall(b"What is your name?What")
         assert peer.recv(100)
         os.kill(launcelot.pid, signal.SIGTERM)
         until(lambda: "stopping: draining 1 connections" in launcelot.text, "the drain")
-        peer.sendall(b" your quest?")
+        peer.sendall(b" is your quest?")
         assert peer.recv(100) == GRAIL
     until(lambda: not launcelot.pidfile.exists(), "the end")
 
@@ -199,7 +199,7 @@ def test_stop_works_with_a_wrong_ini(launcelot: Detached, ini: str | None) -> No
     stop = daemons(launcelot.path, "stop", "launcelot")
     assert (stop.returncode, stop.stdout, stop.stderr) == (0, "launcelot: stopped\n", "")
     assert refused(port)
-    # And when nothing runs, the ini is not what is wrong, unless there is none.
+    # If the daemon does not run, `stop` says so; it reports the ini only if the file is missing.
     stop = daemons(launcelot.path, "stop", "launcelot")
     if ini is None:
         assert (stop.returncode, stop.stderr) == (100, "launcelot: conf/launcelot.ini: no such file\n")
@@ -301,11 +301,11 @@ def test_sigterm_to_all_its_processes_drains_and_the_log_is_written_to_the_end(
     group = os.getpgid(launcelot.pid)
     assert all(os.getpgid(pid) == group for pid in launcelot.processes)
     with socket.create_connection(("127.0.0.1", port), 10.0) as peer:
-        peer.sendall(b"What is your name?What is")
+        peer.sendall(b"What is your name?What")
         assert peer.recv(100)
         os.killpg(group, signal.SIGTERM)
         until(lambda: "stopping: draining 1 connections" in launcelot.text, "the stop")
-        peer.sendall(b" your quest?")
+        peer.sendall(b" is your quest?")
         assert peer.recv(100) == GRAIL
         assert peer.recv(100) == b""
     until(lambda: not launcelot.pidfile.exists(), "its end")

@@ -20,7 +20,7 @@ def suite(folder: Folder) -> Iterator[Folder]:
 
 
 def nothing_is_left(folder: Folder) -> None:
-    """No process that works in the folder, and nothing in run/ but what it has counted."""
+    """Wait until no process works in the folder, and check that run/ holds scoreboards only."""
     until(lambda: not working_in(folder.path), "the end of every process")
     run = folder.path / "run"
     assert not run.exists() or [path for path in run.iterdir() if path.suffix != ".metrics"] == []

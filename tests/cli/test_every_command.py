@@ -238,7 +238,7 @@ def undisturbed(silent: Silent, command: str) -> subprocess.CompletedProcess[str
 
 
 def says_something(silent: Silent, command: str) -> bool:
-    """Return whether a command prints to standard output, apart from the log of one that serves."""
+    """Return whether a command prints to standard output, apart from the log of `run`."""
     return command != "run" and bool(undisturbed(silent, command).stdout)
 
 

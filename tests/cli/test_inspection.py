@@ -46,7 +46,7 @@ def suite(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Folder:
 
 
 def typed(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    """The exit code of ``daemons WORDS``, and what it printed on standard output and on standard error."""
+    """Run ``daemons WORDS``; return its exit code, standard output and standard error."""
     capfd.readouterr()
     code = main(words)
     return code, *capfd.readouterr()
@@ -143,7 +143,7 @@ def test_list_has_one_line_for_each_daemon(suite: Folder, capfd: pytest.CaptureF
 def test_list_shows_the_docstring_of_a_daemon(
     suite: Folder, capfd: pytest.CaptureFixture[str], text: str, shown: str
 ) -> None:
-    """And not what the class it is made from says."""
+    """The docstring of its base class is not shown."""
     suite.module("clock", f"import daemons\nclass Clock(daemons.Service):\n{text}    framing = None\n")
     for name in ("launcelot", "zen"):
         (suite.conf / f"{name}.ini").unlink()

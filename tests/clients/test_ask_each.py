@@ -41,7 +41,7 @@ CONVERSATIONS = {
     "streamer": ((), ""),
     "twoway": ((), f"{FLAT.decode()}\n{hashlib.sha256(FLAT).hexdigest()}\n"),
     "lines": ((), "Sparse is better than dense.\nTwo lines\nin one message.\n"),
-    "lines, of what must be quoted": ((r"back\slash", "a\nb"), "back\\slash\na\nb\n"),
+    "lines, with characters to be quoted": ((r"back\slash", "a\nb"), "back\\slash\na\nb\n"),
     "prefix": ((), "Readability counts.\n"),
     "prefix, of several messages, one of them empty": (("one", "", "three"), "one\n\nthree\n"),
     "blocks": ((), ""),

@@ -215,16 +215,16 @@ def test_names_continues_after_a_failed_call(capsys: pytest.CaptureFixture[str])
 def test_whois_prints_the_reply_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     def registrar(client: socket.socket) -> None:
         foreign.received.append(until_delimiter(client, b"\r\n"))
-        if foreign.received[-1] != b"nobody\r\n":
+        if foreign.received[-1] != b"absent\r\n":
             client.sendall("domain: bücher.example\r\nrefer: \x1b[31mred\r\n".encode() + b"\xff\r\n")
 
     with Foreign(registrar) as foreign:
         server = f"127.0.0.1:{foreign.port}"
         assert main(["whois", "bücher.example", "--server", server]) == 0
         assert capsys.readouterr() == ("domain: bücher.example\nrefer: \\x1b[31mred\n\\xff\n", "")
-        assert main(["whois", "nobody", "--server", server]) == 1
+        assert main(["whois", "absent", "--server", server]) == 1
         assert capsys.readouterr() == ("", "daemons whois: 127.0.0.1 closed the connection without a reply\n")
-    assert foreign.received == ["bücher.example\r\n".encode(), b"nobody\r\n"]
+    assert foreign.received == ["bücher.example\r\n".encode(), b"absent\r\n"]
     assert main(["whois", "x", "--server", server]) == 1
     expected = f"daemons whois: 127.0.0.1 port {server.partition(':')[2]}: connection refused\n"
     assert capsys.readouterr() == ("", expected)

@@ -31,8 +31,11 @@ suite: Any = load("test_wsgiref")
 
 
 def run_amock(app: Callable[..., Any] = suite.hello_app, data: bytes = b"GET / HTTP/1.0\n\n") -> tuple[bytes, str]:
-    """As the suite's: what is answered, and what is logged.  Lines get their CR.  What is another in every answer is
-    put as the suite has it: the version, where Server stands, Connection, and the words of 500."""
+    """Replace the suite's function: return the response to `data`, with CR LF line ends, and the log.
+
+    Known differences of our responses are replaced by the suite's form: the HTTP version, the place of Server, the
+    field Connection, and the body of status 500.
+    """
     log = Kept()
     logger = logging.getLogger("daemons.serving")
     logger.addHandler(log)

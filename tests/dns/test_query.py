@@ -78,7 +78,7 @@ def test_records_in_a_query_are_never_read_by_a_library() -> None:
 
 
 @pytest.mark.parametrize("do", [False, True])
-@pytest.mark.parametrize(("name", "kind"), [("camelot.test", "A"), ("nobody.camelot.test", "A"), ("test", "A")])
+@pytest.mark.parametrize(("name", "kind"), [("camelot.test", "A"), ("absent.camelot.test", "A"), ("test", "A")])
 def test_do_bit_is_copied(name: str, kind: str, do: bool) -> None:
     for service in (UDP, TCP):
         reply = asked(name, kind, service, want_dnssec=do, use_edns=0)

@@ -96,10 +96,10 @@ def test_a_stop_lets_the_answer_arrive(suite: Project, engine: str) -> None:
             text=True,
         ) as stop,
     ):
-        busy.sendall(b"What is your name?What is")
+        busy.sendall(b"What is your name?What")
         assert busy.recv(100) == NAME
         until(lambda: suite.log().count("stopping: ") > stops, "the drain")
-        busy.sendall(b" your quest?")
+        busy.sendall(b" is your quest?")
         assert busy.recv(100) == GRAIL
         assert busy.recv(100) == b""
         assert stop.communicate(timeout=20)[0] == "launcelot: stopped\n"
@@ -110,12 +110,12 @@ def test_a_stop_lets_the_answer_arrive(suite: Project, engine: str) -> None:
 def test_kill_term_lets_the_answer_arrive_and_supervisord_starts_it_again(suite: Project) -> None:
     pid = suite.pid()
     with socket.create_connection(("127.0.0.1", suite.port), 10.0) as busy:
-        busy.sendall(b"What is your name?What is")
+        busy.sendall(b"What is your name?What")
         assert busy.recv(100) == NAME
         stops = suite.log().count("stopping: ")
         os.kill(pid, signal.SIGTERM)
         until(lambda: suite.log().count("stopping: ") > stops, "the drain")
-        busy.sendall(b" your quest?")
+        busy.sendall(b" is your quest?")
         assert busy.recv(100) == GRAIL
     until(lambda: suite.pid() not in (0, pid) and suite.answers(), "another launcelot answering")
     log = (suite.path / "logs" / "supervisord.log").read_text()

@@ -54,8 +54,8 @@ REASONS = {
 
 @dataclass
 class Broken:
-    """A project of two good daemons, six that cannot start and one whose command is not there, and what `make run`
-    said of them."""
+    """A project with two valid daemons, six that cannot start and another without its command, and the output of
+    `make run`."""
 
     project: Project
     taken: int
@@ -75,8 +75,8 @@ class Broken:
 @pytest.fixture(scope="module")
 def broken() -> Iterator[Broken]:
     project = Project()
-    with socket.create_server(("127.0.0.1", free_port())) as somebody:
-        taken = somebody.getsockname()[1]
+    with socket.create_server(("127.0.0.1", free_port())) as listener:
+        taken = listener.getsockname()[1]
         try:
             (project.path / "angry.py").write_text(ANGRY)
             supervision = project.path / "supervisord.conf"
@@ -84,8 +84,8 @@ def broken() -> Iterator[Broken]:
             assert program
             with supervision.open("a") as file:
                 for name, ini in INIS.items():
-                    # As the file itself says how: copied, with the name changed. Whoever ends within startsecs
-                    # has not started, however busy the machine is.
+                    # A copy of the program with another name, as the file itself instructs. The long startsecs makes
+                    # a daemon that fails late on a busy machine count as not started.
                     text = program[0].replace(":zen]", f":{name}]").replace("startsecs = 2", "startsecs = 9")
                     if name == "twin":  # comes second to its port
                         text = re.sub(r"(?m)^command = .*", f"command = {AFTER_LAUNCELOT}", text)

@@ -57,7 +57,7 @@ def test_make_run_brings_up_the_suite_and_make_stop_takes_it_down(project: Proje
     assert project.processes == []
     assert not any(map(alive, processes))
     assert all(map(refused, project.ports.values()))
-    # But the counts of what they did, for `daemons stats`, and the certificate that was made.
+    # The scoreboards stay for `daemons stats`, and so does the generated certificate.
     left = [path.name for path in (project.path / "run").iterdir() if path.name != "tls"]
     assert [name for name in left if not name.endswith(".metrics")] == []
 
@@ -75,7 +75,7 @@ def test_make_alone_lists_its_words(project: Project) -> None:
 def test_stop_waits_for_a_conversation_that_is_under_way(project: Project) -> None:
     project.run()
     with socket.create_connection(("127.0.0.1", project.port), 10.0) as peer:
-        peer.sendall(b"What is your name?What is")
+        peer.sendall(b"What is your name?What")
         assert peer.recv(100)
         stop = subprocess.Popen(
             ["make", "stop"], cwd=project.path, env=project.environment, stdout=subprocess.PIPE, text=True
@@ -84,7 +84,7 @@ def test_stop_waits_for_a_conversation_that_is_under_way(project: Project) -> No
             try:
                 until(lambda: "stopping: draining 1 connections" in project.log(), "the drain")
                 assert stop.poll() is None
-                peer.sendall(b" your quest?")
+                peer.sendall(b" is your quest?")
                 assert peer.recv(100) == GRAIL
                 assert peer.recv(100) == b""
             finally:

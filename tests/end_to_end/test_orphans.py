@@ -64,7 +64,7 @@ def test_all_daemons_run_again_when_supervisord_is_killed_and_started_at_once(pr
         for port in project.ports.values():
             # A conversation that would drain for eight seconds.
             busy = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10.0))
-            busy.sendall(b"What is your name?What is")
+            busy.sendall(b"What is your name?What")
             assert busy.recv(100)
         old = [project.pid(name) for name in PROCESSES]
         os.kill(project.supervisord, signal.SIGKILL)
@@ -90,7 +90,7 @@ def test_a_parent_of_workers_that_is_killed_is_started_again_at_once(project: Pr
         until(lambda: ready(project, name) and project.answers(port), f"{name} running", 30.0)  # noqa: B023
     for name in ("twins", "quartet"):
         with socket.create_connection(("127.0.0.1", project.ports[name]), 10.0) as busy:
-            busy.sendall(b"What is your name?What is")
+            busy.sendall(b"What is your name?What")
             assert busy.recv(100)
             parent = project.pid(name)
             workers = children(parent)

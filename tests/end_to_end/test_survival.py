@@ -65,7 +65,7 @@ def test_daemons_leave_with_a_supervisord_that_was_killed(project: Project) -> N
     until(lambda: len(children(project.pid("zen"))) == 2, "zen's workers")
     pids = [project.pid(), project.pid("zen"), *children(project.pid("zen"))]
     with socket.create_connection(("127.0.0.1", project.port), 10.0) as busy:
-        busy.sendall(b"What is your name?What is")
+        busy.sendall(b"What is your name?What")
         assert busy.recv(100)
         killed = time.monotonic()
         os.kill(project.supervisord, signal.SIGKILL)

@@ -11,7 +11,7 @@ from daemons.framings import Decoder, Framing, FramingError, Incomplete, Malform
 
 
 class Hoarder(Decoder):
-    """Holds whatever comes."""
+    """Decoder that holds its input and returns no message."""
 
     __slots__ = ("held",)
 
@@ -33,7 +33,7 @@ class Hoard(Framing):
         return Hoarder()
 
 
-def test_what_is_held_at_the_end_is_incomplete_by_default() -> None:
+def test_bytes_held_at_the_end_are_incomplete_by_default() -> None:
     decoder = Hoard().decoder()
     decoder.decode(b"half")
     assert list(decoder.finish()) == []
@@ -70,5 +70,5 @@ def test_every_error_is_a_framing_error(kind: type[Exception]) -> None:
     assert issubclass(kind, FramingError)
 
 
-def test_what_the_package_names_is_there() -> None:
+def test_package_has_every_name_in_its_all() -> None:
     assert all(hasattr(framings, name) for name in framings.__all__)

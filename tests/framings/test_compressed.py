@@ -23,10 +23,10 @@ CASES: dict[str, tuple[int, list[bytes], list[bytes], bool]] = {
     "unpacked, but without its checksum": (9, [WHAT[:-1]], [], True),
     "as long as allowed": (5, [WHAT, WHAT[:-4], WHAT[-4:]], [b"what?", b"what?"], False),
     "many short ones": (9, [WHAT * 1000], [b"what?"] * 1000, False),
-    "what cannot be made shorter": (1000, [zlib.compress(random.Random(1).randbytes(1000), 0)], [], False),
+    "incompressible": (1000, [zlib.compress(random.Random(1).randbytes(1000), 0)], [], False),
     "empty blocks at its end": (5, [b"\x78\x01\0\5\0\xfa\xffwhat?" + EMPTY_BLOCK * 4 + b"\3\0" + WHAT[-4:]], [], False),
 }
-CASES["what cannot be made shorter"][2].append(random.Random(1).randbytes(1000))
+CASES["incompressible"][2].append(random.Random(1).randbytes(1000))
 CASES["empty blocks at its end"][2].append(b"what?")
 
 
@@ -37,7 +37,7 @@ def bomb(mebibytes: int) -> bytes:
     return first + again * (mebibytes - 1)
 
 
-#: (limit, all that comes, the error, its text)
+#: (limit, input, error, its text)
 ERRORS: dict[str, tuple[int, bytes, type[FramingError], str]] = {
     "one too long": (4, WHAT, Oversize, "a compressed message of more than 4 bytes"),
     "one too long, with a wrong checksum": (

@@ -63,7 +63,7 @@ OCTETS = st.one_of(
     st.binary(max_size=40),
     st.text("a\\n \r\n", max_size=40).map(str.encode),
     st.lists(st.sampled_from([0, 1, 2, 5, 12, 13, 24, 97]), max_size=40).map(bytes),
-    # What could be meant for one of them, with lengths around the limits.
+    # Valid or almost valid input of one of the framings, with lengths around the limits.
     st.binary(max_size=14).map(LengthPrefixed(limit=99).encode),
     st.lists(st.binary(max_size=14), max_size=3).map(Blocked).map(Blocks(limit=999, prefix="!H").encode),
     st.sampled_from([0, 1, 11, 12, 13, 599, 600, 601, 5000])
@@ -86,7 +86,7 @@ PIECES = st.lists(OCTETS, max_size=5)
 
 
 def decoded(framing: Framing, pieces: Sequence[bytes]) -> tuple[list[bytes], tuple[type[FramingError], bytes] | None]:
-    """The messages in what comes, and the error, with what the peer is told of it."""
+    """Decode `pieces`; return the messages, and the type and the apology of the error."""
     decoder = framing.decoder()
     messages: list[bytes] = []
     for piece in pieces:
@@ -168,7 +168,7 @@ ENDLESS: dict[str, tuple[Framing, bytes, bytes]] = {
 
 
 @pytest.mark.parametrize(("framing", "start", "piece"), ENDLESS.values(), ids=ENDLESS)
-def test_what_a_message_costs_is_a_small_multiple_of_its_limit(framing: Framing, start: bytes, piece: bytes) -> None:
+def test_memory_of_a_message_is_a_small_multiple_of_its_limit(framing: Framing, start: bytes, piece: bytes) -> None:
     decoder = framing.decoder()
     tracemalloc.start()
     try:
@@ -179,7 +179,7 @@ def test_what_a_message_costs_is_a_small_multiple_of_its_limit(framing: Framing,
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # 64 KiB are zlib's window, and its first room for what it unpacks.
+    # 64 KiB are zlib's window and its first output buffer.
     assert most < 3.5 * LIMIT + (64 * 1024 if isinstance(framing, Compressed) else 1024)
 
 

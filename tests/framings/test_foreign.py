@@ -1,4 +1,4 @@
-"""Perl at the other end, through pipes: what it packs is decoded, and it reads what is encoded."""
+"""Framings are compatible with Perl: each side decodes the messages that the other has encoded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daemons.framings import Blocks, Compressed, Framing, LengthPrefixed, Lines
 
 MESSAGES = [b"Beautiful is better than ugly.\n", b"", b"a \\ and \\n and \0\r", bytes(range(256)) * 20]
 
-#: (framing, what makes Perl's $_ a message on the wire, what reads the next message from STDIN into $_ or ends)
+#: (framing, Perl code to write $_ as a message, Perl code to read the next message from STDIN into $_, or end)
 PERL: dict[str, tuple[Framing, str, str]] = {
     "prefix": (
         LengthPrefixed(limit=10_000),
@@ -47,7 +47,7 @@ ANSWER = "binmode STDIN; binmode STDOUT; while (1) {{ {read}; $_ .= '!'; {write}
 
 @pytest.mark.skipif(shutil.which("perl") is None, reason="perl is missing: apt-get install perl")
 @pytest.mark.parametrize(("framing", "write", "read"), PERL.values(), ids=PERL)
-def test_perl_reads_what_is_encoded_and_what_it_writes_is_decoded(framing: Framing, write: str, read: str) -> None:
+def test_perl_decodes_our_messages_and_its_messages_are_decoded(framing: Framing, write: str, read: str) -> None:
     zlib = ["-MCompress::Zlib"] if isinstance(framing, Compressed) else []
     done = subprocess.run(
         ["perl", "-w", *zlib, "-e", ANSWER.format(read=read, write=write)],

@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), flags=re
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """What the page has defined at its end; fails where something else came out than it says."""
+    """Run the page's examples, check their output, and return the names that they define."""
     known: dict[str, Any] = {}
     runner = doctest.DocTestRunner(verbose=False)
     said: list[str] = []

@@ -76,7 +76,7 @@ ERRORS: dict[str, tuple[Framing, list[bytes], list[bytes], type[FramingError], s
     "whole": (Whole(limit=5), [b"what", b"s?"], [], Oversize, "no end within 5 bytes"),
     "lines": (Lines(limit=5), [b"a\nwhats"], [b"a"], Oversize, "no b'\\n' within 5 bytes"),
     "lines: with the newline": (Lines(limit=5), [b"whats\n"], [], Oversize, "no b'\\n' within 5 bytes"),
-    "quoted: the limit is for what is sent": (
+    "quoted: the limit applies to the encoded message": (
         Lines(limit=5, quoted=True),
         [b"\\\\\\\\\n" + b"\\\\\\\\n\n"],
         [b"\\\\"],
@@ -116,7 +116,7 @@ ERRORS: dict[str, tuple[Framing, list[bytes], list[bytes], type[FramingError], s
     "blocks: small ones": (BLOCKS, [b"\1a"] * 5, [], Oversize, "a message in blocks of more than 9 bytes"),
 }
 
-#: (framing, all that comes, the error's text)
+#: (framing, input, the error's text)
 CUT: dict[str, tuple[Framing, bytes, str]] = {
     "fixed": (
         Fixed(16),
@@ -162,14 +162,14 @@ def test_the_end_within_a_message(framing: Framing, data: bytes, text: str) -> N
 
 
 @pytest.mark.parametrize("pieces", [[b"Beautiful is better\n", b"than ugly.\n"], [b""], []])
-def test_all_that_came_until_the_end_is_one_message_even_nothing(pieces: list[bytes]) -> None:
+def test_whole_input_until_the_end_is_one_message_even_if_empty(pieces: list[bytes]) -> None:
     decoder = Whole(limit=31).decoder()
     assert [message for piece in pieces for message in decoder.decode(piece)] == []
     assert [*decoder.finish()] == [b"".join(pieces)]
     assert decoder.error is None
 
 
-#: (what is made, the complaint)
+#: (constructor call, error)
 ARGUMENTS: list[tuple[Callable[[], object], str]] = [
     (lambda: Whole(limit=0), "Whole: limit=0; 1 or more is expected"),
     (lambda: Fixed(0), "Fixed: size=0; 1 or more is expected"),
@@ -214,7 +214,7 @@ REPLIES: list[tuple[Framing, bytes, bytes]] = [
     (Stream(), b"any\nthing", b"any\nthing"),
     (Lines(limit=9), b"what\r?", b"what\r?\n"),
     (QUOTED, b"\\n\n\r", b"\\\\n\\n\r\n"),
-    (PREFIXED, b"what is longer than nine", b"\0\0\0\x18what is longer than nine"),
+    (PREFIXED, b"a text longer than nine", b"\0\0\0\x17a text longer than nine"),
     (BLOCKS, b"a" * 256, b"\xff" + b"a" * 255 + b"\1a\0"),
     (BLOCKS, b"", b"\0"),
     (BLOCKS, Blocked([b"", b"one", b"", b"two"]), b"\3one\3two\0"),
@@ -252,7 +252,7 @@ def test_a_reply_that_would_not_arrive_as_it_was_sent(framing: Framing, reply: b
         framing.encode(reply)
 
 
-def test_the_blocks_of_a_message_can_be_told_apart_and_sent_on() -> None:
+def test_blocks_of_a_message_are_accessible_and_encoded_again() -> None:
     framing = Blocks(limit=99, prefix="<H")
     data = b"\3\0one\4\0two \1\0\0\0\0"
     (message,) = framing.decoder().decode(data)

@@ -1,4 +1,4 @@
-"""A pickle frames itself: what is behind one is left as it is.  From files that only we can write."""
+"""A pickle is self-delimiting, and a pickle that others may have written is verified before it is loaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 
-def test_what_is_behind_a_pickle_is_left_as_it_is(tmp_path: Path) -> None:
+def test_bytes_after_a_pickle_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "ss.txt"
     things = [range(10), list(range(10)), {"quest": "the Grail"}]
     for thing in things:
@@ -23,7 +23,7 @@ def test_what_is_behind_a_pickle_is_left_as_it_is(tmp_path: Path) -> None:
         assert file.read() == b"blahblahblah"
 
 
-def test_one_that_others_may_have_written_is_verified_before_it_is_loaded(tmp_path: Path) -> None:
+def test_untrusted_pickle_is_verified_before_it_is_loaded(tmp_path: Path) -> None:
     key, ran = b"only ours", tmp_path / "ran"
 
     class Program:

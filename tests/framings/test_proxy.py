@@ -125,7 +125,9 @@ def test_a_header_cut_off_is_incomplete(header: bytes, source: tuple[str, int] |
 
 
 @pytest.mark.parametrize(("header", "source"), GOOD)
-def test_who_reads_what_is_wanted_reads_the_header_and_no_more(header: bytes, source: tuple[str, int] | None) -> None:
+def test_reading_the_wanted_number_of_bytes_reads_exactly_the_header(
+    header: bytes, source: tuple[str, int] | None
+) -> None:
     decoder = HeaderDecoder()
     data = header + b"What is your name?"
     while wanted := decoder.wanted:

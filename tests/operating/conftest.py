@@ -47,7 +47,7 @@ def slot(scoreboard: Scoreboard) -> Iterator[Slot]:
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
-    """What the root logger prints to.  Lines go directly to what is of the class Output alone; here this is."""
+    """Make a `Writes` the root logger's only handler, in place of Output, the only class with a direct path."""
     monkeypatch.setattr("daemons.operating.logging.lines.Output", Writes)
     root = logging.getLogger()
     before, level = root.handlers[:], root.level

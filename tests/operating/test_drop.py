@@ -13,7 +13,7 @@ from daemons.operating.drop import Drop
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, Live, children, daemons, talk
 
-NOBODY = pwd.getpwnam("nobody")
+UNPRIVILEGED = pwd.getpwnam("nobody")
 
 as_root = pytest.mark.root
 
@@ -42,7 +42,7 @@ def test_unknown_names_are_complaints(folder: Folder) -> None:
 
 def test_numbers_are_names_too() -> None:
     kind = Drop.__dataclass_fields__["user"].metadata["kind"]
-    assert kind.parse(str(NOBODY.pw_uid)) == "nobody"
+    assert kind.parse(str(UNPRIVILEGED.pw_uid)) == UNPRIVILEGED.pw_name
     with pytest.raises(ValueError, match="no such user"):
         kind.parse("4294967294")
 
@@ -78,14 +78,14 @@ def test_root_binds_and_another_user_serves(folder: Folder, more: str, processes
         pid = live.process.pid
         for each in (pid, *children(pid)):
             found = status(each)
-            assert found["Uid"] == [str(NOBODY.pw_uid)] * 4
-            assert found["Gid"] == [str(NOBODY.pw_gid)] * 4
-            assert found["Groups"] == [str(NOBODY.pw_gid)]
+            assert found["Uid"] == [str(UNPRIVILEGED.pw_uid)] * 4
+            assert found["Gid"] == [str(UNPRIVILEGED.pw_gid)] * 4
+            assert found["Groups"] == [str(UNPRIVILEGED.pw_gid)]
             assert int(found["CapEff"][0], 16) == int(found["CapPrm"][0], 16) == 0
         assert talk(live.port) == GRAIL
         path = folder.path / "run" / "x.sock"
         assert talk(str(path)) == GRAIL
-        assert path.stat().st_uid == NOBODY.pw_uid
+        assert path.stat().st_uid == UNPRIVILEGED.pw_uid
         assert live.stop() == 0
 
 
@@ -93,7 +93,10 @@ def test_root_binds_and_another_user_serves(folder: Folder, more: str, processes
 def test_drop_without_root_is_refused(folder: Folder) -> None:
     opened(folder).write("x", GOOD.replace("1060", "0") + "\n    [drop]\n    user = root\n")
     with Live(
-        folder.path, "x", command=("setpriv", "--reuid=nobody", "--clear-groups", "daemons"), ready=False
+        folder.path,
+        "x",
+        command=("setpriv", f"--reuid={UNPRIVILEGED.pw_name}", "--clear-groups", "daemons"),
+        ready=False,
     ) as live:
         assert live.wait() == 100
         assert "[drop] user = root: only root can change its user" in live.err
@@ -102,7 +105,13 @@ def test_drop_without_root_is_refused(folder: Folder) -> None:
 @as_root
 def test_drop_to_the_current_user_serves(folder: Folder) -> None:
     opened(folder).write("x", GOOD.replace("1060", "0") + "\n    [drop]\n    user = nobody\n")
-    command = ("setpriv", f"--reuid={NOBODY.pw_uid}", f"--regid={NOBODY.pw_gid}", "--clear-groups", "daemons")
+    command = (
+        "setpriv",
+        f"--reuid={UNPRIVILEGED.pw_uid}",
+        f"--regid={UNPRIVILEGED.pw_gid}",
+        "--clear-groups",
+        "daemons",
+    )
     with Live(folder.path, "x", command=command) as live:
         assert talk(live.port) == GRAIL
 
@@ -110,7 +119,7 @@ def test_drop_to_the_current_user_serves(folder: Folder) -> None:
 @as_root
 def test_a_low_port_without_the_right_is_a_clear_error(folder: Folder) -> None:
     opened(folder).write("x", GOOD)
-    command = ("setpriv", "--reuid=nobody", "--clear-groups", "--bounding-set=-all", "daemons")
+    command = ("setpriv", f"--reuid={UNPRIVILEGED.pw_name}", "--clear-groups", "--bounding-set=-all", "daemons")
     with Live(folder.path, "x", "--port", "daytime", command=command, ready=False) as live:
         assert live.wait() == 111
         assert live.err == (

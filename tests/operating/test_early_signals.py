@@ -65,7 +65,7 @@ def test_a_reload_that_is_asked_for_during_the_start_follows_it(
     with start(gated.path, command, processes) as daemon:
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
             daemon.send_signal(number)
-        # It lets pass whoever comes, for as long as it is open in both directions.
+        # While the FIFO is open for reading and writing, no process blocks when it opens the FIFO.
         gate = os.open(gated.path / "gate", os.O_RDWR)
         try:
             assert daemon.stderr is not None

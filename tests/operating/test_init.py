@@ -23,7 +23,7 @@ UNSHARE = [
     *("--pid", "--fork", "--mount-proc", "--kill-child"),
 ]
 
-#: A service that leaves an orphan behind with each message, and one that waits for a child of its own.
+#: A service that leaves two orphans with each message, or waits for its own child on ``status?``.
 LEAVING = """
     import subprocess
     import daemons

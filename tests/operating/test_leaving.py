@@ -9,7 +9,7 @@ import pytest
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import daemons
 
-#: What the module does → what is said of it.
+#: Code of the module → complaint.
 LEAVING = {
     "import sys; sys.exit()": "x called sys.exit(None) while it was imported",
     "import sys; sys.exit(0)": "x called sys.exit(0) while it was imported",

@@ -71,7 +71,7 @@ def test_inspections_end_although_a_module_leaves_a_thread_or_the_folder(suite: 
 def test_output_of_a_service_is_in_the_log_at_once(suite: Folder, engine: str, processes: str) -> None:
     with Live(suite.path, "plain", "--engine", engine, "--processes", processes) as live:
         assert talk(live.port, b"hello\n") == b"HELLO\n"
-        until(lambda: "said hello" in live.out, "what the service has printed")
+        until(lambda: "said hello" in live.out, "the line printed by the service")
 
 
 def test_daemon_whose_supervisord_dies_while_it_starts_leaves(suite: Folder) -> None:

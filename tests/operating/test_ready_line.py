@@ -42,7 +42,7 @@ def test_many_processes(suite: Folder, engine: str) -> None:
         assert daemon.stop() == 0
         assert not any(alive(worker) for worker in workers)
         assert refused(daemon.port)
-        # What the workers wrote is whole lines, and the access lines name workers, not the parent.
+        # The lines of several workers are not interleaved, and access lines name workers, not the parent.
         writers = {int(found) for found in re.findall(r"access\[(\d+)\]", daemon.out)}
         if engine != "forks":
             assert writers <= set(workers)
@@ -77,7 +77,7 @@ def _has_ipv6() -> bool:
 def test_ipv6_is_written_in_brackets(suite: Folder) -> None:
     with Live(suite.path, "launcelot", "--host", "::1") as daemon:
         assert daemon.addresses == [f"tcp://[::1]:{daemon.port}"]
-        # Of the same number on 127.0.0.1 nothing is said: the kernel may have given it to somebody else.
+        # The same port on 127.0.0.1 is not tested: another process may listen there.
         assert talk(daemon.port, host="::1") == GRAIL
 
 

@@ -238,12 +238,12 @@ def test_the_parent_gives_workers_the_time_that_they_now_have(suite: Folder) -> 
         reload(daemon, "changed: limits.drain_timeout")
         until(lambda: len(new := children(daemon.process.pid)) == 2 and not {*new} & {*old}, "new workers")
         with socket.create_connection(("127.0.0.1", daemon.port), 2.5) as peer:
-            peer.sendall(b"What is your name?What is")
+            peer.sendall(b"What is your name?What")
             assert peer.recv(100)
             os.kill(daemon.process.pid, signal.SIGTERM)
             with pytest.raises(TimeoutError):
                 peer.recv(100)
-            peer.sendall(b" your quest?")
+            peer.sendall(b" is your quest?")
             assert peer.recv(100) == GRAIL
         assert daemon.wait() == 0
 

@@ -64,7 +64,7 @@ def test_an_old_worker_that_dies_while_its_successor_starts_has_no_second_one(fo
         until(lambda: len(children(daemon.process.pid)) == 3, "the successor of the first")
         os.kill(old[0], signal.SIGKILL)
         until(lambda: " died" in daemon.out, "its death")
-        # It lets pass whoever comes, for as long as it is open in both directions.
+        # While the FIFO is open for reading and writing, no process blocks when it opens the FIFO.
         gate = os.open(folder.path / "gate", os.O_RDWR)
         try:
             until(lambda: renewed(daemon, set(old)), "two new workers")

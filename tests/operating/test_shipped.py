@@ -1,4 +1,4 @@
-"""The files as shipped: conf/ and supervisord.conf say what the code does."""
+"""The shipped files conf/ and supervisord.conf agree with the code."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _shown() -> Iterator[tuple[str, str, str]]:
 def test_defaults_ini_shows_the_built_in_value(section: str, key: str, text: str) -> None:
     field = SECTIONS[section].__dataclass_fields__[key]
     value = field.metadata["kind"].parse(text)
-    # What is automatic is shown as what it comes to under the engine as shipped.
+    # An automatic setting is shown with its value under the default engine.
     capacity = stream_server(SECTIONS["daemon"].engine).capacity
     automatic = {"max_connections": capacity, "max_per_peer": capacity // 2}
     assert value == (field.default if field.default is not None else automatic[key])
@@ -126,7 +126,7 @@ def test_loggers_are_named_after_their_modules() -> None:
     assert logging.getLogger("daemons.launcelot.access").parent is not None
 
 
-def test_no_two_daemons_want_one_port_and_none_wants_one_that_clients_are_given() -> None:
+def test_ports_of_daemons_are_distinct_and_outside_the_ephemeral_range() -> None:
     """Of the notes' ports several programs have the same: 1060, 8000, 8080."""
     taken: dict[tuple[str, int], str] = {}
     for name in SHIPPED:

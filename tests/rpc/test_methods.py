@@ -17,7 +17,7 @@ def module(source: str) -> ModuleType:
     return made
 
 
-def test_a_modules_all_is_what_is_published_in_its_order() -> None:
+def test_names_in_a_modules_all_are_published_in_its_order() -> None:
     methods = Methods.of(
         module(
             "from __future__ import annotations\nfrom os import system\n__all__ = ['b', 'a', 'c']\n"

@@ -82,8 +82,8 @@ class Within:
         """The log lines so far."""
         return list(self._lines.lines)
 
-    def expect_nobody(self) -> None:
-        """Wait until no connection is open, and check that none is counted."""
+    def expect_no_connections(self) -> None:
+        """Wait until no connection is open, and check that the connection counter is empty."""
         eventually(lambda: self.server.active == 0)
         assert self.server._tally._counts == {}
 

@@ -88,7 +88,7 @@ def test_base_exception_of_a_service_ends_its_connection_alone(
         if engine != "forks":  # there it is in the child's log
             assert error.__name__ in running.log_line(": the service failed")
         assert converse(running.address, b"a\n")[0] == b"a\n"
-        running.expect_nobody()
+        running.expect_no_connections()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -100,7 +100,7 @@ def test_base_exception_at_the_end_of_a_talk_ends_its_connection_alone(
         word = error.__name__.encode() + b"\n"
         assert converse(running.address, word)[0].endswith(b"!")
     assert converse(running.address, b"a\n")[0] == b"a\n!"
-    running.expect_nobody()
+    running.expect_no_connections()
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
@@ -114,7 +114,7 @@ def test_base_exception_of_a_raw_handler_ends_its_connection_alone(
     if engine != "forks":  # there it is in the child's log
         assert error.__name__ in running.log_line(": the conversation failed")
     assert converse(running.address, b"a\n")[0] == b"a\n"
-    running.expect_nobody()
+    running.expect_no_connections()
 
 
 @pytest.mark.parametrize("hook", ["get_request", "verify_request", "process_request", "log_access", "service_actions"])
@@ -132,7 +132,7 @@ def test_base_exception_of_a_hook_does_not_end_the_loop(
         converse(running.address, b"a\n")
     with connect(running.address) as peer:
         ask(peer, b"a\n", b"a\n")
-    running.expect_nobody()
+    running.expect_no_connections()
 
 
 def test_failure_at_a_repeated_message_is_recorded() -> None:

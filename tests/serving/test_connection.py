@@ -1,4 +1,4 @@
-"""What is known of one accepted socket, and the words for how it ended."""
+"""Accepted connections: the peer's name, the first ending, muting and cutting."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_first_ending_is_final(pair: tuple[socket.socket, socket.socket]) -> Non
         assert theirs.recv(1) == b""
 
 
-def test_cutting_or_muting_what_is_already_closed_is_no_error(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_cutting_or_muting_a_closed_connection_is_no_error(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     theirs.close()
     connection = BlockingConnection(ours, "", 10.0)

@@ -1,4 +1,4 @@
-"""What a peer has yet to read is kept, while more is read from it."""
+"""The spool holds replies that the peer has not read yet, while the server reads its further messages."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_full_spool_stops_reading_and_the_peer_ends_as_stuck(run: Run) -> None:
         assert access_of(running, name)[0] == "stuck"
     told = re.search(r"sent=(\d+)", running.log_line(name, " messages="))
     assert told
-    # What was kept for it, and never sent, does not count.
+    # Spooled bytes that were never sent are not counted as sent.
     received = re.search(r"received=(\d+)", running.log_line(name, " messages="))
     assert received
     assert int(told[1]) <= int(received[1]) - 2 * 1024**2

@@ -106,7 +106,7 @@ def test_exception_of_a_hook_ends_its_connection_alone(kind: type[Server], withi
         converse(running.address, b"a\n")
     eventually(lambda: getattr(running.server, "failures", 0) == 0)
     assert converse(running.address, b"a\n")[0] == b"a\n"
-    running.expect_nobody()
+    running.expect_no_connections()
 
 
 class Get(Server):
@@ -167,7 +167,7 @@ def test_failed_get_request_leaves_no_place_taken(within: Callable[..., Within])
     with connect(running.address) as peer:
         assert is_gone(peer)
     assert converse(running.address, b"a\n")[0] == b"a\n"
-    running.expect_nobody()
+    running.expect_no_connections()
 
 
 def test_exception_of_a_handler_ends_its_connection_alone(within: Callable[..., Within]) -> None:
@@ -205,7 +205,7 @@ def test_a_logger_that_raises_ends_nothing(kind: type[Server], within: Callable[
     for words in (b"a\n", b"a\n", b"fail\n"):
         converse(running.address, words)
     assert converse(running.address, b"a\n")[0] == b"a\n"
-    running.expect_nobody()
+    running.expect_no_connections()
 
 
 @pytest.mark.usefixtures("broken_logger")

@@ -145,13 +145,13 @@ class Line:
             self._incoming.write(data)
         while not self.left and self.client.version():
             try:
-                told = self.client.read(65536)
+                received = self.client.read(65536)
             except ssl.SSLWantReadError:
                 break
             except ssl.SSLZeroReturnError:
-                told = b""
-            self.heard += told
-            self.left = not told
+                received = b""
+            self.heard += received
+            self.left = not received
 
     @property
     def over(self) -> bool:

@@ -71,7 +71,7 @@ def test_wrk_with_64_connections_sees_no_error(
     assert "Non-2xx" not in told, told
     assert "Socket errors" not in told, told
     assert re.search(r"[1-9]\d* requests in ", told), told
-    running[what].expect_nobody()
+    running[what].expect_no_connections()
 
 
 #: Sends requests one after the other with an agent that keeps its connection, and prints the responses.
@@ -110,7 +110,7 @@ def test_an_agent_of_node_keeps_its_connection(engine: str, running: dict[str, W
         [204 if index == 5 else 200, body, True] for index, body in enumerate(bodies)
     ]
     assert len({port_there for *_, port_there in told}) == 1
-    running["handler"].expect_nobody()
+    running["handler"].expect_no_connections()
 
 
 PAGE = b"""<!DOCTYPE html><title>before</title><link rel=stylesheet href=/style.css><body>
@@ -142,7 +142,7 @@ def test_chromium_shows_a_page_with_its_style_and_script(
     shown = ran("chromium", *options, "--dump-dom", f"{url_of(running)}/", cwd=tmp_path)
     assert "<title>after</title>" in shown
     assert '<p id="shown">Galahad</p>' in shown
-    running.expect_nobody()
+    running.expect_no_connections()
 
 
 # --- a site of the standard library's own server, from an ini ---------------------------------------

@@ -65,7 +65,7 @@ def test_http_client_and_curl_receive_the_same_responses(running: Within, tmp_pa
     assert curled("-0", "-r", "-5", "/long.bin") == LONG[-5:]
     assert SECRET not in curled("--path-as-is", "/../secret.txt")
     assert curled("-X", "POST", "-d", "x" * 2000, "-H", "Expect: 100-continue", "-o", "-", "/")[:9] == b"<!DOCTYPE"
-    running.expect_nobody()
+    running.expect_no_connections()
 
 
 def test_file_is_closed_when_the_client_disconnects(running: Within) -> None:
@@ -75,4 +75,4 @@ def test_file_is_closed_when_the_client_disconnects(running: Within) -> None:
         assert peer.recv(15) == b"HTTP/1.1 200 OK"
         name = name_of(peer)
     assert access_of(running, name)[0] == "reset"
-    running.expect_nobody()
+    running.expect_no_connections()

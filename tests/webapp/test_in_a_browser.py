@@ -17,8 +17,8 @@ from daemons.webapp import Webapp
 from tests.serving.running import Within
 from tests.webapp.browser import CHROMIUM, Browser
 
-#: By how much the page is wider than the window; which things are hard to read on what is behind them, as WCAG 2.2 has
-#: it (1.4.3: 4.5 to 1); and which fields have no label.
+#: Return the number of pixels by which the page is wider than the window, the elements whose contrast with their
+#: background is below 4.5 to 1 (WCAG 2.2, 1.4.3), and the fields without a label.
 LOOK = """
     const rgb = (text) => text.match(/[0-9.]+/g).map(Number);
     const light = (text) => {
@@ -46,7 +46,7 @@ LOOK = """
 
 GOOD = [0, [], []]
 
-#: How wide the window is, whether the visitor prefers it dark, and what is looked at.
+#: (width of the window, whether the user prefers the dark scheme, paths)
 SEEN = (
     (390, False, ("/", "/weather", "/environ/", "/base64/encode?mystring=" + "wide" * 50, "/bottle/")),
     (320, True, ("/", "/environ/")),

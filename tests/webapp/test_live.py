@@ -65,7 +65,7 @@ def test_a_payment_from_login_to_logout_on_one_connection(site: Callable[..., We
             assert ask("GET", "/static/style.css")[0] == 200
             assert ask("HEAD", "/static/castle.svg")[2] == ""
         assert access_of(server, name) == ("done", "12")
-        server.expect_nobody()
+        server.expect_no_connections()
 
 
 def test_calls_are_answered_beneath_the_site(site: Callable[..., Webapp]) -> None:
@@ -86,7 +86,7 @@ def test_calls_are_answered_beneath_the_site(site: Callable[..., Webapp]) -> Non
             assert page.status == 200
             assert b"Determine x values satisfying" in page.read()
         # Earlier, a worker may not have closed the application's iterable yet.
-        server.expect_nobody()
+        server.expect_no_connections()
 
 
 def test_pages_are_served_while_logins_wait_and_excess_logins_get_503(

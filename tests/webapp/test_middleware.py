@@ -113,9 +113,9 @@ def test_a_post_may_be_another_method_and_nothing_else_may(method: str, wanted: 
 def test_remote_user_is_the_logged_in_user_only() -> None:
     client = around(Authenticated)
     assert client.get("/", environ_overrides={SESSION: Anybody(), "REMOTE_USER": "root"}).text == "GET sam"
-    nobody = Anybody()
-    nobody.user = ""
-    assert client.get("/", environ_overrides={SESSION: nobody, "REMOTE_USER": "root"}).text == "GET None"
+    anonymous = Anybody()
+    anonymous.user = ""
+    assert client.get("/", environ_overrides={SESSION: anonymous, "REMOTE_USER": "root"}).text == "GET None"
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_mx_prints_servers_sorted_by_preference(server: tuple[Folder, str], caps
         ("shrubbery", f"{DRAT}    Hostname shrubbery.camelot.test = A 127.0.0.30\n", ""),
         ("lady", f"{DRAT}    Hostname lady.camelot.test = AAAA ::1\n", ""),
         ("merlin", DRAT, "    ERROR: no records for merlin.camelot.test\n"),
-        ("nobody", "", "ERROR: no records for nobody.camelot.test\n"),
+        ("absent", "", "ERROR: no records for absent.camelot.test\n"),
         (
             "dangling",
             "Hostname dangling.camelot.test is an alias for nowhere.camelot.test\n",
@@ -181,7 +181,7 @@ def test_equal_preferences_are_shuffled_and_others_sorted() -> None:
         ),
         ("bücher.camelot.test", 0, {"xn--bcher-kva.camelot.test IN A 127.0.0.32"}, ""),
         ("dangling.camelot.test", 0, {"dangling.camelot.test IN CNAME nowhere.camelot.test."}, ""),
-        ("nobody.camelot.test", 1, set(), "daemons dns: nobody.camelot.test does not exist (NXDOMAIN)\n"),
+        ("absent.camelot.test", 1, set(), "daemons dns: absent.camelot.test does not exist (NXDOMAIN)\n"),
         (
             "merlin.camelot.test",
             1,
@@ -247,7 +247,7 @@ def test_dig_accepts_the_responses(server: tuple[Folder, str]) -> None:
     assert dig(port, "+short", "-x", "127.0.0.25") == "mail.camelot.test.\n"
     assert sorted(dig(port, "+short", "+tcp", "camelot.test", "MX").splitlines())[0] == "10 mail.camelot.test."
     assert "(TCP)" in dig(port, "grail.camelot.test", "TXT")  # the UDP response was truncated
-    several = dig(port, "nobody.camelot.test", "camelot.test", "example.org")
+    several = dig(port, "absent.camelot.test", "camelot.test", "example.org")
     assert [line.split(", ")[1] for line in several.splitlines() if "HEADER" in line] == [
         "status: NXDOMAIN",
         "status: NOERROR",

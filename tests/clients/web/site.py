@@ -110,7 +110,7 @@ class Site(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") == wanted:
             self.respond(200, b"well known")
         else:
-            self.respond(401, b"who?", WWW_Authenticate='Basic realm="x"')
+            self.respond(401, b"unauthorized", WWW_Authenticate='Basic realm="x"')
 
     def page_cookie(self, _: bytes) -> None:
         self.respond(200, (self.headers.get("Cookie") or "none").encode(), Set_Cookie="quest=grail; HttpOnly")

@@ -119,7 +119,7 @@ def test_connection_errors_are_one_line(capsys: Capture, tmp_path: Path) -> None
     port = closed_port()
     for words, expected in (
         ((f"http://127.0.0.1:{port}/",), f"http://127.0.0.1:{port}/: connection refused"),
-        (("http://nobody.invalid/x",), "http://nobody.invalid/x: "),
+        (("http://absent.invalid/x",), "http://absent.invalid/x: "),
         ((f"http://{'x' * 64}/",), f"http://{'x' * 64}/: not a host name: "),
         (("--unix-socket", "/nowhere", "http://x/"), "http://x/: no such file or directory"),
         (("--cafile", tmp_path / "no", "https://x/"), f"{tmp_path / 'no'}: no such file or directory"),

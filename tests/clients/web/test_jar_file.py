@@ -48,7 +48,7 @@ def test_cookies_that_two_sessions_save_are_both_kept(tmp_path: Path) -> None:
     assert kept(path) == {"one": "1", "other": "2"}
 
 
-def test_saving_merges_only_what_this_session_has_changed(tmp_path: Path) -> None:
+def test_saving_merges_only_the_changes_of_this_session(tmp_path: Path) -> None:
     path = tmp_path / "jar"
     first = JarFile(path)
     for name in ("deleted", "deleted and set anew", "changed", "changed by the other", "left"):

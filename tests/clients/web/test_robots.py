@@ -30,7 +30,9 @@ def test_disallowed_pages_are_never_requested(site: Running, capsys: Capture) ->
 @pytest.mark.parametrize(
     ("status", "code", "allowed"), [(404, 0, True), (403, 0, True), (500, 1, False), (429, 1, False)]
 )
-def test_status_of_robots_txt_decides_what_is_allowed(status: int, code: int, allowed: bool, capsys: Capture) -> None:
+def test_status_of_robots_txt_allows_or_forbids_all_pages(
+    status: int, code: int, allowed: bool, capsys: Capture
+) -> None:
     class Broken(Site):
         def page_robots(self, _: bytes) -> None:
             self.respond(status, b"User-agent: *\nDisallow: /")

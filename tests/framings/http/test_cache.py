@@ -1,4 +1,4 @@
-"""What a head and an input came to is remembered, and that changes no answer, whatever comes next."""
+"""The caches of heads and of framed inputs do not change a response, for any sequence of inputs."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ PIECES = [
 ]
 
 
-class Tells(Service):
-    """What it has heard."""
+class Describe(Service):
+    """Reply with the method, the body and the expectation of each request."""
 
     def __init__(self) -> None:
-        self.framing = HTTP()  # which remembers heads
+        self.framing = HTTP()  # has a cache of heads
         super().__init__()
 
     def respond(self, message: bytes) -> bytes:
@@ -40,8 +40,8 @@ class Tells(Service):
         return f"{message.method} {message.body!r} {message.expects}\n".encode()
 
 
-def said(service: Service, binding: ServiceBinding | None, pieces: Sequence[bytes]) -> list[bytes]:
-    """What is answered to each piece; without `binding`, nothing is known from before."""
+def replies(service: Service, binding: ServiceBinding | None, pieces: Sequence[bytes]) -> list[bytes]:
+    """Return the reply to each piece, and the ending.  Without `binding`, each piece has an empty reply cache."""
     conversation = Conversation(service, binding)
     answers = []
     for piece in [*pieces, b""]:
@@ -56,11 +56,11 @@ def said(service: Service, binding: ServiceBinding | None, pieces: Sequence[byte
     return [*answers, str(conversation.ending).encode()]
 
 
-SERVICE = Tells()
+SERVICE = Describe()
 BINDING = ServiceBinding(SERVICE)
 
 
 @settings(max_examples=100)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=8))
-def test_what_is_remembered_changes_no_answer(pieces: list[bytes]) -> None:
-    assert said(SERVICE, BINDING, pieces) == said(Tells(), None, pieces)
+def test_caches_do_not_change_a_response(pieces: list[bytes]) -> None:
+    assert replies(SERVICE, BINDING, pieces) == replies(Describe(), None, pieces)

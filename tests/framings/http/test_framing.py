@@ -1,4 +1,4 @@
-"""Good requests, each in all pieces that there are; and what the limits are of."""
+"""Valid requests, each cut into pieces of every size, and the limits of a request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOST = b"Host: camelot.example:8080\r\n"
 
 
 def read(data: bytes, framing: HTTP | None = None, size: int = 1) -> tuple[list[Request], FramingError | None]:
-    """The requests in `data`, which comes in pieces of `size` octets, and what is wrong with it."""
+    """Decode `data` in pieces of `size` bytes; return its requests and the error."""
     decoder = (framing or HTTP()).decoder()
     messages: list[bytes] = []
     for at in range(0, len(data), size):
@@ -76,7 +76,7 @@ def test_an_absolute_target_brings_its_host_along_in_http_1_0() -> None:
 
 
 @pytest.mark.parametrize("host", [b"a", b"A_b-c.9", b"127.0.0.1:", b"a:0", b"a:65535", b"[::ffff:1.2.3.4]", b"[::]:80"])
-def test_what_a_host_may_look_like(host: bytes) -> None:
+def test_valid_host_is_accepted(host: bytes) -> None:
     assert one(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n").headers == ((b"Host", host),)
 
 
@@ -151,7 +151,7 @@ def test_a_pipeline_is_delivered_in_order_and_empty_lines_before_a_request_are_p
 WAITING = b"PUT / HTTP/1.1\r\n" + HOST + b"Expect: 100-Continue\r\nContent-Length: 2\r\n\r\n"
 
 
-def test_who_waits_for_leave_to_send_a_body_is_noticed() -> None:
+def test_head_with_expect_100_continue_is_reported_before_the_body() -> None:
     decoder = HTTP().decoder()
     assert not decoder.decode(WAITING[:-1])
     (leave,) = decoder.decode(WAITING[-1:])
@@ -175,7 +175,7 @@ def test_who_waits_for_leave_to_send_a_body_is_noticed() -> None:
     ],
     ids=["its body came", "no body", "HTTP/1.0", "HTTP/1.0 and something else", "refused"],
 )
-def test_who_does_not_wait_is_not_told(data: bytes) -> None:
+def test_no_100_continue_is_requested_if_the_client_does_not_wait(data: bytes) -> None:
     assert not any(request.expects for request in read(data, size=len(data))[0])
 
 
@@ -195,7 +195,7 @@ def test_leave_is_asked_for_in_order() -> None:
         (b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n", "3 bytes into a body"),
     ],
 )
-def test_what_is_cut_short_is_no_request_and_nobody_is_told(data: bytes, held: str) -> None:
+def test_truncated_request_is_incomplete_and_gets_no_error_response(data: bytes, held: str) -> None:
     requests, error = read(data)
     assert isinstance(error, Incomplete)
     assert held in str(error)
@@ -239,7 +239,7 @@ def sized(octets: int, line: int = 100) -> bytes:
         (HTTP(body=0), WAITING.replace(b": 2", b": 0"), WAITING.replace(b": 2", b": 1") + b"a", 413),
     ],
 )
-def test_limits_of_a_head_and_of_what_it_announces(framing: HTTP, good: bytes, bad: bytes, code: int) -> None:
+def test_limits_of_a_head_and_of_the_announced_body(framing: HTTP, good: bytes, bad: bytes, code: int) -> None:
     assert one(good, framing)
     for size in (1, 333, len(bad)):
         requests, error = read(bad + good, framing, size)
@@ -291,7 +291,7 @@ def test_a_limit_that_is_none(wrong: dict[str, int]) -> None:
         HTTP(**wrong)
 
 
-def test_what_it_says_of_itself() -> None:
+def test_repr_shows_the_limits_and_encode_returns_its_argument() -> None:
     assert repr(HTTP(head=1, headers=2, body=3)) == "HTTP(head=1, headers=2, body=3)"
     assert HTTP().encode(b"as it is") == b"as it is"
 
@@ -305,7 +305,7 @@ def test_heads_are_remembered_but_not_all_and_not_the_long_ones() -> None:
     for number in range(HEADS + 5):
         read(b"GET /%d HTTP/1.0\r\n\r\n" % number, framing, 99)
     assert len(framing._known) <= HEADS
-    # What was wrong is wrong again, and a body is that of its own request.
+    # A cached head is refused again if it is invalid, and each request has its own body.
     for _ in range(2):
         assert read(b"GET / HTTP/1.1\r\n\r\n", framing)[0] == []
     assert [read(WAITING + body, framing, 999)[0][0].body for body in (b"ab", b"cd")] == [b"ab", b"cd"]
@@ -320,7 +320,7 @@ VALUES = st.text([*map(chr, range(0x20, 0x7F)), "\t", "\xe9"], max_size=20).map(
 
 @settings(max_examples=40)
 @given(fields=st.lists(st.tuples(NAMES, st.sampled_from(["", " ", "\t "]), VALUES, st.sampled_from(["", " "]))))
-def test_headers_are_what_the_standard_library_finds(fields: Sequence[tuple[str, str, str, str]]) -> None:
+def test_headers_equal_those_of_the_standard_library(fields: Sequence[tuple[str, str, str, str]]) -> None:
     lines = b"".join(f"{n}:{before}{v}{after}\r\n".encode("latin-1") for n, before, v, after in fields) + b"\r\n"
     theirs = [(name, value.strip(" \t")) for name, value in parse_headers(io.BytesIO(lines)).items()]
     (request,), error = read(b"GET / HTTP/1.0\r\n" + lines, size=9)
@@ -329,7 +329,7 @@ def test_headers_are_what_the_standard_library_finds(fields: Sequence[tuple[str,
 
 
 @pytest.mark.parametrize("body", [None, b"spam", [b"sp", b"a", b"m"]], ids=["none", "sized", "chunked"])
-def test_what_the_standard_librarys_client_sends_is_a_request(body: bytes | list[bytes] | None) -> None:
+def test_request_of_the_standard_librarys_client_is_decoded(body: bytes | list[bytes] | None) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         client = HTTPConnection("camelot.example", 8080)

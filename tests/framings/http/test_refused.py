@@ -17,7 +17,7 @@ END = b"\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 EMPTY = b"0\r\n\r\n"
 
-#: What somebody would like to have answered in somebody else's name.
+#: A request that an attacker tries to smuggle behind another.
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -281,7 +281,7 @@ def test_it_is_refused_however_it_is_cut_and_nothing_behind_it_is_answered(statu
         assert messages == []
         assert error is not None
         assert not pending
-        assert error.__traceback__ is None, "it holds what was sent"
+        assert error.__traceback__ is None, "the traceback's frames hold the input"
         assert isinstance(error, Malformed) is (status not in (413, 414, 431))
         # All of it, so nothing of the request is in it.
         body = f"{status} {PHRASES[status]}\n"
@@ -295,7 +295,7 @@ def test_it_is_refused_however_it_is_cut_and_nothing_behind_it_is_answered(statu
     assert len(said) == 1
 
 
-def test_what_came_before_is_answered() -> None:
+def test_request_before_a_refused_one_is_answered() -> None:
     messages, error, _ = outcome(SMUGGLED + GET + END + SMUGGLED, 1000)
     assert (messages, str(error)) == ([SMUGGLED], "no Host, which HTTP/1.1 must have")
 
@@ -330,5 +330,5 @@ def test_it_is_refused_with_the_first_octet_that_is_wrong(data: bytes, octets: i
         (length(b" 1048577"), "a body of 1048577 bytes is announced; 1048576 are allowed"),
     ],
 )
-def test_the_log_says_what_was_wrong_and_none_of_the_peers_own_words(data: bytes, said: str) -> None:
+def test_error_names_the_fault_without_the_peers_bytes(data: bytes, said: str) -> None:
     assert str(outcome(data, len(data))[1]) == said

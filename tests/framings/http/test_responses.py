@@ -122,7 +122,7 @@ def test_a_body_without_a_length_lasts_until_the_close() -> None:
         ("CONNECT", b"299 OK", b"Transfer-Encoding: gzip\r\n", None, False),
     ],
 )
-def test_no_body_follows_whatever_the_fields_say(
+def test_response_without_a_body_ends_with_its_head_for_any_fields(
     method: str, status: bytes, fields: bytes, announced: int | None, kept: bool
 ) -> None:
     head, body, rest = good(b"HTTP/1.1 " + status + b"\r\n" + fields + b"\r\nrest", method)
@@ -301,7 +301,7 @@ def test_it_is_refused_however_it_is_cut(name: str) -> None:
         (REFUSED["101"], "101 Switching Protocols, but the request had no Upgrade"),
     ],
 )
-def test_the_error_names_what_is_wrong(data: bytes, text: str) -> None:
+def test_error_names_the_fault(data: bytes, text: str) -> None:
     assert refused(data) == text
 
 

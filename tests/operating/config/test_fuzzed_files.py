@@ -160,7 +160,7 @@ def test_each_complaint_about_a_changed_ini_names_the_place(project: Folder, tex
         assert line.isprintable()
 
 
-#: Nothing else: what stands in args is evaluated, so no text that anybody could think of.
+#: A fixed set of lines, because logging evaluates the value of args: arbitrary text would be executed.
 LOGGING = [
     *SHIPPED["logging.ini"],
     "keys = root, access",
@@ -182,7 +182,7 @@ def test_any_lines_of_logging_are_a_logging_or_one_complaint(folder: Folder, tex
     assert [line.partition(":")[0] for line in checked(folder)] in ([], ["conf/logging.ini"])
 
 
-#: What a line of each file looks like, and a reader of it.
+#: Sample lines of each file, and its reader.
 FILES: dict[str, tuple[list[str], Callable[[str], object]]] = {
     "users": ([f"arthur:{hash_password('x', CHEAP)}", line_for("robin")[1]], users_file.read),
     "zone": ((CONF / "camelot.zone").read_text("utf-8").splitlines(), read_zone),

@@ -81,7 +81,7 @@ def tcp(port: int, host: str = "127.0.0.1") -> Address:
     return Address("tcp", host=host, port=port)
 
 
-#: What the layers say of [daemon], and where the daemon comes to listen.
+#: ([daemon] of defaults.ini, [daemon] of the ini, options, resulting addresses)
 PLACES: list[tuple[str, str, list[str], list[str]]] = [
     ("", "port = 1", [], ["tcp://127.0.0.1:1"]),
     ("", "host = ::1\nport = 1", [], ["tcp://[::1]:1"]),

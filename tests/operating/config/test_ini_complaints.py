@@ -16,7 +16,7 @@ from tests.operating.folder import GOOD, Folder
 
 DAEMON = "[daemon]\nservice = launcelot\nport = 1060\n"
 
-#: One ini, and all that is said of it.
+#: (ini, complaints)
 WRONG: list[tuple[str, list[str]]] = [
     (DAEMON + "prot = 1\n", ["[daemon] prot: no such setting; did you mean port?"]),
     (DAEMON + "colour = blue\n", ["[daemon] colour: no such setting"]),
@@ -111,7 +111,7 @@ def test_each_complaint_names_file_section_key_and_expected_form(folder: Folder,
     assert folder.complaints() == [f"conf/x.ini {each}" for each in said]
 
 
-#: A text that is no ini; nothing is said of what it may have meant to say.
+#: (text with a syntax error, complaint): a syntax error is the only complaint about a file.
 BROKEN: list[tuple[bytes, str]] = [
     (b"port = 1\n" + DAEMON.encode(), " line 1: before any section; write [daemon] above it"),
     (DAEMON.encode() + b"host\n]\n", " line 4: neither [section] nor key = value"),

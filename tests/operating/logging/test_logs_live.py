@@ -77,7 +77,7 @@ def test_closed_pipe_does_not_stop_the_daemon(suite: Folder, pipe: tuple[int, in
 
 
 def test_peer_cannot_forge_a_line(suite: Folder) -> None:
-    """A service that logs what it was asked, and fails with it."""
+    """The service logs the message and raises an exception with its text."""
     suite.module(
         "frank",
         """

@@ -92,7 +92,7 @@ def test_any_request_is_one_short_line(method: str, target: str, agent: bytes, u
         found = line_of(form, made, user=user)
         assert found.isascii()
         assert found.isprintable()
-        assert len(found) < LINE_LIMIT - 200  # what the format puts before it
+        assert len(found) < LINE_LIMIT - 200  # room for the prefix of the log format
         if form == "json":
             assert json.loads(found)["status"] == 200
         else:

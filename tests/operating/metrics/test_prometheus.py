@@ -81,7 +81,7 @@ def test_slow_scraper_delays_no_connection(suite: Folder, engine: str, processes
             for _ in range(50):
                 assert talk(daemon.port)
             assert time.monotonic() - began < 5.0
-            # More than it takes at once: they have to go before another is heard, and they do.
+            # The slow scrapers exceed the endpoint's limit of connections: it closes some before it answers this one.
             assert scrape(port)["daemons_accepted_total", ""] == 50
         finally:
             for peer in slow:

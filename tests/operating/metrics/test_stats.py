@@ -53,7 +53,7 @@ def _broken(page: bytes, size: int = 2 * PAGE) -> bytes:
     ("content", "complaint"),
     [
         (b"", "not a daemon's scoreboard"),
-        (b"#!/bin/sh\necho this is somebody else's file, and long enough\n", "not a daemon's scoreboard"),
+        (b"#!/bin/sh\necho this is the file of another program, and long enough\n", "not a daemon's scoreboard"),
         (_broken(HEAD.pack(b"camelot\0", 99, 0, 0)), "format 99, but 1 is expected; written by another release"),
         (_broken(HEAD.pack(b"camelot\0", 1, 50, 7)), "damaged: its checksum is wrong"),
         (_broken(HEAD.pack(b"camelot\0", 1, 1 << 60, 7)), "damaged: its checksum is wrong"),

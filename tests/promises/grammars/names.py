@@ -87,9 +87,9 @@ def adversarial(size: int) -> Mapping[str, bytes]:
 
 def honest(size: int) -> bytes:
     """Return a query for a name that does not exist, with the padding of RFC 7830."""
-    asked = query(labels("nobody.camelot.test"), record(41, 1232, b""))
+    asked = query(labels("absent.camelot.test"), record(41, 1232, b""))
     padding = size - len(asked) - 4
-    return query(labels("nobody.camelot.test"), record(41, 1232, struct.pack("!HH", 12, padding) + bytes(padding)))
+    return query(labels("absent.camelot.test"), record(41, 1232, struct.pack("!HH", 12, padding) + bytes(padding)))
 
 
 GRAMMARS = (

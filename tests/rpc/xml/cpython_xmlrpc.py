@@ -32,8 +32,8 @@ class Server(server.XMLRPCServer):
 
 
 class Shared(type):
-    """Of a handler in memory the class is a subclass of the one that was given.  These tests store what they have seen
-    in ``self.__class__``, and look for it in the class that they gave."""
+    """Metaclass that sets an attribute in the class given to the server.  The server runs a subclass of it, while the
+    tests store results in ``self.__class__`` and read them from the given class."""
 
     def __setattr__(cls, name: str, value: object) -> None:
         given = [kind for kind in cls.__mro__ if kind.__qualname__ == cls.__qualname__][-1]

@@ -15,7 +15,7 @@ from daemons.serving import signals
 from daemons.serving.conversation.conversation import OVER, Conversation
 from tests.serving.services import Failing, conversation, raising
 
-#: What code that somebody else wrote raises.  CancelledError is no Exception, nor is SystemExit.
+#: Exceptions that third-party code raises.  CancelledError and SystemExit are not subclasses of Exception.
 ERRORS = [
     RuntimeError("bug"),
     KeyError("no such question"),
@@ -25,7 +25,7 @@ ERRORS = [
     KeyboardInterrupt(),
     MemoryError(),
     RecursionError(),
-    ConnectionResetError("somebody else's connection"),
+    ConnectionResetError("another connection"),
     TimeoutError(),
     EOFError(),
     asyncio.CancelledError(),
@@ -124,8 +124,8 @@ def test_talk_that_is_not_a_generator_is_a_failure(wrong: object) -> None:
     talk.close()
 
 
-def test_keyboard_interrupt_of_a_signal_handler_is_told_from_one_of_the_service() -> None:
-    """The conversation ends in either case; the server raises again what a signal handler has raised."""
+def test_keyboard_interrupt_of_a_signal_handler_differs_from_that_of_a_service() -> None:
+    """The conversation ends in either case; the server reraises only the exception of a signal handler."""
     for error, is_from_handler in ((interrupt, True), (raising(KeyboardInterrupt()), False)):
         talk = conversation(respond=error)
         assert talk.receive(b"a\n") == b"sorry\n"
@@ -160,7 +160,7 @@ def test_text_of_an_exception_is_not_sent() -> None:
     assert str(talk.failure) == "a secret\nof the service"
 
 
-# --- what a framing gets wrong ---------------------------------------------------------------------
+# --- faulty framings -------------------------------------------------------------------------------
 
 
 class Treacherous(Framing):

@@ -174,11 +174,11 @@ def test_access_rules_apply_to_the_address_in_the_header(folder: Folder, engine:
         assert ask(port, QUEST, "127.0.0.3") == b""
         assert ask(port, LINE + QUEST, "127.0.0.3") == GRAIL
         assert ask(port, BLOCK + QUEST, "127.0.0.3") == GRAIL
-        # … and the rules are for whom it speaks for, or for itself.
+        # … and the rules apply to the address in the header, or to the proxy if the header has none.
         assert ask(port, LINE.replace(b".2.7", b".2.66") + QUEST, "127.0.0.3") == b""
         assert ask(port, LINE.replace(b"192", b"193") + QUEST, "127.0.0.3") == b""
         assert ask(port, b"PROXY UNKNOWN\r\n" + QUEST, "127.0.0.3") == GRAIL
-        # Nobody else's octets are taken for one: these are part of a question that nobody knows.
+        # A header from any other peer is not interpreted: its bytes are part of an unknown question.
         assert ask(port, LINE + QUEST) == b"I don't know that."
         until(lambda: live.out.count(".access[") == 9, "nine access lines")
         assert " refused messages=0 received=0 sent=0 " in live.out

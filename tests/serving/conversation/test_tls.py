@@ -20,7 +20,7 @@ from tests.serving.tls_client import CUTS, Cut, Line, ours, theirs
 both_versions = pytest.mark.parametrize("version", ["1.2", "1.3"])
 all_cuts = pytest.mark.parametrize("cut", CUTS.values(), ids=list(CUTS))
 
-#: What a record adds to what it carries, at most; and a reply's share of records.
+#: Upper bound of the bytes that TLS adds to the data of a record.
 OVERHEAD = 64
 
 

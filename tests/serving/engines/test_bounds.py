@@ -148,7 +148,7 @@ def test_deadline_does_not_apply_while_the_service_runs(pieces: list[bytes], wit
         for piece in pieces:
             peer.sendall(piece)
         asked.wait()
-        # Who comes later is cut, so that by then the first one's time is over too.
+        # When the later connections are closed, the first has exceeded its timeouts too.
         with connect(running.address) as idle, connect(running.address) as slow:
             slow.sendall(b"b")
             assert is_gone(idle)

@@ -1,4 +1,4 @@
-"""A process for each conversation: none is left over, none is missed, and one that dies dies alone."""
+"""Engine `forks`: a child process per connection; all children are reaped, and a killed child affects no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_each_conversation_has_a_process_of_its_own_and_no_zombie_is_left(proces
         peers = [stack.enter_context(connect(running.address)) for _ in range(5)]
         found = set()
         for peer in peers:
-            peer.sendall(b"who?\n")
+            peer.sendall(b"pid?\n")
             found.add(int(peer.makefile().readline()))
         assert found == set(children_of(running.pid))
         assert len(found) == 5
@@ -33,21 +33,21 @@ def test_killed_child_ends_its_own_connection_alone(process: Launch) -> None:
     running = process("tests.serving.services:Process", "forks")
     with connect(running.address) as unlucky, connect(running.address) as other:
         for peer in (unlucky, other):
-            peer.sendall(b"who?\n")
+            peer.sendall(b"pid?\n")
         pid, mine = (int(peer.makefile().readline()) for peer in (unlucky, other))
         os.kill(pid, signal.SIGKILL)
         assert is_gone(unlucky)
         assert f"{name_of(unlucky)}: child {pid} was killed by signal 9" in running.log_line("child")
-        ask(other, b"who?\n", b"%d\n" % mine)
+        ask(other, b"pid?\n", b"%d\n" % mine)
         assert children_of(running.pid) == [mine]
-    assert converse(running.address, b"who?\n")[0] not in (b"", b"%d\n" % pid)
+    assert converse(running.address, b"pid?\n")[0] not in (b"", b"%d\n" % pid)
 
 
 def test_a_child_that_is_killed_gives_its_place_back(process: Launch) -> None:
     running = process("tests.serving.services:Process", "forks", "limits.max_connections=1", "limits.max_per_peer=1")
     for _ in range(3):
         with connect(running.address) as peer:
-            peer.sendall(b"who?\n")
+            peer.sendall(b"pid?\n")
             os.kill(int(peer.makefile().readline()), signal.SIGKILL)
             assert is_gone(peer)
 

@@ -165,7 +165,7 @@ class Moody(Service):
     ],
 )
 def test_service_that_is_not_pure_is_called_for_every_message(engine: str, moods: list[Any], ending: str) -> None:
-    """What came before is not framed again, and for it no conversation is made: so this has a way of its own."""
+    """A repeated input has a code path of its own: it is not framed again, and no conversation is created for it."""
     running = Within(engine, Pump.carrying(Moody(*moods)))
     try:
         with closing(connect(running.address)) as peer:

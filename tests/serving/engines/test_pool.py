@@ -88,7 +88,7 @@ def test_slow_reply_does_not_delay_other_connections(within: Start, moody: Moody
         for _ in range(5):
             for number, peer in enumerate(others):
                 ask(peer, b"%d\n" % number, b"%d\n" % number)
-        # Who comes now is let in, too.
+        # New connections are accepted and answered, too.
         assert answered_by(running, moody)
         assert poller_of(running).offloading
         assert poller_of(running).lease is None
@@ -98,7 +98,7 @@ def test_slow_reply_does_not_delay_other_connections(within: Start, moody: Moody
         expect_on_the_spot(running, moody)
         for peer in (first, *others):
             ask(peer, b"c\n", b"c\n")
-    running.expect_nobody()
+    running.expect_no_connections()
 
 
 def test_slow_replies_may_occupy_all_but_one_thread(within: Start, moody: Moody) -> None:
@@ -128,7 +128,7 @@ def test_deadline_does_not_apply_while_a_worker_serves(within: Start, moody: Moo
     with connect(running.address) as peer:
         peer.sendall(b"wait\n")
         assert moody.asked.acquire()
-        # Who comes later is cut, so that by then the first one's time is over too.
+        # When the later connection is closed, the first has exceeded its timeouts too.
         with connect(running.address) as idle:
             assert is_gone(idle)
             assert access_of(running, name_of(idle)) == ("idle", "0")
@@ -156,7 +156,7 @@ def test_peer_may_leave_while_a_worker_serves(within: Start, moody: Moody) -> No
             assert moody.asked.acquire()
     assert answered_by(running, moody)
     moody.go_on.set()
-    running.expect_nobody()
+    running.expect_no_connections()
 
 
 def test_service_that_blocks_is_never_called_inline(within: Start) -> None:

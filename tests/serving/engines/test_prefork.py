@@ -27,7 +27,7 @@ one_or_more_levels = pytest.mark.parametrize("engine", ["threads", "forks"])
 
 def worker_of(peer: socket.socket) -> int:
     """The process that serves this peer."""
-    peer.sendall(b"who?\n")
+    peer.sendall(b"pid?\n")
     return int(peer.makefile().readline())
 
 
@@ -53,13 +53,13 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(process: Launc
             assert is_gone(peer)
         for pid, peers in others:
             for peer in peers:
-                ask(peer, b"who?\n", b"%d\n" % pid)
+                ask(peer, b"pid?\n", b"%d\n" % pid)
         for _ in range(20):
-            assert int(converse(running.address, b"who?\n")[0]) != killed
+            assert int(converse(running.address, b"pid?\n")[0]) != killed
         assert f"worker {killed} died of signal 9; starting a replacement" in running.log_line("worker")
         eventually(lambda: len(children_of(running.pid)) == 3)
         (new,) = set(children_of(running.pid)) - workers
-        eventually(lambda: int(converse(running.address, b"who?\n")[0]) == new)
+        eventually(lambda: int(converse(running.address, b"pid?\n")[0]) == new)
 
 
 @one_or_more_levels

@@ -41,17 +41,17 @@ class Transport:
     """One way to reach a daemon.
 
     listen
-        What stands in the ini.
+        The value of ``listen`` in the ini.
     shown
-        How the ready line has it.
+        The address in the ready line.
     connect
-        Makes a socket, connected to where the ready line says, with which questions can be put and answers heard.
+        Return a socket that is connected to the address in the ready line.
     more
-        What the ini needs besides.
+        Return further lines of the ini.
     inherits
-        What the daemon is to find on its descriptor 0.
+        Return the socket that the daemon inherits as descriptor 0.
     stream
-        Whether a question may come in pieces, and has an end that the peer makes.
+        Whether it is a byte stream: a question may arrive in pieces, and the peer can end its input.
     """
 
     listen: str

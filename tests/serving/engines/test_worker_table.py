@@ -213,7 +213,7 @@ def test_any_sequence_of_events_ends_with_all_workers_accepting(seed: int) -> No
                 table.ready(rng.choice(pids), kernel.now)
             case "died" if pids:
                 pid = rng.choice(pids)
-                # One that fails while the daemon is incomplete ends it.
+                # A worker that fails while the daemon is incomplete ends the daemon.
                 table.died(pid, -KILL if not table.complete else rng.choice([0, 1, -11]), kernel.now)
             case "renew":
                 table.renew(kernel.now)

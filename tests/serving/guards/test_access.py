@@ -1,4 +1,4 @@
-"""Who may come: the rules, and how they are written."""
+"""Access rules by network, and their syntax."""
 
 from __future__ import annotations
 

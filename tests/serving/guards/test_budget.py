@@ -140,8 +140,8 @@ def test_a_slow_service_does_not_keep_other_messages_waiting(budget: Budget, mon
     assert budget.may_read("second")
 
 
-def test_the_message_after_one_that_was_answered_is_the_newest(budget: Budget) -> None:
-    """A peer that never pauses would be the oldest for ever, and all others wait for it."""
+def test_message_after_an_answered_message_is_the_newest(budget: Budget) -> None:
+    """Otherwise a peer that never pauses would stay the oldest, and all others would wait for it."""
     for name in ("pipeline", "second"):
         budget.hold(name, 2 * MIB + KIB)
     budget.complete("pipeline")

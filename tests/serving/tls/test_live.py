@@ -79,7 +79,7 @@ def test_handshake_timeout_is_not_extended_by_single_bytes(tmp_path: Path, engin
         plain(daemon) as mute,
         ExitStack() as others,
     ):
-        # A hello that does not come to its end, and one that is answered to no effect.
+        # A truncated ClientHello, and a complete hello whose client ignores the server's reply.
         half = others.enter_context(plain(daemon))
         half.sendall(b"\x16\x03\x01\x02\x00\x01")
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -125,7 +125,7 @@ def test_silent_clients_do_not_delay_others(tmp_path: Path, engine: str) -> None
 def test_idle_and_slow_peers(tmp_path: Path, engine: str) -> None:
     options = ("--set", "limits.idle_timeout=1s", "--set", "limits.message_timeout=1s")
     with serve(tmp_path, LAUNCELOT, "--engine", engine, *options) as daemon:
-        for words, word in ((b"", "idle"), (b"What is", "slow")):
+        for words, word in ((b"", "idle"), (b"What", "slow")):
             with connect(daemon) as peer:
                 peer.sendall(words)
                 assert no_goodbye(peer)
@@ -150,7 +150,7 @@ def test_a_message_under_way_is_finished_when_the_daemon_stops(tmp_path: Path, e
         peer.sendall(QUEST + QUEST[:7])
         read(peer, len(GRAIL))
         daemon.process.send_signal(signal.SIGTERM)
-        until(lambda: "stopping" in daemon.out, "the signal was heard")
+        until(lambda: "stopping" in daemon.out, "the line of the stop")
         peer.sendall(QUEST[7:])
         assert read(peer, len(GRAIL)) == GRAIL
         assert peer.recv(1) == b""

@@ -195,6 +195,6 @@ def test_http_client_receives_forwarded_responses_under_pool(front: Httpd, upstr
             for name, body in (("long", bytes(200000)), ("chunks", b"onetwo"), ("plain", b"plain")):
                 client.request("GET", f"/app/{name}")
                 assert client.getresponse().read() == body
-        running.expect_nobody()
+        running.expect_no_connections()
     finally:
         running.close()

@@ -25,7 +25,7 @@ def test_upstream_connection_is_closed_when_the_client_disconnects(front: Httpd,
     with talking(front) as conversation:
         assert conversation.receive(request("/app/endless")).startswith(b"HTTP/1.1 200 OK")
         assert conversation.state == PENDING
-    upstream[0].expect_nobody()
+    upstream[0].expect_no_connections()
 
 
 def test_surplus_bytes_do_not_become_the_next_response(front: Httpd, upstream: tuple[Within, Any]) -> None:
@@ -54,7 +54,7 @@ def test_non_idempotent_request_is_not_repeated(front: Httpd, upstream: tuple[Wi
     assert [number for number, _ in upstream[1].requests] == [1, 1]
     upstream[0].log_line("closed a kept connection after a request was sent")
     fetch(front, "/app/stale")
-    upstream[0].expect_nobody()
+    upstream[0].expect_no_connections()
     # The kept connection is known to be closed.
     assert fetch(front, "/app/plain", method="POST", body=b"2").status == 200
 

@@ -172,7 +172,7 @@ def test_200_incomplete_requests_do_not_delay_other_clients(
         assert running.server.active >= 200
 
 
-def test_who_begins_a_request_and_never_ends_it_is_slow(serve: Callable[..., Within]) -> None:
+def test_connection_with_an_unfinished_request_ends_as_slow(serve: Callable[..., Within]) -> None:
     running = serve("loop", Hello, message_timeout=0.2)
     with connect(running.address) as peer:
         peer.sendall(get("/")[:-2])

@@ -105,7 +105,7 @@ def test_lines_of_wsgi_errors_are_logged(caplog: pytest.LogCaptureFixture) -> No
         assert caplog.messages[2] == "192.0.2.7:4242: page: Content-Length is 3, but the body has 4 bytes"
 
 
-# --- what an ini says ------------------------------------------------------------------------------
+# --- settings in the ini ---------------------------------------------------------------------------
 
 APPLICATION = """
     number = 1

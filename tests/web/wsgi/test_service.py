@@ -248,4 +248,4 @@ def test_client_and_validator_accept_every_response(engine: str) -> None:
             assert client.getresponse().status == 500
         assert access_of(server, name)[0] == "failed"
         assert "a secret of the application" in server.log_line(f"{name}: the service failed")
-        server.expect_nobody()
+        server.expect_no_connections()
