@@ -187,7 +187,6 @@ def test_well_written_packages_are_below_the_limit(package: str) -> None:
     assert counted.density < LIMIT, "\n".join(counted.found)
 
 
-@pytest.mark.xfail(strict=False, reason="15.2 lines in 1,000")
 def test_the_repository_is_below_the_limit() -> None:
     counted = count(tracked())
     assert counted.density <= LIMIT, (
