@@ -160,8 +160,8 @@ soak: $(INSTALLED)  ## five minutes of honest and hostile load on every daemon, 
 # Clients for the tests; a C compiler, a load generator and other servers for the benchmarks; nodejs, unless another node is
 # installed; and the test suite of Debian's Python, which is run against this project's classes.
 TESTSUITE = $(shell /usr/bin/python3 -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])')
-ENGINES = python3-venv netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev wrk chromium nginx \
-    librpc-xml-perl strace $(TESTSUITE)
+ENGINES = python3-venv netbase netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev \
+    wrk chromium nginx librpc-xml-perl strace $(TESTSUITE)
 
 engines:  ## install the Debian packages that the tests and benchmarks use (as root)
 	@wanted="$(ENGINES)" missing=

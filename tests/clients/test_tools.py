@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,10 @@ from daemons.clients.net import ping
 from daemons.clients.net.system import HostAddress
 from tests.clients.foreign import Foreign, until_delimiter
 from tests.operating.live import type_in
+
+needs_netbase = pytest.mark.skipif(
+    not Path("/etc/services").exists() or not Path("/etc/protocols").exists(), reason="netbase is missing: make engines"
+)
 
 
 def closed_port() -> int:
@@ -172,6 +177,7 @@ def test_forward_reverse_reports_each_verdict(
     assert "\x1b" not in output.out
 
 
+@needs_netbase
 def test_names_prints_the_results_of_the_system_calls(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["names", "127.0.0.1"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -182,6 +188,7 @@ def test_names_prints_the_results_of_the_system_calls(capsys: pytest.CaptureFixt
     assert lines[4:] == ["getprotobyname('UDP') = 17", "getservbyname('www') = 80", "getservbyport(80) = 'http'"]
 
 
+@needs_netbase
 def test_names_agrees_with_getent(capsys: pytest.CaptureFixture[str]) -> None:
     main(["names", "localhost", "--protocol", "tcp", "--service", "smtp"])
     out = capsys.readouterr().out
@@ -257,6 +264,7 @@ for words in (
 """
 
 
+@needs_netbase
 def test_missing_dnspython_is_reported_by_the_tools_that_need_it(tmp_path: Any) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/dns.ini").write_text("[daemon]\nservice = dns\nport = 0\n")

@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="SERVICE",
         type=arguments.port,
-        default="www",
-        help="a port or its name (default www)",
+        default=80,  # not its name: a minimal Debian has no /etc/services
+        help="a port or its name (default 80)",
     )
     tools.add_timeout(parser)
     parser.epilog = (

@@ -64,8 +64,9 @@ def at(date: float, expires: float) -> list[str]:
         (["Cache-Control: max-age=1000", f"Date: {formatdate(NOW - 2000, usegmt=True)}"], 2),
         (["Cache-Control: max-age=1", f"Date: {formatdate(NOW - 2, usegmt=True)}"], 2),
         (["Cache-Control: max-age=1000", "Date: yesterday"], 1),
-        (at(0, 1000), 1),
-        ([*at(0, 1000), "Age: 2000"], 2),
+        # NOW is the time of the import, which may be an hour ago.
+        (at(0, 100_000), 1),
+        ([*at(0, 100_000), "Age: 200000"], 2),
         (["Date: Thu, 01 Jan 1970 00:00:00 GMT", "Expires: Fri, 31 Dec 9999 23:59:59 GMT"], 1),
         (["Date: Thu, 01 Jan 0001 00:00:00 GMT", "Expires: Thu, 01 Jan 0001 00:00:00 GMT", "Age: 9999999999"], 2),
         # A server with a clock ten hours ahead: the lifetime is counted by its clock, the age by the client's.
