@@ -72,7 +72,7 @@ def test_connection_above_the_limit_waits_in_the_queue_at_no_cost(launcelot: Fol
         address, pid = address_of(daemon), daemon.process.pid
         others = threads_of(pid)
         with Crowd(address, places, HALF), Crowd(address, 200, HALF) as waiting:
-            until(lambda: f"full: {places} connections" in daemon.out, "it is full")
+            until(lambda: f"limit of {places} connections reached" in daemon.out, "the line about the limit")
             eventually(lambda: queued(address) == 200)
             assert waiting.turned_away == 0
             if engine == "threads":
