@@ -68,7 +68,7 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        """Whether it is reachable from this host only, as far as can be told without DNS; True if inherited."""
+        """Whether it is reachable from this host only, as far as is known without DNS; True if inherited."""
         if self.scheme == "unix" or self.inherited or self.host == "localhost":
             return True
         try:
