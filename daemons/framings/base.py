@@ -17,7 +17,7 @@ from collections.abc import Sequence
 class FramingError(Exception):
     """The input cannot be decoded.  The text is logged, and never sent to the peer."""
 
-    #: Bytes to send to the peer, if the protocol defines them for this error; if empty, `Service.apology` does.
+    #: Bytes to send to the peer, if the protocol defines them for this error; if empty, those of `Service.apology`.
     apology: bytes = b""
 
 
@@ -33,7 +33,7 @@ class Incomplete(FramingError):
     """The input ended in the middle of a message.  The text, if any, says how much of it was received."""
 
 
-#: Bytes of a message from which on a memoryview is faster than a second copy.
+#: Minimum message size in bytes at which a memoryview is faster than a second copy.
 LARGE = 64 * 1024
 
 
@@ -52,9 +52,10 @@ class Decoder(ABC):
 
     #: Set once, when the input cannot be decoded; further input is ignored.
     error: FramingError | None
-    #: Whether the peer has announced its last message, in protocols that can; further input is ignored, and sets
-    #: `surplus`.
+    #: Whether the peer has announced that no message follows, for example with ``Connection: close``; further input is
+    #: ignored.
     ended: bool = False
+    #: Whether input was received after `ended`.
     surplus: bool = False
 
     def __init__(self) -> None:

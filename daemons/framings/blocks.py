@@ -17,7 +17,7 @@ _LENGTH = struct.Struct("!Q")
 
 class Blocked(bytes):
     """Message in blocks: their concatenated bytes.  ``Blocked([b"one", b"two"])`` is a reply in two blocks.  Empty
-    blocks are dropped, since one ends a message."""
+    blocks are dropped, since an empty block ends a message."""
 
     # Packed lengths: an object for each block would be much larger than a short block.
     _layout: struct.Struct
@@ -117,7 +117,7 @@ class BlocksDecoder(Decoder):
             (length,) = layout.unpack_from(held, start)
             begin = start + size
             end = begin + length
-            # A block is refused by its prefix, before it is received.  The empty block counts nothing.
+            # A block is refused when its prefix is received.  The empty block does not count towards the limit.
             if length and len(content) + len(lengths) + size + length > limit:
                 self._forget()
                 self.error = Oversize(f"a message in blocks of more than {limit} bytes")

@@ -18,7 +18,7 @@ HEADS = 512
 #: not take more than some megabytes together, whatever peers send.
 ROOM = 512 * 1024
 
-#: Bytes of the objects that hold a header field (name, value, tuple), beside its characters.
+#: Overhead in bytes of the objects for a header field (name, value, tuple), in addition to its characters.
 FIELD = 200
 
 
@@ -39,7 +39,7 @@ class BoundedCache(Generic[K, V]):
         return len(self.table)
 
     def put(self, key: K, value: V, size: int = 0) -> None:
-        """Store an entry.  `size` is an estimate of the bytes of key and value; 0: so few that `most` bounds them."""
+        """Store an entry.  `size` is an estimate of the bytes of key and value; 0: negligible, `most` is the limit."""
         if len(self.table) >= self.most or self._size + size > ROOM:
             self.clear()
         self._size += size
@@ -59,7 +59,7 @@ class HeadCache(BoundedCache[bytes, V]):
         super().__init__(HEADS)
 
     def put(self, key: bytes, value: V, size: int = 0) -> None:
-        """Store an entry, unless the head is longer than `HEAD`.  `size`: 0 if proportional to its length."""
+        """Store an entry, unless the head is longer than `HEAD`.  `size` 0: estimate it from the head."""
         if len(key) <= HEAD:
             # A copy as plain bytes: a `Request` would keep its body alive.
             super().put(bytes(key), value, size or size_of_head(key))

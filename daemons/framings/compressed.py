@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from daemons.framings.base import Decoder, Framing, Incomplete, Malformed, Oversize
 
-#: Bytes of input per call of zlib.  It copies the input behind the end of a stream, so this bounds the copy for each of
-#: many short messages.
+#: Bytes of input per call of zlib.  zlib copies the input that follows the end of a stream, so this bounds the copy
+#: that is made for each of many short messages.
 SLICE = 4096
 
 #: Bytes of memory that zlib allocates to decompress: a window of 32 KiB and its tables (zlib.h, "The memory
@@ -24,8 +24,8 @@ class Compressed(Framing):
 
     limit
         Maximum message size in bytes, after decompression.  A security limit, so it has no default: a zip bomb is
-        decompressed no further.  Compressed, a message may have `wire_limit` bytes, twice the limit and 64: enough
-        for a sender that flushes often, too few for endless empty blocks.
+        decompressed no further.  A compressed message may have `wire_limit` bytes, 2 * limit + 64: enough for
+        a sender that flushes often, too few for endless empty blocks.
     level
         Compression level of `encode`, 0 to 9; 6 is zlib's default.
 
@@ -84,8 +84,8 @@ class CompressedDecoder(Decoder):
             if not room:
                 self._refuse(Oversize(f"no end of a compressed message within {self._taken} bytes"))
                 break
-            # A message at its limit may still end.  Its input is decompressed byte by byte, since zlib reads ahead: so
-            # a message that is too long and malformed sets the same error, however the input is cut.
+            # A message at its limit may still end without more output.  zlib reads ahead, so its input is decompressed
+            # byte by byte: then a message that is both too long and malformed sets the same error for every cut.
             full = len(self._held) == self._framing.limit
             piece = data[start : start + (1 if full else min(room, SLICE))]
             try:

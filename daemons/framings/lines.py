@@ -97,7 +97,7 @@ def _bare(line: bytes) -> bytes:
 def _unquoted(line: bytes) -> bytes:
     if b"\\" not in line:
         return line
-    # Pairs of backslashes first, from left to right; the parts between them have single ones only.
+    # Split at pairs of backslashes, from left to right, so that the parts contain single backslashes only.
     parts = line.split(b"\\\\")
     for part in parts:
         if part.count(b"\\") != part.count(b"\\n"):

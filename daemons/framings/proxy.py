@@ -3,7 +3,7 @@
 HAProxy's ``doc/proxy-protocol.txt`` is the specification; the quotations are from there.  The contract:
 
     *For any bytes, cut anywhere, a decoder returns one header, or sets one error, or needs more input; it never holds
-    more than `LIMIT` bytes, and never consumes a byte behind the header.*
+    more than `LIMIT` bytes, and never consumes a byte after the header.*
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class HeaderDecoder:
 
     def __init__(self) -> None:
         self._held = b""
-        #: Set once the header is complete …
+        #: The header, once it is complete.
         self.header: Header | None = None
-        #: … with the bytes received behind it, which belong to the conversation.
+        #: Bytes received after the header, which belong to the conversation.
         self.rest = b""
         #: Set if the header is invalid.  The text quotes no bytes of the peer.
         self.error: FramingError | None = None
@@ -93,7 +93,7 @@ class HeaderDecoder:
 
     @property
     def wanted(self) -> int:
-        """Number of bytes that can be read without reading behind the header; 0: it is complete."""
+        """Number of bytes that can be read without reading past the end of the header; 0: it is complete."""
         if self.header is not None or self.error is not None:
             return 0
         held = self._held
@@ -141,7 +141,7 @@ def _parse_line(line: bytes) -> Header:
     if max(int(port), int(to_port)) > 65535:
         raise Malformed("version 1: a port above 65535")
     try:
-        # Both are parsed: "any sequence which does not exactly match the protocol must be discarded".
+        # Both addresses are parsed: "any sequence which does not exactly match the protocol must be discarded".
         source, _ = (
             (ipaddress.IPv4Address(source4), ipaddress.IPv4Address(to4))
             if source4

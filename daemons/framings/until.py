@@ -1,4 +1,4 @@
-"""Messages that end with a delimiter (the notes' ``recv_until``, with fixes for T01, T06 and T07)."""
+"""Messages that end with a delimiter (the notes' ``recv_until``, with fixes of T01, T06, T07 in docs/notes-map.md)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Until(Framing):
         One byte or more.
     limit
         Maximum message size in bytes, including the delimiter.  A security limit, so it has no default: a peer that has
-        sent as many bytes without a delimiter is refused.
+        sent `limit` bytes without a delimiter is refused.
     skip
         Bytes that are dropped, uncounted, before a message: for example the newlines that a user of ``nc`` types after
         each message, as in RFC 9112, section 2.2.
@@ -41,8 +41,8 @@ class Until(Framing):
 
 
 class UntilDecoder(Decoder):
-    """Holds the bytes after the last delimiter.  They are searched once, so a message in a thousand pieces costs as
-    much as in one."""
+    """Holds the bytes after the last delimiter.  Each byte is searched once, so a message in a thousand pieces costs no
+    more than a message in one piece."""
 
     __slots__ = ("_delimiter", "_held", "_limit", "_skip")
 

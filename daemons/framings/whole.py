@@ -30,7 +30,7 @@ class Whole(Framing):
 
 
 class WholeDecoder(Decoder):
-    """Holds the input in one buffer: in a list of pieces, each byte could be an object of its own."""
+    """Holds the input in one buffer: a list of pieces could have an object for each byte."""
 
     __slots__ = ("_held", "_limit")
 

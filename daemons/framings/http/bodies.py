@@ -1,7 +1,8 @@
 """Bodies: of a known length, in chunks, or until the close (RFC 9112, sections 6.2, 6.3 and 7.1).
 
-A body takes its bytes, cut anywhere, and holds them in one buffer, since a list of pieces could have an object for each
-byte; `drain` returns them before the body is complete.  Content-Length allocates nothing.
+A `Body` takes bytes, cut anywhere, and holds them in one buffer, since a list of pieces could have an object for each
+byte.  `drain` empties the buffer, also before the body is complete.  The buffer grows with the received bytes: a
+Content-Length alone allocates nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ CRLF = b"\r\n"
 #: Maximum bytes of the line with the size and the extensions of a chunk.
 SIZE_LINE = 256
 
-#: Number of chunks without a minimum size; further ones must have `SHORT_CHUNK` bytes or more on average.  A chunk
-#: takes about 1.5 microseconds: 1 MiB of one-byte chunks would take more than a second, and these take 20 milliseconds.
+#: The first `CHUNKS` chunks may have any size; further ones must have at least `SHORT_CHUNK` bytes on average.  A chunk
+#: takes about 1.5 microseconds: a MiB of one-byte chunks would take more than a second; `CHUNKS` of them take 20 ms.
 CHUNKS, SHORT_CHUNK = 16 * 1024, 64
 
 #: RFC 9112, section 7.1.1, without the whitespace around an extension's ``;`` and ``=`` ("bad whitespace"), which
@@ -33,7 +34,7 @@ _TRAILER = re.compile(FIELD_LINE)
 
 
 class Body(ABC):
-    """Received bytes of one body that are not drained, and whether the body is complete."""
+    """Buffer for the received bytes of one body, and whether the body is complete."""
 
     __slots__ = ("complete", "octets")
 
@@ -56,7 +57,7 @@ class Body(ABC):
 
 
 class SizedBody(Body):
-    """The next `length` bytes; one at least."""
+    """A body of `length` bytes, at least 1."""
 
     __slots__ = ("_left",)
 
@@ -104,7 +105,7 @@ class UntilCloseBody(Body):
 
 
 class ChunkedBody(Body):
-    """Chunks up to an empty one, then trailers, which are checked and dropped; extensions are dropped, too.
+    """Chunks up to an empty chunk, then trailers.  Trailers are checked and dropped; chunk extensions are dropped.
 
     limit
         Maximum length of all chunks together in bytes; None: unlimited.

@@ -1,4 +1,4 @@
-"""Framing of HTTP/1.1 requests: a head up to an empty line, which has the length of the body."""
+"""Framing of HTTP/1.1 requests: a head that ends with an empty line and gives the length of the body, then the body."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daemons.framings.http.refusals import refusal
 #: 2.2), for clients that send one after a body; no client sends more than a few.
 EMPTY_LINES = 4
 
-#: Message for a request that waits for 100 Continue.
+#: Message that precedes a request whose client waits for 100 Continue.
 EXPECTATION = Request()
 EXPECTATION.expects = True
 
@@ -32,8 +32,8 @@ class HTTP(Framing):
         Maximum size of a body in bytes, with Content-Length or in chunks.
 
     A request with ``Expect: 100-continue`` is preceded by a message whose `expects` is true.  The `apology` of an error
-    is the response to it, 400, 413, 414, 417, 431, 501 or 505, with ``Connection: close``.  Raises `ValueError` for a
-    limit that is too low.
+    is a complete response with ``Connection: close`` and the status 400, 413, 414, 417, 431, 501 or 505.  Raises
+    `ValueError` for a limit that is too low.
     """
 
     def __init__(self, *, head: int = 16 * 1024, headers: int = 100, body: int = 1024**2) -> None:
@@ -75,7 +75,7 @@ class HTTPDecoder(Decoder):
         self._held = bytearray()
         #: Number of bytes of `_held` that have been searched for the end of a head.
         self._seen = 0
-        #: Empty lines before a request.
+        #: Number of empty lines received before the next request.
         self._empty = 0
         #: Head of the request whose body is incomplete.
         self._head: Head | None = None
@@ -111,7 +111,7 @@ class HTTPDecoder(Decoder):
 
     def finish(self) -> Sequence[bytes]:
         if self.error is None:
-            # Empty lines alone are no part of a request.
+            # Empty lines before a request are not part of one, so they are not incomplete.
             if self._body is not None:
                 self._refuse(Incomplete(f"the input ended {len(self._body.octets)} bytes into a body"))
             elif self._held:

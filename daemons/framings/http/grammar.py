@@ -1,8 +1,8 @@
 """Lines and fields: the grammar that requests and responses share (RFC 9112, sections 2.2, 5 and 6).
 
-No pattern has a possessive quantifier or an atomic group: `re` of CPython 3.11.2 mishandles them, ``(?:;a++)*+X``
-matches ``;X``.  Without them matching is linear all the same, because the bytes that a repetition takes exclude the
-byte that must follow it, so each position can be matched in one way only.
+No pattern has a possessive quantifier or an atomic group, since `re` of CPython 3.11.2 mishandles them:
+``(?:;a++)*+X`` matches ``;X``.  Matching takes linear time without them: no repetition accepts the byte that must
+follow it, so each position can be matched in one way only.
 """
 
 from __future__ import annotations
@@ -15,47 +15,49 @@ from daemons.framings.http.refusals import refusal
 #: The end of a head.
 END = b"\r\n\r\n"
 
-#: A length of more digits than these is refused: no disk holds so much, and a 64-bit reader would overflow.
+#: Maximum number of digits of a length: no file is longer, and more digits could overflow a 64-bit integer.
 DIGITS = 18
 
 #: RFC 9110, section 5.6.2, as a regular expression.
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 
-#: A value has no control characters but tabs (RFC 9110, section 5.5).
+#: A field line.  Tabs are the only control characters allowed in a value (RFC 9110, section 5.5).
 FIELD_LINE = rb"%b:[\t -~\x80-\xff]*\r\n" % TOKEN
 
-#: A line that is a field, with its name and its value; more whitespace before that than one blank is cut off later,
-#: since a repetition of blanks before a repetition of blanks and others would make the time quadratic.
+#: A field line, with groups for its name and value.  The pattern skips one blank before the value, and `split_fields`
+#: strips further whitespace: two adjacent repetitions that both accept blanks would take quadratic time.
 _FIELD = re.compile(rb"^(%b): ?([\t -~\x80-\xff]*)\r\n" % TOKEN, re.MULTILINE)
 _NAME = re.compile(TOKEN)
 
-#: The bytes that lines are made of; see `has_forbidden_byte`.
+#: Lines of allowed bytes; see `has_forbidden_byte`.
 _LINES = re.compile(rb"(?:[\t -~\x80-\xff]+|\r\n)*")
 
-#: A tab is optional whitespace like a blank, but some readers take it for a part of these values.
+#: A tab before or after these values.  It is optional whitespace, like a blank, but some readers treat it as part of
+#: the value.
 _TABBED = re.compile(rb"\n(?:content-length|transfer-encoding):(?: *\t|[^\r]*\t *\r)", re.IGNORECASE)
 
 FORBIDDEN_BYTE = "a control character, or a CR or LF without the other"
 
-#: CGI's HTTP_CONTENT_LENGTH stands for Content-Length and for Content_Length.
+#: Fields that CGI confuses with framing fields: HTTP_CONTENT_LENGTH means both Content-Length and Content_Length.
 DISGUISED = frozenset((b"content_length", b"transfer_encoding"))
 
 
 def has_forbidden_byte(source: bytes | bytearray, start: int, end: int) -> bool:
-    """Whether ``source[start:end]`` has a byte that no head may have: a control character, a CR or LF without the
-    other.  A CR at the very end may yet get its LF."""
+    """Return whether ``source[start:end]`` contains a byte that is not allowed in a head: a control character, or a CR
+    or LF without the other.  A CR as the last byte is allowed, since its LF may follow."""
     stop = _LINES.match(source, start, end)
     assert stop is not None, "the empty match is always possible"
     return stop.end() < end - (source[end - 1] == 13)
 
 
 def check_incomplete_head(source: bytes | bytearray, start: int, seen: int, limit: int) -> None:
-    """Refuse the first bytes of a head, from `start` on, as soon as no head of at most `limit` bytes can come of them.
+    """Check the incomplete head that begins at `start`: raise `FramingError` once it cannot become a valid head of at
+    most `limit` bytes.
 
-    The bytes before `seen` have been checked before.  Raises `FramingError`.
+    The bytes before `seen` were checked by an earlier call.
     """
     have = len(source) - start
-    # A CR that was the last byte is checked again, with the byte behind it.
+    # If the last byte checked was a CR, check it again, with the byte after it.
     first = seen - (seen > start and source[seen - 1] == 13)
     if has_forbidden_byte(source, first, start + min(have, limit)):
         raise refusal(400, FORBIDDEN_BYTE)
@@ -64,13 +66,13 @@ def check_incomplete_head(source: bytes | bytearray, start: int, seen: int, limi
 
 
 def split_fields(head: bytes, start: int) -> tuple[tuple[bytes, bytes], ...] | None:
-    """Return the fields of a head, names and values without the whitespace around them; None: a line is no field.
+    """Return the names and values of a head's fields, without surrounding whitespace; None if a line is not a field.
 
-    The fields begin at `start`, which is the beginning of a line, and end two bytes before the end of `head`.  Raises
-    `FramingError` for a tab around the value of Content-Length or Transfer-Encoding.
+    The fields begin at `start`, the beginning of a line, and end before the empty line at the end of `head`.  Raises
+    `FramingError` for a tab before or after the value of Content-Length or Transfer-Encoding.
     """
     fields: tuple[tuple[bytes, bytes], ...] = tuple(_FIELD.findall(head, start, len(head) - 2))
-    # Each match is a whole line, so as many matches as line feeds leave no other line.
+    # Each match is one whole line: if there are as many matches as lines, every line is a field.
     if len(fields) != head.count(b"\n", start) - 1:
         return None
     tabs = b"\t" in head
@@ -95,7 +97,7 @@ def read_length(values: list[bytes]) -> int:
 
 
 def check_codings(codings: list[bytes], lengths: list[bytes] | None, version: tuple[int, int]) -> None:
-    """Refuse each Transfer-Encoding but ``chunked`` alone, without Content-Length, in HTTP/1.1 (RFC 9112, section
+    """Check Transfer-Encoding: only ``chunked`` is accepted, in HTTP/1.1, without Content-Length (RFC 9112, section
     6.1).  Raises `FramingError`."""
     if lengths is not None:
         raise refusal(400, "both Content-Length and Transfer-Encoding")
@@ -106,12 +108,12 @@ def check_codings(codings: list[bytes], lengths: list[bytes] | None, version: tu
 
 
 def list_members(values: Iterable[bytes]) -> set[bytes]:
-    """Return the members of a comma-separated list, which may come in several fields; in lower case."""
+    """Return the members, in lower case, of a comma-separated list, which may be spread over several fields."""
     return {word for value in values for part in set(value.lower().split(b",")) if (word := part.strip(b" \t"))}
 
 
 def describe_bad_lines(lines: Iterable[bytes]) -> str:
-    """Return for the log the first of these lines that is no header field, by its number, and why."""
+    """Return, for the log, the number of the first line that is not a header field, and the reason."""
     for number, line in enumerate(lines, 1):
         name, colon, _ = line.partition(b":")
         if line.startswith((b" ", b"\t")):

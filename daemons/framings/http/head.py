@@ -26,19 +26,19 @@ from daemons.framings.http.refusals import refusal
 #: (RFC 9112, section 3).  In bytes, including CRLF.
 REQUEST_LINE = 8 * 1024
 
-#: A target is visible ASCII.  RFC 3986 also excludes `"<>\^`{|}`, but browsers send them, and all readers agree about
-#: them; a `#` is cut off by some readers only.
+#: A target is visible ASCII.  RFC 3986 also excludes `"<>\^`{|}`, but browsers send them, and all readers treat them
+#: alike.  A `#` is excluded here too: some readers cut the target off at it, and others do not.
 _REQUEST_LINE = re.compile(rb"(%b) ([!\"$-~]+) HTTP/([0-9])\.([0-9])\r\n" % TOKEN)
 
 #: The forms of RFC 3986's `host` in use: a name, an IPv4 address, or an IPv6 address in brackets.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
-#: Fields that decide where a request ends, which server it is for, and whether the connection is kept.
+#: Fields that determine the end of the request, the server that it is for, and whether the connection persists.
 _JUDGED = (b"connection", b"content-length", b"expect", b"host", b"transfer-encoding")
 
-#: Fields with one value that decide about decoding of the body, authentication, or the response (RFC 9110, sections
-#: 8.3, 11.6.2, 11.7.2, 13.1, 14.2 and 14.4).  If there are two, one reader uses the first and another the last.
+#: Fields with one value that determine decoding of the body, authentication, or the response (RFC 9110, sections 8.3,
+#: 11.6.2, 11.7.2, 13.1, 14.2 and 14.4).  If there are two, one reader uses the first and another the last.
 _SINGLE = (
     *(b"content-range", b"content-type", b"authorization", b"proxy-authorization"),
     *(b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"),
@@ -55,7 +55,7 @@ class Request(bytes):
     Immutable: requests with the same head and no body may be one object.
     """
 
-    #: Upper and lower case as received.
+    #: As received: methods are case-sensitive.
     method: str = ""
     #: As received: visible ASCII, in one of the four forms of RFC 9112, section 3.2.
     target: str = ""
@@ -72,7 +72,8 @@ class Request(bytes):
     keep_alive: bool = True
     #: Name of the user, if the service has authenticated one: for the log.
     user: str = ""
-    #: Not a request, and otherwise empty: the client waits for `100 Continue` before it sends the body.
+    #: True for a message that is not a request and otherwise empty: the client waits for `100 Continue` before it sends
+    #: the body.
     expects: bool = False
 
     def __sizeof__(self) -> int:
@@ -118,7 +119,7 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
     match = _REQUEST_LINE.match(raw)
     fields = None if match is None else split_fields(raw, match.end())
     if match is None or fields is None:
-        raise refusal(400, _describe_error(raw))
+        raise refusal(400, _describe(raw))
     method, target, major, minor = match.groups()
     if major != b"1":
         raise refusal(505, "a major version other than 1")
@@ -141,7 +142,7 @@ def parse(raw: bytes, *, headers: int, body: int) -> Head:
         else:
             judged[word] = [value]
 
-    _judge_host(judged.get(b"host", []), version)
+    _check_host(judged.get(b"host", []), version)
     authority, path = _parts(method, target)
     chunked, length = _length(judged, version, body)
     if method == b"CONNECT" and (chunked or length):
@@ -168,7 +169,7 @@ def long_line(source: bytes | bytearray, start: int = 0, limit: int = REQUEST_LI
     return refusal(414, f"no end of the request line within {limit} bytes")
 
 
-def _describe_error(raw: bytes) -> str:
+def _describe(raw: bytes) -> str:
     """Return the error in an invalid head, for the log."""
     if has_forbidden_byte(raw, 0, len(raw)):
         return FORBIDDEN_BYTE
@@ -177,9 +178,9 @@ def _describe_error(raw: bytes) -> str:
     return describe_bad_lines(raw[:-4].split(b"\r\n")[1:])
 
 
-def _judge_host(hosts: list[bytes], version: tuple[int, int]) -> None:
-    """Check Host (RFC 9112, section 3.2).  An empty one, allowed if the target has no authority, is refused: no client
-    sends it."""
+def _check_host(hosts: list[bytes], version: tuple[int, int]) -> None:
+    """Check Host (RFC 9112, section 3.2).  Raises `FramingError`, also for an empty Host: the RFC allows it if the
+    target has no authority, but no client sends it."""
     if len(hosts) > 1:
         raise refusal(400, "more than one Host")
     if hosts:
@@ -196,7 +197,7 @@ def _is_host(octets: bytes, port: bool = False) -> bool:
 
 
 def _parts(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
-    """Return the authority of an absolute target, or None; and the path."""
+    """Return the authority of an absolute target (None for other targets), and the path."""
     if method == b"CONNECT":
         if not _is_host(target, port=True):
             raise refusal(400, "CONNECT is to a host and a port")
@@ -222,8 +223,9 @@ def _with_host(fields: tuple[tuple[bytes, bytes], ...], host: bytes) -> tuple[tu
 
 
 def _length(judged: dict[bytes, list[bytes]], version: tuple[int, int], limit: int) -> tuple[bool, int]:
-    """Return whether the body is chunked, and else its length (RFC 9112, section 6.3; input that a server may reject
-    is rejected)."""
+    """Return whether the body is chunked, and its length, 0 if chunked (RFC 9112, section 6.3).
+
+    Raises `FramingError`, also for input that a server may either accept or reject."""
     codings = judged.get(b"transfer-encoding")
     lengths = judged.get(b"content-length")
     if codings is not None:

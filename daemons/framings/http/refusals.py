@@ -1,4 +1,4 @@
-"""Errors for invalid requests, with their responses, which quote nothing of the request."""
+"""Errors for invalid requests, with their responses.  Neither quotes bytes of the request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZES = {413, 414, 431}
 
 
 def response(status: int) -> bytes:
-    """A complete response, after which the connection is closed."""
+    """Return a complete response that announces the close of the connection."""
     body = f"{status} {PHRASES[status]}\n"
     return (
         f"HTTP/1.1 {status} {PHRASES[status]}\r\n"
@@ -36,7 +36,7 @@ RESPONSES = {status: response(status) for status in PHRASES}
 
 
 def refusal(status: int, text: str) -> FramingError:
-    """Return the error to raise.  `text` is for the log, and quotes nothing of the request."""
+    """Return the error to raise.  `text` is for the log, and must not quote bytes of the request."""
     error = Oversize(text) if status in SIZES else Malformed(text)
     error.apology = RESPONSES[status]
     return error

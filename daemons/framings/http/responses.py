@@ -1,9 +1,9 @@
 """HTTP/1.1 responses as a client reads them, as strictly as requests are read (RFC 9112, sections 4 to 8).
 
-A lenient reader passes on its guesses: a field behind a broken line is lost, and with it a cookie or
-``Cache-Control: private``; two opinions about a length send one client's response to another.  So each leniency
-that RFC 9112 leaves to a recipient is refused, but for these: the blank before an absent reason phrase may be missing,
-which old servers leave out; and `ResponseDecoder` can be asked to unfold fields.
+A lenient reader guesses, and its guesses affect other clients.  A field after a malformed line may be lost, such as a
+cookie or ``Cache-Control: private``.  If two readers disagree about a length, one client gets the response to another.
+So input that RFC 9112 allows a recipient to accept or to reject is rejected here, with two exceptions: the blank before
+an absent reason phrase may be missing, since old servers omit it; and `ResponseDecoder` unfolds fields on request.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ from daemons.framings.http.grammar import (
 )
 from daemons.framings.http.refusals import refusal
 
-#: Statuses beside 1xx without a body, regardless of the fields (RFC 9112, section 6.3).
+#: Statuses other than 1xx whose responses never have a body, regardless of the fields (RFC 9112, section 6.3).
 BODILESS = frozenset((204, 304))
 
 _START = b"HTTP/1."
-#: A status outside of 100 to 599 is invalid (RFC 9110, section 15); a reason has no control characters but tabs.
+#: A status outside of 100 to 599 is invalid (RFC 9110, section 15); tabs are the only control characters in a reason.
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*))?\r\n")
 
-#: A line that goes on with the next one (RFC 9112, section 5.2).
+#: Obsolete line folding: a line end followed by whitespace continues the field (RFC 9112, section 5.2).
 _FOLD = re.compile(rb"\r\n[ \t]+")
 
-#: Fields that decide where the response ends, and whether the connection is kept.
+#: Fields that determine the end of the response, and whether the connection persists.
 _JUDGED = frozenset((b"connection", b"content-length", b"transfer-encoding"))
 
-#: Fields with one value that decide how a body is read or where a client goes next (RFC 9110, sections 8.3, 10.2.2 and
-#: 14.4).  Of two, one reader takes the first and another the last.
+#: Fields with one value that determine how a body is decoded or to which location a client is redirected (RFC 9110,
+#: sections 8.3, 10.2.2 and 14.4).  If there are two, one reader uses the first and another the last.
 _SINGLE = frozenset((b"content-range", b"content-type", b"location"))
 
 
 class ResponseLimits(NamedTuple):
-    """The longest response that is read.
+    """Limits of a response.
 
     head
-        Bytes of the status line and the fields, with their line ends; and once more for trailers and the extensions of
-        chunks together.
+        Maximum size of the status line and the fields in bytes, including line ends.  Trailers and chunk extensions
+        together have a separate limit of the same size.
     fields
-        Fields of a head.
+        Maximum number of fields in a head.
     body
-        Bytes of the body; None: any number.
+        Maximum size of the body in bytes; None: unlimited.
     interim
-        Responses with a status of 1xx before the final one.
+        Maximum number of 1xx responses before the final one.
     """
 
     head: int = 64 * 1024
@@ -76,32 +76,33 @@ class ResponseHead(NamedTuple):
     version: tuple[int, int]
     #: 200 to 599.
     status: int
-    #: Without control characters but tabs; may be empty.
+    #: Tabs are its only control characters; may be empty.
     reason: bytes
     #: Names and values as received, in order, without the whitespace around a value.
     fields: tuple[tuple[bytes, bytes], ...]
-    #: Length of the body in bytes; None: it comes in chunks, or lasts until the connection is closed.
+    #: Length of the body in bytes; None: it is chunked, or ends when the connection is closed.
     length: int | None
-    #: Content-Length, also where no body follows: in the response to HEAD and in a 304 it is that of GET.
+    #: Value of Content-Length, even if no body follows: a response to HEAD and a 304 have the value for GET.
     announced: int | None
     chunked: bool
-    #: Whether the connection can be used again when the response is complete (RFC 9112, section 9.3).
+    #: Whether the connection persists after the response (RFC 9112, section 9.3).
     keep_alive: bool
 
 
 class ResponseDecoder:
     """Decode the response to one request.
 
-    For any bytes, cut anywhere, `decode` returns the head and pieces of the body, or comes to one `error`; it never
-    raises.  A response that was cut short is never `complete`.
+    For any bytes, cut anywhere, `decode` returns the head and pieces of the body, or sets one `error`; it never raises.
+    A truncated response never becomes `complete`.
 
     method
-        That of the request: the response to HEAD has no body, and behind a 2xx to CONNECT the connection is a tunnel.
+        Method of the request.  A response to HEAD has no body; after a 2xx response to CONNECT the connection is a
+        tunnel.
     unfold
-        Replace a line end and the whitespace behind it by a blank, as user agents must; a gateway may refuse such a
-        response, as is done by default (RFC 9112, section 5.2).
+        Replace obsolete line folding by a blank, as user agents must.  By default a folded line is an error, as it may
+        be for a gateway (RFC 9112, section 5.2).
 
-    A 1xx response is skipped.  A 101 is an error, since this decoder is for requests without Upgrade.
+    1xx responses are skipped, except 101, which is an error, since this decoder is for requests without Upgrade.
     """
 
     __slots__ = (
@@ -113,25 +114,25 @@ class ResponseDecoder:
         self._method = method
         self._limits = limits
         self._unfold = unfold
-        #: Input that is not decoded yet: an incomplete head, or the incomplete line of a chunk.
+        #: Input that is not decoded yet: an incomplete head, or an incomplete line of a chunked body.
         self._held = bytearray()
-        #: How much of `_held` has been searched for the end of a head.
+        #: Number of bytes of `_held` that have been searched for the end of a head.
         self._seen = 0
         self._interim = 0
         self._body: Body | None = None
-        #: The head of the final response; None: it has not come.
+        #: The head of the final response; None until it is complete.
         self.head: ResponseHead | None = None
-        #: Bytes of the body so far.
+        #: Number of body bytes received so far.
         self.received = 0
-        #: Whether all of the response has come.
+        #: Whether the response is complete.
         self.complete = False
-        #: Input behind the response, as it came: another response, a tunnel, or a mistake.
+        #: Input after the response, unchanged: another response, the data of a tunnel, or an error of the server.
         self.rest = b""
-        #: Why the input is no response.
+        #: Set once, if the input is not a valid response.
         self.error: FramingError | None = None
 
     def decode(self, data: bytes) -> Sequence[ResponseHead | bytes]:
-        """Take `data`, cut anywhere; return the head when it is complete, and pieces of the body as they come."""
+        """Process `data`, cut anywhere; return the head when it is complete, and the received pieces of the body."""
         events: list[ResponseHead | bytes] = []
         if self.complete:
             self.rest += data
@@ -144,7 +145,7 @@ class ResponseDecoder:
         return events
 
     def finish(self) -> None:
-        """The connection was closed: this completes a body without a length, and is an error elsewhere."""
+        """End the input: this completes a body without a length; anywhere else it is an error."""
         if self.error is not None or self.complete:
             return
         if isinstance(self._body, UntilCloseBody):
@@ -179,7 +180,7 @@ class ResponseDecoder:
             try:
                 start = body.take(held, start)
             finally:
-                # The bytes before an error are good.
+                # The bytes before an error are valid.
                 if piece := body.drain():
                     self.received += len(piece)
                     events.append(piece)
@@ -191,8 +192,8 @@ class ResponseDecoder:
             del held[:start]
 
     def _end_of_head(self, start: int) -> int | None:
-        """Return where the head that begins at `start` ends; None: it is incomplete.  Raises `FramingError` as soon as
-        no head can come of it."""
+        """Return the end of the head that begins at `start`; None if it is incomplete.  Raises `FramingError` once the
+        head cannot be valid."""
         held, limit = self._held, self._limits.head
         seen = start + self._seen
         end = held.find(END, max(start, seen - len(END) + 1), start + limit)
@@ -215,14 +216,14 @@ class ResponseDecoder:
         return SizedBody(head.length)
 
     def _refuse(self, error: FramingError) -> None:
-        error.apology = b""  # which is the response to a bad request
-        self.error = error.with_traceback(None)  # its frames keep the input
+        error.apology = b""  # `refusal` sets a response for clients; here the peer is a server
+        self.error = error.with_traceback(None)  # its frames refer to the received bytes
         self._held = bytearray()
         self._body = None
 
 
 def _check_start(source: bytes | bytearray, start: int) -> None:
-    """Refuse other protocols with their first bytes, since they may not send an empty line."""
+    """Refuse another protocol at its first bytes, since it may never send an empty line.  Raises `FramingError`."""
     if not _START.startswith(source[start : start + len(_START)]):
         raise refusal(400, "it does not begin with HTTP/1.")
 
@@ -257,7 +258,7 @@ def _parse(raw: bytes, method: str, limits: ResponseLimits, unfold: bool) -> Res
     if status == 101:
         raise refusal(400, "101 Switching Protocols, but the request had no Upgrade")
     tunnel = method == "CONNECT" and 200 <= status < 300
-    # Behind a 2xx to CONNECT, a client must ignore both fields (RFC 9110, section 9.3.6).
+    # After a 2xx response to CONNECT, a client must ignore both fields (RFC 9110, section 9.3.6).
     announced, chunked = (None, False) if tunnel else _framing(judged, version)
     framed = chunked or announced is not None
     if status < 200 and framed:
@@ -266,7 +267,7 @@ def _parse(raw: bytes, method: str, limits: ResponseLimits, unfold: bool) -> Res
     options = list_members(judged.get(b"connection", ()))
     kept = b"close" not in options and (version == (1, 1) or b"keep-alive" in options)
     if status == 204 and (chunked or announced):
-        kept = False  # a body may follow that is none (RFC 9110, section 8.6; RFC 9112, section 6.1)
+        kept = False  # the server may send a body all the same (RFC 9110, section 8.6; RFC 9112, section 6.1)
     return ResponseHead(
         version=version,
         status=status,
@@ -280,8 +281,9 @@ def _parse(raw: bytes, method: str, limits: ResponseLimits, unfold: bool) -> Res
 
 
 def _framing(judged: dict[bytes, list[bytes]], version: tuple[int, int]) -> tuple[int | None, bool]:
-    """Return Content-Length, or None, and whether the body is chunked: RFC 9112, section 6.3.  Raises
-    `FramingError`."""
+    """Return the value of Content-Length (None if absent), and whether the body is chunked (RFC 9112, section 6.3).
+
+    Raises `FramingError`."""
     codings = judged.get(b"transfer-encoding")
     lengths = judged.get(b"content-length")
     if codings is not None:
@@ -291,7 +293,7 @@ def _framing(judged: dict[bytes, list[bytes]], version: tuple[int, int]) -> tupl
 
 
 def _describe(raw: bytes) -> str:
-    """Return for the log why this is no head."""
+    """Return the error in an invalid head, for the log."""
     if has_forbidden_byte(raw, 0, len(raw)):
         return FORBIDDEN_BYTE
     if not _STATUS_LINE.match(raw):

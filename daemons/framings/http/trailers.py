@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from daemons.framings.http.refusals import refusal
 
-#: Fields that are about framing, routing, the connection, authentication, conditions and controls of the request, the
-#: control of the response, or how the content is processed.  Trailers are dropped here; a reader that merges them into
-#: the head would act on them.
+#: Fields for framing, routing, the connection, authentication, request conditions and controls, response controls, and
+#: processing of the content.  All trailers are dropped here, but a reader that merges them into the head would act on
+#: these.
 FORBIDDEN = frozenset(
     (
         *(b"connection", b"content-length", b"host", b"keep-alive", b"te", b"trailer", b"transfer-encoding"),
@@ -20,7 +20,7 @@ FORBIDDEN = frozenset(
     )
 )
 
-#: Fields that have one value, and no list of values (RFC 9110).
+#: Fields that have one value, not a list of values (RFC 9110).
 SINGLE = frozenset((b"etag", b"from", b"last-modified", b"referer", b"server", b"user-agent"))
 
 #: Maximum number of trailers.  Senders have one or two; checking each costs ten times as much as reading its bytes.
@@ -41,7 +41,7 @@ class Trailers:
         self._count += 1
         if self._count > MOST:
             raise refusal(431, f"more than {MOST} trailers")
-        # CGI does not tell an underscore from a hyphen.
+        # In CGI variables, an underscore and a hyphen are the same.
         name = line.partition(b":")[0].lower().replace(b"_", b"-")
         # Only names from the tables above are repeated in the log.
         if name in FORBIDDEN:

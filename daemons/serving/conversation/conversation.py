@@ -8,13 +8,14 @@ An engine moves bytes between a socket and a conversation, and reads `Conversati
 
     IDLE      between two messages: nothing is held
     PARTIAL   part of a message is held
-    PENDING   complete messages have no reply yet: write the returned bytes, then call `proceed`
+    PENDING   more output follows: write the returned bytes, then call `proceed`
     OVER      write the returned bytes, then close; `ending` is the reason
     SHAKING   a TLS handshake or a PROXY header is not complete (`daemons.serving.conversation.wrapper`)
 
-A reply may be an iterator of pieces.  Then PENDING also means that more pieces follow: they are drawn in batches as the
-peer takes them, and the next message is answered after the last piece.  A piece may be a `FileSlice`.  An engine that
-can send it with sendfile(2) calls `proceed(files=True)`: the bytes of `span` then follow the returned bytes.
+The state is PENDING while complete messages wait for their reply, or while a reply has further pieces.  A reply may be
+an iterator of pieces: each call of `proceed` takes one batch of them, and the next message is answered after the last
+piece.  A piece may be a `FileSlice`.  An engine that can send it with sendfile(2) calls `proceed(files=True)`, and then
+sends the bytes of `span` after the returned bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
 #: Until Python 3.12, looking up a member of an enumeration is slow.
 DONE = Ending.DONE
 
-#: `Conversation.replies` if no cache may be used, for example since the input is encrypted.
+#: Value of `Conversation.replies` where no cache may be used, for example under TLS.
 NOTHING: dict[bytes, Known] = {}
 
 
@@ -61,10 +62,10 @@ class Conversation:
 
     def __init__(self, service: Service, binding: ServiceBinding | None = None) -> None:
         self._binding = binding = binding or ServiceBinding(service)
-        #: `ReplyCache.replies`, valid while the state is IDLE.  `receive` looks an input up here; to save the call, an
-        #: engine may do so first.
+        #: `ReplyCache.replies`, valid while the state is IDLE.  An engine may look up an input here itself, to save the
+        #: call of `receive`.
         self.replies = binding.cache.replies
-        #: `ServiceBinding.again`, likewise; None if it would always return UNKNOWN.
+        #: `ServiceBinding.again`, valid while the state is IDLE; None if it would always return UNKNOWN.
         self.again: Callable[[bytes], object] | None = binding.again if binding.plain else None
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
@@ -102,7 +103,7 @@ class Conversation:
 
         Return the bytes to send; set `state` and `ending`.
         """
-        if not self.state:  # IDLE, tested in half the time
+        if not self.state:  # IDLE is 0; this test takes half the time of a comparison
             binding = self._binding
             cache = binding.cache
             if (paused := cache.paused) > 0 and data and (decoder := self._decoder) is not None:
@@ -122,7 +123,7 @@ class Conversation:
                 return greeting + self.receive(data)
             known_messages = cache.framed.get(data)
             if known_messages is not None:
-                # The state stays as it is, unless this ends the conversation.
+                # The state stays IDLE, unless the reply ends the conversation or comes in pieces.
                 return self._answer(known_messages[0]) if len(known_messages) == 1 else self._answer_all(known_messages)
             known = self.replies.get(data)
             if known is not None:
@@ -195,7 +196,7 @@ class Conversation:
 
     @property
     def buffered(self) -> int:
-        """Bytes kept from one turn to the next: of an incomplete message, and of messages without a reply yet."""
+        """Bytes held between two turns: of an incomplete message, and of complete messages without a reply yet."""
         held = 0 if self._decoder is None else self._decoder.buffered
         return held + sum(map(len, self._waiting)) if self._waiting else held
 
@@ -251,7 +252,7 @@ class Conversation:
                 return self._encode(reply)
             return self._encode(self._talk.send(message))
         except StopIteration as stop:
-            # A talk has returned its last reply; in respond(), a next() without a handler has raised it.
+            # From a talk: it returned its last reply.  From respond(): a bug, such as next() on an exhausted iterator.
             return self._fail(stop) if self._talk is None else self._send_last(stop)
         except BaseException as failure:
             return self._fail(failure)
@@ -320,12 +321,12 @@ class Conversation:
     def _fail(self, failure: BaseException) -> bytes:
         """End the conversation after an exception in the service or the framing; return an apology.
 
-        Any exception: also SystemExit, KeyboardInterrupt and CancelledError.  `Server.log_failure` raises again those
-        of a signal handler.
+        This includes SystemExit, KeyboardInterrupt and CancelledError.  `Server.log_failure` re-raises an exception of
+        a signal handler.
         """
         self.failure = failure
         self._end(Ending.FAILED)
-        # Part of a reply may have been sent; the peer would take an apology for its continuation.
+        # If part of a reply has been sent, the peer would mistake an apology for the rest of the reply.
         return self._apologize() if self._pieces is None else b""
 
     def _apologize(self) -> bytes:
@@ -344,7 +345,7 @@ class Conversation:
         self.state = OVER
         self.ending = ending
         if self._waiting is not None:
-            self._waiting.clear()  # not replaced: `proceed` holds a reference
+            self._waiting.clear()  # cleared, not replaced: `proceed` holds a reference
 
 
 def _ending_of(error: FramingError) -> Ending:

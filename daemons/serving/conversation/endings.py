@@ -19,7 +19,8 @@ class Ending(Enum):
     #: Index in the table, from 0.
     place: int
 
-    #: Members are singletons; `Enum.__hash__`, written in Python, takes seven times as long, and so does `value`.
+    #: Members are singletons, so hashing by identity is correct.  `Enum.__hash__` is written in Python and takes seven
+    #: times as long; so does `value`, hence `word`.
     __hash__ = object.__hash__
 
     def __new__(cls, word: str, level: int, text: str) -> Ending:

@@ -14,8 +14,8 @@ class FileSlice:
         self.descriptor = descriptor
         self.start = start
         self.left = left
-        #: Cleared when sendfile(2) fails.  Some file systems do not support it (EINVAL, ENOSYS).  Other errors may be
-        #: the file's or the socket's; a read followed by a send shows which.
+        #: False once sendfile(2) has failed; then the slice is read and sent.  Some file systems do not support
+        #: sendfile(2) (EINVAL, ENOSYS); another error recurs in the read or in the send, which shows its cause.
         self.sendable = True
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """Conversation behind a proxy: it is opened once the PROXY header has been received.
 
-The outermost wrapper, around TLS if there is TLS: the proxy sends the header first, unencrypted.  The header is passed
-to the server (`StreamServer.apply_proxy_header`), since this side of the seam has no sockets and no log.
+This is the outermost wrapper, outside of TLS, because the proxy sends the header first and unencrypted.  The header is
+passed to the server (`StreamServer.apply_proxy_header`), since a conversation has no sockets and no log.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from daemons.serving.conversation.conversation import OVER, PENDING, Conversatio
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.wrapper import ConversationWrapper
 
-#: Callback for the header, or for the error in it; returns the ending of a refused connection, None: accept it.
+#: Callback that receives the header, or the error in it.  It returns None, or an ending if it refuses the connection.
 Introduce: TypeAlias = Callable[[Header | FramingError], Ending | None]
 
 
@@ -27,8 +27,9 @@ class ProxiedConversation(ConversationWrapper):
     def __init__(self, conversation: Conversation, introduce: Introduce) -> None:
         super().__init__(conversation)
         self._introduce = introduce
-        #: None once it is complete.
+        #: Decoder of the header; None once the header is complete.
         self._header: HeaderDecoder | None = HeaderDecoder()
+        #: Bytes received after the header, until they are passed to the inner conversation.
         self._rest = b""
 
     def receive(self, data: bytes) -> bytes:
@@ -52,7 +53,7 @@ class ProxiedConversation(ConversationWrapper):
         self._header = None
         self._rest = header.rest
         reply = self._copy_state(self._inner.open())
-        # Even if nothing waits: on a change of state, an engine replaces the deadline of the handshake.
+        # PENDING even if no bytes are left: the change of state makes the engine replace the handshake deadline.
         if self.state != OVER:
             self.state = PENDING
         return reply

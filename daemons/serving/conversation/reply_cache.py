@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from daemons.framings.cache import BoundedCache
 
-#: Bytes per recv(2) while messages are short, as most are.  With its header of 33 bytes, a bytes object of this size is
-#: the largest that Python's own allocator serves (512 bytes, Objects/obmalloc.c); malloc(3) takes three times as long.
+#: Bytes per recv(2) while messages are short, as most are.  A bytes object of this size, with its header of 33 bytes,
+#: still comes from Python's own allocator (up to 512 bytes, Objects/obmalloc.c); malloc(3) takes three times as long.
 SHORT = 512 - 33 - 1
 
 #: Entries per table.  `daemons.framings.cache.ROOM` bounds their bytes.
@@ -27,20 +27,21 @@ MAX_REPLY = 4096
 #: decompresses can turn a kilobyte into a megabyte.
 MAX_MESSAGES = 64
 
-#: Bytes of an entry beside its input, messages and reply; an estimate.
+#: Estimated overhead of an entry in bytes, in addition to its input, messages and reply.
 ENTRY = 300
 
 #: Lookups over which the hit rate is measured.
 WINDOW = 1024
 
-#: Lookups without a cache after a hit rate below one half.  The samples then take less than 1 % of the CPU.
+#: Number of lookups for which the cache is off after a hit rate below one half: enough that sampling takes less than
+#: 1 % of the CPU.
 PAUSE = 256 * WINDOW
 
-#: Most misses between two samples.  The first sample is taken after `WINDOW` misses; if at least half
-#: of the lookups in a sample are hits, the number doubles for the next, since the cache is not used during a sample.
+#: Maximum number of misses between two samples.  The first sample begins after `WINDOW` misses.  Each sample with a hit
+#: rate of at least one half doubles the interval, because the cache is off during a sample.
 MAX_MISSES = 16 * WINDOW
 
-#: The reply to an input: bytes of the input, number of messages in it, reply, bytes of the reply.
+#: A cached reply: length of the input in bytes, number of messages in it, reply, length of the reply in bytes.
 Known = tuple[int, int, bytes, int]
 
 
@@ -51,9 +52,9 @@ class ReplyCache:
     a count.
 
     The cache is adaptive.  While fewer than half of the last `WINDOW` lookups are hits, the tables are empty and
-    `paused` is positive; after `PAUSE` lookups the hit rate is measured again.  The tables are read directly, without
-    a call that could count hits.  The hit rate is therefore measured with empty tables, so that each input arrives at
-    `put`, over a `_Sample` of the inputs.
+    `paused` is positive; after `PAUSE` lookups the hit rate is measured again.  Callers read the tables directly, so
+    hits cannot be counted.  To measure the hit rate, the tables are emptied: every input then reaches `put`, which
+    passes it to a `_Sample`.
     """
 
     __slots__ = (
@@ -94,10 +95,10 @@ class ReplyCache:
     def put(self, data: bytes, messages: Sequence[bytes], reply: bytes) -> None:
         """Store the messages in `data`, and the reply to them, after a lookup that missed.
 
-        The decoder held nothing before `data`, and holds nothing after it.
+        Precondition: the decoder held nothing before `data`, and holds nothing after it.
         """
         if (paused := self.paused) > 0:
-            self.paused = paused - 1  # in two steps: no race makes it negative
+            self.paused = paused - 1  # not `-= 1`, which two threads could make negative
             return
         if (sample := self._sample) is not None:
             self._measure(sample, data)
@@ -136,14 +137,14 @@ class ReplyCache:
 
 
 class _Sample:
-    """Hits that a cache of `MAX_ENTRIES` entries would have had over `WINDOW` lookups, after as many to fill it."""
+    """Simulation of a cache of `MAX_ENTRIES` entries: `WINDOW` lookups fill it, `hits` counts in as many more."""
 
     __slots__ = ("_lookups", "_seen", "hits")
 
     def __init__(self) -> None:
         self.hits = 0
         self._lookups = 0
-        # Hashes alone: the inputs would take a megabyte.  A collision counts as a hit.
+        # Only the hashes, since the inputs would take a megabyte.  A collision counts as a hit.
         self._seen: set[int] = set()
 
     def count(self, data: bytes) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from daemons.serving.conversation.file_slice import FileSlice
 
-#: Bytes of replies per batch, approximately.  A peer that sends many messages and reads no replies costs one batch and
-#: one reply, not all replies.
+#: Approximate bytes of replies per batch.  For a peer that sends many messages and reads no replies, the server holds
+#: at most one batch and one reply, not all replies.
 BATCH = 64 * 1024
 
 
@@ -16,7 +16,7 @@ _ADVICE = {"None": 'b"" for no reply', "str": "as text.encode() makes", "bytearr
 
 
 def not_bytes(what: str, reply: object) -> TypeError:
-    """Return the error for a reply that is not bytes; `what` is its source, with a verb."""
+    """Return the error for a reply that is not bytes; `what` is a subject and verb, as ``Zen.respond returned``."""
     kind = "None" if reply is None else type(reply).__name__
     advice = f", {_ADVICE[kind]}" if kind in _ADVICE else ""
     return TypeError(f"{what} {kind}; bytes are expected{advice}")
@@ -44,7 +44,7 @@ class ReplyStream:
         return self._span if self._span is not None and self._span.left else None
 
     def draw(self, files: bool) -> bytes:
-        """Return the next pieces, joined, up to a batch; with `files`, up to a file slice.
+        """Return the next pieces, joined, up to a batch; with `files`, stop before a slice that sendfile(2) can send.
 
         An empty piece ends the batch, so that other conversations get a turn.  Set `over` or `failure` at the end.
         """
@@ -61,7 +61,7 @@ class ReplyStream:
                 elif isinstance(piece, FileSlice):
                     self._span = piece
                     if pieces and size + piece.left > BATCH:
-                        break  # as the first piece of the next batch, sendfile(2) can send it
+                        break  # sendfile(2) can send a slice that begins a batch
                     continue
                 if not isinstance(piece, bytes):
                     raise not_bytes(f"a reply of {self._name} in pieces yielded", piece)

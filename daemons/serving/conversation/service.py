@@ -9,7 +9,7 @@ from daemons.framings import Framing
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
 
-#: Reply to a message: complete, or an iterator of pieces that are drawn as the peer takes them.
+#: Reply to a message: complete, or an iterator of pieces that are requested as the peer reads them.
 Reply: TypeAlias = bytes | Iterator[bytes] | Iterator[bytes | FileSlice]
 
 #: Generator returned by `Service.talk`: it yields replies (None: no reply), is sent messages, and may return a last
@@ -60,7 +60,8 @@ class Service:
     #: Whether the reply depends on the message alone.  If so, replies are cached.
     pure: ClassVar[bool] = False
     #: Whether `respond` blocks, on a disk, a database or another server.  Such a service cannot run under `loop`, and
-    #: gets threads at once under `pool`.  If it depends on options, `__init__` sets it; a string names the option.
+    #: is offloaded to threads from the start under `pool`.  If it depends on options, `__init__` sets it; a string
+    #: names the cause, for the error message.
     blocks: bool | str = False
     #: Whether peers share state in `self`, so that they must be served by one process.
     shares: ClassVar[bool] = False
@@ -68,8 +69,8 @@ class Service:
     greets: ClassVar[bool] = True
     #: Whether replies are confidential, so that the service is refused on listeners without TLS.
     tls_only: ClassVar[bool] = False
-    #: Service for udp:// listeners, made with the same options, if datagrams have another framing or a maximum length;
-    #: None: this one.
+    #: Service class for udp:// listeners, created with the same options, if datagrams need another framing or a maximum
+    #: length; None: this class.
     datagrams: ClassVar[type[Service] | None] = None
     #: Over UDP: whether clients may send from the port number that the service listens on, as in DNS, where a reply is
     #: never mistaken for a query.  If not, such datagrams are dropped: two services could reply to each other forever.
@@ -119,11 +120,12 @@ class Service:
 
         An exception ends the conversation and is logged with its traceback; its text is never sent to the peer.
 
-        A reply too long for memory is an iterator of its pieces, usually a generator; the framing must send replies
-        unchanged.  Pieces are drawn as the peer takes them; the next message is answered after the last piece.  A piece
-        may be a `FileSlice` of an open file, sent with sendfile(2).  The ``close()`` method of the iterator, if it has
-        one, is called at the end and when the peer has closed the connection.  After an exception nothing more is sent,
-        since part of the reply may have been; `ReplyCutShort` is logged without a traceback.
+        For a reply too long for memory, return an iterator of its pieces, usually a generator; the framing must be one
+        that sends replies unchanged.  Pieces are requested as the peer reads them; the next message is answered after
+        the last piece.  A piece may be a `FileSlice` of an open file, sent with sendfile(2).  If the iterator has a
+        ``close()`` method, it is called at the end of the reply, or when the peer has closed the connection.  If the
+        iterator raises an exception, nothing more is sent, since part of the reply may have been sent already;
+        `ReplyCutShort` is logged without a traceback.
         """
         raise NotImplementedError
 
@@ -154,8 +156,9 @@ class Service:
         return type(self).talk_with is not Service.talk_with
 
     def bound_waiting(self, most: int, /) -> None:
-        """Limit the calls of `respond` that block to `most` at a time, so that a pool keeps threads for calls that do
-        not.  For services that have another reply; by default, do nothing."""
+        """Let at most `most` calls of `respond` block at the same time, so that a pool keeps threads for calls that do
+        not block.  Override it in a service that can send a different reply beyond that limit; by default, do
+        nothing."""
 
     def share_with_children(self) -> None:
         """Create state in shared memory for the processes of ``engine = forks``.  Called once, before the first fork.

@@ -44,8 +44,9 @@ class ServiceBinding:
     def again(self, data: bytes) -> object:
         """Call the service for an input already known to be exactly one message; return UNKNOWN if it is not.
 
-        The conversation is idle.  A reply that is not bytes is for `Conversation.say`.  Always UNKNOWN if not `plain`.
-        Raises nothing: an exception of the service is returned as a `Failure`.
+        Call it only while the conversation is idle, and pass a result that is neither bytes nor UNKNOWN to
+        `Conversation.say`.  The result is always UNKNOWN if not `plain`.  Raises nothing: an exception of the service
+        is returned as a `Failure`.
         """
         if (message := self._single.get(data)) is None:
             return UNKNOWN

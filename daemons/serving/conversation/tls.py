@@ -18,15 +18,15 @@ from daemons.serving.conversation.reply_stream import BATCH
 from daemons.serving.conversation.tls_messages import HandshakeMessages
 from daemons.serving.conversation.wrapper import ConversationWrapper
 
-#: Most bytes in a record, and bytes of its header: type, version, length (RFC 8446, section 5.1).
+#: Maximum content of a record in bytes, and size of its header: type, version, length (RFC 8446, section 5.1).
 RECORD = 16 * 1024
 HEADER = 5
 
 #: Bytes that OpenSSL 3 allocates per connection for the handshake.  Measured: 3,000 incomplete handshakes take 137 MiB.
 STATE = 46 * 1024
 
-#: Bytes per write to the BIO.  A BIO never shrinks while the connection lasts: it has 87 KiB after one read of 64 KiB,
-#: and 22 KiB with this limit.
+#: Maximum bytes per write to the BIO.  A BIO never shrinks while the connection lasts: after one write of 64 KiB it
+#: keeps 87 KiB, with this limit 22 KiB.
 PORTION = 16 * 1024
 
 
@@ -51,8 +51,10 @@ def reason_of(error: OSError) -> str:
 
 
 class Secured(ConversationWrapper):
-    """TLS wrapper of `inner`.  Its buffers are bounded: for input by the argument of `receive` and one record; for
-    output by the reply of `inner` and one batch."""
+    """TLS wrapper of `inner`.
+
+    The input buffer is bounded by the argument of `receive` plus one record, the output buffer by the reply of `inner`
+    plus one batch."""
 
     __slots__ = (
         "_close_notify",
@@ -79,8 +81,9 @@ class Secured(ConversationWrapper):
         self._tls: ssl.SSLObject | None = None
         self._incoming: ssl.MemoryBIO
         self._outgoing: ssl.MemoryBIO
-        #: Received part of a record's header; bytes of the current record that are still missing.
+        #: Received part of an incomplete record header.
         self._head = b""
+        #: Missing bytes of the current record.
         self._rest = 0
         #: Received bytes that are not yet in the BIO; b"" between two turns.
         self._unfed: bytes | memoryview = b""
@@ -88,10 +91,11 @@ class Secured(ConversationWrapper):
         self._messages: HandshakeMessages | None = None
         #: Reply of `inner` that is not yet encrypted.
         self._unsent: bytes | memoryview = b""
-        #: Records of this turn; b"" between two turns.
+        #: Encrypted records of this turn; empty between two turns.
         self._records: list[bytes] = []
-        #: Whether the input has ended: by a close_notify alert, or by the end of the stream.
+        #: Whether the input has ended with a close_notify alert.
         self._close_notify = False
+        #: Whether the TCP stream has ended.
         self._eof = False
         #: Whether the end of the input has been passed to `inner`.
         self._end_passed = False
@@ -162,7 +166,7 @@ class Secured(ConversationWrapper):
         return bool(data)
 
     def _decrypt(self, tls: ssl.SSLObject) -> bytes:
-        """Return the content of all complete records: a pipeline of messages may have one for each."""
+        """Return the content of all complete records: each pipelined message may have a record of its own."""
         pieces: list[bytes] = []
         while not self._close_notify and (self._incoming.pending or self._feed()):
             try:
@@ -217,20 +221,20 @@ class Secured(ConversationWrapper):
         elif inner.state == OVER or self._end_passed:
             self.failure = inner.failure
             ending = inner.ending or Ending.DONE
-            # The service has closed after a last message; the peer may still send records.
+            # DONE before the end of the input: the last message was answered, but the peer may still send records.
             self._end(Ending.FINISHED if ending is Ending.DONE and not self._input_over else ending)
             self._send_close_notify(tls)
         elif inner.state != IDLE or self._in_record:
             self.state = PARTIAL
         else:
-            # An engine sets a new deadline when a message has been answered.  After a handshake or a record without a
-            # message, PENDING has it call `proceed` and look at the state again.
+            # An engine sets a new deadline after it has answered a message.  After a handshake, or a record without a
+            # message, PENDING makes it call `proceed`, which returns the new state.
             quiet = before in (SHAKING, PARTIAL) and self.messages == answered
             self.state = PENDING if quiet else IDLE
 
     @property
     def buffered(self) -> int:
-        """Bytes kept in both directions, and those that OpenSSL needs for a connection."""
+        """Bytes held in both directions, plus OpenSSL's own memory for the connection."""
         held = self._inner.buffered
         if self._tls is None:
             return held

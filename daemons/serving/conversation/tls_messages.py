@@ -32,12 +32,14 @@ class HandshakeMessages:
         self.reserved = 0
         #: Whether the client must show a certificate.
         self._asks = context.verify_mode != ssl.CERT_NONE
-        #: Part of the header of a record; the content type of the current record, and the bytes to come of it.
+        #: Received part of an incomplete record header.
         self._record = b""
+        #: Content type of the current record, and its bytes that are still missing.
         self._kind = 0
         self._left = 0
-        #: Part of the header of a message, and the bytes to come of its body.
+        #: Received part of an incomplete message header.
         self._start = b""
+        #: Missing bytes of the current message body.
         self._body = 0
 
     def receive(self, data: bytes) -> None:
@@ -60,7 +62,7 @@ class HandshakeMessages:
                 self._read(part)
 
     def _note_encrypted(self) -> None:
-        """Reserve for client certificates, which are encrypted in TLS 1.3, so that their length is unknown."""
+        """Reserve the maximum for client certificates: TLS 1.3 encrypts them, so their length is unknown."""
         if self._kind == APPLICATION_DATA and self._asks:
             self.reserved = max(self.reserved, _allocated(LONGEST_CHAIN))
 

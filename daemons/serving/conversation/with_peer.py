@@ -19,6 +19,6 @@ class ConversationWithPeer(Conversation):
         self._peer: Callable[[], Peer] | None = peer
 
     def begin(self) -> Talk:
-        peer, self._peer = self._peer, None  # it may refer to this conversation: a reference cycle
+        peer, self._peer = self._peer, None  # `peer` may refer to this conversation: break the cycle
         assert peer is not None
         return self._binding.service.talk_with(peer())

@@ -11,14 +11,14 @@ class ConversationWrapper(Conversation):
 
     __slots__ = ("_inner",)
 
-    # The attributes of a conversation with a service of its own stay unset: `inner` has them.
+    # Does not call the base constructor: only `inner` has a service, and the attributes for it.
     def __init__(self, inner: Conversation) -> None:
         self._inner = inner
         self.state = SHAKING
         self.ending = None
         self.failure = None
         self.messages = 0
-        # Received bytes are not the input of the service.
+        # No cache: the received bytes are not the input of the service, since this layer processes them first.
         self.replies = NOTHING
         self.again = None
 
@@ -32,7 +32,7 @@ class ConversationWrapper(Conversation):
 
     @property
     def span(self) -> None:
-        """None: file slices are read, since their bytes pass through this layer."""
+        """Always None: the bytes of a file pass through this layer, so the conversation reads them."""
 
     @property
     def reason(self) -> str:

@@ -22,7 +22,7 @@ log = SafeLogger(__name__)
 
 
 class ForkedServer(Served, Protocol):
-    """A server in the child process that has its connection."""
+    """The server in a child process, with the one connection of the child."""
 
     connections: dict[Any, Connection]
 
@@ -33,9 +33,9 @@ class ForkedServer(Served, Protocol):
 class ChildWatchdog:
     """In a child: run a `Daemon` in a thread for deadlines and signals, while the main thread serves.
 
-    The thread is started only when needed: by a signal, or a deadline that has passed.  Until then SIGALRM is the tick,
-    and its handler checks for that.  A handler may interrupt the service anywhere, so it must not wait for a lock or
-    raise: code that may do either runs in the thread.
+    The thread is started only when needed: at a signal, or when a deadline has passed.  Until then SIGALRM provides the
+    ticks, and its handler checks whether the thread is needed.  A signal handler may interrupt the service anywhere, so
+    it must not wait for a lock or raise: code that may do either runs in the thread.
     """
 
     def __init__(self, server: ForkedServer, request: Any, parent: int) -> None:
@@ -45,8 +45,9 @@ class ChildWatchdog:
         self._parent = parent
         self._call = CallProbe(server, _thread.get_ident())
         self._daemon: Daemon | None = None
-        #: Received signals that the daemon has not got yet.
+        #: Received signals that have not been passed to the daemon yet.
         self._pending: deque[int] = deque()
+        #: Held once the thread has been started.
         self._begun = _thread.allocate_lock()
         #: Whether ticks come from SIGALRM, without a thread.
         self._alarmed = False
@@ -55,7 +56,8 @@ class ChildWatchdog:
         """Install the signal handlers; start the thread when a tick finds it needed or, without `alarm`, at once."""
         for number in (signal.SIGTERM, signals.CUT, signal.SIGHUP, signal.SIGALRM):
             signal.signal(number, self._handle_signal)
-        # A terminal sends Ctrl-C and Ctrl-\ to the parent and its children; the parent forwards their meaning once.
+        # A terminal sends Ctrl-C and Ctrl-\ to the parent and its children.  The parent handles these signals, and
+        # signals each child once.
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*signals.SIGNALS, signal.SIGALRM))

@@ -27,7 +27,8 @@ else:
 
 log = SafeLogger(__name__)
 
-#: First slot of the scoreboard for children; the one before is for a parent without siblings.
+#: First slot of the scoreboard that a child may claim.  Slot 1 belongs to the parent or, with several worker processes,
+#: to their supervisor.
 FIRST_SLOT = 2
 
 
@@ -39,7 +40,7 @@ class Child:
     def __init__(self, connection: Connection, place: int, ended: int) -> None:
         #: The connection that the child serves.
         self.connection = connection
-        #: The smallest number not used by its siblings, for its slot in the scoreboard.
+        #: A number that no sibling uses: from `FIRST_SLOT` plus this number on, the child looks for a free slot.
         self.place = place
         #: A pidfd, readable when the child has ended; -1 if the system has none.
         self.ended = ended
@@ -54,22 +55,22 @@ class Forks(socketserver.ForkingMixIn, _Server):
     accept loop while there are `max_children`.  Here the loop polls a pidfd of each child, pidfd_open(2), and reaps the
     child by its pid when that is readable, without waiting.  The child cannot close the pidfd, even with execve(2).
 
-    The cost of a child is mostly the memory pages that it writes, and Python writes to every object that it uses
-    (reference counts).  So a child creates few objects for a short conversation.
+    Most of the cost of a child is the copying of memory pages that it writes to, and Python writes to every object that
+    it uses (reference counts).  So a child creates few objects for a short conversation.
     """
 
-    #: A process takes about a millisecond to fork, and some megabytes of memory.
+    #: A fork takes about a millisecond, and each process takes some megabytes of memory.
     capacity = 200
     #: No limit here: the daemon limits the number of children by not accepting connections.
     max_children = 2**31
     block_on_close = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        #: By pid.
+        #: Running children by pid.
         self.children: dict[int, Child] = {}
         #: Free places below the highest one in use.
         self._places: list[int] = []
-        #: In a child, those of its parent.
+        #: In a child: the parent's records of the other children.
         self._siblings: dict[int, Child] = {}
         self._cut_since = math.inf
         super().__init__(*args, **kwargs)
@@ -101,7 +102,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if self.metrics is not None:
             self.metrics.hand()
         self.close_request(request)
-        # close_request has released the peer's place, but the child still holds it.
+        # close_request has counted the peer's connection as closed, but the child still has it open.
         if connection.counted:
             self._tally.enter(peer_network(connection.host))
 
@@ -128,7 +129,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
             self.daemon.abandon()
         self.stop_listening()
         budget.PROCESS.reset()
-        # Kept alive, because releasing each object would write to its memory page.
+        # Kept alive: to release an object is to write to its memory page.
         self._siblings, self.children = self.children, {}
         if self.metrics is not None:
             self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
@@ -176,7 +177,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         for pid, child in self.children.items():
             if child.signalled != number:
                 child.signalled = number
-                # Not reaped yet, so that the pid cannot have been reused.
+                # The child has not been reaped, so its pid has not been reused.
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
 

@@ -48,7 +48,7 @@ class StallDetector:
             self._quiet = 0
 
     def _mark(self) -> tuple[LoopConnection, int] | None:
-        """Return an identification of the message in service: bytes received increase with each message."""
+        """Identify the message in service: its connection, and the bytes received, which grow with each message."""
         in_service = self._poller.in_service[-1:]
         return (in_service[0], in_service[0].received) if in_service else None
 
@@ -66,7 +66,7 @@ class StallDetector:
             flow = poller.in_service.pop()
         except IndexError:
             return  # the reply became ready meanwhile
-        # From here on this thread leads; the other one notices when it does not find its connection in `in_service`.
+        # This thread leads from here on; the blocked one notices when it does not find its connection in `in_service`.
         poller.lease = None
         poller.last_slow = time.monotonic()
         poller.offloading = True

@@ -43,7 +43,7 @@ WAY_OUT = ("shutdown_request", "log_access", "close_request", "release_place")
 #: Maximum size of the set of exempt hosts; the loopback network alone has 2**24 addresses.
 EXEMPT = 256
 
-#: tcpi_unacked in struct tcp_info, linux/tcp.h: of a listener, the number of connections in the accept queue.
+#: tcpi_unacked in struct tcp_info, linux/tcp.h; for a listener it is the number of connections in the accept queue.
 _QUEUED = slice(24, 28)
 
 
@@ -120,7 +120,7 @@ class Loop(EventDriven, _StreamServer):
             self._rules, self._exempt = (self.access, self.limits), set()
         exempt = self._exempt
         now = time.monotonic()
-        # All system calls first: Python code between system calls is slower.
+        # All accept(2) calls first: Python code that runs between system calls is slower.
         arrived: list[tuple[Any, int, Any]] = []
         for _ in range(most):
             try:
@@ -187,7 +187,7 @@ class Loop(EventDriven, _StreamServer):
         self._poller.take(flow)
 
     def end(self, flow: LoopConnection) -> bool:
-        """End a connection, like `shutdown_request`.  Return whether `account` is to do the rest."""
+        """End a connection, like `shutdown_request`.  Return whether `account` must still log and close it."""
         if not self._short_out:
             self.shutdown_request(flow.socket)
             return False
@@ -229,7 +229,7 @@ class Loop(EventDriven, _StreamServer):
             self._poller.evict(connection)
 
     def server_close(self) -> None:
-        """Close the listener and all connections, which nothing serves after the loop has ended."""
+        """Close the listener and all connections: after the loop has ended, no thread serves them."""
         super().server_close()
         connections = list(self.connections.values())
         self.connections.clear()

@@ -36,10 +36,9 @@ log = logging.getLogger(__name__)
 DONTWAIT = socket.MSG_DONTWAIT
 EPOLLIN = select.EPOLLIN
 
-#: Events for a connection in reading state.  Edge-triggered, epoll(7): the kernel does not check at each wait whether
-#: all data has been read, which saves two per cent with many peers.  After a partial read, re-arm the descriptor.
-#: A read that returns fewer bytes than requested has read all, except before the end of the input or urgent data, at
-#: which recv(2) stops.
+#: Events for a connection in reading state.  Edge-triggered, epoll(7): the kernel does not check for unread data at
+#: each wait, which saves 2 % of the time with many peers.  So after a partial read, re-arm the descriptor.  A read that
+#: returns fewer bytes than requested has read all data, unless recv(2) stopped at urgent data or the end of the input.
 READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
 
 #: Bytes of a file sent before other connections are handled.
@@ -56,7 +55,8 @@ class LoopPoller(Poller):
     lingering after the last one) has an action instead, like a listener.
     """
 
-    #: Whether `LoopConnection.again` may call the service directly; the stall detector of a pool would not see that.
+    #: Whether to call the service through `LoopConnection.again`.  False in a pool: its stall detector would not notice
+    #: such a call.
     asks_again = True
     #: Events for a TCP connection in reading state.
     reading = READING
@@ -67,7 +67,7 @@ class LoopPoller(Poller):
         self.flows: dict[int, LoopConnection] = {}
         #: Connections that ended in this turn and are not logged yet, by server.
         self._ended: defaultdict[EventDriven, list[LoopConnection]] = defaultdict(list)
-        #: Connections with an unfinished message, not read from until the memory budget has room.
+        #: Connections with an unfinished message that are not read from until the memory budget has room.
         self._paused: dict[LoopConnection, None] = {}
         self.draining = False
         #: Bytes per recv(2): larger if the last turn of the loop received a long input.
@@ -106,8 +106,8 @@ class LoopPoller(Poller):
                 flow.received += came
                 flow.messages += messages
             elif not data and (flow.made is None or flow.ending is not None):
-                # No input is buffered, so nothing is to be finished; or the connection was cut, which is not the end of
-                # the input.
+                # recv(2) returned the end of file.  Without a conversation, no message is incomplete.  After a cut
+                # (`ending` is set), it does not mean that the peer's input has ended.
                 if flow.made is None:
                     flow.ending = flow.ending or DONE
                     self._close_flow(flow)
@@ -179,9 +179,9 @@ class LoopPoller(Poller):
         return self._epoll.poll(None if patience == math.inf else patience, BATCH)
 
     def _receive(self, flow: LoopConnection, data: bytes, result: object) -> bytes | None:
-        """Pass `data` to the conversation, or the result `result` of `ServiceBinding.again`.
+        """Pass `data`, or the `result` of `ServiceBinding.again`, to the conversation.
 
-        Return the reply if the connection is idle afterwards; None if the rest has been done here."""
+        Return the reply, for the caller to send, if the connection is idle afterwards; else send it and return None."""
         conversation = flow.made or flow.conversation
         if result is not UNKNOWN:
             flow.messages += 1
@@ -216,9 +216,9 @@ class LoopPoller(Poller):
         self.flows[flow.descriptor] = flow
 
     def _interest(self, flow: LoopConnection) -> int:
-        """Return the events for reading state; with buffered replies, including writability."""
+        """Return the epoll events for reading state; if the spool has unsent replies, including EPOLLOUT."""
         if (spool := flow.spool) is None:
-            # Not edge-triggered: recv(2) stops after a Unix message with passed descriptors.
+            # Unix sockets are level-triggered: recv(2) stops at passed descriptors, which no event reports.
             return EPOLLIN if flow.socket.family == socket.AF_UNIX else self.reading
         spool.changed = partial(self._change, flow)
         return EPOLLIN | select.EPOLLOUT if spool.unsent else EPOLLIN
@@ -396,7 +396,7 @@ class LoopPoller(Poller):
         self._end(flow, Ending.REFUSED)
 
     def _flush(self, flow: LoopConnection, spool: SpooledSocket, ending: Ending | None) -> bool:
-        """Send buffered replies before the end.  Return whether that is in progress; `_end` is called again later."""
+        """Send buffered replies before the end.  Return whether some are left; then `_end` is called again later."""
         try:
             if flow.ending is not None or ending in DISCARDING or not spool.flush():
                 return False
@@ -405,7 +405,8 @@ class LoopPoller(Poller):
             return False
         if self.flows.pop(flow.descriptor, None) is not None:
             self._epoll.modify(flow.descriptor, select.EPOLLOUT)
-        # EPOLLOUT needs much of the send buffer free: a peer that takes single bytes does not extend the deadline.
+        # EPOLLOUT is set only if much of the send buffer is free: a peer that reads single bytes does not extend the
+        # deadline.
         expect_next(flow, PENDING, flow.server.limits, answered=True)
         self._actions[flow.descriptor] = partial(self._end, flow, ending)
         return True

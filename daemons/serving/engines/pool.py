@@ -11,8 +11,8 @@ leader again.
 So a service that computes has the speed of the loop, and a service that blocks (on a disk, a database, another server)
 has threads.  A service that always blocks sets ``blocks = True`` and has its messages offloaded from the start.
 
-Only the leader uses epoll and closes the sockets of conversations: after a close by another thread, the leader could
-use a descriptor number that belongs to another connection already.
+Only the leader uses epoll and closes the sockets of conversations: if another thread closed a descriptor, its number
+could already belong to a new connection when the leader uses it.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ INLINE_AFTER = 1.0
 BACKLOG = 1024
 BACKLOG_REST = 0.005
 
-#: Seconds for the workers to end with the daemon; a worker whose service does not return is abandoned.
+#: Seconds to wait for the workers when the daemon ends; a worker whose service does not return by then is abandoned.
 PARTING = 0.1
 
 
 class WorkerPool(EventDriven):
     """Common base of the stream and datagram servers: a fixed number of `threads`, one of which leads."""
 
-    #: Enough for a service that mostly waits, and few enough for the interpreter lock.
+    #: Enough for a service that mostly waits, and few enough to limit contention for the interpreter lock.
     threads = 16
     raw_handlers = True
     ends_in_one_thread = False
@@ -136,7 +136,7 @@ class Pool(WorkerPool, Loop):
             super(Loop, self).close_request(request)
 
     def drop(self, flow: LoopConnection) -> None:
-        """Close a connection after the loop has ended; leave a conversation to the worker that is still in it."""
+        """Close a connection after the loop has ended; if a worker is still serving it, close the socket only."""
         if self.carries_messages and not flow.suspended:
             super().drop(flow)
         else:
@@ -160,7 +160,7 @@ def _lead_inline(daemon: Daemon, poller: PoolPoller) -> None:
     lease = poller.lease = object()
     while daemon.state != OVER and poller.lease is lease:
         daemon.turn_safely()
-    # The stall detector may be asleep, and its thread ends the daemon.
+    # Wake the stall detector, which may be asleep: its thread, the main thread, ends the daemon.
     poller.wakeup.set()
 
 

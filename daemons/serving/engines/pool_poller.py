@@ -24,8 +24,9 @@ from daemons.serving.pump import RECEIVE
 #: than a person notices.
 STALL = 0.004
 
-#: Maximum messages per worker that wait for a worker, or with their reply for the leader.  At that limit no connection
-#: is read from: ten thousand could hold 64 KiB each, or more in a TLS handshake, before the leader charges any of it.
+#: Maximum number, per worker, of messages that wait for a worker plus replies that wait for the leader.  At that limit
+#: no connection is read from: otherwise ten thousand connections could hold 64 KiB each, or more in a TLS handshake,
+#: before the leader charges any of it to the memory budget.
 BACKLOG = 4
 
 
@@ -37,14 +38,14 @@ class PoolPoller(LoopPoller):
     """A poller whose leading thread can change."""
 
     asks_again = False
-    # Level-triggered: a thread that loses the lead within a batch of events leaves the rest to the next leader, for
-    # which they must be reported again.
+    # Level-triggered: a thread that loses the lead within a batch of events drops the rest of them, and epoll must
+    # report them again to the next leader.
     reading = select.EPOLLIN
 
     def __init__(self) -> None:
         super().__init__()
-        #: The connection whose message is in service, if any.  The thread that pops it owns the lead: the leader when
-        #: it has the reply, or the stall detector if that takes too long.
+        #: Contains the connection whose message is in service, if any.  The thread that pops it has the lead: the
+        #: leader pops it when it has the reply, or the stall detector if that takes too long.
         self.in_service: list[LoopConnection] = []
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         #: Number of jobs ever queued.
@@ -53,7 +54,7 @@ class PoolPoller(LoopPoller):
         self.workers: list[threading.Thread] = []
         #: Whether messages are offloaded to workers instead of served inline.
         self.offloading = False
-        #: Connections with their reply, and whether a message was answered: from the workers to the leader.
+        #: Results from the workers for the leader: connection, reply, whether a message was answered.
         self.ready: deque[tuple[LoopConnection, bytes, bool]] = deque()
         #: Remaining time in seconds until the deadline of each connection removed from epoll.
         self._left: dict[LoopConnection, float] = {}
@@ -129,7 +130,7 @@ class PoolPoller(LoopPoller):
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
         events = super()._events(patience)
-        # After the wait, not before it: from here on a message may be in service.
+        # Wake the detector after the wait, not before it: a message may be in service only from here on.
         if self.detector_sleeps:
             self.detector_sleeps = False
             self.wakeup.set()
@@ -173,7 +174,7 @@ class PoolPoller(LoopPoller):
             budget.PROCESS.pin(flow)
 
     def reclaim(self) -> None:
-        """After the daemon has ended, take back the connections that no worker has."""
+        """After the daemon has ended, restore the deadlines of suspended connections that no worker is serving."""
         while self.ready:
             self.unread.append(self.ready.popleft()[0])
         for flow in self.unread:
@@ -204,7 +205,7 @@ class PoolPoller(LoopPoller):
     def return_to_leader(self, flow: LoopConnection, reply: bytes, answered: bool) -> None:
         """In a worker: return a connection with its reply to the leader."""
         if len(reply) > budget.SMALL:
-            # Many replies may be ready before the leader has sent the first of them.
+            # Charge it now: many replies may be ready before the leader has sent the first of them.
             flow.charged = len(reply)
             budget.PROCESS.pin(flow, len(reply))
         self.ready.append((flow, reply, answered))

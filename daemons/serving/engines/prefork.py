@@ -30,7 +30,7 @@ class Prefork:
 
     work
         Function run in each worker.  Its arguments are a function to call when the worker accepts connections, and the
-        process ID of the parent, with which the worker must end.  It returns the worker's exit code.
+        process ID of the parent; the worker must end when the parent has ended.  It returns the worker's exit code.
     parent
         Process ID of this process's own parent, as in `Daemon`.
     """
@@ -107,7 +107,7 @@ class Prefork:
         os.close(self.lifeline)
 
     def release(self) -> None:
-        """Close all resources except the read end of `lifeline`; also in a child, which needs no others."""
+        """Close all resources except the read end of `lifeline`, the only one that a child needs."""
         for action in self.on_close:
             action()
         self._selector.close()
@@ -146,7 +146,7 @@ class Prefork:
     def _start(self) -> int:
         """Fork a worker, and return its pid."""
         report, ready = os.pipe()
-        # A signal that arrived before the worker has its own handlers would be written to the parent's waker.
+        # Until the worker has its own handlers, its signals would be written to the parent's waker: block them.
         with signals.blocked():
             parent = os.getpid()
             pid = os.fork()
@@ -173,10 +173,10 @@ class Prefork:
             os._exit(code)
 
     def _receive_report(self, pid: int) -> None:
-        """Read the report of a worker that accepts connections; end of file if it died before (see SIGCHLD)."""
+        """Read the ready report of a worker.  End of file means that it died first, which SIGCHLD handles."""
         report = self._reports.get(pid)
         if report is None:
-            return  # its end was handled in the same turn of the loop
+            return  # the worker was reaped earlier in this turn
         ready = bool(os.read(report, 1))
         self._close_report(pid)
         if ready:
@@ -200,7 +200,7 @@ class Prefork:
 
     def _handle_signals(self) -> None:
         numbers = set(self._waker.receive())
-        # Before SIGCHLD: after a SIGTERM to the process group, the kernel may deliver SIGCHLD of the workers first.
+        # Stop before handling SIGCHLD: after a SIGTERM to the process group, the SIGCHLD of a worker may arrive first.
         now = time.monotonic()
         stop = not numbers.isdisjoint(signals.STOPPING)
         if signals.CUT in numbers or (stop and self._stop_request.repeated(now)):
@@ -220,7 +220,7 @@ class Prefork:
                 action()
 
     def _send(self, pid: int, number: signal.Signals) -> None:
-        # Not reaped yet, so that the pid cannot have been reused.
+        # The worker has not been reaped, so its pid has not been reused.
         with suppress(ProcessLookupError):
             os.kill(pid, number)
 

@@ -70,7 +70,7 @@ class PoolProbe(Probe):
 
     def __init__(self, poller: PoolPoller) -> None:
         self._poller = poller
-        #: Samples as (time, jobs ever queued) for which some of those jobs have not been started.
+        #: Samples (time, number of jobs queued until then), each kept until all of those jobs have been started.
         self._samples: deque[tuple[float, int]] = deque()
 
     def stuck_since(self, now: float) -> float | None:
@@ -90,8 +90,8 @@ class PoolProbe(Probe):
 
 
 class PlaceProbe(Probe):
-    """Probe for a daemon with one thread or process per connection: stuck while it is at its limit, no connection ends,
-    and another one waits."""
+    """Probe for a daemon with one thread or process per connection: stuck while its limit is reached, no connection
+    ends, and another connection waits in the queue."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon

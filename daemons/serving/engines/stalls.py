@@ -1,8 +1,8 @@
-"""Detection of stalls: for more than a second the event loop is blocked, or no thread or process is free.
+"""Detection of stalls: the event loop is blocked, or no thread or process is free, for more than a second.
 
 A `Probe` samples one daemon about once a second (those of the engines are in `daemons.serving.engines.stall_probes`).
 A `StallMonitor` logs one line with the blocking stack when a stall begins and one when it ends, and counts it.  It runs
-in a thread, but under ``forks``, whose process must not have a second thread, at the daemon's ticks.
+in a thread.  Under ``forks`` it runs at the daemon's ticks, because a process that forks must not have a second thread.
 
 If the daemon receives a stop signal, or its parent ends, while the loop is blocked, the monitor's thread ends the
 process.
@@ -31,11 +31,11 @@ log = SafeLogger(__name__)
 #: Minimum duration of a stall in seconds.
 STALL = 1.0
 
-#: Seconds after the time to drain for the loop to end by itself; less than `GRACE` of workers, so that the line is
-#: logged before the parent kills them.
+#: Seconds from the end of the drain until a blocked process is ended.  Less than `worker_table.GRACE`, so that the
+#: process logs the blocking stack before the parent kills it.
 LEAVE = 0.5
 
-#: Maximum number of innermost frames of a stack in the log, and of their characters.
+#: Maximum length of a stack in the log: innermost frames, and characters.
 FRAMES = 8
 STACK_LIMIT = 1000
 
@@ -47,7 +47,7 @@ class Probe:
     stops_everything = False
 
     def stuck_since(self, now: float) -> float | None:
-        """Return since when (monotonic) the same operation has been blocking, however briefly; None: none is."""
+        """Return when (monotonic) the operation began that is blocking now, however briefly; None if none is."""
         raise NotImplementedError
 
     def describe(self) -> str:
@@ -67,7 +67,7 @@ class CallProbe(Probe):
 
     def stuck_since(self, now: float) -> float | None:
         connection = next(iter(list(self._server.connections.values())), None)
-        # While a deadline applies, it is the peer that is slow.
+        # While a deadline applies, the service is waiting for the peer.
         at = None if connection is None or connection.timed else (connection, connection.so_far())
         if at != self._at:
             self._at, self._since = at, now
@@ -144,9 +144,9 @@ class StallMonitor:
             before = time.monotonic()
 
     def _check_lateness(self, late: float) -> bool:
-        """Return whether this thread was `late` by the length of a stall, and log that unless a stall is known already.
+        """Log a stall if this thread woke up `late` by the length of one and none is known already; return whether so.
 
-        The thread waits only for the interpreter lock, so all other threads were blocked too."""
+        This thread waits for nothing but the interpreter lock, so all other threads were blocked too."""
         if late < STALL or self._stalled:
             return False
         if (metrics := self._daemon.servers[0].metrics) is not None:

@@ -57,7 +57,7 @@ class Worker:
     #: Pid of the worker to drain when this one is ready; 0: none, or done.
     replaces: int = 0
     state: State = State.STARTING
-    #: When (monotonic) it enters the next state unless it has left this one.
+    #: When (monotonic) `WorkerTable.tick` moves it to a later state.
     deadline: float = math.inf
     #: Drains because its successor is ready, so its end needs no replacement.
     retiring: bool = False
@@ -116,7 +116,7 @@ class WorkerTable:
             self._add(now)
 
     def ready(self, pid: int, now: float) -> None:
-        """A worker accepts connections.  The worker that it replaces drains."""
+        """Record that a worker accepts connections, and drain the worker that it replaces."""
         worker = self.workers.get(pid)
         if worker is None or worker.state is not State.STARTING:
             return  # it received a stop signal before it was ready
@@ -127,12 +127,12 @@ class WorkerTable:
                 self._enter(old, State.DRAINING, now + self.drain_timeout)
             worker.replaces = 0
             self._replace_next(now)
-        # Not all workers: during a renewal there are more than `processes`, which start or drain.
+        # Count READY workers only: during a renewal, others are starting or draining.
         accepting = sum(each.state is State.READY for each in self.workers.values())
         self.complete = self.complete or accepting >= self._processes
 
     def died(self, pid: int, code: int, now: float) -> None:
-        """A worker was reaped; `code` is its exit code, or the negative number of the signal that killed it."""
+        """Record that a worker was reaped; `code` is its exit code, or the negative number of the fatal signal."""
         worker = self.workers.pop(pid)
         if self.stopping or worker.retiring:
             return
@@ -144,7 +144,7 @@ class WorkerTable:
             log.error("worker %d died; its successor is starting already", pid)
             return
         if not self.complete and code > 0:
-            # Another one would fail to start too.
+            # A replacement would fail to start too.
             self.code = code
             self.stop(now)
             return
@@ -157,7 +157,7 @@ class WorkerTable:
         """Replace all workers, one after the other."""
         if self.stopping:
             return
-        # A worker whose successor is starting is replaced by that one, which is then outdated itself.
+        # Skip a worker whose successor is starting: that successor is outdated too, and is listed instead.
         succeeded = self._succeeded()
         self._outdated = [pid for pid, worker in self.workers.items() if not worker.retiring and pid not in succeeded]
         if not succeeded:

@@ -9,7 +9,7 @@ A peer in none of them is admitted if ``allow`` is empty.  As in xinetd(8), the 
     deny = 192.0.2.7          except this address
     deny = 0.0.0.0/0 ::/0     with allow = 127.0.0.0/8: admit only this host
 
-Access rules are no authentication.
+Access rules do not authenticate peers.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ may reach them at once.  So bytes held for a peer between two turns of the event
 * Beyond half, only the oldest unfinished message and small ones are read further; other connections are paused until
   there is room or their deadline passes.  The second half is reserved for the growth of the oldest message, for the
   copy made of a complete message, and for small requests.
-* Beyond the whole budget, the connections without progress for the longest time are closed, one by one; then, in favor
-  of the oldest message or of a reply, the newest of the paused ones.
+* Beyond the whole budget, connections are closed one by one: first those without progress for the longest time; then,
+  if the oldest message or a reply needs the room, the paused ones, newest first.
 
-A message that is complete after one read, and a reply that the socket takes at once, are never charged, so that the hot
-path does not pass through here.
+A message that is complete after one read, and a reply that the socket takes at once, are never charged, so the hot path
+does not call this module.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SMALL = 64 * 1024
 FREE = 1024
 
 
-#: Seconds for which a pinned connection keeps its place as the oldest unfinished message.  Whether its message was
-#: complete is known only when the service returns, and the others should not wait for a slow service.
+#: Seconds for which a pinned connection still counts as the oldest unfinished message.  Whether its message was
+#: complete is known only when the service returns, and other connections must not wait longer for a slow service.
 PINNED = 0.25
 
 
@@ -96,7 +96,7 @@ class Budget:
     # --- for engines -----------------------------------------------------------------------------------
 
     def hold(self, connection: Hashable, size: int, *, writing: bool = False) -> tuple[Verdict, list[Hashable]]:
-        """Charge a connection that waits for its peer: for the rest of a message or, if `writing`, to take a reply.
+        """Charge a connection whose peer must still send the rest of a message or, if `writing`, read a reply.
 
         Return the action for the connection, and other connections to close now: those without progress for the longest
         time.  Their charges are released already."""
@@ -123,7 +123,7 @@ class Budget:
                 closed.append(victim)
             if writing or (size <= SMALL and self.held <= self.limit) or self._has_room(connection):
                 return Verdict.GO, closed
-            # A paused connection does not lack progress by its peer's fault: others are closed first.
+            # The server itself pauses this connection, so it does not count as one without progress.
             del self._idle[connection]
             self.waits += 1
             return Verdict.WAIT, closed
@@ -131,7 +131,7 @@ class Budget:
     def pin(self, connection: Hashable, size: int | None = None) -> None:
         """Mark a charged connection as being served until the next `hold`: it stays charged and is not closed.
 
-        With `size`, charge that many bytes of a reply; otherwise its message may still be unfinished."""
+        With `size`, charge a reply of that size: its message is complete.  Without, the message may be unfinished."""
         with self._lock:
             if size is not None:
                 self._set(connection, size)
@@ -171,12 +171,12 @@ class Budget:
         self.__init__(self.limit)  # type: ignore[misc]
 
     def _victim(self, connection: Hashable, size: int, *, writing: bool) -> Hashable | None:
-        """Return the connection to close now; None: pause `connection` until others are done."""
+        """Return the connection to close now; None: close none, and pause `connection`."""
         if size > self.limit:
             return connection
         if (idlest := next(iter(self._idle))) is not connection:
             return idlest
-        # All others are being served or paused.  The oldest message and replies take precedence over the newest one.
+        # All others are being served or paused.  The oldest message, or a reply, has priority over the newest message.
         oldest = next((each for each in self._unfinished if each not in self._pinned), None)
         if writing or oldest is connection:
             newest = next((each for each in reversed(self._unfinished) if each not in self._pinned), None)

@@ -1,6 +1,6 @@
 """Limit of threads that wait for a password check, set by the engine before the first check.
 
-A module of its own, because `daemons.accounts` is imported only by daemons that have a users file.
+This is a separate module, because only daemons with a users file import `daemons.accounts`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ DEFAULT = 8
 
 
 class WaitLimit:
-    """The most threads that wait; 0 if the thread that asks serves every connection."""
+    """Maximum number of threads that wait; 0 if the calling thread serves all connections."""
 
     def __init__(self) -> None:
         self.threads = DEFAULT

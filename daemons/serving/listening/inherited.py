@@ -123,7 +123,7 @@ def _passed(name: str) -> list[int]:
 
 
 def _release(descriptor: int) -> None:
-    """Close a descriptor, which would keep the socket listening; replace a standard stream by /dev/null."""
+    """Close the original descriptor, which would keep the socket listening; replace a standard stream by /dev/null."""
     if descriptor < FIRST:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, descriptor)

@@ -18,7 +18,7 @@ from daemons.serving.listening.address import INHERITED, Address, host_of
 #: Default mode of a Unix socket's file: its user and group may connect.
 UNIX_MODE = 0o660
 
-#: Attempts to find a free port that is free in both address families.
+#: Attempts to find a port that is free in both address families.
 PORT_TRIES = 8
 
 
@@ -61,7 +61,7 @@ def listen(address: Address, backlog: int, mode: int = UNIX_MODE, *, beside: boo
 def share(listener: socket.socket) -> bool:
     """Let another process of the same user bind the TCP port of this listener too, socket(7) SO_REUSEPORT.
 
-    The kernel then distributes new connections over both.  Return False if the socket is not TCP."""
+    The kernel then distributes new connections over both listeners.  Return False if the socket is not TCP."""
     if listener.type != socket.SOCK_STREAM or listener.family not in (socket.AF_INET, socket.AF_INET6):
         return False
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -69,7 +69,7 @@ def share(listener: socket.socket) -> bool:
 
 
 def _listen_all(found: list[Any], backlog: int, beside: bool) -> list[socket.socket]:
-    """Return a listener for each result of getaddrinfo that this host has.  Raise `OSError`."""
+    """Return a listener for each result of getaddrinfo that is an address of this host.  Raise `OSError`."""
     listeners: list[socket.socket] = []
     try:
         for family, kind, protocol, _, where in found:
@@ -150,8 +150,7 @@ def _make_folder(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Lock a directory, so that a second daemon does not mistake a socket that is bound but not listening yet for a
-    stale one."""
+    """Lock a directory while a socket in it is bound but not listening yet: another daemon would remove it as stale."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
@@ -162,7 +161,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket file of a killed daemon: a socket that refuses connections."""
+    """Remove the socket file of a killed daemon, which refuses connections."""
     try:
         if not stat.S_ISSOCK(path.stat().st_mode):
             raise OSError(errno.EEXIST, "a file that is not a socket is in the way")

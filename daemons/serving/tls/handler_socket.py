@@ -25,8 +25,8 @@ def over_tls(tls: TLS, request: socket.socket, connection: Connection, limits: L
     The handshake must finish within `Limits.handshake_timeout`, enforced by the daemon's thread.  If it fails, or the
     peer violates the protocol later, set the ending of `connection` and raise `ConnectionError`."""
     connection.expect_handshake(limits.handshake_timeout)
-    # A duplicate descriptor: the handler may close its socket while the daemon's thread may still cut the connection
-    # through `request`.  And SSLSocket.shutdown would drop the encryption first.
+    # Wrap a duplicate descriptor.  The daemon's thread cuts the connection through `request`, which must stay open when
+    # the handler closes its socket; and SSLSocket.shutdown would disable the encryption first.
     twin = socket.socket(fileno=os.dup(request.fileno()))
     twin.settimeout(limits.handshake_timeout)
     with twin:
@@ -47,13 +47,13 @@ def over_tls(tls: TLS, request: socket.socket, connection: Connection, limits: L
         try:
             yield lent
         except ssl.SSLCertVerificationError:
-            raise  # from a connection that the handler opened itself; this one has finished its handshake
+            raise  # from another connection, opened by the handler: the handshake of this one is complete
         except ssl.SSLError as error:
             if connection.ending is None and is_truncation(error):
                 connection.ending = Ending.CUT
             connection.reason = connection.reason or reason_of(error)
             raise ConnectionResetError(str(error)) from error
-        _say_goodbye(lent)
+        _send_close_notify(lent)
 
 
 def _failed(connection: Connection, error: OSError) -> ConnectionError:
@@ -63,7 +63,7 @@ def _failed(connection: Connection, error: OSError) -> ConnectionError:
     return ConnectionAbortedError(str(error))
 
 
-def _say_goodbye(lent: ssl.SSLSocket) -> None:
+def _send_close_notify(lent: ssl.SSLSocket) -> None:
     """Send close_notify without waiting for the peer's."""
     with suppress(OSError, ValueError):
         lent.setblocking(False)

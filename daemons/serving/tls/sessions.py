@@ -1,8 +1,8 @@
 """Disabling of OpenSSL's server-side session cache.
 
 For a TLS 1.2 client without session tickets, OpenSSL keeps each session for two hours, with the server name and the
-client's certificates: up to 20,480 sessions, 20 to 120 MiB outside of every limit.  Clients with session tickets, that
-is nearly all, resume their sessions without the cache.
+client's certificates: up to 20,480 sessions, 20 to 120 MiB outside of every limit.  Nearly all clients use session
+tickets, and resume their sessions without the cache.
 
 The `ssl` module has no setting for it, at least up to Python 3.14.
 """
