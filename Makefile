@@ -139,7 +139,8 @@ stop:  ## let every daemon finish, stop supervisord, and wait until all have end
 	echo "supervisord and all its daemons have ended"
 
 # Most tests wait for a deadline or a process most of the time, so several run in parallel, each file in one worker.
-WORKERS := auto
+# One more than cores, since many tests wait.
+WORKERS := $(shell expr $$(nproc) + 1)
 
 test: $(INSTALLED)  ## run the tests; ARGS goes to pytest; WORKERS=0: one at a time
 	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)

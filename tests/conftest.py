@@ -33,9 +33,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Use a short base folder, because the path of a Unix socket has at most 107 bytes.  Restore the handler of SIGINT,
-    because a shell starts background jobs with SIGINT ignored."""
+    """Use a short base folder, because the path of a Unix socket has at most 107 bytes.  Do not ignore
+    SIGINT and SIGHUP, which a shell and nohup(1) have background jobs ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if config.option.basetemp is None and not hasattr(config, "workerinput"):
         config.option.basetemp = tempfile.mkdtemp(prefix="t-", dir="/tmp")
         config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))

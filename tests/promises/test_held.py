@@ -181,7 +181,7 @@ def test_messages_that_wait_for_a_thread_of_the_pool_are_not_read(folder: Folder
     folder.write("hoard", "[daemon]\nservice = hoard:Held\nport = 0\nengine = pool\nthreads = 2\n")
     with Live(folder.path, "hoard") as daemon:
         line = b"x" * 60_000 + b"\n"
-        with growth(daemon.process.pid, 16 * MIB), senders(daemon, 600, line) as peers:
+        with growth(daemon.process.pid, 28 * MIB), senders(daemon, 600, line) as peers:
             until(lambda: figures(folder).active >= 600, "all connections")
             (folder.path / "go").touch()
             for peer in peers:

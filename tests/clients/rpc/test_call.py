@@ -48,7 +48,7 @@ __all__ = ["_as_found", "folder", "url"]
         (
             ("--list",),
             0,
-            "Here are the functions supported by this server:\ncount(['int'])\nsame(...)\n   Gives it back.\n"
+            "Here are the functions supported by this server:\ncount(['int'])\nsame(...)\n   Return the value.\n"
             "say(['string', 'string'])\n",
             "",
         ),

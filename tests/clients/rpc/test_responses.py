@@ -60,7 +60,7 @@ __all__ = ["url"]
             "unrequested content coding: gzip",
         ),
         (OK + CHUNKED + b"1_0\r\n", ProtocolError, "does not speak HTTP: a chunk's size"),
-        (OK + b"A" * 70_000, ProtocolError, "too large a response: no end of the head within 65536 octets"),
+        (OK + b"A" * 70_000, ProtocolError, "too large a response: no end of the head within 65536 bytes"),
         (b"", NetworkError, "closed the connection without a response"),
         (OK + b"A: b\r\n", NetworkError, "closed the connection in the middle of the head"),
         (SEVEN[:-5], NetworkError, "closed the connection 5 bytes before the end of the body"),
