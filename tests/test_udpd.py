@@ -70,7 +70,7 @@ def test_drop_rate_round_trips_as_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "1.5", "-0.5", ".5", "50%", "nan", "1e-3"])
 def test_invalid_drop_rate_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"not a share; write a number from 0 to 1, as 0\.5"):
+    with pytest.raises(ValueError, match=r"not a fraction; write a number from 0 to 1, such as 0\.5"):
         FRACTION.parse(text)
 
 

@@ -25,7 +25,7 @@ class Kept(RequestLog):
         super().__init__("httpd", "common")
         self.lines: list[str] = []
 
-    def tell(self, host: str, entry: Entry) -> None:
+    def log(self, host: str, entry: Entry) -> None:
         line = self.form(0.0) % (host, *entry)
         self.lines.append(re.sub(r"\[.*\]", "[]", line))
 

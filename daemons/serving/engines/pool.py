@@ -87,6 +87,8 @@ class WorkerPool(EventDriven):
         until = time.monotonic() + PARTING
         for worker in workers:
             worker.join(max(0.0, until - time.monotonic()))
+        # Its threads would otherwise live until the garbage collector finds the cycle of daemon, poller and servers.
+        poller.workers = []
         poller.reclaim()
 
     def _put(self, request: Any, client_address: Any) -> None:
