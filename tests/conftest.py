@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -55,10 +56,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs root")
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turn a skip into a failure if ``--require-engines`` is given and the program could be installed."""
-    report = yield
+    # In Python 3.11.2, a collection within `ast.parse`, which pytest calls for a traceback, may raise SystemError.
+    gc.disable()
+    try:
+        report = yield
+    finally:
+        gc.enable()
     if report.skipped and isinstance(report.longrepr, tuple) and item.config.getoption("--require-engines"):
         reason = report.longrepr[2]
         if INSTALLABLE in reason:
