@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.operating.folder import GOOD, Folder
+from tests.operating.folder import FAILS_SECOND_TIME, GOOD, Folder
 from tests.operating.live import daemons, end_all, type_in, until, working_in
 
 
@@ -83,25 +83,7 @@ def test_a_logs_folder_that_cannot_be(suite: Folder) -> None:
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_failure_after_detach_is_in_the_log(suite: Folder, processes: str) -> None:
     """The service can be made once, to be tried before the daemon leaves, and not a second time."""
-    suite.module(
-        "late",
-        """
-        import os
-        import daemons
-
-        class Late(daemons.Service):
-            framing = daemons.Until(b"?", limit=64)
-
-            def __init__(self, options=None):
-                super().__init__(options)
-                if os.path.exists("once"):
-                    raise RuntimeError("the second time it is made")
-                open("once", "w").close()
-
-            def respond(self, message):
-                return b"."
-        """,
-    )
+    suite.module("late", FAILS_SECOND_TIME)
     suite.write("late", "[daemon]\nservice = late:Late\nport = 0\n")
     ended = daemons(suite.path, "run", "late", "--detach", "--processes", processes)
     log = suite.path / "logs" / "late.detached.log"

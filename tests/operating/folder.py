@@ -17,6 +17,24 @@ GOOD = """
     port = 1060
 """
 
+#: A module whose service can be made once; a second time raises RuntimeError.
+FAILS_SECOND_TIME = """
+    import os
+    import daemons
+
+    class Late(daemons.Service):
+        framing = daemons.Until(b"?", limit=64)
+
+        def __init__(self, options=None):
+            super().__init__(options)
+            if os.path.exists("once"):
+                raise RuntimeError("the second time it is made")
+            open("once", "w").close()
+
+        def respond(self, message):
+            return b"."
+"""
+
 
 class Folder:
     """The parent of a ``conf`` folder; texts are dedented."""

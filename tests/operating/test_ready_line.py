@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from tests.operating.folder import GOOD, Folder
+from tests.operating.folder import FAILS_SECOND_TIME, GOOD, Folder
 from tests.operating.live import GRAIL, Live, alive, children, refused, talk, until
 
 
@@ -122,25 +122,7 @@ def test_the_socket_of_a_killed_daemon_is_taken_over(suite: Folder) -> None:
 
 def test_no_ready_line_if_a_worker_cannot_start(suite: Folder) -> None:
     """A service that fails in the worker alone: the daemon ends with the worker's code and no ready line."""
-    suite.module(
-        "late",
-        """
-        import os
-        import daemons
-
-        class Late(daemons.Service):
-            framing = daemons.Until(b"?", limit=64)
-
-            def __init__(self, options=None):
-                super().__init__(options)
-                if os.path.exists("once"):
-                    raise RuntimeError("the second time it is made")
-                open("once", "w").close()
-
-            def respond(self, message):
-                return b"."
-        """,
-    )
+    suite.module("late", FAILS_SECOND_TIME)
     suite.write("late", "[daemon]\nservice = late:Late\nport = 0\nprocesses = 2\n")
     with Live(suite.path, "late", ready=False) as daemon:
         assert daemon.wait() == 100

@@ -127,11 +127,6 @@ class Target(ABC):
             raise self.complaint(f"{self.name} is not a subclass of {base.__module__}.{base.__name__}")
         return kind
 
-    def _load_published(self) -> Any:
-        """Import the module, and return it or its object: the origin of published functions."""
-        module = self._import()
-        return find(module, self.name, self.where, lambda value: True) if self.name else module
-
     def _own_section_complaint(self, key: str, reason: str) -> ConfigurationError:
         origin = self.settings.origins.get((self.settings.own_section, key), "")
         return ConfigurationError([f"{origin} [{self.settings.own_section}] {key}: {reason}"])
@@ -335,10 +330,9 @@ class WSGITarget(ServiceTarget):
         return _web_server(self.settings)
 
 
-class XMLRPCTarget(HandlerTarget):
-    """``rpc =``: functions published over XML-RPC."""
+class _PublishedTarget(Target):
+    """Published functions: those of a module, or the methods of an object in it."""
 
-    key = "rpc"
     form = _PUBLISHED
     pattern = _PUBLISHED_PATTERN
 
@@ -347,13 +341,27 @@ class XMLRPCTarget(HandlerTarget):
         return cls.key
 
     def _load(self) -> Any:
-        origin = self._load_published()
-        from daemons.rpc.xml.publishing import Published
-
+        module = self._import()
+        origin = find(module, self.name, self.where, lambda value: True) if self.name else module
         try:
-            return Published.of(origin, self.settings.name)
+            return self._publish(origin)
         except (TypeError, ValueError) as error:
             raise self.complaint(str(error)) from error
+
+    def _publish(self, origin: Any) -> Any:
+        """Return the service or handler class for the functions of `origin`.  Raises `TypeError`, `ValueError`."""
+        raise NotImplementedError
+
+
+class XMLRPCTarget(_PublishedTarget, HandlerTarget):
+    """``rpc =``: functions published over XML-RPC."""
+
+    key = "rpc"
+
+    def _publish(self, origin: Any) -> Any:
+        from daemons.rpc.xml.publishing import Published
+
+        return Published.of(origin, self.settings.name)
 
     def _options_of(self, kind: Any) -> Any:
         return parse_options(self.settings, kind.__name__, kind.Options)
@@ -371,26 +379,16 @@ class XMLRPCTarget(HandlerTarget):
         return _with_body_limit(handler.server_class, self.settings)
 
 
-class JSONRPCTarget(ServiceTarget):
+class JSONRPCTarget(_PublishedTarget, ServiceTarget):
     """``jsonrpc =``: functions published over JSON-RPC 2.0."""
 
     key = "jsonrpc"
-    form = _PUBLISHED
-    pattern = _PUBLISHED_PATTERN
     stream_protocol = "JSON-RPC"
 
-    @classmethod
-    def section_name(cls, text: str) -> str:
-        return cls.key
-
-    def _load(self) -> Any:
-        origin = self._load_published()
+    def _publish(self, origin: Any) -> Any:
         from daemons.rpc.json.service import JSONRPC
 
-        try:
-            return JSONRPC.of(origin, self.settings.name)
-        except (TypeError, ValueError) as error:
-            raise self.complaint(str(error)) from error
+        return JSONRPC.of(origin, self.settings.name)
 
     def _check_listeners(self, kind: type[Service]) -> None:
         super()._check_listeners(kind)

@@ -197,16 +197,7 @@ def test_paused_clients_that_resume_together_do_not_occupy_all_threads(
     count, and then read all."""
     monkeypatch.setattr(exchange, "PAUSED", 0.01)
     over = Event()
-    sent = 4_000_000
-
-    class Stalling(Scripted):
-        def handle(self) -> None:
-            with suppress(OSError):
-                self.request.recv(65536)
-                self.request.sendall(OK + b"Content-Length: 90000000\r\n\r\n" + bytes(sent))
-                over.wait(60)
-
-    server = Within("threads", Stalling)
+    server = Within("threads", stalling(over))
     proxy = {"/app": UPSTREAM.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=4)
     running = Within("pool", Pump.carrying(httpd))
@@ -240,6 +231,19 @@ def test_paused_clients_that_resume_together_do_not_occupy_all_threads(
         server.close()
 
 
+def stalling(over: Event) -> type[Scripted]:
+    """Return a server that sends more than the buffers of the sockets hold, and then nothing until `over`."""
+
+    class Stalling(Scripted):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.recv(65536)
+                self.request.sendall(OK + b"Content-Length: 90000000\r\n\r\n" + bytes(4_000_000))
+                over.wait(60)
+
+    return Stalling
+
+
 def _all_have_paused(exchanges: set[Exchange], number: int) -> bool:
     return len(exchanges) == number and not any(each.in_progress for each in exchanges)
 
@@ -256,15 +260,7 @@ def test_response_paused_longest_is_cut_short_beyond_the_limit(tmp_path: Path, m
     monkeypatch.setattr(exchange, "PAUSED", 0.01)
     monkeypatch.setattr(upstream, "PAUSED_RESPONSES", 1)
     over = Event()
-
-    class Stalling(Scripted):
-        def handle(self) -> None:
-            with suppress(OSError):
-                self.request.recv(65536)
-                self.request.sendall(OK + b"Content-Length: 90000000\r\n\r\n" + bytes(4_000_000))
-                over.wait(60)
-
-    server = Within("threads", Stalling)
+    server = Within("threads", stalling(over))
     proxy = {"/app": UPSTREAM.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=2)
     running = Within("pool", Pump.carrying(httpd))
