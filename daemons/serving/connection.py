@@ -23,8 +23,8 @@ _HANDSHAKE = Ending.HANDSHAKE
 
 def show_peer(address: tuple[Any, ...]) -> str:
     """Return an IP address and port as shown in logs."""
-    host, port = address[0] if len(address) == 2 else host_of(address), address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    host = address[0] if len(address) == 2 else host_of(address)
+    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
 
 
 class Connection:

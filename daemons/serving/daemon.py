@@ -91,13 +91,13 @@ class Daemon:
         #: Deadlines (monotonic) for draining, and for accepting from the kernel's queue.
         self._until = math.inf
         self._queue_until = math.inf
-        #: When (monotonic) to stop after the parent has ended.
-        self._leave_at = math.inf
         #: Whether the end of a connection must wake the loop, because the daemon is at its limit or draining.
         self.wake_on_end = False
         self._handles_signals = False
         #: Detects a repeated SIGTERM, SIGINT or SIGQUIT: the first drains, a repeated one cuts all connections.
         self.stop_request = signals.StopRequest(once=parent is not None)
+        #: Seconds between two checks of the deadlines; computed at each, since the limits may change.
+        self._tick = TICK
         self._next_tick = 0.0
         self._access_log = self.servers[0].access_log
         self._admission = Admission(self)
@@ -148,7 +148,7 @@ class Daemon:
             parent, self.parent = self.parent, None
             log.warning("parent process %s has ended; stopping", parent)
             if all(shared) and self.state == SERVING:
-                self._leave_at = time.monotonic() + HANDOVER
+                self.on_tick.append(partial(self._leave, time.monotonic() + HANDOVER))
             else:
                 self.stop(ORPHAN_DRAIN)
 
@@ -239,7 +239,8 @@ class Daemon:
         if self._access_log is not None and now >= self._access_log.first_due:
             self._access_log.flush_all()
         if now >= self._next_tick:
-            self._next_tick = now + self._tick()
+            self._tick = min(TICK, *(server.limits.shortest / 4 for server in self.servers))
+            self._next_tick = now + self._tick
             for server in self.servers:
                 server.sweep(now)
             if self.parent is not None and os.getppid() != self.parent:
@@ -248,9 +249,6 @@ class Daemon:
                 self.stop(ORPHAN_DRAIN)
                 for orphaned in self.on_orphaned:
                     _guarded(orphaned)
-            if now >= self._leave_at:
-                self._leave_at = math.inf
-                self.stop(ORPHAN_DRAIN)
             for action in self.on_tick:
                 _guarded(action, now)
         for server in self._active_services:
@@ -269,22 +267,13 @@ class Daemon:
             active += server.active
         return active
 
-    def _tick(self) -> float:
-        """Return the seconds between two checks of the deadlines."""
-        tick = TICK
-        for server in self.servers:
-            tick = min(tick, server.limits.shortest / 4)
-        return tick
-
     def _patience(self) -> float:
         """Return the maximum seconds to wait for events; infinite if no timer is due."""
         patience = math.inf
         if self.on_tick or self.parent is not None or self.active:
-            patience = self._tick()
+            patience = self._tick
         if self._active_services:
             patience = min(patience, self._poll_interval)
-        if self._leave_at < math.inf:
-            patience = min(patience, TICK / 4)
         if self._access_log is not None and (due := self._access_log.first_due) < math.inf:
             patience = min(patience, max(0.0, due - time.monotonic()))
         if self.state == SERVING and self._idle_until < math.inf:
@@ -308,6 +297,11 @@ class Daemon:
     def note_activity(self) -> None:
         """Restart the idle time for `idle_exit`: a connection is being accepted."""
         self._idle_until = math.inf
+
+    def _leave(self, when: float, now: float) -> None:
+        """At a tick: stop an orphaned worker when its time to hand over has passed."""
+        if now >= when:
+            self.stop(ORPHAN_DRAIN)
 
     def _leave_if_idle(self, seconds: float) -> None:
         """Stop after `seconds` without a connection; inetd or systemd keeps the listener and starts another daemon."""

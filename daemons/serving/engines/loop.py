@@ -114,8 +114,9 @@ class Loop(EventDriven, _StreamServer):
         replies, again = binding.cache.replies, binding.again if binding.plain else None
         timeout = limits.handshake_timeout if greets else limits.idle_timeout
         family = int(self.address_family)
-        register, flows, connections = self._poller.register, self._poller.flows, self.connections
-        reading = select.EPOLLIN if family == socket.AF_UNIX else self._poller.reading
+        poller, connections = self._poller, self.connections
+        register, flows = poller.register, poller.flows
+        reading = select.EPOLLIN if family == socket.AF_UNIX else poller.reading
         if self._rules != (self.access, self.limits):
             self._rules, self._exempt = (self.access, self.limits), set()
         exempt = self._exempt
@@ -142,7 +143,7 @@ class Loop(EventDriven, _StreamServer):
                         exempt.add(host)
                 if greets:
                     flow.begin(self, self.bare_conversation(flow))
-                    self._poller.take(flow)
+                    poller.take(flow)
                     continue
                 flow.server = self
                 flow.made = None
@@ -195,7 +196,8 @@ class Loop(EventDriven, _StreamServer):
             with suppress(OSError):
                 flow.socket.shutdown(socket.SHUT_WR)
         del self.connections[flow.socket]
-        self.release_place(flow)
+        if flow.counted:
+            self.release_place(flow)
         return True
 
     def account(self, ended: Sequence[LoopConnection]) -> None:
@@ -214,6 +216,7 @@ class Loop(EventDriven, _StreamServer):
             log.exception("access lines of %d connections could not be written", len(ended))
         for flow in ended:
             flow.socket.close()  # after logging, which reads a Unix peer's credentials from the socket
+        self._wake_daemon()
 
     @inlinable
     def close_request(self, request: Any) -> None:

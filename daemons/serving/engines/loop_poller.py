@@ -105,14 +105,13 @@ class LoopPoller(Poller):
                 came, messages, reply, octets = known
                 flow.received += came
                 flow.messages += messages
-            elif not data and (flow.made is None or flow.ending is not None):
-                # recv(2) returned the end of file.  Without a conversation, no message is incomplete.  After a cut
-                # (`ending` is set), it does not mean that the peer's input has ended.
-                if flow.made is None:
-                    flow.ending = flow.ending or DONE
-                    self._close_flow(flow)
-                else:
-                    self._end(flow, None)
+            elif not data and flow.made is None:
+                # The end of the input; without a conversation, no message is incomplete.
+                flow.ending = flow.ending or DONE
+                self._close_flow(flow)
+                continue
+            elif not data and flow.ending is not None:
+                self._end(flow, None)  # the connection was cut, which is not the end of the peer's input
                 continue
             else:
                 octets = len(data)
