@@ -181,6 +181,7 @@ class _Collector:
             found.datagrams_dropped,
         )
         yield counter("rate_pauses", "Pauses of a listener for [limits] max_rate.", found.rate_pauses)
+        yield counter("full", "Times that the limit of connections was reached.", found.full)
         yield counter("stalls", "Stalls of more than a second.", found.stalls)
         yield gauge("stalled_seconds", "Duration of the current stall, in seconds; 0 without one.", found.stalled or 0)
         yield counter("accepted", "Connections accepted.", found.accepted)

@@ -32,13 +32,14 @@ WORDS = (
     *("stalls", "stalled"),
     *("held", "waits"),
     *("datagrams_dropped", "rate_pauses"),
+    "full",
 )
 REALS = frozenset(("started", "stopped", "heartbeat", "seconds", "stalled"))
 PID, ROLE, STARTED, STOPPED, HEARTBEAT = range(5)
 ACCEPTED, HANDED, TAKEN, LOST = range(5, 9)
 MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, 15)
 STALLS, STALLED = range(15, 17)
-HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES = range(17, 21)
+HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES, FULL = range(17, 22)
 
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 DONE, REFUSED = Ending.DONE, Ending.REFUSED
@@ -119,6 +120,10 @@ class Slot:
     def pause(self) -> None:
         """Count a pause of a listener for `Limits.max_rate`."""
         self._words[RATE_PAUSES] += 1
+
+    def fill(self) -> None:
+        """Count one time that the limit of connections was reached."""
+        self._words[FULL] += 1
 
     def restart(self) -> None:
         """Count the replacement of a worker that has died."""

@@ -17,6 +17,7 @@ from daemons.serving.connection import Connection
 from daemons.serving.daemon import PARTING
 from daemons.serving.engines.child_watch import ChildWatchdog
 from daemons.serving.guards import budget
+from daemons.serving.guards.eviction import Candidate, Rank
 from daemons.serving.guards.networks import peer_network
 from daemons.serving.safe_logger import SafeLogger
 
@@ -32,10 +33,14 @@ log = SafeLogger(__name__)
 FIRST_SLOT = 2
 
 
+#: Seconds for a child to give way, before others are asked: many children may be answering a message, and stay.
+RELEASE = 0.1
+
+
 class Child:
     """The parent's record of a child process."""
 
-    __slots__ = ("connection", "ended", "place", "signalled")
+    __slots__ = ("asked", "connection", "ended", "place", "signalled")
 
     def __init__(self, connection: Connection, place: int, ended: int) -> None:
         #: The connection that the child serves.
@@ -46,6 +51,8 @@ class Child:
         self.ended = ended
         #: The last signal sent to the child; 0: none.
         self.signalled = 0
+        #: When (monotonic) it was last asked to give way; 0.0: never.
+        self.asked = 0.0
 
 
 class Forks(socketserver.ForkingMixIn, _Server):
@@ -165,6 +172,34 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self._cut_since = min(self._cut_since, now)
         asked = self.draining and now - self._cut_since < PARTING / 2
         self._signal_children(signals.CUT if asked else signal.SIGKILL)
+
+    def candidates(self, now: float) -> list[Candidate]:
+        """Return the connections of the children; the parent does not know which of them wait for their peers.
+
+        A child that has been asked is asked again after all others, and then also ends if it is between two messages.
+        A raw handler is never asked: it may have called execve(2), after which the signal would kill it."""
+        if self.service is None:
+            return []
+        found: list[Candidate] = [
+            (Rank.IDLE if child.asked else Rank.NEW, child.asked or child.connection.opened, child.connection)
+            for child in self.children.values()
+            if child.connection.grace_until <= now
+        ]
+        return sorted(found, key=lambda candidate: candidate[:2])
+
+    def give_way(self, connection: Connection, now: float) -> float | None:
+        """Ask a child to evict its connection."""
+        for pid, child in self.children.items():
+            if child.connection is connection:
+                number = signals.GIVE_WAY_IDLE if child.asked else signals.GIVE_WAY
+                child.asked = now
+                with suppress(ProcessLookupError):  # not reaped, so the pid has not been reused
+                    os.kill(pid, number)
+                return RELEASE
+        return None
+
+    def holds(self, connection: Connection) -> bool:
+        return super().holds(connection) or any(child.connection is connection for child in self.children.values())
 
     def sweep(self, now: float) -> None:
         super().sweep(now)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import select
 import socket
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from daemons.serving import signals
 from daemons.serving.conclude import BETWEEN_MESSAGES
+from daemons.serving.conversation.endings import Refusal
 from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.poller import Poller
@@ -42,9 +42,6 @@ WAY_OUT = ("shutdown_request", "log_access", "close_request", "release_place")
 
 #: Maximum size of the set of exempt hosts; the loopback network alone has 2**24 addresses.
 EXEMPT = 256
-
-#: tcpi_unacked in struct tcp_info, linux/tcp.h; for a listener it is the number of connections in the accept queue.
-_QUEUED = slice(24, 28)
 
 
 class EventDriven(_Server):
@@ -101,7 +98,7 @@ class Loop(EventDriven, _StreamServer):
 
     def accept_many(self, most: int) -> None:
         """As `Server.accept_many`."""
-        most = min(most, self._queued(most))
+        most = min(most, self.queued(most))
         limits = self.limits
         if not self._short_in or self.tls or self.access.proxies or limits.max_rate or limits.spool:
             super().accept_many(most)
@@ -161,16 +158,6 @@ class Loop(EventDriven, _StreamServer):
         if self.metrics is not None:
             self.metrics.accept(len(arrived))
 
-    def _queued(self, most: int) -> int:
-        """Return the number of connections in the accept queue, at least 1; `most` if unknown.
-
-        This costs an eighth of an accept(2) that finds the queue empty."""
-        try:
-            tcp_info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUED.stop)
-        except OSError:  # a Unix socket
-            return most
-        return int.from_bytes(tcp_info[_QUEUED], sys.byteorder) or 1
-
     @inlinable
     def get_request(self) -> tuple[Any, Any]:
         # The plain C socket type: Python's subclass would cost more than the rest of the accept.
@@ -225,11 +212,11 @@ class Loop(EventDriven, _StreamServer):
         if connection is not None:
             self.release_place(connection)
 
-    def evict(self, connection: Connection) -> None:
+    def evict(self, connection: Connection, refusal: Refusal = Refusal.HELD) -> None:
         """As `Server.evict`; called in the leading thread only."""
-        if self.connections.get(connection.socket) is connection:
+        if self.holds(connection):
             assert isinstance(connection, LoopConnection)
-            self._poller.evict(connection)
+            self._poller.evict(connection, refusal)
 
     def server_close(self) -> None:
         """Close the listener and all connections: after the loop has ended, no thread serves them."""

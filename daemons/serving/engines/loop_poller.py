@@ -41,6 +41,9 @@ EPOLLIN = select.EPOLLIN
 #: returns fewer bytes than requested has read all data, unless recv(2) stopped at urgent data or the end of the input.
 READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
 
+#: Seconds for one turn of the loop while peers send long inputs.
+TURN = 0.01
+
 #: Bytes of a file sent before other connections are handled.
 SENDFILE = 1024 * 1024
 
@@ -148,7 +151,7 @@ class LoopPoller(Poller):
                 deadline = now + server.limits.idle_timeout
             flow.overdue = BETWEEN_MESSAGES
             flow.deadline = deadline
-        self._size = RECEIVE if much else SHORT
+        self._size = self._share(size) if much else SHORT
         if unread:
             self._rearm(unread)
         if self.draining and len(events) < BATCH:
@@ -156,6 +159,13 @@ class LoopPoller(Poller):
         if self._ended:
             self._account()
         return True
+
+    def _share(self, size: int) -> int:
+        """Return the bytes per recv(2) of the next turn, after one with long inputs and `size` bytes per recv(2).
+
+        Many peers that send without pause must not delay the others: a longer turn means smaller shares."""
+        took = max(time.monotonic() - self.woke, 1e-6)
+        return max(SHORT, min(RECEIVE, int(size * TURN / took)))
 
     def _rearm(self, descriptors: Iterable[int]) -> None:
         """Re-arm descriptors that are still in reading state."""
@@ -389,9 +399,9 @@ class LoopPoller(Poller):
         else:
             self._close_flow(flow)
 
-    def evict(self, flow: LoopConnection) -> None:
-        """Close a connection because the memory budget is exhausted."""
-        flow.refuse(Refusal.HELD)
+    def evict(self, flow: LoopConnection, refusal: Refusal) -> None:
+        """Close a connection because the memory budget or all places are taken."""
+        flow.refuse(refusal)
         self._end(flow, Ending.REFUSED)
 
     def _flush(self, flow: LoopConnection, spool: SpooledSocket, ending: Ending | None) -> bool:
