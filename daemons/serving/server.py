@@ -21,6 +21,7 @@ import socket
 import socketserver
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,7 +34,7 @@ from daemons.serving.conversation.service import Peer, ReplyCutShort, Service
 from daemons.serving.conversation.with_peer import ConversationWithPeer
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.guards import budget
-from daemons.serving.guards.accept_backoff import AcceptBackoff
+from daemons.serving.guards.accept_backoff import AcceptBackoff, NoResourcesError
 from daemons.serving.guards.access import Access
 from daemons.serving.guards.budget import Verdict
 from daemons.serving.guards.eviction import RELEASE, Candidate, first_candidates, has_unread_input, rank
@@ -109,6 +110,8 @@ class Server(_Base):
         #: Pauses of the accept loop.
         self.backoff = AcceptBackoff()
         self.backoff.on_pause = self._count_pause
+        #: Accepted connections without a thread, process or poller entry yet.
+        self._deferred: deque[tuple[Any, Any]] = deque()
         self._lock = threading.Lock()
         self._tally = ConnectionCounter()
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
@@ -162,6 +165,8 @@ class Server(_Base):
             else:
                 connection.ending = connection.ending or Ending.REFUSED
                 self.shutdown_request(request)
+        except NoResourcesError as error:
+            self.defer(request, client_address, error)
         except BaseException as error:
             if signals.is_from_handler(error):
                 self.shutdown_request(request)
@@ -169,6 +174,36 @@ class Server(_Base):
             self._handle_error_safely(request, client_address)
             self._shutdown_safely(request)
         return True
+
+    def defer(self, request: Any, client_address: Any, error: NoResourcesError) -> None:
+        """Keep an accepted connection for `retry`, and pause."""
+        if not self.backoff.until:
+            self.backoff.after(error)  # one log line for each pause
+        self._deferred.append((request, client_address))
+
+    @property
+    def deferred(self) -> bool:
+        """Whether accepted connections wait for `retry`."""
+        return bool(self._deferred)
+
+    def retry(self) -> None:
+        """Process the deferred connections, until one of them must be deferred again."""
+        for _ in range(len(self._deferred)):
+            request, client_address = self._deferred.popleft()
+            if request not in self.connections:
+                continue  # closed meanwhile
+            try:
+                self.process_request(request, client_address)
+            except NoResourcesError as error:
+                self._deferred.appendleft((request, client_address))
+                self.backoff.after(error)
+                return
+            except BaseException as error:
+                if signals.is_from_handler(error):
+                    self.shutdown_request(request)
+                    raise
+                self._handle_error_safely(request, client_address)
+                self._shutdown_safely(request)
 
     def accept_many(self, most: int) -> None:
         """Accept at most `most` connections."""
@@ -511,6 +546,8 @@ class Server(_Base):
     def server_close(self) -> None:
         """Close the listener, and cut the open connections."""
         self.cut()
+        while self._deferred:
+            self._shutdown_safely(self._deferred.popleft()[0])
         super().server_close()
 
     def _handle_error_safely(self, request: Any, client_address: Any) -> None:

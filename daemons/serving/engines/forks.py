@@ -17,6 +17,7 @@ from daemons.serving.connection import Connection
 from daemons.serving.daemon import PARTING
 from daemons.serving.engines.child_watch import ChildWatchdog
 from daemons.serving.guards import budget
+from daemons.serving.guards.accept_backoff import NoResourcesError
 from daemons.serving.guards.eviction import Candidate, Rank
 from daemons.serving.guards.networks import peer_network
 from daemons.serving.safe_logger import SafeLogger
@@ -97,6 +98,9 @@ class Forks(socketserver.ForkingMixIn, _Server):
                 pid = os.fork()
                 if pid == 0:
                     self._run_child(request, client_address, place, parent)
+        except OSError as error:
+            self._places.append(place)
+            raise NoResourcesError(f"no process could be started ({error.strerror})") from error
         except BaseException:
             self._places.append(place)
             raise
@@ -105,7 +109,11 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if self.daemon is None:
             self.collect_children()  # in `handle_request`, without a loop that polls pidfds
         elif child.ended >= 0:
-            self.daemon.watch(child.ended, partial(self._reap, pid))
+            try:
+                self.daemon.watch(child.ended, partial(self._reap, pid))
+            except OSError:  # no memory for one more entry of epoll(7); `sweep` reaps the child
+                os.close(child.ended)
+                child.ended = -1
         if self.metrics is not None:
             self.metrics.hand()
         self.close_request(request)
@@ -135,12 +143,19 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if self.daemon is not None:
             self.daemon.abandon()
         self.stop_listening()
+        for deferred, _ in self._deferred:
+            deferred.close()
         budget.PROCESS.reset()
         # Kept alive: to release an object is to write to its memory page.
         self._siblings, self.children = self.children, {}
         if self.metrics is not None:
-            self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
-            self.metrics.take()
+            try:
+                self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
+            except OSError as error:
+                log.error("%s: not counted in the statistics: %s", self.connections[request].peer, error.strerror)
+                self.metrics = None
+            else:
+                self.metrics.take()
         # A raw handler may call execve(2), after which an alarm would end the process.
         ChildWatchdog(self, request, parent).install_handlers(alarm=self.service is not None)
 

@@ -6,6 +6,7 @@ return a connection costs about one kilobyte instead of a thread.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
@@ -17,6 +18,7 @@ from daemons.serving.conclude import BETWEEN_MESSAGES
 from daemons.serving.conversation.endings import Refusal
 from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.engines.loop_poller import LoopPoller
+from daemons.serving.guards.accept_backoff import NoResourcesError
 from daemons.serving.poller import Poller
 from daemons.serving.pump import OURS
 from daemons.serving.safe_logger import SafeLogger
@@ -126,7 +128,11 @@ class Loop(EventDriven, _StreamServer):
             except Exception as error:
                 self.backoff.after(error)
                 break
-            request = socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
+            try:
+                request = socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
             arrived.append((request, descriptor, client_address))
         for request, descriptor, client_address in arrived:
             try:
@@ -150,6 +156,8 @@ class Loop(EventDriven, _StreamServer):
                 flow.overdue = BETWEEN_MESSAGES
                 register(descriptor, reading)
                 flows[descriptor] = flow
+            except OSError as error:  # only epoll_ctl(2) raises it here
+                self.defer(request, client_address, _no_entry(error))
             except BaseException as error:
                 if signals.is_from_handler(error):
                     raise
@@ -172,7 +180,13 @@ class Loop(EventDriven, _StreamServer):
         flow = self.connections[request]
         assert isinstance(flow, LoopConnection)
         flow.begin(self, self.conversation(flow))
-        self._poller.take(flow)
+        poller = self._poller
+        try:
+            poller.take(flow)
+        except OSError as error:
+            if flow.descriptor in poller.flows:
+                raise
+            raise _no_entry(error) from error
 
     def end(self, flow: LoopConnection) -> bool:
         """End a connection, like `shutdown_request`.  Return whether `account` must still log and close it."""
@@ -236,3 +250,8 @@ class Loop(EventDriven, _StreamServer):
             if (failure := flow.made.failure) is not None and not signals.is_from_handler(failure):
                 self.log_failure(flow, failure)
         flow.socket.close()
+
+
+def _no_entry(error: OSError) -> NoResourcesError:
+    """Return the error for a connection that could not be added to epoll: epoll_ctl(2), ENOMEM and ENOSPC."""
+    return NoResourcesError(f"a connection could not be polled ({error.strerror})")

@@ -72,11 +72,13 @@ class PoolPoller(LoopPoller):
 
     def wait(self, patience: float) -> bool:
         while self.ready:
-            flow, reply, answered = self.ready.popleft()
-            self._return(flow)
+            flow, reply, answered = self.ready[0]
+            self._return(flow)  # raises OSError without memory for its entry in epoll; then the next turn tries again
+            self.ready.popleft()
             self.deliver(flow, reply, answered)
         while self.unread and not self._full:
-            self._return(self.unread.popleft())
+            self._return(self.unread[0])
+            self.unread.popleft()
         if self._ended:
             self._account()
         if self.offloading:
@@ -190,8 +192,8 @@ class PoolPoller(LoopPoller):
         """Read from a suspended connection again.
 
         A message in parts keeps its total deadline, regardless of how often a worker handled a part."""
-        flow.deadline = time.monotonic() + self._left.pop(flow)
         self.read(flow)
+        flow.deadline = time.monotonic() + self._left.pop(flow)
 
     def _do(self, flow: LoopConnection, action: Callable[[], bytes]) -> None:
         """In a worker: run `action`, and return the connection to the leader."""

@@ -64,6 +64,10 @@ class Admission:
                 self._was_full = False
                 self.stop_polling(server)
                 server.backoff.end()
+                if server.deferred:
+                    server.retry()
+                    if rest := server.wait():
+                        return rest
                 daemon.watch(server, partial(self._accept, server))
                 self._polled.add(server)
             return math.inf
@@ -72,6 +76,10 @@ class Admission:
         now = time.monotonic()
         if full and server.max_connections > 1:
             self._report(server, now)
+        if server.deferred and not rest:
+            server.backoff.end()
+            server.retry()
+            rest = server.wait()
         if rest or (wait := self._eviction.wait(now)):
             self.stop_polling(server)
             return rest or wait
@@ -133,11 +141,16 @@ class Admission:
 
     def _take_queue(self, server: Served, until: float) -> float:
         self.stop_polling(server)
+        if server.deferred:
+            if rest := server.wait():
+                return rest
+            server.backoff.end()
+            server.retry()
         # Datagrams may arrive as fast as they are answered, so that the queue never becomes empty: hence `until`.
         while not self.full and time.monotonic() < until:
             if rest := server.wait():
                 return rest
-            if not server.accept() and not server.wait():
+            if not server.accept() and not server.wait() and not server.deferred:
                 self._queued.discard(server)
                 break
         return math.inf
