@@ -87,6 +87,8 @@ class Figures:
     datagrams_dropped: int = 0
     #: Pauses of a listener for ``[limits] max_rate``.
     rate_pauses: int = 0
+    #: Bytes of dropped log lines.
+    dropped_bytes: int = 0
     #: How often the limit of connections was reached.
     full: int = 0
 
@@ -172,6 +174,7 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
         datagrams_dropped=totals.get("datagrams_dropped", 0),
         rate_pauses=totals.get("rate_pauses", 0),
         full=totals.get("full", 0),
+        dropped_bytes=totals.get("dropped_bytes", 0),
         processes=processes,
     )
 
