@@ -123,6 +123,8 @@ class Server(_Base):
 
     def apply(self, limits: Limits) -> None:
         """Replace the limits; also while the server is running."""
+        if limits.max_rate != self.limits.max_rate:
+            self.backoff.reset_rate()
         self.limits = limits
 
     # --- called by the daemon's loop ---------------------------------------------------------------
