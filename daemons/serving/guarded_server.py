@@ -50,8 +50,6 @@ class GuardedServer(_Base):
 
     def apply(self, limits: Limits) -> None:
         """Replace the limits; also while the server is running."""
-        if limits.max_rate != self.limits.max_rate:
-            self.backoff.reset_rate()
         self.limits = limits
 
     @property

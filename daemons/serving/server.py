@@ -82,6 +82,11 @@ class Server(HandlerServer):
         server.server_address = listener.getsockname()
         return server
 
+    def apply(self, limits: Limits) -> None:
+        if limits.max_rate != self.limits.max_rate:
+            self.backoff.reset_rate()
+        super().apply(limits)
+
     # --- called by the daemon's loop ---------------------------------------------------------------
 
     @property
