@@ -40,6 +40,8 @@ from daemons.serving.safe_logger import SafeLogger
 if TYPE_CHECKING:
     from typing import Self
 
+    from daemons.serving.guards.limits import Limits
+
 log = SafeLogger(__name__)
 
 
