@@ -14,6 +14,9 @@ from pathlib import Path
 from daemons.accounts import hashes, users_file
 from daemons.clients.tools import DONE, refuse
 
+#: Maximum characters of a line of standard input; passwords are shorter (`hashes.LONGEST_PASSWORD`).
+LONGEST_LINE = 4096
+
 #: Only the owner: any reader of the file could guess passwords without a throttle.
 MODE = 0o600
 
@@ -46,14 +49,16 @@ def run(options: argparse.Namespace) -> int:
     if options.generate:
         secret, stored = hashes.generate_secret()
     else:
-        password = _read_password(name)
-        if password is None:
-            return refuse("password", "the passwords differ; nothing was changed")
-        if not password:
-            return refuse("password", "the password is empty; nothing was changed")
         try:
+            password = _read_password(name)
+            if password is None:
+                return refuse("password", "the passwords differ; nothing was changed")
+            if not password:
+                return refuse("password", "the password is empty; nothing was changed")
             stored = hashes.hash_password(password)
-        except UnicodeEncodeError:
+        except EOFError:
+            return refuse("password", "no password was given; nothing was changed")
+        except UnicodeError:
             return refuse("password", "not UTF-8; nothing was changed")
         except ValueError as error:
             return refuse("password", f"{error}; nothing was changed")
@@ -70,9 +75,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read_password(name: str) -> str | None:
-    """Return the password from the terminal or standard input; None if the repetition differs."""
+    """Return the password from the terminal or standard input; None if the repetition differs.
+
+    Raises `EOFError` for Ctrl-D at the terminal, and `UnicodeDecodeError`."""
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
+        return sys.stdin.readline(LONGEST_LINE).rstrip("\r\n")
     password = getpass.getpass(f"Password of {name}: ")
     return password if getpass.getpass("Repeat the password: ") == password else None
 

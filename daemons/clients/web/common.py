@@ -116,3 +116,5 @@ def credentials(text: str) -> tuple[str, str]:
         return user, getpass.getpass(f"Password of {user}: ")
     except EOFError as error:
         raise Failure(f"-u {user}: no password was given") from error
+    except UnicodeDecodeError as error:  # in UTF-8 mode too: getpass opens the terminal itself
+        raise Failure(f"-u {user}: the password is not in the encoding of the locale") from error
