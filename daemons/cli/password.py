@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from daemons.accounts import hashes, users_file
+from daemons.clients import arguments
 from daemons.clients.tools import DONE, refuse
 
 #: Maximum characters of a line of standard input; passwords are shorter (`hashes.LONGEST_PASSWORD`).
@@ -23,7 +24,7 @@ MODE = 0o600
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add FILE, NAME and --generate; not the password, since every local user can see arguments of commands."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="the users file; created if missing")
+    parser.add_argument("file", metavar="FILE", type=arguments.path, help="the users file; created if missing")
     parser.add_argument("name", metavar="NAME", help="the user; an existing line is replaced")
     parser.add_argument(
         "--generate",
