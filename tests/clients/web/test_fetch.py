@@ -217,7 +217,7 @@ def test_unix_socket_and_proxy_are_used(tmp_path: Path, capsys: Capture, monkeyp
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         assert daemons("fetch", "--unix-socket", path, "http://any/") == 1
-    assert capsys.readouterr().err == "daemons fetch: http://any/: connection refused\n"
+    assert capsys.readouterr().err == f"daemons fetch: http://any/: {path}: connection refused\n"
 
 
 def test_progress_bar_text() -> None:
