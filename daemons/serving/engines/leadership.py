@@ -62,12 +62,14 @@ class StallDetector:
 
     def _take_over(self) -> None:
         poller = self._poller
-        try:
-            flow = poller.in_service.pop()
-        except IndexError:
-            return  # the reply became ready meanwhile
-        # This thread leads from here on; the blocked one notices when it does not find its connection in `in_service`.
-        poller.lease = None
-        poller.last_slow = time.monotonic()
-        poller.offloading = True
-        poller.suspend(flow)
+        with poller.handover:
+            try:
+                flow = poller.in_service.pop()
+            except IndexError:
+                return  # the reply became ready meanwhile
+            # This thread leads from here on; the blocked one notices when it does not find its connection in
+            # `in_service`, and then waits for the lock.
+            poller.lease = None
+            poller.last_slow = time.monotonic()
+            poller.offloading = True
+            poller.suspend(flow)

@@ -47,6 +47,8 @@ class PoolPoller(LoopPoller):
         #: Contains the connection whose message is in service, if any.  The thread that pops it has the lead: the
         #: leader pops it when it has the reply, or the stall detector if that takes too long.
         self.in_service: list[LoopConnection] = []
+        #: Held by the stall detector while it takes the lead.
+        self.handover = threading.Lock()
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         #: Number of jobs ever queued.
         self.queued = 0
@@ -94,7 +96,8 @@ class PoolPoller(LoopPoller):
         try:
             self.in_service.pop()
         except IndexError:
-            self.return_to_leader(flow, reply, answered)
+            with self.handover:  # the new leader must have suspended the connection before it takes it back
+                self.return_to_leader(flow, reply, answered)
             raise LeadershipLost from None
         return super()._process_reply(flow, reply, answered)
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import SupportsIndex
 
 import pytest
 
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
@@ -99,6 +101,32 @@ def test_slow_reply_does_not_delay_other_connections(within: Start, moody: Moody
         for peer in (first, *others):
             ask(peer, b"c\n", b"c\n")
     running.expect_no_connections()
+
+
+class PausedTakeover(list[LoopConnection]):
+    """The connections in service.  When the stall detector takes one, the service returns, and its thread gets time."""
+
+    def __init__(self, service: Moody) -> None:
+        self._service = service
+
+    def pop(self, index: SupportsIndex = -1) -> LoopConnection:
+        found = super().pop(index)
+        if not threading.current_thread().name.startswith("worker-") and not self._service.go_on.is_set():
+            answered = len(self._service.answering)
+            self._service.go_on.set()
+            eventually(lambda: len(self._service.answering) > answered)
+        return found
+
+
+def test_reply_that_is_ready_while_the_lead_passes_on_is_sent(within: Start, moody: Moody) -> None:
+    running = within("pool", Pump.carrying(moody))
+    expect_on_the_spot(running, moody)
+    poller_of(running).in_service = PausedTakeover(moody)
+    with connect(running.address) as peer:
+        peer.sendall(b"wait\n")
+        hear(peer, b"wait\n")
+        ask(peer, b"a\n", b"a\n")
+    expect_on_the_spot(running, moody)
 
 
 def test_slow_replies_may_occupy_all_but_one_thread(within: Start, moody: Moody) -> None:
