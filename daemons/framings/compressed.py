@@ -86,8 +86,8 @@ class CompressedDecoder(Decoder):
                 break
             piece = data[start : start + min(room, SLICE)]
             if len(self._held) == self._framing.limit:
-                # zlib reads ahead.  So its input is decompressed in parts without an error, in the end byte by byte: then
-                # a message that is both too long and malformed sets the same error for every cut.
+                # zlib reads ahead.  So its input is decompressed in parts without an error, in the end byte by byte:
+                # then a message that is both too long and malformed sets the same error for every cut.
                 while len(piece) > 1 and not _is_accepted(stream, piece):
                     piece = piece[: len(piece) // 2]
             try:
