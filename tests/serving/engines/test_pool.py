@@ -3,21 +3,26 @@ offloads messages to workers."""
 
 from __future__ import annotations
 
+import math
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from socketserver import BaseRequestHandler
 from typing import SupportsIndex
 
 import pytest
 
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.engines import stream_server
 from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
-from tests.serving.peers import ask, connect, eventually, hear, is_gone, name_of
+from daemons.serving.server import Server
+from tests.serving.peers import ask, connect, eventually, hear, hear_all, is_gone, name_of
 from tests.serving.running import Within, access_of
-from tests.serving.services import Echo
+from tests.serving.services import Echo, Pieces, Polite, Raw
 
 
 class Moody(Echo):
@@ -199,3 +204,42 @@ def test_service_that_blocks_is_never_called_inline(within: Start) -> None:
         hear(first, b"wait\n")
     assert poller_of(running).offloading
     assert poller_of(running).lease is None
+
+
+def pool_of(threads: int) -> type[Server]:
+    """Return the class of a pool with so many threads."""
+    return type("SmallPool", (stream_server("pool"),), {"threads": threads})
+
+
+def test_lead_is_not_queued_behind_messages_that_may_block(within: Start, moody: Moody) -> None:
+    running = within(pool_of(2), Pump.carrying(moody))
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(connect(running.address)) for _ in range(2))
+        first.sendall(b"wait\n")
+        assert moody.asked.acquire()
+        eventually(lambda: poller_of(running).offloading)
+        poller_of(running).last_slow = -math.inf
+        second.sendall(b"wait\n")
+        assert moody.asked.acquire()
+        # No thread is free, but connections are accepted.
+        stack.enter_context(connect(running.address))
+        eventually(lambda: running.server.active == 3)
+        moody.go_on.set()
+        hear(first, b"wait\n")
+        hear(second, b"wait\n")
+
+
+@pytest.mark.parametrize("handler", [Pump.carrying(Polite()), Pump.carrying(Pieces()), Raw])
+def test_single_thread_serves_every_kind_of_handler(within: Start, handler: type[BaseRequestHandler]) -> None:
+    running = within(pool_of(1), handler)
+    many = [connect(running.address) for _ in range(3)]
+    with ExitStack() as stack:
+        for peer in many:
+            stack.enter_context(peer)
+        for peer in many:
+            peer.sendall(b"some\n")
+            peer.shutdown(socket.SHUT_WR)
+        replies = [hear_all(peer) for peer in many]
+    assert replies[0]
+    assert replies == replies[:1] * 3
+    running.expect_no_connections()
