@@ -57,7 +57,9 @@ class StallDetector:
         self._quiet = 0
         poller.wakeup.clear()
         poller.detector_sleeps = True
-        if not poller.in_service:
+        # The leader clears `waiting`, then reads `detector_sleeps`: if it is past that, a message may be about to be in
+        # service.
+        if poller.waiting:
             poller.wakeup.wait()
 
     def _take_over(self) -> None:

@@ -67,6 +67,8 @@ class PoolPoller(LoopPoller):
         #: Wakes the stall detector, which sleeps while the leader is idle.
         self.wakeup = threading.Event()
         self.detector_sleeps = False
+        #: Whether the leader waits for events, so that no message can be in service before it has woken the detector.
+        self.waiting = False
         #: Token of the thread that leads inline; replaced when the lead is taken away.
         self.lease: object = None
         #: When (monotonic) a reply was last found to be slow.
@@ -132,7 +134,9 @@ class PoolPoller(LoopPoller):
         return True
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
+        self.waiting = True
         events = super()._events(patience)
+        self.waiting = False
         # Wake the detector after the wait, not before it: a message may be in service only from here on.
         if self.detector_sleeps:
             self.detector_sleeps = False

@@ -4,8 +4,10 @@ offloads messages to workers."""
 from __future__ import annotations
 
 import math
+import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from socketserver import BaseRequestHandler
@@ -20,7 +22,7 @@ from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from daemons.serving.server import Server
-from tests.serving.peers import ask, connect, eventually, hear, hear_all, is_gone, name_of
+from tests.serving.peers import DEADLINE, ask, connect, eventually, hear, hear_all, is_gone, name_of
 from tests.serving.running import Within, access_of
 from tests.serving.services import Echo, Pieces, Polite, Raw
 
@@ -204,6 +206,35 @@ def test_service_that_blocks_is_never_called_inline(within: Start) -> None:
         hear(first, b"wait\n")
     assert poller_of(running).offloading
     assert poller_of(running).lease is None
+
+
+def test_detector_does_not_sleep_while_a_message_is_received(within: Start, moody: Moody) -> None:
+    running = within("pool", Pump.carrying(moody))
+    expect_on_the_spot(running, moody)
+    poller = poller_of(running)
+    wait_for_events, waiting, late = poller._events, threading.Event(), threading.Event()
+
+    def wait_and_pause(patience: float) -> list[tuple[int, int]]:
+        waiting.set()
+        events = wait_for_events(patience)
+        if not late.is_set() and any(descriptor in poller.flows for descriptor, _ in events):
+            late.set()
+            until = time.monotonic() + 0.5
+            while time.monotonic() < until and not poller.detector_sleeps:
+                select.select([], [], [], 0.001)
+        return events
+
+    with connect(running.address) as first, connect(running.address) as second:
+        eventually(lambda: running.server.active == 2)
+        poller._events = wait_and_pause  # type: ignore[method-assign]
+        poller.wake()
+        assert waiting.wait(DEADLINE)
+        first.sendall(b"wait\n")
+        assert moody.asked.acquire()
+        assert late.is_set()
+        ask(second, b"a\n", b"a\n")
+        moody.go_on.set()
+        hear(first, b"wait\n")
 
 
 def pool_of(threads: int) -> type[Server]:
