@@ -38,7 +38,7 @@ class Drop:
 
     user: str = setting(FieldType(_parse_user, str, "user"), "", "user after the bind; empty: unchanged")
     group: str = setting(
-        FieldType(_parse_group, str, "group"), "", "only group after the bind; by default the groups of the user"
+        FieldType(_parse_group, str, "group"), "", "the only group after the bind; by default all groups of the user"
     )
 
     @property
