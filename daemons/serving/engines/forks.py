@@ -143,8 +143,9 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if self.daemon is not None:
             self.daemon.abandon()
         self.stop_listening()
-        for deferred, _ in self._deferred:
-            deferred.close()
+        for deferred in self.take_deferred():
+            if deferred is not request:
+                deferred.close()
         budget.PROCESS.reset()
         # Kept alive: to release an object is to write to its memory page.
         self._siblings, self.children = self.children, {}

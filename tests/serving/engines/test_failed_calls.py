@@ -8,22 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from daemons.serving.engines import ENGINES
+from soak.failures import CASES
 from tests.serving.peers import ask, connect, eventually
 from tests.serving.running import Process
-
-#: The kinds of `tests.serving.faults`, and the engines that make such calls while they serve.
-KINDS = {
-    "accept": tuple(ENGINES),
-    "epoll": tuple(ENGINES),
-    "thread": ("one", "threads", "pool"),
-    "fork": ("forks",),
-    "pidfd": ("forks",),
-    "mmap": ("forks",),
-    "fcntl": ("forks",),
-}
-
-CASES = [(kind, engine) for kind, engines in KINDS.items() for engine in engines]
 
 #: Numbers of connections: one after the other, and at the same time.
 ROUNDS, AT_ONCE = 6, 4
@@ -34,7 +21,7 @@ def failing(kind: str, first: int, period: int) -> Callable[[list[str]], list[st
 
     def launch(command: list[str]) -> list[str]:
         module = command.index("daemons")
-        return [*command[:module], "tests.serving.faults", kind, str(first), str(period), *command[module + 1 :]]
+        return [*command[:module], "soak.faults", kind, str(first), str(period), *command[module + 1 :]]
 
     return launch
 

@@ -1,4 +1,4 @@
-"""``python -m tests.serving.faults KIND FIRST PERIOD daemons-arguments``: a daemon in which system calls fail.
+"""``python -m soak.faults KIND FIRST PERIOD daemons-arguments``: a daemon in which system calls fail.
 
 Calls of KIND are counted from the moment at which the daemon begins to serve.  Call number FIRST fails and, unless
 PERIOD is 0, so does every PERIOD-th call after it.  A child process of ``engine = forks`` continues the counting.
