@@ -268,6 +268,7 @@ class Server(DeferringServer):
         """Wait at most `timeout` seconds for one connection, and serve it.
 
         socketserver's method would not wait: the listener is non-blocking, which it takes for a timeout of 0."""
+        self.retry()
         with selectors.DefaultSelector() as selector:
             selector.register(self, selectors.EVENT_READ)
             if selector.select(self.timeout):
