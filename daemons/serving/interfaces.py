@@ -48,17 +48,22 @@ class Metrics(Protocol):
 
 
 class Leader(Protocol):
-    """The interface of a daemon for its servers, metrics and admission."""
+    """The interface of a daemon for its servers, metrics, admission and the watch of its parent."""
 
     servers: list[Served]
+    parent: int | None
     wake_on_end: bool
     on_tick: list[Callable[[float], None]]
+    on_orphaned: list[Callable[[], None]]
 
+    @property
+    def accepts(self) -> bool: ...
     @property
     def active(self) -> int: ...
     def watch(self, source: Source, action: Callable[[], None]) -> None: ...
     def forget(self, source: Source) -> None: ...
     def note_activity(self) -> None: ...
+    def stop(self, drain: float | None = None) -> None: ...
 
 
 class Served(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import threading
@@ -84,14 +83,6 @@ def test_connections_finish_after_a_stop(stack: ExitStack) -> None:
         assert is_gone(idle)
         ask(busy, b"lf\n", b"half\n")
         assert is_gone(busy)
-    thread.join(DEADLINE)
-    assert not thread.is_alive()
-
-
-def test_daemon_ends_when_its_parent_has_ended(stack: ExitStack) -> None:
-    server = stack.enter_context(Server(("127.0.0.1", 0), ECHO))
-    not_our_parent = os.getpid()
-    thread = serve(stack, Daemon([server], parent=not_our_parent))
     thread.join(DEADLINE)
     assert not thread.is_alive()
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from daemons.serving import signals
 from daemons.serving.connection import Connection
-from daemons.serving.daemon import ORPHAN_DRAIN, Daemon
+from daemons.serving.daemon import Daemon
+from daemons.serving.parent_watch import ORPHAN_DRAIN
 from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
