@@ -44,7 +44,7 @@ SERVING, QUEUE, FINISHING, OVER = range(4)
 TICK = 1.0
 
 #: Seconds to pause after a failed turn, because the next may fail too.
-BUG_REST = 0.1
+BUG_PAUSE = 0.1
 
 
 class Daemon:
@@ -182,9 +182,9 @@ class Daemon:
             # thread, they would end only the leader of a pool, and the pool could not continue without it.
             if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
                 raise
-            log.exception("event loop: iteration failed; next one in %d ms", BUG_REST * 1000)
+            log.exception("event loop: iteration failed; next one in %d ms", BUG_PAUSE * 1000)
             self.poller.rearm()
-            time.sleep(BUG_REST)
+            time.sleep(BUG_PAUSE)
 
     def turn(self) -> None:
         """Run one iteration of the loop: act on the state, wait for events, and handle them."""

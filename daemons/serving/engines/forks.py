@@ -100,7 +100,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         elif child.ended >= 0:
             self.daemon.watch(child.ended, partial(self._reap, pid))
         if self.metrics is not None:
-            self.metrics.hand()
+            self.metrics.hand_off()
         self.close_request(request)
         # close_request has counted the peer's connection as closed, but the child still has it open.
         if connection.counted:
@@ -133,7 +133,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self._siblings, self.children = self.children, {}
         if self.metrics is not None:
             self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
-            self.metrics.take()
+            self.metrics.take_over()
         # A raw handler may call execve(2), after which an alarm would end the process.
         ChildWatchdog(self, request, parent).install_handlers(alarm=self.service is not None)
 

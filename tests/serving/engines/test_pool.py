@@ -138,10 +138,10 @@ def test_deadline_does_not_apply_while_a_worker_serves(within: Start, moody: Moo
 
 def test_message_in_parts_has_one_message_timeout(within: Start) -> None:
     running = within("pool", Pump.carrying(Blocking()), Limits(idle_timeout=60.0, message_timeout=0.3))
-    flows = poller_of(running).flows
+    connections = poller_of(running).reading_connections
     with connect(running.address) as peer:
         peer.sendall(b"in par")
-        eventually(lambda: any(flow.overdue is Ending.SLOW for flow in list(flows.values())))
+        eventually(lambda: any(connection.overdue is Ending.SLOW for connection in list(connections.values())))
         # A worker looks at this part too, and may not give the message all the time there is.
         peer.sendall(b"ts")
         assert is_gone(peer)

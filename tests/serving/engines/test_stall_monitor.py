@@ -10,10 +10,10 @@ import pytest
 
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import stream_server
-from daemons.serving.engines.leadership import StallDetector
 from daemons.serving.engines.pool_poller import PoolPoller
+from daemons.serving.engines.stall_detector import StallDetector
+from daemons.serving.engines.stall_monitor import FRAMES, STACK_LIMIT, STALL, Probe, StallMonitor, stack_of
 from daemons.serving.engines.stall_probes import PoolProbe
-from daemons.serving.engines.stalls import FRAMES, STACK_LIMIT, STALL, Probe, StallMonitor, stack_of
 from daemons.serving.pump import Pump
 from tests.serving.services import Echo
 
