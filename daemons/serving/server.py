@@ -40,6 +40,8 @@ from daemons.serving.safe_logger import SafeLogger
 if TYPE_CHECKING:
     from typing import Self
 
+    from daemons.serving.guards.limits import Limits
+
 log = SafeLogger(__name__)
 
 
@@ -81,6 +83,11 @@ class Server(HandlerServer):
         server.socket = listener
         server.server_address = listener.getsockname()
         return server
+
+    def apply(self, limits: Limits) -> None:
+        if limits.max_rate != self.limits.max_rate:
+            self.backoff.reset_rate()
+        super().apply(limits)
 
     # --- called by the daemon's loop ---------------------------------------------------------------
 
