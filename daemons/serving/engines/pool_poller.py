@@ -48,6 +48,8 @@ class PoolPoller(LoopPoller):
         #: Contains the connection whose message is in service, if any.  The thread that pops it has the lead: the
         #: leader pops it when it has the reply, or the stall detector if that takes too long.
         self.in_service: list[LoopConnection] = []
+        #: Held by the stall detector while it takes the lead.
+        self.handover = threading.Lock()
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         #: Number of jobs ever queued.
         self.queued = 0
@@ -66,6 +68,8 @@ class PoolPoller(LoopPoller):
         #: Wakes the stall detector, which sleeps while the leader is idle.
         self.wakeup = threading.Event()
         self.detector_sleeps = False
+        #: Whether the leader waits for events, so that no message can be in service before it has woken the detector.
+        self.waiting = False
         #: Token of the thread that leads inline; replaced when the lead is taken away.
         self.lease: object = None
         #: When (monotonic) a reply was last found to be slow.
@@ -95,7 +99,8 @@ class PoolPoller(LoopPoller):
         try:
             self.in_service.pop()
         except IndexError:
-            self.return_to_leader(connection, reply, answered)
+            with self.handover:  # the new leader must have suspended the connection before it takes it back
+                self.return_to_leader(connection, reply, answered)
             raise LeadershipLost from None
         return super()._process_reply(connection, reply, answered)
 
@@ -130,7 +135,9 @@ class PoolPoller(LoopPoller):
         return True
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
+        self.waiting = True
         events = super()._events(patience)
+        self.waiting = False
         # Wake the detector after the wait, not before it: a message may be in service only from here on.
         if self.detector_sleeps:
             self.detector_sleeps = False
