@@ -21,7 +21,7 @@ ORPHAN_DRAIN = 1.0
 
 #: Seconds for which an orphaned worker continues to accept.  Meanwhile the parent is restarted and binds the same port,
 #: so that no connection is refused in between.
-HANDOVER = 1.5
+ORPHAN_ACCEPT = 1.5
 
 
 class ParentWatch:
@@ -31,13 +31,13 @@ class ParentWatch:
         self._daemon = daemon
 
     def watch_lifeline(self, lifeline: int) -> None:
-        """Notice the end of the parent by `lifeline`, a pipe whose other end it closes thereby.
+        """Stop at the end of input of the pipe `lifeline`: the parent, which had the other end, has ended.
 
-        If another process can listen on the same ports, continue to accept for `HANDOVER` seconds first."""
+        If another process can listen on the same ports, continue to accept for `ORPHAN_ACCEPT` seconds first."""
         self._daemon.watch(lifeline, partial(self._lose_lifeline, lifeline))
 
     def check(self) -> None:
-        """At a tick: notice the end of the parent by a new parent process."""
+        """At a tick: stop if the process has another parent than at first."""
         daemon = self._daemon
         if daemon.parent is not None and os.getppid() != daemon.parent:
             log.warning("parent process %d has ended; stopping", daemon.parent)
@@ -53,7 +53,7 @@ class ParentWatch:
         parent, daemon.parent = daemon.parent, None
         log.warning("parent process %s has ended; stopping", parent)
         if all(shared) and daemon.accepts:
-            daemon.on_tick.append(partial(self._leave, time.monotonic() + HANDOVER))
+            daemon.on_tick.append(partial(self._leave, time.monotonic() + ORPHAN_ACCEPT))
         else:
             daemon.stop(ORPHAN_DRAIN)
 
