@@ -17,7 +17,7 @@ import pytest
 
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.engines import stream_server
-from daemons.serving.engines.flow import LoopConnection
+from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
@@ -173,10 +173,10 @@ def test_deadline_does_not_apply_while_a_worker_serves(within: Start, moody: Moo
 
 def test_message_in_parts_has_one_message_timeout(within: Start) -> None:
     running = within("pool", Pump.carrying(Blocking()), Limits(idle_timeout=60.0, message_timeout=0.3))
-    flows = poller_of(running).flows
+    connections = poller_of(running).reading_connections
     with connect(running.address) as peer:
         peer.sendall(b"in par")
-        eventually(lambda: any(flow.overdue is Ending.SLOW for flow in list(flows.values())))
+        eventually(lambda: any(connection.overdue is Ending.SLOW for connection in list(connections.values())))
         # A worker looks at this part too, and may not give the message all the time there is.
         peer.sendall(b"ts")
         assert is_gone(peer)
@@ -217,7 +217,7 @@ def test_detector_does_not_sleep_while_a_message_is_received(within: Start, mood
     def wait_and_pause(patience: float) -> list[tuple[int, int]]:
         waiting.set()
         events = wait_for_events(patience)
-        if not late.is_set() and any(descriptor in poller.flows for descriptor, _ in events):
+        if not late.is_set() and any(descriptor in poller.reading_connections for descriptor, _ in events):
             late.set()
             until = time.monotonic() + 0.5
             while time.monotonic() < until and not poller.detector_sleeps:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from daemons.serving.daemon import BUG_REST
-from daemons.serving.engines.pool_poller import STALL, PoolPoller
+from daemons.serving.daemon import BUG_PAUSE
+from daemons.serving.engines.pool_poller import TAKEOVER, PoolPoller
 from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
-    from daemons.serving.engines.flow import LoopConnection
+    from daemons.serving.engines.loop_connection import LoopConnection
 
 log = SafeLogger(__name__)
 
@@ -30,16 +30,16 @@ class StallDetector:
         try:
             self.sample()
         except Exception:
-            log.exception("pool: stall detector failed; it continues in %d ms", BUG_REST * 1000)
-            time.sleep(BUG_REST)
+            log.exception("pool: stall detector failed; it continues in %d ms", BUG_PAUSE * 1000)
+            time.sleep(BUG_PAUSE)
 
     def sample(self) -> None:
-        """Take two samples `STALL` seconds apart, or sleep if the leader has been idle for a while."""
+        """Take two samples `TAKEOVER` seconds apart, or sleep if the leader has been idle for a while."""
         before = self._mark()
         if before is None and self._quiet > QUIET_SAMPLES:
             self._sleep()
             return
-        time.sleep(STALL)
+        time.sleep(TAKEOVER)
         if before is None:
             self._quiet += 1
         elif before == self._mark():
@@ -66,7 +66,7 @@ class StallDetector:
         poller = self._poller
         with poller.handover:
             try:
-                flow = poller.in_service.pop()
+                connection = poller.in_service.pop()
             except IndexError:
                 return  # the reply became ready meanwhile
             # This thread leads from here on; the blocked one notices when it does not find its connection in
@@ -74,4 +74,4 @@ class StallDetector:
             poller.lease = None
             poller.last_slow = time.monotonic()
             poller.offloading = True
-            poller.suspend(flow)
+            poller.suspend(connection)
