@@ -95,8 +95,8 @@ def _address(text: str) -> str:
 
 
 BANNER: FieldType[str] = FieldType(_banner, str, "text with $time, $visitor")
-PROXIES: FieldType[tuple[str, ...]] = FieldType(_proxies, " ".join, "addresses, separated by blanks")
-HOSTS: FieldType[tuple[str, ...]] = FieldType(_hosts, " ".join, "names, separated by blanks")
+PROXIES: FieldType[tuple[str, ...]] = FieldType(_proxies, " ".join, "addresses, separated by spaces")
+HOSTS: FieldType[tuple[str, ...]] = FieldType(_hosts, " ".join, "names, separated by spaces")
 
 
 class Webapp:
