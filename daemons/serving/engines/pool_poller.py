@@ -14,8 +14,9 @@ from queue import SimpleQueue
 from daemons.serving.conclude import expect_next
 from daemons.serving.conversation.conversation import DONE, PENDING
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.engines.connection_poller import DONTWAIT
 from daemons.serving.engines.flow import LoopConnection
-from daemons.serving.engines.loop_poller import DONTWAIT, LoopPoller
+from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH
 from daemons.serving.pump import RECEIVE
