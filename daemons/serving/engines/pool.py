@@ -70,17 +70,17 @@ class WorkerPool(EventDriven):
         for worker in workers:
             worker.start()
         # A single worker must not lead: no thread would be left for raw handlers, greetings and replies in parts.
-        blocks = self.threads == 1 or (self.service is not None and bool(self.service.blocks))
-        poller.offloading = blocks
+        main_leads = self.threads == 1 or (self.service is not None and bool(self.service.blocks))
+        poller.offloading = main_leads
         detector = StallDetector(poller)
-        if not blocks:
+        if not main_leads:
             poller.put(partial(_lead_inline, daemon, poller))
         while daemon.state != OVER:
             if not poller.offloading:
                 detector.sample_safely()
                 continue
             daemon.turn_safely()
-            if blocks or time.monotonic() - poller.last_slow <= INLINE_AFTER:
+            if main_leads or time.monotonic() - poller.last_slow <= INLINE_AFTER:
                 continue
             # Only if a worker is left for it after those for the jobs in the queue, each of which may block.
             if poller.queued - sum(finished) < len(workers):

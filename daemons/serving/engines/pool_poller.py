@@ -46,8 +46,9 @@ class PoolPoller(LoopPoller):
     def __init__(self) -> None:
         super().__init__()
         #: Contains the connection whose message is in service, if any.  The thread that pops it has the lead: the
-        #: leader pops it when it has the reply, or the stall detector if that takes too long.
-        self.in_service: list[LoopConnection] = []
+        #: leader pops it when it has the reply, or the stall detector if that takes too long.  By connection, because a
+        #: former leader may return while another message is in service.
+        self.in_service: dict[LoopConnection, None] = {}
         #: Held by the stall detector while it takes the lead.
         self.handover = threading.Lock()
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -92,13 +93,13 @@ class PoolPoller(LoopPoller):
             return False
 
     def _receive(self, connection: LoopConnection, data: bytes, result: object) -> bytes | None:
-        self.in_service.append(connection)
+        self.in_service[connection] = None
         return super()._receive(connection, data, result)
 
     def _process_reply(self, connection: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
         try:
-            self.in_service.pop()
-        except IndexError:
+            self.in_service.pop(connection)
+        except KeyError:
             with self.handover:  # the new leader must have suspended the connection before it takes it back
                 self.return_to_leader(connection, reply, answered)
             raise LeadershipLost from None

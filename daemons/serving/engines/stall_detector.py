@@ -49,7 +49,7 @@ class StallDetector:
 
     def _mark(self) -> tuple[LoopConnection, int] | None:
         """Identify the message in service: its connection, and the bytes received, which grow with each message."""
-        in_service = self._poller.in_service[-1:]
+        in_service = list(self._poller.in_service)
         return (in_service[0], in_service[0].received) if in_service else None
 
     def _sleep(self) -> None:
@@ -66,8 +66,8 @@ class StallDetector:
         poller = self._poller
         with poller.handover:
             try:
-                connection = poller.in_service.pop()
-            except IndexError:
+                connection, _ = poller.in_service.popitem()
+            except KeyError:
                 return  # the reply became ready meanwhile
             # This thread leads from here on; the blocked one notices when it does not find its connection in
             # `in_service`, and then waits for the lock.

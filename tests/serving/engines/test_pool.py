@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from socketserver import BaseRequestHandler
-from typing import SupportsIndex
 
 import pytest
 
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.engines import stream_server
 from daemons.serving.engines.loop_connection import LoopConnection
+from daemons.serving.engines.stall_detector import StallDetector
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
@@ -41,6 +41,21 @@ class Moody(Echo):
             self.asked.release()
             self.go_on.wait()
         self.answering.append(threading.current_thread().name)
+        return line
+
+
+class Gated(Echo):
+    """Echo each line; ``a`` and ``b`` block until their event is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Semaphore(0)
+        self.go_on = {b"a\n": threading.Event(), b"b\n": threading.Event()}
+
+    def respond(self, line: bytes) -> bytes:
+        if line in self.go_on:
+            self.asked.release()
+            assert self.go_on[line].wait(DEADLINE)
         return line
 
 
@@ -110,15 +125,16 @@ def test_slow_reply_does_not_delay_other_connections(within: Start, moody: Moody
     running.expect_no_connections()
 
 
-class PausedTakeover(list[LoopConnection]):
+class PausedTakeover(dict[LoopConnection, None]):
     """The connections in service.  When the stall detector takes one, the service returns, and its thread gets time."""
 
     def __init__(self, service: Moody) -> None:
+        super().__init__()
         self._service = service
 
-    def pop(self, index: SupportsIndex = -1) -> LoopConnection:
-        found = super().pop(index)
-        if not threading.current_thread().name.startswith("worker-") and not self._service.go_on.is_set():
+    def popitem(self) -> tuple[LoopConnection, None]:
+        found = super().popitem()
+        if not self._service.go_on.is_set():
             answered = len(self._service.answering)
             self._service.go_on.set()
             eventually(lambda: len(self._service.answering) > answered)
@@ -206,6 +222,31 @@ def test_service_that_blocks_is_never_called_inline(within: Start) -> None:
         hear(first, b"wait\n")
     assert poller_of(running).offloading
     assert poller_of(running).lease is None
+
+
+def test_former_leader_that_returns_does_not_lead_beside_the_next(
+    within: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Gated()
+    running = within("pool", Pump.carrying(service))
+    poller = poller_of(running)
+    with connect(running.address) as first, connect(running.address) as second:
+        first.sendall(b"a\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        eventually(lambda: poller.offloading)
+        poller.last_slow = -math.inf
+        poller.wake()
+        eventually(lambda: not poller.offloading and poller.lease is not None)
+        monkeypatch.setattr(StallDetector, "_take_over", lambda detector: None)
+        second.sendall(b"b\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        service.go_on[b"a\n"].set()
+        eventually(lambda: poller.ready)  # for the leader, which is still at the other message
+        service.go_on[b"b\n"].set()
+        hear(second, b"b\n")
+        hear(first, b"a\n")
+        ask(first, b"c\n", b"c\n")
+    assert not [line for line in running.lines if "iteration failed" in line]
 
 
 def test_detector_does_not_sleep_while_a_message_is_received(within: Start, moody: Moody) -> None:
