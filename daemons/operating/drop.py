@@ -68,7 +68,8 @@ class Drop:
     def hand_over(self, path: str) -> None:
         """Change the owner of a file to the new user, before `become`.  Raises `OSError`."""
         if not self.done:
-            os.chown(path, self.uid, self.gid)
+            # The new user may own the folder, and replace the file by a link to one of root's.
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def contradictions(self, where: str) -> list[str]:
         """Return complaints that hold for every process; `where` names the file."""

@@ -152,7 +152,7 @@ def mounts(secret: Secret, database: Database, options: Webapp.Options) -> list[
     """Return the mounted applications in the order of the front page.  Any WSGI application may be added."""
     sums = dispatcher(rpcmath)
     accounts = Accounts(options.users)
-    bank = Authenticated(Bank(database, accounts), accounts.knows)
+    bank = Authenticated(Bank(database, accounts), accounts.stored)
     sessions = Sessions(bank, secret, database, options.session, options.secure)
     return [
         Mount("/bank", "Bank", "Log in, list your payments and make new ones: forms that change data.", sessions),
