@@ -17,8 +17,8 @@ import pytest
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.engines import stream_server
 from daemons.serving.engines.loop_connection import LoopConnection
-from daemons.serving.engines.stall_detector import StallDetector
 from daemons.serving.engines.pool_poller import PoolPoller
+from daemons.serving.engines.stall_detector import StallDetector
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from daemons.serving.server import Server
