@@ -15,7 +15,7 @@ from daemons.serving import signals
 from daemons.serving.connection import Connection
 from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.daemon import TICK, Daemon
-from daemons.serving.engines.stalls import STALL, CallProbe, StallMonitor
+from daemons.serving.engines.stall_monitor import STALL, CallProbe, StallMonitor
 from daemons.serving.guards.eviction import Rank, has_unread_input, rank
 from daemons.serving.interfaces import Served
 from daemons.serving.safe_logger import SafeLogger
