@@ -1,4 +1,4 @@
-"""``python -m tests.serving.without_eviction daemons-arguments``: a daemon whose connections never give way to new ones.
+"""``python -m tests.serving.without_eviction ARGUMENTS``: ``daemons ARGUMENTS``, but no connection gives way to others.
 
 For tests in which half messages wait at max_connections for longer than the grace period, on a busy machine."""
 
