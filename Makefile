@@ -156,7 +156,8 @@ bench: $(INSTALLED)  ## measure against others; ARGS goes to the benchmarks
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 soak: $(INSTALLED)  ## five minutes of honest and hostile load on every daemon, in a copy; ARGS as --seconds 60
-	@.venv/bin/python -m soak $(ARGS)
+	@.venv/bin/python -m soak.supervision
+	.venv/bin/python -m soak $(ARGS)
 
 # Clients for the tests; a C compiler, a load generator and other servers for the benchmarks; nodejs, unless another node is
 # installed; and the test suite of Debian's Python, which is run against this project's classes.

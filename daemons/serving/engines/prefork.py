@@ -135,7 +135,8 @@ class Prefork:
             self._tick(now)
         self.table.tick(now)
         self._act()
-        patience = min(self.table.next_deadline, self._next_tick) - self._system.monotonic()
+        until = now if self.table.ended else min(self.table.next_deadline, self._next_tick)
+        patience = until - self._system.monotonic()
         for key, _ in self._selector.select(max(0.0, patience)):
             key.data()
         self._act()
@@ -149,9 +150,11 @@ class Prefork:
 
     def _tick(self, now: float) -> None:
         """Do what is due about once a second."""
-        # The waker may have been full when SIGCHLD or SIGTERM arrived.
+        # The waker may have been full when one of these signals arrived.
         self._reap()
-        if not self.stopping and self._system.stop_requested():
+        if self._system.cut_requested():
+            self.table.cut(now)
+        elif not self.stopping and self._system.stop_requested():
             self.table.stop(now)
         for pid, turn in self.turns().items():
             self.table.turned(pid, turn, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import signal
@@ -31,8 +32,12 @@ class System:
         signals.install_handlers(waker, signal.SIGCHLD)
 
     def stop_requested(self) -> bool:
-        """Return whether a stop signal has arrived, also if the waker was full and has lost it."""
-        return signals.stop_received < float("inf")
+        """Return whether a signal of `signals.STOPPING` has arrived, also if the waker was full and has lost it."""
+        return signals.stop_received < math.inf
+
+    def cut_requested(self) -> bool:
+        """Return whether `signals.CUT` has arrived, likewise."""
+        return signals.cut_received < math.inf
 
     def make_waker(self) -> Waker:
         return Waker()

@@ -205,8 +205,10 @@ class WorkerTable:
         if (gap := now - self._ticked) > LATE:
             # The workers may have been stopped too, and get as much time as they had then.
             for worker in self.workers.values():
-                if worker.state <= READY:
+                if worker.state is STARTING:
                     worker.deadline += gap
+                elif worker.state is READY and worker.turn >= 0:
+                    worker.deadline = min(worker.deadline + gap, now + STUCK)
         self._ticked = now
         if self._due:
             for _ in [when for when in self._due if when <= now]:
@@ -257,7 +259,7 @@ class WorkerTable:
 
     def _replace_next(self) -> None:
         """Start a successor for the next outdated worker, unless one is starting or too many old workers drain."""
-        if self.stopping or self._succeeded():
+        if self._succeeded():
             return
         self._outdated = [pid for pid in self._outdated if pid in self.workers]
         if self._outdated and sum(worker.retiring for worker in self.workers.values()) < self._processes:
