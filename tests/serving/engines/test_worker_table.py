@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from collections import Counter
 
@@ -209,6 +210,44 @@ def test_renewal_leaves_the_old_workers_if_fork_fails(kernel: Kernel) -> None:
     kernel.fails = False
     kernel.tick(SHORT_LIFE)
     assert (sorted(kernel.table.workers), kernel.sent) == ([1, 2], [])
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_any_sequence_of_events_repeats_no_signal_and_ends_in_time(seed: int) -> None:
+    """Random orders of readiness, death, SIGHUP and time; then SIGTERM, after which workers end when they like."""
+    rng = random.Random(seed)
+    kernel = Kernel(rng.randint(1, 4))
+    table = kernel.table
+    kernel.begin()
+    kernel.all_ready()
+    for _ in range(rng.randint(0, 60)):
+        pids = list(table.workers)
+        match rng.choice(["ready", "ready", "died", "renew", "tick"]):
+            case "ready" if pids:
+                kernel.ready(rng.choice(pids))
+            case "died" if pids:
+                pid = rng.choice(pids)
+                killed = (pid, KILL) in kernel.sent
+                kernel.died(pid, -KILL if killed else rng.choice([0, 1, -11]))
+            case "renew":
+                kernel.renew()
+            case _:
+                kernel.tick(rng.choice([0.1, 1.0, 20.0]))
+    started, stopped = kernel.started, kernel.now
+    kernel.stop()
+    while not table.ended:
+        for pid in [pid for pid in table.workers if rng.random() < 0.1 or (pid, KILL) in kernel.sent]:
+            kernel.died(pid, 0)
+        if rng.random() < 0.1:
+            kernel.renew()
+        kernel.tick(0.25)
+        assert kernel.now <= stopped + DRAIN + GRACE + 1.0, f"seed {seed}"
+    assert kernel.started == started, f"seed {seed}: started after the stop"
+    assert max(Counter(kernel.sent).values(), default=1) == 1, f"seed {seed}: signalled twice"
+    order = {number: state for state, number in SIGNAL_OF.items()}
+    for pid in {pid for pid, _ in kernel.sent}:
+        states = [order[number] for each, number in kernel.sent if each == pid]
+        assert states == sorted(states), f"seed {seed}: {pid} went back"
 
 
 def test_sighup_during_the_start_leaves_the_daemon_complete() -> None:
