@@ -132,7 +132,7 @@ class Daemon:
 
     def watch(self, source: Source, action: Callable[[], None]) -> None:
         """Call `action` in the leading thread whenever `source` is readable."""
-        self.poller.watch(source, partial(_guarded, action))
+        self.poller.watch(source, partial(guarded, action))
 
     def forget(self, source: Source) -> None:
         """Stop watching `source`.  Must be called before it is closed."""
@@ -250,11 +250,11 @@ class Daemon:
                 self.parent = None
                 self.stop(ORPHAN_DRAIN)
                 for orphaned in self.on_orphaned:
-                    _guarded(orphaned)
+                    guarded(orphaned)
             for action in self.on_tick:
-                _guarded(action, now)
+                guarded(action, now)
         for server in self._active_services:
-            _guarded(server.service_actions)
+            guarded(server.service_actions)
 
     @property
     def thread(self) -> int | None:
@@ -355,12 +355,12 @@ class Daemon:
 
     def _release(self) -> None:
         for action in self.on_close:
-            _guarded(action)
+            guarded(action)
         self.poller.close()
         self._waker.close()
 
 
-def _guarded(action: Callable[..., None], *args: object) -> None:
+def guarded(action: Callable[..., None], *args: object) -> None:
     """Call `action` and log its exception, so that callbacks and overrides cannot end the loop."""
     try:
         action(*args)

@@ -15,7 +15,8 @@ from daemons.serving import signals
 from daemons.serving.engines import prefork
 from daemons.serving.engines.prefork import Prefork
 from daemons.serving.engines.worker import FIRST_START_LIMIT, GRACE
-from tests.simulation.kernel import CUT, KILL, PID, SLACK, TERM, EndlessError, Kernel
+from tests.simulation.kernel import KILL, PARENT, SLACK, TERM, Kernel
+from tests.simulation.machine import CUT, EndlessError
 
 #: Seconds until a daemon that nothing disturbs must be in order: the longest limit, and as much for its consequences.
 SETTLED = 2 * FIRST_START_LIMIT
@@ -174,7 +175,7 @@ class Run:
                 kernel.after(0.1 * random(), kernel.signal_child, child, TERM)
             kernel.after(0.1 * random(), kernel.deliver, TERM)
         elif chance < 0.92 and kernel.once:
-            kernel.parent = PID - 1 + 100
+            kernel.parent = PARENT + 100
         else:
             kernel.deliver(CUT)
         if random() < 0.3:

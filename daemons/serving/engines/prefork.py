@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 
 from daemons.serving import signals
-from daemons.serving.daemon import ORPHAN_DRAIN, TICK
+from daemons.serving.daemon import ORPHAN_DRAIN, TICK, guarded
 from daemons.serving.engines.system import System
 from daemons.serving.engines.worker import Log, Send, Start
 from daemons.serving.engines.worker_table import WorkerTable
@@ -120,7 +120,7 @@ class Prefork:
     def release(self) -> None:
         """Close all resources except the read end of `lifeline`, the only one that a child needs."""
         for action in self.on_close:
-            _guarded(action)
+            guarded(action)
         self._selector.close()
         self._waker.close()
         for report in self._reports:
@@ -146,7 +146,7 @@ class Prefork:
         if self.stopping and not self._stopped:
             self._stopped = True
             for action in self.on_stop:
-                _guarded(action)
+                guarded(action)
 
     def _tick(self, now: float) -> None:
         """Do what is due about once a second."""
@@ -163,9 +163,9 @@ class Prefork:
             self._parent = None
             self.table.stop(now, ORPHAN_DRAIN)
             for orphaned in self.on_orphaned:
-                _guarded(orphaned)
+                guarded(orphaned)
         for action in self.on_tick:
-            _guarded(action, now)
+            guarded(action, now)
 
     def _kill_all(self) -> None:
         """After an exception: kill the workers, and reap them."""
@@ -194,7 +194,7 @@ class Prefork:
                 case Log(level, text, arguments):
                     log.log(level, text, *arguments)
                 case _:
-                    _guarded(self.on_restart)
+                    guarded(self.on_restart)
 
     def _start(self) -> int:
         """Fork a worker, and return its pid.  Raises `OSError`."""
@@ -271,16 +271,16 @@ class Prefork:
         elif stop:
             self.table.stop(now)
         for number in sorted(numbers - {*signals.STOPPING, signals.CUT, signal.SIGHUP, signal.SIGCHLD}):
-            _guarded(self.on_signal, number)
+            guarded(self.on_signal, number)
             if number == signals.REOPEN:
                 for pid in self.table.workers:
                     self._send(pid, signals.REOPEN)
         if signal.SIGHUP in numbers and not self.stopping:
-            _guarded(self.on_hangup)
+            guarded(self.on_hangup)
         if signal.SIGCHLD in numbers:
             self._reap()
             for action in self.on_child:
-                _guarded(action)
+                guarded(action)
 
     def _send(self, pid: int, number: signal.Signals) -> None:
         # The worker has not been reaped, so its pid has not been reused.  It may have executed a set-user-ID program,
@@ -294,11 +294,3 @@ def _report(ready: int) -> None:
     with suppress(BrokenPipeError):  # the parent has ended, and the lifeline shows it
         os.write(ready, b"r")
     os.close(ready)
-
-
-def _guarded(action: Callable[..., None], *args: object) -> None:
-    """Call `action` and log its exception, since an exception in the parent would kill all workers."""
-    try:
-        action(*args)
-    except Exception:
-        log.exception("%s failed", getattr(action, "__qualname__", action))
