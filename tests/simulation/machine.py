@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EMFILE
+from functools import partial
 from heapq import heapify, heappop, heappush
 from random import Random
 from typing import Any
@@ -119,9 +120,15 @@ class Machine(System):
         return Waker(self)
 
     def register(self, source: Any, events: int, data: Callable[[], None]) -> None:
-        self._keys[source] = Key(data)
+        self._keys[source] = Key(partial(self._call, data))
         if source in self._data:
             self._readable.add(source)
+
+    def _call(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # which the parent would only log
+            self.violate(f"{error!r}")
 
     def unregister(self, source: Any) -> None:
         del self._keys[source]

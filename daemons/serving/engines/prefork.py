@@ -97,7 +97,7 @@ class Prefork:
         return self.table.code
 
     def watch(self, source: Source, action: Callable[[], None]) -> None:
-        """Call `action`, which must not raise, whenever `source` is readable."""
+        """Call `action` whenever `source` is readable."""
         self._selector.register(source, selectors.EVENT_READ, action)
 
     def forget(self, source: Source) -> None:
@@ -138,7 +138,7 @@ class Prefork:
         until = now if self.table.ended else min(self.table.next_deadline, self._next_tick)
         patience = until - self._system.monotonic()
         for key, _ in self._selector.select(max(0.0, patience)):
-            key.data()
+            guarded(key.data)
         self._act()
         if self.table.complete and not self._announced:
             self._announced = True
