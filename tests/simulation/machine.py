@@ -234,7 +234,8 @@ class Machine(System):
 
     def close(self, descriptor: int | None = None) -> None:
         if descriptor is None:
-            return  # the selector
+            self._keys.clear()  # the selector is closed
+            return
         if descriptor not in self._open:
             self.violate(f"close of descriptor {descriptor}, which is not open")
         if descriptor in self._keys:

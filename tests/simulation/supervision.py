@@ -179,7 +179,7 @@ class Run:
         else:
             kernel.deliver(CUT)
         if random() < 0.3:
-            kernel.after(2.0 * random(), kernel.deliver, signal.SIGHUP)
+            kernel.after(2.0 * random(), self._hang_up)
         if random() < 0.3:
             kernel.after(2.0 * random(), kernel.deliver, TERM)
         if random() < 0.05:

@@ -205,7 +205,7 @@ class WorkerTable:
         if (gap := now - self._ticked) > LATE:
             # The workers may have been stopped too, and get as much time as they had then.
             for worker in self.workers.values():
-                if worker.state is STARTING:
+                if worker.state in (STARTING, KILLED):
                     worker.deadline += gap
                 elif worker.state is READY and worker.turn >= 0:
                     worker.deadline = min(worker.deadline + gap, now + STUCK)

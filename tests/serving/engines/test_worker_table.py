@@ -365,6 +365,14 @@ def test_starting_worker_is_not_killed_if_this_process_was_stopped_too(kernel: K
     assert kernel.sent == []
 
 
+def test_killed_worker_is_not_abandoned_if_this_process_was_stopped_too(kernel: Kernel) -> None:
+    kernel.cut()
+    kernel.tick(GRACE)
+    kernel.now += 3600.0
+    kernel.tick(ABANDON / 2)
+    assert len(kernel.table.workers) == 2
+
+
 def test_worker_that_drains_is_never_stuck(kernel: Kernel) -> None:
     kernel.table.drain_timeout = 100.0
     kernel.turned(1, 2)
