@@ -73,7 +73,7 @@ FAULTS = (
     Fault(
         "a cut worker is killed at once",
         TABLE,
-        "                self._enter(worker, CUTTING, now + GRACE)\n            case State.CUTTING",
+        "                self._enter(worker, CUTTING, now + KILL_DELAY)\n            case State.CUTTING",
         "                self._enter(worker, CUTTING, now)\n            case State.CUTTING",
     ),
     Fault("a stuck worker is not noticed", TABLE, "            worker.turn = turn\n", "            return\n"),

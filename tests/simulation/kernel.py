@@ -13,8 +13,9 @@ from errno import EAGAIN
 from random import Random
 
 from daemons.serving import signals
-from daemons.serving.daemon import ORPHAN_DRAIN, TICK
-from daemons.serving.engines.worker import GRACE, STUCK
+from daemons.serving.daemon import TICK
+from daemons.serving.engines.worker import KILL_DELAY, STUCK
+from daemons.serving.parent_watch import ORPHAN_DRAIN
 from tests.simulation.machine import CHLD, CUT, Machine
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
@@ -186,7 +187,7 @@ class Kernel(Machine):
     def hang(self, child: Child) -> None:
         if child.alive and child.ready and not child.hung:
             child.hung = self.now
-            self.after(STUCK + GRACE + 2 * SLACK + TICK, self._expect_replaced, child)
+            self.after(STUCK + KILL_DELAY + 2 * SLACK + TICK, self._expect_replaced, child)
 
     def _expect_replaced(self, child: Child) -> None:
         if child.alive and not self.stop_at and self.frozen_until < child.hung and not child.term_at:
@@ -219,7 +220,7 @@ class Kernel(Machine):
         drain = min(self.drain, ORPHAN_DRAIN) if self.parent != PARENT else self.drain
         if number == CUT and not self.cut_at and not (child.term_at and self.now >= child.term_at + drain - 1e-6):
             self.violate(f"worker {child.pid} is cut without its time to drain")
-        elif number == KILL and not (child.cut_at and self.now >= child.cut_at + GRACE - 1e-6):
+        elif number == KILL and not (child.cut_at and self.now >= child.cut_at + KILL_DELAY - 1e-6):
             self.violate(f"worker {child.pid} is killed, which would have ended")
 
     def signal_child(self, child: Child, number: int) -> None:

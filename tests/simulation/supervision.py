@@ -14,7 +14,7 @@ from random import Random
 from daemons.serving import signals
 from daemons.serving.engines import prefork
 from daemons.serving.engines.prefork import Prefork
-from daemons.serving.engines.worker import FIRST_START_LIMIT, GRACE
+from daemons.serving.engines.worker import FIRST_START_LIMIT, KILL_DELAY
 from tests.simulation.kernel import KILL, PARENT, SLACK, TERM, Kernel
 from tests.simulation.machine import CUT, EndlessError
 
@@ -212,9 +212,9 @@ class Run:
         if not kernel.stop_at:
             kernel.violate("the parent ends without a stop")
         drain = 0.0 if kernel.cut_at == kernel.stop_at else self.drain
-        if kernel.now > kernel.stop_at + drain + GRACE + SLACK:
+        if kernel.now > kernel.stop_at + drain + KILL_DELAY + SLACK:
             kernel.violate(f"the end comes {kernel.now - kernel.stop_at:.1f} s after the stop, drain {self.drain:g} s")
-        if kernel.cut_at and kernel.now > kernel.cut_at + GRACE + SLACK:
+        if kernel.cut_at and kernel.now > kernel.cut_at + KILL_DELAY + SLACK:
             kernel.violate(f"the end comes {kernel.now - kernel.cut_at:.1f} s after the signal to cut")
         if code and (kernel.announced or code not in kernel.exit_codes):
             kernel.violate(f"exit code {code}")

@@ -15,11 +15,13 @@ from contextlib import suppress
 from functools import partial
 
 from daemons.serving import signals
-from daemons.serving.daemon import ORPHAN_DRAIN, TICK, guarded
+from daemons.serving.daemon import TICK
 from daemons.serving.engines.system import System
 from daemons.serving.engines.worker import Log, Send, Start
 from daemons.serving.engines.worker_table import WorkerTable
+from daemons.serving.parent_watch import ORPHAN_DRAIN
 from daemons.serving.poller import Source
+from daemons.serving.safe_call import call_safely
 from daemons.serving.safe_logger import SafeLogger
 
 log = SafeLogger(__name__)
@@ -120,7 +122,7 @@ class Prefork:
     def release(self) -> None:
         """Close all resources except the read end of `lifeline`, the only one that a child needs."""
         for action in self.on_close:
-            guarded(action)
+            call_safely(action)
         self._selector.close()
         self._waker.close()
         for report in self._reports:
@@ -138,7 +140,7 @@ class Prefork:
         until = now if self.table.ended else min(self.table.next_deadline, self._next_tick)
         patience = until - self._system.monotonic()
         for key, _ in self._selector.select(max(0.0, patience)):
-            guarded(key.data)
+            call_safely(key.data)
         self._act()
         if self.table.complete and not self._announced:
             self._announced = True
@@ -146,7 +148,7 @@ class Prefork:
         if self.stopping and not self._stopped:
             self._stopped = True
             for action in self.on_stop:
-                guarded(action)
+                call_safely(action)
 
     def _tick(self, now: float) -> None:
         """Do what is due about once a second."""
@@ -163,9 +165,9 @@ class Prefork:
             self._parent = None
             self.table.stop(now, ORPHAN_DRAIN)
             for orphaned in self.on_orphaned:
-                guarded(orphaned)
+                call_safely(orphaned)
         for action in self.on_tick:
-            guarded(action, now)
+            call_safely(action, now)
 
     def _kill_all(self) -> None:
         """After an exception: kill the workers, and reap them."""
@@ -194,7 +196,7 @@ class Prefork:
                 case Log(level, text, arguments):
                     log.log(level, text, *arguments)
                 case _:
-                    guarded(self.on_restart)
+                    call_safely(self.on_restart)
 
     def _start(self) -> int:
         """Fork a worker, and return its pid.  Raises `OSError`."""
@@ -271,16 +273,16 @@ class Prefork:
         elif stop:
             self.table.stop(now)
         for number in sorted(numbers - {*signals.STOPPING, signals.CUT, signal.SIGHUP, signal.SIGCHLD}):
-            guarded(self.on_signal, number)
+            call_safely(self.on_signal, number)
             if number == signals.REOPEN:
                 for pid in self.table.workers:
                     self._send(pid, signals.REOPEN)
         if signal.SIGHUP in numbers and not self.stopping:
-            guarded(self.on_hangup)
+            call_safely(self.on_hangup)
         if signal.SIGCHLD in numbers:
             self._reap()
             for action in self.on_child:
-                guarded(action)
+                call_safely(action)
 
     def _send(self, pid: int, number: signal.Signals) -> None:
         # The worker has not been reaped, so its pid has not been reused.  It may have executed a set-user-ID program,

@@ -14,7 +14,7 @@ from daemons.serving import signals
 SHORT_LIFE = 1.0
 
 #: Seconds from CUTTING to KILLED.  A worker needs about half a second to cut its conversations and log them.
-GRACE = 1.5
+KILL_DELAY = 1.5
 
 #: Seconds for the successor of a live worker to become ready.  The import was tested before with a limit of ten
 #: seconds, so this leaves room for a busy host.

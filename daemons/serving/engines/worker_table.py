@@ -21,7 +21,7 @@ from daemons.serving.engines.worker import (
     CUTTING,
     DRAINING,
     FIRST_START_LIMIT,
-    GRACE,
+    KILL_DELAY,
     KILLED,
     LATE,
     READY,
@@ -192,7 +192,7 @@ class WorkerTable:
         """Start no more workers, and have them cut their connections now."""
         self.stop(now, 0.0)
         for worker in self.workers.values():
-            self._enter(worker, CUTTING, now + GRACE)
+            self._enter(worker, CUTTING, now + KILL_DELAY)
 
     def kill(self, now: float) -> None:
         """Start no more workers, and kill those that remain."""
@@ -233,9 +233,9 @@ class WorkerTable:
             case State.READY:
                 # It accepts nothing, so there is nothing to win by keeping it until its successor is ready.
                 self._log(logging.ERROR, "worker %d has made no turn for %g s and is replaced", worker.pid, STUCK)
-                self._enter(worker, CUTTING, now + GRACE)
+                self._enter(worker, CUTTING, now + KILL_DELAY)
             case State.DRAINING:
-                self._enter(worker, CUTTING, now + GRACE)
+                self._enter(worker, CUTTING, now + KILL_DELAY)
             case State.CUTTING:
                 self._log(logging.ERROR, "worker %d did not end in time and is killed", worker.pid)
                 self._enter(worker, KILLED, now + ABANDON)

@@ -12,7 +12,7 @@ from daemons.serving import signals
 from daemons.serving.engines.worker import (
     ABANDON,
     FIRST_START_LIMIT,
-    GRACE,
+    KILL_DELAY,
     SHORT_LIFE,
     SIGNAL_OF,
     START_LIMIT,
@@ -138,7 +138,7 @@ def test_a_worker_that_does_not_end_is_cut_then_killed(kernel: Kernel) -> None:
     kernel.stop()
     kernel.tick(DRAIN)
     assert kernel.sent[2:] == [(1, CUT), (2, CUT)]
-    kernel.tick(GRACE)
+    kernel.tick(KILL_DELAY)
     assert kernel.sent[4:] == [(1, KILL), (2, KILL)]
     kernel.tick(ABANDON)
     assert kernel.table.ended  # though neither has been reaped: the daemon does not wait for uninterruptible I/O
@@ -149,7 +149,7 @@ def test_a_retired_worker_that_does_not_end_is_killed_though_the_daemon_goes_on(
     kernel.ready(3)
     kernel.ready(4)
     kernel.tick(DRAIN)
-    kernel.tick(GRACE)
+    kernel.tick(KILL_DELAY)
     assert [pid for pid, number in kernel.sent if number == KILL] == [1, 2]
     for pid in (1, 2):
         kernel.died(pid, -KILL)
@@ -241,7 +241,7 @@ def test_any_sequence_of_events_repeats_no_signal_and_ends_in_time(seed: int) ->
         if rng.random() < 0.1:
             kernel.renew()
         kernel.tick(0.25)
-        assert kernel.now <= stopped + DRAIN + GRACE + 1.0, f"seed {seed}"
+        assert kernel.now <= stopped + DRAIN + KILL_DELAY + 1.0, f"seed {seed}"
     assert kernel.started == started, f"seed {seed}: started after the stop"
     assert max(Counter(kernel.sent).values(), default=1) == 1, f"seed {seed}: signalled twice"
     order = {number: state for state, number in SIGNAL_OF.items()}
@@ -330,7 +330,7 @@ def test_worker_without_a_turn_is_cut_then_killed_and_replaced(kernel: Kernel) -
     for _ in range(int(STUCK)):
         kernel.tick(1.0)
         kernel.turned(2)
-    kernel.tick(GRACE)
+    kernel.tick(KILL_DELAY)
     assert kernel.sent == [(1, CUT), (1, KILL)]
     kernel.died(1, -KILL)
     kernel.tick(0)
@@ -367,7 +367,7 @@ def test_starting_worker_is_not_killed_if_this_process_was_stopped_too(kernel: K
 
 def test_killed_worker_is_not_abandoned_if_this_process_was_stopped_too(kernel: Kernel) -> None:
     kernel.cut()
-    kernel.tick(GRACE)
+    kernel.tick(KILL_DELAY)
     kernel.now += 3600.0
     kernel.tick(ABANDON / 2)
     assert len(kernel.table.workers) == 2
