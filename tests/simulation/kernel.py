@@ -105,6 +105,12 @@ class Kernel(Machine):
             self.stop_at = self.stop_at or self.now
         return self.parent
 
+    def pipe(self) -> tuple[int, int]:
+        # The lifeline, and at most one pipe for each worker that was not reaped by the parent.
+        if len(self.open_descriptors) > 2 + len(self.children) + len(self._stolen):
+            self.violate(f"descriptors left open: {self.open_descriptors}")
+        return super().pipe()
+
     def fork(self) -> int:
         random = self.random
         if random() < 0.3:
@@ -127,7 +133,7 @@ class Kernel(Machine):
             self.after(20.0 * random(), self._become_ready, child)
         elif chance < 0.95:
             self.after(0.1 * random(), self.die, child, self.rng.choice((1, 100, 111)) << 8)
-        elif chance < 0.98:
+        elif chance < 0.987:
             self.after(0.1 * random(), self.die, child, self.rng.choice((9, 11)))
         else:
             child.hung = self.now

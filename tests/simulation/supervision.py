@@ -49,10 +49,10 @@ class Run:
         self.prefork.on_stop.append(self._note_stop)
         #: Whether something of the script makes the exit code unpredictable.
         self._unpredictable = False
-        length = rng.choice((0.3, 3.0, 3.0, 8.0, 8.0, 20.0))
+        length = rng.choice((0.3, 0.3, 2.0, 3.0, 8.0, 20.0))
         for _ in range(rng.randint(0, 5)):
             self._at(length * random(), *self._disturbance())
-        if random() < 0.4:
+        if random() < 0.35:
             self._at(length, "calm", self._settle)
         else:
             end = length * random() if random() < 0.3 else length
