@@ -75,22 +75,34 @@ class WorkerPool(EventDriven):
         detector = StallDetector(poller)
         if not main_leads:
             poller.put(partial(_lead_inline, daemon, poller))
-        while daemon.state != OVER:
-            if not poller.offloading:
-                detector.sample_safely()
-                continue
-            daemon.turn_safely()
-            if main_leads or time.monotonic() - poller.last_slow <= INLINE_AFTER:
-                continue
-            # Only if a worker is left for it after those for the jobs in the queue, each of which may block.
-            if poller.queued - sum(finished) < len(workers):
-                poller.offloading = False
-                poller.put(partial(_lead_inline, daemon, poller))
+        try:
+            while daemon.state != OVER:
+                if not poller.offloading:
+                    detector.sample_safely()
+                    continue
+                daemon.turn_safely()
+                if main_leads or time.monotonic() - poller.last_slow <= INLINE_AFTER:
+                    continue
+                # Only if two workers are left after those for the jobs in the queue, each of which may block: one to
+                # lead, and one for raw handlers, greetings and replies in parts.
+                if poller.queued - sum(finished) < len(workers) - 1:
+                    poller.offloading = False
+                    poller.put(partial(_lead_inline, daemon, poller))
+        finally:
+            # Also after KeyboardInterrupt or SystemExit in this thread: a worker that leads must not continue.
+            daemon.state = OVER
+            daemon.wake()
+            self._end_workers(detector, poller)
+
+    def _end_workers(self, detector: StallDetector, poller: PoolPoller) -> None:
+        workers = poller.workers
         for _ in workers:
             poller.put(None)
         until = time.monotonic() + JOIN_TIMEOUT
         for worker in workers:
             worker.join(max(0.0, until - time.monotonic()))
+        # If the leader is still at a message, its connection belongs to it, as to any abandoned worker.
+        detector.take_over()
         # Its threads would otherwise live until the garbage collector finds the cycle of daemon, poller and servers.
         poller.workers = []
         poller.reclaim()

@@ -14,8 +14,9 @@ from socketserver import BaseRequestHandler
 
 import pytest
 
+from daemons import Service, Talk
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.engines import stream_server
+from daemons.serving.engines import pool_poller, stream_server
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.engines.stall_detector import StallDetector
@@ -24,7 +25,7 @@ from daemons.serving.pump import Pump
 from daemons.serving.server import Server
 from tests.serving.peers import DEADLINE, ask, connect, eventually, hear, hear_all, is_gone, name_of
 from tests.serving.running import Within, access_of
-from tests.serving.services import Echo, Pieces, Polite, Raw
+from tests.serving.services import LINE, Echo, Pieces, Polite, Raw
 
 
 class Moody(Echo):
@@ -57,6 +58,51 @@ class Gated(Echo):
             self.asked.release()
             assert self.go_on[line].wait(DEADLINE)
         return line
+
+
+class Talker(Service):
+    """Greet, and echo each line.  ``wait`` blocks; after ``hold``, the end of the talk blocks."""
+
+    framing = LINE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Semaphore(0)
+        self.go_on = threading.Event()
+
+    def talk(self) -> Talk:
+        line = b""
+        try:
+            line = yield b"hello\n"
+            while True:
+                if line == b"wait\n":
+                    self.block()
+                line = yield line
+        finally:
+            if line == b"hold\n":
+                self.block()
+
+    def block(self) -> None:
+        self.asked.release()
+        assert self.go_on.wait(DEADLINE)
+
+
+class BlockingTalker(Talker):
+    """The same with ``blocks = True``."""
+
+    blocks = True
+
+
+class SilentTalker(BlockingTalker):
+    """A talk without a greeting, which blocks at its start."""
+
+    greets = False
+
+    def talk(self) -> Talk:
+        self.block()
+        line = yield b""
+        while True:
+            line = yield line
 
 
 class Blocking(Moody):
@@ -237,7 +283,7 @@ def test_former_leader_that_returns_does_not_lead_beside_the_next(
         poller.last_slow = -math.inf
         poller.wake()
         eventually(lambda: not poller.offloading and poller.lease is not None)
-        monkeypatch.setattr(StallDetector, "_take_over", lambda detector: None)
+        monkeypatch.setattr(StallDetector, "take_over", lambda detector: None)
         second.sendall(b"b\n")
         assert service.asked.acquire(timeout=DEADLINE)
         service.go_on[b"a\n"].set()
@@ -315,3 +361,114 @@ def test_single_thread_serves_every_kind_of_handler(within: Start, handler: type
     assert replies[0]
     assert replies == replies[:1] * 3
     running.expect_no_connections()
+
+
+def test_one_worker_is_left_beside_the_leader_for_greetings(within: Start) -> None:
+    service = Talker()
+    running = within(pool_of(2), Pump.carrying(service))
+    poller = poller_of(running)
+    with connect(running.address) as first, connect(running.address) as second:
+        hear(first, b"hello\n")
+        hear(second, b"hello\n")
+        first.sendall(b"wait\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        eventually(lambda: poller.offloading)
+        poller.last_slow = -math.inf
+        ask(second, b"a\n", b"a\n")  # at least one turn of the leader
+        with connect(running.address) as third:
+            hear(third, b"hello\n")
+        service.go_on.set()
+        hear(first, b"wait\n")
+
+
+def test_blocking_end_of_a_talk_does_not_block_the_leader(within: Start) -> None:
+    service = BlockingTalker()
+    running = within("pool", Pump.carrying(service))
+    with connect(running.address) as other:
+        hear(other, b"hello\n")
+        with connect(running.address) as first:
+            name = name_of(first)
+            hear(first, b"hello\n")
+            ask(first, b"hold\n", b"hold\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        ask(other, b"a\n", b"a\n")
+        service.go_on.set()
+        assert access_of(running, name) == ("done", "1")
+    running.expect_no_connections()
+
+
+def test_after_a_slow_end_of_a_talk_no_other_blocks_the_leader(within: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_poller, "SLOW_CLOSING", 0.0)
+    service = Talker()
+    running = within("pool", Pump.carrying(service))
+    poller = poller_of(running)
+
+    def leave(line: bytes) -> None:
+        with connect(running.address) as peer:
+            hear(peer, b"hello\n")
+            ask(peer, line, line)
+
+    with connect(running.address) as other:
+        hear(other, b"hello\n")
+        eventually(lambda: not poller.offloading and poller.lease is not None)
+        leave(b"a\n")
+        eventually(lambda: poller.offload_closing or poller.offloading)
+        leave(b"hold\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        ask(other, b"a\n", b"a\n")
+        service.go_on.set()
+    running.expect_no_connections()
+
+
+def test_start_of_a_talk_without_greeting_does_not_block_the_leader(within: Start) -> None:
+    service = SilentTalker()
+    # With a maximum rate, connections are accepted one by one.
+    running = within("pool", Pump.carrying(service), Limits(max_rate=10_000))
+    with connect(running.address) as first, connect(running.address):
+        first.sendall(b"a\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        eventually(lambda: running.server.active == 2)
+        service.go_on.set()
+        hear(first, b"a\n")
+    running.expect_no_connections()
+
+
+def test_leader_ends_after_an_exception_in_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers: list[threading.Thread] = []
+
+    def interrupted(detector: StallDetector) -> None:
+        workers.extend(detector._poller.workers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StallDetector, "sample", interrupted)
+    with stream_server("pool")(("127.0.0.1", 0), Pump.carrying(Echo())) as server, pytest.raises(KeyboardInterrupt):
+        server.serve_forever()
+    assert workers
+    eventually(lambda: not any(worker.is_alive() for worker in workers))
+
+
+def test_end_of_the_daemon_leaves_a_message_in_service_to_its_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Talker()
+    workers: list[threading.Thread] = []
+
+    def not_sampled(detector: StallDetector) -> None:
+        workers[:] = detector._poller.workers
+        select.select([], [], [], 0.001)
+
+    monkeypatch.setattr(StallDetector, "sample", not_sampled)
+    with stream_server("pool")(("127.0.0.1", 0), Pump.carrying(service)) as server:
+        loop = threading.Thread(target=server.serve_forever)
+        loop.start()
+        with connect(server.server_address) as peer:
+            hear(peer, b"hello\n")
+            peer.sendall(b"wait\n")
+            assert service.asked.acquire(timeout=DEADLINE)
+            server.shutdown()
+            loop.join()
+            server.server_close()
+    service.go_on.set()
+    assert workers
+    eventually(lambda: not any(worker.is_alive() for worker in workers))
+    assert not [record.getMessage() for record in caplog.records if "failed" in record.getMessage()]
