@@ -69,8 +69,9 @@ class WorkerPool(EventDriven):
         poller.workers = workers
         for worker in workers:
             worker.start()
-        # A single worker must not lead: no thread would be left for raw handlers, greetings and replies in parts.
-        main_leads = self.threads == 1 or (self.service is not None and bool(self.service.blocks))
+        # A raw handler is never called inline.  A single worker must not lead: no thread would be left for greetings
+        # and replies in parts.
+        main_leads = self.service is None or self.threads == 1 or bool(self.service.blocks)
         poller.offloading = main_leads
         detector = StallDetector(poller)
         if not main_leads:
@@ -109,15 +110,18 @@ class WorkerPool(EventDriven):
 
     def _put(self, request: Any, client_address: Any) -> None:
         """Have a worker run the whole request."""
-        self._pool.put(partial(self._handle, request, client_address))
+        poller = self._pool
+        poller.put(partial(self._handle, poller, request, client_address))
 
-    def _handle(self, request: Any, client_address: Any) -> None:
+    def _handle(self, poller: PoolPoller, request: Any, client_address: Any) -> None:
         try:
             self.finish_request(request, client_address)
         except BaseException:
             self._handle_error_safely(request, client_address)
         finally:
             self.shutdown_request(request)
+            if poller.unread:
+                poller.wake()  # there may be room in the backlog now
 
     @property
     def _pool(self) -> PoolPoller:

@@ -16,7 +16,8 @@ import pytest
 
 from daemons import Service, Talk
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.engines import pool_poller, stream_server
+from daemons.serving.daemon import Daemon
+from daemons.serving.engines import datagram_server, pool_poller, stream_server
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.engines.stall_detector import StallDetector
@@ -472,3 +473,64 @@ def test_end_of_the_daemon_leaves_a_message_in_service_to_its_thread(
     assert workers
     eventually(lambda: not any(worker.is_alive() for worker in workers))
     assert not [record.getMessage() for record in caplog.records if "failed" in record.getMessage()]
+
+
+class Named(Echo):
+    """Echo each line; those starting with ``u`` wait until released."""
+
+    blocks = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def respond(self, line: bytes) -> bytes:
+        if line.startswith(b"u"):
+            assert self.go_on.wait(DEADLINE)
+        return line
+
+
+def test_message_that_waits_for_datagrams_is_read_once_they_are_answered() -> None:
+    service = Named()
+    server = pool_of(2)(("127.0.0.1", 0), Pump.carrying(service))
+    datagrams = datagram_server("pool")(server.server_address, Pump.carrying(service))
+    daemon = Daemon([server, datagrams])
+    poller = daemon.poller
+    assert isinstance(poller, PoolPoller)
+    loop = threading.Thread(target=daemon.serve_forever)
+    # Without a tick that would wake the leader.
+    server.limits = datagrams.limits = Limits()
+    daemon._interval = lambda: DEADLINE * 2  # type: ignore[method-assign]
+    loop.start()
+    try:
+        with connect(server.server_address) as peer, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            ask(peer, b"a\n", b"a\n")
+            for _ in range(20):
+                sender.sendto(b"u\n", server.server_address)
+            eventually(lambda: poller.jobs.qsize() == 18)
+            peer.sendall(b"b\n")
+            eventually(lambda: poller.unread)
+            service.go_on.set()
+            hear(peer, b"b\n")
+    finally:
+        service.go_on.set()
+        daemon.shutdown()
+        loop.join()
+        server.server_close()
+        datagrams.server_close()
+
+
+class Gate(BaseRequestHandler):
+    """Raw handler: send a byte, then wait for one."""
+
+    def handle(self) -> None:
+        self.request.sendall(b".")
+        self.request.recv(1)
+
+
+def test_raw_handlers_may_occupy_all_threads(within: Start) -> None:
+    running = within(pool_of(2), Gate)
+    with connect(running.address) as first, connect(running.address) as second:
+        hear(first, b".")
+        hear(second, b".")
+    running.expect_no_connections()
