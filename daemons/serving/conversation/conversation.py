@@ -210,12 +210,21 @@ class Conversation:
         """End the conversation because a reply cannot be sent."""
         self._fail(failure)
 
+    @property
+    def closable(self) -> bool:
+        """Whether `close` may run code of the service."""
+        return self._talk is not None or self._pieces is not None
+
     def close(self) -> None:
-        """Close the iterator of an unfinished reply and the talk, so that their ``finally`` clauses run."""
+        """Close the iterator of an unfinished reply and the talk, so that their ``finally`` clauses run.
+
+        A second call does nothing."""
         if self._pieces is not None:
             self._close(self._pieces)
+            self._pieces = None
         if self._talk is not None:
             self._close(self._talk)
+            self._talk = None
 
     def _close(self, closable: Talk | ReplyStream) -> None:
         try:

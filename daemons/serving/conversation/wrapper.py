@@ -38,6 +38,10 @@ class ConversationWrapper(Conversation):
     def reason(self) -> str:
         return self._inner.reason
 
+    @property
+    def closable(self) -> bool:
+        return self._inner.closable
+
     def close(self) -> None:
         self._inner.close()
         if self._inner.failure is not None:

@@ -12,7 +12,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from daemons.serving.conclude import expect_next
-from daemons.serving.conversation.conversation import DONE, PENDING
+from daemons.serving.conversation.conversation import DONE, PENDING, Conversation
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.engines.connection_poller import DONTWAIT
 from daemons.serving.engines.loop_connection import LoopConnection
@@ -24,6 +24,10 @@ from daemons.serving.transfer_sizes import RECEIVE
 #: Seconds at one message after which another thread takes the lead: far more than computing a reply takes, far less
 #: than a person notices.
 TAKEOVER = 0.004
+
+#: Seconds to close a conversation inline after which workers close all later ones: longer than `TAKEOVER`, since the
+#: change is permanent and should not be caused by a thread that only waits for the processor.
+SLOW_CLOSING = 10 * TAKEOVER
 
 #: Maximum number, per worker, of messages that wait for a worker plus replies that wait for the leader.  At that limit
 #: no connection is read from: otherwise ten thousand connections could hold 64 KiB each, or more in a TLS handshake,
@@ -64,6 +68,10 @@ class PoolPoller(LoopPoller):
         self._left: dict[LoopConnection, float] = {}
         #: Readable connections, removed from epoll, that wait for room in the backlog.
         self.unread: deque[LoopConnection] = deque()
+        #: Connections to end after a worker has closed their conversations, and what `_end` was called with.
+        self._closed: dict[LoopConnection, Ending | None] = {}
+        #: Whether workers close conversations even if the leader calls the service inline.
+        self.offload_closing = False
         #: Wakes the leader.
         self.wake: Callable[[], None] = lambda: None
         #: Wakes the stall detector, which sleeps while the leader is idle.
@@ -81,7 +89,10 @@ class PoolPoller(LoopPoller):
             connection, reply, answered = self.ready[0]
             self._return(connection)  # raises OSError without memory for its entry in epoll: then the next turn retries
             self.ready.popleft()
-            self.deliver(connection, reply, answered)
+            if connection in self._closed:
+                super()._end(connection, self._closed.pop(connection))
+            else:
+                self.deliver(connection, reply, answered)
         while self.unread and not self._full:
             self._return(self.unread[0])
             self.unread.popleft()
@@ -153,7 +164,7 @@ class PoolPoller(LoopPoller):
         if connection.server.greets:
             self.offload(connection, connection.conversation.open)
         else:
-            self.deliver(connection, connection.conversation.open(), True)
+            self._go_on(connection, True)  # a talk without a greeting begins with the first input
 
     def _go_on(self, connection: LoopConnection, answered: bool) -> None:
         spooled = connection.spool is not None
@@ -163,6 +174,20 @@ class PoolPoller(LoopPoller):
             self.offload(connection, partial(connection.conversation.proceed, files=not spooled))
         else:
             super()._go_on(connection, answered)
+
+    def _end(self, connection: LoopConnection, ending: Ending | None) -> None:
+        """As in the loop, except that the ``finally`` clauses of the service run in a worker if they may block."""
+        conversation = connection.made
+        if conversation is None or not conversation.closable:
+            super()._end(connection, ending)
+        elif self.offloading or self.offload_closing:
+            self._paused.pop(connection, None)
+            self._closed[connection] = ending
+            self.offload(connection, partial(_close, conversation))
+        else:
+            begun = time.monotonic()
+            super()._end(connection, ending)
+            self.offload_closing = time.monotonic() - begun > SLOW_CLOSING
 
     def offload(self, connection: LoopConnection, action: Callable[[], bytes]) -> None:
         """Have a worker run `action`; until it returns, no other thread uses the connection."""
@@ -221,3 +246,8 @@ class PoolPoller(LoopPoller):
             budget.PROCESS.pin(connection, len(reply))
         self.ready.append((connection, reply, answered))
         self.wake()
+
+
+def _close(conversation: Conversation) -> bytes:
+    conversation.close()
+    return b""

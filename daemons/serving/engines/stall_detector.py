@@ -43,7 +43,7 @@ class StallDetector:
         if before is None:
             self._quiet += 1
         elif before == self._mark():
-            self._take_over()
+            self.take_over()
         else:
             self._quiet = 0
 
@@ -62,7 +62,8 @@ class StallDetector:
         if poller.waiting:
             poller.wakeup.wait()
 
-    def _take_over(self) -> None:
+    def take_over(self) -> None:
+        """Take the lead if a message is in service."""
         poller = self._poller
         with poller.handover:
             try:

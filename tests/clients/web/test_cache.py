@@ -13,6 +13,7 @@ import pytest
 
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
+from tests.certificates import folder
 from tests.clients.web.conftest import Running
 from tests.clients.web.responses import Capture, responding, response
 from tests.clients.web.site import daemons
@@ -60,6 +61,14 @@ def test_response_to_another_user_or_of_another_server_is_not_served(
     assert capsys.readouterr() == ("fresh" * 4, "from the cache\n" * 2)
     assert site.requests == ["GET /fresh"] * 2
     assert daemons(*words, "--unix-socket", tmp_path / "nowhere") == 1
+
+
+def test_response_verified_with_another_ca_is_not_served(site: Running, tmp_path: Path, capsys: Capture) -> None:
+    words = ("fetch", f"{site.url}/fresh", "--cache", tmp_path / "c")
+    for more in (("--cafile", folder() / "ca.pem"), (), ("--cafile", folder() / "ca.pem")):
+        assert daemons(*words, *more) == 0
+    assert capsys.readouterr() == ("fresh" * 3, "from the cache\n")
+    assert site.requests == ["GET /fresh"] * 2
 
 
 def test_response_to_a_request_with_no_store_is_not_stored(site: Running, tmp_path: Path, capsys: Capture) -> None:

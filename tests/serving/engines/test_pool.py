@@ -14,8 +14,10 @@ from socketserver import BaseRequestHandler
 
 import pytest
 
+from daemons import Service, Talk
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.engines import stream_server
+from daemons.serving.daemon import Daemon
+from daemons.serving.engines import datagram_server, pool_poller, stream_server
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.engines.stall_detector import StallDetector
@@ -24,7 +26,7 @@ from daemons.serving.pump import Pump
 from daemons.serving.server import Server
 from tests.serving.peers import DEADLINE, ask, connect, eventually, hear, hear_all, is_gone, name_of
 from tests.serving.running import Within, access_of
-from tests.serving.services import Echo, Pieces, Polite, Raw
+from tests.serving.services import LINE, Echo, Pieces, Polite, Raw
 
 
 class Moody(Echo):
@@ -57,6 +59,51 @@ class Gated(Echo):
             self.asked.release()
             assert self.go_on[line].wait(DEADLINE)
         return line
+
+
+class Talker(Service):
+    """Greet, and echo each line.  ``wait`` blocks; after ``hold``, the end of the talk blocks."""
+
+    framing = LINE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Semaphore(0)
+        self.go_on = threading.Event()
+
+    def talk(self) -> Talk:
+        line = b""
+        try:
+            line = yield b"hello\n"
+            while True:
+                if line == b"wait\n":
+                    self.block()
+                line = yield line
+        finally:
+            if line == b"hold\n":
+                self.block()
+
+    def block(self) -> None:
+        self.asked.release()
+        assert self.go_on.wait(DEADLINE)
+
+
+class BlockingTalker(Talker):
+    """The same with ``blocks = True``."""
+
+    blocks = True
+
+
+class SilentTalker(BlockingTalker):
+    """A talk without a greeting, which blocks at its start."""
+
+    greets = False
+
+    def talk(self) -> Talk:
+        self.block()
+        line = yield b""
+        while True:
+            line = yield line
 
 
 class Blocking(Moody):
@@ -237,7 +284,7 @@ def test_former_leader_that_returns_does_not_lead_beside_the_next(
         poller.last_slow = -math.inf
         poller.wake()
         eventually(lambda: not poller.offloading and poller.lease is not None)
-        monkeypatch.setattr(StallDetector, "_take_over", lambda detector: None)
+        monkeypatch.setattr(StallDetector, "take_over", lambda detector: None)
         second.sendall(b"b\n")
         assert service.asked.acquire(timeout=DEADLINE)
         service.go_on[b"a\n"].set()
@@ -314,4 +361,176 @@ def test_single_thread_serves_every_kind_of_handler(within: Start, handler: type
         replies = [hear_all(peer) for peer in many]
     assert replies[0]
     assert replies == replies[:1] * 3
+    running.expect_no_connections()
+
+
+def test_one_worker_is_left_beside_the_leader_for_greetings(within: Start) -> None:
+    service = Talker()
+    running = within(pool_of(2), Pump.carrying(service))
+    poller = poller_of(running)
+    with connect(running.address) as first, connect(running.address) as second:
+        hear(first, b"hello\n")
+        hear(second, b"hello\n")
+        first.sendall(b"wait\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        eventually(lambda: poller.offloading)
+        poller.last_slow = -math.inf
+        ask(second, b"a\n", b"a\n")  # at least one turn of the leader
+        with connect(running.address) as third:
+            hear(third, b"hello\n")
+        service.go_on.set()
+        hear(first, b"wait\n")
+
+
+def test_blocking_end_of_a_talk_does_not_block_the_leader(within: Start) -> None:
+    service = BlockingTalker()
+    running = within("pool", Pump.carrying(service))
+    with connect(running.address) as other:
+        hear(other, b"hello\n")
+        with connect(running.address) as first:
+            name = name_of(first)
+            hear(first, b"hello\n")
+            ask(first, b"hold\n", b"hold\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        ask(other, b"a\n", b"a\n")
+        service.go_on.set()
+        assert access_of(running, name) == ("done", "1")
+    running.expect_no_connections()
+
+
+def test_after_a_slow_end_of_a_talk_no_other_blocks_the_leader(within: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_poller, "SLOW_CLOSING", 0.0)
+    service = Talker()
+    running = within("pool", Pump.carrying(service))
+    poller = poller_of(running)
+
+    def leave(line: bytes) -> None:
+        with connect(running.address) as peer:
+            hear(peer, b"hello\n")
+            ask(peer, line, line)
+
+    with connect(running.address) as other:
+        hear(other, b"hello\n")
+        eventually(lambda: not poller.offloading and poller.lease is not None)
+        leave(b"a\n")
+        eventually(lambda: poller.offload_closing or poller.offloading)
+        leave(b"hold\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        ask(other, b"a\n", b"a\n")
+        service.go_on.set()
+    running.expect_no_connections()
+
+
+def test_start_of_a_talk_without_greeting_does_not_block_the_leader(within: Start) -> None:
+    service = SilentTalker()
+    # With a maximum rate, connections are accepted one by one.
+    running = within("pool", Pump.carrying(service), Limits(max_rate=10_000))
+    with connect(running.address) as first, connect(running.address):
+        first.sendall(b"a\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        eventually(lambda: running.server.active == 2)
+        service.go_on.set()
+        hear(first, b"a\n")
+    running.expect_no_connections()
+
+
+def test_leader_ends_after_an_exception_in_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers: list[threading.Thread] = []
+
+    def interrupted(detector: StallDetector) -> None:
+        workers.extend(detector._poller.workers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StallDetector, "sample", interrupted)
+    with stream_server("pool")(("127.0.0.1", 0), Pump.carrying(Echo())) as server, pytest.raises(KeyboardInterrupt):
+        server.serve_forever()
+    assert workers
+    eventually(lambda: not any(worker.is_alive() for worker in workers))
+
+
+def test_end_of_the_daemon_leaves_a_message_in_service_to_its_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Talker()
+    workers: list[threading.Thread] = []
+
+    def not_sampled(detector: StallDetector) -> None:
+        workers[:] = detector._poller.workers
+        select.select([], [], [], 0.001)
+
+    monkeypatch.setattr(StallDetector, "sample", not_sampled)
+    with stream_server("pool")(("127.0.0.1", 0), Pump.carrying(service)) as server:
+        loop = threading.Thread(target=server.serve_forever)
+        loop.start()
+        with connect(server.server_address) as peer:
+            hear(peer, b"hello\n")
+            peer.sendall(b"wait\n")
+            assert service.asked.acquire(timeout=DEADLINE)
+            server.shutdown()
+            loop.join()
+            server.server_close()
+    service.go_on.set()
+    assert workers
+    eventually(lambda: not any(worker.is_alive() for worker in workers))
+    assert not [record.getMessage() for record in caplog.records if "failed" in record.getMessage()]
+
+
+class Named(Echo):
+    """Echo each line; those starting with ``u`` wait until released."""
+
+    blocks = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def respond(self, line: bytes) -> bytes:
+        if line.startswith(b"u"):
+            assert self.go_on.wait(DEADLINE)
+        return line
+
+
+def test_message_that_waits_for_datagrams_is_read_once_they_are_answered() -> None:
+    service = Named()
+    server = pool_of(2)(("127.0.0.1", 0), Pump.carrying(service))
+    datagrams = datagram_server("pool")(server.server_address, Pump.carrying(service))
+    daemon = Daemon([server, datagrams])
+    poller = daemon.poller
+    assert isinstance(poller, PoolPoller)
+    loop = threading.Thread(target=daemon.serve_forever)
+    # Without a tick that would wake the leader.
+    server.limits = datagrams.limits = Limits()
+    daemon._interval = lambda: DEADLINE * 2  # type: ignore[method-assign]
+    loop.start()
+    try:
+        with connect(server.server_address) as peer, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            ask(peer, b"a\n", b"a\n")
+            for _ in range(20):
+                sender.sendto(b"u\n", server.server_address)
+            eventually(lambda: poller.jobs.qsize() == 18)
+            peer.sendall(b"b\n")
+            eventually(lambda: poller.unread)
+            service.go_on.set()
+            hear(peer, b"b\n")
+    finally:
+        service.go_on.set()
+        daemon.shutdown()
+        loop.join()
+        server.server_close()
+        datagrams.server_close()
+
+
+class Gate(BaseRequestHandler):
+    """Raw handler: send a byte, then wait for one."""
+
+    def handle(self) -> None:
+        self.request.sendall(b".")
+        self.request.recv(1)
+
+
+def test_raw_handlers_may_occupy_all_threads(within: Start) -> None:
+    running = within(pool_of(2), Gate)
+    with connect(running.address) as first, connect(running.address) as second:
+        hear(first, b".")
+        hear(second, b".")
     running.expect_no_connections()
