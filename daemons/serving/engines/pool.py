@@ -59,7 +59,7 @@ class WorkerPool(EventDriven):
 
     def lead(self, daemon: Daemon) -> None:
         """Start the workers, make one of them the leader, and run the stall detector until the daemon ends."""
-        poller = self._pool
+        poller = self._pool_poller
         poller.wake = daemon.wake
         finished = [0] * self.threads
         workers = [
@@ -69,7 +69,7 @@ class WorkerPool(EventDriven):
         poller.workers = workers
         for worker in workers:
             worker.start()
-        # A single worker must not lead: no thread would be left for raw handlers, greetings and replies in parts.
+        # A single worker must not lead: no thread would be left for raw handlers, greetings and replies in pieces.
         main_leads = self.threads == 1 or (self.service is not None and bool(self.service.blocks))
         poller.offloading = main_leads
         detector = StallDetector(poller)
@@ -96,8 +96,8 @@ class WorkerPool(EventDriven):
         poller.reclaim()
 
     def _put(self, request: Any, client_address: Any) -> None:
-        """Have a worker run the whole request."""
-        self._pool.put(partial(self._handle, request, client_address))
+        """Have a worker run a whole request: a raw handler, or the conversation of a datagram."""
+        self._pool_poller.put(partial(self._handle, request, client_address))
 
     def _handle(self, request: Any, client_address: Any) -> None:
         try:
@@ -108,7 +108,7 @@ class WorkerPool(EventDriven):
             self.shutdown_request(request)
 
     @property
-    def _pool(self) -> PoolPoller:
+    def _pool_poller(self) -> PoolPoller:
         poller = self._poller
         assert isinstance(poller, PoolPoller)
         return poller
@@ -167,7 +167,7 @@ def _lead_inline(daemon: Daemon, poller: PoolPoller) -> None:
     while daemon.state != OVER and poller.lease is lease:
         daemon.turn_safely()
     # Wake the stall detector, which may be asleep: its thread, the main thread, ends the daemon.
-    poller.wakeup.set()
+    poller.detector_wakeup.set()
 
 
 def _work(jobs: SimpleQueue[Callable[[], None] | None], finished: list[int], number: int) -> None:

@@ -137,10 +137,10 @@ class WorkerTable:
         if self.stopping or worker.retiring:
             return
         if worker.replaces in self.workers:
-            log.error("worker %d could not start (%d); the old workers stay", pid, code)
+            log.error("worker %d could not start: exit code %d; the old workers stay", pid, code)
             self._outdated.clear()
             return
-        if pid in self._succeeded():
+        if pid in self._with_successor():
             log.error("worker %d died; its successor is starting already", pid)
             return
         if not self.complete and code > 0:
@@ -158,9 +158,11 @@ class WorkerTable:
         if self.stopping:
             return
         # Skip a worker whose successor is starting: that successor is outdated too, and is listed instead.
-        succeeded = self._succeeded()
-        self._outdated = [pid for pid, worker in self.workers.items() if not worker.retiring and pid not in succeeded]
-        if not succeeded:
+        with_successor = self._with_successor()
+        self._outdated = [
+            pid for pid, worker in self.workers.items() if not worker.retiring and pid not in with_successor
+        ]
+        if not with_successor:
             self._replace_next(now)
 
     def stop(self, now: float, drain: float | None = None) -> None:
@@ -236,7 +238,7 @@ class WorkerTable:
                 log.error("worker could not be started: %s; the old workers stay", error.strerror)
                 self._outdated.clear()
 
-    def _succeeded(self) -> set[int]:
+    def _with_successor(self) -> set[int]:
         """Return the pids of workers, dead or alive, with a successor that is starting.
 
         A successor killed before it was ready counts until it is reaped, which leads to another replacement."""
