@@ -228,9 +228,9 @@ class Secured(ConversationWrapper):
         elif inner.state != IDLE or self._in_record:
             self.state = PARTIAL
         else:
-            # An engine sets a new deadline after an answered message.  Without one (after a handshake, or after a record
-            # that held no whole message), report PENDING once: the engine calls `proceed`, sets a new deadline, and
-            # reads the state IDLE.
+            # An engine sets a new deadline after an answered message.  Without one, after a handshake or after a record
+            # without a whole message, report PENDING once: the engine calls `proceed`, sets a new deadline, and reads
+            # the state IDLE.
             quiet = before in (SHAKING, PARTIAL) and self.messages == answered
             self.state = PENDING if quiet else IDLE
 
