@@ -72,6 +72,7 @@ class Conversation:
         #: Remaining pieces of a reply.
         self._pieces: ReplyStream | None = None
         #: Complete messages without a reply yet.
+        #: Complete messages without a reply yet.
         self._waiting: deque[bytes] | None = None
         self._input_ended = False
         #: IDLE, PARTIAL, PENDING or OVER.

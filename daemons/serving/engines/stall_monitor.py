@@ -2,6 +2,8 @@
 
 It only reports; a blocked leader of a pool is replaced by `daemons.serving.engines.stall_detector`.
 
+It only reports; a blocked leader of a pool is replaced by `daemons.serving.engines.stall_detector`.
+
 A `Probe` samples one daemon about once a second (those of the engines are in `daemons.serving.engines.stall_probes`).
 A `StallMonitor` logs one line with the blocking stack when a stall begins and one when it ends, and counts it.  It runs
 in a thread.  Under ``forks`` it runs at the daemon's ticks, because a process that forks must not have a second thread.
@@ -34,7 +36,7 @@ log = SafeLogger(__name__)
 #: Minimum duration of a stall in seconds.
 STALL = 1.0
 
-#: Seconds from the end of the drain until a blocked process is ended.  Less than `worker_table.KILL_DELAY`, so that the
+#: Seconds from the end of the drain until a blocked process is ended.  Less than `worker.KILL_DELAY`, so that the
 #: process logs the blocking stack before the parent kills it.
 LEAVE = 0.5
 
