@@ -19,7 +19,7 @@ from daemons.operating.logging import logs
 from daemons.operating.metrics import prometheus
 from daemons.printable import escape
 from daemons.serving.engines import stream_server
-from daemons.serving.listening.listen import clients_too
+from daemons.serving.listening.listen import ephemeral_port_warning
 from daemons.settings.complaints import ConfigurationError
 from daemons.settings.values import SIZE, kind_of
 
@@ -65,7 +65,11 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
     for complaint in dict.fromkeys(complaints):
         print(complaint, file=sys.stderr)
     for settings in daemons:
-        notes += (f"conf/{settings.name}.ini [daemon] {note}" for note in map(clients_too, settings.addresses) if note)
+        notes += (
+            f"conf/{settings.name}.ini [daemon] {note}"
+            for note in map(ephemeral_port_warning, settings.addresses)
+            if note
+        )
     if reduced := fd_limit.note(daemons):
         notes.append(reduced)
     for note in notes:
@@ -231,5 +235,5 @@ def _collisions(daemons: list[Settings]) -> list[str]:
         for ours in (*one.addresses, *one.metrics.listen)
         for section, addresses in (("daemon", other.addresses), ("metrics", other.metrics.listen))
         for theirs in addresses
-        if ours.meets(theirs)
+        if ours.conflicts_with(theirs)
     ]

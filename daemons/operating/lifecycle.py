@@ -33,7 +33,7 @@ from daemons.serving.engines import adopt, stall_probes
 from daemons.serving.engines.pool import WorkerPool
 from daemons.serving.engines.prefork import Prefork
 from daemons.serving.listening.address import Address
-from daemons.serving.listening.listen import ListenError, clients_too, listen, name_of
+from daemons.serving.listening.listen import ListenError, ephemeral_port_warning, listen, name_of
 from daemons.serving.server import Server
 from daemons.serving.stream import StreamServer
 from daemons.settings.complaints import ConfigurationError
@@ -130,13 +130,13 @@ def prepare(settings: Settings) -> Bound:
         bound.files.update(bound.metrics.bind())
         for address in settings.addresses:
             for listener in listen(
-                address, settings.daemon.backlog, settings.daemon.socket_mode, beside=beside_orphans
+                address, settings.daemon.backlog, settings.daemon.socket_mode, beside_orphans=beside_orphans
             ):
                 bound.listeners.append((name_of(listener, address.scheme), listener))
             if address.scheme == "unix":
                 bound.files[address.path] = os.stat(address.path).st_ino
                 settings.drop.hand_over(address.path)
-            elif note := clients_too(address):
+            elif note := ephemeral_port_warning(address):
                 log.warning("%s", note)
     except BaseException:
         bound.close()
@@ -205,7 +205,7 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline:
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
     stall_probes.watch(daemon)
-    malloc.give_back()
+    malloc.configure()
     ready()
     daemon.serve_forever()
     bound.metrics.leave()

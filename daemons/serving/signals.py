@@ -119,8 +119,8 @@ def defer_stop() -> None:
         signal.signal(number, _defer)
 
 
-def await_start(parent: int) -> None:
-    """In a forked child, install the handlers for the time of its import of the service, until `install_handlers`.
+def install_import_handlers(parent: int) -> None:
+    """In a forked child, install the handlers that apply while it imports the service, until `install_handlers`.
 
     The child exits at once on SIGTERM, and about a second after the end of `parent`."""
     global _parent
@@ -146,7 +146,7 @@ def ignore_signals() -> None:
 
 
 def reset_signals() -> None:
-    """Undo `install_handlers`, before its waker is closed."""
+    """Stop writing signal numbers to the waker, before it is closed.  The handlers stay."""
     signal.set_wakeup_fd(-1)
 
 
@@ -216,7 +216,7 @@ class StopRequest:
         return not self.once and now - self._first >= REPEAT
 
 
-#: Process ID of the parent, set by `await_start`.
+#: Process ID of the parent, set by `install_import_handlers`.
 _parent = 0
 
 

@@ -29,7 +29,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def test_a_payment_from_login_to_logout_on_one_connection(site: Callable[..., Webapp]) -> None:
-    pump = Pump.carrying(WSGIService.of(validator(site()), "Webapp")())
+    pump = Pump.for_service(WSGIService.of(validator(site()), "Webapp")())
     with closing(Within(stream_server("pool", WebServer), pump)) as server:
         address: Any = server.address
         with closing(http.client.HTTPConnection(address[0], address[1], timeout=20)) as client:
@@ -69,7 +69,7 @@ def test_a_payment_from_login_to_logout_on_one_connection(site: Callable[..., We
 
 
 def test_calls_are_answered_beneath_the_site(site: Callable[..., Webapp]) -> None:
-    pump = Pump.carrying(WSGIService.of(validator(site()), "Webapp")())
+    pump = Pump.for_service(WSGIService.of(validator(site()), "Webapp")())
     with closing(Within(stream_server("pool", WebServer), pump)) as server:
         address: Any = server.address
         host, port = address
@@ -100,7 +100,7 @@ def test_pages_are_served_while_logins_wait_and_excess_logins_get_503(
         return scrypt(*arguments)
 
     monkeypatch.setattr(hashes, "_scrypt", held)
-    pump = Pump.carrying(WSGIService.of(site(), "Webapp")())
+    pump = Pump.for_service(WSGIService.of(site(), "Webapp")())
     with closing(Within(stream_server("pool", WebServer), pump)) as server, ThreadPoolExecutor(64) as guessers:
         address: Any = server.address
 

@@ -53,7 +53,7 @@ class Endpoint(Daemon):
     """Server of the metrics in `scoreboard` on `listeners`, polled by a leader."""
 
     def __init__(self, scoreboard: Scoreboard, listeners: Sequence[socket.socket]) -> None:
-        handler = Pump.carrying(Exposition(scoreboard))
+        handler = Pump.for_service(Exposition(scoreboard))
         servers = [stream_server("loop").adopt(listener, handler) for listener in listeners]
         for server in servers:
             server.limits = LIMITS

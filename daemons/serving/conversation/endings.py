@@ -11,12 +11,14 @@ from enum import Enum
 
 
 class Ending(Enum):
-    """Last word of an access line; `level` is the level of the line, `text` an explanation."""
+    """How a conversation ended.
+
+    `word` follows the peer in the access line, `level` is the level of that line, and `text` explains the word."""
 
     word: str
     level: int
     text: str
-    #: Index in the table, from 0.
+    #: Index among the members, from 0.
     place: int
 
     #: Members are singletons, so hashing by identity is correct.  `Enum.__hash__` is written in Python and takes seven
@@ -60,7 +62,8 @@ class Ending(Enum):
 #: Endings followed by a `reason` from the framing.
 BY_FRAMING = frozenset((Ending.CUT, Ending.OVERSIZE, Ending.MALFORMED))
 
-#: Endings decided by this side.  The peer may still be sending, so the connection lingers after the last reply.
+#: Endings that send a last reply, an apology or an alert while the peer may still be sending.  The connection lingers,
+#: so that these bytes arrive.
 LINGERING = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.HANDSHAKE, Ending.FAILED))
 
 

@@ -59,7 +59,7 @@ class WorkerPool(EventDriven):
 
     def lead(self, daemon: Daemon) -> None:
         """Start the workers, make one of them the leader, and run the stall detector until the daemon ends."""
-        poller = self._pool
+        poller = self._pool_poller
         poller.wake = daemon.wake
         finished = [0] * self.threads
         workers = [
@@ -68,7 +68,7 @@ class WorkerPool(EventDriven):
         ]
         poller.workers = workers = _started(workers)
         # A raw handler is never called inline.  A single worker must not lead: no thread would be left for greetings
-        # and replies in parts.
+        # and replies in pieces.
         main_leads = self.service is None or len(workers) == 1 or bool(self.service.blocks)
         poller.offloading = main_leads
         detector = StallDetector(poller)
@@ -107,8 +107,8 @@ class WorkerPool(EventDriven):
         poller.reclaim()
 
     def _put(self, request: Any, client_address: Any) -> None:
-        """Have a worker run the whole request."""
-        poller = self._pool
+        """Have a worker run a whole request: a raw handler, or the conversation of a datagram."""
+        poller = self._pool_poller
         poller.put(partial(self._handle, poller, request, client_address))
 
     def _handle(self, poller: PoolPoller, request: Any, client_address: Any) -> None:
@@ -122,7 +122,7 @@ class WorkerPool(EventDriven):
                 poller.wake()  # there may be room in the backlog now
 
     @property
-    def _pool(self) -> PoolPoller:
+    def _pool_poller(self) -> PoolPoller:
         poller = self._poller
         assert isinstance(poller, PoolPoller)
         return poller
@@ -199,7 +199,7 @@ def _lead_inline(daemon: Daemon, poller: PoolPoller) -> None:
     while daemon.state != OVER and poller.lease is lease:
         daemon.turn_safely()
     # Wake the stall detector, which may be asleep: its thread, the main thread, ends the daemon.
-    poller.wakeup.set()
+    poller.detector_wakeup.set()
 
 
 def _work(jobs: SimpleQueue[Callable[[], None] | None], finished: list[int], number: int) -> None:

@@ -42,16 +42,16 @@ class LeadershipLost(Exception):
 class PoolPoller(LoopPoller):
     """A poller whose leading thread can change."""
 
-    asks_again = False
+    calls_service_directly = False
     # Level-triggered: a thread that loses the lead within a batch of events drops the rest of them, and epoll must
     # report them again to the next leader.
     reading = select.EPOLLIN
 
     def __init__(self) -> None:
         super().__init__()
-        #: Contains the connection whose message is in service, if any.  The thread that pops it has the lead: the
-        #: leader pops it when it has the reply, or the stall detector if that takes too long.  By connection, because a
-        #: former leader may return while another message is in service.
+        #: The connection whose message the leader is serving; empty between messages.  The leader pops it when it has
+        #: the reply, or the stall detector does if that takes too long; the thread that has popped it leads.  The key
+        #: is the connection, so that a former leader cannot pop the record of the present one.
         self.in_service: dict[LoopConnection, None] = {}
         #: Held by the stall detector while it takes the lead.
         self.handover = threading.Lock()
@@ -75,7 +75,7 @@ class PoolPoller(LoopPoller):
         #: Wakes the leader.
         self.wake: Callable[[], None] = lambda: None
         #: Wakes the stall detector, which sleeps while the leader is idle.
-        self.wakeup = threading.Event()
+        self.detector_wakeup = threading.Event()
         self.detector_sleeps = False
         #: Whether the leader waits for events, so that no message can be in service before it has woken the detector.
         self.waiting = False
@@ -97,7 +97,7 @@ class PoolPoller(LoopPoller):
             self._return(self.unread[0])
             self.unread.popleft()
         if self._ended:
-            self._account()
+            self._log_and_close_ended()
         if self.offloading:
             return self._wait_offloading(patience)
         try:
@@ -138,14 +138,14 @@ class PoolPoller(LoopPoller):
                 self._end(connection, Ending.RESET)
                 continue
             connection.received += len(data)
-            if not data and (connection.made is None or connection.ending is not None):
-                self._end(connection, None if connection.made else DONE)  # as in the loop
+            if not data and (connection.existing_conversation is None or connection.ending is not None):
+                self._end(connection, None if connection.existing_conversation else DONE)  # as in the loop
                 continue
             self.offload(connection, partial(connection.conversation.receive, data))
         if self.draining and len(events) < MAX_EVENTS:
             self._close_idle({descriptor for descriptor, _ in events})
         if self._ended:
-            self._account()
+            self._log_and_close_ended()
         return True
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
@@ -155,25 +155,25 @@ class PoolPoller(LoopPoller):
         # Wake the detector after the wait, not before it: a message may be in service only from here on.
         if self.detector_sleeps:
             self.detector_sleeps = False
-            self.wakeup.set()
+            self.detector_wakeup.set()
         return events
 
-    def take(self, connection: LoopConnection) -> None:
+    def start_conversation(self, connection: LoopConnection) -> None:
         """Begin a conversation.  A greeting is code of the service, so a worker runs it."""
-        self.read(connection)
+        self.start_reading(connection)
         if connection.server.greets:
             self.offload(connection, connection.conversation.open)
         else:
             self._go_on(connection, True)  # a talk without a greeting begins with the first input
 
-    def _go_on(self, connection: LoopConnection, answered: bool) -> None:
+    def _after_reply(self, connection: LoopConnection, answered: bool) -> None:
         spooled = connection.spool is not None
-        if connection.conversation.state == PENDING and (spooled or connection.conversation.span is None):
-            # After a reply in parts, the next message begins with a new deadline.
+        if connection.conversation.state == PENDING and (spooled or connection.conversation.file_slice is None):
+            # After a reply in pieces, the next message begins with a new deadline.
             expect_next(connection, PENDING, connection.server.limits, answered=True)
             self.offload(connection, partial(connection.conversation.proceed, files=not spooled))
         else:
-            super()._go_on(connection, answered)
+            super()._after_reply(connection, answered)
 
     def _end(self, connection: LoopConnection, ending: Ending | None) -> None:
         """As in the loop, except that the ``finally`` clauses of the service run in a worker if they may block."""
@@ -225,8 +225,8 @@ class PoolPoller(LoopPoller):
     def _return(self, connection: LoopConnection) -> None:
         """Read from a suspended connection again.
 
-        A message in parts keeps its total deadline, regardless of how often a worker handled a part."""
-        self.read(connection)
+        A message that arrives in several reads keeps its total deadline, however often a worker has handled a read."""
+        self.start_reading(connection)
         connection.deadline = time.monotonic() + self._left.pop(connection)
 
     def _do(self, connection: LoopConnection, action: Callable[[], bytes]) -> None:

@@ -229,7 +229,7 @@ class Prefork:
         try:
             signals.reset_signals()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signals.await_start(parent)
+            signals.install_import_handlers(parent)
             self.release()
             code = self._work(partial(_report, ready), parent)
         except BaseException:

@@ -74,7 +74,7 @@ class AcceptBackoff:
             log.error("accept: failed; pausing for %d ms", PAUSE * 1000, exc_info=error)
 
     def reset_rate(self) -> None:
-        """Begin to count for another `max_rate`: the connections accepted until now do not count towards it."""
+        """Forget the connections counted until now, because `max_rate` has changed."""
         self._rate = None
         self._pausing = False
 

@@ -50,8 +50,8 @@ class Admission:
     def _room(self) -> int:
         return self._daemon.servers[0].max_connections - self._daemon.active
 
-    def admit(self, server: Served) -> float:
-        """Poll `server` if and only if it can accept a connection now.
+    def update_polling(self, server: Served) -> float:
+        """Poll the listener of `server` if a connection can be accepted now; else stop polling it.
 
         Return the seconds until the next call is needed."""
         daemon = self._daemon

@@ -70,7 +70,7 @@ def rank(connection: Connection, limits: Limits, now: float) -> Candidate | None
     if not connection.timed or connection.ending is not None:
         return None
     # Under a raw handler only a handshake is a phase of these; its own phase is OVERLONG.
-    phase, deadline = connection.overdue, connection.deadline
+    phase, deadline = connection.timeout_ending, connection.deadline
     if deadline == math.inf or phase not in (Ending.HANDSHAKE, Ending.IDLE, Ending.SLOW):
         return None  # infinite: a worker of a pool is serving it
     grace = connections.GRACE
@@ -98,7 +98,7 @@ def first_candidates(found: Iterable[Connection], limits: Limits, now: float) ->
 
 def has_unread_input(connection: Connection) -> bool:
     """Return whether bytes of the peer have arrived that were not processed yet."""
-    if connection.charged and connection.overdue is Ending.SLOW:
+    if connection.charged and connection.timeout_ending is Ending.SLOW:
         return False  # perhaps not read from on purpose, for lack of memory
     sock = connection.socket
     try:

@@ -48,7 +48,7 @@ class WebServer(StreamServer, http.server.HTTPServer):
         #: The handler class passed to the constructor.
         self.handler_class = RequestHandlerClass
         handler: Any = RequestHandlerClass
-        handler = Pump.carrying(self.make_service(handler)) if in_memory(handler) else without_version(handler)
+        handler = Pump.for_service(self.make_service(handler)) if in_memory(handler) else without_version(handler)
         self._set_name(server_address)
         super().__init__(server_address, handler, bind_and_activate)
 
@@ -79,7 +79,7 @@ class WebServer(StreamServer, http.server.HTTPServer):
         """Return False: in HTTP the client speaks first."""
         return False
 
-    def bare_conversation(self, connection: Connection) -> Conversation:
+    def make_bare_conversation(self, connection: Connection) -> Conversation:
         """Return a conversation with access to its connection and this server."""
         pump: Any = self.RequestHandlerClass
         return WebConversation(pump.service, pump.binding, self, connection)

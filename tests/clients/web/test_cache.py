@@ -89,7 +89,7 @@ def test_response_with_dates_of_distant_years_is_accepted(tmp_path: Path, capsys
 def test_httpd_serves_compressed_ranged_and_cached_responses(
     within: Callable[..., Within], tmp_path: Path, capsys: Capture
 ) -> None:
-    running = within("loop", Pump.carrying(served.service(served.make(tmp_path))), Limits())
+    running = within("loop", Pump.for_service(served.service(served.make(tmp_path))), Limits())
     url = "http://{}:{}".format(*running.address)
     for pattern in (r"(?s).*\nContent-Encoding: gzip\n.*", "from the cache\n"):
         assert daemons("fetch", "-v", "--cache", tmp_path / "c", f"{url}/text.txt") == 0

@@ -148,7 +148,7 @@ def expect_on_the_spot(running: Within, service: Moody) -> None:
 
 
 def test_slow_reply_does_not_delay_other_connections(within: Start, moody: Moody) -> None:
-    running = within("pool", Pump.carrying(moody))
+    running = within("pool", Pump.for_service(moody))
     expect_on_the_spot(running, moody)
     with ExitStack() as stack:
         first, *others = [stack.enter_context(connect(running.address)) for _ in range(21)]
@@ -189,7 +189,7 @@ class PausedTakeover(dict[LoopConnection, None]):
 
 
 def test_reply_that_is_ready_while_the_lead_passes_on_is_sent(within: Start, moody: Moody) -> None:
-    running = within("pool", Pump.carrying(moody))
+    running = within("pool", Pump.for_service(moody))
     expect_on_the_spot(running, moody)
     poller_of(running).in_service = PausedTakeover(moody)
     with connect(running.address) as peer:
@@ -200,7 +200,7 @@ def test_reply_that_is_ready_while_the_lead_passes_on_is_sent(within: Start, moo
 
 
 def test_slow_replies_may_occupy_all_but_one_thread(within: Start, moody: Moody) -> None:
-    running = within("pool", Pump.carrying(moody))
+    running = within("pool", Pump.for_service(moody))
     assert getattr(running.server, "threads", 0) == 16
     with ExitStack() as stack:
         slow = [stack.enter_context(connect(running.address)) for _ in range(15)]
@@ -222,7 +222,7 @@ def test_slow_replies_may_occupy_all_but_one_thread(within: Start, moody: Moody)
 
 
 def test_deadline_does_not_apply_while_a_worker_serves(within: Start, moody: Moody) -> None:
-    running = within("pool", Pump.carrying(moody), Limits(idle_timeout=1.0, message_timeout=1.0))
+    running = within("pool", Pump.for_service(moody), Limits(idle_timeout=1.0, message_timeout=1.0))
     with connect(running.address) as peer:
         peer.sendall(b"wait\n")
         assert moody.asked.acquire()
@@ -235,11 +235,11 @@ def test_deadline_does_not_apply_while_a_worker_serves(within: Start, moody: Moo
 
 
 def test_message_in_parts_has_one_message_timeout(within: Start) -> None:
-    running = within("pool", Pump.carrying(Blocking()), Limits(idle_timeout=60.0, message_timeout=0.3))
+    running = within("pool", Pump.for_service(Blocking()), Limits(idle_timeout=60.0, message_timeout=0.3))
     connections = poller_of(running).reading_connections
     with connect(running.address) as peer:
         peer.sendall(b"in par")
-        eventually(lambda: any(connection.overdue is Ending.SLOW for connection in list(connections.values())))
+        eventually(lambda: any(connection.timeout_ending is Ending.SLOW for connection in list(connections.values())))
         # A worker looks at this part too, and may not give the message all the time there is.
         peer.sendall(b"ts")
         assert is_gone(peer)
@@ -247,7 +247,7 @@ def test_message_in_parts_has_one_message_timeout(within: Start) -> None:
 
 
 def test_peer_may_leave_while_a_worker_serves(within: Start, moody: Moody) -> None:
-    running = within("pool", Pump.carrying(moody))
+    running = within("pool", Pump.for_service(moody))
     for word in (b"wait\n", b"wait again\n"):  # taken from the leader's hand, and given to a worker
         with connect(running.address) as peer:
             peer.sendall(word)
@@ -259,7 +259,7 @@ def test_peer_may_leave_while_a_worker_serves(within: Start, moody: Moody) -> No
 
 def test_service_that_blocks_is_never_called_inline(within: Start) -> None:
     service = Blocking()
-    running = within("pool", Pump.carrying(service))
+    running = within("pool", Pump.for_service(service))
     with connect(running.address) as first:
         assert answered_by(running, service) <= {f"worker-{number}" for number in range(16)}
         first.sendall(b"wait\n")
@@ -275,7 +275,7 @@ def test_former_leader_that_returns_does_not_lead_beside_the_next(
     within: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = Gated()
-    running = within("pool", Pump.carrying(service))
+    running = within("pool", Pump.for_service(service))
     poller = poller_of(running)
     with connect(running.address) as first, connect(running.address) as second:
         first.sendall(b"a\n")
@@ -297,7 +297,7 @@ def test_former_leader_that_returns_does_not_lead_beside_the_next(
 
 
 def test_detector_does_not_sleep_while_a_message_is_received(within: Start, moody: Moody) -> None:
-    running = within("pool", Pump.carrying(moody))
+    running = within("pool", Pump.for_service(moody))
     expect_on_the_spot(running, moody)
     poller = poller_of(running)
     wait_for_events, waiting, late = poller._events, threading.Event(), threading.Event()
@@ -331,7 +331,7 @@ def pool_of(threads: int) -> type[Server]:
 
 
 def test_lead_is_not_queued_behind_messages_that_may_block(within: Start, moody: Moody) -> None:
-    running = within(pool_of(2), Pump.carrying(moody))
+    running = within(pool_of(2), Pump.for_service(moody))
     with ExitStack() as stack:
         first, second = (stack.enter_context(connect(running.address)) for _ in range(2))
         first.sendall(b"wait\n")
@@ -348,7 +348,7 @@ def test_lead_is_not_queued_behind_messages_that_may_block(within: Start, moody:
         hear(second, b"wait\n")
 
 
-@pytest.mark.parametrize("handler", [Pump.carrying(Polite()), Pump.carrying(Pieces()), Raw])
+@pytest.mark.parametrize("handler", [Pump.for_service(Polite()), Pump.for_service(Pieces()), Raw])
 def test_single_thread_serves_every_kind_of_handler(within: Start, handler: type[BaseRequestHandler]) -> None:
     running = within(pool_of(1), handler)
     many = [connect(running.address) for _ in range(3)]

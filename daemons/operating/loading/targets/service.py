@@ -52,9 +52,9 @@ class ServiceTarget(Target):
         if self.settings.daemon.engine == "pool":
             # An eighth of the threads stays free for calls that wait for nothing.
             threads = self.settings.daemon.threads
-            service.bound_waiting(max(1, threads - max(1, threads // 8)))
-        pump = Pump.carrying(service)
-        datagram = pump if kind.datagrams is None else Pump.carrying(self._make(kind.datagrams))
+            service.limit_blocking_calls(max(1, threads - max(1, threads // 8)))
+        pump = Pump.for_service(service)
+        datagram = pump if kind.datagrams is None else Pump.for_service(self._make(kind.datagrams))
         return RequestHandlers(pump, datagram, self._server_class())
 
     def _check_engine(self, kind: type[Service]) -> None:
