@@ -164,10 +164,10 @@ class Httpd(Service):
         if self._router is not None:
             self._router.close()
 
-    def bound_waiting(self, most: int) -> None:
+    def limit_blocking_calls(self, most: int) -> None:
         """Respond with 503 beyond `most` concurrent requests to upstream servers."""
         if self._router is not None:
-            self._router.bound_waiting(most)
+            self._router.limit_blocking_calls(most)
 
     def share_with_children(self) -> None:
         """Apply ``upstream_requests`` to the requests of all child processes together."""

@@ -1,4 +1,4 @@
-"""``daemons cgi NAME``: one request to a WSGI application over CGI (RFC 3875), for web servers without other protocols.
+"""``daemons cgi NAME``: one request to a WSGI application over CGI (RFC 3875), for web servers that cannot be a proxy.
 
 The request is in the environment and on standard input, and the response goes to standard output:
 

@@ -86,7 +86,7 @@ def stop(conf: Path, name: str, run: Path | None = None) -> int:
             reason = (
                 f"pid {pid} has not ended in time"
                 if signalled
-                else f"another process than pid {pid} of {pidfile.path} holds its lock; nothing was signalled"
+                else f"pid {pid} in {pidfile.path} is not the process that holds its lock; no signal was sent"
             )
             report(f"{name}: {reason}")
             return lifecycle.BUG
@@ -131,7 +131,7 @@ def _detach(settings: Settings, ready_pipe: int) -> int:
     pidfile = pidfile_of(settings)
     try:
         log_of(settings).parent.mkdir(parents=True, exist_ok=True)
-        # Here, because the log writer could not report a failure to open its file.
+        # Open the file now: the log writer, which opens it later, could not report a failure.
         os.close(open_log(log_of(settings)))
         pidfile.lock()
     except AlreadyRunning as error:
@@ -179,7 +179,8 @@ def _detach(settings: Settings, ready_pipe: int) -> int:
 
 
 def _serve(bound: Bound, ready_pipe: int) -> int:
-    # Inherited if supervisord has started the shell of this command; it does not supervise the daemon.
+    # The variable is inherited if supervisord has started the shell of this command.  supervisord does not supervise
+    # this daemon.
     os.environ.pop("SUPERVISOR_ENABLED", None)
     # Again, because standard output is another file now.
     logs.configure(bound.settings.logging_ini)

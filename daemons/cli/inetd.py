@@ -53,7 +53,7 @@ class _SingleConnection(Threads, StreamServer):
 
 def run(conf: Path, options: argparse.Namespace) -> int:
     """Serve the socket on descriptor 0; return the exit code."""
-    _redirect_output(ini.placed(conf).parent / "logs" / f"{options.name}.inetd.log")
+    _redirect_output(ini.absolute(conf).parent / "logs" / f"{options.name}.inetd.log")
     overrides = [*options.overrides]
     if options.inetd == "wait":
         overrides.append(Override("--inetd", "daemon", "listen", "fd://0"))

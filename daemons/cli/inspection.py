@@ -19,7 +19,7 @@ from daemons.operating.logging import logs
 from daemons.operating.metrics import prometheus
 from daemons.printable import escape
 from daemons.serving.engines import stream_server
-from daemons.serving.listening.listen import clients_too
+from daemons.serving.listening.listen import ephemeral_port_warning
 from daemons.settings.complaints import ConfigurationError
 from daemons.settings.values import SIZE, kind_of
 
@@ -30,11 +30,11 @@ WIDE = 40
 def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
     """Check every ini, conflicts between daemons, and supervisord.conf; or only the inis of the daemons in `only`.
 
-    Print OK or all complaints, and notes about settings that may be intended; return the exit code."""
+    Print OK or all complaints, and notes about unusual settings, which may be intended; return the exit code."""
     names = list(only) or ini.names(conf)
     shown, conf, run = (
         conf,
-        ini.placed(conf),
+        ini.absolute(conf),
         run and run.absolute(),
     )  # an imported module may change the working folder
     complaints: list[str] = []
@@ -57,7 +57,7 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
             complaints += error.complaints
     complaints += _complaints_of_logging(daemons)
     complaints += _collisions(daemons)
-    supervised = ini.placed(conf).parent / "supervisord.conf"
+    supervised = ini.absolute(conf).parent / "supervisord.conf"
     supervised_too = supervised.is_file() and not only
     if supervised_too:
         complaints += supervisord_check.complaints(supervised, names, daemons)
@@ -65,7 +65,11 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
     for complaint in dict.fromkeys(complaints):
         print(complaint, file=sys.stderr)
     for settings in daemons:
-        notes += (f"conf/{settings.name}.ini [daemon] {note}" for note in map(clients_too, settings.addresses) if note)
+        notes += (
+            f"conf/{settings.name}.ini [daemon] {note}"
+            for note in map(ephemeral_port_warning, settings.addresses)
+            if note
+        )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     if complaints:
@@ -86,12 +90,12 @@ def check_shared(conf: Path) -> int:
             daemons.append(ini.read(conf, name))
             by_daemon.append(set())
         except ConfigurationError as error:
-            own = f"{ini.placed(conf).name}/{name}.ini"
+            own = f"{ini.absolute(conf).name}/{name}.ini"
             by_daemon.append({complaint for complaint in error.complaints if not complaint.startswith(own)})
     if by_daemon:
         complaints += sorted(set.intersection(*by_daemon))
     complaints += _complaints_of_logging(daemons)
-    supervised = ini.placed(conf).parent / "supervisord.conf"
+    supervised = ini.absolute(conf).parent / "supervisord.conf"
     if supervised.is_file():
         complaints += supervisord_check.complaints_for_all(supervised)
     for complaint in complaints:
@@ -103,7 +107,7 @@ def show_all(conf: Path) -> int:
     """Print one line for each daemon, and complaints about wrong inis; return the exit code."""
     rows: list[tuple[str, str, str, str]] = []
     wrong: list[str] = []
-    shown, conf = conf, ini.placed(conf)  # an imported module may change the working folder
+    shown, conf = conf, ini.absolute(conf)  # an imported module may change the working folder
     for name in ini.names(conf):
         try:
             settings = ini.read(conf, name)

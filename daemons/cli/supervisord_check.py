@@ -19,7 +19,7 @@ from supervisor.options import ProcessConfig, ServerOptions
 from daemons.cli import supervisord_files
 from daemons.cli.parser import parser
 from daemons.cli.supervisord_files import BrokenError
-from daemons.operating.config.ini import placed
+from daemons.operating.config.ini import absolute
 from daemons.operating.config.sections import Settings
 from daemons.serving import signals
 from daemons.serving.listening.address import UNIX_PATH_LIMIT
@@ -113,7 +113,7 @@ def _complaints_of(program: _Program, base: Path, names: list[str], settings: Se
         word = signal.Signals(program.config.stopsignal).name.removeprefix("SIG")
         yield f"stopsignal = {word}: no daemon ends at this signal; write TERM"
     options = program.options
-    if options is not None and (conf := placed(directory / _conf_of(program))) != base / "conf":
+    if options is not None and (conf := absolute(directory / _conf_of(program))) != base / "conf":
         # The ini is in another folder.
         if directory.is_dir() and not (conf / f"{program.name}.ini").is_file():
             yield f"command: there is no {conf}/{program.name}.ini; the daemon starts in {directory}"
@@ -126,7 +126,7 @@ def _complaints_of(program: _Program, base: Path, names: list[str], settings: Se
             yield (
                 f"stopwaitsecs = {program.config.stopwaitsecs}: must be {least} or more: drain_timeout is {drain:g} s, "
                 f"and closing the remaining connections takes up to {END_DELAY} s; supervisord would kill the daemon "
-                "before"
+                "first"
             )
     if "--detach" in program.config.command:
         yield "command: a program under supervisord must not detach; remove --detach"

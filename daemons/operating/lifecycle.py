@@ -18,7 +18,7 @@ from daemons.operating import init
 from daemons.operating.bound import Bound
 from daemons.operating.config.sections import Settings
 from daemons.operating.diagnostics import report
-from daemons.operating.fd_limit import affordable
+from daemons.operating.fd_limit import connection_limit
 from daemons.operating.loading.targets import RequestHandlers, target_of
 from daemons.operating.logging import logs
 from daemons.operating.logging.access_log import AccessLog
@@ -33,7 +33,7 @@ from daemons.serving.engines import adopt, stall_probes
 from daemons.serving.engines.pool import WorkerPool
 from daemons.serving.engines.prefork import Prefork
 from daemons.serving.listening.address import Address
-from daemons.serving.listening.listen import ListenError, clients_too, listen, name_of
+from daemons.serving.listening.listen import ListenError, ephemeral_port_warning, listen, name_of
 from daemons.serving.server import Server
 from daemons.serving.stream import StreamServer
 from daemons.settings.complaints import ConfigurationError
@@ -62,9 +62,9 @@ def run(settings: Settings) -> int:
 
 
 def _end_in_time(before: list[threading.Thread], drain_timeout: float, code: int) -> None:
-    """End the process at `drain_timeout`, or in half a second if that has passed, though threads of the service run on.
+    """Exit at `drain_timeout` after the stop signal, but not within half a second, even if threads of the service run.
 
-    Python would wait at exit for non-daemon threads without a limit."""
+    At exit, Python would wait without a limit for threads that are not daemon threads."""
     left = [thread for thread in threading.enumerate() if not thread.daemon and thread not in before]
     if not left:
         return
@@ -118,13 +118,13 @@ def prepare(settings: Settings) -> Bound:
     if settings.processes == 1:
         handlers = target_of(settings).request_handlers()
         if settings.drop.pending:
-            handlers = None  # made again by the new user
+            handlers = None  # built again under the new user id
     else:
         # The parent of several workers does not import the service, so that new workers can import a newer version.
         try_in_child(target_of(settings).request_handlers)
     signals.defer_stop()  # after the bind, peers may be waiting
     beside_orphans = has_orphans(path_of(settings))
-    limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
+    limits = dataclasses.replace(settings.limits, max_connections=connection_limit(settings))
     bound = Bound(settings, limits, Metrics(settings), [], _tls(settings), handlers=handlers)
     try:
         bound.files.update(bound.metrics.bind())
@@ -136,7 +136,7 @@ def prepare(settings: Settings) -> Bound:
             if address.scheme == "unix":
                 bound.files[address.path] = os.stat(address.path).st_ino
                 settings.drop.hand_over(address.path)
-            elif note := clients_too(address):
+            elif note := ephemeral_port_warning(address):
                 log.warning("%s", note)
     except BaseException:
         bound.close()
@@ -148,7 +148,7 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
     """Serve in the configured number of processes until a stop signal; return the exit code."""
     settings = bound.settings
     try:
-        # Set by supervisord: exit when supervisord dies, also if it has died since the start.
+        # supervisord sets the variable.  Exit when supervisord dies, even if it has died already.
         parent = camelot_start.PARENT if "SUPERVISOR_ENABLED" in os.environ else None
         bound.metrics.begin()
         settings.drop.become()
@@ -183,8 +183,8 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
 
 
 def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline: int | None = None) -> int:
-    """Run one serving process.  It exits when the process `parent` dies, which `lifeline` signals at once, as in
-    `Daemon.watch_lifeline`."""
+    """Run one serving process.  It exits when the process `parent` dies; with `lifeline`, a descriptor that reports the
+    death, it exits at once (`Daemon.watch_lifeline`)."""
     settings = bound.settings
     handlers = bound.request_handlers()
     servers = [_server(bound, address, listener, handlers) for address, listener in bound.listeners]
@@ -205,7 +205,7 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline:
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
     stall_probes.watch(daemon)
-    malloc.give_back()
+    malloc.configure()
     ready()
     daemon.serve_forever()
     bound.metrics.leave()

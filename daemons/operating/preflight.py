@@ -39,7 +39,7 @@ class Trial:
         self._received = b""
         self._pipe, write = os.pipe()
         parent = os.getpid()
-        # Signals must not reach this process's waker through the child.
+        # Until it resets them, a signal handler in the child would write to the waker that it shares with this process.
         try:
             with signals.blocked():
                 self.pid = os.fork()
@@ -113,7 +113,7 @@ def try_in_child(action: Callable[[], object]) -> None:
 def _work(action: Callable[[], object], release: Callable[[], None], write: int, parent: int) -> NoReturn:
     """In the child: run `action`, report its error, and exit.
 
-    Never returns, whatever fails: the child would go on as a second parent, and kill the workers of the first."""
+    Never returns or raises: otherwise the child would run the parent's code, and kill its workers."""
     code = 1
     try:
         signals.reset_signals()

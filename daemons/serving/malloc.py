@@ -19,7 +19,7 @@ KEPT = 4 * 1024**2
 HEAPS = 2
 
 
-def give_back() -> None:
+def configure() -> None:
     """Configure malloc to return memory to the system.  Call before threads start; without glibc do nothing."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -55,8 +55,8 @@ def parse_override(text: str) -> Override:
 
 
 def names(conf: Path) -> list[str]:
-    """Return the names of the daemons that have an ini in the folder `conf`, without hidden files of editors, such as
-    ``.#launcelot.ini``.  Raises `ConfigurationError` if the folder cannot be read."""
+    """Return the names of the daemons that have an ini in the folder `conf`.  Hidden files, such as the
+    ``.#launcelot.ini`` of an editor, do not count.  Raises `ConfigurationError` if the folder cannot be read."""
     try:
         files = [Path(file) for file in os.listdir(conf) if file.endswith(".ini") and file[0] != "."]
     except (FileNotFoundError, NotADirectoryError):
@@ -66,7 +66,7 @@ def names(conf: Path) -> list[str]:
     return sorted(path.stem for path in files if path.stem not in SHARED)
 
 
-def placed(conf: Path) -> Path:
+def absolute(conf: Path) -> Path:
     """Return `conf` as an absolute path.  A symbolic link is not followed: the project is the folder that holds it."""
     conf = Path(os.path.abspath(conf))
     return conf.parent.resolve() / conf.name
@@ -74,7 +74,7 @@ def placed(conf: Path) -> Path:
 
 def run_folder(conf: Path, run: Path | None = None) -> Path:
     """Return ``run`` beside the folder `conf`, unless --run names another."""
-    return placed(conf).parent / "run" if run is None else run.absolute()
+    return absolute(conf).parent / "run" if run is None else run.absolute()
 
 
 def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | None = None) -> Settings:
@@ -82,7 +82,7 @@ def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | 
     try:
         if not conf.is_dir():
             raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
-        conf = placed(conf)
+        conf = absolute(conf)
         path = conf / f"{name}.ini"
         exists = name not in SHARED and path.is_file()
     except OSError as error:
@@ -98,14 +98,15 @@ class _Reader:
     """Reads one daemon's layers and collects the complaints."""
 
     def __init__(
-        self, conf: Path, name: str, overrides: list[Override], run: Path | None, again: Callable[[], Settings]
+        self, conf: Path, name: str, overrides: list[Override], run: Path | None, reread: Callable[[], Settings]
     ) -> None:
-        self.again = again
+        self.reread = reread
         self.conf = conf
         self.name = name
         self.base = conf.parent
         self.run = run_folder(conf, run)
         self.complaints: list[str] = []
+        #: Whether an ini could not be read, so that its keys are unknown.
         self.unread = False
         self.layers = [
             *self._file(conf / "defaults.ini"),
@@ -126,7 +127,7 @@ class _Reader:
         self._check_sections(own_section)
         addresses = self._addresses()
         self._check_public(daemon, addresses)
-        sections["metrics"] = self._placed_metrics(sections["metrics"], daemon)
+        sections["metrics"] = self._metrics_settings(sections["metrics"], daemon)
         self._check_tls(sections["tls"], addresses)
         self._check_overlap(addresses)
         if self.complaints:
@@ -149,7 +150,7 @@ class _Reader:
             own=texts[own_section],
             tables={section: texts[section] for section in TABLES if texts[section]},
             origins=origins,
-            again=self.again,
+            reread=self.reread,
             **sections,
         )
 
@@ -167,7 +168,7 @@ class _Reader:
         return [(layer.origin, layer.values[name]) for layer in self.layers if name in layer.values]
 
     def _target(self, daemon: DaemonSettings) -> str:
-        """Return the key of the target; that of the later layer wins."""
+        """Return the key of the target.  If several layers have one, the last layer wins."""
         target = ""
         for origin, section in self._section("daemon"):
             keys = [key for key in TARGETS if key in section]
@@ -216,9 +217,9 @@ class _Reader:
             complete = complete or "port" in section
         if not complete:
             self.complaints.append(f"{self._shown} [daemon] port: missing; write port = N, or listen = ADDRESS")
-        return tuple(self._placed(address) for address in addresses)
+        return tuple(self._with_absolute_path(address) for address in addresses)
 
-    def _placed(self, address: Address) -> Address:
+    def _with_absolute_path(self, address: Address) -> Address:
         """Return the address; the path of a Unix address is made absolute, with ``run/x.sock`` in the run folder."""
         if address.scheme != "unix":
             return address
@@ -255,7 +256,7 @@ class _Reader:
         if own and addresses and not secure:
             self.complaints.append(f"{own[-1]} [tls]: no listener uses it; write listen = tls://HOST:PORT")
 
-    def _placed_metrics(self, metrics: MetricsSettings, daemon: DaemonSettings) -> MetricsSettings:
+    def _metrics_settings(self, metrics: MetricsSettings, daemon: DaemonSettings) -> MetricsSettings:
         origin = [origin for origin, section in self._section("metrics") if "listen" in section][-1:]
         for address in metrics.listen:
             if not daemon.public and not address.loopback:
@@ -263,7 +264,9 @@ class _Reader:
                     f"{origin[0]} [metrics] listen: {address} can be reached from other machines; "
                     "if that is meant, write public = yes under [daemon]"
                 )
-        return dataclasses.replace(metrics, listen=tuple(self._placed(address) for address in metrics.listen))
+        return dataclasses.replace(
+            metrics, listen=tuple(self._with_absolute_path(address) for address in metrics.listen)
+        )
 
     def _check_overlap(self, addresses: tuple[Address, ...]) -> None:
         for one, other in combinations(addresses, 2):

@@ -70,7 +70,7 @@ class Metrics:
                 settings.drop.hand_over(str(path))  # only its owner can read it
 
     def supervise(self, prefork: Prefork, listeners: Sequence[socket.socket] = ()) -> None:
-        """Count in the process that supervises workers, with datagrams dropped at the shared `listeners`."""
+        """Count in the process that supervises workers, including datagrams dropped at the shared `listeners`."""
         slot = self._claim("supervisor")
         self._count_drops(prefork, slot, listeners)
         prefork.on_tick += [slot.beat, lambda now: logs.report_drops()]

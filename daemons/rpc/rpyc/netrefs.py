@@ -129,8 +129,9 @@ class GuardedConnection(Connection):  # type: ignore[misc]
         return super()._box(obj)
 
     def _unbox(self, package: Any) -> Any:
-        """Return the received value or object.  A netref can pose as anything that is iterated, compared or looked up,
-        so types are checked without calling a method of the value.  Raises `Refused`."""
+        """Return the received value or object.  Raises `Refused`.
+
+        Any method of a netref may run code of the peer, so types are checked without calling a method of the value."""
         if type(package) is not tuple or len(package) != 2 or type(package[0]) is not int:
             raise Refused("expected a labeled value")
         label, value = package
@@ -239,7 +240,7 @@ class GuardedConnection(Connection):  # type: ignore[misc]
         return super()._handle_getattr(obj, name)
 
     def _handle_call(self, obj: Any, args: Any, kwargs: Any = ()) -> Any:
-        # Functions are never copied over the wire, so this one is exported.
+        # RPyC never copies a function, so a function or method here is a local object that the peer references.
         if not isinstance(obj, FunctionType | MethodType):
             raise Refused("expected an exported function")
         if type(args) is not tuple or type(kwargs) is not tuple or not all(map(_is_keyword, kwargs)):

@@ -155,7 +155,7 @@ class Service:
         """Whether the class overrides `talk_with`.  If not, the peer's address is not looked up."""
         return type(self).talk_with is not Service.talk_with
 
-    def bound_waiting(self, most: int, /) -> None:
+    def limit_blocking_calls(self, most: int, /) -> None:
         """Let at most `most` calls of `respond` block at the same time, so that a pool keeps threads for calls that do
         not block.  Override it in a service that can send a different reply beyond that limit; by default, do
         nothing."""

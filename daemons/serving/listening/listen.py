@@ -192,7 +192,7 @@ def explain(address: Address, error: OSError) -> str:
     return f"{address}: {reason}"
 
 
-def clients_too(address: Address) -> str:
+def ephemeral_port_warning(address: Address) -> str:
     """Return a warning if the port is in the kernel's range for outgoing connections, else ``""``.
 
     Such a connection may occupy the port when the daemon starts."""

@@ -178,7 +178,7 @@ def conditional_response(
     fields: dict[str, str],
     more: list[tuple[str, str]],
 ) -> Reply:
-    """Return the response to a GET or HEAD request, after its conditions (RFC 9110, section 13.2.2).
+    """Evaluate the conditions of a GET or HEAD request (RFC 9110, section 13.2.2), and return the response.
 
     `more` are fields of responses that caches may store: 200, 206 and 304."""
     status = evaluate_preconditions(fields, chosen.validators)

@@ -170,7 +170,7 @@ class SiteRouter:
                 return nearest
         return protection
 
-    def bound_waiting(self, most: int) -> None:
+    def limit_blocking_calls(self, most: int) -> None:
         """Limit the concurrent requests to all upstream servers to `most`, less the password checks that block.
 
         Each server has an equal share, of at least one."""

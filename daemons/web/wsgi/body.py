@@ -60,7 +60,7 @@ def framed(
 
     The empty one has the piece sent before the next is requested: a server "must not delay the transmission of any
     block" (PEP 3333, "Buffering and Streaming").  `is_gone` is called at intervals while the application yields empty
-    pieces, since then no failing send reveals that the connection was closed.  Raises `LengthError` after the last byte
+    pieces: without a send, no error shows that the connection is closed.  Raises `LengthError` after the last byte
     that may be sent, and `PeerLeft` if `is_gone` returns True."""
     left = announced
     next_check = 0.0

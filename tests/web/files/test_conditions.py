@@ -219,7 +219,7 @@ def test_compressed_files_are_cached_within_the_capacity(tmp_path: Path, monkeyp
         assert first is not None
         assert compressed.of(file) is first
         assert compressed.of(long) is None
-        monkeypatch.setattr("daemons.web.files.negotiation.REMEMBERED", 2000)
+        monkeypatch.setattr("daemons.web.files.negotiation.CAPACITY", 2000)
         for modified in range(100):
             assert compressed.of(file._replace(modified=modified)) == first
         assert len(compressed._known) < 5
