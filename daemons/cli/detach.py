@@ -193,7 +193,7 @@ def _serve(bound: Bound, ready_pipe: int) -> int:
     # The variable is inherited if supervisord has started the shell of this command.  supervisord does not supervise
     # this daemon.
     os.environ.pop("SUPERVISOR_ENABLED", None)
-    # Again, because standard output is another file now.
+    # Configure logging a second time: standard output is another file now.
     logs.configure(bound.settings.logging_ini)
 
     def announce(line: str) -> None:

@@ -37,7 +37,7 @@ _HOST = re.compile(
     r"(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 )
 
-#: Start of validity before now, for clients whose clock is slow.
+#: Time by which the validity begins before now, because the clock of a client may be slow.
 BEFORE = datetime.timedelta(hours=1)
 
 CA, CA_KEY, SERVER, SERVER_KEY = FILES = ("ca.pem", "ca.key", "server.pem", "server.key")

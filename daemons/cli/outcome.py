@@ -122,7 +122,7 @@ def _discard(descriptor: int) -> None:
     poll = select.poll()
     try:
         poll.register(descriptor, select.POLLOUT)
-        if not poll.poll(0):  # a pipe whose reader does not read
+        if not poll.poll(0):  # a full pipe, which its reader does not empty
             raise BlockingIOError
         stream.flush()
     except (OSError, ValueError):

@@ -25,7 +25,8 @@ from daemons.serving import signals
 from daemons.serving.listening.address import UNIX_PATH_LIMIT
 from daemons.settings.values import DURATION, hint
 
-#: supervisord appends a dot and its pid, of up to seven digits, proc(5); sockaddr_un has space for 107 bytes, unix(7).
+#: Maximum bytes of the path of supervisord's socket.  supervisord first binds the path with a dot and its pid appended,
+#: of up to seven digits, proc(5); sockaddr_un has space for 107 bytes, unix(7).
 SOCKET_LIMIT = UNIX_PATH_LIMIT - len(".4194304")
 
 #: The setting that an option of the command line in [program:x] may override.
@@ -162,7 +163,7 @@ def _missing(command: str) -> str:
 def _realized(path: Path) -> ServerOptions:
     """Return the options that supervisord reads from the file.  Raises `BrokenError`."""
     options = ServerOptions()
-    # Attributes set at the import of supervisor, so that redirecting sys.stderr has no effect.
+    # supervisor sets these attributes when it is imported, so redirecting sys.stderr has no effect.
     options.stdout = options.stderr = output = io.StringIO()
     try:
         options.realize(["-c", str(path)])

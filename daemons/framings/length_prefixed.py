@@ -45,7 +45,7 @@ class LengthPrefixed(Framing):
 
 
 def layout_of(framing: str, prefix: str) -> struct.Struct:
-    """Return the layout of a prefix.  Raises `ValueError`, whose text names `framing`."""
+    """Return the layout of a prefix.  Raises `ValueError`; the text names `framing`."""
     if len(prefix) != 2 or prefix[0] not in "!<>" or prefix[1] not in UNSIGNED:
         raise ValueError(f"{framing}: prefix={prefix!r}; !, < or >, and one of {UNSIGNED} is expected, as in '!I'")
     return struct.Struct(prefix)

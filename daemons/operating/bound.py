@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bound:
-    """A daemon whose listeners are bound."""
+    """A daemon with bound listeners."""
 
     settings: Settings
     limits: Limits

@@ -86,7 +86,8 @@ class Trial:
         return reaped
 
     def check(self) -> None:
-        """Raise the error of the action: `ConfigurationError`, or `ChildError`, also if there is no result."""
+        """Raise the error of the action: `ConfigurationError` or `ChildError`.  Raise `ChildError` if the child has
+        sent no result."""
         report = self._received.removesuffix(_END).decode("utf-8", "replace")
         if self._received.endswith(_END) and not report:
             return

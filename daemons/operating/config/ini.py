@@ -203,7 +203,7 @@ class _Reader:
         for origin, section in self._section("daemon"):
             if "listen" in section and {"port", "host"} & set(section):
                 self.complaints.append(
-                    f"{origin} [daemon] listen: there is a port or host too; write only one of the two"
+                    f"{origin} [daemon] listen: there is a port or host too; write listen alone, or host and port"
                 )
             try:
                 if "listen" in section:

@@ -5,8 +5,8 @@
 
 The memory is a memfd, sealed against shrinking: if a mapped file is truncated, a write beyond its new end raises
 SIGBUS, mmap(2).  ``run/NAME.metrics`` is a copy, written at least once a second.  `daemons.operating.metrics.stats`
-reads it without the daemon's help, so also if that hangs or has ended.  If the copy is removed or replaced, the first
-process writes it again within two seconds, and the others open it.
+reads it without the daemon's help, even if the daemon hangs or has ended.  If the copy is removed or replaced, the
+first process writes it again within two seconds, and the others open it.
 
 POSIX locks show which processes run, fcntl(2): a process locks the first byte of its slot, in the memory and in the
 copy, and the kernel releases both at its end.  A lock is also released when the process closes *any* descriptor of the
@@ -111,7 +111,7 @@ class Scoreboard:
 
     @property
     def first(self) -> bool:
-        """Whether this process has the first slot, as the first process of the daemon has."""
+        """Whether this process has the first slot, which the first process of the daemon claims."""
         return self._own == 1
 
     @property

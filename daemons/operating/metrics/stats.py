@@ -1,4 +1,4 @@
-"""Statistics of a daemon, read from its scoreboard without its help, so also if it hangs or has ended."""
+"""Statistics of a daemon, read from its scoreboard without its help.  The daemon may hang, or have ended."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class RemoteObject(netref.class_factory(("RemoteObject", 0, 0), _METHODS)):  # t
 
 
 class GuardedConnection(Connection):  # type: ignore[misc]
-    """Connection whose peer may use only exported objects.  To be used in one thread."""
+    """Connection that lets the peer use only exported objects.  Not thread-safe."""
 
     def __init__(self, root: Any, frames: Frames, peer: str) -> None:
         super().__init__(root, frames, CONFIG)
@@ -216,8 +216,10 @@ class GuardedConnection(Connection):  # type: ignore[misc]
         raise Refused("unsupported request; exposed attributes can be got and called")
 
     def _encode_error(self, error: BaseException) -> Any:
-        """Return the representation of an exception for the peer: its own exception unchanged, a refusal with its text,
-        and for any other one the id of the log entry."""
+        """Return the representation of an exception for the peer.
+
+        An exception that the peer itself sent is unchanged, and a refusal has its text.  Any other exception is logged,
+        and the peer gets the id of the log entry."""
         if isinstance(error, RemoteError):
             return error.dump
         if isinstance(error, StopIteration):

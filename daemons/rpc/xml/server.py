@@ -1,4 +1,4 @@
-"""`xmlrpc.server.SimpleXMLRPCServer`, hardened: a `WebServer` whose requests are calls."""
+"""`xmlrpc.server.SimpleXMLRPCServer`, hardened: a `WebServer` for calls."""
 
 from __future__ import annotations
 

@@ -46,8 +46,10 @@ class CallServer(WebServer, Protocol):
 
 
 class RPCService(WebService):
-    """State shared by all connections of an XML-RPC server.  A POST whose head has been checked before is answered here
-    by the server's `_marshaled_dispatch`; every other request is passed to the handler."""
+    """State shared by all connections of an XML-RPC server.
+
+    If the head of a POST has been checked before, the server's `_marshaled_dispatch` answers it.  Every other request
+    is passed to the handler."""
 
     def __init__(
         self, framing: Framing, handler: Any, stock: Mapping[str, Any], *, always_uses_handler: bool = False

@@ -66,8 +66,8 @@ class LinkIndex:
         return found
 
     def index(self, directories: Iterable[bytes], found: frozenset[Identity]) -> dict[Identity, bytes]:
-        """Return a map from files with several links, and sources of bind mounts, to the longest of `directories` above
-        them.
+        """Return a map from the identities of files with several links, and of sources of bind mounts, to the nearest
+        of `directories` above each.
 
         `found` are the identities of the directories that exist. If they have changed, as when the root is replaced, a
         new index is created at once. Raises `Unindexed`."""

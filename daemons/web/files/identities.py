@@ -20,7 +20,8 @@ T = TypeVar("T")
 class PathIdentities(Generic[T]):
     """Maps the identities of files and directories at configured paths below `root` to values.
 
-    A value applies to all files below its directory, or to all variants of its file; `variants` returns their names.
+    A value applies to all files below its directory, or to all variants of its file.  `variants` returns the names of a
+    file's variants.
     """
 
     def __init__(

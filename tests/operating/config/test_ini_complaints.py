@@ -64,10 +64,13 @@ WRONG: list[tuple[str, list[str]]] = [
     ("[daemon]\nhandler = Handler\nport = 1\n", ["[daemon] handler = Handler: write module:Class"]),
     ("[daemon]\nhandler = a:b:C\nport = 1\n", ["[daemon] handler = a:b:C: write module:Class"]),
     (DAEMON + "handler = a:B\n", ["[daemon] handler: there is a service too; write only one of the two"]),
-    (DAEMON + "listen = unix:x\n", ["[daemon] listen: there is a port or host too; write only one of the two"]),
+    (
+        DAEMON + "listen = unix:x\n",
+        ["[daemon] listen: there is a port or host too; write listen alone, or host and port"],
+    ),
     (
         "[daemon]\nservice = zen\nlisten = unix:x\nhost = ::1\n",
-        ["[daemon] listen: there is a port or host too; write only one of the two"],
+        ["[daemon] listen: there is a port or host too; write listen alone, or host and port"],
     ),
     (
         "[daemon]\nservice = zen\nlisten = http://localhost:80\n",
