@@ -49,7 +49,7 @@ def run(settings: Settings) -> int:
     if pid == 0:
         os.close(read)
         # DaemonContext ends this process with os._exit after the fork of the daemon.
-        os._exit(Command().carry_out(lambda: lifecycle.reported(settings.name, lambda: _detach(settings, write))))
+        os._exit(Command().carry_out(lambda: lifecycle.exit_code_of(settings.name, lambda: _detach(settings, write))))
     os.close(write)
     with os.fdopen(read, encoding="utf-8") as pipe:
         # One line, not until end of file: workers, forked before the line is written, hold the pipe too.
@@ -184,7 +184,7 @@ def _detach(settings: Settings, ready_pipe: int) -> int:
     os.close(read)
     logs.on_reopen.append(lambda: os.kill(writer, signals.REOPEN))
     try:
-        return lifecycle.reported(settings.name, lambda: _serve(bound, ready_pipe))
+        return lifecycle.exit_code_of(settings.name, lambda: _serve(bound, ready_pipe))
     finally:
         context.close()
 

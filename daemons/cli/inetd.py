@@ -65,7 +65,7 @@ def run(conf: Path, options: argparse.Namespace) -> int:
         # The connection is not encrypted, so a service that requires TLS is refused.
         return _serve_connection(dataclasses.replace(settings, addresses=(Address("fd", path="0"),)))
 
-    return lifecycle.reported(options.name, serve)
+    return lifecycle.exit_code_of(options.name, serve)
 
 
 def _serve_listener(settings: Settings) -> int:

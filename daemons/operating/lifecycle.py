@@ -52,7 +52,7 @@ def run(settings: Settings) -> int:
 
     def serve_in_foreground() -> int:
         before = threading.enumerate()
-        code = reported(settings.name, lambda: serve(prepare(settings), announce))
+        code = exit_code_of(settings.name, lambda: serve(prepare(settings), announce))
         _end_in_time(before, settings.limits.drain_timeout, code)
         return code
 
@@ -85,7 +85,7 @@ def announce(line: str) -> None:
     report(line, logging.INFO)
 
 
-def reported(name: str, action: Callable[[], int]) -> int:
+def exit_code_of(name: str, action: Callable[[], int]) -> int:
     """Return the exit code of `action`; an exception is reported on standard error and mapped to an exit code."""
     try:
         return action()
@@ -135,7 +135,7 @@ def prepare(settings: Settings) -> Bound:
                 bound.listeners.append((name_of(listener, address.scheme), listener))
             if address.scheme == "unix":
                 bound.files[address.path] = os.stat(address.path).st_ino
-                settings.drop.hand_over(address.path)
+                settings.drop.chown(address.path)
             elif note := ephemeral_port_warning(address):
                 log.warning("%s", note)
     except BaseException:
@@ -159,7 +159,7 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
         ready_line = bound.ready_line
         renewal = Renewal(bound)
         prefork = Prefork(
-            lambda ready, master: reported(
+            lambda ready, master: exit_code_of(
                 settings.name, lambda: _work(renewal.bound, ready, master, prefork.lifeline)
             ),
             settings.processes,

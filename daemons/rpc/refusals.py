@@ -65,9 +65,9 @@ def check_access(
 
 
 def _authenticate(fields: Mapping[str, str], users: Accounts, realm: str) -> str:
-    shown = basic.parse_credentials(fields.get("authorization", ""))
-    if shown is not None:
-        verdict = users.check(*shown, fields.get(PEER, ""))
+    credentials = basic.parse_credentials(fields.get("authorization", ""))
+    if credentials is not None:
+        verdict = users.check(*credentials, fields.get(PEER, ""))
         if verdict.outcome is ACCEPTED:
             return verdict.user
         if verdict.outcome is BUSY:

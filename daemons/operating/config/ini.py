@@ -26,7 +26,7 @@ from daemons.operating.config.sections import (
     Settings,
     TLSSettings,
 )
-from daemons.operating.config.sources import Layer, shown
+from daemons.operating.config.sources import Layer, display_path
 from daemons.operating.loading.targets import TARGETS
 from daemons.serving.listening.address import UNIX_PATH_LIMIT, Address, parse_addresses
 from daemons.settings.complaints import ConfigurationError
@@ -88,7 +88,7 @@ def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | 
     except OSError as error:
         raise ConfigurationError([f"{conf}: {(error.strerror or str(error)).lower()}"]) from error
     if not exists:
-        raise ConfigurationError([f"{shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
+        raise ConfigurationError([f"{display_path(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
     # Absolute, because a reload reads them again from another working folder.
     overrides, run = list(overrides), run and run.absolute()
     return _Reader(conf, name, overrides, run, partial(read, conf, name, overrides, run)).read()
@@ -252,7 +252,7 @@ class _Reader:
                 "certificate = FILE; `daemons cert` makes one to try it with"
             )
         # [tls] in defaults.ini is for the daemons that have TLS.
-        own = [origin for origin, _ in self._section("tls") if origin != shown(self.conf / "defaults.ini")]
+        own = [origin for origin, _ in self._section("tls") if origin != display_path(self.conf / "defaults.ini")]
         if own and addresses and not secure:
             self.complaints.append(f"{own[-1]} [tls]: no listener uses it; write listen = tls://HOST:PORT")
 
@@ -275,7 +275,7 @@ class _Reader:
 
     @property
     def _shown(self) -> str:
-        return shown(self.conf / f"{self.name}.ini")
+        return display_path(self.conf / f"{self.name}.ini")
 
     def _origin(self, key: str) -> str:
         """Return the origin of the last layer that set `key` of [daemon]."""

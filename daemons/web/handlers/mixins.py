@@ -82,7 +82,7 @@ def for_memory(handler: Any) -> Callable[..., Any]:
     kind: Any = class_of(handler)
     files = issubclass(kind, http.server.SimpleHTTPRequestHandler)
     behind = FileHandlerInMemory if files else HandlerInMemory
-    bases = (_Guarded, behind) if issubclass(behind, kind) else (_Guarded, kind, behind)
+    bases = (_PostponedFinish, behind) if issubclass(behind, kind) else (_PostponedFinish, kind, behind)
     made = type(kind.__name__, bases, {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
     return partial(made, *handler.args, **handler.keywords) if isinstance(handler, partial) else made
 
@@ -198,7 +198,7 @@ class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory)
             super().copyfile(source, outputfile)
 
 
-class _Guarded:
+class _PostponedFinish:
     """Comes first in the method resolution order: postpones the handler's own `finish` to the end of the
     conversation."""
 
