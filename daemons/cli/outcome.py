@@ -32,9 +32,9 @@ class Command:
         self.report = report
 
     def carry_out(self, action: Callable[[], int]) -> int:
-        """Run `action` and flush its output; return its exit code, or that of its exception, which is reported.
+        """Run `action` and flush its output; return its exit code.  Report an exception, and return its exit code.
 
-        Only SystemExit is raised, by argparse.  Ctrl-C and a closed pipe are not reported."""
+        The SystemExit of argparse is raised.  Ctrl-C and a closed pipe have exit codes, but are not reported."""
         line = ""
         try:
             try:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 class FramingError(Exception):
     """The input cannot be decoded.  The text is logged, and never sent to the peer."""
 
-    #: Bytes to send to the peer, if the protocol defines them for this error; if empty, those of `Service.apology`.
+    #: Bytes to send to the peer, if the protocol defines them for this error; if empty, `Service.apology` is sent.
     apology: bytes = b""
 
 

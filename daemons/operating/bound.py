@@ -58,7 +58,7 @@ class Bound:
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """All bound sockets, those of the metrics included."""
+        """All bound sockets, including those of the metrics endpoint."""
         return [*(listener for _, listener in self.listeners), *self.metrics.listeners]
 
     def stop_listening(self) -> None:

@@ -70,7 +70,7 @@ class _Maker:
                 made.load_cert_chain(self._path("certificate"), self._path(key_name))
             except ssl.SSLError as error:
                 if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
-                    self._complain(key_name, "the key is not that of the certificate")
+                    self._complain(key_name, "the key does not match the certificate")
                 else:
                     self._complain("certificate", f"cannot be used: {reason_of(error)}")
             except OSError as error:

@@ -241,7 +241,7 @@ class _Reader:
                 origin, key = keys[-1]
                 self.complaints.append(
                     f"{origin} [daemon] {key}: {address} can be reached from other machines; "
-                    "if that is meant, write public = yes"
+                    "to allow that, write public = yes"
                 )
 
     def _check_tls(self, tls: TLSSettings, addresses: tuple[Address, ...]) -> None:
@@ -262,7 +262,7 @@ class _Reader:
             if not daemon.public and not address.loopback:
                 self.complaints.append(
                     f"{origin[0]} [metrics] listen: {address} can be reached from other machines; "
-                    "if that is meant, write public = yes under [daemon]"
+                    "to allow that, write public = yes under [daemon]"
                 )
         return dataclasses.replace(
             metrics, listen=tuple(self._with_absolute_path(address) for address in metrics.listen)

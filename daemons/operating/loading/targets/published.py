@@ -17,7 +17,7 @@ from daemons.serving.stream import StreamServer
 
 
 class PublishedTarget(Target):
-    """Published functions: those of a module, or the methods of an object in it."""
+    """Published functions of a module, or published methods of an object in a module."""
 
     form = "module, for the functions in its __all__, or module:NAME, for the methods of an object in it"
     pattern = re.compile(rf"{MODULE}(:{NAME})?")
