@@ -60,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
     conf.add_argument(
         "--conf", type=path, metavar="DIR", help="the folder of the ini files (default: $DAEMONS_CONF, or ./conf)"
     )
-    conf.add_argument("--run", type=path, metavar="DIR", help="the folder of pidfiles and Unix sockets (default: run)")
+    conf.add_argument(
+        "--run", type=path, metavar="DIR", help="the folder of pidfiles and Unix sockets (default: run beside conf)"
+    )
     named = argparse.ArgumentParser(add_help=False, parents=[conf])
     named.add_argument("name", metavar="NAME", help="the daemon: the NAME of conf/NAME.ini")
     changed = argparse.ArgumentParser(add_help=False)
@@ -87,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("stop", "stop a daemon that was started with --detach, and wait for its end", named)
     ask = add("ask", "send messages to a daemon, and print the replies", named)
-    ask.add_argument("host", nargs="?", metavar="HOST", help="its address; - or nothing: the address in its ini")
+    ask.add_argument("host", nargs="?", metavar="HOST", help="its address (default, and for -: the address in its ini)")
     ask.add_argument("-p", dest="port", metavar="PORT", help="its port (default: the port in its ini)")
     ask.add_argument(
         "-t", dest="timeout", metavar="SECONDS", type=seconds, default=10.0, help="to wait for a reply (default: 10)"

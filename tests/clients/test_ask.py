@@ -218,7 +218,7 @@ def test_help_describes_the_command_and_its_defaults(
     text = capsys.readouterr().out
     assert text.startswith(HELP)
     assert "  -p PORT        its port (default: the port in its ini)\n" in text
-    assert "  HOST           its address; else, or with -, the address in its ini\n" in text
+    assert "  HOST           its address (default, and for -: the address in its ini)\n" in text
     assert "  -t SECONDS     to wait for a reply (default: 10)\n" in text
 
 
