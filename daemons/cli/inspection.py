@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from daemons.cli import supervisord_check
-from daemons.operating import lifecycle
+from daemons.operating import fd_limit, lifecycle
 from daemons.operating.config import ini, tables
 from daemons.operating.config.sections import SECTIONS, Settings
 from daemons.operating.loading.targets import target_of
@@ -70,6 +70,8 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
             for note in map(ephemeral_port_warning, settings.addresses)
             if note
         )
+    if reduced := fd_limit.note(daemons):
+        notes.append(reduced)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     if complaints:
