@@ -1,4 +1,4 @@
-"""``daemons cgi NAME``: one request to a WSGI application over CGI (RFC 3875), for web servers without other protocols.
+"""``daemons cgi NAME``: one request to a WSGI application over CGI (RFC 3875), for web servers that cannot be a proxy.
 
 The request is in the environment and on standard input, and the response goes to standard output:
 
@@ -51,7 +51,7 @@ def run(settings: Settings) -> int:
     # Log lines and output of print() must not become part of the response.
     with os.fdopen(os.dup(1), "wb") as response:
         os.dup2(2, 1)
-        code = lifecycle.reported(settings.name, lambda: _respond(settings, response))
+        code = lifecycle.exit_code_of(settings.name, lambda: _respond(settings, response))
         if code:
             response.write(FAILED)
     return code

@@ -31,12 +31,12 @@ _OPTION = re.compile(r"-(?![0-9.]|$)")
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line.
 
-    argparse assigns to HOST and WORDS only arguments before the first option (bpo-15112); for ``ask`` and ``call``
-    later ones are added here."""
+    argparse fills HOST and WORDS only from arguments before the first option (bpo-15112).  For ``ask`` and ``call``,
+    this function adds the arguments after it."""
     top = parser()
     options, rest = top.parse_known_args(arguments)
     if options.command is None and not rest:
-        # As git does: print the help and fail, for scripts that lost their arguments.
+        # Print the help and fail, as git does: a script that passes no arguments by mistake must not succeed.
         top.print_help()
         top.exit(lifecycle.USAGE)
     end = rest.index("--") if "--" in rest else len(rest)

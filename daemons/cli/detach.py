@@ -49,7 +49,7 @@ def run(settings: Settings) -> int:
     if pid == 0:
         os.close(read)
         # DaemonContext ends this process with os._exit after the fork of the daemon.
-        os._exit(Command().carry_out(lambda: lifecycle.reported(settings.name, lambda: _detach(settings, write))))
+        os._exit(Command().carry_out(lambda: lifecycle.exit_code_of(settings.name, lambda: _detach(settings, write))))
     os.close(write)
     with os.fdopen(read, encoding="utf-8") as pipe:
         # One line, not until end of file: workers, forked before the line is written, hold the pipe too.
@@ -89,7 +89,7 @@ def stop(conf: Path, name: str, run: Path | None = None) -> int:
             reason = (
                 f"pid {pid} has not ended in time"
                 if signalled
-                else f"another process than pid {pid} of {pidfile.path} holds its lock; nothing was signalled"
+                else f"pid {pid} in {pidfile.path} is not the process that holds its lock; no signal was sent"
             )
             report(f"{name}: {reason}")
             return lifecycle.BUG
@@ -142,7 +142,7 @@ def _detach(settings: Settings, ready_pipe: int) -> int:
     pidfile = pidfile_of(settings)
     try:
         log_of(settings).parent.mkdir(parents=True, exist_ok=True)
-        # Here, because the log writer could not report a failure to open its file.
+        # Open the file now: the log writer, which opens it later, could not report a failure.
         os.close(open_log(log_of(settings)))
         pidfile.lock()
     except AlreadyRunning as error:
@@ -184,15 +184,16 @@ def _detach(settings: Settings, ready_pipe: int) -> int:
     os.close(read)
     logs.on_reopen.append(lambda: os.kill(writer, signals.REOPEN))
     try:
-        return lifecycle.reported(settings.name, lambda: _serve(bound, ready_pipe))
+        return lifecycle.exit_code_of(settings.name, lambda: _serve(bound, ready_pipe))
     finally:
         context.close()
 
 
 def _serve(bound: Bound, ready_pipe: int) -> int:
-    # Inherited if supervisord has started the shell of this command; it does not supervise the daemon.
+    # The variable is inherited if supervisord has started the shell of this command.  supervisord does not supervise
+    # this daemon.
     os.environ.pop("SUPERVISOR_ENABLED", None)
-    # Again, because standard output is another file now.
+    # Configure logging a second time: standard output is another file now.
     logs.configure(bound.settings.logging_ini)
 
     def announce(line: str) -> None:

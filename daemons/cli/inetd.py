@@ -53,7 +53,7 @@ class _SingleConnection(Threads, StreamServer):
 
 def run(conf: Path, options: argparse.Namespace) -> int:
     """Serve the socket on descriptor 0; return the exit code."""
-    _redirect_output(ini.placed(conf).parent / "logs" / f"{options.name}.inetd.log")
+    _redirect_output(ini.absolute(conf).parent / "logs" / f"{options.name}.inetd.log")
     overrides = [*options.overrides]
     if options.inetd == "wait":
         overrides.append(Override("--inetd", "daemon", "listen", "fd://0"))
@@ -65,7 +65,7 @@ def run(conf: Path, options: argparse.Namespace) -> int:
         # The connection is not encrypted, so a service that requires TLS is refused.
         return _serve_connection(dataclasses.replace(settings, addresses=(Address("fd", path="0"),)))
 
-    return lifecycle.reported(options.name, serve)
+    return lifecycle.exit_code_of(options.name, serve)
 
 
 def _serve_listener(settings: Settings) -> int:

@@ -30,11 +30,11 @@ WIDE = 40
 def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
     """Check every ini, conflicts between daemons, and supervisord.conf; or only the inis of the daemons in `only`.
 
-    Print OK or all complaints, and notes about settings that may be intended; return the exit code."""
+    Print OK or all complaints, and notes about unusual settings, which may be intended; return the exit code."""
     names = list(only) or ini.names(conf)
     shown, conf, run = (
         conf,
-        ini.placed(conf),
+        ini.absolute(conf),
         run and run.absolute(),
     )  # an imported module may change the working folder
     complaints: list[str] = []
@@ -57,7 +57,7 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
             complaints += error.complaints
     complaints += _complaints_of_logging(daemons)
     complaints += _collisions(daemons)
-    supervised = ini.placed(conf).parent / "supervisord.conf"
+    supervised = ini.absolute(conf).parent / "supervisord.conf"
     supervised_too = supervised.is_file() and not only
     if supervised_too:
         complaints += supervisord_check.complaints(supervised, names, daemons)
@@ -92,12 +92,12 @@ def check_shared(conf: Path) -> int:
             daemons.append(ini.read(conf, name))
             by_daemon.append(set())
         except ConfigurationError as error:
-            own = f"{ini.placed(conf).name}/{name}.ini"
+            own = f"{ini.absolute(conf).name}/{name}.ini"
             by_daemon.append({complaint for complaint in error.complaints if not complaint.startswith(own)})
     if by_daemon:
         complaints += sorted(set.intersection(*by_daemon))
     complaints += _complaints_of_logging(daemons)
-    supervised = ini.placed(conf).parent / "supervisord.conf"
+    supervised = ini.absolute(conf).parent / "supervisord.conf"
     if supervised.is_file():
         complaints += supervisord_check.complaints_for_all(supervised)
     for complaint in complaints:
@@ -109,7 +109,7 @@ def show_all(conf: Path) -> int:
     """Print one line for each daemon, and complaints about wrong inis; return the exit code."""
     rows: list[tuple[str, str, str, str]] = []
     wrong: list[str] = []
-    shown, conf = conf, ini.placed(conf)  # an imported module may change the working folder
+    shown, conf = conf, ini.absolute(conf)  # an imported module may change the working folder
     for name in ini.names(conf):
         try:
             settings = ini.read(conf, name)

@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:
 else:
     MISSING = False
 
+#: Names in every server certificate.
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 
 #: Host name, RFC 1123, section 2.1; the first label may be a wildcard, RFC 6125, section 6.4.3.
@@ -36,7 +37,7 @@ _HOST = re.compile(
     r"(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 )
 
-#: Start of validity before now, for clients whose clock is slow.
+#: Time by which the validity begins before now, because the clock of a client may be slow.
 BEFORE = datetime.timedelta(hours=1)
 
 CA, CA_KEY, SERVER, SERVER_KEY = FILES = ("ca.pem", "ca.key", "server.pem", "server.key")
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace, conf: Path) -> int:
     """Run the command; return the exit code."""
     if MISSING:
         return _refuse("the package cryptography is not installed: pip install 'camelot-daemons[tls]'")
-    base = ini.placed(conf).parent
+    base = ini.absolute(conf).parent
     run = options.run.absolute() if options.run else base / "run"
     out = options.out.absolute() if options.out else run / "tls"
     existing = [str(out / name) for name in FILES if (out / name).exists()]
@@ -177,7 +178,7 @@ def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _write(out: Path, made: dict[str, bytes]) -> None:
     """Write the files, all or none: a certificate does not fit the key of another run.  Raises `OSError`."""
     out.mkdir(parents=True, exist_ok=True)
-    # Replaced atomically: a daemon may be reading the old file, and a key must never be readable for others.
+    # New files are renamed over the old ones: a daemon may be reading those, and their modes may let others read a key.
     fresh = {name: out / f".{name}.new" for name in made}
     try:
         for name, content in made.items():

@@ -32,9 +32,9 @@ class Command:
         self.report = report
 
     def carry_out(self, action: Callable[[], int]) -> int:
-        """Run `action` and flush its output; return its exit code, or that of its exception, which is reported.
+        """Run `action` and flush its output; return its exit code.  Report an exception, and return its exit code.
 
-        Only SystemExit is raised, by argparse.  Ctrl-C and a closed pipe are not reported."""
+        The SystemExit of argparse is raised.  Ctrl-C and a closed pipe have exit codes, but are not reported."""
         line = ""
         try:
             try:
@@ -122,7 +122,7 @@ def _discard(descriptor: int) -> None:
     poll = select.poll()
     try:
         poll.register(descriptor, select.POLLOUT)
-        if not poll.poll(0):  # a pipe whose reader does not read
+        if not poll.poll(0):  # a full pipe, which its reader does not empty
             raise BlockingIOError
         stream.flush()
     except (OSError, ValueError):

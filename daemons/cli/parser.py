@@ -51,16 +51,18 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser."""
     top = argparse.ArgumentParser(
         prog="daemons",
-        description="Classic network daemons: run one, ask one, check and show their settings; and tools.",
-        epilog="Exit codes: 0 ended as asked, 1 a failure, 2 a wrong command line, "
-        "100 a wrong configuration, or a module named in it that fails, 111 the system refused, 130 Ctrl-C.",
+        description="Run network daemons, send messages to them, and check and show their settings; and network tools.",
+        epilog="Exit codes: 0 success, 1 failure, 2 a wrong command line, "
+        "100 a wrong configuration, or a failing module that it names, 111 the system refused, 130 Ctrl-C.",
     )
     top.add_argument("--version", action=_Version, nargs=0, help="print the version, and exit")
     conf = argparse.ArgumentParser(add_help=False)
     conf.add_argument(
-        "--conf", type=path, metavar="DIR", help="the folder of the ini files; else $DAEMONS_CONF, else ./conf"
+        "--conf", type=path, metavar="DIR", help="the folder of the ini files (default: $DAEMONS_CONF, or ./conf)"
     )
-    conf.add_argument("--run", type=path, metavar="DIR", help="the folder of pidfiles and Unix sockets; else run/")
+    conf.add_argument(
+        "--run", type=path, metavar="DIR", help="the folder of pidfiles and Unix sockets (default: run beside conf)"
+    )
     named = argparse.ArgumentParser(add_help=False, parents=[conf])
     named.add_argument("name", metavar="NAME", help="the daemon: the NAME of conf/NAME.ini")
     changed = argparse.ArgumentParser(add_help=False)
@@ -87,15 +89,17 @@ def parser() -> argparse.ArgumentParser:
     )
     add("stop", "stop a daemon that was started with --detach, and wait for its end", named)
     ask = add("ask", "send messages to a daemon, and print the replies", named)
-    ask.add_argument("host", nargs="?", metavar="HOST", help="its address; else, or with -, the address in its ini")
-    ask.add_argument("-p", dest="port", metavar="PORT", help="its port; else the one in its ini")
-    ask.add_argument("-t", dest="timeout", metavar="SECONDS", type=seconds, default=10.0, help="to wait; else 10")
+    ask.add_argument("host", nargs="?", metavar="HOST", help="its address (default, and for -: the address in its ini)")
+    ask.add_argument("-p", dest="port", metavar="PORT", help="its port (default: the port in its ini)")
+    ask.add_argument(
+        "-t", dest="timeout", metavar="SECONDS", type=seconds, default=10.0, help="to wait for a reply (default: 10)"
+    )
     ask.add_argument(
         "--cafile",
         metavar="FILE",
         type=nonempty,
-        help="for tls://: the CA that must have signed its certificate; else run/tls/ca.pem where that is, else "
-        "those that this system trusts",
+        help="for tls://: the CA that must have signed its certificate (default: run/tls/ca.pem if that exists, or the "
+        "CAs that this system trusts)",
     )
     ask.add_argument("--stdin", action="store_true", help="send standard input, and print the received bytes unchanged")
     ask.add_argument("-v", "--verbose", action="store_true", help="log the socket, and each wait, on standard error")
@@ -104,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         default=[],
         metavar="WORDS",
-        help="messages to send; else the example messages of the service",
+        help="messages to send (default: the example messages of the service)",
     )
     call = add("call", "call a function published by a daemon or at a URL, and print its result", conf)
     call_arguments.add_arguments(call)
@@ -117,8 +121,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a name or address of the server, besides localhost, 127.0.0.1 and ::1; repeatable",
     )
-    cert.add_argument("--out", type=path, metavar="DIR", help="output folder; else run/tls")
-    cert.add_argument("--days", type=int, default=90, metavar="N", help="days of validity; else 90")
+    cert.add_argument("--out", type=path, metavar="DIR", help="output folder (default: run/tls)")
+    cert.add_argument("--days", type=int, default=90, metavar="N", help="days of validity (default: 90)")
     cert.add_argument("--force", action="store_true", help="overwrite existing files")
     add("cgi", "respond to one request with a WSGI application over CGI (started by a web server)", named, changed)
     check = add("check", "check every ini and supervisord.conf; print all complaints", conf)
@@ -132,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("list", "list every daemon: listeners, engine, description", conf)
     stats = add("stats", "statistics of a daemon, read without its help", conf)
-    stats.add_argument("name", nargs="?", metavar="NAME", help="the daemon; else one line for each of them")
+    stats.add_argument("name", nargs="?", metavar="NAME", help="the daemon (default: one line for each daemon)")
     stats.add_argument("--json", action="store_true", help="print JSON; docs/metrics.md describes the keys")
     add("show", "print the settings of a daemon and their origins", named, changed)
     tools.add_words(commands)

@@ -19,13 +19,14 @@ from supervisor.options import ProcessConfig, ServerOptions
 from daemons.cli import supervisord_files
 from daemons.cli.parser import parser
 from daemons.cli.supervisord_files import BrokenError
-from daemons.operating.config.ini import placed
+from daemons.operating.config.ini import absolute
 from daemons.operating.config.sections import Settings
 from daemons.serving import signals
 from daemons.serving.listening.address import UNIX_PATH_LIMIT
 from daemons.settings.values import DURATION, hint
 
-#: supervisord appends a dot and its pid, of up to seven digits, proc(5); sockaddr_un has space for 107 bytes, unix(7).
+#: Maximum bytes of the path of supervisord's socket.  supervisord first binds the path with a dot and its pid appended,
+#: of up to seven digits, proc(5); sockaddr_un has space for 107 bytes, unix(7).
 SOCKET_LIMIT = UNIX_PATH_LIMIT - len(".4194304")
 
 #: The setting that an option of the command line in [program:x] may override.
@@ -113,7 +114,7 @@ def _complaints_of(program: _Program, base: Path, names: list[str], settings: Se
         word = signal.Signals(program.config.stopsignal).name.removeprefix("SIG")
         yield f"stopsignal = {word}: no daemon ends at this signal; write TERM"
     options = program.options
-    if options is not None and (conf := placed(directory / _conf_of(program))) != base / "conf":
+    if options is not None and (conf := absolute(directory / _conf_of(program))) != base / "conf":
         # The ini is in another folder.
         if directory.is_dir() and not (conf / f"{program.name}.ini").is_file():
             yield f"command: there is no {conf}/{program.name}.ini; the daemon starts in {directory}"
@@ -126,7 +127,7 @@ def _complaints_of(program: _Program, base: Path, names: list[str], settings: Se
             yield (
                 f"stopwaitsecs = {program.config.stopwaitsecs}: must be {least} or more: drain_timeout is {drain:g} s, "
                 f"and closing the remaining connections takes up to {END_DELAY} s; supervisord would kill the daemon "
-                "before"
+                "first"
             )
     if "--detach" in program.config.command:
         yield "command: a program under supervisord must not detach; remove --detach"
@@ -162,7 +163,7 @@ def _missing(command: str) -> str:
 def _realized(path: Path) -> ServerOptions:
     """Return the options that supervisord reads from the file.  Raises `BrokenError`."""
     options = ServerOptions()
-    # Attributes set at the import of supervisor, so that redirecting sys.stderr has no effect.
+    # supervisor sets these attributes when it is imported, so redirecting sys.stderr has no effect.
     options.stdout = options.stderr = output = io.StringIO()
     try:
         options.realize(["-c", str(path)])

@@ -59,7 +59,7 @@ class File:
     name
         The path, relative to the project folder.
     complaints
-        Faults with which supervisord starts: it skips the file, or uses the last of two values.
+        Faults that do not prevent supervisord from starting: it skips the file, or uses the last of two values.
     """
 
     def __init__(self, path: Path, name: str, *, included: bool) -> None:
@@ -102,7 +102,7 @@ def read(path: Path) -> list[File]:
 
 
 def complaints(files: list[File]) -> list[str]:
-    """Return the complaints that supervisord does not have: unknown sections and keys, and duplicate sections."""
+    """Return the faults that supervisord itself does not report: unknown sections and keys, and duplicate sections."""
     found = [complaint for file in files for complaint in file.complaints]
     found += [complaint for file in files for complaint in _unknown(file)]
     return [*found, *_duplicates(files)]

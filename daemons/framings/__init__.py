@@ -1,11 +1,11 @@
 """Framings: bytes ↔ messages, without I/O.
 
-A framing decides where a message ends: *when may the receiver stop calling recv()?*  Each pattern of network
-programming is one module; none of them uses a socket.
+A framing decides where a message ends: *when may the receiver stop calling recv()?*  Each module implements one pattern
+(the numbers are those of ``docs/framings.md``); none of them uses a socket.
 
     whole.py              at the end of the input: one message per direction
     fixed.py              after a fixed number of bytes
-    until.py  lines.py    at a delimiter, which is escaped inside a message
+    until.py  lines.py    at a delimiter; lines.py can escape delimiters inside a message
     length_prefixed.py    after the number of bytes in a length prefix
     blocks.py             after an empty block
     compressed.py         at the end of a zlib stream

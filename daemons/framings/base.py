@@ -1,6 +1,6 @@
 """Base classes: a `Framing` creates a `Decoder` for each connection, and encodes replies.
 
-The contract, in one sentence, and fuzzed as such in ``tests/framings``:
+The contract, which fuzz tests in ``tests/framings`` check:
 
     *For any bytes, cut anywhere, a decoder returns messages, or sets one error, and never raises anything.*
 
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 class FramingError(Exception):
     """The input cannot be decoded.  The text is logged, and never sent to the peer."""
 
-    #: Bytes to send to the peer, if the protocol defines them for this error; if empty, those of `Service.apology`.
+    #: Bytes to send to the peer, if the protocol defines them for this error; if empty, `Service.apology` is sent.
     apology: bytes = b""
 
 
@@ -84,7 +84,7 @@ class Decoder(ABC):
         return sum(len(value) for value in values if isinstance(value, (bytes, bytearray)))
 
     def finish(self) -> Sequence[bytes]:
-        """End the input; return the messages completed by that, in most framings none.
+        """End the input; return the messages that its end completes: in most framings, none.
 
         If bytes of an incomplete message are held, set `error` to `Incomplete`.
         """
@@ -101,6 +101,6 @@ class Framing(ABC):
         """Return a new decoder, for one connection."""
 
     def encode(self, reply: bytes) -> bytes:
-        """Return the encoded reply.  By default, `reply` unchanged: many protocols frame replies in another way than
-        requests."""
+        """Return the encoded reply.  By default, return `reply` unchanged: in many protocols, replies and requests have
+        different framings."""
         return reply

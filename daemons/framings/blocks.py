@@ -11,7 +11,7 @@ from daemons.framings.length_prefixed import layout_of, prefixed
 #: Bytes per block of `Blocks.encode`: few enough for a receiver with small buffers.
 BLOCK = 16 * 1024
 
-#: Layout of the lengths in a `Blocked` that was not received.
+#: Layout of the lengths in a `Blocked` that a service creates.
 _LENGTH = struct.Struct("!Q")
 
 
@@ -120,7 +120,7 @@ class BlocksDecoder(Decoder):
             # A block is refused when its prefix is received.  The empty block does not count towards the limit.
             if length and len(content) + len(lengths) + size + length > limit:
                 self._forget()
-                self.error = Oversize(f"a message in blocks of more than {limit} bytes")
+                self.error = Oversize(f"a message of more than {limit} bytes in blocks")
                 return messages
             if end > have:
                 break

@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-#: Bytes of the longest request head that is cached, and number of heads.  A browser's has 700 bytes and its cookies.
+#: Bytes of the longest request head that is cached, and number of heads.  Browsers send about 700 bytes plus cookies.
 HEAD = 2048
 HEADS = 512
 
-#: Bytes per cache, as estimated by its user: about a hundred heads of browsers.  A daemon has a few caches, which must
-#: not take more than some megabytes together, whatever peers send.
+#: Bytes per cache, as estimated by the callers of `put`: about a hundred heads of browsers.  A daemon has a few caches;
+#: together they must not exceed some megabytes, whatever peers send.
 ROOM = 512 * 1024
 
 #: Overhead in bytes of the objects for a header field (name, value, tuple), in addition to its characters.
@@ -39,7 +39,7 @@ class BoundedCache(Generic[K, V]):
         return len(self.table)
 
     def put(self, key: K, value: V, size: int = 0) -> None:
-        """Store an entry.  `size` is an estimate of the bytes of key and value; 0: negligible, `most` is the limit."""
+        """Store an entry.  `size` is an estimate of the bytes of key and value; with 0, only `most` counts."""
         if len(self.table) >= self.most or self._size + size > ROOM:
             self.clear()
         self._size += size

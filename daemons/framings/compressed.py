@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from daemons.framings.base import Decoder, Framing, Incomplete, Malformed, Oversize
 
-#: Bytes of input per call of zlib.  zlib copies the input that follows the end of a stream, so this bounds the copy
-#: that is made for each of many short messages.
+#: Bytes of input per call of zlib.  zlib copies the input that follows the end of a stream: without this bound, it
+#: would copy the rest of the input once for each short message.
 SLICE = 4096
 
 #: Bytes of memory that zlib allocates to decompress: a window of 32 KiB and its tables (zlib.h, "The memory
@@ -86,8 +86,9 @@ class CompressedDecoder(Decoder):
                 break
             piece = data[start : start + min(room, SLICE)]
             if len(self._held) == self._framing.limit:
-                # zlib reads ahead.  So its input is decompressed in parts without an error, in the end byte by byte:
-                # then a message that is both too long and malformed sets the same error for every cut.
+                # zlib reads ahead, and so may reach malformed input before the output that exceeds the limit.  Halve
+                # the piece until it is decompressed without an error: then a message that is both too long and
+                # malformed sets the same error, wherever the input is cut.
                 while len(piece) > 1 and not _is_accepted(stream, piece):
                     piece = piece[: len(piece) // 2]
             try:
@@ -133,7 +134,8 @@ class CompressedDecoder(Decoder):
 
 
 def _is_accepted(stream: zlib._Decompress, piece: bytes) -> bool:
-    """Return whether a message at its limit continues or ends with `piece`: without more output, and without error."""
+    """Return whether `stream`, the output of which has reached the limit, decompresses `piece` without more output and
+    without an error."""
     copied = stream.copy()
     try:
         return not copied.decompress(piece, 1)

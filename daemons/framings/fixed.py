@@ -1,4 +1,4 @@
-"""Messages of a fixed length (pattern 3, the notes' ``recvall``)."""
+"""Messages of a fixed length (pattern 3)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class LengthPrefixed(Framing):
 
     limit
         Maximum message size in bytes, without the prefix.  A security limit, so it has no default: a prefix of four
-        bytes may reserve no more memory than this.  A longer message is refused when its prefix is received.
+        bytes can announce 4 GiB.  A longer message is refused when its prefix is received.
     prefix
         Layout of the length, as in `struct`: a byte order and one unsigned integer.  ``"!I"``: 32 bits, big-endian;
         ``"<I"``: little-endian; DNS over TCP has ``"!H"`` (RFC 1035, section 4.2.2).
@@ -45,7 +45,7 @@ class LengthPrefixed(Framing):
 
 
 def layout_of(framing: str, prefix: str) -> struct.Struct:
-    """Return the layout of a prefix.  Raises `ValueError`, whose text names `framing`."""
+    """Return the layout of a prefix.  Raises `ValueError`; the text names `framing`."""
     if len(prefix) != 2 or prefix[0] not in "!<>" or prefix[1] not in UNSIGNED:
         raise ValueError(f"{framing}: prefix={prefix!r}; !, < or >, and one of {UNSIGNED} is expected, as in '!I'")
     return struct.Struct(prefix)

@@ -45,8 +45,12 @@ _LOCAL, _PROXY = 0, 1
 
 @dataclass(frozen=True)
 class Header:
-    """Content of a header.  `source` is the host and port of the proxy's client; None: use the proxy's own address,
-    since the connection is its own (LOCAL), or the client is unknown (UNKNOWN)."""
+    """Content of a header.
+
+    source
+        Host and port of the proxy's client.  None: the peer is the proxy itself, because the connection is the proxy's
+        own (LOCAL), or the proxy does not report its client (UNKNOWN, or no stream over IP).
+    """
 
     version: int
     source: tuple[str, int] | None
@@ -67,7 +71,7 @@ class HeaderDecoder:
         self.error: FramingError | None = None
 
     def decode(self, data: bytes) -> Header | None:
-        """Process `data`, cut anywhere; return the header once it is complete; None before, or if `error` is set."""
+        """Process `data`, cut anywhere.  Return the header if it is complete; None if it is not, or `error` is set."""
         if self.error is None and self.header is None:
             held = self._held = self._held + data
             try:
@@ -93,7 +97,7 @@ class HeaderDecoder:
 
     @property
     def wanted(self) -> int:
-        """Number of bytes that can be read without reading past the end of the header; 0: it is complete."""
+        """Number of bytes that can be read without reading past the end of the header; 0 if the header is complete."""
         if self.header is not None or self.error is not None:
             return 0
         held = self._held

@@ -1,4 +1,4 @@
-"""Messages that end with a delimiter (the notes' ``recv_until``, with fixes of T01, T06, T07 in docs/notes-map.md)."""
+"""Messages that end with a delimiter (pattern 4)."""
 
 from __future__ import annotations
 

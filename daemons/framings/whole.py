@@ -8,7 +8,7 @@ from daemons.framings.base import Decoder, Framing, Oversize
 
 
 class Whole(Framing):
-    """The whole input, until the peer shuts down its side, is one message (the notes' receive until EOF).
+    """The whole input, until the peer shuts down its side, is one message.
 
     limit
         Maximum message size in bytes.  A security limit, so it has no default.

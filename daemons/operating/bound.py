@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bound:
-    """A daemon whose listeners are bound."""
+    """A daemon with bound listeners."""
 
     settings: Settings
     limits: Limits
     metrics: Metrics
     #: Each listener with its address; port 0 is resolved.
     listeners: list[tuple[Address, socket.socket]]
-    #: Shared by the tls:// listeners; None without such.
+    #: Shared by the tls:// listeners; None if there are none.
     tls: TLS | None = None
     #: The files of Unix sockets → inode, since another process may have replaced the file.
     files: dict[str, int] = dataclasses.field(default_factory=dict)
-    #: Made before the bind; None if the serving process is another one, or will drop privileges.
+    #: Built before the bind; None if another process serves, or if this process will drop its privileges.
     handlers: RequestHandlers | None = None
     #: The process that made `handlers`.
     made_by: int = dataclasses.field(default_factory=os.getpid)
@@ -48,15 +48,17 @@ class Bound:
         )
 
     def request_handlers(self) -> RequestHandlers:
-        """Return the request handlers for this process.  They are made again after a fork, which ends threads of the
-        service, and after privileges were dropped, so that no open file is left of root."""
+        """Return the request handlers for this process.
+
+        They are built again after a fork, because threads of the service do not survive it, and after privileges were
+        dropped, because files that root has opened must not stay open."""
         if self.handlers is not None and self.made_by == os.getpid():
             return self.handlers
         return target_of(self.settings).request_handlers()
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """All bound sockets, those of the metrics included."""
+        """All bound sockets, including those of the metrics endpoint."""
         return [*(listener for _, listener in self.listeners), *self.metrics.listeners]
 
     def stop_listening(self) -> None:

@@ -17,7 +17,7 @@ _ENCRYPTED = re.compile(r"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,EN
 
 
 def shared_tls(settings: Settings) -> TLS | None:
-    """Return the object shared by all tls:// listeners; None without such.  Raises `ConfigurationError`."""
+    """Return the `TLS` object shared by all tls:// listeners; None if there are none.  Raises `ConfigurationError`."""
     return TLS(context(settings)) if settings.over_tls else None
 
 
@@ -70,7 +70,7 @@ class _Maker:
                 made.load_cert_chain(self._path("certificate"), self._path(key_name))
             except ssl.SSLError as error:
                 if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
-                    self._complain(key_name, "the key is not that of the certificate")
+                    self._complain(key_name, "the key does not match the certificate")
                 else:
                     self._complain("certificate", f"cannot be used: {reason_of(error)}")
             except OSError as error:

@@ -14,10 +14,10 @@ _LOGGER = "daemons.operating.lifecycle"
 
 
 def report(line: str, level: int = logging.ERROR, failure: BaseException | None = None) -> None:
-    """Write one line to standard error with one write(2), after the traceback of `failure`.
+    """Write the traceback of `failure`, if it is given, and a line to standard error, with one write(2).
 
-    If standard error is the log, the line is formatted as a log line, which includes the traceback.  If it cannot be
-    written, for example on a full disk, the line goes to standard output.  Raises nothing."""
+    If standard error is the log, both are formatted as one log line.  If standard error cannot be written, for example
+    on a full disk, they go to standard output.  Raises nothing."""
     if goes_to_log():
         info = (type(failure), failure, failure.__traceback__) if failure is not None else None
         record = logging.LogRecord(_LOGGER, level, __file__, 0, line, (), info)

@@ -65,7 +65,7 @@ class Drop:
         """Whether `become` will change the user."""
         return bool(self.user) and not self.done
 
-    def hand_over(self, path: str) -> None:
+    def chown(self, path: str) -> None:
         """Change the owner of a file to the new user, before `become`.  Raises `OSError`."""
         if not self.done:
             # The new user may own the folder, and replace the file by a link to one of root's.

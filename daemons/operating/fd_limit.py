@@ -18,9 +18,11 @@ log = logging.getLogger(__name__)
 RESERVED = 64
 
 
-def affordable(settings: Settings) -> int:
-    """Return max_connections of one process: its share, limited by its descriptors.  Raises the soft limit to the hard
-    one, setrlimit(2)."""
+def connection_limit(settings: Settings) -> int:
+    """Return the maximum number of connections of one process: its share of max_connections, or fewer if it has too few
+    file descriptors.
+
+    First raise the soft limit of file descriptors to the hard limit, setrlimit(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(ValueError, OSError):
@@ -33,7 +35,8 @@ def affordable(settings: Settings) -> int:
 
 
 def note(daemons: Sequence[Settings]) -> str | None:
-    """Return a note about the daemons whose max_connections exceeds the limit of descriptors; None without any."""
+    """Return a note that names the daemons with a max_connections above the limit of descriptors; None if there are
+    none."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     room = _room(hard)
     reduced = [settings.name for settings in daemons if _share(settings) > room]

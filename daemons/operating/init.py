@@ -1,7 +1,7 @@
 """Process 1 of a container, init(1), which inherits and must reap every orphan of its PID namespace.
 
-A daemon started as process 1 serves in a child process.  So the init process can reap any child without taking an exit
-status for which the daemon or its service waits.
+A daemon started as process 1 serves in a child process.  The init process then reaps any other child, and never takes
+the exit status of a child that the daemon or its service waits for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from daemons.serving import signals
 
 PID = 1
 
-#: si_code of a signal from the kernel, sigaction(2).  A terminal sends its signals to the child too.
+#: si_code of a signal from the kernel, sigaction(2).  Such a signal, for example of a terminal, is not forwarded: the
+#: child has received it as well.
 SI_KERNEL = 0x80
 
 

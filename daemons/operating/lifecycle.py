@@ -18,7 +18,7 @@ from daemons.operating import init
 from daemons.operating.bound import Bound
 from daemons.operating.config.sections import Settings
 from daemons.operating.diagnostics import report
-from daemons.operating.fd_limit import affordable
+from daemons.operating.fd_limit import connection_limit
 from daemons.operating.loading.targets import RequestHandlers, target_of
 from daemons.operating.logging import logs
 from daemons.operating.logging.access_log import AccessLog
@@ -52,7 +52,7 @@ def run(settings: Settings) -> int:
 
     def serve_in_foreground() -> int:
         before = threading.enumerate()
-        code = reported(settings.name, lambda: serve(prepare(settings), announce))
+        code = exit_code_of(settings.name, lambda: serve(prepare(settings), announce))
         _end_in_time(before, settings.limits.drain_timeout, code)
         return code
 
@@ -62,9 +62,9 @@ def run(settings: Settings) -> int:
 
 
 def _end_in_time(before: list[threading.Thread], drain_timeout: float, code: int) -> None:
-    """End the process at `drain_timeout`, or in half a second if that has passed, though threads of the service run on.
+    """Exit at `drain_timeout` after the stop signal, but not within half a second, even if threads of the service run.
 
-    Python would wait at exit for non-daemon threads without a limit."""
+    At exit, Python would wait without a limit for threads that are not daemon threads."""
     left = [thread for thread in threading.enumerate() if not thread.daemon and thread not in before]
     if not left:
         return
@@ -85,7 +85,7 @@ def announce(line: str) -> None:
     report(line, logging.INFO)
 
 
-def reported(name: str, action: Callable[[], int]) -> int:
+def exit_code_of(name: str, action: Callable[[], int]) -> int:
     """Return the exit code of `action`; an exception is reported on standard error and mapped to an exit code."""
     try:
         return action()
@@ -118,13 +118,13 @@ def prepare(settings: Settings) -> Bound:
     if settings.processes == 1:
         handlers = target_of(settings).request_handlers()
         if settings.drop.pending:
-            handlers = None  # made again by the new user
+            handlers = None  # built again under the new user id
     else:
         # The parent of several workers does not import the service, so that new workers can import a newer version.
         try_in_child(target_of(settings).request_handlers)
     signals.defer_stop()  # after the bind, peers may be waiting
     beside_orphans = has_orphans(path_of(settings))
-    limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
+    limits = dataclasses.replace(settings.limits, max_connections=connection_limit(settings))
     bound = Bound(settings, limits, Metrics(settings), [], _tls(settings), handlers=handlers)
     try:
         bound.files.update(bound.metrics.bind())
@@ -135,7 +135,7 @@ def prepare(settings: Settings) -> Bound:
                 bound.listeners.append((name_of(listener, address.scheme), listener))
             if address.scheme == "unix":
                 bound.files[address.path] = os.stat(address.path).st_ino
-                settings.drop.hand_over(address.path)
+                settings.drop.chown(address.path)
             elif note := ephemeral_port_warning(address):
                 log.warning("%s", note)
     except BaseException:
@@ -148,7 +148,7 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
     """Serve in the configured number of processes until a stop signal; return the exit code."""
     settings = bound.settings
     try:
-        # Set by supervisord: exit when supervisord dies, also if it has died since the start.
+        # supervisord sets the variable.  Exit when supervisord dies, even if it has died already.
         parent = camelot_start.PARENT if "SUPERVISOR_ENABLED" in os.environ else None
         bound.metrics.begin()
         settings.drop.become()
@@ -159,7 +159,7 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
         ready_line = bound.ready_line
         renewal = Renewal(bound)
         prefork = Prefork(
-            lambda ready, master: reported(
+            lambda ready, master: exit_code_of(
                 settings.name, lambda: _work(renewal.bound, ready, master, prefork.lifeline)
             ),
             settings.processes,
@@ -183,8 +183,8 @@ def serve(bound: Bound, announce: Callable[[str], None]) -> int:
 
 
 def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline: int | None = None) -> int:
-    """Run one serving process.  It exits when the process `parent` dies, which `lifeline` signals at once, as in
-    `Daemon.watch_lifeline`."""
+    """Run one serving process.  It exits when the process `parent` dies; with `lifeline`, a descriptor that reports the
+    death, it exits at once (`Daemon.watch_lifeline`)."""
     settings = bound.settings
     handlers = bound.request_handlers()
     servers = [_server(bound, address, listener, handlers) for address, listener in bound.listeners]

@@ -87,9 +87,9 @@ class Pidfile:
         return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def opened_by(self, pid: int) -> bool:
-        """Return whether the process `pid` has this file open, as the daemon has; otherwise the pid has been reused.
+        """Return whether the process `pid` has this file open.  The daemon has; a process that reuses its pid has not.
 
-        True if the process may not be inspected."""
+        Return True if this user may not inspect the process."""
         folder = f"/proc/{pid}/fd"
         try:
             own = self.path.stat()
@@ -113,7 +113,7 @@ class Pidfile:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # After [drop] the process may not remove the file, which then is stale.
+        # After [drop], the process may lack the permission to remove the file.  A file left behind is stale.
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
         self.release()

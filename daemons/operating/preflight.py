@@ -46,7 +46,7 @@ class Trial:
         self._received = b""
         self._pipe, write = os.pipe()
         parent = os.getpid()
-        # Signals must not reach this process's waker through the child.
+        # Until it resets them, a signal handler in the child would write to the waker that it shares with this process.
         try:
             with signals.blocked():
                 self.pid = os.fork()
@@ -101,7 +101,8 @@ class Trial:
         return reaped
 
     def check(self) -> None:
-        """Raise the error of the action: `ConfigurationError`, or `ChildError`, also if there is no result."""
+        """Raise the error of the action: `ConfigurationError` or `ChildError`.  Raise `ChildError` if the child has
+        sent no result."""
         report = self._received.removesuffix(_END).decode("utf-8", "replace")
         if self._received.endswith(_END) and not report:
             return
@@ -129,7 +130,7 @@ def try_in_child(action: Callable[[], object]) -> None:
 def _work(action: Callable[[], object], release: Callable[[], None], write: int, parent: int) -> NoReturn:
     """In the child: run `action`, report its error, and exit.
 
-    Never returns, whatever fails: the child would go on as a second parent, and kill the workers of the first."""
+    Never returns or raises: otherwise the child would run the parent's code, and kill its workers."""
     code = 1
     try:
         signals.reset_signals()

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from daemons.operating.config.sections import SECTIONS, TABLES, Settings, TLSSettings
-from daemons.operating.fd_limit import affordable
+from daemons.operating.fd_limit import connection_limit
 from daemons.operating.loading.targets import target_of
 from daemons.operating.logging import logs
 from daemons.operating.preflight import ChildError, Trial
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Keys of [daemon] that belong to the listeners and the parent process, which new workers do not change.
+#: Keys of [daemon] that configure the listeners and the parent process.  Replacing the workers does not apply them.
 LASTING = ("host", "port", "listen", "public", "processes", "backlog", "socket_mode", "idle_exit")
 
 
@@ -43,24 +43,25 @@ class Reload:
     """The settings in force, and the reload at SIGHUP."""
 
     def __init__(self, bound: Bound) -> None:
-        #: In force.  Settings that need a restart keep their first value, so that each reload logs the change again.
+        #: The daemon, with the settings in force.  A setting that needs a restart keeps its old value here, so that
+        #: each reload logs the pending change again.
         self.bound = bound
 
     def _read(self) -> tuple[Settings, Settings]:
         """Reopen the log files; return the new settings, and those that will be in force."""
         logs.reopen_output()
-        new = self.bound.settings.again()
+        new = self.bound.settings.reread()
         return new, self._applicable(self.bound.settings, new)
 
     def _apply(self, new: Settings, settings: Settings) -> None:
         """Put `settings` in force.  Raises `ConfigurationError`."""
         old = self.bound.settings
         context = self._fresh_context(settings, new)
-        # Last, because it can be checked only by applying it; it is undone if it fails.
+        # logging.ini comes last: only applying it can check it, and it is undone if that fails.
         logging_changed = logs.configure(settings.logging_ini)
         if self.bound.tls is not None and context is not None:
             self.bound.tls.context = context
-        limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
+        limits = dataclasses.replace(settings.limits, max_connections=connection_limit(settings))
         self.bound = dataclasses.replace(self.bound, settings=settings, limits=limits)
         self._apply_bound()
         applied = [f"{section}.{key}" for section, key in changed(old, settings)]
@@ -82,7 +83,8 @@ class Reload:
         """Apply `bound` to the servers or the workers."""
 
     def _fresh_context(self, settings: Settings, new: Settings) -> ssl.SSLContext | None:
-        """Load the certificate again, even if its path is the same.  None without tls:// listeners, now or in `new`."""
+        """Load the certificate again, even if its path is the same.  Return None if the daemon has no tls:// listener,
+        or if `new` has none."""
         if self.bound.tls is None or not new.over_tls:
             return None
         from daemons.operating import certificates  # importing ssl is slow, and most daemons do not need it
@@ -99,7 +101,7 @@ class InPlace(Reload):
         self._access_log = access_log
 
     def handle_signal(self, number: int) -> None:
-        """Handle SIGHUP, and the signals that `handle_signal` does."""
+        """Reload at SIGHUP; pass other signals to the function `handle_signal`."""
         if number != signal.SIGHUP:
             handle_signal(number, self._access_log)
             return
@@ -164,13 +166,13 @@ class Renewal(Reload):
         prefork = self._prefork
         assert prefork is not None
 
-        def let_go() -> None:
+        def close_inherited() -> None:
             prefork.release()
             self.bound.close_listeners()
 
         with _refusals_logged():
             new, settings = self._read()
-            self._trial = Trial(target_of(settings).request_handlers, let_go)
+            self._trial = Trial(target_of(settings).request_handlers, close_inherited)
             self._tried = new, settings
             try:
                 prefork.watch(self._trial, self._receive)

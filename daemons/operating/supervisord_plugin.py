@@ -42,7 +42,7 @@ def make_interface(supervisord: Any) -> NoInterface:
         }
         again.intersection_update(stopping)
         for pid, process in stopping.items():
-            # supervisord waits until `delay`.
+            # supervisord sets `delay` to the time of the stop, plus `stopwaitsecs`.
             stopped = process.delay - process.config.stopwaitsecs
             if pid not in again and stopped - process.laststart < STARTING:
                 again.add(pid)

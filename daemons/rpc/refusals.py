@@ -49,7 +49,7 @@ def check_access(
     Args:
         fields: the request's fields by lower-case name, with the peer's IP address as `PEER`.
         scripts: whether browser scripts of the same origin may call.
-        named: whether they may also call if the host is a name other than localhost.
+        named: whether such scripts may also call if the Host field is a name other than localhost.
 
     Browsers send the Origin of a script (RFC 6454); other clients send none.  The same origin is trustworthy only if
     the host names of the site are known, since any name may resolve to the loopback address (DNS rebinding)."""
@@ -65,9 +65,9 @@ def check_access(
 
 
 def _authenticate(fields: Mapping[str, str], users: Accounts, realm: str) -> str:
-    shown = basic.parse_credentials(fields.get("authorization", ""))
-    if shown is not None:
-        verdict = users.check(*shown, fields.get(PEER, ""))
+    credentials = basic.parse_credentials(fields.get("authorization", ""))
+    if credentials is not None:
+        verdict = users.check(*credentials, fields.get(PEER, ""))
         if verdict.outcome is ACCEPTED:
             return verdict.user
         if verdict.outcome is BUSY:

@@ -2,8 +2,8 @@
 
     python -m daemons.rpc.users robin
 
-prints a random secret, once, and the corresponding line of the users file.  A random secret needs no slow hash, during
-which all other connections would wait under ``engine = loop``.
+prints a random secret, once, and the corresponding line of the users file.  A random secret needs no slow hash.  Under
+``engine = loop``, computing a slow hash would delay all other connections.
 """
 
 from __future__ import annotations

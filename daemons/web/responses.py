@@ -20,7 +20,7 @@ SERVER = "camelot"
 BODILESS = frozenset((204, 304))
 
 #: Capacity of a `ResponseCache`, in bytes of request heads and responses.
-REMEMBERED = 3 * 1024 * 1024
+CAPACITY = 3 * 1024 * 1024
 
 #: Approximate overhead of a cache entry, in bytes.
 ENTRY = 256
@@ -28,7 +28,7 @@ ENTRY = 256
 #: Control characters: a line end in a value would split one field into two (RFC 9110, section 5.5).
 _FORBIDDEN = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 
-#: Standard methods (RFC 9110, section 9.3; RFC 5789): 405 where they are not supported, and 501 for all others.
+#: Standard methods (RFC 9110, section 9.3; RFC 5789).  One that is not allowed gets 405, any other method 501.
 KNOWN = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"))
 
 #: Default sentence on the page of each status.
@@ -87,7 +87,7 @@ class ResponseCache:
         if self.private:
             return
         size = ENTRY + len(request) + len(reply)
-        if self._size + size <= REMEMBERED and len(request) <= HEAD:
+        if self._size + size <= CAPACITY and len(request) <= HEAD:
             self._size += size
             # As plain bytes: a Request would keep its body in memory.
             self._replies[bytes(request)] = reply, entry

@@ -254,8 +254,8 @@ def test_stop_signals_no_process_that_only_has_the_pid_of_a_daemon(
         stranger.kill()
         stranger.wait()
     assert capsys.readouterr().err == (
-        f"launcelot: another process than pid {stranger.pid} of {launcelot.pidfile} holds its lock; "
-        "nothing was signalled\n"
+        f"launcelot: pid {stranger.pid} in {launcelot.pidfile} is not the process that holds its lock; "
+        "no signal was sent\n"
     )
 
 

@@ -78,13 +78,13 @@ def test_check_prints_all_complaints_at_once(suite: Folder, capfd: pytest.Captur
         "conf/a.ini [daemon] servce: no such setting; did you mean service?\n"
         "conf/a.ini [daemon] service: missing; write service = NAME or module:Class\n"
         "conf/b.ini [daemon] service = nosuch: there is no module daemons.nosuch in the suite; "
-        "one of your own is written module:Class\n"
+        "write a class of your own as module:Class\n"
         "conf/c.ini [daemon] service = angry:Angry: angry.py line 1: ZeroDivisionError: division by zero\n"
         "conf/logging.ini: KeyError: 'formatters'\n"
         "conf/launcelot.ini [daemon] tcp://127.0.0.1:1060: conf/b.ini has tcp://127.0.0.1:1060 already\n"
         "supervisord.conf [program:x] stopwait: no such setting; did you mean stopwaitsecs?\n"
         "supervisord.conf [program:x] stopwaitsecs = 9: must be 10 or more: drain_timeout is 8 s, and "
-        "closing the remaining connections takes up to 2 s; supervisord would kill the daemon before\n"
+        "closing the remaining connections takes up to 2 s; supervisord would kill the daemon first\n"
         + "".join(
             f"note: conf/{name}.ini: no [program:x] of supervisord.conf runs it\n"
             for name in ("a", "b", "c", "launcelot")

@@ -56,7 +56,7 @@ def test_shipped_file_has_no_complaints(supervised: Folder) -> None:
             "startsecs = 2",
             "stopwaitsecs = 9",
             " stopwaitsecs = 9: must be 10 or more: drain_timeout is 8 s, and "
-            "closing the remaining connections takes up to 2 s; supervisord would kill the daemon before",
+            "closing the remaining connections takes up to 2 s; supervisord would kill the daemon first",
         ),
         (" run %(program_name)s", " run lancelot", " command: there is no conf/lancelot.ini; did you mean launcelot?"),
         (" run %(program_name)s", " run xyzzy", " command: there is no conf/xyzzy.ini"),
@@ -69,7 +69,7 @@ def test_shipped_file_has_no_complaints(supervised: Folder) -> None:
             " run %(program_name)s",
             " run --port 0 --set limits.drain_timeout=13500ms %(program_name)s",
             " stopwaitsecs = 10: must be 16 or more: drain_timeout is 13.5 s, and "
-            "closing the remaining connections takes up to 2 s; supervisord would kill the daemon before",
+            "closing the remaining connections takes up to 2 s; supervisord would kill the daemon first",
         ),
         (" run %(program_name)s", " list", " command: `daemons run NAME` is expected, not list"),
         (

@@ -217,9 +217,9 @@ def test_help_describes_the_command_and_its_defaults(
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith(HELP)
-    assert "  -p PORT        its port; else the one in its ini\n" in text
-    assert "  HOST           its address; else, or with -, the address in its ini\n" in text
-    assert "  -t SECONDS     to wait; else 10\n" in text
+    assert "  -p PORT        its port (default: the port in its ini)\n" in text
+    assert "  HOST           its address (default, and for -: the address in its ini)\n" in text
+    assert "  -t SECONDS     to wait for a reply (default: 10)\n" in text
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_put_right_it_starts(suite: Project) -> None:
     until(lambda: suite.state() == "FATAL", "launcelot FATAL", 30.0)
     assert suite.log().endswith(
         "launcelot: conf/launcelot.ini [daemon] service = lancelot: "
-        "there is no module daemons.lancelot in the suite; one of your own is written module:Class\n"
+        "there is no module daemons.lancelot in the suite; write a class of your own as module:Class\n"
     )
     assert refused(suite.port)
     suite.edit("launcelot", "service = lancelot", "service = launcelot")

@@ -111,9 +111,9 @@ ERRORS: dict[str, tuple[Framing, list[bytes], list[bytes], type[FramingError], s
         Oversize,
         "a message of 10 bytes is announced; 9 are allowed",
     ),
-    "blocks: refused at once": (BLOCKS, [b"\1a\0\xff"], [b"a"], Oversize, "a message in blocks of more than 9 bytes"),
-    "blocks: one too many": (BLOCKS, [b"\3abc", b"\5"], [], Oversize, "a message in blocks of more than 9 bytes"),
-    "blocks: small ones": (BLOCKS, [b"\1a"] * 5, [], Oversize, "a message in blocks of more than 9 bytes"),
+    "blocks: refused at once": (BLOCKS, [b"\1a\0\xff"], [b"a"], Oversize, "a message of more than 9 bytes in blocks"),
+    "blocks: one too many": (BLOCKS, [b"\3abc", b"\5"], [], Oversize, "a message of more than 9 bytes in blocks"),
+    "blocks: small ones": (BLOCKS, [b"\1a"] * 5, [], Oversize, "a message of more than 9 bytes in blocks"),
 }
 
 #: (framing, input, the error's text)

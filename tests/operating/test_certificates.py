@@ -54,7 +54,7 @@ def _another(folder: Folder) -> None:
         ({"certificate": "nowhere.pem"}, "certificate = nowhere.pem: no such file; `daemons cert` makes one to try it"),
         ({"certificate": "server.pem"}, "certificate = server.pem: contains no private key; PEM is expected"),
         ({"certificate": "server.key"}, "certificate = server.key: contains no certificate; PEM is expected"),
-        ({"certificate": "server.pem", "key": "ca.key"}, "key = ca.key: the key is not that of the certificate"),
+        ({"certificate": "server.pem", "key": "ca.key"}, "key = ca.key: the key does not match the certificate"),
         ({"certificate": "server.pem", "key": "nowhere.key"}, "key = nowhere.key: no such file"),
         ({"certificate": "server.pem", "key": "other/."}, "key = other: is a directory"),
         ({"certificate": "server.pem", "key": "ca.pem"}, "key = ca.pem: contains no private key"),

@@ -117,7 +117,7 @@ def test_owner_of_a_file_behind_a_link_does_not_change(tmp_path: Path) -> None:
     target, link = tmp_path / "shadow", tmp_path / "x.sock"
     target.touch()
     link.symlink_to(target)
-    Drop(user="nobody").hand_over(str(link))
+    Drop(user="nobody").chown(str(link))
     assert target.stat().st_uid == 0
     assert link.lstat().st_uid == UNPRIVILEGED.pw_uid
 

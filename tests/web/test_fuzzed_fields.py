@@ -42,7 +42,7 @@ def _condition(value: str) -> None:
         assert conditions.evaluate_preconditions(fields, HAVE) in (200, 304, 412)
         assert conditions.evaluate_write_preconditions(fields, HAVE) in (0, 412)
         assert conditions.evaluate_write_preconditions(fields, None) in (0, 412)
-    assert conditions.unchanged(value, HAVE, HAVE.modified) in (True, False)
+    assert conditions.evaluate_if_range(value, HAVE, HAVE.modified) in (True, False)
 
 
 def _date(value: str) -> None:

@@ -205,7 +205,7 @@ def test_response_is_cached_for_one_second(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_response_cache_is_bounded(httpd: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemons.web.responses.REMEMBERED", 10_000)
+    monkeypatch.setattr("daemons.web.responses.CAPACITY", 10_000)
     monkeypatch.setattr("daemons.httpd.time", lambda: 1_790_000_000.5)
     for number in range(100):
         assert ask(httpd, f"/short.txt?{number}").body == b"short"

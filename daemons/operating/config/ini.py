@@ -26,7 +26,7 @@ from daemons.operating.config.sections import (
     Settings,
     TLSSettings,
 )
-from daemons.operating.config.sources import Layer, shown
+from daemons.operating.config.sources import Layer, display_path
 from daemons.operating.loading.targets import TARGETS
 from daemons.serving.listening.address import UNIX_PATH_LIMIT, Address, parse_addresses
 from daemons.settings.complaints import ConfigurationError
@@ -55,8 +55,8 @@ def parse_override(text: str) -> Override:
 
 
 def names(conf: Path) -> list[str]:
-    """Return the names of the daemons that have an ini in the folder `conf`, without hidden files of editors, such as
-    ``.#launcelot.ini``.  Raises `ConfigurationError` if the folder cannot be read."""
+    """Return the names of the daemons that have an ini in the folder `conf`.  Hidden files, such as the
+    ``.#launcelot.ini`` of an editor, do not count.  Raises `ConfigurationError` if the folder cannot be read."""
     try:
         files = [Path(file) for file in os.listdir(conf) if file.endswith(".ini") and file[0] != "."]
     except (FileNotFoundError, NotADirectoryError):
@@ -66,7 +66,7 @@ def names(conf: Path) -> list[str]:
     return sorted(path.stem for path in files if path.stem not in SHARED)
 
 
-def placed(conf: Path) -> Path:
+def absolute(conf: Path) -> Path:
     """Return `conf` as an absolute path.  A symbolic link is not followed: the project is the folder that holds it."""
     conf = Path(os.path.abspath(conf))
     return conf.parent.resolve() / conf.name
@@ -74,7 +74,7 @@ def placed(conf: Path) -> Path:
 
 def run_folder(conf: Path, run: Path | None = None) -> Path:
     """Return ``run`` beside the folder `conf`, unless --run names another."""
-    return placed(conf).parent / "run" if run is None else run.absolute()
+    return absolute(conf).parent / "run" if run is None else run.absolute()
 
 
 def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | None = None) -> Settings:
@@ -82,13 +82,13 @@ def read(conf: Path, name: str, overrides: Iterable[Override] = (), run: Path | 
     try:
         if not conf.is_dir():
             raise ConfigurationError([f"{conf}: no such folder; name the folder of the ini files with --conf DIR"])
-        conf = placed(conf)
+        conf = absolute(conf)
         path = conf / f"{name}.ini"
         exists = name not in SHARED and path.is_file()
     except OSError as error:
         raise ConfigurationError([f"{conf}: {(error.strerror or str(error)).lower()}"]) from error
     if not exists:
-        raise ConfigurationError([f"{shown(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
+        raise ConfigurationError([f"{display_path(path)}: no such file{hint(name, {*names(conf)} - {name})}"])
     # Absolute, because a reload reads them again from another working folder.
     overrides, run = list(overrides), run and run.absolute()
     return _Reader(conf, name, overrides, run, partial(read, conf, name, overrides, run)).read()
@@ -98,14 +98,15 @@ class _Reader:
     """Reads one daemon's layers and collects the complaints."""
 
     def __init__(
-        self, conf: Path, name: str, overrides: list[Override], run: Path | None, again: Callable[[], Settings]
+        self, conf: Path, name: str, overrides: list[Override], run: Path | None, reread: Callable[[], Settings]
     ) -> None:
-        self.again = again
+        self.reread = reread
         self.conf = conf
         self.name = name
         self.base = conf.parent
         self.run = run_folder(conf, run)
         self.complaints: list[str] = []
+        #: Whether an ini could not be read, so that its keys are unknown.
         self.unread = False
         self.layers = [
             *self._file(conf / "defaults.ini"),
@@ -126,7 +127,7 @@ class _Reader:
         self._check_sections(own_section)
         addresses = self._addresses()
         self._check_public(daemon, addresses)
-        sections["metrics"] = self._placed_metrics(sections["metrics"], daemon)
+        sections["metrics"] = self._metrics_settings(sections["metrics"], daemon)
         self._check_tls(sections["tls"], addresses)
         self._check_overlap(addresses)
         if self.complaints:
@@ -149,7 +150,7 @@ class _Reader:
             own=texts[own_section],
             tables={section: texts[section] for section in TABLES if texts[section]},
             origins=origins,
-            again=self.again,
+            reread=self.reread,
             **sections,
         )
 
@@ -167,7 +168,7 @@ class _Reader:
         return [(layer.origin, layer.values[name]) for layer in self.layers if name in layer.values]
 
     def _target(self, daemon: DaemonSettings) -> str:
-        """Return the key of the target; that of the later layer wins."""
+        """Return the key of the target.  If several layers have one, the last layer wins."""
         target = ""
         for origin, section in self._section("daemon"):
             keys = [key for key in TARGETS if key in section]
@@ -202,7 +203,7 @@ class _Reader:
         for origin, section in self._section("daemon"):
             if "listen" in section and {"port", "host"} & set(section):
                 self.complaints.append(
-                    f"{origin} [daemon] listen: there is a port or host too; write only one of the two"
+                    f"{origin} [daemon] listen: there is a port or host too; write listen alone, or host and port"
                 )
             try:
                 if "listen" in section:
@@ -216,9 +217,9 @@ class _Reader:
             complete = complete or "port" in section
         if not complete:
             self.complaints.append(f"{self._shown} [daemon] port: missing; write port = N, or listen = ADDRESS")
-        return tuple(self._placed(address) for address in addresses)
+        return tuple(self._with_absolute_path(address) for address in addresses)
 
-    def _placed(self, address: Address) -> Address:
+    def _with_absolute_path(self, address: Address) -> Address:
         """Return the address; the path of a Unix address is made absolute, with ``run/x.sock`` in the run folder."""
         if address.scheme != "unix":
             return address
@@ -240,7 +241,7 @@ class _Reader:
                 origin, key = keys[-1]
                 self.complaints.append(
                     f"{origin} [daemon] {key}: {address} can be reached from other machines; "
-                    "if that is meant, write public = yes"
+                    "to allow that, write public = yes"
                 )
 
     def _check_tls(self, tls: TLSSettings, addresses: tuple[Address, ...]) -> None:
@@ -251,19 +252,21 @@ class _Reader:
                 "certificate = FILE; `daemons cert` makes one to try it with"
             )
         # [tls] in defaults.ini is for the daemons that have TLS.
-        own = [origin for origin, _ in self._section("tls") if origin != shown(self.conf / "defaults.ini")]
+        own = [origin for origin, _ in self._section("tls") if origin != display_path(self.conf / "defaults.ini")]
         if own and addresses and not secure:
             self.complaints.append(f"{own[-1]} [tls]: no listener uses it; write listen = tls://HOST:PORT")
 
-    def _placed_metrics(self, metrics: MetricsSettings, daemon: DaemonSettings) -> MetricsSettings:
+    def _metrics_settings(self, metrics: MetricsSettings, daemon: DaemonSettings) -> MetricsSettings:
         origin = [origin for origin, section in self._section("metrics") if "listen" in section][-1:]
         for address in metrics.listen:
             if not daemon.public and not address.loopback:
                 self.complaints.append(
                     f"{origin[0]} [metrics] listen: {address} can be reached from other machines; "
-                    "if that is meant, write public = yes under [daemon]"
+                    "to allow that, write public = yes under [daemon]"
                 )
-        return dataclasses.replace(metrics, listen=tuple(self._placed(address) for address in metrics.listen))
+        return dataclasses.replace(
+            metrics, listen=tuple(self._with_absolute_path(address) for address in metrics.listen)
+        )
 
     def _check_overlap(self, addresses: tuple[Address, ...]) -> None:
         for one, other in combinations(addresses, 2):
@@ -272,7 +275,7 @@ class _Reader:
 
     @property
     def _shown(self) -> str:
-        return shown(self.conf / f"{self.name}.ini")
+        return display_path(self.conf / f"{self.name}.ini")
 
     def _origin(self, key: str) -> str:
         """Return the origin of the last layer that set `key` of [daemon]."""

@@ -70,7 +70,7 @@ class DaemonSettings:
     idle_exit: float | None = setting(
         optional("off", DURATION),
         None,
-        "exit after this time without a connection, where inetd or systemd starts the daemon for the next one; "
+        "exit after this time without a connection, if inetd or systemd will start the daemon for the next connection; "
         "default with --inetd wait: 8s",
     )
     backlog: int = setting(COUNT, 1024, "maximum number of connections that the kernel queues for accept, listen(2)")
@@ -166,7 +166,7 @@ class Settings:
     #: (section, key) → the file or option that set it.  Other keys have their default.
     origins: Mapping[tuple[str, str], str]
     #: Read the same files and the same command line again; raises `ConfigurationError`.
-    again: Callable[[], Settings]
+    reread: Callable[[], Settings]
 
     @property
     def over_tls(self) -> bool:

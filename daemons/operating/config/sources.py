@@ -21,7 +21,7 @@ class Layer:
     values: Mapping[str, Mapping[str, str]]
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """Return the path for messages, with one folder: ``conf/launcelot.ini``."""
     return f"{path.parent.name}/{path.name}"
 
@@ -35,12 +35,12 @@ def read_text(path: Path) -> str | None:
     except FileNotFoundError:
         if path.is_symlink():
             reason = f"a symbolic link to {os.readlink(path)}, which is missing"
-            raise ConfigurationError([f"{shown(path)}: {reason}"]) from None
+            raise ConfigurationError([f"{display_path(path)}: {reason}"]) from None
         return None
     except OSError as error:
-        raise ConfigurationError([f"{shown(path)}: {(error.strerror or str(error)).lower()}"]) from error
-    text = decode(data, shown(path))
-    refuse_nul(text, shown(path))
+        raise ConfigurationError([f"{display_path(path)}: {(error.strerror or str(error)).lower()}"]) from error
+    text = decode(data, display_path(path))
+    refuse_nul(text, display_path(path))
     return text
 
 
@@ -84,7 +84,7 @@ def of_file(path: Path) -> Layer | None:
     parser = configparser.ConfigParser(interpolation=None, default_section="", delimiters=("=",))
     # Keys are case-insensitive, except paths.
     parser.optionxform = _key  # type: ignore[assignment]
-    origin = shown(path)
+    origin = display_path(path)
     text = read_text(path)
     if text is None:
         return None

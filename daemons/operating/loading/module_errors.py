@@ -28,7 +28,7 @@ def reported_as_complaint(what: str, when: str, where: str, base: Path) -> Itera
 
     Args:
         what: the name of the author's module or class
-        when: the action of the block, for the message
+        when: the action of the block, as a clause for the message: ``it was imported``
         where: the beginning of the message
         base: the project folder
     """
@@ -55,7 +55,7 @@ class _ProcessExit(SystemExit):
 def _exit_raised() -> Iterator[None]:
     """Let os._exit() raise `_ProcessExit` in this process during the block.
 
-    The signal handlers of the suite have a reference to the original function."""
+    The signal handlers of the suite are not affected: they have a reference to the original function."""
     process, leave = os.getpid(), os._exit
     over = False
 

@@ -33,7 +33,7 @@ def _reason(name: str, missing: str, base: Path) -> str:
     in_suite = name.startswith("daemons.")
     if name == missing or name.startswith(missing + "."):
         place = "in the suite" if in_suite else f"in {base} or the environment"
-        return f"there is no module {missing} {place}; one of your own is written module:Class"
+        return f"there is no module {missing} {place}; write a class of your own as module:Class"
     advice = ": pip install 'camelot-daemons[all]'" if in_suite else ""
     return f"{name} needs {missing}, which is not installed{advice}"
 

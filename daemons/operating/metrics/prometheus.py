@@ -169,7 +169,7 @@ class _Collector:
             "daemons", "The daemon.", value={"daemon": found.name, "engine": found.engine, "pid": str(found.pid)}
         )
         yield gauge("start_time_seconds", "Start time of the daemon, in seconds since 1970.", found.started)
-        yield gauge("silent_seconds", "Seconds since the oldest heartbeat of any process.", found.silent or 0)
+        yield gauge("silent_seconds", "Longest time without a heartbeat of any process, in seconds.", found.silent or 0)
         yield gauge("processes", "Running processes, the supervisor included.", len(found.processes))
         yield counter("worker_restarts", "Workers replaced after they died.", found.worker_restarts)
         yield counter("dropped_log_lines", "Log lines dropped because they could not be written.", found.dropped_lines)

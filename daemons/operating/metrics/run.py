@@ -57,7 +57,7 @@ class Metrics:
                 self.listeners.append(listener)
             if address.scheme == "unix":
                 files[address.path] = os.stat(address.path).st_ino
-                self._settings.drop.hand_over(address.path)
+                self._settings.drop.chown(address.path)
         return files
 
     def begin(self) -> None:
@@ -67,10 +67,10 @@ class Metrics:
         self._scoreboard = Scoreboard.create(path, {"name": settings.name, "engine": settings.daemon.engine})
         if self._scoreboard.copied:
             with suppress(OSError):
-                settings.drop.hand_over(str(path))  # only its owner can read it
+                settings.drop.chown(str(path))  # only its owner can read it
 
     def supervise(self, prefork: Prefork, listeners: Sequence[socket.socket] = ()) -> None:
-        """Count in the process that supervises workers, with datagrams dropped at the shared `listeners`."""
+        """Count in the process that supervises workers, including datagrams dropped at the shared `listeners`."""
         slot = self._claim("supervisor")
         self._count_drops(prefork, slot, listeners)
         assert self._scoreboard is not None

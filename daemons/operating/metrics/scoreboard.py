@@ -3,14 +3,14 @@
     page 0     name and engine of the daemon, and the names of the words that follow
     page 1 …   one `Slot` for each process: words of 64 bits that only this process writes
 
-The memory is a memfd, sealed against shrinking: after truncation of a mapped file, every write to it raises SIGBUS,
-mmap(2).  ``run/NAME.metrics`` is a copy, written at least once a second.  `daemons.operating.metrics.stats` reads it
-without the daemon's help, so also if that hangs or has ended.  If the copy is removed or replaced, the first
-process writes it again within two seconds, and the others open it.
+The memory is a memfd, sealed against shrinking: if a mapped file is truncated, a write beyond its new end raises
+SIGBUS, mmap(2).  ``run/NAME.metrics`` is a copy, written at least once a second.  `daemons.operating.metrics.stats`
+reads it without the daemon's help, even if the daemon hangs or has ended.  If the copy is removed or replaced, the
+first process writes it again within two seconds, and the others open it.
 
 POSIX locks show which processes run, fcntl(2): a process locks the first byte of its slot, in the memory and in the
 copy, and the kernel releases both at its end.  A lock is also released when the process closes *any* descriptor of the
-file, and an mmap object has one: so a process that counts closes no mapping of the memory before its end.
+file, and an mmap object has one.  Therefore a process that counts closes no mapping of the memory before it exits.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Scoreboard:
         #: None: a removed copy is not written again.
         self._path = path
         self._next_check = 0.0
-        #: Held by the thread that replaces the copy; acquired without waiting, since a signal handler publishes too.
+        #: Held by the thread that replaces the copy.  No thread waits for it: a signal handler, which publishes too,
+        #: would wait for the thread that it has interrupted.
         self._replacing = threading.Lock()
         #: Whether the failure to write the copy again has been logged.
         self._logged = False
@@ -93,8 +94,8 @@ class Scoreboard:
     def create(cls, path: Path, about: dict[str, Any]) -> Scoreboard:
         """Create the scoreboard, and replace the copy of an earlier run at `path`.
 
-        Without a copy, if the folder is not writable or another daemon of this name runs, the counters serve only the
-        endpoint."""
+        If the folder is not writable, or another daemon of this name runs, there is no copy: then only the endpoint
+        shows the counters."""
         text = json.dumps(
             {
                 **about,
@@ -124,7 +125,7 @@ class Scoreboard:
 
     @property
     def first(self) -> bool:
-        """Whether this process has the first slot, as the first process of the daemon has."""
+        """Whether this process has the first slot, which the first process of the daemon claims."""
         return self._own == 1
 
     @property

@@ -65,7 +65,8 @@ ROLES = ("supervisor", "worker", "child")
 #: Seconds between two counts of long conversations.
 COUNT_INTERVAL = 1.0
 
-#: Values of `Connection.reported`: counted completely; and the substitute for None.
+#: Values of `Connection.reported`: for a conversation that is counted completely, and, in place of None, for a
+#: conversation that is not counted yet.
 _COMPLETE = (-1, -1, -1)
 _NOTHING = (0, 0, 0)
 
@@ -89,7 +90,7 @@ class Slot:
         self._reals = memoryview(memory).cast("d")
         self._lock = threading.Lock()
         self._next_count = 0.0
-        #: The first process counts for the log writer too.
+        #: Whether this is the first process, which also counts the lines dropped by the log writer.
         self._first = scoreboard.first
         # Conversations of the slot's former process were lost with it.
         words[LOST] += max(0, outstanding(words))
@@ -142,7 +143,7 @@ class Slot:
         self.scoreboard.publish()
 
     def end(self, connection: Connection) -> None:
-        """Count a conversation that has ended, less the part that is counted already; from any thread."""
+        """Count a conversation that has ended, without the part counted by `count_open`.  Any thread may call this."""
         self.end_all((connection,), time.monotonic())
 
     def end_all(self, connections: Iterable[Connection], now: float) -> None:
@@ -191,7 +192,7 @@ class Slot:
         daemon.on_tick.append(tick)
 
     def count_open(self, connections: Iterable[Connection], *, wait: bool = True) -> None:
-        """Count the progress of open conversations, which may last for days; `end` counts only the rest.
+        """Count the progress of open conversations, since one may last for days.  `end` counts the rest.
 
         Without `wait`, do nothing while another thread is counting."""
         messages = received = sent = 0

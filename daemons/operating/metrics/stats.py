@@ -1,4 +1,4 @@
-"""Statistics of a daemon, read from its scoreboard without its help, so also if it hangs or has ended."""
+"""Statistics of a daemon, read from its scoreboard without its help.  The daemon may hang, or have ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from daemons.operating.config.sections import Settings
 from daemons.operating.metrics.scoreboard import FORMAT, HEAD, MAGIC, Scoreboard, open_copy
 
-#: Seconds without a heartbeat after which a process counts as hanging; it makes one each second.
+#: Seconds without a heartbeat after which a process counts as hanging.  A process writes a heartbeat each second.
 HANGING_AFTER = 5.0
 
 #: Upper bound of a valid time, in seconds since 1970: the year 5138.
@@ -58,7 +58,7 @@ class Figures:
     #: In seconds since 1970; `stopped` is None while the daemon runs, or if unknown.
     started: float
     stopped: float | None
-    #: Seconds since the oldest heartbeat of any process; None if the daemon does not run.
+    #: The longest time without a heartbeat of any running process, in seconds; None if the daemon does not run.
     silent: float | None
     accepted: int
     active: int

@@ -42,8 +42,8 @@ MEDIA = frozenset(
 #: Default maximum bytes of a call or a batch ([limits] body); it bounds the time to parse one.
 LONGEST = 256 * 1024
 
-#: An HTTP request line.  Received where calls are lines, it comes from a browser directed here by a web page: calls in
-#: the body of its form must not be executed.
+#: An HTTP request line.  Where calls are lines, it comes from a browser that a form on a web page has directed here.
+#: Calls in the body of the form must not be executed.
 _REQUEST_LINE = re.compile(rb"[A-Z]+ \S+ HTTP/\d.*")
 
 
@@ -128,8 +128,8 @@ class JSONRPC(Service):
         self._second = ResponseCache(0)
         #: Head of a 200 response up to the length, valid for the current second, by whether the connection is kept.
         self._begun: dict[bool, bytes] = {}
-        #: The version of the users file, and the access decision for each head: a refusal, or the user's name.
-        #: Replaced together, lest a thread add a decision based on another version of the file.
+        #: The version of the users file, and the access decision for each head: a refusal, or the user's name.  Both
+        #: are replaced together, so that no thread adds a decision based on another version of the file.
         self._verdicts: tuple[object, HeadCache[RefusalError | str]] = None, HeadCache()
 
     def talk(self) -> Talk:
@@ -200,7 +200,7 @@ class JSONRPC(Service):
 
     def _check_access(self, request: Request, host: str, verdicts: HeadCache[RefusalError | str]) -> RefusalError | str:
         """Return the refusal of a request, or the name of the user, "" if every peer may call.  The result is added to
-        `verdicts`, unless the throttle must count each such request."""
+        `verdicts`, except for 401 and 503, since the throttle must count each attempt."""
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
         fields[PEER] = host
         verdict: RefusalError | str

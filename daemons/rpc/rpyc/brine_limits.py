@@ -37,8 +37,8 @@ _SMALL = range(0x20, 0xF0)
 
 def check(data: bytes, most: int | None = None) -> None:
     """Raise `Refused` unless `data` is one value within the limits, composed of None, booleans, integers, floats, text,
-    bytes and tuples; with `most`, of at most so many values.  Takes time linear in the number of values, and decodes
-    none of them."""
+    bytes and tuples.  `most` is a further limit of the number of values.  The check decodes no value, and takes time
+    linear in their number."""
     try:
         end = _end_of_value(data, VALUES if most is None else min(most, VALUES))
     except IndexError:

@@ -91,7 +91,7 @@ class RemoteObject(netref.class_factory(("RemoteObject", 0, 0), _METHODS)):  # t
 
 
 class GuardedConnection(Connection):  # type: ignore[misc]
-    """Connection whose peer may use only exported objects.  To be used in one thread."""
+    """Connection that lets the peer use only exported objects.  Not thread-safe."""
 
     def __init__(self, root: Any, frames: Frames, peer: str) -> None:
         super().__init__(root, frames, CONFIG)
@@ -129,8 +129,9 @@ class GuardedConnection(Connection):  # type: ignore[misc]
         return super()._box(obj)
 
     def _unbox(self, package: Any) -> Any:
-        """Return the received value or object.  A netref can pose as anything that is iterated, compared or looked up,
-        so types are checked without calling a method of the value.  Raises `Refused`."""
+        """Return the received value or object.  Raises `Refused`.
+
+        Any method of a netref may run code of the peer, so types are checked without calling a method of the value."""
         if type(package) is not tuple or len(package) != 2 or type(package[0]) is not int:
             raise Refused("expected a labeled value")
         label, value = package
@@ -215,8 +216,10 @@ class GuardedConnection(Connection):  # type: ignore[misc]
         raise Refused("unsupported request; exposed attributes can be got and called")
 
     def _encode_error(self, error: BaseException) -> Any:
-        """Return the representation of an exception for the peer: its own exception unchanged, a refusal with its text,
-        and for any other one the id of the log entry."""
+        """Return the representation of an exception for the peer.
+
+        An exception that the peer itself sent is unchanged, and a refusal has its text.  Any other exception is logged,
+        and the peer gets the id of the log entry."""
         if isinstance(error, RemoteError):
             return error.dump
         if isinstance(error, StopIteration):
@@ -239,7 +242,7 @@ class GuardedConnection(Connection):  # type: ignore[misc]
         return super()._handle_getattr(obj, name)
 
     def _handle_call(self, obj: Any, args: Any, kwargs: Any = ()) -> Any:
-        # Functions are never copied over the wire, so this one is exported.
+        # RPyC never copies a function, so a function or method here is a local object that the peer references.
         if not isinstance(obj, FunctionType | MethodType):
             raise Refused("expected an exported function")
         if type(args) is not tuple or type(kwargs) is not tuple or not all(map(_is_keyword, kwargs)):

@@ -108,7 +108,7 @@ class Dispatcher(SimpleXMLRPCDispatcher):
         return sorted(names)
 
     def system_methodSignature(self, method_name: str) -> Any:
-        """Return the signatures of a method: each the type of the result, followed by those of the parameters."""
+        """Return the signatures of a method: each a list of the types of the result and of the parameters, in order."""
         method = self._found(method_name)
         return NO_SIGNATURES if method is None else signatures_of(method.signature)
 

@@ -34,8 +34,9 @@ NO_SIGNATURES = "signatures not supported"
 
 
 def signatures_of(signature: inspect.Signature) -> list[list[str]] | str:
-    """Return the signatures of a method: each the type of the result, followed by those of the parameters; or
-    `NO_SIGNATURES` if a type is missing or the method is variadic."""
+    """Return the signatures of a method: each a list of the types of the result and of the parameters, in order.
+
+    Return `NO_SIGNATURES` if a type is missing or the method is variadic."""
     ways = [[_word(signature.return_annotation)]]
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD or (

@@ -28,8 +28,7 @@ class ParameterTypes:
         self._repeated = [(name, kinds) for name in repeated if (kinds := self.by_name[name]) is not None]
 
     def complaint(self, values: Sequence[Any]) -> str | None:
-        """Return the expectation that the first argument of a wrong type violates, or None.  Excess arguments are
-        ignored."""
+        """Return the error text for the first argument of a wrong type, or None.  Excess arguments are ignored."""
         for value, (name, kinds) in zip(values, self._by_position, strict=False):
             if kinds is not None and type(value) not in kinds:
                 return self.expected(name)

@@ -77,7 +77,7 @@ class Published(XMLRPCRequestHandler):
 
 
 class _Publishing(XMLRPCServer):
-    """Server whose options and methods are class attributes."""
+    """Server with options and methods as class attributes."""
 
     options: ClassVar[Options]
     methods: ClassVar[Mapping[str, Any]]

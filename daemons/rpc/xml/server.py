@@ -1,4 +1,4 @@
-"""`xmlrpc.server.SimpleXMLRPCServer`, hardened: a `WebServer` whose requests are calls."""
+"""`xmlrpc.server.SimpleXMLRPCServer`, hardened: a `WebServer` for calls."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ class XMLRPCServer(Dispatcher, WebServer, _StockServer):
 
     def make_service(self, handler: Callable[..., Any]) -> WebService:
         """Return the service that runs `handler` in memory, or answers without it."""
-        asks = type(self).check_access is not XMLRPCServer.check_access
-        service = RPCService(self.framing, handler, _STOCK_METHODS, always_asks=asks)
+        overridden = type(self).check_access is not XMLRPCServer.check_access
+        service = RPCService(self.framing, handler, _STOCK_METHODS, always_uses_handler=overridden)
         service.blocks = self.users is not None and self.users.slow
         return service
 

@@ -28,7 +28,7 @@ OVERRIDABLE = (
     *("send_response", "send_response_only", "send_header", "end_headers", "flush_headers"),
 )
 
-Judged: TypeAlias = HeadCache[tuple[bool, str]]
+CheckedHeads: TypeAlias = HeadCache[tuple[bool, str]]
 
 #: Value of the Server field, which does not disclose the version of Python.
 SERVER = "camelot"
@@ -46,52 +46,54 @@ class CallServer(WebServer, Protocol):
 
 
 class RPCService(WebService):
-    """State shared by all connections of an XML-RPC server.  A POST whose head has been checked before is answered here
-    by the server's `_marshaled_dispatch`; every other request is passed to the handler."""
+    """State shared by all connections of an XML-RPC server.
+
+    If the head of a POST has been checked before, the server's `_marshaled_dispatch` answers it.  Every other request
+    is passed to the handler."""
 
     def __init__(
-        self, framing: Framing, handler: Any, as_shipped: Mapping[str, Any], *, always_asks: bool = False
+        self, framing: Framing, handler: Any, stock: Mapping[str, Any], *, always_uses_handler: bool = False
     ) -> None:
-        """`as_shipped` are the unmodified methods of `OVERRIDABLE`; with `always_asks`, the handler gets every
+        """`stock` are the unmodified methods of `OVERRIDABLE`; with `always_uses_handler`, the handler gets every
         request."""
         super().__init__(framing, handler)
         kind: Any = class_of(handler)
-        plain = not always_asks and all(getattr(kind, name) is known for name, known in as_shipped.items())
+        plain = not always_uses_handler and all(getattr(kind, name) is known for name, known in stock.items())
         self._handler_class = kind
         #: Whether the handler class overrides nothing that this service replaces.
         self._plain = plain and kind is handler and not hasattr(kind, "_dispatch")
         #: The version of the users file, and for each checked head whether the response may be compressed, and the
-        #: user.  Replaced together, lest a thread add a decision based on another version of the file.
-        self._judged: tuple[object, Judged] = None, HeadCache()
+        #: user.  Both are replaced together, so that no thread adds a decision based on another version of the file.
+        self._checked_heads: tuple[object, CheckedHeads] = None, HeadCache()
         #: The stock class has its own `log_request`, which does not count as an override.
-        self._writes_log = any(getattr(kind, name) is not as_shipped[name] for name in ("log_request", "log_message"))
+        self._writes_log = any(getattr(kind, name) is not stock[name] for name in ("log_request", "log_message"))
         self._second = 0
         self._head = b""
 
     def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
         """Serve one connection."""
-        asked = super().talk_to(server, address, peer, is_gone)
-        next(asked)
+        handler_talk = super().talk_to(server, address, peer, is_gone)
+        next(handler_talk)
         rpc = cast("CallServer", server)
         reply: Reply | None = None
         try:
             while True:
                 request = cast(Request, (yield reply))
-                version, judged = self._judged
+                version, checked_heads = self._checked_heads
                 users = rpc.users
                 if (found := users if users is None else users.version) is not version:
-                    _, judged = self._judged = found, HeadCache()
-                known = None if server.draining else judged.get(request)
+                    _, checked_heads = self._checked_heads = found, HeadCache()
+                known = None if server.draining else checked_heads.get(request)
                 if known is None and not server.draining:
                     try:
-                        known = self._check_access(rpc, request, address[0], judged)
+                        known = self._check_access(rpc, request, address[0], checked_heads)
                     except RefusalError as refusal:
                         # Refused here: the handler would verify the password again.
                         reply = self._refuse(request, address[0], refusal)
                         continue
                 if known is None:
                     try:
-                        reply = asked.send(request)
+                        reply = handler_talk.send(request)
                     except StopIteration as stop:
                         return cast("Reply | None", stop.value)
                 else:
@@ -100,7 +102,7 @@ class RPCService(WebService):
                         self.request_log.log(address[0], self.request_log.entry(request, 200, len(body), known[1]))
                     reply = b"%b%d%b\r\n\r\n%b" % (self._fields(), len(body), coded, body)
         finally:
-            asked.close()
+            handler_talk.close()
 
     def _log_request(self, handler: Any, request: Request, status: int, size: int | None) -> None:
         if self.request_log is not None and not self._writes_log:
@@ -108,9 +110,11 @@ class RPCService(WebService):
             handler.user = ""  # it belongs to this request only
             self.request_log.log(handler.client_address[0], self.request_log.entry(request, status, size, user))
 
-    def _check_access(self, server: CallServer, request: Request, peer: str, judged: Judged) -> tuple[bool, str] | None:
-        """Return whether the response may be compressed, and the user, and add both to `judged`; return None if the
-        handler must answer the request.  Raises `RefusalError`."""
+    def _check_access(
+        self, server: CallServer, request: Request, peer: str, checked_heads: CheckedHeads
+    ) -> tuple[bool, str] | None:
+        """Return whether the response may be compressed, and the user, and add both to `checked_heads`; return None if
+        the handler must answer the request.  Raises `RefusalError`."""
         kind = self._handler_class
         if not self._plain or request.method != "POST" or request.version == (1, 0):
             return None
@@ -121,7 +125,7 @@ class RPCService(WebService):
             return None
         user = server.check_access({**fields, PEER: peer})
         zips = kind.encode_threshold is not None and prefers_gzip(fields.get("accept-encoding"))
-        judged.put(request, (zips, user))
+        checked_heads.put(request, (zips, user))
         return zips, user
 
     def _refuse(self, request: Request, peer: str, refusal: RefusalError) -> bytes:

@@ -78,7 +78,7 @@ class Writer:
             out.append(f"<value><boolean>{value:d}</boolean></value>\n")
         elif kind is int:
             if not MININT <= value <= MAXINT:
-                raise OverflowError("int exceeds XML-RPC limits, which are those of 32 bits")
+                raise OverflowError("int exceeds the XML-RPC limits of 32 bits")
             out.append(f"<value><int>{value}</int></value>\n")
         elif kind is float:
             out.append(f"<value><double>{value!r}</double></value>\n")

@@ -73,7 +73,7 @@ def evaluate_preconditions(fields: Mapping[str, str], have: Validators) -> int:
     return 304 if since is not None and have.modified <= since else 200
 
 
-def unchanged(value: str | None, have: Validators, now: int) -> bool:
+def evaluate_if_range(value: str | None, have: Validators, now: int) -> bool:
     """Return whether If-Range allows a range to be sent (RFC 9110, section 13.1.5).
 
     A date is a strong validator only if the file cannot have been written again within that second (section 8.8.2.2).

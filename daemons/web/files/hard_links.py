@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 #: Maximum entries of protected directories in an index: some 2 seconds of CPU and, if all have several links, 40 MiB.
 MOST = 200_000
 
-#: Seconds for which an index is used, and at least `FACTOR` times the seconds its creation took, so that it costs at
-#: most a twentieth of a core.
+#: An index is used for `FRESH` seconds, or for `FACTOR` times the seconds that its creation took, if that is longer.
+#: So creating indexes takes at most a twentieth of a core.
 FRESH, FACTOR = 1.0, 20
 
 _MOUNTS = "/proc/self/mountinfo"
@@ -66,8 +66,8 @@ class LinkIndex:
         return found
 
     def index(self, directories: Iterable[bytes], found: frozenset[Identity]) -> dict[Identity, bytes]:
-        """Return a map from files with several links, and sources of bind mounts, to the longest of `directories` above
-        them.
+        """Return a map from the identities of files with several links, and of sources of bind mounts, to the nearest
+        of `directories` above each.
 
         `found` are the identities of the directories that exist. If they have changed, as when the root is replaced, a
         new index is created at once. Raises `Unindexed`."""
@@ -80,7 +80,10 @@ class LinkIndex:
                         self._index = self._make(sorted(directories, key=len, reverse=True))
                     except (Unindexed, OSError) as error:
                         self._index = None
-                        log.warning("[protected]: %s: files elsewhere that have several links are refused", error)
+                        log.warning(
+                            "[protected]: %s: files with several links outside of protected directories are refused",
+                            error,
+                        )
                     self._made = True
                     self._made_of = found
                     end = time.monotonic()
@@ -120,8 +123,8 @@ class LinkIndex:
 
 @contextmanager
 def _entries(directory: bytes) -> Iterator[Iterable[os.DirEntry[bytes]]]:
-    """Yield the entries of a directory; none if it does not exist, is a file, or may not be searched, since then its
-    files cannot be served.  Raises `OSError`."""
+    """Yield the entries of a directory.  Yield none if it does not exist, is a file, or may not be searched: then the
+    daemon cannot serve its files either.  Raises `OSError`."""
     try:
         entries = os.scandir(directory)
     except OSError as error:

@@ -20,13 +20,15 @@ T = TypeVar("T")
 class PathIdentities(Generic[T]):
     """Maps the identities of files and directories at configured paths below `root` to values.
 
-    A value applies to all files below its directory, or to all variants of its file; `variants` returns their names.
+    A value applies to all files below its directory, or to all variants of its file.  `variants` returns the names of a
+    file's variants.
     """
 
     def __init__(
         self, root: str, values: Iterable[tuple[Names, T]], variants: Callable[[bytes], Iterable[bytes]]
     ) -> None:
-        #: Paths in the file system, variants first, so that the value of a file's own path precedes those of variants.
+        #: Paths in the file system, variants first: `by_identity` reverses the order, so that the value of a file's own
+        #: path precedes those of its variants.
         self._paths: list[tuple[bytes, T]] = []
         self._root = root
         self._links = LinkIndex(root)
@@ -50,9 +52,10 @@ class PathIdentities(Generic[T]):
         """Return the values that apply to a file in the last of the directories `entered`, the nearest first.
 
         `links` is the file's number of hard links. File and directories must still be open: some file systems renumber
-        unused inodes. `known` is a result of `by_identity`, by default a new one. Raises `Unindexed` if there are too
-        many files to index, and `Refused` if the root was replaced after these were opened, since the configured paths
-        lead elsewhere now, or if no descriptors are left.
+        unused inodes. `known` is a result of `by_identity`, by default a new one.
+
+        Raises `Unindexed` if there are too many files to index. Raises `Refused` if no descriptors are left, or if the
+        root was replaced after the file was opened: the configured paths then lead to other files.
         """
         found = self._find(entered, file, links, self.by_identity() if known is None else known)
         if entered and self._root_identity() != entered[0]:

@@ -79,8 +79,8 @@ def best(value: str | None, tags: tuple[str, ...]) -> str | None:
     """Return the preferred one of `tags`, the first if several are equal; None if none is acceptable.
 
     A range matches the tags that begin with it, and the longest matching range counts (basic filtering, RFC 4647,
-    section 3.3.1).  If none matches a tag, a longer range that begins with the tag does (section 3.4): fr-CH accepts
-    fr."""
+    section 3.3.1).  If no range matches a tag, a longer range that begins with the tag counts (section 3.4): fr-CH
+    accepts fr."""
     ranges: dict[str, tuple[float, int]] = {}
     for place, part in enumerate((value or "*").split(",", MOST)[:MOST]):
         if match := _RANGE.fullmatch(part.strip(" \t")):

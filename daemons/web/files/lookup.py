@@ -1,4 +1,4 @@
-"""Opens the file of a URL path below a root folder, which no path can leave.
+"""Opens the file of a URL path below a root folder.  No path leads outside of the root.
 
 A path is walked name by name: each folder is opened relative to the one above it (openat(2)), and symbolic links below
 the root are not followed (O_NOFOLLOW).  There is no time-of-check to time-of-use race: renaming a folder, or replacing
@@ -28,18 +28,18 @@ _STATUSES = {
     errno.ENOTDIR: 404,
     errno.ELOOP: 404,
     errno.ENAMETOOLONG: 404,
-    # Some file systems, as exFAT, NTFS, and ext4 with casefold, refuse names that are not UTF-8.
+    # Some file systems, such as exFAT, NTFS, and ext4 with casefold, refuse names that are not UTF-8.
     errno.EINVAL: 404,
     errno.EILSEQ: 404,
     errno.EACCES: 403,
     errno.EPERM: 403,
     errno.EMFILE: 503,
     errno.ENFILE: 503,
-    # Another process, as a file server, has a lease on the file (fcntl(2), F_SETLEASE), which is being broken.
+    # Another process, such as a file server, has a lease on the file (fcntl(2), F_SETLEASE); the kernel is breaking it.
     errno.EWOULDBLOCK: 503,
 }
 
-#: A name that begins with a dot, or with a character that NFKC normalizes to one, after ignorable characters.
+#: A name that begins with a dot, or with a character that NFKC normalizes to a dot, perhaps after ignorable characters.
 _HIDDEN = re.compile(f"/[{IGNORABLE}]*[.\u2024\ufe52\uff0e]")
 
 #: Device and inode: the same for every name of a file or directory.

@@ -14,7 +14,7 @@ from daemons.web.files.lookup import File
 SHORTEST, LONGEST = 256, 256 * 1024
 
 #: Capacity of the cache, in bytes.
-REMEMBERED = 16 * 1024 * 1024
+CAPACITY = 16 * 1024 * 1024
 
 #: Approximate overhead of a cache entry, in bytes.
 KEY = 512
@@ -66,7 +66,7 @@ class CompressionCache:
         if 0 <= time.time_ns() - file.changed < SETTLED:
             return shorter
         size = KEY + len(shorter or b"")
-        if self._size + size > REMEMBERED:
+        if self._size + size > CAPACITY:
             self._known = {}
             self._size = 0
         self._known[key] = shorter

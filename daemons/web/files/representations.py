@@ -30,7 +30,10 @@ BodyParts = Sequence[bytes | ranges.Range]
 
 
 class Representation:
-    """A representation of an open file.  A context manager that closes the file, unless `body` has passed it on."""
+    """A representation of an open file.  A context manager that closes the file, unless `body` has passed it on.
+
+    `made` are the compressed bytes, if the daemon has compressed the file; `mark` is the suffix of the entity tag of a
+    compressed representation, else empty."""
 
     def __init__(
         self, file: File, made: bytes | None, media: str, mark: str, now: int, *, vary: str = "", language: str = ""

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from daemons.framings.http import Request
 from daemons.serving.conversation.service import Reply
 from daemons.web.dates import http_date
-from daemons.web.files.conditions import evaluate_preconditions, unchanged
+from daemons.web.files.conditions import evaluate_if_range, evaluate_preconditions
 from daemons.web.files.languages import Languages
 from daemons.web.files.listing import listing
 from daemons.web.files.lookup import Files, Folder, IsFolder, Refused, identity_of
@@ -178,7 +178,7 @@ def conditional_response(
     fields: dict[str, str],
     more: list[tuple[str, str]],
 ) -> Reply:
-    """Return the response to a GET or HEAD request, after its conditions (RFC 9110, section 13.2.2).
+    """Evaluate the conditions of a GET or HEAD request (RFC 9110, section 13.2.2), and return the response.
 
     `more` are fields of responses that caches may store: 200, 206 and 304."""
     status = evaluate_preconditions(fields, chosen.validators)
@@ -190,7 +190,7 @@ def conditional_response(
     if (
         request.method == "GET"
         and "range" in fields
-        and unchanged(fields.get("if-range"), chosen.validators, cache.now)
+        and evaluate_if_range(fields.get("if-range"), chosen.validators, cache.now)
     ):
         wanted = ranges_of(fields["range"], chosen.size)
     if wanted is not None and not wanted:

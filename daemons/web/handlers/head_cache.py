@@ -60,7 +60,7 @@ def _head(request: Request) -> Head:
 
 
 class Messages:
-    """Creates the `headers` of requests, of the handler's `MessageClass`, without parsing."""
+    """Creates the `headers` of requests, instances of the handler's `MessageClass`, without parsing."""
 
     __slots__ = ("_empty", "_kind")
 

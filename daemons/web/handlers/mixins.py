@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 #: Methods that read the socket.  A handler that overrides one of them is run with a socket.
 READING = ("handle", "handle_one_request", "parse_request")
 
-#: Limits of a path that is looked up: names, and percent signs.  A request line of 8 KiB has room for 2730 ``%XX``, so
-#: with more, some begin no escape.
+#: Limits of a path that is looked up: names, and percent signs.  A request line of 8 KiB has room for 2730 escapes
+#: (``%XX``), so in a path with more percent signs, not all of them begin an escape.
 MOST_NAMES, MOST_ENCODED = 256, 2730
 
 #: Cache of encoded field lines: characters of the longest field, and number of fields.
@@ -58,8 +58,9 @@ def class_of(handler: object) -> object:
 
 
 def without_version(handler: Any) -> Any:
-    """Return a subclass of a raw handler without the version of Python in its Server field, unless the author set one.
-    Return any other handler unchanged."""
+    """Return a subclass of a raw handler that omits the version of Python from its Server field.
+
+    Return the handler itself if its author has set `sys_version`, or if it is not a handler of ``http.server``."""
     kind: Any = class_of(handler)
     stock = http.server.BaseHTTPRequestHandler
     if not (isinstance(kind, type) and issubclass(kind, stock)) or kind.sys_version != stock.sys_version:
@@ -81,7 +82,7 @@ def for_memory(handler: Any) -> Callable[..., Any]:
     kind: Any = class_of(handler)
     files = issubclass(kind, http.server.SimpleHTTPRequestHandler)
     behind = FileHandlerInMemory if files else HandlerInMemory
-    bases = (_Guarded, behind) if issubclass(behind, kind) else (_Guarded, kind, behind)
+    bases = (_PostponedFinish, behind) if issubclass(behind, kind) else (_PostponedFinish, kind, behind)
     made = type(kind.__name__, bases, {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
     return partial(made, *handler.args, **handler.keywords) if isinstance(handler, partial) else made
 
@@ -112,8 +113,8 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
         """Do nothing: there is nothing to flush."""
 
     def flush_headers(self) -> None:
-        """Add the buffered head to the response.  Fields pass through here however they were added.  Raises
-        `ValueError` for a malformed line."""
+        """Add the buffered head to the response.  Every field passes through here, however the handler
+        added it.  Raises `ValueError` for a malformed line."""
         if buffer := getattr(self, "_headers_buffer", None):
             self._headers_buffer = []
             self.response_in_memory.write_head(buffer)
@@ -164,9 +165,10 @@ class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory)
     server_version = SERVER
 
     def translate_path(self, path: str) -> str:
-        """As the stock method, but return a path that does not exist for one with thousands of names, for which the
-        stock method takes quadratic time, and for one that no file can have: the stock `send_head` raises `ValueError`
-        for a NUL or an unpaired surrogate."""
+        """As the stock method, but return a path that does not exist in two cases.
+
+        A path has thousands of names: the stock method takes quadratic time.  Or no file can have it, since it has a
+        NUL or an unpaired surrogate: the stock `send_head` raises `ValueError`."""
         if path.count("/") <= MOST_NAMES and path.count("%") <= MOST_ENCODED:
             found = super().translate_path(path)
             with suppress(UnicodeEncodeError):
@@ -196,7 +198,7 @@ class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory)
             super().copyfile(source, outputfile)
 
 
-class _Guarded:
+class _PostponedFinish:
     """Comes first in the method resolution order: postpones the handler's own `finish` to the end of the
     conversation."""
 

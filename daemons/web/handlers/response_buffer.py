@@ -42,8 +42,8 @@ class Bounds:
         Maximum bytes of a response, beyond which `write` raises `ResponseTooLarge`. Files that are not copied do not
         count.
     is_gone
-        Returns whether nothing can be sent to the peer any more; then `write` raises `BrokenPipeError`. Called for
-        every `SPILL` bytes, and every `CHECK_INTERVAL` seconds.
+        Returns True if the peer can receive nothing more; then `write` raises `BrokenPipeError`. Called for every
+        `SPILL` bytes, and every `CHECK_INTERVAL` seconds.
     """
 
     __slots__ = ("is_gone", "limit", "threshold")
@@ -78,7 +78,7 @@ class ResponseBuffer(ResponseHead):
         super().__init__()
         self.closed = False
         self._bounds = bounds = bounds or Bounds()
-        #: The threshold of `bounds`; -1 after a failure, so that every write calls `_spill`, which raises it again.
+        #: The threshold of `bounds`; -1 after a failure, so that every write calls `_spill`, which raises the failure.
         self._threshold = bounds.threshold
         #: Why the response cannot be sent, even if the handler caught the exception.
         self.failure: ResponseTooLarge | OSError | None = None
@@ -90,8 +90,8 @@ class ResponseBuffer(ResponseHead):
         #: Descriptor of the unnamed file that holds bytes moved out of memory, and its length.
         self._spilled: int | None = None
         self._end = 0
-        #: Descriptors to close.  (`_owner` is set with `_spilled`: if that file is in memory, its bytes are charged to
-        #: it.)
+        #: Descriptors to close.  (`_owner` is set together with `_spilled`.  If that file is in memory, the budget of
+        #: the process charges its bytes to `_owner`.)
         self._descriptors: list[int] = []
 
     def writable(self) -> bool:
@@ -116,8 +116,8 @@ class ResponseBuffer(ResponseHead):
         raise io.UnsupportedOperation("a response in memory has no descriptor")
 
     def write(self, data: Any, /) -> int:
-        """Add to the body; without a head, to a response that is sent unchanged. Raises `ResponseTooLarge`,
-        `BrokenPipeError`, and `OSError` for a full disk."""
+        """Add to the body. A handler that has written no head writes the whole response, which is sent unchanged.
+        Raises `ResponseTooLarge`, `BrokenPipeError`, and `OSError` for a full disk."""
         if type(data) is not bytes:
             with memoryview(data) as view:
                 data = view.tobytes()
@@ -227,7 +227,7 @@ class ResponseBuffer(ResponseHead):
 
     def _check_peer(self) -> None:
         now = time.monotonic()
-        # Set by the second write, since most handlers write once.
+        # The second write sets `_next_check`, since most handlers write only once.
         if now < getattr(self, "_next_check", 0.0):
             return
         if hasattr(self, "_next_check") and self._bounds.is_gone():

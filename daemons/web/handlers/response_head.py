@@ -19,14 +19,14 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2} [\t -~\x80-\xff]*\r\n)"
 #: time for lines that do not match.
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t -~\x80-\xff]*)\r\n")
 
-#: Valid field lines that need no processing, since most are repeated: bytes of the longest, and how many are kept
-#: before the set is cleared.
+#: Cache of valid field lines that need no processing; most lines are repeated.  Bytes of the longest line in it, and
+#: number of lines at which it is cleared.
 LONGEST_LINE = 256
 CACHED = 1024
 _plain: set[bytes] = set()
 
-#: Cache of heads that were written at once, by their lines: bytes of the longest head.  Handlers repeat a head until
-#: its Date changes.  Joined lines would be ambiguous: one invalid line can have the bytes of two.
+#: Cache of heads that were written at once, and bytes of the longest one.  Handlers repeat a head until its Date
+#: changes.  The key is a tuple of lines: joined, one invalid line could have the bytes of two valid ones.
 LONGEST_HEAD = 2048
 _heads: BoundedCache[tuple[bytes, ...], tuple[list[bytes], int, int | None, bool, bool]] = BoundedCache(CACHED)
 

@@ -108,11 +108,11 @@ class WebConversation(Conversation):
 
 
 class PeerCheck:
-    """Callable that returns whether nothing can be sent to the peer of `connection` any more, and then sets its ending.
+    """Callable that returns True, and sets the ending of `connection`, if its peer can receive nothing more.
 
     The peer is gone if it has reset the connection, or the daemon has shut the connection down.  A peer that has closed
-    its sending half may still read; it counts as gone `patience` seconds after that was first observed, since most such
-    peers have closed both halves.
+    its sending half may still read, but most such peers have closed both halves.  So such a peer counts as gone
+    `patience` seconds after the closed half was first observed.
     """
 
     __slots__ = ("_connection", "_half_closed", "_patience")

@@ -68,8 +68,8 @@ class WebService(Service):
     def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
         """Run one handler object for the requests of one connection.
 
-        `address` and `peer` are the client's address and its name in the log.  `is_gone` returns whether nothing can be
-        sent to the client any more."""
+        `address` and `peer` are the client's address and its name in the log.  `is_gone` returns True if the client can
+        receive nothing more."""
         handler: Any = None
         reply: Reply | None = None
         bounds = Bounds(server.limits.response, is_gone)

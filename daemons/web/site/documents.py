@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 #: Methods of the collection, and of a document in it.
 OF_ALL, OF_ONE = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, DELETE, OPTIONS"
 
-#: Fields sent with a document.  It may be replaced at any time, so caches must revalidate it.  Its author need not be
-#: the site's: in a sandbox, HTML is displayed, but cannot run scripts that act for the user.
+#: Fields sent with a document.  It may be replaced at any time, so caches must revalidate it.  Its author may be a
+#: stranger: in a sandbox, browsers display HTML, but do not let its scripts act for the user.
 DOCUMENT_FIELDS = [("Cache-Control", "no-cache"), ("Content-Security-Policy", "sandbox")]
 
 _NAMES = "<p>A document's name has up to 100 letters, digits and <code>. _ ~ -</code>, and does not begin with a dot.\n"
@@ -138,7 +138,7 @@ def _unfit(request: Request, cache: ResponseCache) -> bytes:
 
 
 def _from_elsewhere(request: Request) -> bool:
-    """Return whether the request comes from a page of another site, to which a browser would add the user's
-    password."""
+    """Return whether the request comes from a page of another site: the browser would send the user's password with
+    it."""
     origin = request.field(b"origin")
     return bool(origin) and origin.partition("://")[2].lower() != request.field(b"host").lower()

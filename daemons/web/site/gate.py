@@ -25,7 +25,8 @@ class Denied(Exception):
 
 
 class Shadowed:
-    """Files that cannot be requested by their own path, since that is redirected or at or below a path of `elsewhere`.
+    """Files that a request for their own path does not reach: the path is redirected, or is at or below a path of
+    `elsewhere`.
 
     A redirect to another name of the same file shadows nothing."""
 
@@ -124,8 +125,8 @@ class Gate:
         return self.cache
 
     def check_name(self, folder: Folder, name: bytes) -> None:
-        """Check the file at the path itself, of which a variant may be served: `name` in `folder`; if empty, the
-        folder. Raises `Denied`."""
+        """Check the file of the request's path, `name` in `folder`, even if a variant of it is served. If `name` is
+        empty, check the folder. Raises `Denied`."""
         shadowed = self._files.shadowed
         found = folder.stat(name or b".") if shadowed else None
         if found is not None and identity_of(found) in shadowed.at(self.cache.now)[1]:

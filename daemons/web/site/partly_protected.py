@@ -38,5 +38,5 @@ class PartlyProtected:
         return same[0] if same else None
 
     def hides(self, name: bytes, document: Identity | None) -> bool:
-        """Return whether the list of documents omits one, since it needs a password of its own."""
+        """Return whether the list of documents omits this document, because it needs another password than the list."""
         return self.find((*self._prefix, name), document) is not None

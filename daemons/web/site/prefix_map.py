@@ -32,8 +32,8 @@ _BYTES = {(a + b).encode("ascii"): bytes([int(a + b, 16)]) for a in _DIGITS for 
 
 _AMBIGUOUS = re.compile(rb"[\0-\x1f\x7f%;?#]|\xc2[\x80-\x9f]")
 
-#: Unicode's Default_Ignorable_Code_Point, as in a set of `re`: characters that file systems which fold names (HFS+,
-#: ext4 with casefold) ignore.
+#: Unicode's Default_Ignorable_Code_Point, as in a character set of `re`.  File systems that fold names (HFS+, ext4 with
+#: casefold) ignore these characters.
 IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
@@ -64,8 +64,8 @@ def names_of(path: str) -> Names | None:
 
 
 def unquoted(text: str) -> bytes:
-    """Percent-decode `text`. A `%` that begins no escape is kept, and unlike in `urllib.parse.unquote_to_bytes` takes
-    no longer."""
+    """Percent-decode `text`. A `%` that begins no escape is kept. Many of these are as fast as escapes, unlike in
+    `urllib.parse.unquote_to_bytes`."""
     return decoded(text.encode("utf-8"))
 
 
@@ -99,9 +99,9 @@ def folded(name: bytes) -> bytes:
 def is_ambiguous(names: Names) -> bool:
     """Return whether other software may interpret the path differently.
 
-    That is a path with parameters (RFC 3986, section 3.3), encoded twice, with a control character, or not UTF-8, with
-    more than `MOST_FOLDED` names that are not ASCII, with a name that is too long to be `folded`, or that is empty or
-    forbidden when folded."""
+    Such a path has parameters (RFC 3986, section 3.3) or a control character, is encoded twice or not UTF-8, or has
+    more than `MOST_FOLDED` names that are not ASCII.  Or one of its names is too long to be `folded`, or is empty or
+    forbidden after folding."""
     if _AMBIGUOUS.search(b"/".join(names)):
         return True
     to_fold = [name for name in names if not name.isascii()]

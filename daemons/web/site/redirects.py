@@ -124,8 +124,9 @@ HTTPS: FieldType[Https] = FieldType(_https, _show_https, "port or host")
 
 
 def to_https(request: Request, cache: ResponseCache, https: Https) -> bytes:
-    """Return a redirect to HTTPS; except for GET and HEAD its status keeps the method.  Return 400 without a valid
-    host."""
+    """Return a redirect to HTTPS: 301 for GET and HEAD, and 308, which keeps the method, for others.
+
+    If the host is missing or invalid, return 400."""
     match = _HOST.fullmatch(request.field(b"host"))
     host = https.host or (match[1] if match and _is_host(match[1]) else "")
     if not host or not (request.path.startswith("/") or request.path == "*"):

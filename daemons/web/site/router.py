@@ -171,7 +171,8 @@ class SiteRouter:
         return protection
 
     def limit_blocking_calls(self, most: int) -> None:
-        """Limit the concurrent requests to all upstream servers to `most`, less the password checks that block.
+        """Limit the concurrent requests to all upstream servers to `most` minus the number of password checks that may
+        block.
 
         Each server has an equal share, of at least one."""
         if self._protected:

@@ -56,12 +56,12 @@ def framed(
     chunked: bool,
     is_gone: Callable[[], bool] = bool,
 ) -> Generator[bytes, None, None]:
-    """Yield the bytes of a response, each piece followed by an empty one.
+    """Yield the bytes of a response, and an empty piece after each piece.
 
-    The empty one has the piece sent before the next is requested: a server "must not delay the transmission of any
-    block" (PEP 3333, "Buffering and Streaming").  `is_gone` is called at intervals while the application yields empty
-    pieces, since then no failing send reveals that the connection was closed.  Raises `LengthError` after the last byte
-    that may be sent, and `PeerLeft` if `is_gone` returns True."""
+    The empty piece ends a batch, so that the piece is sent before the next one is requested: a server "must not delay
+    the transmission of any block" (PEP 3333, "Buffering and Streaming").  `is_gone` is called at intervals while the
+    application yields empty pieces: without a send, no error shows that the connection is closed.  Raises `LengthError`
+    after the last byte that may be sent, and `PeerLeft` if `is_gone` returns True."""
     left = announced
     next_check = 0.0
     for piece in pieces:

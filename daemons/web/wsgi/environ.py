@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Fields without an HTTP_ variable: those with a variable of their own, those of the transfer coding, which is already
-#: decoded, and Proxy, since HTTP_PROXY is a setting of many HTTP clients (https://httpoxy.org).
+#: Fields without an HTTP_ variable.  Content-Length and Content-Type have variables of their own; the transfer coding
+#: is already decoded; and HTTP_PROXY is a setting of many HTTP clients (https://httpoxy.org).
 NOT_HANDED_ON = frozenset(("content-length", "content-type", "proxy", "trailer", "transfer-encoding"))
 
 

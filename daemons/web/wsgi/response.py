@@ -1,7 +1,7 @@
 """The response of a WSGI application: PEP 3333, "The start_response() Callable" and the sections after it.
 
-A body of one piece is sent whole, with its length.  Of a longer one each piece is sent before the next is requested,
-in chunks if the application sets no Content-Length.
+A body of one piece is sent whole, with its length.  A body of several pieces is sent piece by piece, each before the
+next is requested, and in chunks if the application sets no Content-Length.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class WSGIResponse:
         return written.reply(head, written.content(self._announced))
 
     def _bodiless(self, size: int | None) -> bytes:
-        """Return a response without a body.  To HEAD, Content-Length is that of GET, and is omitted rather than 0."""
+        """Return a response without a body.  For HEAD, it has the Content-Length of GET, unless that is 0."""
         if self.status == 204:
             # A 204 has no Content-Length (RFC 9110, section 8.6).
             self._head = [line for line in self._head if not line.lower().startswith(b"content-length:")]
@@ -207,7 +207,7 @@ class WSGIResponse:
                 finally:
                     written_reply.close()
         yield first
-        # Not `yield from`, which would call its close() too.
+        # Not `yield from`, which would also call the close() of `pieces`.
         for piece in pieces:  # noqa: UP028
             yield piece
 

@@ -76,8 +76,8 @@ class WSGIService(Service):
     def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
         """Call the application for the requests of one connection.
 
-        `address` and `peer` are the client's address and its name in the log.  `is_gone` returns whether nothing can be
-        sent to the client any more."""
+        `address` and `peer` are the client's address and its name in the log.  `is_gone` returns True if the client can
+        receive nothing more."""
         peer_environ: dict[str, Any] | None = None
         reply: Reply | None = None
         bounds = Bounds(server.limits.response, is_gone)

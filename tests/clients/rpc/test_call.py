@@ -36,7 +36,7 @@ __all__ = ["_as_found", "folder", "url"]
         (("say", "no\x9b"), 3, "", "{url}: fault 1: <class 'ValueError'>:no\\x9b\n"),
         (("say", "no\x1b"), 2, "", "{url}: say: cannot marshal the character U+001B; send bytes\n"),
         (("none",), 3, "", "{url}: fault 1: <class 'Exception'>:method \"none\" is not supported\n"),
-        (("same", "2147483648"), 2, "", "{url}: same: int exceeds XML-RPC limits, which are those of 32 bits\n"),
+        (("same", "2147483648"), 2, "", "{url}: same: int exceeds the XML-RPC limits of 32 bits\n"),
         ((), 2, "", "{url}: expected exactly one of METHOD VALUES, --list and --batch FILE\n"),
         (("--list", "same"), 2, "", "{url}: expected exactly one of METHOD VALUES, --list and --batch FILE\n"),
         (

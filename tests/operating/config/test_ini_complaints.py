@@ -64,10 +64,13 @@ WRONG: list[tuple[str, list[str]]] = [
     ("[daemon]\nhandler = Handler\nport = 1\n", ["[daemon] handler = Handler: write module:Class"]),
     ("[daemon]\nhandler = a:b:C\nport = 1\n", ["[daemon] handler = a:b:C: write module:Class"]),
     (DAEMON + "handler = a:B\n", ["[daemon] handler: there is a service too; write only one of the two"]),
-    (DAEMON + "listen = unix:x\n", ["[daemon] listen: there is a port or host too; write only one of the two"]),
+    (
+        DAEMON + "listen = unix:x\n",
+        ["[daemon] listen: there is a port or host too; write listen alone, or host and port"],
+    ),
     (
         "[daemon]\nservice = zen\nlisten = unix:x\nhost = ::1\n",
-        ["[daemon] listen: there is a port or host too; write only one of the two"],
+        ["[daemon] listen: there is a port or host too; write listen alone, or host and port"],
     ),
     (
         "[daemon]\nservice = zen\nlisten = http://localhost:80\n",
@@ -89,17 +92,14 @@ WRONG: list[tuple[str, list[str]]] = [
     ),
     (
         DAEMON + "host = 192.0.2.1\n",
-        [
-            "[daemon] host: tcp://192.0.2.1:1060 can be reached from other machines; "
-            "if that is meant, write public = yes"
-        ],
+        ["[daemon] host: tcp://192.0.2.1:1060 can be reached from other machines; to allow that, write public = yes"],
     ),
     (
         "[daemon]\nservice = zen\nlisten = tcp://127.0.0.1:1 tcp://[::]:1 tcp://example.org:2\n",
         [
-            "[daemon] listen: tcp://[::]:1 can be reached from other machines; if that is meant, write public = yes",
+            "[daemon] listen: tcp://[::]:1 can be reached from other machines; to allow that, write public = yes",
             "[daemon] listen: tcp://example.org:2 can be reached from other machines; "
-            "if that is meant, write public = yes",
+            "to allow that, write public = yes",
         ],
     ),
 ]
@@ -144,15 +144,14 @@ def test_faults_of_all_files_and_options_are_reported_at_once(folder: Folder) ->
         "conf/x.ini [limits] drain_timeout = soon: not a duration; write 10s, 5m or 1h",
         "--set [limits] max_rate = fast: not a rate; write 50/s or 100/m, or off",
         "--set [nowhere]: no such section",
-        "--set [daemon] host: tcp://0.0.0.0:1060 can be reached from other machines; "
-        "if that is meant, write public = yes",
+        "--set [daemon] host: tcp://0.0.0.0:1060 can be reached from other machines; to allow that, write public = yes",
     ]
 
 
 def test_option_that_opens_a_public_port_is_named(folder: Folder) -> None:
     folder.write("x", "[daemon]\nservice = zen\nlisten = tcp://127.0.0.1:1\n")
     assert folder.complaints("daemon.host=::") == [
-        "--set [daemon] host: tcp://[::]:1 can be reached from other machines; if that is meant, write public = yes"
+        "--set [daemon] host: tcp://[::]:1 can be reached from other machines; to allow that, write public = yes"
     ]
 
 

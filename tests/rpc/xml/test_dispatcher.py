@@ -78,7 +78,7 @@ def fault_of(call: Callable[[], object]) -> tuple[int, str]:
         ("number", (77,), (77, "no")),
         ("pow", (1,), (1, "<class 'TypeError'>:pow() missing required argument 'exp' (pos 2)")),
         ("pow", (0, -1), (1, "<class 'ZeroDivisionError'>:0.0 cannot be raised to a negative power")),
-        ("pow", (2, 31), (1, "<class 'OverflowError'>:int exceeds XML-RPC limits, which are those of 32 bits")),
+        ("pow", (2, 31), (1, "<class 'OverflowError'>:int exceeds the XML-RPC limits of 32 bits")),
         ("no", (), (1, "<class 'Exception'>:method \"no\" is not supported")),
         ("find.__func__", (), (1, "<class 'Exception'>:method \"find.__func__\" is not supported")),
         ("_secret", (), (1, "<class 'Exception'>:method \"_secret\" is not supported")),
@@ -147,7 +147,7 @@ def test_one_call_that_fails_does_not_spoil_the_others() -> None:
     shape = "expected a struct with methodName and params, an array"
     assert [(each["faultCode"], each["faultString"]) for each in answers[1:-1]] == [
         (1, "<class 'ValueError'>:no"),
-        (1, "<class 'OverflowError'>:int exceeds XML-RPC limits, which are those of 32 bits"),
+        (1, "<class 'OverflowError'>:int exceeds the XML-RPC limits of 32 bits"),
         (-32600, "system.multicall within system.multicall"),
         (1, "<class 'Exception'>:method \"no\" is not supported"),
         *[(-32600, shape)] * 3,

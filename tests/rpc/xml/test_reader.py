@@ -185,7 +185,7 @@ class Kept:
 @pytest.mark.parametrize(
     ("value", "kind", "reason"),
     [
-        (2**31, OverflowError, "int exceeds XML-RPC limits, which are those of 32 bits"),
+        (2**31, OverflowError, "int exceeds the XML-RPC limits of 32 bits"),
         ({1: "a"}, TypeError, "dictionary key must be string, not int"),
         (Kept(), TypeError, "cannot marshal <class 'tests.rpc.xml.test_reader.Kept'> objects"),
         ({1, 2}, TypeError, "cannot marshal <class 'set'> objects"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from daemons.httpd import Httpd
 from daemons.web.dates import http_date
-from daemons.web.files.conditions import Validators, date, evaluate_preconditions, unchanged
+from daemons.web.files.conditions import Validators, date, evaluate_if_range, evaluate_preconditions
 from daemons.web.files.lookup import Files
 from daemons.web.files.negotiation import LONGEST, CompressionCache, prefers_gzip
 from daemons.web.files.ranges import ranges_of
@@ -113,7 +113,7 @@ def test_dates_in_three_forms(text: str | None, seconds: int | None) -> None:
     ],
 )
 def test_if_range_allows_a_range_of_an_unchanged_file(value: str | None, now: int, good: bool) -> None:
-    assert unchanged(value, HAVE, now) == good
+    assert evaluate_if_range(value, HAVE, now) == good
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_compressed_files_are_cached_within_the_capacity(tmp_path: Path, monkeyp
         assert first is not None
         assert compressed.of(file) is first
         assert compressed.of(long) is None
-        monkeypatch.setattr("daemons.web.files.negotiation.REMEMBERED", 2000)
+        monkeypatch.setattr("daemons.web.files.negotiation.CAPACITY", 2000)
         for modified in range(100):
             assert compressed.of(file._replace(modified=modified)) == first
         assert len(compressed._known) < 5

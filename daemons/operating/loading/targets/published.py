@@ -17,7 +17,7 @@ from daemons.serving.stream import StreamServer
 
 
 class PublishedTarget(Target):
-    """Published functions: those of a module, or the methods of an object in it."""
+    """Published functions of a module, or published methods of an object in a module."""
 
     form = "module, for the functions in its __all__, or module:NAME, for the methods of an object in it"
     pattern = re.compile(rf"{MODULE}(:{NAME})?")
@@ -56,8 +56,8 @@ class XMLRPCTarget(PublishedTarget, HandlerTarget):
         self._check_secrets()
         users = self.options.users
         if users is not None and users.slow and self.settings.daemon.engine == "loop":
-            reason = f"engine = loop cannot wait for the scrypt in {users.path}; write engine = pool, or give "
-            reason += "secrets to programs: daemons password --generate FILE NAME"
+            reason = f"{users.path} has passwords hashed by scrypt, which blocks engine = loop; write engine = pool, "
+            reason += "or replace the passwords by generated secrets: daemons password --generate FILE NAME"
             raise self._own_section_complaint("users", reason)
         return super()._configure(kind)
 

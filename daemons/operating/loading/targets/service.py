@@ -50,7 +50,7 @@ class ServiceTarget(Target):
             )
         self._limit_waiting()
         if self.settings.daemon.engine == "pool":
-            # An eighth of the threads stays free for calls that wait for nothing.
+            # Keep an eighth of the threads free for calls that do not block.
             threads = self.settings.daemon.threads
             service.limit_blocking_calls(max(1, threads - max(1, threads // 8)))
         pump = Pump.for_service(service)
@@ -79,7 +79,7 @@ class ServiceTarget(Target):
         with reported_as_complaint(kind.__name__, "it was made", self.where, self.settings.base):
             try:
                 service = kind(options)
-            except TypeError as error:  # a class refuses its options so; the text is for the author of the ini
+            except TypeError as error:  # a service refuses its options by it; the text is for the author of the ini
                 raise self.complaint(str(error)) from error
         if self.settings.limits.body is not None:
             self._limit_body(service, self.settings.limits.body)

@@ -70,7 +70,7 @@ class Target(ABC):
     def describe(self) -> str:
         """Return one line about the daemon: its description, or the first line of a docstring.
 
-        The module's docstring comes first, then that of the class, without inheritance."""
+        The docstring of the module has precedence over that of the class.  An inherited docstring does not count."""
         if self.settings.daemon.description:
             return self.settings.daemon.description
         module = inspect.getmodule(self.served_class)

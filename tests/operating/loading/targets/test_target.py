@@ -14,19 +14,19 @@ from tests.operating.loading.targets.loading import complaints, load
     [
         (
             "service = nosuch",
-            "there is no module daemons.nosuch in the suite; one of your own is written module:Class",
+            "there is no module daemons.nosuch in the suite; write a class of your own as module:Class",
         ),
         (
             "service = nosuch:Class",
-            "there is no module nosuch in {} or the environment; one of your own is written module:Class",
+            "there is no module nosuch in {} or the environment; write a class of your own as module:Class",
         ),
         (
             "handler = no.such:Class",
-            "there is no module no in {} or the environment; one of your own is written module:Class",
+            "there is no module no in {} or the environment; write a class of your own as module:Class",
         ),
         (
             "service = endings",
-            "there is no module daemons.endings in the suite; one of your own is written module:Class",
+            "there is no module daemons.endings in the suite; write a class of your own as module:Class",
         ),
         ("service = greeter:Greter", "greeter has no Greter; did you mean Greeter?"),
         ("service = greeter:number", "number is not a subclass of daemons.serving.conversation.service.Service"),
