@@ -87,6 +87,9 @@ class Figures:
     datagrams_dropped: int = 0
     #: Pauses of a listener for ``[limits] max_rate``.
     rate_pauses: int = 0
+    #: Circuit breakers of upstream servers: open now in running processes; and number of times that one has opened.
+    breakers_open: int = 0
+    breakers_opened: int = 0
 
     @property
     def ended(self) -> int:
@@ -169,6 +172,8 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
         waits=totals.get("waits", 0),
         datagrams_dropped=totals.get("datagrams_dropped", 0),
         rate_pauses=totals.get("rate_pauses", 0),
+        breakers_open=sum(slot.words.get("breakers_open", 0) for slot in slots if slot.alive),
+        breakers_opened=totals.get("breakers_opened", 0),
         processes=processes,
     )
 

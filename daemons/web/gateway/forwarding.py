@@ -52,11 +52,11 @@ ALLOWED = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 #: This server's name in Via, and how often it may occur there before the request counts as looping.
 PSEUDONYM, MOST_HOPS = b"camelot", 8
 
-#: Retry-After, in seconds, when too many requests are in progress.
-RETRY_AFTER = "1"
-
 #: Characters in the names of forwarded fields, in lower case.
 _NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-"
+
+#: Retry-After of a 503, in seconds: the circuit breaker admits a trial request within that time.
+RETRY_AFTER = "1"
 
 #: How often a name is decoded to look for dot segments; honest clients encode once or twice.
 MOST_DECODINGS = 8
@@ -96,7 +96,7 @@ class Forwarding:
             return error(request, 508, cache)
         target = normalize(request.path).encode("ascii")
         try:
-            exchange = self.upstream.ask(request.method, target, fields, request.body)
+            exchange = self.upstream.ask(request.method, target, fields, request.body, peer)
         except UpstreamError as failure:
             return self._failed(request, cache, peer, failure)
         try:
