@@ -52,11 +52,11 @@ ALLOWED = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 #: This server's name in Via, and how often it may occur there before the request counts as looping.
 PSEUDONYM, MOST_HOPS = b"camelot", 8
 
-#: Characters in the names of forwarded fields, in lower case.
-_NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-"
-
 #: Retry-After of a 503, in seconds: the circuit breaker admits a trial request within that time.
 RETRY_AFTER = "1"
+
+#: Characters in the names of forwarded fields, in lower case.
+_NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 
 #: How often a name is decoded to look for dot segments; honest clients encode once or twice.
 MOST_DECODINGS = 8

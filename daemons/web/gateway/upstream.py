@@ -73,8 +73,7 @@ class Upstream:
                 except StaleError:
                     if method not in IDEMPOTENT:
                         # The server may have processed the request before it closed the connection.
-                        reason = "closed a kept connection after a request was sent"
-                        raise UpstreamError(502, reason, is_outage=True) from None
+                        raise UpstreamError(502, "closed a kept connection after a request was sent") from None
                 else:
                     return exchange
                 exchange.restart()
