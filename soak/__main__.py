@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from soak import payments
+from soak import failures, payments
 from soak.load import HONEST_CLIENTS, HOSTILE_CLIENTS
 from soak.place import Place, PlaceError
 from soak.run import Run
@@ -19,7 +19,7 @@ from soak.run import Run
 SECONDS, RATE, DEADLINE = 300.0, 40.0, 10.0
 
 #: Parts besides the load.  Called with the seconds and the seed; each returns the exit code.
-PARTS: dict[str, Callable[[float, int], int]] = {"payments": payments.run}
+PARTS: dict[str, Callable[[float, int], int]] = {"failures": failures.run, "payments": payments.run}
 
 
 def _number(least: float, most: float) -> Callable[[str], float]:
@@ -45,8 +45,13 @@ def _options() -> argparse.ArgumentParser:
         default=SECONDS,
         help=f"seconds of load after a warm-up ({SECONDS:g})",
     )
-    add("--rate", type=_number(1, 1000), default=RATE, help=f"valid visits per second; half as many hostile ({RATE:g})")
-    add("--deadline", type=_number(1, 600), default=DEADLINE, help=f"seconds for a valid visit ({DEADLINE:g})")
+    add(
+        "--rate",
+        type=_number(1, 1000),
+        default=RATE,
+        help=f"regular clients per second, half as many hostile ({RATE:g})",
+    )
+    add("--deadline", type=_number(1, 600), default=DEADLINE, help=f"seconds for a regular client ({DEADLINE:g})")
     add("--seed", type=int, help="of the random number generator; by default a new one, which is printed")
     add("--only", nargs="+", default=[], metavar="NAME", help="daemons to test; by default all of conf/")
     add("--keep", action="store_true", help="keep the folder with the logs")
@@ -69,7 +74,7 @@ def main(arguments: list[str]) -> int:
         print(f"soak: {error}", file=sys.stderr)
         return 2
     print(f"soak: {len(place.ports)} daemons, {options.seconds:g} s, seed {seed}, in {place.path}", flush=True)
-    print(f"soak: {HONEST_CLIENTS} honest and {HOSTILE_CLIENTS} hostile clients", flush=True)
+    print(f"soak: {HONEST_CLIENTS} regular and {HOSTILE_CLIENTS} hostile clients", flush=True)
     run = Run(place, random.Random(seed), options.rate, options.deadline)
     try:
         run.whole(options.seconds)

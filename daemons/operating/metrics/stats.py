@@ -87,6 +87,10 @@ class Figures:
     datagrams_dropped: int = 0
     #: Pauses of a listener for ``[limits] max_rate``.
     rate_pauses: int = 0
+    #: Bytes of dropped log lines.
+    dropped_bytes: int = 0
+    #: How often the limit of connections was reached.
+    full: int = 0
     #: Circuit breakers of upstream servers: open now in running processes; and number of times that one has opened.
     breakers_open: int = 0
     breakers_opened: int = 0
@@ -172,6 +176,8 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
         waits=totals.get("waits", 0),
         datagrams_dropped=totals.get("datagrams_dropped", 0),
         rate_pauses=totals.get("rate_pauses", 0),
+        full=totals.get("full", 0),
+        dropped_bytes=totals.get("dropped_bytes", 0),
         breakers_open=sum(slot.words.get("breakers_open", 0) for slot in slots if slot.alive),
         breakers_opened=totals.get("breakers_opened", 0),
         processes=processes,
