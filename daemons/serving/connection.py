@@ -56,6 +56,9 @@ class Connection:
     #: Whether the deadline applies: only while waiting for the peer, not while the service runs.
     timed = True
 
+    #: Whether the reading side was shut because the daemon is stopping.
+    reading_shut = False
+
     def __init__(self, sock: socket.socket, address: Any, timeout: float, opened: float | None = None) -> None:
         self.socket = sock
         #: Address from accept; behind a proxy, the source address in the PROXY header.

@@ -13,6 +13,7 @@ from daemons.serving.conversation.service import Peer, ReplyCutShort, Service
 from daemons.serving.conversation.with_peer import ConversationWithPeer
 from daemons.serving.guarded_server import GuardedServer
 from daemons.serving.inlinable import inlinable
+from daemons.serving.peer_check import PeerCheck
 from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ class HandlerServer(GuardedServer):
 
     def peer_of(self, connection: Connection) -> Peer:
         """Return the peer of a connection, as passed to the service."""
-        return Peer(connection.peer, connection.host, self.secure)
+        if self.service is None or not self.service.blocks:
+            return Peer(connection.peer, connection.host, self.secure)
+        check = PeerCheck(connection, self.limits.write_timeout)
+        return Peer(connection.peer, connection.host, self.secure, check.is_reset, check.has_closed)
 
     @property
     def secure(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from daemons.framings import Framing
@@ -37,6 +37,10 @@ class Peer(NamedTuple):
     host: str
     #: Whether the connection uses TLS.
     secure: bool
+    #: Return whether nothing can be sent to the peer any more.  Only for a service that `blocks`; else always False.
+    is_reset: Callable[[], bool] = bool
+    #: Return whether the peer has closed at least its sending half.  It may still read.
+    has_closed: Callable[[], bool] = bool
 
 
 class RequestLog(Protocol):

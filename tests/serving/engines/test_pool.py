@@ -366,7 +366,7 @@ def test_single_thread_serves_every_kind_of_handler(within: Start, handler: type
 
 def test_one_worker_is_left_beside_the_leader_for_greetings(within: Start) -> None:
     service = Talker()
-    running = within(pool_of(2), Pump.carrying(service))
+    running = within(pool_of(2), Pump.for_service(service))
     poller = poller_of(running)
     with connect(running.address) as first, connect(running.address) as second:
         hear(first, b"hello\n")
@@ -384,7 +384,7 @@ def test_one_worker_is_left_beside_the_leader_for_greetings(within: Start) -> No
 
 def test_blocking_end_of_a_talk_does_not_block_the_leader(within: Start) -> None:
     service = BlockingTalker()
-    running = within("pool", Pump.carrying(service))
+    running = within("pool", Pump.for_service(service))
     with connect(running.address) as other:
         hear(other, b"hello\n")
         with connect(running.address) as first:
@@ -401,7 +401,7 @@ def test_blocking_end_of_a_talk_does_not_block_the_leader(within: Start) -> None
 def test_after_a_slow_end_of_a_talk_no_other_blocks_the_leader(within: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_poller, "SLOW_CLOSING", 0.0)
     service = Talker()
-    running = within("pool", Pump.carrying(service))
+    running = within("pool", Pump.for_service(service))
     poller = poller_of(running)
 
     def leave(line: bytes) -> None:
@@ -424,7 +424,7 @@ def test_after_a_slow_end_of_a_talk_no_other_blocks_the_leader(within: Start, mo
 def test_start_of_a_talk_without_greeting_does_not_block_the_leader(within: Start) -> None:
     service = SilentTalker()
     # With a maximum rate, connections are accepted one by one.
-    running = within("pool", Pump.carrying(service), Limits(max_rate=10_000))
+    running = within("pool", Pump.for_service(service), Limits(max_rate=10_000))
     with connect(running.address) as first, connect(running.address):
         first.sendall(b"a\n")
         assert service.asked.acquire(timeout=DEADLINE)
@@ -442,7 +442,7 @@ def test_leader_ends_after_an_exception_in_the_main_thread(monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     monkeypatch.setattr(StallDetector, "sample", interrupted)
-    with stream_server("pool")(("127.0.0.1", 0), Pump.carrying(Echo())) as server, pytest.raises(KeyboardInterrupt):
+    with stream_server("pool")(("127.0.0.1", 0), Pump.for_service(Echo())) as server, pytest.raises(KeyboardInterrupt):
         server.serve_forever()
     assert workers
     eventually(lambda: not any(worker.is_alive() for worker in workers))
@@ -459,7 +459,7 @@ def test_end_of_the_daemon_leaves_a_message_in_service_to_its_thread(
         select.select([], [], [], 0.001)
 
     monkeypatch.setattr(StallDetector, "sample", not_sampled)
-    with stream_server("pool")(("127.0.0.1", 0), Pump.carrying(service)) as server:
+    with stream_server("pool")(("127.0.0.1", 0), Pump.for_service(service)) as server:
         loop = threading.Thread(target=server.serve_forever)
         loop.start()
         with connect(server.server_address) as peer:
@@ -492,8 +492,8 @@ class Named(Echo):
 
 def test_message_that_waits_for_datagrams_is_read_once_they_are_answered() -> None:
     service = Named()
-    server = pool_of(2)(("127.0.0.1", 0), Pump.carrying(service))
-    datagrams = datagram_server("pool")(server.server_address, Pump.carrying(service))
+    server = pool_of(2)(("127.0.0.1", 0), Pump.for_service(service))
+    datagrams = datagram_server("pool")(server.server_address, Pump.for_service(service))
     daemon = Daemon([server, datagrams])
     poller = daemon.poller
     assert isinstance(poller, PoolPoller)
