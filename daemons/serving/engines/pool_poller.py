@@ -164,7 +164,7 @@ class PoolPoller(LoopPoller):
         if connection.server.greets:
             self.offload(connection, connection.conversation.open)
         else:
-            self._go_on(connection, True)  # a talk without a greeting begins with the first input
+            self._after_reply(connection, True)  # a talk without a greeting begins with the first input
 
     def _after_reply(self, connection: LoopConnection, answered: bool) -> None:
         spooled = connection.spool is not None
@@ -177,7 +177,7 @@ class PoolPoller(LoopPoller):
 
     def _end(self, connection: LoopConnection, ending: Ending | None) -> None:
         """As in the loop, except that the ``finally`` clauses of the service run in a worker if they may block."""
-        conversation = connection.made
+        conversation = connection.existing_conversation
         if conversation is None or not conversation.closable:
             super()._end(connection, ending)
         elif self.offloading or self.offload_closing:
