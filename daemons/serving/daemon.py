@@ -6,7 +6,7 @@ server of socketserver.
 
 The daemon passes through these states; `turn` is one iteration of the loop:
 
-    SERVING    accept connections until told to stop
+    SERVING    accept connections until a stop signal, or a call of `stop`
     QUEUE      accept the connections in the kernel's queue: closing the listener would reset them
     FINISHING  accept no connections; wait for the open ones to end
     OVER       no connection is open, or drain_timeout has passed
@@ -48,7 +48,7 @@ BUG_PAUSE = 0.1
 
 
 class Daemon:
-    """Run `servers`, all of the same engine, until told to stop.
+    """Run `servers`, all of the same engine, until `stop` or `shutdown`.
 
     parent
         Process ID of the parent: when it changes, the daemon drains and ends.

@@ -104,7 +104,7 @@ def _install(number: int, handler: Any) -> None:
 
 
 def install_startup_handlers() -> None:
-    """Install the handlers of a starting process: exit at once with code 0 when told to stop, since no connection is
+    """Install the handlers of a starting process: exit at once with code 0 at a stop signal, since no connection is
     open; defer all other signals until `install_handlers`."""
     for number in SIGNALS:
         _install(number, _exit_now if number in STOPPING or number == CUT else _defer)

@@ -78,9 +78,9 @@ class Refusal(Enum):
         refusal.text = text
         return refusal
 
-    DENIED = "denied", "its address is in a network of [access] deny, and in no smaller network of allow"
-    UNLISTED = "unlisted", "its address is in none of the networks in [access] allow"
-    CROWDED = "crowded", "its host already had max_per_peer connections"
+    DENIED = "denied", "the peer's address is in a network of [access] deny, and in no smaller network of allow"
+    UNLISTED = "unlisted", "the peer's address is in none of the networks in [access] allow"
+    CROWDED = "crowded", "the peer's host already had max_per_peer connections"
     LOOP = "loop", "a datagram from a port whose service would reply to the reply, endlessly"
-    HELD = "held", "its message or reply had no room in [limits] held"
+    HELD = "held", "the message or reply had no room in the memory budget, [limits] held"
     FULL = "full", "at max_connections: it was waiting for its peer, and gave way to a new connection"

@@ -32,7 +32,7 @@ class Peer(NamedTuple):
     """The peer of a conversation."""
 
     #: Address as logged: ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``.
-    peer: str
+    address: str
     #: IP address without the port, or ``unix``: common to all connections of one host.
     host: str
     #: Whether the connection uses TLS.

@@ -41,7 +41,7 @@ from daemons.serving.engines.worker import (
 
 
 class WorkerTable:
-    """Keep `processes` workers running until told to stop; never more than twice as many.
+    """Keep `processes` workers running until `stop`; never more than twice as many.
 
     drain_timeout
         Seconds for a worker to drain.

@@ -51,7 +51,7 @@ class Admission:
         return self._daemon.servers[0].max_connections - self._daemon.active
 
     def update_polling(self, server: Served) -> float:
-        """Poll the listener of `server` if a connection can be accepted now; else stop polling it.
+        """Poll the listener of `server` if a connection can be accepted, or an open one evicted; else stop polling it.
 
         Return the seconds until the next call is needed."""
         daemon = self._daemon

@@ -114,11 +114,11 @@ class Forwarding:
 
     def _failed(self, request: Request, cache: ResponseCache, peer: Peer, failure: UpstreamError) -> bytes:
         if failure.status != 503:
-            log.warning("%s: %s", peer.peer, self._describe(failure))
+            log.warning("%s: %s", peer.address, self._describe(failure))
             return error(request, failure.status, cache)
         # One log line per refused request could flood the log.
         if refused := self.upstream.take_refused():
-            log.warning("%s: %s; requests refused: %d", peer.peer, self._describe(failure), refused)
+            log.warning("%s: %s; requests refused: %d", peer.address, self._describe(failure), refused)
         return error(request, failure.status, cache, [("Retry-After", RETRY_AFTER)])
 
     def _describe(self, failure: UpstreamError) -> str:

@@ -28,7 +28,7 @@ class Mirror(Service):
         reply: Reply | None = None
         while True:
             yield reply
-            reply = f"{visitor.peer} {visitor.host} {visitor.secure}".encode()
+            reply = f"{visitor.address} {visitor.host} {visitor.secure}".encode()
 
 
 Start = Callable[..., Within]
