@@ -49,6 +49,8 @@ class AcceptBackoff:
     def __init__(self) -> None:
         #: End (monotonic) of the pause after a failed accept; 0.0: none.
         self.until = 0.0
+        #: Whether the last failed accept concerned one connection only, so that the queue may hold others.
+        self.retry = False
         #: Called when a pause because of the rate begins.
         self.on_pause: Callable[[], None] = lambda: None
         self._rate: TokenBucket | None = None
@@ -59,7 +61,9 @@ class AcceptBackoff:
     def after(self, error: BaseException) -> None:
         """Begin a pause after a failed accept, unless the error concerns only that connection."""
         if isinstance(error, OSError) and error.errno in TRANSIENT:
+            self.retry = error.errno != errno.EAGAIN
             return
+        self.retry = False
         self.until = time.monotonic() + REST
         if isinstance(error, OSError) and error.errno in CAPACITY:
             log.error("accept: %s; pausing for %d ms", error.strerror, REST * 1000)

@@ -94,7 +94,7 @@ class Admission:
         while not self.full and time.monotonic() < until:
             if rest := server.wait():
                 return rest
-            if not server.accept() and not server.wait():
+            if not server.accept() and not server.wait() and not server.backoff.retry:
                 self._queued.discard(server)
                 break
         return math.inf

@@ -1,0 +1,100 @@
+"""Faults put into the engines, to prove that the simulation finds them."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from daemons.serving.daemon import Daemon
+from daemons.serving.engines.flow import LoopConnection
+from daemons.serving.engines.loop import Loop
+from daemons.serving.engines.loop_poller import LoopPoller
+from daemons.serving.guards.admission import Admission
+from daemons.serving.server import Server
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """The replacement of a text in the source of one method, at every place where it occurs."""
+
+    name: str
+    owner: type
+    method: str
+    old: str
+    new: str
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Change the method within a ``with`` statement.  Raise `LookupError` if its source has no such text."""
+        original = self.owner.__dict__[self.method]
+        source = textwrap.dedent(inspect.getsource(original))
+        if self.old not in source:
+            raise LookupError(f"{self.owner.__name__}.{self.method} does not contain {self.old!r}")
+        source = source.replace(self.old, self.new).replace("super()", f"super({self.owner.__name__}, self)")
+        namespace: dict[str, Any] = {}
+        exec(compile(source, inspect.getsourcefile(original) or "", "exec"), original.__globals__, namespace)
+        setattr(self.owner, self.method, namespace[self.method])
+        try:
+            yield
+        finally:
+            setattr(self.owner, self.method, original)
+
+
+LOOP = (
+    Mutation("no rearm after a full read", LoopPoller, "wait", "if octets == size:", "if False:"),
+    Mutation("no rearm after an urgent byte", LoopPoller, "wait", "if event != EPOLLIN and data:", "if False:"),
+    Mutation("rest of a reply is dropped", LoopPoller, "wait", "if sent != octets:", "if False:"),
+    Mutation("no deadline after a reply", LoopPoller, "wait", "flow.deadline = deadline", "pass"),
+    Mutation("ended connections are not closed", LoopPoller, "wait", "if self._ended:", "if False:"),
+    Mutation("drain in spite of more events", LoopPoller, "wait", "and len(events) < BATCH", ""),
+    Mutation("recv fails, and it ends twice", LoopPoller, "_discard", "self._close_flow(flow)", "self._end(flow, None)"),
+    Mutation(
+        "no interest in input after a reply",
+        LoopPoller,
+        "_write",
+        "self._epoll.modify(flow.descriptor, self._interest(flow))",
+        "pass",
+    ),
+    Mutation("rest of a reply is sent again", LoopPoller, "_write", "unsent[sent:])", "unsent)"),
+    Mutation("bytes sent are not counted", LoopPoller, "_write", "flow.sent += sent", "pass"),
+    Mutation("no interest in space", LoopPoller, "_hold", "self._epoll.modify(flow.descriptor, select.EPOLLOUT)", "pass"),
+    Mutation(
+        "no rearm after a pause",
+        LoopPoller,
+        "_resume",
+        "self._epoll.modify(flow.descriptor, self._interest(flow))",
+        "pass",
+    ),
+    Mutation("never resumed", LoopPoller, "_events", "self._resume()", "pass"),
+    Mutation("pause without an action", LoopPoller, "_keep", "self._actions[flow.descriptor] =", "_ ="),
+    Mutation("pause without a change of interest", LoopPoller, "_keep", "& select.EPOLLOUT", ""),
+    Mutation("drain in spite of input", LoopPoller, "_close_idle", "descriptor not in ready and ", ""),
+    Mutation("drain without a grace period", LoopPoller, "_close_idle", "and flow.close_after <= now", ""),
+    Mutation("no drain of idle connections", LoopPoller, "_close_idle", "flow.idle and", "False and"),
+    Mutation("no linger", LoopPoller, "_end", "if flow.ending in OURS:", "if False:"),
+    Mutation("charge is kept", LoopPoller, "_end", "flow.server.hold(flow, 0)", "pass"),
+    Mutation("paused connection is kept", LoopPoller, "_end", "self._paused.pop(flow, None)", "pass"),
+    Mutation("lingering is read edge-triggered", LoopPoller, "_linger", "EPOLLIN)", "EPOLLIN | select.EPOLLET)"),
+    Mutation("lingering without a deadline", LoopPoller, "_linger", "LINGER)", "1e6)"),
+    Mutation("close leaves the action", LoopPoller, "_close_flow", "self._actions.pop(flow.descriptor, None)", "pass"),
+    Mutation("close leaves the connection", LoopPoller, "_close_flow", "self.flows.pop(", "self.flows.get("),
+    Mutation("pieces are not continued", LoopPoller, "_go_on", "conversation.state == PENDING", "False"),
+    Mutation("end of a talk is missed", LoopPoller, "_go_on", "conversation.state == OVER", "False"),
+    Mutation("cache is used in a message", LoopConnection, "refresh_cache_view", "conversation.state == IDLE", "True"),
+    Mutation("closed twice", Loop, "account", "flow.socket.close()", "flow.socket.close(); flow.socket.close()"),
+    Mutation("logged twice", Loop, "account", "self.access_log.log_all(ended, now)", "self.access_log.log_all([*ended] * 2, now)"),
+    Mutation("not closed", Loop, "account", "flow.socket.close()", "pass"),
+    Mutation("end of a connection wakes nobody", Loop, "account", "self._wake_daemon()", "pass"),
+    Mutation("accepted but not registered", Loop, "accept_many", "register(descriptor, reading)", "pass"),
+    Mutation("deadlines are not enforced", Server, "sweep", "connection.cut(connection.overdue)", "pass"),
+    Mutation("connections are not cut", Daemon, "_finished", "server.cut()", "pass"),
+    Mutation("drain without an end", Daemon, "_finished", "now < self._until:", "now < self._until + 30:"),
+    Mutation("wake is not requested", Admission, "admit", "daemon.wake_on_end = full = self.full", "full = self.full"),
+    Mutation("listener is not polled again", Admission, "stop_polling", "self._polled.discard(server)", "pass"),
+    Mutation("listener is polled when full", Admission, "admit", "if not full and not rest:", "if not rest:"),
+    Mutation("queue is not taken", Admission, "_take_queue", "while not self.full", "while False"),
+)

@@ -1,0 +1,419 @@
+"""One simulated run of a daemon: a seed, an engine, about a thousand events, and the properties that must hold."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import random
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from daemons.serving.connection import Connection
+from daemons.serving.conversation.endings import Ending
+from daemons.serving.daemon import PARTING, QUEUE_SHARE, SERVING, TICK, Daemon
+from daemons.serving.engines import Loop
+from daemons.serving.guards import budget
+from daemons.serving.guards.limits import Limits
+from daemons.serving.pump import LINGER, OURS, Pump
+from daemons.serving.stream import StreamServer
+from tests.simulation import patches
+from tests.simulation.answers import KINDS, Simulated
+from tests.simulation.client import Client, script, usual_lines
+from tests.simulation.epoll import Epoll
+from tests.simulation.kernel import Kernel
+from tests.simulation.stream import Endpoint, Listener, connect
+
+#: Maximum number of waits per event; more are a busy loop.
+WAITS = 30
+
+#: Endings of connections whose peer has all replies.
+WHOLE = frozenset((Ending.DONE, Ending.CUT, Ending.FINISHED, Ending.FAILED, Ending.OVERSIZE))
+
+#: Endings by a deadline.
+LATE = frozenset((Ending.IDLE, Ending.SLOW, Ending.STUCK, Ending.HANDSHAKE))
+
+
+class Violation(Exception):
+    """A property does not hold."""
+
+
+@dataclass
+class Accounts:
+    """The access log and the metrics of the simulated server."""
+
+    world: World
+    accepted: int = 0
+    ended: int = 0
+    requests: Any = None
+    first_due: float = math.inf
+
+    def flush_all(self) -> None:
+        pass
+
+    def log(self, connection: Connection) -> None:
+        self.log_all([connection], 0.0)
+
+    def log_all(self, connections: Iterable[Connection], now: float) -> None:
+        for connection in connections:
+            client = self.world.clients[connection.address[1]]
+            client.endings.append(connection.ending)
+            client.faults += self.faults_of(connection, client.endpoint.peer)
+
+    def faults_of(self, connection: Connection, end: Endpoint) -> Iterator[str]:
+        """Return what is wrong with a connection that is being closed."""
+        world, ending = self.world, connection.ending
+        if connection.sent != end.taken:
+            yield f"logged {connection.sent} bytes sent, not {end.taken}"
+        if ending is Ending.DRAINED and end.received and not world.kernel.interval and not world.blocked:
+            yield "a drain closed the connection before its input was read"
+        quiet = world.kernel.now - max(end.sent_at, connection.opened)
+        if ending is Ending.IDLE and not world.blocked and quiet < world.server.limits.idle_timeout - 0.5:
+            yield f"ended as IDLE {quiet} s after a reply"
+        if ending is Ending.DRAINED and not connection.messages and world.kernel.now < connection.grace_until:
+            yield "a drain closed the connection before its grace period was over"
+        if ending in OURS and not world.cut and not (end.fin or end.reset or end.shut_read):
+            lingered = world.kernel.now - end.shut_at
+            if lingered < LINGER - 0.001:
+                yield f"lingered for {lingered} s only"
+
+    def accept(self, connections: int = 1) -> None:
+        self.accepted += connections
+
+    def end(self, connection: Connection) -> None:
+        self.ended += 1
+
+    def end_all(self, connections: list[Connection], now: float) -> None:
+        self.ended += len(connections)
+
+    def count_open(self, connections: Iterable[Connection], *, wait: bool = True) -> None:
+        pass
+
+    def pause(self) -> None:
+        pass
+
+
+class World:
+    """The clients, the network, the clock and the server of one seed."""
+
+    engine: type[StreamServer] = type("SimulatedLoop", (Loop, StreamServer), {})
+
+    def __init__(self, seed: int, events: int = 1000) -> None:
+        self.rng = rng = random.Random(seed)
+        self.kernel = Kernel(rng)
+        self.kernel.interval = rng.choice((0, 5, 20))
+        self.kernel.interrupt = self._interrupt
+        self._events = events
+        self._busy = False
+        self.waits = 0
+        self.clients: list[Client] = []
+        self.open: list[Client] = []
+        self.faults: list[str] = []
+        self.accounts = Accounts(self)
+        self._most = rng.randrange(1, 12)
+        self._kind: type[Simulated] = rng.choice(KINDS)
+        self._usual = usual_lines(rng)
+        self._window = rng.choice((40, 300, 5000))
+        self._capacity = rng.choice((30, 200, 5000))
+        #: Number of remaining events at which the drain begins.
+        self._drain_at = rng.choice((0, 0, rng.randrange(events)))
+        self.stopped = math.inf
+        self._hasty = rng.random() < 0.5
+        #: Whether the daemon has cut all connections.
+        self.cut = False
+        #: Seconds of the longest call of the service.
+        self.blocked = 0.0
+        self.constants = patches.CONSTANTS | {
+            "daemons.serving.poller": {"BATCH": rng.choice((1, 3, 256))},
+            "daemons.serving.guards.admission": {"ACCEPT_BATCH": rng.choice((1, 3, 64))},
+        }
+
+    # --- the run ---------------------------------------------------------------------------------------
+
+    def fakes(self) -> list[Any]:
+        """Return the fake modules."""
+        kernel = self.kernel
+        return [
+            patches.fake(time, monotonic=kernel.monotonic, sleep=self.pause),
+            patches.fake(select, epoll=lambda: Epoll(kernel, self.sleep)),
+            patches.fake(socket, SocketType=self._socket_of, socketpair=self._socketpair),
+        ]
+
+    def run(self) -> None:
+        """Run until the daemon has ended.  Raise `Violation`."""
+        replacements = patches.of_modules(*self.fakes()) + patches.of_constants(self.constants)
+        logging.disable()
+        try:
+            with patches.replaced(replacements):
+                budget.PROCESS.__init__()  # type: ignore[misc]
+                self._serve()
+        finally:
+            logging.disable(logging.NOTSET)
+
+    def _serve(self) -> None:
+        service = self._kind()
+        service.block = self.block  # type: ignore[method-assign]
+        handler = Pump.carrying(service)
+        server = self.server = self.engine(("127.0.0.1", 0), handler, bind_and_activate=False)
+        server.socket.close()
+        self.listener = server.socket = Listener(self.kernel)  # type: ignore[assignment]
+        server.limits = self._limits()
+        server.access_log = server.metrics = self.accounts  # type: ignore[assignment]
+        server.cut = self._cut  # type: ignore[method-assign]
+        server.stop_listening = self._stop_listening  # type: ignore[method-assign]
+        self.prepare()
+        self.daemon = Daemon([server])
+        try:
+            self.daemon.serve_forever()
+        finally:
+            if server.active and not (self.cut and self.blocked):
+                self.fail(f"{server.active} connections are open at the end")
+            server.server_close()
+        self.check()
+
+    def _stop_listening(self) -> None:
+        server, kernel = self.server, self.kernel
+        in_time = kernel.now < self.stopped + server.limits.drain_timeout * QUEUE_SHARE
+        full = server.active >= server.max_connections
+        if self.listener.queue and in_time and not full and not server.wait() and not kernel.interval:
+            self.fail("a drain closed the listener before its queue was empty")
+        StreamServer.stop_listening(server)
+
+    def _cut(self) -> None:
+        self.cut = True
+        StreamServer.cut(self.server)
+
+    def prepare(self) -> None:
+        """Change the server before it runs."""
+
+    def _limits(self) -> Limits:
+        rng = self.rng
+        timeout = (lambda: rng.choice((1.0, 5.0, 20.0))) if self._hasty else (lambda: 1e6)
+        return Limits(
+            max_connections=rng.choice((None, None, 1, 3)),
+            max_per_peer=rng.choice((None, None, None, 4)),
+            held=rng.choice((10**6, 10**6, 3000, 1200)),
+            idle_timeout=timeout(),
+            message_timeout=timeout(),
+            write_timeout=timeout(),
+            handshake_timeout=timeout(),
+            drain_timeout=rng.choice((0.5, 8.0)),
+        )
+
+    def _socket_of(self, family: int, kind: int, protocol: int, descriptor: int) -> Any:
+        return self.kernel.files[descriptor]
+
+    def _socketpair(self) -> Any:
+        pair = connect(self.kernel, 100, 100)
+        for each in pair:
+            each.descriptor = self.kernel.open(each)
+        return pair
+
+    def fail(self, fault: str) -> None:
+        """Record a violation, and end the daemon."""
+        if not self.faults:
+            self.faults.append(f"{self._events} events before the end: {fault}")
+        self.daemon.state = 3
+        self._events = 0
+
+    # --- events ----------------------------------------------------------------------------------------
+
+    def _interrupt(self) -> None:
+        """Let clients act between two system calls of the server."""
+        if not self._busy and self._events:
+            self.act()
+
+    def act(self) -> bool:
+        """Run one event.  Return False if all clients wait."""
+        rng = self.rng
+        self._busy = True
+        self._events -= 1
+        try:
+            if self._events <= self._drain_at and rng.random() < 0.02:
+                self.stop()
+            draw = rng.random()
+            if draw < 0.03:
+                self.kernel.now += rng.choice((0.001, 0.01, 0.05))
+                return True
+            if draw < 0.04 and not self.listener.failures:
+                self.listener.failures.append(rng.choice((errno.EMFILE, errno.ECONNABORTED)))
+            if len(self.open) < self._most and draw < 0.15 and not self.listener.closed:
+                self._connect()
+                return True
+            return bool(self.open) and self._act_of(rng.choice(self.open))
+        finally:
+            self._busy = False
+
+    def _act_of(self, client: Client) -> bool:
+        acted = client.act()
+        if client.done:
+            self.open.remove(client)
+        return acted
+
+    def _connect(self) -> None:
+        rng = self.rng
+        end, server_end = connect(self.kernel, self._window, self._capacity)
+        client = Client(rng, end, script(rng, self._kind, self._usual))
+        server_end.address = (rng.choice(("127.0.0.1", "192.0.2.7")), len(self.clients))
+        self.clients.append(client)
+        self.open.append(client)
+        self.listener.arrive(server_end)
+
+    def stop(self) -> None:
+        """Send a SIGTERM; the drain begins with the first one."""
+        self.stopped = min(self.stopped, self.kernel.now)
+        self.daemon.handle_signal(signal.SIGTERM)
+
+    def block(self) -> None:
+        """Let a call of the service take long."""
+        began = self.kernel.now
+        for _ in range(self.rng.randrange(5)):
+            if self._events > 0:
+                self.act()
+        self.kernel.now += self.rng.choice((0.001, 0.1, 0.3))
+        self.blocked = max(self.blocked, self.kernel.now - began)
+
+    def pause(self, seconds: float) -> None:
+        """Replace time.sleep, which the loop calls only after a failed turn."""
+        import sys
+
+        self.fail(f"a turn of the loop failed: {sys.exception()!r}")
+
+    # --- the wait --------------------------------------------------------------------------------------
+
+    def sleep(self, epoll: Epoll, timeout: float | None, most: int) -> list[tuple[int, int]]:
+        """Wait for events: clients act, and if all of them wait, time passes."""
+        kernel, rng = self.kernel, self.rng
+        self.waits += 1
+        if self.waits > WAITS * 1000:
+            self.fail("busy loop")
+        until = math.inf if timeout is None else kernel.now + timeout
+        for _ in range(rng.choice((0, 1, 1, 2, 4, 12))):
+            if self._events > 0:
+                self.act()
+        if (events := epoll.collect(most)) or self.faults or kernel.now >= until:
+            return events
+        self.check_asleep()
+        while kernel.now < until:
+            acted = self.act() if self._events > 0 else self._finish()
+            if events := epoll.collect(most):
+                return events
+            if not acted and (self._events <= 0 or rng.random() < 0.3):
+                if until == math.inf:
+                    if self._events <= 0 and self.stopped < math.inf:
+                        self.fail("asleep without a timer")
+                        return []
+                    if self._events <= 0:
+                        self.stop()
+                    continue
+                kernel.now = until + 1e-6
+        return epoll.collect(most)
+
+    def _finish(self) -> bool:
+        """After the last event, bring all connections to a regular end, then stop the daemon."""
+        for client in list(self.open):
+            if client.finish():
+                if client.done:
+                    self.open.remove(client)
+                return True
+        if self.stopped == math.inf and not self.open:
+            self.stop()
+            return True
+        return False
+
+    # --- properties ------------------------------------------------------------------------------------
+
+    def check_asleep(self) -> None:
+        """Check the properties that hold whenever the loop goes to sleep: it has left nothing undone."""
+        server, accounts = self.server, self.accounts
+        if accounts.accepted != accounts.ended + server.active:
+            self.fail(f"{accounts.accepted} accepted, {accounts.ended} ended, {server.active} active")
+        full = server.active >= server.max_connections
+        if self.daemon.state == SERVING and self.listener.queue and not full and not server.wait():
+            self.fail("a connection in the queue is not accepted")
+        if fault := self.inconsistency():
+            self.fail(fault)
+        for client in self.clients:
+            if fault := self._left_undone(client):
+                self.fail(f"client {client.endpoint.peer.address}: {fault}")
+
+    def inconsistency(self) -> str:
+        """Return how the tables of the poller differ from the interest list of epoll; empty if they do not."""
+        poller: Any = self.daemon.poller
+        polled, handled = poller._epoll.entries.keys(), poller.flows.keys() | poller._actions.keys()
+        return f"polled and handled descriptors differ: {polled ^ handled}" if polled != handled else ""
+
+    def _left_undone(self, client: Client) -> str:
+        """Return what the server should have done for a client before it went to sleep; empty if there is nothing."""
+        end = client.endpoint.peer
+        if end.descriptor < 0 or end.closed:
+            return ""
+        connection = self.server.connections.get(end)
+        if connection is None:
+            return "the socket is open without a connection"
+        if self.excused(connection):
+            return ""
+        if end.reset or (end.shut_read and end.shut_write):
+            return "the connection is over, and the socket is open"
+        if connection.deadline < self.kernel.now - TICK - self.blocked - 1.1:
+            return "the deadline has passed long ago"
+        if end.shut_write and self.kernel.now - end.shut_at > LINGER + TICK + self.blocked + 1:
+            return "the server lingers for too long"
+        if end.shut_write:
+            return "the server lingers after the end of the input" if end.fin else ""
+        if end.taken < client.script.replied(client.sent) and end.writable:
+            return "a reply is owed"
+        if client.sent >= client.script.over_at and end.writable:
+            return "the end of the conversation was missed"
+        if end.fin and end.writable and end.taken >= client.script.replied(client.sent):
+            return "the end of the input was missed"
+        return ""
+
+    def excused(self, connection: Connection) -> bool:
+        """Return whether a connection may wait for room in the memory budget."""
+        process = budget.PROCESS
+        return connection.charged > 0 and process.oldest is not connection and process.room < 64 * len(self.open)
+
+    def check(self) -> None:
+        """Check the properties that hold at the end, and raise the first violation."""
+        faults, kernel = self.faults, self.kernel
+        faults += kernel.errors
+        took = kernel.now - self.stopped
+        if took > self.server.limits.drain_timeout + PARTING + TICK + 2 * self.blocked + 0.1:
+            faults.append(f"the drain took {took:.3f} s")
+        if kernel.files:
+            faults.append(f"descriptors are left: {kernel.files}")
+        if budget.PROCESS.held:
+            faults.append(f"{budget.PROCESS.held} bytes are charged to the memory budget")
+        for number, client in enumerate(self.clients):
+            while not client.done:
+                if not client.finish():
+                    faults.append(f"client {number}: its connection was not closed")
+                    break
+            faults += [f"client {number}: {fault}" for fault in self._faults_of(client)]
+        if faults:
+            raise Violation(faults[0])
+
+    def _faults_of(self, client: Client) -> list[str]:
+        faults = list(client.faults)
+        expected = client.script.reply[: client.script.replied(client.sent)]
+        if not expected.startswith(client.got):
+            faults.append(f"received {bytes(client.got)!r}, not a prefix of {expected!r}")
+        if len(client.endings) > 1:
+            faults.append(f"ended {len(client.endings)} times: {client.endings}")
+        ending = client.endings[0] if client.endings else None
+        whole = WHOLE - {Ending.FAILED} if self.cut or self._hasty else WHOLE
+        if ending in whole and not client.left and client.got != expected and not client.was_reset:
+            faults.append(f"ended as {ending}, and received {len(client.got)} of {len(expected)} bytes")
+        if client.was_reset and not client.left and ending in WHOLE - OURS:
+            faults.append(f"ended as {ending}, but was reset")
+        if ending is Ending.RESET and not client.left:
+            faults.append("ended as RESET, but has not closed the connection")
+        if ending in LATE and not self._hasty:
+            faults.append(f"ended as {ending} before any deadline")
+        return faults
