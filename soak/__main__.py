@@ -1,4 +1,5 @@
-"""Soak test: valid and hostile load on all daemons at once, and checks afterwards. Described in docs/soak.md."""
+"""Soak test: valid and hostile load on all daemons at once, and checks afterwards.  Other parts are named by an
+argument, such as ``payments``.  Described in docs/soak.md."""
 
 from __future__ import annotations
 
@@ -10,11 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 
+from soak import payments
 from soak.load import HONEST_CLIENTS, HOSTILE_CLIENTS
 from soak.place import Place, PlaceError
 from soak.run import Run
 
 SECONDS, RATE, DEADLINE = 300.0, 40.0, 10.0
+
+#: Parts besides the load.  Called with the seconds and the seed; each returns the exit code.
+PARTS: dict[str, Callable[[float, int], int]] = {"payments": payments.run}
 
 
 def _number(least: float, most: float) -> Callable[[str], float]:
@@ -33,6 +38,7 @@ def _number(least: float, most: float) -> Callable[[str], float]:
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
+    add("part", nargs="?", choices=["load", *PARTS], default="load", help="by default load on all daemons")
     add(
         "--seconds",
         type=_number(1, 86_400),
@@ -54,6 +60,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65_536), most))
+    if options.part in PARTS:
+        return PARTS[options.part](options.seconds, seed)
     began = time.monotonic()
     try:
         place = Place(options.only)

@@ -82,7 +82,7 @@ class Place:
         if unknown := set(wanted) - set(shipped):
             shutil.rmtree(self.path)
             raise PlaceError(f"no such daemon: {', '.join(sorted(unknown))}; there are {' '.join(shipped)}")
-        self.ports = dict(zip(wanted, _free_ports(len(wanted)), strict=True))
+        self.ports = dict(zip(wanted, free_ports(len(wanted)), strict=True))
         self._configure(shipped)
         self._supervisord: subprocess.Popen[bytes] | None = None
 
@@ -247,7 +247,7 @@ def _age(path: Path) -> int:
     return int(last) if last.isdigit() else 0
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return free ports below ip_local_port_range, which the kernel does not assign to clients."""
     found: list[int] = []
     for port_bytes in iter(lambda: os.urandom(2), None):

@@ -84,10 +84,12 @@ class CompressedDecoder(Decoder):
             if not room:
                 self._refuse(Oversize(f"no end of a compressed message within {self._taken} bytes"))
                 break
-            # A message at its limit may still end without more output.  zlib reads ahead, so its input is decompressed
-            # byte by byte: then a message that is both too long and malformed sets the same error for every cut.
-            full = len(self._held) == self._framing.limit
-            piece = data[start : start + (1 if full else min(room, SLICE))]
+            piece = data[start : start + min(room, SLICE)]
+            if len(self._held) == self._framing.limit:
+                # zlib reads ahead.  So its input is decompressed in parts without an error, in the end byte by byte:
+                # then a message that is both too long and malformed sets the same error for every cut.
+                while len(piece) > 1 and not _is_accepted(stream, piece):
+                    piece = piece[: len(piece) // 2]
             try:
                 self._unpack(stream, piece)
             except zlib.error as error:
@@ -128,3 +130,12 @@ class CompressedDecoder(Decoder):
         self._held = bytearray()
         self._stream = None
         self._taken = 0
+
+
+def _is_accepted(stream: zlib._Decompress, piece: bytes) -> bool:
+    """Return whether a message at its limit continues or ends with `piece`: without more output, and without error."""
+    copied = stream.copy()
+    try:
+        return not copied.decompress(piece, 1)
+    except zlib.error:
+        return False

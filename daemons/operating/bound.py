@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemons.operating.config.sections import Settings
+from daemons.operating.loading.targets import RequestHandlers, target_of
 from daemons.operating.metrics.run import Metrics
 from daemons.serving.guards.limits import Limits
 from daemons.serving.listening.address import Address
@@ -31,6 +32,10 @@ class Bound:
     tls: TLS | None = None
     #: The files of Unix sockets → inode, since another process may have replaced the file.
     files: dict[str, int] = dataclasses.field(default_factory=dict)
+    #: Made before the bind; None if the serving process is another one, or will drop privileges.
+    handlers: RequestHandlers | None = None
+    #: The process that made `handlers`.
+    made_by: int = dataclasses.field(default_factory=os.getpid)
 
     @property
     def ready_line(self) -> str:
@@ -41,6 +46,13 @@ class Bound:
             f"{settings.name} ready {addresses} engine={settings.daemon.engine} "
             f"processes={settings.processes} pid={os.getpid()}"
         )
+
+    def request_handlers(self) -> RequestHandlers:
+        """Return the request handlers for this process.  They are made again after a fork, which ends threads of the
+        service, and after privileges were dropped, so that no open file is left of root."""
+        if self.handlers is not None and self.made_by == os.getpid():
+            return self.handlers
+        return target_of(self.settings).request_handlers()
 
     @property
     def sockets(self) -> list[socket.socket]:

@@ -60,6 +60,11 @@ class Drop:
             self.gid == -1 or set(os.getresgid()) == {self.gid}
         )
 
+    @property
+    def pending(self) -> bool:
+        """Whether `become` will change the user."""
+        return bool(self.user) and not self.done
+
     def hand_over(self, path: str) -> None:
         """Change the owner of a file to the new user, before `become`.  Raises `OSError`."""
         if not self.done:
@@ -84,7 +89,7 @@ class Drop:
 
     def become(self) -> None:
         """Change to the user, irreversibly; call before the first thread or child.  Raises `DropError`."""
-        if self.done or not self.user:
+        if not self.pending:
             return
         try:
             # The user comes last: only root can change groups.

@@ -114,16 +114,18 @@ def prepare(settings: Settings) -> Bound:
     logs.configure(settings.logging_ini)
     if complaints := settings.drop.complaints(f"conf/{settings.name}.ini"):
         raise ConfigurationError(complaints)
-    # Only to find its errors: `_work` builds the request handlers again, in the process that serves.
+    handlers: RequestHandlers | None = None
     if settings.processes == 1:
-        target_of(settings).request_handlers()
+        handlers = target_of(settings).request_handlers()
+        if settings.drop.pending:
+            handlers = None  # made again by the new user
     else:
         # The parent of several workers does not import the service, so that new workers can import a newer version.
         try_in_child(target_of(settings).request_handlers)
     signals.defer_stop()  # after the bind, peers may be waiting
     beside_orphans = has_orphans(path_of(settings))
     limits = dataclasses.replace(settings.limits, max_connections=affordable(settings))
-    bound = Bound(settings, limits, Metrics(settings), [], _tls(settings))
+    bound = Bound(settings, limits, Metrics(settings), [], _tls(settings), handlers=handlers)
     try:
         bound.files.update(bound.metrics.bind())
         for address in settings.addresses:
@@ -184,7 +186,7 @@ def _work(bound: Bound, ready: Callable[[], None], parent: int | None, lifeline:
     """Run one serving process.  It exits when the process `parent` dies, which `lifeline` signals at once, as in
     `Daemon.watch_lifeline`."""
     settings = bound.settings
-    handlers = target_of(settings).request_handlers()
+    handlers = bound.request_handlers()
     servers = [_server(bound, address, listener, handlers) for address, listener in bound.listeners]
     batched = all(server.ends_in_one_thread for server in servers)
     access_log = AccessLog(settings.name, together=batched, requests=settings.log.requests)

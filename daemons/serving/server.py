@@ -11,7 +11,9 @@ by the engines), finish_request, shutdown_request.  Differences from the standar
 * Every phase of a conversation has a total deadline.
 * Each error is logged as one line, with its traceback, instead of printed to standard error.
 
-The concrete classes are in `daemons.serving.stream` and `daemons.serving.datagram`.
+The base classes are `daemons.serving.guarded_server`, with the open connections and the limits on them, and
+`daemons.serving.handler_server`, with the service.  The concrete classes are in `daemons.serving.stream` and
+`daemons.serving.datagram`.
 """
 
 from __future__ import annotations
@@ -20,24 +22,17 @@ import selectors
 import socket
 import socketserver
 import sys
-import threading
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from daemons.serving import signals
 from daemons.serving.connection import BlockingConnection, Connection
-from daemons.serving.conversation.conversation import Conversation
-from daemons.serving.conversation.endings import Ending, Refusal
-from daemons.serving.conversation.service import Peer, ReplyCutShort, Service
-from daemons.serving.conversation.with_peer import ConversationWithPeer
+from daemons.serving.conversation.endings import Ending
 from daemons.serving.daemon import OVER, Daemon
-from daemons.serving.guards import budget
 from daemons.serving.guards.accept_backoff import AcceptBackoff
-from daemons.serving.guards.access import Access
-from daemons.serving.guards.budget import Verdict
-from daemons.serving.guards.limits import ConnectionCounter, Limits, is_local
 from daemons.serving.guards.networks import peer_network
+from daemons.serving.handler_server import HandlerServer
+from daemons.serving.inlinable import inlinable
 from daemons.serving.listening.listen import prepare
 from daemons.serving.poller import Poller
 from daemons.serving.safe_logger import SafeLogger
@@ -45,28 +40,12 @@ from daemons.serving.safe_logger import SafeLogger
 if TYPE_CHECKING:
     from typing import Self
 
-    from daemons.serving.interfaces import AccessLog, Metrics
-
-    _Base = socketserver.TCPServer
-else:
-    _Base = socketserver.BaseServer
+    from daemons.serving.guards.limits import Limits
 
 log = SafeLogger(__name__)
 
-_Method = TypeVar("_Method", bound=Callable[..., Any])
 
-
-#: Methods marked with `inlinable`.
-INLINABLE: set[Callable[..., Any]] = set()
-
-
-def inlinable(method: _Method) -> _Method:
-    """Mark a method of this package.  Event-driven engines inline marked methods, unless a subclass overrides them."""
-    INLINABLE.add(method)
-    return method
-
-
-class Server(_Base):
+class Server(HandlerServer):
     """A server on one bound socket, with socketserver's constructor.
 
     The order of base classes is: an engine, this class, a class of socketserver.  Without an engine, conversations are
@@ -75,11 +54,6 @@ class Server(_Base):
     ``server_address`` is ``(host, port)`` for IPv4 or IPv6, or the path of a Unix socket.
     """
 
-    limits = Limits()
-    #: Access rules, immutable: assign another instance to change them.
-    access = Access()
-    #: Maximum number of concurrent connections if `Limits.max_connections` is auto.
-    capacity = 1000
     #: Whether this engine can run a handler that blocks on its socket.
     raw_handlers = True
     #: Whether conversations always end in the leading thread.
@@ -94,22 +68,11 @@ class Server(_Base):
             self.address_family = socket.AF_UNIX
         elif ":" in server_address[0]:
             self.address_family = socket.AF_INET6
-        #: Open connections by their socket.
-        self.connections: dict[Any, Connection] = {}
-        #: The daemon that runs this server, perhaps with other servers; None while it is not running.
-        self.daemon: Daemon | None = None
-        #: Log of one line per connection; None: no such log.
-        self.access_log: AccessLog | None = None
-        #: Counters of connections, messages and bytes; None: not counted.
-        self.metrics: Metrics | None = None
-        self.draining = False
         #: `shutdown` was called before `serve_forever`.
         self._stop_at_once = False
         #: Pauses of the accept loop.
         self.backoff = AcceptBackoff()
         self.backoff.on_pause = self._count_pause
-        self._lock = threading.Lock()
-        self._tally = ConnectionCounter()
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
 
     @classmethod
@@ -122,24 +85,16 @@ class Server(_Base):
         return server
 
     def apply(self, limits: Limits) -> None:
-        """Replace the limits; also while the server is running."""
-        self.limits = limits
+        if limits.max_rate != self.limits.max_rate:
+            self.backoff.reset_rate()
+        super().apply(limits)
 
     # --- called by the daemon's loop ---------------------------------------------------------------
-
-    @property
-    def active(self) -> int:
-        """Number of open connections."""
-        return len(self.connections)
 
     @property
     def overrides_service_actions(self) -> bool:
         """Whether a subclass overrides `service_actions`, which does nothing in socketserver."""
         return type(self).service_actions is not socketserver.BaseServer.service_actions
-
-    @property
-    def max_connections(self) -> int:
-        return self.limits.max_connections or self.capacity
 
     @inlinable
     def accept(self) -> bool:
@@ -184,45 +139,6 @@ class Server(_Base):
         if self.metrics is not None:
             self.metrics.pause()
 
-    @inlinable
-    def conversation(self, connection: Connection) -> Conversation:
-        """Return a new conversation for `connection`, including its wrappers (TLS, PROXY protocol)."""
-        return self.bare_conversation(connection)
-
-    def bare_conversation(self, connection: Connection) -> Conversation:
-        """Return a new conversation with the service, without wrappers."""
-        pump: Any = self.RequestHandlerClass
-        if pump.service.visited:
-            return ConversationWithPeer(pump.service, pump.binding, partial(self.peer_of, connection))
-        return Conversation(pump.service, pump.binding)
-
-    def peer_of(self, connection: Connection) -> Peer:
-        """Return the peer of a connection, as passed to the service."""
-        return Peer(connection.peer, connection.host, self.secure)
-
-    @property
-    def secure(self) -> bool:
-        """Whether connections use TLS."""
-        return False
-
-    @property
-    def carries_messages(self) -> bool:
-        """Whether the request handler is a pump, which handles messages and sets deadlines; False for a raw handler."""
-        carries_messages: bool = getattr(self.RequestHandlerClass, "carries_messages", False)
-        return carries_messages
-
-    @property
-    def service(self) -> Service | None:
-        """The service of this server; None for a raw handler."""
-        # A foreign handler may have an unrelated attribute of this name.
-        service = getattr(self.RequestHandlerClass, "service", None)
-        return service if isinstance(service, Service) else None
-
-    @property
-    def greets(self) -> bool:
-        """Whether the service may send a greeting before the first message."""
-        return self.service is not None and self.service.talks and self.service.greets
-
     def make_poller(self) -> Poller:
         """Return the poller of the daemon's loop; event-driven engines override this."""
         return Poller()
@@ -260,21 +176,6 @@ class Server(_Base):
         return connection
 
     @inlinable
-    def check_peer(self, connection: Connection) -> None:
-        """Refuse the connection if the access rules or the limit of connections per peer forbid it."""
-        host = connection.host
-        refusal = self.access.refusal(host)
-        limits = self.limits
-        if refusal is None and (limits.max_per_peer is not None or not is_local(host)):
-            with self._lock:
-                count = self._tally.enter(peer_network(host))
-            connection.counted = True
-            if count > self._most_per_peer(host):
-                refusal = Refusal.CROWDED
-        if refusal is not None:
-            connection.refuse(refusal)
-
-    @inlinable
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Return whether to serve this connection.  May be extended; access rules were checked before."""
         return self.connections[request].ending is None
@@ -300,14 +201,6 @@ class Server(_Base):
             self.handle_error(request, client_address)
         connection.ending = connection.ending or Ending.FINISHED
 
-    def is_of_peer(self, connection: Connection, error: OSError) -> bool:
-        """Return whether an error raised by a handler means that the peer closed the connection."""
-        return isinstance(error, ConnectionError)
-
-    def run_handler(self, connection: Connection) -> None:
-        """Run the conversation of `connection` to its end."""
-        raise NotImplementedError
-
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log the current exception with the peer and the traceback, as one line."""
         connection = self.connections.get(request)
@@ -315,23 +208,6 @@ class Server(_Base):
             connection.ending = connection.ending or Ending.FAILED
         peer = client_address if connection is None else connection.peer
         log.error("%s: the conversation failed", peer, exc_info=sys.exception())
-
-    def log_to(self, access_log: AccessLog) -> None:
-        """Log connections, and the service's requests, to `access_log`."""
-        self.access_log = access_log
-        if self.service is not None:
-            self.service.requests = access_log.requests
-
-    def log_failure(self, connection: Connection, failure: BaseException) -> None:
-        """Log an exception of the service with its traceback, as one line; the peer never sees it.
-
-        Raise it again if it comes from a signal handler."""
-        if signals.is_from_handler(failure):
-            raise failure
-        if isinstance(failure, ReplyCutShort):
-            log.warning("%s: %s", connection.peer, failure)
-            return
-        log.error("%s: the service failed", connection.peer, exc_info=failure)
 
     @inlinable
     def shutdown_request(self, request: Any) -> None:
@@ -355,16 +231,6 @@ class Server(_Base):
             super().close_request(request)
         self._wake_daemon()
 
-    # --- helpers -----------------------------------------------------------------------------------
-
-    def _log_access_safely(self, connection: Connection) -> None:
-        try:
-            self.log_access(connection)
-        except BaseException as error:
-            if signals.is_from_handler(error):
-                raise
-            log.exception("%s: the access line could not be written", connection.peer)
-
     @inlinable
     def log_access(self, connection: Connection) -> None:
         """Update the metrics for a connection that has ended, and write its access line."""
@@ -373,79 +239,7 @@ class Server(_Base):
         if self.access_log is not None:
             self.access_log.log(connection)
 
-    def _most_per_peer(self, host: str) -> int:
-        if self.limits.max_per_peer is not None:
-            return self.limits.max_per_peer
-        return self.max_connections if is_local(host) else max(1, self.max_connections // 2)
-
-    @inlinable
-    def release_place(self, connection: Connection) -> None:
-        """Subtract an ended connection from its peer's count, and wake the daemon if it waits for such an end."""
-        if connection.counted:
-            with self._lock:
-                self._tally.leave(peer_network(connection.host))
-        self._wake_daemon()
-
-    def _wake_daemon(self) -> None:
-        if (daemon := self.daemon) is not None and daemon.wake_on_end:
-            daemon.wake()
-
-    def hold(self, connection: Connection, size: int, *, writing: bool = False) -> bool:
-        """Charge `size` bytes of `connection` to the memory budget of the process, in place of its previous charge.
-
-        The bytes are an unfinished message or, if `writing`, the unsent part of a reply.  0 releases the charge.  If
-        the budget is exceeded, connections are closed, perhaps including this one.  Return whether the connection may
-        be read from now."""
-        if size < budget.FREE:
-            if connection.charged:
-                connection.charged = 0
-                budget.PROCESS.release(connection)
-            return True
-        connection.charged = size
-        verdict, closed = budget.PROCESS.hold(connection, size, writing=writing)
-        if verdict is Verdict.REFUSE:
-            closed.append(connection)
-        for each in closed:
-            assert isinstance(each, Connection)
-            for server in [self] if self.daemon is None else self.daemon.servers:
-                server.evict(each)
-        return verdict is Verdict.GO
-
-    def evict(self, connection: Connection) -> None:
-        """Close a connection, if it belongs to this server, because the memory budget is exhausted."""
-        with self._lock:
-            if self.connections.get(connection.socket) is connection:
-                connection.refuse(Refusal.HELD)
-                connection.cut(Ending.REFUSED)
-
-    def count(self) -> None:
-        """Update the metrics with the figures of open connections."""
-        if self.metrics is not None:
-            with self._lock:
-                self.metrics.count_open(self.connections.values())
-
-    def sweep(self, now: float) -> None:
-        """Cut every connection whose deadline has passed."""
-        with self._lock:
-            for connection in self.connections.values():
-                if connection.deadline <= now and connection.timed:
-                    connection.cut(connection.overdue)
-
-    def drain(self) -> None:
-        """Begin to drain: shut the reading side of connections between two messages.
-
-        The others check `draining` when their current message is complete."""
-        self.draining = True
-        with self._lock:
-            for connection in self.connections.values():
-                if isinstance(connection, BlockingConnection) and connection.waiting and not connection.muted:
-                    connection.mute()
-
-    def cut(self) -> None:
-        """Cut all open connections, with the ending STOPPED."""
-        with self._lock:
-            for connection in self.connections.values():
-                connection.cut(Ending.STOPPED)
+    # --- socketserver's loop, as a daemon of one server ---------------------------------------------
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until `shutdown`.
@@ -490,6 +284,8 @@ class Server(_Base):
         self.cut()
         super().server_close()
 
+    # --- no exception of an override ends the loop --------------------------------------------------
+
     def _handle_error_safely(self, request: Any, client_address: Any) -> None:
         try:
             self.handle_error(request, client_address)
@@ -506,3 +302,11 @@ class Server(_Base):
                 raise
             log.exception("shutdown_request failed")
             Server.close_request(self, request)
+
+    def _log_access_safely(self, connection: Connection) -> None:
+        try:
+            self.log_access(connection)
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                raise
+            log.exception("%s: the access line could not be written", connection.peer)

@@ -14,9 +14,10 @@ from daemons.serving.connection import Connection
 from daemons.serving.conversation.conversation import Conversation
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.proxy import ProxiedConversation
+from daemons.serving.inlinable import inlinable
 from daemons.serving.proxy_socket import read_header
 from daemons.serving.safe_logger import SafeLogger
-from daemons.serving.server import Server, inlinable
+from daemons.serving.server import Server
 from daemons.serving.spool import SpooledSocket
 
 if TYPE_CHECKING:

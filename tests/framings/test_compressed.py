@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
+import time
 import zlib
 
 import pytest
@@ -57,6 +59,18 @@ ERRORS: dict[str, tuple[int, bytes, type[FramingError], str]] = {
     "gzip": (9, b"\x1f\x8b\x08\0\0\0\0\0\0\3", Malformed, "not a zlib stream: "),
     "a wrong checksum": (9, WHAT[:-1] + b"?", Malformed, "not a zlib stream: "),
     "a wrong checksum, as long as allowed": (5, WHAT[:-1] + b"?", Malformed, "not a zlib stream: "),
+    "as long as allowed, then empty blocks and nonsense": (
+        5,
+        b"\x78\x01\0\5\0\xfa\xffwhat?" + EMPTY_BLOCK * 2 + b"\xff" * 50,
+        Malformed,
+        "not a zlib stream: ",
+    ),
+    "as long as allowed, then empty blocks and more": (
+        5,
+        b"\x78\x01\0\5\0\xfa\xffwhat?" + EMPTY_BLOCK * 2 + b"\0\1\0\xfe\xff?\xff\xff",
+        Oversize,
+        "a compressed message of more than 5 bytes",
+    ),
     "nonsense within": (9, WHAT[:2] + b"\xff" * 9, Malformed, "not a zlib stream: "),
     "a dictionary that we do not have": (9, b"\x78\xbb\0\0\0\1", Malformed, "not a zlib stream: "),
     "cut": (9, WHAT[:-3], Incomplete, f"socket closed {len(WHAT) - 3} bytes into a compressed message"),
@@ -73,7 +87,7 @@ def test_messages(limit: int, pieces: list[bytes], messages: list[bytes], pendin
 
 
 @pytest.mark.parametrize(("limit", "data", "kind", "text"), ERRORS.values(), ids=ERRORS)
-@pytest.mark.parametrize("size", [1, 1 << 30], ids=["octet by octet", "at once"])
+@pytest.mark.parametrize("size", [1, 7, 1 << 30], ids=["octet by octet", "in sevens", "at once"])
 def test_errors_come_after_the_message_before_them(
     limit: int, data: bytes, kind: type[FramingError], text: str, size: int
 ) -> None:
@@ -104,6 +118,28 @@ def test_a_message_in_a_hundred_thousand_pieces_is_one_message() -> None:
     decoder = Compressed(limit=len(octets)).decoder()
     data = zlib.compress(octets)
     assert [message for at in range(len(data)) for message in decoder.decode(data[at : at + 1])] == [octets]
+
+
+def cpu(data: bytes, limit: int) -> float:
+    """Seconds to decode `data` in parts of 16 KiB; the best of three."""
+    best = math.inf
+    for _ in range(3):
+        decoder = Compressed(limit=limit).decoder()
+        start = time.thread_time()
+        for at in range(0, len(data), 16_384):
+            decoder.decode(data[at : at + 16_384])
+        best = min(best, time.thread_time() - start)
+        assert decoder.error is None
+    return best
+
+
+def test_empty_blocks_at_the_limit_cost_no_more_than_a_message_of_that_size() -> None:
+    limit = 256 * 1024
+    packer = zlib.compressobj()
+    full = packer.compress(bytes(limit)) + packer.flush(zlib.Z_SYNC_FLUSH)
+    idle = full + EMPTY_BLOCK * (2 * limit // len(EMPTY_BLOCK) - len(full))
+    honest = zlib.compress(random.Random(1).randbytes(limit)) * 2
+    assert cpu(idle, limit) < 20 * cpu(honest, limit)
 
 
 @pytest.mark.parametrize("level", range(10))

@@ -90,6 +90,29 @@ def test_root_binds_and_another_user_serves(folder: Folder, more: str, processes
 
 
 @as_root
+def test_service_is_made_again_by_the_new_user(folder: Folder) -> None:
+    """A file that root opened in the service's `__init__` would stay open."""
+    module = """
+        import os
+        import daemons
+
+        class Mine(daemons.Service):
+            framing = daemons.Until(b"?", limit=64)
+
+            def __init__(self, options=None):
+                super().__init__(options)
+                self.maker = os.geteuid()
+
+            def respond(self, message):
+                return b"%d." % self.maker
+    """
+    opened(folder).module("mine", module)
+    folder.write("x", "[daemon]\nservice = mine:Mine\nport = 0\n[drop]\nuser = nobody\n")
+    with Live(folder.path, "x") as live:
+        assert talk(live.port, b"?") == b"%d." % UNPRIVILEGED.pw_uid
+
+
+@as_root
 def test_drop_without_root_is_refused(folder: Folder) -> None:
     opened(folder).write("x", GOOD.replace("1060", "0") + "\n    [drop]\n    user = root\n")
     with Live(

@@ -120,6 +120,15 @@ def test_the_socket_of_a_killed_daemon_is_taken_over(suite: Folder) -> None:
         assert (suite.path / "run" / "l.sock").stat().st_mode & 0o777 == 0o660
 
 
+@pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
+def test_service_of_one_foreground_process_is_made_once(suite: Folder, engine: str) -> None:
+    suite.module("late", FAILS_SECOND_TIME)
+    suite.write("late", f"[daemon]\nservice = late:Late\nport = 0\nengine = {engine}\n")
+    with Live(suite.path, "late") as daemon:
+        assert talk(daemon.port, b"?") == b"."
+        assert (daemon.stop(), daemon.err.count("\n")) == (0, 1)
+
+
 def test_no_ready_line_if_a_worker_cannot_start(suite: Folder) -> None:
     """A service that fails in the worker alone: the daemon ends with the worker's code and no ready line."""
     suite.module("late", FAILS_SECOND_TIME)

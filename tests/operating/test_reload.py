@@ -259,3 +259,17 @@ def test_files_that_cannot_be_read_any_more_end_nothing(
             assert talk(daemon.port) == GRAIL
             conf.rename(suite.conf)
             reload(daemon, "reloaded; changed: nothing")
+
+
+@pytest.mark.parametrize("engine", ["threads", "loop"])
+def test_another_max_rate_takes_effect_at_once(suite: Folder, engine: str) -> None:
+    write(suite, f"engine = {engine}", "[limits]", "max_rate = 1/h")
+    with Live(suite.path, "launcelot") as daemon:
+        answered(daemon)
+        with socket.create_connection(("127.0.0.1", daemon.port), 10.0) as waiting:
+            waiting.sendall(QUEST)
+            until(lambda: "max_rate of " in daemon.out, "a line in the log")
+            write(suite, f"engine = {engine}", "[limits]", "max_rate = 1000/s")
+            reload(daemon, " reloaded; changed: limits.max_rate\n")
+            assert waiting.recv(100) == GRAIL
+        answered(daemon)

@@ -40,7 +40,26 @@ NAMES = (
     *("X-Forwarded-For", "Expect"),
 )
 PIECES = (",", "a,", "a;q=0.1,", '"",', "TAG,", '"a",W/', "0-0,", "en-", "en,", " ", "=", "a=b;", "a", "\t,", "Basic ")
-PATHS = ("/a", "/", "%41", "/%41", "a", "%2e", ".", "/.", "~", ";", "%c3%a9", "%cc%81", "%", "%%41", "&a=b", "a%41")
+PATHS = (
+    "/%c3%a9",
+    "/%ef%b7%ba",
+    "/a",
+    "/",
+    "%41",
+    "/%41",
+    "a",
+    "%2e",
+    ".",
+    "/.",
+    "~",
+    ";",
+    "%c3%a9",
+    "%cc%81",
+    "%",
+    "%%41",
+    "&a=b",
+    "a%41",
+)
 
 
 #: The fields of a browser, which an honest request has.
@@ -74,14 +93,14 @@ def requests(tag: str) -> Iterator[tuple[str, bytes]]:
             )
             yield f"{name}: {piece}", request("/text.txt", f"{name}: {value}")
     for piece in PATHS:
-        for begin in ("/", "/text.txt?", "/notes/", "/sub/"):
+        for begin in ("/", "/text.txt?", "/notes/", "/notes", "/sub/"):
             yield f"{begin}{piece}", request(begin + piece * (PATH // len(piece)))
     for name in ("Accept-Language", "Accept-Encoding", "Cookie", "If-None-Match"):
         yield f"many {name}", request("/text.txt", *[f"{name}: {'a,' * 70}"] * 95)
     yield "many names", request("/text.txt", *[f"X-{each}-{next(number)}: {'a' * 100}" for each in range(95)])
 
 
-@pytest.fixture(params=["httpd", "tables", "gateway", "handler", "files", "application"])
+@pytest.fixture(params=["httpd", "tables", "gateway", "partly", "handler", "files", "application"])
 def visit(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], AbstractContextManager[Conversation]]:
     """Return a function that opens a conversation with a service of each kind."""
     root = make(tmp_path)
@@ -93,6 +112,9 @@ def visit(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Abstra
         "httpd": partial(visit_site, service(root, languages=("en", "de-CH"))),
         "tables": partial(visit_site, tables),
         "gateway": partial(visit_site, service(root, proxy={"/": UPSTREAM.parse("127.0.0.1:1")})),
+        "partly": partial(
+            visit_site, service(root, protected=protected, proxy={"/notes": UPSTREAM.parse("127.0.0.1:1")})
+        ),
         "handler": partial(talking.visit, Hello),
         "files": partial(talking.visit, partial(SimpleHTTPRequestHandler, directory=root)),
         "application": wsgi_talking.visit,

@@ -17,10 +17,10 @@ from daemons.serving import signals
 from daemons.serving.conclude import BETWEEN_MESSAGES
 from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.engines.loop_poller import LoopPoller
+from daemons.serving.inlinable import INLINABLE, inlinable
 from daemons.serving.poller import Poller
 from daemons.serving.pump import OURS
 from daemons.serving.safe_logger import SafeLogger
-from daemons.serving.server import INLINABLE, inlinable
 from daemons.serving.stream import GONE, StreamServer
 
 if TYPE_CHECKING:

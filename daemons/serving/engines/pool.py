@@ -30,8 +30,8 @@ from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.engines.leadership import StallDetector
 from daemons.serving.engines.loop import DatagramLoop, EventDriven, Loop
 from daemons.serving.engines.pool_poller import PoolPoller
+from daemons.serving.inlinable import inlinable
 from daemons.serving.poller import Poller
-from daemons.serving.server import inlinable
 
 log = logging.getLogger(__name__)
 

@@ -70,6 +70,11 @@ class AcceptBackoff:
         else:
             log.error("accept: failed; pausing for %d ms", REST * 1000, exc_info=error)
 
+    def reset_rate(self) -> None:
+        """Begin to count for another `max_rate`: the connections accepted until now do not count towards it."""
+        self._rate = None
+        self._pausing = False
+
     def count(self) -> None:
         """Count an accepted connection."""
         if self._rate is not None:

@@ -31,7 +31,7 @@ class PartlyProtected:
 
     def find(self, names: Names, document: Identity | None) -> Protection | None:
         """Return the protection of a path, or of the document at that path."""
-        found = self._by_name.find(tuple(map(folded, names)))
+        found = self._by_name.find(tuple(map(folded, names[: self._by_name.longest])))
         if found is not None:
             return found.value
         same = self._by_identity.find((), document)

@@ -8,10 +8,14 @@ import pytest
 
 from daemons.operating.metrics.stats import read
 from daemons.serving.guards.accept_backoff import AcceptBackoff
+from daemons.serving.guards.limits import Limits
+from daemons.serving.pump import Pump
+from daemons.serving.stream import StreamServer
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, QUEST, Live, until
 from tests.promises.crowds import address_of, settings
 from tests.serving.peers import connect, eventually, hear
+from tests.serving.services import Echo
 
 
 def test_each_pause_is_counted_once_and_few_are_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -29,6 +33,22 @@ def test_each_pause_is_counted_once_and_few_are_logged(caplog: pytest.LogCapture
         eventually(lambda: rest.wait(rate) == 0.0)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("accept: max_rate of 1000 per second reached; ")
+
+
+def test_connections_accepted_under_another_rate_do_not_count() -> None:
+    server = StreamServer(("127.0.0.1", 0), Pump.carrying(Echo()))
+    with server:
+        server.apply(Limits(max_rate=1.0))
+        assert server.wait() == 0.0
+        server.apply(Limits())
+        for _ in range(10_000):
+            server.backoff.count()
+        server.apply(Limits(max_rate=1.0))
+        assert server.wait() == 0.0
+        server.backoff.count()
+        assert 0.0 < server.wait() <= 1.0
+        server.apply(Limits(max_rate=1.0, idle_timeout=1.0))
+        assert server.wait() > 0.0
 
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
