@@ -10,26 +10,23 @@ from tests.simulation.answers import BUG, LIMIT, QUIT, Script, Simulated
 from tests.simulation.stream import Endpoint
 
 
-def line_of(rng: random.Random) -> bytes:
-    """Return a random message: most are short."""
-    if rng.random() < 0.9:
-        size = rng.randrange(15)
-    else:
-        size = rng.randrange(LIMIT - 2)
+def line_of(rng: random.Random, long: float) -> bytes:
+    """Return a random message, which is a long one with probability `long`."""
+    size = rng.randrange(LIMIT - 2 if rng.random() < long else 15)
     return b"%d" % rng.randrange(10) + rng.randbytes(size).hex().encode()[:size] + b"\n"
 
 
-def usual_lines(rng: random.Random) -> list[bytes]:
+def usual_lines(rng: random.Random, long: float) -> list[bytes]:
     """Return messages that clients send again and again.
 
     Some are the ends of others: a cache must not answer a part of a message as if it were a message."""
     line = b"%d\n" % rng.randrange(10, 10**6)
-    return [line[at:] for at in range(len(line) - 1)] + [line_of(rng) for _ in range(rng.randrange(5))]
+    return [line[at:] for at in range(len(line) - 1)] + [line_of(rng, long) for _ in range(rng.randrange(5))]
 
 
-def script(rng: random.Random, service: type[Simulated], usual: list[bytes]) -> Script:
+def script(rng: random.Random, service: type[Simulated], usual: list[bytes], long: float) -> Script:
     """Return a random script; most lines are among the `usual` ones."""
-    lines = [rng.choice(usual) if rng.random() < 0.7 else line_of(rng) for _ in range(rng.randrange(1, 25))]
+    lines = [rng.choice(usual) if rng.random() < 0.7 else line_of(rng, long) for _ in range(rng.randrange(1, 25))]
     if (draw := rng.random()) < 0.3:
         last = (BUG + b"\n", QUIT + b"\n", QUIT + b"7\n", b"x" * (LIMIT + 50) + b"\n")[int(draw * 10)]
         lines.insert(rng.randrange(len(lines) + 1), last)

@@ -12,7 +12,7 @@ import os
 import select
 from collections.abc import Callable
 
-from tests.simulation.kernel import Kernel, Watched
+from tests.simulation.kernel import Kernel, Watched, Watcher
 
 #: Events that are always reported, epoll_ctl(2).
 ALWAYS = select.EPOLLERR | select.EPOLLHUP
@@ -56,7 +56,7 @@ class Epoll:
         self.entries: dict[int, Entry] = {}
         #: Entries that may have events, in the order of their changes.
         self.ready: dict[Entry, None] = {}
-        self.watchers: list[Entry] = []
+        self.watchers: list[Watcher] = []
         self.closed = False
         self.descriptor = kernel.open(self)
 

@@ -71,5 +71,3 @@ def replaced(replacements: list[Replacement]) -> Iterator[None]:
     finally:
         for module, name, real, _ in replacements:
             setattr(module, name, real)
-
-

@@ -97,16 +97,16 @@ class Both:
     def _settled(self, number: int) -> bool:
         real, fake = self._real[number], self._fake[number]
         state = real.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        if fake.urgent is not None:
-            poll = select.poll()
-            poll.register(real, select.POLLPRI)
-            return bool(poll.poll(0))
         if fake.reset or (fake.fin and fake.delivered_fin):
             return state == CLOSE
         if fake.fin:
             return state in (CLOSE_WAIT, LAST_ACK, CLOSING)
         if fake.delivered_fin and state != FIN_WAIT2:
             return False
+        if fake.urgent is not None:
+            poll = select.poll()
+            poll.register(real, select.POLLPRI)
+            return bool(poll.poll(0))
         (unread,) = struct.unpack("i", fcntl.ioctl(real, termios.FIONREAD, bytes(4)))
         return bool(unread == len(fake.received))
 
@@ -146,8 +146,8 @@ class Both:
         fakes = {fake: number for number, (_, fake) in enumerate(self._descriptors) if number in self.open}
         expected = sorted((numbers[descriptor], mask) for descriptor, mask in self._real_poll.poll(0))
         events = sorted((fakes[descriptor], mask) for descriptor, mask in self._fake_poll.poll(0))
+        self._script.append(f"poll {expected}")
         assert events == expected, "; ".join(self._script)
-        self._script.append(f"poll {events}")
 
     def _shutdown(self) -> None:
         how = self._rng.choice((socket.SHUT_WR, socket.SHUT_WR, socket.SHUT_RD, socket.SHUT_RDWR))
@@ -219,7 +219,7 @@ def cleanup() -> Iterator[ExitStack]:
         yield stack
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(30))
 def test_script_gives_the_same_events_bytes_and_errors(seed: int, cleanup: ExitStack) -> None:
     both = Both(3, random.Random(seed))
     cleanup.callback(both.close)

@@ -39,7 +39,8 @@ def test_drain_accepts_the_rest_of_the_queue_when_one_connection_in_it_was_abort
     server: StreamServer = Aborting(("127.0.0.1", 0), Pump.carrying(Echo()))
     with closing(server.socket), ExitStack() as stack:
         clients = [
-            stack.enter_context(socket.create_connection(server.server_address, timeout=PATIENCE)) for _ in range(3)
+            stack.enter_context(socket.create_connection(server.socket.getsockname(), timeout=PATIENCE))
+            for _ in range(3)
         ]
         for client in clients:
             client.sendall(b"hello\n")
