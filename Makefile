@@ -18,8 +18,8 @@ endif
 INSTALLED := .venv/installed
 CONTROL := .venv/bin/supervisorctl -c supervisord.conf
 
-# Sets unreachable to the pid of a supervisord of this folder that supervisorctl cannot reach, because its socket was
-# removed; else to nothing.
+# Set "unreachable" to the pid of a supervisord of this folder that supervisorctl cannot reach, because its socket was
+# removed; else to the empty string.
 UNREACHABLE = unreachable=$$(cat run/supervisord.pid 2>/dev/null) || true; \
 	    [ -n "$$unreachable" ] && [ "$$(readlink /proc/$$unreachable/cwd)" = "$$(pwd -P)" ] && \
 	    grep -qs supervisord "/proc/$$unreachable/cmdline" || unreachable=
@@ -53,7 +53,7 @@ $(CERTIFICATE): | $(INSTALLED)
 
 run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the background; print their addresses and the next commands
 	@mkdir -p run logs
-	# Faults that keep every daemon from starting are reported once, here. A fault of one daemon does not stop the others.
+	# Errors that keep every daemon from starting are reported here, once. An error of one daemon does not stop the others.
 	.venv/bin/daemons check --shared || { echo "make run: nothing was started" >&2; exit 1; }
 	if pid=$$($(CONTROL) pid 2>/dev/null); then
 	    echo "supervisord already runs (pid $$pid); reading supervisord.conf again"
@@ -72,7 +72,7 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	    sleep 0.2
 	done
 	# RUNNING means that the process is two seconds old; the ready line in the log means that it listens. Only processes
-	# that were just started are checked. Programs in conf.d may have no ini, or another log.
+	# started within the last minute are checked. Programs in conf.d may have no ini, or another log.
 	$(CONTROL) status | awk '$$2 == "RUNNING" && $$6 ~ /^0:00:/ { print $$1, $$4 }' | while read -r name pid; do
 	    [ -e "conf/$$name.ini" ] && [ -e "logs/$$name.log" ] || continue
 	    while ! grep -qs " ready .* pid=$${pid%,}$$" "logs/$$name.log" && [ $$(date +%s) -lt $$deadline ]; do
@@ -98,12 +98,12 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	                for (; first <= NR; first++) print "    " line[first]
 	            }'
 	    done >&2
-	    echo "Not all daemons run. Correct the faults (daemons check), then: make run" >&2
+	    echo "Not all daemons run. Correct the errors (daemons check), then: make run" >&2
 	    exit 1
 	fi
 	echo "$$status" | awk '$$2 == "RUNNING" { running++; next } { print } END { print running + 0, "daemons run." }'
 	echo
-	.venv/bin/daemons list || true  # faults of an ini that no program runs are on standard error
+	.venv/bin/daemons list || true  # errors of an ini that no program runs are on standard error
 	printf '%s\n' '' 'What to type next:' \
 	    '    . .venv/bin/activate            # once in each terminal, for the commands below' \
 	    '    supervisorctl status            # likewise start, stop and restart, with a name' \
@@ -111,7 +111,7 @@ run: $(INSTALLED) $(CERTIFICATE)  ## start supervisord with all daemons in the b
 	    '    tail -F logs/launcelot.log      # one line for each conversation' \
 	    '    make stop'
 
-stop:  ## let every daemon finish, stop supervisord, and wait until all have ended
+stop:  ## let every daemon finish its conversations, stop supervisord, and wait until all have exited
 	@if [ -S run/supervisor.sock ] && [ ! -x .venv/bin/supervisorctl ]; then
 	    echo "make stop: run/supervisor.sock exists, but .venv, which is needed to use it, does not: make run, then make stop" >&2
 	    exit 1
@@ -131,15 +131,14 @@ stop:  ## let every daemon finish, stop supervisord, and wait until all have end
 	    [ $$(date +%s) -lt $$deadline ] || { echo "make stop: supervisord (pid $$pid) still runs after 30 s" >&2; exit 1; }
 	    sleep 0.1
 	done
-	# It exits a moment later. It stays a zombie if its parent does not reap it.
+	# supervisord exits a moment later. It remains a zombie if its parent does not reap it.
 	deadline=$$(($$(date +%s) + 3))
 	while kill -0 $$pid 2>/dev/null && ! grep -qs ') Z' /proc/$$pid/stat && [ $$(date +%s) -lt $$deadline ]; do
 	    sleep 0.05
 	done
 	echo "supervisord and all its daemons have ended"
 
-# Most tests wait for a deadline or a process most of the time, so several run in parallel, each file in one worker.
-# One more than cores, since many tests wait.
+# One worker more than cores, since most tests mostly wait for a deadline or a process. Each file runs in one worker.
 WORKERS := $(shell expr $$(nproc) + 1)
 
 test: $(INSTALLED)  ## run the tests; ARGS goes to pytest; WORKERS=0: one at a time
@@ -152,13 +151,13 @@ check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and the ini of every program 
 	.venv/bin/mypy --strict
 	.venv/bin/daemons check $$(sed -n 's/^\[program:\(.*\)\]$$/\1/p' supervisord.conf)
 
-bench: $(INSTALLED)  ## measure against others; ARGS goes to the benchmarks
+bench: $(INSTALLED)  ## compare the speed with other servers; ARGS goes to the benchmarks
 	@.venv/bin/python -m benchmarks $(ARGS)
 
-soak: $(INSTALLED)  ## five minutes of honest and hostile load on every daemon, in a copy; ARGS as --seconds 60
+soak: $(INSTALLED)  ## five minutes of regular and hostile load on a copy of every daemon; for example ARGS='--seconds 60'
 	@.venv/bin/python -m soak $(ARGS)
 
-# Clients for the tests; a C compiler, a load generator and other servers for the benchmarks; nodejs, unless another node is
+# Clients for the tests; a C compiler, a load generator and other servers for the benchmarks; nodejs, unless a node is
 # installed; and the test suite of Debian's Python, which is run against this project's classes.
 TESTSUITE = $(shell /usr/bin/python3 -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])')
 ENGINES = python3-venv netbase netcat-openbsd bind9-dnsutils curl tmux lsof procps iproute2 openssl systemd gcc libc6-dev \

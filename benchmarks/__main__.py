@@ -1,4 +1,4 @@
-"""Benchmarks of the suite and of comparable servers: `python -m benchmarks`. Described in README.md."""
+"""Benchmarks of the suite and of comparable servers: `python -m benchmarks`. Described in benchmarks/README.md."""
 
 from __future__ import annotations
 

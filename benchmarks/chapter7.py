@@ -78,14 +78,14 @@ def _samples(results: Results, kind: str, name: str) -> dict[int, list[Sample]]:
 
 
 def _starved(samples: list[Sample]) -> bool:
-    return median(one.heard.starved for one in samples) > 0
+    return median(one.measured.starved for one in samples) > 0
 
 
 def _lines(results: Results, kind: str, what: str) -> dict[str, list[Point]]:
     """Return one line for each server: the rate, or a latency in ms."""
 
     def value(one: Sample) -> float:
-        return one.rate if what == "rate" else float(getattr(one.heard, what)) / 1000
+        return one.rate if what == "rate" else float(getattr(one.measured, what)) / 1000
 
     return {
         style.name: [
@@ -137,7 +137,7 @@ def _rate(samples: list[Sample]) -> str:
 def _latency(samples: list[Sample]) -> str:
     if not samples:
         return ""
-    middle, high = (median(getattr(one.heard, name) for one in samples) / 1000 for name in ("p50_us", "p99_us"))
+    middle, high = (median(getattr(one.measured, name) for one in samples) / 1000 for name in ("p50_us", "p99_us"))
     return f"{_ms(middle)}, {_ms(high)}"
 
 
@@ -152,12 +152,12 @@ def whole(results: Results, machine: dict[str, str], how: str) -> str:
         f"Measured with `{how}`.",
         *(_table(results, kind) for kind in KINDS if any(_samples(results, kind, name) for name in SERVERS)),
     ]
-    said = remarks(results, LOADS)
+    notes = remarks(results, LOADS)
     for (load, name), samples in results.samples.items():
-        if trouble := sum(one.heard.errors + one.heard.wrong for one in kept(samples)):
-            said.append(
+        if trouble := sum(one.measured.errors + one.measured.wrong for one in kept(samples)):
+            notes.append(
                 f"{CONTESTANTS[name].what}, {LOADS[load].what}: {trouble} connections or answers were lost or wrong."
             )
     if any(_starved(kept(samples)) for samples in results.samples.values() if kept(samples)):
-        said.append("° some clients got no reply in the window, to the benefit of the others.")
-    return "\n\n".join([*parts, "\n".join(f"* {line}" for line in said)]).rstrip()
+        notes.append("° some clients got no reply in the window, to the benefit of the others.")
+    return "\n\n".join([*parts, "\n".join(f"* {line}" for line in notes)]).rstrip()

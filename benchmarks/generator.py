@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.loads import Heard, Load
+from benchmarks.loads import Load, Measurement
 from benchmarks.machine import Cores, Moment, memory_kib, moment, pinned
 from benchmarks.servers import Server
 
@@ -28,7 +28,7 @@ DISTURBED = 0.08
 class Sample:
     """One window of one contestant under one load."""
 
-    heard: Heard
+    measured: Measurement
     server_cpu: float
     """CPU use of the server's process tree, as a share of one core."""
     foreign: float
@@ -37,7 +37,7 @@ class Sample:
     @property
     def rate(self) -> float:
         """Requests or conversations per second."""
-        return self.heard.rate
+        return self.measured.rate
 
     @property
     def capacity(self) -> float:
@@ -47,7 +47,7 @@ class Sample:
     @property
     def generator_bound(self) -> bool:
         """Whether the generator was the bottleneck."""
-        return self.heard.cpu > GENERATOR_FULL and self.server_cpu < SERVER_IDLE
+        return self.measured.cpu > GENERATOR_FULL and self.server_cpu < SERVER_IDLE
 
     @property
     def disturbed(self) -> bool:
@@ -84,27 +84,27 @@ def sample(program: Path, load: Load, server: Server, cores: Cores, seconds: flo
         output, trouble = process.communicate(timeout=MARGIN_SECONDS)
     if process.returncode:
         raise RuntimeError(f"the load generator failed: {trouble.strip()}")
-    return watched(Heard(**json.loads(output)), start, end)
+    return watched(Measurement(**json.loads(output)), start, end)
 
 
-def watched(heard: Heard, start: Moment, end: Moment) -> Sample:
+def watched(measured: Measurement, start: Moment, end: Moment) -> Sample:
     """Return the sample for the generator's output between two moments."""
     wall = end.at - start.at
     server_cpu = (end.tree - start.tree) / wall
     foreign = max(
         (end.server_core - start.server_core) / wall - server_cpu,
-        (end.load_core - start.load_core) / wall - heard.cpu,
+        (end.load_core - start.load_core) / wall - measured.cpu,
         0.0,
     )
-    return Sample(heard, server_cpu, foreign)
+    return Sample(measured, server_cpu, foreign)
 
 
 def _mark(process: subprocess.Popen[str], word: str, server: Server, cores: Cores) -> Moment:
     """Wait for a line of the generator, or for its end, by its own alarm at the latest."""
     assert process.stderr is not None
-    said = process.stderr.readline().strip()
-    if said != word:
-        raise RuntimeError(f"the load generator said {said!r} instead of {word!r}")
+    line = process.stderr.readline().strip()
+    if line != word:
+        raise RuntimeError(f"the load generator wrote {line!r} instead of {word!r}")
     return moment(server.pid, cores)
 
 

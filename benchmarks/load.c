@@ -216,9 +216,9 @@ static void connected(struct slot *slot, uint64_t now) {
         give_up(slot);
 }
 
-static void hear(struct slot *slot, uint64_t now) {
-    static char heard[CHUNK];
-    ssize_t length = recv(slot->fd, heard, sizeof heard, 0);
+static void receive(struct slot *slot, uint64_t now) {
+    static char received[CHUNK];
+    ssize_t length = recv(slot->fd, received, sizeof received, 0);
     if (length < 0 && errno == EAGAIN)
         return;
     if (length <= 0) { /* the server must not close the connection */
@@ -227,7 +227,7 @@ static void hear(struct slot *slot, uint64_t now) {
     }
     unsigned end = slot->at + (unsigned)length;
     unsigned count = end / ANSWER_CYCLE * KINDS + answers_before[end % ANSWER_CYCLE] - answers_before[slot->at];
-    if (memcmp(heard, answer_text + slot->at, (size_t)length) != 0 || slot->answered + count > slot->asked) {
+    if (memcmp(received, answer_text + slot->at, (size_t)length) != 0 || slot->answered + count > slot->asked) {
         wrong++;
         give_up(slot);
         return;
@@ -271,7 +271,7 @@ static uint64_t turn(void) {
         if (slot->connecting)
             connected(slot, now);
         else
-            hear(slot, now);
+            receive(slot, now);
     }
     return now;
 }

@@ -69,7 +69,7 @@ IDLE_CONNECTIONS = 5000
 
 
 @dataclass(frozen=True)
-class Heard:
+class Measurement:
     """The generator's report on one window, with its own names, described in load.c."""
 
     mode: str

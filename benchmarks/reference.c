@@ -117,10 +117,10 @@ static void reply(struct connection *one, const char *answer, size_t length) {
     watch(one, EPOLL_CTL_MOD, EPOLLOUT);
 }
 
-static void hear(struct connection *one) {
-    static char heard[LIMIT + CHUNK], answers[(LIMIT + CHUNK) / SHORTEST * LONGEST];
+static void serve(struct connection *one) {
+    static char input[LIMIT + CHUNK], answers[(LIMIT + CHUNK) / SHORTEST * LONGEST];
     size_t begun = one->begun, answered = 0;
-    ssize_t received = recv(one->fd, heard + begun, CHUNK, 0);
+    ssize_t received = recv(one->fd, input + begun, CHUNK, 0);
     if (received < 0 && errno == EAGAIN)
         return;
     if (received <= 0) {
@@ -128,8 +128,8 @@ static void hear(struct connection *one) {
         return;
     }
     if (begun)
-        memcpy(heard, one->question, begun);
-    const char *at = heard, *from = heard + begun, *end = from + received;
+        memcpy(input, one->question, begun);
+    const char *at = input, *from = input + begun, *end = from + received;
     for (const char *mark; (mark = memchr(from, '?', (size_t)(end - from))) != NULL; at = from = mark + 1) {
         struct text answer = answer_to(at, (size_t)(mark + 1 - at));
         if (mark + 1 - at > LIMIT) {
@@ -200,7 +200,7 @@ int main(void) {
             else if (one->unsent)
                 resume(one);
             else
-                hear(one);
+                serve(one);
         }
     }
 }

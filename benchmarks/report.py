@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.contestants import CONTESTANTS, Side
-from benchmarks.loads import GATHER_SECONDS, IDLE_CONNECTIONS, LOADS, Heard, Load
+from benchmarks.loads import GATHER_SECONDS, IDLE_CONNECTIONS, LOADS, Load, Measurement
 from benchmarks.rounds import Results
 from benchmarks.rows import MEMORY_BAR, ROWS, Row
 from benchmarks.svg import Bars, bars
@@ -103,16 +103,16 @@ def load_table(results: Results, load: str) -> str:
         if not samples:
             table.append([CONTESTANTS[name].what, "failed", *[""] * len(columns)])
             continue
-        heard = [one.heard for one in samples]
+        measured = [one.measured for one in samples]
         table.append(
             [
                 CONTESTANTS[name].what,
-                f"{median(one.rate for one in heard):,.0f}{' ᵍ' if mostly_generator_bound(samples) else ''}",
+                f"{median(one.rate for one in measured):,.0f}{' ᵍ' if mostly_generator_bound(samples) else ''}",
                 _ratio(ratios[name]),
-                *(f"{median(each):,.0f}" for each in _latencies(heard)),
+                *(f"{median(each):,.0f}" for each in _latencies(measured)),
                 f"{median(one.server_cpu for one in samples):.0%}",
-                f"{median(one.cpu for one in heard):.0%}",
-                *([_first_answers(heard), f"{median(one.starved for one in heard):.0f}"] if each_seen else []),
+                f"{median(one.cpu for one in measured):.0%}",
+                *([_first_answers(measured), f"{median(one.starved for one in measured):.0f}"] if each_seen else []),
                 _bar(ratios[name], largest),
             ]
         )
@@ -124,13 +124,13 @@ def _median_ratio(results: Results, load: str, name: str) -> float | None:
     return median(ratios) if ratios else None
 
 
-def _latencies(heard: Sequence[Heard]) -> list[list[float]]:
-    return [[one.p50_us for one in heard], [one.p99_us for one in heard], [one.max_us for one in heard]]
+def _latencies(measured: Sequence[Measurement]) -> list[list[float]]:
+    return [[one.p50_us for one in measured], [one.p99_us for one in measured], [one.max_us for one in measured]]
 
 
-def _first_answers(heard: Sequence[Heard]) -> str:
-    known = [one.all_answered_ms for one in heard if one.all_answered_ms is not None]
-    return f"{median(known):,.0f}" if len(known) == len(heard) else f"> {GATHER_SECONDS * 1000:,.0f}"
+def _first_answers(measured: Sequence[Measurement]) -> str:
+    known = [one.all_answered_ms for one in measured if one.all_answered_ms is not None]
+    return f"{median(known):,.0f}" if len(known) == len(measured) else f"> {GATHER_SECONDS * 1000:,.0f}"
 
 
 def remarks(results: Results, loads: Mapping[str, Load] = LOADS) -> list[str]:
@@ -140,7 +140,7 @@ def remarks(results: Results, loads: Mapping[str, Load] = LOADS) -> list[str]:
     found += [
         f"{CONTESTANTS[name].what}, {loads[load].what}: answers lost, or later than two seconds: {errors}."
         for (load, name), samples in results.samples.items()
-        if loads[load].request and (errors := sum(one.heard.errors for one in kept(samples)))
+        if loads[load].request and (errors := sum(one.measured.errors for one in kept(samples)))
     ]
     everything = [one for samples in results.samples.values() for one in kept(samples)]
     if disturbed := sum(one.disturbed for one in everything):
@@ -164,8 +164,8 @@ def whole(results: Results, machine: dict[str, str], how: str) -> str:
     if results.idle:
         idle = [["", "KiB"], *([CONTESTANTS[name].what, f"{kib:.2f}"] for name, kib in results.idle.items())]
         parts.append(f"**Memory for each of {IDLE_CONNECTIONS:,} idle connections**\n\n{aligned(idle)}")
-    if said := remarks(results):
-        parts.append("\n".join(f"* {line}" for line in said))
+    if notes := remarks(results):
+        parts.append("\n".join(f"* {line}" for line in notes))
     return "\n\n".join(parts)
 
 

@@ -104,4 +104,4 @@ def _end(process: subprocess.Popen[bytes]) -> int:
 
 def _last_line(errors: Path) -> str:
     lines = errors.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it wrote nothing"

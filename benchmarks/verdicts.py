@@ -66,9 +66,9 @@ def judge(results: Results, row: Row) -> Verdict:
         return Verdict(row, ratio, min(rates), max(rates), median(capacities), word, reason)
 
     for counted in ("wrong", "errors", *(["starved"] if row.requires_all else [])):
-        if found := sum(getattr(one.heard, counted) for one in mine):
+        if found := sum(getattr(one.measured, counted) for one in mine):
             return verdict("faulty", f"{found} {counted}")
-    if row.requires_all and any(one.heard.all_answered_ms is None for one in mine):
+    if row.requires_all and any(one.measured.all_answered_ms is None for one in mine):
         return verdict("faulty", f"connections without any answer after {GATHER_SECONDS:.0f} seconds")
     for name in (*row.rivals, row.ours):
         samples = kept(results.samples.get((row.load, name), []))

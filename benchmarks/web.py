@@ -31,12 +31,12 @@ class Request:
         return self.headers.get("Connection") == "close"
 
 
-def _octets(count: int) -> bytes:
+def _pattern(count: int) -> bytes:
     """Return incompressible content, the same in every run."""
     return "".join(random.Random(count).choices(string.ascii_letters, k=count)).encode()
 
 
-FILES = {"1k.txt": _octets(1024), "64k.txt": _octets(64 * 1024)}
+FILES = {"1k.txt": _pattern(1024), "64k.txt": _pattern(64 * 1024)}
 """Files in the served folder."""
 
 

@@ -17,7 +17,7 @@ end
 function done(summary, latency)
    local errors = summary.errors
    io.stderr:write(string.format(
-      '{"requests": %d, "microseconds": %d, "octets": %d, "refused": %d, "broken": %d, ' ..
+      '{"requests": %d, "microseconds": %d, "received": %d, "refused": %d, "broken": %d, ' ..
       '"p50_us": %.1f, "p99_us": %.1f, "max_us": %.1f}\n',
       summary.requests, summary.duration, summary.bytes, errors.status,
       errors.connect + errors.read + errors.write + errors.timeout,

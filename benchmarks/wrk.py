@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.generator import MARGIN_SECONDS, WARM_UP_SECONDS, Sample, asking, watched
-from benchmarks.loads import Heard, Load
+from benchmarks.loads import Load, Measurement
 from benchmarks.machine import Cores, moment, pinned
 from benchmarks.servers import Server
 from benchmarks.tools import HERE
@@ -20,12 +20,13 @@ ANSWER_SECONDS = 10.0  # timeout of one response before the measured window
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Output:
     """Output of wrk.lua."""
 
     requests: int
     microseconds: int
-    octets: int
+    received: int
+    """Bytes."""
     refused: int
     """Responses with a status other than success or redirection."""
     broken: int
@@ -74,14 +75,16 @@ def web_sample(program: str, load: Load, server: Server, cores: Cores, seconds: 
         end = moment(server.pid, cores)
     spent = _children() - spent
     try:
-        said = _Said(**json.loads(trouble))
+        output = _Output(**json.loads(trouble))
     except (ValueError, TypeError):
         raise RuntimeError(f"wrk failed: {trouble.strip()}") from None
-    if said.refused or said.octets < said.requests * request.least:
-        raise RuntimeError(f"of {said.requests} answers {said.refused} refused, in {said.octets} octets altogether")
-    if not said.requests:
+    if output.refused or output.received < output.requests * request.least:
+        raise RuntimeError(
+            f"{output.refused} of {output.requests} responses have an error status; {output.received} bytes received"
+        )
+    if not output.requests:
         raise RuntimeError(f"no answer in {whole} s")
-    return watched(_heard(load, said, spent), start, end)
+    return watched(_measurement(load, output, spent), start, end)
 
 
 def _children() -> float:
@@ -90,24 +93,24 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _heard(load: Load, said: _Said, spent: float) -> Heard:
-    wall = said.microseconds / 1e6
-    return Heard(
+def _measurement(load: Load, output: _Output, spent: float) -> Measurement:
+    wall = output.microseconds / 1e6
+    return Measurement(
         mode=load.mode,
         connections=load.connections,
         in_flight=load.in_flight,
         seconds=wall,
-        requests=said.requests,
-        requests_per_second=said.requests / wall,
+        requests=output.requests,
+        requests_per_second=output.requests / wall,
         conversations=0,
         conversations_per_second=0.0,
-        errors=said.broken,
+        errors=output.broken,
         wrong=0,
         starved=0,
         unfinished=0,
         all_answered_ms=None,
-        p50_us=said.p50_us,
-        p99_us=said.p99_us,
-        max_us=said.max_us,
+        p50_us=output.p50_us,
+        p99_us=output.p99_us,
+        max_us=output.max_us,
         cpu=spent / wall,
     )

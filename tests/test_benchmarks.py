@@ -11,7 +11,7 @@ import pytest
 from benchmarks import chapter7
 from benchmarks.contestants import CONTESTANTS, Side
 from benchmarks.generator import Sample
-from benchmarks.loads import LOADS, Heard
+from benchmarks.loads import LOADS, Measurement
 from benchmarks.report import END, picture, record
 from benchmarks.rounds import Results
 from benchmarks.rows import GRID, ROWS, Row, cells
@@ -23,12 +23,12 @@ from benchmarks.web import JSON_RPC, XML_RPC
 BEST_OF_TWO = Row("wsgi", "hello", "gunicorn waitress", 4.0)
 
 
-def heard(rate: float, cpu: float, errors: int) -> Heard:
-    return Heard("http", 64, 1, 1.0, 1, rate, 0, 0.0, errors, 0, 0, 0, None, 1.0, 1.0, 1.0, cpu)
+def measured(rate: float, cpu: float, errors: int) -> Measurement:
+    return Measurement("http", 64, 1, 1.0, 1, rate, 0, 0.0, errors, 0, 0, 0, None, 1.0, 1.0, 1.0, cpu)
 
 
 def sample(rate: float, server_cpu: float = 1.0, load_cpu: float = 0.5, errors: int = 0) -> Sample:
-    return Sample(heard(rate, load_cpu, errors), server_cpu, 0.0)
+    return Sample(measured(rate, load_cpu, errors), server_cpu, 0.0)
 
 
 def results(**samples: list[Sample | None]) -> Results:
@@ -153,7 +153,7 @@ def test_tables_of_chapter_7_mark_starved_clients() -> None:
     found = chapter("one", "loop")
     first = found.samples["persistent 4", "one"][0]
     assert first is not None
-    starved = dataclasses.replace(first, heard=dataclasses.replace(first.heard, starved=3))
+    starved = dataclasses.replace(first, measured=dataclasses.replace(first.measured, starved=3))
     found.samples["persistent 4", "one"] = [starved]
     said = chapter7.whole(found, {"cpu": "any"}, "how")
     assert said.count("1,000°") == 1

@@ -87,12 +87,13 @@ class Accounts:
         except Unreadable:
             return False
 
-    def knows(self, name: str) -> bool:
-        """Return whether the file has a user of this name, in the form of `Verdict.user`."""
+    def stored(self, name: str, *, fresh: bool = False) -> str:
+        """Return the stored hash of the user `name` as text, which a change of the password replaces; empty for an
+        unknown name.  Up to `NOTICED` seconds out of date, unless `fresh`."""
         try:
-            return name in self._file.users(NOTICED)
-        except Unreadable:
-            return False
+            return str(self._file.users(0.0 if fresh else NOTICED).get(_short_name(name), ""))
+        except (Unreadable, ValueError):
+            return ""
 
     def check(self, name: str, password: str, peer: str) -> Verdict:
         """Decide whether `password` is that of the user `name`.  Raises nothing.
@@ -101,9 +102,7 @@ class Accounts:
         password.  Waits for a slow hash, unless no thread may wait (`Verifier.waiting`); then the verdict is busy until
         the hash is computed."""
         try:
-            if len(name.encode("utf-8")) > LONGEST_NAME:
-                return Verdict(REFUSED)
-            name, data = normalized(name), encoded(password)
+            name, data = _short_name(name), encoded(password)
         except ValueError:  # too long, or an unpaired surrogate
             return Verdict(REFUSED)
         try:
@@ -176,3 +175,11 @@ class Accounts:
             table.move_to_end(proof)
             while len(table) > most:
                 table.popitem(last=False)
+
+
+def _short_name(name: str) -> str:
+    """Return a name in its normal form.  Raises `ValueError` for more than `LONGEST_NAME` bytes, checked before
+    normalization, and for text that cannot be encoded."""
+    if len(name.encode("utf-8")) > LONGEST_NAME:
+        raise ValueError(f"a name of more than {LONGEST_NAME} bytes")
+    return normalized(name)

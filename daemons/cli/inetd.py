@@ -36,6 +36,7 @@ from daemons.serving.listening.address import Address
 from daemons.serving.listening.inherited import InheritanceError, listens, take_socket
 from daemons.serving.listening.listen import ListenError
 from daemons.serving.stream import StreamServer
+from daemons.settings.complaints import ConfigurationError
 
 #: Default of idle_exit in seconds with ``--inetd wait``.
 IDLE_EXIT = 8.0
@@ -88,6 +89,9 @@ def _serve_connection(settings: Settings) -> int:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     os.chdir(settings.base)
     logs.configure(settings.logging_ini)
+    if complaints := settings.drop.complaints(f"conf/{settings.name}.ini"):
+        connection.close()
+        raise ConfigurationError(complaints)
     settings.drop.become()
     handlers = target_of(settings).request_handlers()
     server_class: type[_SingleConnection] = type("_Server", (_SingleConnection, handlers.server_class), {})

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import platform
-from pathlib import Path
 from typing import Any
 
 from daemons.clients import tools
-from daemons.clients.arguments import seconds
+from daemons.clients.arguments import nonempty, path, seconds
 from daemons.clients.rpc import call_arguments
 from daemons.operating.config import ini
 from daemons.operating.config.ini import Override
@@ -59,9 +58,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version, and exit")
     conf = argparse.ArgumentParser(add_help=False)
     conf.add_argument(
-        "--conf", type=Path, metavar="DIR", help="the folder of the ini files; else $DAEMONS_CONF, else ./conf"
+        "--conf", type=path, metavar="DIR", help="the folder of the ini files; else $DAEMONS_CONF, else ./conf"
     )
-    conf.add_argument("--run", type=Path, metavar="DIR", help="the folder of pidfiles and Unix sockets; else run/")
+    conf.add_argument("--run", type=path, metavar="DIR", help="the folder of pidfiles and Unix sockets; else run/")
     named = argparse.ArgumentParser(add_help=False, parents=[conf])
     named.add_argument("name", metavar="NAME", help="the daemon: the NAME of conf/NAME.ini")
     changed = argparse.ArgumentParser(add_help=False)
@@ -94,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument(
         "--cafile",
         metavar="FILE",
+        type=nonempty,
         help="for tls://: the CA that must have signed its certificate; else run/tls/ca.pem where that is, else "
         "those that this system trusts",
     )
@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a name or address of the server, besides localhost, 127.0.0.1 and ::1; repeatable",
     )
-    cert.add_argument("--out", type=Path, metavar="DIR", help="output folder; else run/tls")
+    cert.add_argument("--out", type=path, metavar="DIR", help="output folder; else run/tls")
     cert.add_argument("--days", type=int, default=90, metavar="N", help="days of validity; else 90")
     cert.add_argument("--force", action="store_true", help="overwrite existing files")
     add("cgi", "respond to one request with a WSGI application over CGI (started by a web server)", named, changed)

@@ -12,7 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from daemons.accounts import hashes, users_file
+from daemons.clients import arguments
 from daemons.clients.tools import DONE, refuse
+
+#: Maximum characters of a line of standard input; passwords are shorter (`hashes.LONGEST_PASSWORD`).
+LONGEST_LINE = 4096
 
 #: Only the owner: any reader of the file could guess passwords without a throttle.
 MODE = 0o600
@@ -20,7 +24,7 @@ MODE = 0o600
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add FILE, NAME and --generate; not the password, since every local user can see arguments of commands."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="the users file; created if missing")
+    parser.add_argument("file", metavar="FILE", type=arguments.path, help="the users file; created if missing")
     parser.add_argument("name", metavar="NAME", help="the user; an existing line is replaced")
     parser.add_argument(
         "--generate",
@@ -46,14 +50,16 @@ def run(options: argparse.Namespace) -> int:
     if options.generate:
         secret, stored = hashes.generate_secret()
     else:
-        password = _read_password(name)
-        if password is None:
-            return refuse("password", "the passwords differ; nothing was changed")
-        if not password:
-            return refuse("password", "the password is empty; nothing was changed")
         try:
+            password = _read_password(name)
+            if password is None:
+                return refuse("password", "the passwords differ; nothing was changed")
+            if not password:
+                return refuse("password", "the password is empty; nothing was changed")
             stored = hashes.hash_password(password)
-        except UnicodeEncodeError:
+        except EOFError:
+            return refuse("password", "no password was given; nothing was changed")
+        except UnicodeError:
             return refuse("password", "not UTF-8; nothing was changed")
         except ValueError as error:
             return refuse("password", f"{error}; nothing was changed")
@@ -70,9 +76,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read_password(name: str) -> str | None:
-    """Return the password from the terminal or standard input; None if the repetition differs."""
+    """Return the password from the terminal or standard input; None if the repetition differs.
+
+    Raises `EOFError` for Ctrl-D at the terminal, and `UnicodeDecodeError`."""
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
+        return sys.stdin.readline(LONGEST_LINE).rstrip("\r\n")
     password = getpass.getpass(f"Password of {name}: ")
     return password if getpass.getpass("Repeat the password: ") == password else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from daemons.settings.values import MAX_DURATION, parse_port
 
@@ -13,6 +14,11 @@ def nonempty(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("empty argument; expected a value")
     return text
+
+
+def path(text: str) -> Path:
+    """Return the path of a file or folder.  An empty one would be the working folder."""
+    return Path(nonempty(text))
 
 
 def port(text: str, protocol: str = "tcp") -> int:

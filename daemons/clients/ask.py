@@ -42,6 +42,11 @@ PIECE = 64 * 1024
 
 def ask(settings: Settings, options: argparse.Namespace) -> int:
     """Run the command ``daemons ask`` and return its exit code."""
+    if options.host == "":  # of an unset shell variable; it would mean this machine
+        print(
+            f"{settings.name}: empty argument HOST; expected an address, or - for the one in the ini", file=sys.stderr
+        )
+        return lifecycle.USAGE
     if options.host and " " in options.host:
         hint = f"to send it: daemons ask {settings.name} - {options.host!r}"
         print(f"{settings.name}: {options.host!r} is not a host; {hint}", file=sys.stderr)

@@ -38,7 +38,7 @@ class Drop:
 
     user: str = setting(FieldType(_parse_user, str, "user"), "", "user after the bind; empty: unchanged")
     group: str = setting(
-        FieldType(_parse_group, str, "group"), "", "only group after the bind; by default the groups of the user"
+        FieldType(_parse_group, str, "group"), "", "the only group after the bind; by default all groups of the user"
     )
 
     @property
@@ -68,7 +68,8 @@ class Drop:
     def hand_over(self, path: str) -> None:
         """Change the owner of a file to the new user, before `become`.  Raises `OSError`."""
         if not self.done:
-            os.chown(path, self.uid, self.gid)
+            # The new user may own the folder, and replace the file by a link to one of root's.
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def contradictions(self, where: str) -> list[str]:
         """Return complaints that hold for every process; `where` names the file."""

@@ -71,12 +71,15 @@ class Pidfile:
     def held(self) -> bool:
         """Return whether a process holds the lock.  Raises `PermissionError` if the file belongs to another user."""
         try:
-            with open(self._open_to_read(), "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            descriptor = self._open_to_read()
         except FileNotFoundError:
             return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        finally:
+            os.close(descriptor)
         return False
 
     def _open_to_read(self) -> int:

@@ -20,6 +20,10 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/]*")
 #: Maximum length of a name.
 LONGEST = 255
 
+#: Maximum length, in characters, of all results of a multicall or a batch, which are in memory together.  Once they are
+#: longer, its further calls are refused.  Clients of this suite do not accept longer responses either.
+LONGEST_RESULTS = 16 * 1024**2
+
 _MARK = "_idempotent"
 
 #: Exceptions that report an expected error to the caller, by class and text; subclasses are not included.  Any other

@@ -96,7 +96,8 @@ class Daemon:
         self._handles_signals = False
         #: Detects a repeated SIGTERM, SIGINT or SIGQUIT: the first drains, a repeated one cuts all connections.
         self.stop_request = signals.StopRequest(once=parent is not None)
-        #: Seconds between two checks of the deadlines; computed at each, since the limits may change.
+        #: Seconds between two checks of the deadlines; computed at the start and at each tick, since the limits may
+        #: change.
         self._tick = TICK
         self._next_tick = 0.0
         self._access_log = self.servers[0].access_log
@@ -174,6 +175,7 @@ class Daemon:
         """Accept and serve until `shutdown`, or until the drain after `stop` has finished."""
         self._thread = threading.get_ident()
         budget.PROCESS.limit = self.servers[0].limits.held
+        self._tick = self._interval()
         try:
             self.servers[0].lead(self)
         finally:
@@ -239,7 +241,7 @@ class Daemon:
         if self._access_log is not None and now >= self._access_log.first_due:
             self._access_log.flush_all()
         if now >= self._next_tick:
-            self._tick = min(TICK, *(server.limits.shortest / 4 for server in self.servers))
+            self._tick = self._interval()
             self._next_tick = now + self._tick
             for server in self.servers:
                 server.sweep(now)
@@ -266,6 +268,10 @@ class Daemon:
         for server in self.servers:  # computed in each turn: faster than sum() of a generator
             active += server.active
         return active
+
+    def _interval(self) -> float:
+        """Return the seconds between two checks of the deadlines under the current limits."""
+        return min(TICK, *(server.limits.shortest / 4 for server in self.servers))
 
     def _patience(self) -> float:
         """Return the maximum seconds to wait for events; infinite if no timer is due."""

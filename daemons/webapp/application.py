@@ -95,8 +95,8 @@ def _address(text: str) -> str:
 
 
 BANNER: FieldType[str] = FieldType(_banner, str, "text with $time, $visitor")
-PROXIES: FieldType[tuple[str, ...]] = FieldType(_proxies, " ".join, "addresses, separated by blanks")
-HOSTS: FieldType[tuple[str, ...]] = FieldType(_hosts, " ".join, "names, separated by blanks")
+PROXIES: FieldType[tuple[str, ...]] = FieldType(_proxies, " ".join, "addresses, separated by spaces")
+HOSTS: FieldType[tuple[str, ...]] = FieldType(_hosts, " ".join, "names, separated by spaces")
 
 
 class Webapp:
@@ -152,7 +152,7 @@ def mounts(secret: Secret, database: Database, options: Webapp.Options) -> list[
     """Return the mounted applications in the order of the front page.  Any WSGI application may be added."""
     sums = dispatcher(rpcmath)
     accounts = Accounts(options.users)
-    bank = Authenticated(Bank(database, accounts), accounts.knows)
+    bank = Authenticated(Bank(database, accounts), accounts.stored)
     sessions = Sessions(bank, secret, database, options.session, options.secure)
     return [
         Mount("/bank", "Bank", "Log in, list your payments and make new ones: forms that change data.", sessions),

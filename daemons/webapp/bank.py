@@ -96,6 +96,8 @@ class Bank:
         _check_token(request)
         username, password = request.form.get("username", ""), request.form.get("password", "")
         # The users file exists by now: it is created with the database, which the session lookup has opened.
+        # Read before the check: a password that is changed meanwhile ends the session.
+        stored = self._accounts.stored(username, fresh=True)
         verdict = self._accounts.check(username, password, request.remote_addr or "unix")
         if verdict.outcome is BUSY:
             complaint = BUSY_LOGIN.format(seconds=verdict.retry_after)
@@ -104,7 +106,7 @@ class Bank:
             return response
         if verdict.outcome is not ACCEPTED:
             return self._show_login(request, 422, username[:LONGEST_NAME], WRONG_LOGIN)
-        _session(request).log_in(verdict.user)
+        _session(request).log_in(verdict.user, stored)
         return _to(request, "")
 
     def _logout(self, request: Form) -> Response:

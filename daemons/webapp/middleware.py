@@ -141,17 +141,18 @@ class MethodOverride:
 
 
 class Authenticated:
-    """Set REMOTE_USER to the user of the session if `knows` accepts the name, and remove any value set by the
-    server."""
+    """Set REMOTE_USER to the user of the session, unless the password was changed since the login, and remove any value
+    set by the server.  `stored` returns a user's current hash, empty for an unknown user."""
 
-    def __init__(self, application: WSGIApplication, knows: Callable[[str], bool] = bool) -> None:
+    def __init__(self, application: WSGIApplication, stored: Callable[[str], str] = str) -> None:
         self._application = application
-        self._knows = knows
+        self._stored = stored
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.pop("REMOTE_USER", None)
-        user = environ[SESSION].user
-        if user and self._knows(user):
+        session = environ[SESSION]
+        user = session.user
+        if user and session.is_current(self._stored(user)):
             environ["REMOTE_USER"] = user
         return self._application(environ, start_response)
 

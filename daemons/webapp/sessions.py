@@ -53,23 +53,23 @@ class Session:
             secret.value(), "daemons.webapp.session", signer_kwargs={"digest_method": hashlib.sha256}
         )
         self.changed = False
-        self._id, self._flashes = self._loaded(cookie)
+        self._id, self._flashes, self._mark = self._loaded(cookie)
         self._user: str | None = None
         self._user_is_known = not self._id
 
-    def _loaded(self, cookie: str) -> tuple[str, list[str]]:
+    def _loaded(self, cookie: str) -> tuple[str, list[str], str]:
         try:
             # Without max_age, which refuses times in the future.
             found, signed = self._serializer.loads(cookie, return_timestamp=True)
             if not -CLOCK_STEP <= time.time() - signed.timestamp() < self._lifetime:
-                return "", []
-            return str(found["id"]), [str(text) for text in found["flashes"]]
+                return "", [], ""
+            return str(found["id"]), [str(text) for text in found["flashes"]], str(found["mark"])
         except (BadData, LookupError, TypeError, ValueError):
-            return "", []
+            return "", [], ""
 
     def dumped(self) -> str:
         """Return the value of the cookie."""
-        return self._serializer.dumps({"id": self._id, "flashes": self._flashes})
+        return self._serializer.dumps({"id": self._id, "flashes": self._flashes, "mark": self._mark})
 
     # --- user --------------------------------------------------------------------------------------
 
@@ -94,18 +94,30 @@ class Session:
         """Change the id, which prevents session fixation, and set the user."""
         self._id = secrets.token_urlsafe(32)
         self._user, self._user_is_known = user, True
+        self._mark = ""
         self.changed = True
 
-    def log_in(self, user: str) -> None:
-        """Log in as `user`, under a new id."""
+    def log_in(self, user: str, stored: str) -> None:
+        """Log in as `user`, whose password has the hash `stored`, under a new id."""
         old, now = self._stored_id, time.time()
         self._renew(user)
+        self._mark = self._mark_of(stored)
         with self._database.write() as connection:
             connection.execute("DELETE FROM session WHERE id = ? OR until <= ?", (old, now))
             connection.execute("INSERT INTO session VALUES (?, ?, ?)", (self._stored_id, user, now + self._lifetime))
             # By insertion order, which does not depend on the clock.
             newest = "SELECT id FROM session WHERE user = ? ORDER BY rowid DESC LIMIT ?"
             connection.execute(f"DELETE FROM session WHERE user = ? AND id NOT IN ({newest})", (user, user, MOST))
+
+    def is_current(self, stored: str) -> bool:
+        """Return whether the user's password still is the one of the login; `stored` is its hash, empty for an unknown
+        user."""
+        return bool(stored) and hmac.compare_digest(
+            self._mark_of(stored).encode(), self._mark.encode("utf-8", "replace")
+        )
+
+    def _mark_of(self, stored: str) -> str:
+        return self._secret.derived("password", stored)
 
     def log_out(self) -> None:
         """Log out, and invalidate the old id."""

@@ -73,6 +73,11 @@ def test_module_that_fails_is_100_and_one_line(suite: Folder, processes: str) ->
             "daemons run: error: --set idle=1s: not a setting; write SECTION.KEY",
         ),
         (("ask", "launcelot", "-t", "soon"), "daemons ask: error: argument -t: not a number of seconds above 0"),
+        # Empty arguments come from unset shell variables.
+        (("list", "--conf", ""), "daemons list: error: argument --conf: empty argument; expected a value"),
+        (("stats", "--run", ""), "daemons stats: error: argument --run: empty argument; expected a value"),
+        (("cert", "--out", ""), "daemons cert: error: argument --out: empty argument; expected a value"),
+        (("call", "x", "--cafile", ""), "daemons call: error: argument --cafile: empty argument; expected a value"),
     ],
 )
 def test_a_wrong_command_line_is_2(suite: Folder, words: tuple[str, ...], said: str) -> None:

@@ -181,6 +181,13 @@ def test_the_pidfile_of_a_killed_daemon_is_stale_and_ignored(launcelot: Detached
     assert launcelot.pid != killed
 
 
+def test_pidfile_that_is_a_folder_is_no_daemon(launcelot: Detached) -> None:
+    launcelot.pidfile.mkdir(parents=True)
+    stop = daemons(launcelot.path, "stop", "launcelot")
+    assert (stop.returncode, stop.stderr.count("\n")) == (1, 1)
+    assert stop.stderr.startswith(f"launcelot: not running detached ({launcelot.pidfile} is not locked); ")
+
+
 def test_stop_of_a_daemon_that_does_not_run_is_an_error(launcelot: Detached) -> None:
     stop = daemons(launcelot.path, "stop", "launcelot")
     assert (stop.returncode, stop.stdout) == (1, "")

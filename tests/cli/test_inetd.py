@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import BIN, GRAIL, QUEST, daemons, environment, talk, until
@@ -210,3 +213,14 @@ def test_idle_exit_is_for_one_process(folder: Folder) -> None:
         "conf/x.ini [daemon] idle_exit: one of several processes cannot see whether the others are idle; "
         "write processes = 1\n"
     )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may become any user")
+def test_nowait_without_the_right_to_change_the_user_is_a_complaint(folder: Folder) -> None:
+    folder.write("x", GOOD + "\n    [drop]\n    user = root\n")
+    peer, given = visit()
+    with peer, inetd(folder, "nowait", given) as process:
+        given.close()
+        assert received(peer) == b""
+    assert process.returncode == 100
+    assert "x: conf/x.ini [drop] user = root: only root can change its user" in log(folder)

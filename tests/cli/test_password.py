@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,46 @@ def test_at_a_terminal_it_is_asked_for_twice(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "users").exists()
     assert main(["password", str(tmp_path / "users"), "Arthur"]) == 0
     assert accepted(tmp_path / "users", "Arthur", "same")
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [(b"\x04", "no password was given; nothing was changed"), (b"a\xff\n", "not UTF-8; nothing was changed")],
+    ids=["Ctrl-D", "not UTF-8"],
+)
+def test_no_password_at_the_terminal_is_one_line_of_error(keys: bytes, reason: str, tmp_path: Path) -> None:
+    ours, terminal = os.openpty()
+    # In a session of its own, the first terminal that a process opens becomes its controlling terminal.
+    opens = f"import os, sys; os.open({os.ttyname(terminal)!r}, os.O_RDWR); os.execv(sys.argv[1], sys.argv[1:])"
+    with (
+        os.fdopen(ours, "r+b", buffering=0) as keyboard,
+        os.fdopen(terminal) as stdin,
+        subprocess.Popen(
+            [sys.executable, "-c", opens, BIN / "daemons", "password", tmp_path / "users", "Arthur"],
+            stdin=stdin,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+            env={**os.environ, "PYTHONUTF8": "1"},
+        ) as asked,
+    ):
+        prompt = b""
+        while not prompt.endswith(b": "):  # earlier keys would be discarded, tcsetattr(3) with TCSAFLUSH
+            assert select.select([keyboard], [], [], 30)[0]
+            prompt += keyboard.read(100)
+        keyboard.write(keys)
+        _, error = asked.communicate(timeout=30)
+    assert (asked.returncode, error) == (1, f"daemons password: {reason}\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_endless_line_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/zero", encoding="utf-8") as endless:
+        monkeypatch.setattr("sys.stdin", endless)
+        assert main(["password", str(tmp_path / "users"), "Arthur"]) == 1
+    assert "expected at most 256; nothing was changed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,16 @@ def test_wrong_command_line_exits_with_2(
     assert capsys.readouterr().err.splitlines()[-1] == expected
 
 
+@pytest.mark.parametrize("words", [("",), ("-t", "1", "")])
+def test_empty_host_is_refused(
+    launcelot: tuple[Folder, str], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = launcelot
+    assert main(["ask", "launcelot", "--conf", str(folder.conf), *words]) == 2
+    expected = "launcelot: empty argument HOST; expected an address, or - for the one in the ini\n"
+    assert capsys.readouterr() == ("", expected)
+
+
 def test_other_commands_reject_words_after_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["run", "launcelot", "--port", "0", "word"])

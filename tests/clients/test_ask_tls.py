@@ -6,8 +6,8 @@ import shutil
 import socket
 import ssl
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from daemons.clients.net.dial import NetworkError, dial
 from daemons.framings import Until
 from daemons.serving.listening.address import Address
 from tests.certificates import folder
+from tests.clients.foreign import Foreign
 from tests.operating.live import GRAIL, daemons
 from tests.serving.tls_live import serve
 
@@ -102,6 +103,45 @@ def test_reply_without_close_notify_is_an_error() -> None:
         list(send_all(address, [b"x"], 10.0, CA))
     with server("server.pem", b"whole") as address:
         assert b"".join(send_all(address, [b"x"], 10.0, CA)) == b"whole"
+
+
+@pytest.mark.parametrize("pieces", [[], [b"hello"]], ids=["no input", "input"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_greeting_that_arrives_with_the_handshake_is_received(version: ssl.TLSVersion, pieces: list[bytes]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder() / "server.pem", folder() / "server.key")
+    context.minimum_version = context.maximum_version = version
+    received = b""
+
+    def greet(client: socket.socket) -> None:
+        nonlocal received
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        secure = context.wrap_bio(incoming, outgoing, server_side=True)
+
+        def wait_for(step: Callable[[], bytes | None]) -> bytes | None:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    client.sendall(outgoing.read())
+                    data = client.recv(16_384)
+                    incoming.write(data) if data else incoming.write_eof()
+
+        wait_for(secure.do_handshake)
+        secure.write(b"220 ready\n")
+        client.sendall(outgoing.read())  # the end of the handshake and the greeting in one segment
+        with suppress(ssl.SSLZeroReturnError):
+            while data := wait_for(lambda: secure.read(1000)):
+                received += data
+        secure.write(b"221 bye\n")
+        with suppress(ssl.SSLWantReadError):
+            secure.unwrap()
+        client.sendall(outgoing.read())
+
+    with Foreign(greet) as foreign:
+        address = Address("tls", "127.0.0.1", int(foreign.port))
+        assert b"".join(send_all(address, pieces, 20.0, CA)) == b"220 ready\n221 bye\n"
+    assert received == b"".join(pieces)
 
 
 def test_replies_of_any_size_are_received_whole() -> None:

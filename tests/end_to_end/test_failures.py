@@ -138,7 +138,7 @@ def test_make_run_reports_daemons_that_do_not_run_with_the_reason(broken: Broken
     assert broken.said_of("missing") == ["missing: conf/missing.ini: no such file"]
     assert broken.said_of("gone") == ["(empty)"]
     assert re.search(r"^launcelot +RUNNING ", broken.ran.stdout, re.MULTILINE)
-    assert "Correct the faults (daemons check)" in broken.ran.stderr
+    assert "Correct the errors (daemons check)" in broken.ran.stderr
 
 
 @pytest.mark.timeout(60)

@@ -113,6 +113,16 @@ def test_service_is_made_again_by_the_new_user(folder: Folder) -> None:
 
 
 @as_root
+def test_owner_of_a_file_behind_a_link_does_not_change(tmp_path: Path) -> None:
+    target, link = tmp_path / "shadow", tmp_path / "x.sock"
+    target.touch()
+    link.symlink_to(target)
+    Drop(user="nobody").hand_over(str(link))
+    assert target.stat().st_uid == 0
+    assert link.lstat().st_uid == UNPRIVILEGED.pw_uid
+
+
+@as_root
 def test_drop_without_root_is_refused(folder: Folder) -> None:
     opened(folder).write("x", GOOD.replace("1060", "0") + "\n    [drop]\n    user = root\n")
     with Live(

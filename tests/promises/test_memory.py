@@ -40,9 +40,9 @@ LAVISH = """
 PATIENT = """
     from daemons.launcelot import Launcelot
     from daemons.serving import pump
-    from daemons.serving.engines import loop_poller
+    from daemons.serving.engines import connection_poller
 
-    pump.LINGER = loop_poller.LINGER = 60.0
+    pump.LINGER = connection_poller.LINGER = 60.0
 """
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from daemons.serving import signals
-from daemons.serving.daemon import Daemon
+from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.engines import Threads
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
@@ -94,6 +94,22 @@ def test_daemon_ends_when_its_parent_has_ended(stack: ExitStack) -> None:
     thread = serve(stack, Daemon([server], parent=not_our_parent))
     thread.join(DEADLINE)
     assert not thread.is_alive()
+
+
+def test_first_check_of_the_deadlines_follows_the_limits(stack: ExitStack) -> None:
+    server = stack.enter_context(Server(("127.0.0.1", 0), ECHO))
+    server.apply(Limits(idle_timeout=0.2))
+    daemon = Daemon([server], parent=os.getppid())
+    waits: list[float] = []
+
+    def wait(patience: float) -> bool:
+        waits.append(patience)
+        daemon.state = OVER
+        return True
+
+    daemon.poller.wait = wait  # type: ignore[method-assign]
+    daemon.serve_forever()
+    assert waits == [0.05]
 
 
 def test_other_signal_calls_on_signal_whose_exception_does_not_end_the_loop(stack: ExitStack) -> None:

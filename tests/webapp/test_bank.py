@@ -245,6 +245,28 @@ def test_user_whose_line_is_taken_out_is_logged_out_and_cannot_log_in(
     assert visitor.log_in("sam", "xyzzy").status_code == 503
 
 
+def test_changed_password_ends_earlier_sessions(
+    visitor: Visitor, site: Callable[..., Webapp], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "NOTICED", 0.0)
+    assert visitor.log_in("sam", "xyzzy").status_code == 303
+    users = tmp_path / "run" / "webapp.users"
+    with users.open("a") as file:
+        file.write("# a comment changes no password\n")
+    assert visitor.get("/bank/").status_code == 200
+    # Another process shares the secret and the files, so the session is valid there, too.
+    other = Visitor(site())
+    other.set_cookie("session", visitor.get_cookie("session", path="/bank/").value, path="/bank/")
+    assert other.get("/bank/").status_code == 200
+    write_users(users, sam="plugh")
+    for each in (visitor, other):
+        assert each.get("/bank/").headers["Location"] == "/bank/login"
+    assert visitor.log_in("sam", "xyzzy").status_code == 422
+    assert visitor.log_in("sam", "plugh").status_code == 303
+    assert visitor.get("/bank/").status_code == 200
+    assert other.get("/bank/").headers["Location"] == "/bank/login"
+
+
 # --- paying ----------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,9 @@ from tests.webapp.visitor import Visitor
 class Anybody:
     user = "sam"
 
+    def is_current(self, stored: str) -> bool:
+        return stored == self.user
+
 
 def told(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Application that returns the method and the user of the request."""

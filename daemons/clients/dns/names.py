@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from daemons.clients import tools
+from daemons.clients import arguments, tools
 from daemons.printable import escape
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("host", nargs="?", metavar="HOST", help="a name or an address (default: this machine)")
+    parser.add_argument(
+        "host", nargs="?", metavar="HOST", type=arguments.nonempty, help="a name or an address (default: this machine)"
+    )
     parser.add_argument("--protocol", metavar="NAME", default="UDP", help="a name in /etc/protocols (default UDP)")
     parser.add_argument("--service", metavar="NAME", default="www", help="a name in /etc/services (default www)")
     parser.epilog = "Exit codes: 0 all calls succeeded, 1 a call failed, 2 wrong command line."

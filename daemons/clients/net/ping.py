@@ -13,7 +13,7 @@ from daemons.printable import escape
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("host", metavar="HOST", help="a name or an address")
+    parser.add_argument("host", metavar="HOST", type=arguments.nonempty, help="a name or an address")
     parser.add_argument(
         "port",
         nargs="?",

@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import socket
 import sys
-from pathlib import Path
 
 from daemons.clients import arguments
 from daemons.clients.net import x509
@@ -34,12 +33,16 @@ HEADER = 64 * 1024
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add HOST, PORT and the options."""
-    parser.add_argument("host", metavar="HOST", help="the server's name or address")
+    parser.add_argument("host", metavar="HOST", type=arguments.nonempty, help="the server's name or address")
     parser.add_argument(
         "port", metavar="PORT", nargs="?", type=arguments.port, default=HTTPS, help=f"its port (default {HTTPS})"
     )
-    parser.add_argument("--cafile", metavar="FILE", type=Path, help="the CA to trust (default: those of the system)")
-    parser.add_argument("--name", metavar="NAME", help="the name to send (SNI) and to verify (default HOST)")
+    parser.add_argument(
+        "--cafile", metavar="FILE", type=arguments.path, help="the CA to trust (default: those of the system)"
+    )
+    parser.add_argument(
+        "--name", metavar="NAME", type=arguments.nonempty, help="the name to send (SNI) and to verify (default HOST)"
+    )
     parser.add_argument("--document", action="store_true", help="also request / and print its length")
     parser.add_argument(
         "-t",

@@ -44,6 +44,8 @@ class TLSClientSocket:
     ) -> None:
         self._socket = connected
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        #: Bytes decrypted by `shutdown` that `recv` returns next.
+        self._decrypted = b""
         context = client_context(cafile, verify=verify)
         if protocols:
             context.set_alpn_protocols(list(protocols))
@@ -74,9 +76,9 @@ class TLSClientSocket:
             self._tls.write(data[start : start + SIZE])
             for received in send_and_receive(self._socket, self._outgoing.read(), self._socket.gettimeout() or 0):
                 self._incoming.write(received)
-                yield from self._decrypted()
+                yield from self._decrypt()
 
-    def _decrypted(self) -> Iterator[bytes]:
+    def _decrypt(self) -> Iterator[bytes]:
         while self._incoming.pending:
             try:
                 yield self._tls.read(SIZE)
@@ -86,6 +88,9 @@ class TLSClientSocket:
     def recv(self, size: int) -> bytes:
         """Return up to `size` bytes; ``b""`` after the peer's close_notify.  Raises `TimeoutError` if a record is not
         complete within the timeout of the socket."""
+        if self._decrypted:
+            data, self._decrypted = self._decrypted[:size], self._decrypted[size:]
+            return data
         deadline = ReplyDeadline(self._socket.gettimeout())
         while True:
             try:
@@ -102,6 +107,8 @@ class TLSClientSocket:
 
     def shutdown(self, how: int) -> None:
         """Close the sending side (`socket.SHUT_WR`) with close_notify; the receiving side stays open."""
+        # unwrap() fails if it finds data, such as a greeting that has arrived together with the end of the handshake.
+        self._decrypted += b"".join(self._decrypt())
         try:
             self._tls.unwrap()
         except ssl.SSLWantReadError:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 
-from daemons.clients.arguments import seconds
+from daemons.clients.arguments import nonempty, path, seconds
 
 #: The environment variable with the secret of --user; other users can read command lines.
 SECRET = "DAEMONS_SECRET"
@@ -34,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-t", dest="timeout", metavar="SECONDS", type=seconds, default=10.0, help="timeout (default 10)"
     )
-    parser.add_argument("--cafile", metavar="FILE", type=Path, help="the CA to trust")
-    parser.add_argument("--user", metavar="NAME", help=f"authenticate as NAME; the secret is in ${SECRET}")
+    parser.add_argument("--cafile", metavar="FILE", type=path, help="the CA to trust")
+    parser.add_argument(
+        "--user", metavar="NAME", type=nonempty, help=f"authenticate as NAME; the secret is in ${SECRET}"
+    )
 
 
 def without_password(target: str) -> str:

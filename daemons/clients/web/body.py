@@ -26,8 +26,10 @@ class FileBody:
         # Without O_NONBLOCK, opening a FIFO would block until it has a writer.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise Failure(f"{path}: not a regular file")
+            if not stat.S_ISREG(found.st_mode):
+                raise Failure(f"{path}: not a regular file")
+            if not found.st_size and file.read(1):  # a file in /proc or /sys
+                raise Failure(f"{path}: the system does not know its length; send a copy of it")
         self.size = found.st_size
 
     def __iter__(self) -> Iterator[bytes]:

@@ -97,7 +97,8 @@ class _DateAdjuster(httpx2.BaseTransport):
         expires = _seconds(response.headers.get("Expires"))
         if expires is not None:
             moved = expires + now - age - (now if date is None else date)
-            response.headers["Expires"] = formatdate(min(moved, LATEST), usegmt=True)
+            # 0 is in the past as well; years before 1 cannot be formatted.
+            response.headers["Expires"] = formatdate(min(max(moved, 0), LATEST), usegmt=True)
         response.headers["Date"] = formatdate(now - age, usegmt=True)
         return response
 

@@ -50,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser, *, shown: bool = True, defaul
     )
     parser.add_argument("-k", "--insecure", action="store_true", help="do not verify the server's certificate")
     parser.add_argument(
-        "--proxy", metavar="URL", help="http://HOST:PORT (default: http_proxy, https_proxy and no_proxy)"
+        "--proxy",
+        metavar="URL",
+        type=arguments.nonempty,
+        help="http://HOST:PORT (default: http_proxy, https_proxy and no_proxy)"
     )
     parser.add_argument(
         "--unix-socket", metavar="PATH", type=arguments.nonempty, help="connect to this socket instead of the host"
@@ -116,3 +119,5 @@ def credentials(text: str) -> tuple[str, str]:
         return user, getpass.getpass(f"Password of {user}: ")
     except EOFError as error:
         raise Failure(f"-u {user}: no password was given") from error
+    except UnicodeDecodeError as error:  # in UTF-8 mode too: getpass opens the terminal itself
+        raise Failure(f"-u {user}: the password is not in the encoding of the locale") from error

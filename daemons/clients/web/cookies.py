@@ -155,6 +155,7 @@ def _load(path: Path) -> CookieJar:
     except UnicodeDecodeError as error:
         raise Failure(f"--jar {path}: not UTF-8 at byte {error.start}") from error
     for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")  # otherwise a part of the value, which would not be sent
         if line.strip() and (not line.startswith("#") or line.startswith(HTTP_ONLY)):
             cookie = _cookie(line)
             if cookie is None:

@@ -76,10 +76,15 @@ def _method(text: str) -> str:
 
 def _json(text: str) -> str:
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
     return text
+
+
+def _refuse_constant(word: str) -> None:
+    """Refuse NaN and Infinity, which Python's parser accepts (RFC 8259, section 6)."""
+    raise ValueError(f"{word} is not a number")
 
 
 def _fetch(options: argparse.Namespace) -> int:

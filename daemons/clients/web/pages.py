@@ -226,8 +226,12 @@ class Page:
 
     @staticmethod
     def _join(base: str, reference: str) -> str:
+        """Return the resolved reference, empty if it is malformed, with its fragment or without it."""
         with suppress(ValueError):
-            return urljoin(base, reference)
+            joined = urljoin(base, reference)
+            # `urldefrag` drops an empty authority, so that the path becomes the authority: https:////[#x.
+            urlsplit(urldefrag(joined).url)
+            return joined
         return ""
 
 

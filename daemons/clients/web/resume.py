@@ -34,8 +34,8 @@ LONGEST = 16 * 1024
 class PartialFile:
     """A partially downloaded file; a context manager that holds a lock.
 
-    Raises `OSError`, and `Failure` if another process holds the lock, or if the target exists and is not a regular
-    file, such as /dev/null, which the final rename would replace."""
+    Raises `OSError`, and `Failure` if another process holds the lock, or if the target or FILE.part.of exists and is
+    not a regular file: the final rename would replace /dev/null, and reading a FIFO would block."""
 
     def __init__(self, target: Path, url: str) -> None:
         with suppress(FileNotFoundError):
@@ -49,12 +49,17 @@ class PartialFile:
         self._url = url
 
     def __enter__(self) -> Self:
-        self._lock = os.open(self._of, os.O_RDWR | os.O_CREAT, 0o666)
+        self._lock = os.open(self._of, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
         try:
+            if not stat.S_ISREG(os.fstat(self._lock).st_mode):
+                raise Failure(f"-C: {self._of} is not a regular file")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self._lock)
             raise Failure(f"{self.path}: locked by another download") from error
+        except BaseException:
+            os.close(self._lock)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urlencode, urlsplit
 
-from daemons.clients import tools
+from daemons.clients import arguments, tools
 from daemons.clients.web import common
 from daemons.clients.web.common import Failure, log
 from daemons.printable import escape
@@ -27,7 +27,10 @@ MOST_PAGES = 1000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_arguments(parser)
     parser.add_argument(
-        "--select", metavar="CSS", help="print the text of these elements (default: pairs of names and values)"
+        "--select",
+        metavar="CSS",
+        type=arguments.nonempty,
+        help="print the text of these elements (default: pairs of names and values)",
     )
     action = parser.add_mutually_exclusive_group()
     action.add_argument(

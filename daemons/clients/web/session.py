@@ -210,6 +210,8 @@ class Session:
         if isinstance(error, ssl.SSLError):
             return f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
         text = tools.reason_of(error) if isinstance(error, Exception) else str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {text}"
         return f"cut off: {text}" if "closed connection" in text else text.rstrip(".")
 
 

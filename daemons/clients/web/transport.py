@@ -19,7 +19,7 @@ from daemons.clients.net.tls_socket import without_zone
 from daemons.clients.rpc.call_arguments import without_password
 from daemons.clients.web.common import Failure
 from daemons.clients.web.deadline import Deadline
-from daemons.clients.web.location import host_to_connect
+from daemons.clients.web.location import display, host_to_connect
 from daemons.clients.web.trace import Trace
 
 
@@ -33,6 +33,17 @@ def _translated(late: type[Exception], broken: type[Exception]) -> Iterator[None
         raise late(error) from error
     except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         raise broken(error) from error
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Raise each `OSError` of the block with a file name, except a timeout, which is that of the whole request."""
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), name) from error
 
 
 class SocketStream(httpcore2.NetworkStream):
@@ -163,9 +174,24 @@ class Backend(httpcore2.NetworkBackend):
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore2.NetworkStream:
-        with _translated(httpcore2.ConnectTimeout, httpcore2.ConnectError):
+        with _translated(httpcore2.ConnectTimeout, httpcore2.ConnectError), _named(path):
             connected = self._connected(socket.AF_UNIX, path, self._deadline.left())
         return self.adopt(connected)
+
+
+class _ProxyBackend(httpcore2.NetworkBackend):
+    """Opens connections to a proxy, and names it in errors: they are not those of the URL's host."""
+
+    def __init__(self, backend: Backend, name: str) -> None:
+        self._backend = backend
+        self._name = name
+
+    def connect_tcp(self, host: str, port: int, *arguments: Any, **keywords: Any) -> httpcore2.NetworkStream:
+        try:
+            return self._backend.connect_tcp(host, port, *arguments, **keywords)
+        except httpcore2.ConnectError as error:
+            with _translated(httpcore2.ConnectTimeout, httpcore2.ConnectError), _named(self._name):
+                raise error.args[0] from error
 
 
 class _Body(httpx2.SyncByteStream):
@@ -257,7 +283,7 @@ class Transport(httpx2.BaseTransport):
             httpcore2.URL(scheme=where.raw_scheme, host=where.raw_host, port=where.port, target=b"/"),
             proxy_auth=parsed.raw_auth,
             ssl_context=tls,
-            network_backend=self._backend,
+            network_backend=_ProxyBackend(self._backend, f"proxy {display(where)}"),
             max_connections=None,
         )
 

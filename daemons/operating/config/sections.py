@@ -29,7 +29,7 @@ from daemons.settings.values import (
 )
 
 _LISTEN: FieldType[tuple[Address, ...]] = FieldType(
-    parse_addresses, lambda addresses: " ".join(map(str, addresses)), "addresses, separated by blanks"
+    parse_addresses, lambda addresses: " ".join(map(str, addresses)), "addresses, separated by spaces"
 )
 _PORT: FieldType[int | None] = FieldType(PORT.parse, lambda port: "" if port is None else str(port), PORT.form)
 

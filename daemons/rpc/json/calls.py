@@ -9,12 +9,15 @@ from typing import Any
 
 from daemons.rpc.faults import log_fault, reported_text
 from daemons.rpc.json import codec
-from daemons.rpc.methods import Method
+from daemons.rpc.methods import LONGEST_RESULTS, Method
 from daemons.rpc.xml.parameter_types import ParameterTypes
 
 #: Error codes of section 5.1, and one for an exception in `daemons.rpc.methods.REPORTED_ERRORS`.
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 METHOD_ERROR = 1
+
+#: Error code of a call that is refused since the results of its batch are too long.
+RESULTS_ERROR = -32000
 
 #: Error messages of the specification.
 MESSAGES = {
@@ -23,6 +26,7 @@ MESSAGES = {
     METHOD_NOT_FOUND: "Method not found",
     INVALID_PARAMS: "Invalid params",
     INTERNAL_ERROR: "Internal error",
+    RESULTS_ERROR: "Server error",
 }
 
 #: Maximum number of requests in a batch.
@@ -108,10 +112,18 @@ class Calls:
             return _INVALID
         if len(request) > self._batch:
             return error(INVALID_REQUEST, data=f"{len(request)} requests; at most {self._batch} are allowed in a batch")
-        responses = [response for each in request if (response := self._respond(each)) is not None]
+        responses = []
+        left = LONGEST_RESULTS
+        for each in request:
+            response = self._respond(each, refuse=left < 0)
+            if response is not None:
+                responses.append(response)
+                left -= len(response)
         return f"[{','.join(responses)}]" if responses else None
 
-    def _respond(self, request: Any) -> str | None:
+    def _respond(self, request: Any, *, refuse: bool = False) -> str | None:
+        """Return the response to one request, or None for a notification.  With `refuse`, no method is called for a
+        request that needs a response."""
         if type(request) is not dict:
             return _INVALID
         number = request.get("id", _NO_ID)
@@ -123,6 +135,9 @@ class Calls:
             or type(params) not in (list, dict)
         ):
             return _INVALID if number is _NO_ID else error(INVALID_REQUEST, number if type(number) in _IDS else None)
+        if refuse and number is not _NO_ID:
+            text = f"not called: the results of this batch exceed {LONGEST_RESULTS} characters"
+            return error(RESULTS_ERROR, number, data=text)
         response = self._call(method, params, None if number is _NO_ID else number)
         # A notification has no response, not even an error: section 4.1.
         return None if number is _NO_ID else response

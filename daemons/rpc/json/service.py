@@ -136,8 +136,8 @@ class JSONRPC(Service):
         """Answer calls until the connection is closed."""
         return self._answer_all("")
 
-    def talk_with(self, visitor: Peer) -> Talk:
-        return self._answer_all(visitor.host)
+    def talk_with(self, peer: Peer) -> Talk:
+        return self._answer_all(peer.host)
 
     def _answer_all(self, host: str) -> Talk:
         reply: Reply | None = None

@@ -8,7 +8,7 @@ from xmlrpc.client import Fault
 from xmlrpc.server import SimpleXMLRPCDispatcher
 
 from daemons.rpc.faults import fault_text
-from daemons.rpc.methods import Method, Methods
+from daemons.rpc.methods import LONGEST_RESULTS, Method, Methods
 from daemons.rpc.xml.encoding import UnreadableError
 from daemons.rpc.xml.introspection import NO_SIGNATURES, signatures_of
 from daemons.rpc.xml.parameter_types import checked
@@ -136,22 +136,32 @@ class Dispatcher(SimpleXMLRPCDispatcher):
             raise Fault(INVALID_REQUEST, "system.multicall expects an array of calls")
         if len(call_list) > self.max_calls:
             raise Fault(INVALID_REQUEST, f"{len(call_list)} calls; at most {self.max_calls} are allowed in a multicall")
-        return [self._call_one(call) for call in call_list]
+        results = []
+        left = LONGEST_RESULTS
+        for call in call_list:
+            result, length = self._call_one(call, refuse=left < 0)
+            left -= length
+            results.append(result)
+        return results
 
-    def _call_one(self, call: Any) -> list[Any] | dict[str, Any]:
+    def _call_one(self, call: Any, *, refuse: bool) -> tuple[list[Any] | dict[str, Any], int]:
+        """Return the result of one call of a multicall, or a struct with its fault, and the length in characters."""
         name = "the call"
         try:
+            if refuse:
+                text = f"not called: the results of this multicall exceed {LONGEST_RESULTS} characters"
+                raise Fault(INVALID_REQUEST, text)
             match call:
                 case {"methodName": "system.multicall"}:
                     raise Fault(INVALID_REQUEST, "system.multicall within system.multicall")
                 case {"methodName": str(name), "params": list(params)}:
                     answer = [self._dispatch(name, params)]
-                    self._writer.value(answer)  # marshaling errors belong to this call, not to the whole multicall
-                    return answer
+                    # Marshaling errors belong to this call, not to the whole multicall.
+                    return answer, len(self._writer.value(answer))
             raise Fault(INVALID_REQUEST, "expected a struct with methodName and params, an array")
         except BaseException as error:
             fault = fault_of(error, name)
-            return {"faultCode": fault.faultCode, "faultString": fault.faultString}
+            return {"faultCode": fault.faultCode, "faultString": fault.faultString}, len(str(fault.faultString))
 
 
 def fault_of(error: BaseException, method: str) -> Fault:

@@ -20,7 +20,7 @@ from daemons.settings.values import COUNT, YES_NO, FieldType, setting
 def _paths(text: str) -> tuple[str, ...]:
     paths = tuple(text.split())
     if not paths or not all(re.fullmatch(r"/[!\"$-~]*", path) for path in paths):
-        raise ValueError("not the paths of URLs; write / or /RPC2, separated by blanks")
+        raise ValueError("not the paths of URLs; write / or /RPC2, separated by spaces")
     return paths
 
 

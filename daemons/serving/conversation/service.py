@@ -140,7 +140,7 @@ class Service:
         while True:
             reply = self.respond((yield reply))
 
-    def talk_with(self, visitor: Peer, /) -> Talk:
+    def talk_with(self, peer: Peer, /) -> Talk:
         """As `talk`, for a service that needs the peer's address.  By default, call `talk`."""
         return self.talk()
 

@@ -57,17 +57,21 @@ class StallDetector:
         self._quiet = 0
         poller.wakeup.clear()
         poller.detector_sleeps = True
-        if not poller.in_service:
+        # The leader clears `waiting`, then reads `detector_sleeps`: if it is past that, a message may be about to be in
+        # service.
+        if poller.waiting:
             poller.wakeup.wait()
 
     def _take_over(self) -> None:
         poller = self._poller
-        try:
-            flow = poller.in_service.pop()
-        except IndexError:
-            return  # the reply became ready meanwhile
-        # This thread leads from here on; the blocked one notices when it does not find its connection in `in_service`.
-        poller.lease = None
-        poller.last_slow = time.monotonic()
-        poller.offloading = True
-        poller.suspend(flow)
+        with poller.handover:
+            try:
+                flow = poller.in_service.pop()
+            except IndexError:
+                return  # the reply became ready meanwhile
+            # This thread leads from here on; the blocked one notices when it does not find its connection in
+            # `in_service`, and then waits for the lock.
+            poller.lease = None
+            poller.last_slow = time.monotonic()
+            poller.offloading = True
+            poller.suspend(flow)

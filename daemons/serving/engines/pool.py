@@ -61,15 +61,16 @@ class WorkerPool(EventDriven):
         """Start the workers, make one of them the leader, and run the stall detector until the daemon ends."""
         poller = self._pool
         poller.wake = daemon.wake
-        idle: set[int] = set()
+        finished = [0] * self.threads
         workers = [
-            threading.Thread(target=_work, args=(poller.jobs, idle), name=f"worker-{number}", daemon=True)
+            threading.Thread(target=_work, args=(poller.jobs, finished, number), name=f"worker-{number}", daemon=True)
             for number in range(self.threads)
         ]
         poller.workers = workers
         for worker in workers:
             worker.start()
-        blocks = self.service is not None and bool(self.service.blocks)
+        # A single worker must not lead: no thread would be left for raw handlers, greetings and replies in parts.
+        blocks = self.threads == 1 or (self.service is not None and bool(self.service.blocks))
         poller.offloading = blocks
         detector = StallDetector(poller)
         if not blocks:
@@ -79,7 +80,10 @@ class WorkerPool(EventDriven):
                 detector.sample_safely()
                 continue
             daemon.turn_safely()
-            if not blocks and idle and time.monotonic() - poller.last_slow > INLINE_AFTER:
+            if blocks or time.monotonic() - poller.last_slow <= INLINE_AFTER:
+                continue
+            # Only if a worker is left for it after those for the jobs in the queue, each of which may block.
+            if poller.queued - sum(finished) < len(workers):
                 poller.offloading = False
                 poller.put(partial(_lead_inline, daemon, poller))
         for _ in workers:
@@ -166,16 +170,11 @@ def _lead_inline(daemon: Daemon, poller: PoolPoller) -> None:
     poller.wakeup.set()
 
 
-def _work(jobs: SimpleQueue[Callable[[], None] | None], idle: set[int]) -> None:
-    """Run jobs until one is None.  `idle` has the identifiers of waiting workers."""
-    me = threading.get_ident()
-    while True:
-        idle.add(me)
-        job = jobs.get()
-        idle.discard(me)
-        if job is None:
-            return
+def _work(jobs: SimpleQueue[Callable[[], None] | None], finished: list[int], number: int) -> None:
+    """Run jobs until one is None, as worker `number`, and count them in `finished`."""
+    while (job := jobs.get()) is not None:
         try:
             job()
         except BaseException:
             log.exception("pool: worker failed; it continues with the next job")
+        finished[number] += 1

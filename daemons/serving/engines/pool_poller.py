@@ -14,8 +14,9 @@ from queue import SimpleQueue
 from daemons.serving.conclude import expect_next
 from daemons.serving.conversation.conversation import DONE, PENDING
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.engines.connection_poller import DONTWAIT
 from daemons.serving.engines.flow import LoopConnection
-from daemons.serving.engines.loop_poller import DONTWAIT, LoopPoller
+from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.guards import budget
 from daemons.serving.poller import BATCH
 from daemons.serving.pump import RECEIVE
@@ -47,6 +48,8 @@ class PoolPoller(LoopPoller):
         #: Contains the connection whose message is in service, if any.  The thread that pops it has the lead: the
         #: leader pops it when it has the reply, or the stall detector if that takes too long.
         self.in_service: list[LoopConnection] = []
+        #: Held by the stall detector while it takes the lead.
+        self.handover = threading.Lock()
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         #: Number of jobs ever queued.
         self.queued = 0
@@ -65,6 +68,8 @@ class PoolPoller(LoopPoller):
         #: Wakes the stall detector, which sleeps while the leader is idle.
         self.wakeup = threading.Event()
         self.detector_sleeps = False
+        #: Whether the leader waits for events, so that no message can be in service before it has woken the detector.
+        self.waiting = False
         #: Token of the thread that leads inline; replaced when the lead is taken away.
         self.lease: object = None
         #: When (monotonic) a reply was last found to be slow.
@@ -94,7 +99,8 @@ class PoolPoller(LoopPoller):
         try:
             self.in_service.pop()
         except IndexError:
-            self.return_to_leader(flow, reply, answered)
+            with self.handover:  # the new leader must have suspended the connection before it takes it back
+                self.return_to_leader(flow, reply, answered)
             raise LeadershipLost from None
         return super()._process_reply(flow, reply, answered)
 
@@ -129,7 +135,9 @@ class PoolPoller(LoopPoller):
         return True
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
+        self.waiting = True
         events = super()._events(patience)
+        self.waiting = False
         # Wake the detector after the wait, not before it: a message may be in service only from here on.
         if self.detector_sleeps:
             self.detector_sleeps = False

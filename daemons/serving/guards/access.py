@@ -71,7 +71,7 @@ def _show(network: Network) -> str:
 
 
 NETWORKS: FieldType[tuple[Network, ...]] = FieldType(
-    parse_networks, lambda networks: " ".join(map(_show, networks)), "networks, separated by blanks"
+    parse_networks, lambda networks: " ".join(map(_show, networks)), "networks, separated by spaces"
 )
 
 

@@ -80,7 +80,9 @@ class Limits:
         300.0,
         "maximum time between two messages, and before the first; under a raw handler, for one socket operation",
     )
-    write_timeout: float = setting(DURATION, 30.0, "maximum time for the peer to take one reply")
+    write_timeout: float = setting(
+        DURATION, 30.0, "maximum time for the peer to read one reply, or each 64KiB of a file or of a reply in pieces"
+    )
     conversation_timeout: float = setting(DURATION, 3600.0, "maximum duration of a connection under a raw handler")
     drain_timeout: float = setting(
         DURATION, 8.0, "maximum time to finish open connections after SIGTERM; at least 2 s less than stopwaitsecs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Callable
 
@@ -17,6 +18,8 @@ from daemons.web.files.static import conditional_response, selecting_fields
 from daemons.web.responses import ResponseCache, error, head, make_response, refuse_method
 from daemons.web.site.prefix_map import Names
 from daemons.web.site.store import NAME, Store
+
+log = logging.getLogger(__name__)
 
 #: Methods of the collection, and of a document in it.
 OF_ALL, OF_ONE = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, DELETE, OPTIONS"
@@ -73,6 +76,9 @@ class Documents:
         except IsFolder:
             return error(request, 404, cache)
         except Refused as refused:
+            if refused.status != 404 and isinstance(reason := refused.__cause__, OSError):
+                # Such as a full disk, or a folder that this user may not write to: the operator has to know.
+                log.warning("[documents] %s: %s: %s", prefix, request.method, (reason.strerror or str(reason)).lower())
             later = [("Retry-After", "1")] * (refused.status == 503)
             return error(request, refused.status, cache, later)
 

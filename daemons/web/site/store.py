@@ -47,6 +47,10 @@ _STATUSES = {
     errno.EISDIR: 403,
     errno.EMFILE: 503,
     errno.ENFILE: 503,
+    # The folder, or one above it, was removed or replaced while the daemon runs.
+    errno.ENOENT: 503,
+    errno.ENOTDIR: 503,
+    errno.ELOOP: 503,
 }
 
 #: Given the validators of the document, or None, returns an error status, or 0 to allow the change.
@@ -136,9 +140,12 @@ class Store:
                     # Not readable by other users of the machine: the daemon decides about access.
                     os.mkdir(self._folder, 0o750)
                     _sync(os.path.dirname(self._folder) or ".")
-            elif not os.path.isdir(self._folder):
-                raise Refused(404)
-            folder = os.open(self._folder, _FOLDER)
+            try:
+                folder = os.open(self._folder, _FOLDER)
+            except FileNotFoundError:
+                if make:
+                    raise
+                raise Refused(404) from None
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield folder
         except OSError as error:

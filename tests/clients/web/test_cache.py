@@ -12,7 +12,7 @@ from pathlib import Path
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from tests.clients.web.conftest import Running
-from tests.clients.web.responses import Capture
+from tests.clients.web.responses import Capture, responding, response
 from tests.clients.web.site import daemons
 from tests.serving.running import Within
 from tests.web import example_site as served
@@ -42,6 +42,13 @@ def test_fresh_and_revalidated_responses_come_from_the_cache(site: Running, tmp_
         expected = f"daemons fetch: --cache {tmp_path}/c: a stored response is damaged; delete the folder\n"
         assert capsys.readouterr().err == f"from the cache\n{expected}"
         assert not (tmp_path / "target").exists()
+
+
+def test_response_with_dates_of_distant_years_is_accepted(tmp_path: Path, capsys: Capture) -> None:
+    distant = ("Expires: Mon, 01 Jan 0001 00:00:00 GMT", "Date: Fri, 31 Dec 9999 23:59:59 GMT")
+    with responding(response(b"x", *distant)) as foreign:
+        assert daemons("fetch", f"http://127.0.0.1:{foreign.port}/", "--cache", tmp_path / "c") == 0
+    assert capsys.readouterr() == ("x", "")
 
 
 def test_httpd_serves_compressed_ranged_and_cached_responses(

@@ -217,7 +217,7 @@ def test_unix_socket_and_proxy_are_used(tmp_path: Path, capsys: Capture, monkeyp
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         assert daemons("fetch", "--unix-socket", path, "http://any/") == 1
-    assert capsys.readouterr().err == "daemons fetch: http://any/: connection refused\n"
+    assert capsys.readouterr().err == f"daemons fetch: http://any/: {path}: connection refused\n"
 
 
 def test_progress_bar_text() -> None:
@@ -229,7 +229,7 @@ def test_progress_bar_text() -> None:
     assert progress.line(5.0) == "500 B, 100 B/s"
 
 
-@pytest.mark.parametrize("option", ["-o", "-T", "-u", "--jar", "--cache", "--cafile", "--unix-socket"])
+@pytest.mark.parametrize("option", ["-o", "-T", "-u", "--jar", "--cache", "--cafile", "--proxy", "--unix-socket"])
 def test_option_with_an_empty_value_is_refused(option: str, site: Running, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:
         daemons("fetch", option, "", f"{site.url}/good")

@@ -121,10 +121,17 @@ def test_connection_errors_are_one_line(capsys: Capture, tmp_path: Path) -> None
         ((f"http://127.0.0.1:{port}/",), f"http://127.0.0.1:{port}/: connection refused"),
         (("http://absent.invalid/x",), "http://absent.invalid/x: "),
         ((f"http://{'x' * 64}/",), f"http://{'x' * 64}/: not a host name: "),
-        (("--unix-socket", "/nowhere", "http://x/"), "http://x/: no such file or directory"),
+        (("--unix-socket", "/nowhere", "http://x/"), "http://x/: /nowhere: no such file or directory"),
+        (("--unix-socket", "x" * 200, "http://x/"), f"http://x/: {'x' * 200}: AF_UNIX path too long"),
+        (
+            ("--proxy", f"http://u:p@127.0.0.1:{port}", "http://x/"),
+            f"http://x/: proxy http://127.0.0.1:{port}: connection refused",
+        ),
+        (("--proxy", "absent.invalid:1", "https://x/"), "https://x/: proxy http://absent.invalid:1: "),
         (("--cafile", tmp_path / "no", "https://x/"), f"{tmp_path / 'no'}: no such file or directory"),
         (("-T", tmp_path / "no", "http://x/"), f"{tmp_path / 'no'}: no such file or directory"),
         (("-T", "/dev/zero", "http://x/"), "/dev/zero: not a regular file"),
+        (("-T", "/proc/self/status", "http://x/"), "/proc/self/status: the system does not know its length"),
     ):
         assert daemons("fetch", *words) == 1
         out, err = capsys.readouterr()
@@ -205,6 +212,7 @@ def test_invalid_cookies_are_ignored(tmp_path: Path) -> None:
         (("http://x/", "-A", "a\nb"), "expected one line of Latin-1"),
         (("http://x/", "-d", "a"), "'a' is not a form field; expected NAME=VALUE"),
         (("http://x/", "--json", "{"), "not JSON: "),
+        (("http://x/", "--json", '{"a": NaN}'), "not JSON: NaN is not a number"),
         (("http://x/", "-X", "GET /"), "'GET /' is not a method"),
         (("http://x/", "-C"), "-C: requires -o FILE"),
         (("http://x/", "-C", "-o", "x", "-d", "a=b"), "-C: requires a plain GET"),

@@ -141,6 +141,13 @@ def test_invalid_cookie_file_is_one_line_of_error(tmp_path: Path, capsys: Captur
         assert capsys.readouterr() == ("", f"daemons fetch: --jar {path}: {expected}\n")
 
 
+def test_cookies_of_a_file_with_crlf_are_sent(site: Running, tmp_path: Path, capsys: Capture) -> None:
+    jar = tmp_path / "jar"
+    jar.write_bytes(b"# Netscape HTTP Cookie File\r\n\r\n127.0.0.1\tFALSE\t/\tFALSE\t0\tquest\tgrail\r\n")
+    assert daemons("fetch", "--jar", jar, f"{site.url}/cookie") == 0
+    assert capsys.readouterr().out == "quest=grail"
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: make engines")
 def test_cookie_file_is_compatible_with_curl(site: Running, tmp_path: Path, capsys: Capture) -> None:
     own, curls = tmp_path / "own", tmp_path / "curls"

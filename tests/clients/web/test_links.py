@@ -213,6 +213,14 @@ def test_overlong_encoded_link_is_dead_and_the_others_are_checked(capsys: Captur
     assert (out.splitlines()[-1], err) == ("2 links: 1 dead, 0 moved", "")
 
 
+def test_link_that_is_malformed_without_its_fragment_is_ignored(capsys: Capture) -> None:
+    with responding(linking("https:////[#x", "https:////[", "/good"), response(b"")) as foreign:
+        assert daemons("links", "-v", f"http://127.0.0.1:{foreign.port}/") == 1
+        out, err = capsys.readouterr()
+        assert f"ok 200 http://127.0.0.1:{foreign.port}/good" in out.splitlines()
+    assert (out.splitlines()[-1], err) == ("2 links: 1 dead, 0 moved", "")
+
+
 def test_total_length_of_resolved_links_is_limited(capsys: Capture) -> None:
     base = f"<base href='http://127.0.0.1/{'a' * 1_000_000}/'>"
     with responding(linking(*map(str, range(100)), base=base)) as foreign:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from urllib.parse import urldefrag, urlsplit
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,7 @@ PIECES = [
         b"<option>",
     ),
     *(b"<tr><td>", b"<dl><dt>", b"<!", b"<![CDATA[", b"<!--", b"-->", b"<?", b"<script>", b"</", b"http://[", b"//h:x"),
+    b"https:////[#",
     *(b"<option>", b"'", b'"', b">", b"[", b"]", b"&", b"#", b";", b"\0", b"\xff", b" "),
 ]
 
@@ -35,6 +37,7 @@ def test_any_bytes_are_parsed_as_a_page(data: bytes, charset: str | None) -> Non
     page = Page("http://h/x", data, charset)
     for link in page.links():
         assert link.startswith(("http://", "https://"))
+        urlsplit(urldefrag(link).url)
     assert all(len(fact) == 2 for fact in page.pairs())
     assert isinstance(page.has("x"), bool)
     with suppress(Failure):

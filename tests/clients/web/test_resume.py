@@ -137,6 +137,14 @@ def test_special_file_is_not_replaced(kind: str, tmp_path: Path, capsys: Capture
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_validator_file_that_is_a_fifo_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    os.mkfifo(tmp_path / "f.part.of")
+    with responding(response(b"x")) as foreign:
+        assert daemons("fetch", "-C", "-o", tmp_path / "f", f"http://127.0.0.1:{foreign.port}/") == 1
+        assert not foreign.received
+    assert capsys.readouterr().err == f"daemons fetch: -C: {tmp_path}/f.part.of is not a regular file\n"
+
+
 def test_a_symbolic_link_is_kept(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("target")
     with responding(response(b"x")) as foreign:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from daemons import jsonrpc, rpcmath
 from daemons.rpc.json import codec
 from daemons.rpc.json.calls import Calls
-from daemons.rpc.methods import Methods
+from daemons.rpc.methods import LONGEST_RESULTS, Methods
 from tests.rpc import spec
 
 
@@ -244,6 +244,25 @@ def test_a_batch_is_bounded_and_each_call_in_it_stands_for_itself() -> None:
         "message": "Invalid Request",
         "data": "4 requests; at most 3 are allowed in a batch",
     }
+
+
+def test_long_results_of_a_batch_stop_further_calls_but_no_notifications() -> None:
+    made: list[int] = []
+
+    class Long:
+        def long(self) -> str:
+            made.append(1)
+            return "x" * 2**20
+
+    one = '{"jsonrpc":"2.0","method":"long","id":7}'
+    notification = '{"jsonrpc":"2.0","method":"long"}'
+    answers = ask(Calls(Methods.of(Long())), f"[{','.join([one] * 999)},{notification}]")
+    called = LONGEST_RESULTS // 2**20
+    assert len(made) == called + 1
+    assert [each["result"] for each in answers[:called]] == ["x" * 2**20] * called
+    text = f"not called: the results of this batch exceed {LONGEST_RESULTS} characters"
+    failure = {"code": -32000, "message": "Server error", "data": text}
+    assert answers[called:] == [{"jsonrpc": "2.0", "error": failure, "id": 7}] * (999 - called)
 
 
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}",:\\ue0128.-tnrlsfaN ', max_size=60).map(str.encode))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from daemons.rpc.methods import Method
+from daemons.rpc.methods import LONGEST_RESULTS, Method
 from daemons.rpc.xml.dispatcher import Dispatcher
 from tests.rpc.calling import loaded
 
@@ -152,6 +152,26 @@ def test_one_call_that_fails_does_not_spoil_the_others() -> None:
         (1, "<class 'Exception'>:method \"no\" is not supported"),
         *[(-32600, shape)] * 3,
     ]
+
+
+def test_long_results_of_a_multicall_stop_further_calls() -> None:
+    made: list[int] = []
+
+    def long() -> str:
+        made.append(1)
+        return "x" * 2**20
+
+    dispatcher = Dispatcher()
+    dispatcher.register_multicall_functions()
+    dispatcher.register_function(long, "long")
+    answers = dispatcher.system_multicall([{"methodName": "long", "params": []}] * 1000)
+    assert len(made) == LONGEST_RESULTS // 2**20
+    assert answers[: len(made)] == [["x" * 2**20]] * len(made)
+    expected = {
+        "faultCode": -32600,
+        "faultString": f"not called: the results of this multicall exceed {LONGEST_RESULTS} characters",
+    }
+    assert answers[len(made) :] == [expected] * (1000 - len(made))
 
 
 def test_a_call_of_many_names_is_answered_without_the_standard_librarys_none() -> None:

@@ -3,19 +3,28 @@ offloads messages to workers."""
 
 from __future__ import annotations
 
+import math
+import select
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from socketserver import BaseRequestHandler
+from typing import SupportsIndex
 
 import pytest
 
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.engines import stream_server
+from daemons.serving.engines.flow import LoopConnection
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
-from tests.serving.peers import ask, connect, eventually, hear, is_gone, name_of
+from daemons.serving.server import Server
+from tests.serving.peers import DEADLINE, ask, connect, eventually, hear, hear_all, is_gone, name_of
 from tests.serving.running import Within, access_of
-from tests.serving.services import Echo
+from tests.serving.services import Echo, Pieces, Polite, Raw
 
 
 class Moody(Echo):
@@ -101,6 +110,32 @@ def test_slow_reply_does_not_delay_other_connections(within: Start, moody: Moody
     running.expect_no_connections()
 
 
+class PausedTakeover(list[LoopConnection]):
+    """The connections in service.  When the stall detector takes one, the service returns, and its thread gets time."""
+
+    def __init__(self, service: Moody) -> None:
+        self._service = service
+
+    def pop(self, index: SupportsIndex = -1) -> LoopConnection:
+        found = super().pop(index)
+        if not threading.current_thread().name.startswith("worker-") and not self._service.go_on.is_set():
+            answered = len(self._service.answering)
+            self._service.go_on.set()
+            eventually(lambda: len(self._service.answering) > answered)
+        return found
+
+
+def test_reply_that_is_ready_while_the_lead_passes_on_is_sent(within: Start, moody: Moody) -> None:
+    running = within("pool", Pump.carrying(moody))
+    expect_on_the_spot(running, moody)
+    poller_of(running).in_service = PausedTakeover(moody)
+    with connect(running.address) as peer:
+        peer.sendall(b"wait\n")
+        hear(peer, b"wait\n")
+        ask(peer, b"a\n", b"a\n")
+    expect_on_the_spot(running, moody)
+
+
 def test_slow_replies_may_occupy_all_but_one_thread(within: Start, moody: Moody) -> None:
     running = within("pool", Pump.carrying(moody))
     assert getattr(running.server, "threads", 0) == 16
@@ -171,3 +206,71 @@ def test_service_that_blocks_is_never_called_inline(within: Start) -> None:
         hear(first, b"wait\n")
     assert poller_of(running).offloading
     assert poller_of(running).lease is None
+
+
+def test_detector_does_not_sleep_while_a_message_is_received(within: Start, moody: Moody) -> None:
+    running = within("pool", Pump.carrying(moody))
+    expect_on_the_spot(running, moody)
+    poller = poller_of(running)
+    wait_for_events, waiting, late = poller._events, threading.Event(), threading.Event()
+
+    def wait_and_pause(patience: float) -> list[tuple[int, int]]:
+        waiting.set()
+        events = wait_for_events(patience)
+        if not late.is_set() and any(descriptor in poller.flows for descriptor, _ in events):
+            late.set()
+            until = time.monotonic() + 0.5
+            while time.monotonic() < until and not poller.detector_sleeps:
+                select.select([], [], [], 0.001)
+        return events
+
+    with connect(running.address) as first, connect(running.address) as second:
+        eventually(lambda: running.server.active == 2)
+        poller._events = wait_and_pause  # type: ignore[method-assign]
+        poller.wake()
+        assert waiting.wait(DEADLINE)
+        first.sendall(b"wait\n")
+        assert moody.asked.acquire()
+        assert late.is_set()
+        ask(second, b"a\n", b"a\n")
+        moody.go_on.set()
+        hear(first, b"wait\n")
+
+
+def pool_of(threads: int) -> type[Server]:
+    """Return the class of a pool with so many threads."""
+    return type("SmallPool", (stream_server("pool"),), {"threads": threads})
+
+
+def test_lead_is_not_queued_behind_messages_that_may_block(within: Start, moody: Moody) -> None:
+    running = within(pool_of(2), Pump.carrying(moody))
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(connect(running.address)) for _ in range(2))
+        first.sendall(b"wait\n")
+        assert moody.asked.acquire()
+        eventually(lambda: poller_of(running).offloading)
+        poller_of(running).last_slow = -math.inf
+        second.sendall(b"wait\n")
+        assert moody.asked.acquire()
+        # No thread is free, but connections are accepted.
+        stack.enter_context(connect(running.address))
+        eventually(lambda: running.server.active == 3)
+        moody.go_on.set()
+        hear(first, b"wait\n")
+        hear(second, b"wait\n")
+
+
+@pytest.mark.parametrize("handler", [Pump.carrying(Polite()), Pump.carrying(Pieces()), Raw])
+def test_single_thread_serves_every_kind_of_handler(within: Start, handler: type[BaseRequestHandler]) -> None:
+    running = within(pool_of(1), handler)
+    many = [connect(running.address) for _ in range(3)]
+    with ExitStack() as stack:
+        for peer in many:
+            stack.enter_context(peer)
+        for peer in many:
+            peer.sendall(b"some\n")
+            peer.shutdown(socket.SHUT_WR)
+        replies = [hear_all(peer) for peer in many]
+    assert replies[0]
+    assert replies == replies[:1] * 3
+    running.expect_no_connections()

@@ -133,6 +133,35 @@ def test_conditional_write_is_refused_if_its_condition_is_false(
     assert (notes / "there.txt").read_text() == ("x" if status == 204 and method == "PUT" else "there")
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+@pytest.mark.parametrize("place", ["file", "loop", "below a file"])
+def test_folder_that_is_no_folder_any_more_is_503_and_the_log_has_the_reason(
+    method: str, place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run" / "notes"
+    folder.parent.mkdir()
+    httpd = service(make(tmp_path), documents={"/notes": str(folder)})
+    if place == "loop":
+        folder.symlink_to(folder)
+    elif place == "file":
+        folder.write_bytes(b"")
+    else:
+        folder.parent.rmdir()
+        folder.parent.write_bytes(b"")
+    path = "/notes/" if method == "POST" else "/notes/a"
+    received = ask(httpd, path, method=method, body=b"one")
+    assert (received.status, received.fields["Retry-After"]) == (503, "1")
+    reason = "too many levels of symbolic links" if place == "loop" else "not a directory"
+    assert caplog.messages == [f"[documents] /notes: {method}: {reason}"]
+    assert ask(httpd, "/notes/").status == 503
+
+
+def test_missing_document_is_not_logged(httpd: Httpd, caplog: pytest.LogCaptureFixture) -> None:
+    assert ask(httpd, "/notes/a", method="PUT", body=b"one").status == 201
+    assert [ask(httpd, "/notes/b", method=each).status for each in ("GET", "DELETE")] == [404, 404]
+    assert caplog.messages == []
+
+
 def test_documents_beyond_count_or_space_get_507(tmp_path: Path) -> None:
     httpd = documents(tmp_path, make(tmp_path), document_count=2, document_space=10)
     assert ask(httpd, "/notes/a", method="PUT", body=b"12345").status == 201
