@@ -6,11 +6,12 @@ import argparse
 import sys
 import time
 
+from tests.simulation.pool_world import PoolWorld
 from tests.simulation.world import Violation, World
 
 SEEDS, EVENTS = 10_000, 1000
 
-ENGINES = {"loop": World}
+ENGINES = {"loop": World, "pool": PoolWorld}
 
 
 def _options() -> argparse.ArgumentParser:

@@ -31,10 +31,13 @@ class Simulated(Service):
     """A service that depends on the message alone, but does not say so."""
 
     framing = LINES
+    #: Called for each message; a simulation may let it take long.
+    compute: Callable[[], None] = staticmethod(lambda: None)
     #: Called in place of a blocking system call.
     block: Callable[[], None] = staticmethod(lambda: None)
 
     def respond(self, line: bytes) -> bytes | Iterator[bytes]:
+        self.compute()
         if line.startswith(BUG):
             raise ArithmeticError("intended")
         return reply_to(line)

@@ -40,6 +40,8 @@ class Kernel:
         self._free: list[int] = []
         #: Called before each system call of the process that is chosen by `rng`: other hosts act meanwhile.
         self.interrupt: Callable[[], None] = lambda: None
+        #: Called before each recv(2) of the process.
+        self.receiving: Callable[[], None] = lambda: None
         #: Mean number of system calls between two interrupts; 0: none.
         self.interval = 0
         self._fuse = 0

@@ -10,19 +10,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from daemons.serving.daemon import Daemon
+from daemons.serving.engines import pool
 from daemons.serving.engines.flow import LoopConnection
+from daemons.serving.engines.leadership import StallDetector
 from daemons.serving.engines.loop import Loop
 from daemons.serving.engines.loop_poller import LoopPoller
+from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.guards.admission import Admission
 from daemons.serving.server import Server
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """The replacement of a text in the source of one method, at every place where it occurs."""
+    """The replacement of a text in the source of one method or function, at every place where it occurs.
+
+    `owner` is a class or a module."""
 
     name: str
-    owner: type
+    owner: Any
     method: str
     old: str
     new: str
@@ -32,7 +37,8 @@ class Mutation:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Change the method within a ``with`` statement.  Raise `LookupError` if its source has no such text."""
-        owner = next(kind for kind in self.owner.__mro__ if self.method in kind.__dict__)
+        bases = getattr(self.owner, "__mro__", (self.owner,))
+        owner = next(each for each in bases if self.method in each.__dict__)
         original = owner.__dict__[self.method]
         source = textwrap.dedent(inspect.getsource(original))
         if self.old not in source:
@@ -108,4 +114,31 @@ LOOP = (
     Mutation("listener is not polled again", Admission, "stop_polling", "self._polled.discard(server)", "pass"),
     Mutation("listener is polled when full", Admission, "admit", "if not full and not rest:", "if not rest:"),
     Mutation("queue is not taken", Admission, "_take_queue", "while not self.full", "while False", 8),
+)
+
+POOL = (
+    Mutation("a result wakes nobody", PoolPoller, "return_to_leader", "self.wake()", "pass"),
+    Mutation("a result is lost", PoolPoller, "return_to_leader", "self.ready.append((flow, reply, answered))", "pass"),
+    Mutation(
+        "results are returned too late", PoolPoller, "wait", "while self.ready:", "if self.offloading and self.ready:"
+    ),
+    Mutation("unread connections are forgotten", PoolPoller, "wait", "while self.unread", "while False"),
+    Mutation(
+        "leader does not notice its loss", PoolPoller, "_process_reply", "raise LeadershipLost from None", "return None"
+    ),
+    Mutation("reply of a lost leader is lost", PoolPoller, "_process_reply", "self.return_to_leader(", "str, ("),
+    Mutation("connection in service is still polled", StallDetector, "_take_over", "poller.suspend(flow)", "pass"),
+    Mutation("nobody leads after a stall", StallDetector, "_take_over", "poller.offloading = True", "pass"),
+    Mutation("lead is taken twice", StallDetector, "_take_over", "poller.lease = None", "pass"),
+    Mutation("stall detector sleeps", StallDetector, "_sleep", "poller.detector_sleeps = True", "pass"),
+    Mutation("stall detector is not woken", PoolPoller, "_events", "self.wakeup.set()", "pass"),
+    Mutation("old leader leads on", pool, "_lead_inline", "and poller.lease is lease", ""),
+    Mutation("no deadline after a worker", PoolPoller, "_return", "flow.deadline = ", "_ = "),
+    Mutation("not polled after a worker", PoolPoller, "_return", "self.read(flow)", "pass"),
+    Mutation(
+        "polled while a worker serves it", PoolPoller, "suspend", "self._epoll.unregister(flow.descriptor)", "pass"
+    ),
+    Mutation("found while a worker serves it", PoolPoller, "suspend", "self.flows.pop(", "self.flows.get("),
+    Mutation("deadline while a worker serves it", PoolPoller, "suspend", "flow.deadline = math.inf", "pass"),
+    Mutation("reply of a worker is not charged", PoolPoller, "return_to_leader", "flow.charged = len(reply)", "pass"),
 )

@@ -142,6 +142,8 @@ class Endpoint:
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         self._enter()
+        if self.descriptor >= 0:
+            self._kernel.receiving()
         if self.urgent is not None:
             if self.urgent:
                 size = min(size, self.urgent)

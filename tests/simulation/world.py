@@ -107,9 +107,9 @@ class World:
         self.rng = rng = random.Random(seed)
         self.kernel = Kernel(rng)
         self.kernel.interval = rng.choice((0, 5, 20))
-        self.kernel.interrupt = self._interrupt
-        self._events = events
-        self._busy = False
+        self.kernel.interrupt = self.interrupt
+        self.events = events
+        self.busy = False
         self.waits = 0
         self._most_waits = WAITS * events
         self.clients: list[Client] = []
@@ -133,7 +133,7 @@ class World:
         self.cut = False
         #: Seconds of the longest call of the service.
         self.blocked = 0.0
-        self.constants = patches.CONSTANTS | {
+        self.constants: dict[str, dict[str, Any]] = patches.CONSTANTS | {
             "daemons.serving.poller": {"BATCH": rng.choice((1, 3, 256))},
             "daemons.serving.guards.admission": {"ACCEPT_BATCH": rng.choice((1, 3, 64))},
         }
@@ -156,11 +156,12 @@ class World:
         try:
             with patches.replaced(replacements):
                 budget.PROCESS.__init__()  # type: ignore[misc]
-                self._serve()
+                self.serve()
         finally:
+            budget.PROCESS.__init__()  # type: ignore[misc]
             logging.disable(logging.NOTSET)
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
         service = self._kind()
         service.block = self.block
         handler = Pump.carrying(service)
@@ -222,25 +223,26 @@ class World:
     def fail(self, fault: str) -> None:
         """Record a violation, and end the daemon."""
         if not self.faults:
-            self.faults.append(f"{self._events} events before the end: {fault}")
+            self.faults.append(f"{self.events} events before the end: {fault}")
         self.daemon.state = 3
-        self._events = 0
+        self.events = 0
 
     # --- events ----------------------------------------------------------------------------------------
 
-    def _interrupt(self) -> None:
+    def interrupt(self) -> None:
         """Let clients act between two system calls of the server."""
-        if not self._busy and self._events:
+        if not self.busy and self.events:
             self.act()
 
     def act(self) -> bool:
         """Run one event.  Return False if all clients wait."""
         rng = self.rng
-        self._busy = True
-        self._events -= 1
+        self.busy = True
+        self.events -= 1
         try:
-            if self._events <= self._drain_at and rng.random() < 0.02:
+            if self.events <= self._drain_at and rng.random() < 0.02:
                 self.stop()
+                return True
             draw = rng.random()
             if draw < 0.03:
                 self.kernel.now += rng.choice((0.001, 0.01, 0.05))
@@ -252,7 +254,7 @@ class World:
                 return True
             return bool(self.open) and self._act_of(rng.choice(self.open))
         finally:
-            self._busy = False
+            self.busy = False
 
     def _act_of(self, client: Client) -> bool:
         acted = client.act()
@@ -279,7 +281,7 @@ class World:
         """Let a call of the service take long."""
         began = self.kernel.now
         for _ in range(self.rng.randrange(5)):
-            if self._events > 0:
+            if self.events > 0:
                 self.act()
         self.kernel.now += self.rng.choice((0.001, 0.1, 0.3))
         self.blocked = max(self.blocked, self.kernel.now - began)
@@ -295,30 +297,37 @@ class World:
     def sleep(self, epoll: Epoll, timeout: float | None, most: int) -> list[tuple[int, int]]:
         """Wait for events: clients act, and if all of them wait, time passes."""
         kernel, rng = self.kernel, self.rng
-        self.waits += 1
-        if self.waits > self._most_waits:
-            self.fail("busy loop")
+        self.count_wait()
         until = math.inf if timeout is None else kernel.now + timeout
         for _ in range(rng.choice((0, 1, 1, 2, 4, 12))):
-            if self._events > 0:
+            if self.events > 0:
                 self.act()
         if (events := epoll.collect(most)) or self.faults or kernel.now >= until:
             return events
         self.check_asleep()
         while kernel.now < until:
-            acted = self.act() if self._events > 0 else self._finish()
-            if events := epoll.collect(most):
+            self.pass_time(until)
+            if (events := epoll.collect(most)) or self.faults:
                 return events
-            if not acted and (self._events <= 0 or rng.random() < 0.3):
-                if until == math.inf:
-                    if self._events <= 0 and self.stopped < math.inf:
-                        self.fail("asleep without a timer")
-                        return []
-                    if self._events <= 0:
-                        self.stop()
-                    continue
-                kernel.now = until + 1e-6
         return epoll.collect(most)
+
+    def count_wait(self) -> None:
+        """Fail if the loop waits so often that it must be a busy loop."""
+        self.waits += 1
+        if self.waits > self._most_waits:
+            self.fail("busy loop")
+
+    def pass_time(self, until: float) -> None:
+        """Run one event; if there is none, let time pass until the next timer, which is due at `until`."""
+        acted = self.act() if self.events > 0 else self._finish()
+        if acted or (self.events > 0 and self.rng.random() < 0.7):
+            return
+        if until < math.inf:
+            self.kernel.now = max(self.kernel.now, until + 1e-6)
+        elif self.events <= 0 and self.stopped == math.inf:
+            self.stop()
+        elif self.events <= 0:
+            self.fail("asleep without a timer")
 
     def _finish(self) -> bool:
         """After the last event, bring all connections to a regular end, then stop the daemon."""
@@ -368,6 +377,8 @@ class World:
             return ""
         if end.reset or (end.shut_read and end.shut_write):
             return "the connection is over, and the socket is open"
+        if connection.deadline == math.inf:
+            return "there is no deadline"
         if connection.deadline < self.kernel.now - TICK - self.blocked - 1.1:
             return "the deadline has passed long ago"
         if end.shut_write and self.kernel.now - end.shut_at > LINGER + TICK + self.blocked + 1:
