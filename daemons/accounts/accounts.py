@@ -12,7 +12,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from daemons.accounts import verifier
-from daemons.accounts.hashes import DIGEST, LONGEST_NAME, Hash, encoded, normalized
+from daemons.accounts.hashes import DIGEST, LONGEST_NAME, Hash, bounded, encoded
 from daemons.accounts.throttle import Throttle
 from daemons.accounts.users_file import Unreadable, Users, UsersFile
 from daemons.accounts.verifier import Busy
@@ -91,7 +91,8 @@ class Accounts:
         """Return the stored hash of the user `name` as text, which a change of the password replaces; empty for an
         unknown name.  Up to `NOTICED` seconds out of date, unless `fresh`."""
         try:
-            return str(self._file.users(0.0 if fresh else NOTICED).get(_short_name(name), ""))
+            name = bounded(name, LONGEST_NAME, "name").decode("utf-8")
+            return str(self._file.users(0.0 if fresh else NOTICED).get(name, ""))
         except (Unreadable, ValueError):
             return ""
 
@@ -102,7 +103,7 @@ class Accounts:
         password.  Waits for a slow hash, unless no thread may wait (`Verifier.waiting`); then the verdict is busy until
         the hash is computed."""
         try:
-            name, data = _short_name(name), encoded(password)
+            name, data = bounded(name, LONGEST_NAME, "name").decode("utf-8"), encoded(password)
         except ValueError:  # too long, or an unpaired surrogate
             return Verdict(REFUSED)
         try:
@@ -175,11 +176,3 @@ class Accounts:
             table.move_to_end(proof)
             while len(table) > most:
                 table.popitem(last=False)
-
-
-def _short_name(name: str) -> str:
-    """Return a name in its normal form.  Raises `ValueError` for more than `LONGEST_NAME` bytes, checked before
-    normalization, and for text that cannot be encoded."""
-    if len(name.encode("utf-8")) > LONGEST_NAME:
-        raise ValueError(f"a name of more than {LONGEST_NAME} bytes")
-    return normalized(name)

@@ -111,7 +111,7 @@ def show_all(conf: Path) -> int:
         except ConfigurationError as error:
             wrong += error.complaints
             continue
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             wrong.append(escape(f"conf/{name}.ini: its module cannot be imported: {type(error).__name__}: {error}"))
             continue
         engine = settings.daemon.engine
@@ -193,7 +193,7 @@ def _complaints_of_service(settings: Settings) -> list[str]:
         target_of(settings).request_handlers()
     except ConfigurationError as error:
         return error.complaints
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit(0) would pass for a correct ini
         where = f"conf/{settings.name}.ini [daemon] {getattr(settings.daemon, settings.target)}"
         return [escape(f"{where}: cannot be imported: {type(error).__name__}: {error}")]
     return []

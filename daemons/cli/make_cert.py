@@ -175,16 +175,29 @@ def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(out: Path, made: dict[str, bytes]) -> None:
+    """Write the files, all or none: a certificate does not fit the key of another run.  Raises `OSError`."""
     out.mkdir(parents=True, exist_ok=True)
-    for name, content in made.items():
-        mode = 0o600 if name.endswith(".key") else 0o644
-        # Replaced atomically: a daemon may be reading the old file, and a key must never be readable for others.
-        fresh = out / f".{name}.new"
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    # Replaced atomically: a daemon may be reading the old file, and a key must never be readable for others.
+    fresh = {name: out / f".{name}.new" for name in made}
+    try:
+        for name, content in made.items():
+            _write_new(fresh[name], content, 0o600 if name.endswith(".key") else 0o644)
+        for name, path in fresh.items():
+            path.replace(out / name)
+    finally:
+        for path in fresh.values():
+            with suppress(OSError):
+                path.unlink()
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        fresh.replace(out / name)
+    except OSError as error:  # of write(2), which has no file name
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _shown(out: Path, base: Path, run: Path) -> str:

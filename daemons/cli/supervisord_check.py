@@ -34,8 +34,8 @@ _DRAIN = ("limits", "drain_timeout")
 #: Pattern of sections of programs.
 _PROGRAM = re.compile(r"(?:fcgi-)?program:|eventlistener:")
 
-#: Maximum seconds after drain_timeout until a busy daemon ends: `prefork.GRACE`, and a margin.
-GRACE = 2
+#: Maximum seconds after drain_timeout until a busy daemon ends: `worker_table.KILL_DELAY`, and a margin.
+END_DELAY = 2
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,11 @@ def _complaints_of(program: _Program, base: Path, names: list[str], settings: Se
         yield f"command: there is no conf/{program.name}.ini{hint(program.name, names)}"
     elif settings is not None:
         drain = _drain_timeout(settings, options)
-        if (least := math.ceil(drain + GRACE)) > program.config.stopwaitsecs:
+        if (least := math.ceil(drain + END_DELAY)) > program.config.stopwaitsecs:
             yield (
                 f"stopwaitsecs = {program.config.stopwaitsecs}: must be {least} or more: drain_timeout is {drain:g} s, "
-                f"and closing the remaining connections takes up to {GRACE} s; supervisord would kill the daemon before"
+                f"and closing the remaining connections takes up to {END_DELAY} s; supervisord would kill the daemon "
+                "before"
             )
     if "--detach" in program.config.command:
         yield "command: a program under supervisord must not detach; remove --detach"

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 #: Aliases, since access to an attribute of an enumeration class is slow before Python 3.12.
 BETWEEN_MESSAGES, SLOW, HANDSHAKE, STUCK = Ending.IDLE, Ending.SLOW, Ending.HANDSHAKE, Ending.STUCK
 
+#: Seconds to wait for the peer to close after the last reply.  Closing while the peer still sends would reset the
+#: connection, and the peer could lose that reply (RFC 9112, section 9.6).
+LINGER = 2.0
+
 
 def expect_next(connection: Connection, state: int, limits: Limits, *, answered: bool) -> None:
     """Set the deadline for the peer's next step, according to the `state` of the conversation.

@@ -37,6 +37,7 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "address",
+        "awaits_proxy_header",
         "charged",
         "counted",
         "deadline",
@@ -44,7 +45,6 @@ class Connection:
         "messages",
         "opened",
         "overdue",
-        "proxied",
         "reason",
         "received",
         "reported",
@@ -60,7 +60,7 @@ class Connection:
         #: Address from accept; behind a proxy, the source address in the PROXY header.
         self.address = address
         #: Whether a PROXY header is expected and has not been read yet.
-        self.proxied = False
+        self.awaits_proxy_header = False
         #: When (monotonic) it was accepted.
         self.opened = time.monotonic() if opened is None else opened
         #: When (monotonic) it will be cut, and the ending to record then.
@@ -153,21 +153,21 @@ class Connection:
 class BlockingConnection(Connection):
     """A connection served by a thread that blocks on the socket.
 
-    The daemon's thread enforces its deadline while it is `timed`, and during a drain may `mute` it while it is
-    `waiting`."""
+    The daemon's thread enforces its deadline while it is `timed`, and during a drain may shut its reading side while it
+    is `waiting`."""
 
-    __slots__ = ("muted", "timed", "waiting")
+    __slots__ = ("reading_shut", "timed", "waiting")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.timed = True
-        #: Between two messages, so that it may be muted.
+        #: Between two messages, so that its reading side may be shut.
         self.waiting = False
         #: Its reading side was shut because the daemon is stopping.
-        self.muted = False
+        self.reading_shut = False
 
-    def mute(self) -> None:
+    def shut_reading(self) -> None:
         """Shut the reading side: data in the kernel's buffer is still read, then the input ends."""
-        self.muted = True
+        self.reading_shut = True
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RD)

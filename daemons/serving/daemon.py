@@ -15,7 +15,6 @@ The daemon passes through these states; `turn` is one iteration of the loop:
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 import time
@@ -24,10 +23,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from daemons.serving import signals
+from daemons.serving.drain import AFTER_CUT, Drain
 from daemons.serving.guards import budget
 from daemons.serving.guards.admission import Admission
-from daemons.serving.listening.listen import share
+from daemons.serving.parent_watch import ParentWatch
 from daemons.serving.poller import Source
+from daemons.serving.safe_call import call_safely
 from daemons.serving.safe_logger import SafeLogger
 from daemons.serving.waker import Waker
 
@@ -42,22 +43,8 @@ SERVING, QUEUE, FINISHING, OVER = range(4)
 #: this; a deadline is enforced late by at most one interval.
 TICK = 1.0
 
-#: Maximum fraction of drain_timeout for accepting connections from the kernel's queue.
-QUEUE_SHARE = 0.25
-
-#: Seconds to drain after the parent process has died.  Short, because a new parent process waits to bind the port.
-ORPHAN_DRAIN = 1.0
-
-#: Seconds for which an orphaned worker continues to accept.  Meanwhile the parent is restarted and binds the same port,
-#: so that no connection is refused in between.
-HANDOVER = 1.5
-
-#: Seconds for connections to write their access lines after they were cut.  Then the daemon ends, even if a service has
-#: not returned.
-PARTING = 1.0
-
 #: Seconds to pause after a failed turn, because the next may fail too.
-BUG_REST = 0.1
+BUG_PAUSE = 0.1
 
 
 class Daemon:
@@ -88,9 +75,6 @@ class Daemon:
         self._poll_interval = poll_interval
         self._waker = Waker()
         self.poller = self.servers[0].make_poller()
-        #: Deadlines (monotonic) for draining, and for accepting from the kernel's queue.
-        self._until = math.inf
-        self._queue_until = math.inf
         #: Whether the end of a connection must wake the loop, because the daemon is at its limit or draining.
         self.wake_on_end = False
         self._handles_signals = False
@@ -102,7 +86,8 @@ class Daemon:
         self._next_tick = 0.0
         self._access_log = self.servers[0].access_log
         self._admission = Admission(self)
-        self._was_cut = False
+        self._drain = Drain()
+        self._parent_watch = ParentWatch(self)
         #: Servers that override `service_actions`.
         self._active_services = [server for server in self.servers if server.overrides_service_actions]
         self._thread: int | None = None
@@ -132,28 +117,15 @@ class Daemon:
 
     def watch(self, source: Source, action: Callable[[], None]) -> None:
         """Call `action` in the leading thread whenever `source` is readable."""
-        self.poller.watch(source, partial(_guarded, action))
+        self.poller.watch(source, partial(call_safely, action))
 
     def forget(self, source: Source) -> None:
         """Stop watching `source`.  Must be called before it is closed."""
         self.poller.forget(source)
 
     def watch_lifeline(self, lifeline: int) -> None:
-        """Drain and end when the parent process has ended, which closes the other end of the pipe `lifeline`.
-
-        If another process can listen on the same ports, continue to accept for `HANDOVER` seconds first."""
-
-        def orphaned() -> None:
-            self.forget(lifeline)
-            shared = [share(server.socket) for server in self.servers]
-            parent, self.parent = self.parent, None
-            log.warning("parent process %s has ended; stopping", parent)
-            if all(shared) and self.state == SERVING:
-                self.on_tick.append(partial(self._leave, time.monotonic() + HANDOVER))
-            else:
-                self.stop(ORPHAN_DRAIN)
-
-        self.watch(lifeline, orphaned)
+        """Drain and end when the parent process has ended, which closes the other end of the pipe `lifeline`."""
+        self._parent_watch.watch_lifeline(lifeline)
 
     def install_handlers(self) -> None:
         """Stop on SIGTERM, SIGINT and SIGQUIT, and pass other signals to `on_signal`.  Main thread only."""
@@ -193,19 +165,15 @@ class Daemon:
         """Drain for at most `drain` seconds (default: `Limits.drain_timeout`; 0: cut all connections now).
 
         A second call can only shorten the time.  Leading thread only."""
-        now = time.monotonic()
         timeout = self.servers[0].limits.drain_timeout if drain is None else drain
-        if self._until == math.inf:
-            self._until = now + timeout
-            self._queue_until = now + timeout * QUEUE_SHARE
+        first = not self._drain.begun
+        self._drain.begin(time.monotonic(), timeout)
+        if first:
             log.info("stopping: draining %d connections for at most %g s", self.active, timeout)
             self.state = max(self.state, QUEUE)
             self.wake_on_end = True
             for server in self.servers:
                 server.drain()
-        else:
-            self._until = min(self._until, now + timeout)
-            self._queue_until = min(self._queue_until, now + timeout * QUEUE_SHARE)
 
     def turn_safely(self) -> None:
         """Run one turn.  Log an exception instead of raising it, so that the daemon continues to accept after a bug."""
@@ -216,9 +184,9 @@ class Daemon:
             # thread, they would end only the leader of a pool, and the pool could not continue without it.
             if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
                 raise
-            log.exception("event loop: iteration failed; next one in %d ms", BUG_REST * 1000)
+            log.exception("event loop: iteration failed; next one in %d ms", BUG_PAUSE * 1000)
             self.poller.rearm()
-            time.sleep(BUG_REST)
+            time.sleep(BUG_PAUSE)
 
     def turn(self) -> None:
         """Run one iteration of the loop: act on the state, wait for events, and handle them."""
@@ -229,8 +197,8 @@ class Daemon:
             for server in self.servers:
                 patience = min(patience, self._admission.admit(server))
         elif self.state == QUEUE:
-            patience = min(patience, self._admission.take_queues(self._queue_until))
-            if self._admission.queues_taken or time.monotonic() >= self._queue_until:
+            patience = min(patience, self._admission.take_queues(self._drain.queue_until))
+            if self._admission.queues_taken or time.monotonic() >= self._drain.queue_until:
                 self._close_listeners()
         if self.state == FINISHING and self._finished():
             self.state = OVER
@@ -245,21 +213,21 @@ class Daemon:
             self._next_tick = now + self._tick
             for server in self.servers:
                 server.sweep(now)
-            if self.parent is not None and os.getppid() != self.parent:
-                log.warning("parent process %d has ended; stopping", self.parent)
-                self.parent = None
-                self.stop(ORPHAN_DRAIN)
-                for orphaned in self.on_orphaned:
-                    _guarded(orphaned)
+            self._parent_watch.check()
             for action in self.on_tick:
-                _guarded(action, now)
+                call_safely(action, now)
         for server in self._active_services:
-            _guarded(server.service_actions)
+            call_safely(server.service_actions)
 
     @property
     def thread(self) -> int | None:
         """Identifier of the thread that runs the loop; None before it runs."""
         return self._thread
+
+    @property
+    def accepts(self) -> bool:
+        """Whether the daemon accepts connections, so that it is not stopping."""
+        return self.state == SERVING
 
     @property
     def active(self) -> int:
@@ -285,10 +253,9 @@ class Daemon:
         if self.state == SERVING and self._idle_until < math.inf:
             patience = min(patience, max(0.0, self._idle_until - time.monotonic()))
         elif self.state == QUEUE:
-            patience = min(patience, max(0.0, self._queue_until - time.monotonic()))
-        elif self.state == FINISHING and self._until < math.inf:
-            left = max(0.0, self._until - time.monotonic())
-            patience = min(patience, PARTING / 4 if self._was_cut else left)
+            patience = min(patience, max(0.0, self._drain.queue_until - time.monotonic()))
+        elif self.state == FINISHING:
+            patience = min(patience, self._drain.patience(time.monotonic()))
         return patience
 
     def _handle_signals(self) -> None:
@@ -297,17 +264,12 @@ class Daemon:
                 self.stop(0.0)
             elif number in signals.STOPPING:
                 self.stop()
-            elif number != signal.SIGHUP or self._until == math.inf:
+            elif number != signal.SIGHUP or not self._drain.begun:
                 self.on_signal(number)
 
     def note_activity(self) -> None:
         """Restart the idle time for `idle_exit`: a connection is being accepted."""
         self._idle_until = math.inf
-
-    def _leave(self, when: float, now: float) -> None:
-        """At a tick: stop an orphaned worker when its time to hand over has passed."""
-        if now >= when:
-            self.stop(ORPHAN_DRAIN)
 
     def _leave_if_idle(self, seconds: float) -> None:
         """Stop after `seconds` without a connection; inetd or systemd keeps the listener and starts another daemon."""
@@ -329,20 +291,17 @@ class Daemon:
     def _finished(self) -> bool:
         """Return whether the daemon may end; cut the open connections when the time to drain has passed.
 
-        The daemon may end when no connection is open, or `PARTING` seconds after the connections were cut."""
+        The daemon may end when no connection is open, or `AFTER_CUT` seconds after the connections were cut."""
         if not self.active:
             return True
         now = time.monotonic()
-        if now < self._until:
+        if not self._drain.must_cut(now):
             return False
-        if not self._was_cut:
-            self._was_cut = True
-            self._until = now
         for server in self.servers:
             server.cut()
-        if now < self._until + PARTING:
+        if not self._drain.must_end(now):
             return False
-        log.error("stopping: %d connections still open %g s after they were cut", self.active, PARTING)
+        log.error("stopping: %d connections still open %g s after they were cut", self.active, AFTER_CUT)
         return True
 
     def _close(self) -> None:
@@ -355,16 +314,6 @@ class Daemon:
 
     def _release(self) -> None:
         for action in self.on_close:
-            _guarded(action)
+            call_safely(action)
         self.poller.close()
         self._waker.close()
-
-
-def _guarded(action: Callable[..., None], *args: object) -> None:
-    """Call `action` and log its exception, so that callbacks and overrides cannot end the loop."""
-    try:
-        action(*args)
-    except BaseException as error:
-        if signals.is_from_handler(error):
-            raise
-        log.exception("%s failed", getattr(action, "__qualname__", action))

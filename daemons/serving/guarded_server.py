@@ -147,8 +147,8 @@ class GuardedServer(_Base):
         self.draining = True
         with self._lock:
             for connection in self.connections.values():
-                if isinstance(connection, BlockingConnection) and connection.waiting and not connection.muted:
-                    connection.mute()
+                if isinstance(connection, BlockingConnection) and connection.waiting and not connection.reading_shut:
+                    connection.shut_reading()
 
     def cut(self) -> None:
         """Cut all open connections, with the ending STOPPED."""

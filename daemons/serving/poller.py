@@ -19,7 +19,7 @@ class HasFileno(Protocol):
 Source = int | HasFileno
 
 #: Maximum events per epoll_wait(2).  With one event per call a busy loop is a sixth slower.
-BATCH = 256
+MAX_EVENTS = 256
 
 
 class Poller:
@@ -47,7 +47,7 @@ class Poller:
         """Wait at most `patience` seconds for events, and run their actions.
 
         Return False if another thread took the lead meanwhile, which only the poller of a pool allows."""
-        events = self._epoll.poll(None if patience == math.inf else patience, BATCH)
+        events = self._epoll.poll(None if patience == math.inf else patience, MAX_EVENTS)
         self.woke = time.monotonic()
         for descriptor, _ in events:
             # An earlier action in this batch may have stopped watching the descriptor.

@@ -9,15 +9,16 @@ import socketserver
 import time
 from typing import TYPE_CHECKING, ClassVar
 
-from daemons.serving.conclude import BETWEEN_MESSAGES, conclude, expect_next
+from daemons.serving.conclude import BETWEEN_MESSAGES, LINGER, conclude, expect_next
 from daemons.serving.connection import BlockingConnection
 from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING
-from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.endings import LINGERING, Ending
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service import Service
 from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.guards import budget
+from daemons.serving.transfer_sizes import PORTION, RECEIVE
 from daemons.serving.waiting import wait_for_room, wait_to_write
 
 if TYPE_CHECKING:
@@ -26,21 +27,8 @@ if TYPE_CHECKING:
 
 DONTWAIT = socket.MSG_DONTWAIT
 
-#: Maximum bytes per blocking send(2).  The peer must take this much of a file within one write_timeout.
-PORTION = 64 * 1024
-
-#: Bytes per recv(2).  Larger reads are not faster for messages, and cost memory per connection.
-RECEIVE = 16 * 1024
-
-#: Seconds to wait for the peer to close after the last reply.  Closing while the peer still sends would reset the
-#: connection, and the peer could lose that reply (RFC 9112, section 9.6).
-LINGER = 2.0
-
-#: Endings decided by this side, after which the peer may still be sending.
-OURS = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.HANDSHAKE, Ending.FAILED))
-
-#: Seconds between two reads for the rest of a message that was interrupted by `BlockingConnection.mute`.
-NAP = 0.02
+#: Seconds between two reads for the rest of a message that was interrupted by `BlockingConnection.shut_reading`.
+READ_INTERVAL = 0.02
 
 
 class Pump(socketserver.BaseRequestHandler):
@@ -108,10 +96,10 @@ class Pump(socketserver.BaseRequestHandler):
         # unconditional backward jump, as of `while True`; without it the loop is a seventh slower.
         while True:
             # Set `waiting`, then read `draining`.  `Server.drain` sets `draining`, then reads `waiting`, so that at
-            # least one of the two mutes the connection.
+            # least one of the two shuts the reading side.
             connection.waiting = True
-            if server.draining and not connection.muted:
-                connection.mute()
+            if server.draining and not connection.reading_shut:
+                connection.shut_reading()
             connection.timed = True
             messages = connection.messages or 0
             # `timed` stays set during a reply from the cache, which takes too little time to miss the deadline.
@@ -134,8 +122,8 @@ class Pump(socketserver.BaseRequestHandler):
                 connection.deadline = clock() + server.limits.idle_timeout
                 connection.overdue = BETWEEN_MESSAGES
                 size = SHORT
-            if not data and connection.muted and not messages:
-                data = self._receive_muted(connection.grace_until)
+            if not data and connection.reading_shut and not messages:
+                data = self._receive_after_shutdown(connection.grace_until)
             connection.timed = connection.waiting = False
             connection.received += len(data)
             if reply := conversation.receive(data):
@@ -159,14 +147,14 @@ class Pump(socketserver.BaseRequestHandler):
 
     def finish(self) -> None:
         conversation, connection = self.conversation, self.connection
-        # After `mute`, the end of the input does not come from the peer.
-        drained = conversation.ending is Ending.DONE and connection.muted
+        # After `shut_reading`, the end of the input does not come from the peer.
+        drained = conversation.ending is Ending.DONE and connection.reading_shut
         failure = conclude(connection, conversation, Ending.DRAINED if drained else None, counted=self._counted)
         failure = self.server.settle_spool(connection) or failure
         if failure is not None:
             self.server.log_failure(connection, failure)
         self.server.hold(connection, 0)
-        if connection.ending in OURS:
+        if connection.ending in LINGERING:
             self._linger()
 
     def _receive(self) -> bytes:
@@ -182,8 +170,8 @@ class Pump(socketserver.BaseRequestHandler):
         if not self.server.hold(connection, conversation.buffered):
             wait_for_room(connection, self.request)
         data = self.request.recv(RECEIVE)
-        if not data and connection.muted and conversation.state == PARTIAL:
-            data = self._receive_muted()
+        if not data and connection.reading_shut and conversation.state == PARTIAL:
+            data = self._receive_after_shutdown()
         connection.timed = False
         if not data and connection.ending is not None:
             # The daemon's thread cut the connection.  This must not count as the end of the input, which would complete
@@ -191,8 +179,8 @@ class Pump(socketserver.BaseRequestHandler):
             raise ConnectionAbortedError
         return data
 
-    def _receive_muted(self, until: float = math.inf) -> bytes:
-        """Receive more of a message that was interrupted by `mute`, or the first one of a new connection.
+    def _receive_after_shutdown(self, until: float = math.inf) -> bytes:
+        """Receive more of a message that was interrupted by `shut_reading`, or the first one of a new connection.
 
         After SHUT_RD Linux still delivers arriving bytes, but recv(2) no longer waits for them: so poll."""
         while self.connection.ending is None and time.monotonic() < until:
@@ -200,7 +188,7 @@ class Pump(socketserver.BaseRequestHandler):
                 return data
             if self._peer_has_closed():
                 break
-            time.sleep(NAP)
+            time.sleep(READ_INTERVAL)
         return b""
 
     def _peer_has_closed(self) -> bool:

@@ -50,7 +50,7 @@ class StreamServer(Server, socketserver.TCPServer):
         if self.tls is not None:
             conversation = self.tls.secure(conversation, connection.explain)
         # Outermost, also around TLS: the PROXY header comes first.
-        if connection.proxied:
+        if connection.awaits_proxy_header:
             conversation = ProxiedConversation(conversation, partial(self.apply_proxy_header, connection))
         return conversation
 
@@ -88,8 +88,8 @@ class StreamServer(Server, socketserver.TCPServer):
     @inlinable
     def check_peer(self, connection: Connection) -> None:
         """As in `Server`; from a trusted proxy, wait for the PROXY header first."""
-        if not connection.proxied and self.access.proxies and self.access.is_proxy(connection.host):
-            connection.proxied = True
+        if not connection.awaits_proxy_header and self.access.proxies and self.access.is_proxy(connection.host):
+            connection.awaits_proxy_header = True
         else:
             super().check_peer(connection)
 
@@ -97,7 +97,7 @@ class StreamServer(Server, socketserver.TCPServer):
         """Set the peer's address from a PROXY header, and check its access.
 
         Return the ending if the header is malformed or the peer is refused, else None."""
-        connection.proxied = False
+        connection.awaits_proxy_header = False
         if isinstance(header, FramingError):
             log.debug("%s: no PROXY header: %s", connection.peer, header)
             connection.ending = connection.ending or Ending.HANDSHAKE
@@ -115,7 +115,7 @@ class StreamServer(Server, socketserver.TCPServer):
         request = connection.socket
         handler: Any = self.RequestHandlerClass
         carries_messages = self.carries_messages
-        if not carries_messages and connection.proxied and not self._read_proxy_header(connection):
+        if not carries_messages and connection.awaits_proxy_header and not self._read_proxy_header(connection):
             return
         # Without an engine the handler blocks the accept loop, and no other thread can enforce the deadlines.
         unwatched = self.daemon is None or type(self).process_request is socketserver.BaseServer.process_request

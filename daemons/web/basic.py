@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import re
 
-from daemons.accounts.hashes import LONGEST_NAME, LONGEST_PASSWORD
+from daemons.accounts.hashes import DECOMPOSED, LONGEST_NAME, LONGEST_PASSWORD
 
 #: Characters of the longest credentials that are decoded: base64 of the longest name and password, and a colon.
-LONGEST = -(-(LONGEST_NAME + 1 + LONGEST_PASSWORD) // 3) * 4
+LONGEST = -(-(DECOMPOSED * (LONGEST_NAME + LONGEST_PASSWORD) + 1) // 3) * 4
 
 _BASIC = re.compile(r"basic +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE | re.ASCII)
 

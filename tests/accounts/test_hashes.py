@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from types import SimpleNamespace
 
 import pytest
@@ -70,14 +71,23 @@ def test_text_that_is_no_hash_is_refused(text: str, reason: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize("character", ["\u00e9", "\uac01", "\u0390", "\u1ec7"])
+def test_form_of_a_password_does_not_matter_for_its_length(character: str) -> None:
+    text = character * (256 // len(character.encode()))
+    assert encoded(unicodedata.normalize("NFD", text)) == encoded(text) == text.encode()
+    with pytest.raises(ValueError, match="expected at most 256"):
+        encoded(unicodedata.normalize("NFD", text + character))
+
+
 def test_password_is_bounded_in_bytes_before_it_is_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
     assert encoded("\u00e9" * 128) == ("\u00e9" * 128).encode()
+    assert encoded("\u0344" * 128) == ("\u0308\u0301" * 128).encode()
 
     def normalize(form: str, text: str) -> str:
         raise AssertionError("normalized")
 
     monkeypatch.setattr("daemons.accounts.hashes.unicodedata", SimpleNamespace(normalize=normalize))
-    for text in ("\u00e9" * 128 + "x", "\u0301" * 6000, "x" * 257):
+    for text in ("\u00e9" * 384 + "x", "\u0301" * 6000, "x" * 257):
         with pytest.raises(ValueError, match="expected at most 256"):
             encoded(text)
     assert encoded("x" * 256) == b"x" * 256

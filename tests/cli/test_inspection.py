@@ -282,6 +282,16 @@ def test_comment_behind_a_service_gets_a_hint(suite: Folder, capfd: pytest.Captu
     assert err.endswith(", or module:Class; a comment needs a line of its own\n")
 
 
+@pytest.mark.parametrize("command", ["check", "list"])
+def test_module_that_exits_after_its_import_is_a_complaint(
+    suite: Folder, command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    suite.module("leaving", "import sys\n\n\ndef __getattr__(name):\n    sys.exit(0)\n")
+    suite.write("leaving", "[daemon]\nservice = leaving:Service\nport = 0\n")
+    assert main([command, "--conf", str(suite.conf)]) == 100
+    assert "conf/leaving.ini" in capfd.readouterr().err
+
+
 def test_show_prints_complaints(suite: Folder, capfd: pytest.CaptureFixture[str]) -> None:
     assert typed(capfd, "show", "launcelo") == (
         100,

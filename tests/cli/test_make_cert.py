@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from daemons.cli.command import main
 from tests.operating.folder import Folder
-from tests.operating.live import GRAIL, Live, daemons
+from tests.operating.live import GRAIL, Live, daemons, type_in
 
 SECURE = """
     [daemon]
@@ -87,6 +87,23 @@ def test_the_strictest_client_accepts_it(folder: Folder, host: str) -> None:
             end.do_handshake()
     client.do_handshake()
     assert client.getpeercert()
+
+
+def test_failure_to_write_leaves_the_old_files(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["cert", "--conf", str(folder.conf), "--force"]
+    assert main(command) == 0
+    made = folder.path / "run" / "tls"
+    before = {path.name: path.read_bytes() for path in made.iterdir()}
+    capsys.readouterr()
+    # RLIMIT_FSIZE of setrlimit(2) refuses as a full disk does.
+    full = type_in(folder.path, "bash", "-c", "ulimit -f 0; daemons cert --force 2>&1 | cat; exit ${PIPESTATUS[0]}")
+    assert (full.returncode, full.stdout) == (111, f"daemons cert: {made}/.ca.pem.new: file too large\n")
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == before
+    (made / ".server.key.new").mkdir()
+    assert main(command) == 111
+    assert f"{made}/.server.key.new: is a directory\n" in capsys.readouterr().err
+    (made / ".server.key.new").rmdir()
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == before
 
 
 def test_existing_files_are_overwritten_only_with_force(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,9 +64,9 @@ def test_cutting_or_muting_a_closed_connection_is_no_error(pair: tuple[socket.so
     theirs.close()
     connection = BlockingConnection(ours, "", 10.0)
     ours.close()
-    connection.mute()
+    connection.shut_reading()
     connection.cut(Ending.SLOW)
-    assert (connection.muted, connection.ending) == (True, Ending.SLOW)
+    assert (connection.reading_shut, connection.ending) == (True, Ending.SLOW)
 
 
 def test_received_data_is_read_after_mute_before_the_end_of_input() -> None:
@@ -75,7 +75,7 @@ def test_received_data_is_read_after_mute_before_the_end_of_input() -> None:
         with ours:
             peer.sendall(b"before")
             assert ours.recv(6, socket.MSG_PEEK) == b"before"
-            BlockingConnection(ours, address, 10.0).mute()
+            BlockingConnection(ours, address, 10.0).shut_reading()
             assert (ours.recv(100), ours.recv(100)) == (b"before", b"")
 
 

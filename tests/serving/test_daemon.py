@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from daemons.serving import signals
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.engines import Threads
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from daemons.serving.stream import StreamServer
-from daemons.serving.waker import Waker
 from tests.serving.peers import DEADLINE, ask, connect, hear, is_gone, queued
 from tests.serving.services import Echo
 
@@ -88,14 +86,6 @@ def test_connections_finish_after_a_stop(stack: ExitStack) -> None:
     assert not thread.is_alive()
 
 
-def test_daemon_ends_when_its_parent_has_ended(stack: ExitStack) -> None:
-    server = stack.enter_context(Server(("127.0.0.1", 0), ECHO))
-    not_our_parent = os.getpid()
-    thread = serve(stack, Daemon([server], parent=not_our_parent))
-    thread.join(DEADLINE)
-    assert not thread.is_alive()
-
-
 def test_first_check_of_the_deadlines_follows_the_limits(stack: ExitStack) -> None:
     server = stack.enter_context(Server(("127.0.0.1", 0), ECHO))
     server.apply(Limits(idle_timeout=0.2))
@@ -149,40 +139,3 @@ def test_source_is_watched_until_it_is_forgotten(stack: ExitStack) -> None:
         with connect(server.server_address) as peer:
             ask(peer, b"a\n", b"a\n")
         assert theirs.recv(10) == b"y"
-
-
-# --- wakers and signals ----------------------------------------------------------------------------
-
-
-def test_waker_returns_each_signal_once() -> None:
-    waker = Waker()
-    waker.wake()
-    waker.writer.send(bytes((signal.SIGHUP, 0, signal.SIGTERM)))
-    assert waker.receive() == [signal.SIGHUP, signal.SIGTERM]
-    assert waker.receive() == []
-    waker.close()
-
-
-def test_wake_never_blocks_and_never_raises() -> None:
-    waker = Waker()
-    for _ in range(100_000):
-        waker.wake()
-    assert waker.receive() == []
-    waker.close()
-    waker.wake()
-
-
-def test_blocked_signals_are_delivered_afterwards() -> None:
-    waker = Waker()
-    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
-    signals.install_handlers(waker)
-    try:
-        with signals.blocked():
-            signal.pthread_kill(threading.get_ident(), signal.SIGHUP)  # another thread would hear it
-            assert waker.receive() == []
-        assert waker.receive() == [signal.SIGHUP]
-    finally:
-        signals.reset_signals()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        waker.close()

@@ -17,7 +17,7 @@ import pytest
 
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import Threads
-from daemons.serving.guards.accept_backoff import CAPACITY, REST, TRANSIENT
+from daemons.serving.guards.accept_backoff import CAPACITY, PAUSE, TRANSIENT
 from daemons.serving.pump import Pump
 from daemons.serving.stream import StreamServer
 from tests.serving.peers import ask, connect, converse, eventually, is_gone
@@ -144,7 +144,7 @@ def test_accept_pauses_after_an_error_unless_it_concerns_one_connection(number: 
     with Get(("127.0.0.1", 0), ECHO) as server:
         server.error = OSError(number, os.strerror(number))
         assert server.accept() is False
-        assert (0 < server.wait() <= REST) is (number not in TRANSIENT)
+        assert (0 < server.wait() <= PAUSE) is (number not in TRANSIENT)
 
 
 class Wrapping(Server):
@@ -269,7 +269,7 @@ def test_accept_pauses_without_descriptors_and_then_serves_the_queue(engine: str
             peer.close()
         script.kill()
         out, err = script.communicate()
-    pauses = (time.monotonic() - begun) / REST
+    pauses = (time.monotonic() - begun) / PAUSE
     said += out.splitlines(keepends=True)
     assert err == b""
     attempts = said[::2]

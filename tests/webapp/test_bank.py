@@ -256,7 +256,9 @@ def test_changed_password_ends_earlier_sessions(
     assert visitor.get("/bank/").status_code == 200
     # Another process shares the secret and the files, so the session is valid there, too.
     other = Visitor(site())
-    other.set_cookie("session", visitor.get_cookie("session", path="/bank/").value, path="/bank/")
+    cookie = visitor.get_cookie("session", path="/bank/")
+    assert cookie is not None
+    other.set_cookie("session", cookie.value, path="/bank/")
     assert other.get("/bank/").status_code == 200
     write_users(users, sam="plugh")
     for each in (visitor, other):

@@ -20,6 +20,7 @@ from hishel.httpx2 import CacheTransport
 from daemons.clients import tools
 from daemons.clients.web.common import Failure, log
 from daemons.clients.web.cookies import LATEST
+from daemons.clients.web.location import host_field
 
 #: Maximum bytes of a stored response, and of all stored responses.
 LONGEST, LARGEST = 64 * 1024 * 1024, 1024 * 1024 * 1024
@@ -116,14 +117,18 @@ def _seconds(date: str | None) -> float | None:
 
 class Cache(httpx2.BaseTransport):
     """Serves responses from `folder` if RFC 9111 permits, and forwards other requests to `transport`.  Logs each cache
-    hit.  Raises `Failure`."""
+    hit.  Raises `Failure`.
 
-    def __init__(self, folder: Path, transport: httpx2.BaseTransport) -> None:
+    `route` identifies the server, if that is not the verified host of the URL: responses of another are not served."""
+
+    def __init__(self, folder: Path, transport: httpx2.BaseTransport, route: str = "") -> None:
         try:
             folder.mkdir(MODE, parents=True, exist_ok=True)
         except OSError as error:
             raise Failure(f"--cache {folder}: {tools.reason_of(error)}") from error
         self._folder = folder
+        self._transport = transport
+        self._route = route
         self._errors = _ErrorHandler(folder)
         _log.addHandler(self._errors)
         self._propagated, _log.propagate = _log.propagate, False
@@ -131,9 +136,10 @@ class Cache(httpx2.BaseTransport):
         self._cached = CacheTransport(_DateAdjuster(transport), storage, rfc=hishel.CacheOptions(shared=False))
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        if credentials := request.headers.get("Authorization"):
-            # A response to one user must not be served to another.
-            key = hashlib.sha256(f"{request.url}\n{credentials}".encode()).hexdigest()
+        directives = request.headers.get("Cache-Control", "").lower().split(",")
+        if "no-store" in map(str.strip, directives):  # hishel would store the response (RFC 9111, section 5.2.1.5)
+            return self._transport.handle_request(request)
+        if key := self._key(request):
             request.extensions = {**request.extensions, "caching": {"key": key}}
         try:
             response = self._cached.handle_request(request)
@@ -152,6 +158,17 @@ class Cache(httpx2.BaseTransport):
             response.stream = _CachedBody(response, self._folder)
             log("from the cache, 304 Not Modified" if status["revalidated"] else "from the cache")
         return response
+
+    def _key(self, request: httpx2.Request) -> str:
+        """Return the key of a request that differs from others for its URL, empty for the default: a response to one
+        user must not be served to another, nor one of a virtual host or server as that of another."""
+        credentials, cookies, host = (request.headers.get(name, "") for name in ("Authorization", "Cookie", "Host"))
+        if host == host_field(request.url).decode("ascii"):
+            host = ""
+        if not (credentials or cookies or host or self._route):
+            return ""
+        text = "\n".join((str(request.url), credentials, cookies, host, self._route))
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     def close(self) -> None:
         try:

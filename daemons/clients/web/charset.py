@@ -18,9 +18,15 @@ NOT_CHARSETS = frozenset(("idna", "punycode", "raw-unicode-escape", "undefined",
 #: name that is looked up.
 LONGEST_NAME = 60
 
+#: Maximum characters of a Content-Type that is parsed; with more, the time of `email.message`, which grows with the
+#: square of the parameters, could reach seconds.
+LONGEST_FIELD = 1000
+
 
 def declared_by(response: httpx2.Response) -> str | None:
     """Return the codec for the charset in a response's Content-Type, None if it is missing or not supported."""
+    if len(response.headers.get("Content-Type", "")) > LONGEST_FIELD:
+        return None
     with suppress(ValueError, LookupError):  # raised by `email.message`, which parses the field
         return codec_of(response.charset_encoding)
     return None

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, shown: bool = True, defaul
         "--proxy",
         metavar="URL",
         type=arguments.nonempty,
-        help="http://HOST:PORT (default: http_proxy, https_proxy and no_proxy)"
+        help="http://HOST:PORT (default: http_proxy, https_proxy and no_proxy)",
     )
     parser.add_argument(
         "--unix-socket", metavar="PATH", type=arguments.nonempty, help="connect to this socket instead of the host"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import os
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -91,7 +92,10 @@ class Session:
         if options.cache:
             from daemons.clients.web.cache import Cache
 
-            self._handler = Cache(Path(options.cache), self._transport)
+            route = "unverified" * options.insecure
+            if options.unix_socket:
+                route += os.path.abspath(options.unix_socket)
+            self._handler = Cache(Path(options.cache), self._transport, route)
         agent = f"{PRODUCT}/{version(PRODUCT)}" + f" ({comment})" * bool(comment)
         self._always = [
             ("Accept", "*/*"),

@@ -21,7 +21,7 @@ from daemons.operating.logging.logs import LineFormatter, Output
 
 #: Maximum delay of a line in a batch, in seconds, and maximum number of lines in a batch.
 DELAY = 0.25
-BATCH = 400
+MAX_LINES = 400
 
 NEVER = float("inf")
 
@@ -90,7 +90,7 @@ class Lines:
         # After the append: `flush` sets this to NEVER before it takes events.
         if self.due == NEVER:
             self.due = now + DELAY
-        if len(self.waiting) >= BATCH:
+        if len(self.waiting) >= MAX_LINES:
             self.flush()
 
     def flush(self) -> None:

@@ -104,11 +104,11 @@ class Slot:
         """Count accepted connections; call in the leading thread."""
         self._words[ACCEPTED] += connections
 
-    def hand(self) -> None:
+    def hand_off(self) -> None:
         """Count an accepted connection handed to another process; call in the leading thread."""
         self._words[HANDED] += 1
 
-    def take(self) -> None:
+    def take_over(self) -> None:
         """Count a connection accepted by another process and handed to this one."""
         self._words[TAKEN] += 1
 

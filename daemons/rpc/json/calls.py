@@ -30,7 +30,7 @@ MESSAGES = {
 }
 
 #: Maximum number of requests in a batch.
-BATCH = 1000
+MAX_CALLS = 1000
 
 #: Types of an id.
 _IDS = frozenset({str, int, float, type(None)})
@@ -95,7 +95,7 @@ class Callee:
 class Calls:
     """Dispatcher of requests to `methods`: at most `batch` requests at once, with at most `depth` nested brackets."""
 
-    def __init__(self, methods: Mapping[str, Method], *, batch: int = BATCH, depth: int = codec.DEPTH) -> None:
+    def __init__(self, methods: Mapping[str, Method], *, batch: int = MAX_CALLS, depth: int = codec.DEPTH) -> None:
         self._callees = {name: Callee(method) for name, method in methods.items()}
         self._batch = batch
         self._depth = depth

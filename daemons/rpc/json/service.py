@@ -89,7 +89,7 @@ class JSONRPC(Service):
             choice("http", "lines"), "http", "Transport of calls: POST requests, or one call per line."
         )
         path: str = setting(PATH, "/", "Over HTTP, the URL path of calls; other paths are 404.")
-        batch: int = setting(COUNT, calls.BATCH, "Maximum number of calls in a batch.")
+        batch: int = setting(COUNT, calls.MAX_CALLS, "Maximum number of calls in a batch.")
         depth: int = setting(COUNT, codec.DEPTH, "Maximum nesting depth of brackets.")
         discover: bool = setting(YES_NO, True, "Publish the OpenRPC document: rpc.discover, and GET.")
         users: Accounts | None = setting(USERS, None, "Over HTTP, the users file; by default every peer may call.")  # noqa: RUF009, it is frozen

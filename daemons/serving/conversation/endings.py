@@ -60,6 +60,9 @@ class Ending(Enum):
 #: Endings followed by a `reason` from the framing.
 BY_FRAMING = frozenset((Ending.CUT, Ending.OVERSIZE, Ending.MALFORMED))
 
+#: Endings decided by this side.  The peer may still be sending, so the connection lingers after the last reply.
+LINGERING = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.HANDSHAKE, Ending.FAILED))
+
 
 class Refusal(Enum):
     """Reason for the ending ``refused``, logged as ``reason=``; `text` is an explanation."""

@@ -27,7 +27,7 @@ STATE = 46 * 1024
 
 #: Maximum bytes per write to the BIO.  A BIO never shrinks while the connection lasts: after one write of 64 KiB it
 #: keeps 87 KiB, with this limit 22 KiB.
-PORTION = 16 * 1024
+MAX_WRITE = 16 * 1024
 
 
 class TLS:
@@ -161,8 +161,8 @@ class Secured(ConversationWrapper):
         """Write the next portion of received bytes to the BIO; return whether there was one."""
         data = memoryview(self._unfed)
         if data:
-            self._incoming.write(data[:PORTION])
-            self._unfed = data[PORTION:]
+            self._incoming.write(data[:MAX_WRITE])
+            self._unfed = data[MAX_WRITE:]
         return bool(data)
 
     def _decrypt(self, tls: ssl.SSLObject) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from daemons.serving import signals
 from daemons.serving.connection import Connection
 from daemons.serving.daemon import TICK, Daemon
-from daemons.serving.engines.stalls import STALL, CallProbe, StallMonitor
+from daemons.serving.engines.stall_monitor import STALL, CallProbe, StallMonitor
 from daemons.serving.interfaces import Served
 from daemons.serving.safe_logger import SafeLogger
 

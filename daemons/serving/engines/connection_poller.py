@@ -10,12 +10,12 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from daemons.serving.conclude import conclude, expect_next
+from daemons.serving.conclude import LINGER, conclude, expect_next
 from daemons.serving.conversation.conversation import PENDING
-from daemons.serving.conversation.endings import Ending, Refusal
-from daemons.serving.engines.flow import LoopConnection
+from daemons.serving.conversation.endings import LINGERING, Ending, Refusal
+from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.poller import Poller
-from daemons.serving.pump import LINGER, OURS, RECEIVE
+from daemons.serving.transfer_sizes import RECEIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +38,7 @@ DISCARDING = frozenset((Ending.RESET, Ending.STUCK, Ending.IDLE, Ending.SLOW, En
 class ConnectionPoller(Poller):
     """Epoll poller for connections with a conversation.
 
-    `flows` are the connections in reading state.  A connection in another state (writing the rest of a reply, or
+    `reading_connections` are those in reading state.  A connection in another state (writing the rest of a reply, or
     lingering after the last one) has an action instead, like a listener.
     """
 
@@ -48,7 +48,7 @@ class ConnectionPoller(Poller):
     def __init__(self) -> None:
         super().__init__()
         self.register = self._epoll.register
-        self.flows: dict[int, LoopConnection] = {}
+        self.reading_connections: dict[int, LoopConnection] = {}
         #: Connections that ended in this turn and are not logged yet, by server.
         self._ended: defaultdict[EventDriven, list[LoopConnection]] = defaultdict(list)
         #: Connections with an unfinished message that are not read from until the memory budget has room.
@@ -57,121 +57,121 @@ class ConnectionPoller(Poller):
         #: Buffer for discarded input.
         self._discarded = bytearray(4 * RECEIVE)
 
-    def read(self, flow: LoopConnection) -> None:
+    def read(self, connection: LoopConnection) -> None:
         """Add a connection in reading state."""
-        self.register(flow.descriptor, self._interest(flow))
-        self.flows[flow.descriptor] = flow
+        self.register(connection.descriptor, self._interest(connection))
+        self.reading_connections[connection.descriptor] = connection
 
-    def _interest(self, flow: LoopConnection) -> int:
+    def _interest(self, connection: LoopConnection) -> int:
         """Return the epoll events for reading state; if the spool has unsent replies, including EPOLLOUT."""
-        if (spool := flow.spool) is None:
+        if (spool := connection.spool) is None:
             # Unix sockets are level-triggered: recv(2) stops at passed descriptors, which no event reports.
-            return EPOLLIN if flow.socket.family == socket.AF_UNIX else self.reading
-        spool.changed = partial(self._change, flow)
+            return EPOLLIN if connection.socket.family == socket.AF_UNIX else self.reading
+        spool.changed = partial(self._change, connection)
         return EPOLLIN | select.EPOLLOUT if spool.unsent else EPOLLIN
 
-    def _change(self, flow: LoopConnection) -> None:
+    def _change(self, connection: LoopConnection) -> None:
         # In another state, or while a worker serves it, its events are set when it returns to reading state.
-        if flow.descriptor in self.flows:
-            self._epoll.modify(flow.descriptor, self._interest(flow))
+        if connection.descriptor in self.reading_connections:
+            self._epoll.modify(connection.descriptor, self._interest(connection))
 
     def _rearm(self, descriptors: Iterable[int]) -> None:
         """Re-arm descriptors that are still in reading state."""
         for descriptor in descriptors:
-            if (flow := self.flows.get(descriptor)) is not None:
-                self._epoll.modify(descriptor, self._interest(flow))
+            if (connection := self.reading_connections.get(descriptor)) is not None:
+                self._epoll.modify(descriptor, self._interest(connection))
 
     def rearm(self) -> None:
-        self._rearm(list(self.flows))
+        self._rearm(list(self.reading_connections))
 
     # --- the end of connections --------------------------------------------------------------------
 
     def _close_idle(self, ready: set[int]) -> None:
         """During a drain, close idle connections without input in this turn."""
         now = time.monotonic()
-        for descriptor, flow in list(self.flows.items()):
-            if flow.idle and descriptor not in ready and flow.close_after <= now:
+        for descriptor, connection in list(self.reading_connections.items()):
+            if connection.idle and descriptor not in ready and connection.close_after <= now:
                 # For an idle conversation the end of the input gives no reply, except close_notify over TLS.
-                if flow.made is not None and (goodbye := flow.made.receive(b"")):
+                if connection.made is not None and (goodbye := connection.made.receive(b"")):
                     with suppress(OSError):
-                        flow.socket.send(goodbye, DONTWAIT)
-                self._end(flow, Ending.DRAINED)
+                        connection.socket.send(goodbye, DONTWAIT)
+                self._end(connection, Ending.DRAINED)
 
-    def _end(self, flow: LoopConnection, ending: Ending | None) -> None:
+    def _end(self, connection: LoopConnection, ending: Ending | None) -> None:
         """End a connection; first send buffered replies, and linger so that the last reply arrives."""
         failure: BaseException | None = None
-        if (spool := flow.spool) is not None:
-            if self._flush(flow, spool, ending):
+        if (spool := connection.spool) is not None:
+            if self._flush(connection, spool, ending):
                 return
-            failure = flow.server.settle_spool(flow)
-        if (conversation := flow.made) is not None:
-            failure = conclude(flow, conversation, ending) or failure
+            failure = connection.server.settle_spool(connection)
+        if (conversation := connection.made) is not None:
+            failure = conclude(connection, conversation, ending) or failure
             conversation.messages = 0
         else:
-            flow.ending = flow.ending or ending
+            connection.ending = connection.ending or ending
         if failure is not None:
-            flow.server.log_failure(flow, failure)
-        if flow.charged:
-            flow.server.hold(flow, 0)
-            self._paused.pop(flow, None)
-            flow.made = None  # free its memory now; the connection lives on until it is logged
-        if flow.ending in OURS:
-            self._linger(flow)
+            connection.server.log_failure(connection, failure)
+        if connection.charged:
+            connection.server.hold(connection, 0)
+            self._paused.pop(connection, None)
+            connection.made = None  # free its memory now; the connection lives on until it is logged
+        if connection.ending in LINGERING:
+            self._linger(connection)
         else:
-            self._close_flow(flow)
+            self._close_connection(connection)
 
-    def evict(self, flow: LoopConnection) -> None:
+    def evict(self, connection: LoopConnection) -> None:
         """Close a connection because the memory budget is exhausted."""
-        flow.refuse(Refusal.HELD)
-        self._end(flow, Ending.REFUSED)
+        connection.refuse(Refusal.HELD)
+        self._end(connection, Ending.REFUSED)
 
-    def _flush(self, flow: LoopConnection, spool: SpooledSocket, ending: Ending | None) -> bool:
+    def _flush(self, connection: LoopConnection, spool: SpooledSocket, ending: Ending | None) -> bool:
         """Send buffered replies before the end.  Return whether some are left; then `_end` is called again later."""
         try:
-            if flow.ending is not None or ending in DISCARDING or not spool.flush():
+            if connection.ending is not None or ending in DISCARDING or not spool.flush():
                 return False
         except OSError:
-            flow.ending = Ending.RESET
+            connection.ending = Ending.RESET
             return False
-        if self.flows.pop(flow.descriptor, None) is not None:
-            self._epoll.modify(flow.descriptor, select.EPOLLOUT)
+        if self.reading_connections.pop(connection.descriptor, None) is not None:
+            self._epoll.modify(connection.descriptor, select.EPOLLOUT)
         # EPOLLOUT is set only if much of the send buffer is free: a peer that reads single bytes does not extend the
         # deadline.
-        expect_next(flow, PENDING, flow.server.limits, answered=True)
-        self._actions[flow.descriptor] = partial(self._end, flow, ending)
+        expect_next(connection, PENDING, connection.server.limits, answered=True)
+        self._actions[connection.descriptor] = partial(self._end, connection, ending)
         return True
 
-    def _linger(self, flow: LoopConnection) -> None:
+    def _linger(self, connection: LoopConnection) -> None:
         """Shut the sending side down, then read and discard until the peer closes."""
         try:
-            flow.socket.shutdown(socket.SHUT_WR)
+            connection.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            self._close_flow(flow)
+            self._close_connection(connection)
             return
-        self.flows.pop(flow.descriptor, None)
-        self._epoll.modify(flow.descriptor, EPOLLIN)
-        flow.expect(flow.ending or Ending.DONE, LINGER)
-        self._actions[flow.descriptor] = partial(self._discard, flow)
+        self.reading_connections.pop(connection.descriptor, None)
+        self._epoll.modify(connection.descriptor, EPOLLIN)
+        connection.expect(connection.ending or Ending.DONE, LINGER)
+        self._actions[connection.descriptor] = partial(self._discard, connection)
 
-    def _discard(self, flow: LoopConnection) -> None:
+    def _discard(self, connection: LoopConnection) -> None:
         try:
-            if flow.socket.recv_into(self._discarded, 0, DONTWAIT):
+            if connection.socket.recv_into(self._discarded, 0, DONTWAIT):
                 return
         except BlockingIOError:
             return
         except OSError:
             pass
-        self._close_flow(flow)
+        self._close_connection(connection)
 
-    def _close_flow(self, flow: LoopConnection) -> None:
+    def _close_connection(self, connection: LoopConnection) -> None:
         # Closing a descriptor removes it from epoll.
-        if self.flows.pop(flow.descriptor, None) is None:
-            self._actions.pop(flow.descriptor, None)
-        server = flow.server
-        if server.end(flow):
-            self._ended[server].append(flow)
+        if self.reading_connections.pop(connection.descriptor, None) is None:
+            self._actions.pop(connection.descriptor, None)
+        server = connection.server
+        if server.end(connection):
+            self._ended[server].append(connection)
 
     def _account(self) -> None:
         ended, self._ended = self._ended, defaultdict(list)
-        for server, flows in ended.items():
-            server.account(flows)
+        for server, connections in ended.items():
+            server.account(connections)

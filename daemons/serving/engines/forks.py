@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from daemons.serving import signals
 from daemons.serving.connection import Connection
-from daemons.serving.daemon import PARTING
+from daemons.serving.drain import AFTER_CUT
 from daemons.serving.engines.child_watch import ChildWatchdog
 from daemons.serving.guards import budget
 from daemons.serving.guards.networks import peer_network
@@ -100,7 +100,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         elif child.ended >= 0:
             self.daemon.watch(child.ended, partial(self._reap, pid))
         if self.metrics is not None:
-            self.metrics.hand()
+            self.metrics.hand_off()
         self.close_request(request)
         # close_request has counted the peer's connection as closed, but the child still has it open.
         if connection.counted:
@@ -133,7 +133,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self._siblings, self.children = self.children, {}
         if self.metrics is not None:
             self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
-            self.metrics.take()
+            self.metrics.take_over()
         # A raw handler may call execve(2), after which an alarm would end the process.
         ChildWatchdog(self, request, parent).install_handlers(alarm=self.service is not None)
 
@@ -159,11 +159,11 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self._signal_children(signal.SIGTERM)
 
     def cut(self) -> None:
-        """Signal the children to cut their connections and exit; from `PARTING` / 2 seconds on, kill them."""
+        """Signal the children to cut their connections and exit; from `AFTER_CUT` / 2 seconds on, kill them."""
         super().cut()
         now = time.monotonic()
         self._cut_since = min(self._cut_since, now)
-        asked = self.draining and now - self._cut_since < PARTING / 2
+        asked = self.draining and now - self._cut_since < AFTER_CUT / 2
         self._signal_children(signals.CUT if asked else signal.SIGKILL)
 
     def sweep(self, now: float) -> None:
@@ -187,7 +187,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
             self.collect_children(blocking=True)
         super().server_close()
         self._signal_children(signal.SIGKILL)
-        until = time.monotonic() + PARTING
+        until = time.monotonic() + AFTER_CUT
         for pid, child in list(self.children.items()):
             if child.ended >= 0:
                 select.select([child.ended], [], [], max(0.0, until - time.monotonic()))

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from daemons.serving import signals
 from daemons.serving.conclude import BETWEEN_MESSAGES
-from daemons.serving.engines.flow import LoopConnection
+from daemons.serving.conversation.endings import LINGERING
+from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.inlinable import INLINABLE, inlinable
 from daemons.serving.poller import Poller
-from daemons.serving.pump import OURS
 from daemons.serving.safe_logger import SafeLogger
 from daemons.serving.stream import GONE, StreamServer
 
@@ -115,7 +115,7 @@ class Loop(EventDriven, _StreamServer):
         timeout = limits.handshake_timeout if greets else limits.idle_timeout
         family = int(self.address_family)
         poller, connections = self._poller, self.connections
-        register, flows = poller.register, poller.flows
+        register, reading_connections = poller.register, poller.reading_connections
         reading = select.EPOLLIN if family == socket.AF_UNIX else poller.reading
         if self._rules != (self.access, self.limits):
             self._rules, self._exempt = (self.access, self.limits), set()
@@ -133,26 +133,26 @@ class Loop(EventDriven, _StreamServer):
             arrived.append((request, descriptor, client_address))
         for request, descriptor, client_address in arrived:
             try:
-                flow = connections[request] = LoopConnection(request, client_address, timeout, now)
+                connection = connections[request] = LoopConnection(request, client_address, timeout, now)
                 if (host := client_address[0] if client_address else "unix") not in exempt:
-                    self.check_peer(flow)
-                    if flow.ending is not None:
+                    self.check_peer(connection)
+                    if connection.ending is not None:
                         self.shutdown_request(request)
                         continue
-                    if not flow.counted and len(exempt) < EXEMPT:
+                    if not connection.counted and len(exempt) < EXEMPT:
                         exempt.add(host)
                 if greets:
-                    flow.begin(self, self.bare_conversation(flow))
-                    poller.take(flow)
+                    connection.begin(self, self.bare_conversation(connection))
+                    poller.take(connection)
                     continue
-                flow.server = self
-                flow.made = None
-                flow.replies = replies
-                flow.again = again
-                flow.descriptor = descriptor
-                flow.overdue = BETWEEN_MESSAGES
+                connection.server = self
+                connection.made = None
+                connection.replies = replies
+                connection.again = again
+                connection.descriptor = descriptor
+                connection.overdue = BETWEEN_MESSAGES
                 register(descriptor, reading)
-                flows[descriptor] = flow
+                reading_connections[descriptor] = connection
             except BaseException as error:
                 if signals.is_from_handler(error):
                     raise
@@ -182,22 +182,23 @@ class Loop(EventDriven, _StreamServer):
 
     @inlinable
     def process_request(self, request: Any, client_address: Any) -> None:
-        flow = self.connections[request]
-        assert isinstance(flow, LoopConnection)
-        flow.begin(self, self.conversation(flow))
-        self._poller.take(flow)
+        connection = self.connections[request]
+        assert isinstance(connection, LoopConnection)
+        connection.begin(self, self.conversation(connection))
+        self._poller.take(connection)
 
-    def end(self, flow: LoopConnection) -> bool:
+    def end(self, connection: LoopConnection) -> bool:
         """End a connection, like `shutdown_request`.  Return whether `account` must still log and close it."""
         if not self._short_out:
-            self.shutdown_request(flow.socket)
+            self.shutdown_request(connection.socket)
             return False
-        if flow.ending not in GONE and flow.ending not in OURS:  # for OURS, shutdown was called before lingering
+        # For LINGERING, shutdown was called before.
+        if connection.ending not in GONE and connection.ending not in LINGERING:
             with suppress(OSError):
-                flow.socket.shutdown(socket.SHUT_WR)
-        del self.connections[flow.socket]
-        if flow.counted:
-            self.release_place(flow)
+                connection.socket.shutdown(socket.SHUT_WR)
+        del self.connections[connection.socket]
+        if connection.counted:
+            self.release_place(connection)
         return True
 
     def account(self, ended: Sequence[LoopConnection]) -> None:
@@ -214,8 +215,8 @@ class Loop(EventDriven, _StreamServer):
             if signals.is_from_handler(error):
                 raise
             log.exception("access lines of %d connections could not be written", len(ended))
-        for flow in ended:
-            flow.socket.close()  # after logging, which reads a Unix peer's credentials from the socket
+        for connection in ended:
+            connection.socket.close()  # after logging, which reads a Unix peer's credentials from the socket
         self._wake_daemon()
 
     @inlinable
@@ -240,12 +241,12 @@ class Loop(EventDriven, _StreamServer):
             assert isinstance(connection, LoopConnection)
             self.drop(connection)
 
-    def drop(self, flow: LoopConnection) -> None:
+    def drop(self, connection: LoopConnection) -> None:
         """Close a connection after the loop has ended."""
-        self.hold(flow, 0)
-        if flow.made is not None:
-            flow.made.close()
+        self.hold(connection, 0)
+        if connection.made is not None:
+            connection.made.close()
             # An exception of a signal handler has been raised already, and has ended the loop.
-            if (failure := flow.made.failure) is not None and not signals.is_from_handler(failure):
-                self.log_failure(flow, failure)
-        flow.socket.close()
+            if (failure := connection.made.failure) is not None and not signals.is_from_handler(failure):
+                self.log_failure(connection, failure)
+        connection.socket.close()

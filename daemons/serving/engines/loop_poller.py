@@ -16,13 +16,10 @@ from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service_binding import UNKNOWN
 from daemons.serving.engines.connection_poller import DONTWAIT, EPOLLIN, ConnectionPoller
-from daemons.serving.engines.flow import LoopConnection
+from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.guards import budget
-from daemons.serving.poller import BATCH
-from daemons.serving.pump import PORTION, RECEIVE
-
-#: Bytes of a file sent before other connections are handled.
-SENDFILE = 1024 * 1024
+from daemons.serving.poller import MAX_EVENTS
+from daemons.serving.transfer_sizes import PORTION, RECEIVE, SENDFILE
 
 
 class LoopPoller(ConnectionPoller):
@@ -41,79 +38,79 @@ class LoopPoller(ConnectionPoller):
         """As `Poller.wait`.
 
         This is the hot path, in one function: a method call per message would cost a twentieth of the speed."""
-        find, actions, asks_again = self.flows.get, self._actions, self.asks_again
+        find, actions, asks_again = self.reading_connections.get, self._actions, self.asks_again
         events = self._events(patience)
         self.woke = now = time.monotonic()
         size, much = self._size, False
         server = None
         unread: list[int] = []
         for descriptor, event in events:
-            if (flow := find(descriptor)) is None:
+            if (connection := find(descriptor)) is None:
                 # An earlier action in this batch may have closed the connection.
                 if (action := actions.get(descriptor)) is not None:
                     action()
                 continue
             try:
-                data = flow.socket.recv(size, DONTWAIT)
+                data = connection.socket.recv(size, DONTWAIT)
             except BlockingIOError:
                 continue
             except OSError:
-                self._end(flow, Ending.RESET)
+                self._end(connection, Ending.RESET)
                 continue
             if event != EPOLLIN and data:
                 unread.append(descriptor)
-            if (known := flow.replies.get(data)) is not None:
+            if (known := connection.replies.get(data)) is not None:
                 # A cache hit: the conversation would send the same reply and keep its state.
                 came, messages, reply, octets = known
-                flow.received += came
-                flow.messages += messages
-            elif not data and flow.made is None:
+                connection.received += came
+                connection.messages += messages
+            elif not data and connection.made is None:
                 # The end of the input; without a conversation, no message is incomplete.
-                flow.ending = flow.ending or DONE
-                self._close_flow(flow)
+                connection.ending = connection.ending or DONE
+                self._close_connection(connection)
                 continue
-            elif not data and flow.ending is not None:
-                self._end(flow, None)  # the connection was cut, which is not the end of the peer's input
+            elif not data and connection.ending is not None:
+                self._end(connection, None)  # the connection was cut, which is not the end of the peer's input
                 continue
             else:
                 octets = len(data)
-                flow.received += octets
+                connection.received += octets
                 if octets >= SHORT:
                     much = True
                     if octets == size:
                         unread.append(descriptor)
-                result = flow.again(data) if asks_again and flow.again is not None else UNKNOWN
+                result = connection.again(data) if asks_again and connection.again is not None else UNKNOWN
                 if type(result) is bytes:
-                    flow.messages += 1
+                    connection.messages += 1
                     reply = result
-                elif (output := self._receive(flow, data, result)) is not None:
+                elif (output := self._receive(connection, data, result)) is not None:
                     reply = output
                 else:
                     continue
                 octets = len(reply)
             # The connection is between two messages again.
             if reply:
-                flow.sent += octets
+                connection.sent += octets
                 try:
-                    sent = flow.socket.send(reply, DONTWAIT)
+                    sent = connection.socket.send(reply, DONTWAIT)
                 except BlockingIOError:
                     sent = 0
                 except OSError:
-                    flow.sent -= octets
-                    self._end(flow, Ending.RESET)
+                    connection.sent -= octets
+                    self._end(connection, Ending.RESET)
                     continue
                 if sent != octets:
-                    self._hold(flow, memoryview(reply)[sent:])
+                    self._queue_unsent(connection, memoryview(reply)[sent:])
                     continue
-            if flow.server is not server:
-                server = flow.server
+            if connection.server is not server:
+                server = connection.server
                 deadline = now + server.limits.idle_timeout
-            flow.overdue = BETWEEN_MESSAGES
-            flow.deadline = deadline
+            connection.overdue = BETWEEN_MESSAGES
+            connection.deadline = deadline
         self._size = RECEIVE if much else SHORT
         if unread:
             self._rearm(unread)
-        if self.draining and len(events) < BATCH:
+        if self.draining and len(events) < MAX_EVENTS:
             self._close_idle({descriptor for descriptor, _ in events})
         if self._ended:
             self._account()
@@ -125,98 +122,102 @@ class LoopPoller(ConnectionPoller):
         if self.draining:
             # Wake up when the next idle connection may be closed.
             now = time.monotonic()
-            for flow in self.flows.values():
-                if flow.idle:
-                    patience = min(patience, max(0.0, flow.close_after - now))
-        return self._epoll.poll(None if patience == math.inf else patience, BATCH)
+            for connection in self.reading_connections.values():
+                if connection.idle:
+                    patience = min(patience, max(0.0, connection.close_after - now))
+        return self._epoll.poll(None if patience == math.inf else patience, MAX_EVENTS)
 
-    def _receive(self, flow: LoopConnection, data: bytes, result: object) -> bytes | None:
+    def _receive(self, connection: LoopConnection, data: bytes, result: object) -> bytes | None:
         """Pass `data`, or the `result` of `ServiceBinding.again`, to the conversation.
 
         Return the reply, for the caller to send, if the connection is idle afterwards; else send it and return None."""
-        conversation = flow.made or flow.conversation
+        conversation = connection.made or connection.conversation
         if result is not UNKNOWN:
-            flow.messages += 1
+            connection.messages += 1
             reply, answered = conversation.say(result), True
         else:
             messages = conversation.messages
             reply = conversation.receive(data)
             answered = conversation.messages != messages
-        return self._process_reply(flow, reply, answered)
+        return self._process_reply(connection, reply, answered)
 
-    def _process_reply(self, flow: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
+    def _process_reply(self, connection: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
         """Handle the reply of the conversation, and return the result of `_receive`."""
-        conversation = flow.conversation
-        if conversation.state or not answered or flow.charged:
-            self.deliver(flow, reply, answered)
+        conversation = connection.conversation
+        if conversation.state or not answered or connection.charged:
+            self.deliver(connection, reply, answered)
             return None
-        flow.refresh_cache_view(conversation)
+        connection.refresh_cache_view(conversation)
         return reply
 
-    def take(self, flow: LoopConnection) -> None:
+    def take(self, connection: LoopConnection) -> None:
         """Begin a conversation: send the greeting, then read."""
-        self.read(flow)
-        greeting = flow.conversation.open()
+        self.read(connection)
+        greeting = connection.conversation.open()
         if greeting:
-            self._send_later(flow, greeting)
+            self._send_later(connection, greeting)
         else:
-            self._go_on(flow, True)
+            self._go_on(connection, True)
 
-    def deliver(self, flow: LoopConnection, reply: bytes, answered: bool) -> None:
+    def deliver(self, connection: LoopConnection, reply: bytes, answered: bool) -> None:
         """Send a reply, as the hot path does, in any state of the conversation."""
         if reply:
-            flow.sent += len(reply)
+            connection.sent += len(reply)
             try:
-                sent = flow.socket.send(reply, DONTWAIT)
+                sent = connection.socket.send(reply, DONTWAIT)
             except BlockingIOError:
                 sent = 0
             except OSError:
-                flow.sent -= len(reply)
-                self._end(flow, Ending.RESET)
+                connection.sent -= len(reply)
+                self._end(connection, Ending.RESET)
                 return
             if sent != len(reply):
-                self._hold(flow, memoryview(reply)[sent:])
+                self._queue_unsent(connection, memoryview(reply)[sent:])
                 return
-        self._go_on(flow, answered)
+        self._go_on(connection, answered)
 
     # --- slow path ---------------------------------------------------------------------------------
 
-    def _go_on(self, flow: LoopConnection, answered: bool) -> None:
+    def _go_on(self, connection: LoopConnection, answered: bool) -> None:
         """Take the next step after a reply was sent completely.  `answered`: whether it answered a message."""
-        conversation = flow.conversation
-        flow.refresh_cache_view(conversation)
+        conversation = connection.conversation
+        connection.refresh_cache_view(conversation)
         if conversation.state == OVER:
-            self._end(flow, conversation.ending)
+            self._end(connection, conversation.ending)
         elif conversation.state == PENDING:
             # A spooled socket needs the bytes themselves; sendfile(2) would bypass its buffer.
-            files = flow.spool is None
+            files = connection.spool is None
             self._send_later(
-                flow, b"" if conversation.span is not None and files else conversation.proceed(files=files)
+                connection, b"" if conversation.span is not None and files else conversation.proceed(files=files)
             )
         else:
-            expect_next(flow, conversation.state, flow.server.limits, answered=answered)
-            if answered and flow.charged:
-                budget.PROCESS.complete(flow)
-            self._keep(flow, 0 if conversation.state == IDLE else conversation.buffered)
+            expect_next(connection, conversation.state, connection.server.limits, answered=answered)
+            if answered and connection.charged:
+                budget.PROCESS.complete(connection)
+            self._keep(connection, 0 if conversation.state == IDLE else conversation.buffered)
 
-    def _keep(self, flow: LoopConnection, size: int) -> None:
+    def _keep(self, connection: LoopConnection, size: int) -> None:
         """Charge `size` bytes of an unfinished message, and stop reading while the memory budget has no room."""
-        if (size >= budget.FREE or flow.charged) and not flow.server.hold(flow, size) and flow.ending is None:
-            self.flows.pop(flow.descriptor, None)
-            self._paused[flow] = None
-            self._actions[flow.descriptor] = partial(self._look_at_paused, flow)
-            self._epoll.modify(flow.descriptor, self._interest(flow) & select.EPOLLOUT)
+        if (
+            (size >= budget.FREE or connection.charged)
+            and not connection.server.hold(connection, size)
+            and connection.ending is None
+        ):
+            self.reading_connections.pop(connection.descriptor, None)
+            self._paused[connection] = None
+            self._actions[connection.descriptor] = partial(self._look_at_paused, connection)
+            self._epoll.modify(connection.descriptor, self._interest(connection) & select.EPOLLOUT)
 
-    def _look_at_paused(self, flow: LoopConnection) -> None:
+    def _look_at_paused(self, connection: LoopConnection) -> None:
         """Handle an event of a paused connection: it was closed or cut, or buffered replies can be sent."""
         try:
-            if (spool := flow.spool) is not None and spool.unsent and flow.ending is None:
+            if (spool := connection.spool) is not None and spool.unsent and connection.ending is None:
                 spool.flush()
-                self._epoll.modify(flow.descriptor, self._interest(flow) & select.EPOLLOUT)
+                self._epoll.modify(connection.descriptor, self._interest(connection) & select.EPOLLOUT)
                 return
         except OSError:
             pass
-        self._end(flow, Ending.RESET)
+        self._end(connection, Ending.RESET)
 
     def _resume(self) -> None:
         """Read again from as many paused connections as there is room for, and from the one with the oldest message."""
@@ -224,68 +225,69 @@ class LoopPoller(ConnectionPoller):
         oldest = budget.PROCESS.oldest
         if oldest in self._paused and oldest not in due:
             due.append(oldest)
-        for flow in due:
-            if flow.may_read():
-                del self._paused[flow]
-                del self._actions[flow.descriptor]
-                self._epoll.modify(flow.descriptor, self._interest(flow))
-                self.flows[flow.descriptor] = flow
+        for connection in due:
+            if connection.may_read():
+                del self._paused[connection]
+                del self._actions[connection.descriptor]
+                self._epoll.modify(connection.descriptor, self._interest(connection))
+                self.reading_connections[connection.descriptor] = connection
 
-    def _send_later(self, flow: LoopConnection, reply: bytes) -> None:
+    def _send_later(self, connection: LoopConnection, reply: bytes) -> None:
         """Send `reply` when the socket is writable, after other connections had their turn."""
-        flow.sent += len(reply)
-        self._hold(flow, memoryview(reply))
+        connection.sent += len(reply)
+        self._queue_unsent(connection, memoryview(reply))
 
-    def _hold(self, flow: LoopConnection, unsent: memoryview) -> None:
+    def _queue_unsent(self, connection: LoopConnection, unsent: memoryview) -> None:
         """Stop reading from the connection until the rest of a reply is sent."""
-        flow.sent -= len(unsent)
-        if self.flows.pop(flow.descriptor, None) is not None:
-            self._epoll.modify(flow.descriptor, select.EPOLLOUT)
-        expect_next(flow, PENDING, flow.server.limits, answered=True)
-        self._actions[flow.descriptor] = partial(self._write, flow, unsent)
-        self._charge(flow, unsent)
+        connection.sent -= len(unsent)
+        if self.reading_connections.pop(connection.descriptor, None) is not None:
+            self._epoll.modify(connection.descriptor, select.EPOLLOUT)
+        expect_next(connection, PENDING, connection.server.limits, answered=True)
+        self._actions[connection.descriptor] = partial(self._write, connection, unsent)
+        self._charge(connection, unsent)
 
-    def _charge(self, flow: LoopConnection, unsent: memoryview) -> None:
+    def _charge(self, connection: LoopConnection, unsent: memoryview) -> None:
         """Charge a partly unsent reply, which stays in memory until its last byte is sent."""
-        held = 0 if flow.made is None else flow.made.buffered
-        flow.server.hold(flow, len(unsent.obj) + held, writing=True)  # type: ignore[arg-type]  # it is of bytes
+        held = 0 if connection.made is None else connection.made.buffered
+        connection.server.hold(connection, len(unsent.obj) + held, writing=True)  # type: ignore[arg-type]  # it is of bytes
 
-    def _write(self, flow: LoopConnection, unsent: memoryview) -> None:
+    def _write(self, connection: LoopConnection, unsent: memoryview) -> None:
         if unsent:
             try:
-                sent = flow.socket.send(unsent, DONTWAIT)
+                sent = connection.socket.send(unsent, DONTWAIT)
             except BlockingIOError:
                 return
             except OSError:
-                self._end(flow, Ending.RESET)
+                self._end(connection, Ending.RESET)
                 return
-            flow.sent += sent
+            connection.sent += sent
             if sent < len(unsent):
-                self._actions[flow.descriptor] = partial(self._write, flow, unsent[sent:])
-                self._charge(flow, unsent)
+                self._actions[connection.descriptor] = partial(self._write, connection, unsent[sent:])
+                self._charge(connection, unsent)
                 return
-        if flow.conversation.state == PENDING and flow.conversation.span is not None and flow.spool is None:
-            flow.socket.setblocking(False)  # sendfile(2) has no MSG_DONTWAIT
-            self._actions[flow.descriptor] = partial(self._write_file, flow, flow.conversation.span)
+        conversation = connection.conversation
+        if conversation.state == PENDING and conversation.span is not None and connection.spool is None:
+            connection.socket.setblocking(False)  # sendfile(2) has no MSG_DONTWAIT
+            self._actions[connection.descriptor] = partial(self._write_file, connection, conversation.span)
             return
-        if flow.conversation.state not in (OVER, PENDING):
-            del self._actions[flow.descriptor]
-            self._epoll.modify(flow.descriptor, self._interest(flow))
-            self.flows[flow.descriptor] = flow
-        self._go_on(flow, True)
+        if conversation.state not in (OVER, PENDING):
+            del self._actions[connection.descriptor]
+            self._epoll.modify(connection.descriptor, self._interest(connection))
+            self.reading_connections[connection.descriptor] = connection
+        self._go_on(connection, True)
 
-    def _write_file(self, flow: LoopConnection, span: FileSlice) -> None:
+    def _write_file(self, connection: LoopConnection, span: FileSlice) -> None:
         before = span.left
         try:
-            span.take(os.sendfile(flow.descriptor, span.descriptor, span.start, min(span.left, SENDFILE)))
+            span.take(os.sendfile(connection.descriptor, span.descriptor, span.start, min(span.left, SENDFILE)))
         except BlockingIOError:
             return
         except EOFError as error:
-            flow.conversation.fail(error)
+            connection.conversation.fail(error)
         except OSError:
             span.sendable = False  # the conversation reads the rest; a repeated error shows its cause
-        flow.sent += before - span.left
-        if flow.conversation.state == OVER or not span.left or not span.sendable:
-            self._go_on(flow, True)
+        connection.sent += before - span.left
+        if connection.conversation.state == OVER or not span.left or not span.sendable:
+            self._go_on(connection, True)
         elif before // PORTION != span.left // PORTION:
-            expect_next(flow, PENDING, flow.server.limits, answered=True)
+            expect_next(connection, PENDING, connection.server.limits, answered=True)

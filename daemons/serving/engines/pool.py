@@ -26,10 +26,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from daemons.serving.daemon import OVER, Daemon
-from daemons.serving.engines.flow import LoopConnection
-from daemons.serving.engines.leadership import StallDetector
 from daemons.serving.engines.loop import DatagramLoop, EventDriven, Loop
+from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.pool_poller import PoolPoller
+from daemons.serving.engines.stall_detector import StallDetector
 from daemons.serving.inlinable import inlinable
 from daemons.serving.poller import Poller
 
@@ -39,11 +39,11 @@ log = logging.getLogger(__name__)
 INLINE_AFTER = 1.0
 
 #: Maximum number of datagrams waiting for a worker (at most 64 MiB), and seconds between two checks at that limit.
-BACKLOG = 1024
-BACKLOG_REST = 0.005
+MAX_DATAGRAMS = 1024
+FULL_PAUSE = 0.005
 
 #: Seconds to wait for the workers when the daemon ends; a worker whose service does not return by then is abandoned.
-PARTING = 0.1
+JOIN_TIMEOUT = 0.1
 
 
 class WorkerPool(EventDriven):
@@ -70,17 +70,17 @@ class WorkerPool(EventDriven):
         for worker in workers:
             worker.start()
         # A single worker must not lead: no thread would be left for raw handlers, greetings and replies in parts.
-        blocks = self.threads == 1 or (self.service is not None and bool(self.service.blocks))
-        poller.offloading = blocks
+        main_leads = self.threads == 1 or (self.service is not None and bool(self.service.blocks))
+        poller.offloading = main_leads
         detector = StallDetector(poller)
-        if not blocks:
+        if not main_leads:
             poller.put(partial(_lead_inline, daemon, poller))
         while daemon.state != OVER:
             if not poller.offloading:
                 detector.sample_safely()
                 continue
             daemon.turn_safely()
-            if blocks or time.monotonic() - poller.last_slow <= INLINE_AFTER:
+            if main_leads or time.monotonic() - poller.last_slow <= INLINE_AFTER:
                 continue
             # Only if a worker is left for it after those for the jobs in the queue, each of which may block.
             if poller.queued - sum(finished) < len(workers):
@@ -88,7 +88,7 @@ class WorkerPool(EventDriven):
                 poller.put(partial(_lead_inline, daemon, poller))
         for _ in workers:
             poller.put(None)
-        until = time.monotonic() + PARTING
+        until = time.monotonic() + JOIN_TIMEOUT
         for worker in workers:
             worker.join(max(0.0, until - time.monotonic()))
         # Its threads would otherwise live until the garbage collector finds the cycle of daemon, poller and servers.
@@ -122,7 +122,7 @@ class DatagramPool(WorkerPool, DatagramLoop):
 
     def wait(self) -> float:
         # Beyond the limit, leave datagrams in the kernel's receive buffer, which is bounded.
-        return BACKLOG_REST if self.active >= BACKLOG else super().wait()
+        return FULL_PAUSE if self.active >= MAX_DATAGRAMS else super().wait()
 
 
 class Pool(WorkerPool, Loop):
@@ -141,12 +141,12 @@ class Pool(WorkerPool, Loop):
         else:
             super(Loop, self).close_request(request)
 
-    def drop(self, flow: LoopConnection) -> None:
+    def drop(self, connection: LoopConnection) -> None:
         """Close a connection after the loop has ended; if a worker is still serving it, close the socket only."""
-        if self.carries_messages and not flow.suspended:
-            super().drop(flow)
+        if self.carries_messages and not connection.suspended:
+            super().drop(connection)
         else:
-            flow.socket.close()
+            connection.socket.close()
 
     @property
     def ends_in_one_thread(self) -> bool:  # type: ignore[override]

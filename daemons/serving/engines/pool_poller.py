@@ -15,20 +15,20 @@ from daemons.serving.conclude import expect_next
 from daemons.serving.conversation.conversation import DONE, PENDING
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.engines.connection_poller import DONTWAIT
-from daemons.serving.engines.flow import LoopConnection
+from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.guards import budget
-from daemons.serving.poller import BATCH
-from daemons.serving.pump import RECEIVE
+from daemons.serving.poller import MAX_EVENTS
+from daemons.serving.transfer_sizes import RECEIVE
 
 #: Seconds at one message after which another thread takes the lead: far more than computing a reply takes, far less
 #: than a person notices.
-STALL = 0.004
+TAKEOVER = 0.004
 
 #: Maximum number, per worker, of messages that wait for a worker plus replies that wait for the leader.  At that limit
 #: no connection is read from: otherwise ten thousand connections could hold 64 KiB each, or more in a TLS handshake,
 #: before the leader charges any of it to the memory budget.
-BACKLOG = 4
+JOBS_PER_WORKER = 4
 
 
 class LeadershipLost(Exception):
@@ -46,8 +46,9 @@ class PoolPoller(LoopPoller):
     def __init__(self) -> None:
         super().__init__()
         #: Contains the connection whose message is in service, if any.  The thread that pops it has the lead: the
-        #: leader pops it when it has the reply, or the stall detector if that takes too long.
-        self.in_service: list[LoopConnection] = []
+        #: leader pops it when it has the reply, or the stall detector if that takes too long.  By connection, because a
+        #: former leader may return while another message is in service.
+        self.in_service: dict[LoopConnection, None] = {}
         #: Held by the stall detector while it takes the lead.
         self.handover = threading.Lock()
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -77,9 +78,9 @@ class PoolPoller(LoopPoller):
 
     def wait(self, patience: float) -> bool:
         while self.ready:
-            flow, reply, answered = self.ready.popleft()
-            self._return(flow)
-            self.deliver(flow, reply, answered)
+            connection, reply, answered = self.ready.popleft()
+            self._return(connection)
+            self.deliver(connection, reply, answered)
         while self.unread and not self._full:
             self._return(self.unread.popleft())
         if self._ended:
@@ -91,44 +92,44 @@ class PoolPoller(LoopPoller):
         except LeadershipLost:
             return False
 
-    def _receive(self, flow: LoopConnection, data: bytes, result: object) -> bytes | None:
-        self.in_service.append(flow)
-        return super()._receive(flow, data, result)
+    def _receive(self, connection: LoopConnection, data: bytes, result: object) -> bytes | None:
+        self.in_service[connection] = None
+        return super()._receive(connection, data, result)
 
-    def _process_reply(self, flow: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
+    def _process_reply(self, connection: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
         try:
-            self.in_service.pop()
-        except IndexError:
+            self.in_service.pop(connection)
+        except KeyError:
             with self.handover:  # the new leader must have suspended the connection before it takes it back
-                self.return_to_leader(flow, reply, answered)
+                self.return_to_leader(connection, reply, answered)
             raise LeadershipLost from None
-        return super()._process_reply(flow, reply, answered)
+        return super()._process_reply(connection, reply, answered)
 
     def _wait_offloading(self, patience: float) -> bool:
         events = self._events(patience)
         for descriptor, _ in events:
-            flow = self.flows.get(descriptor)
-            if flow is None:
+            connection = self.reading_connections.get(descriptor)
+            if connection is None:
                 if (action := self._actions.get(descriptor)) is not None:
                     action()
                 continue
             if self._full:
-                self.suspend(flow)
-                self.unread.append(flow)
+                self.suspend(connection)
+                self.unread.append(connection)
                 continue
             try:
-                data = flow.socket.recv(RECEIVE, DONTWAIT)
+                data = connection.socket.recv(RECEIVE, DONTWAIT)
             except BlockingIOError:
                 continue
             except OSError:
-                self._end(flow, Ending.RESET)
+                self._end(connection, Ending.RESET)
                 continue
-            flow.received += len(data)
-            if not data and (flow.made is None or flow.ending is not None):
-                self._end(flow, None if flow.made else DONE)  # as in the loop
+            connection.received += len(data)
+            if not data and (connection.made is None or connection.ending is not None):
+                self._end(connection, None if connection.made else DONE)  # as in the loop
                 continue
-            self.offload(flow, partial(flow.conversation.receive, data))
-        if self.draining and len(events) < BATCH:
+            self.offload(connection, partial(connection.conversation.receive, data))
+        if self.draining and len(events) < MAX_EVENTS:
             self._close_idle({descriptor for descriptor, _ in events})
         if self._ended:
             self._account()
@@ -144,77 +145,77 @@ class PoolPoller(LoopPoller):
             self.wakeup.set()
         return events
 
-    def take(self, flow: LoopConnection) -> None:
+    def take(self, connection: LoopConnection) -> None:
         """Begin a conversation.  A greeting is code of the service, so a worker runs it."""
-        self.read(flow)
-        if flow.server.greets:
-            self.offload(flow, flow.conversation.open)
+        self.read(connection)
+        if connection.server.greets:
+            self.offload(connection, connection.conversation.open)
         else:
-            self.deliver(flow, flow.conversation.open(), True)
+            self.deliver(connection, connection.conversation.open(), True)
 
-    def _go_on(self, flow: LoopConnection, answered: bool) -> None:
-        spooled = flow.spool is not None
-        if flow.conversation.state == PENDING and (spooled or flow.conversation.span is None):
+    def _go_on(self, connection: LoopConnection, answered: bool) -> None:
+        spooled = connection.spool is not None
+        if connection.conversation.state == PENDING and (spooled or connection.conversation.span is None):
             # After a reply in parts, the next message begins with a new deadline.
-            expect_next(flow, PENDING, flow.server.limits, answered=True)
-            self.offload(flow, partial(flow.conversation.proceed, files=not spooled))
+            expect_next(connection, PENDING, connection.server.limits, answered=True)
+            self.offload(connection, partial(connection.conversation.proceed, files=not spooled))
         else:
-            super()._go_on(flow, answered)
+            super()._go_on(connection, answered)
 
-    def offload(self, flow: LoopConnection, action: Callable[[], bytes]) -> None:
+    def offload(self, connection: LoopConnection, action: Callable[[], bytes]) -> None:
         """Have a worker run `action`; until it returns, no other thread uses the connection."""
-        self.suspend(flow)
-        self.put(partial(self._do, flow, action))
+        self.suspend(connection)
+        self.put(partial(self._do, connection, action))
 
     def put(self, job: Callable[[], None] | None) -> None:
         """Queue a job for a worker; None ends one worker."""
         self.queued += 1
         self.jobs.put(job)
 
-    def suspend(self, flow: LoopConnection) -> None:
+    def suspend(self, connection: LoopConnection) -> None:
         """Remove a connection from epoll, and stop its deadline; the remaining time applies again afterwards."""
-        self._left[flow] = flow.deadline - time.monotonic()
-        if self.flows.pop(flow.descriptor, None) is None:
-            self._actions.pop(flow.descriptor, None)
-        self._epoll.unregister(flow.descriptor)
-        flow.deadline = math.inf
-        if flow.charged:
-            budget.PROCESS.pin(flow)
+        self._left[connection] = connection.deadline - time.monotonic()
+        if self.reading_connections.pop(connection.descriptor, None) is None:
+            self._actions.pop(connection.descriptor, None)
+        self._epoll.unregister(connection.descriptor)
+        connection.deadline = math.inf
+        if connection.charged:
+            budget.PROCESS.pin(connection)
 
     def reclaim(self) -> None:
         """After the daemon has ended, restore the deadlines of suspended connections that no worker is serving."""
         while self.ready:
             self.unread.append(self.ready.popleft()[0])
-        for flow in self.unread:
-            flow.deadline = time.monotonic() + self._left.pop(flow)
+        for connection in self.unread:
+            connection.deadline = time.monotonic() + self._left.pop(connection)
         self.unread.clear()
 
     @property
     def _full(self) -> bool:
         """Whether the limit of waiting messages is reached."""
-        return self.jobs.qsize() + len(self.ready) >= BACKLOG * len(self.workers)
+        return self.jobs.qsize() + len(self.ready) >= JOBS_PER_WORKER * len(self.workers)
 
-    def _return(self, flow: LoopConnection) -> None:
+    def _return(self, connection: LoopConnection) -> None:
         """Read from a suspended connection again.
 
         A message in parts keeps its total deadline, regardless of how often a worker handled a part."""
-        flow.deadline = time.monotonic() + self._left.pop(flow)
-        self.read(flow)
+        connection.deadline = time.monotonic() + self._left.pop(connection)
+        self.read(connection)
 
-    def _do(self, flow: LoopConnection, action: Callable[[], bytes]) -> None:
+    def _do(self, connection: LoopConnection, action: Callable[[], bytes]) -> None:
         """In a worker: run `action`, and return the connection to the leader."""
-        messages = flow.conversation.messages
+        messages = connection.conversation.messages
         begun = time.monotonic()
         reply = action()
-        if time.monotonic() - begun > STALL:
+        if time.monotonic() - begun > TAKEOVER:
             self.last_slow = time.monotonic()
-        self.return_to_leader(flow, reply, flow.conversation.messages != messages)
+        self.return_to_leader(connection, reply, connection.conversation.messages != messages)
 
-    def return_to_leader(self, flow: LoopConnection, reply: bytes, answered: bool) -> None:
+    def return_to_leader(self, connection: LoopConnection, reply: bytes, answered: bool) -> None:
         """In a worker: return a connection with its reply to the leader."""
         if len(reply) > budget.SMALL:
             # Charge it now: many replies may be ready before the leader has sent the first of them.
-            flow.charged = len(reply)
-            budget.PROCESS.pin(flow, len(reply))
-        self.ready.append((flow, reply, answered))
+            connection.charged = len(reply)
+            budget.PROCESS.pin(connection, len(reply))
+        self.ready.append((connection, reply, answered))
         self.wake()

@@ -16,8 +16,9 @@ from contextlib import suppress
 from functools import partial
 
 from daemons.serving import signals
-from daemons.serving.daemon import ORPHAN_DRAIN, TICK
+from daemons.serving.daemon import TICK
 from daemons.serving.engines.worker_table import WorkerTable
+from daemons.serving.parent_watch import ORPHAN_DRAIN
 from daemons.serving.poller import Source
 from daemons.serving.safe_logger import SafeLogger
 from daemons.serving.waker import Waker

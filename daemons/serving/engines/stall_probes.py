@@ -17,7 +17,7 @@ from daemons.serving.daemon import SERVING, Daemon
 from daemons.serving.engines.forks import Forks
 from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.engines.pool_poller import PoolPoller
-from daemons.serving.engines.stalls import CallProbe, Probe, StallMonitor, serving_threads, stack_of
+from daemons.serving.engines.stall_monitor import CallProbe, Probe, StallMonitor, serving_threads, stack_of
 from daemons.serving.poller import Poller
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ log = SafeLogger(__name__)
 SHORT_LIFE = 1.0
 
 #: Seconds from CUTTING to KILLED.  A worker needs about half a second to cut its conversations and log them.
-GRACE = 1.5
+KILL_DELAY = 1.5
 
 #: Seconds for the successor of a live worker to become ready.  The import was tested before with a limit of ten
 #: seconds, so this leaves room for a busy host.
@@ -178,7 +178,7 @@ class WorkerTable:
         """Start no more workers, and have them cut their connections now."""
         self.stop(now, 0.0)
         for worker in self.workers.values():
-            self._enter(worker, State.CUTTING, now + GRACE)
+            self._enter(worker, State.CUTTING, now + KILL_DELAY)
 
     def kill(self) -> None:
         """Kill all remaining workers."""
@@ -199,7 +199,7 @@ class WorkerTable:
             if worker.deadline > now:
                 continue
             if worker.state is State.DRAINING:
-                self._enter(worker, State.CUTTING, now + GRACE)
+                self._enter(worker, State.CUTTING, now + KILL_DELAY)
                 continue
             if worker.state is State.STARTING:
                 log.error("worker %d was not ready within %g s and is killed", worker.pid, START_LIMIT)

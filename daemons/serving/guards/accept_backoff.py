@@ -36,8 +36,7 @@ TRANSIENT = frozenset(
 )
 
 #: Seconds to pause after a failed accept; the same as trio's.
-REST = 0.1
-
+PAUSE = 0.1
 
 #: Minimum seconds between two log lines about the rate.  At a high rate there are many pauses a second.
 REPORT_INTERVAL = 10.0
@@ -64,11 +63,11 @@ class AcceptBackoff:
             self.retry = error.errno != errno.EAGAIN
             return
         self.retry = False
-        self.until = time.monotonic() + REST
+        self.until = time.monotonic() + PAUSE
         if isinstance(error, OSError) and error.errno in CAPACITY:
-            log.error("accept: %s; pausing for %d ms", error.strerror, REST * 1000)
+            log.error("accept: %s; pausing for %d ms", error.strerror, PAUSE * 1000)
         else:
-            log.error("accept: failed; pausing for %d ms", REST * 1000, exc_info=error)
+            log.error("accept: failed; pausing for %d ms", PAUSE * 1000, exc_info=error)
 
     def reset_rate(self) -> None:
         """Begin to count for another `max_rate`: the connections accepted until now do not count towards it."""

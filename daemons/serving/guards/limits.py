@@ -81,7 +81,10 @@ class Limits:
         "maximum time between two messages, and before the first; under a raw handler, for one socket operation",
     )
     write_timeout: float = setting(
-        DURATION, 30.0, "maximum time for the peer to read one reply, or each 64KiB of a file or of a reply in pieces"
+        DURATION,
+        30.0,
+        "maximum time until the kernel has taken one reply, or the next 64KiB of a file or of a reply in pieces, as "
+        "the peer reads",
     )
     conversation_timeout: float = setting(DURATION, 3600.0, "maximum duration of a connection under a raw handler")
     drain_timeout: float = setting(

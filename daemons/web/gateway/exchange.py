@@ -216,9 +216,11 @@ class Exchange:
 
     def _finish(self) -> None:
         connection, self._connection = self._connection, None
+        # First, since a released exchange is not cut any more: `cut` would shut the connection down under the next
+        # exchange that uses it.
+        self._upstream.release(self)
         if connection is not None:
-            if self._keeps and not self._decoder.rest:
+            if self._keeps and not (self._decoder.rest or self._cut):
                 self._upstream.keep(connection)
             else:
                 connection.close()
-        self._upstream.release(self)

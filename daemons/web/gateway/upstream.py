@@ -13,8 +13,9 @@ from daemons.web.gateway.request_table import RequestTable
 from daemons.web.gateway.upstream_address import UpstreamAddress, UpstreamLimits
 from daemons.web.gateway.upstream_socket import UpstreamSocket
 
-#: Maximum idle connections, and the seconds for which they are kept, less than most servers keep them.
-IDLE, KEPT = 16, 10.0
+#: Maximum idle connections, and the seconds for which they are kept.  Node.js, uvicorn and Apache close an idle
+#: connection after 5 s: a POST sent at that moment would be 502, since it cannot be repeated.
+IDLE, KEPT = 16, 4.0
 
 #: Maximum responses to paused clients, per request that may be in progress.  Each holds a connection and up to
 #: 64 KiB; beyond the limit, the response that has paused longest is cut short.

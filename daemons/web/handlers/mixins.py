@@ -165,10 +165,14 @@ class FileHandlerInMemory(http.server.SimpleHTTPRequestHandler, HandlerInMemory)
 
     def translate_path(self, path: str) -> str:
         """As the stock method, but return a path that does not exist for one with thousands of names, for which the
-        stock method takes quadratic time."""
-        if path.count("/") > MOST_NAMES or path.count("%") > MOST_ENCODED:
-            return os.path.join(self.directory, "x" * 256)  # longer than a name can be
-        return super().translate_path(path)
+        stock method takes quadratic time, and for one that no file can have: the stock `send_head` raises `ValueError`
+        for a NUL or an unpaired surrogate."""
+        if path.count("/") <= MOST_NAMES and path.count("%") <= MOST_ENCODED:
+            found = super().translate_path(path)
+            with suppress(UnicodeEncodeError):
+                if b"\0" not in os.fsencode(found):
+                    return found
+        return os.path.join(self.directory, "x" * 256)  # longer than a name can be
 
     def send_head(self) -> Any:
         """As the stock method, but respond with 404 for a FIFO, since opening it would block, or a device."""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from tests.clients.web.conftest import Running
@@ -42,6 +44,30 @@ def test_fresh_and_revalidated_responses_come_from_the_cache(site: Running, tmp_
         expected = f"daemons fetch: --cache {tmp_path}/c: a stored response is damaged; delete the folder\n"
         assert capsys.readouterr().err == f"from the cache\n{expected}"
         assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("-u", "a:b"), ("-H", "Cookie: a=b"), ("-H", "Host: other"), ("-k",)],
+    ids=["user", "cookie", "host", "unverified"],
+)
+def test_response_to_another_user_or_of_another_server_is_not_served(
+    options: tuple[str, ...], site: Running, tmp_path: Path, capsys: Capture
+) -> None:
+    words = ("fetch", f"{site.url}/fresh", "--cache", tmp_path / "c")
+    for more in ((), options, (), options):
+        assert daemons(*words, *more) == 0
+    assert capsys.readouterr() == ("fresh" * 4, "from the cache\n" * 2)
+    assert site.requests == ["GET /fresh"] * 2
+    assert daemons(*words, "--unix-socket", tmp_path / "nowhere") == 1
+
+
+def test_response_to_a_request_with_no_store_is_not_stored(site: Running, tmp_path: Path, capsys: Capture) -> None:
+    words = ("fetch", f"{site.url}/fresh", "--cache", tmp_path / "c")
+    for more in (("-H", "Cache-Control: max-age=0, No-Store"), ()):
+        assert daemons(*words, *more) == 0
+    assert capsys.readouterr() == ("fresh" * 2, "")
+    assert site.requests == ["GET /fresh"] * 2
 
 
 def test_response_with_dates_of_distant_years_is_accepted(tmp_path: Path, capsys: Capture) -> None:

@@ -7,6 +7,7 @@ import encodings
 import pkgutil
 from pathlib import Path
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +84,9 @@ def test_a_cookie_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     with responding(response(b"")) as foreign:
         assert daemons("fetch", "--jar", jar, f"http://127.0.0.1:{foreign.port}/") == 0
     assert b"\r\nCookie: quest=grail\r\n" in foreign.received[0]
+
+
+def test_content_type_that_is_expensive_to_parse_is_ignored() -> None:
+    named = "text/html; charset=iso-8859-5"
+    for more, expected in (("; a=b" * 100, "iso8859-5"), ('; "' + ";" * 50_000, None)):
+        assert charset.declared_by(httpx2.Response(200, headers={"Content-Type": named + more})) == expected

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from daemons.operating.logging.access_log import AccessLog
-from daemons.operating.logging.lines import BATCH
+from daemons.operating.logging.lines import MAX_LINES
 from daemons.operating.logging.logs import LINE_LIMIT, LineFormatter, Output
 from daemons.serving.connection import Connection
 from daemons.serving.conversation.endings import Ending
@@ -33,7 +33,7 @@ def log(writes: Writes) -> AccessLog:
 
 
 def test_batch_is_written_at_four_hundred_lines(log: AccessLog, writes: Writes, connection: Connection) -> None:
-    assert BATCH == 400
+    assert MAX_LINES == 400
     assert log.due == float("inf")
     log.log(connection)
     due = log.due

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from daemons.framings.cache import HEADS
 from daemons.framings.http import HTTP, Request
-from daemons.operating.logging.lines import BATCH, NEVER
+from daemons.operating.logging.lines import MAX_LINES, NEVER
 from daemons.operating.logging.logs import LINE_LIMIT
 from daemons.operating.logging.request_log import FORMS, RequestLog
 from tests.operating.writes import Writes
@@ -102,13 +102,13 @@ def test_any_request_is_one_short_line(method: str, target: str, agent: bytes, u
 
 def test_lines_are_written_in_batches(log: RequestLog, writes: Writes) -> None:
     made = request()
-    for _ in range(BATCH - 1):
+    for _ in range(MAX_LINES - 1):
         log.log("127.0.0.1", log.entry(made, 200, 1))
     assert writes.made == []
     assert log.due < NEVER
     log.log("127.0.0.1", log.entry(made, 200, 1))
     assert log.due == NEVER
-    assert sum(count for _, count in writes.made) == BATCH
+    assert sum(count for _, count in writes.made) == MAX_LINES
     assert all(
         line.startswith("INFO daemons.x.requests 127.0.0.1 - - [")
         for text, _ in writes.made

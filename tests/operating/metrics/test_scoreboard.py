@@ -158,12 +158,12 @@ def test_counts_of_a_killed_process_stay_in_its_reused_slot(scoreboard: Scoreboa
 
 def test_a_conversation_handed_to_a_child_is_one(scoreboard: Scoreboard, slot: Slot) -> None:
     slot.accept()
-    slot.hand()
+    slot.hand_off()
     assert stats.figures(scoreboard).active == 0
 
     def serve() -> None:
         own = scoreboard.claim("child")
-        own.take()
+        own.take_over()
         assert stats.figures(scoreboard).active == 1
         own.end(conversation(Ending.DONE, 1, 1, 1))
 

@@ -13,7 +13,6 @@ import pytest
 
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
-from daemons.serving.stream import StreamServer
 from tests.serving.conftest import ENGINES, Run
 from tests.serving.peers import ask, connect, converse, eventually, hear, hear_all, is_gone, name_of, queued, reset
 from tests.serving.running import Process, Within, access_of
@@ -92,20 +91,6 @@ def test_peers_on_this_machine_are_exempt_unless_max_per_peer_is_set(within: Cal
         peers = [stack.enter_context(connect(running.address)) for _ in range(4)]
         for peer in peers:
             ask(peer, b"a\n", b"a\n")
-
-
-@pytest.mark.parametrize(
-    ("host", "most"),
-    [("127.0.0.1", 9), ("127.8.8.8", 9), ("::1", 9), ("unix", 9), ("192.0.2.1", 4), ("fe80::1%eth0", 4)],
-)
-def test_default_max_per_peer_of_other_hosts_is_half_of_max_connections(host: str, most: int) -> None:
-    with StreamServer(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
-        server.limits = Limits(max_connections=9)
-        assert server._most_per_peer(host) == most
-        server.limits = Limits(max_connections=1)
-        assert server._most_per_peer(host) == 1
-        server.limits = Limits(max_connections=9, max_per_peer=3)
-        assert server._most_per_peer(host) == 3
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -18,8 +18,9 @@ from daemons import Service, Until
 from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service import Reply
 from daemons.serving.engines import stream_server
-from daemons.serving.pump import RECEIVE, Pump
+from daemons.serving.pump import Pump
 from daemons.serving.server import Server
+from daemons.serving.transfer_sizes import RECEIVE
 from tests.serving.peers import DEADLINE, ask, connect, hear, hear_all, name_of
 from tests.serving.running import Within, access_of
 

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from socketserver import BaseRequestHandler
-from typing import SupportsIndex
 
 import pytest
 
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.engines import stream_server
-from daemons.serving.engines.flow import LoopConnection
+from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.pool_poller import PoolPoller
+from daemons.serving.engines.stall_detector import StallDetector
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from daemons.serving.server import Server
@@ -41,6 +41,21 @@ class Moody(Echo):
             self.asked.release()
             self.go_on.wait()
         self.answering.append(threading.current_thread().name)
+        return line
+
+
+class Gated(Echo):
+    """Echo each line; ``a`` and ``b`` block until their event is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Semaphore(0)
+        self.go_on = {b"a\n": threading.Event(), b"b\n": threading.Event()}
+
+    def respond(self, line: bytes) -> bytes:
+        if line in self.go_on:
+            self.asked.release()
+            assert self.go_on[line].wait(DEADLINE)
         return line
 
 
@@ -110,15 +125,16 @@ def test_slow_reply_does_not_delay_other_connections(within: Start, moody: Moody
     running.expect_no_connections()
 
 
-class PausedTakeover(list[LoopConnection]):
+class PausedTakeover(dict[LoopConnection, None]):
     """The connections in service.  When the stall detector takes one, the service returns, and its thread gets time."""
 
     def __init__(self, service: Moody) -> None:
+        super().__init__()
         self._service = service
 
-    def pop(self, index: SupportsIndex = -1) -> LoopConnection:
-        found = super().pop(index)
-        if not threading.current_thread().name.startswith("worker-") and not self._service.go_on.is_set():
+    def popitem(self) -> tuple[LoopConnection, None]:
+        found = super().popitem()
+        if not self._service.go_on.is_set():
             answered = len(self._service.answering)
             self._service.go_on.set()
             eventually(lambda: len(self._service.answering) > answered)
@@ -173,10 +189,10 @@ def test_deadline_does_not_apply_while_a_worker_serves(within: Start, moody: Moo
 
 def test_message_in_parts_has_one_message_timeout(within: Start) -> None:
     running = within("pool", Pump.carrying(Blocking()), Limits(idle_timeout=60.0, message_timeout=0.3))
-    flows = poller_of(running).flows
+    connections = poller_of(running).reading_connections
     with connect(running.address) as peer:
         peer.sendall(b"in par")
-        eventually(lambda: any(flow.overdue is Ending.SLOW for flow in list(flows.values())))
+        eventually(lambda: any(connection.overdue is Ending.SLOW for connection in list(connections.values())))
         # A worker looks at this part too, and may not give the message all the time there is.
         peer.sendall(b"ts")
         assert is_gone(peer)
@@ -208,6 +224,31 @@ def test_service_that_blocks_is_never_called_inline(within: Start) -> None:
     assert poller_of(running).lease is None
 
 
+def test_former_leader_that_returns_does_not_lead_beside_the_next(
+    within: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Gated()
+    running = within("pool", Pump.carrying(service))
+    poller = poller_of(running)
+    with connect(running.address) as first, connect(running.address) as second:
+        first.sendall(b"a\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        eventually(lambda: poller.offloading)
+        poller.last_slow = -math.inf
+        poller.wake()
+        eventually(lambda: not poller.offloading and poller.lease is not None)
+        monkeypatch.setattr(StallDetector, "_take_over", lambda detector: None)
+        second.sendall(b"b\n")
+        assert service.asked.acquire(timeout=DEADLINE)
+        service.go_on[b"a\n"].set()
+        eventually(lambda: poller.ready)  # for the leader, which is still at the other message
+        service.go_on[b"b\n"].set()
+        hear(second, b"b\n")
+        hear(first, b"a\n")
+        ask(first, b"c\n", b"c\n")
+    assert not [line for line in running.lines if "iteration failed" in line]
+
+
 def test_detector_does_not_sleep_while_a_message_is_received(within: Start, moody: Moody) -> None:
     running = within("pool", Pump.carrying(moody))
     expect_on_the_spot(running, moody)
@@ -217,7 +258,7 @@ def test_detector_does_not_sleep_while_a_message_is_received(within: Start, mood
     def wait_and_pause(patience: float) -> list[tuple[int, int]]:
         waiting.set()
         events = wait_for_events(patience)
-        if not late.is_set() and any(descriptor in poller.flows for descriptor, _ in events):
+        if not late.is_set() and any(descriptor in poller.reading_connections for descriptor, _ in events):
             late.set()
             until = time.monotonic() + 0.5
             while time.monotonic() < until and not poller.detector_sleeps:

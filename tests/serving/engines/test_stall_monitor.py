@@ -1,8 +1,7 @@
-"""The monitor of stalls, with a probe and a clock that are made up; and the watch over a pool's leader."""
+"""The monitor of stalls, with a scripted probe and clock."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator
 
@@ -10,10 +9,7 @@ import pytest
 
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import stream_server
-from daemons.serving.engines.leadership import StallDetector
-from daemons.serving.engines.pool_poller import PoolPoller
-from daemons.serving.engines.stall_probes import PoolProbe
-from daemons.serving.engines.stalls import FRAMES, STACK_LIMIT, STALL, Probe, StallMonitor, stack_of
+from daemons.serving.engines.stall_monitor import FRAMES, STACK_LIMIT, STALL, Probe, StallMonitor, stack_of
 from daemons.serving.pump import Pump
 from tests.serving.services import Echo
 
@@ -71,26 +67,6 @@ def test_many_short_operations_are_no_stall(daemon: Daemon, caplog: pytest.LogCa
     assert lines(caplog) == []
 
 
-def test_a_pool_is_stuck_only_while_the_same_message_waits() -> None:
-    poller = PoolPoller()
-    try:
-        probe = PoolProbe(poller)
-        assert probe.stuck_since(1.0) is None
-        poller.put(None)
-        poller.put(None)
-        assert (probe.stuck_since(2.0), probe.stuck_since(2.5)) == (2.0, 2.0)
-        # One goes and one comes: the second waits since the first look.
-        poller.jobs.get()
-        poller.put(None)
-        assert probe.stuck_since(3.0) == 2.0
-        poller.jobs.get()
-        assert probe.stuck_since(4.0) == 3.0
-        poller.jobs.get()
-        assert probe.stuck_since(5.0) is None
-    finally:
-        poller.close()
-
-
 def test_a_stack_is_one_line_that_is_bounded() -> None:
     def deep(levels: int) -> str:
         return deep(levels - 1) if levels else stack_of(threading.get_ident())
@@ -100,23 +76,3 @@ def test_a_stack_is_one_line_that_is_bounded() -> None:
     assert len(stack) <= STACK_LIMIT
     assert stack.count(" <- ") < FRAMES
     assert stack_of(None) == "(a thread that has ended)"
-
-
-def test_exception_in_the_stall_detector_is_logged_and_it_continues(caplog: pytest.LogCaptureFixture) -> None:
-    poller = PoolPoller()
-    detector = StallDetector(poller)
-    looks: list[int] = []
-
-    def failing() -> None:
-        looks.append(1)
-        raise RuntimeError("on purpose")
-
-    detector.sample = failing  # type: ignore[method-assign]
-    try:
-        with caplog.at_level(logging.ERROR):
-            detector.sample_safely()
-            detector.sample_safely()
-        assert len(looks) == 2
-        assert lines(caplog) == ["pool: stall detector failed; it continues in 100 ms"] * 2
-    finally:
-        poller.close()

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from daemons.serving import signals
-from daemons.serving.engines.worker_table import GRACE, SHORT_LIFE, SIGNAL_OF, START_LIMIT, State, WorkerTable
+from daemons.serving.engines.worker_table import KILL_DELAY, SHORT_LIFE, SIGNAL_OF, START_LIMIT, State, WorkerTable
 
 DRAIN = 10.0
 TERM, CUT, KILL = signal.SIGTERM, signals.CUT, signal.SIGKILL
@@ -85,7 +85,7 @@ def test_a_worker_that_does_not_end_is_cut_then_killed(kernel: Kernel) -> None:
     kernel.table.stop(kernel.now)
     kernel.tick(DRAIN)
     assert kernel.sent[2:] == [(1, CUT), (2, CUT)]
-    kernel.tick(GRACE)
+    kernel.tick(KILL_DELAY)
     assert kernel.sent[4:] == [(1, KILL), (2, KILL)]
     assert kernel.table.next_deadline == float("inf")
 
@@ -95,7 +95,7 @@ def test_a_retired_worker_that_does_not_end_is_killed_though_the_daemon_goes_on(
     kernel.table.ready(3, kernel.now)
     kernel.table.ready(4, kernel.now)
     kernel.tick(DRAIN)
-    kernel.tick(GRACE)
+    kernel.tick(KILL_DELAY)
     assert [pid for pid, number in kernel.sent if number == KILL] == [1, 2]
     for pid in (1, 2):
         kernel.table.died(pid, -KILL, kernel.now)
@@ -184,7 +184,7 @@ def test_any_sequence_of_events_repeats_no_signal_and_ends_in_time(seed: int) ->
         if rng.random() < 0.1:
             table.renew(kernel.now)
         kernel.tick(0.25)
-        assert kernel.now <= stopped + DRAIN + GRACE + 1.0, f"seed {seed}"
+        assert kernel.now <= stopped + DRAIN + KILL_DELAY + 1.0, f"seed {seed}"
     assert kernel.started == started, f"seed {seed}: started after the stop"
     assert max(Counter(kernel.sent).values(), default=1) == 1, f"seed {seed}: signalled twice"
     order = {number: state for state, number in SIGNAL_OF.items()}

@@ -13,6 +13,7 @@ import pytest
 from daemons.framings.http import HTTP
 from daemons.httpd import Httpd
 from daemons.serving.conversation.conversation import PENDING
+from daemons.web.gateway.upstream import Upstream
 from daemons.web.gateway.upstream_address import UPSTREAM
 from daemons.web.gateway.upstream_socket import CONNECT, UpstreamSocket
 from tests.serving.running import Within
@@ -46,6 +47,23 @@ def test_connections_are_reused_and_a_stale_one_is_replaced(front: Httpd, upstre
     fetch(front, "/app/304")
     fetch(front, "/app/plain")
     assert [number for number, _ in upstream[1].requests][3:] == [1, 2, 2, 3, 4, 5]
+
+
+def test_connection_is_kept_when_its_exchange_can_no_longer_be_cut(
+    front: Httpd, upstream: tuple[Within, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cutting an exchange shuts its connection down, which another client may use by then."""
+    keep = Upstream.keep
+    left: list[int] = []
+
+    def observe(self: Upstream, connection: UpstreamSocket) -> None:
+        left.append(len(self._exchanges))
+        keep(self, connection)
+
+    monkeypatch.setattr(Upstream, "keep", observe)
+    for name in ("plain", "chunks"):
+        fetch(front, f"/app/{name}")
+    assert left == [0, 0]
 
 
 def test_non_idempotent_request_is_not_repeated(front: Httpd, upstream: tuple[Within, Any]) -> None:

@@ -220,7 +220,7 @@ def test_handler_that_calls_the_stock_class_by_name_is_served() -> None:
 def test_handler_has_the_client_address_of_the_proxy_header() -> None:
     with WebServer(("127.0.0.1", 80), Hello, bind_and_activate=False) as server:
         connection = Connection(server.socket, ("127.0.0.1", 1), 1.0)
-        connection.proxied = True
+        connection.awaits_proxy_header = True
         talk = server.conversation(connection)
         talk.open()
         heard = said(talk, b"PROXY TCP4 192.0.2.8 127.0.0.1 4243 80\r\n" + get("/address") + get("/address"))
@@ -318,6 +318,16 @@ def test_field_with_a_line_end_is_refused_although_its_bytes_are_cached() -> Non
     ResponseBuffer().write_head(lines)
     with pytest.raises(ValueError, match="a header field without control"):
         ResponseBuffer().write_head([lines[0], b"".join(lines[1:3]), lines[3]])
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/%00", "/text.txt%00.html", "/sub%00", "/%ed%a0%80", "/%00/", "/%ed%a0%80/"])
+def test_path_that_no_file_can_have_is_404(method: str, path: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes(b"text")
+    (tmp_path / "sub").mkdir()
+    with visit(partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))) as talk:
+        (response,) = responses(said(talk, get(path, method=method)), [method])
+        assert (response.status, talk.failure) == (404, None)
 
 
 def test_file_of_size_0_is_copied_to_its_end() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from daemons.serving.daemon import BUG_REST
-from daemons.serving.engines.pool_poller import STALL, PoolPoller
+from daemons.serving.daemon import BUG_PAUSE
+from daemons.serving.engines.pool_poller import TAKEOVER, PoolPoller
 from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
-    from daemons.serving.engines.flow import LoopConnection
+    from daemons.serving.engines.loop_connection import LoopConnection
 
 log = SafeLogger(__name__)
 
@@ -30,16 +30,16 @@ class StallDetector:
         try:
             self.sample()
         except Exception:
-            log.exception("pool: stall detector failed; it continues in %d ms", BUG_REST * 1000)
-            time.sleep(BUG_REST)
+            log.exception("pool: stall detector failed; it continues in %d ms", BUG_PAUSE * 1000)
+            time.sleep(BUG_PAUSE)
 
     def sample(self) -> None:
-        """Take two samples `STALL` seconds apart, or sleep if the leader has been idle for a while."""
+        """Take two samples `TAKEOVER` seconds apart, or sleep if the leader has been idle for a while."""
         before = self._mark()
         if before is None and self._quiet > QUIET_SAMPLES:
             self._sleep()
             return
-        time.sleep(STALL)
+        time.sleep(TAKEOVER)
         if before is None:
             self._quiet += 1
         elif before == self._mark():
@@ -49,7 +49,7 @@ class StallDetector:
 
     def _mark(self) -> tuple[LoopConnection, int] | None:
         """Identify the message in service: its connection, and the bytes received, which grow with each message."""
-        in_service = self._poller.in_service[-1:]
+        in_service = list(self._poller.in_service)
         return (in_service[0], in_service[0].received) if in_service else None
 
     def _sleep(self) -> None:
@@ -66,12 +66,12 @@ class StallDetector:
         poller = self._poller
         with poller.handover:
             try:
-                flow = poller.in_service.pop()
-            except IndexError:
+                connection, _ = poller.in_service.popitem()
+            except KeyError:
                 return  # the reply became ready meanwhile
             # This thread leads from here on; the blocked one notices when it does not find its connection in
             # `in_service`, and then waits for the lock.
             poller.lease = None
             poller.last_slow = time.monotonic()
             poller.offloading = True
-            poller.suspend(flow)
+            poller.suspend(connection)

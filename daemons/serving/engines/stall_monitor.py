@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from daemons.serving import signals
 from daemons.serving.connection import Connection
-from daemons.serving.daemon import ORPHAN_DRAIN, Daemon
+from daemons.serving.daemon import Daemon
+from daemons.serving.parent_watch import ORPHAN_DRAIN
 from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ log = SafeLogger(__name__)
 #: Minimum duration of a stall in seconds.
 STALL = 1.0
 
-#: Seconds from the end of the drain until a blocked process is ended.  Less than `worker_table.GRACE`, so that the
+#: Seconds from the end of the drain until a blocked process is ended.  Less than `worker_table.KILL_DELAY`, so that the
 #: process logs the blocking stack before the parent kills it.
 LEAVE = 0.5
 
