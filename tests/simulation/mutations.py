@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from daemons.serving.daemon import Daemon
+from daemons.serving.drain import Drain
 from daemons.serving.engines import pool
-from daemons.serving.engines.flow import LoopConnection
-from daemons.serving.engines.leadership import StallDetector
 from daemons.serving.engines.loop import Loop
+from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.engines.pool_poller import PoolPoller
+from daemons.serving.engines.stall_detector import StallDetector
 from daemons.serving.guards.admission import Admission
 from daemons.serving.server import Server
 
@@ -57,48 +58,74 @@ LOOP = (
     Mutation("no rearm after a full read", LoopPoller, "wait", "if octets == size:", "if False:"),
     Mutation("no rearm after an urgent byte", LoopPoller, "wait", "if event != EPOLLIN and data:", "if False:"),
     Mutation("rest of a reply is dropped", LoopPoller, "wait", "if sent != octets:", "if False:"),
-    Mutation("no deadline after a reply", LoopPoller, "wait", "flow.deadline = deadline", "pass"),
+    Mutation("no deadline after a reply", LoopPoller, "wait", "connection.deadline = deadline", "pass", 22),
     Mutation("ended connections are not closed", LoopPoller, "wait", "if self._ended:", "if False:"),
-    Mutation("drain in spite of more events", LoopPoller, "wait", "and len(events) < BATCH", "", 82),
+    Mutation("drain in spite of more events", LoopPoller, "wait", "and len(events) < MAX_EVENTS", "", 82),
     Mutation(
-        "recv fails, and it ends twice", LoopPoller, "_discard", "self._close_flow(flow)", "self._end(flow, None)"
+        "recv fails, and it ends twice",
+        LoopPoller,
+        "_discard",
+        "self._close_connection(connection)",
+        "self._end(connection, None)",
     ),
     Mutation(
         "no interest in input after a reply",
         LoopPoller,
         "_write",
-        "self._epoll.modify(flow.descriptor, self._interest(flow))",
+        "self._epoll.modify(connection.descriptor, self._interest(connection))",
         "pass",
     ),
     Mutation("rest of a reply is sent again", LoopPoller, "_write", "unsent[sent:])", "unsent)"),
-    Mutation("bytes sent are not counted", LoopPoller, "_write", "flow.sent += sent", "pass"),
+    Mutation("bytes sent are not counted", LoopPoller, "_write", "connection.sent += sent", "pass"),
     Mutation(
-        "no interest in space", LoopPoller, "_hold", "self._epoll.modify(flow.descriptor, select.EPOLLOUT)", "pass"
+        "no interest in space",
+        LoopPoller,
+        "_queue_unsent",
+        "self._epoll.modify(connection.descriptor, select.EPOLLOUT)",
+        "pass",
     ),
     Mutation(
         "no rearm after a pause",
         LoopPoller,
         "_resume",
-        "self._epoll.modify(flow.descriptor, self._interest(flow))",
+        "self._epoll.modify(connection.descriptor, self._interest(connection))",
         "pass",
     ),
     Mutation("never resumed", LoopPoller, "_events", "self._resume()", "pass"),
-    Mutation("pause without an action", LoopPoller, "_keep", "self._actions[flow.descriptor] =", "_ ="),
+    Mutation("pause without an action", LoopPoller, "_keep", "self._actions[connection.descriptor] =", "_ ="),
     Mutation("pause without a change of interest", LoopPoller, "_keep", "& select.EPOLLOUT", ""),
-    Mutation("drain in spite of input", LoopPoller, "_close_idle", "descriptor not in ready and ", ""),
-    Mutation("drain without a grace period", LoopPoller, "_close_idle", "and flow.close_after <= now", ""),
-    Mutation("no drain of idle connections", LoopPoller, "_close_idle", "flow.idle and", "False and"),
-    Mutation("no linger", LoopPoller, "_end", "if flow.ending in OURS:", "if False:"),
-    Mutation("charge is kept", LoopPoller, "_end", "flow.server.hold(flow, 0)", "pass"),
-    Mutation("paused connection is kept", LoopPoller, "_end", "self._paused.pop(flow, None)", "pass", 91),
+    Mutation("drain in spite of input", LoopPoller, "_close_idle", "descriptor not in ready and ", "", 85),
+    Mutation("drain without a grace period", LoopPoller, "_close_idle", "and connection.close_after <= now", ""),
+    Mutation("no drain of idle connections", LoopPoller, "_close_idle", "connection.idle and", "False and"),
+    Mutation("no linger", LoopPoller, "_end", "if connection.ending in LINGERING:", "if False:"),
+    Mutation("charge is kept", LoopPoller, "_end", "connection.server.hold(connection, 0)", "pass"),
+    Mutation("paused connection is kept", LoopPoller, "_end", "self._paused.pop(connection, None)", "pass", 37),
     Mutation("lingering is read edge-triggered", LoopPoller, "_linger", "EPOLLIN)", "EPOLLIN | select.EPOLLET)"),
     Mutation("lingering without a deadline", LoopPoller, "_linger", "LINGER)", "1e6)"),
-    Mutation("close leaves the action", LoopPoller, "_close_flow", "self._actions.pop(flow.descriptor, None)", "pass"),
-    Mutation("close leaves the connection", LoopPoller, "_close_flow", "self.flows.pop(", "self.flows.get("),
+    Mutation(
+        "close leaves the action",
+        LoopPoller,
+        "_close_connection",
+        "self._actions.pop(connection.descriptor, None)",
+        "pass",
+    ),
+    Mutation(
+        "close leaves the connection",
+        LoopPoller,
+        "_close_connection",
+        "self.reading_connections.pop(",
+        "self.reading_connections.get(",
+    ),
     Mutation("pieces are not continued", LoopPoller, "_go_on", "conversation.state == PENDING", "False"),
     Mutation("end of a talk is missed", LoopPoller, "_go_on", "conversation.state == OVER", "False"),
     Mutation("cache is used in a message", LoopConnection, "refresh_cache_view", "conversation.state == IDLE", "True"),
-    Mutation("closed twice", Loop, "account", "flow.socket.close()", "flow.socket.close(); flow.socket.close()"),
+    Mutation(
+        "closed twice",
+        Loop,
+        "account",
+        "connection.socket.close()",
+        "connection.socket.close(); connection.socket.close()",
+    ),
     Mutation(
         "logged twice",
         Loop,
@@ -106,11 +133,11 @@ LOOP = (
         "self.access_log.log_all(ended, now)",
         "self.access_log.log_all([*ended] * 2, now)",
     ),
-    Mutation("not closed", Loop, "account", "flow.socket.close()", "pass"),
+    Mutation("not closed", Loop, "account", "connection.socket.close()", "pass"),
     Mutation("accepted but not registered", Loop, "accept_many", "register(descriptor, reading)", "pass"),
     Mutation("deadlines are not enforced", Server, "sweep", "connection.cut(connection.overdue)", "pass"),
-    Mutation("connections are not cut", Daemon, "_finished", "server.cut()", "pass"),
-    Mutation("drain without an end", Daemon, "_finished", "now < self._until:", "now < self._until + 30:"),
+    Mutation("connections are not cut", Daemon, "_finished", "server.cut()", "pass", 26),
+    Mutation("drain without an end", Drain, "must_cut", "now < self._until:", "now < self._until + 30:", 26),
     Mutation("listener is not polled again", Admission, "stop_polling", "self._polled.discard(server)", "pass"),
     Mutation("listener is polled when full", Admission, "admit", "if not full and not rest:", "if not rest:"),
     Mutation("queue is not taken", Admission, "_take_queue", "while not self.full", "while False", 8),
@@ -118,27 +145,65 @@ LOOP = (
 
 POOL = (
     Mutation("a result wakes nobody", PoolPoller, "return_to_leader", "self.wake()", "pass"),
-    Mutation("a result is lost", PoolPoller, "return_to_leader", "self.ready.append((flow, reply, answered))", "pass"),
+    Mutation(
+        "a result is lost", PoolPoller, "return_to_leader", "self.ready.append((connection, reply, answered))", "pass"
+    ),
     Mutation(
         "results are returned too late", PoolPoller, "wait", "while self.ready:", "if self.offloading and self.ready:"
     ),
     Mutation("unread connections are forgotten", PoolPoller, "wait", "while self.unread", "while False"),
     Mutation(
-        "leader does not notice its loss", PoolPoller, "_process_reply", "raise LeadershipLost from None", "return None"
+        "leader does not notice its loss",
+        PoolPoller,
+        "_process_reply",
+        "raise LeadershipLost from None",
+        "return None",
+        63,
     ),
     Mutation("reply of a lost leader is lost", PoolPoller, "_process_reply", "self.return_to_leader(", "str, ("),
-    Mutation("connection in service is still polled", StallDetector, "_take_over", "poller.suspend(flow)", "pass"),
+    Mutation(
+        "connection in service is still polled", StallDetector, "_take_over", "poller.suspend(connection)", "pass"
+    ),
     Mutation("nobody leads after a stall", StallDetector, "_take_over", "poller.offloading = True", "pass"),
     Mutation("lead is taken twice", StallDetector, "_take_over", "poller.lease = None", "pass"),
     Mutation("stall detector sleeps", StallDetector, "_sleep", "poller.detector_sleeps = True", "pass"),
     Mutation("stall detector is not woken", PoolPoller, "_events", "self.wakeup.set()", "pass"),
-    Mutation("old leader leads on", pool, "_lead_inline", "and poller.lease is lease", ""),
-    Mutation("no deadline after a worker", PoolPoller, "_return", "flow.deadline = ", "_ = "),
-    Mutation("not polled after a worker", PoolPoller, "_return", "self.read(flow)", "pass"),
     Mutation(
-        "polled while a worker serves it", PoolPoller, "suspend", "self._epoll.unregister(flow.descriptor)", "pass"
+        "lead is taken from another message",
+        PoolPoller,
+        "_process_reply",
+        "self.in_service.pop(connection)",
+        "self.in_service.popitem()",
+        16,
     ),
-    Mutation("found while a worker serves it", PoolPoller, "suspend", "self.flows.pop(", "self.flows.get("),
-    Mutation("deadline while a worker serves it", PoolPoller, "suspend", "flow.deadline = math.inf", "pass"),
-    Mutation("reply of a worker is not charged", PoolPoller, "return_to_leader", "flow.charged = len(reply)", "pass"),
+    Mutation("former leader does not wait", PoolPoller, "_process_reply", "with self.handover:", "if True:", 95),
+    Mutation(
+        "stall detector sleeps in a turn",
+        StallDetector,
+        "_sleep",
+        "if poller.waiting:",
+        "if not poller.in_service:",
+        63,
+    ),
+    Mutation("old leader leads on", pool, "_lead_inline", "and poller.lease is lease", ""),
+    Mutation("no deadline after a worker", PoolPoller, "_return", "connection.deadline = ", "_ = "),
+    Mutation("not polled after a worker", PoolPoller, "_return", "self.read(connection)", "pass"),
+    Mutation(
+        "polled while a worker serves it",
+        PoolPoller,
+        "suspend",
+        "self._epoll.unregister(connection.descriptor)",
+        "pass",
+    ),
+    Mutation(
+        "found while a worker serves it",
+        PoolPoller,
+        "suspend",
+        "self.reading_connections.pop(",
+        "self.reading_connections.get(",
+    ),
+    Mutation("deadline while a worker serves it", PoolPoller, "suspend", "connection.deadline = math.inf", "pass"),
+    Mutation(
+        "reply of a worker is not charged", PoolPoller, "return_to_leader", "connection.charged = len(reply)", "pass"
+    ),
 )

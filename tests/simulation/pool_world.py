@@ -9,17 +9,17 @@ from typing import Any
 
 from daemons.serving.connection import Connection
 from daemons.serving.engines import Pool
-from daemons.serving.engines.pool_poller import STALL
+from daemons.serving.engines.pool_poller import TAKEOVER
 from daemons.serving.poller import Poller
 from daemons.serving.stream import StreamServer
 from tests.simulation import patches
 from tests.simulation.epoll import Epoll
-from tests.simulation.scheduler import Event, Killed, Lock, Queue, Scheduler, SharedDeque, SharedList, Task
+from tests.simulation.scheduler import Event, Killed, Lock, Queue, Scheduler, SharedDeque, SharedDict, Task
 from tests.simulation.world import Violation, World
 
 #: Seconds within which the stall detector must have taken the lead from a blocked leader: two samples, and the pause of
 #: a detector that has just woken up.
-DETECTION = 5 * STALL
+DETECTION = 5 * TAKEOVER
 
 #: Maximum number of times per event at which all threads wait.
 IDLES = 10
@@ -46,9 +46,9 @@ class PoolWorld(World):
         self._block_rate = self.rng.choice((0.0, 0.02, 0.2))
         self._blocks = self.rng.random() < 0.2
         self.constants = self.constants | {
-            "daemons.serving.engines.leadership": {"QUIET_SAMPLES": self.rng.choice((0, 2))},
+            "daemons.serving.engines.stall_detector": {"QUIET_SAMPLES": self.rng.choice((0, 2))},
             "daemons.serving.engines.pool_poller": {
-                "BACKLOG": self.rng.choice((1, 4)),
+                "JOBS_PER_WORKER": self.rng.choice((1, 4)),
                 "SimpleQueue": partial(Queue, self._scheduler),
             },
         }
@@ -76,7 +76,7 @@ class PoolWorld(World):
 
     def _make_poller(self) -> Poller:
         poller: Any = type(self.server).make_poller(self.server)
-        for name, kind in (("in_service", SharedList), ("ready", SharedDeque)):
+        for name, kind in (("in_service", SharedDict), ("ready", SharedDeque)):
             shared = kind()
             shared.scheduler = self._scheduler
             setattr(poller, name, shared)
@@ -95,7 +95,7 @@ class PoolWorld(World):
         self._scheduler.over = True
 
     def pause(self, seconds: float) -> None:
-        if seconds == STALL:
+        if seconds == TAKEOVER:
             self._scheduler.wait(lambda: False, seconds)
         else:
             super().pause(seconds)
@@ -118,14 +118,14 @@ class PoolWorld(World):
         if self.busy:
             return
         poller: Any = self.daemon.poller
-        seconds = self.rng.choice((0.001, 0.01, 0.1, 0.3))
-        leading = list(poller.in_service)
+        seconds = self.rng.choice((0.001, TAKEOVER, 2 * TAKEOVER, 2 * TAKEOVER, 0.1, 3.0))
+        leading = dict(poller.in_service)
         self._blocking += 1
+        self.blocked = max(self.blocked, seconds)
         try:
             self._scheduler.wait(lambda: False, seconds)
         finally:
             self._blocking -= 1
-        self.blocked = max(self.blocked, seconds)
         if leading and poller.in_service == leading and seconds > DETECTION:
             self.fail("the stall detector has not noticed a blocked leader")
 

@@ -201,19 +201,29 @@ class Queue:
         return len(self._items)
 
 
-class SharedList(list[Any]):
-    """A list of several threads: another one may run before each of its methods."""
+class SharedDict(dict[Any, Any]):
+    """A dictionary of several threads: another one may run before and after each change."""
 
     scheduler: Scheduler
 
-    def append(self, item: object) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         self.scheduler.give_way()
-        super().append(item)
+        super().__setitem__(key, value)
         self.scheduler.give_way()
 
-    def pop(self, *position: Any) -> Any:
+    def pop(self, *arguments: Any) -> Any:
         self.scheduler.give_way()
-        return super().pop(*position)
+        try:
+            return super().pop(*arguments)
+        finally:
+            self.scheduler.give_way()
+
+    def popitem(self) -> Any:
+        self.scheduler.give_way()
+        try:
+            return super().popitem()
+        finally:
+            self.scheduler.give_way()
 
 
 class SharedDeque(deque[Any]):
