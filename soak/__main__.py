@@ -45,8 +45,13 @@ def _options() -> argparse.ArgumentParser:
         default=SECONDS,
         help=f"seconds of load after a warm-up ({SECONDS:g})",
     )
-    add("--rate", type=_number(1, 1000), default=RATE, help=f"valid visits per second; half as many hostile ({RATE:g})")
-    add("--deadline", type=_number(1, 600), default=DEADLINE, help=f"seconds for a valid visit ({DEADLINE:g})")
+    add(
+        "--rate",
+        type=_number(1, 1000),
+        default=RATE,
+        help=f"regular clients per second, half as many hostile ({RATE:g})",
+    )
+    add("--deadline", type=_number(1, 600), default=DEADLINE, help=f"seconds for a regular client ({DEADLINE:g})")
     add("--seed", type=int, help="of the random number generator; by default a new one, which is printed")
     add("--only", nargs="+", default=[], metavar="NAME", help="daemons to test; by default all of conf/")
     add("--keep", action="store_true", help="keep the folder with the logs")
@@ -69,7 +74,7 @@ def main(arguments: list[str]) -> int:
         print(f"soak: {error}", file=sys.stderr)
         return 2
     print(f"soak: {len(place.ports)} daemons, {options.seconds:g} s, seed {seed}, in {place.path}", flush=True)
-    print(f"soak: {HONEST_CLIENTS} honest and {HOSTILE_CLIENTS} hostile clients", flush=True)
+    print(f"soak: {HONEST_CLIENTS} regular and {HOSTILE_CLIENTS} hostile clients", flush=True)
     run = Run(place, random.Random(seed), options.rate, options.deadline)
     try:
         run.whole(options.seconds)

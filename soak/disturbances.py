@@ -71,6 +71,10 @@ class Disturbances:
         if not (names := [name for name in WORKERS if name in self._place.ports]):
             return
         name = self._rng.choice(names)
+        # A worker that dies during a renewal is not replaced, since its successor is starting already.
+        while name in self._renewed:
+            self.tick()
+            time.sleep(0.1)
         before = self._place.figures(name)
         workers = [process.pid for process in before.processes if process.role == "worker"]
         if not workers:

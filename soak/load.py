@@ -102,7 +102,7 @@ class Load:
         self.pace = 1.0
 
     def start(self, rng: random.Random, rates: tuple[float, float]) -> None:
-        """Start honest and hostile visits, at most so many per second."""
+        """Start regular and hostile clients, at most so many per second."""
         self._stopping.clear()
         for place, (visits, count) in enumerate(((self._honest, HONEST_CLIENTS), (self._hostile, HOSTILE_CLIENTS))):
             for _ in range(count if visits else 0):

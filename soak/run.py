@@ -103,7 +103,7 @@ class Run:
     def _print_progress(self, phase: str, passed: float, seconds: float) -> None:
         record = self._record
         print(
-            f"soak: {phase} {passed:4.0f} of {seconds:g} s, {record.honest.total()} honest visits, "
+            f"soak: {phase} {passed:4.0f} of {seconds:g} s, {record.honest.total()} regular clients, "
             f"{record.hostile.total()} hostile, {self._disturbances.done.total()} disturbances, "
             f"slowest {record.slowest:.2f} s, {self._cores[-1]:.2f} cores, {len(record.faults)} faults",
             flush=True,
@@ -139,7 +139,7 @@ class Run:
     def report(self) -> list[str]:
         """Return the lines of the result tables."""
         record, lines = self._record, [""]
-        lines.append(f"{'daemon':<12}{'visits':>8}{'excused':>9}{'threads':>13}{'descriptors':>15}{'MiB':>15}")
+        lines.append(f"{'daemon':<12}{'clients':>8}{'excused':>9}{'threads':>13}{'descriptors':>15}{'MiB':>15}")
         for name, before in self._before.items():
             after = self._after[name]
             lines.append(
@@ -149,7 +149,7 @@ class Run:
             )
         lines += [
             "",
-            "hostile visits  " + _listed(record.hostile),
+            "hostile clients " + _listed(record.hostile),
             "disturbances    " + _listed(self._disturbances.done),
         ]
         lines += [f"endings         {_listed(self._endings)}", f"log             {self._lines:,} lines"]
