@@ -57,10 +57,10 @@ class Mutation:
 LOOP = (
     Mutation("no rearm after a full read", LoopPoller, "wait", "if octets == size:", "if False:"),
     Mutation("no rearm after an urgent byte", LoopPoller, "wait", "if event != EPOLLIN and data:", "if False:"),
-    Mutation("rest of a reply is dropped", LoopPoller, "wait", "if sent != octets:", "if False:"),
+    Mutation("rest of a reply is dropped", LoopPoller, "wait", "if sent != octets:", "if False:", 8),
     Mutation("no deadline after a reply", LoopPoller, "wait", "connection.deadline = deadline", "pass", 22),
     Mutation("ended connections are not closed", LoopPoller, "wait", "if self._ended:", "if False:"),
-    Mutation("drain in spite of more events", LoopPoller, "wait", "and len(events) < MAX_EVENTS", "", 82),
+    Mutation("drain in spite of more events", LoopPoller, "wait", "and len(events) < MAX_EVENTS", "", 79),
     Mutation(
         "recv fails, and it ends twice",
         LoopPoller,
@@ -75,7 +75,7 @@ LOOP = (
         "self._epoll.modify(connection.descriptor, self._interest(connection))",
         "pass",
     ),
-    Mutation("rest of a reply is sent again", LoopPoller, "_write", "unsent[sent:])", "unsent)"),
+    Mutation("rest of a reply is sent again", LoopPoller, "_write", "unsent[sent:])", "unsent)", 8),
     Mutation("bytes sent are not counted", LoopPoller, "_write", "connection.sent += sent", "pass"),
     Mutation(
         "no interest in space",
@@ -90,13 +90,14 @@ LOOP = (
         "_resume",
         "self._epoll.modify(connection.descriptor, self._interest(connection))",
         "pass",
+        37,
     ),
-    Mutation("never resumed", LoopPoller, "_events", "self._resume()", "pass"),
-    Mutation("pause without an action", LoopPoller, "_keep", "self._actions[connection.descriptor] =", "_ ="),
-    Mutation("pause without a change of interest", LoopPoller, "_keep", "& select.EPOLLOUT", ""),
-    Mutation("drain in spite of input", LoopPoller, "_close_idle", "descriptor not in ready and ", "", 85),
-    Mutation("drain without a grace period", LoopPoller, "_close_idle", "and connection.close_after <= now", ""),
-    Mutation("no drain of idle connections", LoopPoller, "_close_idle", "connection.idle and", "False and"),
+    Mutation("never resumed", LoopPoller, "_events", "self._resume()", "pass", 37),
+    Mutation("pause without an action", LoopPoller, "_keep", "self._actions[connection.descriptor] =", "_ =", 37),
+    Mutation("pause without a change of interest", LoopPoller, "_keep", "& select.EPOLLOUT", "", 37),
+    Mutation("drain in spite of input", LoopPoller, "_close_idle", "descriptor not in ready and ", "", 8),
+    Mutation("drain without a grace period", LoopPoller, "_close_idle", "and connection.close_after <= now", "", 85),
+    Mutation("no drain of idle connections", LoopPoller, "_close_idle", "connection.idle and", "False and", 8),
     Mutation("no linger", LoopPoller, "_end", "if connection.ending in LINGERING:", "if False:"),
     Mutation("charge is kept", LoopPoller, "_end", "connection.server.hold(connection, 0)", "pass"),
     Mutation("paused connection is kept", LoopPoller, "_end", "self._paused.pop(connection, None)", "pass", 37),
@@ -118,7 +119,9 @@ LOOP = (
     ),
     Mutation("pieces are not continued", LoopPoller, "_go_on", "conversation.state == PENDING", "False"),
     Mutation("end of a talk is missed", LoopPoller, "_go_on", "conversation.state == OVER", "False"),
-    Mutation("cache is used in a message", LoopConnection, "refresh_cache_view", "conversation.state == IDLE", "True"),
+    Mutation(
+        "cache is used in a message", LoopConnection, "refresh_cache_view", "conversation.state == IDLE", "True", 21
+    ),
     Mutation(
         "closed twice",
         Loop,
@@ -137,10 +140,10 @@ LOOP = (
     Mutation("accepted but not registered", Loop, "accept_many", "register(descriptor, reading)", "pass"),
     Mutation("deadlines are not enforced", Server, "sweep", "connection.cut(connection.overdue)", "pass"),
     Mutation("connections are not cut", Daemon, "_finished", "server.cut()", "pass", 26),
-    Mutation("drain without an end", Drain, "must_cut", "now < self._until:", "now < self._until + 30:", 26),
+    Mutation("drain without an end", Drain, "must_cut", "now < self._until:", "now < self._until + 30:", 8),
     Mutation("listener is not polled again", Admission, "stop_polling", "self._polled.discard(server)", "pass"),
     Mutation("listener is polled when full", Admission, "admit", "if not full and not rest:", "if not rest:"),
-    Mutation("queue is not taken", Admission, "_take_queue", "while not self.full", "while False", 8),
+    Mutation("queue is not taken", Admission, "_take_queue", "while not self.full", "while False"),
 )
 
 POOL = (
@@ -151,14 +154,14 @@ POOL = (
     Mutation(
         "results are returned too late", PoolPoller, "wait", "while self.ready:", "if self.offloading and self.ready:"
     ),
-    Mutation("unread connections are forgotten", PoolPoller, "wait", "while self.unread", "while False"),
+    Mutation("unread connections are forgotten", PoolPoller, "wait", "while self.unread", "while False", 13),
     Mutation(
         "leader does not notice its loss",
         PoolPoller,
         "_process_reply",
         "raise LeadershipLost from None",
         "return None",
-        63,
+        51,
     ),
     Mutation("reply of a lost leader is lost", PoolPoller, "_process_reply", "self.return_to_leader(", "str, ("),
     Mutation(
@@ -174,16 +177,16 @@ POOL = (
         "_process_reply",
         "self.in_service.pop(connection)",
         "self.in_service.popitem()",
-        16,
+        95,
     ),
-    Mutation("former leader does not wait", PoolPoller, "_process_reply", "with self.handover:", "if True:", 95),
+    Mutation("former leader does not wait", PoolPoller, "_process_reply", "with self.handover:", "if True:", 63),
     Mutation(
         "stall detector sleeps in a turn",
         StallDetector,
         "_sleep",
         "if poller.waiting:",
         "if not poller.in_service:",
-        63,
+        59,
     ),
     Mutation("old leader leads on", pool, "_lead_inline", "and poller.lease is lease", ""),
     Mutation("no deadline after a worker", PoolPoller, "_return", "connection.deadline = ", "_ = "),

@@ -43,9 +43,10 @@ class PoolWorld(World):
         self._leader: Task | None = None
         self.kernel.receiving = self._check_lead
         #: The fraction of messages for which the service blocks.
-        self._block_rate = self.rng.choice((0.0, 0.02, 0.2))
+        self._block_rate = self.rng.choice((0.0, 0.02, 0.2, 0.2))
         self._blocks = self.rng.random() < 0.2
         self.constants = self.constants | {
+            "daemons.serving.engines.pool": {"INLINE_AFTER": self.rng.choice((0.01, 1.0))},
             "daemons.serving.engines.stall_detector": {"QUIET_SAMPLES": self.rng.choice((0, 2))},
             "daemons.serving.engines.pool_poller": {
                 "JOBS_PER_WORKER": self.rng.choice((1, 4)),
@@ -118,7 +119,7 @@ class PoolWorld(World):
         if self.busy:
             return
         poller: Any = self.daemon.poller
-        seconds = self.rng.choice((0.001, TAKEOVER, 2 * TAKEOVER, 2 * TAKEOVER, 0.1, 3.0))
+        seconds = self.rng.choice((0.001, TAKEOVER, 2 * TAKEOVER, 2 * TAKEOVER, 0.1, 0.1, 3.0))
         leading = dict(poller.in_service)
         self._blocking += 1
         self.blocked = max(self.blocked, seconds)

@@ -34,6 +34,9 @@ from tests.simulation.stream import Endpoint, Listener, connect
 #: Maximum number of waits per event; more are a busy loop.
 WAITS = 5
 
+#: Numbers of events before a wait returns.
+ARRIVALS = (0, 1, 1, 2, 4, 12)
+
 #: Endings of connections whose peer has all replies.
 WHOLE = frozenset((Ending.DONE, Ending.CUT, Ending.FINISHED, Ending.FAILED, Ending.OVERSIZE))
 
@@ -254,7 +257,7 @@ class World:
             if len(self.open) < self._most and draw < 0.15 and not self.listener.closed:
                 self._connect()
                 return True
-            return bool(self.open) and self._act_of(rng.choice(self.open))
+            return bool(self.open) and self._act_of(self.open[int(rng.random() * len(self.open))])
         finally:
             self.busy = False
 
@@ -301,7 +304,7 @@ class World:
         kernel, rng = self.kernel, self.rng
         self.count_wait()
         until = math.inf if timeout is None else kernel.now + timeout
-        for _ in range(rng.choice((0, 1, 1, 2, 4, 12))):
+        for _ in range(ARRIVALS[int(rng.random() * len(ARRIVALS))]):
             if self.events > 0:
                 self.act()
         if (events := epoll.collect(most)) or self.faults or kernel.now >= until:
@@ -357,9 +360,9 @@ class World:
             self.fail("a connection in the queue is not accepted")
         if fault := self.inconsistency():
             self.fail(fault)
-        for client in self.clients:
-            if fault := self._left_undone(client):
-                self.fail(f"client {client.endpoint.peer.address}: {fault}")
+        for connection in server.connections.values():
+            if fault := self._left_undone(connection):
+                self.fail(f"client {connection.address[1]}: {fault}")
 
     def inconsistency(self) -> str:
         """Return how the tables of the poller differ from the interest list of epoll; empty if they do not."""
@@ -367,16 +370,12 @@ class World:
         polled, handled = poller._epoll.entries.keys(), poller.reading_connections.keys() | poller._actions.keys()
         return f"polled and handled descriptors differ: {polled ^ handled}" if polled != handled else ""
 
-    def _left_undone(self, client: Client) -> str:
-        """Return what the server should have done for a client before it went to sleep; empty if there is nothing."""
-        end = client.endpoint.peer
-        if end.descriptor < 0 or end.closed:
-            return ""
-        connection = self.server.connections.get(end)
-        if connection is None:
-            return "the socket is open without a connection"
+    def _left_undone(self, connection: Connection) -> str:
+        """Return what the server should have done for a peer before it went to sleep; empty if there is nothing."""
         if self.excused(connection):
             return ""
+        client = self.clients[connection.address[1]]
+        end = client.endpoint.peer
         if end.reset or (end.shut_read and end.shut_write):
             return "the connection is over, and the socket is open"
         if connection.deadline == math.inf:
