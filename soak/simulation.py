@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterable
 
 from tests.simulation.pool_world import PoolWorld
-from tests.simulation.world import Violation, World
+from tests.simulation.properties import Violation
+from tests.simulation.world import World
 
 SEEDS, EVENTS = 10_000, 1000
 

@@ -11,8 +11,6 @@ import math
 import os
 import select
 import socket
-import sys
-from collections import deque
 from typing import Any
 
 from tests.simulation.kernel import Kernel, Watcher
@@ -23,11 +21,8 @@ ERR, HUP, RDHUP = select.EPOLLERR, select.EPOLLHUP, select.EPOLLRDHUP
 #: sk_data_ready wakes the waiters for these.
 ARRIVED = IN | PRI
 
-#: Offset of tcpi_unacked in struct tcp_info, linux/tcp.h: the length of a listener's queue.
-_QUEUED = 24
 
-
-def _error(number: int) -> OSError:
+def os_error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
@@ -135,7 +130,7 @@ class Endpoint:
         if self.descriptor >= 0:
             self._kernel.enter()
         if self.closed:
-            raise _error(errno.EBADF)
+            raise os_error(errno.EBADF)
 
     def fileno(self) -> int:
         return self.descriptor
@@ -159,10 +154,10 @@ class Endpoint:
             return b""
         if self.error:
             number, self.error = self.error, 0
-            raise _error(number)
+            raise os_error(number)
         if self.shut_read or self.reset:
             return b""
-        raise _error(errno.EAGAIN)
+        raise os_error(errno.EAGAIN)
 
     def recv_into(self, buffer: bytearray, size: int = 0, flags: int = 0) -> int:
         data = self.recv(size or len(buffer), flags)
@@ -173,9 +168,9 @@ class Endpoint:
         self._enter()
         if self.error:
             number, self.error = self.error, 0
-            raise _error(number)
+            raise os_error(number)
         if self.shut_write or self.reset:
-            raise _error(errno.EPIPE)
+            raise os_error(errno.EPIPE)
         room = self._capacity - len(self.unsent)
         if not self.unsent:
             room += self.peer.space
@@ -187,7 +182,7 @@ class Endpoint:
             self._no_space = True
         self.push()
         if not count and len(data):
-            raise _error(errno.EAGAIN)
+            raise os_error(errno.EAGAIN)
         return count
 
     def send_urgent(self) -> bool:
@@ -214,7 +209,7 @@ class Endpoint:
                 self.push()
         self._wake(0)
         if over:
-            raise _error(errno.ENOTCONN)
+            raise os_error(errno.ENOTCONN)
 
     def close(self) -> None:
         """Close the connection; reset it if not all input was read, RFC 2525, section 2.17."""
@@ -297,64 +292,3 @@ def connect(kernel: Kernel, window: int, capacity: int, family: int = socket.AF_
     one, other = Endpoint(kernel, window, capacity, family), Endpoint(kernel, window, capacity, family)
     one.peer, other.peer = other, one
     return one, other
-
-
-class Listener:
-    """A listening socket."""
-
-    def __init__(self, kernel: Kernel, family: int = socket.AF_INET) -> None:
-        self._kernel = kernel
-        self.family = family
-        self.watchers: list[Watcher] = []
-        self.queue: deque[Endpoint] = deque()
-        #: Errors of the next calls of accept(2).
-        self.failures: deque[int] = deque()
-        self.closed = False
-        self.descriptor = kernel.open(self)
-
-    def fileno(self) -> int:
-        return self.descriptor
-
-    def mask(self) -> int:
-        return IN if self.queue else 0
-
-    def arrive(self, endpoint: Endpoint) -> None:
-        """Queue a connection; reset it if the socket is closed."""
-        if self.closed:
-            endpoint.abort()
-            return
-        self.queue.append(endpoint)
-        for watcher in self.watchers:
-            watcher.wake(ARRIVED)
-
-    def _accept(self) -> tuple[int, Any]:
-        """As `socket.socket._accept`: return a descriptor and an address."""
-        self._kernel.enter()
-        if self.closed:
-            raise _error(errno.EBADF)
-        if not self.queue:
-            raise _error(errno.EAGAIN)
-        if self.failures:
-            number = self.failures.popleft()
-            if number == errno.ECONNABORTED:
-                self.queue.popleft().abort()
-            raise _error(number)
-        endpoint = self.queue.popleft()
-        endpoint.descriptor = self._kernel.open(endpoint)
-        return endpoint.descriptor, endpoint.address
-
-    def getsockopt(self, level: int, option: int, size: int = 0) -> bytes:
-        """Return struct tcp_info, as far as the number of queued connections."""
-        self._kernel.enter()
-        if self.family == socket.AF_UNIX:
-            raise _error(errno.EOPNOTSUPP)
-        return bytes(_QUEUED) + len(self.queue).to_bytes(4, sys.byteorder)
-
-    def close(self) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        while self.queue:
-            self.queue.popleft().abort()
-        self._kernel.close(self.descriptor)
-        self.descriptor = -1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.mutations import LOOP, Mutation
-from tests.simulation.world import Violation, World
+from tests.simulation.properties import Violation
+from tests.simulation.world import World
 
 #: Seeds of this test; `python -m soak.simulation` runs many more.
 SEEDS = range(60)

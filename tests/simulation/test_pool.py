@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation.mutations import POOL, Mutation
 from tests.simulation.pool_world import PoolWorld
-from tests.simulation.world import Violation
+from tests.simulation.properties import Violation
 
 #: Seeds of this test; `python -m soak.simulation --engine pool` runs many more.
 SEEDS = range(40)
