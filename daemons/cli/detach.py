@@ -77,6 +77,9 @@ def stop(conf: Path, name: str, run: Path | None = None) -> int:
         signalled = _terminate(pidfile, pid)
     except PermissionError:
         pid = pidfile.read()
+        if pid is None and not _belongs_to_another_user(pidfile.path):
+            report(f"{name}: {pidfile.path}: permission denied")
+            return lifecycle.SYSTEM_REFUSED
         process = str(pidfile.path) if pid is None else f"pid {pid}"
         report(f"{name}: {process} belongs to another user; only that user and root can stop it")
         return lifecycle.SYSTEM_REFUSED
@@ -93,6 +96,14 @@ def stop(conf: Path, name: str, run: Path | None = None) -> int:
         time.sleep(0.05)
     print(f"{name}: stopped")
     return lifecycle.ENDED
+
+
+def _belongs_to_another_user(path: Path) -> bool:
+    """Return whether a file is known to belong to another user."""
+    try:
+        return path.stat().st_uid != os.geteuid()
+    except OSError:
+        return False
 
 
 def _terminate(pidfile: Pidfile, pid: int) -> bool:

@@ -284,6 +284,18 @@ def test_pid_file_is_for_its_owner_alone_even_where_an_older_one_was_not(launcel
     assert not Pidfile(launcelot.pidfile).opened_by(os.getpid())
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+@pytest.mark.parametrize("unreadable", ["run", "run/launcelot.pid"])
+def test_stop_without_access_to_the_pidfile_is_refused_in_one_line(launcelot: Detached, unreadable: str) -> None:
+    launcelot.start()
+    path = launcelot.path / unreadable
+    mode = path.stat().st_mode
+    path.chmod(0)
+    stop = daemons(launcelot.path, "stop", "launcelot")
+    path.chmod(mode)
+    assert (stop.returncode, stop.stderr) == (111, f"launcelot: {launcelot.pidfile}: permission denied\n")
+
+
 def test_stop_of_another_users_daemon_is_refused_in_one_line(
     launcelot: Detached, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ import enum
 import sys
 from typing import Any
 
-from daemons.clients import arguments, tools
+from daemons.clients import tools
 from daemons.clients.net.system import NOT_FOUND, is_address, resolve, reverse
 from daemons.printable import escape
 
@@ -33,7 +33,7 @@ class Verdict(enum.Enum):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("host", metavar="HOST", type=arguments.nonempty, help="a name or an address")
+    parser.add_argument("host", metavar="HOST", help="a name or an address")
     parser.epilog = (
         "Exit codes: 0 the names agree, or share their registered domain; 1 they do not, or a name is missing; "
         "2 wrong command line. Names are resolved by the system, including /etc/hosts."

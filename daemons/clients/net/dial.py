@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from daemons.clients import tools
+from daemons.clients.net.system import refuse_itself
 from daemons.serving.listening import unix_client
 from daemons.serving.listening.address import Address
 
@@ -42,11 +43,21 @@ def dial(
         if address.scheme == "unix":
             return unix_client.connect(address.path, timeout)
         host = _host(address)
-        connected = socket.create_connection((host, address.port), timeout)
+        connected = _connected(host, address.port, timeout)
         note(f"Client has been assigned socket name {connected.getsockname()}")
         return _secured(connected, host, cafile) if address.scheme == "tls" else connected
     except (OSError, UnicodeError) as error:
         raise NetworkError(address, error) from error
+
+
+def _connected(host: str, port: int, timeout: float) -> socket.socket:
+    connected = socket.create_connection((host, port), timeout)
+    try:
+        refuse_itself(connected)
+    except OSError:
+        connected.close()
+        raise
+    return connected
 
 
 def reachable(address: Address, kind: socket.SocketKind) -> socket.socket:

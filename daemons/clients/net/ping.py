@@ -8,12 +8,12 @@ import sys
 import time
 
 from daemons.clients import arguments, tools
-from daemons.clients.net.system import HostAddress, resolve
+from daemons.clients.net.system import HostAddress, refuse_itself, resolve
 from daemons.printable import escape
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("host", metavar="HOST", type=arguments.nonempty, help="a name or an address")
+    parser.add_argument("host", metavar="HOST", help="a name or an address")
     parser.add_argument(
         "port",
         nargs="?",
@@ -57,3 +57,4 @@ def _connect(candidate: HostAddress, timeout: float) -> None:
     with socket.socket(candidate.family, socket.SOCK_STREAM) as peer:
         peer.settimeout(timeout)
         peer.connect(candidate.address)
+        refuse_itself(peer)

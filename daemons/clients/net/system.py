@@ -3,6 +3,8 @@ order configured in nsswitch.conf(5).  Nothing here queries the DNS directly."""
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from typing import Any, NamedTuple
 
@@ -57,3 +59,16 @@ def reverse(address: Any) -> str | None:
         if error.errno in NOT_FOUND:
             return None
         raise
+
+
+def refuse_itself(peer: socket.socket) -> None:
+    """Raise `ConnectionRefusedError` if a TCP socket is connected to itself.
+
+    If a port has no listener and the kernel chooses it as the source port, both ends of the connection are the same
+    socket (simultaneous open, RFC 9293, section 3.5)."""
+    try:
+        is_itself = peer.getsockname() == peer.getpeername()
+    except OSError:  # the peer has reset the connection already
+        return
+    if is_itself:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))

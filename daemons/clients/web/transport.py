@@ -15,6 +15,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
+from daemons.clients.net.system import refuse_itself
 from daemons.clients.net.tls_socket import without_zone
 from daemons.clients.rpc.call_arguments import without_password
 from daemons.clients.web.common import Failure
@@ -141,6 +142,8 @@ class Backend(httpcore2.NetworkBackend):
             self._register(peer)
             peer.settimeout(timeout)
             peer.connect(address)
+            if family != socket.AF_UNIX:
+                refuse_itself(peer)
         except BaseException:
             peer.close()
             raise
