@@ -86,7 +86,7 @@ class Accounts:
 
 
 class Properties:
-    """What `World` must keep; see there for the attributes."""
+    """Base class of `World` with the checks of its properties."""
 
     kernel: Kernel
     daemon: Daemon

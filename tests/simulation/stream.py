@@ -81,7 +81,7 @@ class Endpoint:
         #: Pending error, SO_ERROR.
         self.error = 0
         self.closed = False
-        #: Someone waits for space in the send buffer, SOCK_NOSPACE.
+        #: A watcher waits for space in the send buffer, SOCK_NOSPACE.
         self._no_space = False
         #: Number of bytes ever accepted by `send`.
         self.taken = 0
