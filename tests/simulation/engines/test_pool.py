@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.mutations import POOL, Mutation
-from tests.simulation.pool_world import PoolWorld
-from tests.simulation.properties import Violation
+from tests.simulation.engines.mutations import POOL, Mutation
+from tests.simulation.engines.pool_world import PoolWorld
+from tests.simulation.engines.properties import Violation
 
-#: Seeds of this test; `python -m soak.simulation --engine pool` runs many more.
+#: Seeds of this test; `python -m soak.engines --engine pool` runs many more.
 SEEDS = range(40)
 
 #: Number of seeds within which a fault must be found.

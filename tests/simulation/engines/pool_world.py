@@ -12,11 +12,11 @@ from daemons.serving.engines import Pool
 from daemons.serving.engines.pool_poller import TAKEOVER
 from daemons.serving.poller import Poller
 from daemons.serving.stream import StreamServer
-from tests.simulation import patches
-from tests.simulation.epoll import Epoll
-from tests.simulation.properties import Violation
-from tests.simulation.scheduler import Event, Killed, Lock, Queue, Scheduler, SharedDeque, SharedDict, Task
-from tests.simulation.world import World
+from tests.simulation.engines import patches
+from tests.simulation.engines.epoll import Epoll
+from tests.simulation.engines.properties import Violation
+from tests.simulation.engines.scheduler import Event, Killed, Lock, Queue, Scheduler, SharedDeque, SharedDict, Task
+from tests.simulation.engines.world import World
 
 #: Seconds within which the stall detector must have taken the lead from a blocked leader: two samples, and the pause of
 #: a detector that has just woken up.

@@ -12,7 +12,7 @@ import os
 import select
 from collections.abc import Callable
 
-from tests.simulation.kernel import Kernel, Watched, Watcher
+from tests.simulation.engines.kernel import Kernel, Watched, Watcher
 
 #: Events that are always reported, epoll_ctl(2).
 ALWAYS = select.EPOLLERR | select.EPOLLHUP

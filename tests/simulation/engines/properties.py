@@ -14,10 +14,10 @@ from daemons.serving.daemon import QUEUE, SERVING, TICK, Daemon
 from daemons.serving.drain import AFTER_CUT
 from daemons.serving.guards import budget
 from daemons.serving.stream import StreamServer
-from tests.simulation.client import Client
-from tests.simulation.kernel import Kernel
-from tests.simulation.listener import Listener
-from tests.simulation.stream import Endpoint
+from tests.simulation.engines.client import Client
+from tests.simulation.engines.kernel import Kernel
+from tests.simulation.engines.listener import Listener
+from tests.simulation.engines.stream import Endpoint
 
 #: Endings of connections whose peer has all replies.
 WHOLE = frozenset((Ending.DONE, Ending.CUT, Ending.FINISHED, Ending.FAILED, Ending.OVERSIZE))

@@ -15,9 +15,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.simulation.epoll import Epoll
-from tests.simulation.kernel import Kernel
-from tests.simulation.stream import Endpoint, connect
+from tests.simulation.engines.epoll import Epoll
+from tests.simulation.engines.kernel import Kernel
+from tests.simulation.engines.stream import Endpoint, connect
 
 #: Seconds for the real kernel to deliver a segment over the loopback interface.
 DELIVERY = 20.0

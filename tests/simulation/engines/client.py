@@ -6,8 +6,8 @@ import random
 import socket
 
 from daemons.serving.conversation.endings import Ending
-from tests.simulation.answers import BUG, LIMIT, QUIT, Script, Simulated
-from tests.simulation.stream import Endpoint
+from tests.simulation.engines.answers import BUG, LIMIT, QUIT, Script, Simulated
+from tests.simulation.engines.stream import Endpoint
 
 
 def line_of(rng: random.Random, long: float) -> bytes:

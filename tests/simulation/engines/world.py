@@ -19,14 +19,14 @@ from daemons.serving.guards import budget
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from daemons.serving.stream import StreamServer
-from tests.simulation import patches
-from tests.simulation.answers import KINDS, Simulated
-from tests.simulation.client import Client, script, usual_lines
-from tests.simulation.epoll import Epoll
-from tests.simulation.kernel import Kernel
-from tests.simulation.listener import Listener
-from tests.simulation.properties import Accounts, Properties
-from tests.simulation.stream import connect
+from tests.simulation.engines import patches
+from tests.simulation.engines.answers import KINDS, Simulated
+from tests.simulation.engines.client import Client, script, usual_lines
+from tests.simulation.engines.epoll import Epoll
+from tests.simulation.engines.kernel import Kernel
+from tests.simulation.engines.listener import Listener
+from tests.simulation.engines.properties import Accounts, Properties
+from tests.simulation.engines.stream import connect
 
 #: Maximum number of waits per event; more are a busy loop.
 WAITS = 5

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.mutations import LOOP, Mutation
-from tests.simulation.properties import Violation
-from tests.simulation.world import World
+from tests.simulation.engines.mutations import LOOP, Mutation
+from tests.simulation.engines.properties import Violation
+from tests.simulation.engines.world import World
 
-#: Seeds of this test; `python -m soak.simulation` runs many more.
+#: Seeds of this test; `python -m soak.engines` runs many more.
 SEEDS = range(60)
 
 #: Number of seeds within which a fault must be found.

@@ -8,8 +8,8 @@ import sys
 from collections import deque
 from typing import Any
 
-from tests.simulation.kernel import Kernel, Watcher
-from tests.simulation.stream import ARRIVED, IN, Endpoint, os_error
+from tests.simulation.engines.kernel import Kernel, Watcher
+from tests.simulation.engines.stream import ARRIVED, IN, Endpoint, os_error
 
 #: Offset of tcpi_unacked in struct tcp_info, linux/tcp.h: the length of a listener's queue.
 _QUEUED = 24

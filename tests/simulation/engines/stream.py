@@ -1,7 +1,7 @@
 """Simulated TCP sockets, tcp(7), over a network without delay.
 
 The rules are those of net/ipv4/tcp.c: `mask` is tcp_poll, `recv` is tcp_recvmsg, `close` is tcp_close.
-`tests/simulation/test_kernel.py` compares them with the real ones.
+`tests/simulation/engines/test_kernel.py` compares them with the real ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import select
 import socket
 from typing import Any
 
-from tests.simulation.kernel import Kernel, Watcher
+from tests.simulation.engines.kernel import Kernel, Watcher
 
 IN, OUT, PRI = select.EPOLLIN, select.EPOLLOUT, select.EPOLLPRI
 ERR, HUP, RDHUP = select.EPOLLERR, select.EPOLLHUP, select.EPOLLRDHUP

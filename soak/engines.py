@@ -1,6 +1,6 @@
-"""Many seeds of the simulation of the event-driven engines, in `tests/simulation`.
+"""Many seeds of the simulation of the event-driven engines, in `tests/simulation/engines`.
 
-``make soak ARGS=simulation`` runs consecutive seeds for some time.  ``python -m soak.simulation`` runs a number of
+``make soak ARGS=engines`` runs consecutive seeds for some time.  ``python -m soak.engines`` runs a number of
 them, or one again.
 """
 
@@ -12,9 +12,9 @@ import sys
 import time
 from collections.abc import Iterable
 
-from tests.simulation.pool_world import PoolWorld
-from tests.simulation.properties import Violation
-from tests.simulation.world import World
+from tests.simulation.engines.pool_world import PoolWorld
+from tests.simulation.engines.properties import Violation
+from tests.simulation.engines.world import World
 
 SEEDS, EVENTS = 10_000, 1000
 
@@ -35,10 +35,10 @@ def simulate(engine: str, seeds: Iterable[int], events: int = EVENTS, seconds: f
         except Violation as violation:
             violations += 1
             print(f"FAULT  seed {seed}: {violation}")
-            print(f"       python -m soak.simulation --engine {engine} --first {seed} --seeds 1 --events {events}")
+            print(f"       python -m soak.engines --engine {engine} --first {seed} --seeds 1 --events {events}")
     took = max(time.monotonic() - began, 1e-9)
     print(
-        f"soak simulation: {engine}, {done} seeds of {events} events in {took:.1f} s, "
+        f"soak engines: {engine}, {done} seeds of {events} events in {took:.1f} s, "
         f"{done * events / took:,.0f} events/s, {f'{violations} faults' if violations else 'no faults'}",
         flush=True,
     )
@@ -51,7 +51,7 @@ def run(seconds: float, seed: int) -> int:
 
 
 def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m soak.simulation", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m soak.engines", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--engine", choices=ENGINES, default="loop", help="engine to simulate (loop)")
     add("--seeds", type=int, default=SEEDS, metavar="N", help=f"number of seeds ({SEEDS})")
