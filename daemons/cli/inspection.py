@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from daemons.cli import supervisord_check
-from daemons.operating import lifecycle
+from daemons.operating import fd_limit, lifecycle
 from daemons.operating.config import ini, tables
 from daemons.operating.config.sections import SECTIONS, Settings
 from daemons.operating.loading.targets import target_of
@@ -66,6 +66,8 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
         print(complaint, file=sys.stderr)
     for settings in daemons:
         notes += (f"conf/{settings.name}.ini [daemon] {note}" for note in map(clients_too, settings.addresses) if note)
+    if reduced := fd_limit.note(daemons):
+        notes.append(reduced)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     if complaints:

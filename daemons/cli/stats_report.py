@@ -100,10 +100,11 @@ def as_text(found: Figures) -> str:
         ("lost with a process", found.lost, ""),
         ("worker restarts", found.worker_restarts, ""),
         ("stalls", found.stalls, "" if found.stalled is None else f"currently stalled for {found.stalled:.1f} s"),
-        ("dropped log lines", found.dropped_lines, ""),
+        ("dropped log lines", found.dropped_lines, f"{found.dropped_bytes:,} bytes" if found.dropped_bytes else ""),
         ("bytes held", found.held, f"{found.waits:,} waits for space" if found.waits else ""),
         ("dropped datagrams", found.datagrams_dropped, ""),
         ("rate pauses", found.rate_pauses, ""),
+        ("full", found.full, ""),
     ]
     width = max(len(f"{number:,}") for _, number, _ in rows)
     lines += [f"{name:<20} {number:>{width},}  {more}".rstrip() for name, number, more in rows]

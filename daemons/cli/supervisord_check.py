@@ -34,7 +34,7 @@ _DRAIN = ("limits", "drain_timeout")
 #: Pattern of sections of programs.
 _PROGRAM = re.compile(r"(?:fcgi-)?program:|eventlistener:")
 
-#: Maximum seconds after drain_timeout until a busy daemon ends: `worker_table.KILL_DELAY`, and a margin.
+#: Maximum seconds after drain_timeout until a busy daemon ends: `worker.KILL_DELAY`, and a margin.
 END_DELAY = 2
 
 

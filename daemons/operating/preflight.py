@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 import traceback
@@ -11,6 +12,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from daemons.serving import signals
+from daemons.serving.engines.worker import FIRST_START_LIMIT
 from daemons.settings.complaints import ConfigurationError
 
 #: Maximum seconds for the import of a service at a reload.
@@ -30,10 +32,15 @@ class Trial:
 
     release
         Called first in the child, to close resources of the parent.
+    limit
+        Maximum seconds; `LIMIT` by default.
     """
 
-    def __init__(self, action: Callable[[], object], release: Callable[[], None] = lambda: None) -> None:
-        self._begun = time.monotonic()
+    def __init__(
+        self, action: Callable[[], object], release: Callable[[], None] = lambda: None, limit: float | None = None
+    ) -> None:
+        self._limit = LIMIT if limit is None else limit
+        self._until = time.monotonic() + self._limit
         #: Whether `end` was called.
         self.ended = False
         self._received = b""
@@ -58,8 +65,16 @@ class Trial:
 
     @property
     def overdue(self) -> bool:
-        """Whether it has taken longer than `LIMIT`."""
-        return time.monotonic() - self._begun > LIMIT
+        """Whether it has taken longer than its limit."""
+        return time.monotonic() >= self._until
+
+    def wait(self) -> None:
+        """Wait for the report, or for the limit."""
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        while poll.poll(max(0.0, self._until - time.monotonic()) * 1000):
+            if self.receive():
+                return
 
     def receive(self) -> bool:
         """Read the next part of the child's report; return whether it is complete."""
@@ -94,16 +109,17 @@ class Trial:
         if complaints:
             raise ConfigurationError(complaints.splitlines())
         if self.overdue:
-            reason = reason or f"the service was not imported within {LIMIT:g} s"
+            reason = reason or f"the service was not imported within {self._limit:g} s"
         raise ChildError(reason or "the import of the service ended its process without a result")
 
 
 def try_in_child(action: Callable[[], object]) -> None:
-    """Run `action` in a child process, without a time limit.  Raises `ConfigurationError` or `ChildError`."""
-    trial = Trial(action)
+    """Run `action` in a child process, for at most `FIRST_START_LIMIT`.
+
+    Raises `ConfigurationError` or `ChildError`."""
+    trial = Trial(action, limit=FIRST_START_LIMIT)
     try:
-        while not trial.receive():
-            pass
+        trial.wait()
     finally:
         trial.end()
         trial.reap(0)

@@ -172,7 +172,11 @@ class Renewal(Reload):
             new, settings = self._read()
             self._trial = Trial(target_of(settings).request_handlers, let_go)
             self._tried = new, settings
-            prefork.watch(self._trial, self._receive)
+            try:
+                prefork.watch(self._trial, self._receive)
+            except OSError:
+                self._trial.end()
+                raise
 
     def end(self) -> None:
         """Kill and reap the trial's process at the end of the daemon."""

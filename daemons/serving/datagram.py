@@ -20,6 +20,7 @@ from daemons.serving.conclude import conclude
 from daemons.serving.connection import Connection
 from daemons.serving.conversation.conversation import OVER, PENDING
 from daemons.serving.conversation.endings import Ending, Refusal
+from daemons.serving.guards.eviction import Candidate
 from daemons.serving.guards.limits import Limits, is_local
 from daemons.serving.guards.reflection import may_loop
 from daemons.serving.listening.address import WILDCARDS
@@ -137,6 +138,10 @@ class DatagramServer(Server, socketserver.UDPServer):
             for server in servers
             if isinstance(server, DatagramServer) and server.address_family != socket.AF_UNIX
         )
+
+    def candidates(self, now: float) -> list[Candidate]:
+        """Return an empty list: no datagram waits for its peer."""
+        return []
 
     def apply(self, limits: Limits) -> None:
         super().apply(limits)

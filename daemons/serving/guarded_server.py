@@ -13,6 +13,7 @@ from daemons.serving.daemon import Daemon
 from daemons.serving.guards import budget
 from daemons.serving.guards.access import Access
 from daemons.serving.guards.budget import Verdict
+from daemons.serving.guards.eviction import RELEASE, Candidate, first_candidates, has_unread_input, rank
 from daemons.serving.guards.limits import ConnectionCounter, Limits, is_local
 from daemons.serving.guards.networks import peer_network
 from daemons.serving.inlinable import inlinable
@@ -118,12 +119,36 @@ class GuardedServer(_Base):
                 server.evict(each)
         return verdict is Verdict.GO
 
-    def evict(self, connection: Connection) -> None:
-        """Close a connection, if it belongs to this server, because the memory budget is exhausted."""
+    def holds(self, connection: Connection) -> bool:
+        """Return whether a connection belongs to this server and is open."""
+        return self.connections.get(connection.socket) is connection
+
+    def evict(self, connection: Connection, refusal: Refusal = Refusal.HELD) -> None:
+        """Close a connection, if it belongs to this server, because the memory budget or all places are taken."""
         with self._lock:
-            if self.connections.get(connection.socket) is connection:
-                connection.refuse(Refusal.HELD)
+            if self.holds(connection):
+                connection.refuse(refusal)
                 connection.cut(Ending.REFUSED)
+
+    # --- at the limit of connections ---------------------------------------------------------------
+
+    def candidates(self, now: float) -> list[Candidate]:
+        """Return connections that may be evicted for a new one, in that order."""
+        with self._lock:
+            return first_candidates(self.connections.values(), self.limits, now)
+
+    def give_way(self, connection: Connection, now: float) -> float | None:
+        """Evict one of the `candidates`, unless it is not one any more.
+
+        Return the seconds to wait until it is closed; None if it stays open."""
+        if not self.holds(connection) or rank(connection, self.limits, now) is None or has_unread_input(connection):
+            return None
+        self.evict(connection, Refusal.FULL)
+        return RELEASE
+
+    def queued(self, most: int) -> int:
+        """Return the number of connections in the kernel's queue, at least 1; `most` if unknown."""
+        return most
 
     # --- called by the daemon's thread while others serve the connections ---------------------------
 

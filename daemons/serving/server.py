@@ -11,9 +11,9 @@ by the engines), finish_request, shutdown_request.  Differences from the standar
 * Every phase of a conversation has a total deadline.
 * Each error is logged as one line, with its traceback, instead of printed to standard error.
 
-The base classes are `daemons.serving.guarded_server`, with the open connections and the limits on them, and
-`daemons.serving.handler_server`, with the service.  The concrete classes are in `daemons.serving.stream` and
-`daemons.serving.datagram`.
+The base classes are `daemons.serving.guarded_server`, with the open connections and the limits on them,
+`daemons.serving.handler_server`, with the service, and `daemons.serving.deferring_server`, with the pauses of the
+accept loop.  The concrete classes are in `daemons.serving.stream` and `daemons.serving.datagram`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from daemons.serving import signals
 from daemons.serving.connection import BlockingConnection, Connection
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.daemon import OVER, Daemon
-from daemons.serving.guards.accept_backoff import AcceptBackoff
+from daemons.serving.deferring_server import DeferringServer
+from daemons.serving.guards.accept_backoff import NoResourcesError
 from daemons.serving.guards.networks import peer_network
-from daemons.serving.handler_server import HandlerServer
 from daemons.serving.inlinable import inlinable
 from daemons.serving.listening.listen import prepare
 from daemons.serving.poller import Poller
@@ -40,12 +40,11 @@ from daemons.serving.safe_logger import SafeLogger
 if TYPE_CHECKING:
     from typing import Self
 
-    from daemons.serving.guards.limits import Limits
 
 log = SafeLogger(__name__)
 
 
-class Server(HandlerServer):
+class Server(DeferringServer):
     """A server on one bound socket, with socketserver's constructor.
 
     The order of base classes is: an engine, this class, a class of socketserver.  Without an engine, conversations are
@@ -70,9 +69,6 @@ class Server(HandlerServer):
             self.address_family = socket.AF_INET6
         #: `shutdown` was called before `serve_forever`.
         self._stop_at_once = False
-        #: Pauses of the accept loop.
-        self.backoff = AcceptBackoff()
-        self.backoff.on_pause = self._count_pause
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
 
     @classmethod
@@ -83,11 +79,6 @@ class Server(HandlerServer):
         server.socket = listener
         server.server_address = listener.getsockname()
         return server
-
-    def apply(self, limits: Limits) -> None:
-        if limits.max_rate != self.limits.max_rate:
-            self.backoff.reset_rate()
-        super().apply(limits)
 
     # --- called by the daemon's loop ---------------------------------------------------------------
 
@@ -116,6 +107,8 @@ class Server(HandlerServer):
             else:
                 connection.ending = connection.ending or Ending.REFUSED
                 self.shutdown_request(request)
+        except NoResourcesError as error:
+            self.defer(request, client_address, error)
         except BaseException as error:
             if signals.is_from_handler(error):
                 self.shutdown_request(request)
@@ -124,20 +117,23 @@ class Server(HandlerServer):
             self._shutdown_safely(request)
         return True
 
+    def process_again(self, request: Any, client_address: Any) -> None:
+        try:
+            self.process_request(request, client_address)
+        except NoResourcesError:
+            raise
+        except BaseException as error:
+            if signals.is_from_handler(error):
+                self.shutdown_request(request)
+                raise
+            self._handle_error_safely(request, client_address)
+            self._shutdown_safely(request)
+
     def accept_many(self, most: int) -> None:
         """Accept at most `most` connections."""
         for _ in range(most):
             if not self.accept() or self.wait():
                 break
-
-    def wait(self) -> float:
-        """Return the seconds until the listener may be polled again: 0.0, or the rest of a pause because of exhausted
-        file descriptors or `Limits.max_rate`."""
-        return self.backoff.wait(self.limits.max_rate)
-
-    def _count_pause(self) -> None:
-        if self.metrics is not None:
-            self.metrics.pause()
 
     def make_poller(self) -> Poller:
         """Return the poller of the daemon's loop; event-driven engines override this."""
@@ -272,6 +268,7 @@ class Server(HandlerServer):
         """Wait at most `timeout` seconds for one connection, and serve it.
 
         socketserver's method would not wait: the listener is non-blocking, which it takes for a timeout of 0."""
+        self.retry()
         with selectors.DefaultSelector() as selector:
             selector.register(self, selectors.EVENT_READ)
             if selector.select(self.timeout):
@@ -282,6 +279,8 @@ class Server(HandlerServer):
     def server_close(self) -> None:
         """Close the listener, and cut the open connections."""
         self.cut()
+        for request in self.take_deferred():
+            self._shutdown_safely(request)
         super().server_close()
 
     # --- no exception of an override ends the loop --------------------------------------------------

@@ -28,6 +28,10 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 #: End at once.  The main process forwards a repeated SIGTERM as this to its workers or children.
 CUT = signal.SIGRTMIN
 
+#: To a child of ``engine = forks``: end if no message is complete yet, or part of one was received; and the same, or if
+#: between two messages (`daemons.serving.guards.eviction`).
+GIVE_WAY, GIVE_WAY_IDLE = signal.SIGRTMIN + 1, signal.SIGRTMIN + 2
+
 #: Reopen the log files, for logrotate(8).
 REOPEN = signal.SIGUSR1
 
@@ -41,7 +45,10 @@ UNUSED: tuple[int, ...] = (
     signal.SIGIO,
     signal.SIGPWR,
     signal.SIGSTKFLT,
-    *range(signal.SIGRTMIN + 1, signal.SIGRTMAX + 1),
+    # Outside of a child, these two mean nothing either.
+    GIVE_WAY,
+    GIVE_WAY_IDLE,
+    *range(signal.SIGRTMIN + 3, signal.SIGRTMAX + 1),
 )
 
 #: The signals that a daemon handles.

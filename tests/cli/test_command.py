@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import socket
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -231,8 +232,19 @@ def test_without_defaults_and_logging_ini_all_is_built_in(suite: Folder) -> None
 def test_there_are_never_more_connections_than_descriptors(suite: Folder) -> None:
     with Live(suite.path, "launcelot", command=("bash", "-c", 'ulimit -n 100; exec daemons "$@"', "-")) as daemon:
         assert "WARNING daemons.operating.fd_limit" in daemon.out
-        assert "max_connections reduced to 36 from 1000: the limit of file descriptors is 100\n" in daemon.out
+        assert "max_connections reduced to 50 from 1000: the limit of file descriptors is 100\n" in daemon.out
         assert talk(daemon.port) == GRAIL
+
+
+def test_check_reports_how_many_connections_the_descriptors_allow(suite: Folder) -> None:
+    command = ["bash", "-c", 'ulimit -n 64; exec daemons "$@"', "-", "check", "launcelot"]
+    checked = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, cwd=suite.path, env=environment(), check=False
+    )
+    assert checked.stderr == (
+        "note: the limit of 64 file descriptors (ulimit -n) leaves 32 connections for each process; "
+        "max_connections is reduced to it for launcelot\n"
+    )
 
 
 # --- words -------------------------------------------------------------------------------------------

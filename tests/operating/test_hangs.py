@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,28 @@ def test_workers_that_hang_are_killed_when_they_have_been_replaced(folder: Folde
                 hang_up(daemon)
                 until(lambda: renewed(daemon, old), "two new workers, and no other process")  # noqa: B023
         assert talk(daemon.port, b"?") == b"."
+
+
+def test_workers_that_hang_are_replaced_without_a_signal(folder: Folder) -> None:
+    folder.module("hanging", LOST)
+    folder.write("x", INI)
+    with Live(folder.path, "x", "--engine", "loop") as daemon, ExitStack() as stack:
+        old = set(children(daemon.process.pid))
+        for count in (1, 2):  # the worker that hangs does not accept, so the other one accepts the second connection
+            stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port))).sendall(b"hang?")
+            until(lambda: daemon.out.count(" stalled for ") == count, "the stall")  # noqa: B023
+        until(lambda: renewed(daemon, old), "two new workers", seconds=60.0)
+        assert daemon.out.count(" has made no turn for 10 s and is replaced") == 2
+        assert talk(daemon.port, b"?") == b"."
+        assert daemon.stop() == 0
+
+
+def test_first_import_that_hangs_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "FIRST_START_LIMIT", 0.1)
+    with pytest.raises(ChildError, match=r"^the service was not imported within 0\.1 s$"):
+        try_in_child(signal.pause)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 # --- the trial ---------------------------------------------------------------------------------------

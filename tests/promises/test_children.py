@@ -56,7 +56,7 @@ def announce():
     os.kill(next(iter(prefork.table.workers)), signal.SIGKILL)
 
 prefork = Prefork(work, 2, 5.0)
-prefork.table.on_restart = lambda: os.kill(os.getpid(), signal.SIGTERM)
+prefork.on_restart = lambda: os.kill(os.getpid(), signal.SIGTERM)
 assert prefork.run(announce) == 0
 """
 

@@ -138,6 +138,17 @@ class Lost(Service):
         raise AssertionError
 
 
+class AwaitingFile(Service):
+    """Echo a line once a file of that name exists in the working directory."""
+
+    framing = LINE
+
+    def respond(self, line: bytes) -> bytes:
+        while line != b"\n" and not os.path.exists(line.strip()):
+            threading.Event().wait(0.01)
+        return line
+
+
 class Failing(Service):
     """Raise an exception for one word."""
 

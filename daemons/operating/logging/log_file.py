@@ -22,7 +22,7 @@ RETRY = 1.0
 
 
 class DropCount:
-    """Number of dropped lines, in memory shared with processes forked later."""
+    """Number of dropped lines and of their bytes, in memory shared with processes forked later."""
 
     def __init__(self) -> None:
         self._words = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
@@ -31,8 +31,13 @@ class DropCount:
     def lines(self) -> int:
         return int(self._words[0])
 
-    def add(self, lines: int) -> None:
+    @property
+    def octets(self) -> int:
+        return int(self._words[1])
+
+    def add(self, lines: int, octets: int) -> None:
         self._words[0] += lines
+        self._words[1] += octets
 
 
 def open_log(path: Path) -> int:
@@ -82,7 +87,7 @@ class LogFile:
         if written < len(line):
             self.dropped += 1
             self._dropped_bytes += len(line) + 1 - written
-            self._count.add(1)
+            self._count.add(1, len(line) + 1 - written)
 
     def report(self) -> None:
         """Write a line with the number of dropped lines and bytes."""

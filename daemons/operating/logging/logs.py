@@ -91,8 +91,9 @@ class Output(logging.Handler):
     logged before the next line that can be written.
     """
 
-    #: Lines dropped by all outputs of this process since it started.
+    #: Lines and bytes dropped by all outputs of this process since it started.
     dropped_ever: ClassVar[int] = 0
+    dropped_bytes_ever: ClassVar[int] = 0
     #: (device, inode) → dropped lines, dropped bytes, and whether the last line is torn, of outputs closed before they
     #: could report it, for example at a reload.  The next output to the same file continues.
     _unreported: ClassVar[dict[tuple[int, int], tuple[int, int, bool]]] = {}
@@ -140,6 +141,7 @@ class Output(logging.Handler):
                 self.dropped += lines
                 self.dropped_bytes += len(data) - written
                 Output.dropped_ever += lines
+                Output.dropped_bytes_ever += len(data) - written
         finally:
             self.release()
 
@@ -215,6 +217,17 @@ on_reopen: list[Callable[[], None]] = []
 
 #: Lines dropped by the log writer of a detached daemon.
 writer_drops: DropCount | None = None
+
+
+def _leave_report_to_parent() -> None:
+    """In a forked child, forget the dropped lines that the parent will report."""
+    Output._unreported.clear()
+    for reference in logging._handlerList:  # type: ignore[attr-defined]  # every handler, as weak references
+        if isinstance(output := reference(), Output) and output.dropped:
+            output.dropped = output.dropped_bytes = 0
+
+
+os.register_at_fork(after_in_child=_leave_report_to_parent)
 
 
 def report_drops() -> None:

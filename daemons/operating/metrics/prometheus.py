@@ -173,6 +173,7 @@ class _Collector:
         yield gauge("processes", "Running processes, the supervisor included.", len(found.processes))
         yield counter("worker_restarts", "Workers replaced after they died.", found.worker_restarts)
         yield counter("dropped_log_lines", "Log lines dropped because they could not be written.", found.dropped_lines)
+        yield counter("dropped_log_bytes", "Bytes of the dropped log lines.", found.dropped_bytes)
         yield gauge("held_bytes", "Bytes of unfinished messages and unsent replies.", found.held)
         yield counter("held_waits", "Waits of a connection for space in [limits] held.", found.waits)
         yield counter(
@@ -181,6 +182,7 @@ class _Collector:
             found.datagrams_dropped,
         )
         yield counter("rate_pauses", "Pauses of a listener for [limits] max_rate.", found.rate_pauses)
+        yield counter("full", "Times that the limit of connections was reached.", found.full)
         yield counter("stalls", "Stalls of more than a second.", found.stalls)
         yield gauge("stalled_seconds", "Duration of the current stall, in seconds; 0 without one.", found.stalled or 0)
         yield counter("accepted", "Connections accepted.", found.accepted)

@@ -73,9 +73,11 @@ class Metrics:
         """Count in the process that supervises workers, with datagrams dropped at the shared `listeners`."""
         slot = self._claim("supervisor")
         self._count_drops(prefork, slot, listeners)
+        assert self._scoreboard is not None
+        prefork.turns = self._scoreboard.heartbeats
         prefork.on_tick += [slot.beat, lambda now: logs.report_drops()]
         prefork.on_orphaned.append(self._abandon)
-        prefork.table.on_restart = slot.restart
+        prefork.on_restart = slot.restart
         self._serve(prefork)
 
     def work(self, daemon: Daemon, *, alone: bool) -> None:

@@ -30,7 +30,19 @@ from pathlib import Path
 from typing import Any
 
 from daemons.operating.metrics.metrics_file import TakenError, in_place_of, new_file
-from daemons.operating.metrics.slot import BOUNDS, ENDINGS, PAGE, REALS, REFUSALS, ROLES, WORDS, Slot
+from daemons.operating.metrics.slot import (
+    BOUNDS,
+    ENDINGS,
+    HEARTBEAT,
+    PAGE,
+    PID,
+    REALS,
+    REFUSALS,
+    ROLE,
+    ROLES,
+    WORDS,
+    Slot,
+)
 from daemons.serving.record_locks import is_locked, lock
 
 log = logging.getLogger(__name__)
@@ -46,6 +58,8 @@ CHECK_INTERVAL = 1.0
 
 #: Bytes at the start of a slot that identify a run of its process: pid, role, time of the start.
 IDENTITY = 24
+
+_WORKER = ROLES.index("worker")
 
 #: Maximum number of slots, many more than a daemon has processes.
 MAX_SLOTS = 100_000
@@ -222,6 +236,19 @@ class Scoreboard:
     def memory(self) -> memoryview:
         """Return a snapshot of the whole memory."""
         return memoryview(os.pread(self.descriptor, os.fstat(self.descriptor).st_size, 0))
+
+    def heartbeats(self) -> dict[int, int]:
+        """Return the bits of the last heartbeat of each worker, by pid.
+
+        The slot of a dead process keeps its pid until it is taken over.  If the pid is in use again, the later
+        heartbeat counts; the bits of positive doubles are in the order of their values."""
+        words = self.memory().cast("Q")
+        found: dict[int, int] = {}
+        for first in range(PAGE // 8, len(words), PAGE // 8):
+            if words[first + ROLE] == _WORKER:
+                pid = words[first + PID]
+                found[pid] = max(found.get(pid, 0), words[first + HEARTBEAT])
+        return found
 
     def alive(self, page: int) -> bool:
         """Return whether the slot in `page` belongs to a running process."""

@@ -32,13 +32,14 @@ WORDS = (
     *("stalls", "stalled"),
     *("held", "waits"),
     *("datagrams_dropped", "rate_pauses"),
+    *("full", "dropped_bytes"),
 )
 REALS = frozenset(("started", "stopped", "heartbeat", "seconds", "stalled"))
 PID, ROLE, STARTED, STOPPED, HEARTBEAT = range(5)
 ACCEPTED, HANDED, TAKEN, LOST = range(5, 9)
 MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, 15)
 STALLS, STALLED = range(15, 17)
-HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES = range(17, 21)
+HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES, FULL, DROPPED_BYTES = range(17, 23)
 
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 DONE, REFUSED = Ending.DONE, Ending.REFUSED
@@ -93,6 +94,7 @@ class Slot:
         # Conversations of the slot's former process were lost with it.
         words[LOST] += max(0, outstanding(words))
         self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
+        self._dropped_bytes_before = words[DROPPED_BYTES] - logs.Output.dropped_bytes_ever
         self._waits_before = words[WAITS] - budget.PROCESS.waits
         self._reals[STOPPED] = self._reals[STALLED] = 0.0
         self._reals[STARTED] = time.time()
@@ -119,6 +121,10 @@ class Slot:
     def pause(self) -> None:
         """Count a pause of a listener for `Limits.max_rate`."""
         self._words[RATE_PAUSES] += 1
+
+    def fill(self) -> None:
+        """Count one time that the limit of connections was reached."""
+        self._words[FULL] += 1
 
     def restart(self) -> None:
         """Count the replacement of a worker that has died."""
@@ -211,9 +217,12 @@ class Slot:
         """Record a heartbeat of the leading thread."""
         self._reals[HEARTBEAT] = now
         dropped = self._dropped_before + logs.Output.dropped_ever
+        dropped_bytes = self._dropped_bytes_before + logs.Output.dropped_bytes_ever
         if self._first and logs.writer_drops is not None:
             dropped += logs.writer_drops.lines
+            dropped_bytes += logs.writer_drops.octets
         self._words[DROPPED] = dropped
+        self._words[DROPPED_BYTES] = dropped_bytes
         self._words[HELD] = budget.PROCESS.held
         self._words[WAITS] = self._waits_before + budget.PROCESS.waits
         self.scoreboard.publish()

@@ -87,6 +87,10 @@ class Figures:
     datagrams_dropped: int = 0
     #: Pauses of a listener for ``[limits] max_rate``.
     rate_pauses: int = 0
+    #: Bytes of dropped log lines.
+    dropped_bytes: int = 0
+    #: How often the limit of connections was reached.
+    full: int = 0
 
     @property
     def ended(self) -> int:
@@ -169,6 +173,8 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
         waits=totals.get("waits", 0),
         datagrams_dropped=totals.get("datagrams_dropped", 0),
         rate_pauses=totals.get("rate_pauses", 0),
+        full=totals.get("full", 0),
+        dropped_bytes=totals.get("dropped_bytes", 0),
         processes=processes,
     )
 

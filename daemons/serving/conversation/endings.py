@@ -80,3 +80,4 @@ class Refusal(Enum):
     CROWDED = "crowded", "its host already had max_per_peer connections"
     LOOP = "loop", "a datagram from a port whose service would reply to the reply, endlessly"
     HELD = "held", "its message or reply had no room in [limits] held"
+    FULL = "full", "at max_connections: it was waiting for its peer, and gave way to a new connection"

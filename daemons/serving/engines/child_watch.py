@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 from daemons.serving import signals
 from daemons.serving.connection import Connection
+from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.daemon import TICK, Daemon
 from daemons.serving.engines.stall_monitor import STALL, CallProbe, StallMonitor
+from daemons.serving.guards.eviction import Rank, has_unread_input, rank
 from daemons.serving.interfaces import Served
 from daemons.serving.safe_logger import SafeLogger
 
@@ -56,6 +58,8 @@ class ChildWatchdog:
         """Install the signal handlers; start the thread when a tick finds it needed or, without `alarm`, at once."""
         for number in (signal.SIGTERM, signals.CUT, signal.SIGHUP, signal.SIGALRM):
             signal.signal(number, self._handle_signal)
+        for request in (signals.GIVE_WAY, signals.GIVE_WAY_IDLE):
+            signal.signal(request, self._give_way)
         # A terminal sends Ctrl-C and Ctrl-\ to the parent and its children.  The parent handles these signals, and
         # signals each child once.
         for number in (signal.SIGINT, signal.SIGQUIT):
@@ -84,6 +88,15 @@ class ChildWatchdog:
         except RuntimeError:  # the limit of threads is reached
             self._begun.release()
             self._set_alarm()
+
+    def _give_way(self, number: int, frame: FrameType | None) -> None:
+        """Cut the connection, if it is waiting for its peer, to make room for a new one.  Wait for no lock."""
+        connection = self._connection
+        found = rank(connection, self._server.limits, time.monotonic())
+        least = Rank.IDLE if number == signals.GIVE_WAY_IDLE else Rank.PARTIAL
+        if found is not None and found[0] <= least and not has_unread_input(connection):
+            connection.refuse(Refusal.FULL)
+            connection.cut(Ending.REFUSED)
 
     def _nothing_is_due(self) -> bool:
         """At a tick, update the metrics, and return whether the thread is not needed yet."""

@@ -120,9 +120,9 @@ class ConnectionPoller(Poller):
         else:
             self._close_connection(connection)
 
-    def evict(self, connection: LoopConnection) -> None:
-        """Close a connection because the memory budget is exhausted."""
-        connection.refuse(Refusal.HELD)
+    def evict(self, connection: LoopConnection, refusal: Refusal) -> None:
+        """Close a connection because the memory budget or all places are taken."""
+        connection.refuse(refusal)
         self._end(connection, Ending.REFUSED)
 
     def _flush(self, connection: LoopConnection, spool: SpooledSocket, ending: Ending | None) -> bool:

@@ -17,6 +17,8 @@ from daemons.serving.connection import Connection
 from daemons.serving.drain import AFTER_CUT
 from daemons.serving.engines.child_watch import ChildWatchdog
 from daemons.serving.guards import budget
+from daemons.serving.guards.accept_backoff import NoResourcesError
+from daemons.serving.guards.eviction import Candidate, Rank
 from daemons.serving.guards.networks import peer_network
 from daemons.serving.safe_logger import SafeLogger
 
@@ -32,10 +34,14 @@ log = SafeLogger(__name__)
 FIRST_SLOT = 2
 
 
+#: Seconds for a child to give way, before others are asked: many children may be answering a message, and stay.
+RELEASE = 0.1
+
+
 class Child:
     """The parent's record of a child process."""
 
-    __slots__ = ("connection", "ended", "place", "signalled")
+    __slots__ = ("asked", "connection", "ended", "place", "signalled")
 
     def __init__(self, connection: Connection, place: int, ended: int) -> None:
         #: The connection that the child serves.
@@ -46,6 +52,8 @@ class Child:
         self.ended = ended
         #: The last signal sent to the child; 0: none.
         self.signalled = 0
+        #: When (monotonic) it was last asked to give way; 0.0: never.
+        self.asked = 0.0
 
 
 class Forks(socketserver.ForkingMixIn, _Server):
@@ -90,6 +98,9 @@ class Forks(socketserver.ForkingMixIn, _Server):
                 pid = os.fork()
                 if pid == 0:
                     self._run_child(request, client_address, place, parent)
+        except OSError as error:
+            self._places.append(place)
+            raise NoResourcesError(f"no process could be started ({error.strerror})") from error
         except BaseException:
             self._places.append(place)
             raise
@@ -98,7 +109,11 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if self.daemon is None:
             self.collect_children()  # in `handle_request`, without a loop that polls pidfds
         elif child.ended >= 0:
-            self.daemon.watch(child.ended, partial(self._reap, pid))
+            try:
+                self.daemon.watch(child.ended, partial(self._reap, pid))
+            except OSError:  # no memory for one more entry of epoll(7); `sweep` reaps the child
+                os.close(child.ended)
+                child.ended = -1
         if self.metrics is not None:
             self.metrics.hand_off()
         self.close_request(request)
@@ -128,12 +143,20 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if self.daemon is not None:
             self.daemon.abandon()
         self.stop_listening()
+        for deferred in self.take_deferred():
+            if deferred is not request:
+                deferred.close()
         budget.PROCESS.reset()
         # Kept alive: to release an object is to write to its memory page.
         self._siblings, self.children = self.children, {}
         if self.metrics is not None:
-            self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
-            self.metrics.take_over()
+            try:
+                self.metrics = self.metrics.scoreboard.claim("child", FIRST_SLOT + place)
+            except OSError as error:
+                log.error("%s: not counted in the statistics: %s", self.connections[request].peer, error.strerror)
+                self.metrics = None
+            else:
+                self.metrics.take_over()
         # A raw handler may call execve(2), after which an alarm would end the process.
         ChildWatchdog(self, request, parent).install_handlers(alarm=self.service is not None)
 
@@ -165,6 +188,34 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self._cut_since = min(self._cut_since, now)
         asked = self.draining and now - self._cut_since < AFTER_CUT / 2
         self._signal_children(signals.CUT if asked else signal.SIGKILL)
+
+    def candidates(self, now: float) -> list[Candidate]:
+        """Return the connections of the children; the parent does not know which of them wait for their peers.
+
+        A child that has been asked is asked again after all others, and then also ends if it is between two messages.
+        A raw handler is never asked: it may have called execve(2), after which the signal would kill it."""
+        if self.service is None:
+            return []
+        found: list[Candidate] = [
+            (Rank.IDLE if child.asked else Rank.NEW, child.asked or child.connection.opened, child.connection)
+            for child in self.children.values()
+            if child.connection.grace_until <= now
+        ]
+        return sorted(found, key=lambda candidate: candidate[:2])
+
+    def give_way(self, connection: Connection, now: float) -> float | None:
+        """Ask a child to evict its connection."""
+        for pid, child in self.children.items():
+            if child.connection is connection:
+                number = signals.GIVE_WAY_IDLE if child.asked else signals.GIVE_WAY
+                child.asked = now
+                with suppress(ProcessLookupError):  # not reaped, so the pid has not been reused
+                    os.kill(pid, number)
+                return RELEASE
+        return None
+
+    def holds(self, connection: Connection) -> bool:
+        return super().holds(connection) or any(child.connection is connection for child in self.children.values())
 
     def sweep(self, now: float) -> None:
         super().sweep(now)

@@ -6,18 +6,19 @@ return a connection costs about one kilobyte instead of a thread.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from daemons.serving import signals
 from daemons.serving.conclude import BETWEEN_MESSAGES
-from daemons.serving.conversation.endings import LINGERING
+from daemons.serving.conversation.endings import LINGERING, Refusal
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.loop_poller import LoopPoller
+from daemons.serving.guards.accept_backoff import NoResourcesError
 from daemons.serving.inlinable import INLINABLE, inlinable
 from daemons.serving.poller import Poller
 from daemons.serving.safe_logger import SafeLogger
@@ -42,9 +43,6 @@ WAY_OUT = ("shutdown_request", "log_access", "close_request", "release_place")
 
 #: Maximum size of the set of exempt hosts; the loopback network alone has 2**24 addresses.
 EXEMPT = 256
-
-#: tcpi_unacked in struct tcp_info, linux/tcp.h; for a listener it is the number of connections in the accept queue.
-_QUEUED = slice(24, 28)
 
 
 class EventDriven(_Server):
@@ -101,7 +99,7 @@ class Loop(EventDriven, _StreamServer):
 
     def accept_many(self, most: int) -> None:
         """As `Server.accept_many`."""
-        most = min(most, self._queued(most))
+        most = min(most, self.queued(most))
         limits = self.limits
         if not self._short_in or self.tls or self.access.proxies or limits.max_rate or limits.spool:
             super().accept_many(most)
@@ -129,7 +127,11 @@ class Loop(EventDriven, _StreamServer):
             except Exception as error:
                 self.backoff.after(error)
                 break
-            request = socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
+            try:
+                request = socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
             arrived.append((request, descriptor, client_address))
         for request, descriptor, client_address in arrived:
             try:
@@ -153,6 +155,8 @@ class Loop(EventDriven, _StreamServer):
                 connection.overdue = BETWEEN_MESSAGES
                 register(descriptor, reading)
                 reading_connections[descriptor] = connection
+            except OSError as error:  # only epoll_ctl(2) raises it here
+                self.defer(request, client_address, _no_entry(error))
             except BaseException as error:
                 if signals.is_from_handler(error):
                     raise
@@ -160,16 +164,6 @@ class Loop(EventDriven, _StreamServer):
                 self._shutdown_safely(request)
         if self.metrics is not None:
             self.metrics.accept(len(arrived))
-
-    def _queued(self, most: int) -> int:
-        """Return the number of connections in the accept queue, at least 1; `most` if unknown.
-
-        This costs an eighth of an accept(2) that finds the queue empty."""
-        try:
-            tcp_info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUED.stop)
-        except OSError:  # a Unix socket
-            return most
-        return int.from_bytes(tcp_info[_QUEUED], sys.byteorder) or 1
 
     @inlinable
     def get_request(self) -> tuple[Any, Any]:
@@ -185,7 +179,13 @@ class Loop(EventDriven, _StreamServer):
         connection = self.connections[request]
         assert isinstance(connection, LoopConnection)
         connection.begin(self, self.conversation(connection))
-        self._poller.take(connection)
+        poller = self._poller
+        try:
+            poller.take(connection)
+        except OSError as error:
+            if connection.descriptor in poller.reading_connections:
+                raise
+            raise _no_entry(error) from error
 
     def end(self, connection: LoopConnection) -> bool:
         """End a connection, like `shutdown_request`.  Return whether `account` must still log and close it."""
@@ -226,11 +226,11 @@ class Loop(EventDriven, _StreamServer):
         if connection is not None:
             self.release_place(connection)
 
-    def evict(self, connection: Connection) -> None:
+    def evict(self, connection: Connection, refusal: Refusal = Refusal.HELD) -> None:
         """As `Server.evict`; called in the leading thread only."""
-        if self.connections.get(connection.socket) is connection:
+        if self.holds(connection):
             assert isinstance(connection, LoopConnection)
-            self._poller.evict(connection)
+            self._poller.evict(connection, refusal)
 
     def server_close(self) -> None:
         """Close the listener and all connections: after the loop has ended, no thread serves them."""
@@ -250,3 +250,8 @@ class Loop(EventDriven, _StreamServer):
             if (failure := connection.made.failure) is not None and not signals.is_from_handler(failure):
                 self.log_failure(connection, failure)
         connection.socket.close()
+
+
+def _no_entry(error: OSError) -> NoResourcesError:
+    """Return the error for a connection that could not be added to epoll: epoll_ctl(2), ENOMEM and ENOSPC."""
+    return NoResourcesError(f"a connection could not be polled ({error.strerror})")

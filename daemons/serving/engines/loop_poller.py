@@ -21,6 +21,9 @@ from daemons.serving.guards import budget
 from daemons.serving.poller import MAX_EVENTS
 from daemons.serving.transfer_sizes import PORTION, RECEIVE, SENDFILE
 
+#: Seconds for one turn of the loop while peers send long inputs.
+TURN = 0.01
+
 
 class LoopPoller(ConnectionPoller):
     """Epoll poller that runs conversations."""
@@ -107,7 +110,7 @@ class LoopPoller(ConnectionPoller):
                 deadline = now + server.limits.idle_timeout
             connection.overdue = BETWEEN_MESSAGES
             connection.deadline = deadline
-        self._size = RECEIVE if much else SHORT
+        self._size = self._share(size) if much else SHORT
         if unread:
             self._rearm(unread)
         if self.draining and len(events) < MAX_EVENTS:
@@ -115,6 +118,13 @@ class LoopPoller(ConnectionPoller):
         if self._ended:
             self._account()
         return True
+
+    def _share(self, size: int) -> int:
+        """Return the bytes per recv(2) of the next turn, after one with long inputs and `size` bytes per recv(2).
+
+        Many peers that send without pause must not delay the others: a longer turn means smaller shares."""
+        took = max(time.monotonic() - self.woke, 1e-6)
+        return max(SHORT, min(RECEIVE, int(size * TURN / took)))
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
         if self._paused:

@@ -66,11 +66,9 @@ class WorkerPool(EventDriven):
             threading.Thread(target=_work, args=(poller.jobs, finished, number), name=f"worker-{number}", daemon=True)
             for number in range(self.threads)
         ]
-        poller.workers = workers
-        for worker in workers:
-            worker.start()
+        poller.workers = workers = _started(workers)
         # A single worker must not lead: no thread would be left for raw handlers, greetings and replies in parts.
-        main_leads = self.threads == 1 or (self.service is not None and bool(self.service.blocks))
+        main_leads = len(workers) == 1 or (self.service is not None and bool(self.service.blocks))
         poller.offloading = main_leads
         detector = StallDetector(poller)
         if not main_leads:
@@ -159,6 +157,24 @@ class Pool(WorkerPool, Loop):
             super().process_request(request, client_address)
         else:
             self._put(request, client_address)
+
+
+def _started(workers: list[threading.Thread]) -> list[threading.Thread]:
+    """Start as many of these threads as possible, and return them.  Raises `RuntimeError` if there are none."""
+    started: list[threading.Thread] = []
+    failure: BaseException | None = None
+    for worker in workers:
+        try:
+            worker.start()
+        except (RuntimeError, MemoryError) as error:  # pthread_create(3): EAGAIN
+            failure = error
+        else:
+            started.append(worker)
+    if failure is not None:
+        if not started:
+            raise failure
+        log.error("pool: only %d of %d threads could be started (%s)", len(started), len(workers), failure)
+    return started
 
 
 def _lead_inline(daemon: Daemon, poller: PoolPoller) -> None:

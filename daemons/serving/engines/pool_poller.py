@@ -78,11 +78,13 @@ class PoolPoller(LoopPoller):
 
     def wait(self, patience: float) -> bool:
         while self.ready:
-            connection, reply, answered = self.ready.popleft()
-            self._return(connection)
+            connection, reply, answered = self.ready[0]
+            self._return(connection)  # raises OSError without memory for its entry in epoll: then the next turn retries
+            self.ready.popleft()
             self.deliver(connection, reply, answered)
         while self.unread and not self._full:
-            self._return(self.unread.popleft())
+            self._return(self.unread[0])
+            self.unread.popleft()
         if self._ended:
             self._account()
         if self.offloading:
@@ -199,8 +201,8 @@ class PoolPoller(LoopPoller):
         """Read from a suspended connection again.
 
         A message in parts keeps its total deadline, regardless of how often a worker handled a part."""
-        connection.deadline = time.monotonic() + self._left.pop(connection)
         self.read(connection)
+        connection.deadline = time.monotonic() + self._left.pop(connection)
 
     def _do(self, connection: LoopConnection, action: Callable[[], bytes]) -> None:
         """In a worker: run `action`, and return the connection to the leader."""

@@ -32,7 +32,7 @@ log = SafeLogger(__name__)
 #: Minimum duration of a stall in seconds.
 STALL = 1.0
 
-#: Seconds from the end of the drain until a blocked process is ended.  Less than `worker_table.KILL_DELAY`, so that the
+#: Seconds from the end of the drain until a blocked process is ended.  Less than `worker.KILL_DELAY`, so that the
 #: process logs the blocking stack before the parent kills it.
 LEAVE = 0.5
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socketserver
+from typing import Any
+
+from daemons.serving.guards.accept_backoff import NoResourcesError
 
 
 class Threads(socketserver.ThreadingMixIn):
@@ -19,3 +22,10 @@ class Threads(socketserver.ThreadingMixIn):
     #: A thread costs a stack, a kernel task and contention for the interpreter lock; beyond about a thousand, most of
     #: the time is spent on switching.
     capacity = 1000
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread that serves the connection.  Raises `NoResourcesError`."""
+        try:
+            super().process_request(request, client_address)
+        except (RuntimeError, MemoryError) as error:  # pthread_create(3): EAGAIN
+            raise NoResourcesError(f"no thread could be started ({error})") from error

@@ -1,157 +1,166 @@
 """States of the workers of ``processes = N``: when to start one, to signal one, and to kill one.
 
-There are no system calls and no clock here: each event has its time (monotonic, in seconds) as an argument, and
-`WorkerTable` acts by calling two functions.  `Prefork` connects it to the kernel.
+There are no system calls, no clock and no log here.  Each event has its time (monotonic, in seconds) as an argument.
+`WorkerTable` records what is to be done in `WorkerTable.actions`; `Prefork` carries it out.
 
     STARTING ──► READY ──► DRAINING ──► CUTTING ──► KILLED
 
 A worker may skip states, but never goes back, and gets one signal for each state.  So a worker that drains for its
-successor is not signaled again when the whole daemon stops.
+successor is not signaled again when the whole daemon stops.  In every state a worker has a deadline.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-import signal
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
+from collections import deque
+from collections.abc import Iterable
 
-from daemons.serving import signals
-from daemons.serving.safe_logger import SafeLogger
-
-log = SafeLogger(__name__)
-
-#: Minimum lifetime in seconds of a worker to be replaced at once.  If the worker dies sooner, its replacement is
-#: delayed until this time has passed, because it is likely to die too.
-SHORT_LIFE = 1.0
-
-#: Seconds from CUTTING to KILLED.  A worker needs about half a second to cut its conversations and log them.
-KILL_DELAY = 1.5
-
-#: Seconds for the successor of a live worker to become ready.  The import was tested before with a limit of ten
-#: seconds, so this leaves room for a busy host.
-START_LIMIT = 30.0
-
-
-class State(IntEnum):
-    """State of a worker, in order."""
-
-    STARTING = 0
-    READY = 1
-    DRAINING = 2
-    CUTTING = 3
-    KILLED = 4
-
-
-#: The signal by which a worker enters a state.
-SIGNAL_OF = {State.DRAINING: signal.SIGTERM, State.CUTTING: signals.CUT, State.KILLED: signal.SIGKILL}
-
-
-@dataclass
-class Worker:
-    """One worker process."""
-
-    pid: int
-    started: float
-    #: Pid of the worker to drain when this one is ready; 0: none, or done.
-    replaces: int = 0
-    state: State = State.STARTING
-    #: When (monotonic) `WorkerTable.tick` moves it to a later state.
-    deadline: float = math.inf
-    #: Drains because its successor is ready, so its end needs no replacement.
-    retiring: bool = False
+from daemons.serving.engines.worker import (
+    ABANDON,
+    CUTTING,
+    DRAINING,
+    FIRST_START_LIMIT,
+    KILL_DELAY,
+    KILLED,
+    LATE,
+    READY,
+    SHORT_LIFE,
+    SIGNAL_OF,
+    START_LIMIT,
+    STARTING,
+    STUCK,
+    Action,
+    Log,
+    Restart,
+    Send,
+    Start,
+    State,
+    Worker,
+)
 
 
 class WorkerTable:
-    """Keep `processes` workers running until told to stop.
+    """Keep `processes` workers running until told to stop; never more than twice as many.
 
-    start
-        Function that starts a worker and returns its pid, or raises `OSError`.
-    send
-        Function that sends a signal to a worker that has not been reaped.
+    drain_timeout
+        Seconds for a worker to drain.
     """
 
-    def __init__(
-        self,
-        processes: int,
-        drain_timeout: float,
-        start: Callable[[], int],
-        send: Callable[[int, signal.Signals], None],
-    ) -> None:
+    def __init__(self, processes: int, drain_timeout: float) -> None:
         self._processes = processes
-        #: Seconds for a worker to drain; may be changed.
+        #: May be changed.
         self.drain_timeout = drain_timeout
-        self._start = start
-        self._send = send
+        #: To be carried out by the caller, in this order, after each event.
+        self.actions: deque[Action] = deque()
         #: Workers by pid, until `died`.
         self.workers: dict[int, Worker] = {}
         #: When (monotonic) to start replacements of workers that died young.
         self._due: list[float] = []
         #: Pids of workers to replace, one after the other.
         self._outdated: list[int] = []
+        #: `Start`s that were recorded, and whose result was not reported.
+        self._starts: list[Start] = []
+        self._ticked = math.inf
         self.stopping = False
         #: Whether all workers have been ready at the same time.
         self.complete = False
         #: Exit code of the daemon: that of a worker that failed before the daemon was complete, else 0.
         self.code = 0
-        #: Called when a worker has died and will be replaced.
-        self.on_restart: Callable[[], None] = lambda: None
 
     @property
     def ended(self) -> bool:
         """Whether no worker is left and none will be started."""
-        return not self.workers and not self._due
+        return not self.workers and not self._due and not self._starts
 
     @property
     def next_deadline(self) -> float:
         """When (monotonic) `tick` has something to do; infinite if never."""
-        return min([*self._due, *(worker.deadline for worker in self.workers.values())], default=math.inf)
+        first = min(self._due, default=math.inf)
+        for worker in self.workers.values():
+            if worker.deadline < first:
+                first = worker.deadline
+        return first
 
     # --- events ------------------------------------------------------------------------------------
 
     def begin(self, now: float) -> None:
-        """Start all workers.  Raises `OSError`."""
+        """Start all workers."""
+        self._ticked = now
         for _ in range(self._processes):
-            self._add(now)
+            self._start(Start())
+
+    def started(self, start: Start, pid: int, now: float) -> None:
+        """Record that the action `start` has forked a worker."""
+        self._starts.remove(start)
+        limit = START_LIMIT if start.replaces else FIRST_START_LIMIT
+        self.workers[pid] = Worker(pid, now, start.replaces, now + limit)
+
+    def start_failed(self, start: Start, reason: str, now: float) -> None:
+        """Record that the action `start` has failed."""
+        self._starts.remove(start)
+        if start.replaces in self.workers:
+            self._log(logging.ERROR, "worker could not be started: %s; the old workers stay", reason)
+            self._outdated.clear()
+        else:
+            text = "worker could not be started: %s; next attempt in %g s"
+            self._log(logging.ERROR, text, reason, SHORT_LIFE)
+            self._due.append(now + SHORT_LIFE)
+            self._replace_next()
 
     def ready(self, pid: int, now: float) -> None:
         """Record that a worker accepts connections, and drain the worker that it replaces."""
         worker = self.workers.get(pid)
-        if worker is None or worker.state is not State.STARTING:
+        if worker is None or worker.state is not STARTING:
             return  # it received a stop signal before it was ready
-        worker.state, worker.deadline = State.READY, math.inf
+        worker.state, worker.was_ready = READY, True
+        worker.deadline = math.inf if worker.turn < 0 else now + STUCK
         if worker.replaces:
             if (old := self.workers.get(worker.replaces)) is not None:
                 old.retiring = True
-                self._enter(old, State.DRAINING, now + self.drain_timeout)
+                self._enter(old, DRAINING, now + self.drain_timeout)
             worker.replaces = 0
-            self._replace_next(now)
+            self._replace_next()
         # Count READY workers only: during a renewal, others are starting or draining.
-        accepting = sum(each.state is State.READY for each in self.workers.values())
+        accepting = sum(each.state is READY for each in self.workers.values())
         self.complete = self.complete or accepting >= self._processes
+
+    def turned(self, pid: int, turn: int, now: float) -> None:
+        """Record the last turn of a worker's event loop: any number that changes with each turn.
+
+        A worker is stuck if the number has not changed for `STUCK` seconds; a worker without numbers never is.  The
+        time counts from this call, since this process may have been stopped for some time as well."""
+        worker = self.workers.get(pid)
+        if worker is not None and worker.turn != turn:
+            worker.turn = turn
+            if worker.state is READY:
+                worker.deadline = now + STUCK
 
     def died(self, pid: int, code: int, now: float) -> None:
         """Record that a worker was reaped; `code` is its exit code, or the negative number of the fatal signal."""
         worker = self.workers.pop(pid)
-        if self.stopping or worker.retiring:
+        # From now on the pid may belong to another process.
+        self._revoke(action for action in self.actions if isinstance(action, Send) and action.pid == pid)
+        if self.stopping:
             return
-        if worker.replaces in self.workers:
-            log.error("worker %d could not start (%d); the old workers stay", pid, code)
+        if worker.retiring:
+            pass
+        elif worker.replaces in self.workers:
+            self._log(logging.ERROR, "worker %d could not start (%d); the old workers stay", pid, code)
             self._outdated.clear()
-            return
-        if pid in self._succeeded():
-            log.error("worker %d died; its successor is starting already", pid)
-            return
-        if not self.complete and code > 0:
+        elif pid in self._succeeded():
+            self._log(logging.ERROR, "worker %d died; its successor is starting already", pid)
+        elif not self.complete and code > 0 and not worker.was_ready:
             # A replacement would fail to start too.
             self.code = code
             self.stop(now)
             return
-        died = f"died of signal {-code}" if code < 0 else f"ended with {code}"
-        log.error("worker %d %s; starting a replacement", pid, died)
-        self.on_restart()
-        self._due.append(now if now - worker.started > SHORT_LIFE else worker.started + SHORT_LIFE)
+        else:
+            died = f"died of signal {-code}" if code < 0 else f"ended with {code}"
+            self._log(logging.ERROR, "worker %d %s; starting a replacement", pid, died)
+            self.actions.append(Restart())
+            self._due.append(now if now - worker.started > SHORT_LIFE else worker.started + SHORT_LIFE)
+        self._replace_next()  # the renewal may have waited for this end
 
     def renew(self, now: float) -> None:
         """Replace all workers, one after the other."""
@@ -161,7 +170,10 @@ class WorkerTable:
         succeeded = self._succeeded()
         self._outdated = [pid for pid, worker in self.workers.items() if not worker.retiring and pid not in succeeded]
         if not succeeded:
-            self._replace_next(now)
+            self._replace_next()
+            if not self._starts and self._outdated:
+                draining = sum(worker.retiring for worker in self.workers.values())
+                self._log(logging.INFO, "new workers wait until one of %d draining workers has ended", draining)
 
     def stop(self, now: float, drain: float | None = None) -> None:
         """Start no more workers, and drain them for at most `drain` seconds (default: `drain_timeout`).
@@ -171,73 +183,99 @@ class WorkerTable:
         self.stopping = True
         self._due.clear()
         self._outdated.clear()
+        self._revoke(self._starts)
+        self._starts.clear()
         for worker in self.workers.values():
-            self._enter(worker, State.DRAINING, now + drain)
+            self._enter(worker, DRAINING, now + drain)
 
     def cut(self, now: float) -> None:
         """Start no more workers, and have them cut their connections now."""
         self.stop(now, 0.0)
         for worker in self.workers.values():
-            self._enter(worker, State.CUTTING, now + KILL_DELAY)
+            self._enter(worker, CUTTING, now + KILL_DELAY)
 
-    def kill(self) -> None:
-        """Kill all remaining workers."""
+    def kill(self, now: float) -> None:
+        """Start no more workers, and kill those that remain."""
+        self.stop(now, 0.0)
         for worker in self.workers.values():
-            self._enter(worker, State.KILLED, math.inf)
+            self._enter(worker, KILLED, now + ABANDON)
 
     def tick(self, now: float) -> None:
-        """Act on the deadlines that have passed."""
-        for when in [when for when in self._due if when <= now]:
-            self._due.remove(when)
-            try:
-                self._add(now)
-            except OSError as error:
-                log.error("worker could not be started: %s; next attempt in %g s", error.strerror, SHORT_LIFE)
-                self._due.append(now + SHORT_LIFE)
-        killed = 0
-        for worker in self.workers.values():
-            if worker.deadline > now:
-                continue
-            if worker.state is State.DRAINING:
-                self._enter(worker, State.CUTTING, now + KILL_DELAY)
-                continue
-            if worker.state is State.STARTING:
-                log.error("worker %d was not ready within %g s and is killed", worker.pid, START_LIMIT)
-            else:
-                killed += 1
-            self._enter(worker, State.KILLED, math.inf)
-        if killed:
-            log.error("%d workers did not end in time and are killed", killed)
+        """Act on the deadlines that have passed.  To be called at least once a second."""
+        if (gap := now - self._ticked) > LATE:
+            # The workers may have been stopped too, and get as much time as they had then.
+            for worker in self.workers.values():
+                if worker.state in (STARTING, KILLED):
+                    worker.deadline += gap
+                elif worker.state is READY and worker.turn >= 0:
+                    worker.deadline = min(worker.deadline + gap, now + STUCK)
+        self._ticked = now
+        if self._due:
+            for _ in [when for when in self._due if when <= now]:
+                self._start(Start())
+            self._due = [when for when in self._due if when > now]
+        for worker in list(self.workers.values()):
+            if worker.deadline <= now:
+                self._expire(worker, now)
 
     # --- helpers -----------------------------------------------------------------------------------
+
+    def _expire(self, worker: Worker, now: float) -> None:
+        """Move a worker whose deadline has passed to its next state."""
+        match worker.state:
+            case State.STARTING:
+                limit = START_LIMIT if worker.replaces else FIRST_START_LIMIT
+                self._log(logging.ERROR, "worker %d was not ready within %g s and is killed", worker.pid, limit)
+                self._enter(worker, KILLED, now + ABANDON)
+                if not self.complete and not worker.replaces:
+                    self.code = 1
+                    self.stop(now)
+            case State.READY:
+                # It accepts nothing, so there is nothing to win by keeping it until its successor is ready.
+                self._log(logging.ERROR, "worker %d has made no turn for %g s and is replaced", worker.pid, STUCK)
+                self._enter(worker, CUTTING, now + KILL_DELAY)
+            case State.DRAINING:
+                self._enter(worker, CUTTING, now + KILL_DELAY)
+            case State.CUTTING:
+                self._log(logging.ERROR, "worker %d did not end in time and is killed", worker.pid)
+                self._enter(worker, KILLED, now + ABANDON)
+            case State.KILLED:
+                worker.deadline = math.inf
+                self._log(logging.ERROR, "worker %d was killed and does not end: it waits for I/O", worker.pid)
+                if self.stopping:
+                    del self.workers[worker.pid]
 
     def _enter(self, worker: Worker, state: State, deadline: float) -> None:
         """Move a worker to a later state, and signal it; if it is in that state already, only shorten its deadline."""
         if worker.state < state:
             worker.state, worker.deadline = state, deadline
-            self._send(worker.pid, SIGNAL_OF[state])
+            self.actions.append(Send(worker.pid, SIGNAL_OF[state]))
         elif worker.state is state:
             worker.deadline = min(worker.deadline, deadline)
 
-    def _add(self, now: float, replaces: int = 0) -> None:
-        pid = self._start()
-        deadline = now + START_LIMIT if replaces else math.inf
-        self.workers[pid] = Worker(pid, now, replaces, deadline=deadline)
+    def _start(self, start: Start) -> None:
+        self._starts.append(start)
+        self.actions.append(start)
 
-    def _replace_next(self, now: float) -> None:
-        """Start a successor for the next outdated worker."""
-        if self.stopping:
+    def _replace_next(self) -> None:
+        """Start a successor for the next outdated worker, unless one is starting or too many old workers drain."""
+        if self._succeeded():
             return
         self._outdated = [pid for pid in self._outdated if pid in self.workers]
-        if self._outdated:
-            try:
-                self._add(now, replaces=self._outdated.pop(0))
-            except OSError as error:
-                log.error("worker could not be started: %s; the old workers stay", error.strerror)
-                self._outdated.clear()
+        if self._outdated and sum(worker.retiring for worker in self.workers.values()) < self._processes:
+            self._start(Start(replaces=self._outdated.pop(0)))
 
     def _succeeded(self) -> set[int]:
         """Return the pids of workers, dead or alive, with a successor that is starting.
 
         A successor killed before it was ready counts until it is reaped, which leads to another replacement."""
-        return {worker.replaces for worker in self.workers.values()} - {0}
+        replaced = {worker.replaces for worker in self.workers.values()}
+        return (replaced | {start.replaces for start in self._starts}) - {0}
+
+    def _revoke(self, actions: Iterable[Action]) -> None:
+        """Remove actions that were not carried out yet."""
+        for action in list(actions):
+            self.actions.remove(action)
+
+    def _log(self, level: int, text: str, *arguments: object) -> None:
+        self.actions.append(Log(level, text, arguments))

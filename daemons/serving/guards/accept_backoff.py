@@ -42,6 +42,12 @@ PAUSE = 0.1
 REPORT_INTERVAL = 10.0
 
 
+class NoResourcesError(Exception):
+    """A connection was accepted, but no thread, process or poller entry could be had for it.
+
+    The text says which, and why.  The connection is intact, and `process_request` may be called again."""
+
+
 class AcceptBackoff:
     """The pauses of one server."""
 
@@ -64,7 +70,9 @@ class AcceptBackoff:
             return
         self.retry = False
         self.until = time.monotonic() + PAUSE
-        if isinstance(error, OSError) and error.errno in CAPACITY:
+        if isinstance(error, NoResourcesError):
+            log.error("accept: %s; accepted connections wait; next attempt in %d ms", error, PAUSE * 1000)
+        elif isinstance(error, OSError) and error.errno in CAPACITY:
             log.error("accept: %s; pausing for %d ms", error.strerror, PAUSE * 1000)
         else:
             log.error("accept: failed; pausing for %d ms", PAUSE * 1000, exc_info=error)

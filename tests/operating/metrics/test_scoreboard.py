@@ -172,6 +172,32 @@ def test_a_conversation_handed_to_a_child_is_one(scoreboard: Scoreboard, slot: S
     assert (found.accepted, found.active, found.lost, found.ended) == (1, 0, 0, 1)
 
 
+def test_heartbeat_of_a_worker_changes_with_each_beat(scoreboard: Scoreboard) -> None:
+    def work() -> None:
+        scoreboard.claim("child").beat(2000.0)
+
+    worker = scoreboard.claim("worker")
+    in_child(work)
+    worker.beat(1000.0)
+    first = scoreboard.heartbeats()
+    worker.beat(1001.0)
+    second = scoreboard.heartbeats()
+    assert first.keys() == second.keys() == {os.getpid()}
+    assert first != second
+    worker.close()
+
+
+def test_heartbeat_of_a_reused_pid_is_the_latest(scoreboard: Scoreboard) -> None:
+    slots = [scoreboard.claim("worker", first) for first in (1, 2, 3)]  # three slots with the same pid
+    for slot, beat in zip(slots, (0.5, 1e6, 999.0), strict=True):
+        slot.beat(beat)
+    found = scoreboard.heartbeats()
+    slots[1].beat(1e6 + 1)
+    assert scoreboard.heartbeats()[os.getpid()] > found[os.getpid()]
+    for slot in slots:
+        slot.close()
+
+
 def test_reading_takes_no_slot_away(scoreboard: Scoreboard, slot: Slot, metrics_file: Path) -> None:
     """The kernel releases all locks of a process when it closes any descriptor of the file."""
     for _ in range(3):

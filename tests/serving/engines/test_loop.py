@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from daemons import Service, Until
 from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service import Reply
 from daemons.serving.engines import stream_server
+from daemons.serving.engines.loop_poller import TURN, LoopPoller
 from daemons.serving.pump import Pump
 from daemons.serving.server import Server
 from daemons.serving.transfer_sizes import RECEIVE
@@ -184,3 +186,16 @@ def test_service_that_is_not_pure_is_called_for_every_message(engine: str, moods
             running.log_line(f"{name}: the service failed")
     finally:
         running.close()
+
+
+def test_a_long_turn_makes_the_share_of_each_peer_smaller() -> None:
+    poller = LoopPoller()
+    try:
+        poller.woke = time.monotonic() - 10 * TURN
+        assert SHORT <= poller._share(RECEIVE) <= RECEIVE // 10
+        poller.woke = time.monotonic() - 10_000 * TURN
+        assert poller._share(RECEIVE) == SHORT
+        poller.woke = time.monotonic()
+        assert poller._share(SHORT) > SHORT
+    finally:
+        poller.close()

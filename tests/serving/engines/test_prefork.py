@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import selectors
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
+from daemons.serving import signals
 from daemons.serving.engines.prefork import Prefork
+from daemons.serving.engines.system import System
 from daemons.serving.listening.address import Address
 from daemons.serving.listening.listen import ListenError, listen
 from tests.serving.peers import ask, children_of, connect, converse, ended, eventually, hear, is_gone
@@ -20,6 +27,7 @@ from tests.serving.running import Process
 
 Launch = Callable[..., Process]
 PROCESS = "tests.serving.services:Process"
+ROOT = Path(__file__).resolve().parents[3]
 
 each_engine = pytest.mark.parametrize("engine", ["one", "threads", "forks"])
 one_or_more_levels = pytest.mark.parametrize("engine", ["threads", "forks"])
@@ -113,7 +121,7 @@ def test_a_worker_that_is_stopped_does_not_keep_the_others_from_ending(process: 
     os.kill(stopped, signal.SIGSTOP)
     running.signal()
     assert running.wait() == 0
-    assert "1 workers did not end in time and are killed" in running.all_said()[0]
+    assert f"worker {stopped} did not end in time and is killed" in running.all_said()[0]
 
 
 def test_daemon_ends_with_the_exit_code_of_a_worker_that_cannot_start(tmp_path: Path) -> None:
@@ -133,13 +141,117 @@ def test_worker_whose_pipe_and_sigchld_report_its_end_together_is_reaped_once() 
     prefork = Prefork(lambda ready, parent: 7, 1, 1.0)
     try:
         prefork.table.begin(0.0)
+        prefork._act()
         (worker,) = prefork.table.workers.values()
+        (report,) = prefork._reports
         os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
         prefork._reap()
-        prefork._receive_report(worker.pid)
+        prefork._receive_report(report)
         assert (prefork.table.workers, prefork.table.code) == ({}, 7)
     finally:
         prefork.close()
+
+
+class FailingSystem(System):
+    """A system in which one function fails once."""
+
+    def fail(self, name: str, error: int) -> None:
+        def failing(*arguments: object) -> NoReturn:
+            delattr(self, name)
+            raise OSError(error, os.strerror(error))
+
+        setattr(self, name, failing)
+
+
+class FullSelector(selectors.DefaultSelector):
+    """A selector that polls no pipe."""
+
+    def register(self, source: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        if isinstance(source, int):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # max_user_watches, epoll_ctl(2)
+        return super().register(source, events, data)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("fork", errno.EAGAIN), ("fork", errno.ENOMEM), ("pipe", errno.EMFILE), ("poll", errno.ENOSPC)]
+)
+def test_failed_start_leaves_no_descriptor_and_no_process_and_is_repeated(name: str, error: int) -> None:
+    system = FailingSystem()
+    if name == "poll":
+        system.make_selector = FullSelector  # type: ignore[method-assign]
+    prefork = Prefork(lambda ready, parent: 7, 1, 1.0, system=system)
+    try:
+        before = os.listdir("/proc/self/fd")
+        system.fail(name, error)
+        prefork.table.begin(0.0)
+        prefork._act()
+        assert os.listdir("/proc/self/fd") == before
+        assert (prefork.table.workers, prefork.table.ended) == ({}, False)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+    finally:
+        prefork.close()
+
+
+def test_exception_in_a_callback_neither_ends_the_parent_nor_its_workers() -> None:
+    """An exception that reached the loop would kill all workers."""
+    log = SCRIPT.format(callback="raise RuntimeError('on purpose')")
+    done = subprocess.run(
+        [sys.executable, "-c", log], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.returncode) == ("ready\nready\n0\n", 0), done.stderr
+    assert done.stderr.count("on purpose") >= 2
+
+
+SCRIPT = """
+import logging, os, signal
+from daemons.serving.engines.prefork import Prefork
+
+logging.basicConfig()
+
+def work(ready, parent):
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.write(1, b"ready\\n")
+    ready()
+    while True:
+        signal.pause()
+
+def callback(*_):
+    {callback}
+
+prefork = Prefork(work, 2, 5.0)
+prefork.on_tick.append(callback)
+prefork.on_hangup = callback
+prefork.on_signal = lambda number: os.kill(os.getpid(), signal.SIGTERM)
+
+def announce():
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGUSR2)
+
+print(prefork.run(announce))
+"""
+
+
+def test_workers_are_killed_and_reaped_after_an_exception() -> None:
+    def work(ready: Callable[[], None], parent: int) -> int:
+        ready()
+        signal.pause()
+        return 0
+
+    def announce() -> None:
+        raise RuntimeError("on purpose")
+
+    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    try:
+        with pytest.raises(RuntimeError, match="on purpose"):
+            Prefork(work, 2, 1.0).run(announce)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def test_a_connection_in_the_queue_of_a_worker_that_is_killed_is_served_by_another(process: Launch) -> None:

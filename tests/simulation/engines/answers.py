@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from daemons import Ending, Service, Talk, Until
 
-#: Bytes of the longest message.  The constants of the engines are reduced accordingly (`tests.simulation.engines.patches`).
+#: Bytes of the longest message.  The constants of the engines are reduced accordingly.
 LIMIT = 400
 
 LINES = Until(b"\n", limit=LIMIT)

@@ -131,3 +131,14 @@ class Epoll:
         for entry in list(self.entries.values()):
             entry.remove()
         self._kernel.close(self.descriptor)
+
+
+class Poll:
+    """Replaces `select.poll`, for one file."""
+
+    def register(self, file: Watched, events: int) -> None:
+        self._file, self._events = file, events
+
+    def poll(self, timeout: float) -> int:
+        """Return the events, which are not 0 if there are any."""
+        return self._file.mask() & (self._events | ALWAYS)

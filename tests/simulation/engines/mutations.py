@@ -141,7 +141,7 @@ LOOP = (
     Mutation("deadlines are not enforced", Server, "sweep", "connection.cut(connection.overdue)", "pass"),
     Mutation("connections are not cut", Daemon, "_finished", "server.cut()", "pass", 26),
     Mutation("drain without an end", Drain, "must_cut", "now < self._until:", "now < self._until + 30:", 8),
-    Mutation("listener is not polled again", Admission, "stop_polling", "self._polled.discard(server)", "pass"),
+    Mutation("listener is not polled again", Admission, "stop_polling", "polled.discard(server)", "pass"),
     Mutation("listener is polled when full", Admission, "admit", "if not full and not rest:", "if not rest:"),
     Mutation("queue is not taken", Admission, "_take_queue", "while not self.full", "while False"),
 )

@@ -84,6 +84,9 @@ class Accounts:
     def pause(self) -> None:
         pass
 
+    def fill(self) -> None:
+        pass
+
 
 class Properties:
     """Base class of `World` with the checks of its properties."""

@@ -11,6 +11,7 @@ import math
 import os
 import select
 import socket
+import sys
 from typing import Any
 
 from tests.simulation.engines.kernel import Kernel, Watcher
@@ -20,6 +21,10 @@ ERR, HUP, RDHUP = select.EPOLLERR, select.EPOLLHUP, select.EPOLLRDHUP
 
 #: sk_data_ready wakes the waiters for these.
 ARRIVED = IN | PRI
+
+
+#: Offsets in struct tcp_info, linux/tcp.h.
+_LAST_DATA, _BYTES_RECEIVED = 52, 128
 
 
 def os_error(number: int) -> OSError:
@@ -37,6 +42,8 @@ class Endpoint:
         "_no_space",
         "_window",
         "address",
+        "arrived",
+        "arrived_at",
         "closed",
         "delivered_fin",
         "descriptor",
@@ -68,6 +75,9 @@ class Endpoint:
         self.address: Any = None
         self.watchers: list[Watcher] = []
         self.received = bytearray()
+        #: Number of bytes that ever arrived, and when the last of them did.
+        self.arrived = 0
+        self.arrived_at = kernel.now
         self.unsent = bytearray()
         #: Number of received bytes before an urgent byte that was not passed yet; None: no urgent byte.
         self.urgent: int | None = None
@@ -193,6 +203,8 @@ class Endpoint:
         if self.unsent or peer.urgent is not None:
             return False
         peer.urgent = len(peer.received)
+        peer.arrived += 1
+        peer.arrived_at = self._kernel.now
         peer._wake(ARRIVED)
         return True
 
@@ -241,6 +253,13 @@ class Endpoint:
             self._kernel.close(self.descriptor)
             self.descriptor = -1
 
+    def getsockopt(self, level: int, option: int, size: int = 0) -> bytes:
+        """Return struct tcp_info, with tcpi_last_data_recv and tcpi_bytes_received."""
+        self._enter()
+        passed = int((self._kernel.now - self.arrived_at) * 1000)
+        info = bytes(_LAST_DATA) + passed.to_bytes(4, sys.byteorder)
+        return info + bytes(_BYTES_RECEIVED - len(info)) + self.arrived.to_bytes(8, sys.byteorder)
+
     def setblocking(self, blocking: bool) -> None:
         pass
 
@@ -265,6 +284,8 @@ class Endpoint:
                 return
             if count := min(peer.space, len(self.unsent)):
                 peer.received += self.unsent[:count]
+                peer.arrived += count
+                peer.arrived_at = self._kernel.now
                 del self.unsent[:count]
                 peer._wake(ARRIVED)
                 if self._no_space and self.writable:

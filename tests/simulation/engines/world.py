@@ -22,7 +22,7 @@ from daemons.serving.stream import StreamServer
 from tests.simulation.engines import patches
 from tests.simulation.engines.answers import KINDS, Simulated
 from tests.simulation.engines.client import Client, script, usual_lines
-from tests.simulation.engines.epoll import Epoll
+from tests.simulation.engines.epoll import Epoll, Poll
 from tests.simulation.engines.kernel import Kernel
 from tests.simulation.engines.listener import Listener
 from tests.simulation.engines.properties import Accounts, Properties
@@ -82,7 +82,7 @@ class World(Properties):
         kernel = self.kernel
         return [
             patches.fake(time, monotonic=kernel.monotonic, sleep=self.pause),
-            patches.fake(select, epoll=lambda: Epoll(kernel, self.sleep)),
+            patches.fake(select, epoll=lambda: Epoll(kernel, self.sleep), poll=Poll),
             patches.fake(socket, SocketType=self._socket_of, socketpair=self._socketpair),
         ]
 
