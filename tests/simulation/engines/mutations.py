@@ -95,14 +95,14 @@ LOOP = (
     Mutation("never resumed", LoopPoller, "_events", "self._resume()", "pass", 37),
     Mutation("pause without an action", LoopPoller, "_keep", "self._actions[connection.descriptor] =", "_ =", 37),
     Mutation("pause without a change of interest", LoopPoller, "_keep", "& select.EPOLLOUT", "", 37),
-    Mutation("drain in spite of input", LoopPoller, "_close_idle", "descriptor not in ready and ", "", 8),
-    Mutation("drain without a grace period", LoopPoller, "_close_idle", "and connection.close_after <= now", "", 85),
-    Mutation("no drain of idle connections", LoopPoller, "_close_idle", "connection.idle and", "False and", 8),
+    Mutation("drain in spite of input", LoopPoller, "_close_idle", "descriptor not in ready and ", "", 49),
+    Mutation("drain without a grace period", LoopPoller, "_close_idle", "and connection.close_after <= now", "", 17),
+    Mutation("no drain of idle connections", LoopPoller, "_close_idle", "connection.idle and", "False and", 23),
     Mutation("no linger", LoopPoller, "_end", "if connection.ending in LINGERING:", "if False:"),
     Mutation("charge is kept", LoopPoller, "_end", "connection.server.hold(connection, 0)", "pass"),
     Mutation("paused connection is kept", LoopPoller, "_end", "self._paused.pop(connection, None)", "pass", 37),
     Mutation("lingering is read edge-triggered", LoopPoller, "_linger", "EPOLLIN)", "EPOLLIN | select.EPOLLET)"),
-    Mutation("lingering without a deadline", LoopPoller, "_linger", "LINGER)", "1e6)"),
+    Mutation("lingering without a deadline", LoopPoller, "_linger", "LINGER)", "1e6)", 7),
     Mutation(
         "close leaves the action",
         LoopPoller,
@@ -120,7 +120,7 @@ LOOP = (
     Mutation("pieces are not continued", LoopPoller, "_go_on", "conversation.state == PENDING", "False"),
     Mutation("end of a talk is missed", LoopPoller, "_go_on", "conversation.state == OVER", "False"),
     Mutation(
-        "cache is used in a message", LoopConnection, "refresh_cache_view", "conversation.state == IDLE", "True", 21
+        "cache is used in a message", LoopConnection, "refresh_cache_view", "conversation.state == IDLE", "True", 22
     ),
     Mutation(
         "closed twice",
@@ -138,12 +138,12 @@ LOOP = (
     ),
     Mutation("not closed", Loop, "account", "connection.socket.close()", "pass"),
     Mutation("accepted but not registered", Loop, "accept_many", "register(descriptor, reading)", "pass"),
-    Mutation("deadlines are not enforced", Server, "sweep", "connection.cut(connection.overdue)", "pass"),
-    Mutation("connections are not cut", Daemon, "_finished", "server.cut()", "pass", 26),
+    Mutation("deadlines are not enforced", Server, "sweep", "connection.cut(connection.overdue)", "pass", 7),
+    Mutation("connections are not cut", Daemon, "_finished", "server.cut()", "pass", 8),
     Mutation("drain without an end", Drain, "must_cut", "now < self._until:", "now < self._until + 30:", 8),
     Mutation("listener is not polled again", Admission, "stop_polling", "polled.discard(server)", "pass"),
     Mutation("listener is polled when full", Admission, "admit", "if not full and not rest:", "if not rest:"),
-    Mutation("queue is not taken", Admission, "_take_queue", "while not self.full", "while False"),
+    Mutation("queue is not taken", Admission, "_take_queue", "while not self.full", "while False", 7),
 )
 
 POOL = (
@@ -161,7 +161,7 @@ POOL = (
         "_process_reply",
         "raise LeadershipLost from None",
         "return None",
-        51,
+        20,
     ),
     Mutation("reply of a lost leader is lost", PoolPoller, "_process_reply", "self.return_to_leader(", "str, ("),
     Mutation(
@@ -177,16 +177,16 @@ POOL = (
         "_process_reply",
         "self.in_service.pop(connection)",
         "self.in_service.popitem()",
-        95,
+        96,
     ),
-    Mutation("former leader does not wait", PoolPoller, "_process_reply", "with self.handover:", "if True:", 63),
+    Mutation("former leader does not wait", PoolPoller, "_process_reply", "with self.handover:", "if True:", 68),
     Mutation(
         "stall detector sleeps in a turn",
         StallDetector,
         "_sleep",
         "if poller.waiting:",
         "if not poller.in_service:",
-        59,
+        159,
     ),
     Mutation("old leader leads on", pool, "_lead_inline", "and poller.lease is lease", ""),
     Mutation("no deadline after a worker", PoolPoller, "_return", "connection.deadline = ", "_ = "),
