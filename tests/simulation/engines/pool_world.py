@@ -121,14 +121,15 @@ class PoolWorld(World):
             return
         poller: Any = self.daemon.poller
         seconds = self.rng.choice((0.001, TAKEOVER, 2 * TAKEOVER, 2 * TAKEOVER, 0.1, 0.1, 3.0))
-        leading = dict(poller.in_service)
+        leading = dict(poller.in_service) if self._leader is self._scheduler.current else {}
         self._blocking += 1
         self.blocked = max(self.blocked, seconds)
         try:
             self._scheduler.wait(lambda: False, seconds)
         finally:
             self._blocking -= 1
-        if leading and poller.in_service == leading and seconds > DETECTION:
+        still = self._leader is self._scheduler.current and poller.in_service == leading
+        if leading and still and seconds > DETECTION:
             self.fail("the stall detector has not noticed a blocked leader")
 
     def sleep(self, epoll: Epoll, timeout: float | None, most: int) -> list[tuple[int, int]]:
