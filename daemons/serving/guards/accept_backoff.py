@@ -54,6 +54,8 @@ class AcceptBackoff:
     def __init__(self) -> None:
         #: End (monotonic) of the pause after a failed accept; 0.0: none.
         self.until = 0.0
+        #: Whether the last failed accept concerned one connection only, so that the queue may hold others.
+        self.retry = False
         #: Called when a pause because of the rate begins.
         self.on_pause: Callable[[], None] = lambda: None
         self._rate: TokenBucket | None = None
@@ -64,7 +66,9 @@ class AcceptBackoff:
     def after(self, error: BaseException) -> None:
         """Begin a pause after a failed accept, unless the error concerns only that connection."""
         if isinstance(error, OSError) and error.errno in TRANSIENT:
+            self.retry = error.errno != errno.EAGAIN
             return
+        self.retry = False
         self.until = time.monotonic() + PAUSE
         if isinstance(error, NoResourcesError):
             log.error("accept: %s; accepted connections wait; next attempt in %d ms", error, PAUSE * 1000)

@@ -150,7 +150,7 @@ class Admission:
         while not self.full and time.monotonic() < until:
             if rest := server.wait():
                 return rest
-            if not server.accept() and not server.wait() and not server.deferred:
+            if not (server.accept() or server.wait() or server.backoff.retry or server.deferred):
                 self._queued.discard(server)
                 break
         return math.inf
