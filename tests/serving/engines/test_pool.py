@@ -3,7 +3,9 @@ offloads messages to workers."""
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import select
 import socket
 import threading
@@ -22,6 +24,7 @@ from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.engines.stall_detector import StallDetector
 from daemons.serving.guards.limits import Limits
+from daemons.serving.poller import Source
 from daemons.serving.pump import Pump
 from daemons.serving.server import Server
 from tests.serving.peers import DEADLINE, ask, connect, eventually, hear, hear_all, is_gone, name_of
@@ -534,3 +537,28 @@ def test_raw_handlers_may_occupy_all_threads(within: Start) -> None:
         hear(first, b".")
         hear(second, b".")
     running.expect_no_connections()
+
+
+def test_leader_goes_on_while_epoll_has_no_room_for_a_reply(within: Start) -> None:
+    running = within("pool", Pump.carrying(Blocking()))
+    poller = poller_of(running)
+    register = poller.register
+
+    def register_one(descriptor: Source, events: int) -> None:
+        if poller.reading_connections:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # max_user_watches, epoll_ctl(2)
+        register(descriptor, events)
+
+    with connect(running.address) as peer:
+        with connect(running.address) as other:
+            ask(other, b"a\n", b"a\n")
+            ask(peer, b"a\n", b"a\n")
+            poller.register = register_one
+            peer.sendall(b"b\n")
+            eventually(lambda: poller.ready)
+        # The end of the other connection is noticed, and leaves room.
+        hear(peer, b"b\n")
+        poller.register = register
+        ask(peer, b"c\n", b"c\n")
+    running.expect_no_connections()
+    assert not [line for line in running.lines if "iteration failed" in line]
