@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from socketserver import BaseRequestHandler
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,6 @@ from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.pool_poller import PoolPoller
 from daemons.serving.engines.stall_detector import StallDetector
 from daemons.serving.guards.limits import Limits
-from daemons.serving.poller import Source
 from daemons.serving.pump import Pump
 from daemons.serving.server import Server
 from tests.serving.peers import DEADLINE, ask, connect, eventually, hear, hear_all, is_gone, name_of
@@ -544,7 +544,7 @@ def test_leader_goes_on_while_epoll_has_no_room_for_a_reply(within: Start) -> No
     poller = poller_of(running)
     register = poller.register
 
-    def register_one(descriptor: Source, events: int) -> None:
+    def register_one(descriptor: Any, events: int) -> None:
         if poller.reading_connections:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # max_user_watches, epoll_ctl(2)
         register(descriptor, events)
