@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from socketserver import BaseRequestHandler
-from typing import Any
 
 import pytest
 
@@ -544,7 +543,7 @@ def test_leader_goes_on_while_epoll_has_no_room_for_a_reply(within: Start) -> No
     poller = poller_of(running)
     register = poller.register
 
-    def register_one(descriptor: Any, events: int) -> None:
+    def register_one(descriptor: int, events: int) -> None:
         if poller.reading_connections:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # max_user_watches, epoll_ctl(2)
         register(descriptor, events)
@@ -553,7 +552,7 @@ def test_leader_goes_on_while_epoll_has_no_room_for_a_reply(within: Start) -> No
         with connect(running.address) as other:
             ask(other, b"a\n", b"a\n")
             ask(peer, b"a\n", b"a\n")
-            poller.register = register_one
+            poller.register = register_one  # type: ignore[assignment]  # of a type that is not public
             peer.sendall(b"b\n")
             eventually(lambda: poller.ready)
         # The end of the other connection is noticed, and leaves room.
