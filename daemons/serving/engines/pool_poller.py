@@ -29,6 +29,9 @@ TAKEOVER = 0.004
 #: change is permanent and should not be caused by a thread that only waits for the processor.
 SLOW_CLOSING = 10 * TAKEOVER
 
+#: Seconds to wait for room in epoll.
+RETRY = 0.1
+
 #: Maximum number, per worker, of messages that wait for a worker plus replies that wait for the leader.  At that limit
 #: no connection is read from: otherwise ten thousand connections could hold 64 KiB each, or more in a TLS handshake,
 #: before the leader charges any of it to the memory budget.
@@ -87,14 +90,18 @@ class PoolPoller(LoopPoller):
     def wait(self, patience: float) -> bool:
         while self.ready:
             connection, reply, answered = self.ready[0]
-            self._return(connection)  # raises OSError without memory for its entry in epoll: then the next turn retries
+            if not self._return(connection):
+                patience = min(patience, RETRY)
+                break
             self.ready.popleft()
             if connection in self._closed:
                 super()._end(connection, self._closed.pop(connection))
             else:
                 self.deliver(connection, reply, answered)
         while self.unread and not self._full:
-            self._return(self.unread[0])
+            if not self._return(self.unread[0]):
+                patience = min(patience, RETRY)
+                break
             self.unread.popleft()
         if self._ended:
             self._log_and_close_ended()
@@ -222,12 +229,16 @@ class PoolPoller(LoopPoller):
         """Whether the limit of waiting messages is reached."""
         return self.jobs.qsize() + len(self.ready) >= JOBS_PER_WORKER * len(self.workers)
 
-    def _return(self, connection: LoopConnection) -> None:
-        """Read from a suspended connection again.
+    def _return(self, connection: LoopConnection) -> bool:
+        """Read from a suspended connection again.  Return False if epoll has no room for it now.
 
         A message that arrives in several reads keeps its total deadline, however often a worker has handled a read."""
-        self.start_reading(connection)
+        try:
+            self.start_reading(connection)
+        except OSError:  # ENOMEM or ENOSPC, epoll_ctl(2): others must end first, and are served meanwhile
+            return False
         connection.deadline = time.monotonic() + self._left.pop(connection)
+        return True
 
     def _do(self, connection: LoopConnection, action: Callable[[], bytes]) -> None:
         """In a worker: run `action`, and return the connection to the leader."""

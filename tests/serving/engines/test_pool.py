@@ -3,7 +3,9 @@ offloads messages to workers."""
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import select
 import socket
 import threading
@@ -534,3 +536,28 @@ def test_raw_handlers_may_occupy_all_threads(within: Start) -> None:
         hear(first, b".")
         hear(second, b".")
     running.expect_no_connections()
+
+
+def test_leader_goes_on_while_epoll_has_no_room_for_a_reply(within: Start) -> None:
+    running = within("pool", Pump.for_service(Blocking()))
+    poller = poller_of(running)
+    register = poller.register
+
+    def register_one(descriptor: int, events: int) -> None:
+        if poller.reading_connections:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # max_user_watches, epoll_ctl(2)
+        register(descriptor, events)
+
+    with connect(running.address) as peer:
+        with connect(running.address) as other:
+            ask(other, b"a\n", b"a\n")
+            ask(peer, b"a\n", b"a\n")
+            poller.register = register_one  # type: ignore[assignment]  # of a type that is not public
+            peer.sendall(b"b\n")
+            eventually(lambda: poller.ready)
+        # The end of the other connection is noticed, and leaves room.
+        hear(peer, b"b\n")
+        poller.register = register
+        ask(peer, b"c\n", b"c\n")
+    running.expect_no_connections()
+    assert not [line for line in running.lines if "iteration failed" in line]

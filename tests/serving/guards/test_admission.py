@@ -36,7 +36,7 @@ def test_drain_accepts_the_rest_of_the_queue_when_one_connection_in_it_was_abort
                 raise ConnectionAbortedError(errno.ECONNABORTED, "Software caused connection abort")
             return request, address
 
-    server: StreamServer = Aborting(("127.0.0.1", 0), Pump.carrying(Echo()))
+    server: StreamServer = Aborting(("127.0.0.1", 0), Pump.for_service(Echo()))
     with closing(server.socket), ExitStack() as stack:
         clients = [
             stack.enter_context(socket.create_connection(server.socket.getsockname(), timeout=PATIENCE))

@@ -101,7 +101,7 @@ class World(Properties):
     def serve(self) -> None:
         service = self._kind()
         service.block = self.block
-        handler = Pump.carrying(service)
+        handler = Pump.for_service(service)
         server = self.server = self.engine(("127.0.0.1", 0), handler, bind_and_activate=False)
         server.socket.close()
         self.listener = server.socket = Listener(self.kernel)  # type: ignore[assignment]
