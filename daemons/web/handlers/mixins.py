@@ -113,8 +113,8 @@ class HandlerInMemory(http.server.BaseHTTPRequestHandler):
         """Do nothing: there is nothing to flush."""
 
     def flush_headers(self) -> None:
-        """Add the buffered head to the response.  Every field passes through here, however the handler
-        added it.  Raises `ValueError` for a malformed line."""
+        """Add the buffered head to the response.  Every field passes through here, however the handler added it.
+        Raises `ValueError` for a malformed line."""
         if buffer := getattr(self, "_headers_buffer", None):
             self._headers_buffer = []
             self.response_in_memory.write_head(buffer)

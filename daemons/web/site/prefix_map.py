@@ -64,8 +64,8 @@ def names_of(path: str) -> Names | None:
 
 
 def unquoted(text: str) -> bytes:
-    """Percent-decode `text`. A `%` that begins no escape is kept. Many of these are as fast as escapes, unlike in
-    `urllib.parse.unquote_to_bytes`."""
+    """Percent-decode `text`. A `%` that begins no escape is kept. Such a `%` takes no longer than an escape,
+    unlike in `urllib.parse.unquote_to_bytes`."""
     return decoded(text.encode("utf-8"))
 
 
