@@ -39,7 +39,9 @@ class Mutation:
     def applied(self) -> Iterator[None]:
         """Change the method within a ``with`` statement.  Raise `LookupError` if its source has no such text."""
         bases = getattr(self.owner, "__mro__", (self.owner,))
-        owner = next(each for each in bases if self.method in each.__dict__)
+        owner = next((each for each in bases if self.method in each.__dict__), None)
+        if owner is None:
+            raise LookupError(f"{self.owner.__name__} has no {self.method}")
         original = owner.__dict__[self.method]
         source = textwrap.dedent(inspect.getsource(original))
         if self.old not in source:
@@ -55,9 +57,9 @@ class Mutation:
 
 
 LOOP = (
-    Mutation("no rearm after a full read", LoopPoller, "wait", "if octets == size:", "if False:"),
+    Mutation("no rearm after a full read", LoopPoller, "wait", "if length == size:", "if False:"),
     Mutation("no rearm after an urgent byte", LoopPoller, "wait", "if event != EPOLLIN and data:", "if False:"),
-    Mutation("rest of a reply is dropped", LoopPoller, "wait", "if sent != octets:", "if False:", 8),
+    Mutation("rest of a reply is dropped", LoopPoller, "wait", "if sent != length:", "if False:", 8),
     Mutation("no deadline after a reply", LoopPoller, "wait", "connection.deadline = deadline", "pass", 22),
     Mutation("ended connections are not closed", LoopPoller, "wait", "if self._ended:", "if False:"),
     Mutation("drain in spite of more events", LoopPoller, "wait", "and len(events) < MAX_EVENTS", "", 79),
@@ -93,8 +95,10 @@ LOOP = (
         37,
     ),
     Mutation("never resumed", LoopPoller, "_events", "self._resume()", "pass", 37),
-    Mutation("pause without an action", LoopPoller, "_keep", "self._actions[connection.descriptor] =", "_ =", 37),
-    Mutation("pause without a change of interest", LoopPoller, "_keep", "& select.EPOLLOUT", "", 37),
+    Mutation(
+        "pause without an action", LoopPoller, "_charge_unfinished", "self._actions[connection.descriptor] =", "_ =", 37
+    ),
+    Mutation("pause without a change of interest", LoopPoller, "_charge_unfinished", "& select.EPOLLOUT", "", 37),
     Mutation("drain in spite of input", LoopPoller, "_close_idle", "descriptor not in ready and ", "", 49),
     Mutation("drain without a grace period", LoopPoller, "_close_idle", "and connection.close_after <= now", "", 17),
     Mutation("no drain of idle connections", LoopPoller, "_close_idle", "connection.idle and", "False and", 23),
@@ -117,32 +121,32 @@ LOOP = (
         "self.reading_connections.pop(",
         "self.reading_connections.get(",
     ),
-    Mutation("pieces are not continued", LoopPoller, "_go_on", "conversation.state == PENDING", "False"),
-    Mutation("end of a talk is missed", LoopPoller, "_go_on", "conversation.state == OVER", "False"),
+    Mutation("pieces are not continued", LoopPoller, "_after_reply", "conversation.state == PENDING", "False"),
+    Mutation("end of a talk is missed", LoopPoller, "_after_reply", "conversation.state == OVER", "False"),
     Mutation(
         "cache is used in a message", LoopConnection, "refresh_cache_view", "conversation.state == IDLE", "True", 22
     ),
     Mutation(
         "closed twice",
         Loop,
-        "account",
+        "log_and_close",
         "connection.socket.close()",
         "connection.socket.close(); connection.socket.close()",
     ),
     Mutation(
         "logged twice",
         Loop,
-        "account",
+        "log_and_close",
         "self.access_log.log_all(ended, now)",
         "self.access_log.log_all([*ended] * 2, now)",
     ),
-    Mutation("not closed", Loop, "account", "connection.socket.close()", "pass"),
+    Mutation("not closed", Loop, "log_and_close", "connection.socket.close()", "pass"),
     Mutation("accepted but not registered", Loop, "accept_many", "register(descriptor, reading)", "pass"),
-    Mutation("deadlines are not enforced", Server, "sweep", "connection.cut(connection.overdue)", "pass", 7),
+    Mutation("deadlines are not enforced", Server, "sweep", "connection.cut(connection.timeout_ending)", "pass", 7),
     Mutation("connections are not cut", Daemon, "_finished", "server.cut()", "pass", 8),
     Mutation("drain without an end", Drain, "must_cut", "now < self._until:", "now < self._until + 30:", 8),
     Mutation("listener is not polled again", Admission, "stop_polling", "polled.discard(server)", "pass"),
-    Mutation("listener is polled when full", Admission, "admit", "if not full and not rest:", "if not rest:"),
+    Mutation("listener is polled when full", Admission, "update_polling", "if not full and not rest:", "if not rest:"),
     Mutation("queue is not taken", Admission, "_take_queue", "while not self.full", "while False", 7),
 )
 
@@ -152,7 +156,11 @@ POOL = (
         "a result is lost", PoolPoller, "return_to_leader", "self.ready.append((connection, reply, answered))", "pass"
     ),
     Mutation(
-        "results are returned too late", PoolPoller, "wait", "while self.ready:", "if self.offloading and self.ready:"
+        "results are returned too late",
+        PoolPoller,
+        "wait",
+        "while self.ready:",
+        "while self.offloading and self.ready:",
     ),
     Mutation("unread connections are forgotten", PoolPoller, "wait", "while self.unread", "while False", 13),
     Mutation(
@@ -164,13 +172,11 @@ POOL = (
         20,
     ),
     Mutation("reply of a lost leader is lost", PoolPoller, "_process_reply", "self.return_to_leader(", "str, ("),
-    Mutation(
-        "connection in service is still polled", StallDetector, "_take_over", "poller.suspend(connection)", "pass"
-    ),
-    Mutation("nobody leads after a stall", StallDetector, "_take_over", "poller.offloading = True", "pass"),
-    Mutation("lead is taken twice", StallDetector, "_take_over", "poller.lease = None", "pass"),
+    Mutation("connection in service is still polled", StallDetector, "take_over", "poller.suspend(connection)", "pass"),
+    Mutation("nobody leads after a stall", StallDetector, "take_over", "poller.offloading = True", "pass"),
+    Mutation("lead is taken twice", StallDetector, "take_over", "poller.lease = None", "pass"),
     Mutation("stall detector sleeps", StallDetector, "_sleep", "poller.detector_sleeps = True", "pass"),
-    Mutation("stall detector is not woken", PoolPoller, "_events", "self.wakeup.set()", "pass"),
+    Mutation("stall detector is not woken", PoolPoller, "_events", "self.detector_wakeup.set()", "pass"),
     Mutation(
         "lead is taken from another message",
         PoolPoller,
@@ -190,7 +196,7 @@ POOL = (
     ),
     Mutation("old leader leads on", pool, "_lead_inline", "and poller.lease is lease", ""),
     Mutation("no deadline after a worker", PoolPoller, "_return", "connection.deadline = ", "_ = "),
-    Mutation("not polled after a worker", PoolPoller, "_return", "self.read(connection)", "pass"),
+    Mutation("not polled after a worker", PoolPoller, "_return", "self.start_reading(connection)", "pass"),
     Mutation(
         "polled while a worker serves it",
         PoolPoller,
