@@ -155,8 +155,7 @@ bench: $(INSTALLED)  ## compare the speed with other servers; ARGS goes to the b
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 soak: $(INSTALLED)  ## five minutes of regular and hostile load on a copy of every daemon; for example ARGS='--seconds 60'
-	@.venv/bin/python -m soak.supervision
-	.venv/bin/python -m soak $(ARGS)
+	@.venv/bin/python -m soak $(ARGS)
 
 # Clients for the tests; a C compiler, a load generator and other servers for the benchmarks; nodejs, unless a node is
 # installed; and the test suite of Debian's Python, which is run against this project's classes.

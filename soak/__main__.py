@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from soak import engines, failures, payments
+from soak import engines, failures, payments, supervision
 from soak.load import HONEST_CLIENTS, HOSTILE_CLIENTS
 from soak.place import Place, PlaceError
 from soak.run import Run
@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[float, int], int]] = {
     "engines": engines.run,
     "failures": failures.run,
     "payments": payments.run,
+    "supervision": supervision.run,
 }
 
 
