@@ -190,16 +190,16 @@ class Httpd(Service):
             else:
                 reply = to_https(request, ResponseCache(int(time())), Https(*https))
                 entry = self._entry(request, reply)
-            if entry is not None and self.requests is not None:
-                self.requests.log(peer.host, entry)
+            if entry is not None and self.request_log is not None:
+                self.request_log.log(peer.host, entry)
             # A forwarded response of unknown length ends with the connection.
             if request.keep_alive and getattr(reply, "closes", False):
                 return reply
 
     @property
-    def visited(self) -> bool:
+    def needs_peer(self) -> bool:
         """Whether responses or log lines depend on the peer."""
-        return bool(self.requests or self.options.https or (self._router is not None and self._router.needs_peer))
+        return bool(self.request_log or self.options.https or (self._router is not None and self._router.needs_peer))
 
     def apology(self, ending: Ending) -> bytes:
         """Return a 500 response after a failure.  For malformed requests, the framing's error is the response."""
@@ -236,4 +236,6 @@ class Httpd(Service):
         return reply, entry
 
     def _entry(self, request: Request, reply: Reply) -> tuple[str, str] | None:
-        return None if self.requests is None else self.requests.entry(request, *status_and_size(reply), request.user)
+        return (
+            None if self.request_log is None else self.request_log.entry(request, *status_and_size(reply), request.user)
+        )

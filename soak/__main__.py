@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from soak import failures, payments
+from soak import engines, failures, payments
 from soak.load import HONEST_CLIENTS, HOSTILE_CLIENTS
 from soak.place import Place, PlaceError
 from soak.run import Run
@@ -19,7 +19,11 @@ from soak.run import Run
 SECONDS, RATE, DEADLINE = 300.0, 40.0, 10.0
 
 #: Parts besides the load.  Called with the seconds and the seed; each returns the exit code.
-PARTS: dict[str, Callable[[float, int], int]] = {"failures": failures.run, "payments": payments.run}
+PARTS: dict[str, Callable[[float, int], int]] = {
+    "engines": engines.run,
+    "failures": failures.run,
+    "payments": payments.run,
+}
 
 
 def _number(least: float, most: float) -> Callable[[str], float]:

@@ -88,7 +88,7 @@ def test_each_host_on_a_network_answers_from_its_own_address() -> None:
     broadcast = Address("udp", "10.0.0.255", 1062)
 
     def serve(where: str) -> Within:
-        return Within(DatagramServer, Pump.carrying(Bcast()), address=(where, broadcast.port))
+        return Within(DatagramServer, Pump.for_service(Bcast()), address=(where, broadcast.port))
 
     def ask() -> list[tuple[str, bytes]]:
         assert is_broadcast(broadcast)

@@ -48,7 +48,7 @@ def test_sixteen_logs_the_message(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_sixteen_logs_the_length_of_an_incomplete_message(within: Callable[..., Within]) -> None:
-    running = within("threads", Pump.carrying(service_of("sixteen")))
+    running = within("threads", Pump.for_service(service_of("sixteen")))
     _, name = converse(running.address, b"Hi there, serve")
     assert access_of(running, name)[0] == "cut"
     assert running.log_line(name, 'reason="was expecting 16 bytes but only received 15 bytes before the socket closed"')
@@ -90,7 +90,7 @@ def test_daytime_sends_the_time() -> None:
 
 
 def test_fifty_daytime_clients_at_once_do_not_wait_for_each_other(within: Callable[..., Within]) -> None:
-    running = within("threads", Pump.carrying(Daytime()))
+    running = within("threads", Pump.for_service(Daytime()))
     visitors = [connect(running.address) for _ in range(50)]
     try:
         # In reverse order: no client has to leave before another is served.
@@ -151,7 +151,7 @@ def _send_all(peer: socket.socket, octets: bytes) -> None:
 def test_upper_as_shipped_spools_replies_that_the_client_has_not_read(within: Callable[..., Within]) -> None:
     settings = ini.read(ROOT / "conf", "upper")
     assert settings.limits.spool == 256 * 1024**2
-    running = within(settings.daemon.engine, Pump.carrying(Upper()), settings.limits)
+    running = within(settings.daemon.engine, Pump.for_service(Upper()), settings.limits)
     # T13: 5 MB pass without a spool, and 20 MB do not.
     words = b"capitalize this!" * (40 * 1024**2 // 16)
     with closing(connect(running.address)) as client:
@@ -167,7 +167,7 @@ def test_the_file_of_a_spool_has_no_name(
     within: Callable[..., Within], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    running = within("loop", Pump.carrying(Upper()), ini.read(ROOT / "conf", "upper").limits)
+    running = within("loop", Pump.for_service(Upper()), ini.read(ROOT / "conf", "upper").limits)
     with connect(running.address) as client:
         client.sendall(bytes(24 * 1024**2))
         client.shutdown(socket.SHUT_WR)

@@ -235,5 +235,5 @@ def _collisions(daemons: list[Settings]) -> list[str]:
         for ours in (*one.addresses, *one.metrics.listen)
         for section, addresses in (("daemon", other.addresses), ("metrics", other.metrics.listen))
         for theirs in addresses
-        if ours.meets(theirs)
+        if ours.conflicts_with(theirs)
     ]

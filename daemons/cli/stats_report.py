@@ -105,6 +105,7 @@ def as_text(found: Figures) -> str:
         ("dropped datagrams", found.datagrams_dropped, ""),
         ("rate pauses", found.rate_pauses, ""),
         ("full", found.full, ""),
+        ("circuit breakers", found.breakers_open, f"opened {found.breakers_opened:,} times"),
     ]
     width = max(len(f"{number:,}") for _, number, _ in rows)
     lines += [f"{name:<20} {number:>{width},}  {more}".rstrip() for name, number, more in rows]

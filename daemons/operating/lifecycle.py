@@ -130,7 +130,7 @@ def prepare(settings: Settings) -> Bound:
         bound.files.update(bound.metrics.bind())
         for address in settings.addresses:
             for listener in listen(
-                address, settings.daemon.backlog, settings.daemon.socket_mode, beside=beside_orphans
+                address, settings.daemon.backlog, settings.daemon.socket_mode, beside_orphans=beside_orphans
             ):
                 bound.listeners.append((name_of(listener, address.scheme), listener))
             if address.scheme == "unix":

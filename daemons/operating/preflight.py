@@ -134,7 +134,7 @@ def _work(action: Callable[[], object], release: Callable[[], None], write: int,
     code = 1
     try:
         signals.reset_signals()
-        signals.await_start(parent)
+        signals.install_import_handlers(parent)
         report = _report(action, release)
         os.write(write, report.encode("utf-8", "replace").replace(_END, b"") + _END)
         code = 1 if report else 0

@@ -29,18 +29,18 @@ def expect_next(connection: Connection, state: int, limits: Limits, *, answered:
     """Set the deadline for the peer's next step, according to the `state` of the conversation.
 
     A deadline belongs to a phase, not to a read: it is set again only if the phase changes, or if a message was
-    `answered` since the last call.  Each part of a reply in parts gets a new `write_timeout`.  If the conversation is
-    over, the deadline stays as it is.
+    `answered` since the last call.  Each batch of a reply in pieces gets a new `write_timeout`.  If the conversation
+    is over, the deadline stays as it is.
     """
     if state == IDLE:
-        if answered or connection.overdue is not BETWEEN_MESSAGES:
+        if answered or connection.timeout_ending is not BETWEEN_MESSAGES:
             connection.expect(BETWEEN_MESSAGES, limits.idle_timeout)
     elif state == PARTIAL:
-        if answered or connection.overdue is not SLOW:
+        if answered or connection.timeout_ending is not SLOW:
             connection.expect(SLOW, limits.message_timeout)
     elif state == PENDING:
         connection.expect(STUCK, limits.write_timeout)
-    elif state == SHAKING and connection.overdue is not HANDSHAKE:
+    elif state == SHAKING and connection.timeout_ending is not HANDSHAKE:
         connection.expect_handshake(limits.handshake_timeout)
 
 

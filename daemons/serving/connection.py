@@ -30,8 +30,9 @@ def show_peer(address: tuple[Any, ...]) -> str:
 class Connection:
     """One accepted socket with its deadline.
 
-    The serving thread sets `deadline` and `overdue`.  The daemon's thread reads them and may `cut` the socket, which
-    interrupts a blocking recv or send.  Unlike a socket timeout this needs no poll(2) before every recv(2).
+    The serving thread sets `deadline` and `timeout_ending`.  At the deadline, the daemon's thread calls `cut` with that
+    ending, which interrupts a blocking recv or send.  Unlike a socket timeout, this needs no poll(2) before each
+    recv(2).
     """
 
     __slots__ = (
@@ -44,16 +45,19 @@ class Connection:
         "ending",
         "messages",
         "opened",
-        "overdue",
         "reason",
         "received",
         "reported",
         "sent",
         "socket",
+        "timeout_ending",
     )
 
     #: Whether the deadline applies: only while waiting for the peer, not while the service runs.
     timed = True
+
+    #: Whether the reading side was shut because the daemon is stopping.
+    reading_shut = False
 
     def __init__(self, sock: socket.socket, address: Any, timeout: float, opened: float | None = None) -> None:
         self.socket = sock
@@ -63,14 +67,15 @@ class Connection:
         self.awaits_proxy_header = False
         #: When (monotonic) it was accepted.
         self.opened = time.monotonic() if opened is None else opened
-        #: When (monotonic) it will be cut, and the ending to record then.
+        #: When (monotonic) the connection is cut.
         self.deadline = self.opened + timeout
-        self.overdue = _HANDSHAKE
+        #: The ending to record if the deadline passes.
+        self.timeout_ending = _HANDSHAKE
         #: Whether it counts towards max_per_peer.
         self.counted = False
         #: Bytes charged to the memory budget of the process (`daemons.serving.guards.budget`).
         self.charged = 0
-        #: How it ended; the first value set is final.
+        #: How it ended.  The first value set stays, except that a failure of the service replaces it (`conclude`).
         self.ending: Ending | None = None
         #: Detail of the ending for the access line; may be empty.
         self.reason = ""
@@ -120,14 +125,14 @@ class Connection:
         """Return messages answered, bytes received and bytes sent until now."""
         return self.messages or 0, self.received, self.sent
 
-    def expect(self, overdue: Ending, timeout: float) -> None:
-        """Begin a phase of at most `timeout` seconds, after which the connection ends as `overdue`."""
-        self.overdue = overdue
+    def expect(self, timeout_ending: Ending, timeout: float) -> None:
+        """Begin a phase of at most `timeout` seconds, after which the connection ends as `timeout_ending`."""
+        self.timeout_ending = timeout_ending
         self.deadline = time.monotonic() + timeout
 
     def expect_handshake(self, timeout: float) -> None:
         """Set the deadline of the handshake to `timeout` seconds after accept."""
-        self.overdue = Ending.HANDSHAKE
+        self.timeout_ending = Ending.HANDSHAKE
         self.deadline = self.opened + timeout
 
     def may_read(self) -> bool:

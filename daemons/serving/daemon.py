@@ -6,7 +6,7 @@ server of socketserver.
 
 The daemon passes through these states; `turn` is one iteration of the loop:
 
-    SERVING    accept connections until told to stop
+    SERVING    accept connections until a stop signal, or a call of `stop`
     QUEUE      accept the connections in the kernel's queue: closing the listener would reset them
     FINISHING  accept no connections; wait for the open ones to end
     OVER       no connection is open, or drain_timeout has passed
@@ -48,7 +48,7 @@ BUG_PAUSE = 0.1
 
 
 class Daemon:
-    """Run `servers`, all of the same engine, until told to stop.
+    """Run `servers`, all of the same engine, until `stop` or `shutdown`.
 
     parent
         Process ID of the parent: when it changes, the daemon drains and ends.
@@ -88,8 +88,8 @@ class Daemon:
         self._admission = Admission(self)
         self._drain = Drain()
         self._parent_watch = ParentWatch(self)
-        #: Servers that override `service_actions`.
-        self._active_services = [server for server in self.servers if server.overrides_service_actions]
+        #: Servers whose `service_actions` must be called, because a subclass overrides it.
+        self._with_service_actions = [server for server in self.servers if server.overrides_service_actions]
         self._thread: int | None = None
         self._ended = threading.Event()
         self.watch(self._waker, self._handle_signals)
@@ -195,7 +195,7 @@ class Daemon:
         patience = self._patience()
         if self.state == SERVING:
             for server in self.servers:
-                patience = min(patience, self._admission.admit(server))
+                patience = min(patience, self._admission.update_polling(server))
         elif self.state == QUEUE:
             patience = min(patience, self._admission.take_queues(self._drain.queue_until))
             if self._admission.queues_taken or time.monotonic() >= self._drain.queue_until:
@@ -216,7 +216,7 @@ class Daemon:
             self._parent_watch.check()
             for action in self.on_tick:
                 call_safely(action, now)
-        for server in self._active_services:
+        for server in self._with_service_actions:
             call_safely(server.service_actions)
 
     @property
@@ -246,7 +246,7 @@ class Daemon:
         patience = math.inf
         if self.on_tick or self.parent is not None or self.active:
             patience = self._tick
-        if self._active_services:
+        if self._with_service_actions:
             patience = min(patience, self._poll_interval)
         if self._access_log is not None and (due := self._access_log.first_due) < math.inf:
             patience = min(patience, max(0.0, due - time.monotonic()))

@@ -42,7 +42,7 @@ IP_PKTINFO = 8
 #: Buffer size for the control message with a datagram's destination address, cmsg(3).
 ANCILLARY = socket.CMSG_SPACE(struct.calcsize("16sI"))
 
-Arrival: TypeAlias = Sequence[tuple[int, int, bytes]]
+ControlMessages: TypeAlias = Sequence[tuple[int, int, bytes]]
 
 #: Endings after which the reply is sent.
 REPLIED = frozenset((Ending.DONE, Ending.FINISHED))
@@ -52,8 +52,9 @@ class Datagram(tuple[bytes, Any]):
     """The request of a socketserver handler: ``(data, socket)``.  Compared by identity, since two peers may send the
     same bytes."""
 
-    #: Its destination address as ancillary data for sendmsg(2); empty if the server has only one address.
-    arrival: Arrival = ()
+    #: Ancillary data for sendmsg(2) that make the destination address of this datagram the source address of its reply;
+    #: empty if the server has only one address.
+    reply_source: ControlMessages = ()
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> bool:
@@ -66,7 +67,7 @@ class Datagram(tuple[bytes, Any]):
 class DatagramConnection(Connection):
     """One datagram and its reply."""
 
-    __slots__ = ("arrival", "data")
+    __slots__ = ("data", "reply_source")
 
     #: No deadline applies, because the daemon never waits for the peer: the input is complete.
     timed = False
@@ -75,7 +76,7 @@ class DatagramConnection(Connection):
         self.data, sock = request
         super().__init__(sock, address, timeout)
         self.received = len(self.data)
-        self.arrival = request.arrival
+        self.reply_source = request.reply_source
 
     def cut(self, ending: Ending) -> None:
         """Set the ending, so that no reply is sent.  The socket is shared and stays open."""
@@ -83,8 +84,8 @@ class DatagramConnection(Connection):
 
     def send(self, reply: bytes) -> None:
         """Send `reply` to the peer, from the destination address of its datagram.  Raise `OSError`."""
-        if self.arrival:
-            self.socket.sendmsg([reply], self.arrival, socket.MSG_DONTWAIT, self.address)
+        if self.reply_source:
+            self.socket.sendmsg([reply], self.reply_source, socket.MSG_DONTWAIT, self.address)
         else:
             self.socket.sendto(reply, socket.MSG_DONTWAIT, self.address)
         self.sent += len(reply)
@@ -93,8 +94,8 @@ class DatagramConnection(Connection):
 class DatagramServer(Server, socketserver.UDPServer):
     """A datagram server, with socketserver's constructor.  ``server_address`` is ``(host, port)`` for IPv4 or IPv6.
 
-    A socketserver handler gets ``(data, socket)`` as its request.  ``socket.sendto`` buffers replies to the peer until
-    the handler returns; if it raises an exception, nothing is sent.
+    A socketserver handler gets ``(data, socket)`` as its request.  The ``sendto`` of that socket buffers replies to the
+    peer; they are sent when the handler returns, and discarded if it raises an exception.
     """
 
     #: With socketserver's 8192, longer datagrams would be truncated silently.
@@ -110,12 +111,12 @@ class DatagramServer(Server, socketserver.UDPServer):
     def adopt(cls, listener: socket.socket, handler: Callable[..., Any]) -> Self:
         """Return a server on a bound socket."""
         server = super().adopt(listener, handler)
-        server._note_arrivals()
+        server._request_destinations()
         return server
 
     def server_bind(self) -> None:
         super().server_bind()
-        self._note_arrivals()
+        self._request_destinations()
 
     def check_peer(self, connection: Connection) -> None:
         """Refuse a datagram whose reply could start a loop between two servers; else as in `Server`."""
@@ -156,7 +157,7 @@ class DatagramServer(Server, socketserver.UDPServer):
             return Datagram((data, self.socket)), client_address
         data, ancillary, _, client_address = self.socket.recvmsg(self.max_packet_size, ANCILLARY)
         request = Datagram((data, self.socket))
-        request.arrival = [message for one in ancillary if (message := _as_source(*one)) is not None]
+        request.reply_source = [message for one in ancillary if (message := _as_source(*one)) is not None]
         return request, client_address
 
     def run_handler(self, connection: Connection) -> None:
@@ -175,7 +176,7 @@ class DatagramServer(Server, socketserver.UDPServer):
 
     def _run_conversation(self, connection: DatagramConnection) -> bytes:
         """Return the whole output of the service for one datagram."""
-        conversation = self.conversation(connection)
+        conversation = self.make_conversation(connection)
         output = [conversation.open()]
         if conversation.state != OVER:
             output.append(conversation.receive_all(connection.data))
@@ -213,7 +214,7 @@ class DatagramServer(Server, socketserver.UDPServer):
             return []
         return [reply] if reply and self._may_send(connection, len(reply)) else []
 
-    def _note_arrivals(self) -> None:
+    def _request_destinations(self) -> None:
         """Ask the kernel for the destination address of each datagram if the socket is bound to all addresses.
 
         A reply must come from the address to which the peer sent the datagram.  Otherwise the kernel chooses the source

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class DeferringServer(HandlerServer):
     """A server that pauses when resources are exhausted or the rate limit is reached.
 
-    A connection that was accepted already, but for which no thread, process or poller entry could be had, is deferred:
-    it stays open, and is processed after the pause."""
+    An accepted connection for which the system has no thread, process or epoll entry left is deferred: it stays open,
+    and is processed after the pause."""
 
     def __init__(
         self, server_address: Any, RequestHandlerClass: Callable[..., Any], bind_and_activate: bool = True

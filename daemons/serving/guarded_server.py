@@ -46,7 +46,7 @@ class GuardedServer(_Base):
         self.metrics: Metrics | None = None
         self.draining = False
         self._lock = threading.Lock()
-        self._tally = ConnectionCounter()
+        self._connections_per_peer = ConnectionCounter()
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
 
     def apply(self, limits: Limits) -> None:
@@ -72,7 +72,7 @@ class GuardedServer(_Base):
         limits = self.limits
         if refusal is None and (limits.max_per_peer is not None or not is_local(host)):
             with self._lock:
-                count = self._tally.enter(peer_network(host))
+                count = self._connections_per_peer.enter(peer_network(host))
             connection.counted = True
             if count > self._most_per_peer(host):
                 refusal = Refusal.CROWDED
@@ -85,11 +85,11 @@ class GuardedServer(_Base):
         return self.max_connections if is_local(host) else max(1, self.max_connections // 2)
 
     @inlinable
-    def release_place(self, connection: Connection) -> None:
-        """Subtract an ended connection from its peer's count, and wake the daemon if it waits for such an end."""
+    def uncount(self, connection: Connection) -> None:
+        """Subtract an ended connection from its peer's count.  Wake the daemon if it is full or draining."""
         if connection.counted:
             with self._lock:
-                self._tally.leave(peer_network(connection.host))
+                self._connections_per_peer.leave(peer_network(connection.host))
         self._wake_daemon()
 
     def _wake_daemon(self) -> None:
@@ -163,7 +163,7 @@ class GuardedServer(_Base):
         with self._lock:
             for connection in self.connections.values():
                 if connection.deadline <= now and connection.timed:
-                    connection.cut(connection.overdue)
+                    connection.cut(connection.timeout_ending)
 
     def drain(self) -> None:
         """Begin to drain: shut the reading side of connections between two messages.

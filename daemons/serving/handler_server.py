@@ -13,6 +13,7 @@ from daemons.serving.conversation.service import Peer, ReplyCutShort, Service
 from daemons.serving.conversation.with_peer import ConversationWithPeer
 from daemons.serving.guarded_server import GuardedServer
 from daemons.serving.inlinable import inlinable
+from daemons.serving.peer_check import PeerCheck
 from daemons.serving.safe_logger import SafeLogger
 
 if TYPE_CHECKING:
@@ -32,20 +33,23 @@ class HandlerServer(GuardedServer):
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
 
     @inlinable
-    def conversation(self, connection: Connection) -> Conversation:
+    def make_conversation(self, connection: Connection) -> Conversation:
         """Return a new conversation for `connection`, including its wrappers (TLS, PROXY protocol)."""
-        return self.bare_conversation(connection)
+        return self.make_bare_conversation(connection)
 
-    def bare_conversation(self, connection: Connection) -> Conversation:
+    def make_bare_conversation(self, connection: Connection) -> Conversation:
         """Return a new conversation with the service, without wrappers."""
         pump: Any = self.RequestHandlerClass
-        if pump.service.visited:
+        if pump.service.needs_peer:
             return ConversationWithPeer(pump.service, pump.binding, partial(self.peer_of, connection))
         return Conversation(pump.service, pump.binding)
 
     def peer_of(self, connection: Connection) -> Peer:
         """Return the peer of a connection, as passed to the service."""
-        return Peer(connection.peer, connection.host, self.secure)
+        if self.service is None or not self.service.blocks:
+            return Peer(connection.peer, connection.host, self.secure)
+        check = PeerCheck(connection, self.limits.write_timeout)
+        return Peer(connection.peer, connection.host, self.secure, check.is_reset, check.has_closed)
 
     @property
     def secure(self) -> bool:
@@ -70,7 +74,7 @@ class HandlerServer(GuardedServer):
         """Whether the service may send a greeting before the first message."""
         return self.service is not None and self.service.talks and self.service.greets
 
-    def is_of_peer(self, connection: Connection, error: OSError) -> bool:
+    def means_peer_closed(self, connection: Connection, error: OSError) -> bool:
         """Return whether an error raised by a handler means that the peer closed the connection."""
         return isinstance(error, ConnectionError)
 
@@ -82,7 +86,7 @@ class HandlerServer(GuardedServer):
         """Log connections, and the service's requests, to `access_log`."""
         self.access_log = access_log
         if self.service is not None:
-            self.service.requests = access_log.requests
+            self.service.request_log = access_log.request_log
 
     def log_failure(self, connection: Connection, failure: BaseException) -> None:
         """Log an exception of the service with its traceback, as one line; the peer never sees it.

@@ -12,6 +12,8 @@ INLINABLE: set[Callable[..., Any]] = set()
 
 
 def inlinable(method: _Method) -> _Method:
-    """Mark a method of this package.  Event-driven engines inline marked methods, unless a subclass overrides them."""
+    """Mark a method whose steps an event-driven engine may do itself, in a function of its own, without calling it.
+
+    `Loop.accept_many` and `Loop.end` do so unless a subclass has overridden one of the methods."""
     INLINABLE.add(method)
     return method

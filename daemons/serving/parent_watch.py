@@ -58,6 +58,6 @@ class ParentWatch:
             daemon.stop(ORPHAN_DRAIN)
 
     def _leave(self, when: float, now: float) -> None:
-        """At a tick: stop when the time to hand over has passed."""
+        """At a tick: stop once the time to accept for the next daemon (`ORPHAN_ACCEPT`) has passed."""
         if now >= when:
             self._daemon.stop(ORPHAN_DRAIN)

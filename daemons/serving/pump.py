@@ -32,7 +32,7 @@ READ_INTERVAL = 0.02
 
 
 class Pump(socketserver.BaseRequestHandler):
-    """Request handler that runs one conversation.  `carrying` makes the subclass for a service.
+    """Request handler that runs one conversation.  `for_service` makes the subclass for a service.
 
     Event-driven engines make no instance: they take `service` and `binding` from the class, and their poller moves the
     bytes (`daemons.serving.engines.loop_poller`)."""
@@ -46,7 +46,7 @@ class Pump(socketserver.BaseRequestHandler):
     server: StreamServer
 
     @staticmethod
-    def carrying(service: Service) -> type[Pump]:
+    def for_service(service: Service) -> type[Pump]:
         """Return the pump class of a service."""
         name = f"{type(service).__name__}Pump"
         return type(name, (Pump,), {"service": service, "binding": ServiceBinding(service)})
@@ -56,9 +56,9 @@ class Pump(socketserver.BaseRequestHandler):
         assert isinstance(connection, BlockingConnection)
         connection.timed = False
         self.connection = connection
-        self.conversation = self.server.conversation(self.connection)
-        #: How many of `conversation.messages` have been added to `connection.messages`.  Messages answered from the
-        #: cache are not among them.
+        self.conversation = self.server.make_conversation(self.connection)
+        #: Number of messages already added from `conversation.messages` to `connection.messages`.  Messages answered
+        #: from the cache count in the connection only.
         self._counted = 0
 
     def handle(self) -> None:
@@ -77,7 +77,7 @@ class Pump(socketserver.BaseRequestHandler):
             if (spool := connection.spool) is not None:
                 self._flush(spool)
         except TimeoutError:
-            connection.ending = connection.ending or connection.overdue
+            connection.ending = connection.ending or connection.timeout_ending
         except OSError:
             # The peer closed the connection, or the daemon's thread cut it and set the ending.
             connection.ending = connection.ending or Ending.RESET
@@ -92,8 +92,8 @@ class Pump(socketserver.BaseRequestHandler):
         if connection.charged:
             server.hold(connection, 0)
         size = SHORT
-        # A forked child calls this function only once.  Python 3.11 specializes such a function only at an
-        # unconditional backward jump, as of `while True`; without it the loop is a seventh slower.
+        # `while True`, not a condition: a forked child calls this function only once, and within a single call Python
+        # 3.11 specializes the bytecode only at an unconditional backward jump.  Else the loop is a seventh slower.
         while True:
             # Set `waiting`, then read `draining`.  `Server.drain` sets `draining`, then reads `waiting`, so that at
             # least one of the two shuts the reading side.
@@ -120,7 +120,7 @@ class Pump(socketserver.BaseRequestHandler):
                     self._send(reply, sent)
                     connection.timed = True
                 connection.deadline = clock() + server.limits.idle_timeout
-                connection.overdue = BETWEEN_MESSAGES
+                connection.timeout_ending = BETWEEN_MESSAGES
                 size = SHORT
             if not data and connection.reading_shut and not messages:
                 data = self._receive_after_shutdown(connection.grace_until)
@@ -212,8 +212,8 @@ class Pump(socketserver.BaseRequestHandler):
                 return
             # A spooled socket needs the bytes themselves; sendfile(2) would bypass its buffer.
             files = self.connection.spool is None
-            if files and conversation.span is not None:
-                self._send_file(conversation.span)
+            if files and conversation.file_slice is not None:
+                self._send_file(conversation.file_slice)
                 if conversation.state != PENDING:
                     return
             reply = conversation.proceed(files=files)
@@ -246,27 +246,27 @@ class Pump(socketserver.BaseRequestHandler):
             sent += count
         connection.timed = False
 
-    def _send_file(self, span: FileSlice) -> None:
-        """Send the rest of `span`, each portion within write_timeout.
+    def _send_file(self, file_slice: FileSlice) -> None:
+        """Send the rest of `file_slice`, each portion within write_timeout.
 
         If sendfile(2) fails, the conversation reads the rest instead."""
         connection = self.connection
         if connection.charged:
             self.server.hold(connection, self.conversation.buffered, writing=True)
-        while span.left and self.conversation.state != OVER:
+        while file_slice.left and self.conversation.state != OVER:
             connection.expect(Ending.STUCK, self.server.limits.write_timeout)
             connection.timed = True
-            count = min(span.left, PORTION)
+            count = min(file_slice.left, PORTION)
             try:
-                sent = os.sendfile(self.request.fileno(), span.descriptor, span.start, count)
+                sent = os.sendfile(self.request.fileno(), file_slice.descriptor, file_slice.start, count)
             except BlockingIOError:  # a socket with a timeout is non-blocking
                 wait_to_write(self.request)
                 continue
             except OSError:
-                span.sendable = False
+                file_slice.sendable = False
                 return
             try:
-                span.take(sent)
+                file_slice.take(sent)
             except EOFError as error:
                 self.conversation.fail(error)
             connection.timed = False
@@ -282,7 +282,7 @@ class Pump(socketserver.BaseRequestHandler):
 
     def _linger(self) -> None:
         """Shut the sending side down, then read and discard until the peer closes."""
-        self.connection.overdue = self.connection.ending or Ending.DONE
+        self.connection.timeout_ending = self.connection.ending or Ending.DONE
         self.connection.deadline = time.monotonic() + LINGER
         self.connection.timed = True
         try:

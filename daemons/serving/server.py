@@ -185,7 +185,7 @@ class Server(DeferringServer):
             connection.ending = connection.ending or Ending.IDLE
         except OSError as error:
             # Not errors of this server: the peer closed the connection, or the daemon cut it before.
-            if connection.ending is None and not self.is_of_peer(connection, error):
+            if connection.ending is None and not self.means_peer_closed(connection, error):
                 raise
             connection.ending = connection.ending or Ending.RESET
         except Exception:
@@ -223,7 +223,7 @@ class Server(DeferringServer):
             connection = self.connections.pop(request, None)
             if connection is not None and connection.counted:
                 # Under the same lock as the removal: otherwise the peer's next connection could be counted first.
-                self._tally.leave(peer_network(connection.host))
+                self._connections_per_peer.leave(peer_network(connection.host))
             super().close_request(request)
         self._wake_daemon()
 

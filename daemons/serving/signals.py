@@ -104,7 +104,7 @@ def _install(number: int, handler: Any) -> None:
 
 
 def install_startup_handlers() -> None:
-    """Install the handlers of a starting process: exit at once with code 0 when told to stop, since no connection is
+    """Install the handlers of a starting process: exit at once with code 0 at a stop signal, since no connection is
     open; defer all other signals until `install_handlers`."""
     for number in SIGNALS:
         _install(number, _exit_now if number in STOPPING or number == CUT else _defer)
@@ -119,8 +119,8 @@ def defer_stop() -> None:
         signal.signal(number, _defer)
 
 
-def await_start(parent: int) -> None:
-    """In a forked child, install the handlers for the time of its import of the service, until `install_handlers`.
+def install_import_handlers(parent: int) -> None:
+    """In a forked child, install the handlers that apply while it imports the service, until `install_handlers`.
 
     The child exits at once on SIGTERM, and about a second after the end of `parent`."""
     global _parent
@@ -146,7 +146,7 @@ def ignore_signals() -> None:
 
 
 def reset_signals() -> None:
-    """Undo `install_handlers`, before its waker is closed."""
+    """Stop writing signal numbers to the waker, before it is closed.  The handlers stay."""
     signal.set_wakeup_fd(-1)
 
 
@@ -216,7 +216,7 @@ class StopRequest:
         return not self.once and now - self._first >= REPEAT
 
 
-#: Process ID of the parent, set by `await_start`.
+#: Process ID of the parent, set by `install_import_handlers`.
 _parent = 0
 
 

@@ -70,8 +70,8 @@ class Spool:
             done += count
         return done
 
-    def look(self) -> bytearray:
-        """Return some of the oldest bytes without removing them; empty if the spool is empty."""
+    def peek(self) -> bytearray:
+        """Return the oldest bytes, some or all, without removing them; empty if the spool is empty."""
         if not self._memory and self._written > self._read and self._file is not None:
             at = self._read % self._cap
             count = min(MEMORY if budget.PROCESS.room else PIECE, self._written - self._read, self._cap - at)
@@ -84,7 +84,7 @@ class Spool:
         return self._memory
 
     def drop(self, count: int) -> None:
-        """Remove the oldest `count` bytes, which `look` has returned."""
+        """Remove the oldest `count` bytes, which `peek` has returned."""
         del self._memory[:count]
         self._charge()
 
@@ -181,7 +181,7 @@ class SpooledSocket(socket.socket):
             return 0
         if wait:
             self._wait(select.POLLOUT)
-        while kept := self._look():
+        while kept := self._peek():
             try:
                 # A copy, because a bytearray with an exported buffer cannot shrink.
                 spool.drop(super().send(bytes(kept[:PIECE]), DONTWAIT))
@@ -190,9 +190,9 @@ class SpooledSocket(socket.socket):
         self.changed()
         return 0
 
-    def _look(self) -> bytearray:
+    def _peek(self) -> bytearray:
         try:
-            return self._spool.look()
+            return self._spool.peek()
         except OSError as error:
             self.failure = error
             raise

@@ -48,9 +48,9 @@ class StreamServer(Server, socketserver.TCPServer):
     tls: TLS | None = None
 
     @inlinable
-    def conversation(self, connection: Connection) -> Conversation:
+    def make_conversation(self, connection: Connection) -> Conversation:
         """Return a new conversation for `connection`, inside TLS and behind a PROXY header if configured."""
-        conversation = super().conversation(connection)
+        conversation = super().make_conversation(connection)
         if self.tls is not None:
             conversation = self.tls.secure(conversation, connection.explain)
         # Outermost, also around TLS: the PROXY header comes first.
@@ -143,10 +143,10 @@ class StreamServer(Server, socketserver.TCPServer):
             return
         from daemons.serving.tls.handler_socket import over_tls  # importing ssl is slow
 
-        with over_tls(self.tls, request, connection, self.limits) as lent:
-            handler(lent, connection.address, self)
+        with over_tls(self.tls, request, connection, self.limits) as tls_socket:
+            handler(tls_socket, connection.address, self)
 
-    def is_of_peer(self, connection: Connection, error: OSError) -> bool:
+    def means_peer_closed(self, connection: Connection, error: OSError) -> bool:
         """As in `Server`.
 
         A ConnectionError may also come from another connection, opened by the handler.  If the peer of this connection

@@ -50,6 +50,7 @@
         upstream_address.py the setting for an upstream server
         upstream_socket.py  a connection to one
         request_table.py    counts requests across processes
+        circuit_breaker.py  refuses requests while an upstream server fails
 
     responses.py            response heads and error pages, and a cache of one second
     dates.py                HTTP dates

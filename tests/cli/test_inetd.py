@@ -155,7 +155,7 @@ def test_the_wrong_way_is_a_clear_error(folder: Folder) -> None:
     with peer, given, inetd(folder, "wait", given) as process:
         pass
     assert process.returncode == 111
-    assert "is a connection; it is served with --inetd nowait" in log(folder)
+    assert "is a connected socket; a listening one is expected, or run with --inetd nowait" in log(folder)
 
 
 def test_wait_serves_until_idle_exit(folder: Folder) -> None:
@@ -202,7 +202,7 @@ def test_by_hand_it_is_a_clear_error(folder: Folder, tmp_path: Path) -> None:
             check=False,
         )
         assert ended.returncode == 111
-        assert "descriptor 0 is not a socket; was this started by hand?" in ended.stderr
+        assert "descriptor 0 is not a socket; supervisord, systemd or inetd must pass one" in ended.stderr
 
 
 def test_idle_exit_is_for_one_process(folder: Folder) -> None:

@@ -54,7 +54,7 @@ def start_daemon() -> Iterator[Callable[[str], str]]:
     with ExitStack() as stack:
 
         def start(name: str) -> str:
-            running = Within("threads", Pump.carrying(service_of(name)))
+            running = Within("threads", Pump.for_service(service_of(name)))
             stack.callback(running.close)
             return str(running.address[1])
 

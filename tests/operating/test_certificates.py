@@ -125,7 +125,7 @@ def test_check_and_run_report_the_complaint_and_exit_100(folder: Folder, capsys:
 
 
 def test_two_daemons_cannot_have_one_port_whether_in_clear_or_not(folder: Folder) -> None:
-    assert parse_address("tls://127.0.0.1:1").meets(parse_address("tcp://127.0.0.1:1"))
-    assert parse_address("tcp://0.0.0.0:1").meets(parse_address("tls://127.0.0.1:1"))
-    assert not parse_address("tls://127.0.0.1:1").meets(parse_address("tcp://127.0.0.1:2"))
+    assert parse_address("tls://127.0.0.1:1").conflicts_with(parse_address("tcp://127.0.0.1:1"))
+    assert parse_address("tcp://0.0.0.0:1").conflicts_with(parse_address("tls://127.0.0.1:1"))
+    assert not parse_address("tls://127.0.0.1:1").conflicts_with(parse_address("tcp://127.0.0.1:2"))
     assert str(parse_address("tls://[::1]:443").at(port=8443)) == "tls://[::1]:8443"

@@ -34,7 +34,7 @@ os.waitid(os.P_PID, foreign.pid, os.WEXITED | os.WNOWAIT)
 """
 
 FORKS = """
-with stream_server("forks")(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
+with stream_server("forks")(("127.0.0.1", 0), Pump.for_service(Echo())) as server:
     serving = threading.Thread(target=server.serve_forever)
     serving.start()
     for _ in range(50):

@@ -31,7 +31,7 @@ def visit(origin: Any, **options: Any) -> Iterator[Conversation]:
 @contextmanager
 def visit_server(server: Any) -> Iterator[Conversation]:
     with server:
-        conversation = server.conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0))
+        conversation = server.make_conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0))
         assert conversation.open() == b""
         yield conversation
         conversation.close()

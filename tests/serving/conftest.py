@@ -98,7 +98,7 @@ def run(way: str, within: Callable[..., Within], kept: Callable[..., Process]) -
     def start(kind: Kind, /, **limits: str) -> Running:
         engine, *here = way.split(" ", 1)
         if here:
-            handler = Pump.carrying(kind()) if issubclass(kind, Service) else kind
+            handler = Pump.for_service(kind()) if issubclass(kind, Service) else kind
             return within(engine, handler, parsed(limits))
         key = "service" if issubclass(kind, Service) else "handler"
         settings = [f"limits.{name}={text}" for name, text in limits.items()]

@@ -85,7 +85,7 @@ class Within:
     def expect_no_connections(self) -> None:
         """Wait until no connection is open, and check that the connection counter is empty."""
         eventually(lambda: self.server.active == 0)
-        assert self.server._tally._counts == {}
+        assert self.server._connections_per_peer._counts == {}
 
     @property
     def alive(self) -> bool:

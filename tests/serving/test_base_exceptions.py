@@ -82,7 +82,7 @@ def test_base_exception_of_a_service_ends_its_connection_alone(
 ) -> None:
     word = error.__name__.encode() + b"\n"
     for kind in (InRespond, InTalk, InPieces):
-        running = within(engine, Pump.carrying(kind()))
+        running = within(engine, Pump.for_service(kind()))
         for _ in range(20):  # more often than a pool has threads
             assert converse(running.address, word)[0] == b""
         if engine != "forks":  # there it is in the child's log
@@ -95,7 +95,7 @@ def test_base_exception_of_a_service_ends_its_connection_alone(
 def test_base_exception_at_the_end_of_a_talk_ends_its_connection_alone(
     engine: str, within: Callable[..., Within]
 ) -> None:
-    running = within(engine, Pump.carrying(InFinally()))
+    running = within(engine, Pump.for_service(InFinally()))
     for error in (KeyboardInterrupt, SystemExit):
         word = error.__name__.encode() + b"\n"
         assert converse(running.address, word)[0].endswith(b"!")
@@ -127,7 +127,7 @@ def test_base_exception_of_a_hook_does_not_end_the_loop(
         return getattr(super(kind, self), hook)(*arguments)
 
     kind = type("Failing", (Server,), {hook: failing, "error": error("a bug of a hook")})
-    running = within(kind, Pump.carrying(InRespond()))
+    running = within(kind, Pump.for_service(InRespond()))
     for _ in range(3):
         converse(running.address, b"a\n")
     with connect(running.address) as peer:
@@ -136,7 +136,7 @@ def test_base_exception_of_a_hook_does_not_end_the_loop(
 
 
 def test_failure_at_a_repeated_message_is_recorded() -> None:
-    """Through `ServiceBinding.again`, which is called for an input that is in the cache."""
+    """Through `ServiceBinding.respond_if_known`, which is called for an input that is in the cache."""
     asked: list[bytes] = []
 
     def respond(line: bytes) -> bytes:
@@ -171,7 +171,7 @@ def leave(number, frame):
 
 signal.signal(signal.SIGTERM, leave)
 signal.signal(signal.SIGUSR1, functools.partial(leave))
-with stream_server(sys.argv[1])(("127.0.0.1", 0), Pump.carrying(Slow())) as server:
+with stream_server(sys.argv[1])(("127.0.0.1", 0), Pump.for_service(Slow())) as server:
     print(server.server_address[1], flush=True)
     try:
         server.serve_forever()

@@ -85,7 +85,7 @@ def test_phase_has_a_deadline_and_an_ending(pair: tuple[socket.socket, socket.so
         connection = Connection(ours, "", 10.0)
         before = connection.deadline
         connection.expect(Ending.STUCK, 1000.0)
-        assert connection.overdue is Ending.STUCK
+        assert connection.timeout_ending is Ending.STUCK
         assert connection.deadline > before + 900
 
 

@@ -25,7 +25,7 @@ class Server(Threads, StreamServer):
     pass
 
 
-ECHO = Pump.carrying(Echo())
+ECHO = Pump.for_service(Echo())
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def serve(within: Callable[..., Within]) -> Iterator[Serve]:
             spoken: type[Service] | type[socketserver.BaseRequestHandler],
             limits: Limits | None = None,
         ) -> tuple[Within, socket.socket]:
-            handler = Pump.carrying(spoken()) if issubclass(spoken, Service) else spoken
+            handler = Pump.for_service(spoken()) if issubclass(spoken, Service) else spoken
             running = within(kind, handler, limits)
             return running, stack.enter_context(connected(running.address))
 
@@ -174,7 +174,7 @@ class FromElsewhere(DatagramServer):
 
 
 @pytest.mark.parametrize(("amplification", "answered"), [(0.0, False), (1.0, False), (1.99, False), (2.0, True)])
-@pytest.mark.parametrize("handler", [Pump.carrying(Twice()), RawTwice], ids=["service", "handler"])
+@pytest.mark.parametrize("handler", [Pump.for_service(Twice()), RawTwice], ids=["service", "handler"])
 def test_reply_to_another_host_is_limited_by_amplification(
     amplification: float, answered: bool, handler: type[socketserver.BaseRequestHandler], within: Callable[..., Within]
 ) -> None:
@@ -204,7 +204,7 @@ def test_service_may_send_a_truncated_reply_to_another_host(
     datagram: bytes, said: list[bytes], ending: str, within: Callable[..., Within]
 ) -> None:
     Kept.said.clear()
-    running = within(FromElsewhere, Pump.carrying(Brief()), Limits())
+    running = within(FromElsewhere, Pump.for_service(Brief()), Limits())
     with connected(running.address) as peer:
         peer.send(datagram)
         assert f" {ending} " in running.log_line("192.0.2.7:", " messages=")
@@ -239,7 +239,7 @@ def test_no_other_process_can_take_the_port_over() -> None:
 def test_reply_comes_from_the_address_of_the_request(
     wildcard: str, asked: str, spoken: type, within: Callable[..., Within]
 ) -> None:
-    handler = Pump.carrying(Echo()) if spoken is Echo else spoken
+    handler = Pump.for_service(Echo()) if spoken is Echo else spoken
     running = within(DatagramServer, handler, address=(wildcard, 0))
     # A connected socket receives from this address only.
     with connected((asked, running.address[1])) as peer:
@@ -260,7 +260,7 @@ def test_both_families_have_the_same_port() -> None:
 @pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
 def test_datagrams_received_before_the_stop_are_answered(engine: str) -> None:
     with (
-        datagram_server(engine)(("127.0.0.1", 0), Pump.carrying(Echo())) as server,
+        datagram_server(engine)(("127.0.0.1", 0), Pump.for_service(Echo())) as server,
         connected(server.server_address) as peer,
     ):
         for number in range(50):
@@ -279,7 +279,7 @@ class Flooded(DatagramServer):
 
 
 def test_flood_of_datagrams_does_not_keep_the_daemon_from_ending() -> None:
-    with Flooded(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
+    with Flooded(("127.0.0.1", 0), Pump.for_service(Echo())) as server:
         server.limits = Limits(drain_timeout=0.1)
         daemon = Daemon([server])
         daemon.stop()

@@ -18,7 +18,7 @@ from tests.serving.services import Echo
 
 @pytest.fixture
 def server() -> Iterator[StreamServer]:
-    with StreamServer(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
+    with StreamServer(("127.0.0.1", 0), Pump.for_service(Echo())) as server:
         yield server
 
 
@@ -46,7 +46,7 @@ def ending_of(connection: BlockingConnection) -> Ending | None:
     [("127.0.0.1", 9), ("127.8.8.8", 9), ("::1", 9), ("unix", 9), ("192.0.2.1", 4), ("fe80::1%eth0", 4)],
 )
 def test_default_max_per_peer_of_other_hosts_is_half_of_max_connections(host: str, most: int) -> None:
-    with StreamServer(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
+    with StreamServer(("127.0.0.1", 0), Pump.for_service(Echo())) as server:
         server.limits = Limits(max_connections=9)
         assert server._most_per_peer(host) == most
         server.limits = Limits(max_connections=1)
@@ -91,7 +91,7 @@ def test_connection_of_another_server_is_not_evicted(
 ) -> None:
     ours, theirs = pair
     connection = add(server, ours)
-    with StreamServer(("127.0.0.1", 0), Pump.carrying(Echo())) as other:
+    with StreamServer(("127.0.0.1", 0), Pump.for_service(Echo())) as other:
         other.evict(connection)
     assert ending_of(connection) is None
     server.evict(connection)

@@ -37,7 +37,7 @@ class Stopping:
     """A daemon in a thread; `stop` begins the drain, and it must end by itself."""
 
     def __init__(self, engine: str, service: Service) -> None:
-        self.server: StreamServer = stream_server(engine)(("127.0.0.1", 0), Pump.carrying(service))
+        self.server: StreamServer = stream_server(engine)(("127.0.0.1", 0), Pump.for_service(service))
         self.address = self.server.server_address
         self._daemon = Daemon([self.server])
 

@@ -22,7 +22,7 @@ class Server(Threads, StreamServer):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
+    with Server(("127.0.0.1", 0), Pump.for_service(Echo())) as server:
         yield server
 
 

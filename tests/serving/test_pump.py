@@ -64,7 +64,7 @@ def test_peer_that_stays_after_the_apology_is_closed_after_the_linger_time(
     within: Callable[..., Within], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pump, "LINGER", 0.1)
-    running = within("threads", Pump.carrying(Failing()))
+    running = within("threads", Pump.for_service(Failing()))
     with connect(running.address) as peer:
         ask(peer, b"fail\n", b"sorry: failed\n")
         assert access_of(running, name_of(peer)) == ("failed", "1")
@@ -74,7 +74,7 @@ def test_peer_that_goes_on_sending_after_the_apology_is_closed_after_the_linger_
     within: Callable[..., Within], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pump, "LINGER", 0.1)
-    running = within("threads", Pump.carrying(Failing()))
+    running = within("threads", Pump.for_service(Failing()))
     with connect(running.address) as peer:
         eventually(lambda: not can_send(peer))
         assert access_of(running, name_of(peer)) == ("oversize", "0")
@@ -159,7 +159,7 @@ def test_half_a_message_received_during_a_reply_may_be_finished_in_a_drain(
     finishes: bool, within: Callable[..., Within]
 ) -> None:
     service = Thinking()
-    running = within("threads", Pump.carrying(service))
+    running = within("threads", Pump.for_service(service))
     with connect(running.address) as peer:
         peer.sendall(b"a\n")
         assert service.asked.wait(DEADLINE)

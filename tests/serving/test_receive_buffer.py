@@ -45,7 +45,7 @@ def size_of(listener: socket.socket) -> int:
 
 
 def test_the_setting_is_the_size_of_the_buffer(within: Callable[..., Within]) -> None:
-    running = within(datagram_server("loop"), Pump.carrying(Echo()))
+    running = within(datagram_server("loop"), Pump.for_service(Echo()))
     for size in (65_536, 32_768):
         running.server.apply(Limits(receive_buffer=size))
         assert size_of(running.server.socket) == size

@@ -35,7 +35,7 @@ class MyTCPHandler(socketserver.StreamRequestHandler):
         self.wfile.write(self.data.upper())
 
 
-ECHO = Pump.carrying(Echo())
+ECHO = Pump.for_service(Echo())
 
 
 @contextmanager
@@ -199,7 +199,7 @@ def test_without_an_engine_a_silent_peer_is_closed_and_the_next_is_served(within
 
 
 def test_without_an_engine_a_peer_that_stays_after_the_apology_is_closed(within: Callable[..., Within]) -> None:
-    running = within(StreamServer, Pump.carrying(Failing()), Limits(idle_timeout=1.0))
+    running = within(StreamServer, Pump.for_service(Failing()), Limits(idle_timeout=1.0))
     with connect(running.address) as staying:
         ask(staying, b"fail\n", b"sorry: failed\n")
         assert converse(running.address, b"a\n")[0] == b"a\n"
@@ -274,7 +274,7 @@ from tests.serving.services import Echo
 class MyServer(Forks, StreamServer): pass
 
 before = Snapshot.take()
-with MyServer(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
+with MyServer(("127.0.0.1", 0), Pump.for_service(Echo())) as server:
     print(server.server_address[1], flush=True)
     {serving}
 print(before.leaks())

@@ -92,11 +92,11 @@ def test_spool_returns_the_same_bytes_and_holds_at_most_its_cap(steps: list[tupl
                 put += data[: kept.put(memoryview(data))]
                 number = len(put)
             else:
-                piece = bytes(kept.look()[:count])
+                piece = bytes(kept.peek()[:count])
                 kept.drop(len(piece))
                 seen += piece
             assert len(kept) == len(put) - len(seen) <= cap
-        while piece := bytes(kept.look()):
+        while piece := bytes(kept.peek()):
             kept.drop(len(piece))
             seen += piece
         assert seen == put
@@ -109,8 +109,8 @@ def test_bytes_written_before_the_disk_is_full_are_kept_once(monkeypatch: pytest
     kept = Spool(spool.MEMORY + 4)
     kept.put(memoryview(bytes(spool.MEMORY)))
     kept.put(memoryview(b"ab"))
-    kept.drop(len(kept.look()))
-    kept.drop(len(kept.look()))
+    kept.drop(len(kept.peek()))
+    kept.drop(len(kept.peek()))
     write = os.pwrite
 
     def to_the_end(descriptor: int, data: memoryview, at: int) -> int:
@@ -164,7 +164,7 @@ def test_memory_of_a_spool_is_charged_and_without_room_the_file_is_used(monkeypa
 
 def drained(kept: Spool) -> bytes:
     out = bytearray()
-    while piece := bytes(kept.look()):
+    while piece := bytes(kept.peek()):
         out += piece
         kept.drop(len(piece))
     return bytes(out)
@@ -172,7 +172,7 @@ def drained(kept: Spool) -> bytes:
 
 @pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
 def test_error_of_the_spool_file_is_a_failure(engine: str, within: Callable[..., Within]) -> None:
-    running = within(engine, Pump.carrying(Same()), Limits(spool=64 * 1024**2))
+    running = within(engine, Pump.for_service(Same()), Limits(spool=64 * 1024**2))
     with connect(running.address) as peer:
         peer.sendall(bytes(MUCH))
         name = name_of(peer)

@@ -13,6 +13,7 @@ import pytest
 from tests.serving.conftest import ENGINES
 from tests.serving.peers import ask, children_of, connect, eventually, hear, hear_all, is_gone, name_of, queued
 from tests.serving.running import Process, access_of
+from tests.serving.without_eviction import launch
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 crowds = pytest.mark.parametrize("engine", ["threads", "forks", "pool", "loop"])
@@ -26,7 +27,7 @@ LOST = "tests.serving.services:Lost"
 def test_active_queued_and_idle_connections_end_properly(engine: str, process: Launch) -> None:
     """Promise 5: "50 messages in progress, 50 connections in the accept queue with a request sent, 50 idle: 100 of 100
     answered, idle ones closed, exit 0"."""
-    running = process(ECHO, engine, "limits.max_connections=100", "limits.drain_timeout=1m")
+    running = process(ECHO, engine, "limits.max_connections=100", "limits.drain_timeout=1m", launch=launch)
     with ExitStack() as stack:
 
         def visitor() -> socket.socket:

@@ -24,7 +24,7 @@ from tests.serving.peers import ask, connect, converse, eventually, is_gone
 from tests.serving.running import ROOT, Within
 from tests.serving.services import Echo, Failing, Raw
 
-ECHO = Pump.carrying(Echo())
+ECHO = Pump.for_service(Echo())
 
 
 class Server(Threads, StreamServer):
@@ -201,7 +201,7 @@ def broken_logger() -> Iterator[None]:
 @pytest.mark.usefixtures("broken_logger")
 @pytest.mark.parametrize("kind", [Server, Verify, Process, Finish, Get, Access, Actions, Errors])
 def test_a_logger_that_raises_ends_nothing(kind: type[Server], within: Callable[..., Within]) -> None:
-    running = within(kind, Pump.carrying(Failing()))
+    running = within(kind, Pump.for_service(Failing()))
     for words in (b"a\n", b"a\n", b"fail\n"):
         converse(running.address, words)
     assert converse(running.address, b"a\n")[0] == b"a\n"
@@ -236,7 +236,7 @@ class Server(stream_server(sys.argv[1])):
             raise
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
-with Server(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
+with Server(("127.0.0.1", 0), Pump.for_service(Echo())) as server:
     server.limits = Limits(max_connections=1000)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     print(server.server_address[1], flush=True)

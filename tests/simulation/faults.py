@@ -107,11 +107,14 @@ FAULTS = (
     Fault(
         "a worker in succession is replaced twice",
         TABLE,
-        "if not worker.retiring and pid not in succeeded]",
-        "if not worker.retiring]",
+        "if not worker.retiring and pid not in with_successor\n",
+        "if not worker.retiring\n",
     ),
     Fault(
-        "a dead worker is replaced though its successor starts", TABLE, "elif pid in self._succeeded():", "elif False:"
+        "a dead worker is replaced though its successor starts",
+        TABLE,
+        "elif pid in self._with_successor():",
+        "elif False:",
     ),
     Fault("the death of a retiree starts a worker", TABLE, "        if worker.retiring:\n", "        if False:\n"),
     Fault(

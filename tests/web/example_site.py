@@ -100,7 +100,7 @@ def request(
 @contextmanager
 def talking(httpd: Httpd, peer: Peer = LOCAL) -> Iterator[Conversation]:
     """Open a conversation, and close it as when the client disconnects."""
-    if httpd.visited:
+    if httpd.needs_peer:
         conversation: Conversation = ConversationWithPeer(httpd, ServiceBinding(httpd), lambda: peer)
     else:
         conversation = Conversation(httpd)

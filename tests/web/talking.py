@@ -74,7 +74,7 @@ def conversation_of(server: WebServer, address: Any) -> Iterator[Conversation]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         connection = Connection(ours, address, 1.0)
-        conversation = server.conversation(connection)
+        conversation = server.make_conversation(connection)
         assert conversation.open() == b""
         yield conversation
         conversation.close()

@@ -54,7 +54,7 @@ def url_of(running: Within) -> str:
 def running(engine: str, tmp_path: Path, within: Callable[..., Within]) -> dict[str, Within]:
     """Run httpd, and a handler of ``http.server``."""
     return {
-        "httpd": within(engine, Pump.carrying(service(make(tmp_path)))),
+        "httpd": within(engine, Pump.for_service(service(make(tmp_path)))),
         "handler": within(stream_server(engine, WebServer), Hello),
     }
 
@@ -128,7 +128,7 @@ def test_chromium_shows_a_page_with_its_style_and_script(
     root.mkdir()
     for name, content in (("index.html", PAGE), ("style.css", b"body { --knight: Galahad }"), ("script.js", SCRIPT)):
         (root / name).write_bytes(content)
-    running = within(engine, Pump.carrying(service(str(root))))
+    running = within(engine, Pump.for_service(service(str(root))))
     profile = f"--user-data-dir={tmp_path}/profile"
     options = (
         "--headless",

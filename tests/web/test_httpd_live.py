@@ -20,7 +20,7 @@ from tests.web.example_site import DATE, LONG, SECRET, TEXT, make, request, serv
 
 @pytest.fixture(params=["loop", "pool", "threads"])
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Within]:
-    running = Within(request.param, Pump.carrying(service(make(tmp_path))))
+    running = Within(request.param, Pump.for_service(service(make(tmp_path))))
     try:
         yield running
     finally:

@@ -32,7 +32,7 @@ class Kept(RequestLog):
 
 def log_lines(httpd: Httpd, *data: bytes, peer: Peer = LOCAL) -> list[str]:
     """Return the log lines of requests, which are the same in two conversations."""
-    httpd.requests = log = Kept()
+    httpd.request_log = log = Kept()
     for _ in range(2):
         with talking(httpd, peer) as conversation:
             for each in data:
@@ -110,7 +110,7 @@ def test_redirect_to_https_is_logged(root: str) -> None:
 
 def test_peer_is_not_needed_without_a_log(root: str) -> None:
     httpd = service(root)
-    assert not httpd.visited
+    assert not httpd.needs_peer
     with talking(httpd) as conversation:
         assert send(conversation, request("/short.txt")).startswith(b"HTTP/1.1 200 OK\r\n")
         assert conversation.state != PENDING

@@ -24,7 +24,7 @@ def test_a_page_is_the_same_at_every_level(tmp_path: Path, monkeypatch: pytest.M
     assert code is not None
     shown: dict[str, Any] = {"__name__": "levels"}
     exec(compile(code[1], "levels.py", "exec"), shown)
-    running = Within("loop", Pump.carrying(service(make(tmp_path))))
+    running = Within("loop", Pump.for_service(service(make(tmp_path))))
     try:
         port = running.address[1]
         for path, body in (("/text.txt", TEXT), ("/long.bin", LONG)):

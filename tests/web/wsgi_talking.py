@@ -25,7 +25,7 @@ FAILED = (
 
 
 def carried(application: Any, **more: Any) -> type[Pump]:
-    return Pump.carrying(WSGIService.of(application, "page", **more)())
+    return Pump.for_service(WSGIService.of(application, "page", **more)())
 
 
 @contextmanager

@@ -56,7 +56,7 @@ SEEN = (
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is missing: make engines")
 def test_it_is_fit_to_be_seen_and_used(site: Callable[..., Webapp], tmp_path: Path) -> None:
-    pump = Pump.carrying(WSGIService.of(site(banner="Well met, $visitor."), "Webapp")())
+    pump = Pump.for_service(WSGIService.of(site(banner="Well met, $visitor."), "Webapp")())
     with (
         closing(Within(stream_server("pool", WebServer), pump)) as server,
         Browser(tmp_path / "browser") as browser,

@@ -29,7 +29,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def test_a_payment_from_login_to_logout_on_one_connection(site: Callable[..., Webapp]) -> None:
-    pump = Pump.carrying(WSGIService.of(validator(site()), "Webapp")())
+    pump = Pump.for_service(WSGIService.of(validator(site()), "Webapp")())
     with closing(Within(stream_server("pool", WebServer), pump)) as server:
         address: Any = server.address
         with closing(http.client.HTTPConnection(address[0], address[1], timeout=20)) as client:
@@ -69,7 +69,7 @@ def test_a_payment_from_login_to_logout_on_one_connection(site: Callable[..., We
 
 
 def test_calls_are_answered_beneath_the_site(site: Callable[..., Webapp]) -> None:
-    pump = Pump.carrying(WSGIService.of(validator(site()), "Webapp")())
+    pump = Pump.for_service(WSGIService.of(validator(site()), "Webapp")())
     with closing(Within(stream_server("pool", WebServer), pump)) as server:
         address: Any = server.address
         host, port = address
@@ -89,8 +89,9 @@ def test_calls_are_answered_beneath_the_site(site: Callable[..., Webapp]) -> Non
         server.expect_no_connections()
 
 
+@pytest.mark.parametrize("engine", ["pool", "threads"])
 def test_pages_are_served_while_logins_wait_and_excess_logins_get_503(
-    site: Callable[..., Webapp], monkeypatch: pytest.MonkeyPatch
+    site: Callable[..., Webapp], monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     free = Event()
     scrypt = hashes._scrypt
@@ -100,8 +101,8 @@ def test_pages_are_served_while_logins_wait_and_excess_logins_get_503(
         return scrypt(*arguments)
 
     monkeypatch.setattr(hashes, "_scrypt", held)
-    pump = Pump.carrying(WSGIService.of(site(), "Webapp")())
-    with closing(Within(stream_server("pool", WebServer), pump)) as server, ThreadPoolExecutor(64) as guessers:
+    pump = Pump.for_service(WSGIService.of(site(), "Webapp")())
+    with closing(Within(stream_server(engine, WebServer), pump)) as server, ThreadPoolExecutor(200) as guessers:
         address: Any = server.address
 
         def ask(method: str, path: str, **fields: str) -> tuple[int, Any, str]:
@@ -118,13 +119,13 @@ def test_pages_are_served_while_logins_wait_and_excess_logins_get_503(
         try:
             logins = [
                 guessers.submit(ask, "POST", "/bank/login", username=str(number), password="x", token=token)
-                for number in range(64)
+                for number in range(200)
             ]
             most = verifier.TASKS_PER_NETWORK
-            until(lambda: sum(login.done() for login in logins) == 64 - most, "the logins that need not wait")
+            until(lambda: sum(login.done() for login in logins) == 200 - most, "the logins that need not wait")
             told = [login.result() for login in logins if login.done()]
             assert {(status, headers["Retry-After"]) for status, headers, _ in told} == {(503, "1")}
             assert [ask("GET", path)[0] for path in ("/time/", "/bank/login", "/") * 5] == [200] * 15
         finally:
             free.set()
-        assert sorted(login.result()[0] for login in logins) == [422] * most + [503] * (64 - most)
+        assert sorted(login.result()[0] for login in logins) == [422] * most + [503] * (200 - most)

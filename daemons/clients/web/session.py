@@ -92,10 +92,11 @@ class Session:
         if options.cache:
             from daemons.clients.web.cache import Cache
 
-            route = "unverified" * options.insecure
-            if options.unix_socket:
-                route += os.path.abspath(options.unix_socket)
-            self._handler = Cache(Path(options.cache), self._transport, route)
+            route = ["unverified"] if options.insecure else []
+            # A private CA may have signed the certificate of another server for this name.
+            files = {"--cafile": options.cafile, "--unix-socket": options.unix_socket}
+            route += [f"{option} {os.path.abspath(name)}" for option, name in files.items() if name]
+            self._handler = Cache(Path(options.cache), self._transport, "\n".join(route))
         agent = f"{PRODUCT}/{version(PRODUCT)}" + f" ({comment})" * bool(comment)
         self._always = [
             ("Accept", "*/*"),

@@ -270,7 +270,7 @@ class _Reader:
 
     def _check_overlap(self, addresses: tuple[Address, ...]) -> None:
         for one, other in combinations(addresses, 2):
-            if one.meets(other):
+            if one.conflicts_with(other):
                 self.complaints.append(f"{self._origin('listen')} [daemon] listen: {one} and {other} overlap")
 
     @property

@@ -29,23 +29,23 @@ class AccessLog(Lines):
 
     def __init__(self, name: str, *, together: bool = False, requests: str = "no") -> None:
         #: None: requests are not logged.
-        self.requests = None if requests == "no" else RequestLog(name, requests, together=together)
+        self.request_log = None if requests == "no" else RequestLog(name, requests, together=together)
         super().__init__(f"daemons.{name}.access", {ending.level for ending in Ending}, together=together)
 
     def configure(self) -> None:
         super().configure()
-        if self.requests is not None:
-            self.requests.configure()
+        if self.request_log is not None:
+            self.request_log.configure()
 
     @property
     def first_due(self) -> float:
         """When (monotonic) to call `flush_all`."""
-        return self.due if self.requests is None else min(self.due, self.requests.due)
+        return self.due if self.request_log is None else min(self.due, self.request_log.due)
 
     def flush_all(self) -> None:
         """Write pending lines, those of requests before their conversations."""
-        if self.requests is not None:
-            self.requests.flush()
+        if self.request_log is not None:
+            self.request_log.flush()
         self.flush()
 
     def log(self, connection: Connection) -> None:

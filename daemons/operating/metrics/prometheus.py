@@ -53,7 +53,7 @@ class Endpoint(Daemon):
     """Server of the metrics in `scoreboard` on `listeners`, polled by a leader."""
 
     def __init__(self, scoreboard: Scoreboard, listeners: Sequence[socket.socket]) -> None:
-        handler = Pump.carrying(Exposition(scoreboard))
+        handler = Pump.for_service(Exposition(scoreboard))
         servers = [stream_server("loop").adopt(listener, handler) for listener in listeners]
         for server in servers:
             server.limits = LIMITS
@@ -183,6 +183,8 @@ class _Collector:
         )
         yield counter("rate_pauses", "Pauses of a listener for [limits] max_rate.", found.rate_pauses)
         yield counter("full", "Times that the limit of connections was reached.", found.full)
+        yield gauge("open_circuit_breakers", "Circuit breakers of upstream servers open now.", found.breakers_open)
+        yield counter("circuit_breakers_opened", "Times that a circuit breaker has opened.", found.breakers_opened)
         yield counter("stalls", "Stalls of more than a second.", found.stalls)
         yield gauge("stalled_seconds", "Duration of the current stall, in seconds; 0 without one.", found.stalled or 0)
         yield counter("accepted", "Connections accepted.", found.accepted)

@@ -1,7 +1,7 @@
 """Slot of the `daemons.operating.metrics.scoreboard`: the counters of one process.
 
-All words only grow, except identity, heartbeat and held bytes.  A process takes over the slot and the totals of a
-process that has died, so that no counts are lost or moved.
+All words only grow, except identity, heartbeat, held bytes and open circuit breakers.  A process takes over the slot
+and the totals of a process that has died, so that no counts are lost or moved.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from daemons.operating.logging import logs
 from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.guards import budget
+from daemons.serving.guards.upstream_counter import UPSTREAMS
 
 if TYPE_CHECKING:
     from daemons.serving.connection import Connection
@@ -33,6 +34,7 @@ WORDS = (
     *("held", "waits"),
     *("datagrams_dropped", "rate_pauses"),
     *("full", "dropped_bytes"),
+    *("breakers_open", "breakers_opened"),
 )
 REALS = frozenset(("started", "stopped", "heartbeat", "seconds", "stalled"))
 PID, ROLE, STARTED, STOPPED, HEARTBEAT = range(5)
@@ -40,6 +42,7 @@ ACCEPTED, HANDED, TAKEN, LOST = range(5, 9)
 MESSAGES, RECEIVED, SENT, SECONDS, DROPPED, RESTARTS = range(9, 15)
 STALLS, STALLED = range(15, 17)
 HELD, WAITS, DATAGRAMS_DROPPED, RATE_PAUSES, FULL, DROPPED_BYTES = range(17, 23)
+BREAKERS_OPEN, BREAKERS_OPENED = range(23, 25)
 
 #: An attribute of an enumeration's class is slow to get, until Python 3.12.
 DONE, REFUSED = Ending.DONE, Ending.REFUSED
@@ -61,6 +64,7 @@ _REFUSAL_AT = {word: _FIRST_REFUSAL + place for place, word in enumerate(REFUSAL
 
 #: Roles of a process: supervisor of workers, worker, or child that serves one connection.
 ROLES = ("supervisor", "worker", "child")
+CHILD = ROLES.index("child")
 
 #: Seconds between two counts of long conversations.
 COUNT_INTERVAL = 1.0
@@ -97,6 +101,7 @@ class Slot:
         self._dropped_before = words[DROPPED] - logs.Output.dropped_ever
         self._dropped_bytes_before = words[DROPPED_BYTES] - logs.Output.dropped_bytes_ever
         self._waits_before = words[WAITS] - budget.PROCESS.waits
+        self._opened_before = words[BREAKERS_OPENED] - UPSTREAMS.opened
         self._reals[STOPPED] = self._reals[STALLED] = 0.0
         self._reals[STARTED] = time.time()
         self._reals[HEARTBEAT] = time.monotonic()
@@ -226,6 +231,9 @@ class Slot:
         self._words[DROPPED_BYTES] = dropped_bytes
         self._words[HELD] = budget.PROCESS.held
         self._words[WAITS] = self._waits_before + budget.PROCESS.waits
+        self._words[BREAKERS_OPENED] = self._opened_before + UPSTREAMS.opened
+        # Children share the circuit breakers of their parent.
+        self._words[BREAKERS_OPEN] = 0 if self._words[ROLE] == CHILD else UPSTREAMS.open
         self.scoreboard.publish()
 
     def stop(self) -> None:

@@ -91,6 +91,9 @@ class Figures:
     dropped_bytes: int = 0
     #: How often the limit of connections was reached.
     full: int = 0
+    #: Circuit breakers of upstream servers: open now in running processes; and number of times that one has opened.
+    breakers_open: int = 0
+    breakers_opened: int = 0
 
     @property
     def ended(self) -> int:
@@ -175,6 +178,8 @@ def figures(scoreboard: Scoreboard, where: str = "the scoreboard") -> Figures:
         rate_pauses=totals.get("rate_pauses", 0),
         full=totals.get("full", 0),
         dropped_bytes=totals.get("dropped_bytes", 0),
+        breakers_open=sum(slot.words.get("breakers_open", 0) for slot in slots if slot.alive),
+        breakers_opened=totals.get("breakers_opened", 0),
         processes=processes,
     )
 

@@ -195,8 +195,8 @@ class JSONRPC(Service):
 
     def _log_request(self, request: Request, caller: tuple[str, str], status: int, size: int) -> None:
         """Log one request; `caller` is the host and the user's name."""
-        if self.requests is not None:
-            self.requests.log(caller[0], self.requests.entry(request, status, size, caller[1]))
+        if self.request_log is not None:
+            self.request_log.log(caller[0], self.request_log.entry(request, status, size, caller[1]))
 
     def _check_access(self, request: Request, host: str, verdicts: HeadCache[RefusalError | str]) -> RefusalError | str:
         """Return the refusal of a request, or the name of the user, "" if every peer may call.  The result is added to

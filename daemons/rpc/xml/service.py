@@ -98,17 +98,17 @@ class RPCService(WebService):
                         return cast("Reply | None", stop.value)
                 else:
                     body, coded = self._coded(rpc._marshaled_dispatch(request.body, None, request.path), known[0])
-                    if self.requests is not None:
-                        self.requests.log(address[0], self.requests.entry(request, 200, len(body), known[1]))
+                    if self.request_log is not None:
+                        self.request_log.log(address[0], self.request_log.entry(request, 200, len(body), known[1]))
                     reply = b"%b%d%b\r\n\r\n%b" % (self._fields(), len(body), coded, body)
         finally:
             handler_talk.close()
 
     def _log_request(self, handler: Any, request: Request, status: int, size: int | None) -> None:
-        if self.requests is not None and not self._writes_log:
+        if self.request_log is not None and not self._writes_log:
             user = getattr(handler, "user", "")
             handler.user = ""  # it belongs to this request only
-            self.requests.log(handler.client_address[0], self.requests.entry(request, status, size, user))
+            self.request_log.log(handler.client_address[0], self.request_log.entry(request, status, size, user))
 
     def _check_access(
         self, server: CallServer, request: Request, peer: str, checked_heads: CheckedHeads
@@ -118,7 +118,7 @@ class RPCService(WebService):
         kind = self._handler_class
         if not self._plain or request.method != "POST" or request.version == (1, 0):
             return None
-        if server.logRequests and self.requests is None:
+        if server.logRequests and self.request_log is None:
             return None
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
         if not request.keep_alive or request.path not in kind.rpc_paths or "content-encoding" in fields:
@@ -130,8 +130,8 @@ class RPCService(WebService):
 
     def _refuse(self, request: Request, peer: str, refusal: RefusalError) -> bytes:
         body = refusal.body
-        if self.requests is not None:
-            self.requests.log(peer, self.requests.entry(request, refusal.status, len(body)))
+        if self.request_log is not None:
+            self.request_log.log(peer, self.request_log.entry(request, refusal.status, len(body)))
         media = ("Content-Type", "text/plain; charset=utf-8")
         fields = [*refusal.fields, media, ("Content-Length", str(len(body)))]
         return head(request, refusal.status, ResponseCache(int(time.time())), fields) + body

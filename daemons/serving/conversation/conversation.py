@@ -15,7 +15,7 @@ An engine moves bytes between a socket and a conversation, and reads `Conversati
 The state is PENDING while complete messages wait for their reply, or while a reply has further pieces.  A reply may be
 an iterator of pieces: each call of `proceed` takes one batch of them, and the next message is answered after the last
 piece.  A piece may be a `FileSlice`.  An engine that can send it with sendfile(2) calls `proceed(files=True)`, and then
-sends the bytes of `span` after the returned bytes.
+sends the bytes of `file_slice` after the returned bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.reply_cache import Known
+from daemons.serving.conversation.reply_cache import CachedReply
 from daemons.serving.conversation.reply_stream import BATCH, ReplyStream, not_bytes
 from daemons.serving.conversation.service import Service, Talk
 from daemons.serving.conversation.service_binding import UNKNOWN, Failure, ServiceBinding
@@ -37,7 +37,7 @@ IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
 DONE = Ending.DONE
 
 #: Value of `Conversation.replies` where no cache may be used, for example under TLS.
-NOTHING: dict[bytes, Known] = {}
+NOTHING: dict[bytes, CachedReply] = {}
 
 
 class Conversation:
@@ -52,11 +52,11 @@ class Conversation:
         "_pieces",
         "_talk",
         "_waiting",
-        "again",
         "ending",
         "failure",
         "messages",
         "replies",
+        "respond_if_known",
         "state",
     )
 
@@ -65,12 +65,14 @@ class Conversation:
         #: `ReplyCache.replies`, valid while the state is IDLE.  An engine may look up an input here itself, to save the
         #: call of `receive`.
         self.replies = binding.cache.replies
-        #: `ServiceBinding.again`, valid while the state is IDLE; None if it would always return UNKNOWN.
-        self.again: Callable[[bytes], object] | None = binding.again if binding.plain else None
+        #: `ServiceBinding.respond_if_known`, valid while the state is IDLE; None if it would always return UNKNOWN.
+        self.respond_if_known: Callable[[bytes], object] | None = binding.respond_if_known if binding.plain else None
         self._decoder: Decoder | None = None
         self._talk: Talk | None = None
         #: Remaining pieces of a reply.
         self._pieces: ReplyStream | None = None
+        #: Complete messages without a reply yet.
+        #: Complete messages without a reply yet.
         self._waiting: deque[bytes] | None = None
         self._input_ended = False
         #: IDLE, PARTIAL, PENDING or OVER.
@@ -107,16 +109,16 @@ class Conversation:
             binding = self._binding
             cache = binding.cache
             if (paused := cache.paused) > 0 and data and (decoder := self._decoder) is not None:
-                # A decoder implies that the talk, if the service has one, has begun.
+                # A decoder is created at the first input, so a talk has begun already.
                 cache.paused = paused - 1
                 try:
                     messages = decoder.decode(data)
                 except BaseException as failure:
                     return self._fail(failure)
                 return self._answer_all(messages)
-            if binding.plain and (result := binding.again(data)) is not UNKNOWN:
+            if binding.plain and (result := binding.respond_if_known(data)) is not UNKNOWN:
                 self.messages += 1
-                return result if type(result) is bytes else self.say(result)
+                return result if type(result) is bytes else self.encode_result(result)
             if binding.talks and self._talk is None and data:
                 # A talk that does not greet begins with the first input.
                 greeting = self.open()
@@ -148,8 +150,10 @@ class Conversation:
             return self._fail(failure)
         return self._answer_all(messages)
 
-    def say(self, result: object) -> bytes:
-        """Handle a result of `ServiceBinding.again` that is not bytes; return the bytes to send, as `receive` does."""
+    def encode_result(self, result: object) -> bytes:
+        """Encode a result of `ServiceBinding.respond_if_known` that is not bytes.
+
+        Return the bytes to send; set `state` and `ending`, as `receive` does."""
         if isinstance(result, Failure):
             return self._fail(result.reason)
         try:
@@ -168,8 +172,8 @@ class Conversation:
     def proceed(self, *, files: bool = False) -> bytes:
         """Continue a reply in pieces, then answer waiting messages, up to a batch; return the bytes to send.
 
-        With `files`, the caller must also send the bytes of `span`, unless it is None, and remove them from it with
-        `FileSlice.take`, before the next call.
+        With `files`, the caller then also sends the bytes of `file_slice`, unless it is None, and removes sent bytes
+        with `FileSlice.take`, before the next call.
         """
         waiting = self._waiting
         replies: list[bytes] = []
@@ -201,21 +205,30 @@ class Conversation:
         return held + sum(map(len, self._waiting)) if self._waiting else held
 
     @property
-    def span(self) -> FileSlice | None:
+    def file_slice(self) -> FileSlice | None:
         """Slice of a file that is next in a reply, if sendfile(2) can send it."""
-        span = None if self._pieces is None else self._pieces.span
-        return span if span is not None and span.sendable else None
+        file_slice = None if self._pieces is None else self._pieces.file_slice
+        return file_slice if file_slice is not None and file_slice.sendable else None
 
     def fail(self, failure: BaseException) -> None:
         """End the conversation because a reply cannot be sent."""
         self._fail(failure)
 
+    @property
+    def closable(self) -> bool:
+        """Whether `close` may run code of the service."""
+        return self._talk is not None or self._pieces is not None
+
     def close(self) -> None:
-        """Close the iterator of an unfinished reply and the talk, so that their ``finally`` clauses run."""
+        """Close the iterator of an unfinished reply and the talk, so that their ``finally`` clauses run.
+
+        A second call does nothing."""
         if self._pieces is not None:
             self._close(self._pieces)
+            self._pieces = None
         if self._talk is not None:
             self._close(self._talk)
+            self._talk = None
 
     def _close(self, closable: Talk | ReplyStream) -> None:
         try:

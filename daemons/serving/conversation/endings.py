@@ -11,12 +11,14 @@ from enum import Enum
 
 
 class Ending(Enum):
-    """Last word of an access line; `level` is the level of the line, `text` an explanation."""
+    """How a conversation ended.
+
+    `word` follows the peer in the access line, `level` is the level of that line, and `text` explains the word."""
 
     word: str
     level: int
     text: str
-    #: Index in the table, from 0.
+    #: Index among the members, from 0.
     place: int
 
     #: Members are singletons, so hashing by identity is correct.  `Enum.__hash__` is written in Python and takes seven
@@ -60,7 +62,8 @@ class Ending(Enum):
 #: Endings followed by a `reason` from the framing.
 BY_FRAMING = frozenset((Ending.CUT, Ending.OVERSIZE, Ending.MALFORMED))
 
-#: Endings decided by this side.  The peer may still be sending, so the connection lingers after the last reply.
+#: Endings that send a last reply, an apology or an alert while the peer may still be sending.  The connection lingers,
+#: so that these bytes arrive.
 LINGERING = frozenset((Ending.FINISHED, Ending.OVERSIZE, Ending.MALFORMED, Ending.HANDSHAKE, Ending.FAILED))
 
 
@@ -75,9 +78,9 @@ class Refusal(Enum):
         refusal.text = text
         return refusal
 
-    DENIED = "denied", "its address is in a network of [access] deny, and in no smaller network of allow"
-    UNLISTED = "unlisted", "its address is in none of the networks in [access] allow"
-    CROWDED = "crowded", "its host already had max_per_peer connections"
+    DENIED = "denied", "the peer's address is in a network of [access] deny, and in no smaller network of allow"
+    UNLISTED = "unlisted", "the peer's address is in none of the networks in [access] allow"
+    CROWDED = "crowded", "the peer's host already had max_per_peer connections"
     LOOP = "loop", "a datagram from a port whose service would reply to the reply, endlessly"
-    HELD = "held", "its message or reply had no room in [limits] held"
+    HELD = "held", "the message or reply had no room in the memory budget, [limits] held"
     FULL = "full", "at max_connections: it was waiting for its peer, and gave way to a new connection"

@@ -14,8 +14,9 @@ class FileSlice:
         self.descriptor = descriptor
         self.start = start
         self.left = left
-        #: False once sendfile(2) has failed; then the slice is read and sent.  Some file systems do not support
-        #: sendfile(2) (EINVAL, ENOSYS); another error recurs in the read or in the send, which shows its cause.
+        #: False once sendfile(2) has failed; the conversation then reads the rest with pread(2).  That succeeds if the
+        #: file system does not support sendfile(2) (EINVAL, ENOSYS).  Any other error recurs in the read or the send,
+        #: and is handled there.
         self.sendable = True
 
     def __repr__(self) -> str:

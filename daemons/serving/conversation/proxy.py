@@ -1,7 +1,7 @@
-"""Conversation behind a proxy: it is opened once the PROXY header has been received.
+"""Conversation behind a proxy: a wrapper that reads the PROXY header, and then opens the inner conversation.
 
-This is the outermost wrapper, outside of TLS, because the proxy sends the header first and unencrypted.  The header is
-passed to the server (`StreamServer.apply_proxy_header`), since a conversation has no sockets and no log.
+This is the outermost wrapper, outside of TLS, because the proxy sends the header first and unencrypted.  It passes the
+header to the server (`StreamServer.apply_proxy_header`), since a conversation has no sockets and no log.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.wrapper import ConversationWrapper
 
 #: Callback that receives the header, or the error in it.  It returns None, or an ending if it refuses the connection.
-Introduce: TypeAlias = Callable[[Header | FramingError], Ending | None]
+ApplyHeader: TypeAlias = Callable[[Header | FramingError], Ending | None]
 
 
 class ProxiedConversation(ConversationWrapper):
     """Wrapper of `conversation`, which is opened, and may send a greeting, after the last byte of the PROXY header."""
 
-    __slots__ = ("_header", "_introduce", "_rest")
+    __slots__ = ("_apply_header", "_header_decoder", "_rest")
 
-    def __init__(self, conversation: Conversation, introduce: Introduce) -> None:
+    def __init__(self, conversation: Conversation, apply_header: ApplyHeader) -> None:
         super().__init__(conversation)
-        self._introduce = introduce
+        self._apply_header = apply_header
         #: Decoder of the header; None once the header is complete.
-        self._header: HeaderDecoder | None = HeaderDecoder()
+        self._header_decoder: HeaderDecoder | None = HeaderDecoder()
         #: Bytes received after the header, until they are passed to the inner conversation.
         self._rest = b""
 
     def receive(self, data: bytes) -> bytes:
-        header = self._header
-        if header is None:
+        decoder = self._header_decoder
+        if decoder is None:
             return self._copy_state(self._inner.receive(data))
         if self.state == OVER:
             return b""
         if data:
-            header.decode(data)
+            decoder.decode(data)
         else:
-            header.finish()
-        result = header.header or header.error
+            decoder.finish()
+        result = decoder.header or decoder.error
         if result is None:
             return b""
-        ending = self._introduce(result)
+        ending = self._apply_header(result)
         if ending is not None:
             self.state = OVER
             self.ending = ending
             return b""
-        self._header = None
-        self._rest = header.rest
+        self._header_decoder = None
+        self._rest = decoder.rest
         reply = self._copy_state(self._inner.open())
-        # PENDING even if no bytes are left: the change of state makes the engine replace the handshake deadline.
+        # PENDING even if no bytes are left: the engine then calls `proceed` and replaces the handshake deadline.
         if self.state != OVER:
             self.state = PENDING
         return reply
@@ -66,7 +66,7 @@ class ProxiedConversation(ConversationWrapper):
 
     @property
     def buffered(self) -> int:
-        header = 0 if self._header is None else self._header.buffered
+        header = 0 if self._header_decoder is None else self._header_decoder.buffered
         return header + len(self._rest) + self._inner.buffered
 
     def _copy_state(self, reply: bytes) -> bytes:

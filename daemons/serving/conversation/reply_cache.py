@@ -28,7 +28,7 @@ MAX_REPLY = 4096
 MAX_MESSAGES = 64
 
 #: Estimated overhead of an entry in bytes, in addition to its input, messages and reply.
-ENTRY = 300
+ENTRY_OVERHEAD = 300
 
 #: Lookups over which the hit rate is measured.
 WINDOW = 1024
@@ -37,12 +37,12 @@ WINDOW = 1024
 #: 1 % of the CPU.
 PAUSE = 256 * WINDOW
 
-#: Maximum number of misses between two samples.  The first sample begins after `WINDOW` misses.  Each sample with a hit
-#: rate of at least one half doubles the interval, because the cache is off during a sample.
+#: Maximum number of misses between two samples.  The first sample begins after `WINDOW` misses.  A sample costs hits,
+#: since the tables are empty meanwhile; so each sample with a hit rate of at least one half doubles the interval.
 MAX_MISSES = 16 * WINDOW
 
 #: A cached reply: length of the input in bytes, number of messages in it, reply, length of the reply in bytes.
-Known = tuple[int, int, bytes, int]
+CachedReply = tuple[int, int, bytes, int]
 
 
 class ReplyCache:
@@ -78,15 +78,15 @@ class ReplyCache:
         self._plain = plain
         self._single: BoundedCache[bytes, bytes] = BoundedCache(MAX_ENTRIES)
         self._framed: BoundedCache[bytes, Sequence[bytes]] = BoundedCache(MAX_ENTRIES)
-        self._replies: BoundedCache[bytes, Known] = BoundedCache(MAX_ENTRIES)
+        self._replies: BoundedCache[bytes, CachedReply] = BoundedCache(MAX_ENTRIES)
         #: From an input to the single message in it, if `plain`.
         self.single = self._single.table
         #: From any other input to the messages in it.
         self.framed = self._framed.table
         #: From an input to the reply, if `pure`.
         self.replies = self._replies.table
-        #: Number of lookups until the hit rate is measured again.  While it is positive, `put` stores nothing; a caller
-        #: may decrement it in place of a lookup and `put`.
+        #: Number of lookups until the hit rate is measured again.  While it is positive, `put` stores nothing, and a
+        #: caller may decrement this number instead of a lookup and a call of `put`.
         self.paused = 0
         self._misses = 0
         self._max_misses = WINDOW
@@ -110,13 +110,17 @@ class ReplyCache:
         elif len(data) > MAX_INPUT:
             return
         elif self._pure and len(data) < SHORT and len(reply) <= MAX_REPLY:
-            self._replies.put(data, (len(data), len(messages), reply, len(reply)), ENTRY + len(data) + len(reply))
+            self._replies.put(
+                data, (len(data), len(messages), reply, len(reply)), ENTRY_OVERHEAD + len(data) + len(reply)
+            )
         elif len(messages) > MAX_MESSAGES or sum(map(len, messages)) > MAX_INPUT:
             return
         elif self._plain and len(messages) == 1:
-            self._single.put(data, messages[0], ENTRY + len(data) + messages[0].__sizeof__())
+            self._single.put(data, messages[0], ENTRY_OVERHEAD + len(data) + messages[0].__sizeof__())
         else:
-            self._framed.put(data, tuple(messages), ENTRY + len(data) + sum(each.__sizeof__() for each in messages))
+            self._framed.put(
+                data, tuple(messages), ENTRY_OVERHEAD + len(data) + sum(each.__sizeof__() for each in messages)
+            )
 
     def _measure(self, sample: _Sample, data: bytes) -> None:
         """Count `data` in the sample; when it is complete, use the cache or pause it."""

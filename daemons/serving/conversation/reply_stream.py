@@ -12,7 +12,7 @@ BATCH = 64 * 1024
 
 
 #: Advice in the error for a reply that is not bytes, by the name of its type.
-_ADVICE = {"None": 'b"" for no reply', "str": "as text.encode() makes", "bytearray": "as bytes(reply) makes"}
+_ADVICE = {"None": 'b"" for no reply', "str": "for example text.encode()", "bytearray": "for example bytes(reply)"}
 
 
 def not_bytes(what: str, reply: object) -> TypeError:
@@ -25,12 +25,12 @@ def not_bytes(what: str, reply: object) -> TypeError:
 class ReplyStream:
     """Remaining pieces of `iterator`: bytes and file slices.  `name` is the class of the service, for errors."""
 
-    __slots__ = ("_iterator", "_name", "_span", "failure", "last", "over")
+    __slots__ = ("_file_slice", "_iterator", "_name", "failure", "last", "over")
 
     def __init__(self, iterator: Iterator[object], name: str) -> None:
         self._iterator = iterator
         self._name = name
-        self._span: FileSlice | None = None
+        self._file_slice: FileSlice | None = None
         #: Whether this is the last reply of a talk.
         self.last = False
         #: Whether the iterator is exhausted.
@@ -39,9 +39,9 @@ class ReplyStream:
         self.failure: BaseException | None = None
 
     @property
-    def span(self) -> FileSlice | None:
+    def file_slice(self) -> FileSlice | None:
         """File slice that is next; None if bytes are next."""
-        return self._span if self._span is not None and self._span.left else None
+        return self._file_slice if self._file_slice is not None and self._file_slice.left else None
 
     def draw(self, files: bool) -> bytes:
         """Return the next pieces, joined, up to a batch; with `files`, stop before a slice that sendfile(2) can send.
@@ -52,14 +52,14 @@ class ReplyStream:
         size = 0
         try:
             while size < BATCH:
-                if (span := self.span) is not None:
-                    if files and span.sendable:
+                if (file_slice := self.file_slice) is not None:
+                    if files and file_slice.sendable:
                         break
-                    piece: object = span.read(BATCH - size)
+                    piece: object = file_slice.read(BATCH - size)
                 elif (piece := next(self._iterator)) == b"":
                     break
                 elif isinstance(piece, FileSlice):
-                    self._span = piece
+                    self._file_slice = piece
                     if pieces and size + piece.left > BATCH:
                         break  # sendfile(2) can send a slice that begins a batch
                     continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from daemons.framings import Framing
@@ -25,22 +25,26 @@ class ReplyCutShort(Exception):
 
 
 class PeerLeft(ReplyCutShort):
-    """As `ReplyCutShort`, because the peer has reset the connection: not logged as a failure."""
+    """Raised in place of `ReplyCutShort` if the peer has reset the connection, which is not logged as a failure."""
 
 
 class Peer(NamedTuple):
     """The peer of a conversation."""
 
     #: Address as logged: ``127.0.0.1:53412``, ``[::1]:53412`` or ``unix:pid=42,uid=1000``.
-    peer: str
+    address: str
     #: IP address without the port, or ``unix``: common to all connections of one host.
     host: str
     #: Whether the connection uses TLS.
     secure: bool
+    #: Return whether nothing can be sent to the peer any more.  Only for a service that `blocks`; else always False.
+    is_reset: Callable[[], bool] = bool
+    #: Return whether the peer has closed at least its sending half.  It may still read.
+    has_closed: Callable[[], bool] = bool
 
 
-class Requests(Protocol):
-    """Log of HTTP requests: a `daemons.operating.logging.request_log.RequestLog`."""
+class RequestLog(Protocol):
+    """Log of HTTP requests; implemented by `daemons.operating.logging.request_log`."""
 
     def entry(self, request: Any, status: int, size: int | None, user: str = "") -> tuple[str, str]: ...
     def log(self, host: str, entry: tuple[str, str]) -> None: ...
@@ -72,14 +76,15 @@ class Service:
     #: Service class for udp:// listeners, created with the same options, if datagrams need another framing or a maximum
     #: length; None: this class.
     datagrams: ClassVar[type[Service] | None] = None
-    #: Over UDP: whether clients may send from the port number that the service listens on, as in DNS, where a reply is
-    #: never mistaken for a query.  If not, such datagrams are dropped: two services could reply to each other forever.
+    #: Over UDP: whether a client's port may be the number of the port on which the service listens.  If not, such
+    #: datagrams are dropped, since two services could reply to each other forever.  DNS may allow it: a DNS server does
+    #: not reply to a reply.
     same_port: ClassVar[bool] = False
     #: A frozen dataclass of `daemons.setting` fields: the service's own section in its ini.
     Options: ClassVar[type[Any] | None] = None
 
-    #: Log of requests, of a service over HTTP; None: requests are not logged.
-    requests: Requests | None = None
+    #: For a service over HTTP, the log of its requests; None: they are not logged.
+    request_log: RequestLog | None = None
 
     #: Messages that ``daemons ask`` sends if its command line has none.
     questions: ClassVar[Sequence[bytes]] = ()
@@ -151,14 +156,15 @@ class Service:
         return kind.talk is not Service.talk or kind.talk_with is not Service.talk_with
 
     @property
-    def visited(self) -> bool:
-        """Whether the class overrides `talk_with`.  If not, the peer's address is not looked up."""
+    def needs_peer(self) -> bool:
+        """Whether the class overrides `talk_with`, which needs the peer's address."""
         return type(self).talk_with is not Service.talk_with
 
     def limit_blocking_calls(self, most: int, /) -> None:
-        """Let at most `most` calls of `respond` block at the same time, so that a pool keeps threads for calls that do
-        not block.  Override it in a service that can send a different reply beyond that limit; by default, do
-        nothing."""
+        """Set the maximum number of calls of `respond` that may block at the same time.
+
+        A pool needs the other threads for calls that do not block.  A service that can send another reply beyond the
+        limit, such as 503, overrides this; by default, do nothing."""
 
     def share_with_children(self) -> None:
         """Create state in shared memory for the processes of ``engine = forks``.  Called once, before the first fork.

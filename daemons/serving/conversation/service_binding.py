@@ -1,4 +1,4 @@
-"""A service with its framing and its cache, as all conversations of the service use it.
+"""State shared by all conversations of a service: its properties, its framing and its cache.
 
 No sockets, no clocks, no threads, no log.
 """
@@ -9,7 +9,7 @@ from daemons.framings import Framing
 from daemons.serving.conversation.reply_cache import ReplyCache
 from daemons.serving.conversation.service import Service
 
-#: Returned by `ServiceBinding.again` for an input that is not in the cache.
+#: Returned by `ServiceBinding.respond_if_known` for an input that is not in the cache `ReplyCache.single`.
 UNKNOWN = object()
 
 
@@ -41,12 +41,12 @@ class ServiceBinding:
         self.cache = ReplyCache(pure=service.pure and not self.talks, plain=self.plain)
         self._single = self.cache.single
 
-    def again(self, data: bytes) -> object:
-        """Call the service for an input already known to be exactly one message; return UNKNOWN if it is not.
+    def respond_if_known(self, data: bytes) -> object:
+        """If `data` is in the cache of inputs that are exactly one message, call the service; else return UNKNOWN.
 
-        Call it only while the conversation is idle, and pass a result that is neither bytes nor UNKNOWN to
-        `Conversation.say`.  The result is always UNKNOWN if not `plain`.  Raises nothing: an exception of the service
-        is returned as a `Failure`.
+        The conversation must be idle.  The caller passes a result that is neither bytes nor UNKNOWN to
+        `Conversation.encode_result`.  If not `plain`, the result is always UNKNOWN.  Raises nothing: an exception of
+        the service is returned as a `Failure`.
         """
         if (message := self._single.get(data)) is None:
             return UNKNOWN

@@ -23,7 +23,7 @@ RECORD = 16 * 1024
 HEADER = 5
 
 #: Bytes that OpenSSL 3 allocates per connection for the handshake.  Measured: 3,000 incomplete handshakes take 137 MiB.
-STATE = 46 * 1024
+OPENSSL_MEMORY = 46 * 1024
 
 #: Maximum bytes per write to the BIO.  A BIO never shrinks while the connection lasts: after one write of 64 KiB it
 #: keeps 87 KiB, with this limit 22 KiB.
@@ -221,14 +221,16 @@ class Secured(ConversationWrapper):
         elif inner.state == OVER or self._end_passed:
             self.failure = inner.failure
             ending = inner.ending or Ending.DONE
-            # DONE before the end of the input: the last message was answered, but the peer may still send records.
+            # After DONE the connection would be closed at once.  Before the end of the input, the peer may still be
+            # sending records, so the connection must linger: FINISHED.
             self._end(Ending.FINISHED if ending is Ending.DONE and not self._input_over else ending)
             self._send_close_notify(tls)
         elif inner.state != IDLE or self._in_record:
             self.state = PARTIAL
         else:
-            # An engine sets a new deadline after it has answered a message.  After a handshake, or a record without a
-            # message, PENDING makes it call `proceed`, which returns the new state.
+            # An engine sets a new deadline after an answered message.  Without one, after a handshake or after a record
+            # without a whole message, report PENDING once: the engine calls `proceed`, sets a new deadline, and reads
+            # the state IDLE.
             quiet = before in (SHAKING, PARTIAL) and self.messages == answered
             self.state = PENDING if quiet else IDLE
 
@@ -240,7 +242,7 @@ class Secured(ConversationWrapper):
             return held
         if self._messages is not None:
             held += self._messages.reserved
-        return held + STATE + self._incoming.pending + self._outgoing.pending + len(self._unsent)
+        return held + OPENSSL_MEMORY + self._incoming.pending + self._outgoing.pending + len(self._unsent)
 
     def _queue(self, reply: bytes) -> None:
         self._unsent = b"".join((self._unsent, reply)) if self._unsent else reply

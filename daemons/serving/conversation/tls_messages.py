@@ -25,13 +25,13 @@ LONGEST_CHAIN = 100 * 1024
 class HandshakeMessages:
     """Parser of the records that a peer sends before the handshake is complete."""
 
-    __slots__ = ("_asks", "_body", "_kind", "_left", "_record", "_start", "reserved")
+    __slots__ = ("_body", "_client_certificate", "_kind", "_left", "_record", "_start", "reserved")
 
     def __init__(self, context: ssl.SSLContext) -> None:
         #: Bytes that OpenSSL may have allocated for the longest message so far.
         self.reserved = 0
-        #: Whether the client must show a certificate.
-        self._asks = context.verify_mode != ssl.CERT_NONE
+        #: Whether a certificate is requested from the client.
+        self._client_certificate = context.verify_mode != ssl.CERT_NONE
         #: Received part of an incomplete record header.
         self._record = b""
         #: Content type of the current record, and its bytes that are still missing.
@@ -63,7 +63,7 @@ class HandshakeMessages:
 
     def _note_encrypted(self) -> None:
         """Reserve the maximum for client certificates: TLS 1.3 encrypts them, so their length is unknown."""
-        if self._kind == APPLICATION_DATA and self._asks:
+        if self._kind == APPLICATION_DATA and self._client_certificate:
             self.reserved = max(self.reserved, _allocated(LONGEST_CHAIN))
 
     def _read(self, part: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Base class of conversations that wrap another one: a layer of one connection, with the same contract."""
+"""Base class of conversations that wrap another one, as a layer between it and the socket, with the same contract."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class ConversationWrapper(Conversation):
 
     __slots__ = ("_inner",)
 
-    # Does not call the base constructor: only `inner` has a service, and the attributes for it.
+    # The base constructor is not called: it sets attributes for a service, which only `inner` has.
     def __init__(self, inner: Conversation) -> None:
         self._inner = inner
         self.state = SHAKING
@@ -20,7 +20,7 @@ class ConversationWrapper(Conversation):
         self.messages = 0
         # No cache: the received bytes are not the input of the service, since this layer processes them first.
         self.replies = NOTHING
-        self.again = None
+        self.respond_if_known = None
 
     def open(self) -> bytes:
         """Return nothing: the greeting of `inner` follows once this layer is complete."""
@@ -31,12 +31,16 @@ class ConversationWrapper(Conversation):
         return self._inner.buffered
 
     @property
-    def span(self) -> None:
+    def file_slice(self) -> None:
         """Always None: the bytes of a file pass through this layer, so the conversation reads them."""
 
     @property
     def reason(self) -> str:
         return self._inner.reason
+
+    @property
+    def closable(self) -> bool:
+        return self._inner.closable
 
     def close(self) -> None:
         self._inner.close()

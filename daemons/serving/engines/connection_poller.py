@@ -1,4 +1,4 @@
-"""Connections in epoll: how they are added, read again, and ended."""
+"""Connections in epoll: how they are added, re-armed, and ended."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class ConnectionPoller(Poller):
         #: Buffer for discarded input.
         self._discarded = bytearray(4 * RECEIVE)
 
-    def read(self, connection: LoopConnection) -> None:
-        """Add a connection in reading state."""
+    def start_reading(self, connection: LoopConnection) -> None:
+        """Register a connection with epoll, in reading state."""
         self.register(connection.descriptor, self._interest(connection))
         self.reading_connections[connection.descriptor] = connection
 
@@ -92,7 +92,9 @@ class ConnectionPoller(Poller):
         for descriptor, connection in list(self.reading_connections.items()):
             if connection.idle and descriptor not in ready and connection.close_after <= now:
                 # For an idle conversation the end of the input gives no reply, except close_notify over TLS.
-                if connection.made is not None and (goodbye := connection.made.receive(b"")):
+                if connection.existing_conversation is not None and (
+                    goodbye := connection.existing_conversation.receive(b"")
+                ):
                     with suppress(OSError):
                         connection.socket.send(goodbye, DONTWAIT)
                 self._end(connection, Ending.DRAINED)
@@ -104,7 +106,7 @@ class ConnectionPoller(Poller):
             if self._flush(connection, spool, ending):
                 return
             failure = connection.server.settle_spool(connection)
-        if (conversation := connection.made) is not None:
+        if (conversation := connection.existing_conversation) is not None:
             failure = conclude(connection, conversation, ending) or failure
             conversation.messages = 0
         else:
@@ -114,7 +116,7 @@ class ConnectionPoller(Poller):
         if connection.charged:
             connection.server.hold(connection, 0)
             self._paused.pop(connection, None)
-            connection.made = None  # free its memory now; the connection lives on until it is logged
+            connection.existing_conversation = None  # free its memory now; the connection lives on until it is logged
         if connection.ending in LINGERING:
             self._linger(connection)
         else:
@@ -171,7 +173,7 @@ class ConnectionPoller(Poller):
         if server.end(connection):
             self._ended[server].append(connection)
 
-    def _account(self) -> None:
+    def _log_and_close_ended(self) -> None:
         ended, self._ended = self._ended, defaultdict(list)
         for server, connections in ended.items():
-            server.account(connections)
+            server.log_and_close(connections)

@@ -41,15 +41,16 @@ RELEASE = 0.1
 class Child:
     """The parent's record of a child process."""
 
-    __slots__ = ("asked", "connection", "ended", "place", "signalled")
+    __slots__ = ("asked", "connection", "pidfd", "place", "signalled")
 
-    def __init__(self, connection: Connection, place: int, ended: int) -> None:
+    def __init__(self, connection: Connection, place: int, pidfd: int) -> None:
         #: The connection that the child serves.
         self.connection = connection
-        #: A number that no sibling uses: from `FIRST_SLOT` plus this number on, the child looks for a free slot.
+        #: A number that no sibling uses.  The child takes the first free slot of the scoreboard from `FIRST_SLOT` plus
+        #: this number on.
         self.place = place
         #: A pidfd, readable when the child has ended; -1 if the system has none.
-        self.ended = ended
+        self.pidfd = pidfd
         #: The last signal sent to the child; 0: none.
         self.signalled = 0
         #: When (monotonic) it was last asked to give way; 0.0: never.
@@ -61,7 +62,8 @@ class Forks(socketserver.ForkingMixIn, _Server):
 
     ForkingMixIn reaps with ``waitpid(-1)``, which also reaps children of other code in the process, and blocks the
     accept loop while there are `max_children`.  Here the loop polls a pidfd of each child, pidfd_open(2), and reaps the
-    child by its pid when that is readable, without waiting.  The child cannot close the pidfd, even with execve(2).
+    child by its pid when that is readable, without waiting.  Unlike the end of a pipe held by the child, a pidfd
+    reports the end even after the child has closed all descriptors or called execve(2).
 
     Most of the cost of a child is the copying of memory pages that it writes to, and Python writes to every object that
     it uses (reference counts).  So a child creates few objects for a short conversation.
@@ -108,18 +110,18 @@ class Forks(socketserver.ForkingMixIn, _Server):
         child = self.children[pid] = Child(connection, place, _pidfd(pid))
         if self.daemon is None:
             self.collect_children()  # in `handle_request`, without a loop that polls pidfds
-        elif child.ended >= 0:
+        elif child.pidfd >= 0:
             try:
-                self.daemon.watch(child.ended, partial(self._reap, pid))
+                self.daemon.watch(child.pidfd, partial(self._reap, pid))
             except OSError:  # no memory for one more entry of epoll(7); `sweep` reaps the child
-                os.close(child.ended)
-                child.ended = -1
+                os.close(child.pidfd)
+                child.pidfd = -1
         if self.metrics is not None:
             self.metrics.hand_off()
         self.close_request(request)
         # close_request has counted the peer's connection as closed, but the child still has it open.
         if connection.counted:
-            self._tally.enter(peer_network(connection.host))
+            self._connections_per_peer.enter(peer_network(connection.host))
 
     def _run_child(self, request: Any, client_address: Any, place: int, parent: int) -> NoReturn:
         """In the child: serve the connection, and exit.
@@ -220,7 +222,7 @@ class Forks(socketserver.ForkingMixIn, _Server):
     def sweep(self, now: float) -> None:
         super().sweep(now)
         for pid, child in list(self.children.items()):
-            if child.ended < 0:
+            if child.pidfd < 0:
                 self._reap(pid)
 
     def _signal_children(self, number: signal.Signals) -> None:
@@ -240,8 +242,8 @@ class Forks(socketserver.ForkingMixIn, _Server):
         self._signal_children(signal.SIGKILL)
         until = time.monotonic() + AFTER_CUT
         for pid, child in list(self.children.items()):
-            if child.ended >= 0:
-                select.select([child.ended], [], [], max(0.0, until - time.monotonic()))
+            if child.pidfd >= 0:
+                select.select([child.pidfd], [], [], max(0.0, until - time.monotonic()))
             _wait(pid, os.WNOHANG)
             self._forget(pid)
 
@@ -250,8 +252,8 @@ class Forks(socketserver.ForkingMixIn, _Server):
         if (status := _wait(pid, options)) is None:
             return
         child = self.children[pid]
-        if self.daemon is not None and child.ended >= 0:
-            self.daemon.forget(child.ended)
+        if self.daemon is not None and child.pidfd >= 0:
+            self.daemon.forget(child.pidfd)
         self._forget(pid)
         # A server that is closed without draining kills its children; that is not logged.
         if os.WIFSIGNALED(status) and (self.draining or child.signalled != signal.SIGKILL):
@@ -260,10 +262,10 @@ class Forks(socketserver.ForkingMixIn, _Server):
     def _forget(self, pid: int) -> None:
         """Remove the record of a child that has ended."""
         child = self.children.pop(pid)
-        if child.ended >= 0:
-            os.close(child.ended)
+        if child.pidfd >= 0:
+            os.close(child.pidfd)
         self._places.append(child.place)
-        self.release_place(child.connection)
+        self.uncount(child.connection)
 
 
 def _wait(pid: int, options: int) -> int | None:

@@ -36,10 +36,10 @@ else:
 
 log = SafeLogger(__name__)
 
-#: Methods called between accept and the first read, and between the last write and close.  If none is overridden,
-#: `accept_many` and `end` inline them: they are most of the cost of a short connection.
-WAY_IN = ("accept", "get_request", "check_peer", "verify_request", "process_request", "conversation")
-WAY_OUT = ("shutdown_request", "log_access", "close_request", "release_place")
+#: Methods called between accept and the first read, and between the last write and close.  They are most of the cost of
+#: a short connection, so `accept_many` and `end` do their work without calling them, if none is overridden.
+WAY_IN = ("accept", "get_request", "check_peer", "verify_request", "process_request", "make_conversation")
+WAY_OUT = ("shutdown_request", "log_access", "close_request", "uncount")
 
 #: Maximum size of the set of exempt hosts; the loopback network alone has 2**24 addresses.
 EXEMPT = 256
@@ -79,16 +79,16 @@ class Loop(EventDriven, _StreamServer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        plain = self.carries_messages
-        if not (plain or self.raw_handlers):
+        carries_messages = self.carries_messages
+        if not (carries_messages or self.raw_handlers):
             self.server_close()
             name = getattr(self.RequestHandlerClass, "__qualname__", self.RequestHandlerClass)
             raise TypeError(
                 f"{name} is a raw handler, which blocks on its socket and cannot run under Loop; use Threads"
             )
         #: Whether `accept_many` and `end` may inline these methods.
-        self._short_in = plain and self._may_inline(WAY_IN)
-        self._short_out = plain and self._may_inline(WAY_OUT)
+        self._inlines_accept = carries_messages and self._may_inline(WAY_IN)
+        self._inlines_end = carries_messages and self._may_inline(WAY_OUT)
         #: Hosts exempt from per-connection checks under the current rules.
         self._exempt: set[str] = set()
         self._rules: tuple[object, object] = (None, None)
@@ -101,7 +101,7 @@ class Loop(EventDriven, _StreamServer):
         """As `Server.accept_many`."""
         most = min(most, self.queued(most))
         limits = self.limits
-        if not self._short_in or self.tls or self.access.proxies or limits.max_rate or limits.spool:
+        if not self._inlines_accept or self.tls or self.access.proxies or limits.max_rate or limits.spool:
             super().accept_many(most)
             return
         accept = self.socket._accept  # type: ignore[attr-defined]
@@ -109,7 +109,7 @@ class Loop(EventDriven, _StreamServer):
         binding = pump.binding
         # Without a greeting, the conversation is created when it is needed.
         greets = self.greets
-        replies, again = binding.cache.replies, binding.again if binding.plain else None
+        replies, respond_if_known = binding.cache.replies, binding.respond_if_known if binding.plain else None
         timeout = limits.handshake_timeout if greets else limits.idle_timeout
         family = int(self.address_family)
         poller, connections = self._poller, self.connections
@@ -144,15 +144,15 @@ class Loop(EventDriven, _StreamServer):
                     if not connection.counted and len(exempt) < EXEMPT:
                         exempt.add(host)
                 if greets:
-                    connection.begin(self, self.bare_conversation(connection))
-                    poller.take(connection)
+                    connection.begin(self, self.make_bare_conversation(connection))
+                    poller.start_conversation(connection)
                     continue
                 connection.server = self
-                connection.made = None
+                connection.existing_conversation = None
                 connection.replies = replies
-                connection.again = again
+                connection.respond_if_known = respond_if_known
                 connection.descriptor = descriptor
-                connection.overdue = BETWEEN_MESSAGES
+                connection.timeout_ending = BETWEEN_MESSAGES
                 register(descriptor, reading)
                 reading_connections[descriptor] = connection
             except OSError as error:  # only epoll_ctl(2) raises it here
@@ -178,18 +178,18 @@ class Loop(EventDriven, _StreamServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         connection = self.connections[request]
         assert isinstance(connection, LoopConnection)
-        connection.begin(self, self.conversation(connection))
+        connection.begin(self, self.make_conversation(connection))
         poller = self._poller
         try:
-            poller.take(connection)
+            poller.start_conversation(connection)
         except OSError as error:
             if connection.descriptor in poller.reading_connections:
                 raise
             raise _no_entry(error) from error
 
     def end(self, connection: LoopConnection) -> bool:
-        """End a connection, like `shutdown_request`.  Return whether `account` must still log and close it."""
-        if not self._short_out:
+        """End a connection, like `shutdown_request`.  Return whether `log_and_close` must still log and close it."""
+        if not self._inlines_end:
             self.shutdown_request(connection.socket)
             return False
         # For LINGERING, shutdown was called before.
@@ -198,10 +198,10 @@ class Loop(EventDriven, _StreamServer):
                 connection.socket.shutdown(socket.SHUT_WR)
         del self.connections[connection.socket]
         if connection.counted:
-            self.release_place(connection)
+            self.uncount(connection)
         return True
 
-    def account(self, ended: Sequence[LoopConnection]) -> None:
+    def log_and_close(self, ended: Sequence[LoopConnection]) -> None:
         """Log and close the connections that ended in one turn of the loop.
 
         Doing this in a batch takes half of the time of `log_access` and `close_request` for each."""
@@ -224,7 +224,7 @@ class Loop(EventDriven, _StreamServer):
         connection = self.connections.pop(request, None)
         request.close()
         if connection is not None:
-            self.release_place(connection)
+            self.uncount(connection)
 
     def evict(self, connection: Connection, refusal: Refusal = Refusal.HELD) -> None:
         """As `Server.evict`; called in the leading thread only."""
@@ -244,10 +244,12 @@ class Loop(EventDriven, _StreamServer):
     def drop(self, connection: LoopConnection) -> None:
         """Close a connection after the loop has ended."""
         self.hold(connection, 0)
-        if connection.made is not None:
-            connection.made.close()
+        if connection.existing_conversation is not None:
+            connection.existing_conversation.close()
             # An exception of a signal handler has been raised already, and has ended the loop.
-            if (failure := connection.made.failure) is not None and not signals.is_from_handler(failure):
+            if (failure := connection.existing_conversation.failure) is not None and not signals.is_from_handler(
+                failure
+            ):
                 self.log_failure(connection, failure)
         connection.socket.close()
 

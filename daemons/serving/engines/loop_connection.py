@@ -17,41 +17,42 @@ if TYPE_CHECKING:
 class LoopConnection(Connection):
     """A connection with its conversation.
 
-    `replies` is a view of the reply cache while the connection is idle: a hit is sent and counted in `messages` without
-    involving the conversation.  `again` calls the service directly, likewise only while the connection is idle.
+    While the connection is idle, `replies` is the table of the reply cache, and `respond_if_known` calls the service
+    for an input known to be one message.  The poller then sends the reply and counts it in `messages`, without
+    involving the conversation.
 
-    `made` is the conversation.  Unless the service greets, it is None until the first input that the cache does not
-    answer; most connections never need one."""
+    `existing_conversation` is None until `conversation` is first used: unless the service greets, at the first input
+    that neither of them answers.  Most connections never need a conversation."""
 
-    __slots__ = ("again", "descriptor", "made", "replies", "server")
+    __slots__ = ("descriptor", "existing_conversation", "replies", "respond_if_known", "server")
     messages: int
 
     def begin(self, server: EventDriven, conversation: Conversation) -> None:
         """Set the server and the conversation."""
         self.server = server
-        self.made: Conversation | None = conversation
+        self.existing_conversation: Conversation | None = conversation
         self.replies = NOTHING  # until the conversation is open
-        self.again: Callable[[bytes], object] | None = None
+        self.respond_if_known: Callable[[bytes], object] | None = None
         self.descriptor = self.socket.fileno()
 
     @property
     def conversation(self) -> Conversation:
         """The conversation, created on first use."""
-        if (conversation := self.made) is None:
-            conversation = self.made = self.server.bare_conversation(self)
+        if (conversation := self.existing_conversation) is None:
+            conversation = self.existing_conversation = self.server.make_bare_conversation(self)
         return conversation
 
     def refresh_cache_view(self, conversation: Conversation) -> None:
         """Enable the reply cache while the connection is idle; disable it otherwise."""
         if conversation.state == IDLE:
-            self.replies, self.again = conversation.replies, conversation.again
+            self.replies, self.respond_if_known = conversation.replies, conversation.respond_if_known
         else:
-            self.replies, self.again = NOTHING, None
+            self.replies, self.respond_if_known = NOTHING, None
 
     @property
     def idle(self) -> bool:
         """Whether the connection is between two messages."""
-        return self.made is None or self.made.state == IDLE
+        return self.existing_conversation is None or self.existing_conversation.state == IDLE
 
     @property
     def suspended(self) -> bool:
@@ -65,5 +66,5 @@ class LoopConnection(Connection):
 
     def so_far(self) -> tuple[int, int, int]:
         # Under a raw handler of the pool there is no conversation, and messages are not counted.
-        made: Conversation | None = getattr(self, "made", None)
+        made: Conversation | None = getattr(self, "existing_conversation", None)
         return (self.messages or 0) + (0 if made is None else made.messages), self.received, self.sent

@@ -28,9 +28,9 @@ TURN = 0.01
 class LoopPoller(ConnectionPoller):
     """Epoll poller that runs conversations."""
 
-    #: Whether to call the service through `LoopConnection.again`.  False in a pool: its stall detector would not notice
-    #: such a call.
-    asks_again = True
+    #: Whether to call the service through `LoopConnection.respond_if_known`.  False in a pool: its stall detector would
+    #: not notice such a call.
+    calls_service_directly = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,10 +41,10 @@ class LoopPoller(ConnectionPoller):
         """As `Poller.wait`.
 
         This is the hot path, in one function: a method call per message would cost a twentieth of the speed."""
-        find, actions, asks_again = self.reading_connections.get, self._actions, self.asks_again
+        find, actions, calls_service_directly = self.reading_connections.get, self._actions, self.calls_service_directly
         events = self._events(patience)
         self.woke = now = time.monotonic()
-        size, much = self._size, False
+        size, long_input = self._size, False
         server = None
         unread: list[int] = []
         for descriptor, event in events:
@@ -64,10 +64,10 @@ class LoopPoller(ConnectionPoller):
                 unread.append(descriptor)
             if (known := connection.replies.get(data)) is not None:
                 # A cache hit: the conversation would send the same reply and keep its state.
-                came, messages, reply, octets = known
-                connection.received += came
+                received, messages, reply, length = known
+                connection.received += received
                 connection.messages += messages
-            elif not data and connection.made is None:
+            elif not data and connection.existing_conversation is None:
                 # The end of the input; without a conversation, no message is incomplete.
                 connection.ending = connection.ending or DONE
                 self._close_connection(connection)
@@ -76,13 +76,17 @@ class LoopPoller(ConnectionPoller):
                 self._end(connection, None)  # the connection was cut, which is not the end of the peer's input
                 continue
             else:
-                octets = len(data)
-                connection.received += octets
-                if octets >= SHORT:
-                    much = True
-                    if octets == size:
+                length = len(data)
+                connection.received += length
+                if length >= SHORT:
+                    long_input = True
+                    if length == size:
                         unread.append(descriptor)
-                result = connection.again(data) if asks_again and connection.again is not None else UNKNOWN
+                result = (
+                    connection.respond_if_known(data)
+                    if calls_service_directly and connection.respond_if_known is not None
+                    else UNKNOWN
+                )
                 if type(result) is bytes:
                     connection.messages += 1
                     reply = result
@@ -90,33 +94,33 @@ class LoopPoller(ConnectionPoller):
                     reply = output
                 else:
                     continue
-                octets = len(reply)
+                length = len(reply)
             # The connection is between two messages again.
             if reply:
-                connection.sent += octets
+                connection.sent += length
                 try:
                     sent = connection.socket.send(reply, DONTWAIT)
                 except BlockingIOError:
                     sent = 0
                 except OSError:
-                    connection.sent -= octets
+                    connection.sent -= length
                     self._end(connection, Ending.RESET)
                     continue
-                if sent != octets:
+                if sent != length:
                     self._queue_unsent(connection, memoryview(reply)[sent:])
                     continue
             if connection.server is not server:
                 server = connection.server
                 deadline = now + server.limits.idle_timeout
-            connection.overdue = BETWEEN_MESSAGES
+            connection.timeout_ending = BETWEEN_MESSAGES
             connection.deadline = deadline
-        self._size = self._share(size) if much else SHORT
+        self._size = self._share(size) if long_input else SHORT
         if unread:
             self._rearm(unread)
         if self.draining and len(events) < MAX_EVENTS:
             self._close_idle({descriptor for descriptor, _ in events})
         if self._ended:
-            self._account()
+            self._log_and_close_ended()
         return True
 
     def _share(self, size: int) -> int:
@@ -138,13 +142,13 @@ class LoopPoller(ConnectionPoller):
         return self._epoll.poll(None if patience == math.inf else patience, MAX_EVENTS)
 
     def _receive(self, connection: LoopConnection, data: bytes, result: object) -> bytes | None:
-        """Pass `data`, or the `result` of `ServiceBinding.again`, to the conversation.
+        """Pass `data`, or the `result` of `ServiceBinding.respond_if_known`, to the conversation.
 
         Return the reply, for the caller to send, if the connection is idle afterwards; else send it and return None."""
-        conversation = connection.made or connection.conversation
+        conversation = connection.existing_conversation or connection.conversation
         if result is not UNKNOWN:
             connection.messages += 1
-            reply, answered = conversation.say(result), True
+            reply, answered = conversation.encode_result(result), True
         else:
             messages = conversation.messages
             reply = conversation.receive(data)
@@ -152,7 +156,7 @@ class LoopPoller(ConnectionPoller):
         return self._process_reply(connection, reply, answered)
 
     def _process_reply(self, connection: LoopConnection, reply: bytes, answered: bool) -> bytes | None:
-        """Handle the reply of the conversation, and return the result of `_receive`."""
+        """Return `reply` for the caller to send, if the conversation is idle; else send it and return None."""
         conversation = connection.conversation
         if conversation.state or not answered or connection.charged:
             self.deliver(connection, reply, answered)
@@ -160,14 +164,14 @@ class LoopPoller(ConnectionPoller):
         connection.refresh_cache_view(conversation)
         return reply
 
-    def take(self, connection: LoopConnection) -> None:
+    def start_conversation(self, connection: LoopConnection) -> None:
         """Begin a conversation: send the greeting, then read."""
-        self.read(connection)
+        self.start_reading(connection)
         greeting = connection.conversation.open()
         if greeting:
             self._send_later(connection, greeting)
         else:
-            self._go_on(connection, True)
+            self._after_reply(connection, True)
 
     def deliver(self, connection: LoopConnection, reply: bytes, answered: bool) -> None:
         """Send a reply, as the hot path does, in any state of the conversation."""
@@ -184,12 +188,14 @@ class LoopPoller(ConnectionPoller):
             if sent != len(reply):
                 self._queue_unsent(connection, memoryview(reply)[sent:])
                 return
-        self._go_on(connection, answered)
+        self._after_reply(connection, answered)
 
     # --- slow path ---------------------------------------------------------------------------------
 
-    def _go_on(self, connection: LoopConnection, answered: bool) -> None:
-        """Take the next step after a reply was sent completely.  `answered`: whether it answered a message."""
+    def _after_reply(self, connection: LoopConnection, answered: bool) -> None:
+        """After a reply was sent completely: end, continue the reply, or wait for input.
+
+        `answered`: whether the reply answered a message."""
         conversation = connection.conversation
         connection.refresh_cache_view(conversation)
         if conversation.state == OVER:
@@ -198,15 +204,15 @@ class LoopPoller(ConnectionPoller):
             # A spooled socket needs the bytes themselves; sendfile(2) would bypass its buffer.
             files = connection.spool is None
             self._send_later(
-                connection, b"" if conversation.span is not None and files else conversation.proceed(files=files)
+                connection, b"" if conversation.file_slice is not None and files else conversation.proceed(files=files)
             )
         else:
             expect_next(connection, conversation.state, connection.server.limits, answered=answered)
             if answered and connection.charged:
                 budget.PROCESS.complete(connection)
-            self._keep(connection, 0 if conversation.state == IDLE else conversation.buffered)
+            self._charge_unfinished(connection, 0 if conversation.state == IDLE else conversation.buffered)
 
-    def _keep(self, connection: LoopConnection, size: int) -> None:
+    def _charge_unfinished(self, connection: LoopConnection, size: int) -> None:
         """Charge `size` bytes of an unfinished message, and stop reading while the memory budget has no room."""
         if (
             (size >= budget.FREE or connection.charged)
@@ -215,10 +221,10 @@ class LoopPoller(ConnectionPoller):
         ):
             self.reading_connections.pop(connection.descriptor, None)
             self._paused[connection] = None
-            self._actions[connection.descriptor] = partial(self._look_at_paused, connection)
+            self._actions[connection.descriptor] = partial(self._handle_paused_event, connection)
             self._epoll.modify(connection.descriptor, self._interest(connection) & select.EPOLLOUT)
 
-    def _look_at_paused(self, connection: LoopConnection) -> None:
+    def _handle_paused_event(self, connection: LoopConnection) -> None:
         """Handle an event of a paused connection: it was closed or cut, or buffered replies can be sent."""
         try:
             if (spool := connection.spool) is not None and spool.unsent and connection.ending is None:
@@ -258,7 +264,7 @@ class LoopPoller(ConnectionPoller):
 
     def _charge(self, connection: LoopConnection, unsent: memoryview) -> None:
         """Charge a partly unsent reply, which stays in memory until its last byte is sent."""
-        held = 0 if connection.made is None else connection.made.buffered
+        held = 0 if connection.existing_conversation is None else connection.existing_conversation.buffered
         connection.server.hold(connection, len(unsent.obj) + held, writing=True)  # type: ignore[arg-type]  # it is of bytes
 
     def _write(self, connection: LoopConnection, unsent: memoryview) -> None:
@@ -276,28 +282,32 @@ class LoopPoller(ConnectionPoller):
                 self._charge(connection, unsent)
                 return
         conversation = connection.conversation
-        if conversation.state == PENDING and conversation.span is not None and connection.spool is None:
+        if conversation.state == PENDING and conversation.file_slice is not None and connection.spool is None:
             connection.socket.setblocking(False)  # sendfile(2) has no MSG_DONTWAIT
-            self._actions[connection.descriptor] = partial(self._write_file, connection, conversation.span)
+            self._actions[connection.descriptor] = partial(self._write_file, connection, conversation.file_slice)
             return
         if conversation.state not in (OVER, PENDING):
             del self._actions[connection.descriptor]
             self._epoll.modify(connection.descriptor, self._interest(connection))
             self.reading_connections[connection.descriptor] = connection
-        self._go_on(connection, True)
+        self._after_reply(connection, True)
 
-    def _write_file(self, connection: LoopConnection, span: FileSlice) -> None:
-        before = span.left
+    def _write_file(self, connection: LoopConnection, file_slice: FileSlice) -> None:
+        before = file_slice.left
         try:
-            span.take(os.sendfile(connection.descriptor, span.descriptor, span.start, min(span.left, SENDFILE)))
+            file_slice.take(
+                os.sendfile(
+                    connection.descriptor, file_slice.descriptor, file_slice.start, min(file_slice.left, SENDFILE)
+                )
+            )
         except BlockingIOError:
             return
         except EOFError as error:
             connection.conversation.fail(error)
         except OSError:
-            span.sendable = False  # the conversation reads the rest; a repeated error shows its cause
-        connection.sent += before - span.left
-        if connection.conversation.state == OVER or not span.left or not span.sendable:
-            self._go_on(connection, True)
-        elif before // PORTION != span.left // PORTION:
+            file_slice.sendable = False  # the conversation reads the rest; a repeated error shows its cause
+        connection.sent += before - file_slice.left
+        if connection.conversation.state == OVER or not file_slice.left or not file_slice.sendable:
+            self._after_reply(connection, True)
+        elif before // PORTION != file_slice.left // PORTION:
             expect_next(connection, PENDING, connection.server.limits, answered=True)

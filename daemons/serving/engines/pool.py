@@ -59,7 +59,7 @@ class WorkerPool(EventDriven):
 
     def lead(self, daemon: Daemon) -> None:
         """Start the workers, make one of them the leader, and run the stall detector until the daemon ends."""
-        poller = self._pool
+        poller = self._pool_poller
         poller.wake = daemon.wake
         finished = [0] * self.threads
         workers = [
@@ -67,46 +67,62 @@ class WorkerPool(EventDriven):
             for number in range(self.threads)
         ]
         poller.workers = workers = _started(workers)
-        # A single worker must not lead: no thread would be left for raw handlers, greetings and replies in parts.
-        main_leads = len(workers) == 1 or (self.service is not None and bool(self.service.blocks))
+        # A raw handler is never called inline.  A single worker must not lead: no thread would be left for greetings
+        # and replies in pieces.
+        main_leads = self.service is None or len(workers) == 1 or bool(self.service.blocks)
         poller.offloading = main_leads
         detector = StallDetector(poller)
         if not main_leads:
             poller.put(partial(_lead_inline, daemon, poller))
-        while daemon.state != OVER:
-            if not poller.offloading:
-                detector.sample_safely()
-                continue
-            daemon.turn_safely()
-            if main_leads or time.monotonic() - poller.last_slow <= INLINE_AFTER:
-                continue
-            # Only if a worker is left for it after those for the jobs in the queue, each of which may block.
-            if poller.queued - sum(finished) < len(workers):
-                poller.offloading = False
-                poller.put(partial(_lead_inline, daemon, poller))
+        try:
+            while daemon.state != OVER:
+                if not poller.offloading:
+                    detector.sample_safely()
+                    continue
+                daemon.turn_safely()
+                if main_leads or time.monotonic() - poller.last_slow <= INLINE_AFTER:
+                    continue
+                # Only if two workers are left after those for the jobs in the queue, each of which may block: one to
+                # lead, and one for raw handlers, greetings and replies in parts.
+                if poller.queued - sum(finished) < len(workers) - 1:
+                    poller.offloading = False
+                    poller.put(partial(_lead_inline, daemon, poller))
+        finally:
+            # Also after KeyboardInterrupt or SystemExit in this thread: a worker that leads must not continue.
+            daemon.state = OVER
+            daemon.wake()
+            self._end_workers(detector, poller)
+
+    def _end_workers(self, detector: StallDetector, poller: PoolPoller) -> None:
+        workers = poller.workers
         for _ in workers:
             poller.put(None)
         until = time.monotonic() + JOIN_TIMEOUT
         for worker in workers:
             worker.join(max(0.0, until - time.monotonic()))
+        # If the leader is still at a message, its connection belongs to it, as to any abandoned worker.
+        detector.take_over()
         # Its threads would otherwise live until the garbage collector finds the cycle of daemon, poller and servers.
         poller.workers = []
         poller.reclaim()
 
     def _put(self, request: Any, client_address: Any) -> None:
-        """Have a worker run the whole request."""
-        self._pool.put(partial(self._handle, request, client_address))
+        """Have a worker run a whole request: a raw handler, or the conversation of a datagram."""
+        poller = self._pool_poller
+        poller.put(partial(self._handle, poller, request, client_address))
 
-    def _handle(self, request: Any, client_address: Any) -> None:
+    def _handle(self, poller: PoolPoller, request: Any, client_address: Any) -> None:
         try:
             self.finish_request(request, client_address)
         except BaseException:
             self._handle_error_safely(request, client_address)
         finally:
             self.shutdown_request(request)
+            if poller.unread:
+                poller.wake()  # there may be room in the backlog now
 
     @property
-    def _pool(self) -> PoolPoller:
+    def _pool_poller(self) -> PoolPoller:
         poller = self._poller
         assert isinstance(poller, PoolPoller)
         return poller
@@ -183,7 +199,7 @@ def _lead_inline(daemon: Daemon, poller: PoolPoller) -> None:
     while daemon.state != OVER and poller.lease is lease:
         daemon.turn_safely()
     # Wake the stall detector, which may be asleep: its thread, the main thread, ends the daemon.
-    poller.wakeup.set()
+    poller.detector_wakeup.set()
 
 
 def _work(jobs: SimpleQueue[Callable[[], None] | None], finished: list[int], number: int) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from daemons.serving.conclude import expect_next
-from daemons.serving.conversation.conversation import DONE, PENDING
+from daemons.serving.conversation.conversation import DONE, PENDING, Conversation
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.engines.connection_poller import DONTWAIT
 from daemons.serving.engines.loop_connection import LoopConnection
@@ -24,6 +24,13 @@ from daemons.serving.transfer_sizes import RECEIVE
 #: Seconds at one message after which another thread takes the lead: far more than computing a reply takes, far less
 #: than a person notices.
 TAKEOVER = 0.004
+
+#: Seconds to close a conversation inline after which workers close all later ones: longer than `TAKEOVER`, since the
+#: change is permanent and should not be caused by a thread that only waits for the processor.
+SLOW_CLOSING = 10 * TAKEOVER
+
+#: Seconds to wait for room in epoll.
+RETRY = 0.1
 
 #: Maximum number, per worker, of messages that wait for a worker plus replies that wait for the leader.  At that limit
 #: no connection is read from: otherwise ten thousand connections could hold 64 KiB each, or more in a TLS handshake,
@@ -38,16 +45,16 @@ class LeadershipLost(Exception):
 class PoolPoller(LoopPoller):
     """A poller whose leading thread can change."""
 
-    asks_again = False
+    calls_service_directly = False
     # Level-triggered: a thread that loses the lead within a batch of events drops the rest of them, and epoll must
     # report them again to the next leader.
     reading = select.EPOLLIN
 
     def __init__(self) -> None:
         super().__init__()
-        #: Contains the connection whose message is in service, if any.  The thread that pops it has the lead: the
-        #: leader pops it when it has the reply, or the stall detector if that takes too long.  By connection, because a
-        #: former leader may return while another message is in service.
+        #: The connection whose message the leader is serving; empty between messages.  The leader pops it when it has
+        #: the reply, or the stall detector does if that takes too long; the thread that has popped it leads.  The key
+        #: is the connection, so that a former leader cannot pop the record of the present one.
         self.in_service: dict[LoopConnection, None] = {}
         #: Held by the stall detector while it takes the lead.
         self.handover = threading.Lock()
@@ -64,10 +71,14 @@ class PoolPoller(LoopPoller):
         self._left: dict[LoopConnection, float] = {}
         #: Readable connections, removed from epoll, that wait for room in the backlog.
         self.unread: deque[LoopConnection] = deque()
+        #: Connections to end after a worker has closed their conversations, and what `_end` was called with.
+        self._closed: dict[LoopConnection, Ending | None] = {}
+        #: Whether workers close conversations even if the leader calls the service inline.
+        self.offload_closing = False
         #: Wakes the leader.
         self.wake: Callable[[], None] = lambda: None
         #: Wakes the stall detector, which sleeps while the leader is idle.
-        self.wakeup = threading.Event()
+        self.detector_wakeup = threading.Event()
         self.detector_sleeps = False
         #: Whether the leader waits for events, so that no message can be in service before it has woken the detector.
         self.waiting = False
@@ -79,14 +90,21 @@ class PoolPoller(LoopPoller):
     def wait(self, patience: float) -> bool:
         while self.ready:
             connection, reply, answered = self.ready[0]
-            self._return(connection)  # raises OSError without memory for its entry in epoll: then the next turn retries
+            if not self._return(connection):
+                patience = min(patience, RETRY)
+                break
             self.ready.popleft()
-            self.deliver(connection, reply, answered)
+            if connection in self._closed:
+                super()._end(connection, self._closed.pop(connection))
+            else:
+                self.deliver(connection, reply, answered)
         while self.unread and not self._full:
-            self._return(self.unread[0])
+            if not self._return(self.unread[0]):
+                patience = min(patience, RETRY)
+                break
             self.unread.popleft()
         if self._ended:
-            self._account()
+            self._log_and_close_ended()
         if self.offloading:
             return self._wait_offloading(patience)
         try:
@@ -127,14 +145,14 @@ class PoolPoller(LoopPoller):
                 self._end(connection, Ending.RESET)
                 continue
             connection.received += len(data)
-            if not data and (connection.made is None or connection.ending is not None):
-                self._end(connection, None if connection.made else DONE)  # as in the loop
+            if not data and (connection.existing_conversation is None or connection.ending is not None):
+                self._end(connection, None if connection.existing_conversation else DONE)  # as in the loop
                 continue
             self.offload(connection, partial(connection.conversation.receive, data))
         if self.draining and len(events) < MAX_EVENTS:
             self._close_idle({descriptor for descriptor, _ in events})
         if self._ended:
-            self._account()
+            self._log_and_close_ended()
         return True
 
     def _events(self, patience: float) -> list[tuple[int, int]]:
@@ -144,25 +162,39 @@ class PoolPoller(LoopPoller):
         # Wake the detector after the wait, not before it: a message may be in service only from here on.
         if self.detector_sleeps:
             self.detector_sleeps = False
-            self.wakeup.set()
+            self.detector_wakeup.set()
         return events
 
-    def take(self, connection: LoopConnection) -> None:
+    def start_conversation(self, connection: LoopConnection) -> None:
         """Begin a conversation.  A greeting is code of the service, so a worker runs it."""
-        self.read(connection)
+        self.start_reading(connection)
         if connection.server.greets:
             self.offload(connection, connection.conversation.open)
         else:
-            self.deliver(connection, connection.conversation.open(), True)
+            self._after_reply(connection, True)  # a talk without a greeting begins with the first input
 
-    def _go_on(self, connection: LoopConnection, answered: bool) -> None:
+    def _after_reply(self, connection: LoopConnection, answered: bool) -> None:
         spooled = connection.spool is not None
-        if connection.conversation.state == PENDING and (spooled or connection.conversation.span is None):
-            # After a reply in parts, the next message begins with a new deadline.
+        if connection.conversation.state == PENDING and (spooled or connection.conversation.file_slice is None):
+            # After a reply in pieces, the next message begins with a new deadline.
             expect_next(connection, PENDING, connection.server.limits, answered=True)
             self.offload(connection, partial(connection.conversation.proceed, files=not spooled))
         else:
-            super()._go_on(connection, answered)
+            super()._after_reply(connection, answered)
+
+    def _end(self, connection: LoopConnection, ending: Ending | None) -> None:
+        """As in the loop, except that the ``finally`` clauses of the service run in a worker if they may block."""
+        conversation = connection.existing_conversation
+        if conversation is None or not conversation.closable:
+            super()._end(connection, ending)
+        elif self.offloading or self.offload_closing:
+            self._paused.pop(connection, None)
+            self._closed[connection] = ending
+            self.offload(connection, partial(_close, conversation))
+        else:
+            begun = time.monotonic()
+            super()._end(connection, ending)
+            self.offload_closing = time.monotonic() - begun > SLOW_CLOSING
 
     def offload(self, connection: LoopConnection, action: Callable[[], bytes]) -> None:
         """Have a worker run `action`; until it returns, no other thread uses the connection."""
@@ -197,12 +229,16 @@ class PoolPoller(LoopPoller):
         """Whether the limit of waiting messages is reached."""
         return self.jobs.qsize() + len(self.ready) >= JOBS_PER_WORKER * len(self.workers)
 
-    def _return(self, connection: LoopConnection) -> None:
-        """Read from a suspended connection again.
+    def _return(self, connection: LoopConnection) -> bool:
+        """Read from a suspended connection again.  Return False if epoll has no room for it now.
 
-        A message in parts keeps its total deadline, regardless of how often a worker handled a part."""
-        self.read(connection)
+        A message that arrives in several reads keeps its total deadline, however often a worker has handled a read."""
+        try:
+            self.start_reading(connection)
+        except OSError:  # ENOMEM or ENOSPC, epoll_ctl(2): others must end first, and are served meanwhile
+            return False
         connection.deadline = time.monotonic() + self._left.pop(connection)
+        return True
 
     def _do(self, connection: LoopConnection, action: Callable[[], bytes]) -> None:
         """In a worker: run `action`, and return the connection to the leader."""
@@ -221,3 +257,8 @@ class PoolPoller(LoopPoller):
             budget.PROCESS.pin(connection, len(reply))
         self.ready.append((connection, reply, answered))
         self.wake()
+
+
+def _close(conversation: Conversation) -> bytes:
+    conversation.close()
+    return b""

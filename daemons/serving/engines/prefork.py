@@ -31,7 +31,7 @@ KILL_LIMIT = 1.0
 
 
 class Prefork:
-    """Keep `processes` workers running until told to stop.
+    """Keep `processes` workers running until a stop signal.
 
     work
         Function run in each worker.  Its arguments are a function to call when the worker accepts connections, and the
@@ -229,7 +229,7 @@ class Prefork:
         try:
             signals.reset_signals()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signals.await_start(parent)
+            signals.install_import_handlers(parent)
             self.release()
             code = self._work(partial(_report, ready), parent)
         except BaseException:

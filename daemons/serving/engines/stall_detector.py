@@ -1,4 +1,7 @@
-"""Detection of a blocked leader in ``engine = pool``."""
+"""Detection of a blocked leader in ``engine = pool``, within milliseconds, in order to take the lead.
+
+Stalls of a second and more, under any engine, are logged by `daemons.serving.engines.stall_monitor`.
+"""
 
 from __future__ import annotations
 
@@ -35,19 +38,19 @@ class StallDetector:
 
     def sample(self) -> None:
         """Take two samples `TAKEOVER` seconds apart, or sleep if the leader has been idle for a while."""
-        before = self._mark()
+        before = self._message_in_service()
         if before is None and self._quiet > QUIET_SAMPLES:
             self._sleep()
             return
         time.sleep(TAKEOVER)
         if before is None:
             self._quiet += 1
-        elif before == self._mark():
-            self._take_over()
+        elif before == self._message_in_service():
+            self.take_over()
         else:
             self._quiet = 0
 
-    def _mark(self) -> tuple[LoopConnection, int] | None:
+    def _message_in_service(self) -> tuple[LoopConnection, int] | None:
         """Identify the message in service: its connection, and the bytes received, which grow with each message."""
         in_service = list(self._poller.in_service)
         return (in_service[0], in_service[0].received) if in_service else None
@@ -55,14 +58,15 @@ class StallDetector:
     def _sleep(self) -> None:
         poller = self._poller
         self._quiet = 0
-        poller.wakeup.clear()
+        poller.detector_wakeup.clear()
         poller.detector_sleeps = True
         # The leader clears `waiting`, then reads `detector_sleeps`: if it is past that, a message may be about to be in
         # service.
         if poller.waiting:
-            poller.wakeup.wait()
+            poller.detector_wakeup.wait()
 
-    def _take_over(self) -> None:
+    def take_over(self) -> None:
+        """Take the lead if a message is in service."""
         poller = self._poller
         with poller.handover:
             try:

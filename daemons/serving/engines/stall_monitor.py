@@ -1,5 +1,9 @@
 """Detection of stalls: the event loop is blocked, or no thread or process is free, for more than a second.
 
+It only reports; a blocked leader of a pool is replaced by `daemons.serving.engines.stall_detector`.
+
+It only reports; a blocked leader of a pool is replaced by `daemons.serving.engines.stall_detector`.
+
 A `Probe` samples one daemon about once a second (those of the engines are in `daemons.serving.engines.stall_probes`).
 A `StallMonitor` logs one line with the blocking stack when a stall begins and one when it ends, and counts it.  It runs
 in a thread.  Under ``forks`` it runs at the daemon's ticks, because a process that forks must not have a second thread.

@@ -36,7 +36,7 @@ def watch(daemon: Daemon) -> None:
     """Start to log and count the stalls of `daemon`, in the process that serves."""
     server = daemon.servers[0]
     if isinstance(server, Forks):
-        StallMonitor(daemon, PlaceProbe(daemon)).attach()
+        StallMonitor(daemon, CapacityProbe(daemon)).attach()
     elif isinstance(daemon.poller, PoolPoller):
         StallMonitor(daemon, PoolProbe(daemon.poller)).start()
     elif isinstance(daemon.poller, LoopPoller):
@@ -44,7 +44,7 @@ def watch(daemon: Daemon) -> None:
     elif server.max_connections == 1:
         StallMonitor(daemon, LoopProbe(daemon), *(CallProbe(server) for server in daemon.servers)).start()
     else:
-        StallMonitor(daemon, LoopProbe(daemon), PlaceProbe(daemon)).start()
+        StallMonitor(daemon, LoopProbe(daemon), CapacityProbe(daemon)).start()
 
 
 class LoopProbe(Probe):
@@ -89,7 +89,7 @@ class PoolProbe(Probe):
         return f"no free thread: {len(workers)} busy, {waiting} messages waiting; {_commonest(workers)}"
 
 
-class PlaceProbe(Probe):
+class CapacityProbe(Probe):
     """Probe for a daemon with one thread or process per connection: stuck while its limit is reached, no connection
     ends, and another connection waits in the queue."""
 

@@ -41,7 +41,7 @@ from daemons.serving.engines.worker import (
 
 
 class WorkerTable:
-    """Keep `processes` workers running until told to stop; never more than twice as many.
+    """Keep `processes` workers running until `stop`; never more than twice as many.
 
     drain_timeout
         Seconds for a worker to drain.
@@ -146,9 +146,9 @@ class WorkerTable:
         if worker.retiring:
             pass
         elif worker.replaces in self.workers:
-            self._log(logging.ERROR, "worker %d could not start (%d); the old workers stay", pid, code)
+            self._log(logging.ERROR, "worker %d could not start: exit code %d; the old workers stay", pid, code)
             self._outdated.clear()
-        elif pid in self._succeeded():
+        elif pid in self._with_successor():
             self._log(logging.ERROR, "worker %d died; its successor is starting already", pid)
         elif not self.complete and code > 0 and not worker.was_ready:
             # A replacement would fail to start too.
@@ -167,9 +167,11 @@ class WorkerTable:
         if self.stopping:
             return
         # Skip a worker whose successor is starting: that successor is outdated too, and is listed instead.
-        succeeded = self._succeeded()
-        self._outdated = [pid for pid, worker in self.workers.items() if not worker.retiring and pid not in succeeded]
-        if not succeeded:
+        with_successor = self._with_successor()
+        self._outdated = [
+            pid for pid, worker in self.workers.items() if not worker.retiring and pid not in with_successor
+        ]
+        if not with_successor:
             self._replace_next()
             if not self._starts and self._outdated:
                 draining = sum(worker.retiring for worker in self.workers.values())
@@ -259,13 +261,13 @@ class WorkerTable:
 
     def _replace_next(self) -> None:
         """Start a successor for the next outdated worker, unless one is starting or too many old workers drain."""
-        if self._succeeded():
+        if self._with_successor():
             return
         self._outdated = [pid for pid in self._outdated if pid in self.workers]
         if self._outdated and sum(worker.retiring for worker in self.workers.values()) < self._processes:
             self._start(Start(replaces=self._outdated.pop(0)))
 
-    def _succeeded(self) -> set[int]:
+    def _with_successor(self) -> set[int]:
         """Return the pids of workers, dead or alive, with a successor that is starting.
 
         A successor killed before it was ready counts until it is reaped, which leads to another replacement."""

@@ -54,6 +54,8 @@ class AcceptBackoff:
     def __init__(self) -> None:
         #: End (monotonic) of the pause after a failed accept; 0.0: none.
         self.until = 0.0
+        #: Whether the last failed accept concerned one connection only, so that the queue may hold others.
+        self.retry = False
         #: Called when a pause because of the rate begins.
         self.on_pause: Callable[[], None] = lambda: None
         self._rate: TokenBucket | None = None
@@ -64,7 +66,9 @@ class AcceptBackoff:
     def after(self, error: BaseException) -> None:
         """Begin a pause after a failed accept, unless the error concerns only that connection."""
         if isinstance(error, OSError) and error.errno in TRANSIENT:
+            self.retry = error.errno != errno.EAGAIN
             return
+        self.retry = False
         self.until = time.monotonic() + PAUSE
         if isinstance(error, NoResourcesError):
             log.error("accept: %s; accepted connections wait; next attempt in %d ms", error, PAUSE * 1000)
@@ -74,7 +78,7 @@ class AcceptBackoff:
             log.error("accept: failed; pausing for %d ms", PAUSE * 1000, exc_info=error)
 
     def reset_rate(self) -> None:
-        """Begin to count for another `max_rate`: the connections accepted until now do not count towards it."""
+        """Forget the connections counted until now, because `max_rate` has changed."""
         self._rate = None
         self._pausing = False
 

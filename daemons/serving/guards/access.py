@@ -28,7 +28,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: Size of the cache of decisions by host.
-REMEMBERED = 4096
+MAX_CACHED_HOSTS = 4096
 
 #: A numeric address, or a network with a prefix length.  ipaddress accepts netmasks too, some of which are ambiguous.
 _NUMERIC = re.compile(r"([0-9.]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(/[0-9]{1,3})?")
@@ -95,13 +95,13 @@ class Access:
     @cached_property
     def refusal(self) -> Callable[[str], Refusal | None]:
         """Function that returns the reason to refuse a host (`Connection.host`); None: admit it.  Thread-safe."""
-        return lru_cache(REMEMBERED)(self._decide)
+        return lru_cache(MAX_CACHED_HOSTS)(self._decide)
 
     @cached_property
     def is_proxy(self) -> Callable[[str], bool]:
         """Function that returns whether a host is a trusted proxy.  Thread-safe."""
         table = _Table((network, True) for network in self.proxies)
-        return lru_cache(REMEMBERED)(lambda host: table.find(_address(host)) is not None)
+        return lru_cache(MAX_CACHED_HOSTS)(lambda host: table.find(_address(host)) is not None)
 
     @cached_property
     def _table(self) -> _Table:

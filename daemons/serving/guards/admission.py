@@ -50,8 +50,8 @@ class Admission:
     def _room(self) -> int:
         return self._daemon.servers[0].max_connections - self._daemon.active
 
-    def admit(self, server: Served) -> float:
-        """Poll `server` if and only if it can accept a connection now.
+    def update_polling(self, server: Served) -> float:
+        """Poll the listener of `server` if a connection can be accepted, or an open one evicted; else stop polling it.
 
         Return the seconds until the next call is needed."""
         daemon = self._daemon
@@ -150,7 +150,7 @@ class Admission:
         while not self.full and time.monotonic() < until:
             if rest := server.wait():
                 return rest
-            if not server.accept() and not server.wait() and not server.deferred:
+            if not (server.accept() or server.wait() or server.backoff.retry or server.deferred):
                 self._queued.discard(server)
                 break
         return math.inf

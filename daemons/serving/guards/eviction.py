@@ -69,8 +69,8 @@ def rank(connection: Connection, limits: Limits, now: float) -> Candidate | None
     None if it may not be evicted now."""
     if not connection.timed or connection.ending is not None:
         return None
-    # Under a raw handler only a handshake is a phase of these; its own phase is OVERLONG.
-    phase, deadline = connection.overdue, connection.deadline
+    # A connection with a raw handler is in the phase OVERLONG, except during its handshake, and is not evicted then.
+    phase, deadline = connection.timeout_ending, connection.deadline
     if deadline == math.inf or phase not in (Ending.HANDSHAKE, Ending.IDLE, Ending.SLOW):
         return None  # infinite: a worker of a pool is serving it
     grace = connections.GRACE
@@ -98,8 +98,8 @@ def first_candidates(found: Iterable[Connection], limits: Limits, now: float) ->
 
 def has_unread_input(connection: Connection) -> bool:
     """Return whether bytes of the peer have arrived that were not processed yet."""
-    if connection.charged and connection.overdue is Ending.SLOW:
-        return False  # perhaps not read from on purpose, for lack of memory
+    if connection.charged and connection.timeout_ending is Ending.SLOW:
+        return False  # the memory budget may have paused reading from it
     sock = connection.socket
     try:
         poll = select.poll()
@@ -133,7 +133,7 @@ class Eviction:
         self._daemon = daemon
         self._candidates: deque[tuple[Served, Connection]] = deque()
         self._next_scan = 0.0
-        #: Connections that were told to end, with their server, and until when (monotonic) to wait for that.
+        #: Evicted connections that are still open, with their server, and the time (monotonic) until which to wait.
         self._leaving: dict[Connection, tuple[Served, float]] = {}
         #: How often in a row the awaited connections did not leave in time.
         self._misses = 0
@@ -148,7 +148,7 @@ class Eviction:
     def make_room(self, wanted: int, now: float) -> int:
         """Evict `wanted` connections, less those that are leaving already; return the number of evicted ones."""
         self._update_leaving(now)
-        # A child process does not say whether it gives way, so ask more and more of them at a time.
+        # A child process does not report whether it gives way, so ask twice as many after each wait in vain.
         wanted = min(MOST, wanted << min(self._misses, 6)) - len(self._leaving)
         evicted = 0
         while evicted < wanted and (self._candidates or self._scan(now)):

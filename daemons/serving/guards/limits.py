@@ -48,8 +48,8 @@ class Limits:
     spool: int | None = setting(
         optional("off", SIZE),
         None,
-        "maximum bytes of replies buffered for a peer that sends more before it reads them, above 1MiB in a temporary "
-        "file. off: stop reading from the peer until it has taken its replies",
+        "maximum bytes of unread replies buffered for each peer; bytes beyond 1MiB are in a temporary file. off: no "
+        "buffer; stop reading from a peer until it has read its replies",
     )
     body: int | None = setting(
         optional("auto", SIZE),

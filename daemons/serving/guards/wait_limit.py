@@ -1,6 +1,7 @@
-"""Limit of threads that wait for a password check, set by the engine before the first check.
+"""Maximum number of threads that wait for a password check; set by the server, read by `daemons.accounts`.
 
-This is a separate module, because only daemons with a users file import `daemons.accounts`.
+A separate module: a server can set the limit without importing `daemons.accounts`, which only daemons with a users file
+need.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from daemons.settings.values import parse_port
 INET = ("tcp", "tls", "udp")
 
 #: Transport of a scheme, where it differs.
-CARRIERS = {"tls": "tcp"}
+TRANSPORTS = {"tls": "tcp"}
 
 #: Longest path of a Unix socket: sockaddr_un has room for 108 bytes, the last of them a NUL, unix(7).
 UNIX_PATH_LIMIT = 107
@@ -87,9 +87,9 @@ class Address:
             return self
         return replace(self, host=self.host if host is None else host, port=self.port if port is None else port)
 
-    def meets(self, other: Address) -> bool:
+    def conflicts_with(self, other: Address) -> bool:
         """Return whether the two addresses conflict: they cannot be bound at the same time."""
-        if CARRIERS.get(self.scheme, self.scheme) != CARRIERS.get(other.scheme, other.scheme):
+        if TRANSPORTS.get(self.scheme, self.scheme) != TRANSPORTS.get(other.scheme, other.scheme):
             return False
         if self.scheme == "unix":
             return self.path == other.path

@@ -46,7 +46,9 @@ def take_socket(descriptor: int) -> socket.socket:
     The descriptor is moved, and the old one closed.  Raise `InheritanceError`."""
     try:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            raise InheritanceError(f"descriptor {descriptor} is not a socket; was this started by hand?")
+            raise InheritanceError(
+                f"descriptor {descriptor} is not a socket; supervisord, systemd or inetd must pass one"
+            )
         # Away from 0, 1 and 2, the standard streams; and not inherited by children.
         moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST)
     except OSError as error:
@@ -86,14 +88,14 @@ def _listener(descriptor: int) -> socket.socket:
     if listener.type == socket.SOCK_STREAM and not listens(listener):
         try:
             listener.getpeername()
-            what = "is a connection; it is served with --inetd nowait"
+            what = "is a connected socket; a listening one is expected, or run with --inetd nowait"
         except OSError:
             what = "does not listen"
         listener.close()
         raise InheritanceError(f"descriptor {descriptor} {what}")
-    # O_NONBLOCK belongs to the open file description, so this sets it for all processes that share the socket.  It is
-    # necessary: one connection wakes all processes that poll the queue, and those that find it empty must not block in
-    # accept(2).  The other processes are copies of this daemon, or the owner, which does not accept.
+    # One connection wakes all processes that poll the queue, and those that find it empty must not block in accept(2).
+    # O_NONBLOCK belongs to the open file description, so it is set for all processes that share the socket.  That does
+    # no harm: they are processes of this daemon, or the owner, which does not accept.
     listener.setblocking(False)
     if listener.type == socket.SOCK_STREAM and listener.family != socket.AF_UNIX:
         # Inherited by the connections.  IPV6_V6ONLY and SO_REUSEADDR take effect only at the bind.

@@ -26,14 +26,17 @@ class ListenError(Exception):
     """An address cannot be bound; the text gives the address and the reason."""
 
 
-def listen(address: Address, backlog: int, mode: int = UNIX_MODE, *, beside: bool = False) -> list[socket.socket]:
+def listen(
+    address: Address, backlog: int, mode: int = UNIX_MODE, *, beside_orphans: bool = False
+) -> list[socket.socket]:
     """Bind `address`, listen on it unless it is UDP, and return the non-blocking sockets.
 
     A host name may mean several addresses (``localhost``: 127.0.0.1 and ::1), and an empty host all addresses of both
     families.  Each gets a socket, all with the same port, even if `address` has port 0.
 
-    `backlog` is the length of the queue, listen(2).  `mode` is the mode of a Unix socket's file.  With `beside`, a TCP
-    port may be shared with orphaned workers of the same user that are about to end (`share`).
+    `backlog` is the length of the queue, listen(2).  `mode` is the mode of a Unix socket's file.  With
+    `beside_orphans`, a TCP port may be shared with workers of the same user that have lost their parent and are about
+    to end (`share`).
 
     Raise `ListenError`; then no socket is left open.
     """
@@ -51,7 +54,7 @@ def listen(address: Address, backlog: int, mode: int = UNIX_MODE, *, beside: boo
         raise ListenError(f"{address}: {getattr(error, 'strerror', None) or error}") from error
     for tries in range(PORT_TRIES, 0, -1):
         try:
-            return _listen_all(list(dict.fromkeys(found)), backlog, beside)
+            return _listen_all(list(dict.fromkeys(found)), backlog, beside_orphans)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or address.port or tries == 1:
                 raise ListenError(explain(address, error)) from error
@@ -68,7 +71,7 @@ def share(listener: socket.socket) -> bool:
     return True
 
 
-def _listen_all(found: list[Any], backlog: int, beside: bool) -> list[socket.socket]:
+def _listen_all(found: list[Any], backlog: int, beside_orphans: bool) -> list[socket.socket]:
     """Return a listener for each result of getaddrinfo that is an address of this host.  Raise `OSError`."""
     listeners: list[socket.socket] = []
     try:
@@ -88,7 +91,7 @@ def _listen_all(found: list[Any], backlog: int, beside: bool) -> list[socket.soc
                 try:
                     listener.bind(where)
                 except OSError as error:
-                    if error.errno != errno.EADDRINUSE or not beside or not share(listener):
+                    if error.errno != errno.EADDRINUSE or not beside_orphans or not share(listener):
                         raise
                     listener.bind(where)
             except OSError as error:
@@ -193,9 +196,9 @@ def explain(address: Address, error: OSError) -> str:
 
 
 def ephemeral_port_warning(address: Address) -> str:
-    """Return a warning if the port is in the kernel's range for outgoing connections, else ``""``.
+    """Return a warning if the port is an ephemeral port, else ``""``.
 
-    Such a connection may occupy the port when the daemon starts."""
+    The kernel may have given an ephemeral port to an outgoing connection when the daemon starts."""
     try:
         text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii")
         least, most = (int(number) for number in text.split())

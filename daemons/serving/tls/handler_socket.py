@@ -27,25 +27,25 @@ def over_tls(tls: TLS, request: socket.socket, connection: Connection, limits: L
     connection.expect_handshake(limits.handshake_timeout)
     # Wrap a duplicate descriptor.  The daemon's thread cuts the connection through `request`, which must stay open when
     # the handler closes its socket; and SSLSocket.shutdown would disable the encryption first.
-    twin = socket.socket(fileno=os.dup(request.fileno()))
-    twin.settimeout(limits.handshake_timeout)
-    with twin:
+    duplicate = socket.socket(fileno=os.dup(request.fileno()))
+    duplicate.settimeout(limits.handshake_timeout)
+    with duplicate:
         try:
             # A truncated connection must be an error for the handler, not the end of its input.
-            lent = tls.context.wrap_socket(
-                twin, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            tls_socket = tls.context.wrap_socket(
+                duplicate, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
             )
         except OSError as error:
             raise _failed(connection, error) from error
-    with lent:
+    with tls_socket:
         try:
-            lent.do_handshake()
+            tls_socket.do_handshake()
         except OSError as error:
             raise _failed(connection, error) from error
-        lent.settimeout(limits.idle_timeout)
+        tls_socket.settimeout(limits.idle_timeout)
         connection.expect(Ending.OVERLONG, limits.conversation_timeout)
         try:
-            yield lent
+            yield tls_socket
         except ssl.SSLCertVerificationError:
             raise  # from another connection, opened by the handler: the handshake of this one is complete
         except ssl.SSLError as error:
@@ -53,7 +53,7 @@ def over_tls(tls: TLS, request: socket.socket, connection: Connection, limits: L
                 connection.ending = Ending.CUT
             connection.reason = connection.reason or reason_of(error)
             raise ConnectionResetError(str(error)) from error
-        _send_close_notify(lent)
+        _send_close_notify(tls_socket)
 
 
 def _failed(connection: Connection, error: OSError) -> ConnectionError:
@@ -63,8 +63,8 @@ def _failed(connection: Connection, error: OSError) -> ConnectionError:
     return ConnectionAbortedError(str(error))
 
 
-def _send_close_notify(lent: ssl.SSLSocket) -> None:
+def _send_close_notify(tls_socket: ssl.SSLSocket) -> None:
     """Send close_notify without waiting for the peer's."""
     with suppress(OSError, ValueError):
-        lent.setblocking(False)
-        lent.unwrap()
+        tls_socket.setblocking(False)
+        tls_socket.unwrap()

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from daemons.framings import Incomplete, Oversize
 from daemons.framings.http import ResponseDecoder, ResponseHead
+from daemons.serving.conversation.service import PeerLeft
 from daemons.web.gateway.upstream_socket import UpstreamSocket
 from daemons.web.responses import BODILESS
 
 if TYPE_CHECKING:
+    from daemons.serving.conversation.service import Peer
+    from daemons.web.gateway.circuit_breaker import Trial
     from daemons.web.gateway.request_table import RequestTable
     from daemons.web.gateway.upstream_address import UpstreamLimits
 
@@ -20,15 +23,25 @@ if TYPE_CHECKING:
 #: upstream server, and slow clients must not block others.
 PAUSED = 1.0
 
+#: Seconds between two checks whether the client has left, while a thread waits for the server.
+CLIENT_CHECK = 0.2
+
+#: A client that has closed only its sending half may still read, so it is left alone until its place is needed.
+LEAVING = "too many requests are in progress, and the client of this one had closed its sending half"
+
 RESET = "reset the connection before the end of its response"
 
 
 class UpstreamError(Exception):
-    """There is no valid response.  `status` is for the client, 502, 503 or 504; the text is for the log."""
+    """There is no valid response.  `status` is for the client, 502, 503 or 504; the text is for the log.
 
-    def __init__(self, status: int, reason: str) -> None:
+    `is_outage`: the server did not respond, or not in time; counted by the circuit breaker.  A malformed response is
+    none, since it may be that of one resource."""
+
+    def __init__(self, status: int, reason: str, *, is_outage: bool = False) -> None:
         super().__init__(reason)
         self.status = status
+        self.is_outage = is_outage
 
 
 class StaleError(Exception):
@@ -42,15 +55,22 @@ class Upstream(Protocol):
     table: RequestTable | None
 
     def keep(self, connection: UpstreamSocket) -> None: ...
+    def is_full(self) -> bool: ...
+    def record_head(self, exchange: Exchange) -> None: ...
     def resume(self, exchange: Exchange) -> bool: ...
     def release(self, exchange: Exchange) -> None: ...
 
 
 class Exchange:
-    """A request and its response.  Must be closed."""
+    """A request of the client `peer`, and its response.  Must be closed."""
 
-    def __init__(self, upstream: Upstream, method: str) -> None:
+    def __init__(self, upstream: Upstream, method: str, peer: Peer) -> None:
         self._upstream = upstream
+        self._peer = peer
+        #: Set if it is a trial request of the circuit breaker.
+        self.trial: Trial | None = None
+        #: The failure that the circuit breaker counts.
+        self.outage: UpstreamError | None = None
         self._decoder = ResponseDecoder(method)
         self._method = method
         self._connection: UpstreamSocket | None = None
@@ -67,8 +87,8 @@ class Exchange:
         self._counts = True
         #: Its place in the table of all processes; None if it has none.
         self.place: int | None = None
-        #: Whether it was cut short, since too many clients had paused.
-        self._cut = False
+        #: Why it was cut short; empty if it was not.
+        self._cut = ""
 
     @property
     def head(self) -> ResponseHead:
@@ -76,6 +96,16 @@ class Exchange:
         head = self._decoder.head
         assert head is not None
         return head
+
+    @property
+    def complete(self) -> bool:
+        """Whether the response is complete."""
+        return self._decoder.complete
+
+    @property
+    def may_be_dropped(self) -> bool:
+        """Whether the server has not responded yet, and the client has closed at least its sending half."""
+        return self._decoder.head is None and self._peer.has_closed()
 
     @property
     def in_progress(self) -> bool:
@@ -87,10 +117,10 @@ class Exchange:
         """When (monotonic) the client took the last piece; infinite while a thread waits for the server."""
         return self._paused
 
-    def cut(self) -> None:
+    def cut(self, reason: str) -> None:
         """Cut the response short, from any thread.  The socket is shut down, not closed, since a thread that reads it
         could otherwise use a descriptor that belongs to another connection by then."""
-        self._cut = True
+        self._cut = reason
         if (connection := self._connection) is not None:
             connection.shut_down()
 
@@ -101,27 +131,38 @@ class Exchange:
         self._note()
 
     def run(self, connection: UpstreamSocket, request: bytes, has_body: bool) -> None:
-        """Send `request`, and wait for the head of the response.  Raises `UpstreamError`, and `StaleError` if a reused
-        connection is closed without a response."""
+        """Send `request`, and wait for the head of the response.  Raises `UpstreamError`; `StaleError` if a reused
+        connection is closed without a response; and `PeerLeft` if the client leaves."""
         self._connection = connection
         self._unsent = memoryview(request)
-        deadline = time.monotonic() + self._upstream.limits.pause
+        deadline = time.monotonic() + self._pause
         try:
             while self._decoder.head is None:
+                self._check_cut()
                 deadline = self._send_and_receive(deadline)
         except OSError as error:
+            self._check_cut()
             if connection.used and not self._received:
                 raise StaleError from error
-            raise UpstreamError(502, RESET) from error
+            raise UpstreamError(502, RESET, is_outage=True) from error
         except UpstreamError as error:
+            self._check_cut()
             if connection.used and not self._received and isinstance(self._decoder.error, Incomplete):
                 raise StaleError from error
             raise
+        self._upstream.record_head(self)
         # Not kept after a body, which a server that responded early may read as the next request.  Not kept after HEAD,
         # or a status without a body: if the server sends one nevertheless, another client must not receive it.
         head = self.head
         self._keeps = head.keep_alive and not (self._unsent or has_body) and self._method != "HEAD"
         self._keeps = self._keeps and head.status not in BODILESS
+
+    def restart(self) -> None:
+        """Prepare to send the request again, after `StaleError`."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self._decoder = ResponseDecoder(self._method)
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the body as it arrives.  Raises `UpstreamError`."""
@@ -152,15 +193,30 @@ class Exchange:
 
     def _read(self) -> None:
         assert self._connection is not None
-        if self._cut:
-            raise UpstreamError(503, "too many clients have paused, and its client for the longest time")
+        self._check_cut()
         if not self._upstream.resume(self) and self._connection.wait(0.0, writing=bool(self._unsent)) is None:
             in_progress = f"{self._upstream.limits.requests} requests are in progress (upstream_requests)"
             raise UpstreamError(503, f"{in_progress}, and the client of this one had paused")
         try:
             self._send_and_receive(time.monotonic() + self._upstream.limits.pause)
         except OSError as error:
-            raise UpstreamError(502, RESET) from error
+            self._check_cut()
+            self.outage = UpstreamError(502, RESET, is_outage=True)
+            raise self.outage from error
+        except UpstreamError as error:
+            self._check_cut()
+            self.outage = error if error.is_outage else None
+            raise
+
+    @property
+    def _pause(self) -> float:
+        """Maximum seconds until the head of the response, and during the request."""
+        return self._upstream.limits.pause if self.trial is None else self.trial.patience
+
+    def _check_cut(self) -> None:
+        """Raise `UpstreamError` if the response was cut short: that, and no failure of the server, ended it."""
+        if self._cut:
+            raise UpstreamError(503, self._cut)
 
     def _send_and_receive(self, deadline: float) -> float:
         """Wait until the connection is readable or writable, at most until `deadline`; then receive or send.
@@ -173,7 +229,7 @@ class Exchange:
         if writable:
             try:
                 self._unsent = self._unsent[connection.send(self._unsent) :]
-                deadline = time.monotonic() + self._upstream.limits.pause
+                deadline = time.monotonic() + self._pause
             except ConnectionError:
                 # The server may have sent a response before it closed the connection.
                 self._unsent = memoryview(b"")
@@ -184,22 +240,40 @@ class Exchange:
         return deadline
 
     def _wait(self, deadline: float, *, writing: bool) -> tuple[bool, bool]:
-        """Wait until the connection is readable or, if `writing`, writable; return both.  Raises `UpstreamError`."""
+        """Wait until the connection is readable or, if `writing`, writable; return both.
+
+        Raises `UpstreamError`; and `PeerLeft` if the client leaves."""
         assert self._connection is not None
         began = time.monotonic()
         patience = deadline - began
         total = self._upstream.limits.total
         if total is not None:
             patience = min(patience, total - self._waited)
-        found = self._connection.wait(max(0.0, patience), writing=writing)
+        left = patience
+        while (found := self._connection.wait(max(0.0, min(left, CLIENT_CHECK)), writing=writing)) is None:
+            if left <= CLIENT_CHECK:
+                break
+            self._check_client()
+            left = patience - (time.monotonic() - began)
         self._waited += time.monotonic() - began
         if found is None:
             if total is not None and self._waited >= total:
-                raise UpstreamError(504, f"no complete response within {total:g} s of waiting (upstream_total)")
+                reason = f"no complete response within {total:g} s of waiting (upstream_total)"
+                raise UpstreamError(504, reason, is_outage=True)
             pause = self._upstream.limits.pause
+            limit = "upstream_timeout"
             part = "response" if self._decoder.head is None else "next part of the response"
-            raise UpstreamError(504, f"no {part} within {pause:g} s (upstream_timeout)")
+            if self._decoder.head is None and self._pause < pause:
+                pause, limit = self._pause, "trial request of the circuit breaker"
+            raise UpstreamError(504, f"no {part} within {pause:g} s ({limit})", is_outage=True)
         return found
+
+    def _check_client(self) -> None:
+        """Raise `PeerLeft` if the client has left; `UpstreamError` if it may have left, and others wait for a place."""
+        if self._peer.is_reset():
+            raise PeerLeft("the client has left")
+        if self._peer.has_closed() and self._upstream.is_full():
+            raise UpstreamError(503, LEAVING)
 
     def _decode(self, data: bytes) -> None:
         if data:
@@ -210,7 +284,7 @@ class Exchange:
         if error is None:
             return
         if isinstance(error, Incomplete):
-            raise UpstreamError(502, f"closed the connection {error}")
+            raise UpstreamError(502, f"closed the connection {error}", is_outage=True)
         kind = "too large a response" if isinstance(error, Oversize) else "a malformed response"
         raise UpstreamError(502, f"sent {kind}: {error}")
 

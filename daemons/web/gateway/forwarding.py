@@ -52,7 +52,7 @@ ALLOWED = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 #: This server's name in Via, and how often it may occur there before the request counts as looping.
 PSEUDONYM, MOST_HOPS = b"camelot", 8
 
-#: Retry-After, in seconds, when too many requests are in progress.
+#: Retry-After of a 503, in seconds: the circuit breaker admits a trial request within that time.
 RETRY_AFTER = "1"
 
 #: Characters in the names of forwarded fields, in lower case.
@@ -96,7 +96,7 @@ class Forwarding:
             return error(request, 508, cache)
         target = normalize(request.path).encode("ascii")
         try:
-            exchange = self.upstream.ask(request.method, target, fields, request.body)
+            exchange = self.upstream.ask(request.method, target, fields, request.body, peer)
         except UpstreamError as failure:
             return self._failed(request, cache, peer, failure)
         try:
@@ -114,11 +114,11 @@ class Forwarding:
 
     def _failed(self, request: Request, cache: ResponseCache, peer: Peer, failure: UpstreamError) -> bytes:
         if failure.status != 503:
-            log.warning("%s: %s", peer.peer, self._describe(failure))
+            log.warning("%s: %s", peer.address, self._describe(failure))
             return error(request, failure.status, cache)
         # One log line per refused request could flood the log.
         if refused := self.upstream.take_refused():
-            log.warning("%s: %s; requests refused: %d", peer.peer, self._describe(failure), refused)
+            log.warning("%s: %s; requests refused: %d", peer.address, self._describe(failure), refused)
         return error(request, failure.status, cache, [("Retry-After", RETRY_AFTER)])
 
     def _describe(self, failure: UpstreamError) -> str:

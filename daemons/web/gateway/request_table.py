@@ -1,4 +1,4 @@
-"""Counts the requests in progress at an upstream server over all processes of ``engine = forks``.
+"""State of an upstream server that all processes of ``engine = forks`` share: requests in progress, circuit breaker.
 
 The table is in a memfd that child processes share.  Each request has a word, with a record lock on its first byte; the
 kernel releases the lock if the process is killed, so that its requests no longer count.
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from daemons.serving.record_locks import is_locked, lock, unlock
+from daemons.web.gateway.circuit_breaker import CircuitBreaker
 
 #: Capacity of the table, including the requests of paused clients: 32 KiB.
 PLACES = 4094
@@ -23,8 +24,11 @@ PLACES = 4094
 #: The head of the table: the number of requests refused since the last log line about them, and when (monotonic) that
 #: was written.
 _HEAD = struct.Struct("=dd")
+#: The circuit breaker, after the head.
+_BREAKER = struct.Struct(f"={len(CircuitBreaker._fields)}d")
 _WORD = struct.Struct("=d")
 _WORDS = struct.Struct(f"={PLACES}d")
+_FIRST_WORD = _HEAD.size + _BREAKER.size
 
 #: Words of a free place, and of a request that does not count as in progress.
 _FREE, _UNCOUNTED = 0.0, -math.inf
@@ -37,7 +41,7 @@ class RequestTable:
         self._descriptor = os.memfd_create("requests", os.MFD_CLOEXEC)
         #: Close the descriptor; called by the garbage collector, too.
         self.close = weakref.finalize(self, os.close, self._descriptor)
-        os.pwrite(self._descriptor, _HEAD.pack(0.0, -math.inf).ljust(_HEAD.size + _WORDS.size, b"\0"), 0)
+        os.pwrite(self._descriptor, _HEAD.pack(0.0, -math.inf).ljust(_FIRST_WORD + _WORDS.size, b"\0"), 0)
         #: The places of this process.
         self._own: set[int] = set()
 
@@ -95,13 +99,22 @@ class RequestTable:
         os.pwrite(self._descriptor, _HEAD.pack(0.0, now), 0)
         return int(refused)
 
+    def breaker(self) -> CircuitBreaker:
+        """Return the state of the circuit breaker."""
+        state, failures, *times = _BREAKER.unpack(os.pread(self._descriptor, _BREAKER.size, _HEAD.size))
+        return CircuitBreaker(int(state), int(failures), *times)
+
+    def put_breaker(self, breaker: CircuitBreaker) -> None:
+        """Store the state of the circuit breaker.  The caller holds `exclusive`."""
+        os.pwrite(self._descriptor, _BREAKER.pack(*breaker), _HEAD.size)
+
     def _head(self) -> tuple[float, float]:
         refused, logged = _HEAD.unpack(os.pread(self._descriptor, _HEAD.size, 0))
         return refused, logged
 
     def _words(self) -> tuple[float, ...]:
-        return _WORDS.unpack(os.pread(self._descriptor, _WORDS.size, _HEAD.size))
+        return _WORDS.unpack(os.pread(self._descriptor, _WORDS.size, _FIRST_WORD))
 
 
 def _offset(place: int) -> int:
-    return _HEAD.size + place * _WORD.size
+    return _FIRST_WORD + place * _WORD.size

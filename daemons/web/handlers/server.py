@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import http.server
-import select
 import socket
 import socketserver
-import time
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +12,10 @@ from daemons.framings import Framing
 from daemons.framings.http import HTTP
 from daemons.serving.connection import Connection
 from daemons.serving.conversation.conversation import Conversation
-from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.service import Talk
 from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.listening.listen import prepare
+from daemons.serving.peer_check import PeerCheck
 from daemons.serving.pump import Pump
 from daemons.serving.stream import StreamServer
 from daemons.web.handlers.mixins import in_memory, without_version
@@ -48,7 +45,7 @@ class WebServer(StreamServer, http.server.HTTPServer):
         #: The handler class passed to the constructor.
         self.handler_class = RequestHandlerClass
         handler: Any = RequestHandlerClass
-        handler = Pump.carrying(self.make_service(handler)) if in_memory(handler) else without_version(handler)
+        handler = Pump.for_service(self.make_service(handler)) if in_memory(handler) else without_version(handler)
         self._set_name(server_address)
         super().__init__(server_address, handler, bind_and_activate)
 
@@ -79,7 +76,7 @@ class WebServer(StreamServer, http.server.HTTPServer):
         """Return False: in HTTP the client speaks first."""
         return False
 
-    def bare_conversation(self, connection: Connection) -> Conversation:
+    def make_bare_conversation(self, connection: Connection) -> Conversation:
         """Return a conversation with access to its connection and this server."""
         pump: Any = self.RequestHandlerClass
         return WebConversation(pump.service, pump.binding, self, connection)
@@ -105,38 +102,3 @@ class WebConversation(Conversation):
         client_address = address if isinstance(address, tuple) else (peer, 0)
         is_gone = PeerCheck(connection, self._server.limits.write_timeout)
         return self._service.talk_to(self._server, client_address, peer, is_gone)
-
-
-class PeerCheck:
-    """Callable that returns True, and sets the ending of `connection`, if its peer can receive nothing more.
-
-    The peer is gone if it has reset the connection, or the daemon has shut the connection down.  A peer that has closed
-    its sending half may still read, but most such peers have closed both halves.  So such a peer counts as gone
-    `patience` seconds after the closed half was first observed.
-    """
-
-    __slots__ = ("_connection", "_half_closed", "_patience")
-
-    def __init__(self, connection: Connection, patience: float) -> None:
-        # A weak reference: the connection refers to the conversation, which refers to this.
-        self._connection = weakref.ref(connection)
-        self._patience = patience
-        #: When (monotonic) the peer was first observed to have closed its sending half.
-        self._half_closed: float | None = None
-
-    def __call__(self) -> bool:
-        connection = self._connection()
-        if connection is None or connection.socket.fileno() < 0:
-            return True
-        poll = select.poll()
-        poll.register(connection.socket, select.POLLRDHUP)  # POLLHUP and POLLERR are always reported
-        events = poll.poll(0)
-        if not events:
-            return False
-        if not events[0][1] & ~select.POLLRDHUP:
-            now = time.monotonic()
-            self._half_closed = self._half_closed or now
-            if now < self._half_closed + self._patience:
-                return False
-        connection.ending = connection.ending or Ending.RESET
-        return True

@@ -100,8 +100,8 @@ class WebService(Service):
 
     def _log_request(self, handler: Any, request: Request, status: int, size: int | None) -> None:
         """Log a request, unless the handler logs its own."""
-        if self.requests is not None and not self._writes_log:
-            self.requests.log(handler.client_address[0], self.requests.entry(request, status, size))
+        if self.request_log is not None and not self._writes_log:
+            self.request_log.log(handler.client_address[0], self.request_log.entry(request, status, size))
 
     def _handler(self, server: WebServer, address: Any, peer: str, response: ResponseBuffer) -> Any:
         """Create the handler of a connection."""

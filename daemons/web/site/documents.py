@@ -10,7 +10,7 @@ from collections.abc import Callable
 from daemons.framings.http import Request
 from daemons.serving.conversation.service import Peer, Reply
 from daemons.web.dates import http_date
-from daemons.web.files.conditions import evaluate_write_preconditions, tag_of
+from daemons.web.files.conditions import Validators, evaluate_write_preconditions, tag_of
 from daemons.web.files.lookup import Identity, IsFolder, Refused
 from daemons.web.files.media import suffix_for
 from daemons.web.files.representations import Chooser
@@ -27,6 +27,9 @@ OF_ALL, OF_ONE = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, DELETE, OPTIONS"
 #: Fields sent with a document.  It may be replaced at any time, so caches must revalidate it.  Its author may be a
 #: stranger: in a sandbox, browsers display HTML, but do not let its scripts act for the user.
 DOCUMENT_FIELDS = [("Cache-Control", "no-cache"), ("Content-Security-Policy", "sandbox")]
+
+#: Validators of the collection: it always exists, and has neither an entity tag nor a date.
+_COLLECTION = Validators("", 0)
 
 _NAMES = "<p>A document's name has up to 100 letters, digits and <code>. _ ~ -</code>, and does not begin with a dot.\n"
 _CODED = "<p>Documents are stored without a Content-Encoding.\n"
@@ -61,8 +64,12 @@ class Documents:
             if request.method not in ("GET", "HEAD") and _from_elsewhere(request):
                 return error(request, 403, cache, content=_ORIGIN)
             if name is None:
-                method = self._create if request.method == "POST" else self._list
-                return method(request, cache, base)
+                if request.method == "POST":
+                    return self._create(request, cache, base)
+                match = selecting_fields(request).get("if-match")
+                if match is not None and evaluate_write_preconditions({"if-match": match}, _COLLECTION):
+                    return error(request, 412, cache)
+                return self._list(request, cache, base)
             if not NAME.fullmatch(name):
                 wrong = (400, _NAMES) if request.method == "PUT" else (404, "")
                 return error(request, wrong[0], cache, content=wrong[1])
@@ -103,6 +110,8 @@ class Documents:
             return error(request, 415, cache, content=_FORM)
         if wrong := _unfit(request, cache):
             return wrong
+        if status := evaluate_write_preconditions(selecting_fields(request), _COLLECTION):
+            return error(request, status, cache)
         name = secrets.token_hex(8) + suffix_for(media)
         _, validators = self._store.put(name.encode("ascii"), request.body, lambda have: 409 if have else 0)
         where = f"{base}/{name}"

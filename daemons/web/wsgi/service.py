@@ -70,8 +70,8 @@ class WSGIService(Service):
 
     def _log_request(self, host: str, request: Request, status: int, size: int | None) -> None:
         """Log a request."""
-        if self.requests is not None:
-            self.requests.log(host, self.requests.entry(request, status, size))
+        if self.request_log is not None:
+            self.request_log.log(host, self.request_log.entry(request, status, size))
 
     def talk_to(self, server: WebServer, address: Any, peer: str, is_gone: Callable[[], bool] = bool) -> Talk:
         """Call the application for the requests of one connection.

@@ -78,7 +78,7 @@ def test_daemon_of_the_project_is_called_by_name(
     capsys: Printed,
 ) -> None:
     kind = JSONRPC.of(rpcmath, "x")
-    running = within("loop", Pump.carrying(kind(kind.Options(framing=framing))))
+    running = within("loop", Pump.for_service(kind(kind.Options(framing=framing))))
     text = f"[daemon]\njsonrpc = daemons.rpcmath\nport = {running.address[1]}\n[jsonrpc]\nframing = {framing}\n"
     folder.write("x", text)
     batch = folder.path / "calls"
@@ -109,8 +109,8 @@ def test_missing_method_and_wrong_protocol_have_different_exit_codes(
     capsys: Printed,
 ) -> None:
     kind = JSONRPC.of(rpcmath, "x")
-    lines = within("loop", Pump.carrying(kind(kind.Options(framing="lines"))))
-    elsewhere = within("loop", Pump.carrying(kind(kind.Options(path="/elsewhere"))))
+    lines = within("loop", Pump.for_service(kind(kind.Options(framing="lines"))))
+    elsewhere = within("loop", Pump.for_service(kind(kind.Options(path="/elsewhere"))))
     assert main(["call", f"http://127.0.0.1:{closed_port()}/", "--json", "elements"]) == 1
     assert main(["call", f"http://127.0.0.1:{lines.address[1]}/", "--json", "elements"]) == 4
     assert main(["call", f"http://127.0.0.1:{elsewhere.address[1]}/", "--json", "elements"]) == 4

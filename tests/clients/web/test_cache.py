@@ -13,6 +13,7 @@ import pytest
 
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
+from tests.certificates import folder
 from tests.clients.web.conftest import Running
 from tests.clients.web.responses import Capture, responding, response
 from tests.clients.web.site import daemons
@@ -62,6 +63,14 @@ def test_response_to_another_user_or_of_another_server_is_not_served(
     assert daemons(*words, "--unix-socket", tmp_path / "nowhere") == 1
 
 
+def test_response_verified_with_another_ca_is_not_served(site: Running, tmp_path: Path, capsys: Capture) -> None:
+    words = ("fetch", f"{site.url}/fresh", "--cache", tmp_path / "c")
+    for more in (("--cafile", folder() / "ca.pem"), (), ("--cafile", folder() / "ca.pem")):
+        assert daemons(*words, *more) == 0
+    assert capsys.readouterr() == ("fresh" * 3, "from the cache\n")
+    assert site.requests == ["GET /fresh"] * 2
+
+
 def test_response_to_a_request_with_no_store_is_not_stored(site: Running, tmp_path: Path, capsys: Capture) -> None:
     words = ("fetch", f"{site.url}/fresh", "--cache", tmp_path / "c")
     for more in (("-H", "Cache-Control: max-age=0, No-Store"), ()):
@@ -80,7 +89,7 @@ def test_response_with_dates_of_distant_years_is_accepted(tmp_path: Path, capsys
 def test_httpd_serves_compressed_ranged_and_cached_responses(
     within: Callable[..., Within], tmp_path: Path, capsys: Capture
 ) -> None:
-    running = within("loop", Pump.carrying(served.service(served.make(tmp_path))), Limits())
+    running = within("loop", Pump.for_service(served.service(served.make(tmp_path))), Limits())
     url = "http://{}:{}".format(*running.address)
     for pattern in (r"(?s).*\nContent-Encoding: gzip\n.*", "from the cache\n"):
         assert daemons("fetch", "-v", "--cache", tmp_path / "c", f"{url}/text.txt") == 0

@@ -39,7 +39,7 @@ def reflect(environ: Mapping[str, Any], start_response: Any) -> Iterable[bytes]:
 def serve(handler: Any) -> Feed:
     server = WebServer(("127.0.0.1", 8001), handler, bind_and_activate=False)
     server.server_close()  # conversations here need no socket
-    return lambda data: converse(server.conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0)), data)
+    return lambda data: converse(server.make_conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0)), data)
 
 
 def serve_handler(folder: Path) -> Feed:

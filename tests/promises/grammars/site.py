@@ -36,7 +36,7 @@ def serve(folder: Path) -> Feed:
     application = Webapp(Webapp.Options(key=key, database=database, users=users))
     server = WebServer(("127.0.0.1", 8001), carried(application), bind_and_activate=False)
     server.server_close()  # conversations here need no socket
-    return lambda data: converse(server.conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0)), data)
+    return lambda data: converse(server.make_conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0)), data)
 
 
 def get(path: str, *fields: str, method: str = "GET") -> bytes:

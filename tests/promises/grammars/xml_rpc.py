@@ -23,7 +23,7 @@ def serve_xml(folder: Path) -> Feed:
     server.server_close()  # conversations here need no socket
 
     def feed(body: bytes) -> int:
-        conversation: Conversation = server.conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0))
+        conversation: Conversation = server.make_conversation(Connection(server.socket, ("192.0.2.7", 4242), 1.0))
         return converse(conversation, request(body) if body[:5] != b"POST " else body)
 
     return feed

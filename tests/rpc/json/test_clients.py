@@ -40,7 +40,7 @@ Start = Callable[..., Within]
 def serve(within: Start, origin: Any, engine: str = "loop", **options: Any) -> Within:  # noqa: F811
     """Run a daemon that publishes `origin`, in this process."""
     kind = JSONRPC.of(origin, "x")
-    return within(engine, Pump.carrying(kind(kind.Options(**options))))
+    return within(engine, Pump.for_service(kind(kind.Options(**options))))
 
 
 def url(running: Within) -> str:

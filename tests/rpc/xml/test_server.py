@@ -194,7 +194,7 @@ def test_verdict_by_an_earlier_state_of_the_users_file_is_not_kept(
             return verdict
 
     with visit_server(server) as there:
-        other = server.conversation(Connection(server.socket, ("192.0.2.7", 4243), 1.0))
+        other = server.make_conversation(Connection(server.socket, ("192.0.2.7", 4243), 1.0))
         other.open()
         server.users = Changing(str(path))
         assert post(there, ADD, credentials).status == 200

@@ -67,8 +67,8 @@ def drawn(talk: Conversation, *, files: bool) -> Iterator[bytes]:
     yield talk.receive(b"?\n")
     while talk.state == PENDING:
         yield talk.proceed(files=files)
-        while files and talk.span is not None and talk.span.left:
-            yield talk.span.read(10_000)
+        while files and talk.file_slice is not None and talk.file_slice.left:
+            yield talk.file_slice.read(10_000)
 
 
 @pytest.mark.parametrize("files", [False, True])
@@ -80,7 +80,7 @@ def test_slice_is_sent_or_read_at_the_seam(files: bool, size: int, tmp_path: Pat
         pieces = list(drawn(talk, files=files))
         assert b"".join(pieces) == shelf.content
         assert max(map(len, pieces)) <= BATCH + 2
-        assert (talk.state, talk.span) == (IDLE, None)
+        assert (talk.state, talk.file_slice) == (IDLE, None)
 
 
 def test_truncated_file_is_a_failure_at_the_seam(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_slice_is_complete_and_the_next_message_is_answered(
     engine: str, spool: int | None, within: Start, tmp_path: Path
 ) -> None:
     shelf = Shelf(tmp_path / "shelf", LONG)
-    running = within(engine, Pump.carrying(shelf), Limits(spool=spool))
+    running = within(engine, Pump.for_service(shelf), Limits(spool=spool))
     with connect(running.address) as peer:
         peer.sendall(b"1\n2\n")
         hear(peer, 2 * shelf.content)
@@ -112,7 +112,7 @@ def test_slice_is_complete_and_the_next_message_is_answered(
 @ENGINES
 def test_truncated_file_closes_the_connection(engine: str, within: Start, tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "shelf", LONG, missing=10)
-    running = within(engine, Pump.carrying(shelf))
+    running = within(engine, Pump.for_service(shelf))
     with connect(running.address) as peer:
         peer.sendall(b"1\n2\n")
         hear(peer, shelf.content[:-1])
@@ -150,7 +150,7 @@ UNMAPPED = 4096
 @ENGINES
 def test_file_without_sendfile_support_is_read(engine: str, within: Start) -> None:
     service = Unsendable()
-    running = within(engine, Pump.carrying(service))
+    running = within(engine, Pump.for_service(service))
     with connect(running.address) as peer:
         for _ in range(2):
             peer.sendall(b"whole\n")
@@ -163,7 +163,7 @@ def test_file_without_sendfile_support_is_read(engine: str, within: Start) -> No
 @ENGINES
 @pytest.mark.parametrize("spool", [None, 1024**2])
 def test_read_error_is_a_failure_with_the_path(engine: str, spool: int | None, within: Start) -> None:
-    running = within(engine, Pump.carrying(Unsendable()), Limits(spool=spool))
+    running = within(engine, Pump.for_service(Unsendable()), Limits(spool=spool))
     with connect(running.address) as peer:
         peer.sendall(b"broken\n")
         hear(peer, b"<")
@@ -175,7 +175,7 @@ def test_read_error_is_a_failure_with_the_path(engine: str, spool: int | None, w
 
 @ENGINES
 def test_reset_while_a_file_is_sent_is_not_a_failure(engine: str, within: Start, tmp_path: Path) -> None:
-    running = within(engine, Pump.carrying(Shelf(tmp_path / "shelf", 16 * LONG)))
+    running = within(engine, Pump.for_service(Shelf(tmp_path / "shelf", 16 * LONG)))
     peer = connect(running.address)
     name = name_of(peer)
     peer.sendall(b"1\n")
@@ -187,7 +187,7 @@ def test_reset_while_a_file_is_sent_is_not_a_failure(engine: str, within: Start,
 @pytest.mark.parametrize("engine", ["threads", "loop"])
 def test_slice_is_complete_over_tls(engine: str, within: Start, tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "shelf", LONG)
-    running = within(engine, Pump.carrying(shelf))
+    running = within(engine, Pump.for_service(shelf))
     assert isinstance(running.server, StreamServer)
     running.server.tls = TLS(ours())
     with (
@@ -201,7 +201,7 @@ def test_slice_is_complete_over_tls(engine: str, within: Start, tmp_path: Path) 
 @ENGINES
 def test_reset_while_a_file_is_sent_closes_the_file(engine: str, within: Start, tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "shelf", 8 * LONG)
-    running = within(engine, Pump.carrying(shelf))
+    running = within(engine, Pump.for_service(shelf))
     with connect(running.address) as peer:
         peer.sendall(b"1\n")
         hear(peer, b"<")

@@ -28,7 +28,7 @@ class Mirror(Service):
         reply: Reply | None = None
         while True:
             yield reply
-            reply = f"{visitor.peer} {visitor.host} {visitor.secure}".encode()
+            reply = f"{visitor.address} {visitor.host} {visitor.secure}".encode()
 
 
 Start = Callable[..., Within]
@@ -37,7 +37,7 @@ ENGINES = pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
 
 @ENGINES
 def test_talk_is_given_the_address_of_the_peer(engine: str, within: Start) -> None:
-    running = within(engine, Pump.carrying(Mirror()))
+    running = within(engine, Pump.for_service(Mirror()))
     for _ in range(2):
         with connect(running.address) as peer:
             peer.sendall(b"1\n2\n")
@@ -46,7 +46,7 @@ def test_talk_is_given_the_address_of_the_peer(engine: str, within: Start) -> No
 
 @ENGINES
 def test_talk_behind_a_proxy_is_given_the_address_in_the_header(engine: str, within: Start) -> None:
-    running = within(engine, Pump.carrying(Mirror()))
+    running = within(engine, Pump.for_service(Mirror()))
     running.server.access = replace(running.server.access, proxies=(ipaddress.ip_network("127.0.0.1"),))
     with connect(running.address) as peer:
         peer.sendall(b"PROXY TCP4 192.0.2.7 127.0.0.1 4242 1060\r\n1\n")
@@ -55,7 +55,7 @@ def test_talk_behind_a_proxy_is_given_the_address_in_the_header(engine: str, wit
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
 def test_talk_over_tls_is_given_a_secure_peer(engine: str, within: Start) -> None:
-    running = within(engine, Pump.carrying(Mirror()))
+    running = within(engine, Pump.for_service(Mirror()))
     assert isinstance(running.server, StreamServer)
     running.server.tls = TLS(ours())
     with (
@@ -68,7 +68,7 @@ def test_talk_over_tls_is_given_a_secure_peer(engine: str, within: Start) -> Non
 
 @pytest.mark.parametrize("engine", ["threads", "loop"])
 def test_talk_over_a_unix_socket_is_given_the_process(engine: str, within: Start, tmp_path: Path) -> None:
-    running = within(engine, Pump.carrying(Mirror()), address=str(tmp_path / "mirror.sock"))
+    running = within(engine, Pump.for_service(Mirror()), address=str(tmp_path / "mirror.sock"))
     with connect(running.address) as peer:
         peer.sendall(b"1\n")
         hear(peer, f"unix:pid={os.getpid()},uid={os.getuid()} unix False\n".encode())

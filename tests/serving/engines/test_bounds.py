@@ -86,7 +86,7 @@ def is_refused(address: tuple[str, int]) -> bool:
 
 
 def test_peers_on_this_machine_are_exempt_unless_max_per_peer_is_set(within: Callable[..., Within]) -> None:
-    running = within("threads", Pump.carrying(Echo()), Limits(max_connections=4))
+    running = within("threads", Pump.for_service(Echo()), Limits(max_connections=4))
     with ExitStack() as stack:
         peers = [stack.enter_context(connect(running.address)) for _ in range(4)]
         for peer in peers:
@@ -127,7 +127,7 @@ def test_deadline_does_not_apply_while_the_service_runs(pieces: list[bytes], wit
             thought.wait()
             return line
 
-    running = within("threads", Pump.carrying(Thinking()), Limits(idle_timeout=1.0, message_timeout=1.0))
+    running = within("threads", Pump.for_service(Thinking()), Limits(idle_timeout=1.0, message_timeout=1.0))
     with connect(running.address) as peer, ExitStack() as stack:
         stack.callback(thought.set)
         for piece in pieces:

@@ -33,7 +33,7 @@ def launch(way: str, within: Callable[..., Within], kept: Callable[..., Process]
 
     def find(name: str) -> Running:
         engine, *here = way.split(" ", 1)
-        running: Running = within(engine, Pump.carrying(service_of(name))) if here else kept(name, engine)
+        running: Running = within(engine, Pump.for_service(service_of(name))) if here else kept(name, engine)
         return running
 
     return find
@@ -56,7 +56,7 @@ def test_the_transcripts_of_every_other_service(
     daemon: str, way: str, within: Callable[..., Within], process: Callable[..., Process]
 ) -> None:
     engine, *here = way.split(" ", 1)
-    running: Running = within(engine, Pump.carrying(service_of(daemon))) if here else process(daemon, engine)
+    running: Running = within(engine, Pump.for_service(service_of(daemon))) if here else process(daemon, engine)
     transcripts = [each for each in read_all() if each.daemon == daemon]
     held = [converse(running.address, each.sent) for each in transcripts]
     assert [heard for heard, _ in held] == [each.heard for each in transcripts]

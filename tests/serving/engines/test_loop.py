@@ -51,7 +51,7 @@ def held(
     """A server that looks at nothing before the event is set: its address, and the event.  Under ``pool`` it looks,
     after a moment, in another thread."""
     service = kind()
-    running = Within(engine, Pump.carrying(service), address=address)
+    running = Within(engine, Pump.for_service(service), address=address)
     try:
         with closing(connect(running.address)) as first:
             first.sendall(b"wait\n")
@@ -169,7 +169,7 @@ class Moody(Service):
 )
 def test_service_that_is_not_pure_is_called_for_every_message(engine: str, moods: list[Any], ending: str) -> None:
     """A repeated input has a code path of its own: it is not framed again, and no conversation is created for it."""
-    running = Within(engine, Pump.carrying(Moody(*moods)))
+    running = Within(engine, Pump.for_service(Moody(*moods)))
     try:
         with closing(connect(running.address)) as peer:
             name = name_of(peer)

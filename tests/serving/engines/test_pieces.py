@@ -55,7 +55,7 @@ def test_reply_stream_is_closed_when_the_peer_leaves(run: Run) -> None:
 
 @pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
 def test_reply_stream_is_closed_when_the_server_ends_without_draining(engine: str) -> None:
-    running = Within(engine, Pump.carrying(Pieces()))
+    running = Within(engine, Pump.for_service(Pieces()))
     with connect(running.address) as peer:
         peer.sendall(b"all\n")
         hear(peer, b"x")

@@ -275,7 +275,7 @@ def test_orphaned_workers_accept_until_the_next_daemon_has_bound_the_port_beside
     running.signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
     running.log_line("has ended; stopping")
-    (beside,) = listen(Address("tcp", host=running.address[0], port=running.address[1]), 100, beside=True)
+    (beside,) = listen(Address("tcp", host=running.address[0], port=running.address[1]), 100, beside_orphans=True)
     with beside:
         with ExitStack() as stack:
             # The kernel divides connections among both; none is refused, and none is lost when the workers leave.
@@ -298,7 +298,7 @@ def test_orphaned_workers_accept_until_the_next_daemon_has_bound_the_port_beside
 def test_another_daemon_cannot_bind_the_port_of_a_running_one(process: Launch) -> None:
     running = process("tests.serving.services:Echo", "threads", processes=2)
     with pytest.raises(ListenError, match="address already in use"):
-        listen(Address("tcp", host=running.address[0], port=running.address[1]), 100, beside=True)
+        listen(Address("tcp", host=running.address[0], port=running.address[1]), 100, beside_orphans=True)
 
 
 def accept(listener: socket.socket) -> socket.socket | None:

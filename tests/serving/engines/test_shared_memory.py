@@ -40,7 +40,7 @@ class Counter(Service):
 
 @pytest.mark.parametrize("engine", ["one", "threads", "pool", "loop"])
 def test_fifty_concurrent_peers_count_to_the_exact_total(engine: str, within: Callable[..., Within]) -> None:
-    running = within(engine, Pump.carrying(Counter()))
+    running = within(engine, Pump.for_service(Counter()))
 
     def visit() -> None:
         with connect(running.address) as peer:

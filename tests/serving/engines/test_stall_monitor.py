@@ -28,7 +28,7 @@ class Scripted(Probe):
 
 @pytest.fixture
 def daemon() -> Iterator[Daemon]:
-    with stream_server("loop")(("127.0.0.1", 0), Pump.carrying(Echo())) as server:
+    with stream_server("loop")(("127.0.0.1", 0), Pump.for_service(Echo())) as server:
         made = Daemon([server])
         yield made
         made.shutdown()

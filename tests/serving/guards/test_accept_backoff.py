@@ -36,7 +36,7 @@ def test_each_pause_is_counted_once_and_few_are_logged(caplog: pytest.LogCapture
 
 
 def test_connections_accepted_under_another_rate_do_not_count() -> None:
-    server = StreamServer(("127.0.0.1", 0), Pump.carrying(Echo()))
+    server = StreamServer(("127.0.0.1", 0), Pump.for_service(Echo()))
     with server:
         server.apply(Limits(max_rate=1.0))
         assert server.wait() == 0.0

@@ -43,7 +43,7 @@ def waiting(
         Ending.OVERLONG: LIMITS.conversation_timeout,
     }
     made.messages = messages
-    made.overdue = phase
+    made.timeout_ending = phase
     made.deadline = (opened if since is None else since) + timeouts.get(phase, LIMITS.handshake_timeout)
     return made
 

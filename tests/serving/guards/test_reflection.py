@@ -59,7 +59,7 @@ def test_an_address_of_this_machine_can_be_bound() -> None:
 def test_a_datagram_from_the_daemon_itself_is_not_answered(
     within: Callable[..., Within], engine: str, spoken: Any, host: str
 ) -> None:
-    handler = Pump.carrying(spoken()) if issubclass(spoken, Service) else spoken
+    handler = Pump.for_service(spoken()) if issubclass(spoken, Service) else spoken
     running = within(datagram_server(engine), handler, None, (host, 0))
     port = running.address[1]
     running.server.socket.sendto(b"a\n", ("127.0.0.1", port))

@@ -43,7 +43,7 @@ def test_an_inherited_address_stays_as_it_is(text: str) -> None:
     assert str(address) == text
     assert address.at("0.0.0.0", 1061) == address
     assert address.loopback
-    assert not address.meets(address)
+    assert not address.conflicts_with(address)
 
 
 @pytest.mark.parametrize("text", ["fd:0", "fd://", "fd://x", "fd://-1", "systemd://x", "systemd:a b"])
@@ -98,7 +98,7 @@ def wrong_sockets() -> Iterator[tuple[socket.socket, str]]:
     yield datagrams, "is a Unix datagram socket; a TCP, UDP or Unix stream socket is expected"
     yield socket.socket(), "does not listen"
     one, other = socket.socketpair()
-    yield one, "is a connection; it is served with --inetd nowait"
+    yield one, "is a connected socket; a listening one is expected, or run with --inetd nowait"
     other.close()
 
 
@@ -205,7 +205,7 @@ def test_descriptor_0_that_is_no_socket_is_a_clear_error(folder: Folder) -> None
         check=False,
     )
     assert ended.returncode == 111
-    assert ended.stderr == "x: fd://0: descriptor 0 is not a socket; was this started by hand?\n"
+    assert ended.stderr == "x: fd://0: descriptor 0 is not a socket; supervisord, systemd or inetd must pass one\n"
 
 
 @pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="no systemd-socket-activate: make engines")

@@ -189,7 +189,7 @@ def test_protected_response_is_not_cacheable(tmp_path: Path, upstream: tuple[Wit
 
 
 def test_http_client_receives_forwarded_responses_under_pool(front: Httpd, upstream: tuple[Within, Any]) -> None:
-    running = Within("pool", Pump.carrying(front))
+    running = Within("pool", Pump.for_service(front))
     try:
         with closing(http.client.HTTPConnection("127.0.0.1", running.address[1], timeout=20)) as client:
             for name, body in (("long", bytes(200000)), ("chunks", b"onetwo"), ("plain", b"plain")):

@@ -40,7 +40,7 @@ def test_children_share_one_limit_and_a_killed_child_does_not_count(tmp_path: Pa
     server = Within("threads", type("FreshSlow", (Slow,), {"may_answer": may_answer}))
     proxy = {"/app": UPSTREAM.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=3)
-    running = Within("forks", Pump.carrying(httpd))
+    running = Within("forks", Pump.for_service(httpd))
     assert isinstance(running.server, Forks)
     children = running.server.children
     try:

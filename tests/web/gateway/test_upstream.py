@@ -77,7 +77,7 @@ def test_files_are_served_while_64_requests_wait_for_a_slow_server(
 ) -> None:
     upstream = UPSTREAM.parse(slow[0])
     httpd = service(make(tmp_path), proxy={"/app": upstream, "/other": upstream}, upstream_requests=12)
-    running = Within("pool", Pump.carrying(httpd))
+    running = Within("pool", Pump.for_service(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
             waiting = [get(running.address, path, stack) for _ in range(64)]
@@ -145,7 +145,7 @@ def test_trickling_response_ends_at_the_total_timeout(
 ) -> None:
     proxy = {"/app": UPSTREAM.parse(slow[0])}
     httpd = service(make(tmp_path), proxy=proxy, upstream_timeout=limits[0], upstream_total=limits[1])
-    running = Within("pool", Pump.carrying(httpd))
+    running = Within("pool", Pump.for_service(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
             data = hear_all(get(running.address, path, stack))
@@ -172,7 +172,7 @@ def test_response_to_a_paused_client_does_not_count_as_in_progress(tmp_path: Pat
     server = Within("threads", Long)
     proxy = {"/app": UPSTREAM.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=1)
-    running = Within(engine, Pump.carrying(httpd))
+    running = Within(engine, Pump.for_service(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
             hear(get(running.address, "/app/long", stack), OK)
@@ -200,7 +200,7 @@ def test_paused_clients_that_resume_together_do_not_occupy_all_threads(
     server = Within("threads", stalling(over))
     proxy = {"/app": UPSTREAM.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=4)
-    running = Within("pool", Pump.carrying(httpd))
+    running = Within("pool", Pump.for_service(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
             assert httpd._router is not None
@@ -263,7 +263,7 @@ def test_response_paused_longest_is_cut_short_beyond_the_limit(tmp_path: Path, m
     server = Within("threads", stalling(over))
     proxy = {"/app": UPSTREAM.parse("{}:{}".format(*server.address))}
     httpd = service(make(tmp_path), proxy=proxy, upstream_requests=2)
-    running = Within("pool", Pump.carrying(httpd))
+    running = Within("pool", Pump.for_service(httpd))
     try:
         with closing(httpd), ExitStack() as stack:
             assert httpd._router is not None

@@ -77,7 +77,7 @@ def test_upstream_failure_is_logged_and_not_disclosed_to_the_client(
 def test_incomplete_response_is_cut_short_and_logged_in_one_line(
     front: Httpd, upstream: tuple[Within, Any], engine: str, name: str, reason: str
 ) -> None:
-    running = Within(engine, Pump.carrying(front))
+    running = Within(engine, Pump.for_service(front))
     try:
         with connect(running.address) as client:
             client.sendall(request(f"/app/{name}") + request("/text.txt"))

@@ -161,7 +161,7 @@ def test_200_incomplete_requests_do_not_delay_other_clients(
         running, pages = serve(engine, Hello), {"/": b"hello", "/measured": b"five!"}
     else:
         pages = {"/text.txt": TEXT, "/long.bin": LONG}
-        running = within(engine, Pump.carrying(service(make(tmp_path))))
+        running = within(engine, Pump.for_service(service(make(tmp_path))))
     with ExitStack() as stack:
         for number in range(200):
             half = stack.enter_context(connect(running.address))
@@ -198,7 +198,7 @@ def test_handler_that_reads_its_socket_is_run_raw(engine: str, serve: Callable[.
         type("NamedRaw", (Raw,), {"server_version": "Mine/2"}),
         type("NamedHello", (Hello,), {"server_version": "Mine/2"}),
         carried(page),
-        Pump.carrying(Httpd()),
+        Pump.for_service(Httpd()),
     ],
 )
 def test_responses_disclose_no_version(handler: Any, serve: Callable[..., Within]) -> None:

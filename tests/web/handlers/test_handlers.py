@@ -221,7 +221,7 @@ def test_handler_has_the_client_address_of_the_proxy_header() -> None:
     with WebServer(("127.0.0.1", 80), Hello, bind_and_activate=False) as server:
         connection = Connection(server.socket, ("127.0.0.1", 1), 1.0)
         connection.awaits_proxy_header = True
-        talk = server.conversation(connection)
+        talk = server.make_conversation(connection)
         talk.open()
         heard = said(talk, b"PROXY TCP4 192.0.2.8 127.0.0.1 4243 80\r\n" + get("/address") + get("/address"))
         assert [each.body for each in responses(heard)] == [b"192.0.2.8 4243"] * 2

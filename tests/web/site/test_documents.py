@@ -133,6 +133,31 @@ def test_conditional_write_is_refused_if_its_condition_is_false(
     assert (notes / "there.txt").read_text() == ("x" if status == 204 and method == "PUT" else "there")
 
 
+@pytest.mark.parametrize(
+    ("method", "field", "status"),
+    [
+        ("POST", 'If-Match: "x"', 412),
+        ("POST", 'If-Match: W/"x", "1-1"', 412),
+        ("POST", "If-Match: *", 201),
+        ("POST", "If-None-Match: *", 412),
+        ("POST", 'If-None-Match: "x"', 201),
+        ("POST", "If-Unmodified-Since: Sun, 12 Oct 2025 08:00:00 GMT", 201),
+        ("GET", 'If-Match: "x"', 412),
+        ("HEAD", 'If-Match: "x"', 412),
+        ("GET", "If-Match: *", 200),
+        ("GET", 'If-None-Match: "x"', 200),
+    ],
+)
+def test_condition_of_a_request_to_the_collection_is_evaluated(
+    httpd: Httpd, tmp_path: Path, method: str, field: str, status: int
+) -> None:
+    found = ask(httpd, "/notes/", field, method=method, body=b"x" if method == "POST" else b"")
+    assert found.status == status
+    notes = tmp_path / "notes"
+    assert notes.exists() == (status == 201)
+    assert not notes.exists() or len(os.listdir(notes)) == 1
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
 @pytest.mark.parametrize("place", ["file", "loop", "below a file"])
 def test_folder_that_is_no_folder_any_more_is_503_and_the_log_has_the_reason(

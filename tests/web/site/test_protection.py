@@ -246,7 +246,7 @@ def test_invalid_protected_setting_is_refused(folder: Folder) -> None:
 def test_requests_with_one_head_are_logged_with_their_own_user(path: str, users: Path) -> None:
     """Requests with the same head share one object, also between threads, so it must not be modified."""
     httpd = protected(users)
-    httpd.requests = RequestLog("httpd", "common")
+    httpd.request_log = RequestLog("httpd", "common")
     (asked,) = cast(list[Request], httpd.framing.decoder().decode(request(path, GOOD)))
     before = vars(asked).copy()
     for peer, user in ((FAR_OVER_TLS, "Arthur"), (FAR, "-"), (FAR_OVER_TLS, "Arthur")):

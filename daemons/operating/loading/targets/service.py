@@ -53,8 +53,8 @@ class ServiceTarget(Target):
             # Keep an eighth of the threads free for calls that do not block.
             threads = self.settings.daemon.threads
             service.limit_blocking_calls(max(1, threads - max(1, threads // 8)))
-        pump = Pump.carrying(service)
-        datagram = pump if kind.datagrams is None else Pump.carrying(self._make(kind.datagrams))
+        pump = Pump.for_service(service)
+        datagram = pump if kind.datagrams is None else Pump.for_service(self._make(kind.datagrams))
         return RequestHandlers(pump, datagram, self._server_class())
 
     def _check_engine(self, kind: type[Service]) -> None:
