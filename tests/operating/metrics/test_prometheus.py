@@ -133,7 +133,10 @@ def test_a_port_that_is_taken_is_111(suite: Folder) -> None:
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
-        ("tcp://0.0.0.0:9101", "[metrics] listen: tcp://0.0.0.0:9101 can be reached from other machines; if that is"),
+        (
+            "tcp://0.0.0.0:9101",
+            "[metrics] listen: tcp://0.0.0.0:9101 can be reached from other machines; to allow that",
+        ),
         ("9101", "[metrics] listen = 9101: 9101 is not an address"),
     ],
 )
