@@ -138,11 +138,11 @@ stop:  ## let every daemon finish its conversations, stop supervisord, and wait 
 	done
 	echo "supervisord and all its daemons have ended"
 
-# One worker more than cores, since most tests mostly wait for a deadline or a process. Each file runs in one worker.
-WORKERS := $(shell expr $$(nproc) + 1)
+# Three workers more than cores, since most tests mostly wait for a deadline or a process. Each file runs in one worker.
+WORKERS := $(shell expr $$(nproc) + 3)
 
 test: $(INSTALLED)  ## run the tests; ARGS goes to pytest; WORKERS=0: one at a time
-	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) $(CERTIFICATE)  ## ruff, mypy, and the ini of every program in supervisord.conf
 	@# Only the folders of the project: modules of your own may have another style.

@@ -131,6 +131,11 @@ def cpu(visit: Callable[[], AbstractContextManager[Conversation]], data: bytes) 
         return time.process_time() - before
 
 
+def same(name: str, tag: str) -> bytes:
+    """Return the request of that name again, with another number."""
+    return next(data for each, data in requests(tag) if each == name)
+
+
 def test_no_request_costs_more_than_twenty_honest_ones(
     visit: Callable[[], AbstractContextManager[Conversation]], tmp_path: Path
 ) -> None:
@@ -138,11 +143,12 @@ def test_no_request_costs_more_than_twenty_honest_ones(
     honest = sorted(cpu(visit, request("/text.txt", *HONEST)) for _ in range(31))[15]
     dear = {}
     for name, data in requests(tag):
-        # The least of several, since other processes disturb the measurement.
         if cpu(visit, data) > MOST * honest:
-            again = min(cpu(visit, other) for _ in range(3) for which, other in requests(tag) if which == name)
-            if again > MOST * honest:
-                dear[name] = again / honest
+            # Again, in turns with an honest request, since the speed of the machine changes.
+            turns = [(cpu(visit, same(name, tag)), cpu(visit, request("/text.txt", *HONEST))) for _ in range(7)]
+            ratio = min(each for each, _ in turns) / min(each for _, each in turns)
+            if ratio > MOST:
+                dear[name] = ratio
     assert not dear
 
 
