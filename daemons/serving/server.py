@@ -110,11 +110,7 @@ class Server(DeferringServer):
         except NoResourcesError as error:
             self.defer(request, client_address, error)
         except BaseException as error:
-            if signals.is_from_handler(error):
-                self.shutdown_request(request)
-                raise
-            self._handle_error_safely(request, client_address)
-            self._shutdown_safely(request)
+            self._end_failed(request, client_address, error)
         return True
 
     def process_again(self, request: Any, client_address: Any) -> None:
@@ -123,11 +119,7 @@ class Server(DeferringServer):
         except NoResourcesError:
             raise
         except BaseException as error:
-            if signals.is_from_handler(error):
-                self.shutdown_request(request)
-                raise
-            self._handle_error_safely(request, client_address)
-            self._shutdown_safely(request)
+            self._end_failed(request, client_address, error)
 
     def accept_many(self, most: int) -> None:
         """Accept at most `most` connections."""
@@ -284,6 +276,14 @@ class Server(DeferringServer):
         super().server_close()
 
     # --- no exception of an override ends the loop --------------------------------------------------
+
+    def _end_failed(self, request: Any, client_address: Any, error: BaseException) -> None:
+        """Log `error`, which ended the processing of a request, and close it; raise that of a signal handler again."""
+        if signals.is_from_handler(error):
+            self.shutdown_request(request)
+            raise error
+        self._handle_error_safely(request, client_address)
+        self._shutdown_safely(request)
 
     def _handle_error_safely(self, request: Any, client_address: Any) -> None:
         try:
