@@ -67,8 +67,11 @@ def install(kind: str, fault: Fault) -> None:
     if kind == "fork":
         patch(os, "fork", os_error(errno.EAGAIN))
     elif kind == "thread":
-        for owner, name in ((threading, "_start_new_thread"), (_thread, "start_new_thread")):
-            patch(owner, name, lambda: RuntimeError("can't start new thread"))
+        # threading calls the second one from Python 3.13 on.
+        for name in ("start_new_thread", "start_joinable_thread"):
+            for owner, prefix in ((threading, "_"), (_thread, "")):
+                if hasattr(owner, prefix + name):
+                    patch(owner, prefix + name, lambda: RuntimeError("can't start new thread"))
     elif kind == "epoll":
         # Only EPOLL_CTL_ADD allocates memory, epoll_ctl(2).
         real = select.epoll

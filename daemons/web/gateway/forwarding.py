@@ -61,10 +61,9 @@ _NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 #: How often a name is decoded to look for dot segments; honest clients encode once or twice.
 MOST_DECODINGS = 8
 
-_SLASH = re.compile(rb"[/\\]")
-
-#: Ends a name for servers that drop parameters, or decode a path before they split off query and fragment.
-_END = re.compile(rb"[;?#]")
+#: A dot segment.  ``;?#`` end a name for servers that drop parameters, or decode a path before they split off query and
+#: fragment.
+_DOTS = re.compile(rb"(?:\A|[/\\])\.\.?(?:\Z|[/\\;?#])")
 
 _DIGITS = "0123456789abcdefABCDEF"
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
@@ -89,7 +88,7 @@ class Forwarding:
         """Forward a request, and return the response: bytes, or a `ForwardedReply` for a long one."""
         if request.method not in ALLOWED.split(", "):
             return refuse_method(request, cache, ALLOWED)
-        if any(map(_may_be_dots, rest)):
+        if _may_have_dots(b"/".join(rest)):
             return error(request, 404, cache)
         fields, hops = _forwarded(request, peer)
         if hops > MOST_HOPS:
@@ -190,17 +189,18 @@ class ForwardedReply(Iterator[bytes]):
         self._exchange.close()
 
 
-def _may_be_dots(name: bytes) -> bool:
-    """Return whether a server may interpret a name as a dot segment, and so leave the prefix.
+def _may_have_dots(path: bytes) -> bool:
+    """Return whether a server may find a dot segment in a path, and so leave the prefix.
 
     That happens in servers that decode a name repeatedly or too early, or drop parameters after a semicolon."""
-    if b"." not in name and b"%" not in name:
+    if b"." not in path and b"%" not in path:
         return False
+    # The whole path at once, since it may have thousands of names.
     for _ in range(MOST_DECODINGS):
-        once = decoded(name)
-        if once == name:
-            return any(_END.split(part, maxsplit=1)[0] in (b".", b"..") for part in _SLASH.split(name))
-        name = once
+        once = decoded(path)
+        if once == path:
+            return _DOTS.search(path) is not None
+        path = once
     return True
 
 
