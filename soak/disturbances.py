@@ -34,8 +34,10 @@ class Disturbances:
         self.kills: Counter[str] = Counter()
         #: Counters of earlier runs of a daemon, which starts at zero after a restart.
         self.former: dict[str, list[stats.Figures]] = {}
-        #: Time of the last reload; workers drain for some seconds after it.
+        #: Begin of the disturbance by reloads; workers drain for some seconds after the last one.
         self._renewed: dict[str, float] = {}
+        #: Time of the last reload.
+        self._reloaded = 0.0
 
     def next(self) -> None:
         """Apply the next disturbance.  Every other one is a reload of all daemons."""
@@ -49,7 +51,7 @@ class Disturbances:
     def tick(self) -> None:
         """End the disturbance of daemons whose old workers have drained by now."""
         for name, began in list(self._renewed.items()):
-            if time.monotonic() > began + DRAINING + 2:
+            if time.monotonic() > self._reloaded + DRAINING + 2:
                 del self._renewed[name]
                 self._record.end_disturbance(name, began)
 
@@ -64,6 +66,7 @@ class Disturbances:
             if name in WORKERS and name not in self._renewed:
                 self._renewed[name] = self._record.begin_disturbance(name)
             os.kill(self._place.figures(name).pid, signal.SIGHUP)
+        self._reloaded = time.monotonic()
         self.done["SIGHUP to all"] += 1
 
     def _kill_worker(self) -> None:
