@@ -26,6 +26,7 @@ from urllib.parse import urlencode
 
 from soak.history import History
 from soak.place import BIN, PlaceError, free_ports, until
+from tests.operating.live import children
 
 CUSTOMERS = 8
 ENGINES = ("threads", "forks", "pool", "loop")
@@ -103,11 +104,11 @@ class Bank:
     def pid(self) -> int:
         """Process ID of the daemon, not of its tracer."""
         assert self._process is not None
-        return _children(self._process.pid)[0] if self._plan.failing_disk else self._process.pid
+        return children(self._process.pid)[0] if self._plan.failing_disk else self._process.pid
 
     @property
     def workers(self) -> list[int]:
-        return _children(self.pid)
+        return children(self.pid)
 
     @property
     def log(self) -> str:
@@ -131,7 +132,7 @@ class Bank:
         process, self._process = self._process, None
         if process is None:
             return
-        pids = [process.pid, *_children(process.pid)]
+        pids = [process.pid, *children(process.pid)]
         if process.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(pids[-1] if self._plan.failing_disk else process.pid, signal.SIGTERM)
@@ -253,15 +254,6 @@ def _folder() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path)
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    with suppress(FileNotFoundError, ProcessLookupError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(FileNotFoundError, ProcessLookupError):
-                found += map(int, (task / "children").read_text().split())
-    return found
 
 
 def run(seconds: float, seed: int) -> int:

@@ -88,7 +88,7 @@ class Daemon:
         self._admission = Admission(self)
         self._drain = Drain()
         self._parent_watch = ParentWatch(self)
-        #: Servers whose `service_actions` must be called, because a subclass overrides it.
+        #: Servers of subclasses that override `service_actions`.
         self._with_service_actions = [server for server in self.servers if server.overrides_service_actions]
         self._thread: int | None = None
         self._ended = threading.Event()

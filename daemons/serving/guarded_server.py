@@ -159,7 +159,7 @@ class GuardedServer(_Base):
                 self.metrics.count_open(self.connections.values())
 
     def sweep(self, now: float) -> None:
-        """Cut every connection whose deadline has passed."""
+        """Cut every connection that has exceeded its deadline."""
         with self._lock:
             for connection in self.connections.values():
                 if connection.deadline <= now and connection.timed:

@@ -151,7 +151,7 @@ class Prefork:
                 call_safely(action)
 
     def _tick(self, now: float) -> None:
-        """Do what is due about once a second."""
+        """Run the actions of a tick, about once a second."""
         # The waker may have been full when one of these signals arrived.
         self._reap()
         if self._system.cut_requested():

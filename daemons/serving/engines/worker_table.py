@@ -1,7 +1,7 @@
 """States of the workers of ``processes = N``: when to start one, to signal one, and to kill one.
 
 There are no system calls, no clock and no log here.  Each event has its time (monotonic, in seconds) as an argument.
-`WorkerTable` records what is to be done in `WorkerTable.actions`; `Prefork` carries it out.
+`WorkerTable` records its decisions in `WorkerTable.actions`; `Prefork` carries them out.
 
     STARTING ──► READY ──► DRAINING ──► CUTTING ──► KILLED
 
@@ -59,7 +59,7 @@ class WorkerTable:
         self._due: list[float] = []
         #: Pids of workers to replace, one after the other.
         self._outdated: list[int] = []
-        #: `Start`s that were recorded, and whose result was not reported.
+        #: Recorded `Start`s without a reported result.
         self._starts: list[Start] = []
         self._ticked = math.inf
         self.stopping = False
@@ -223,7 +223,7 @@ class WorkerTable:
     # --- helpers -----------------------------------------------------------------------------------
 
     def _expire(self, worker: Worker, now: float) -> None:
-        """Move a worker whose deadline has passed to its next state."""
+        """Move a worker to its next state, after its deadline."""
         match worker.state:
             case State.STARTING:
                 limit = START_LIMIT if worker.replaces else FIRST_START_LIMIT

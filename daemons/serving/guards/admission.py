@@ -32,7 +32,7 @@ class Admission:
     def __init__(self, daemon: Leader) -> None:
         self._daemon = daemon
         self._polled: set[Served] = set()
-        #: Servers whose listener is polled at the limit of connections.
+        #: Servers with a listener that is polled at the limit of connections.
         self._polled_at_limit: set[Served] = set()
         self._eviction = Eviction(daemon)
         self._evicted = 0
