@@ -18,7 +18,8 @@ from daemons.rpc.methods import idempotent
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.peer import Peer
-from daemons.serving.conversation.service import Reply, ReplyCutShort, Service, Talk
+from daemons.serving.conversation.reply import Reply
+from daemons.serving.conversation.service import ReplyCutShort, Service, Talk
 from daemons.settings.values import (
     COUNT,
     DURATION,

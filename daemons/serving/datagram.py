@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from daemons.serving.conclude import conclude
 from daemons.serving.connection import Connection
-from daemons.serving.conversation.conversation import OVER, PENDING
+from daemons.serving.conversation.conversation import OVER, PENDING, WAITING
 from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.guards.eviction import Candidate
 from daemons.serving.guards.limits import Limits, is_local
@@ -182,6 +182,8 @@ class DatagramServer(Server, socketserver.UDPServer):
             output.append(conversation.receive_all(connection.data))
         while conversation.state == PENDING and sum(map(len, output)) <= LARGEST:
             output.append(conversation.proceed())
+        if conversation.state == WAITING:
+            conversation.fail(TypeError("the talk waits, which is impossible over UDP: a datagram has one reply"))
         failure = conclude(connection, conversation)
         if failure is not None:
             self.log_failure(connection, failure)

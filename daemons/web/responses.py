@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from daemons.framings.cache import HEAD
 from daemons.framings.http import Request
-from daemons.serving.conversation.service import Reply
+from daemons.serving.conversation.reply import Reply
 from daemons.web.dates import http_date
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -14,7 +14,7 @@ from typing import Any
 from daemons import Ending, Peer, ReplyCutShort, Service, Talk, Until
 from daemons.framings import Decoder, Framing
 from daemons.serving.conversation.conversation import Conversation
-from daemons.serving.conversation.service import Reply
+from daemons.serving.conversation.reply import Reply
 
 LINE = Until(b"\n", limit=64)
 

@@ -21,7 +21,8 @@ from daemons.rpc.refusals import PEER, RefusalError, check_access
 from daemons.rpc.users import USERS
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.peer import Peer
-from daemons.serving.conversation.service import Reply, Service, Talk
+from daemons.serving.conversation.reply import Reply
+from daemons.serving.conversation.service import Service, Talk
 from daemons.settings.values import COUNT, YES_NO, FieldType, choice, setting
 from daemons.web.responses import CONTINUE, Fields, ResponseCache, head
 

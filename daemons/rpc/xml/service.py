@@ -10,7 +10,9 @@ from xmlrpc.client import gzip_encode
 from daemons.framings.cache import HeadCache
 from daemons.framings.http import Request
 from daemons.rpc.refusals import PEER, RefusalError
-from daemons.serving.conversation.service import Reply, Talk
+from daemons.serving.conversation.reply import Reply
+from daemons.serving.conversation.service import Talk
+from daemons.serving.conversation.steps import Step
 from daemons.web.dates import http_date
 from daemons.web.files.negotiation import prefers_gzip
 from daemons.web.handlers.mixins import class_of
@@ -75,7 +77,7 @@ class RPCService(WebService):
         handler_talk = super().talk_to(server, address, peer, is_gone)
         next(handler_talk)
         rpc = cast("CallServer", server)
-        reply: Reply | None = None
+        reply: Reply | Step | None = None
         try:
             while True:
                 request = cast(Request, (yield reply))

@@ -10,18 +10,23 @@ An engine moves bytes between a socket and a conversation, and reads `Conversati
     PARTIAL   part of a message is held
     PENDING   more output follows: write the returned bytes, then call `proceed`
     OVER      write the returned bytes, then close; `ending` is the reason
+    WAITING   write the returned bytes, but do not read; call `resume` when `ready`, or after `timeout` seconds
     SHAKING   a TLS handshake or a PROXY header is not complete (`daemons.serving.conversation.wrapper`)
 
 The state is PENDING while complete messages wait for their reply, or while a reply has further pieces.  A reply may be
 an iterator of pieces: each call of `proceed` takes one batch of them, and the next message is answered after the last
 piece.  A piece may be a `FileSlice`.  An engine that can send it with sendfile(2) calls `proceed(files=True)`, and then
 sends the bytes of `file_slice` after the returned bytes.
+
+Messages may be pushed to the peer at any time (`Peer.send`): they are part of the bytes that the next call returns, or
+`deliver` returns them.  A push is never sent inside a reply.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
 from daemons.serving.conversation.endings import Ending
@@ -31,8 +36,9 @@ from daemons.serving.conversation.reply_cache import CachedReply
 from daemons.serving.conversation.reply_stream import BATCH, ReplyStream, not_bytes
 from daemons.serving.conversation.service import Service, Talk
 from daemons.serving.conversation.service_binding import UNKNOWN, Failure, ServiceBinding
+from daemons.serving.conversation.steps import Step, Wait
 
-IDLE, PARTIAL, PENDING, OVER, SHAKING = range(5)
+IDLE, PARTIAL, PENDING, OVER, SHAKING, WAITING = range(6)
 
 #: Until Python 3.12, looking up a member of an enumeration is slow.
 DONE = Ending.DONE
@@ -49,10 +55,12 @@ class Conversation:
     # A daemon may have ten thousand of these, most of them idle: objects that an idle one does not need are created
     # on first use.
     __slots__ = (
+        "_awaited",
         "_binding",
         "_decoder",
         "_find_peer",
         "_input_ended",
+        "_peer",
         "_pieces",
         "_talk",
         "_waiting",
@@ -84,7 +92,11 @@ class Conversation:
         #: Complete messages without a reply yet.
         self._waiting: deque[bytes] | None = None
         self._input_ended = False
-        #: IDLE, PARTIAL, PENDING or OVER.
+        #: The peer of the talk.
+        self._peer: Peer | None = None
+        #: The step for which the talk waits.
+        self._awaited: Wait | None = None
+        #: IDLE, PARTIAL, PENDING, OVER or WAITING.
         self.state = IDLE
         #: Reason for state OVER; None before.
         self.ending: Ending | None = None
@@ -99,16 +111,19 @@ class Conversation:
             return b""
         try:
             self._talk = self.begin()
-            return self._encode(next(self._talk))
-        except StopIteration as stop:
-            return self._send_last(stop)
         except BaseException as failure:
             return self._fail(failure)
+        greeting = self._continue(None)
+        if self._awaited is not None and self._pieces is None:
+            self.state = WAITING
+        return greeting
 
     def begin(self) -> Talk:
         """Return a new talk of a service that overrides `Service.talk`."""
         find_peer, self._find_peer = self._find_peer, None  # it may refer to this conversation: break the cycle
-        return self._binding.service.talk(Peer() if find_peer is None else find_peer())
+        self._peer = peer = Peer() if find_peer is None else find_peer()
+        peer.begin(self._binding.encode)
+        return self._binding.service.talk(peer)
 
     def receive(self, data: bytes) -> bytes:
         """Process received bytes, cut anywhere; ``b""`` is the end of the input.
@@ -191,16 +206,69 @@ class Conversation:
         if self._pieces is not None:
             replies.append(self._draw(self._pieces, files))
             size = len(replies[0])
-        while waiting and size < BATCH and self._pieces is None:
+        while waiting and size < BATCH and self._pieces is None and not self._waits:
             reply = self._answer(waiting.popleft())
             replies.append(reply)
             size += len(reply)
         if self.state != OVER:
-            if waiting or self._pieces is not None:
+            if self._streams or (waiting and not self._waits):
                 self.state = PENDING
             else:
                 replies.append(self._settle())
+                if self._peer is not None:
+                    replies.append(self.deliver())
         return replies[0] if len(replies) == 1 else b"".join(replies)
+
+    def deliver(self) -> bytes:
+        """Return the bytes of messages pushed to the peer since the last call; none while a reply is being sent.
+
+        Call it in any state but SHAKING; then read `state`, as after `receive`."""
+        peer = self._peer
+        if peer is None or self._pieces is not None or self.state == OVER:
+            return b""
+        return peer.take()
+
+    def resume(self) -> bytes:
+        """Continue a talk that waits: with its value, or with None after the timeout; return the bytes to send."""
+        if self._awaited is None or self._pieces is not None or self.state == OVER:
+            return b""
+        assert self._peer is not None
+        self._awaited = None
+        self.state = IDLE
+        reply = self._continue(self._peer.take_value())
+        if self.state == OVER:
+            return reply
+        return reply if self._streams else b"".join((reply, self.proceed()))
+
+    @property
+    def pushed(self) -> bool:
+        """Whether messages pushed to the peer are unsent."""
+        return self._peer is not None and self._peer.pushed > 0
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether more bytes were pushed to the peer than may be buffered."""
+        return self._peer is not None and self._peer.overflowed
+
+    @property
+    def ready(self) -> bool:
+        """In state WAITING: whether the value is there, so that `resume` may be called."""
+        return self._peer is not None and self._peer.notified
+
+    @property
+    def _streams(self) -> bool:
+        """Whether further pieces of a reply are to be sent."""
+        return self._pieces is not None
+
+    @property
+    def _waits(self) -> bool:
+        """Whether the talk waits, or will once its present reply is sent."""
+        return self._awaited is not None
+
+    @property
+    def timeout(self) -> float | None:
+        """In state WAITING: maximum seconds to wait; None: no limit."""
+        return None if self._awaited is None else self._awaited.timeout
 
     @property
     def reason(self) -> str:
@@ -212,6 +280,8 @@ class Conversation:
     def buffered(self) -> int:
         """Bytes held between two turns: of an incomplete message, and of complete messages without a reply yet."""
         held = 0 if self._decoder is None else self._decoder.buffered
+        if self._peer is not None:
+            held += self._peer.pushed
         return held + sum(map(len, self._waiting)) if self._waiting else held
 
     @property
@@ -232,7 +302,9 @@ class Conversation:
     def close(self) -> None:
         """Close the iterator of an unfinished reply and the talk, so that their ``finally`` clauses run.
 
-        A second call does nothing."""
+        Nothing can be pushed to the peer any more.  A second call does nothing."""
+        if self._peer is not None:
+            self._peer.leave()
         if self._pieces is not None:
             self._close(self._pieces)
             self._pieces = None
@@ -256,7 +328,7 @@ class Conversation:
         return decoder.finish()
 
     def _answer_all(self, messages: Sequence[bytes]) -> bytes:
-        if self._pieces is None and not self._waiting and len(messages) < 2:
+        if self._pieces is None and not self._waiting and len(messages) < 2 and (not messages or not self._waits):
             reply = self._answer(messages[0]) if messages else b""
             return reply if self.state == OVER or self._pieces is not None else reply + self._settle()
         if self._waiting is None:
@@ -267,18 +339,28 @@ class Conversation:
 
     def _answer(self, message: bytes) -> bytes:
         self.messages += 1
+        if self._talk is not None:
+            return self._continue(message)
         try:
-            if self._talk is None:
-                reply = self._binding.respond(message)
-                if type(reply) is bytes and self._binding.encode is None:
-                    return reply
-                return self._encode(reply)
-            return self._encode(self._talk.send(message))
-        except StopIteration as stop:
-            # From a talk: it returned its last reply.  From respond(): a bug, such as next() on an exhausted iterator.
-            return self._fail(stop) if self._talk is None else self._send_last(stop)
+            reply = self._binding.respond(message)
+            if type(reply) is bytes and self._binding.encode is None:
+                return reply
+            return self._encode(reply)
         except BaseException as failure:
+            # StopIteration, too, is a bug of the service, such as next() on an exhausted iterator.
             return self._fail(failure)
+
+    def _continue(self, value: Any) -> bytes:
+        """Pass a message, or the value of a wait, to the talk; return its reply, after what was pushed before."""
+        talk: Any = self._talk  # unlike its annotation says, a service may have returned anything
+        try:
+            reply = self._encode(talk.send(value))
+        except StopIteration as stop:
+            reply = self._send_last(stop)
+        except BaseException as failure:
+            reply = self._fail(failure)
+        peer = self._peer
+        return peer.take() + reply if peer is not None and peer.pushed else reply
 
     def _encode(self, reply: object) -> bytes:
         if isinstance(reply, bytes):
@@ -286,6 +368,8 @@ class Conversation:
             return reply if encode is None else encode(reply)
         if reply is None and self._talk is not None:
             return b""
+        if isinstance(reply, Step) and self._talk is not None:
+            return self._take(reply)
         name = type(self._binding.service).__name__
         if isinstance(reply, Iterator):
             if self._binding.encode is None:
@@ -293,6 +377,12 @@ class Conversation:
             framing = type(self._binding.service.framing).__name__
             raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
         raise not_bytes(f"{name}.talk yielded" if self._talk is not None else f"{name}.respond returned", reply)
+
+    def _take(self, step: Step) -> bytes:
+        """Take a step of the talk, and return its reply."""
+        if isinstance(step, Wait):
+            self._awaited = step
+        return self._encode(step.reply)
 
     def _begin_stream(self, pieces: ReplyStream) -> bytes:
         """Begin a reply in pieces and return its first batch."""
@@ -315,6 +405,8 @@ class Conversation:
 
     def _send_last(self, stop: StopIteration) -> bytes:
         try:
+            if isinstance(stop.value, Step):
+                raise TypeError(f"{type(stop.value).__name__} was returned; it can only be yielded")
             reply = self._encode(stop.value)
         except BaseException as failure:
             return self._fail(failure)
@@ -328,6 +420,9 @@ class Conversation:
 
     def _settle(self) -> bytes:
         """Set the state once no message waits for a reply; return an apology if the input cannot be decoded."""
+        if self._awaited is not None:
+            self.state = WAITING
+            return b""
         decoder = self._decoder
         error = None if decoder is None else decoder.error
         if error is not None:
@@ -367,6 +462,7 @@ class Conversation:
     def _end(self, ending: Ending) -> None:
         self.state = OVER
         self.ending = ending
+        self._awaited = None
         if self._waiting is not None:
             self._waiting.clear()  # cleared, not replaced: `proceed` holds a reference
 

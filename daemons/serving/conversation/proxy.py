@@ -64,6 +64,12 @@ class ProxiedConversation(ConversationWrapper):
             return self._copy_state(self._inner.receive(rest))
         return self._copy_state(self._inner.proceed() if self._inner.state == PENDING else b"")
 
+    def deliver(self) -> bytes:
+        return b"" if self._header_decoder is not None or self._rest else self._copy_state(self._inner.deliver())
+
+    def resume(self) -> bytes:
+        return self._copy_state(self._inner.resume())
+
     @property
     def buffered(self) -> int:
         header = 0 if self._header_decoder is None else self._header_decoder.buffered

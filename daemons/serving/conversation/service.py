@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from daemons.framings import Framing
 from daemons.serving.conversation.endings import Ending
-from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.reply import Reply
+from daemons.serving.conversation.steps import Step
 
-#: Reply to a message: complete, or an iterator of pieces that are requested as the peer reads them.
-Reply: TypeAlias = bytes | Iterator[bytes] | Iterator[bytes | FileSlice]
-
-#: Generator returned by `Service.talk`: it yields replies (None: no reply), is sent messages, and may return a last
-#: reply.
-Talk: TypeAlias = Generator[Reply | None, bytes, Reply | None]
+#: Generator returned by `Service.talk`: it yields replies (None: no reply) or a `Step`, is sent messages (or the result
+#: of the step), and may return a last reply.
+Talk: TypeAlias = Generator[Reply | Step | None, Any, Reply | None]
 
 
 class ReplyCutShort(Exception):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, Conversation
+from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, SHAKING, WAITING, Conversation
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.reply_stream import BATCH
 from daemons.serving.conversation.tls_messages import HandshakeMessages
@@ -123,6 +123,18 @@ class Secured(ConversationWrapper):
             return b""
         return self._turn(self._tls)
 
+    def deliver(self) -> bytes:
+        if self._tls is None or self.state in (SHAKING, PENDING, OVER):
+            return b""  # while the state is PENDING, `proceed` sends what was pushed before
+        self._queue(self._inner.deliver())
+        return self._turn(self._tls)
+
+    def resume(self) -> bytes:
+        if self._tls is None or self.state == OVER:
+            return b""
+        self._queue(self._inner.resume())
+        return self._turn(self._tls)
+
     def _turn(self, tls: ssl.SSLObject) -> bytes:
         """Process all available input, up to a batch of replies; return the bytes to send."""
         before, answered = self.state, self.messages
@@ -198,7 +210,7 @@ class Secured(ConversationWrapper):
                 self._unsent = inner.proceed()
                 if not self._unsent and inner.state == PENDING:
                     break  # an empty piece: other conversations get a turn
-            elif inner.state == OVER or self._end_passed or not self._input_over:
+            elif inner.state in (OVER, WAITING) or self._end_passed or not self._input_over:
                 break
             elif self._close_notify or (inner.state == IDLE and not self._in_record):
                 self._end_passed = True
@@ -215,9 +227,11 @@ class Secured(ConversationWrapper):
         self.messages = inner.messages
         if self.state == OVER:
             return
-        end_pending = self._input_over and not self._end_passed and inner.state != OVER
+        end_pending = self._input_over and not self._end_passed and inner.state not in (OVER, WAITING)
         if self._unsent or inner.state == PENDING or end_pending:
             self.state = PENDING
+        elif inner.state == WAITING:
+            self.state = WAITING
         elif inner.state == OVER or self._end_passed:
             self.failure = inner.failure
             ending = inner.ending or Ending.DONE

@@ -26,6 +26,28 @@ class ConversationWrapper(Conversation):
         """Return nothing: the greeting of `inner` follows once this layer is complete."""
         return b""
 
+    def deliver(self) -> bytes:
+        raise NotImplementedError
+
+    def resume(self) -> bytes:
+        raise NotImplementedError
+
+    @property
+    def pushed(self) -> bool:
+        return self._inner.pushed
+
+    @property
+    def overflowed(self) -> bool:
+        return self._inner.overflowed
+
+    @property
+    def ready(self) -> bool:
+        return self._inner.ready
+
+    @property
+    def timeout(self) -> float | None:
+        return self._inner.timeout
+
     @property
     def buffered(self) -> int:
         return self._inner.buffered

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.service import Reply
+from daemons.serving.conversation.reply import Reply
 from daemons.web.dates import http_date
 from daemons.web.files import ranges
 from daemons.web.files.conditions import Validators, tag_of

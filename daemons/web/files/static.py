@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from daemons.framings.http import Request
-from daemons.serving.conversation.service import Reply
+from daemons.serving.conversation.reply import Reply
 from daemons.web.dates import http_date
 from daemons.web.files.conditions import evaluate_if_range, evaluate_preconditions
 from daemons.web.files.languages import Languages

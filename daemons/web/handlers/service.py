@@ -11,7 +11,8 @@ from daemons.framings import Framing
 from daemons.framings.http import Request
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.peer import Peer
-from daemons.serving.conversation.service import Reply, Service, Talk
+from daemons.serving.conversation.reply import Reply
+from daemons.serving.conversation.service import Service, Talk
 from daemons.web.handlers.head_cache import Head, Heads, Messages
 from daemons.web.handlers.memory_socket import MemorySocket, RequestBody
 from daemons.web.handlers.mixins import class_of, for_memory, writes_log

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from daemons.accounts import verifier
 from daemons.framings.http import Request
 from daemons.serving.conversation.peer import Peer
-from daemons.serving.conversation.service import Reply
+from daemons.serving.conversation.reply import Reply
 from daemons.web.files.identities import PathIdentities
 from daemons.web.files.inode_probe import numbered_by_name
 from daemons.web.files.static import Static

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
-from daemons.serving.conversation.service import Reply
+from daemons.serving.conversation.reply import Reply
 from daemons.web.handlers.response_buffer import SPILL, Bounds, ResponseBuffer
 from daemons.web.responses import BODILESS
 from daemons.web.wsgi.body import checked, first_piece, framed, regrouped

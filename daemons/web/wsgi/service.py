@@ -12,7 +12,8 @@ from daemons.framings.http import HTTP, Request
 from daemons.framings.http.refusals import RESPONSES
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.peer import Peer
-from daemons.serving.conversation.service import Reply, Service, Talk
+from daemons.serving.conversation.reply import Reply
+from daemons.serving.conversation.service import Service, Talk
 from daemons.web.asking import requests
 from daemons.web.handlers.response_buffer import Bounds
 from daemons.web.handlers.service import FAILED, FAILED_SIZE

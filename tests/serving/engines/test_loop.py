@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from daemons import Service, Until
+from daemons.serving.conversation.reply import Reply
 from daemons.serving.conversation.reply_cache import SHORT
-from daemons.serving.conversation.service import Reply
 from daemons.serving.engines import stream_server
 from daemons.serving.engines.loop_poller import TURN, LoopPoller
 from daemons.serving.pump import Pump
