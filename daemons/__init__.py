@@ -17,9 +17,10 @@ from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, Length
 from daemons.rpc.methods import idempotent
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.peer import Peer, PeerGone
 from daemons.serving.conversation.reply import Reply
 from daemons.serving.conversation.service import ReplyCutShort, Service, Talk
+from daemons.serving.conversation.steps import Wait
 from daemons.settings.values import (
     COUNT,
     DURATION,
@@ -56,12 +57,14 @@ __all__ = [
     "LengthPrefixed",
     "Lines",
     "Peer",
+    "PeerGone",
     "Reply",
     "ReplyCutShort",
     "Service",
     "Stream",
     "Talk",
     "Until",
+    "Wait",
     "Whole",
     "choice",
     "idempotent",

@@ -429,8 +429,10 @@ class Conversation:
             self._end(_ending_of(error))
             return b"" if self.ending is Ending.CUT else error.apology or self._apologize()
         if self._input_ended:
+            pushed = self.deliver()
             self._end(DONE)
-        elif decoder is not None and decoder.ended:
+            return pushed
+        if decoder is not None and decoder.ended:
             self._end(Ending.FINISHED if decoder.surplus else DONE)
         else:
             self.state = PARTIAL if decoder is not None and decoder.pending else IDLE
