@@ -30,6 +30,7 @@ from daemons.serving.parent_watch import ParentWatch
 from daemons.serving.poller import Source
 from daemons.serving.safe_call import call_safely
 from daemons.serving.safe_logger import SafeLogger
+from daemons.serving.service_life import ServiceLife
 from daemons.serving.timers import Timers
 from daemons.serving.waker import Waker
 
@@ -153,9 +154,12 @@ class Daemon:
         self._thread = threading.get_ident()
         budget.PROCESS.limit = self.servers[0].limits.held
         self._tick = self._interval()
+        life = ServiceLife(self)
         try:
+            life.start()
             self.servers[0].lead(self)
         finally:
+            life.close()
             self._close()
 
     def drain(self) -> None:

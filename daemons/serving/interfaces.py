@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from daemons.serving.connection import Connection
     from daemons.serving.conversation.conversation import Conversation
+    from daemons.serving.conversation.service import Service
     from daemons.serving.guards.accept_backoff import AcceptBackoff
     from daemons.serving.guards.limits import Limits
     from daemons.serving.poller import Poller, Source
@@ -82,6 +83,8 @@ class Served(Protocol):
     backoff: AcceptBackoff
     connections: dict[Any, Connection]
 
+    @property
+    def service(self) -> Service | None: ...
     @property
     def overrides_service_actions(self) -> bool: ...
     @property

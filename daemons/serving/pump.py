@@ -64,8 +64,12 @@ class Pump(socketserver.BaseRequestHandler):
         #: Sends what is pushed to the peer of a talk; None: the service has no talk.
         self._pusher: Pusher | None = None
         if self.binding.talks:
-            self._pusher = Pusher(self.request, self.connection, self.conversation, self.server)
-            self.connection.on_notify = self._pusher.notify
+            self._make_pusher()
+
+    def _make_pusher(self) -> Pusher:
+        self._pusher = pusher = Pusher(self.request, self.connection, self.conversation, self.server)
+        self.connection.on_notify = pusher.notify
+        return pusher
 
     def handle(self) -> None:
         conversation, connection = self.conversation, self.connection
@@ -155,8 +159,10 @@ class Pump(socketserver.BaseRequestHandler):
 
     def _wait(self) -> None:
         """Wait until the talk has got a value, or its timeout has passed; then continue it."""
-        connection, conversation, pusher = self.connection, self.conversation, self._pusher
-        assert pusher is not None
+        connection, conversation = self.connection, self.conversation
+        if (pusher := self._pusher) is None:  # a reply of a service without a talk comes later
+            pusher = self._make_pusher()
+        conversation.call_when_ready(pusher.notify)
         self._count()
         expect_next(connection, WAITING, self.server.limits, answered=True)
         if not pusher.wait(conversation.timeout):

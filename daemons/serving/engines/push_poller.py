@@ -85,6 +85,7 @@ class PushPoller(ConnectionPoller):
         self._epoll.modify(connection.descriptor, 0)  # EPOLLERR and EPOLLHUP are always reported
         if connection not in self._waits:
             self._waits[connection] = None
+            conversation.call_when_ready(partial(self.push, connection))
             if (timeout := conversation.timeout) is not None:
                 continue_talk = partial(self._continue_talk, connection)
                 self._waits[connection] = self._timers.call_at(time.monotonic() + timeout, continue_talk)
