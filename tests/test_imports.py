@@ -14,11 +14,12 @@ PROJECT = Path(__file__).parents[1]
 MODULES = sorted(PROJECT.glob("daemons/**/*.py"))
 
 #: Modules of the standard library that the sans-IO part may import.  `logging` is for its level numbers; `dataclasses`,
-#: `ipaddress` and `re` read the PROXY header; `os` is for files, and `ssl` for MemoryBIO and SSLObject, which are no
-#: sockets.
+#: `ipaddress` and `re` read the PROXY header; `base64`, `codecs`, `hashlib` and `secrets` are for WebSockets; `os` is
+#: for files, and `ssl` for MemoryBIO and SSLObject, which are no sockets.
 ALLOWED = {
     "daemons.framings": {
         *("__future__", "abc", "collections.abc", "dataclasses", "ipaddress", "re", "struct", "typing", "zlib"),
+        *("base64", "codecs", "hashlib", "secrets"),
     },
     "daemons.serving.conversation": {
         *("__future__", "collections", "collections.abc", "enum", "logging", "os", "ssl", "typing"),

@@ -1,0 +1,338 @@
+"""Framing of WebSocket messages (RFC 6455, section 5)."""
+
+from __future__ import annotations
+
+import secrets
+from codecs import utf_8_decode
+from collections.abc import Callable, Sequence
+
+from daemons.framings.base import Decoder, Framing, FramingError, Incomplete, Malformed, Oversize
+from daemons.framings.websocket.masking import apply_mask, apply_mask_to_part, rotate
+from daemons.framings.websocket.messages import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    INVALID_DATA,
+    MAX_CONTROL,
+    PING,
+    PONG,
+    PROTOCOL_ERROR,
+    TEXT,
+    TOO_BIG,
+    Close,
+    Encoded,
+    Ping,
+    Pong,
+    Text,
+    is_sendable,
+)
+
+#: The first `FRAGMENTS` fragments of a message may have any size; further ones must have at least `SHORT_FRAGMENT`
+#: bytes on average.  Without this, fragments without a payload would never reach the limit.
+FRAGMENTS, SHORT_FRAGMENT = 16 * 1024, 64
+
+_FINAL, _RESERVED, _OPCODE, _CONTROL = 0x80, 0x70, 0x0F, 0x08
+_OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
+
+#: Lengths below `_SHORT` are part of the second byte; `_MEDIUM` is the first length that does not fit into two bytes.
+_SHORT, _MEDIUM = 126, 1 << 16
+
+
+class WebSocket(Framing):
+    """WebSocket messages after the handshake.  A binary message is plain `bytes`, a text message is `Text`; `Ping`,
+    `Pong` and `Close` are delivered as messages, also between the fragments of a message.
+
+    limit
+        Maximum size of a text or binary message in bytes, in all its fragments.  A security limit, so it has no
+        default: a frame can announce 2**63 bytes.  A longer message is refused when the header of the frame is
+        received that exceeds the limit.
+    client
+        False: decode the frames of a client, which are masked, and encode those of a server.  True: the reverse.
+    new_mask
+        For a client: return four bytes for each encoded frame.  They must be unpredictable for the author of the
+        message (RFC 6455, section 10.3).
+
+    A decoder has `ended` after a Close: later input is ignored.  The `apology` of an error is a Close frame with code
+    1002 (protocol error), 1007 (text that is not UTF-8) or 1009 (too big).  Raises `ValueError` for a limit below 1.
+    """
+
+    def __init__(self, *, limit: int, client: bool = False, new_mask: Callable[[], bytes] | None = None) -> None:
+        if limit < 1:
+            raise ValueError(f"WebSocket: limit={limit}; 1 or more is expected")
+        self.limit = limit
+        self.client = client
+        self._new_mask = new_mask or _random_mask
+
+    def __repr__(self) -> str:
+        return f"WebSocket(limit={self.limit}, client={self.client})"
+
+    def decoder(self) -> WebSocketDecoder:
+        return WebSocketDecoder(self)
+
+    def encode(self, reply: bytes) -> bytes:
+        """Return `reply` as one frame of its type: text for `Text`, binary for other `bytes`.
+
+        `Encoded` is returned unchanged.  For a client, raises `ValueError` for one that is not empty, since each frame
+        must have a mask of its own.
+        """
+        if isinstance(reply, Encoded):
+            if reply and self.client:
+                raise ValueError("frames encoded in advance; a client is expected to mask each frame anew")
+            return reply
+        first = _FINAL | getattr(reply, "opcode", BINARY)
+        size = len(reply)
+        masked = 0x80 if self.client else 0
+        if size < _SHORT:
+            header = bytes((first, masked | size))
+        elif size < _MEDIUM:
+            header = bytes((first, masked | 126)) + size.to_bytes(2, "big")
+        else:
+            header = bytes((first, masked | 127)) + size.to_bytes(8, "big")
+        if not masked:
+            return header + reply
+        mask = self._new_mask()
+        return header + mask + apply_mask_to_part(reply, 0, size, mask)
+
+    def refusal(self, kind: type[Malformed | Oversize], code: int, text: str) -> FramingError:
+        """Return the error to raise.  `text` is for the log; `code` is sent to the peer."""
+        error = kind(text)
+        error.apology = self.encode(Close(code))
+        return error
+
+
+def _random_mask() -> bytes:
+    return secrets.token_bytes(4)
+
+
+class WebSocketDecoder(Decoder):
+    """Holds the payloads of an incomplete message, joined; and an incomplete header or control frame.
+
+    Payloads are unmasked, and text is checked, as they are received: an invalid byte is an error at once, and so is a
+    header that no valid frame can begin with."""
+
+    __slots__ = (
+        *("_content", "_final", "_fragments", "_framing", "_held", "_left", "_limit", "_mask", "_message", "_tail"),
+        *("ended", "surplus"),
+    )
+
+    def __init__(self, framing: WebSocket) -> None:
+        super().__init__()
+        self.ended = self.surplus = False
+        self._framing = framing
+        self._limit = framing.limit
+        #: An incomplete header, or an incomplete control frame.
+        self._held = bytearray()
+        #: Opcode of the message in progress: TEXT or BINARY; 0 between messages.
+        self._message = 0
+        self._content = bytearray()
+        #: Last bytes of `_content` that begin a character of several bytes: at most three.
+        self._tail = b""
+        self._fragments = 0
+        # The data frame in progress: the remaining bytes of its payload, their mask, and the FIN bit.
+        self._left = 0
+        self._mask = b""
+        self._final = False
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._held or self._message)
+
+    @property
+    def buffered(self) -> int:
+        return self._held.__alloc__() + self._content.__alloc__()
+
+    def decode(self, data: bytes) -> Sequence[bytes]:
+        if self.ended:
+            self.surplus |= bool(data)
+            return ()
+        if self.error is not None:
+            return ()
+        messages: list[bytes] = []
+        try:
+            self._take(data, messages)
+        except FramingError as error:
+            self._forget()
+            self.error = error.with_traceback(None)  # its frames refer to the received bytes
+        return messages
+
+    def finish(self) -> Sequence[bytes]:
+        if self.error is None and self.pending:
+            part = f"{len(self._content)} bytes into a message" if self._message else "within a frame"
+            self._forget()
+            self.error = Incomplete(f"socket closed {part}")
+        return ()
+
+    def _take(self, data: bytes, messages: list[bytes]) -> None:
+        held = self._held
+        source: bytes | bytearray = data
+        if held:
+            held += data
+            source = held
+        start, have = 0, len(source)
+        if self._left:
+            start = self._take_payload(source, start, messages)
+        while start < have:
+            first = source[start]
+            begin = self._check_header(source, start)
+            if not begin:
+                break
+            if first & _CONTROL:
+                end = begin + (source[start + 1] & 0x7F)
+                if end > have:
+                    break
+                self._take_control(first & _OPCODE, self._unmask(source, begin, end), messages)
+                if self.ended:
+                    self.surplus = end < have
+                    return
+                start = end
+            else:
+                self._begin_frame(first, source, start, begin)
+                start = self._take_payload(source, begin, messages)
+        if source is held:
+            del held[:start]
+        else:
+            held += data[start:]
+
+    def _check_header(self, source: bytes | bytearray, start: int) -> int:
+        """Return the end of the header at `start`, where the payload begins; 0 if it is incomplete.
+
+        Raises `FramingError` once the header cannot be valid.
+        """
+        first = source[start]
+        opcode = first & _OPCODE
+        if first & _RESERVED or opcode not in _OPCODES:
+            part = "a reserved bit is set" if first & _RESERVED else f"the opcode {opcode:#x} is reserved"
+            raise self._malformed(f"{part}; no extension was accepted")
+        if opcode & _CONTROL:
+            if not first & _FINAL:
+                raise self._malformed("a control frame in fragments; one frame is expected")
+        elif (opcode == CONTINUATION) is not bool(self._message):
+            found, expected = ("begins", "continues") if self._message else ("continues", "begins")
+            raise self._malformed(f"a frame {found} a message where one that {expected} a message is expected")
+        have = len(source) - start
+        if have < 2:
+            return 0
+        second = source[start + 1]
+        client = self._framing.client
+        if (second < 0x80) is not client:
+            raise self._malformed("a masked frame from a server" if client else "a frame without a mask from a client")
+        length = second & 0x7F
+        if length > MAX_CONTROL and opcode & _CONTROL:
+            raise self._malformed(f"a control frame of more than {MAX_CONTROL} bytes")
+        size = 2 if length < _SHORT else 4 if length == _SHORT else 10
+        if have < size:
+            return 0
+        if size > 2:
+            length = int.from_bytes(source[start + 2 : start + size], "big")
+            if length < (_SHORT if size == 4 else _MEDIUM):
+                raise self._malformed(f"the length {length} in {size - 2} bytes; fewer are expected")
+            if length >> 63:
+                raise self._malformed("a length of 64 bits; at most 63 are expected")
+        if not opcode & _CONTROL and len(self._content) + length > self._limit:
+            text = f"a message of {len(self._content) + length} bytes or more; {self._limit} are allowed"
+            raise self._framing.refusal(Oversize, TOO_BIG, text)
+        if client:
+            return start + size
+        return start + size + 4 if have >= size + 4 else 0
+
+    def _begin_frame(self, first: int, source: bytes | bytearray, start: int, begin: int) -> None:
+        """Set the state for the payload of a data frame, the header of which is ``source[start:begin]``."""
+        self._fragments += 1
+        if self._fragments > FRAGMENTS + len(self._content) // SHORT_FRAGMENT:
+            text = f"more than {FRAGMENTS} fragments, and on average less than {SHORT_FRAGMENT} bytes in each"
+            raise self._framing.refusal(Oversize, TOO_BIG, text)
+        self._message = self._message or first & _OPCODE
+        self._final = first >= _FINAL
+        end = begin
+        if not self._framing.client:
+            end -= 4
+            self._mask = bytes(source[end:begin])
+        length = source[start + 1] & 0x7F
+        self._left = length if length < _SHORT else int.from_bytes(source[start + 2 : end], "big")
+
+    def _take_payload(self, source: bytes | bytearray, start: int, messages: list[bytes]) -> int:
+        """Take the payload of a data frame from ``source[start:]``; return the end of the taken bytes.
+
+        Deliver the message if it is complete.
+        """
+        count = min(self._left, len(source) - start)
+        end = start + count
+        self._left -= count
+        complete = self._final and not self._left
+        if self._framing.client:
+            piece = bytes(source[start:end])
+        else:
+            piece = apply_mask_to_part(source, start, end, self._mask)
+            if self._left:
+                self._mask = rotate(self._mask, count)
+        if self._message == TEXT:
+            self._check_text(piece, complete)
+        if not complete:
+            self._content += piece
+            return end
+        if self._content:
+            self._content += piece
+            piece = bytes(self._content)
+        messages.append(Text.received(piece) if self._message == TEXT else piece)
+        self._forget_message()
+        return end
+
+    def _check_text(self, piece: bytes, complete: bool) -> None:
+        """Check the next bytes of a text message.  Raises `FramingError` at the first byte that UTF-8 does not allow
+        there."""
+        if not self._tail and piece.isascii():
+            return
+        piece = self._tail + piece
+        try:
+            used = utf_8_decode(piece, "strict", complete)[1]
+        except UnicodeDecodeError:
+            raise self._invalid_text("a text message") from None
+        self._tail = tail = piece[used:]
+        # CPython finds a surrogate only with its third byte, for the sake of `surrogatepass`.
+        if len(tail) == 2 and tail[0] == 0xED and tail[1] >= 0xA0:
+            raise self._invalid_text("a text message")
+
+    def _unmask(self, source: bytes | bytearray, begin: int, end: int) -> bytes:
+        """Return the payload of a control frame."""
+        payload = bytes(source[begin:end])
+        return payload if self._framing.client else apply_mask(payload, bytes(source[begin - 4 : begin]))
+
+    def _take_control(self, opcode: int, payload: bytes, messages: list[bytes]) -> None:
+        if opcode == PING:
+            messages.append(Ping(payload))
+        elif opcode == CLOSE:
+            self._check_close(payload)
+            messages.append(Close.received(payload))
+            # Nothing follows a Close, so a message in progress is never complete.
+            self._forget()
+            self.ended = True
+        else:
+            messages.append(Pong(payload))
+
+    def _check_close(self, payload: bytes) -> None:
+        """Raise `FramingError` for an invalid payload of a Close (RFC 6455, section 5.5.1)."""
+        if len(payload) == 1:
+            raise self._malformed("a Close of one byte; none, or a code of two bytes, is expected")
+        if payload and not is_sendable(code := int.from_bytes(payload[:2], "big")):
+            raise self._malformed(f"a Close with code {code}, which must not be sent")
+        try:
+            utf_8_decode(payload[2:], "strict", True)
+        except UnicodeDecodeError:
+            raise self._invalid_text("the reason of a Close") from None
+
+    def _malformed(self, text: str) -> FramingError:
+        return self._framing.refusal(Malformed, PROTOCOL_ERROR, text)
+
+    def _invalid_text(self, part: str) -> FramingError:
+        return self._framing.refusal(Malformed, INVALID_DATA, f"{part} is not UTF-8")
+
+    def _forget_message(self) -> None:
+        self._message = self._fragments = 0
+        self._tail = b""
+        if self._content:
+            self._content = bytearray()
+
+    def _forget(self) -> None:
+        self._forget_message()
+        self._held = bytearray()
+        self._left = 0
