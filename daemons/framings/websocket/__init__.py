@@ -2,7 +2,9 @@
 
     messages.py     the types of messages: Text, plain bytes, Ping, Pong and Close
     masking.py      the XOR mask of a client's frames
+    header.py       the header of a frame: opcode, length
     framing.py      WebSocket and its decoder: bytes → messages
+    refusals.py     errors, with the code of the Close for them
     handshake.py    the request and the response with Upgrade, for both sides
 
 Extensions such as permessage-deflate are not offered and not accepted, so each message has the length that was sent,

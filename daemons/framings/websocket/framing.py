@@ -6,36 +6,15 @@ import secrets
 from codecs import utf_8_decode
 from collections.abc import Callable, Sequence
 
-from daemons.framings.base import Decoder, Framing, FramingError, Incomplete, Malformed, Oversize
-from daemons.framings.websocket.masking import apply_mask, apply_mask_to_part, rotate
-from daemons.framings.websocket.messages import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    INVALID_DATA,
-    MAX_CONTROL,
-    PING,
-    PONG,
-    PROTOCOL_ERROR,
-    TEXT,
-    TOO_BIG,
-    Close,
-    Encoded,
-    Ping,
-    Pong,
-    Text,
-    is_sendable,
-)
+from daemons.framings.base import Decoder, Framing, FramingError, Incomplete
+from daemons.framings.websocket.header import CONTROL, FINAL, MASK, OPCODE, read_header, write_header
+from daemons.framings.websocket.masking import apply_mask_to_part, rotate
+from daemons.framings.websocket.messages import BINARY, CLOSE, PING, TEXT, Close, Encoded, Ping, Pong, Text, is_sendable
+from daemons.framings.websocket.refusals import invalid_text, malformed, too_big
 
 #: The first `FRAGMENTS` fragments of a message may have any size; further ones must have at least `SHORT_FRAGMENT`
 #: bytes on average.  Without this, fragments without a payload would never reach the limit.
 FRAGMENTS, SHORT_FRAGMENT = 16 * 1024, 64
-
-_FINAL, _RESERVED, _OPCODE, _CONTROL = 0x80, 0x70, 0x0F, 0x08
-_OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
-
-#: Lengths below `_SHORT` are part of the second byte; `_MEDIUM` is the first length that does not fit into two bytes.
-_SHORT, _MEDIUM = 126, 1 << 16
 
 
 class WebSocket(Framing):
@@ -79,25 +58,12 @@ class WebSocket(Framing):
             if reply and self.client:
                 raise ValueError("frames encoded in advance; a client is expected to mask each frame anew")
             return reply
-        first = _FINAL | getattr(reply, "opcode", BINARY)
         size = len(reply)
-        masked = 0x80 if self.client else 0
-        if size < _SHORT:
-            header = bytes((first, masked | size))
-        elif size < _MEDIUM:
-            header = bytes((first, masked | 126)) + size.to_bytes(2, "big")
-        else:
-            header = bytes((first, masked | 127)) + size.to_bytes(8, "big")
-        if not masked:
+        header = write_header(getattr(reply, "opcode", BINARY), size, masked=self.client)
+        if not self.client:
             return header + reply
         mask = self._new_mask()
         return header + mask + apply_mask_to_part(reply, 0, size, mask)
-
-    def refusal(self, kind: type[Malformed | Oversize], code: int, text: str) -> FramingError:
-        """Return the error to raise.  `text` is for the log; `code` is sent to the peer."""
-        error = kind(text)
-        error.apology = self.encode(Close(code))
-        return error
 
 
 def _random_mask() -> bytes:
@@ -152,6 +118,7 @@ class WebSocketDecoder(Decoder):
             self._take(data, messages)
         except FramingError as error:
             self._forget()
+            error.apology = self._framing.encode(error.apology)
             self.error = error.with_traceback(None)  # its frames refer to the received bytes
         return messages
 
@@ -171,84 +138,47 @@ class WebSocketDecoder(Decoder):
         start, have = 0, len(source)
         if self._left:
             start = self._take_payload(source, start, messages)
+        client = self._framing.client
         while start < have:
-            first = source[start]
-            begin = self._check_header(source, start)
-            if not begin:
+            header = read_header(source, start, client, self._message != 0)
+            if header is None:
                 break
-            if first & _CONTROL:
-                end = begin + (source[start + 1] & 0x7F)
+            begin, length = header
+            first = source[start]
+            if first & CONTROL:
+                begin += 0 if client else MASK
+                end = begin + length
                 if end > have:
                     break
-                self._take_control(first & _OPCODE, self._unmask(source, begin, end), messages)
+                self._take_control(first & OPCODE, self._unmask(source, begin, end), messages)
                 if self.ended:
                     self.surplus = end < have
                     return
                 start = end
-            else:
-                self._begin_frame(first, source, start, begin)
-                start = self._take_payload(source, begin, messages)
+                continue
+            total = len(self._content) + length
+            if total > self._limit:
+                raise too_big(f"a message of {total} bytes or more; {self._limit} are allowed")
+            if not client:
+                begin += MASK
+                if begin > have:
+                    break
+                self._mask = bytes(source[begin - MASK : begin])
+            self._begin_frame(first, length)
+            start = self._take_payload(source, begin, messages)
         if source is held:
             del held[:start]
         else:
             held += data[start:]
 
-    def _check_header(self, source: bytes | bytearray, start: int) -> int:
-        """Return the end of the header at `start`, where the payload begins; 0 if it is incomplete.
-
-        Raises `FramingError` once the header cannot be valid.
-        """
-        first = source[start]
-        opcode = first & _OPCODE
-        if first & _RESERVED or opcode not in _OPCODES:
-            part = "a reserved bit is set" if first & _RESERVED else f"the opcode {opcode:#x} is reserved"
-            raise self._malformed(f"{part}; no extension was accepted")
-        if opcode & _CONTROL:
-            if not first & _FINAL:
-                raise self._malformed("a control frame in fragments; one frame is expected")
-        elif (opcode == CONTINUATION) is not bool(self._message):
-            found, expected = ("begins", "continues") if self._message else ("continues", "begins")
-            raise self._malformed(f"a frame {found} a message where one that {expected} a message is expected")
-        have = len(source) - start
-        if have < 2:
-            return 0
-        second = source[start + 1]
-        client = self._framing.client
-        if (second < 0x80) is not client:
-            raise self._malformed("a masked frame from a server" if client else "a frame without a mask from a client")
-        length = second & 0x7F
-        if length > MAX_CONTROL and opcode & _CONTROL:
-            raise self._malformed(f"a control frame of more than {MAX_CONTROL} bytes")
-        size = 2 if length < _SHORT else 4 if length == _SHORT else 10
-        if have < size:
-            return 0
-        if size > 2:
-            length = int.from_bytes(source[start + 2 : start + size], "big")
-            if length < (_SHORT if size == 4 else _MEDIUM):
-                raise self._malformed(f"the length {length} in {size - 2} bytes; fewer are expected")
-            if length >> 63:
-                raise self._malformed("a length of 64 bits; at most 63 are expected")
-        if not opcode & _CONTROL and len(self._content) + length > self._limit:
-            text = f"a message of {len(self._content) + length} bytes or more; {self._limit} are allowed"
-            raise self._framing.refusal(Oversize, TOO_BIG, text)
-        if client:
-            return start + size
-        return start + size + 4 if have >= size + 4 else 0
-
-    def _begin_frame(self, first: int, source: bytes | bytearray, start: int, begin: int) -> None:
-        """Set the state for the payload of a data frame, the header of which is ``source[start:begin]``."""
+    def _begin_frame(self, first: int, length: int) -> None:
+        """Begin a data frame: `first` is its first byte, `length` that of its payload.  Raises `FramingError`."""
         self._fragments += 1
         if self._fragments > FRAGMENTS + len(self._content) // SHORT_FRAGMENT:
-            text = f"more than {FRAGMENTS} fragments, and on average less than {SHORT_FRAGMENT} bytes in each"
-            raise self._framing.refusal(Oversize, TOO_BIG, text)
-        self._message = self._message or first & _OPCODE
-        self._final = first >= _FINAL
-        end = begin
-        if not self._framing.client:
-            end -= 4
-            self._mask = bytes(source[end:begin])
-        length = source[start + 1] & 0x7F
-        self._left = length if length < _SHORT else int.from_bytes(source[start + 2 : end], "big")
+            raise too_big(f"more than {FRAGMENTS} fragments, and on average less than {SHORT_FRAGMENT} bytes in each")
+        self._message = self._message or first & OPCODE
+        self._final = first >= FINAL
+        self._left = length
 
     def _take_payload(self, source: bytes | bytearray, start: int, messages: list[bytes]) -> int:
         """Take the payload of a data frame from ``source[start:]``; return the end of the taken bytes.
@@ -286,45 +216,29 @@ class WebSocketDecoder(Decoder):
         try:
             used = utf_8_decode(piece, "strict", complete)[1]
         except UnicodeDecodeError:
-            raise self._invalid_text("a text message") from None
+            raise invalid_text("a text message") from None
         self._tail = tail = piece[used:]
         # CPython finds a surrogate only with its third byte, for the sake of `surrogatepass`.
         if len(tail) == 2 and tail[0] == 0xED and tail[1] >= 0xA0:
-            raise self._invalid_text("a text message")
+            raise invalid_text("a text message")
 
     def _unmask(self, source: bytes | bytearray, begin: int, end: int) -> bytes:
         """Return the payload of a control frame."""
-        payload = bytes(source[begin:end])
-        return payload if self._framing.client else apply_mask(payload, bytes(source[begin - 4 : begin]))
+        if self._framing.client:
+            return bytes(source[begin:end])
+        return apply_mask_to_part(source, begin, end, bytes(source[begin - MASK : begin]))
 
     def _take_control(self, opcode: int, payload: bytes, messages: list[bytes]) -> None:
         if opcode == PING:
             messages.append(Ping(payload))
         elif opcode == CLOSE:
-            self._check_close(payload)
+            _check_close(payload)
             messages.append(Close.received(payload))
             # Nothing follows a Close, so a message in progress is never complete.
             self._forget()
             self.ended = True
         else:
             messages.append(Pong(payload))
-
-    def _check_close(self, payload: bytes) -> None:
-        """Raise `FramingError` for an invalid payload of a Close (RFC 6455, section 5.5.1)."""
-        if len(payload) == 1:
-            raise self._malformed("a Close of one byte; none, or a code of two bytes, is expected")
-        if payload and not is_sendable(code := int.from_bytes(payload[:2], "big")):
-            raise self._malformed(f"a Close with code {code}, which must not be sent")
-        try:
-            utf_8_decode(payload[2:], "strict", True)
-        except UnicodeDecodeError:
-            raise self._invalid_text("the reason of a Close") from None
-
-    def _malformed(self, text: str) -> FramingError:
-        return self._framing.refusal(Malformed, PROTOCOL_ERROR, text)
-
-    def _invalid_text(self, part: str) -> FramingError:
-        return self._framing.refusal(Malformed, INVALID_DATA, f"{part} is not UTF-8")
 
     def _forget_message(self) -> None:
         self._message = self._fragments = 0
@@ -336,3 +250,15 @@ class WebSocketDecoder(Decoder):
         self._forget_message()
         self._held = bytearray()
         self._left = 0
+
+
+def _check_close(payload: bytes) -> None:
+    """Raise `FramingError` for an invalid payload of a Close (RFC 6455, section 5.5.1)."""
+    if len(payload) == 1:
+        raise malformed("a Close of one byte; none, or a code of two bytes, is expected")
+    if payload and not is_sendable(code := int.from_bytes(payload[:2], "big")):
+        raise malformed(f"a Close with code {code}, which must not be sent")
+    try:
+        utf_8_decode(payload[2:], "strict", True)
+    except UnicodeDecodeError:
+        raise invalid_text("the reason of a Close") from None
