@@ -85,7 +85,7 @@ def test_daemon_imports_only_exports_of_the_package(path: Path) -> None:
         return
     named = set(imports_of(path)) - {"__future__"}
     # The packages of web and RPC have more exports than authors of other daemons need.
-    rooms = ("daemons.framings.http", "daemons.web.", "daemons.rpc.")
+    rooms = ("daemons.framings.http", "daemons.framings.websocket", "daemons.web.", "daemons.rpc.")
     assert not {name for name in named if name.startswith("daemons.") and not name.startswith(rooms)}
     assert any(name.partition(".")[0] == "daemons" for name in named)
 

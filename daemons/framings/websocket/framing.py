@@ -7,14 +7,20 @@ from codecs import utf_8_decode
 from collections.abc import Callable, Sequence
 
 from daemons.framings.base import Decoder, Framing, FramingError, Incomplete
-from daemons.framings.websocket.header import CONTROL, FINAL, MASK, OPCODE, read_header, write_header
-from daemons.framings.websocket.masking import apply_mask_to_part, rotate
+from daemons.framings.websocket.header import CONTROL, FINAL, MASK, MASKED, OPCODE, SHORT, read_header, write_header
+from daemons.framings.websocket.masking import apply_mask, rotate
 from daemons.framings.websocket.messages import BINARY, CLOSE, PING, TEXT, Close, Encoded, Ping, Pong, Text, is_sendable
 from daemons.framings.websocket.refusals import invalid_text, malformed, too_big
 
 #: The first `FRAGMENTS` fragments of a message may have any size; further ones must have at least `SHORT_FRAGMENT`
 #: bytes on average.  Without this, fragments without a payload would never reach the limit.
 FRAGMENTS, SHORT_FRAGMENT = 16 * 1024, 64
+
+
+#: First bytes of a message in one frame.
+_WHOLE_TEXT, _WHOLE_BINARY = FINAL | TEXT, FINAL | BINARY
+
+_new_bytes = bytes.__new__
 
 
 class WebSocket(Framing):
@@ -63,7 +69,7 @@ class WebSocket(Framing):
         if not self.client:
             return header + reply
         mask = self._new_mask()
-        return header + mask + apply_mask_to_part(reply, 0, size, mask)
+        return header + mask + apply_mask(reply, 0, size, mask)
 
 
 def _random_mask() -> bytes:
@@ -77,8 +83,8 @@ class WebSocketDecoder(Decoder):
     header that no valid frame can begin with."""
 
     __slots__ = (
-        *("_content", "_final", "_fragments", "_framing", "_held", "_left", "_limit", "_mask", "_message", "_tail"),
-        *("ended", "surplus"),
+        *("_content", "_final", "_fragments", "_framing", "_held", "_left", "_limit", "_mask", "_masked", "_message"),
+        *("_tail", "ended", "surplus"),
     )
 
     def __init__(self, framing: WebSocket) -> None:
@@ -86,6 +92,8 @@ class WebSocketDecoder(Decoder):
         self.ended = self.surplus = False
         self._framing = framing
         self._limit = framing.limit
+        #: The expected mask bit of the second byte of a frame.
+        self._masked = 0 if framing.client else MASKED
         #: An incomplete header, or an incomplete control frame.
         self._held = bytearray()
         #: Opcode of the message in progress: TEXT or BINARY; 0 between messages.
@@ -140,6 +148,8 @@ class WebSocketDecoder(Decoder):
             start = self._take_payload(source, start, messages)
         client = self._framing.client
         while start < have:
+            if not self._message and (start := self._take_whole(source, start, messages)) == have:
+                break
             header = read_header(source, start, client, self._message != 0)
             if header is None:
                 break
@@ -171,6 +181,41 @@ class WebSocketDecoder(Decoder):
         else:
             held += data[start:]
 
+    def _take_whole(self, source: bytes | bytearray, start: int, messages: list[bytes]) -> int:
+        """Take complete messages of one frame each, the usual input; return the end of the taken bytes.
+
+        A fast path: it stops at any other frame, also at an invalid one.
+        """
+        have, masked = len(source), self._masked
+        while have - start >= 6:
+            first = source[start]
+            length = source[start + 1] - masked
+            begin = start + 2
+            if length == SHORT:
+                length = source[begin] << 8 | source[begin + 1]
+                begin += 2
+                if length < SHORT:
+                    break
+            elif not 0 <= length < SHORT:
+                break
+            if masked:
+                begin += MASK
+            end = begin + length
+            if end > have or length > self._limit or (first != _WHOLE_TEXT and first != _WHOLE_BINARY):
+                break
+            payload = apply_mask(source, begin, end, source[begin - MASK : begin]) if masked else source[begin:end]
+            if first == _WHOLE_TEXT:
+                if not payload.isascii():
+                    try:
+                        utf_8_decode(payload, "strict", True)
+                    except UnicodeDecodeError:
+                        break
+                messages.append(_new_bytes(Text, payload))
+            else:
+                messages.append(bytes(payload))
+            start = end
+        return start
+
     def _begin_frame(self, first: int, length: int) -> None:
         """Begin a data frame: `first` is its first byte, `length` that of its payload.  Raises `FramingError`."""
         self._fragments += 1
@@ -192,7 +237,7 @@ class WebSocketDecoder(Decoder):
         if self._framing.client:
             piece = bytes(source[start:end])
         else:
-            piece = apply_mask_to_part(source, start, end, self._mask)
+            piece = apply_mask(source, start, end, self._mask)
             if self._left:
                 self._mask = rotate(self._mask, count)
         if self._message == TEXT:
@@ -226,7 +271,7 @@ class WebSocketDecoder(Decoder):
         """Return the payload of a control frame."""
         if self._framing.client:
             return bytes(source[begin:end])
-        return apply_mask_to_part(source, begin, end, bytes(source[begin - MASK : begin]))
+        return apply_mask(source, begin, end, bytes(source[begin - MASK : begin]))
 
     def _take_control(self, opcode: int, payload: bytes, messages: list[bytes]) -> None:
         if opcode == PING:

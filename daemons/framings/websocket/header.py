@@ -16,14 +16,14 @@ MASK = 4
 
 _OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 
-#: Lengths below `_SHORT` are part of the second byte; `_MEDIUM` is the first length that does not fit into two bytes.
-_SHORT, _MEDIUM = 126, 1 << 16
+#: Lengths below `SHORT` are part of the second byte; `_MEDIUM` is the first length that does not fit into two bytes.
+SHORT, _MEDIUM = 126, 1 << 16
 
 
 def write_header(opcode: int, length: int, *, masked: bool) -> bytes:
     """Return the header of a frame that is a whole message, up to its mask."""
     first, bit = FINAL | opcode, MASKED if masked else 0
-    if length < _SHORT:
+    if length < SHORT:
         return bytes((first, bit | length))
     if length < _MEDIUM:
         return bytes((first, bit | 126)) + length.to_bytes(2, "big")
@@ -56,16 +56,16 @@ def read_header(source: bytes | bytearray, start: int, client: bool, continues: 
     if (second < MASKED) is not client:
         raise malformed("a masked frame from a server" if client else "a frame without a mask from a client")
     length = second & ~MASKED
-    if length < _SHORT:
+    if length < SHORT:
         return start + 2, length
     if opcode & CONTROL:
         raise malformed(f"a control frame of more than {MAX_CONTROL} bytes")
-    size = 2 if length == _SHORT else 8
+    size = 2 if length == SHORT else 8
     end = start + 2 + size
     if have < 2 + size:
         return None
     length = int.from_bytes(source[start + 2 : end], "big")
-    if length < (_SHORT if size == 2 else _MEDIUM):
+    if length < (SHORT if size == 2 else _MEDIUM):
         raise malformed(f"the length {length} in {size} bytes; fewer are expected")
     if length >> 63:
         raise malformed("a length of 64 bits; at most 63 are expected")

@@ -36,6 +36,9 @@ class Text(bytes):
     def __new__(cls, text: str = "") -> Text:
         return super().__new__(cls, text.encode("utf-8"))
 
+    def __repr__(self) -> str:
+        return f"Text({self.text!r})"
+
     @classmethod
     def received(cls, octets: bytes | bytearray) -> Text:
         """Create a message from bytes that are known to be UTF-8."""
@@ -53,12 +56,18 @@ class Encoded(bytes):
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        return f"Encoded({super().__repr__()})"
+
 
 class Control(bytes):
     """Payload of a control frame: base class of `Ping`, `Pong` and `Close`.  Control frames may arrive between the
     fragments of a message, and are delivered at once."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({super().__repr__()})"
 
     def reply(self) -> bytes:
         """Return the reply that the protocol requires; an empty `Encoded` if it requires none."""
@@ -106,6 +115,9 @@ class Close(Control):
         if not is_sendable(code):
             raise ValueError(f"Close: code {code}; 1000 to 1003, 1007 to 1014 or 3000 to 4999 is expected")
         return super().__new__(cls, _checked("Close", code.to_bytes(2, "big") + reason.encode("utf-8")))
+
+    def __repr__(self) -> str:
+        return f"Close({self.code}, {self.reason!r})" if self.reason else f"Close({self.code})"
 
     @classmethod
     def received(cls, payload: bytes) -> Close:
