@@ -32,8 +32,9 @@ class ResponseDecoder:
         Replace obsolete line folding by a blank, as user agents must.  By default a folded line is an error, as it may
         be for a gateway (RFC 9112, section 5.2).
     upgrade
-        Whether the request had Upgrade.  Then 101 is a final response, and `rest` is the begin of the other protocol;
-        otherwise 101 is an error.
+        Whether the request had Upgrade.  Then 101 is a final response, and `rest` has the first bytes of the other
+        protocol; the caller checks the fields, as `daemons.framings.websocket.check_handshake` does.  Otherwise 101 is
+        an error.
     interim
         Return the heads of other 1xx responses too, as a proxy that forwards them needs (RFC 9110, section 15.2).  By
         default they are skipped.

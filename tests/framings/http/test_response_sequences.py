@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
+import h11
 import pytest
 
 from daemons.framings import Malformed
 from daemons.framings.http import ResponseDecoder, ResponseHead, ResponseLimits
 from tests.framings.http.test_responses import EMPTY, INTERIM, OK, chunks
+from tests.framings.http.test_responses_fuzzed import PIECES
 
 
 def events(decoder: ResponseDecoder, data: bytes, size: int) -> list[ResponseHead | bytes]:
@@ -76,3 +80,42 @@ def test_connection_is_reusable_if_it_is_kept_and_nothing_follows_the_response(d
         assert decoder.reusable is reusable
         decoder.decode(b"HTTP/1.1 200 OK\r\n")
         assert not decoder.reusable, "surplus that arrives later counts as well"
+
+
+def switched_for_h11(data: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], bytes] | None:
+    """The fields of the 101 that h11 finds in `data`, in small letters, and the bytes after it; None: there is none."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(
+        h11.Request(method="GET", target="/", headers=[("Host", "a"), ("Connection", "upgrade"), ("Upgrade", "x")])
+    )
+    client.send(h11.EndOfMessage())
+    client.receive_data(data)
+    try:
+        while isinstance(event := client.next_event(), h11.InformationalResponse):
+            if event.status_code == 101:
+                return tuple(event.headers), client.trailing_data[0]
+    except h11.RemoteProtocolError:
+        pass
+    return None
+
+
+def test_each_101_that_ours_takes_h11_takes() -> None:
+    chance = random.Random(101)
+    taken = 0
+    for _ in range(600):
+        data = bytearray(chance.choice([b"", INTERIM]) + SWITCH + b"\x81\x05Hello")
+        for _ in range(chance.randrange(4)):
+            at = chance.randrange(len(data))
+            data[at : at + chance.randrange(3)] = chance.choice(PIECES)
+        found = []
+        for size in (1, 9, len(data)):
+            decoder = ResponseDecoder("GET", upgrade=True)
+            events(decoder, bytes(data), size)
+            found.append((decoder.head, decoder.rest, str(decoder.error)))
+        assert found[0] == found[1] == found[2]
+        head, rest, _ = found[0]
+        if head is not None and head.status == 101:
+            names = tuple((name.lower(), value) for name, value in head.fields)
+            assert switched_for_h11(bytes(data)) == (names, rest), bytes(data)
+            taken += 1
+    assert taken > 100, "too few are good"
