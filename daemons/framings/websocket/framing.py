@@ -16,7 +16,6 @@ from daemons.framings.websocket.refusals import invalid_text, malformed, too_big
 #: bytes on average.  Without this, fragments without a payload would never reach the limit.
 FRAGMENTS, SHORT_FRAGMENT = 16 * 1024, 64
 
-
 #: First bytes of a message in one frame.
 _WHOLE_TEXT, _WHOLE_BINARY = FINAL | TEXT, FINAL | BINARY
 
@@ -184,7 +183,8 @@ class WebSocketDecoder(Decoder):
     def _take_whole(self, source: bytes | bytearray, start: int, messages: list[bytes]) -> int:
         """Take complete messages of one frame each, the usual input; return the end of the taken bytes.
 
-        A fast path: it stops at any other frame, also at an invalid one.
+        A fast path: it stops at any other frame, also at an invalid one, and within the last six bytes, which is the
+        length of the shortest masked frame.
         """
         have, masked = len(source), self._masked
         while have - start >= 6:
