@@ -236,6 +236,9 @@ def test_many_fragments_must_not_be_short_on_average() -> None:
     decoder.decode(nothing)
     assert isinstance(decoder.error, Oversize)
     assert code_of(decoder.error) == 1009
+    # Each message counts for itself.
+    message = frame(2, final=False) + nothing * (FRAGMENTS - 2) + frame(0)
+    assert found(framing, [message, message]) == ([("binary", b"")] * 2, None, False)
     # Fragments of 64 bytes are not too short, as many as the limit allows.
     long = frame(2, bytes(64), final=False) + frame(0, bytes(64), final=False) * ((1 << 14) - 2) + frame(0, bytes(64))
     assert found(framing, [long]) == ([("binary", bytes(1 << 20))], None, False)
