@@ -19,6 +19,7 @@ from daemons.accounts import Accounts
 from daemons.accounts.users_file import checked
 from daemons.rpc.json.wsgi import JSONApplication
 from daemons.rpc.xml.wsgi import RPC, dispatcher
+from daemons.web.files.conditions import date
 from daemons.webapp import api, environ_dump, timeapp, weather
 from daemons.webapp.bank import Bank
 from daemons.webapp.base64_form import base64_form
@@ -179,4 +180,16 @@ def mounts(secret: Secret, database: Database, options: Webapp.Options) -> list[
 
 
 def _static(request: Form, name: str) -> Response:
-    return send_from_directory(STATIC, name, request.environ, max_age=3600)
+    return send_from_directory(STATIC, name, _without_wrong_dates(request.environ), max_age=3600)
+
+
+def _without_wrong_dates(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Return the environ without conditions that are not HTTP dates, which are ignored (RFC 9110, section 13.1): Werkzeug
+    accepts other forms, and fails for some of them."""
+    dates = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE")
+    valid = {key: value for key, value in environ.items() if key not in dates or date(value) is not None}
+    condition = valid.get("HTTP_IF_RANGE", '"')
+    if not condition.startswith(('"', "W/")) and date(condition) is None:
+        valid.pop("HTTP_RANGE", None)  # a wrong If-Range is false
+        del valid["HTTP_IF_RANGE"]
+    return valid
