@@ -38,8 +38,8 @@ class Pidfile:
         """Acquire the lock, which children inherit.  Raises `AlreadyRunning`, `OSError`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            # Mode 0600: any user that can open the file could lock it, flock(2).  O_NOFOLLOW: the user of [drop] may own
-            # the folder, and root must not write to the target of that user's link.
+            # Mode 0600: any user that can open the file could lock it, flock(2).  O_NOFOLLOW: the user of [drop] may
+            # own the folder, and root must not write to the target of that user's link.
             try:
                 descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except OSError as error:

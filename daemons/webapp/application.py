@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from werkzeug.http import parse_date
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.utils import send_from_directory
 from werkzeug.wrappers import Response
@@ -19,7 +20,6 @@ from daemons.accounts import Accounts
 from daemons.accounts.users_file import checked
 from daemons.rpc.json.wsgi import JSONApplication
 from daemons.rpc.xml.wsgi import RPC, dispatcher
-from daemons.web.files.conditions import date
 from daemons.webapp import api, environ_dump, timeapp, weather
 from daemons.webapp.bank import Bank
 from daemons.webapp.base64_form import base64_form
@@ -184,12 +184,19 @@ def _static(request: Form, name: str) -> Response:
 
 
 def _without_wrong_dates(environ: WSGIEnvironment) -> WSGIEnvironment:
-    """Return the environ without conditions that are not HTTP dates, which are ignored (RFC 9110, section 13.1): Werkzeug
-    accepts other forms, and fails for some of them."""
+    """Return the environ without conditions that are not dates, which are ignored (RFC 9110, section 13.1).  Werkzeug
+    fails for some of them."""
     dates = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE")
-    valid = {key: value for key, value in environ.items() if key not in dates or date(value) is not None}
+    valid = {key: value for key, value in environ.items() if key not in dates or _is_date(value)}
     condition = valid.get("HTTP_IF_RANGE", '"')
-    if not condition.startswith(('"', "W/")) and date(condition) is None:
+    if not condition.startswith(('"', "W/")) and not _is_date(condition):
         valid.pop("HTTP_RANGE", None)  # a wrong If-Range is false
         del valid["HTTP_IF_RANGE"]
     return valid
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return parse_date(text) is not None
+    except OverflowError:
+        return False

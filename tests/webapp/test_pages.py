@@ -36,7 +36,7 @@ def test_mounted_elsewhere_its_links_lead_there(visitor: Visitor) -> None:
     assert "Path=/cgi-bin/webapp/bank/" in page.headers["Set-Cookie"]
 
 
-@pytest.mark.parametrize("date", ["Sun, 06 Nov 1994 08:49:37 +" + "9" * 22, "Sun, 06 Nov 9999 08:49:37 +0100", "soon"])
+@pytest.mark.parametrize("date", ["Sun, 06 Nov 1994 08:49:37 +" + "9" * 22, "soon"])
 def test_condition_of_a_static_file_that_is_no_date_is_ignored(visitor: Visitor, date: str) -> None:
     whole = visitor.get("/static/style.css")
     for name in ("If-Modified-Since", "If-Unmodified-Since"):

@@ -81,7 +81,12 @@ def test_response_to_a_request_with_no_store_is_not_stored(site: Running, tmp_pa
 
 @pytest.mark.parametrize(
     "field",
-    ["Cache-Control: no-cache", "Cache-Control: max-stale, Max-Age=0", "cache-control: min-fresh=9", "Pragma: no-cache"],
+    [
+        "Cache-Control: no-cache",
+        "Cache-Control: max-stale, Max-Age=0",
+        "cache-control: min-fresh=9",
+        "Pragma: no-cache",
+    ],
 )
 def test_fresh_response_is_revalidated_if_the_request_demands_it(
     field: str, site: Running, tmp_path: Path, capsys: Capture
