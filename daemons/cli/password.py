@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import getpass
 import os
+import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from daemons.accounts import hashes, users_file
@@ -119,6 +121,25 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _copy_access(found: os.stat_result, descriptor: int) -> None:
+    """Give a new file the owner and the mode of the old one.  If only root can keep the owner, keep the group.
+
+    Raises `OSError` if a daemon that could read the old file, as its owner or by its group, might not read the new
+    one."""
+    try:
+        os.fchown(descriptor, found.st_uid, found.st_gid)
+    except PermissionError:
+        try:
+            os.fchown(descriptor, -1, found.st_gid)
+            is_kept = bool(found.st_mode & stat.S_IRGRP)
+        except PermissionError:
+            is_kept = False
+        if not is_kept:
+            reason = "belongs to another user, who could not read it any more; run this command as that user or as root"
+            raise PermissionError(errno.EPERM, reason) from None
+    os.fchmod(descriptor, found.st_mode & 0o777)
+
+
 def _replace(path: Path, lines: list[str]) -> None:
     """Atomically replace `path` by a file with these lines, and keep its mode and owner."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -128,10 +149,7 @@ def _replace(path: Path, lines: list[str]) -> None:
             file.writelines(f"{each}\n" for each in lines)
             file.flush()
             if path.exists():
-                found = path.stat()
-                os.fchmod(file.fileno(), found.st_mode & 0o777)
-                with suppress(PermissionError):
-                    os.fchown(file.fileno(), found.st_uid, found.st_gid)
+                _copy_access(path.stat(), file.fileno())
             os.fsync(file.fileno())
         beside.replace(path)
     except BaseException:
