@@ -88,13 +88,17 @@ class PathIdentities(Generic[T]):
             return None
 
     def by_identity(self) -> dict[Identity, list[T]]:
-        """Return the values by the current identities of their paths."""
+        """Return the values by the current identities of their paths.  Raises `Refused` (503) and `OSError` for a
+        temporary failure: the path may be there, and its file have other names."""
         found: dict[Identity, list[T]] = {}
         for path, value in self._paths:
             try:
                 # Symbolic links are followed: the target of a protected link is protected as well.
                 identity = identity_of(os.stat(path))
-            except OSError:
-                continue  # no file can be opened at this path
+            except OSError as error:
+                failure = refused(error)
+                if isinstance(failure, Refused) and failure.status != 503:
+                    continue  # no file can be opened at this path
+                raise failure from error
             found.setdefault(identity, []).insert(0, value)
         return found
