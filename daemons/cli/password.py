@@ -9,6 +9,7 @@ import getpass
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from daemons.clients.tools import DONE, refuse
 
 #: Maximum characters of a line of standard input; passwords are shorter (`hashes.LONGEST_PASSWORD`).
 LONGEST_LINE = 4096
+
+#: Maximum seconds to wait for other commands.  Any user that may read the folder can lock it.
+PATIENCE = 10.0
 
 #: Only the owner: any reader of the file could guess passwords without a throttle.
 MODE = 0o600
@@ -112,10 +116,19 @@ def _write(file: Path, name: str, line: str) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock for users files in `folder`; wait for other commands.  Raises `OSError`."""
+    """Hold the lock for users files in `folder`; wait for other commands, for up to `PATIENCE`.  Raises `OSError`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    reason = f"another process has locked its folder for more than {PATIENCE:g} s"
+                    raise OSError(errno.EWOULDBLOCK, reason) from None
+            time.sleep(0.01)
         yield
     finally:
         os.close(descriptor)

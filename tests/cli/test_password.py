@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import select
@@ -179,6 +180,20 @@ def test_user_added_while_a_password_is_typed_is_kept_and_one_removed_stays_remo
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     assert main(["password", str(path), "Arthur"]) == 0
     assert list(read(path)) == ["robin", "Arthur"]
+
+
+def test_folder_that_another_program_locks_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("daemons.cli.password.PATIENCE", 0.01)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        assert main(["password", "--generate", str(tmp_path / "users"), "Arthur"]) == 1
+    finally:
+        os.close(folder)
+    assert "users: another process has locked its folder for more than 0.01 s\n" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
 
 
 def test_users_added_by_several_commands_at_once_are_all_there(tmp_path: Path) -> None:
