@@ -228,14 +228,16 @@ class Files:
 
     def identity(self, names: Sequence[bytes]) -> Identity | None:
         """Return the identity of the file or directory at `names`, without following symbolic links; None if it does
-        not exist, or no file can be opened there.  Raises `Refused` (503) and `OSError` for a temporary failure."""
+        not exist, or no file can be opened there.  Raises `Refused` (503) if no descriptors are left."""
         try:
             with self.folder(names[:-1]) as folder:
                 return folder.identity(names[-1] if names else b".")
         except Refused as refusal:
             if refusal.status == 503:
                 raise
-            return None
+        except OSError:
+            pass
+        return None
 
 
 def _has_hidden(path: bytes) -> bool:
