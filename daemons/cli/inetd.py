@@ -29,6 +29,7 @@ from daemons.operating.config.sections import Settings
 from daemons.operating.loading.targets import target_of
 from daemons.operating.logging import logs
 from daemons.operating.logging.access_log import AccessLog
+from daemons.operating.logging.log_file import open_log
 from daemons.operating.reload import handle_signal
 from daemons.serving.daemon import Daemon
 from daemons.serving.engines import Threads
@@ -127,9 +128,7 @@ def _redirect_output(path: Path) -> None:
 
     def redirect() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # O_NONBLOCK: open(2) of a FIFO without a reader fails instead of waiting.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        file = os.open(path, flags, 0o644)
+        file = open_log(path)
         for descriptor in descriptors:
             os.dup2(file, descriptor)
         os.close(file)

@@ -63,7 +63,7 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
         complaints += supervisord_check.complaints(supervised, names, daemons)
         notes += supervisord_check.notes(supervised, names)
     for complaint in dict.fromkeys(complaints):
-        print(complaint, file=sys.stderr)
+        print(escape(complaint), file=sys.stderr)
     for settings in daemons:
         notes += (
             f"conf/{settings.name}.ini [daemon] {note}"
@@ -73,10 +73,10 @@ def check(conf: Path, run: Path | None = None, only: Sequence[str] = ()) -> int:
     if reduced := fd_limit.note(daemons):
         notes.append(reduced)
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(escape(f"note: {note}"), file=sys.stderr)
     if complaints:
         return lifecycle.WRONG_CONFIGURATION
-    print(f"OK: {', '.join(names)}" + (f"; {supervised.name}" if supervised_too else ""))
+    print(escape(f"OK: {', '.join(names)}" + (f"; {supervised.name}" if supervised_too else "")))
     return lifecycle.ENDED
 
 
@@ -101,7 +101,7 @@ def check_shared(conf: Path) -> int:
     if supervised.is_file():
         complaints += supervisord_check.complaints_for_all(supervised)
     for complaint in complaints:
-        print(complaint, file=sys.stderr)
+        print(escape(complaint), file=sys.stderr)
     return lifecycle.WRONG_CONFIGURATION if complaints else lifecycle.ENDED
 
 
@@ -129,9 +129,10 @@ def show_all(conf: Path) -> int:
     # Lines are truncated on a terminal only.
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()[:columns])
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
+        print(escape(line)[:columns])
     for complaint in wrong:
-        print(complaint, file=sys.stderr)
+        print(escape(complaint), file=sys.stderr)
     if not rows and not wrong:
         print(f"{shown}: no daemon's ini is in this folder; name another with --conf DIR", file=sys.stderr)
     return lifecycle.WRONG_CONFIGURATION if wrong or not rows else lifecycle.ENDED
@@ -146,20 +147,20 @@ def show(settings: Settings) -> int:
             sections[settings.own_section] = target.options
     except ConfigurationError as error:
         for complaint in error.complaints:
-            print(f"{settings.name}: {complaint}", file=sys.stderr)
+            print(escape(f"{settings.name}: {complaint}"), file=sys.stderr)
         return lifecycle.WRONG_CONFIGURATION
     automatic = _automatic(settings, target.served_class)
-    print(f"{settings.name}: {target.describe()}\nlistens at {_listens(settings)}")
+    print(escape(f"{settings.name}: {target.describe()}"), escape(f"listens at {_listens(settings)}"), sep="\n")
     for section, values in sections.items():
         print(f"\n[{section}]")
         for name, text, origin in _rows(settings, section, values):
             if text == "auto" and (value := automatic.get((section, name))):
                 text = f"auto ({value})"
-            print(f"{name:<21} {text:<24} {origin}".rstrip())
+            print(escape(f"{name:<21} {text:<24} {origin}".rstrip()))
     for section, rows in tables.rows(settings, target.options):
         print(f"\n[{section}]")
         for name, text, origin in rows:
-            print(f"{name:<21} {text:<24} {origin}".rstrip())
+            print(escape(f"{name:<21} {text:<24} {origin}".rstrip()))
     return lifecycle.ENDED
 
 

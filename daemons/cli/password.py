@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import getpass
 import os
+import stat
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from daemons.accounts import hashes, users_file
@@ -17,6 +20,9 @@ from daemons.clients.tools import DONE, refuse
 
 #: Maximum characters of a line of standard input; passwords are shorter (`hashes.LONGEST_PASSWORD`).
 LONGEST_LINE = 4096
+
+#: Maximum seconds to wait for other commands.  Any user that may read the folder can lock it.
+PATIENCE = 10.0
 
 #: Only the owner: any reader of the file could guess passwords without a throttle.
 MODE = 0o600
@@ -110,13 +116,41 @@ def _write(file: Path, name: str, line: str) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock for users files in `folder`; wait for other commands.  Raises `OSError`."""
+    """Hold the lock for users files in `folder`; wait for other commands, for up to `PATIENCE`.  Raises `OSError`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    reason = f"another process has locked its folder for more than {PATIENCE:g} s"
+                    raise OSError(errno.EWOULDBLOCK, reason) from None
+            time.sleep(0.01)
         yield
     finally:
         os.close(descriptor)
+
+
+def _copy_access(found: os.stat_result, descriptor: int) -> None:
+    """Give a new file the owner and the mode of the old one.  If only root can keep the owner, keep the group.
+
+    Raises `OSError` if a daemon that could read the old file, as its owner or by its group, might not read the new
+    one."""
+    try:
+        os.fchown(descriptor, found.st_uid, found.st_gid)
+    except PermissionError:
+        try:
+            os.fchown(descriptor, -1, found.st_gid)
+            is_kept = bool(found.st_mode & stat.S_IRGRP)
+        except PermissionError:
+            is_kept = False
+        if not is_kept:
+            reason = "belongs to another user, who could not read it any more; run this command as that user or as root"
+            raise PermissionError(errno.EPERM, reason) from None
+    os.fchmod(descriptor, found.st_mode & 0o777)
 
 
 def _replace(path: Path, lines: list[str]) -> None:
@@ -128,10 +162,7 @@ def _replace(path: Path, lines: list[str]) -> None:
             file.writelines(f"{each}\n" for each in lines)
             file.flush()
             if path.exists():
-                found = path.stat()
-                os.fchmod(file.fileno(), found.st_mode & 0o777)
-                with suppress(PermissionError):
-                    os.fchown(file.fileno(), found.st_uid, found.st_gid)
+                _copy_access(path.stat(), file.fileno())
             os.fsync(file.fileno())
         beside.replace(path)
     except BaseException:

@@ -14,6 +14,7 @@ from typing import Any
 from daemons.operating.config.sections import Settings
 from daemons.operating.metrics.slot import BOUNDS
 from daemons.operating.metrics.stats import HANGING_AFTER, Figures, NeverRunError, UnreadableError, path_of, read
+from daemons.printable import escape, escape_text
 
 #: Exit codes: the scoreboard is unreadable; a process hangs; the daemon does not run.
 UNREADABLE, HANGING, NOT_RUNNING = 1, 3, 4
@@ -24,7 +25,7 @@ def show(settings: Settings, as_json: bool) -> int:
     try:
         found = read(path_of(settings))
     except UnreadableError as error:
-        print(f"{settings.name}: {error}", file=sys.stderr)
+        print(escape(f"{settings.name}: {error}"), file=sys.stderr)
         return _code_of(error)
     _print(json.dumps(as_dict(found), indent=2) if as_json else as_text(found))
     return code(found)
@@ -46,7 +47,7 @@ def show_all(run: Path, names: Sequence[str], as_json: bool) -> int:
         _print(json.dumps(values, indent=2))
     else:
         width = max(map(len, names), default=0)
-        _print("\n".join(f"{name:<{width}}  {_line(each)}" for name, each in found.items()))
+        _print("\n".join(f"{escape(name):<{width}}  {_line(each)}" for name, each in found.items()))
     return max((_code_of(each) if isinstance(each, Exception) else code(each) for each in found.values()), default=0)
 
 
@@ -61,7 +62,7 @@ def _code_of(error: UnreadableError) -> int:
 
 def _print(text: str) -> None:
     try:
-        print(text, flush=True)
+        print(escape_text(text), flush=True)
     except BrokenPipeError:
         # The reader, such as `head -1`, has exited.  Python would retry at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -111,7 +111,8 @@ def _complaints_of(program: _Program, base: Path, names: list[str], settings: Se
     if not directory.is_dir():
         yield f"directory: there is no folder {directory}"
     if program.config.stopsignal not in (*signals.STOPPING, signals.CUT, signal.SIGKILL):
-        word = signal.Signals(program.config.stopsignal).name.removeprefix("SIG")
+        number = program.config.stopsignal
+        word = signal.Signals(number).name.removeprefix("SIG") if number in set(signal.Signals) else number
         yield f"stopsignal = {word}: no daemon ends at this signal; write TERM"
     options = program.options
     if options is not None and (conf := absolute(directory / _conf_of(program))) != base / "conf":

@@ -9,8 +9,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemons.operating.config.sources import decode, read_bytes, refuse_nul
+from daemons.operating.config.sources import decode, refuse_nul
 from daemons.settings.complaints import ConfigurationError
+from daemons.settings.regular_file import read_bytes
 from daemons.settings.values import hint
 
 _PROGRAM = frozenset(

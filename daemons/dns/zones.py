@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import dns.exception
 import dns.rdataset
@@ -18,6 +19,9 @@ from dns.rdatatype import RdataType
 from daemons import FieldType
 
 Node = Mapping[RdataType, dns.rdataset.Rdataset]
+
+#: Maximum characters of a zone file: reading so many takes minutes.
+LONGEST = 64 * 1024**2
 
 #: The labels of a name.
 Labels = tuple[bytes, ...]
@@ -75,7 +79,13 @@ def read_zone(path: str) -> Zone:
     """Read a zone file in UTF-8, with or without a byte order mark.  Raises `ValueError`, with the number of an invalid
     line."""
     try:
-        text = Path(path).read_text("utf-8-sig")
+        # O_NONBLOCK: opening a FIFO would wait for a writer.
+        with open(path, encoding="utf-8-sig", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError(f"{path}: not a regular file")
+            text = file.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            raise ValueError(f"{path}: more than {LONGEST} characters")
     except OSError as error:
         raise ValueError(f"{path}: {(error.strerror or str(error)).lower()}") from error
     except UnicodeDecodeError as error:

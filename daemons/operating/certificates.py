@@ -10,6 +10,7 @@ from daemons.operating.config.sections import Settings
 from daemons.serving.conversation.tls import TLS, reason_of
 from daemons.serving.tls.context import server_context
 from daemons.settings.complaints import ConfigurationError
+from daemons.settings.regular_file import read_bytes
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
@@ -63,11 +64,11 @@ class _Maker:
             advice = "; name its file with key =" if key_name == "certificate" else ""
             self._complain(key_name, f"contains no private key; PEM is expected{advice}")
         elif _ENCRYPTED.search(key):
-            # OpenSSL would ask for the passphrase on the terminal.
             self._complain(key_name, "the key has a passphrase; a daemon needs one without, in a file of mode 0600")
         else:
             try:
-                made.load_cert_chain(self._path("certificate"), self._path(key_name))
+                # With a password, OpenSSL never asks for one on the terminal.
+                made.load_cert_chain(self._path("certificate"), self._path(key_name), password="")
             except ssl.SSLError as error:
                 if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
                     self._complain(key_name, "the key does not match the certificate")
@@ -94,7 +95,7 @@ class _Maker:
     def _read(self, key: str) -> str | None:
         path = self._path(key)
         try:
-            return path.read_text("utf-8", "replace")
+            return read_bytes(path).decode("utf-8", "replace")
         except FileNotFoundError:
             advice = "; `daemons cert` makes one to try it with" if key == "certificate" else ""
             self._complain(key, f"no such file{advice}")

@@ -38,18 +38,22 @@ class Pidfile:
         """Acquire the lock, which children inherit.  Raises `AlreadyRunning`, `OSError`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            # Mode 0600: any user that can open the file could lock it, flock(2).
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # Mode 0600: any user that can open the file could lock it, flock(2).  O_NOFOLLOW: the user of [drop] may
+            # own the folder, and root must not write to the target of that user's link.
+            try:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                raise self._irregular() if error.errno == errno.ELOOP else error from None
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
-                raise OSError(errno.EEXIST, "exists and is not a regular file", str(self.path))
+                raise self._irregular()
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(descriptor)
                 raise AlreadyRunning(f"already running as pid {self.read()}, see {self.path}") from None
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
+                if os.path.samestat(os.fstat(descriptor), os.lstat(self.path)):
                     self._descriptor = descriptor
                     with suppress(PermissionError):  # the file has another owner
                         os.fchmod(descriptor, 0o600)
@@ -83,8 +87,12 @@ class Pidfile:
         return False
 
     def _open_to_read(self) -> int:
-        # O_NONBLOCK: open(2) of a FIFO would wait for a writer.
-        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        # O_NONBLOCK: open(2) of a FIFO would wait for a writer.  O_NOFOLLOW: through a link, the daemon could be any
+        # process that has locked a file with its pid.
+        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+    def _irregular(self) -> OSError:
+        return OSError(errno.EEXIST, "exists and is not a regular file", str(self.path))
 
     def opened_by(self, pid: int) -> bool:
         """Return whether the process `pid` has this file open.  The daemon has; a process that reuses its pid has not.
@@ -92,7 +100,7 @@ class Pidfile:
         Return True if this user may not inspect the process."""
         folder = f"/proc/{pid}/fd"
         try:
-            own = self.path.stat()
+            own = self.path.lstat()
             descriptors = os.listdir(folder)
         except PermissionError:
             return True  # the daemon has changed its user, which hides its descriptors, proc(5)

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from werkzeug.http import parse_date
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.utils import send_from_directory
 from werkzeug.wrappers import Response
@@ -179,4 +180,23 @@ def mounts(secret: Secret, database: Database, options: Webapp.Options) -> list[
 
 
 def _static(request: Form, name: str) -> Response:
-    return send_from_directory(STATIC, name, request.environ, max_age=3600)
+    return send_from_directory(STATIC, name, _without_wrong_dates(request.environ), max_age=3600)
+
+
+def _without_wrong_dates(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Return the environ without conditions that are not dates, which are ignored (RFC 9110, section 13.1).  Werkzeug
+    fails for some of them."""
+    dates = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE")
+    valid = {key: value for key, value in environ.items() if key not in dates or _is_date(value)}
+    condition = valid.get("HTTP_IF_RANGE", '"')
+    if not condition.startswith(('"', "W/")) and not _is_date(condition):
+        valid.pop("HTTP_RANGE", None)  # a wrong If-Range is false
+        del valid["HTTP_IF_RANGE"]
+    return valid
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return parse_date(text) is not None
+    except OverflowError:
+        return False

@@ -313,3 +313,14 @@ def test_complaint_names_another_conf_folder(suite: Folder, capfd: pytest.Captur
     code, _, err = typed(capfd, "check", "--conf", str(other))
     assert code == 100
     assert err == "etc/x.ini [daemon] service: missing; write service = NAME or module:Class\n"
+
+
+@pytest.mark.parametrize("words", [["check"], ["list"], ["show", "x\x1b"], ["stats"], ["stats", "x\x1b"]])
+def test_names_and_values_cannot_control_the_terminal(
+    words: list[str], suite: Folder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    suite.write("x\x1b", GOOD.replace("1060", "1079") + "description = a\x1b\u202e\n")
+    main(words)
+    printed = "".join(capfd.readouterr())
+    assert "x\\x1b" in printed
+    assert not re.search("[\x1b\u202e]", printed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import select
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from daemons.accounts import ACCEPTED, Accounts, hashes
 from daemons.accounts.users_file import read
 from daemons.cli.command import main
+from daemons.cli.password import _copy_access
 from tests.accounts.files import CHEAP
 from tests.operating.live import BIN
 
@@ -179,6 +182,20 @@ def test_user_added_while_a_password_is_typed_is_kept_and_one_removed_stays_remo
     assert list(read(path)) == ["robin", "Arthur"]
 
 
+def test_folder_that_another_program_locks_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("daemons.cli.password.PATIENCE", 0.01)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        assert main(["password", "--generate", str(tmp_path / "users"), "Arthur"]) == 1
+    finally:
+        os.close(folder)
+    assert "users: another process has locked its folder for more than 0.01 s\n" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
 def test_users_added_by_several_commands_at_once_are_all_there(tmp_path: Path) -> None:
     names = [f"user{number}" for number in range(6)]
     command = [str(BIN / "daemons"), "password", "--generate", str(tmp_path / "users")]
@@ -187,6 +204,25 @@ def test_users_added_by_several_commands_at_once_are_all_there(tmp_path: Path) -
         assert process.communicate(timeout=60)[0].endswith(f"{name} is added\n")
     assert sorted(read(tmp_path / "users")) == names
     assert os.listdir(tmp_path) == ["users"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can keep every owner")
+@pytest.mark.parametrize(
+    ("mode", "group", "is_kept"), [(0o640, os.getegid(), True), (0o600, os.getegid(), False), (0o640, 0, False)]
+)
+def test_file_of_another_user_remains_readable_for_its_daemon(
+    mode: int, group: int, is_kept: bool, tmp_path: Path
+) -> None:
+    """The daemon reads the file as its owner, or by its group."""
+    of_root = os.stat("/")
+    found = os.stat_result((mode, *of_root[1:5], group, *of_root[6:]))
+    with (tmp_path / "new").open("w") as file:
+        if is_kept:
+            _copy_access(found, file.fileno())
+            assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == mode
+        else:
+            with pytest.raises(PermissionError, match="belongs to another user"):
+                _copy_access(found, file.fileno())
 
 
 def test_target_of_a_symbolic_link_is_replaced(tmp_path: Path) -> None:

@@ -217,6 +217,11 @@ def test_the_known_keys_are_those_that_supervisor_reads(monkeypatch: pytest.Monk
             "stopsignal = HUP",
             "[program:launcelot] {new}: no daemon ends at this signal; write TERM",
         ),
+        (
+            "startsecs = 2",
+            "stopsignal = 0",
+            "[program:launcelot] {new}: no daemon ends at this signal; write TERM",
+        ),
     ],
 )
 def test_ignored_keys_and_impossible_settings_are_complaints(

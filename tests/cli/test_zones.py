@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from daemons.cli.command import main
@@ -23,6 +25,10 @@ def test_check_finds_a_wrong_zone_from_any_working_folder(folder: Folder, capsys
     zone.write_text(ZONE + "ns A\n")
     assert main(check) == 100
     assert f"{where}conf/x.zone line 5: 'ns A': " in capsys.readouterr().err
+    zone.unlink()
+    os.mkfifo(zone)
+    assert main(check) == 100
+    assert capsys.readouterr().err == f"{where}conf/x.zone: not a regular file\n"
     folder.write("dns", INI)
     assert main(check) == 100
     assert capsys.readouterr().err == (

@@ -13,6 +13,7 @@ from daemons.cli.command import main
 from daemons.operating import certificates
 from daemons.serving.listening.address import parse_address
 from daemons.settings.complaints import ConfigurationError
+from daemons.settings.regular_file import LARGEST
 from tests.certificates import folder as made
 from tests.operating.folder import Folder
 from tests.operating.live import daemons
@@ -59,6 +60,9 @@ def _another(folder: Folder) -> None:
         ({"certificate": "server.pem", "key": "other/."}, "key = other: is a directory"),
         ({"certificate": "server.pem", "key": "ca.pem"}, "key = ca.pem: contains no private key"),
         ({"certificate": "server.pem", "key": "encrypted.key"}, "key = encrypted.key: the key has a passphrase"),
+        ({"certificate": "fifo"}, "certificate = fifo: not a regular file"),
+        ({"certificate": "server.pem", "key": "fifo"}, "key = fifo: not a regular file"),
+        ({"certificate": "server.pem", "key": "server.key", "client_ca": "zeros"}, "client_ca = zeros: larger than 64"),
         ({"certificate": "expired.pem"}, "certificate = expired.pem: no client would accept it: certificate has exp"),
         ({"certificate": "future.pem"}, "certificate = future.pem: no client would accept it: certificate is not yet"),
         ({"certificate": "client.pem"}, "certificate = client.pem: no client would accept it: unsuitable certificate"),
@@ -73,6 +77,9 @@ def _another(folder: Folder) -> None:
     ],
 )
 def test_invalid_files_are_complaints(folder: Folder, keys: dict[str, str], said: str) -> None:
+    os.mkfifo(folder.path / "fifo")
+    with open(folder.path / "zeros", "wb") as zeros:
+        zeros.truncate(LARGEST + 1)
     (found,) = complaints(folder, **keys)
     assert found.startswith(f"conf/x.ini [tls] {said}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from daemons.operating.drop import Drop
+from daemons.operating.logging.log_file import DropCount, LogFile, open_log
 from tests.operating.folder import GOOD, Folder
 from tests.operating.live import GRAIL, Live, children, daemons, talk
 
@@ -121,6 +122,32 @@ def test_owner_of_a_file_behind_a_link_does_not_change(tmp_path: Path) -> None:
     Drop(user="nobody").chown(str(link))
     assert target.stat().st_uid == 0
     assert link.lstat().st_uid == UNPRIVILEGED.pw_uid
+
+
+def test_only_root_does_not_follow_a_link_to_a_log_file(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "x.log"
+    link.symlink_to(target)
+    if os.geteuid() != 0:
+        os.close(open_log(link))
+        assert target.exists()
+        return
+    with pytest.raises(OSError, match="a symbolic link, which root does not follow") as raised:
+        open_log(link)
+    assert raised.value.filename == str(link)
+    assert not target.exists()
+
+
+@as_root
+def test_log_writer_of_root_does_not_follow_a_link_made_later(tmp_path: Path) -> None:
+    target, path = tmp_path / "target", tmp_path / "x.log"
+    file = LogFile(path, 10_000, 1, DropCount())
+    file.write(b"one")
+    path.rename(tmp_path / "moved")
+    path.symlink_to(target)
+    file.write(b"two")
+    file._close()
+    assert not target.exists()
+    assert (tmp_path / "moved").read_bytes() == b"one\ntwo\n"
 
 
 @as_root

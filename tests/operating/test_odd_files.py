@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -60,6 +61,24 @@ def test_fifo_at_the_pidfile_is_not_waited_for(suite: Folder) -> None:
     ended = daemons(suite.path, "run", "launcelot", "--detach")
     assert ended.returncode == 111
     assert ended.stderr == f"launcelot: {path}: exists and is not a regular file\n"
+
+
+def test_link_at_the_pidfile_is_not_followed(suite: Folder) -> None:
+    """Its target may be a file of another user, or the locked pid file of another program."""
+    path, target = suite.path / "run" / "launcelot.pid", suite.path / "target"
+    target.write_text("kept\n", "ascii")
+    path.symlink_to(target)
+    ended = daemons(suite.path, "run", "launcelot", "--detach")
+    assert (ended.returncode, ended.stderr) == (111, f"launcelot: {path}: exists and is not a regular file\n")
+    assert target.read_text("ascii") == "kept\n"
+    with target.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        assert Pidfile(path).read() is None
+        ended = daemons(suite.path, "stop", "launcelot")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert str(path) in ended.stderr
 
 
 def test_log_that_cannot_be_opened_refuses_a_detached_start(suite: Folder) -> None:

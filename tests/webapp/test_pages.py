@@ -36,6 +36,20 @@ def test_mounted_elsewhere_its_links_lead_there(visitor: Visitor) -> None:
     assert "Path=/cgi-bin/webapp/bank/" in page.headers["Set-Cookie"]
 
 
+@pytest.mark.parametrize("date", ["Sun, 06 Nov 1994 08:49:37 +" + "9" * 22, "soon"])
+def test_condition_of_a_static_file_that_is_no_date_is_ignored(visitor: Visitor, date: str) -> None:
+    whole = visitor.get("/static/style.css")
+    for name in ("If-Modified-Since", "If-Unmodified-Since"):
+        assert visitor.get("/static/style.css", headers={name: date}).data == whole.data
+    fields = {"Range": "bytes=0-1", "If-Range": date}
+    assert visitor.get("/static/style.css", headers=fields).data == whole.data
+    for condition in (whole.headers["Last-Modified"], whole.headers["ETag"]):
+        assert visitor.get("/static/style.css", headers={**fields, "If-Range": condition}).data == whole.data[:2]
+    assert visitor.get("/static/style.css", headers={"Range": "bytes=0-1"}).status_code == 206
+    fields = {"If-Modified-Since": whole.headers["Last-Modified"]}
+    assert visitor.get("/static/style.css", headers=fields).status_code == 304
+
+
 # --- weather ---------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from hishel import CacheStatus
 from hishel.httpx2 import CacheTransport
 
 from daemons.clients import tools
-from daemons.clients.web.common import Failure, log
+from daemons.clients.web.common import Failure, is_secret, log
 from daemons.clients.web.cookies import LATEST
 from daemons.clients.web.location import host_field
 
@@ -27,6 +27,10 @@ LONGEST, LARGEST = 64 * 1024 * 1024, 1024 * 1024 * 1024
 
 #: Mode of the folder: responses may be private.
 MODE = 0o700
+
+#: Directives of requests that hishel ignores: a response that is revalidated meets them (RFC 9111, section 5.2.1).
+#: With no-cache, Cache-Control replaces Pragma, which hishel ignores as well.
+_FRESH = frozenset(("max-age", "min-fresh", "no-cache"))
 
 _log = logging.getLogger("hishel")
 
@@ -87,6 +91,8 @@ class _DateAdjuster(httpx2.BaseTransport):
         self._transport = transport
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        if "only-if-cached" in _directives(request):  # RFC 9111, section 5.2.1.7
+            return httpx2.Response(504)
         began = time.time()
         response = self._transport.handle_request(request)
         now = time.time()
@@ -105,6 +111,13 @@ class _DateAdjuster(httpx2.BaseTransport):
 
     def close(self) -> None:
         self._transport.close()
+
+
+def _directives(request: httpx2.Request) -> frozenset[str]:
+    """Return the names of the cache directives of a request, in lower case; Pragma counts without Cache-Control (RFC
+    9111, section 5.4)."""
+    text = request.headers.get("Cache-Control", request.headers.get("Pragma", ""))
+    return frozenset(part.partition("=")[0].strip().lower() for part in text.split(","))
 
 
 def _seconds(date: str | None) -> float | None:
@@ -136,9 +149,11 @@ class Cache(httpx2.BaseTransport):
         self._cached = CacheTransport(_DateAdjuster(transport), storage, rfc=hishel.CacheOptions(shared=False))
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        directives = request.headers.get("Cache-Control", "").lower().split(",")
-        if "no-store" in map(str.strip, directives):  # hishel would store the response (RFC 9111, section 5.2.1.5)
+        directives = _directives(request)
+        if "no-store" in directives:  # hishel would store the response (RFC 9111, section 5.2.1.5)
             return self._transport.handle_request(request)
+        if directives & _FRESH:
+            request.headers["Cache-Control"] = "no-cache"
         if key := self._key(request):
             request.extensions = {**request.extensions, "caching": {"key": key}}
         try:
@@ -162,12 +177,13 @@ class Cache(httpx2.BaseTransport):
     def _key(self, request: httpx2.Request) -> str:
         """Return the key of a request that differs from others for its URL, empty for the default: a response to one
         user must not be served to another, nor one of a virtual host or server as that of another."""
-        credentials, cookies, host = (request.headers.get(name, "") for name in ("Authorization", "Cookie", "Host"))
+        secrets = sorted(f"{name.lower()}: {text}" for name, text in request.headers.multi_items() if is_secret(name))
+        host = request.headers.get("Host", "")
         if host == host_field(request.url).decode("ascii"):
             host = ""
-        if not (credentials or cookies or host or self._route):
+        if not (secrets or host or self._route):
             return ""
-        text = "\n".join((str(request.url), credentials, cookies, host, self._route))
+        text = "\n".join((str(request.url), *secrets, host, self._route))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     def close(self) -> None:

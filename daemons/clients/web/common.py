@@ -15,6 +15,10 @@ from daemons.printable import escape
 PATIENCE, TIMEOUT = 60.0, 60.0
 
 
+#: Names of header fields that may hold credentials, such as Authorization, X-Api-Key, Private-Token and X-Session-Id.
+_SECRET = re.compile("auth|cookie|credential|csrf|key|pass|secret|session|token", re.IGNORECASE)
+
+
 class Failure(tools.ToolError):
     """A request, or the processing of its response, failed; the message has the subject and the reason."""
 
@@ -22,6 +26,11 @@ class Failure(tools.ToolError):
 def log(line: str) -> None:
     """Print a line on standard error, escaped, since it may contain data of the peer."""
     print(escape(line), file=sys.stderr, flush=True)
+
+
+def is_secret(name: str) -> bool:
+    """Return whether a header field of that name may hold credentials."""
+    return _SECRET.search(name) is not None
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, shown: bool = True, default_timeout: bool = True) -> None:

@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
             options.resume and (options.head or options.method or options.data or options.json or options.upload),
             "-C: requires a plain GET",
         ),
+        (options.head and options.output, "-I: prints the header fields; cannot be combined with -o FILE"),
         (options.head and (options.data or options.json or options.upload), "-I: a HEAD request has no body"),
         (options.proxy and options.unix_socket, "--proxy: cannot be combined with --unix-socket"),
     ):
@@ -167,15 +168,16 @@ def _resume(session: Session, options: argparse.Namespace) -> int:
     from daemons.clients.web.resume import PartialFile
 
     identity = [("Accept-Encoding", "identity")]  # ranges of a coded body do not correspond to bytes of the file
+    follow = not options.no_redirects
     with PartialFile(Path(options.output), options.url) as part:
         fields = part.fields()
-        with session.ask("GET", options.url, [*fields, *identity]) as response:
+        with session.ask("GET", options.url, [*fields, *identity], follow=follow) as response:
             if response.status_code != 416 and (
                 response.status_code != 206 or (fields and part.total_length(response))
             ):
                 return _receive(response, part, asked=bool(fields))
         log(f"{options.output}: the server does not have the requested range; restarting the download")
-        with session.ask("GET", options.url, identity) as response:
+        with session.ask("GET", options.url, identity, follow=follow) as response:
             if response.status_code == 206:
                 raise Failure(f"{options.url}: 206: a part was sent, but no range was requested")
             return _receive(response, part, asked=False)

@@ -83,7 +83,9 @@ class PartialFile:
 
     def total_length(self, response: httpx2.Response) -> int:
         """Return the length of the whole file if a response has all of the rest, else 0: a server may send less than
-        was requested (RFC 9110, section 14.2)."""
+        was requested (RFC 9110, section 14.2), or ignore If-Range and send a part of another version of the file."""
+        if not self._is_same_version(response):
+            return 0
         found = re.fullmatch(
             r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", response.headers.get("Content-Range", "")
         )
@@ -91,6 +93,13 @@ class PartialFile:
             return 0
         first, last, length = map(int, found.groups())
         return length if first == self.size and last == length - 1 else 0
+
+    def _is_same_version(self, response: httpx2.Response) -> bool:
+        """Return whether the ETag or Last-Modified of a response, if it has any, is the stored validator (RFC 9110,
+        section 15.3.7.3)."""
+        known = self._known()
+        name = "ETag" if known.startswith('"') else "Last-Modified"
+        return response.headers.get(name, known) == known
 
     def begin(self, validator: str) -> None:
         """Discard the part and store the validator of a new download; with an empty one it cannot be resumed."""
@@ -118,7 +127,7 @@ def validator_of(response: httpx2.Response) -> str:
     if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag):
         return etag
     modified = str(response.headers.get("Last-Modified", ""))
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         age = parsedate_to_datetime(response.headers.get("Date", "")) - parsedate_to_datetime(modified)
         if age.total_seconds() >= SETTLED:
             return modified

@@ -38,9 +38,6 @@ LONGEST_CHAIN = 10
 #: Statuses that redirect automatically (RFC 9110, section 15.4); 300 and 304 do not.
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
-#: Fields that are sent only to the origin of the URL on the command line.
-ORIGIN_BOUND = frozenset(("authorization", "cookie", "proxy-authorization", "host"))
-
 #: Fields that describe a body.
 BODY_FIELDS = frozenset(
     ("content-type", "content-length", "content-encoding", "transfer-encoding", "if-range", "range")
@@ -165,7 +162,7 @@ class Session:
         """Return the response to one request, its body unread.  Raises `Failure`."""
         try:
             ours = location.origin(url) == self._origin
-            given = [(name, text) for name, text in fields if ours or name.lower() not in ORIGIN_BOUND]
+            given = [(name, text) for name, text in fields if ours or not _is_for_one_origin(name)]
             named = {name.lower() for name, _ in given}
             headers = [
                 (name.encode("ascii"), text.encode("latin-1"))
@@ -218,6 +215,11 @@ class Session:
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {text}"
         return f"cut off: {text}" if "closed connection" in text else text.rstrip(".")
+
+
+def _is_for_one_origin(name: str) -> bool:
+    """Return whether a field is sent only to the origin of the URL on the command line."""
+    return name.lower() == "host" or common.is_secret(name)
 
 
 class _BodyStream(httpx2.SyncByteStream):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import configparser
-import errno
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from daemons.settings.complaints import ConfigurationError
+from daemons.settings.regular_file import read_bytes
 
 
 @dataclass(frozen=True)
@@ -42,20 +41,6 @@ def read_text(path: Path) -> str | None:
     text = decode(data, display_path(path))
     refuse_nul(text, display_path(path))
     return text
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a regular file or /dev/null; other files may be endless, or block.  Raises `OSError`."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) and not os.path.samestat(status, os.stat(os.devnull)):
-            code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
-            raise OSError(code, os.strerror(code) if code == errno.EISDIR else "not a regular file")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(descriptor)
 
 
 def decode(data: bytes, origin: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import select
@@ -41,9 +42,21 @@ class DropCount:
 
 
 def open_log(path: Path) -> int:
-    """Open the log file at `path` for appending.  Raises `OSError`."""
+    """Open the log file at `path` for appending.  Raises `OSError`, also if root would follow a symbolic link.
+
+    The user of [drop] may own the folder, and decides what is logged: through a link, root would append that to any
+    file of the system."""
     # O_NONBLOCK: open(2) of a FIFO without a reader fails instead of waiting.
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    if os.geteuid() != 0:
+        return os.open(path, flags, 0o644)
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        reason = "a symbolic link, which root does not follow; link the folder instead"
+        raise OSError(error.errno, reason, str(path)) from None
 
 
 class LogFile:

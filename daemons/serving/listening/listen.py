@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,9 @@ UNIX_MODE = 0o660
 
 #: Attempts to find a port that is free in both address families.
 PORT_TRIES = 8
+
+#: Maximum seconds to wait for the lock of the directory of a Unix socket.  Daemons hold it for less than a millisecond.
+LOCK_PATIENCE = 2.0
 
 
 class ListenError(Exception):
@@ -153,14 +157,27 @@ def _make_folder(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Lock a directory while a socket in it is bound but not listening yet: another daemon would remove it as stale."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Lock a directory while a socket in it is bound but not listening yet: another daemon would remove it as stale.
+
+    Without the lock after `LOCK_PATIENCE`: every user that may read the directory can hold it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        until = time.monotonic() + LOCK_PATIENCE
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            while not _is_locked(descriptor) and time.monotonic() < until:
+                time.sleep(0.01)
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Try to acquire a lock, flock(2); return whether it is held.  Raises `OSError`."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _remove_stale(path: Path) -> None:

@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 from daemons.serving.tls.sessions import disable_cache
+from daemons.settings import regular_file
 
 #: For TLS 1.2; all cipher suites of TLS 1.3 are AEADs with ephemeral keys.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -33,6 +34,8 @@ def client_context(cafile: Path | None = None, *, verify: bool = True) -> ssl.SS
     ``verify=False`` accepts any certificate: for inspecting a server only.
     Raise `OSError` with the file's name if it cannot be read or contains no certificate."""
     try:
+        if cafile is not None:
+            regular_file.check(cafile)
         context = ssl.create_default_context(cafile=None if cafile is None else str(cafile))
     except ssl.SSLError as error:
         raise OSError(f"{cafile}: there is no certificate in it; PEM is expected") from error

@@ -32,12 +32,15 @@ class PathIdentities(Generic[T]):
         self._paths: list[tuple[bytes, T]] = []
         self._root = root
         self._links = LinkIndex(root)
+        #: The last known identity of each path.
+        self._last: dict[bytes, Identity] = {}
         for names, value in values:
             own = os.path.join(os.fsencode(root), *names)
             self._paths.append((own, value))
             if names:
                 above = os.path.dirname(own)
                 self._paths[:0] = [(os.path.join(above, each), value) for each in variants(names[-1])]
+        self.by_identity()
 
     def __bool__(self) -> bool:
         return bool(self._paths)
@@ -88,13 +91,21 @@ class PathIdentities(Generic[T]):
             return None
 
     def by_identity(self) -> dict[Identity, list[T]]:
-        """Return the values by the current identities of their paths."""
+        """Return the values by the current identities of their paths.
+
+        While stat(2) of a path fails, as on a failing disk, its last identity counts: its file may have other names."""
         found: dict[Identity, list[T]] = {}
         for path, value in self._paths:
             try:
                 # Symbolic links are followed: the target of a protected link is protected as well.
                 identity = identity_of(os.stat(path))
-            except OSError:
-                continue  # no file can be opened at this path
+            except OSError as error:
+                failure = refused(error)
+                if isinstance(failure, Refused) and failure.status != 503:
+                    self._last.pop(path, None)  # no file can be opened at this path
+                if (last := self._last.get(path)) is None:
+                    continue
+                identity = last
+            self._last[path] = identity
             found.setdefault(identity, []).insert(0, value)
         return found

@@ -143,6 +143,13 @@ class Folder:
         except OSError:
             return None
 
+    def identity(self, name: bytes) -> Identity | None:
+        """Return the identity of `name`; None if it does not exist.  Raises as `refused`."""
+        try:
+            return identity_of(os.stat(name, dir_fd=self._descriptor, follow_symlinks=False))
+        except OSError as error:
+            raise refused(error) from error
+
     def kind(self, name: bytes) -> str:
         """Return "file" or "folder"; empty for anything else, or if `name` does not exist."""
         found = self.stat(name)
@@ -221,13 +228,16 @@ class Files:
 
     def identity(self, names: Sequence[bytes]) -> Identity | None:
         """Return the identity of the file or directory at `names`, without following symbolic links; None if it does
-        not exist."""
+        not exist, or no file can be opened there.  Raises `Refused` (503) if no descriptors are left."""
         try:
             with self.folder(names[:-1]) as folder:
-                found = folder.stat(names[-1] if names else b".")
-        except (Refused, OSError):
-            return None
-        return None if found is None else identity_of(found)
+                return folder.identity(names[-1] if names else b".")
+        except Refused as refusal:
+            if refusal.status == 503:
+                raise
+        except OSError:
+            pass
+        return None
 
 
 def _has_hidden(path: bytes) -> bool:

@@ -130,9 +130,11 @@ class Exchange:
         self._paused = float("inf")
         self._note()
 
-    def run(self, connection: UpstreamSocket, request: bytes, has_body: bool) -> None:
-        """Send `request`, and wait for the head of the response.  Raises `UpstreamError`; `StaleError` if a reused
-        connection is closed without a response; and `PeerLeft` if the client leaves."""
+    def run(self, connection: UpstreamSocket, request: bytes, *, reusable: bool) -> None:
+        """Send `request`, and wait for the head of the response.  Unless `reusable`, the connection is not kept.
+
+        Raises `UpstreamError`; `StaleError` if a reused connection is closed without a response; and `PeerLeft` if the
+        client leaves."""
         self._connection = connection
         self._unsent = memoryview(request)
         deadline = time.monotonic() + self._pause
@@ -151,9 +153,9 @@ class Exchange:
                 raise StaleError from error
             raise
         self._upstream.record_head(self)
-        # Not kept after a body, which a server that responded early may read as the next request.  Not kept after HEAD,
-        # or a status without a body: if the server sends one nevertheless, another client must not receive it.
-        self._keeps = not (self._unsent or has_body) and self._method != "HEAD" and self.head.status not in BODILESS
+        # Not kept after HEAD, or a status without a body: if the server sends one nevertheless, another client must not
+        # receive it.
+        self._keeps = reusable and not self._unsent and self._method != "HEAD" and self.head.status not in BODILESS
 
     def restart(self) -> None:
         """Prepare to send the request again, after `StaleError`."""

@@ -33,6 +33,10 @@ QUIET = 1.0
 #: Methods that may be repeated (RFC 9110, section 9.2.2).
 IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
 
+#: Schemes of Authorization that authenticate one request, in lower case.  NTLM and Negotiate authenticate the
+#: connection, so that it must not be shared by clients: RFC 4559, section 6.
+REQUEST_SCHEMES = frozenset((b"basic", b"bearer", b"digest"))
+
 
 class Upstream:
     """An upstream server with its limits."""
@@ -64,12 +68,14 @@ class Upstream:
         `PeerLeft` if the client leaves."""
         lines = b"".join(b"%b: %b\r\n" % field for field in fields)
         request = b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method.encode("ascii"), target, lines, body)
+        # A server that responds early may read a body as the next request.
+        reusable = not (body or _authenticates_connection(fields))
         exchange = self._admit(method, peer)
         try:
             connection = self._take_kept()
             if connection is not None:
                 try:
-                    exchange.run(connection, request, bool(body))
+                    exchange.run(connection, request, reusable=reusable)
                 except StaleError:
                     if method not in IDEMPOTENT:
                         # The server may have processed the request before it closed the connection.
@@ -77,7 +83,7 @@ class Upstream:
                 else:
                     return exchange
                 exchange.restart()
-            exchange.run(self._connect(), request, bool(body))
+            exchange.run(self._connect(), request, reusable=reusable)
         except BaseException as error:
             if isinstance(error, UpstreamError) and error.is_outage:
                 exchange.outage = error
@@ -256,3 +262,9 @@ class Upstream:
             if time.monotonic() - connection.used < KEPT and connection.wait(0.0, writing=False) is None:
                 return connection
             connection.close()
+
+
+def _authenticates_connection(fields: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Return whether a request with these fields may authenticate its connection, for later requests as well."""
+    values = [value for name, value in fields if name.lower() == b"authorization"]
+    return any(value.partition(b" ")[0].lower() not in REQUEST_SCHEMES for value in values)

@@ -16,6 +16,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from threading import BoundedSemaphore
 from typing import NamedTuple
 
 from daemons.web.files.conditions import Validators, tag_of
@@ -35,6 +36,14 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 #: Coarse time stamps of file systems, in nanoseconds: ext4 with small inodes, and FAT.
 _STEPS = (10**9, 2 * 10**9)
+
+#: Seconds that any thread waits for the folder's lock; that few threads wait, since a slow disk or a program that holds
+#: the lock must not occupy all 16 threads of ``engine = pool``; and between two attempts.
+SHORT, PATIENCE, POLL = 0.1, 5.0, 0.005
+
+#: Maximum number of threads that wait for `PATIENCE`, for all folders of the process.
+MOST_WAITING = 4
+_places = BoundedSemaphore(MOST_WAITING)
 
 #: Statuses for errors of writing; other errors are server failures.
 _STATUSES = {
@@ -146,7 +155,7 @@ class Store:
                 if make:
                     raise
                 raise Refused(404) from None
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            _lock(folder)
             yield folder
         except OSError as error:
             raise refused(error, _STATUSES) from error
@@ -159,6 +168,34 @@ class Store:
         others = [each for each in _entries(folder) if each.name != name.decode("ascii")]
         if (new and len(others) >= self._count) or sum(each.size for each in others) + size > self._space:
             raise Refused(507)
+
+
+def _lock(folder: int) -> None:
+    """Acquire the folder's lock, flock(2).  Raises `Refused` (503) if others hold it too long, or too many threads
+    wait."""
+    if _acquire_within(folder, SHORT):
+        return
+    if not _places.acquire(blocking=False):
+        raise Refused(503)
+    try:
+        if not _acquire_within(folder, PATIENCE):
+            reason = f"the lock of the folder was held by others for {PATIENCE:g} s"
+            raise Refused(503) from BlockingIOError(errno.EWOULDBLOCK, reason)
+    finally:
+        _places.release()
+
+
+def _acquire_within(folder: int, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(POLL)
+        else:
+            return True
 
 
 def _sync(path: str) -> None:

@@ -49,8 +49,8 @@ def test_fresh_and_revalidated_responses_come_from_the_cache(site: Running, tmp_
 
 @pytest.mark.parametrize(
     "options",
-    [("-u", "a:b"), ("-H", "Cookie: a=b"), ("-H", "Host: other"), ("-k",)],
-    ids=["user", "cookie", "host", "unverified"],
+    [("-u", "a:b"), ("-H", "Cookie: a=b"), ("-H", "Host: other"), ("-k",), ("-H", "X-Api-Key: k")],
+    ids=["user", "cookie", "host", "unverified", "key"],
 )
 def test_response_to_another_user_or_of_another_server_is_not_served(
     options: tuple[str, ...], site: Running, tmp_path: Path, capsys: Capture
@@ -77,6 +77,35 @@ def test_response_to_a_request_with_no_store_is_not_stored(site: Running, tmp_pa
         assert daemons(*words, *more) == 0
     assert capsys.readouterr() == ("fresh" * 2, "")
     assert site.requests == ["GET /fresh"] * 2
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Cache-Control: no-cache",
+        "Cache-Control: max-stale, Max-Age=0",
+        "cache-control: min-fresh=9",
+        "Pragma: no-cache",
+    ],
+)
+def test_fresh_response_is_revalidated_if_the_request_demands_it(
+    field: str, site: Running, tmp_path: Path, capsys: Capture
+) -> None:
+    words = ("fetch", f"{site.url}/fresh", "--cache", tmp_path / "c")
+    for more, requests in (((), 1), ((), 1), (("-H", field), 2), ((), 2)):
+        assert daemons(*words, *more) == 0
+        assert len(site.requests) == requests
+    assert capsys.readouterr().out == "fresh" * 4
+
+
+def test_only_a_stored_response_is_served_with_only_if_cached(site: Running, tmp_path: Path, capsys: Capture) -> None:
+    words = ("fetch", f"{site.url}/fresh", "--cache", tmp_path / "c")
+    only = ("-H", "Cache-Control: only-if-cached")
+    assert [daemons(*words, *only), daemons(*words), daemons(*words, *only)] == [1, 0, 0]
+    assert site.requests == ["GET /fresh"]
+    printed = capsys.readouterr()
+    assert printed.out == "fresh" * 2
+    assert printed.err == f"daemons fetch: {site.url}/fresh: 504 Gateway Timeout\nfrom the cache\n"
 
 
 def test_response_with_dates_of_distant_years_is_accepted(tmp_path: Path, capsys: Capture) -> None:

@@ -161,7 +161,8 @@ def test_unwanted_endless_and_non_http_redirects_are_not_followed(site: Running,
 
 
 def test_credentials_are_sent_to_one_origin_only(site: Running, capsys: Capture) -> None:
-    secrets = ("-u", "galahad:blue: no", "-H", "Cookie: c=1", "-H", "X-Fine: yes")
+    fields = ("Cookie: c=1", "X-Fine: yes", "x-api-key: k", "Private-Token: t", "X-CSRF: c", "Host: x")
+    secrets = ("-u", "galahad:blue: no", *(word for field in fields for word in ("-H", field)))
     assert daemons("fetch", f"{site.url}/to?u=/login", *secrets) == 0
     with serving() as (other, received):
         assert daemons("fetch", f"{site.url}/to?u={other}/login", *secrets) == 1

@@ -217,6 +217,7 @@ def test_invalid_cookies_are_ignored(tmp_path: Path) -> None:
         (("http://x/", "-C"), "-C: requires -o FILE"),
         (("http://x/", "-C", "-o", "x", "-d", "a=b"), "-C: requires a plain GET"),
         (("http://x/", "-I", "-T", "x"), "-I: a HEAD request has no body"),
+        (("http://x/", "-I", "-o", "x"), "-I: prints the header fields; cannot be combined with -o FILE"),
         (("http://x/", "-d", "a=b", "--json", "1"), "not allowed with argument"),
     ],
 )

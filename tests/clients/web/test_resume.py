@@ -34,9 +34,11 @@ NO_SUCH = "the server does not have the requested range; restarting the download
         ([TAGGED + b"0123", SHIFTED, NEW], b"new", [NO_SUCH], [True, False]),
         ([TAGGED + b"0123", FEWER, NEW], b"new", [NO_SUCH], [True, False]),
         ([TAGGED + b"0123", NONE, NEW], b"new", [NO_SUCH], [True, False]),
+        ([TAGGED + b"0123", REST.replace(b'"one"', b'"two"'), NEW], b"new", [NO_SUCH], [True, False]),
+        ([TAGGED + b"0123", REST.replace(b'ETag: "one"\r\n', b"")], b"0123456789", [THERE], [True]),
         ([TAGGED.replace(b'"one"', b'W/"one"') + b"0123", NEW], b"new", [], [False]),
     ],
-    ids=["the rest", "another", "another part", "fewer bytes", "no part", "weak"],
+    ids=["the rest", "another", "another part", "fewer bytes", "no part", "part of another", "no tag", "weak"],
 )
 def test_interrupted_download_is_resumed(
     answers: list[bytes], content: bytes, messages: list[str], resumed: list[bool], tmp_path: Path, capsys: Capture
@@ -110,6 +112,28 @@ def test_unrequested_partial_response_is_refused(tmp_path: Path, capsys: Capture
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
 
+def test_part_of_a_version_with_another_date_is_not_appended(tmp_path: Path) -> None:
+    """A server may ignore If-Range, and send a part of the file as it is now."""
+    target = tmp_path / "x"
+    dates = f"Last-Modified: {DATE}\r\nDate: {DATE.replace('49', '51')}\r\n".encode("ascii")
+    first = OK + dates + b"Content-Length: 10\r\n\r\n0123"
+    rest = REST.replace(b'ETag: "one"\r\n', dates)
+    with responding(first, rest.replace(b"06 Nov 1994 08:49", b"07 Nov 1994 08:49"), NEW, first, rest) as foreign:
+        words = ("fetch", "-C", "-o", target, f"http://127.0.0.1:{foreign.port}/")
+        assert [daemons(*words), daemons(*words)] == [1, 0]
+        assert target.read_bytes() == b"new"
+        assert [daemons(*words), daemons(*words)] == [1, 0]
+        assert target.read_bytes() == b"0123456789"
+
+
+def test_redirect_of_a_resumed_download_is_not_followed_with_no_redirects(tmp_path: Path, capsys: Capture) -> None:
+    with responding(response(b"there\n", "Location: /y", status="302 Found"), response(b"y")) as foreign:
+        url = f"http://127.0.0.1:{foreign.port}/x"
+        assert daemons("fetch", "-C", "-o", tmp_path / "x", "--no-redirects", url) == 1
+    assert capsys.readouterr() == ("there\n", f"daemons fetch: {url}: 302 Found; expected 200 or 206\n")
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("fields", "validator"),
     [
@@ -120,6 +144,7 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
         ({"Last-Modified": DATE, "Date": "Sun, 06 Nov 1994 08:50:36 GMT"}, ""),
         ({"Last-Modified": DATE}, ""),
         ({"Last-Modified": "soon", "Date": DATE}, ""),
+        ({"Last-Modified": DATE.replace("GMT", "+" + "9" * 20), "Date": DATE}, ""),
         ({"Last-Modified": "Sun, 06 Nov 1994 08:49:37 -0000", "Date": DATE}, ""),
     ],
 )

@@ -268,3 +268,15 @@ def test_second_of_two_simultaneous_starts_does_not_remove_the_socket(tmp_path: 
         second.join()
         assert "in use" in str(refused)
         connect(str(path)).close()
+
+
+def test_folder_that_another_program_locks_does_not_prevent_the_start(
+    stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every user that may read the folder can lock it."""
+    monkeypatch.setattr("daemons.serving.listening.listen.LOCK_PATIENCE", 0.01)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    stack.callback(os.close, folder)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    listening(stack, unix(tmp_path / "x.sock"))
+    connect(str(tmp_path / "x.sock")).close()

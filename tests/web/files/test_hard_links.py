@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from daemons.web.files import hard_links
 from daemons.web.site.gate import Gate
+from daemons.web.site.redirects import Redirect
 from tests.web.example_site import TEXT, ask
 from tests.web.files.protected_site import SECRET, assert_protected, put, site
 from tests.web.site.test_protection import GOOD
@@ -146,3 +148,28 @@ def descriptors_left(count: int) -> Iterator[None]:
         for each in taken:
             os.close(each)
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_failure_to_look_up_a_protected_path_discloses_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The protected path may be there, although stat(2) fails, and its file have another name."""
+    file = put(folder, "plan.html")
+    os.link(file, folder / "www" / "copy.html")
+    os.link(put(folder, "old.html", TEXT), folder / "www" / "older.html")
+    httpd = site(folder, "/plan.html", redirects={"/old.html": Redirect(410, "")})
+    assert [ask(httpd, path).status for path in ("/copy.html", "/older.html")] == [401, 404]
+    stat = os.stat
+
+    def failing(path: Any, *arguments: Any, **keywords: Any) -> os.stat_result:
+        if path == os.fsencode(file):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return stat(path, *arguments, **keywords)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", failing)
+        assert ask(httpd, "/copy.html", "X-Number: 1").status == 401
+    file.unlink()
+    assert ask(httpd, "/copy.html", "X-Number: 2").status == 200
+    httpd = site(folder, "/plan.html", redirects={"/old.html": Redirect(410, "")})
+    with descriptors_left(1):  # the root
+        assert ask(httpd, "/older.html").status == 503
+    assert ask(httpd, "/older.html", "X-Number: 2").status == 404  # not from the cache

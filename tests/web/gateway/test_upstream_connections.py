@@ -49,6 +49,15 @@ def test_connections_are_reused_and_a_stale_one_is_replaced(front: Httpd, upstre
     assert [number for number, _ in upstream[1].requests][3:] == [1, 2, 2, 3, 4, 5]
 
 
+def test_connection_that_a_request_may_have_authenticated_is_not_reused(
+    front: Httpd, upstream: tuple[Within, Any]
+) -> None:
+    values = ["NTLM TlRMTVNT", "Negotiate", "Basic YTpi", "bearer x", "Digest a=b", "negotiate,Basic YTpi", "Basic  "]
+    for value in values:
+        assert fetch(front, "/app/plain", f"Authorization: {value}").body == b"plain"
+    assert [number for number, _ in upstream[1].requests] == [1, 2, 3, 3, 3, 3, 4]
+
+
 def test_connection_is_kept_when_its_exchange_can_no_longer_be_cut(
     front: Httpd, upstream: tuple[Within, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from daemons.httpd import Httpd
 from daemons.operating.loading.targets import target_of
 from daemons.serving.conversation.endings import Ending
 from daemons.settings.complaints import ConfigurationError
+from daemons.web.site import store
 from daemons.web.site.protection import Realm
 from daemons.web.site.store import Entry, Store
 from tests.operating.folder import Folder
+from tests.serving.peers import eventually
 from tests.web.example_site import ask, make, parsed, request, send, service, talking
 from tests.web.site.test_protection import write
 
@@ -241,6 +245,36 @@ def test_document_with_a_future_mtime_is_replaced_with_a_new_tag(httpd: Httpd, t
     tag = ask(httpd, "/notes/x").fields["ETag"]
     assert ask(httpd, "/notes/x", f"If-Match: {tag}", method="PUT", body=b"new").status == 204
     assert ask(httpd, "/notes/x", f"If-Match: {tag}", method="PUT", body=b"too").status == 412
+
+
+def test_lock_of_another_program_occupies_few_threads(
+    httpd: Httpd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others would have none left for requests of files."""
+    monkeypatch.setattr(store, "SHORT", 0.01)
+    monkeypatch.setattr(store, "PATIENCE", 60.0)
+    assert ask(httpd, "/notes/x", method="PUT", body=b"old").status == 201
+    folder = os.open(tmp_path / "notes", os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        with ThreadPoolExecutor(store.MOST_WAITING) as pool:
+            waiting = [
+                pool.submit(ask, httpd, f"/notes/{n}", method="PUT", body=b"new") for n in range(store.MOST_WAITING)
+            ]
+            eventually(lambda: store._places._value == 0)
+            found = ask(httpd, "/notes/x", method="DELETE")
+            assert (found.status, found.fields["Retry-After"]) == (503, "1")
+            assert ask(httpd, "/notes/x").body == b"old"
+            fcntl.flock(folder, fcntl.LOCK_UN)
+            assert [each.result(20).status for each in waiting] == [201] * store.MOST_WAITING
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        monkeypatch.setattr(store, "PATIENCE", 0.01)
+        caplog.clear()
+        assert ask(httpd, "/notes/x", method="DELETE").status == 503
+        assert caplog.messages == ["[documents] /notes: DELETE: the lock of the folder was held by others for 0.01 s"]
+    finally:
+        os.close(folder)
+    assert ask(httpd, "/notes/x", method="DELETE").status == 204
 
 
 def test_concurrent_conditional_writes_lose_no_update(tmp_path: Path) -> None:
