@@ -77,6 +77,7 @@ class Served(Protocol):
     limits: Limits
     backoff: AcceptBackoff
     connections: dict[Any, Connection]
+    holds_places: bool
 
     @property
     def overrides_service_actions(self) -> bool: ...

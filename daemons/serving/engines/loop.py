@@ -69,6 +69,8 @@ class EventDriven(_Server):
 class DatagramLoop(EventDriven):
     """Datagram server that replies to each datagram in the leading thread."""
 
+    holds_places = False
+
 
 class Loop(EventDriven, _StreamServer):
     """Event-driven stream server for services.

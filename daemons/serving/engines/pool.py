@@ -131,6 +131,8 @@ class WorkerPool(EventDriven):
 class DatagramPool(WorkerPool, DatagramLoop):
     """Datagram server in which a worker replies to each datagram."""
 
+    holds_places = True
+
     def process_request(self, request: Any, client_address: Any) -> None:
         self._put(request, client_address)
 
