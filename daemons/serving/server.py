@@ -175,7 +175,10 @@ class Server(DeferringServer):
         connection = self.connections[request]
         try:
             self.run_handler(connection)
-        except TimeoutError:
+        except TimeoutError as error:
+            # Of a socket of this connection, or of another one that the handler waited for?
+            if connection.ending is None and not self.means_peer_silent(connection, error):
+                raise
             connection.ending = connection.ending or Ending.IDLE
         except OSError as error:
             # Not errors of this server: the peer closed the connection, or the daemon cut it before.
