@@ -130,6 +130,11 @@ class DatagramServer(Server, socketserver.UDPServer):
         else:
             super().check_peer(connection)
 
+    @property
+    def spare(self) -> int:  # type: ignore[override]
+        """One datagram may be answered at any time: it needs no peer, so that it does not hold its place."""
+        return 0 if self.active else 1
+
     @cached_property
     def _ports(self) -> frozenset[int]:
         """The ports at which the daemon receives datagrams."""

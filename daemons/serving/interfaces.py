@@ -77,8 +77,9 @@ class Served(Protocol):
     limits: Limits
     backoff: AcceptBackoff
     connections: dict[Any, Connection]
-    holds_places: bool
 
+    @property
+    def spare(self) -> int: ...
     @property
     def overrides_service_actions(self) -> bool: ...
     @property

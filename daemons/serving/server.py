@@ -57,8 +57,8 @@ class Server(DeferringServer):
     raw_handlers = True
     #: Whether conversations always end in the leading thread.
     ends_in_one_thread = False
-    #: Whether a connection remains open when `accept` has returned, and counts towards `Limits.max_connections` then.
-    holds_places = True
+    #: Number of connections that may be accepted now beyond `Limits.max_connections`.
+    spare = 0
     #: Factory of connections; called with the two values of get_request and the handshake timeout in seconds.
     connection_class: Callable[..., Connection] = BlockingConnection
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,10 @@ def test_connection_of_another_server_is_not_evicted(
     assert theirs.recv(1) == b""
 
 
+def limited(setting: str, seconds: float, **others: Any) -> Limits:
+    return Limits(**{setting: seconds, **others})
+
+
 @pytest.mark.parametrize(
     ("phase", "setting"),
     [
@@ -113,20 +118,20 @@ def test_open_connections_get_the_timeouts_of_a_reload(
     server: StreamServer, pair: tuple[socket.socket, socket.socket], phase: Ending, setting: str
 ) -> None:
     connection = add(server, pair[0])
-    server.apply(Limits(**{setting: 1000.0}))
+    server.apply(limited(setting, 1000.0))
     connection.expect(phase, 1000.0)
     began = connection.deadline - 1000.0
-    server.apply(Limits(**{setting: 500.0}))
+    server.apply(limited(setting, 500.0))
     assert connection.deadline == pytest.approx(began + 500.0)
-    server.apply(Limits(**{setting: 2000.0}, drain_timeout=1.0))
+    server.apply(limited(setting, 2000.0, drain_timeout=1.0))
     assert connection.deadline == pytest.approx(began + 2000.0)
     # Not at once: the thread of the connection may be about to set a new deadline.
     connection.deadline -= 1000.0
-    server.apply(Limits(**{setting: 0.5}))
+    server.apply(limited(setting, 0.5))
     assert began < connection.deadline <= began + 100.0
     connection.cut(Ending.STOPPED)
     before = connection.deadline
-    server.apply(Limits(**{setting: 2000.0}))
+    server.apply(limited(setting, 2000.0))
     assert connection.deadline == before
 
 

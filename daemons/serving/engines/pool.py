@@ -133,7 +133,9 @@ class WorkerPool(EventDriven):
 class DatagramPool(WorkerPool, DatagramLoop):
     """Datagram server in which a worker replies to each datagram."""
 
-    holds_places = True
+    @property
+    def spare(self) -> int:  # type: ignore[override]
+        return super(DatagramLoop, self).spare
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._put(request, client_address)

@@ -1,8 +1,8 @@
 """Admission: decides when a daemon's listeners are polled.
 
 At the limit of connections, or during a pause, no connection is accepted: new ones wait in the kernel's queue.  At the
-limit, a listener is polled only to find out whether an open connection must give way to a new one.  Datagrams that are
-answered in the leading thread hold no place, so their listeners are polled at the limit, too.
+limit, a listener is polled only to find out whether an open connection must give way to a new one.  A datagram does
+not wait for its peer, so one may be answered at the limit, too, and any number in the leading thread (`Served.spare`).
 
 If several listeners have connections in their queues, and there is not room for all, the listeners are served in turn.
 epoll reports them in the same order again and again, so that otherwise the first would take every place.
@@ -69,11 +69,11 @@ class Admission:
         daemon.wake_on_end = full = self.full
         if full:
             # Again: a connection that ended before `wake_on_end` was set did not wake the loop.
-            full = self.full and server.holds_places
+            full = self.full and not server.spare
         rest = server.wait()
         if not full and not rest:
             if server not in self._polled:
-                self._was_full &= not server.holds_places
+                self._was_full &= server.spare > 0
                 self.stop_polling(server)
                 server.backoff.end()
                 if server.deferred:
@@ -169,7 +169,7 @@ class Admission:
             if time.monotonic() >= until:
                 break
             full = self.full
-            while waiting and full and waiting[0].holds_places:
+            while waiting and full and not waiting[0].spare:
                 waiting.popleft()  # the loop is woken when there is room
             if not waiting:
                 break
@@ -204,10 +204,14 @@ class Admission:
     def _accept_in_turn(self, server: Served) -> None:
         """Accept from one of several listeners; if there is not room for all, from each in turn."""
         self._daemon.note_activity()
-        if self._room >= self._ample or not server.holds_places:
+        room = self._room
+        if room >= self._ample or server.spare >= ACCEPT_BATCH:
             server.accept_many(ACCEPT_BATCH)
             return
-        waiting = self._waiting([each for each in self._polled if each.holds_places])
+        if room <= 0:
+            server.accept_many(server.spare)
+            return
+        waiting = self._waiting([each for each in self._polled if each.spare < ACCEPT_BATCH])
         for left in range(len(waiting), 0, -1):
             if (room := self._room) <= 0:
                 break

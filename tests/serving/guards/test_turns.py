@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +22,14 @@ from daemons.serving.guards import eviction
 from daemons.serving.guards.limits import Limits
 from daemons.serving.pump import Pump
 from daemons.serving.server import Server
-from tests.serving.peers import DEADLINE
-from tests.serving.services import LINE
+from tests.serving.peers import DEADLINE, ask, connect
+from tests.serving.services import LINE, Echo
 
 #: Clients at each listener: more than there are places.
 CLIENTS = 4
 PLACES = 2
 
-#: Number of times that a place is taken.  Each listener must serve at least a third of its fair share.
+#: Number of times that a stream takes a place.  Each listener must serve at least a third of its fair share.
 TAKEN = 240
 
 #: Engines whose turns can be taken in the thread of the test.
@@ -117,7 +118,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
                 daemon.turn()
                 for number, crowd in enumerate(crowds):
                     counts[number] += (count := crowd.replace_served())
-                    taken += count if servers[number].holds_places else 0
+                    taken += count if transports[number] != "udp" else 0
             daemon.state = OVER
             daemon.serve_forever()
             return [counts[number] for number in range(len(transports))]
@@ -141,3 +142,29 @@ def test_places_of_evicted_connections_are_filled_from_each_listener(
 ) -> None:
     found = served(engine, transports, b"half a line")
     assert min(found) >= TAKEN / len(transports) / 3, found
+
+
+@pytest.mark.parametrize("engine", ["threads", "pool", "loop"])
+def test_datagrams_are_answered_while_connections_keep_every_place(engine: str) -> None:
+    handler = Pump.for_service(Echo())
+    stream, datagrams = (
+        stream_server(engine)(("127.0.0.1", 0), handler),
+        datagram_server(engine)(("127.0.0.1", 0), handler),
+    )
+    stream.limits = datagrams.limits = Limits(max_connections=PLACES)
+    daemon = Daemon([stream, datagrams])
+    thread = threading.Thread(target=daemon.serve_forever)
+    with ExitStack() as stack:
+        for server in (stream, datagrams):
+            stack.callback(server.server_close)
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(daemon.shutdown)
+        for _ in range(PLACES):
+            ask(stack.enter_context(connect(stream.server_address)), b"a\n", b"a\n")
+        peer = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        peer.settimeout(DEADLINE)
+        peer.connect(datagrams.server_address)
+        for number in range(20):
+            ask(peer, b"%d\n" % number, b"%d\n" % number)
+        assert stream.active == PLACES
