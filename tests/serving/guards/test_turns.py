@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from daemons import Service, Talk
+from daemons import Peer, Service, Talk
 from daemons.serving import connection
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.engines import datagram_server, stream_server
@@ -46,7 +46,7 @@ class Once(Service):
 
     framing = LINE
 
-    def talk(self) -> Talk:
+    def talk(self, peer: Peer, /) -> Talk:
         line = yield None
         return line
 
