@@ -73,7 +73,7 @@ class Admission:
         rest = server.wait()
         if not full and not rest:
             if server not in self._polled:
-                self._was_full &= server.spare > 0
+                self._was_full &= self.full
                 self.stop_polling(server)
                 server.backoff.end()
                 if server.deferred:
