@@ -196,8 +196,11 @@ constraints:  ## renew constraints.txt: the newest versions allowed by setup.cfg
 
 clean:  ## remove .venv, caches and the contents of logs/ and run/; refused while a daemon runs
 	@for file in run/*.pid; do
-	    if [ -e "$$file" ] && kill -0 "$$(cat "$$file")" 2>/dev/null; then
-	        echo "make clean: $$file names process $$(cat "$$file"), which runs: stop it first (make stop)" >&2
+	    [ -e "$$file" ] || continue
+	    # Not kill -0, which fails for a process of another user.
+	    pid=$$(cat "$$file" 2>/dev/null) || { echo "make clean: $$file belongs to another user: it must stop its daemon first" >&2; exit 1; }
+	    if [ -n "$$pid" ] && [ -d "/proc/$$pid" ]; then
+	        echo "make clean: $$file names process $$pid, which runs: stop it first (make stop)" >&2
 	        exit 1
 	    fi
 	done

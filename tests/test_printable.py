@@ -40,3 +40,21 @@ def test_every_control_format_and_surrogate_character_of_unicode_is_escaped() ->
             assert character in "\t\n" or escape_text(character).isascii()
         elif is_printable(character):
             assert escape(character) == character
+
+
+@pytest.mark.parametrize("character", ["\0", "\u202e", "\U000e0100", "a\0", "\u4e2d"])
+def test_escaping_takes_no_call_for_each_character(character: str) -> None:
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    text = character * 1000
+    for function in (escape, escape_text):
+        sys.setprofile(count)
+        try:
+            function(text)
+        finally:
+            sys.setprofile(None)
+    assert calls < 100

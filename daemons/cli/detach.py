@@ -29,6 +29,11 @@ from daemons.serving import signals
 from daemons.serving.guards.limits import Limits
 from daemons.settings.complaints import ConfigurationError
 
+#: Signals that the detached daemon ignores, since it has no terminal.  Without this map, DaemonContext would also
+#: replace the handler of SIGTERM, which defers it until the daemon is ready (`signals.defer_stop`): connections in the
+#: kernel's queue would be reset, or the signal be lost.
+SIGNAL_MAP = {signal.SIGTSTP: None, signal.SIGTTIN: None, signal.SIGTTOU: None}
+
 #: Seconds after drain_timeout that ``daemons stop`` waits for the end.
 STOP_GRACE = 3.0
 
@@ -168,6 +173,7 @@ def _detach(settings: Settings, ready_pipe: int) -> int:
             files_preserve=[ready_pipe, read, output, pidfile, *bound.sockets],
             stdout=output,
             stderr=output,
+            signal_map=SIGNAL_MAP,
         )
         context.open()
     # From here on this is the daemon, without a terminal: errors go to the log.

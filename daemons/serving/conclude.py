@@ -28,6 +28,18 @@ NEVER = 1e18
 #: connection, and the peer could lose that reply (RFC 9112, section 9.6).
 LINGER = 2.0
 
+#: Minimum seconds that a connection keeps when its timeout is reduced: a thread may be about to set a new deadline.
+RESCHEDULED = 1.0
+
+#: Setting of each phase.
+_TIMEOUTS = {
+    HANDSHAKE: "handshake_timeout",
+    BETWEEN_MESSAGES: "idle_timeout",
+    SLOW: "message_timeout",
+    STUCK: "write_timeout",
+    Ending.OVERLONG: "conversation_timeout",
+}
+
 
 def expect_next(connection: Connection, state: int, limits: Limits, *, answered: bool) -> None:
     """Set the deadline for the peer's next step, according to the `state` of the conversation.
@@ -48,6 +60,16 @@ def expect_next(connection: Connection, state: int, limits: Limits, *, answered:
         connection.timeout_ending, connection.deadline = STOPPED, NEVER
     elif state == SHAKING and connection.timeout_ending is not HANDSHAKE:
         connection.expect_handshake(limits.handshake_timeout)
+
+
+def reschedule(connection: Connection, old: Limits, new: Limits, now: float) -> None:
+    """Change the deadline of an open connection after a reload, as if its phase had begun under the `new` limits."""
+    setting = _TIMEOUTS.get(connection.timeout_ending)
+    if setting is None or connection.ending is not None:
+        return
+    if change := getattr(new, setting) - getattr(old, setting):
+        deadline = connection.deadline
+        connection.deadline = max(deadline + change, min(deadline, now + RESCHEDULED))
 
 
 def conclude(

@@ -130,6 +130,11 @@ class DatagramServer(Server, socketserver.UDPServer):
         else:
             super().check_peer(connection)
 
+    @property
+    def spare(self) -> int:  # type: ignore[override]
+        """One datagram may be answered at any time: it needs no peer, so that it does not hold its place."""
+        return 0 if self.active else 1
+
     @cached_property
     def _ports(self) -> frozenset[int]:
         """The ports at which the daemon receives datagrams."""
@@ -201,9 +206,12 @@ class DatagramServer(Server, socketserver.UDPServer):
         except BlockingIOError:
             connection.ending = Ending.STUCK
         except OSError as error:
-            if error.errno != errno.EMSGSIZE:
-                raise
-            log.error("%s: reply of %d bytes does not fit in a datagram", connection.peer, len(reply))
+            if connection.ending is not None and connection.ending not in REPLIED:
+                return  # the daemon has cut the connection
+            # For example no route to the peer, or a rule of the firewall (EPERM).
+            fits = error.errno != errno.EMSGSIZE
+            reason = f"could not be sent: {error.strerror}" if fits else "does not fit in a datagram"
+            log.error("%s: reply of %d bytes %s", connection.peer, len(reply), reason)
             connection.ending = Ending.FAILED
 
     def _truncated(self, connection: DatagramConnection) -> list[bytes]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socketserver
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from daemons.serving.conclude import reschedule
 from daemons.serving.connection import BlockingConnection, Connection
 from daemons.serving.conversation.endings import Ending, Refusal
 from daemons.serving.daemon import Daemon
@@ -50,7 +52,12 @@ class GuardedServer(_Base):
         super().__init__(server_address, RequestHandlerClass, bind_and_activate)
 
     def apply(self, limits: Limits) -> None:
-        """Replace the limits; also while the server is running."""
+        """Replace the limits; also while the server is running: open connections get the new timeouts."""
+        now = time.monotonic()
+        with self._lock:
+            # First: a thread that sets its deadline meanwhile uses the old limits, and keeps them for this phase.
+            for connection in self.connections.values():
+                reschedule(connection, self.limits, limits, now)
         self.limits = limits
 
     @property

@@ -89,6 +89,10 @@ class HandlerServer(GuardedServer):
         """Return whether an error raised by a handler means that the peer closed the connection."""
         return isinstance(error, ConnectionError)
 
+    def means_peer_silent(self, connection: Connection, error: TimeoutError) -> bool:
+        """Return whether a timeout raised by a handler means that the peer was silent: not for datagrams."""
+        return False
+
     def run_handler(self, connection: Connection) -> None:
         """Run the conversation of `connection` to its end."""
         raise NotImplementedError

@@ -57,6 +57,8 @@ class Server(DeferringServer):
     raw_handlers = True
     #: Whether conversations always end in the leading thread.
     ends_in_one_thread = False
+    #: Number of connections that may be accepted now beyond `Limits.max_connections`.
+    spare = 0
     #: Factory of connections; called with the two values of get_request and the handshake timeout in seconds.
     connection_class: Callable[..., Connection] = BlockingConnection
 
@@ -173,7 +175,10 @@ class Server(DeferringServer):
         connection = self.connections[request]
         try:
             self.run_handler(connection)
-        except TimeoutError:
+        except TimeoutError as error:
+            # Of a socket of this connection, or of another one that the handler waited for?
+            if connection.ending is None and not self.means_peer_silent(connection, error):
+                raise
             connection.ending = connection.ending or Ending.IDLE
         except OSError as error:
             # Not errors of this server: the peer closed the connection, or the daemon cut it before.

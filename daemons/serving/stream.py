@@ -6,6 +6,7 @@ import select
 import socket
 import socketserver
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,8 @@ class StreamServer(Server, socketserver.TCPServer):
             request.settimeout(self.limits.idle_timeout)
         if not carries_messages:
             connection.messages = None
-            connection.expect(Ending.OVERLONG, self.limits.conversation_timeout)
+            if self.tls is None:  # else after the handshake
+                connection.expect(Ending.OVERLONG, self.limits.conversation_timeout)
         if self.tls is None or connection.messages is not None:
             handler(request, connection.address, self)
             return
@@ -155,6 +157,22 @@ class StreamServer(Server, socketserver.TCPServer):
             return False
         if connection.reason or connection.socket.fileno() < 0:
             return True  # TLS failed, or the handler closed the socket
+        return self._has_ended(connection)
+
+    def means_peer_silent(self, connection: Connection, error: TimeoutError) -> bool:
+        """As in `Server`.
+
+        A TimeoutError may also come from another connection, or from a future.  It does not come from the socket of
+        this connection if that exists for a shorter time than its timeout."""
+        if self.tls is not None or connection.socket.fileno() < 0:
+            return False  # `over_tls` has set the ending if the timeout was of its socket
+        if error.errno is not None:
+            return self._has_ended(connection)  # ETIMEDOUT, tcp(7)
+        timeout = connection.socket.gettimeout()
+        return timeout is not None and time.monotonic() - connection.opened >= timeout
+
+    def _has_ended(self, connection: Connection) -> bool:
+        """Return whether the peer has closed at least its sending half, or the connection has failed."""
         poll = select.poll()
         poll.register(connection.socket, select.POLLRDHUP)
         return bool(poll.poll(0))

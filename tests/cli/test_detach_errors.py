@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.operating.folder import FAILS_SECOND_TIME, GOOD, Folder
-from tests.operating.live import daemons, end_all, type_in, until, working_in
+from tests.operating.live import READY, daemons, end_all, type_in, until, working_in
 
 
 @pytest.fixture
@@ -91,3 +92,38 @@ def test_failure_after_detach_is_in_the_log(suite: Folder, processes: str) -> No
     assert ended.stderr == f"late: did not start; see {log}\n"
     nothing_is_left(suite)
     assert re.search(r"^\S+ \S+ ERROR .* late: .*late\.py line \d+: RuntimeError: the second time", log.read_text())
+
+
+#: A logging handler that stops the process in which it is made, once that has detached.
+STOPS = """
+import os
+import signal
+
+from daemons.operating.logging import logs
+
+SESSION = os.getsid(0)
+
+
+class Output(logs.Output):
+    def __init__(self):
+        super().__init__()
+        if os.getsid(0) != SESSION:
+            os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_sigterm_while_a_detached_daemon_starts_takes_effect_when_it_is_ready(
+    suite: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.module("stops", STOPS)
+    monkeypatch.setenv("PYTHONPATH", str(suite.path))
+    shipped = (Path(__file__).resolve().parents[2] / "conf" / "logging.ini").read_text("utf-8")
+    text = shipped.replace("daemons.operating.logging.logs.Output", "stops.Output")
+    (suite.conf / "logging.ini").write_text(text, "utf-8")
+    ended = daemons(suite.path, "run", "launcelot", "--detach")
+    assert ended.returncode == 0, ended.stderr
+    assert READY.fullmatch(ended.stderr.rstrip("\n"))
+    until(lambda: not list((suite.path / "run").glob("*.pid")), "the end of the daemon")
+    log = (suite.path / "logs" / "launcelot.detached.log").read_text()
+    assert "stopping: draining 0 connections" in log
+    assert "ERROR" not in log

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -173,3 +175,18 @@ def test_supervisord_whose_socket_was_removed_is_found_and_stopped(project: Proj
     stopped = project.type_in("make", "stop")
     assert (stopped.returncode, stopped.stdout) == (0, "supervisord and all its daemons have ended\n"), stopped.stderr
     assert refused(project.port)
+
+
+@pytest.mark.parametrize(("mode", "reason"), [(0o600, "names process 1, which runs"), (0, "belongs to another user")])
+def test_clean_is_refused_while_a_daemon_of_another_user_runs(tmp_path: Path, mode: int, reason: str) -> None:
+    if mode == 0 and os.geteuid() == 0:
+        pytest.skip("root can read every file")
+    shutil.copy(Path(__file__).resolve().parents[2] / "Makefile", tmp_path)
+    pidfile = tmp_path / "run" / "zen.pid"
+    pidfile.parent.mkdir()
+    pidfile.write_text("1\n")
+    pidfile.chmod(mode)
+    ended = subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, text=True, timeout=60.0)
+    assert ended.returncode != 0
+    assert f"make clean: run/zen.pid {reason}" in ended.stderr
+    assert pidfile.exists()

@@ -273,3 +273,17 @@ def test_another_max_rate_takes_effect_at_once(suite: Folder, engine: str) -> No
             reload(daemon, " reloaded; changed: limits.max_rate\n")
             assert waiting.recv(100) == GRAIL
         answered(daemon)
+
+
+@pytest.mark.parametrize("engine", ["threads", "loop"])
+def test_shorter_timeout_applies_to_open_connections(suite: Folder, engine: str) -> None:
+    write(suite, f"engine = {engine}", "[limits]", "idle_timeout = 1h")
+    with (
+        Live(suite.path, "launcelot") as daemon,
+        socket.create_connection(("127.0.0.1", daemon.port), 10.0) as idle,
+    ):
+        idle.sendall(QUEST)
+        assert idle.recv(100) == GRAIL
+        write(suite, f"engine = {engine}", "[limits]", "idle_timeout = 100ms")
+        reload(daemon, " reloaded; changed: limits.idle_timeout\n")
+        assert idle.recv(100) == b""

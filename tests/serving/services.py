@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import resource
+import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -312,3 +315,19 @@ def raising(error: BaseException) -> Callable[..., Any]:
         raise error
 
     return function
+
+
+class Elsewhere(socketserver.BaseRequestHandler):
+    """Fail in the way given by a word, at another connection than that of the peer."""
+
+    def handle(self) -> None:
+        word = self.request.recv(100)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.settimeout(0.05)
+            if word == b"silent":
+                ours.recv(1)
+            if word == b"kernel":
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+            theirs.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            ssl.create_default_context().wrap_socket(ours, server_hostname="elsewhere.test")

@@ -295,3 +295,22 @@ def test_datagrams_with_equal_data_are_not_equal() -> None:
     assert len({one, other}) == 2
     data, sock = one
     assert (data, sock) == (b"a", None)
+
+
+@each_kind
+@pytest.mark.parametrize("spoken", [Echo, RawDatagram])
+def test_reply_that_cannot_be_sent_is_logged_as_a_failure(
+    kind: type[DatagramServer], spoken: type[Service] | type[socketserver.BaseRequestHandler], serve: Serve
+) -> None:
+    class Elsewhere(kind):  # type: ignore[misc, valid-type]
+        """Receives each datagram from an address to which none can be sent: class E, RFC 1112, section 4."""
+
+        def get_request(self) -> tuple[Any, Any]:
+            request, _ = super().get_request()
+            return request, ("240.0.0.1", 9)
+
+    running, peer = serve(Elsewhere, spoken, Limits(max_per_peer=9))
+    peer.send(b"a\n")
+    running.log_line("240.0.0.1:9: reply of 2 bytes could not be sent: ")
+    assert access_of(running, "240.0.0.1:9")[0] == "failed"
+    assert not any("Traceback" in line for line in running.lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -97,3 +98,51 @@ def test_connection_of_another_server_is_not_evicted(
     server.evict(connection)
     assert (ending_of(connection), connection.reason) == (Ending.REFUSED, Refusal.HELD.value)
     assert theirs.recv(1) == b""
+
+
+def limited(setting: str, seconds: float, **others: Any) -> Limits:
+    return Limits(**{setting: seconds, **others})
+
+
+@pytest.mark.parametrize(
+    ("phase", "setting"),
+    [
+        (Ending.HANDSHAKE, "handshake_timeout"),
+        (Ending.IDLE, "idle_timeout"),
+        (Ending.SLOW, "message_timeout"),
+        (Ending.STUCK, "write_timeout"),
+        (Ending.OVERLONG, "conversation_timeout"),
+    ],
+)
+def test_open_connections_get_the_timeouts_of_a_reload(
+    server: StreamServer, pair: tuple[socket.socket, socket.socket], phase: Ending, setting: str
+) -> None:
+    connection = add(server, pair[0])
+    server.apply(limited(setting, 1000.0))
+    connection.expect(phase, 1000.0)
+    began = connection.deadline - 1000.0
+    server.apply(limited(setting, 500.0))
+    assert connection.deadline == pytest.approx(began + 500.0)
+    server.apply(limited(setting, 2000.0, drain_timeout=1.0))
+    assert connection.deadline == pytest.approx(began + 2000.0)
+    # Not at once: the thread of the connection may be about to set a new deadline.
+    connection.deadline -= 1000.0
+    server.apply(limited(setting, 0.5))
+    assert began < connection.deadline <= began + 100.0
+    connection.cut(Ending.STOPPED)
+    before = connection.deadline
+    server.apply(limited(setting, 2000.0))
+    assert connection.deadline == before
+
+
+def test_connection_idle_for_longer_than_a_reduced_timeout_gives_way(
+    server: StreamServer, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    connection = add(server, pair[0])
+    connection.messages = 1
+    connection.expect(Ending.IDLE, server.limits.idle_timeout)
+    connection.deadline -= 100.0
+    now = connection.deadline - server.limits.idle_timeout + 100.0
+    assert [found for *_, found in server.candidates(now)] == [connection]
+    server.apply(Limits(idle_timeout=200.0))
+    assert [found for *_, found in server.candidates(now)] == [connection]

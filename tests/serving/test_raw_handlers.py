@@ -5,15 +5,19 @@ from __future__ import annotations
 import signal
 import socket
 import socketserver
+import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
+from daemons.serving.engines import stream_server
 from daemons.serving.guards.limits import Limits
 from tests.serving.conftest import Run, raw, raw_once
-from tests.serving.peers import ask, connect, converse, hear_all, is_gone, name_of, reset
+from tests.serving.peers import DEADLINE, ask, connect, converse, eventually, hear_all, is_gone, name_of, reset
 from tests.serving.running import Process, Within, access_of
-from tests.serving.services import Deaf, Endless, Raw
+from tests.serving.services import Deaf, Elsewhere, Endless, Raw
 
 
 @raw
@@ -141,6 +145,45 @@ def test_a_connection_error_of_another_connection_is_a_failure(
         name = name_of(peer)
     assert access_of(running, name) == ("failed", "-")
     running.log_line(f"{name}: the conversation failed", "Error")
+
+
+@pytest.mark.parametrize(("word", "error"), [(b"silent", "timed out"), (b"kernel", "Errno 110"), (b"tls", "SSLError")])
+@pytest.mark.parametrize("engine", ["one", "threads", "pool"])
+def test_timeout_of_another_connection_is_a_failure(
+    engine: str, word: bytes, error: str, within: Callable[..., Within]
+) -> None:
+    running = within(engine, Elsewhere)
+    with connect(running.address) as peer:
+        peer.sendall(word)
+        assert hear_all(peer) == b""
+        name = name_of(peer)
+    assert access_of(running, name) == ("failed", "-")
+    running.log_line(f"{name}: the conversation failed", error)
+
+
+def test_handler_that_waits_for_a_worker_is_not_cut(within: Callable[..., Within]) -> None:
+    class Gated(socketserver.BaseRequestHandler):
+        gate = threading.Event()
+        busy = threading.Semaphore(0)
+
+        def handle(self) -> None:
+            self.busy.release()
+            self.gate.wait(DEADLINE)
+            self.request.sendall(b"served")
+
+    workers = 2
+    kind = type("Two", (stream_server("pool"),), {"threads": workers})
+    running = within(kind, Gated, Limits(handshake_timeout=0.01))
+    with ExitStack() as stack:
+        stack.callback(Gated.gate.set)
+        first = [stack.enter_context(connect(running.address)) for _ in range(workers)]
+        for _ in first:
+            assert Gated.busy.acquire(timeout=DEADLINE)
+        waiting = stack.enter_context(connect(running.address))
+        eventually(lambda: running.server.active == workers + 1)
+        running.server.sweep(time.monotonic() + 1.0)
+        Gated.gate.set()
+        assert hear_all(waiting) == b"served"
 
 
 @pytest.mark.parametrize("engine", ["one", "threads", "forks"])

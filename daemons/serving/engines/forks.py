@@ -195,13 +195,14 @@ class Forks(socketserver.ForkingMixIn, _Server):
         """Return the connections of the children; the parent does not know which of them wait for their peers.
 
         A child that has been asked is asked again after all others, and then also ends if it is between two messages.
-        A raw handler is never asked: it may have called execve(2), after which the signal would kill it."""
+        A raw handler is never asked: it may have called execve(2), after which the signal would kill it.  Nor is a
+        child that replies to a datagram, since it waits for no peer."""
         if self.service is None:
             return []
         found: list[Candidate] = [
             (Rank.IDLE if child.asked else Rank.NEW, child.asked or child.connection.opened, child.connection)
             for child in self.children.values()
-            if child.connection.grace_until <= now
+            if child.connection.grace_until <= now and child.connection.timed
         ]
         return sorted(found, key=lambda candidate: candidate[:2])
 

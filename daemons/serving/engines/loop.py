@@ -19,6 +19,7 @@ from daemons.serving.conversation.endings import LINGERING, Refusal
 from daemons.serving.engines.loop_connection import LoopConnection
 from daemons.serving.engines.loop_poller import LoopPoller
 from daemons.serving.guards.accept_backoff import NoResourcesError
+from daemons.serving.guards.admission import ACCEPT_BATCH
 from daemons.serving.inlinable import INLINABLE, inlinable
 from daemons.serving.poller import Poller
 from daemons.serving.safe_logger import SafeLogger
@@ -73,6 +74,9 @@ class EventDriven(_Server):
 
 class DatagramLoop(EventDriven):
     """Datagram server that replies to each datagram in the leading thread."""
+
+    #: None remains open when `accept` has returned.
+    spare = ACCEPT_BATCH
 
 
 class Loop(EventDriven, _StreamServer):

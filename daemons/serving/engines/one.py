@@ -13,6 +13,8 @@ class One(Threads):
     """
 
     capacity = 1
+    #: Not even a datagram is answered beside a connection.
+    spare = 0
 
     @property
     def max_connections(self) -> int:

@@ -18,6 +18,7 @@ could already belong to a new connection when the leader uses it.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
+from daemons.serving.conversation.endings import Ending
 from daemons.serving.daemon import OVER, Daemon
 from daemons.serving.engines.loop import DatagramLoop, EventDriven, Loop
 from daemons.serving.engines.loop_connection import LoopConnection
@@ -130,6 +132,10 @@ class WorkerPool(EventDriven):
 class DatagramPool(WorkerPool, DatagramLoop):
     """Datagram server in which a worker replies to each datagram."""
 
+    @property
+    def spare(self) -> int:  # type: ignore[override]
+        return super(DatagramLoop, self).spare
+
     def process_request(self, request: Any, client_address: Any) -> None:
         self._put(request, client_address)
 
@@ -171,7 +177,13 @@ class Pool(WorkerPool, Loop):
         if self.carries_messages:
             super().process_request(request, client_address)
         else:
+            self.connections[request].deadline = math.inf  # of the peer; the connection waits for a worker
             self._put(request, client_address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In a worker: run a raw handler.  Only now the time for PROXY header and TLS handshake begins."""
+        self.connections[request].expect(Ending.HANDSHAKE, self.limits.handshake_timeout)
+        super().finish_request(request, client_address)
 
 
 def _started(workers: list[threading.Thread]) -> list[threading.Thread]:

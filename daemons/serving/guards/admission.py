@@ -1,13 +1,20 @@
 """Admission: decides when a daemon's listeners are polled.
 
 At the limit of connections, or during a pause, no connection is accepted: new ones wait in the kernel's queue.  At the
-limit, a listener is polled only to find out whether an open connection must give way to a new one.
+limit, a listener is polled only to find out whether an open connection must give way to a new one.  A datagram does
+not wait for its peer, so one may be answered at the limit, too, and any number in the leading thread (`Served.spare`).
+
+If several listeners have connections in their queues, and there is not room for all, the listeners are served in turn.
+epoll reports them in the same order again and again, so that otherwise the first would take every place.
 """
 
 from __future__ import annotations
 
 import math
+import select
 import time
+from collections import deque
+from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,6 +44,10 @@ class Admission:
         self._eviction = Eviction(daemon)
         self._evicted = 0
         self._was_full = False
+        #: All servers, in the order of their turns: the one that has accepted last is at the end.
+        self._turns = deque(daemon.servers)
+        #: With room for so many, every listener can accept a full batch.
+        self._ample = ACCEPT_BATCH * len(daemon.servers)
         #: Servers whose queue has not been emptied yet, for the state QUEUE.
         self._queued = set(daemon.servers)
         self._last_report = -math.inf
@@ -57,18 +68,20 @@ class Admission:
         daemon = self._daemon
         daemon.wake_on_end = full = self.full
         if full:
-            full = self.full  # again: a connection that ended before `wake_on_end` was set did not wake the loop
+            # Again: a connection that ended before `wake_on_end` was set did not wake the loop.
+            full = self.full and not server.spare
         rest = server.wait()
         if not full and not rest:
             if server not in self._polled:
-                self._was_full = False
+                self._was_full &= self.full
                 self.stop_polling(server)
                 server.backoff.end()
                 if server.deferred:
                     server.retry()
                     if rest := server.wait():
                         return rest
-                daemon.watch(server, partial(self._accept, server))
+                several = len(daemon.servers) > 1
+                daemon.watch(server, partial(self._accept_in_turn if several else self._accept, server))
                 self._polled.add(server)
             return math.inf
         if server in self._polled:
@@ -111,24 +124,72 @@ class Admission:
             self._evicted = 0
 
     def _make_room(self, server: Served) -> None:
-        """At the limit, with new connections in the queue of `server`: evict as many, and accept."""
+        """At the limit, with new connections in the queue of `server`: evict as many, and accept in turn."""
         now = time.monotonic()
-        queued = min(server.queued(1), MOST)
+        waiting = self._waiting(self._polled_at_limit)
+        queued = min(sum(each.queued(1) for each in waiting), MOST)
         self._daemon.note_activity()
         for _ in range(queued):
-            self._evicted += self._eviction.make_room(1, now)
+            if self.full:
+                self._evicted += self._eviction.make_room(1, now)
             if self.full:
                 # Other threads or processes close the evicted connections, and then wake the loop.
                 self._evicted += self._eviction.make_room(queued, now)
                 return
-            if not server.accept() or server.wait():
+            server = waiting.popleft()
+            self._end_turn(server)
+            if server.accept() and not server.wait():
+                waiting.append(server)
+            elif not waiting:
                 return
 
+    def _waiting(self, polled: Collection[Served]) -> deque[Served]:
+        """Return those of the `polled` servers that have connections in their queue, in the order of their turns."""
+        if len(polled) == 1:
+            return deque(polled)
+        poll = select.poll()
+        for server in polled:
+            poll.register(server, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(0)}
+        return deque(server for server in self._turns if server in polled and server.fileno() in ready)
+
+    def _end_turn(self, server: Served) -> None:
+        self._turns.remove(server)
+        self._turns.append(server)
+
     def take_queues(self, until: float) -> float:
-        """Accept the connections in the kernel's queues, within the limit and until the monotonic time `until`.
+        """Accept connections in the kernel's queues, in turn, within the limit and until the monotonic time `until`.
 
         Return the seconds until the next call is needed; infinite if the loop will be woken, or if `queues_taken`."""
-        return min((self._take_queue(server, until) for server in list(self._queued)), default=math.inf)
+        rests = [self._prepare_queue(server) for server in self._queued]
+        waiting = deque(server for server in self._turns if server in self._queued and not server.wait())
+        # Datagrams may arrive as fast as they are answered, so that the queue never becomes empty: hence `until`, and
+        # a batch for each call, because meanwhile no message is answered.
+        for _ in range(ACCEPT_BATCH * len(waiting)):
+            if time.monotonic() >= until:
+                break
+            full = self.full
+            while waiting and full and not waiting[0].spare:
+                waiting.popleft()  # the loop is woken when there is room
+            if not waiting:
+                break
+            server = waiting.popleft()
+            accepted = server.accept()
+            if rest := server.wait():
+                rests.append(rest)
+            elif accepted or server.backoff.retry or server.deferred:
+                waiting.append(server)
+            else:
+                self._queued.discard(server)
+        return 0.0 if waiting else min(filter(None, rests), default=math.inf)
+
+    def _prepare_queue(self, server: Served) -> float:
+        """Process the deferred connections of a server if its pause is over; return the rest of its pause, or 0.0."""
+        self.stop_polling(server)
+        if server.deferred and not server.wait():
+            server.backoff.end()
+            server.retry()
+        return server.wait()
 
     @property
     def queues_taken(self) -> bool:
@@ -136,21 +197,24 @@ class Admission:
         return not self._queued
 
     def _accept(self, server: Served) -> None:
+        """Accept from the only listener."""
         self._daemon.note_activity()
         server.accept_many(min(self._room, ACCEPT_BATCH))
 
-    def _take_queue(self, server: Served, until: float) -> float:
-        self.stop_polling(server)
-        if server.deferred:
-            if rest := server.wait():
-                return rest
-            server.backoff.end()
-            server.retry()
-        # Datagrams may arrive as fast as they are answered, so that the queue never becomes empty: hence `until`.
-        while not self.full and time.monotonic() < until:
-            if rest := server.wait():
-                return rest
-            if not (server.accept() or server.wait() or server.backoff.retry or server.deferred):
-                self._queued.discard(server)
+    def _accept_in_turn(self, server: Served) -> None:
+        """Accept from one of several listeners; if there is not room for all, from each in turn."""
+        self._daemon.note_activity()
+        room = self._room
+        if room >= self._ample or server.spare >= ACCEPT_BATCH:
+            server.accept_many(ACCEPT_BATCH)
+            return
+        if room <= 0:
+            server.accept_many(server.spare)
+            return
+        waiting = self._waiting([each for each in self._polled if each.spare < ACCEPT_BATCH])
+        for left in range(len(waiting), 0, -1):
+            if (room := self._room) <= 0:
                 break
-        return math.inf
+            server = waiting.popleft()
+            self._end_turn(server)
+            server.accept_many(min(max(1, room // left), ACCEPT_BATCH))

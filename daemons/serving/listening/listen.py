@@ -9,21 +9,28 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from daemons.serving.listening import inherited
 from daemons.serving.listening.address import INHERITED, Address, host_of
+from daemons.serving.safe_logger import SafeLogger
+
+log = SafeLogger(__name__)
 
 #: Default mode of a Unix socket's file: its user and group may connect.
 UNIX_MODE = 0o660
 
+#: Maximum seconds to wait for the lock of a directory.  A daemon holds it for a moment, but any user that can read the
+#: directory could hold it forever.
+LOCK_TIMEOUT = 2.0
+
+#: Seconds between two attempts to lock it.
+LOCK_INTERVAL = 0.01
+
 #: Attempts to find a port that is free in both address families.
 PORT_TRIES = 8
-
-#: Maximum seconds to wait for the lock of the directory of a Unix socket.  Daemons hold it for less than a millisecond.
-LOCK_PATIENCE = 2.0
 
 
 class ListenError(Exception):
@@ -159,24 +166,28 @@ def _make_folder(folder: Path) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Lock a directory while a socket in it is bound but not listening yet: another daemon would remove it as stale.
 
-    Without the lock after `LOCK_PATIENCE`: every user that may read the directory can hold it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    Continue without the lock if it is not to be had within `LOCK_TIMEOUT`."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        until = time.monotonic() + LOCK_PATIENCE
-        with suppress(OSError):  # a file system without locks
-            while not _is_locked(descriptor) and time.monotonic() < until:
-                time.sleep(0.01)
+        until = time.monotonic() + LOCK_TIMEOUT
+        while not _lock(descriptor):
+            if time.monotonic() > until:
+                log.warning("listen: %s: locked by another process for %g s; continuing without", folder, LOCK_TIMEOUT)
+                break
+            time.sleep(LOCK_INTERVAL)
         yield
     finally:
         os.close(descriptor)
 
 
-def _is_locked(descriptor: int) -> bool:
-    """Try to acquire a lock, flock(2); return whether it is held.  Raises `OSError`."""
+def _lock(descriptor: int) -> bool:
+    """Return whether a directory is locked now, or its file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError:
+        pass
     return True
 
 
@@ -196,6 +207,8 @@ def _remove_stale(path: Path) -> None:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
+        except (BlockingIOError, TimeoutError):  # its queue is full
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
         else:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 

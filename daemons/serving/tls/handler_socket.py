@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def over_tls(tls: TLS, request: socket.socket, connection: Connection, limits: Limits) -> Iterator[ssl.SSLSocket]:
     """Perform the TLS handshake on `request`, and yield a TLS socket for the handler.
 
-    The handshake must finish within `Limits.handshake_timeout`, enforced by the daemon's thread.  If it fails, or the
-    peer violates the protocol later, set the ending of `connection` and raise `ConnectionError`."""
-    connection.expect_handshake(limits.handshake_timeout)
+    The handshake must finish by the deadline of `connection`, enforced by the daemon's thread.  If it fails, or the
+    peer violates the protocol later, set the ending of `connection` and raise `ConnectionError`.  Errors of other
+    connections of the handler are raised unchanged."""
     # Wrap a duplicate descriptor.  The daemon's thread cuts the connection through `request`, which must stay open when
     # the handler closes its socket; and SSLSocket.shutdown would disable the encryption first.
     duplicate = socket.socket(fileno=os.dup(request.fileno()))
@@ -46,14 +46,29 @@ def over_tls(tls: TLS, request: socket.socket, connection: Connection, limits: L
         connection.expect(Ending.OVERLONG, limits.conversation_timeout)
         try:
             yield tls_socket
-        except ssl.SSLCertVerificationError:
-            raise  # from another connection, opened by the handler: the handshake of this one is complete
+        except TimeoutError as error:
+            if _is_of(error, tls_socket):
+                connection.ending = connection.ending or Ending.IDLE
+            raise
         except ssl.SSLError as error:
+            if not _is_of(error, tls_socket):
+                raise
             if connection.ending is None and is_truncation(error):
                 connection.ending = Ending.CUT
             connection.reason = connection.reason or reason_of(error)
             raise ConnectionResetError(str(error)) from error
         _send_close_notify(tls_socket)
+
+
+def _is_of(error: OSError, tls_socket: ssl.SSLSocket) -> bool:
+    """Return whether `error` was raised by a method of `tls_socket`, not by another connection of the handler."""
+    trace, owner = error.__traceback__, None
+    while trace is not None:
+        found = trace.tb_frame.f_locals.get("self")
+        if isinstance(found, ssl.SSLSocket | ssl.SSLObject):
+            owner = found
+        trace = trace.tb_next
+    return owner is tls_socket
 
 
 def _failed(connection: Connection, error: OSError) -> ConnectionError:

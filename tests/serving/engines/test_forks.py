@@ -7,11 +7,17 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
+from daemons.serving.datagram import Datagram, DatagramConnection
+from daemons.serving.engines import datagram_server
+from daemons.serving.engines.forks import Child
+from daemons.serving.pump import Pump
 from tests.serving.peers import ask, children_of, connect, converse, ended, eventually, hear, is_gone, name_of
 from tests.serving.running import Process, access_of
+from tests.serving.services import Echo
 
 Launch = Callable[..., Process]
 
@@ -123,3 +129,14 @@ def test_a_handler_that_execs_or_closes_descriptors_does_not_stop_the_others(han
         running.signal(signal.SIGHUP)  # it is not deaf
         running.log_line("reloaded")
     eventually(lambda: children_of(running.pid) == [])
+
+
+def test_child_that_replies_to_a_datagram_is_not_asked_to_give_way() -> None:
+    server: Any = datagram_server("forks")(("127.0.0.1", 0), Pump.for_service(Echo()))
+    connection = DatagramConnection(Datagram((b"a", server.socket)), ("127.0.0.1", 9), 10.0)
+    server.children[os.getpid()] = Child(connection, 0, -1)
+    try:
+        assert server.candidates(connection.opened + 100.0) == []
+    finally:
+        server.children.clear()
+        server.server_close()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from daemons.serving.listening import listen as listening_module
 from daemons.serving.listening.address import Address, parse_address
 from daemons.serving.listening.listen import ListenError, explain, listen, name_of
 from tests.serving.peers import connect
@@ -161,7 +162,7 @@ def test_unix_socket_with_a_full_queue_is_not_removed(tmp_path: Path, stack: Exi
     listening(stack, unix(path), backlog=1)
     for _ in range(2):
         stack.enter_context(connect(str(path)))
-    with pytest.raises(ListenError):
+    with pytest.raises(ListenError, match=f"^unix:{path}: address already in use$"):
         listen(unix(path), 8)
     assert path.is_socket()
 
@@ -270,13 +271,13 @@ def test_second_of_two_simultaneous_starts_does_not_remove_the_socket(tmp_path: 
         connect(str(path)).close()
 
 
-def test_folder_that_another_program_locks_does_not_prevent_the_start(
-    stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_lock_of_another_process_on_the_folder_does_not_keep_a_daemon_from_starting(
+    stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every user that may read the folder can lock it."""
-    monkeypatch.setattr("daemons.serving.listening.listen.LOCK_PATIENCE", 0.01)
+    monkeypatch.setattr(listening_module, "LOCK_TIMEOUT", 0.05)
     folder = os.open(tmp_path, os.O_RDONLY)
     stack.callback(os.close, folder)
     fcntl.flock(folder, fcntl.LOCK_EX)
-    listening(stack, unix(tmp_path / "x.sock"))
-    connect(str(tmp_path / "x.sock")).close()
+    listening(stack, unix(tmp_path / "a.sock"))
+    with connect(str(tmp_path / "a.sock")):
+        assert "locked by another process" in caplog.text

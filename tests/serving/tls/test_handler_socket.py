@@ -88,3 +88,13 @@ def test_truncated_input_is_an_error_for_a_raw_handler(tmp_path: Path, engine: s
             assert no_goodbye(peer)
         assert ended(daemon, "cut").endswith(" reason=unexpected-eof-while-reading")
         assert "Traceback" not in daemon.out + daemon.err
+
+
+@pytest.mark.parametrize("engine", ["threads", "pool"])
+@pytest.mark.parametrize("word", [b"silent", b"tls"])
+def test_error_of_another_connection_is_a_failure_of_a_raw_handler(tmp_path: Path, engine: str, word: bytes) -> None:
+    with serve(tmp_path, "handler = tests.serving.services:Elsewhere", "--engine", engine) as daemon:
+        with connect(daemon) as peer:
+            peer.sendall(word)
+            assert no_goodbye(peer)
+        ended(daemon, "failed")

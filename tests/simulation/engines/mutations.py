@@ -147,7 +147,7 @@ LOOP = (
     Mutation("drain without an end", Drain, "must_cut", "now < self._until:", "now < self._until + 30:", 8),
     Mutation("listener is not polled again", Admission, "stop_polling", "polled.discard(server)", "pass"),
     Mutation("listener is polled when full", Admission, "update_polling", "if not full and not rest:", "if not rest:"),
-    Mutation("queue is not taken", Admission, "_take_queue", "while not self.full", "while False", 7),
+    Mutation("queue is not taken", Admission, "take_queues", "accepted = server.accept()", "accepted = False", 7),
 )
 
 POOL = (
