@@ -20,6 +20,7 @@ from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.reply import Reply
 from daemons.serving.conversation.service import ReplyCutShort, Service, Talk
+from daemons.serving.conversation.steps import StartTLS, SwitchFraming
 from daemons.settings.values import (
     COUNT,
     DURATION,
@@ -59,7 +60,9 @@ __all__ = [
     "Reply",
     "ReplyCutShort",
     "Service",
+    "StartTLS",
     "Stream",
+    "SwitchFraming",
     "Talk",
     "Until",
     "Whole",

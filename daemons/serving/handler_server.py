@@ -41,7 +41,10 @@ class HandlerServer(GuardedServer):
         """Return a new conversation with the service, without wrappers."""
         pump: Any = self.RequestHandlerClass
         if pump.binding.talks:
-            return Conversation(pump.service, pump.binding, partial(self.peer_of, connection))
+            conversation: Conversation = pump.conversation_class(
+                pump.service, pump.binding, partial(self.peer_of, connection)
+            )
+            return conversation
         return Conversation(pump.service, pump.binding)
 
     def peer_of(self, connection: Connection) -> Peer:

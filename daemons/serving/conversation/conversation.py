@@ -36,7 +36,7 @@ from daemons.serving.conversation.reply_cache import CachedReply
 from daemons.serving.conversation.reply_stream import BATCH, ReplyStream, not_bytes
 from daemons.serving.conversation.service import Service, Talk
 from daemons.serving.conversation.service_binding import UNKNOWN, Failure, ServiceBinding
-from daemons.serving.conversation.steps import Step, Wait
+from daemons.serving.conversation.steps import StartTLS, Step, SwitchFraming, Wait
 
 IDLE, PARTIAL, PENDING, OVER, SHAKING, WAITING = range(6)
 
@@ -321,7 +321,7 @@ class Conversation:
     def _decode(self, data: bytes) -> Sequence[bytes]:
         decoder = self._decoder
         if decoder is None:
-            decoder = self._decoder = self._binding.service.framing.decoder()
+            decoder = self._decoder = self._binding.framing.decoder()
         if data:
             return decoder.decode(data)
         self._input_ended = True
@@ -374,15 +374,28 @@ class Conversation:
         if isinstance(reply, Iterator):
             if self._binding.encode is None:
                 return self._begin_stream(ReplyStream(reply, name))
-            framing = type(self._binding.service.framing).__name__
+            framing = type(self._binding.framing).__name__
             raise TypeError(f"{name} replied in pieces; bytes are expected, which {framing} frames as a whole")
         raise not_bytes(f"{name}.talk yielded" if self._talk is not None else f"{name}.respond returned", reply)
 
     def _take(self, step: Step) -> bytes:
         """Take a step of the talk, and return its reply."""
-        if isinstance(step, Wait):
-            self._awaited = step
+        if not isinstance(step, Wait):
+            raise self._refusal_of(step)
+        self._awaited = step
         return self._encode(step.reply)
+
+    def _refusal_of(self, step: Step) -> TypeError:
+        """Return the error for a step that this conversation cannot take."""
+        service = self._binding.service
+        attribute = {SwitchFraming: "switches", StartTLS: "starts_tls"}.get(type(step))
+        if attribute is None:
+            advice = "which is no known step"
+        elif getattr(service, attribute):
+            advice = "which needs a conversation of the class that conversation_class() returns"
+        else:
+            advice = f"but does not declare {attribute} = True"
+        return TypeError(f"{type(service).__name__}.talk yielded {type(step).__name__}, {advice}")
 
     def _begin_stream(self, pieces: ReplyStream) -> bytes:
         """Begin a reply in pieces and return its first batch."""

@@ -166,8 +166,12 @@ class Secured(ConversationWrapper):
             else:
                 break
         self._messages = None
-        self._queue(self._inner.open())
+        self._queue(self._open_inner())
         return True
+
+    def _open_inner(self) -> bytes:
+        """Begin the inner conversation after the handshake; return its greeting."""
+        return self._inner.open()
 
     def _feed(self) -> bool:
         """Write the next portion of received bytes to the BIO; return whether there was one."""
