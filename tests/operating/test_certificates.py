@@ -11,6 +11,7 @@ import pytest
 
 from daemons.cli.command import main
 from daemons.operating import certificates
+from daemons.operating.loading.targets import target_of
 from daemons.serving.listening.address import parse_address
 from daemons.settings.complaints import ConfigurationError
 from tests.certificates import folder as made
@@ -101,8 +102,16 @@ def test_a_listener_without_a_certificate_and_a_section_without_a_listener(folde
     folder.write("x", LISTEN)
     (found,) = folder.complaints()
     assert found.startswith("conf/x.ini [daemon] listen: tls://127.0.0.1:0 needs a certificate; write [tls]")
+    unused = ["conf/x.ini [tls]: no listener uses it; write listen = tls://HOST:PORT"]
+    for line in ("jsonrpc = math\nport = 0", "service = launcelot\nlisten = unix:run/x.sock"):
+        folder.write("x", f"[daemon]\n{line}\n[tls]\nminimum = 1.3\n")
+        assert folder.complaints() == unused
+    folder.write("x", "[daemon]\nservice = launcelot\nport = 0\n[tls]\n")
+    assert folder.complaints() == unused
     folder.write("x", "[daemon]\nservice = launcelot\nport = 0\n[tls]\nminimum = 1.3\n")
-    assert folder.complaints() == ["conf/x.ini [tls]: no listener uses it; write listen = tls://HOST:PORT"]
+    with pytest.raises(ConfigurationError) as raised:
+        target_of(folder.read()).request_handlers()
+    assert raised.value.complaints == unused
     # In defaults.ini, [tls] is for the daemons with a tls:// listener.
     folder.write("defaults", "[tls]\nminimum = 1.3\n")
     folder.write("x", "[daemon]\nservice = launcelot\nport = 0\n")

@@ -197,10 +197,13 @@ class Mail(Service):
 
 
 MAIL = b"HELO a\r\nDATA\r\nQUIT\r\n..\r\n.\r\nBDAT 9\r\nDATA\r\nBDANOOP\r\nDATA\r\nx\r\n.\r\nQUIT\r\n"
-REPLIES = b"".join(
-    line + b"\n"
-    for line in (b"220 ready", b"250 HELO", b"354 go ahead", b"250 13 bytes", b"250 9 bytes", b"250 NOOP")
-) + b"354 go ahead\n250 6 bytes\n221 bye\n"
+REPLIES = (
+    b"".join(
+        line + b"\n"
+        for line in (b"220 ready", b"250 HELO", b"354 go ahead", b"250 13 bytes", b"250 9 bytes", b"250 NOOP")
+    )
+    + b"354 go ahead\n250 6 bytes\n221 bye\n"
+)
 
 
 def test_mail_at_every_split_point_and_in_pieces_of_every_size() -> None:
@@ -354,9 +357,7 @@ def test_push_encoded_before_the_change_and_queued_after_it_is_encoded_again() -
     ],
 )
 @pytest.mark.parametrize("declared", ["", "switches", "starts_tls"])
-def test_step_that_the_service_did_not_declare_is_a_failure(
-    step: Callable[[], Step], text: str, declared: str
-) -> None:
+def test_step_that_the_service_did_not_declare_is_a_failure(step: Callable[[], Step], text: str, declared: str) -> None:
     if declared and declared in text:
         return
 
