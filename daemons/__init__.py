@@ -17,10 +17,10 @@ from daemons.framings import Blocked, Blocks, Compressed, Fixed, Framing, Length
 from daemons.rpc.methods import idempotent
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
-from daemons.serving.conversation.peer import Peer
+from daemons.serving.conversation.peer import Peer, PeerGone
 from daemons.serving.conversation.reply import Reply
 from daemons.serving.conversation.service import ReplyCutShort, Service, Talk
-from daemons.serving.conversation.steps import StartTLS, SwitchFraming
+from daemons.serving.conversation.steps import StartTLS, SwitchFraming, Wait
 from daemons.settings.values import (
     COUNT,
     DURATION,
@@ -57,6 +57,7 @@ __all__ = [
     "LengthPrefixed",
     "Lines",
     "Peer",
+    "PeerGone",
     "Reply",
     "ReplyCutShort",
     "Service",
@@ -65,6 +66,7 @@ __all__ = [
     "SwitchFraming",
     "Talk",
     "Until",
+    "Wait",
     "Whole",
     "choice",
     "idempotent",

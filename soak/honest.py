@@ -20,7 +20,7 @@ from daemons.tlsd import SECRET
 from daemons.udpd import Udpd
 from daemons.zen import ANSWERS as ZEN
 from soak.place import Place
-from soak.talking import PATIENCE, Parted, Visit, Wrong, connected, exactly, exchange, expect, send_all
+from soak.talking import PATIENCE, Parted, Visit, Wrong, connected, exactly, exchange, expect, plain, send_all
 
 PREFIXED = LengthPrefixed(limit=1024**2)
 LINES = Lines(limit=64 * 1024, quoted=True)
@@ -156,6 +156,31 @@ def _dns(*, over_tcp: bool) -> Callable[[Place, random.Random], None]:
     return hold
 
 
+def _chat(place: Place, rng: random.Random) -> None:
+    name, line = b"%x" % rng.getrandbits(64), b"%x" % rng.getrandbits(64)
+    with plain(place, "chat") as peer, peer.makefile("rb") as lines:
+        expect(lines.readline(), b"What is your name?\n", "the greeting")
+        peer.sendall(b"%b\n%b\n" % (name, line))
+        expected = [b"* %b enters\n" % name, b"%b: %b\n" % (name, line)]
+        while expected:
+            received = lines.readline()
+            if not received or name in received:  # the lines of others come in between
+                expect(received, expected.pop(0), "the line")
+
+
+def _guess(place: Place, rng: random.Random) -> None:
+    with plain(place, "guess") as peer, peer.makefile("rb") as lines:
+        question = lines.readline()
+        peer.sendall(b"%d\n" % rng.randint(1, 100))
+        answers = (
+            (b"Your number is ",)
+            if question == b"Choose a number from 1 to 100.\n"
+            else (b"Right.", b"Higher.", b"Lower.")
+        )
+        answer = lines.readline()
+        expect(answer.startswith(answers), True, f"the answer {answer!r} to {question!r}")
+
+
 HONEST = (
     _whole("launcelot", _questions(LAUNCELOT)),
     _in_turn("launcelot", _questions(LAUNCELOT)),
@@ -170,6 +195,9 @@ HONEST = (
     _in_turn("prefix", _prefixed),
     _whole("lines", _quoted),
     _in_turn("lines", _quoted),
+    Visit("chat", "a line", _chat),
+    Visit("guess", "a number", _guess),
+    _whole("slow", lambda _: (b"hello\n", b"5 characters\n")),
     _whole("twoway", _hashed),
     _whole("blocks", _blocked),
     _whole("streamer", lambda rng: (_random_bytes(rng, 3_000), b"")),

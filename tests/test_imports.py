@@ -15,24 +15,14 @@ MODULES = sorted(PROJECT.glob("daemons/**/*.py"))
 
 #: Modules of the standard library that the sans-IO part may import.  `logging` is for its level numbers; `dataclasses`,
 #: `ipaddress` and `re` read the PROXY header; `os` is for files, and `ssl` for MemoryBIO and SSLObject, which are no
-#: sockets.  `threading` is for the lock of messages pushed to a peer, `queue` for its exception.
+#: sockets.  The last four are for replies that come later, and for the lock of messages pushed to a peer.
 ALLOWED = {
     "daemons.framings": {
         *("__future__", "abc", "collections.abc", "dataclasses", "ipaddress", "re", "struct", "typing", "zlib"),
     },
     "daemons.serving.conversation": {
-        *(
-            "__future__",
-            "collections",
-            "collections.abc",
-            "enum",
-            "logging",
-            "os",
-            "queue",
-            "ssl",
-            "threading",
-            "typing",
-        ),
+        *("__future__", "collections", "collections.abc", "enum", "logging", "os", "ssl", "types", "typing"),
+        *("asyncio", "concurrent.futures", "queue", "threading"),
     },
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemons.serving.conversation.conversation import IDLE, PARTIAL, PENDING, SHAKING
+from daemons.serving.conversation.conversation import IDLE, PARTIAL, PENDING, SHAKING, WAITING
 from daemons.serving.conversation.endings import BY_FRAMING, Ending
 from daemons.serving.conversation.service import PeerLeft
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 #: Aliases, since access to an attribute of an enumeration class is slow before Python 3.12.
 BETWEEN_MESSAGES, SLOW, HANDSHAKE, STUCK = Ending.IDLE, Ending.SLOW, Ending.HANDSHAKE, Ending.STUCK
+STOPPED = Ending.STOPPED
+
+#: Deadline of a connection whose talk waits: its own timeout applies.  Not infinite: see `LoopConnection.suspended`.
+NEVER = 1e18
 
 #: Seconds to wait for the peer to close after the last reply.  Closing while the peer still sends would reset the
 #: connection, and the peer could lose that reply (RFC 9112, section 9.6).
@@ -29,8 +33,8 @@ def expect_next(connection: Connection, state: int, limits: Limits, *, answered:
     """Set the deadline for the peer's next step, according to the `state` of the conversation.
 
     A deadline belongs to a phase, not to a read: it is set again only if the phase changes, or if a message was
-    `answered` since the last call.  Each batch of a reply in pieces gets a new `write_timeout`.  If the conversation
-    is over, the deadline stays as it is.
+    `answered` since the last call.  Each batch of a reply in pieces gets a new `write_timeout`.  While a talk waits,
+    there is no deadline, since the peer has nothing to do.  If the conversation is over, the deadline stays as it is.
     """
     if state == IDLE:
         if answered or connection.timeout_ending is not BETWEEN_MESSAGES:
@@ -40,6 +44,8 @@ def expect_next(connection: Connection, state: int, limits: Limits, *, answered:
             connection.expect(SLOW, limits.message_timeout)
     elif state == PENDING:
         connection.expect(STUCK, limits.write_timeout)
+    elif state == WAITING:
+        connection.timeout_ending, connection.deadline = STOPPED, NEVER
     elif state == SHAKING and connection.timeout_ending is not HANDSHAKE:
         connection.expect_handshake(limits.handshake_timeout)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -149,6 +150,9 @@ class Connection:
         """Set the reason of the ending, unless there is one already."""
         self.reason = self.reason or reason
 
+    def notify(self) -> None:
+        """Have the serving thread send what was pushed to the peer.  By default, do nothing: it will look itself."""
+
     def cut(self, ending: Ending) -> None:
         """Shut the socket down in both directions, with this ending unless there is one already."""
         self.ending = self.ending or ending
@@ -162,15 +166,25 @@ class BlockingConnection(Connection):
     The daemon's thread enforces its deadline while it is `timed`, and during a drain may shut its reading side while it
     is `waiting`."""
 
-    __slots__ = ("reading_shut", "timed", "waiting")
+    __slots__ = ("on_notify", "reading_shut", "timed", "waiting")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        #: Called after something was pushed to the peer, and when the connection is cut; from any thread.
+        self.on_notify: Callable[[], None] | None = None
         self.timed = True
         #: Between two messages, so that its reading side may be shut.
         self.waiting = False
         #: Its reading side was shut because the daemon is stopping.
         self.reading_shut = False
+
+    def notify(self) -> None:
+        if (on_notify := self.on_notify) is not None:
+            on_notify()
+
+    def cut(self, ending: Ending) -> None:
+        super().cut(ending)
+        self.notify()
 
     def shut_reading(self) -> None:
         """Shut the reading side: data in the kernel's buffer is still read, then the input ends."""

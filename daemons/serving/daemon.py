@@ -30,6 +30,8 @@ from daemons.serving.parent_watch import ParentWatch
 from daemons.serving.poller import Source
 from daemons.serving.safe_call import call_safely
 from daemons.serving.safe_logger import SafeLogger
+from daemons.serving.service_life import ServiceLife
+from daemons.serving.timers import Timers
 from daemons.serving.waker import Waker
 
 if TYPE_CHECKING:
@@ -74,7 +76,11 @@ class Daemon:
         self.on_orphaned: list[Callable[[], None]] = []
         self._poll_interval = poll_interval
         self._waker = Waker()
+        #: Called by the leading thread after each `wake`, and after each signal.
+        self.on_wake: list[Callable[[], None]] = []
+        self.timers = Timers()
         self.poller = self.servers[0].make_poller()
+        self.poller.attach(self)
         #: Whether the end of a connection must wake the loop, because the daemon is at its limit or draining.
         self.wake_on_end = False
         self._handles_signals = False
@@ -148,9 +154,12 @@ class Daemon:
         self._thread = threading.get_ident()
         budget.PROCESS.limit = self.servers[0].limits.held
         self._tick = self._interval()
+        life = ServiceLife(self)
         try:
+            life.start()
             self.servers[0].lead(self)
         finally:
+            life.close()
             self._close()
 
     def drain(self) -> None:
@@ -246,6 +255,8 @@ class Daemon:
         patience = math.inf
         if self.on_tick or self.parent is not None or self.active:
             patience = self._tick
+        if self.timers.heap:
+            patience = min(patience, self.timers.run())
         if self._with_service_actions:
             patience = min(patience, self._poll_interval)
         if self._access_log is not None and (due := self._access_log.first_due) < math.inf:
@@ -259,7 +270,10 @@ class Daemon:
         return patience
 
     def _handle_signals(self) -> None:
-        for number in self._waker.receive():
+        numbers = self._waker.receive()
+        for action in self.on_wake:
+            call_safely(action)
+        for number in numbers:
             if number == signals.CUT or (number in signals.STOPPING and self.stop_request.repeated(time.monotonic())):
                 self.stop(0.0)
             elif number in signals.STOPPING:

@@ -130,6 +130,12 @@ class GuardedServer(_Base):
                 connection.refuse(refusal)
                 connection.cut(Ending.REFUSED)
 
+    def cut_connection(self, connection: Connection, ending: Ending) -> None:
+        """Cut a connection of this server, unless it is closed already.  Thread-safe."""
+        with self._lock:
+            if self.holds(connection):
+                connection.cut(ending)
+
     # --- at the limit of connections ---------------------------------------------------------------
 
     def candidates(self, now: float) -> list[Candidate]:

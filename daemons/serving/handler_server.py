@@ -49,10 +49,21 @@ class HandlerServer(GuardedServer):
 
     def peer_of(self, connection: Connection) -> Peer:
         """Return the peer of a connection, as passed to the service."""
-        if self.service is None or not self.service.blocks:
-            return Peer(connection.peer, connection.host, self.secure)
-        check = PeerCheck(connection, self.limits.write_timeout)
-        return Peer(connection.peer, connection.host, self.secure, check.is_reset, check.has_closed)
+        is_reset: Callable[[], bool] = bool
+        has_closed: Callable[[], bool] = bool
+        if self.service is not None and self.service.blocks:
+            check = PeerCheck(connection, self.limits.write_timeout)
+            is_reset, has_closed = check.is_reset, check.has_closed
+        wake = partial(self.push, connection)
+        return Peer(
+            connection.peer, connection.host, self.secure, is_reset, has_closed, wake=wake, outbox=self.limits.outbox
+        )
+
+    def push(self, connection: Connection) -> None:
+        """Send what was pushed to the peer of `connection`, or continue its talk that waits.  Does not block.
+
+        Called from any thread."""
+        connection.notify()
 
     @property
     def secure(self) -> bool:

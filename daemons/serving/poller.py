@@ -6,7 +6,13 @@ import math
 import select
 import time
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from daemons.serving.safe_call import call_safely
+
+if TYPE_CHECKING:
+    from daemons.serving.interfaces import Leader
 
 
 class HasFileno(Protocol):
@@ -42,6 +48,26 @@ class Poller:
         descriptor = _descriptor(source)
         self._epoll.unregister(descriptor)
         del self._actions[descriptor]
+
+    def call_when_writable(self, source: Source, action: Callable[[], None]) -> None:
+        """Call `action` once, when `source` can be written to.  Thread-safe.  Raise `OSError` if it is closed."""
+        descriptor = _descriptor(source)
+        self._actions[descriptor] = partial(self._call_once, descriptor, action)
+        try:
+            self._epoll.modify(descriptor, select.EPOLLOUT | select.EPOLLONESHOT)
+        except FileNotFoundError:
+            self._epoll.register(descriptor, select.EPOLLOUT | select.EPOLLONESHOT)
+
+    def forget_writable(self, source: Source) -> None:
+        """Undo `call_when_writable`, if it was called.  Must be called before `source` is closed."""
+        self._actions.pop(_descriptor(source), None)
+
+    def _call_once(self, descriptor: int, action: Callable[[], None]) -> None:
+        self._actions.pop(descriptor, None)
+        call_safely(action)
+
+    def attach(self, daemon: Leader) -> None:
+        """Learn the daemon whose loop this is.  Called once."""
 
     def wait(self, patience: float) -> bool:
         """Wait at most `patience` seconds for events, and run their actions.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from daemons.serving.conclude import BETWEEN_MESSAGES, LINGER, conclude, expect_next
 from daemons.serving.connection import BlockingConnection
-from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, Conversation
+from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, WAITING, Conversation
 from daemons.serving.conversation.endings import LINGERING, Ending
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.reply_cache import SHORT
@@ -19,6 +19,7 @@ from daemons.serving.conversation.service import Service
 from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.conversation.stepping import conversation_class
 from daemons.serving.guards import budget
+from daemons.serving.pusher import Pusher
 from daemons.serving.transfer_sizes import PORTION, RECEIVE
 from daemons.serving.waiting import wait_for_room, wait_to_write
 
@@ -67,6 +68,15 @@ class Pump(socketserver.BaseRequestHandler):
         #: Number of messages already added from `conversation.messages` to `connection.messages`.  Messages answered
         #: from the cache count in the connection only.
         self._counted = 0
+        #: Sends what is pushed to the peer of a talk; None: the service has no talk.
+        self._pusher: Pusher | None = None
+        if self.binding.talks:
+            self._make_pusher()
+
+    def _make_pusher(self) -> Pusher:
+        self._pusher = pusher = Pusher(self.request, self.connection, self.conversation, self.server)
+        self.connection.on_notify = pusher.notify
+        return pusher
 
     def handle(self) -> None:
         conversation, connection = self.conversation, self.connection
@@ -75,6 +85,9 @@ class Pump(socketserver.BaseRequestHandler):
             while conversation.state != OVER:
                 if conversation.state == IDLE:
                     self._exchange()
+                    continue
+                if conversation.state == WAITING:
+                    self._wait()
                     continue
                 data = self._receive()
                 connection.received += len(data)
@@ -95,6 +108,7 @@ class Pump(socketserver.BaseRequestHandler):
         Return in any other case."""
         conversation, connection, server = self.conversation, self.connection, self.server
         recv, send, find, clock = self.request.recv, self.request.send, conversation.replies.get, time.monotonic
+        pusher = self._pusher
         connection.expect(BETWEEN_MESSAGES, server.limits.idle_timeout)
         if connection.charged:
             server.hold(connection, 0)
@@ -109,6 +123,8 @@ class Pump(socketserver.BaseRequestHandler):
                 connection.shut_reading()
             connection.timed = True
             messages = connection.messages or 0
+            if pusher is not None:
+                pusher.release()
             # `timed` stays set during a reply from the cache, which takes too little time to miss the deadline.
             while True:
                 data = recv(size)
@@ -129,6 +145,9 @@ class Pump(socketserver.BaseRequestHandler):
                 connection.deadline = clock() + server.limits.idle_timeout
                 connection.timeout_ending = BETWEEN_MESSAGES
                 size = SHORT
+            if pusher is not None:
+                pusher.acquire()
+                self._check_outbox()
             if not data and connection.reading_shut and not messages:
                 data = self._receive_after_shutdown(connection.grace_until)
             connection.timed = connection.waiting = False
@@ -145,6 +164,28 @@ class Pump(socketserver.BaseRequestHandler):
         if conversation.state == PENDING:
             self._send(b"")
 
+    def _wait(self) -> None:
+        """Wait until the talk has got a value, or its timeout has passed; then continue it."""
+        connection, conversation = self.connection, self.conversation
+        if (pusher := self._pusher) is None:  # a reply of a service without a talk comes later
+            pusher = self._make_pusher()
+        conversation.call_when_ready(pusher.notify)
+        self._count()
+        expect_next(connection, WAITING, self.server.limits, answered=True)
+        if not pusher.wait(conversation.timeout):
+            raise ConnectionResetError
+        self._check_outbox()
+        self._send(conversation.resume())
+
+    def _check_outbox(self) -> None:
+        """Send the rest of what another thread has begun to send.  Raise `OSError` if the peer did not read it."""
+        assert self._pusher is not None
+        if self.conversation.overflowed:
+            self.connection.ending = self.connection.ending or Ending.STUCK
+            raise ConnectionAbortedError
+        if unsent := self._pusher.take_unsent():
+            self._send_rest(unsent, 0)
+
     def _count(self) -> int:
         """Add the messages answered since the last call to those of the connection, and return their number."""
         answered = self.conversation.messages - self._counted
@@ -154,6 +195,8 @@ class Pump(socketserver.BaseRequestHandler):
 
     def finish(self) -> None:
         conversation, connection = self.conversation, self.connection
+        if self._pusher is not None:
+            self._pusher.close()
         # After `shut_reading`, the end of the input does not come from the peer.
         drained = conversation.ending is Ending.DONE and connection.reading_shut
         failure = conclude(connection, conversation, Ending.DRAINED if drained else None, counted=self._counted)
@@ -176,9 +219,14 @@ class Pump(socketserver.BaseRequestHandler):
             budget.PROCESS.complete(connection)
         if not self.server.hold(connection, conversation.buffered):
             wait_for_room(connection, self.request)
+        if self._pusher is not None:
+            self._pusher.release()
         data = self.request.recv(RECEIVE)
         if not data and connection.reading_shut and conversation.state == PARTIAL:
             data = self._receive_after_shutdown()
+        if self._pusher is not None:
+            self._pusher.acquire()
+            self._check_outbox()
         connection.timed = False
         if not data and connection.ending is not None:
             # The daemon's thread cut the connection.  This must not count as the end of the input, which would complete

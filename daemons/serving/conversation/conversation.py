@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from types import CoroutineType
 from typing import Any
 
 from daemons.framings import Decoder, FramingError, Incomplete, Oversize
@@ -62,6 +64,7 @@ class Conversation:
         "_input_ended",
         "_peer",
         "_pieces",
+        "_returned",
         "_talk",
         "_waiting",
         "ending",
@@ -94,8 +97,10 @@ class Conversation:
         self._input_ended = False
         #: The peer of the talk.
         self._peer: Peer | None = None
-        #: The step for which the talk waits.
-        self._awaited: Wait | None = None
+        #: The wait of the talk, or the future of a reply.
+        self._awaited: Wait | Future[Any] | None = None
+        #: Whether the talk has returned the future of its last reply.
+        self._returned = False
         #: IDLE, PARTIAL, PENDING, OVER or WAITING.
         self.state = IDLE
         #: Reason for state OVER; None before.
@@ -113,10 +118,7 @@ class Conversation:
             self._talk = self.begin()
         except BaseException as failure:
             return self._fail(failure)
-        greeting = self._continue(None)
-        if self._awaited is not None and self._pieces is None:
-            self.state = WAITING
-        return greeting
+        return self._continue(None)
 
     def begin(self) -> Talk:
         """Return a new talk of a service that overrides `Service.talk`."""
@@ -229,14 +231,19 @@ class Conversation:
         return peer.take()
 
     def resume(self) -> bytes:
-        """Continue a talk that waits: with its value, or with None after the timeout; return the bytes to send."""
-        if self._awaited is None or self._pieces is not None or self.state == OVER:
+        """In state WAITING: send a reply that has come, or continue the talk with its value, or with None after the
+        timeout; return the bytes to send."""
+        awaited = self._awaited
+        if awaited is None or self._pieces is not None or self.state == OVER:
             return b""
-        assert self._peer is not None
         self._awaited = None
         self.state = IDLE
-        reply = self._continue(self._peer.take_value())
-        if self.state == OVER:
+        if isinstance(awaited, Future):
+            reply = self._encode_future(awaited)
+        else:
+            assert self._peer is not None
+            reply = self._continue(self._peer.take_value())
+        if self._is_over():
             return reply
         return reply if self._streams else b"".join((reply, self.proceed()))
 
@@ -252,8 +259,16 @@ class Conversation:
 
     @property
     def ready(self) -> bool:
-        """In state WAITING: whether the value is there, so that `resume` may be called."""
+        """In state WAITING: whether the value or the reply is there, so that `resume` may be called."""
+        awaited = self._awaited
+        if isinstance(awaited, Future):
+            return awaited.done()
         return self._peer is not None and self._peer.notified
+
+    def call_when_ready(self, action: Callable[[], object]) -> None:
+        """In state WAITING: call `action`, from any thread, when a reply has come.  For a value, `Peer` does so."""
+        if isinstance(self._awaited, Future):
+            self._awaited.add_done_callback(lambda future: action())
 
     @property
     def _streams(self) -> bool:
@@ -268,7 +283,7 @@ class Conversation:
     @property
     def timeout(self) -> float | None:
         """In state WAITING: maximum seconds to wait; None: no limit."""
-        return None if self._awaited is None else self._awaited.timeout
+        return self._awaited.timeout if isinstance(self._awaited, Wait) else None
 
     @property
     def reason(self) -> str:
@@ -305,6 +320,9 @@ class Conversation:
         Nothing can be pushed to the peer any more.  A second call does nothing."""
         if self._peer is not None:
             self._peer.leave()
+        if isinstance(self._awaited, Future):
+            self._awaited.cancel()
+            self._awaited = None
         if self._pieces is not None:
             self._close(self._pieces)
             self._pieces = None
@@ -370,6 +388,12 @@ class Conversation:
             return b""
         if isinstance(reply, Step) and self._talk is not None:
             return self._take(reply)
+        if isinstance(reply, CoroutineType):
+            reply = self._binding.service.run(reply)
+        if isinstance(reply, Future):
+            self._awaited = reply
+            self.state = WAITING
+            return b""
         name = type(self._binding.service).__name__
         if isinstance(reply, Iterator):
             if self._binding.encode is None:
@@ -382,7 +406,10 @@ class Conversation:
         """Take a step of the talk, and return its reply."""
         if not isinstance(step, Wait):
             raise self._refusal_of(step)
+        if isinstance(step.reply, (Future, CoroutineType)):
+            raise TypeError("Wait: the reply must be complete or in pieces; yield the future before the wait")
         self._awaited = step
+        self.state = WAITING
         return self._encode(step.reply)
 
     def _refusal_of(self, step: Step) -> TypeError:
@@ -396,6 +423,21 @@ class Conversation:
         else:
             advice = f"but does not declare {attribute} = True"
         return TypeError(f"{type(service).__name__}.talk yielded {type(step).__name__}, {advice}")
+
+    def _encode_future(self, future: Future[Any]) -> bytes:
+        """Return a reply that has come, after what was pushed before it."""
+        returned, self._returned = self._returned, False
+        try:
+            result = future.result(timeout=0)
+            if returned:
+                return self._send_last(StopIteration(result))
+            reply = self._encode(result)
+        except BaseException as failure:
+            return self._fail(failure)
+        return self.deliver() + reply if self.pushed else reply
+
+    def _is_over(self) -> bool:
+        return self.state == OVER
 
     def _begin_stream(self, pieces: ReplyStream) -> bytes:
         """Begin a reply in pieces and return its first batch."""
@@ -423,7 +465,9 @@ class Conversation:
             reply = self._encode(stop.value)
         except BaseException as failure:
             return self._fail(failure)
-        if self._pieces is not None:
+        if isinstance(self._awaited, Future):
+            self._returned = True
+        elif self._pieces is not None:
             self._pieces.last = True
             if self._waiting is not None:
                 self._waiting.clear()
@@ -442,8 +486,10 @@ class Conversation:
             self._end(_ending_of(error))
             return b"" if self.ending is Ending.CUT else error.apology or self._apologize()
         if self._input_ended:
+            pushed = self.deliver()
             self._end(DONE)
-        elif decoder is not None and decoder.ended:
+            return pushed
+        if decoder is not None and decoder.ended:
             self._end(Ending.FINISHED if decoder.surplus else DONE)
         else:
             self.state = PARTIAL if decoder is not None and decoder.pending else IDLE

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import os
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from concurrent.futures import Future
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from daemons.framings import Framing
 from daemons.serving.conversation.endings import Ending
+from daemons.serving.conversation.later import Later
 from daemons.serving.conversation.peer import Peer
 from daemons.serving.conversation.reply import Reply
 from daemons.serving.conversation.steps import Step, check_steps
@@ -70,6 +73,12 @@ class Service:
     #: datagrams are dropped, since two services could reply to each other forever.  DNS may allow it: a DNS server does
     #: not reply to a reply.
     same_port: ClassVar[bool] = False
+    #: Maximum number of functions that `submit` runs at the same time, and of those that wait.
+    submit_threads: int = 16
+    submit_pending: int = 1000
+    #: What `every` was called with.
+    periodic: Sequence[tuple[float, Callable[[], object]]] = ()
+    _threads: Later | None = None
     #: A frozen dataclass of `daemons.setting` fields: the service's own section in its ini.
     Options: ClassVar[type[Any] | None] = None
 
@@ -128,6 +137,9 @@ class Service:
         ``close()`` method, it is called at the end of the reply, or when the peer has closed the connection.  If the
         iterator raises an exception, nothing more is sent, since part of the reply may have been sent already;
         `ReplyCutShort` is logged without a traceback.
+
+        For a reply that comes later, return the future of `submit`, or define ``async def respond``: this peer waits,
+        and no other does.
         """
         raise NotImplementedError
 
@@ -151,6 +163,52 @@ class Service:
     def steps(self) -> bool:
         """Whether messages are decoded one at a time."""
         return self.switches or self.starts_tls
+
+    # --- the life of a service ---------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Prepare to serve.  Called once in each serving process, after the fork and before the first connection.
+
+        An exception keeps the process from serving.  By default, do nothing."""
+
+    def close(self) -> None:
+        """Release what `start` has acquired.  Called once, after the last connection.  By default, do nothing."""
+
+    def every(self, seconds: float, function: Callable[[], object], /) -> None:
+        """Call `function` every `seconds` seconds while the daemon runs.  To be called in `__init__` or `start`.
+
+        The calls are made in the thread that waits for connections, so they must not block: `submit` what does.  An
+        exception is logged, at most once a minute, and does not stop the calls."""
+        if not seconds > 0:
+            raise ValueError(f"every: seconds={seconds}; a number greater than 0 is expected")
+        self.periodic = [*self.periodic, (seconds, function)]
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Call ``function(*arguments)`` in another thread, and return its future, which is a reply.
+
+        At most `submit_threads` calls run at the same time, and `submit_pending` more wait.  Raises `queue.Full` beyond
+        that: a service then replies at once that it is busy.  If the peer leaves, its call is canceled if it has not
+        begun.
+        """
+        return self._later().submit(function, *arguments)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any], /) -> Future[Any]:
+        """Run a coroutine in the asyncio loop of this process, and return its future, which is a reply.
+
+        ``async def respond`` is short for it."""
+        return self._later().run(coroutine)
+
+    def release(self) -> None:
+        """End the threads of `submit` and `run`.  Called after `close`."""
+        later, self._threads = self._threads, None
+        if later is not None and later.process == os.getpid():
+            later.close()
+
+    def _later(self) -> Later:
+        later = self._threads
+        if later is None or later.process != os.getpid():
+            later = self._threads = Later(self.submit_threads, self.submit_pending)
+        return later
 
     def limit_blocking_calls(self, most: int, /) -> None:
         """Set the maximum number of calls of `respond` that may block at the same time.

@@ -6,6 +6,8 @@ All other conversations decode every complete message of an input at once, which
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from types import CoroutineType
 from typing import Any
 
 from daemons.framings import Malformed
@@ -155,11 +157,21 @@ class SteppingConversation(Conversation):
     def _take(self, step: Step) -> bytes:
         service = self._binding.service
         if isinstance(step, SwitchFraming) and service.switches:
+            if isinstance(step.reply, (Future, CoroutineType)):
+                raise TypeError("SwitchFraming: the reply must be complete or in pieces; yield the future before it")
             reply = self._encode(step.reply)
             return self._switch(step) + reply
         if isinstance(step, StartTLS) and service.starts_tls:
             return self._start_tls(step)
         return super()._take(step)
+
+    def _encode_future(self, future: Future[Any]) -> bytes:
+        if not future.cancelled() and future.exception() is None:
+            result = future.result()
+            if isinstance(result, (SwitchFraming, StartTLS)):
+                name = type(result).__name__
+                return self._fail(TypeError(f"{name} was the result of a future; it can only be yielded"))
+        return super()._encode_future(future)
 
     def _switch(self, step: SwitchFraming) -> bytes:
         """Change the framing; return what was pushed in the old one, and must precede the reply."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from daemons.serving.conversation.conversation import NOTHING, SHAKING, Conversation
 from daemons.serving.conversation.endings import Ending
 
@@ -43,6 +45,9 @@ class ConversationWrapper(Conversation):
     @property
     def ready(self) -> bool:
         return self._inner.ready
+
+    def call_when_ready(self, action: Callable[[], object]) -> None:
+        self._inner.call_when_ready(action)
 
     @property
     def timeout(self) -> float | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from daemons.serving.interfaces import EventDriven
     from daemons.serving.spool import SpooledSocket
+    from daemons.serving.timers import Timer
 
 DONTWAIT = socket.MSG_DONTWAIT
 EPOLLIN = select.EPOLLIN
@@ -53,6 +54,8 @@ class ConnectionPoller(Poller):
         self._ended: defaultdict[EventDriven, list[LoopConnection]] = defaultdict(list)
         #: Connections with an unfinished message that are not read from until the memory budget has room.
         self._paused: dict[LoopConnection, None] = {}
+        #: Connections whose talk waits, with the timer of its timeout, if it has one.  Their action handles a reset.
+        self._waits: dict[LoopConnection, Timer | None] = {}
         self.draining = False
         #: Buffer for discarded input.
         self._discarded = bytearray(4 * RECEIVE)
@@ -84,13 +87,21 @@ class ConnectionPoller(Poller):
     def rearm(self) -> None:
         self._rearm(list(self.reading_connections))
 
+    def _stop_waiting(self, connection: LoopConnection) -> None:
+        """Cancel the timeout of a talk that waits."""
+        if (timer := self._waits.pop(connection)) is not None:
+            timer.cancel()
+
     # --- the end of connections --------------------------------------------------------------------
 
     def _close_idle(self, ready: set[int]) -> None:
         """During a drain, close idle connections without input in this turn."""
         now = time.monotonic()
         for descriptor, connection in list(self.reading_connections.items()):
-            if connection.idle and descriptor not in ready and connection.close_after <= now:
+            if not connection.idle or descriptor in ready:
+                continue
+            # What was pushed to the peer is sent first.
+            if connection.close_after <= now and not connection.pushed:
                 # For an idle conversation the end of the input gives no reply, except close_notify over TLS.
                 if connection.existing_conversation is not None and (
                     goodbye := connection.existing_conversation.receive(b"")
@@ -102,6 +113,8 @@ class ConnectionPoller(Poller):
     def _end(self, connection: LoopConnection, ending: Ending | None) -> None:
         """End a connection; first send buffered replies, and linger so that the last reply arrives."""
         failure: BaseException | None = None
+        if connection in self._waits:
+            self._stop_waiting(connection)
         if (spool := connection.spool) is not None:
             if self._flush(connection, spool, ending):
                 return

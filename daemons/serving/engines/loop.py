@@ -59,6 +59,11 @@ class EventDriven(_Server):
         super().drain()
         self._poller.draining = True
 
+    def push(self, connection: Connection) -> None:
+        """As `HandlerServer.push`."""
+        if isinstance(connection, LoopConnection):
+            self._poller.push(connection)
+
     @property
     def _poller(self) -> LoopPoller:
         assert self.daemon is not None

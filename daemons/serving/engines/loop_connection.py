@@ -55,6 +55,11 @@ class LoopConnection(Connection):
         return self.existing_conversation is None or self.existing_conversation.state == IDLE
 
     @property
+    def pushed(self) -> bool:
+        """Whether messages pushed to the peer are unsent."""
+        return self.existing_conversation is not None and self.existing_conversation.pushed
+
+    @property
     def suspended(self) -> bool:
         """Whether a worker of the pool is serving the connection, so that no deadline applies."""
         return self.deadline == math.inf

@@ -10,13 +10,14 @@ from functools import partial
 from itertools import islice
 
 from daemons.serving.conclude import BETWEEN_MESSAGES, expect_next
-from daemons.serving.conversation.conversation import DONE, IDLE, OVER, PENDING
+from daemons.serving.conversation.conversation import DONE, IDLE, OVER, PENDING, WAITING
 from daemons.serving.conversation.endings import Ending
 from daemons.serving.conversation.file_slice import FileSlice
 from daemons.serving.conversation.reply_cache import SHORT
 from daemons.serving.conversation.service_binding import UNKNOWN
-from daemons.serving.engines.connection_poller import DONTWAIT, EPOLLIN, ConnectionPoller
+from daemons.serving.engines.connection_poller import DONTWAIT, EPOLLIN
 from daemons.serving.engines.loop_connection import LoopConnection
+from daemons.serving.engines.push_poller import PushPoller
 from daemons.serving.guards import budget
 from daemons.serving.poller import MAX_EVENTS
 from daemons.serving.transfer_sizes import PORTION, RECEIVE, SENDFILE
@@ -25,7 +26,7 @@ from daemons.serving.transfer_sizes import PORTION, RECEIVE, SENDFILE
 TURN = 0.01
 
 
-class LoopPoller(ConnectionPoller):
+class LoopPoller(PushPoller):
     """Epoll poller that runs conversations."""
 
     #: Whether to call the service through `LoopConnection.respond_if_known`.  False in a pool: its stall detector would
@@ -200,6 +201,10 @@ class LoopPoller(ConnectionPoller):
         connection.refresh_cache_view(conversation)
         if conversation.state == OVER:
             self._end(connection, conversation.ending)
+        elif conversation.overflowed:
+            self._end(connection, Ending.STUCK)
+        elif conversation.state == WAITING:
+            self._wait_for_value(connection, conversation)
         elif conversation.state == PENDING:
             # A spooled socket needs the bytes themselves; sendfile(2) would bypass its buffer.
             files = connection.spool is None
@@ -211,6 +216,8 @@ class LoopPoller(ConnectionPoller):
             if answered and connection.charged:
                 budget.PROCESS.complete(connection)
             self._charge_unfinished(connection, 0 if conversation.state == IDLE else conversation.buffered)
+            if conversation.pushed:
+                self.push(connection)  # it was pushed while the reply was being made or sent
 
     def _charge_unfinished(self, connection: LoopConnection, size: int) -> None:
         """Charge `size` bytes of an unfinished message, and stop reading while the memory budget has no room."""
@@ -256,7 +263,7 @@ class LoopPoller(ConnectionPoller):
     def _queue_unsent(self, connection: LoopConnection, unsent: memoryview) -> None:
         """Stop reading from the connection until the rest of a reply is sent."""
         connection.sent -= len(unsent)
-        if self.reading_connections.pop(connection.descriptor, None) is not None:
+        if self.reading_connections.pop(connection.descriptor, None) is not None or connection in self._waits:
             self._epoll.modify(connection.descriptor, select.EPOLLOUT)
         expect_next(connection, PENDING, connection.server.limits, answered=True)
         self._actions[connection.descriptor] = partial(self._write, connection, unsent)
@@ -286,7 +293,7 @@ class LoopPoller(ConnectionPoller):
             connection.socket.setblocking(False)  # sendfile(2) has no MSG_DONTWAIT
             self._actions[connection.descriptor] = partial(self._write_file, connection, conversation.file_slice)
             return
-        if conversation.state not in (OVER, PENDING):
+        if conversation.state not in (OVER, PENDING, WAITING):
             del self._actions[connection.descriptor]
             self._epoll.modify(connection.descriptor, self._interest(connection))
             self.reading_connections[connection.descriptor] = connection

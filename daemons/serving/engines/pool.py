@@ -60,7 +60,6 @@ class WorkerPool(EventDriven):
     def lead(self, daemon: Daemon) -> None:
         """Start the workers, make one of them the leader, and run the stall detector until the daemon ends."""
         poller = self._pool_poller
-        poller.wake = daemon.wake
         finished = [0] * self.threads
         workers = [
             threading.Thread(target=_work, args=(poller.jobs, finished, number), name=f"worker-{number}", daemon=True)

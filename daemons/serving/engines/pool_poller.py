@@ -75,8 +75,6 @@ class PoolPoller(LoopPoller):
         self._closed: dict[LoopConnection, Ending | None] = {}
         #: Whether workers close conversations even if the leader calls the service inline.
         self.offload_closing = False
-        #: Wakes the leader.
-        self.wake: Callable[[], None] = lambda: None
         #: Wakes the stall detector, which sleeps while the leader is idle.
         self.detector_wakeup = threading.Event()
         self.detector_sleeps = False
@@ -195,6 +193,9 @@ class PoolPoller(LoopPoller):
             begun = time.monotonic()
             super()._end(connection, ending)
             self.offload_closing = time.monotonic() - begun > SLOW_CLOSING
+
+    def _resume_talk(self, connection: LoopConnection) -> None:
+        self.offload(connection, connection.conversation.resume)
 
     def offload(self, connection: LoopConnection, action: Callable[[], bytes]) -> None:
         """Have a worker run `action`; until it returns, no other thread uses the connection."""

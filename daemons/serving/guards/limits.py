@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from daemons.serving.conversation.peer import OUTBOX
 from daemons.serving.guards.budget import DEFAULT
 from daemons.settings.values import COUNT, DURATION, FACTOR, RATE, SIZE, optional, setting
 
@@ -50,6 +51,11 @@ class Limits:
         None,
         "maximum bytes of unread replies buffered for each peer; bytes beyond 1MiB are in a temporary file. off: no "
         "buffer; stop reading from a peer until it has read its replies",
+    )
+    outbox: int = setting(
+        SIZE,
+        OUTBOX,
+        "maximum bytes pushed to a peer that it has not read; beyond it, the conversation ends as stuck",
     )
     body: int | None = setting(
         optional("auto", SIZE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from daemons import (
     SwitchFraming,
     Talk,
     Until,
+    Wait,
     Whole,
 )
 from daemons.framings import Incomplete, Oversize
@@ -33,7 +35,7 @@ from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDI
 from daemons.serving.conversation.reply_stream import BATCH
 from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.conversation.stepping import SteppingConversation, conversation_class
-from daemons.serving.conversation.steps import Step, Wait
+from daemons.serving.conversation.steps import Step
 
 #: Limits so low that random bytes often reach them.
 FRAMINGS: list[Framing] = [
@@ -126,7 +128,7 @@ def expected(service: Chameleon, data: bytes) -> Result:
         reply = produced.reply if isinstance(produced, Step) else produced
         if isinstance(reply, Iterator):
             output.extend(reply)  # type: ignore[arg-type]  # there is no file in it
-        elif reply is not None:
+        elif isinstance(reply, bytes):
             output.append(framing.encode(reply))
         if isinstance(produced, SwitchFraming):
             framing = produced.framing
@@ -343,6 +345,59 @@ def test_push_encoded_before_the_change_and_queued_after_it_is_encoded_again() -
     peer.begin(slowly)
     peer.send(b"late")
     assert peer.take() == b"LATE"
+
+
+class Slow(Service):
+    """Reply later, and change the framing."""
+
+    framing = Lines(limit=9)
+    switches = True
+
+    def __init__(self, future: Future[Any], step: Callable[[Future[Any]], Any]) -> None:
+        super().__init__()
+        self.future = future
+        self.step = step
+
+    def talk(self, peer: Peer) -> Talk:
+        yield None
+        yield self.future
+        yield self.step(self.future)
+        return None
+
+    def apology(self, ending: Ending) -> bytes:
+        return b"sorry"
+
+
+def test_reply_that_comes_later_is_followed_by_a_switch() -> None:
+    future: Future[Any] = Future()
+    conversation = SteppingConversation(Slow(future, lambda future: SwitchFraming(b"now", Fixed(2))))
+    conversation.open()
+    assert conversation.receive(b"a\nb\nx\n") == b""
+    assert (conversation.state, conversation.buffered >= 4) == (WAITING, True)
+    future.set_result(b"later")
+    assert conversation.ready
+    assert conversation.resume() == b"later\nnow\n"
+    assert (conversation.state, conversation.ending, conversation.messages) == (OVER, Ending.FINISHED, 3)
+
+
+def test_switch_with_a_reply_that_comes_later_is_a_failure() -> None:
+    future: Future[Any] = Future()
+    conversation = SteppingConversation(Slow(future, lambda future: SwitchFraming(Future(), Fixed(2))))
+    conversation.open()
+    conversation.receive(b"a\nb\n")
+    future.set_result(b"later")
+    assert conversation.resume() == b"later\nsorry"
+    assert "yield the future before it" in str(conversation.failure)
+
+
+def test_switch_as_the_result_of_a_future_is_a_failure() -> None:
+    future: Future[Any] = Future()
+    conversation = SteppingConversation(Slow(future, lambda future: b""))
+    conversation.open()
+    conversation.receive(b"a\n")
+    future.set_result(SwitchFraming(b"x", Fixed(2)))
+    assert conversation.resume() == b"sorry"
+    assert str(conversation.failure) == "SwitchFraming was the result of a future; it can only be yielded"
 
 
 # --- what is refused --------------------------------------------------------------------------------

@@ -1,0 +1,138 @@
+"""Pushes to the peer of a blocking engine, from any thread."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from daemons.serving.conclude import BETWEEN_MESSAGES, STUCK
+from daemons.serving.conversation.conversation import OVER, PENDING
+
+if TYPE_CHECKING:
+    from daemons.serving.connection import BlockingConnection
+    from daemons.serving.conversation.conversation import Conversation
+    from daemons.serving.stream import StreamServer
+
+
+class Pusher:
+    """Sends what is pushed to one peer while the thread of its conversation waits for input.
+
+    That thread holds the lock, except while it waits.  Another thread that has pushed something tries to get the lock:
+    if it succeeds, it sends the bytes itself, as far as the socket takes them without waiting; else the thread of the
+    conversation sends them before it waits.  So a push never blocks.
+    """
+
+    def __init__(
+        self, request: socket.socket, connection: BlockingConnection, conversation: Conversation, server: StreamServer
+    ) -> None:
+        self._request = request
+        self._connection = connection
+        self._conversation = conversation
+        self._server = server
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._held = True
+        #: Bytes that the socket has not taken.
+        self._unsent = b""
+        #: Set when there may be something to do for a talk that waits.
+        self._notified = threading.Event()
+
+    # --- in the thread of the conversation ---------------------------------------------------------
+
+    def acquire(self) -> None:
+        """Keep other threads from sending.  A second call does nothing."""
+        if not self._held:
+            self._lock.acquire()
+            self._held = True
+
+    def release(self) -> None:
+        """Let other threads send; first send what was pushed until now."""
+        self._held = False
+        self._lock.release()
+        self.notify()
+
+    def take_unsent(self) -> bytes:
+        """Return the rest of what another thread has begun to send.  The lock must be held."""
+        unsent, self._unsent = self._unsent, b""
+        return unsent
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until the talk has got a value, or `timeout` seconds have passed.
+
+        Return False if the connection was reset or cut."""
+        until = None if timeout is None else time.monotonic() + timeout
+        ended = select.poll()
+        ended.register(self._request, 0)  # POLLHUP and POLLERR are always reported
+        self.release()
+        alive = True
+        while not (self._conversation.ready or self._conversation.overflowed):
+            left = CHECK if until is None else min(CHECK, until - time.monotonic())
+            alive = self._connection.ending is None and not ended.poll(0)
+            if left <= 0 or not alive:
+                break
+            self._notified.wait(left)
+            self._notified.clear()
+        self.acquire()
+        return alive
+
+    # --- in any thread -----------------------------------------------------------------------------
+
+    def notify(self) -> None:
+        """Send what was pushed, unless another thread is about to; continue a talk that waits.  Does not block."""
+        conversation = self._conversation
+        while (conversation.pushed or self._unsent) and self._lock.acquire(blocking=False):
+            try:
+                self._send()
+            finally:
+                self._lock.release()
+            if self._unsent:
+                break
+        self._notified.set()
+        if conversation.overflowed and self._connection.ending is None:
+            self._server.cut_connection(self._connection, STUCK)
+
+    def close(self) -> None:
+        """Send nothing more: the connection is about to be closed."""
+        self.acquire()
+        self._connection.on_notify = None
+        if (daemon := self._server.daemon) is not None:
+            daemon.poller.forget_writable(self._request)
+
+    def _send(self) -> None:
+        """Send as much as the socket takes without waiting."""
+        conversation, connection = self._conversation, self._connection
+        while conversation.state != OVER:
+            data = self._unsent or (conversation.proceed() if conversation.state == PENDING else conversation.deliver())
+            if not data:
+                break
+            try:
+                sent = self._request.send(data, socket.MSG_DONTWAIT)
+            except (BlockingIOError, TimeoutError):
+                sent = 0
+            except OSError:
+                self._unsent = b""
+                return  # the thread of the conversation gets the error, too
+            connection.sent += sent
+            self._unsent = data[sent:]
+            if self._unsent:
+                self._wait_for_room()
+                return
+        if connection.timeout_ending in (BETWEEN_MESSAGES, STUCK):
+            connection.expect(BETWEEN_MESSAGES, self._server.limits.idle_timeout)
+
+    def _wait_for_room(self) -> None:
+        """Continue when the socket takes more, in the daemon's thread."""
+        connection, daemon = self._connection, self._server.daemon
+        if connection.timeout_ending is BETWEEN_MESSAGES:
+            connection.expect(STUCK, self._server.limits.write_timeout)
+        if daemon is not None:
+            with suppress(OSError, ValueError):  # closed meanwhile, or in a forked child
+                daemon.poller.call_when_writable(self._request, self.notify)
+
+
+#: Maximum seconds between two checks whether a peer, whose talk waits, has reset its connection.
+CHECK = 1.0
