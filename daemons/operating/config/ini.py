@@ -256,7 +256,7 @@ class _Reader:
         own = [each for each in self._section("tls") if each[0] != display_path(self.conf / "defaults.ini")]
         # Only the class of a service tells whether it begins TLS on a tcp:// listener: checked when it is imported.
         may_start = target == "service" and any(values for _, values in own)
-        if own and addresses and not secure and not (may_start and any(each.scheme == "tcp" for each in addresses)):
+        if own and addresses and not secure and not (may_start and any(each.may_be_tcp for each in addresses)):
             self.complaints.append(f"{own[-1][0]} [tls]: {NO_LISTENER}")
 
     def _metrics_settings(self, metrics: MetricsSettings, daemon: DaemonSettings) -> MetricsSettings:

@@ -185,7 +185,7 @@ class Settings:
         """The origin of this daemon's own [tls], if its service may begin TLS on a tcp:// listener; else empty.
 
         In defaults.ini, [tls] is for the daemons with a tls:// listener."""
-        if self.target != "service" or all(address.scheme != "tcp" for address in self.addresses):
+        if self.target != "service" or not any(address.may_be_tcp for address in self.addresses):
             return ""
         own = [
             origin
