@@ -1,26 +1,32 @@
-"""Talks that change the framing or begin TLS, under every engine, over sockets."""
+"""Talks that change the framing or begin TLS, under every engine, over sockets; and the programs of the tutorial."""
 
 from __future__ import annotations
 
 import ipaddress
+import shutil
+import smtplib
 import socket
 import ssl
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from daemons import Lines, Peer, Service, StartTLS, SwitchFraming, Talk, Until
+from daemons import Ending, Lines, Peer, Service, StartTLS, SwitchFraming, Talk, Until
+from daemons.serving.conversation.stepping import conversation_class
 from daemons.serving.conversation.tls import TLS
 from daemons.serving.engines import stream_server
 from daemons.serving.pump import Pump
 from daemons.serving.start_tls import StartTLSServer
 from daemons.serving.stream import StreamServer
 from tests.certificates import folder
+from tests.end_to_end.page import File, steps
 from tests.serving.conftest import Run, once
-from tests.serving.peers import connect, converse, hear, hear_all, name_of
-from tests.serving.running import Process, Within, access_of
+from tests.serving.peers import DEADLINE, connect, converse, hear, hear_all, name_of
+from tests.serving.running import ROOT, Process, Within, access_of
 from tests.serving.tls_client import ours, theirs
 
 
@@ -46,6 +52,8 @@ class Post(Service):
 BODY = b"QUIT\r\n" * 20_000 + b".\r\n"
 SENT = b"HELO\r\n" + b"DATA\r\n" + BODY + b"NOOP\r\nDATA\r\n.\r\n\r\n.\r\nQUIT\r\n"
 HEARD = b"HELO clear\n354\n250 %d\nNOOP clear\n354\n250 8\n221\n" % len(BODY)
+
+PAGE = ROOT / "docs" / "writing-a-daemon.md"
 
 Start = Callable[..., Within]
 HERE = ["one", "threads", "pool", "loop"]
@@ -155,12 +163,55 @@ def test_tls_begins_behind_a_proxy(post: Within) -> None:
             hear(peer, b"HELO secure\n")
 
 
+CERTIFICATE = [f"tls.{key}={folder()}/server.{end}" for key, end in (("certificate", "pem"), ("key", "key"))]
+
+
 @pytest.mark.parametrize("engine", ["threads", "forks", "loop"])
 def test_daemon_with_a_certificate_begins_tls(engine: str, process: Callable[..., Process]) -> None:
-    settings = [f"tls.{key}={folder()}/server.{end}" for key, end in (("certificate", "pem"), ("key", "key"))]
-    running = process("tests.serving.test_steps:Post", engine, *settings)
+    running = process("tests.serving.test_steps:Post", engine, *CERTIFICATE)
     with connect(running.address) as plain:
         hear(plain, b"220 tls\n")
         with upgrade(plain) as peer:
             peer.sendall(b"HELO\r\nQUIT\r\n")
             assert hear_all(peer) == b"HELO secure\n221\n"
+
+
+# --- the programs of docs/writing-a-daemon.md -------------------------------------------------------
+
+
+def program(name: str) -> str:
+    """Return a program of the page; it has at most 20 lines."""
+    (text,) = [step.text for step in steps(PAGE, {}) if isinstance(step, File) and step.path == name]
+    assert text.count("\n") <= 20
+    return text
+
+
+def test_documented_program_that_changes_the_framing() -> None:
+    names: dict[str, Any] = {}
+    exec(program("checksum.py"), names)
+    service: Service = names["Checksum"]()
+    sent = b"3\nNi!5\nabcde%d\n" % (1 << 40)
+    expected = b"send it\n7d13b968\nsend it\n8587d865\na size from 1 to 1000000 is expected\n"
+    for size in range(1, len(sent) + 1):
+        conversation = conversation_class(service)(service)
+        output = conversation.open()
+        for start in range(0, len(sent), size):
+            output += conversation.receive(sent[start : start + size])
+        assert (output, conversation.ending) == (expected, Ending.FINISHED)
+
+
+def test_documented_program_that_begins_tls(tmp_path: Path, process: Callable[..., Process]) -> None:
+    (tmp_path / "herald.py").write_text(program("herald.py"))
+    running = process("herald:Herald", "threads", *CERTIFICATE)
+    host, port = running.address
+    with smtplib.SMTP(host, port, timeout=DEADLINE) as client:
+        assert client.docmd("NOOP") == (530, b"STARTTLS first")
+        assert client.starttls(context=theirs())[0] == 220
+        assert client.docmd("NOOP") == (250, b"Blue")
+        client.ehlo()
+        assert not client.has_extn("starttls")
+    if openssl := shutil.which("openssl"):
+        command = [openssl, "s_client", "-starttls", "smtp", "-connect", f"{host}:{port}", "-quiet", "-ign_eof"]
+        command += ["-CAfile", f"{folder()}/ca.pem", "-verify_return_error"]
+        done = subprocess.run(command, input=b"NOOP\nQUIT\n", capture_output=True, timeout=DEADLINE, check=True)
+        assert done.stdout.endswith(b"250 Blue\r\n221 farewell\r\n")
