@@ -127,6 +127,19 @@ class Conversation:
         peer.begin(self._binding.encode)
         return self._binding.service.talk(peer)
 
+    def identify(self, certificate: str) -> None:
+        """Set `Peer.certificate`, before the talk begins."""
+        if not self._binding.talks:
+            return
+        find_peer = self._find_peer or Peer
+
+        def find() -> Peer:
+            peer = find_peer()
+            peer.certificate = certificate
+            return peer
+
+        self._find_peer = find
+
     def receive(self, data: bytes) -> bytes:
         """Process received bytes, cut anywhere; ``b""`` is the end of the input.
 

@@ -33,6 +33,7 @@ class Peer:
         "_wake",
         "address",
         "can_start_tls",
+        "certificate",
         "gone",
         "has_closed",
         "host",
@@ -57,6 +58,8 @@ class Peer:
         self.host = host
         #: Whether the connection uses TLS.
         self.secure = secure
+        #: Subject of the verified client certificate, as in RFC 4514: ``CN=Arthur,O=Camelot``; None if there is none.
+        self.certificate: str | None = None
         #: Whether the talk may yield `StartTLS`: it has not done so yet, and the listener has a certificate.
         self.can_start_tls = False
         #: Return whether nothing can be sent to the peer any more.  Always False unless the service `blocks`.
