@@ -115,5 +115,9 @@ class Framing(ABC):
 
     @property
     def steps(self) -> bool:
-        """Whether its decoders can decode one message at a time, so that the framing of a conversation may change."""
-        return type(self.decoder()).decode_one is not Decoder.decode_one
+        """Whether its decoders can decode one message at a time, so that the framing of a conversation may change.
+
+        An inherited `decode_one` does not count if a subclass overrides `decode`: their messages may differ."""
+        kind = type(self.decoder())
+        defining = next(each for each in kind.__mro__ if "decode" in vars(each) or "decode_one" in vars(each))
+        return "decode_one" in vars(defining) and defining is not Decoder

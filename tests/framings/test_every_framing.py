@@ -29,6 +29,7 @@ from daemons.framings import (
 )
 from daemons.framings.compressed import STREAM
 from daemons.framings.http import HTTP, Request
+from daemons.framings.until import UntilDecoder
 from tests.serving.services import Commented
 
 #: Limits so low that random octets often reach them.
@@ -154,6 +155,19 @@ def test_every_framing_but_compressed_can_decode_one_message_at_a_time() -> None
     assert {type(framing) for framing in FRAMINGS.values() if not framing.steps} == {Compressed}
     with pytest.raises(NotImplementedError, match="CompressedDecoder"):
         Compressed(limit=9).decoder().decode_one(b"", 0)
+
+
+def test_decoder_that_overrides_decode_alone_cannot_decode_one_message_at_a_time() -> None:
+    class Shouting(UntilDecoder):
+        def decode(self, data: bytes) -> Sequence[bytes]:
+            return super().decode(data.upper())
+
+    class Shouted(Until):
+        def decoder(self) -> UntilDecoder:
+            return Shouting(self)
+
+    assert not Shouted(b"!", limit=9).steps
+    assert not Commented().steps
 
 
 @pytest.mark.parametrize("name", TO_AND_FRO)

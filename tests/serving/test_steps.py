@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import shutil
 import smtplib
 import socket
@@ -55,6 +56,8 @@ HEARD = b"HELO clear\n354\n250 %d\nNOOP clear\n354\n250 8\n221\n" % len(BODY)
 
 PAGE = ROOT / "docs" / "writing-a-daemon.md"
 
+CUT = b"DATA\r\n" + b"QUIT\r\n.." * 20 + b"\r\n.\r\nHELO\r\nDATA\r\n\n\r\n.\r\nQUIT\r\n"
+
 Start = Callable[..., Within]
 HERE = ["one", "threads", "pool", "loop"]
 
@@ -79,6 +82,23 @@ def test_framing_changes_with_a_reply_awaited_before_each_message(run: Run) -> N
             hear(peer, b"250 12\n")
             peer.sendall(b"HELO\r\n")
             hear(peer, b"HELO clear\n")
+
+
+@once
+def test_framing_changes_at_random_cuts_of_many_peers(run: Run) -> None:
+    running = run(Post)
+    seed = random.randrange(1 << 30)
+    dice = random.Random(seed)
+    for _ in range(4):
+        with connect(running.address) as peer:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            hear(peer, b"220\n")
+            start = 0
+            while start < len(CUT):
+                size = dice.choice((1, 2, 3, 5, 20, 100))
+                peer.sendall(CUT[start : start + size])
+                start += size
+            assert hear_all(peer) == b"354\n250 165\nHELO clear\n354\n250 6\n221\n", seed
 
 
 @pytest.mark.parametrize("engine", HERE)

@@ -472,4 +472,9 @@ def test_binding_with_another_framing_shares_the_service_and_the_cache() -> None
     other = binding.with_framing(Fixed(3))
     assert (other.service, other.cache, other.talks, other.plain) == (binding.service, binding.cache, True, False)
     assert (type(other.framing), other.encode) == (Fixed, None)
-    assert binding.cache.framed == {}
+    for _ in range(3):
+        conversation = SteppingConversation(binding.service, binding)
+        conversation.open()
+        assert conversation.receive(b"NOOP\n") == b"250 NOOP\n"
+        assert conversation.receive(b"DATA\nNOOP\n\r\n.\r\n").endswith(b"250 10 bytes\n")
+    assert not (binding.cache.framed or binding.cache.single or binding.cache.replies)
