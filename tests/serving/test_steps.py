@@ -37,7 +37,12 @@ class Post(Service):
     framing = Lines(limit=1000)
     switches = starts_tls = True
 
+    def __init__(self, options: object = None) -> None:
+        super().__init__(options)
+        self.peers: list[Peer] = []
+
     def talk(self, peer: Peer) -> Talk:
+        self.peers.append(peer)
         line = yield b"220 tls" if peer.can_start_tls else b"220"
         while line != b"QUIT":
             if line == b"DATA":
@@ -171,6 +176,22 @@ def test_deadline_of_the_handshake_counts_from_the_reply(post: Within) -> None:
         hear(peer, b"HELO clear\n220 go ahead\n")
         assert hear_all(peer) == b""
     assert access_of(post, name) == ("handshake", "2")
+
+
+def test_push_during_the_handshake_is_encrypted(post: Within) -> None:
+    service: Any = post.server.service
+    with connect(post.address) as plain:
+        hear(plain, b"220 tls\n")
+        plain.sendall(b"STARTTLS\r\n")
+        hear(plain, b"220 go ahead\n")
+        (talking,) = service.peers
+        talking.send(b"pushed")
+        with theirs().wrap_socket(plain, server_hostname="localhost") as peer:
+            hear(peer, b"pushed\n")
+            talking.send(b"again")
+            hear(peer, b"again\n")
+            peer.sendall(b"HELO\r\n")
+            hear(peer, b"HELO secure\n")
 
 
 def test_tls_begins_behind_a_proxy(post: Within) -> None:

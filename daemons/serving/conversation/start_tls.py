@@ -61,6 +61,11 @@ class UpgradableConversation(ConversationWrapper):
         return b"" if self.state == OVER else self._copy_state(self._layer.resume())
 
     @property
+    def pushed(self) -> bool:
+        # During the handshake nothing can be sent, so engines must not wait for it; `SteppingConversation.secure` does.
+        return self.state != SHAKING and self._inner.pushed
+
+    @property
     def buffered(self) -> int:
         return self._layer.buffered
 

@@ -183,8 +183,7 @@ def test_pushes_before_the_reply_are_in_clear_and_later_ones_encrypted() -> None
     line.say_in_clear(b"STARTTLS\n")
     assert line.clear.endswith(b"clear\nbefore\n220 go ahead\n")
     service.peers[0].send(b"after")
-    assert line.ours.pushed
-    assert line.ours.deliver() == b""
+    assert (line.ours.pushed, line.ours.deliver()) == (False, b"")
     line.shake()
     assert line.heard == b"after\n"
     service.peers[0].send(b"later")

@@ -477,4 +477,4 @@ def test_binding_with_another_framing_shares_the_service_and_the_cache() -> None
         conversation.open()
         assert conversation.receive(b"NOOP\n") == b"250 NOOP\n"
         assert conversation.receive(b"DATA\nNOOP\n\r\n.\r\n").endswith(b"250 10 bytes\n")
-    assert not (binding.cache.framed or binding.cache.single or binding.cache.replies)
+    assert not any((binding.cache.framed, binding.cache.single, binding.cache.replies))
