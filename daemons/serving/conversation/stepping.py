@@ -59,6 +59,8 @@ class SteppingConversation(Conversation):
             self._peer.certificate = certificate
 
     def receive(self, data: bytes) -> bytes:
+        if self.state < PENDING and data and self._talk is not None:
+            return self._receive_next(data)
         if self.state == OVER:
             return b""
         if data:
@@ -72,6 +74,25 @@ class SteppingConversation(Conversation):
             return b""
         greeting = self.open()
         return greeting + self.proceed()
+
+    def _receive_next(self, data: bytes) -> bytes:
+        """Process `data` in state IDLE or PARTIAL, in which all earlier input is decoded: usually one message."""
+        decoder = self._decoder
+        try:
+            if decoder is None:
+                decoder = self._decoder = self._binding.framing.decoder()
+            message, end = decoder.decode_one(data, 0)
+        except BaseException as failure:
+            return self._fail(failure)
+        if message is None:
+            return self._settle()
+        if end < len(data):
+            self._input, self._at = data, end
+        self.messages += 1
+        reply = self._continue(message)
+        if self._pieces is not None or self._is_over():
+            return reply
+        return reply + (self.proceed() if self._input else self._settle())
 
     def receive_all(self, data: bytes) -> bytes:
         self._input, self._input_ended = data, True
@@ -155,10 +176,9 @@ class SteppingConversation(Conversation):
             reply = self._send_last(stop)
         except BaseException as failure:
             reply = self._fail(failure)
-        if self._binding is not binding:
-            return reply  # pushes in the old framing are in it already
-        assert self._peer is not None
-        return self._peer.take() + reply
+        peer = self._peer
+        # After a change of the framing, pushes in the old one are in the reply, and those in the new one follow it.
+        return peer.take() + reply if peer is not None and peer.pushed and self._binding is binding else reply
 
     def _take(self, step: Step) -> bytes:
         service = self._binding.service
