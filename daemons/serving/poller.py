@@ -7,12 +7,9 @@ import select
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from daemons.serving.safe_call import call_safely
-
-if TYPE_CHECKING:
-    from daemons.serving.interfaces import Leader
 
 
 class HasFileno(Protocol):
@@ -66,7 +63,7 @@ class Poller:
         self._actions.pop(descriptor, None)
         call_safely(action)
 
-    def attach(self, daemon: Leader) -> None:
+    def attach(self, daemon: Any) -> None:
         """Learn the daemon whose loop this is.  Called once."""
 
     def wait(self, patience: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -31,11 +32,23 @@ from daemons import (
 )
 from daemons.framings import Incomplete, Oversize
 from daemons.framings.http import HTTP
+from daemons.framings.websocket import (
+    Close,
+    Handshake,
+    Ping,
+    Pong,
+    WebSocket,
+    accept_handshake,
+    new_key,
+    read_handshake,
+    request_handshake,
+)
 from daemons.serving.conversation.conversation import IDLE, OVER, PARTIAL, PENDING, WAITING, Conversation
 from daemons.serving.conversation.reply_stream import BATCH
 from daemons.serving.conversation.service_binding import ServiceBinding
 from daemons.serving.conversation.stepping import SteppingConversation, conversation_class
 from daemons.serving.conversation.steps import Step
+from tests.framings.websocket.frames import frame
 
 #: Limits so low that random bytes often reach them.
 FRAMINGS: list[Framing] = [
@@ -98,7 +111,7 @@ def converse(service: Service, pieces: Iterable[bytes], conversation: Conversati
         output.append(made.receive(piece))
         settle()
         assert made.state in (IDLE, PARTIAL, OVER)
-        assert made.buffered <= 60
+        assert made.buffered <= 250
     assert made.state == OVER
     made.close()
     assert made.failure is None
@@ -259,6 +272,30 @@ def test_http_request_is_followed_by_another_protocol() -> None:
     for size in range(1, len(data) + 1):
         pieces = [data[at : at + size] for at in range(0, len(data), size)]
         assert converse(Upgrade(), pieces) == (b"up 101\n\x01A\x03\r\nZ", 3, Ending.DONE, "")
+
+
+def test_http_connection_becomes_a_websocket_at_every_cut() -> None:
+    class Echo(Service):
+        framing = HTTP()
+        switches = True
+        greets = False
+
+        def talk(self, peer: Peer) -> Talk:
+            handshake = read_handshake((yield None))
+            message = yield SwitchFraming(accept_handshake(handshake), WebSocket(limit=99))
+            while not isinstance(message, Close):
+                message = yield Pong(message) if isinstance(message, Ping) else message
+            return message
+
+    request = request_handshake("a", "/", new_key())
+    accepted = accept_handshake(Handshake(re.findall(rb"(?i)key: (\S+)", request)[0], (), ""))
+    frames = [(1, b"Arthur", True), (2, b"Gala", False), (9, b"", True), (0, b"had", True), (8, b"\x03\xe8", True)]
+    data = request + b"".join(frame(opcode, payload, final=final) for opcode, payload, final in frames)
+    replies = [(1, b"Arthur"), (10, b""), (2, b"Galahad"), (8, b"\x03\xe8")]
+    output = accepted + b"".join(frame(opcode, payload, mask=None) for opcode, payload in replies)
+    for at in range(1, len(data) + 1):
+        for pieces in ([data[:at], data[at:]], [data[start : start + at] for start in range(0, len(data), at)]):
+            assert converse(Echo(), pieces) == (output, 5, Ending.FINISHED, "")
 
 
 def test_greeting_may_change_the_framing() -> None:
